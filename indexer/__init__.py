@@ -1,0 +1,1 @@
+"""Offline jobs: scan, decode, encode, write and publish a library."""

@@ -1,0 +1,1 @@
+"""What serving and training share, without PyTorch: decoding, preprocessing, the bundle, metrics."""

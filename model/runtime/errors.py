@@ -1,0 +1,26 @@
+"""The errors a user may see. Each message names the value at fault and the remedy.
+
+    ReelfindError
+    ├── BundleError         a bundle that cannot be read, trusted or run
+    ├── VideoError          a media file without a frame to index
+    └── LibraryError        (indexer.errors) a library that cannot be read or written
+        └── BusyError       another process is writing it
+"""
+
+from typing import Literal
+
+
+class ReelfindError(Exception):
+    """Base of every error that is shown to a user as one line, never as a traceback."""
+
+
+class BundleError(ReelfindError):
+    """A bundle is missing, damaged, of an unknown version, or its provider is not active."""
+
+
+class VideoError(ReelfindError):
+    """A media file gives no frame: `verdict` says whether it is damaged or of a kind that is not read."""
+
+    def __init__(self, message: str, verdict: Literal["corrupt", "unsupported"]) -> None:
+        super().__init__(message)
+        self.verdict: Literal["corrupt", "unsupported"] = verdict

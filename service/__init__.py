@@ -1,0 +1,1 @@
+"""The search service: searcher, HTTP, page and the `reelfind` command."""
