@@ -1,0 +1,78 @@
+"""From a file to its segments."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from model.runtime.video.pyav_decoder import Picture, PyavDecoder
+from model.runtime.video.sampling import middle_times, plan_segments
+from model.runtime.video.types import DecoderName, FrameBatch, Segment
+
+
+class VideoReader:
+    """Reads the segments of one video file, one after the other.
+
+    Attributes:
+        info: what the file is.
+        damage: during and after reading, why the file could be read only in part; None when all of it could.
+
+    Raises:
+        VideoError: the file is not a video that can be read.
+        ValueError: the decoder's name or `max_side` is wrong.
+    """
+
+    def __init__(self, path: str | Path, decoder: DecoderName = "pyav", max_side: int | None = 512) -> None:
+        if decoder not in ("pyav", "decord"):
+            raise ValueError(f"decoder must be 'pyav' or 'decord', got {decoder!r}")
+        if max_side is not None and max_side < 1:
+            raise ValueError(f"max_side must be at least 1, or None for the native size, got {max_side}")
+        self._decoder = PyavDecoder(Path(path), max_side)
+        self.info = self._decoder.info
+
+    @property
+    def damage(self) -> str | None:
+        """Why the file could be read only in part, else None."""
+        return self._decoder.damage
+
+    def segments(self, segment_seconds: float = 32.0, frames_per_segment: int = 16) -> Iterator[Segment]:
+        """Decode the file once, giving each segment as soon as its frames are there.
+
+        Each holds 1 to `frames_per_segment` different frames, [N, h, w, 3]; memory does not grow with length.
+
+        Raises:
+            VideoError: nothing could be decoded.
+            ValueError: an argument is out of range.
+        """
+        spans = plan_segments(self.info.duration_seconds, segment_seconds)
+        times = [middle_times(span, frames_per_segment) for span in spans]
+        pictures = self._decoder.pictures(float(t) for part in times for t in part)
+        for index, span in enumerate(spans):
+            kept: list[Picture] = []
+            for _ in range(frames_per_segment):
+                picture = next(pictures)
+                if not kept or picture.pts_seconds != kept[-1].pts_seconds:
+                    kept.append(picture)
+            yield Segment(index, span, _batch(kept))
+
+    def close(self) -> None:
+        """Free the file and the decoder."""
+        self._decoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _batch(pictures: list[Picture]) -> FrameBatch:
+    return FrameBatch(
+        np.stack([p.data for p in pictures]),
+        np.array([p.pts_seconds for p in pictures], dtype=np.float64),
+        np.array([p.duration_seconds for p in pictures], dtype=np.float64),
+    )

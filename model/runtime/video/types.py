@@ -1,0 +1,96 @@
+"""What decoding gives: frames with true times, spans and segments. N frames, h rows, w columns."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+DecoderName = Literal["pyav", "decord"]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """One video file as a player shows it.
+
+    Attributes:
+        duration_seconds: when the last picture leaves the screen, counted from the container's start.
+        fps: average frame rate; 0.0 when the file does not tell.
+        width: columns as displayed, after rotation and sample aspect ratio.
+        height: rows as displayed.
+        rotation: degrees clockwise (0, 90, 180 or 270) by which the stored pictures are turned for display.
+        codec: short name, such as "h264".
+        pixel_format: as stored, such as "yuv420p10le".
+        container: short name of the format, such as "mov,mp4,m4a,3gp,3g2,mj2".
+        start_seconds: when the first picture appears, counted from the container's start.
+        title: the title the file carries, or None.
+    """
+
+    duration_seconds: float
+    fps: float
+    width: int
+    height: int
+    rotation: int
+    codec: str
+    pixel_format: str
+    container: str
+    start_seconds: float
+    title: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class FrameBatch:
+    """Decoded frames in display order.
+
+    Attributes:
+        data: uint8 [N, h, w, 3], RGB, upright.
+        pts_seconds: float64 [N], when each frame appears; 0 is the container's start.
+        duration_seconds: float64 [N], how long each frame stays.
+
+    Raises:
+        ValueError: the shapes or types do not fit together.
+    """
+
+    data: NDArray[np.uint8] = field(repr=False)
+    pts_seconds: NDArray[np.float64] = field(repr=False)
+    duration_seconds: NDArray[np.float64] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 4 or self.data.shape[3] != 3 or self.data.dtype != np.uint8:
+            raise ValueError(
+                f"data must be uint8 [N, h, w, 3], got {self.data.dtype} {list(self.data.shape)}"
+            )
+        for name in ("pts_seconds", "duration_seconds"):
+            values: NDArray[np.float64] = getattr(self, name)
+            if values.shape != self.data.shape[:1] or values.dtype != np.float64:
+                raise ValueError(
+                    f"{name} must be float64 [{len(self.data)}], got {values.dtype} {list(values.shape)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        times = ", ".join(f"{t:.3f}" for t in self.pts_seconds)
+        return f"FrameBatch(data uint8 {list(self.data.shape)}, pts_seconds [{times}])"
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a video, in seconds from the container's start."""
+
+    start_seconds: float
+    end_seconds: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start_seconds <= self.end_seconds < float("inf"):
+            raise ValueError(f"span {self.start_seconds}..{self.end_seconds} must satisfy 0 <= start <= end")
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One unit of retrieval: a span of a video and the frames sampled from it."""
+
+    index: int
+    span: Span
+    frames: FrameBatch
