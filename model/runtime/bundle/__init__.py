@@ -1,0 +1,16 @@
+"""The bundle: a folder with `bundle.json`, ONNX graphs and a tokenizer, its writer and its reader."""
+
+from model.runtime.bundle.manifest import BundleManifest
+from model.runtime.bundle.reader import Bundle, FrameEncoding, TextEncoding, default_bundle_path
+from model.runtime.bundle.sessions import Provider
+from model.runtime.bundle.writer import write_bundle
+
+__all__ = [
+    "Bundle",
+    "BundleManifest",
+    "FrameEncoding",
+    "Provider",
+    "TextEncoding",
+    "default_bundle_path",
+    "write_bundle",
+]

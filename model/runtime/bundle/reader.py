@@ -1,0 +1,351 @@
+"""Reads a bundle and runs its graphs. Shapes: B batch, N frames, P tokens a frame, L text tokens, H hidden,
+D joint space, S salience.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.runtime.bundle.manifest import (
+    FRAME_ENCODER,
+    GRAPHS,
+    MANIFEST_NAME,
+    SEGMENT_ENCODER,
+    TEXT_ENCODER,
+    BundleManifest,
+    parse_manifest,
+)
+from model.runtime.bundle.sessions import Provider, Session, check_provider, open_session
+from model.runtime.errors import BundleError
+from model.runtime.preprocess import TextTokenizer
+
+_CHUNK = 1 << 20
+_AGAIN = "export or download the bundle again"
+_FileState = tuple[int, int, int]
+
+
+def default_bundle_path() -> Path:
+    """The small bundle that is installed with the package."""
+    return Path(__file__).resolve().parents[2] / "bundles" / "mini"
+
+
+def aside_path(folder: Path) -> Path:
+    """Where the old bundle stands for the moment in which a new one takes its place."""
+    return folder.with_name(f".{folder.name}.replaced")
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file's content, as 64 hexadecimal digits; read in parts."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class FrameEncoding:
+    """Encoded frames: `embedding` [B, D] of unit length, `salience` [B, S], `tokens` [B, P, H] or None."""
+
+    embedding: NDArray[np.float32]
+    salience: NDArray[np.float32]
+    tokens: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class TextEncoding:
+    """Encoded texts: `embedding` [B, D] of unit length, `salience` [B, S], `tokens` [B, L, H] or None.
+
+    `attention_mask` is int64 [B, L], 1 on tokens.
+    """
+
+    embedding: NDArray[np.float32]
+    salience: NDArray[np.float32]
+    tokens: NDArray[np.float32] | None
+    attention_mask: NDArray[np.int64]
+
+
+class Bundle:
+    """An exported model, open. Its methods may be called from any thread.
+
+    Graphs are opened when they are first used: a process that only encodes text holds no frame encoder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: BundleManifest,
+        checksum: str,
+        states: dict[str, _FileState],
+        provider: Provider,
+        threads: int | None,
+        max_batch: int,
+        cache_dir: Path | None,
+    ) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.checksum = checksum
+        self.provider: Provider = provider
+        self.threads = threads
+        self.max_batch = max_batch
+        self._cache_dir = cache_dir
+        self._states = states
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+        try:
+            self.tokenizer = TextTokenizer.from_file(
+                folder / manifest.text.tokenizer, manifest.text.context_length
+            )
+        except ValueError as error:
+            raise BundleError(f"{error}; export the bundle again") from error
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        provider: Provider = "cpu",
+        threads: int | None = None,
+        max_batch: int = 32,
+        cache_dir: str | Path | None = None,
+    ) -> Bundle:
+        """Verify a bundle and open it.
+
+        Every file's sha256 is checked. The smallest graph is opened at once, which proves that the provider
+        works; the others follow when they are used.
+
+        Args:
+            folder: where `bundle.json` lies.
+            provider: where the graphs must run; there is no silent fallback.
+            threads: threads of one operator; None leaves it to ONNX Runtime.
+            max_batch: at most so many frames, segments or texts are run at once, which bounds the memory.
+            cache_dir: where TensorRT keeps the engines it builds (minutes each); None: nowhere.
+
+        Raises:
+            BundleError: a part is missing, damaged or of an unknown version, or the provider is not active.
+            ValueError: `threads` or `max_batch` is below 1.
+        """
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is {threads}: it must be at least 1")
+        if max_batch < 1:
+            raise ValueError(f"max_batch is {max_batch}: it must be at least 1")
+        check_provider(provider)
+        folder = Path(folder).absolute()
+        data = _read_manifest(folder)
+        manifest = parse_manifest(data, folder / MANIFEST_NAME)
+        checksum = hashlib.sha256(data).hexdigest()
+        states = {name: _verify_file(folder / name, manifest) for name in manifest.files}
+        engines = None if cache_dir is None else Path(cache_dir).absolute() / checksum[:16]
+        bundle = cls(folder, manifest, checksum, states, provider, threads, max_batch, engines)
+        required = [name for name, graph in GRAPHS.items() if not graph.optional]
+        bundle._session(min(required, key=lambda name: manifest.files[name].bytes))
+        return bundle
+
+    def __repr__(self) -> str:
+        m = self.manifest
+        return f"<Bundle {m.name!r} D={m.embedding_dim} {self.checksum[:12]} on {self.provider}>"
+
+    def encode_frames(self, frames: NDArray[np.uint8], *, tokens: bool = False) -> FrameEncoding:
+        """Encode frames that `resize_frames` made square.
+
+        Args:
+            frames: uint8, shape [B, size, size, 3], RGB.
+            tokens: also compute and return the tokens.
+
+        Raises:
+            ValueError: another dtype or shape, or no frame.
+            BundleError: the graph fails, or gives something else than the manifest says.
+        """
+        size = self.manifest.image.size
+        wanted = f"uint8 [B, {size}, {size}, 3] with B ≥ 1"
+        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+            raise ValueError(f"frames are {getattr(frames, 'dtype', type(frames).__name__)}: pass {wanted}")
+        if frames.ndim != 4 or frames.shape[1:] != (size, size, 3) or len(frames) == 0:
+            raise ValueError(f"frames have shape {list(frames.shape)}: pass {wanted}; resize_frames makes it")
+        shapes = {
+            "frame_embedding": (self.manifest.embedding_dim,),
+            "frame_salience": (self.manifest.salience_dim,),
+            "frame_tokens": (self.manifest.tokens_per_frame, self.manifest.hidden_dim),
+        }
+        if not tokens:
+            del shapes["frame_tokens"]
+        out = self._run(FRAME_ENCODER, {"frames": frames}, shapes)
+        return FrameEncoding(out["frame_embedding"], out["frame_salience"], out.get("frame_tokens"))
+
+    def encode_segments(
+        self, frame_embedding: NDArray[np.float32], frame_mask: NDArray[np.bool_] | NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Join the frames of segments to one embedding each.
+
+        Args:
+            frame_embedding: float32, shape [B, N, D]; padding frames may hold anything finite.
+            frame_mask: bool or 0/1 float, shape [B, N]: which frames are real; at least one of each segment.
+
+        Returns:
+            float32, shape [B, D], of unit length.
+
+        Raises:
+            ValueError: another dtype or shape, no segment, one without a frame, or one with more than N.
+            BundleError: the graph fails, or gives something else than the manifest says.
+        """
+        dim, most = self.manifest.embedding_dim, self.manifest.frames_per_segment
+        wanted = f"float32 [B, N, {dim}] with B ≥ 1 and 1 ≤ N ≤ {most}"
+        shape = np.shape(frame_embedding)
+        if getattr(frame_embedding, "dtype", None) != np.float32:
+            raise ValueError(f"frame_embedding is {getattr(frame_embedding, 'dtype', '?')}: pass {wanted}")
+        if len(shape) != 3 or shape[2] != dim or shape[0] == 0 or not 1 <= shape[1] <= most:
+            raise ValueError(f"frame_embedding has shape {list(shape)}: pass {wanted}")
+        mask = np.asarray(frame_mask)
+        if mask.shape != shape[:2]:
+            raise ValueError(
+                f"frame_mask has shape {list(mask.shape)}: pass {list(shape[:2])}, as the embeddings"
+            )
+        if not np.isin(mask, (0, 1)).all():
+            raise ValueError("frame_mask holds other values than 0 and 1: pass booleans")
+        empty = np.flatnonzero(mask.sum(axis=1) == 0)
+        if len(empty):
+            raise ValueError(f"frame_mask[{empty[0]}] has no frame: give every segment at least one")
+        inputs = {"frame_embedding": frame_embedding, "frame_mask": mask.astype(np.float32)}
+        return self._run(SEGMENT_ENCODER, inputs, {"segment_embedding": (dim,)})["segment_embedding"]
+
+    def encode_text(self, texts: Sequence[str], *, tokens: bool = False) -> TextEncoding:
+        """Encode texts; long ones are cut to the model's context length.
+
+        Args:
+            texts: B strings, each with at least one word.
+            tokens: also compute and return the tokens.
+
+        Raises:
+            ValueError: no text, an empty one, or one that is not a string.
+            BundleError: the graph fails, or gives something else than the manifest says.
+        """
+        batch = self.tokenizer(texts)
+        shapes = {
+            "text_embedding": (self.manifest.embedding_dim,),
+            "text_salience": (self.manifest.salience_dim,),
+            "text_tokens": (batch.input_ids.shape[1], self.manifest.hidden_dim),
+        }
+        if not tokens:
+            del shapes["text_tokens"]
+        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        out = self._run(TEXT_ENCODER, inputs, shapes)
+        return TextEncoding(
+            out["text_embedding"], out["text_salience"], out.get("text_tokens"), batch.attention_mask
+        )
+
+    def check(self) -> None:
+        """Open every graph and run each once.
+
+        Raises:
+            BundleError: a graph cannot be opened or run, or gives something else than the manifest says.
+        """
+        size, count = self.manifest.image.size, self.manifest.frames_per_segment
+        # Two of each, so that a graph with a fixed batch is found.
+        frames = np.zeros((2, size, size, 3), np.uint8)
+        frames[1] = np.arange(size * size * 3, dtype=np.uint8).reshape(size, size, 3)
+        embedding = self.encode_frames(frames, tokens=True).embedding
+        mask = np.ones((2, count), np.bool_)
+        mask[1, 1:] = False
+        self.encode_segments(np.repeat(embedding[:, None], count, axis=1), mask)
+        self.encode_text(["a", "a dog runs along the beach"], tokens=True)
+
+    def _session(self, graph: str) -> Session:
+        with self._lock:
+            session = self._sessions.get(graph)
+            if session is None:
+                path = self.folder / graph
+                # The checksum was verified when the bundle was opened: this must still be the same file.
+                if _file_state(path) != self._states[graph]:
+                    raise BundleError(
+                        f"{path} changed while the bundle was open: start again to read the new one"
+                    )
+                session = open_session(
+                    path,
+                    GRAPHS[graph],
+                    self.manifest.dims(),
+                    self.provider,
+                    threads=self.threads,
+                    cache_dir=self._cache_dir,
+                )
+                self._sessions[graph] = session
+            return session
+
+    def _run(
+        self, graph: str, inputs: dict[str, NDArray[Any]], shapes: dict[str, tuple[int, ...]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Run a graph in parts of at most `max_batch`; `shapes` names the outputs, without the batch."""
+        session = self._session(graph)
+        total = len(next(iter(inputs.values())))
+        out = {name: np.empty((total, *shape), np.float32) for name, shape in shapes.items()}
+        for start in range(0, total, self.max_batch):
+            part = slice(start, start + self.max_batch)
+            feed = {name: np.ascontiguousarray(value[part]) for name, value in inputs.items()}
+            count = len(next(iter(feed.values())))
+            for name, result in zip(shapes, session.run(list(shapes), feed), strict=True):
+                if result.shape != (count, *shapes[name]):
+                    raise BundleError(
+                        f"{session.path}: {name} has shape {list(result.shape)} instead of "
+                        f"{[count, *shapes[name]]}: {_AGAIN}"
+                    )
+                out[name][part] = result
+        for name in shapes:
+            if name.endswith("_embedding"):
+                _check_unit_length(session.path, name, out[name])
+        return out
+
+
+def _check_unit_length(path: Path, name: str, embedding: NDArray[np.float32]) -> None:
+    """Catches NaN too. Scores are dot products: they mean nothing for vectors of another length."""
+    lengths = np.linalg.norm(embedding, axis=1)
+    worst = np.abs(lengths - 1).max()
+    if not worst < 1e-2:
+        raise BundleError(
+            f"{path}: {name} has lengths other than 1, e.g. {lengths[0]:.4g}: export the bundle again"
+        )
+
+
+def _read_manifest(folder: Path) -> bytes:
+    path = folder / MANIFEST_NAME
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        aside = aside_path(folder)
+        remedy = "give the folder of a bundle, or make one with `reelfind-model export`"
+        if not folder.exists() and aside.is_dir():
+            remedy = f"replacing it was interrupted: rename {aside} to {folder.name}"
+        raise BundleError(f"{path} does not exist: {remedy}") from error
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be read ({error.strerror}): check the path and its permissions"
+        ) from error
+
+
+def _verify_file(path: Path, manifest: BundleManifest) -> _FileState:
+    record = manifest.files[path.name]
+    try:
+        state = _file_state(path)
+        if path.stat().st_size != record.bytes:
+            raise BundleError(f"{path} has {path.stat().st_size} bytes instead of {record.bytes}: {_AGAIN}")
+        digest = sha256_file(path)
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} does not exist, but {MANIFEST_NAME} lists it: {_AGAIN}") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}): check the permissions") from error
+    if digest != record.sha256:
+        raise BundleError(
+            f"{path} has another content than {MANIFEST_NAME} says (sha256 {digest[:12]}…): {_AGAIN}"
+        )
+    return state
+
+
+def _file_state(path: Path) -> _FileState:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,183 @@
+"""ONNX Runtime sessions that run on the provider asked for, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from model.runtime.bundle.manifest import GraphSpec, TensorSpec
+from model.runtime.errors import BundleError
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+
+_ORT_NAMES: dict[str, str] = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+# Both packages install as `onnxruntime`: the one without CUDA hides the other.
+_GPU = "install the extra with `pip uninstall onnxruntime && pip install 'reelfind[gpu]'`"
+_REMEDIES: dict[str, str] = {
+    "cpu": "install the extra with `pip install 'reelfind[cpu]'`",
+    "cuda": f"{_GPU} and an NVIDIA driver",
+    "tensorrt": f"{_GPU}, NVIDIA's package tensorrt-cu12 or tensorrt-cu13 to match, and an NVIDIA driver",
+}
+
+
+def check_provider(provider: Provider) -> None:
+    """Check that the installed ONNX Runtime knows a provider.
+
+    Raises:
+        BundleError: it does not, or the name is none of `cpu`, `cuda`, `tensorrt`.
+    """
+    if provider not in _ORT_NAMES:
+        raise BundleError(f"provider {provider!r} is unknown: use one of {list(_ORT_NAMES)}")
+    if _ORT_NAMES[provider] not in ort.get_available_providers():
+        raise _inactive(provider, "this onnxruntime has no such provider")
+
+
+def open_session(
+    path: Path,
+    spec: GraphSpec,
+    dims: Mapping[str, int],
+    provider: Provider,
+    threads: int | None = None,
+    cache_dir: Path | None = None,
+) -> Session:
+    """Open one graph and check its inputs and outputs.
+
+    Args:
+        path: the graph's file.
+        spec: its inputs and outputs by the format.
+        dims: the sizes that the bundle fixes, by letter.
+        provider: where it must run.
+        threads: threads of one operator; None leaves it to ONNX Runtime.
+        cache_dir: where TensorRT keeps the engines it builds; None builds them anew each time.
+
+    Raises:
+        BundleError: the graph cannot be read, differs from the format, or the provider is not active.
+    """
+    check_provider(provider)
+    options = ort.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    if provider != "cpu":
+        # CUDA's libraries may come as packages; ONNX Runtime finds those only when it is told to. It prints
+        # what it did not find: whether that matters shows below.
+        with contextlib.redirect_stdout(io.StringIO()):
+            ort.preload_dlls()
+    try:
+        session = ort.InferenceSession(
+            str(path), options, providers=_provider_list(provider, cache_dir), enable_fallback=False
+        )
+    # ONNX Runtime's exceptions have no common base but Exception.
+    except Exception as error:
+        if provider != "cpu":
+            raise _inactive(provider, f"{path.name} cannot be opened on it: {_one_line(error)}") from error
+        raise BundleError(
+            f"{path} is not a graph that ONNX Runtime can open ({_one_line(error)}): "
+            "export or download the bundle again"
+        ) from error
+    session.disable_fallback()
+    active = session.get_providers()
+    if not active or active[0] != _ORT_NAMES[provider]:
+        raise _inactive(provider, f"ONNX Runtime fell back to {', '.join(active)}")
+    _check_tensors(path, "input", session.get_inputs(), spec.inputs, dims)
+    _check_tensors(path, "output", session.get_outputs(), spec.outputs, dims)
+    return Session(path, session)
+
+
+class Session:
+    """One open graph. `run` may be called from any thread."""
+
+    def __init__(self, path: Path, session: ort.InferenceSession) -> None:
+        self.path = path
+        self._session = session
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The providers that are active, ONNX Runtime's names, the main one first."""
+        return tuple(self._session.get_providers())
+
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Run the graph; only what `outputs` need is computed.
+
+        Raises:
+            BundleError: the graph fails on this input.
+        """
+        try:
+            results: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
+        except Exception as error:
+            shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in inputs.items())
+            raise BundleError(
+                f"{self.path} failed on {shapes} ({_one_line(error)}): lower the batch if memory ran out, "
+                "else export the bundle again"
+            ) from error
+        return results
+
+
+def _provider_list(provider: Provider, cache_dir: Path | None) -> list[Any]:
+    if provider == "cpu":
+        return ["CPUExecutionProvider"]
+    if provider == "cuda":
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    engine: dict[str, str] = {}
+    if cache_dir is not None:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        engine = {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(cache_dir),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(cache_dir),
+        }
+    # TensorRT leaves what it cannot take to CUDA.
+    return [("TensorrtExecutionProvider", engine), "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def _inactive(provider: Provider, why: str) -> BundleError:
+    available = ", ".join(ort.get_available_providers())
+    other = "" if provider == "cpu" else ", or choose the provider cpu"
+    return BundleError(
+        f"the provider {provider!r} is not active: {why} (available: {available}); "
+        f"{_REMEDIES[provider]}{other}"
+    )
+
+
+def _check_tensors(
+    path: Path, kind: str, found: Sequence[Any], expected: Sequence[TensorSpec], dims: Mapping[str, int]
+) -> None:
+    """Compare a graph's inputs or outputs with the format; sizes that the graph leaves open pass here."""
+    by_name = {item.name: item for item in found}
+    names = [spec.name for spec in expected]
+    if not expected:
+        return
+    if set(by_name) != set(names):
+        raise BundleError(
+            f"{path} has the {kind}s {sorted(by_name)} instead of {sorted(names)}: export it again"
+        )
+    for spec in expected:
+        item = by_name[spec.name]
+        shape = [dims.get(size, size) if isinstance(size, str) else size for size in spec.shape]
+        sizes_fit = len(item.shape) == len(shape) and all(
+            # A letter without a size in `dims` must stay open: a graph with a fixed batch is of no use.
+            not isinstance(have, int) if isinstance(want, str) else not isinstance(have, int) or have == want
+            for have, want in zip(item.shape, shape, strict=True)
+        )
+        if item.type != spec.dtype or not sizes_fit:
+            raise BundleError(
+                f"{path}: {kind} {spec.name!r} is {item.type} {item.shape} instead of {spec.dtype} {shape}: "
+                "export the bundle again"
+            )
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + "…"

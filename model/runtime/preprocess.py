@@ -1,0 +1,164 @@
+"""What turns pixels and words into a model's input: one code for training, indexing and search.
+
+Shapes: B batch, N frames, L text tokens.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from tokenizers import Tokenizer
+
+ResizeRule = Literal["squash", "center_crop"]
+_RULES = ("squash", "center_crop")
+
+
+def resize_frames(frames: NDArray[np.uint8], size: int, rule: ResizeRule = "squash") -> NDArray[np.uint8]:
+    """Resize frames to squares, with antialiased bicubic interpolation.
+
+    Args:
+        frames: shape [N, h, w, 3], RGB.
+        size: side of the square in pixels.
+        rule: "squash" scales each side on its own, so that nothing is cut off; "center_crop" keeps the
+            largest square in the middle.
+
+    Returns:
+        shape [N, size, size, 3], RGB; always a new array.
+
+    Raises:
+        ValueError: another dtype or shape, no frame, or an unknown rule.
+    """
+    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+        raise ValueError(f"frames are {getattr(frames, 'dtype', type(frames).__name__)}: pass a uint8 array")
+    if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+        raise ValueError(f"frames have shape {list(frames.shape)}: pass [N, h, w, 3] with N, h and w ≥ 1")
+    if size < 1:
+        raise ValueError(f"size is {size}: it must be at least 1 pixel")
+    if rule not in _RULES:
+        raise ValueError(f"resize rule {rule!r} is unknown: use one of {list(_RULES)}")
+    height, width = frames.shape[1:3]
+    box = (0.0, 0.0, float(width), float(height))
+    if rule == "center_crop":
+        side = min(height, width)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+    out = np.empty((len(frames), size, size, 3), np.uint8)
+    for i, frame in enumerate(frames):
+        out[i] = np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC, box=box))
+    return out
+
+
+def load_image(path: str | Path) -> NDArray[np.uint8]:
+    """Read a photo as it is meant to be seen: turned upright by its EXIF orientation.
+
+    Returns:
+        shape [h, w, 3], RGB; transparent parts are white.
+
+    Raises:
+        ValueError: the file is missing, no photo, damaged, or truncated; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16") or upright.mode == "I":
+                # Pillow clips 16-bit grey at 255 instead of scaling it.
+                grey = (np.asarray(upright).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+                upright = Image.fromarray(grey)
+            if upright.has_transparency_data:
+                rgba = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+            return np.array(upright.convert("RGB"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} does not exist") from error
+    # Pillow's readers raise almost anything on damaged input.
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable photo: {error}") from error
+
+
+def normalise_text(text: str) -> str:
+    """Unicode NFKC, broken surrogates replaced, runs of white space joined to one blank, ends stripped."""
+    # Half a surrogate pair (a JSON escape, a broken argument) has no UTF-8 form: tokenizers would fail.
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return " ".join(unicodedata.normalize("NFKC", whole).split())
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Tokenised texts. `input_ids` and `attention_mask` are int64, shape [B, L]; the mask is 1 on tokens."""
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.input_ids.ndim != 2 or self.input_ids.shape != self.attention_mask.shape:
+            raise ValueError(
+                f"input_ids {list(self.input_ids.shape)} and attention_mask "
+                f"{list(self.attention_mask.shape)} must both be [B, L]"
+            )
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+class TextTokenizer:
+    """Turns texts into padded token ids, by a `tokenizer.json` of the `tokenizers` package. Thread-safe."""
+
+    def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
+        if context_length < 1:
+            raise ValueError(f"context_length is {context_length}: it must be at least 1 token")
+        padding = tokenizer.padding or {}
+        pad_token = padding.get("pad_token", "[PAD]")
+        pad_id = padding.get("pad_id")
+        if pad_id is None:
+            pad_id = next((i for t in ("[PAD]", "<pad>") if (i := tokenizer.token_to_id(t)) is not None), 0)
+        # The file's own truncation and padding are for its author's use: a fixed length, often.
+        tokenizer.enable_truncation(context_length)
+        tokenizer.enable_padding(pad_id=pad_id, pad_token=pad_token)
+        self._tokenizer = tokenizer
+        self.context_length = context_length
+
+    @classmethod
+    def from_file(cls, path: str | Path, context_length: int) -> TextTokenizer:
+        """Read a `tokenizer.json`.
+
+        Raises:
+            ValueError: the file is missing or no tokenizer, or `context_length` is below 1.
+        """
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        # The package raises bare Exception.
+        except Exception as error:
+            raise ValueError(f"{path} is not a readable tokenizer file: {error}") from error
+        return cls(tokenizer, context_length)
+
+    def __call__(self, texts: Sequence[str]) -> TokenBatch:
+        """Normalise and tokenise texts, cut to `context_length` and padded to the longest.
+
+        Raises:
+            ValueError: no text, one that is not a string, or one without a single token.
+        """
+        if isinstance(texts, str):
+            raise ValueError("texts is one string: pass a list of strings")
+        if len(texts) == 0:
+            raise ValueError("texts is empty (shape [0]): pass at least one text")
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(f"text {i} is {type(text).__name__}: pass strings")
+        normalised = [normalise_text(text) for text in texts]
+        if "" in normalised:
+            raise ValueError(f"text {normalised.index('')} is empty: give it at least one word")
+        encodings = self._tokenizer.encode_batch(normalised)
+        ids = np.array([encoding.ids for encoding in encodings], np.int64)
+        mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
+        empty = np.flatnonzero(mask.sum(axis=1) == 0)
+        if len(empty):
+            raise ValueError(f"text {empty[0]} has no token: {texts[empty[0]]!r}; give it at least one word")
+        return TokenBatch(ids, mask)
