@@ -1,0 +1,82 @@
+// The service's HTTP interface. Addresses are relative, so the page also works below a proxy's prefix.
+
+const DEADLINE_MS = 30_000;
+
+/**
+ * What went wrong, in words for the reader. `kind` is the last part of the problem's type (`not-ready`, …), or
+ * `unreachable` or `late` when there is no answer.
+ */
+export class ServiceProblem extends Error {
+  constructor(kind, message, { status = 0, retryAfterSeconds = null } = {}) {
+    super(message);
+    this.name = "ServiceProblem";
+    this.kind = kind;
+    this.status = status;
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+
+  /** Whether asking again later may help without the reader doing anything. */
+  get passes() {
+    return this.status === 0 || this.status === 503;
+  }
+}
+
+/** The problem document (RFC 9457) of an answer that is not ok; its `detail` is written for people. */
+export async function problemOf(response) {
+  let body = {};
+  try {
+    body = (await response.json()) ?? {};
+  } catch {
+    // Not JSON: something in between answered.
+  }
+  const words = [body.detail, body.title].find((text) => typeof text === "string" && text);
+  const kind = String(body.type ?? "").split(":").pop();
+  const retryAfter = Number(response.headers.get("Retry-After"));
+  const message = words ?? `The server answered with status ${response.status}.`;
+  const retryAfterSeconds = Number.isFinite(retryAfter) && retryAfter > 0 ? retryAfter : null;
+  return new ServiceProblem(kind, message, { status: response.status, retryAfterSeconds });
+}
+
+async function fetchJson(address, { signal, ...options } = {}) {
+  const deadline = AbortSignal.timeout(DEADLINE_MS);
+  let response;
+  try {
+    response = await fetch(address, { ...options, signal: signal ? AbortSignal.any([signal, deadline]) : deadline });
+    if (response.ok) return await response.json();
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    if (deadline.aborted) {
+      throw new ServiceProblem("late", `The server has not answered in ${DEADLINE_MS / 1000} seconds.`);
+    }
+    const message = navigator.onLine
+      ? "Check that it is running (reelfind serve) and that this address still leads to it."
+      : "This device is offline.";
+    throw new ServiceProblem("unreachable", message);
+  }
+  throw await problemOf(response);
+}
+
+export const fetchLibrary = () => fetchJson("v1/library");
+
+export const search = (text, topK, signal) =>
+  fetchJson("v1/search", {
+    method: "POST",
+    headers: { "Content-Type": "application/json", Accept: "application/json" },
+    body: JSON.stringify({ query: { text }, top_k: topK }),
+    signal,
+  });
+
+/** With the snapshot that answered in its address, the browser may keep a picture for good. */
+export const frameAddress = (frameId, snapshot) =>
+  `v1/frames/${encodeURIComponent(frameId)}.jpg?snapshot=${encodeURIComponent(snapshot)}`;
+export const mediaAddress = (videoId) => `v1/videos/${encodeURIComponent(videoId)}/media`;
+
+/** Why a media file cannot be had, or null when the server does deliver it (one byte is asked for). */
+export async function mediaProblem(videoId) {
+  try {
+    const response = await fetch(mediaAddress(videoId), { headers: { Range: "bytes=0-0" } });
+    return response.ok ? null : await problemOf(response);
+  } catch {
+    return new ServiceProblem("unreachable", "The server cannot be reached.");
+  }
+}

@@ -1,0 +1,28 @@
+// Building nodes. Data only ever becomes text or an attribute, never markup.
+
+/** An element; `properties` are attributes, except `class`, `text` and functions (`onclick: …`). */
+export function element(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (typeof value === "function") node.addEventListener(name.slice(2), value);
+    else if (name === "class") node.className = value;
+    else if (name === "text") node.textContent = value;
+    else node.setAttribute(name, value === true ? "" : String(value));
+  }
+  node.append(...children);
+  return node;
+}
+
+/** Text in which `…` marks what is typed in a terminal, as nodes. */
+export const withCode = (text) =>
+  text.split("`").map((part, index) => (index % 2 ? element("code", { text: part }) : part));
+
+export const byId = (name) => document.getElementById(name);
+
+/** Keeps one of `nodes` in the tab order: the arrow keys reach the others. */
+export function rove(nodes, current) {
+  for (const node of nodes) node.tabIndex = node === current ? 0 : -1;
+}
+
+export const hasModifier = (event) => event.altKey || event.ctrlKey || event.metaKey || event.shiftKey;

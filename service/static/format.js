@@ -1,0 +1,37 @@
+// Numbers as people read them.
+
+/** Seconds as m:ss, or h:mm:ss from an hour on. */
+export function clock(seconds) {
+  const whole = Math.max(0, Math.floor(seconds + 1e-6));
+  const pad = (number) => String(number).padStart(2, "0");
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor(whole / 60) % 60;
+  return hours > 0 ? `${hours}:${pad(minutes)}:${pad(whole % 60)}` : `${minutes}:${pad(whole % 60)}`;
+}
+
+/** Seconds as m:ss.t, for times that are less than a second apart. */
+export function fineClock(seconds) {
+  const tenths = Math.max(0, Math.floor(seconds * 10 + 1e-6));
+  return `${clock(Math.floor(tenths / 10))}.${tenths % 10}`;
+}
+
+/** A span of seconds, its end rounded up so that a short one never reads as empty. */
+export const clockSpan = (start, end) => `${clock(start)}–${clock(Math.ceil(end - 1e-6))}`;
+
+export const score = (value) => value.toFixed(2);
+
+export const count = (number, one, many = `${one}s`) =>
+  `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+
+/** A length of footage in the unit that suits it. */
+export function footage(seconds) {
+  if (seconds < 60) return count(Math.round(seconds), "second");
+  if (seconds < 5400) return count(Math.round(seconds / 60), "minute");
+  const hours = seconds / 3600;
+  return `${hours.toLocaleString("en", { maximumFractionDigits: hours < 100 ? 1 : 0 })} hours`;
+}
+
+export const milliseconds = (value) => (value < 1 ? "under 1 ms" : `${Math.round(value).toLocaleString("en")} ms`);
+
+/** The last part of a path, of either kind. */
+export const fileName = (path) => path.split(/[\\/]/).pop() || path;

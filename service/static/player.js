@@ -1,0 +1,127 @@
+// The player: a dialog with the browser's own controls that starts at the hit, and the hit's strip to jump by.
+
+import { mediaAddress, mediaProblem } from "./api.js";
+import { byId, element } from "./dom.js";
+import { clockSpan, fileName, score } from "./format.js";
+import { nameOf } from "./results.js";
+import { buildStrip, drawBars, relevanceScale } from "./strip.js";
+
+// Past a frame's own start, so that rounding cannot show the frame before it.
+const INTO_FRAME_SECONDS = 0.001;
+
+export class Player {
+  #dialog = byId("player");
+  #video = byId("player-video");
+  #problem = byId("player-problem");
+  #strip = null;
+  #hit = null;
+  #start = 0;
+  #closed;
+
+  /** `closed(hit)` is called when the player has closed, by whatever way. */
+  constructor({ closed }) {
+    this.#closed = closed;
+    byId("player-close").addEventListener("click", () => this.#dialog.close());
+    this.#dialog.addEventListener("click", (event) => {
+      if (event.target === this.#dialog) this.#dialog.close();
+    });
+    this.#dialog.addEventListener("close", () => this.#onClose());
+    this.#video.addEventListener("loadedmetadata", () => this.#onMetadata());
+    this.#video.addEventListener("error", () => this.#onError());
+    this.#video.addEventListener("timeupdate", () => this.#markCurrent());
+    this.#video.addEventListener("seeked", () => this.#markCurrent());
+  }
+
+  /** Plays from a frame, or from the hit's start when none is given. */
+  open(hit, frame = null) {
+    this.#hit = hit;
+    this.#start = frame ? frame.pts_seconds + INTO_FRAME_SECONDS : hit.start_seconds;
+    byId("player-title").textContent = nameOf(hit);
+    byId("player-path").textContent = hit.path;
+    byId("player-facts").textContent =
+      `${clockSpan(hit.start_seconds, hit.end_seconds)} · similarity ${score(hit.score)}`;
+    // A media fragment makes the tab, too, start at the hit.
+    byId("player-open").href = `${mediaAddress(hit.video_id)}#t=${hit.start_seconds}`;
+    const download = byId("player-download");
+    download.href = mediaAddress(hit.video_id);
+    download.download = fileName(hit.path);
+    this.#strip = buildStrip(hit, { choose: (chosen) => this.#jump(chosen), times: true, tabStops: true });
+    drawBars(this.#strip, hit, relevanceScale([hit]));
+    byId("player-strip").replaceChildren(this.#strip);
+
+    this.#problem.hidden = true;
+    this.#video.hidden = false;
+    this.#dialog.showModal();
+    this.#load();
+    this.#video.focus();
+    this.#strip.querySelector("[data-best]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }
+
+  close() {
+    if (this.#dialog.open) this.#dialog.close();
+  }
+
+  get isOpen() {
+    return this.#dialog.open;
+  }
+
+  #load() {
+    this.#video.src = `${mediaAddress(this.#hit.video_id)}#t=${this.#start}`;
+    // Refused (no gesture, no codec): the controls, or the error event, say the rest.
+    this.#video.play().catch(() => {});
+  }
+
+  #jump(frame) {
+    this.#start = frame.pts_seconds + INTO_FRAME_SECONDS;
+    if (this.#video.readyState === HTMLMediaElement.HAVE_NOTHING) return;
+    this.#video.currentTime = this.#start;
+    this.#video.play().catch(() => {});
+  }
+
+  #onMetadata() {
+    if (Math.abs(this.#video.currentTime - this.#start) > 0.05) this.#video.currentTime = this.#start;
+    if (this.#video.videoWidth === 0) {
+      this.#explain("This browser plays the sound of this file but not its picture.");
+    }
+  }
+
+  async #onError() {
+    const hit = this.#hit;
+    if (!hit || !this.#video.hasAttribute("src")) return;
+    const problem = await mediaProblem(hit.video_id);
+    if (hit !== this.#hit) return;
+    this.#explain(problem ? problem.message : "This browser cannot play this kind of video.", !problem);
+  }
+
+  /** Says why there is no picture, in place of it. */
+  #explain(reason, available = true) {
+    const advice = available ? "Download the file, or open it in another player." : "";
+    this.#problem.replaceChildren(element("p", { text: reason }), element("p", { text: advice }));
+    this.#problem.hidden = false;
+    this.#video.hidden = this.#video.videoWidth === 0 && this.#video.readyState === 0;
+  }
+
+  /** Marks the frame on display: the last one that has begun. */
+  #markCurrent() {
+    if (!this.#strip) return;
+    const now = this.#video.currentTime;
+    const frames = this.#hit.frames;
+    const inside = now < this.#hit.end_seconds;
+    const current = inside ? frames.findLastIndex((frame) => frame.pts_seconds <= now + INTO_FRAME_SECONDS) : -1;
+    this.#strip.querySelectorAll(".cell").forEach((cell, index) => {
+      if (index === current) cell.setAttribute("aria-current", "true");
+      else cell.removeAttribute("aria-current");
+    });
+  }
+
+  #onClose() {
+    const hit = this.#hit;
+    this.#hit = null;
+    this.#strip = null;
+    // Without a source the browser stops loading.
+    this.#video.pause();
+    this.#video.removeAttribute("src");
+    this.#video.load();
+    this.#closed(hit);
+  }
+}
