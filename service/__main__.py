@@ -1,0 +1,5 @@
+"""`python -m service` is `reelfind`."""
+
+from service.cli import main
+
+main()

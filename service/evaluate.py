@@ -1,0 +1,133 @@
+"""`reelfind eval`: retrieval figures of a library through the real searcher."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from indexer.snapshot import Snapshot
+from model.runtime.metrics import RetrievalMetrics, ranks, retrieval_metrics
+from service.errors import InputError
+from service.query import clean_text, shorten
+from service.searcher import Searcher
+
+_PAGE = 1000
+_EXAMPLE = '{"query": "a dog runs", "video": "dog.mp4"}'
+
+
+@dataclass(frozen=True)
+class LabelledQuery:
+    """A line of a query file: a text and the video that is right for it."""
+
+    line: int
+    text: str
+    video: str
+
+
+def read_queries(file: Path, only_set: str | None, max_characters: int) -> list[LabelledQuery]:
+    """The queries of a JSON-lines file with the fields `query` and `video`; blank lines are skipped.
+
+    `only_set` keeps the rows whose field `set` has that value.
+
+    Raises:
+        InputError: the file cannot be read, a row is not as it must be (named by its line), or none is left.
+    """
+    try:
+        # Not splitlines(): it also splits at characters that JSON allows within a string.
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{file} cannot be read as text in UTF-8: {error}. Give a file with a JSON object a line."
+        ) from None
+    queries = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{file}, line {number}"
+        row = _parse(line, where)
+        if only_set is not None and row.get("set") != only_set:
+            continue
+        text, video = _text_field(row, "query", where), _text_field(row, "video", where)
+        try:
+            queries.append(LabelledQuery(number, clean_text(text, max_characters), video))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+    if not queries:
+        which = "no query" if only_set is None else f"no query of the set {shorten(only_set)}"
+        raise InputError(f"{file} holds {which}. A row is like {_EXAMPLE}.")
+    return queries
+
+
+def _parse(line: str, where: str) -> Mapping[str, object]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not JSON: {error}. Write one JSON object a line.") from None
+    if not isinstance(row, dict):
+        raise InputError(f'{where} holds {shorten(row)}. Write a JSON object with "query" and "video".')
+    return row
+
+
+def _text_field(row: Mapping[str, object], name: str, where: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        what = f"must be text, not {shorten(value)}" if name in row else "is missing"
+        raise InputError(f'{where}: "{name}" {what}. A row is like {_EXAMPLE}.')
+    return value
+
+
+class VideoMatcher:
+    """Finds videos by the end of their paths, on whole components: `b/c.mp4` fits `/a/b/c.mp4`."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._by_name: dict[str, list[tuple[int, tuple[str, ...], str]]] = defaultdict(list)
+        total = snapshot.count_videos()
+        for offset in range(0, total, _PAGE):
+            for row, video in enumerate(snapshot.videos(offset, _PAGE), offset):
+                parts = PurePath(video.path).parts
+                why_not = "" if video.num_segments else f"{video.verdict}: {video.reason}"
+                self._by_name[parts[-1]].append((row, parts, why_not))
+
+    def row_of(self, name: str) -> int:
+        """The row of the one searchable video that `name` fits, in the snapshot's list of videos.
+
+        Raises:
+            InputError: it fits none, several, or one that could not be indexed.
+        """
+        wanted = PurePath(name).parts
+        fitting = [
+            (row, why_not)
+            for row, parts, why_not in self._by_name.get(wanted[-1] if wanted else "", [])
+            if parts[-len(wanted) :] == wanted
+        ]
+        shown = shorten(name, 200)
+        if not fitting:
+            raise InputError(f"no video of the library is {shown}. Index it, or correct the name.")
+        if len(fitting) > 1:
+            raise InputError(f"{len(fitting)} videos of the library end with {shown}. Give more of the path.")
+        row, why_not = fitting[0]
+        if why_not:
+            raise InputError(
+                f"{shown} is in the library but cannot be searched ({why_not}). Leave the row out."
+            )
+        return row
+
+
+def evaluate(searcher: Searcher, queries: list[LabelledQuery]) -> RetrievalMetrics:
+    """R@K in percent, median and mean rank of the right video among all of the library.
+
+    Raises:
+        InputError: a row's video is unknown, ambiguous or not searchable; names the line.
+    """
+    matcher = VideoMatcher(searcher.snapshot)
+    targets = []
+    for query in queries:
+        try:
+            targets.append(matcher.row_of(query.video))
+        except InputError as error:
+            raise InputError(f"line {query.line}: {error}") from None
+    scores = searcher.rank_all([query.text for query in queries])
+    return retrieval_metrics(ranks(scores, np.array(targets)))

@@ -1,0 +1,75 @@
+"""Prometheus metrics, in a registry of their own so that one process can hold many apps."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from service.schemas import Timings
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """What `/metrics` shows."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._requests = Counter(
+            "reelfind_http_requests",
+            "HTTP requests answered.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._request_seconds = Histogram(
+            "reelfind_http_request_seconds",
+            "Time to answer an HTTP request, the body sent included.",
+            ("method", "route"),
+            buckets=_REQUEST_SECONDS,
+            registry=self.registry,
+        )
+        self._stage_seconds = Histogram(
+            "reelfind_search_stage_seconds",
+            "Time of each stage of a search.",
+            ("stage",),
+            buckets=_STAGE_SECONDS,
+            registry=self.registry,
+        )
+        self._reloads = Counter(
+            "reelfind_reloads",
+            "New snapshots met, by what became of them: loaded or refused.",
+            ("result",),
+            registry=self.registry,
+        )
+        self._snapshot = Gauge(
+            "reelfind_snapshot_number", "Number of the snapshot served; 0 is none.", registry=self.registry
+        )
+        self._videos = Gauge("reelfind_videos", "Videos of the snapshot served.", registry=self.registry)
+        self._segments = Gauge(
+            "reelfind_segments", "Segments of the snapshot served.", registry=self.registry
+        )
+
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one answered request under its route's template."""
+        method = method if method in _METHODS else "other"
+        self._requests.labels(method, route, str(status)).inc()
+        self._request_seconds.labels(method, route).observe(seconds)
+
+    def observe_search(self, timings: Timings) -> None:
+        """Count the stages of one search."""
+        for stage, milliseconds in timings:
+            self._stage_seconds.labels(stage).observe(milliseconds / 1000)
+
+    def observe_reload(self, loaded: bool) -> None:
+        """Count a new snapshot that was loaded, or refused."""
+        self._reloads.labels("loaded" if loaded else "refused").inc()
+
+    def show_snapshot(self, number: int, num_videos: int, num_segments: int) -> None:
+        """Set what is served."""
+        self._snapshot.set(number)
+        self._videos.set(num_videos)
+        self._segments.set(num_segments)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus's text format."""
+        return generate_latest(self.registry)

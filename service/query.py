@@ -1,0 +1,59 @@
+"""What a query may be: shared by HTTP and the command line, so that both refuse with the same words."""
+
+import json
+import unicodedata
+
+from service.errors import InputError
+
+_LINE_BREAKS = "\t\n\r\x0b\x0c\x85"
+# Categories without a mark on the page. Unassigned is not one: newer emoji are unassigned to older tables.
+_INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs"})
+
+
+def clean_text(text: str, max_characters: int) -> str:
+    """The query text to encode: trimmed, with line breaks and tabs as spaces.
+
+    Raises:
+        InputError: too long, without anything visible, or with control characters or lone surrogates.
+    """
+    if len(text) > max_characters:
+        raise InputError(
+            f"The query has {len(text):,} characters; at most {max_characters:,} are read. Shorten it: "
+            "a sentence or two say what to find.",
+            "/query/text",
+        )
+    cleaned = text.translate(dict.fromkeys(map(ord, _LINE_BREAKS), " ")).strip()
+    for position, character in enumerate(cleaned):
+        category = unicodedata.category(character)
+        if category in ("Cc", "Cs"):
+            kind = "a control character" if category == "Cc" else "half of a surrogate pair"
+            raise InputError(
+                f"The query holds U+{ord(character):04X}, {kind}, at position {position}. Remove it.",
+                "/query/text",
+            )
+    if all(unicodedata.category(character) in _INVISIBLE for character in cleaned):
+        raise InputError(
+            'The query is empty. Describe what to find, for example "a dog runs on a beach".', "/query/text"
+        )
+    return cleaned
+
+
+def check_top_k(top_k: int, max_top_k: int) -> int:
+    """`top_k` itself where it is allowed.
+
+    Raises:
+        InputError: below 1 or above `max_top_k`.
+    """
+    if not 1 <= top_k <= max_top_k:
+        raise InputError(f"top_k is {shorten(top_k)}; ask for 1 to {max_top_k:,} hits.", "/top_k")
+    return top_k
+
+
+def shorten(value: object, limit: int = 60) -> str:
+    """`value` as JSON would write it, at most `limit` characters long and safe to print."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=repr)
+    except ValueError:  # an integer of thousands of digits
+        return "a number that is too long"
+    text = "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

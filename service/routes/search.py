@@ -1,0 +1,34 @@
+"""POST /v1/search."""
+
+from fastapi import APIRouter, Response
+
+from service.api_document import problems
+from service.context import ContextDep
+from service.query import check_top_k, clean_text
+from service.schemas import SearchRequest, SearchResponse
+
+router = APIRouter(tags=["search"])
+
+
+@router.post(
+    "/v1/search",
+    operation_id="search",
+    summary="Find videos by describing them",
+    response_model=SearchResponse,
+    responses=problems(413, 422, 503),
+)
+async def search(request: SearchRequest, context: ContextDep) -> Response:
+    """The videos that answer best, each at its best segment, with that segment's frames as evidence."""
+    settings = context.settings
+    text = clean_text(request.query.text, settings.max_query_characters)
+    top_k = settings.default_top_k if request.top_k is None else request.top_k
+    check_top_k(top_k, settings.max_top_k)
+    searcher = context.engine.searcher
+
+    def run() -> tuple[SearchResponse, str]:
+        found = searcher.search(text, top_k)
+        return found, found.model_dump_json()
+
+    found, body = await context.pool.run(run)
+    context.metrics.observe_search(found.timings_ms)
+    return Response(body, media_type="application/json")
