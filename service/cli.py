@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from indexer.errors import InputError
 from model.runtime.errors import ReelfindError
 from service.engine import open_bundle, open_searcher
-from service.errors import InputError
 from service.evaluate import evaluate, read_queries
 from service.query import check_top_k, clean_text
 from service.schemas import Hit

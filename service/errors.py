@@ -1,19 +1,21 @@
 """The service's own errors; `problems.py` maps all errors to HTTP, `cli.py` to exit codes.
 
 ReelfindError           (model.runtime.errors)
-├── InputError          what the caller sent cannot be answered: HTTP 422, exit code 2
+├── InputError          (indexer.errors) what the caller named cannot be used: exit code 2
+│   └── QueryError      the same in a query, a request or a query file: HTTP 422
 ├── NotFoundError       there is no such video, frame or page: HTTP 404
-├── GoneError           the library knows it, its file is not there any more: HTTP 410
-├── RefusedError        a new snapshot is damaged, the old one is served on: HTTP 409
+├── RefusedError        a new snapshot cannot be served, the old one goes on: HTTP 409
+├── GoneError           the library knows the video, its file is not there any more: HTTP 410
 ├── OverloadedError     too many searches wait already: HTTP 503
 └── NotReadyError       no snapshot is served yet: HTTP 503
 """
 
+from indexer.errors import InputError
 from model.runtime.errors import ReelfindError
 
 
-class InputError(ReelfindError):
-    """A query, option or file of the caller's that cannot be used as it is.
+class QueryError(InputError):
+    """A query, option or row of the caller's that cannot be used as it is.
 
     `field` is the JSON pointer of the value at fault in the request's body, where there is one.
     """
@@ -27,6 +29,10 @@ class NotFoundError(ReelfindError):
     """No video, frame or page of that name."""
 
 
+class RefusedError(ReelfindError):
+    """A new snapshot that cannot be served; the one before goes on."""
+
+
 class GoneError(ReelfindError):
     """A video of the library whose file cannot be served any more."""
 
@@ -37,7 +43,3 @@ class OverloadedError(ReelfindError):
 
 class NotReadyError(ReelfindError):
     """No snapshot is loaded; the message says why and what to do."""
-
-
-class RefusedError(ReelfindError):
-    """A new snapshot that cannot be served; the one before goes on."""

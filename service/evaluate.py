@@ -10,7 +10,7 @@ import numpy as np
 
 from indexer.snapshot import Snapshot
 from model.runtime.metrics import RetrievalMetrics, ranks, retrieval_metrics
-from service.errors import InputError
+from service.errors import QueryError
 from service.query import clean_text, shorten
 from service.searcher import Searcher
 
@@ -33,13 +33,13 @@ def read_queries(file: Path, only_set: str | None, max_characters: int) -> list[
     `only_set` keeps the rows whose field `set` has that value.
 
     Raises:
-        InputError: the file cannot be read, a row is not as it must be (named by its line), or none is left.
+        QueryError: the file cannot be read, a row is not as it must be (named by its line), or none is left.
     """
     try:
         # Not splitlines(): it also splits at characters that JSON allows within a string.
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
+        raise QueryError(
             f"{file} cannot be read as text in UTF-8: {error}. Give a file with a JSON object a line."
         ) from None
     queries = []
@@ -53,11 +53,11 @@ def read_queries(file: Path, only_set: str | None, max_characters: int) -> list[
         text, video = _text_field(row, "query", where), _text_field(row, "video", where)
         try:
             queries.append(LabelledQuery(number, clean_text(text, max_characters), video))
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
+        except QueryError as error:
+            raise QueryError(f"{where}: {error}") from None
     if not queries:
         which = "no query" if only_set is None else f"no query of the set {shorten(only_set)}"
-        raise InputError(f"{file} holds {which}. A row is like {_EXAMPLE}.")
+        raise QueryError(f"{file} holds {which}. A row is like {_EXAMPLE}.")
     return queries
 
 
@@ -65,9 +65,9 @@ def _parse(line: str, where: str) -> Mapping[str, object]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not JSON: {error}. Write one JSON object a line.") from None
+        raise QueryError(f"{where} is not JSON: {error}. Write one JSON object a line.") from None
     if not isinstance(row, dict):
-        raise InputError(f'{where} holds {shorten(row)}. Write a JSON object with "query" and "video".')
+        raise QueryError(f'{where} holds {shorten(row)}. Write a JSON object with "query" and "video".')
     return row
 
 
@@ -75,7 +75,7 @@ def _text_field(row: Mapping[str, object], name: str, where: str) -> str:
     value = row.get(name)
     if not isinstance(value, str) or not value.strip():
         what = f"must be text, not {shorten(value)}" if name in row else "is missing"
-        raise InputError(f'{where}: "{name}" {what}. A row is like {_EXAMPLE}.')
+        raise QueryError(f'{where}: "{name}" {what}. A row is like {_EXAMPLE}.')
     return value
 
 
@@ -95,7 +95,7 @@ class VideoMatcher:
         """The row of the one searchable video that `name` fits, in the snapshot's list of videos.
 
         Raises:
-            InputError: it fits none, several, or one that could not be indexed.
+            QueryError: it fits none, several, or one that could not be indexed.
         """
         wanted = PurePath(name).parts
         fitting = [
@@ -105,12 +105,12 @@ class VideoMatcher:
         ]
         shown = shorten(name, 200)
         if not fitting:
-            raise InputError(f"no video of the library is {shown}. Index it, or correct the name.")
+            raise QueryError(f"no video of the library is {shown}. Index it, or correct the name.")
         if len(fitting) > 1:
-            raise InputError(f"{len(fitting)} videos of the library end with {shown}. Give more of the path.")
+            raise QueryError(f"{len(fitting)} videos of the library end with {shown}. Give more of the path.")
         row, why_not = fitting[0]
         if why_not:
-            raise InputError(
+            raise QueryError(
                 f"{shown} is in the library but cannot be searched ({why_not}). Leave the row out."
             )
         return row
@@ -120,14 +120,14 @@ def evaluate(searcher: Searcher, queries: list[LabelledQuery]) -> RetrievalMetri
     """R@K in percent, median and mean rank of the right video among all of the library.
 
     Raises:
-        InputError: a row's video is unknown, ambiguous or not searchable; names the line.
+        QueryError: a row's video is unknown, ambiguous or not searchable; names the line.
     """
     matcher = VideoMatcher(searcher.snapshot)
     targets = []
     for query in queries:
         try:
             targets.append(matcher.row_of(query.video))
-        except InputError as error:
-            raise InputError(f"line {query.line}: {error}") from None
+        except QueryError as error:
+            raise QueryError(f"line {query.line}: {error}") from None
     scores = searcher.rank_all([query.text for query in queries])
     return retrieval_metrics(ranks(scores, np.array(targets)))

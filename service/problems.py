@@ -10,13 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from indexer.errors import InputError
 from model.runtime.errors import ReelfindError
 from service.errors import (
     GoneError,
-    InputError,
     NotFoundError,
     NotReadyError,
     OverloadedError,
+    QueryError,
     RefusedError,
 )
 from service.query import shorten
@@ -95,7 +96,7 @@ async def _on_reelfind_error(_: Request, error: Exception) -> Response:
     kind = next((kind for known, kind in _BY_ERROR.items() if isinstance(error, known)), _UNAVAILABLE)
     headers = {"retry-after": RETRY_SECONDS} if isinstance(error, OverloadedError) else None
     errors = None
-    if isinstance(error, InputError) and error.field is not None:
+    if isinstance(error, QueryError) and error.field is not None:
         errors = [InvalidValue(pointer=f"#{error.field}", detail=str(error))]
     return problem_response(kind, str(error), errors=errors, headers=headers)
 

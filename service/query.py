@@ -3,7 +3,7 @@
 import json
 import unicodedata
 
-from service.errors import InputError
+from service.errors import QueryError
 
 _LINE_BREAKS = "\t\n\r\x0b\x0c\x85"
 # Categories without a mark on the page. Unassigned is not one: newer emoji are unassigned to older tables.
@@ -14,10 +14,10 @@ def clean_text(text: str, max_characters: int) -> str:
     """The query text to encode: trimmed, with line breaks and tabs as spaces.
 
     Raises:
-        InputError: too long, without anything visible, or with control characters or lone surrogates.
+        QueryError: too long, without anything visible, or with control characters or lone surrogates.
     """
     if len(text) > max_characters:
-        raise InputError(
+        raise QueryError(
             f"The query has {len(text):,} characters; at most {max_characters:,} are read. Shorten it: "
             "a sentence or two say what to find.",
             "/query/text",
@@ -27,12 +27,12 @@ def clean_text(text: str, max_characters: int) -> str:
         category = unicodedata.category(character)
         if category in ("Cc", "Cs"):
             kind = "a control character" if category == "Cc" else "half of a surrogate pair"
-            raise InputError(
+            raise QueryError(
                 f"The query holds U+{ord(character):04X}, {kind}, at position {position}. Remove it.",
                 "/query/text",
             )
     if all(unicodedata.category(character) in _INVISIBLE for character in cleaned):
-        raise InputError(
+        raise QueryError(
             'The query is empty. Describe what to find, for example "a dog runs on a beach".', "/query/text"
         )
     return cleaned
@@ -42,10 +42,10 @@ def check_top_k(top_k: int, max_top_k: int) -> int:
     """`top_k` itself where it is allowed.
 
     Raises:
-        InputError: below 1 or above `max_top_k`.
+        QueryError: below 1 or above `max_top_k`.
     """
     if not 1 <= top_k <= max_top_k:
-        raise InputError(f"top_k is {shorten(top_k)}; ask for 1 to {max_top_k:,} hits.", "/top_k")
+        raise QueryError(f"top_k is {shorten(top_k)}; ask for 1 to {max_top_k:,} hits.", "/top_k")
     return top_k
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from indexer.snapshot import Snapshot
 from model.runtime.bundle import Bundle, TextEncoding
-from service.errors import InputError
+from service.errors import QueryError
 from service.schemas import FrameHit, Hit, SearchResponse, Timings
 
 # Candidates a hit asked for: segments of one video stand next to each other in the ranking.
@@ -83,7 +83,7 @@ class Searcher:
         try:
             return self.bundle.encode_text(texts)
         except ValueError as error:
-            raise InputError(f"The model reads nothing in the query: {error}.", "/query/text") from error
+            raise QueryError(f"The model reads nothing in the query: {error}.", "/query/text") from error
 
     def _best_segments(
         self, embedding: NDArray[np.float32], top_k: int

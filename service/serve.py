@@ -11,7 +11,7 @@ import uvicorn
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from service.app import create_app
-from service.errors import InputError
+from service.errors import QueryError
 from service.settings import Settings
 
 
@@ -19,7 +19,7 @@ def bind(host: str, port: int) -> socket.socket:
     """A listening socket; taken before the models load, so that a port in use is known at once.
 
     Raises:
-        InputError: the host is no address of this machine.
+        QueryError: the host is no address of this machine.
         ReelfindError: the port is in use or not allowed.
     """
     try:
@@ -28,7 +28,7 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
-        raise InputError(
+        raise QueryError(
             f"--host {host} is no address of this machine: {error}. Use 127.0.0.1 or 0.0.0.0."
         ) from None
     try:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.errors import InputError
+from service.errors import QueryError
 
 ENV_PREFIX = "REELFIND_"
 
@@ -84,7 +84,7 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
     """Settings from flags (those that are not None), the environment and the defaults.
 
     Raises:
-        InputError: a value that does not fit, with its name and what would.
+        QueryError: a value that does not fit, with its name and what would.
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     try:
@@ -98,7 +98,7 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
                 continue
             source = f"--{name.replace('_', '-')}" if name in given else f"{ENV_PREFIX}{name.upper()}"
             lines.append(f"{source} is {issue['input']!r}: {issue['msg'][:1].lower()}{issue['msg'][1:]}")
-        raise InputError("; ".join(lines)) from None
+        raise QueryError("; ".join(lines)) from None
 
 
 _HEADER = """\

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.errors import InputError
+from service.errors import QueryError
 from service.query import check_top_k, clean_text, shorten
 
 LIMIT = 1000
@@ -29,7 +29,7 @@ def test_what_people_type_is_kept(text: str, cleaned: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t\r", "\u00a0", "\u200b\u200d", "\ufeff"])
 def test_nothing_visible_is_empty(text: str) -> None:
-    with pytest.raises(InputError, match="query is empty") as caught:
+    with pytest.raises(QueryError, match="query is empty") as caught:
         clean_text(text, LIMIT)
     assert caught.value.field == "/query/text"
 
@@ -39,12 +39,12 @@ def test_nothing_visible_is_empty(text: str) -> None:
     [("a\x00b", r"U\+0000"), ("a\x1b[31m", r"U\+001B"), ("\x7fa", r"U\+007F"), ("a\ud800", r"U\+D800")],
 )
 def test_control_characters_and_lone_surrogates_are_named(text: str, named: str) -> None:
-    with pytest.raises(InputError, match=named):
+    with pytest.raises(QueryError, match=named):
         clean_text(text, LIMIT)
 
 
 def test_a_text_that_is_too_long_is_refused_with_both_numbers() -> None:
-    with pytest.raises(InputError, match=r"5,000 characters; at most 1,000"):
+    with pytest.raises(QueryError, match=r"5,000 characters; at most 1,000"):
         clean_text("x" * 5000, LIMIT)
 
 
@@ -55,7 +55,7 @@ def test_top_k_within_its_bounds(top_k: int) -> None:
 
 @pytest.mark.parametrize("top_k", [0, -1, 1001, 1_000_000, pytest.param(10**5000, id="5,001 digits")])
 def test_top_k_out_of_bounds(top_k: int) -> None:
-    with pytest.raises(InputError, match=r"top_k is .*; ask for 1 to 1,000 hits"):
+    with pytest.raises(QueryError, match=r"top_k is .*; ask for 1 to 1,000 hits"):
         check_top_k(top_k, 1000)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import InputError
+from service.errors import QueryError
 from service.settings import Settings, load_settings, settings_table
 
 ROOT = Path(__file__).parent.parent
@@ -60,16 +60,16 @@ def test_a_wrong_variable_is_named_with_its_value(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"REELFIND_{name}", value)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(QueryError) as caught:
         load_settings()
     assert f"REELFIND_{name} is {value!r}" in str(caught.value)
 
 
 def test_a_wrong_flag_is_named_as_a_flag() -> None:
-    with pytest.raises(InputError, match="--search-threads is 0"):
+    with pytest.raises(QueryError, match="--search-threads is 0"):
         load_settings({"search_threads": 0})
 
 
 def test_the_default_must_be_within_the_maximum() -> None:
-    with pytest.raises(InputError, match="default_top_k 20 is above max_top_k 5"):
+    with pytest.raises(QueryError, match="default_top_k 20 is above max_top_k 5"):
         load_settings({"default_top_k": 20, "max_top_k": 5})
