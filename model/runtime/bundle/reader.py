@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.runtime.bundle.files import AGAIN, FileState, file_state, read_manifest, verify_file
 from model.runtime.bundle.manifest import (
     FRAME_ENCODER,
     GRAPHS,
@@ -26,29 +27,6 @@ from model.runtime.bundle.manifest import (
 from model.runtime.bundle.sessions import Provider, Session, check_provider, open_session
 from model.runtime.errors import BundleError
 from model.runtime.preprocess import TextTokenizer
-
-_CHUNK = 1 << 20
-_AGAIN = "export or download the bundle again"
-_FileState = tuple[int, int, int]
-
-
-def default_bundle_path() -> Path:
-    """The small bundle that is installed with the package."""
-    return Path(__file__).resolve().parents[2] / "bundles" / "mini"
-
-
-def aside_path(folder: Path) -> Path:
-    """Where the old bundle stands for the moment in which a new one takes its place."""
-    return folder.with_name(f".{folder.name}.replaced")
-
-
-def sha256_file(path: Path) -> str:
-    """The sha256 of a file's content, as 64 hexadecimal digits; read in parts."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -84,7 +62,7 @@ class Bundle:
         folder: Path,
         manifest: BundleManifest,
         checksum: str,
-        states: dict[str, _FileState],
+        states: dict[str, FileState],
         provider: Provider,
         threads: int | None,
         max_batch: int,
@@ -139,10 +117,10 @@ class Bundle:
             raise ValueError(f"max_batch is {max_batch}: it must be at least 1")
         check_provider(provider)
         folder = Path(folder).absolute()
-        data = _read_manifest(folder)
+        data = read_manifest(folder)
         manifest = parse_manifest(data, folder / MANIFEST_NAME)
         checksum = hashlib.sha256(data).hexdigest()
-        states = {name: _verify_file(folder / name, manifest) for name in manifest.files}
+        states = {name: verify_file(folder / name, record) for name, record in manifest.files.items()}
         engines = None if cache_dir is None else Path(cache_dir).absolute() / checksum[:16]
         bundle = cls(folder, manifest, checksum, states, provider, threads, max_batch, engines)
         required = [name for name, graph in GRAPHS.items() if not graph.optional]
@@ -203,11 +181,11 @@ class Bundle:
             raise ValueError(f"frame_embedding is {getattr(frame_embedding, 'dtype', '?')}: pass {wanted}")
         if len(shape) != 3 or shape[2] != dim or shape[0] == 0 or not 1 <= shape[1] <= most:
             raise ValueError(f"frame_embedding has shape {list(shape)}: pass {wanted}")
+        if not np.isfinite(frame_embedding).all():
+            raise ValueError("frame_embedding holds NaN or infinity: put zeros where there is no frame")
         mask = np.asarray(frame_mask)
         if mask.shape != shape[:2]:
-            raise ValueError(
-                f"frame_mask has shape {list(mask.shape)}: pass {list(shape[:2])}, as the embeddings"
-            )
+            raise ValueError(f"frame_mask has shape {list(mask.shape)}: pass {list(shape[:2])}")
         if not np.isin(mask, (0, 1)).all():
             raise ValueError("frame_mask holds other values than 0 and 1: pass booleans")
         empty = np.flatnonzero(mask.sum(axis=1) == 0)
@@ -258,16 +236,16 @@ class Bundle:
         self.encode_text(["a", "a dog runs along the beach"], tokens=True)
 
     def _session(self, graph: str) -> Session:
+        session = self._sessions.get(graph)
+        if session is not None:
+            return session
         with self._lock:
-            session = self._sessions.get(graph)
-            if session is None:
+            if graph not in self._sessions:
                 path = self.folder / graph
                 # The checksum was verified when the bundle was opened: this must still be the same file.
-                if _file_state(path) != self._states[graph]:
-                    raise BundleError(
-                        f"{path} changed while the bundle was open: start again to read the new one"
-                    )
-                session = open_session(
+                if not path.is_file() or file_state(path) != self._states[graph]:
+                    raise BundleError(f"{path} changed while the bundle was open: start again")
+                self._sessions[graph] = open_session(
                     path,
                     GRAPHS[graph],
                     self.manifest.dims(),
@@ -275,8 +253,7 @@ class Bundle:
                     threads=self.threads,
                     cache_dir=self._cache_dir,
                 )
-                self._sessions[graph] = session
-            return session
+            return self._sessions[graph]
 
     def _run(
         self, graph: str, inputs: dict[str, NDArray[Any]], shapes: dict[str, tuple[int, ...]]
@@ -293,7 +270,7 @@ class Bundle:
                 if result.shape != (count, *shapes[name]):
                     raise BundleError(
                         f"{session.path}: {name} has shape {list(result.shape)} instead of "
-                        f"{[count, *shapes[name]]}: {_AGAIN}"
+                        f"{[count, *shapes[name]]}: {AGAIN}"
                     )
                 out[name][part] = result
         for name in shapes:
@@ -304,48 +281,6 @@ class Bundle:
 
 def _check_unit_length(path: Path, name: str, embedding: NDArray[np.float32]) -> None:
     """Catches NaN too. Scores are dot products: they mean nothing for vectors of another length."""
-    lengths = np.linalg.norm(embedding, axis=1)
-    worst = np.abs(lengths - 1).max()
+    worst = np.abs(np.linalg.norm(embedding, axis=1) - 1).max()
     if not worst < 1e-2:
-        raise BundleError(
-            f"{path}: {name} has lengths other than 1, e.g. {lengths[0]:.4g}: export the bundle again"
-        )
-
-
-def _read_manifest(folder: Path) -> bytes:
-    path = folder / MANIFEST_NAME
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        aside = aside_path(folder)
-        remedy = "give the folder of a bundle, or make one with `reelfind-model export`"
-        if not folder.exists() and aside.is_dir():
-            remedy = f"replacing it was interrupted: rename {aside} to {folder.name}"
-        raise BundleError(f"{path} does not exist: {remedy}") from error
-    except OSError as error:
-        raise BundleError(
-            f"{path} cannot be read ({error.strerror}): check the path and its permissions"
-        ) from error
-
-
-def _verify_file(path: Path, manifest: BundleManifest) -> _FileState:
-    record = manifest.files[path.name]
-    try:
-        state = _file_state(path)
-        if path.stat().st_size != record.bytes:
-            raise BundleError(f"{path} has {path.stat().st_size} bytes instead of {record.bytes}: {_AGAIN}")
-        digest = sha256_file(path)
-    except FileNotFoundError as error:
-        raise BundleError(f"{path} does not exist, but {MANIFEST_NAME} lists it: {_AGAIN}") from error
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error.strerror}): check the permissions") from error
-    if digest != record.sha256:
-        raise BundleError(
-            f"{path} has another content than {MANIFEST_NAME} says (sha256 {digest[:12]}…): {_AGAIN}"
-        )
-    return state
-
-
-def _file_state(path: Path) -> _FileState:
-    stat = path.stat()
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+        raise BundleError(f"{path}: {name} is not of unit length (off by {worst:.3g}): {AGAIN}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,25 +23,35 @@ _ORT_NAMES: dict[str, str] = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-# Both packages install as `onnxruntime`: the one without CUDA hides the other.
-_GPU = "install the extra with `pip uninstall onnxruntime && pip install 'reelfind[gpu]'`"
-_REMEDIES: dict[str, str] = {
-    "cpu": "install the extra with `pip install 'reelfind[cpu]'`",
-    "cuda": f"{_GPU} and an NVIDIA driver",
-    "tensorrt": f"{_GPU}, NVIDIA's package tensorrt-cu12 or tensorrt-cu13 to match, and an NVIDIA driver",
-}
+# Where nearly all of the work is: these must run on the provider asked for.
+_HEAVY = ("Conv", "MatMul", "Gemm", "Attention", "GRU", "LSTM")
 
 
 def check_provider(provider: Provider) -> None:
     """Check that the installed ONNX Runtime knows a provider.
 
     Raises:
-        BundleError: it does not, or the name is none of `cpu`, `cuda`, `tensorrt`.
+        BundleError: it does not.
+        ValueError: the name is none of `cpu`, `cuda`, `tensorrt`.
     """
     if provider not in _ORT_NAMES:
-        raise BundleError(f"provider {provider!r} is unknown: use one of {list(_ORT_NAMES)}")
+        raise ValueError(f"provider {provider!r} is unknown: use one of {list(_ORT_NAMES)}")
     if _ORT_NAMES[provider] not in ort.get_available_providers():
-        raise _inactive(provider, "this onnxruntime has no such provider")
+        # Both packages install as `onnxruntime`: where both are, the one without CUDA may win.
+        remedy = "pip install 'reelfind[cpu]'"
+        if provider != "cpu":
+            remedy = "pip uninstall onnxruntime onnxruntime-gpu && pip install 'reelfind[gpu]'"
+        raise _inactive(provider, "the installed onnxruntime is built without it", f"run `{remedy}`")
+    if provider != "cpu":
+        _preload_cuda()
+
+
+@cache
+def _preload_cuda() -> None:
+    """CUDA's libraries may come as Python packages, where ONNX Runtime looks only when it is told to."""
+    # It prints what it does not find: opening the session shows whether that matters.
+    with contextlib.redirect_stdout(io.StringIO()):
+        ort.preload_dlls()
 
 
 def open_session(
@@ -70,10 +81,8 @@ def open_session(
         options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     if provider != "cpu":
-        # CUDA's libraries may come as packages; ONNX Runtime finds those only when it is told to. It prints
-        # what it did not find: whether that matters shows below.
-        with contextlib.redirect_stdout(io.StringIO()):
-            ort.preload_dlls()
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options.log_severity_level = 3  # errors: its warnings are about the graph's author's choices
     try:
         session = ort.InferenceSession(
             str(path), options, providers=_provider_list(provider, cache_dir), enable_fallback=False
@@ -81,7 +90,7 @@ def open_session(
     # ONNX Runtime's exceptions have no common base but Exception.
     except Exception as error:
         if provider != "cpu":
-            raise _inactive(provider, f"{path.name} cannot be opened on it: {_one_line(error)}") from error
+            raise _no_libraries(provider, f"{path.name} cannot be opened: {_one_line(error)}") from error
         raise BundleError(
             f"{path} is not a graph that ONNX Runtime can open ({_one_line(error)}): "
             "export or download the bundle again"
@@ -89,7 +98,9 @@ def open_session(
     session.disable_fallback()
     active = session.get_providers()
     if not active or active[0] != _ORT_NAMES[provider]:
-        raise _inactive(provider, f"ONNX Runtime fell back to {', '.join(active)}")
+        raise _no_libraries(provider, f"ONNX Runtime fell back to {', '.join(active)}")
+    if provider != "cpu":
+        _check_placement(path, provider, placement(session))
     _check_tensors(path, "input", session.get_inputs(), spec.inputs, dims)
     _check_tensors(path, "output", session.get_outputs(), spec.outputs, dims)
     return Session(path, session)
@@ -101,11 +112,6 @@ class Session:
     def __init__(self, path: Path, session: ort.InferenceSession) -> None:
         self.path = path
         self._session = session
-
-    @property
-    def providers(self) -> tuple[str, ...]:
-        """The providers that are active, ONNX Runtime's names, the main one first."""
-        return tuple(self._session.get_providers())
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Run the graph; only what `outputs` need is computed.
@@ -142,12 +148,37 @@ def _provider_list(provider: Provider, cache_dir: Path | None) -> list[Any]:
     return [("TensorrtExecutionProvider", engine), "CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
-def _inactive(provider: Provider, why: str) -> BundleError:
+def placement(session: ort.InferenceSession) -> dict[str, list[str]]:
+    """The operators of each provider's nodes, by ONNX Runtime's names."""
+    nodes: dict[str, list[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        nodes.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
+    return nodes
+
+
+def _check_placement(path: Path, provider: Provider, nodes: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a graph whose heavy nodes stay on the CPU: a provider may be active and do nothing."""
+    stranded = [op for op in nodes.get("CPUExecutionProvider", ()) if any(part in op for part in _HEAVY)]
+    if stranded:
+        kinds = ", ".join(sorted(set(stranded)))
+        raise BundleError(
+            f"{path}: {len(stranded)} nodes ({kinds}) have no kernel for the provider {provider!r} and "
+            "would run on the CPU: export the bundle without quantisation, or choose the provider cpu"
+        )
+
+
+def _no_libraries(provider: Provider, why: str) -> BundleError:
+    libraries = "the libraries of CUDA and cuDNN (`pip install 'onnxruntime-gpu[cuda,cudnn]'`)"
+    if provider == "tensorrt":
+        libraries += ", those of TensorRT on LD_LIBRARY_PATH (the folder tensorrt_libs of its pip package)"
+    return _inactive(provider, why, f"install an NVIDIA driver and {libraries}")
+
+
+def _inactive(provider: Provider, why: str, remedy: str) -> BundleError:
     available = ", ".join(ort.get_available_providers())
     other = "" if provider == "cpu" else ", or choose the provider cpu"
     return BundleError(
-        f"the provider {provider!r} is not active: {why} (available: {available}); "
-        f"{_REMEDIES[provider]}{other}"
+        f"the provider {provider!r} is not active: {why} (built in: {available}); {remedy}{other}"
     )
 
 

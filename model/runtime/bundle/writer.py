@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from model.runtime.bundle.files import aside_path, sha256_file
 from model.runtime.bundle.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -17,7 +18,7 @@ from model.runtime.bundle.manifest import (
     check_file_name,
     parse_manifest,
 )
-from model.runtime.bundle.reader import Bundle, aside_path, sha256_file
+from model.runtime.bundle.reader import Bundle
 from model.runtime.errors import BundleError
 from model.runtime.preprocess import ResizeRule
 
@@ -80,42 +81,54 @@ def write_bundle(
         the manifest as written.
 
     Raises:
-        BundleError: a field or graph is wrong, or `folder` is taken.
+        BundleError: a field or graph is wrong, `folder` is taken, or it cannot be written.
     """
     place = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow a link at the place itself
-    _recover(place)
-    _check_place(place, overwrite)
     contents: dict[str, bytes | Path] = {**graphs, _TOKENIZER: Path(tokenizer)}
     for path in extra_files:
         if path.name in contents:
             raise BundleError(f"{path} has the name of another file of the bundle: rename it")
         contents[path.name] = path
+    raw = {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "description": description,
+        "licence": licence,
+        "provenance": dict(provenance),
+        "embedding_dim": embedding_dim,
+        "salience_dim": salience_dim,
+        "tokens_per_frame": tokens_per_frame,
+        "hidden_dim": hidden_dim,
+        "frames_per_segment": frames_per_segment,
+        "segment_seconds": segment_seconds,
+        "num_salient_frames": num_salient_frames,
+        "salience_strategy": salience_strategy,
+        "image": {"size": image_size, "resize": resize},
+        "text": {"tokenizer": _TOKENIZER, "context_length": context_length},
+        "ensemble_lambda": ensemble_lambda,
+        "calibration": None if calibration is None else dict(calibration),
+    }
+    try:
+        for file in contents:
+            check_file_name(file)
+        return _write_folder(place, raw, contents, overwrite)
+    except ValueError as error:
+        raise BundleError(f"{place} is not written: {error}") from error
+    except OSError as error:
+        raise BundleError(f"{place} cannot be written ({error}): check the place and its disk") from error
 
+
+def _write_folder(
+    place: Path, raw: dict[str, Any], contents: Mapping[str, bytes | Path], overwrite: bool
+) -> BundleManifest:
+    _recover(place)
+    _check_place(place, overwrite)
     temporary = place.with_name(f".{place.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        raw = {
-            "format_version": FORMAT_VERSION,
-            "name": name,
-            "description": description,
-            "licence": licence,
-            "provenance": dict(provenance),
-            "embedding_dim": embedding_dim,
-            "salience_dim": salience_dim,
-            "tokens_per_frame": tokens_per_frame,
-            "hidden_dim": hidden_dim,
-            "frames_per_segment": frames_per_segment,
-            "segment_seconds": segment_seconds,
-            "num_salient_frames": num_salient_frames,
-            "salience_strategy": salience_strategy,
-            "image": {"size": image_size, "resize": resize},
-            "text": {"tokenizer": _TOKENIZER, "context_length": context_length},
-            "ensemble_lambda": ensemble_lambda,
-            "calibration": None if calibration is None else dict(calibration),
-            "files": {file: _copy(content, temporary / file) for file, content in sorted(contents.items())},
-        }
-        manifest = parse_manifest(_dump(raw), place / MANIFEST_NAME)
+        files = {name: _copy(content, temporary / name) for name, content in sorted(contents.items())}
+        manifest = parse_manifest(_dump({**raw, "files": files}), place / MANIFEST_NAME)
         _write(temporary / MANIFEST_NAME, manifest.to_json())
         _sync(temporary)
         # Only what opens and runs is published.
@@ -163,7 +176,6 @@ def _publish(temporary: Path, place: Path) -> None:
 
 def _copy(content: bytes | Path, target: Path) -> dict[str, Any]:
     """Copy one file into the bundle, to the disk, and return its record."""
-    check_file_name(target.name)
     if isinstance(content, bytes):
         _write(target, content)
     else:
