@@ -26,8 +26,8 @@ def resize_frames(frames: NDArray[np.uint8], size: int, rule: ResizeRule = "squa
     Args:
         frames: shape [N, h, w, 3], RGB.
         size: side of the square in pixels.
-        rule: "squash" scales each side on its own, so that nothing is cut off; "center_crop" keeps the
-            largest square in the middle.
+        rule: "squash" scales each side on its own, so that nothing is cut off; "center_crop" scales both
+            alike and keeps the square in the middle.
 
     Returns:
         shape [N, size, size, 3], RGB; always a new array.
@@ -112,8 +112,12 @@ class TextTokenizer:
     """Turns texts into padded token ids, by a `tokenizer.json` of the `tokenizers` package. Thread-safe."""
 
     def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
-        if context_length < 1:
-            raise ValueError(f"context_length is {context_length}: it must be at least 1 token")
+        special: int = tokenizer.num_special_tokens_to_add(is_pair=False)
+        if context_length <= special:
+            raise ValueError(
+                f"context_length is {context_length}, of which {special} are the tokenizer's own: "
+                "it must leave room for at least 1 token"
+            )
         padding = tokenizer.padding or {}
         pad_token = padding.get("pad_token", "[PAD]")
         pad_id = padding.get("pad_id")
@@ -123,6 +127,7 @@ class TextTokenizer:
         tokenizer.enable_truncation(context_length)
         tokenizer.enable_padding(pad_id=pad_id, pad_token=pad_token)
         self._tokenizer = tokenizer
+        self._num_special = special
         self.context_length = context_length
 
     @classmethod
@@ -130,7 +135,7 @@ class TextTokenizer:
         """Read a `tokenizer.json`.
 
         Raises:
-            ValueError: the file is missing or no tokenizer, or `context_length` is below 1.
+            ValueError: the file is missing or no tokenizer, or `context_length` leaves no room.
         """
         try:
             tokenizer = Tokenizer.from_file(str(path))
@@ -155,10 +160,10 @@ class TextTokenizer:
         normalised = [normalise_text(text) for text in texts]
         if "" in normalised:
             raise ValueError(f"text {normalised.index('')} is empty: give it at least one word")
-        encodings = self._tokenizer.encode_batch(normalised)
+        encodings = self._tokenizer.encode_batch_fast(normalised)
         ids = np.array([encoding.ids for encoding in encodings], np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
-        empty = np.flatnonzero(mask.sum(axis=1) == 0)
+        empty = np.flatnonzero(mask.sum(axis=1) <= self._num_special)
         if len(empty):
             raise ValueError(f"text {empty[0]} has no token: {texts[empty[0]]!r}; give it at least one word")
         return TokenBatch(ids, mask)
