@@ -1,0 +1,178 @@
+"""Retrieval metrics: R@K, median and mean rank, from text to video and back, ties averaged.
+
+Shapes: Q queries (texts), V videos, D joint space.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Ranks = NDArray[np.float64]
+
+RetrievalMetrics = TypedDict(
+    "RetrievalMetrics", {"n": int, "R@1": float, "R@5": float, "R@10": float, "MdR": float, "MnR": float}
+)
+
+
+def ranks(similarity: ArrayLike, target: ArrayLike) -> Ranks:
+    """The rank of each query's target: 1 + how many score higher + half of those that score the same.
+
+    Counting all ties as lost, or none, would make a model that says the same of everything the worst or the
+    best; half of them is what a random order gives on average.
+
+    Args:
+        similarity: shape [Q, V], higher is better.
+        target: integers, shape [Q]: the column that is right for each row.
+
+    Returns:
+        shape [Q], from 1 to V; halves where targets tie, which also gives a warning.
+
+    Raises:
+        ValueError: another shape, a NaN, or a target outside of [0, V).
+    """
+    scores = _checked_scores(similarity)
+    result, num_tied = _ranks(scores, _checked_targets(target, *scores.shape))
+    _warn_of_ties(num_tied, len(result))
+    return result
+
+
+def ranks_in_chunks(
+    queries: NDArray[np.floating], candidates: NDArray[np.floating], target: ArrayLike, chunk_size: int = 1024
+) -> Ranks:
+    """`ranks(queries @ candidates.T, target)`, holding at most [chunk_size, V] similarities at once.
+
+    Args:
+        queries: shape [Q, D].
+        candidates: shape [V, D].
+        target: integers, shape [Q].
+        chunk_size: queries at once.
+
+    Raises:
+        ValueError: as `ranks`; shapes that do not fit each other; `chunk_size` below 1.
+    """
+    if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
+        raise ValueError(
+            f"queries {list(queries.shape)} and candidates {list(candidates.shape)} must be [Q, D] and [V, D]"
+        )
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1")
+    columns = _checked_targets(target, len(queries), len(candidates))
+    parts = [
+        _ranks(_checked_scores(queries[part] @ candidates.T), columns[part])
+        for part in _parts(len(queries), chunk_size)
+    ]
+    result = np.concatenate([part for part, _ in parts])
+    _warn_of_ties(sum(num_tied for _, num_tied in parts), len(result))
+    return result
+
+
+def text_to_video(similarity: ArrayLike, video_of_text: ArrayLike) -> Ranks:
+    """Ranks of each text's video among all videos: `similarity` [Q, V], `video_of_text` [Q] → [Q].
+
+    Raises:
+        ValueError: as `ranks`.
+    """
+    return ranks(similarity, video_of_text)
+
+
+def video_to_text(similarity: ArrayLike, video_of_text: ArrayLike) -> Ranks:
+    """Ranks of each video's best text among the texts of other videos.
+
+    A video may have several texts: the best placed one counts, the others do not stand in its way.
+
+    Args:
+        similarity: shape [Q, V], as for the other direction.
+        video_of_text: integers, shape [Q]: the video that each text describes.
+
+    Returns:
+        a rank for each video that has a text, in the order of the videos.
+
+    Raises:
+        ValueError: as `ranks`.
+    """
+    scores = _checked_scores(similarity)
+    owner = _checked_targets(video_of_text, *scores.shape)
+    videos = np.unique(owner)
+    result = np.empty(len(videos), np.float64)
+    num_tied = 0
+    for i, video in enumerate(videos):
+        own = owner == video
+        column = scores[:, video]
+        best = column[own].max()
+        others = column[~own]
+        ties = int(np.count_nonzero(others == best))
+        result[i] = 1 + np.count_nonzero(others > best) + ties / 2
+        num_tied += ties > 0
+    _warn_of_ties(num_tied, len(result))
+    return result
+
+
+def retrieval_metrics(ranks: ArrayLike) -> RetrievalMetrics:
+    """Sum up ranks: R@K is the percentage (0–100) of ranks ≤ K; MdR and MnR are the median and the mean rank.
+
+    Raises:
+        ValueError: no rank, or one that is NaN or below 1.
+    """
+    values = np.asarray(ranks, np.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"ranks have shape {list(values.shape)}: pass [Q] with Q ≥ 1")
+    if not (values >= 1).all():
+        raise ValueError(f"ranks hold {values[~(values >= 1)][0]}: they start at 1")
+    recall = {k: 100 * float(np.mean(values <= k)) for k in (1, 5, 10)}
+    return {
+        "n": len(values),
+        "R@1": recall[1],
+        "R@5": recall[5],
+        "R@10": recall[10],
+        "MdR": float(np.median(values)),
+        "MnR": float(np.mean(values)),
+    }
+
+
+def _ranks(scores: NDArray[Any], columns: NDArray[np.int64]) -> tuple[Ranks, int]:
+    """The ranks, and how many of them tie."""
+    own = np.take_along_axis(scores, columns[:, None], axis=1)
+    greater = np.count_nonzero(scores > own, axis=1)
+    ties = np.count_nonzero(scores == own, axis=1) - 1
+    return 1.0 + greater + ties / 2, int(np.count_nonzero(ties))
+
+
+def _parts(total: int, size: int) -> Iterator[slice]:
+    # One part at least, so that no query at all is refused with the message of the full matrix.
+    for start in range(0, max(total, 1), size):
+        yield slice(start, start + size)
+
+
+def _checked_scores(similarity: ArrayLike) -> NDArray[Any]:
+    scores = np.asarray(similarity)
+    if scores.ndim != 2 or 0 in scores.shape:
+        raise ValueError(f"similarity has shape {list(scores.shape)}: pass [Q, V] with Q and V ≥ 1")
+    if scores.dtype.kind not in "iuf":
+        raise ValueError(f"similarity is {scores.dtype}: pass real numbers")
+    if np.isnan(scores).any():
+        row, column = np.argwhere(np.isnan(scores))[0]
+        raise ValueError(f"similarity[{row}, {column}] is NaN: the embeddings are broken")
+    return scores
+
+
+def _checked_targets(target: ArrayLike, rows: int, columns: int) -> NDArray[np.int64]:
+    values = np.asarray(target)
+    if values.shape != (rows,) or not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"target is {values.dtype} {list(values.shape)}: pass one integer a query, [{rows}]")
+    outside = np.flatnonzero((values < 0) | (values >= columns))
+    if len(outside):
+        raise ValueError(f"target[{outside[0]}] is {values[outside[0]]}: there are {columns} columns, from 0")
+    return values.astype(np.int64)
+
+
+def _warn_of_ties(num_tied: int, total: int) -> None:
+    if num_tied:
+        warnings.warn(
+            f"{num_tied} of {total} targets score the same as others; half of those count as better",
+            stacklevel=3,
+        )
