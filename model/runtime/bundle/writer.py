@@ -157,9 +157,9 @@ def _recover(place: Path) -> None:
     aside = aside_path(place)
     if not aside.is_dir():
         return
-    if place.exists():
+    if (place / MANIFEST_NAME).is_file():
         shutil.rmtree(aside)
-    else:
+    elif not os.path.lexists(place):
         aside.rename(place)
 
 

@@ -1,0 +1,118 @@
+"""`reelfind bundle info|verify`: what a bundle says of itself, and whether it holds true."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model.runtime.bundle import Bundle, BundleManifest, Provider, default_bundle_path
+from model.runtime.bundle.manifest import MANIFEST_NAME
+from model.runtime.errors import BundleError
+
+bundle_app = typer.Typer(name="bundle", help="Look into a bundle (an exported model).", no_args_is_help=True)
+
+Folder = Annotated[
+    Path | None,
+    typer.Argument(
+        envvar="REELFIND_BUNDLE",
+        help="The bundle's folder; without it, the one installed.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@bundle_app.command("info")
+def info_command(folder: Folder = None, as_json: AsJson = False) -> None:
+    """Show what a bundle is, where it comes from, and what it measured."""
+    place = _existing(folder)
+    bundle = Bundle.open(place)
+    if as_json:
+        typer.echo(json.dumps(_as_object(bundle), ensure_ascii=False, indent=2))
+        return
+    for label, value in _lines(bundle.manifest):
+        typer.echo(f"{label:<12} {value}")
+    typer.echo(f"{'checksum':<12} {bundle.checksum}")
+    typer.echo(f"{'folder':<12} {bundle.folder}")
+
+
+@bundle_app.command("verify")
+def verify_command(
+    folder: Folder = None,
+    provider: Annotated[Provider, typer.Option(help="Where the graphs must run.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Check every file's sha256, open every graph and run each once. Ends with 3 if anything is wrong."""
+    place = _existing(folder)
+    try:
+        bundle = Bundle.open(place, provider=provider)
+        bundle.check()
+    except BundleError as error:
+        if as_json:
+            typer.echo(
+                json.dumps({"ok": False, "folder": str(place), "error": str(error)}, ensure_ascii=False)
+            )
+        raise
+    names = sorted(bundle.manifest.files)
+    listed = {*names, MANIFEST_NAME}
+    unlisted = sorted(path.name for path in place.iterdir() if path.name not in listed)
+    if as_json:
+        result = {
+            "ok": True,
+            "folder": str(bundle.folder),
+            "checksum": bundle.checksum,
+            "provider": provider,
+            "files": names,
+            "unlisted": unlisted,
+        }
+        typer.echo(json.dumps(result, ensure_ascii=False))
+        return
+    for name in names:
+        typer.echo(f"ok  {name}  {_size(bundle.manifest.files[name].bytes)}")
+    for name in unlisted:
+        typer.echo(f"--  {name}  is no part of the bundle and is not read")
+    typer.echo(f"{bundle.manifest.name}: {len(names)} files are whole, and every graph runs on {provider}")
+
+
+def _existing(folder: Path | None) -> Path:
+    place = default_bundle_path() if folder is None else folder
+    if not place.is_dir():
+        raise typer.BadParameter(f"{place} is no folder: give the folder of a bundle", param_hint="FOLDER")
+    return place
+
+
+def _as_object(bundle: Bundle) -> dict[str, object]:
+    return {
+        **bundle.manifest.model_dump(mode="json"),
+        "checksum": bundle.checksum,
+        "folder": str(bundle.folder),
+    }
+
+
+def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
+    m, source = manifest, manifest.provenance
+    lines: list[tuple[str, object]] = [
+        ("name", m.name),
+        ("description", m.description),
+        ("licence", m.licence),
+        ("recipe", f"{source.recipe} at commit {source.commit}"),
+    ]
+    lines += [("data", f"{item.name} ({item.licence}), {item.source}") for item in source.data]
+    lines += [("weights", f"{item.name} ({item.licence}), {item.source}") for item in source.weights]
+    lines += [("measured", f"{key}: {json.dumps(value)}") for key, value in source.metrics.items()]
+    lines += [
+        ("image", f"{m.image.size} × {m.image.size} pixels, {m.image.resize}"),
+        ("text", f"at most {m.text.context_length} tokens"),
+        ("embedding", f"{m.embedding_dim} dimensions; salience {m.salience_dim} ({m.salience_strategy})"),
+        ("segment", f"{m.frames_per_segment} frames of at most {m.segment_seconds:g} seconds"),
+        ("tokens", f"{m.tokens_per_frame} × {m.hidden_dim} a frame"),
+    ]
+    lines += [("file", f"{name}, {_size(record.bytes)}") for name, record in m.files.items()]
+    return lines
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count} bytes"
