@@ -96,7 +96,7 @@ def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
     m, source = manifest, manifest.provenance
     lines: list[tuple[str, object]] = [
         ("name", m.name),
-        ("description", m.description),
+        *([("description", m.description)] if m.description else []),
         ("licence", m.licence),
         ("recipe", f"{source.recipe} at commit {source.commit}"),
     ]
