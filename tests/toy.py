@@ -84,6 +84,12 @@ def _word_rows() -> NDArray[np.float32]:
     return np.concatenate([np.zeros((1, DIM)), other, np.eye(DIM)]).astype(np.float32)
 
 
+def random_frames(count: int) -> NDArray[np.uint8]:
+    """Frames of noise that fit the toy bundle, [count, 32, 32, 3]; the same ones each time."""
+    shape = (count, IMAGE_SIZE, IMAGE_SIZE, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
 def make_toy_bundle(folder: str | Path, *, name: str = "toy", overwrite: bool = False) -> Path:
     """Write the toy bundle to `folder`, which this makes, and return it. Another `name`, another checksum."""
     folder = Path(folder)
