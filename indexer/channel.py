@@ -1,0 +1,68 @@
+"""Bounded queues between threads that all end when one of them fails."""
+
+import queue
+import threading
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_LOOK_SECONDS = 0.1
+
+
+class AbortedError(Exception):
+    """Another thread failed; this one ends quietly."""
+
+
+class Abort:
+    """Remembers the first failure of a group of threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._set = threading.Event()
+        self.error: BaseException | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """End all threads because of `error`; the first one counts."""
+        with self._lock:
+            self.error = self.error or error
+            self._set.set()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a thread failed."""
+        return self._set.is_set()
+
+
+class Channel(Generic[T]):
+    """A bounded queue; `put` and `get` raise AbortedError once a thread of the group has failed."""
+
+    def __init__(self, size: int, abort: Abort) -> None:
+        self._queue: queue.Queue[T] = queue.Queue(size)
+        self._abort = abort
+
+    def put(self, item: T) -> None:
+        """Add an item, waiting for room."""
+        while True:
+            if self._abort.failed:
+                raise AbortedError
+            try:
+                return self._queue.put(item, timeout=_LOOK_SECONDS)
+            except queue.Full:
+                continue
+
+    def get(self) -> T:
+        """Take the next item, waiting for one."""
+        while True:
+            if self._abort.failed:
+                raise AbortedError
+            try:
+                return self._queue.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                continue
+
+    def get_if_any(self) -> T | None:
+        """Take the next item, or None when there is none now."""
+        try:
+            return self._queue.get_nowait()
+        except queue.Empty:
+            return None

@@ -1,0 +1,15 @@
+"""The indexer's errors; their tree is drawn in `model.runtime.errors`."""
+
+from model.runtime.errors import ReelfindError
+
+
+class LibraryError(ReelfindError):
+    """A library is missing, half-written, damaged, from another bundle, or cannot be written."""
+
+
+class BusyError(LibraryError):
+    """Another process is writing the library."""
+
+
+class InputError(ReelfindError):
+    """What the caller named does not exist, or an option has a value that cannot be."""

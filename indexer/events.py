@@ -1,0 +1,108 @@
+"""What a run tells its caller while it goes on, and at its end."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from indexer.records import Verdict
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """The files are known. `to_read` of `files` are new, changed or tried again."""
+
+    files: int
+    to_read: int
+    unchanged: int
+    failed_before: int
+    """Of the unchanged, those that could not be read when they were tried."""
+    problems: tuple[tuple[Path, str], ...]
+
+
+@dataclass(frozen=True)
+class FileStarted:
+    """A decoder has begun to read a file."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class SegmentEncoded:
+    """A segment has been decoded and encoded."""
+
+    path: Path
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FileDone:
+    """A file has its verdict; None: its content has not changed."""
+
+    path: Path
+    verdict: Verdict | None
+    reason: str | None
+    duration_seconds: float
+    num_segments: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """A snapshot is served from now on."""
+
+    number: int
+    num_videos: int
+    num_segments: int
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the user should know, which stops nothing."""
+
+    text: str
+
+
+Event = Scanned | FileStarted | SegmentEncoded | FileDone | Published | Note
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that is not, or not wholly, in the library."""
+
+    path: Path
+    verdict: Verdict
+    reason: str
+
+
+@dataclass
+class IndexSummary:
+    """What a run did.
+
+    Attributes:
+        files: how many the scan found.
+        unchanged: passed over, or of unchanged content; `failed_before` of them have no segments.
+        verdicts: of the files read in this run.
+        failures: those of this run that are not `ok`.
+        removed: videos removed because their files are gone.
+        vanished: videos whose files are gone and that stay, without `prune`.
+        video_seconds: length of the videos read.
+        interrupted: stopped before the end, on request.
+        snapshot: the number served at the end.
+    """
+
+    files: int = 0
+    unchanged: int = 0
+    failed_before: int = 0
+    verdicts: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+    problems: list[tuple[Path, str]] = field(default_factory=list)
+    removed: int = 0
+    vanished: int = 0
+    segments: int = 0
+    frames: int = 0
+    video_seconds: float = 0.0
+    elapsed_seconds: float = 0.0
+    interrupted: bool = False
+    snapshot: int | None = None
+    published: bool = False
+    num_videos: int = 0
+    num_segments: int = 0

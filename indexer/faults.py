@@ -1,0 +1,38 @@
+"""Deliberate faults for tests: stop this process dead, or hang it, at a named point.
+
+`REELFIND_FAULT="kill publish.renamed 2"` kills the process the second time that it reaches the point;
+`hang` in place of `kill` stops it from making progress. `REELFIND_FAULT_LOG` names a file to which every
+point reached is appended. With neither set a checkpoint is one look at a constant.
+"""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+_FAULT = os.environ.get("REELFIND_FAULT", "").split(" ")
+_LOG = os.environ.get("REELFIND_FAULT_LOG", "")
+_ACTIVE = len(_FAULT) == 3 or bool(_LOG)
+_lock = threading.Lock()
+_reached = 0
+
+
+def checkpoint(name: str) -> None:
+    """Mark a point of a run at which a test may kill or hang the process."""
+    if not _ACTIVE:
+        return
+    global _reached
+    with _lock:
+        if _LOG:
+            with Path(_LOG).open("a", encoding="utf-8") as log:
+                log.write(name + "\n")
+        if len(_FAULT) != 3 or _FAULT[1] != name:
+            return
+        _reached += 1
+        if _reached != int(_FAULT[2]):
+            return
+    if _FAULT[0] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    while True:
+        time.sleep(60)

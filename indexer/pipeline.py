@@ -1,0 +1,307 @@
+"""One indexing run: threads that feed decoders, the encoder, the writer, and queues between them.
+
+    files ─▶ decoder threads (a worker process each) ─▶ encoder (caller's thread) ─▶ writer thread
+                      segments, bounded                     rows, bounded
+
+Every file's messages keep their order all the way, so that the writer sees a file's end after its segments.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from indexer.channel import Abort, AbortedError, Channel
+from indexer.decoders import Decoder, InlineDecoder, ProcessDecoder
+from indexer.encode import encode_segments
+from indexer.errors import InputError
+from indexer.events import Event, FileStarted, IndexSummary, Scanned, SegmentEncoded
+from indexer.faiss_index import check_factory
+from indexer.library import Library
+from indexer.plan import Plan, Task, make_plan
+from indexer.publish import PublishOptions
+from indexer.scan import Scan, scan
+from indexer.schema import SegmentRow
+from indexer.worker import Decoded, DecodedSegment, Job, Unchanged
+from indexer.writer import LibraryWriter
+from indexer.writing import Ending, WriterThread
+from model.runtime.bundle import Bundle
+from model.runtime.video import DecoderName
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """How to index.
+
+    Attributes:
+        workers: decoding processes; 0 decodes in this process, without isolation or timeout.
+        batch_frames: frames encoded together, at least.
+        timeout_seconds: a file from which nothing comes for so long is given up.
+        publish_seconds: a long run publishes about so often.
+        flush_seconds: finished videos are committed about so often.
+    """
+
+    decoder: DecoderName = "pyav"
+    workers: int = 1
+    batch_frames: int = 32
+    timeout_seconds: float = 300.0
+    prune: bool = False
+    retry_failed: bool = False
+    index_factory: str | None = None
+    keep_snapshots: int = 5
+    publish_seconds: float = 300.0
+    flush_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise InputError(f"--workers is {self.workers}: it must be 0 or more")
+        if self.batch_frames < 1:
+            raise InputError(f"--batch-size is {self.batch_frames}: it must be at least 1")
+        if not self.timeout_seconds > 0:
+            raise InputError(f"--timeout is {self.timeout_seconds}: it must be more than 0 seconds")
+        if self.keep_snapshots < 1:
+            raise InputError(f"--keep-snapshots is {self.keep_snapshots}: it must be at least 1")
+
+
+
+
+class _Ended:
+    """A decoder thread has no more files."""
+
+
+#: What decoder threads hand to the encoder.
+_Decoded = tuple[Task, DecodedSegment | Decoded | Unchanged] | _Ended
+
+
+def default_workers() -> int:
+    """One process less than this process may use cores, at least one; the encoder has the other."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1)
+
+
+def index_paths(
+    paths: Sequence[Path | str],
+    library: Path | str,
+    bundle: Bundle,
+    options: IndexOptions,
+    on_event: Callable[[Event], None],
+    stop: threading.Event | None = None,
+) -> IndexSummary:
+    """Bring a library up to date with files and folders, and publish it.
+
+    Args:
+        paths: files and folders that exist.
+        library: its folder; created when there is none.
+        bundle: what the library was made with, or a new one's.
+        options: how to index.
+        on_event: told what happens, by one thread at a time.
+        stop: set it to end early: what is encoded by then is kept and published.
+
+    Raises:
+        InputError: a path does not exist, or an option cannot be.
+        LibraryError: the library is damaged, from another bundle, or cannot be written.
+        BusyError: another process writes it.
+        BundleError: the bundle fails.
+    """
+    started = time.monotonic()
+    stop = stop or threading.Event()
+    emit = _serialised(on_event)
+    found = scan(paths)
+    if options.index_factory is not None:
+        try:
+            check_factory(options.index_factory, bundle.manifest.embedding_dim)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    home = Library.open_or_create(library, bundle)
+    with home.writing():
+        writer = LibraryWriter(home)
+        plan = make_plan(found, writer.known, retry_failed=options.retry_failed)
+        emit(_scanned(found, plan))
+        summary = IndexSummary(files=len(found.files), problems=found.problems)
+        summary.unchanged, summary.failed_before = plan.unchanged, plan.failed_before
+        ending = Ending(
+            publish=PublishOptions(
+                index_factory=options.index_factory,
+                gpu=bundle.provider != "cpu",
+                keep_snapshots=options.keep_snapshots,
+                media_roots=tuple(found.folders),
+            ),
+            publish_seconds=options.publish_seconds,
+            flush_seconds=options.flush_seconds,
+            vanished=plan.vanished,
+            prune=options.prune,
+        )
+        _Run(bundle, writer, options, ending, emit, stop, summary).run(plan.tasks)
+    summary.elapsed_seconds = time.monotonic() - started
+    return summary
+
+
+class _Run:
+    """The threads of one run."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        writer: LibraryWriter,
+        options: IndexOptions,
+        ending: Ending,
+        emit: Callable[[Event], None],
+        stop: threading.Event,
+        summary: IndexSummary,
+    ) -> None:
+        self.bundle = bundle
+        self.options = options
+        self.emit = emit
+        self.stop = stop
+        self.abort = Abort()
+        # Each segment in a queue is a few MB at most: this bounds the memory, whatever the videos' length.
+        self.decoded: Channel[_Decoded] = Channel(2 * max(1, options.batch_frames // 16) + 2, self.abort)
+        self.encoded: Channel[list[SegmentRow] | tuple[Task, Decoded | Unchanged] | None] = Channel(
+            16, self.abort
+        )
+        self.summary = summary
+        self.writing = WriterThread(writer, self.encoded, ending, emit, stop, summary)
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Read all tasks, then publish. Raises what the first failing thread raised."""
+        queue = iter(tasks)
+        lock = threading.Lock()
+
+        def next_task() -> Task | None:
+            with lock:
+                return None if self.stop.is_set() or self.abort.failed else next(queue, None)
+
+        readers = min(max(self.options.workers, 1), len(tasks))
+        threads = [
+            threading.Thread(target=self._guarded, args=(self._read, next_task), name=f"decoder-{i}")
+            for i in range(readers)
+        ]
+        threads.append(threading.Thread(target=self._guarded, args=(self.writing.run,), name="writer"))
+        for thread in threads:
+            thread.start()
+        try:
+            self._encode(readers)
+            self.encoded.put(None)
+        except AbortedError:
+            pass
+        except BaseException as error:
+            self.abort.fail(error)
+        finally:
+            for thread in threads:
+                _join(thread, self.abort)
+        if self.abort.error is not None:
+            raise self.abort.error
+        self.summary.interrupted = self.stop.is_set()
+
+    def _guarded(self, work: Callable[..., None], *args: object) -> None:
+        try:
+            work(*args)
+        except AbortedError:
+            pass
+        except BaseException as error:
+            self.abort.fail(error)
+
+    def _read(self, next_task: Callable[[], Task | None]) -> None:
+        """A decoder's thread: read files until there are none left, then say so."""
+        halt = _Either(self.stop, self.abort)
+        decoder: Decoder | None = None
+        manifest = self.bundle.manifest
+        try:
+            while (task := next_task()) is not None:
+                if decoder is None:
+                    decoder = (
+                        ProcessDecoder(self.options.timeout_seconds, halt)
+                        if self.options.workers
+                        else InlineDecoder(halt)
+                    )
+                self.emit(FileStarted(task.path))
+                job = Job(
+                    path=os.fsencode(task.path),
+                    decoder=self.options.decoder,
+                    image_size=manifest.image.size,
+                    resize=manifest.image.resize,
+                    segment_seconds=manifest.segment_seconds,
+                    frames_per_segment=manifest.frames_per_segment,
+                    same_sha256=task.same_sha256,
+                )
+                for outcome in decoder.read(job):
+                    self.decoded.put((task, outcome))
+        finally:
+            if decoder is not None:
+                decoder.close()
+        self.decoded.put(_Ended())
+
+    def _encode(self, readers: int) -> None:
+        """Encode what the decoders give, a batch at a time, until all of them have ended."""
+        pad_to = None if self.bundle.provider == "cpu" else self.options.batch_frames
+        while readers:
+            item: _Decoded = self.decoded.get()
+            batch: list[tuple[Task, DecodedSegment]] = []
+            endings: list[tuple[Task, Decoded | Unchanged]] = []
+            frames = 0
+            while True:
+                if isinstance(item, _Ended):
+                    readers -= 1
+                elif isinstance(item[1], DecodedSegment):
+                    batch.append((item[0], item[1]))
+                    frames += len(item[1].frames)
+                else:
+                    endings.append((item[0], item[1]))
+                if frames >= self.options.batch_frames or not readers:
+                    break
+                # What there is now: waiting for a full batch would leave the encoder idle.
+                following = self.decoded.get_if_any()
+                if following is None:
+                    break
+                item = following
+            if batch:
+                self.encoded.put(encode_segments(self.bundle, batch, pad_to))
+                for task, segment in batch:
+                    self.emit(SegmentEncoded(task.path, segment.end_seconds - segment.start_seconds))
+            # A file's end comes after its last segment, so after this batch is as good.
+            for ending in endings:
+                self.encoded.put(ending)
+
+
+class _Either(threading.Event):
+    """Set when the run was asked to stop, or has failed."""
+
+    def __init__(self, stop: threading.Event, abort: Abort) -> None:
+        super().__init__()
+        self._stop = stop
+        self._abort = abort
+
+    def is_set(self) -> bool:
+        """Whether work should end."""
+        return self._stop.is_set() or self._abort.failed
+
+
+def _join(thread: threading.Thread, abort: Abort) -> None:
+    """Wait for a thread; Ctrl-C in a caller without a handler of its own ends all threads."""
+    while thread.is_alive():
+        try:
+            thread.join()
+        except KeyboardInterrupt as error:
+            abort.fail(error)
+
+
+def _serialised(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
+    lock = threading.Lock()
+
+    def emit(event: Event) -> None:
+        with lock:
+            on_event(event)
+
+    return emit
+
+
+def _scanned(found: Scan, plan: Plan) -> Scanned:
+    return Scanned(
+        files=len(found.files),
+        to_read=len(plan.tasks),
+        unchanged=plan.unchanged,
+        failed_before=plan.failed_before,
+        problems=tuple(found.problems),
+    )

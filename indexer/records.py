@@ -1,0 +1,99 @@
+"""Ids, and the records a snapshot hands out."""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Verdict = Literal["ok", "partial", "corrupt", "unsupported", "timed_out"]
+VERDICTS: tuple[Verdict, ...] = ("ok", "partial", "corrupt", "unsupported", "timed_out")
+#: Verdicts of videos with segments, which a search can find.
+SEARCHABLE: tuple[Verdict, ...] = ("ok", "partial")
+
+_FRAME_ID = re.compile(r"([0-9a-f]{16})-([0-9]{5,9})-([0-9]{2})")
+
+
+def video_id_of(path: Path) -> str:
+    """The id of the video at an absolute path: the same at every run, other for every path."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+
+
+def segment_id_of(video_id: str, segment_index: int) -> str:
+    """The id of a video's segment."""
+    return f"{video_id}-{segment_index:05d}"
+
+
+def frame_id_of(video_id: str, segment_index: int, frame_index: int) -> str:
+    """The id of a stored frame."""
+    return f"{video_id}-{segment_index:05d}-{frame_index:02d}"
+
+
+def parse_frame_id(frame_id: str) -> tuple[str, int, int] | None:
+    """Split a frame id into video id, segment index and frame index; None when it is not one."""
+    match = _FRAME_ID.fullmatch(frame_id)
+    return (match[1], int(match[2]), int(match[3])) if match else None
+
+
+def displayable(path: Path) -> str:
+    """A path as valid Unicode: bytes of a name that are not UTF-8 become U+FFFD."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """One video of the library. Seconds are those a player shows; sizes are as displayed."""
+
+    video_id: str
+    file: Path
+    """Where the video is: for opening it. May hold undecodable bytes as surrogates."""
+    sha256: str
+    bytes: int
+    duration_seconds: float
+    fps: float
+    width: int
+    height: int
+    codec: str
+    container: str
+    title: str | None
+    verdict: Verdict
+    reason: str | None
+    num_segments: int
+    indexed_at: datetime
+
+    @property
+    def path(self) -> str:
+        """The path for showing and sending: always valid Unicode."""
+        return displayable(self.file)
+
+
+@dataclass(frozen=True)
+class SegmentRecord:
+    """One segment with its n stored frames, in time order."""
+
+    row: int
+    video_id: str
+    segment_index: int
+    start_seconds: float
+    end_seconds: float
+    frame_pts_seconds: NDArray[np.float64]
+    """Shape [n], seconds."""
+    frame_salience: NDArray[np.float32]
+    """Shape [n, S]."""
+
+    @property
+    def segment_id(self) -> str:
+        """The segment's id."""
+        return segment_id_of(self.video_id, self.segment_index)
+
+    @property
+    def frame_ids(self) -> list[str]:
+        """The ids of the n frames."""
+        return [
+            frame_id_of(self.video_id, self.segment_index, i) for i in range(len(self.frame_pts_seconds))
+        ]
