@@ -56,7 +56,7 @@ async function fetchJson(address, { signal, ...options } = {}) {
   throw await problemOf(response);
 }
 
-export const fetchLibrary = () => fetchJson("v1/library");
+export const fetchLibrary = (signal) => fetchJson("v1/library", { signal });
 
 export const search = (text, topK, signal) =>
   fetchJson("v1/search", {

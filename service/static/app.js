@@ -41,26 +41,26 @@ function setView(view) {
 }
 
 function hideNotice() {
+  if (notice.contains(document.activeElement)) input.focus();
   notice.hidden = true;
-  notice.replaceChildren();
+  say("", "");
 }
 
-/** A message in place of results. `again` adds a button, and `seconds` says when that happens by itself. */
+/** Replaces the words only where they change: what stays is not read out again. */
+function say(heading, text) {
+  if (byId("notice-heading").textContent !== heading) byId("notice-heading").textContent = heading;
+  if (notice.dataset.text === text) return;
+  notice.dataset.text = text;
+  byId("notice-text").replaceChildren(...withCode(text));
+}
+
+/** A message in place of results. `again` offers to repeat, and `seconds` says when that happens by itself. */
 function showNotice(heading, text, { again = null, seconds = null } = {}) {
-  const parts = [element("h2", { text: heading }), element("p", { dir: "auto" }, ...withCode(text))];
-  if (again) {
-    const waits = seconds === null ? "" : `Trying again in ${count(seconds, "second")}.`;
-    parts.push(
-      element(
-        "p",
-        { class: "notice-again" },
-        element("button", { class: "quiet", type: "button", text: "Try now", onclick: again }),
-        element("span", { text: waits }),
-      ),
-    );
-  }
-  notice.replaceChildren(...parts);
   notice.hidden = false;
+  say(heading, text);
+  byId("notice-again").hidden = !again;
+  byId("notice-button").onclick = again;
+  byId("notice-wait").textContent = seconds === null ? "" : `Trying again in ${count(seconds, "second")}.`;
 }
 
 function headingFor(problem) {
@@ -84,27 +84,36 @@ function showProblem(problem, again) {
   retry.timer = setTimeout(again, seconds * 1000);
 }
 
-function stopRetrying({ forget = true } = {}) {
+function stopRetrying() {
   clearTimeout(retry.timer);
-  retry = { timer: 0, attempt: forget ? 0 : retry.attempt };
+  retry = { timer: 0, attempt: 0 };
+}
+
+/** Begins a request that replaces the one under way, and the repetition that may be waiting. */
+function begin() {
+  clearTimeout(retry.timer);
+  request?.abort();
+  request = new AbortController();
+  return request.signal;
 }
 
 // --- The library ---------------------------------------------------------------------------------------------
 
 async function showLibrary() {
-  stopRetrying({ forget: false });
+  const signal = begin();
   const line = byId("library");
   try {
-    const library = await fetchLibrary();
+    const library = await fetchLibrary(signal);
+    stopRetrying();
     const length = library.hours > 0 ? `, ${footage(library.hours * 3600)} of footage` : "";
     line.textContent = `${count(library.num_videos, "video")}${length}`;
-    if (document.body.dataset.view !== "initial") return;
     if (library.problem) showNotice("The newest snapshot is not served", library.problem);
     else if (library.num_videos === 0) showNotice("The library is empty", EMPTY_LIBRARY);
     else hideNotice();
   } catch (problem) {
+    if (signal.aborted) return;
     line.textContent = "";
-    if (document.body.dataset.view === "initial") showProblem(problem, showLibrary);
+    showProblem(problem, showLibrary);
   }
 }
 
@@ -125,29 +134,29 @@ function showAnswer(query, topK, answer) {
   }
 }
 
-/** Asks the service; a newer call aborts an older one. `isMore` keeps the results on display meanwhile. */
-async function runSearch(query, topK = FIRST_TOP_K, { isMore = false } = {}) {
-  stopRetrying({ forget: false });
-  request?.abort();
-  request = new AbortController();
-  const { signal } = request;
+function showSkeletons() {
+  hideNotice();
+  setView("results");
+  more.hidden = true;
+  byId("count").textContent = "Searching…";
+  byId("timing").textContent = "";
+  grid.showSkeletons(FIRST_TOP_K);
+}
+
+/** Asks the service. `isMore` and `isRetry` leave what is on display until there is an answer. */
+async function runSearch(query, topK, { isMore = false, isRetry = false } = {}) {
+  const signal = begin();
   byId("query-problem").textContent = "";
   byId("more-problem").textContent = "";
   results.setAttribute("aria-busy", "true");
-  const skeletons = setTimeout(() => {
-    if (isMore) return;
-    hideNotice();
-    setView("results");
-    more.hidden = true;
-    byId("count").textContent = "Searching…";
-    byId("timing").textContent = "";
-    grid.showSkeletons(FIRST_TOP_K);
-  }, SKELETON_DELAY_MS);
+  // Skeletons that only flash by would be worse than none.
+  const skeletons = isMore || isRetry ? 0 : setTimeout(showSkeletons, SKELETON_DELAY_MS);
   try {
     const answer = await search(query, topK, signal);
     clearTimeout(skeletons);
     stopRetrying();
     const before = current.shown;
+    if (!isMore) grid.clear();
     showAnswer(query, topK, answer);
     if (isMore) {
       history.replaceState({ topK }, "");
@@ -162,7 +171,7 @@ async function runSearch(query, topK = FIRST_TOP_K, { isMore = false } = {}) {
       setView("problem");
       grid.clear();
       byId("count").textContent = "";
-      showProblem(problem, () => runSearch(query, topK));
+      showProblem(problem, () => runSearch(query, topK, { isRetry: true }));
     }
   } finally {
     if (!signal.aborted) results.removeAttribute("aria-busy");
@@ -184,7 +193,6 @@ function showAddress() {
     runSearch(query, history.state?.topK ?? FIRST_TOP_K);
     return;
   }
-  request?.abort();
   hideNotice();
   byId("query-problem").textContent = "";
   setView("initial");
