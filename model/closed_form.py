@@ -1,0 +1,78 @@
+"""A closed-form start of the two projections: canonical correlation of the published features.
+
+It takes a minute, is the floor that training has to beat, and spares the first epochs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.data import CaptionedPhotos, ViewCache
+from model.lgdn import LGDN
+from model.runtime.preprocess import TextTokenizer
+
+_CAPTIONS_PER_PHOTO = 2
+_IMAGE_RIDGE, _TEXT_RIDGE = 1.0, 0.5
+
+
+def _inverse_root(covariance: Tensor, ridge: float) -> Tensor:
+    """(C + ridge · mean variance · I)^-½. Shape [H, H]."""
+    strength = ridge * covariance.diagonal().mean()
+    values, vectors = torch.linalg.eigh(covariance + strength * torch.eye(len(covariance)))
+    return vectors @ torch.diag(values.clamp_min(1e-8).rsqrt()) @ vectors.T
+
+
+def canonical_correlation(x: Tensor, y: Tensor, dim: int) -> tuple[nn.Linear, nn.Linear]:
+    """Regularised CCA of pairs, each direction weighted by its correlation.
+
+    Shapes x [n, Hx], y [n, Hy] → linear maps Hx → dim and Hy → dim.
+    Directions beyond what the data has are zeros.
+    """
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    x, y = x - mean_x, y - mean_y
+    root_x, root_y = (
+        _inverse_root(x.T @ x / len(x), _IMAGE_RIDGE),
+        _inverse_root(y.T @ y / len(y), _TEXT_RIDGE),
+    )
+    left, correlation, right = torch.linalg.svd(root_x @ (x.T @ y / len(x)) @ root_y)
+    rank = min(dim, len(correlation))
+    maps = []
+    for root, basis, mean in ((root_x, left, mean_x), (root_y, right.T, mean_y)):
+        weight = torch.zeros(dim, len(mean))
+        weight[:rank] = (root @ basis[:, :rank] * correlation[:rank]).T
+        linear = nn.Linear(len(mean), dim)
+        linear.weight.data.copy_(weight)
+        linear.bias.data.copy_(-weight @ mean)
+        maps.append(linear)
+    return maps[0], maps[1]
+
+
+@torch.no_grad()
+def start_projections(
+    model: LGDN, cache: ViewCache, photos: CaptionedPhotos, tokenizer: TextTokenizer, bfloat16: bool
+) -> None:
+    """Set both towers' projections from the plain views and the first captions of the training photos."""
+    was_training = model.training
+    model.eval()
+    online = model.online
+    images, texts = [], []
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        for start in range(0, len(photos), 128):
+            rows = np.arange(start, min(start + 128, len(photos)))
+            maps = cache.gather(np.zeros_like(rows), rows)
+            images.append(online.image.trunk(maps, online.frozen_blocks).float().mean((2, 3)))
+        captions = [c for group in photos.captions for c in group[:_CAPTIONS_PER_PHOTO]]
+        owners = [i for i, group in enumerate(photos.captions) for _ in group[:_CAPTIONS_PER_PHOTO]]
+        for start in range(0, len(captions), 256):
+            tokens = tokenizer(captions[start : start + 256])
+            _, pooled = online.text(
+                torch.from_numpy(tokens.input_ids), torch.from_numpy(tokens.attention_mask)
+            )
+            texts.append(pooled.float())
+    frame, text = canonical_correlation(torch.cat(images)[owners], torch.cat(texts), model.config.dim)
+    online.frame_projection.load_state_dict(frame.state_dict())
+    online.text_projection.load_state_dict(text.state_dict())
+    model.reset_momentum()
+    model.train(was_training)

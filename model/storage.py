@@ -1,0 +1,130 @@
+"""Smaller ONNX files: weights are stored as float16 or int8 and cast back by nodes of the graph.
+
+onnxruntime folds those nodes into constants when it loads a graph, so they cost nothing at run time. Word
+embeddings are the exception: rows are gathered first and cast after, so that the table stays int8 in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+Storage = Literal["float32", "float16", "int8"]
+STORAGES: tuple[Storage, ...] = ("float32", "float16", "int8")
+# Smaller tensors (biases, norms, depthwise kernels of narrow layers) stay as they are: nothing to win.
+_SMALLEST = 4096
+
+
+def quantise(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric int8 with a scale for every index of `axis`; weight ≈ values · scale.
+
+    Returns:
+        int8 values of the same shape, and scales with 1 in every other dimension.
+    """
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    scale = np.maximum(np.abs(weight).max(axis=others, keepdims=True), 1e-12).astype(np.float32) / 127
+    return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32)
+
+
+def _channel_axis(node: onnx.NodeProto, weight: NDArray[np.float32]) -> int:
+    """The output channels' axis of a weight: first for Conv, last for MatMul, as Gemm's transB says."""
+    if node.op_type == "Gemm":
+        return 0 if any(a.name == "transB" and a.i for a in node.attribute) else weight.ndim - 1
+    return weight.ndim - 1 if node.op_type == "MatMul" else 0
+
+
+def store(model: onnx.ModelProto, weights: Storage, words: Storage | None = None) -> onnx.ModelProto:
+    """Rewrite the large weights of a graph, in place.
+
+    Args:
+        model: a float32 graph.
+        weights: how weights of Conv, MatMul and Gemm are stored.
+        words: how tables read by Gather are stored; None: as `weights`.
+
+    Raises:
+        ValueError: for an unknown way to store.
+    """
+    words = words or weights
+    for choice in (weights, words):
+        if choice not in STORAGES:
+            raise ValueError(f"unknown storage {choice!r}: use one of {', '.join(STORAGES)}")
+    graph = model.graph
+    tensors = {t.name: t for t in graph.initializer}
+    added: list[onnx.NodeProto] = []
+    done: set[str] = set()
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        kind = words if node.op_type == "Gather" else weights
+        name = _weight_of(node, tensors)
+        if name is None or kind == "float32" or tensors[name].data_type != TensorProto.FLOAT:
+            nodes.append(node)
+            continue
+        tensor = tensors[name]
+        weight = numpy_helper.to_array(tensor)
+        if weight.size < _SMALLEST or weight.ndim < 2 or name in done:
+            nodes.append(node)
+            continue
+        if node.op_type == "Gather":
+            nodes += _gathered(graph, node, name, weight, kind)
+            graph.initializer.remove(tensor)
+            continue
+        done.add(name)
+        added += _cast_back(graph, name, weight, kind, _channel_axis(node, weight))
+        graph.initializer.remove(tensor)
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(added + nodes)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _weight_of(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> str | None:
+    """The name of the stored weight that a node reads, if it does."""
+    if node.op_type == "Gather":
+        return node.input[0] if node.input[0] in tensors else None
+    if node.op_type not in ("Conv", "MatMul", "Gemm"):
+        return None
+    return next((name for name in node.input if name in tensors), None)
+
+
+def _cast_back(
+    graph: onnx.GraphProto, name: str, weight: NDArray[np.float32], kind: Storage, axis: int
+) -> list[onnx.NodeProto]:
+    """Initialisers in small types, and the nodes that make `name` of them."""
+    if kind == "float16":
+        graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16), f"{name}_f16"))
+        return [helper.make_node("Cast", [f"{name}_f16"], [name], to=TensorProto.FLOAT)]
+    values, scale = quantise(weight, axis)
+    graph.initializer.append(numpy_helper.from_array(values, f"{name}_i8"))
+    graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+    return [
+        helper.make_node("Cast", [f"{name}_i8"], [f"{name}_float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]),
+    ]
+
+
+def _gathered(
+    graph: onnx.GraphProto, node: onnx.NodeProto, name: str, weight: NDArray[np.float32], kind: Storage
+) -> list[onnx.NodeProto]:
+    """Gather rows of a small type, then cast: the whole table is never float32 in memory."""
+    ids, out = node.input[1], node.output[0]
+    if kind == "float16":
+        graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16), f"{name}_f16"))
+        return [
+            helper.make_node("Gather", [f"{name}_f16", ids], [f"{out}_f16"], axis=0),
+            helper.make_node("Cast", [f"{out}_f16"], [out], to=TensorProto.FLOAT),
+        ]
+    values, scale = quantise(weight, 0)
+    graph.initializer.append(numpy_helper.from_array(values, f"{name}_i8"))
+    graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+    return [
+        helper.make_node("Gather", [f"{name}_i8", ids], [f"{out}_i8"], axis=0),
+        helper.make_node("Cast", [f"{out}_i8"], [f"{out}_float"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", [f"{name}_scale", ids], [f"{out}_scale"], axis=0),
+        helper.make_node("Mul", [f"{out}_float", f"{out}_scale"], [out]),
+    ]
