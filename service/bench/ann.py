@@ -1,0 +1,97 @@
+"""FAISS index types against exact search, on made-up clustered vectors.
+
+Legend of shapes: V vectors, Q queries, D joint space, K results.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import faiss
+import lance
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from indexer.faiss_index import build_index
+from service.bench.figures import Figure, ratios
+
+SECTION = "FAISS against exact search"
+RECALL_AT = 100
+# The noise that is added to a cluster's unit-length centre has this length: members are some 60° apart.
+_SPREAD = 1.0
+_CLUSTER_SIZE = 500
+_HNSW_LIMIT = 50_000
+
+
+def clustered_vectors(
+    count: int, queries: int, dim: int, *, clusters: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Unit vectors around random centres: the corpus [V, D] and queries from the same clusters [Q, D]."""
+    rng = np.random.default_rng(seed)
+    centres = _unit(rng.standard_normal((clusters, dim), np.float32))
+    members = rng.integers(0, clusters, count + queries)
+    noise = rng.standard_normal((count + queries, dim), np.float32) * np.float32(_SPREAD / np.sqrt(dim))
+    points = _unit(centres[members] + noise)
+    return points[:count], points[count:]
+
+
+def recall(found: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
+    """The share of the exact neighbours [Q, K] that are among the found ones [Q, K]."""
+    hits = [np.intersect1d(a, b).size for a, b in zip(found, exact, strict=True)]
+    return float(np.sum(hits)) / exact.size
+
+
+def index_kinds(count: int) -> tuple[str, ...]:
+    """The `index_factory` strings that are compared on `count` vectors."""
+    lists = 2 ** round(np.log2(4 * np.sqrt(count)))
+    graph = ("HNSW32",) if count <= _HNSW_LIMIT else ()  # slow to build
+    return ("Flat", "SQ8", *graph, f"IVF{lists},Flat", f"IVF{lists},SQ8")
+
+
+def measure(count: int, queries: int, dim: int, repeats: int) -> list[Figure]:
+    """Recall@100 and the time of a query, over exact search, of every kind of index.
+
+    The indexer's own code builds each, with the search effort that it sets. Queries are sent one at a time,
+    as the service sends them; all kinds take turns in every repetition.
+    """
+    corpus, asked = clustered_vectors(count, queries, dim, clusters=max(1, count // _CLUSTER_SIZE), seed=7)
+    kinds = index_kinds(count)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "segments.lance"
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(corpus.ravel()), dim)
+        table = lance.write_dataset(pa.table({"embedding": vectors}), str(path))
+        exact, *indexes = (build_index(table, path, dim, kind)[0] for kind in ("Flat", *kinds))
+    _, truth = exact.search(asked, RECALL_AT)
+    exact_seconds: list[float] = []
+    seconds: list[list[float]] = [[] for _ in indexes]
+    for _ in range(repeats):
+        exact_seconds.append(_time_queries(exact, asked))
+        for index, times in zip(indexes, seconds, strict=True):
+            times.append(_time_queries(index, asked))
+    figures = [
+        Figure(
+            SECTION,
+            "exact: time of a query",
+            tuple(1000 * value for value in exact_seconds),
+            "ms",
+            note=f"{count:,} vectors of {dim} in clusters, {queries} queries one at a time, top {RECALL_AT}",
+        )
+    ]
+    for kind, index, times in zip(kinds, indexes, seconds, strict=True):
+        found = recall(index.search(asked, RECALL_AT)[1], truth)
+        figures.append(Figure(SECTION, f"{kind}: recall@{RECALL_AT}", (found,)))
+        figures.append(Figure(SECTION, f"{kind}: time of a query ÷ exact", ratios(times, exact_seconds)))
+    return figures
+
+
+def _time_queries(index: faiss.Index, asked: NDArray[np.float32]) -> float:
+    started = time.perf_counter()
+    for row in range(len(asked)):
+        index.search(asked[row : row + 1], RECALL_AT)
+    return (time.perf_counter() - started) / len(asked)
+
+
+def _unit(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    scaled: NDArray[np.float32] = points / np.linalg.norm(points, axis=1, keepdims=True)
+    return scaled

@@ -1,0 +1,92 @@
+"""What the benchmark says: figures with their n, medians, ranges and bars."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Where a figure should be: at least or at most `limit`."""
+
+    kind: Literal[">=", "<="]
+    limit: float
+
+    def holds(self, value: float) -> bool:
+        """Whether `value` is where it should be."""
+        return value >= self.limit if self.kind == ">=" else value <= self.limit
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the report: `values`, one a repetition, and what they are of."""
+
+    section: str
+    name: str
+    values: tuple[float, ...]
+    unit: Literal["ratio", "queries/s", "ms", "MiB", "s"] = "ratio"
+    bar: Bar | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError(f"{self.name!r} has no values: give one a repetition")
+
+    @property
+    def median(self) -> float:
+        """The middle value."""
+        return statistics.median(self.values)
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the median holds the bar; None without one."""
+        return None if self.bar is None else self.bar.holds(self.median)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figure as plain values."""
+        return {
+            "section": self.section,
+            "name": self.name,
+            "unit": self.unit,
+            "n": len(self.values),
+            "median": round(self.median, 4),
+            "min": round(min(self.values), 4),
+            "max": round(max(self.values), 4),
+            "bar": None if self.bar is None else f"{self.bar.kind} {self.bar.limit:g}",
+            "passed": self.passed,
+            "note": self.note,
+        }
+
+
+def ratios(over: Sequence[float], under: Sequence[float]) -> tuple[float, ...]:
+    """Divide repetition by repetition, so that what slowed both of a pair cancels."""
+    return tuple(a / b for a, b in zip(over, under, strict=True))
+
+
+def print_figures(console: Console, figures: Sequence[Figure]) -> None:
+    """Print a table a section."""
+    for section in dict.fromkeys(figure.section for figure in figures):
+        table = Table(title=section, title_justify="left", title_style="bold", pad_edge=False)
+        for heading in ("figure", "median", "min to max", "n", "bar"):
+            table.add_column(heading, justify="left" if heading in ("figure", "bar") else "right")
+        for figure in figures:
+            if figure.section == section:
+                table.add_row(*_cells(figure))
+        console.print(table)
+
+
+def _cells(figure: Figure) -> tuple[str, str, str, str, str]:
+    name = f"{figure.name}\n[dim]{figure.note}[/dim]" if figure.note else figure.name
+    unit = "" if figure.unit == "ratio" else f" {figure.unit}"
+    digits = 2 if figure.median >= 1 else 3
+    bar = ""
+    if figure.bar is not None:
+        sign = "≥" if figure.bar.kind == ">=" else "≤"
+        verdict = "[green]pass[/green]" if figure.passed else "[red]miss[/red]"
+        bar = f"{sign} {figure.bar.limit:g} {verdict}"
+    span = f"{min(figure.values):.{digits}f} to {max(figure.values):.{digits}f}"
+    return name, f"{figure.median:.{digits}f}{unit}", span, str(len(figure.values)), bar

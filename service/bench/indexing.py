@@ -1,0 +1,224 @@
+"""Indexing throughput against the slower of its two halves, each alone with the same settings.
+
+The halves are the pipeline's own: its decoding processes with nothing behind them, and its encoding of
+segments that are decoded already.
+"""
+
+import os
+import queue
+import resource
+import shutil
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from indexer.decoders import ProcessDecoder
+from indexer.encode import encode_segments
+from indexer.pipeline import IndexOptions, default_workers, index_paths
+from indexer.plan import Task
+from indexer.records import video_id_of
+from indexer.worker import DecodedSegment, Job
+from model.runtime.bundle import Bundle
+from model.runtime.errors import ReelfindError
+from service.bench.figures import Bar, Figure, ratios
+from service.bench.media import cached, repeat_video, write_video
+
+SECTION = "Indexing throughput"
+_BAR = Bar(">=", 0.85)
+_TIMEOUT_SECONDS = 300.0
+_DISTINCT = 4
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Videos of one kind."""
+
+    label: str
+    folder: Path
+    files: tuple[Path, ...]
+    seconds: float
+    """Length of all of them together."""
+
+
+def measure(cache: Path, bundle: Path, *, repeats: int, clips: int) -> list[Figure]:
+    """Measure on many small clips, where encoding is slow, and on 1080p, where decoding is."""
+    opened = Bundle.open(bundle)
+    options = IndexOptions(workers=default_workers())
+    figures = []
+    for corpus in (small_clips(cache, clips), large_clips(cache, max(2, clips // 8))):
+        figures += _measure(corpus, opened, options, repeats)
+    return figures
+
+
+def small_clips(cache: Path, count: int) -> Corpus:
+    """`count` files of 320 x 240, 6 s each: one segment each."""
+    return _corpus(cache, f"{count} clips of 240p, 6 s", count, width=320, height=240, seconds=6, times=1)
+
+
+def large_clips(cache: Path, count: int) -> Corpus:
+    """`count` files of 1920 x 1080, 30 s each: one segment each."""
+    return _corpus(
+        cache, f"{count} videos of 1080p, 30 s", count, width=1920, height=1080, seconds=10, times=3
+    )
+
+
+def index_clips(cache: Path, bundle: Path, folder: Path, count: int) -> Path:
+    """Index the small clips into a new library in `folder` and return it."""
+    library = folder / "library"
+    options = IndexOptions(workers=default_workers())
+    index_paths(
+        [small_clips(cache, count).folder], library, Bundle.open(bundle), options, lambda _event: None
+    )
+    return library
+
+
+def _corpus(
+    cache: Path, label: str, count: int, *, width: int, height: int, seconds: int, times: int
+) -> Corpus:
+    folder = cache / f"{count}-{height}p-{seconds * times}s"
+    sources = []
+    for seed in range(_DISTINCT):
+        make = partial(write_video, width=width, height=height, seconds=seconds, seed=seed)
+        block = cached(cache / f"block-{height}p-{seconds}s-{seed}.mp4", make)
+        repeat = partial(repeat_video, block, times=times)
+        sources.append(cached(cache / f"source-{height}p-{seconds * times}s-{seed}.mp4", repeat))
+    files = []
+    for number in range(count):
+        copy = partial(shutil.copyfile, sources[number % _DISTINCT])
+        files.append(cached(folder / f"video-{number:03d}.mp4", copy))
+    return Corpus(label, folder, tuple(files), float(count * seconds * times))
+
+
+def _measure(corpus: Corpus, bundle: Bundle, options: IndexOptions, repeats: int) -> list[Figure]:
+    segments = _decode(corpus, bundle, options)  # also the warm-up: files and code are in memory now
+    _encode(bundle, segments[:8], options)
+    decoding: list[_Took] = []
+    encoding: list[_Took] = []
+    indexing: list[_Took] = []
+    for _ in range(repeats):
+        decoding.append(_timed(lambda: _decode(corpus, bundle, options, keep=False)))
+        encoding.append(_timed(lambda: _encode(bundle, segments, options)))
+        with tempfile.TemporaryDirectory() as folder:
+            indexing.append(_timed(lambda: _index(corpus, bundle, options, Path(folder) / "library")))
+    both = list(zip(decoding, encoding, strict=True))
+    slower = [max(a.seconds, b.seconds) for a, b in both]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Where both halves run on the CPU they share its cores: no overlap can beat the sum of their work.
+    floor = [
+        max(least, (a.cpu_seconds + b.cpu_seconds) / cores)
+        for least, (a, b) in zip(slower, both, strict=True)
+    ]
+    total = [took.seconds for took in indexing]
+    frames = sum(len(segment.frames) for _, segment in segments)
+    about = (
+        f"{frames} frames in {len(segments)} segments; {options.workers} decoding "
+        f"process{'es' if options.workers != 1 else ''}, batches of {options.batch_frames}, {cores} cores"
+    )
+    label = corpus.label
+    return [
+        Figure(SECTION, f"{label}: over the slower half alone", ratios(slower, total), bar=_BAR, note=about),
+        Figure(SECTION, f"{label}: over what {cores} cores allow for both", ratios(floor, total)),
+        Figure(SECTION, f"{label}: decoding alone", tuple(took.seconds for took in decoding), "s"),
+        Figure(SECTION, f"{label}: encoding alone", tuple(took.seconds for took in encoding), "s"),
+        Figure(SECTION, f"{label}: indexing", tuple(total), "s"),
+        Figure(SECTION, f"{label}: length ÷ time to index", tuple(corpus.seconds / value for value in total)),
+    ]
+
+
+@dataclass(frozen=True)
+class _Took:
+    seconds: float
+    cpu_seconds: float
+
+
+def _timed(work: Callable[[], object]) -> _Took:
+    cpu, started = _cpu_seconds(), time.perf_counter()
+    work()
+    return _Took(time.perf_counter() - started, _cpu_seconds() - cpu)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of the children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _decode(
+    corpus: Corpus, bundle: Bundle, options: IndexOptions, *, keep: bool = True
+) -> list[tuple[Task, DecodedSegment]]:
+    """Decode all files in the pipeline's worker processes; gives their segments, unless not to be kept."""
+    todo: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    for path in corpus.files:
+        todo.put(path)
+    kept: list[tuple[Task, DecodedSegment]] = []
+    sink: Callable[[Iterable[tuple[Task, DecodedSegment]]], object]
+    sink = kept.extend if keep else partial(deque, maxlen=0)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            decoder = ProcessDecoder(_TIMEOUT_SECONDS, threading.Event())
+            try:
+                while (path := _next(todo)) is not None:
+                    task = Task(path, video_id_of(path), "bench", None)
+                    outcomes = decoder.read(_job(path, bundle, options))
+                    sink((task, outcome) for outcome in outcomes if isinstance(outcome, DecodedSegment))
+            finally:
+                decoder.close()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(options.workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return kept
+
+
+def _next(todo: "queue.SimpleQueue[Path]") -> Path | None:
+    try:
+        return todo.get_nowait()
+    except queue.Empty:
+        return None
+
+
+def _job(path: Path, bundle: Bundle, options: IndexOptions) -> Job:
+    manifest = bundle.manifest
+    return Job(
+        path=os.fsencode(path),
+        decoder=options.decoder,
+        image_size=manifest.image.size,
+        resize=manifest.image.resize,
+        segment_seconds=manifest.segment_seconds,
+        frames_per_segment=manifest.frames_per_segment,
+        same_sha256=None,
+    )
+
+
+def _encode(bundle: Bundle, segments: Sequence[tuple[Task, DecodedSegment]], options: IndexOptions) -> None:
+    batch: list[tuple[Task, DecodedSegment]] = []
+    frames = 0
+    for item in segments:
+        batch.append(item)
+        frames += len(item[1].frames)
+        if frames >= options.batch_frames:
+            encode_segments(bundle, batch)
+            batch, frames = [], 0
+    if batch:
+        encode_segments(bundle, batch)
+
+
+def _index(corpus: Corpus, bundle: Bundle, options: IndexOptions, library: Path) -> None:
+    summary = index_paths([corpus.folder], library, bundle, options, lambda _event: None)
+    if summary.files != len(corpus.files):
+        raise ReelfindError(
+            f"{corpus.folder} holds {summary.files} videos, not {len(corpus.files)}: delete it"
+        )

@@ -1,0 +1,114 @@
+"""HTTP search against the same search in process, and queries a second at several clients."""
+
+import itertools
+import statistics
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from service.bench.figures import Bar, Figure, ratios
+from service.child import ServerProcess, post_json, running_server
+from service.engine import open_searcher
+from service.searcher import Searcher
+from service.settings import load_settings
+
+SECTION = "Search over HTTP"
+CLIENTS = (1, 8, 32)
+_TOP_K = 10
+_BAR = Bar("<=", 1.3)
+_WARM_UP = 20
+
+
+def query_texts() -> Iterator[str]:
+    """Endless captions of everyday length; none comes twice, so no cache can help."""
+    who = ("a man", "two women", "a small dog", "children", "a red car", "a band", "an old couple", "a chef")
+    does = ("walking along", "playing beside", "waiting near", "racing past", "talking about", "dancing at")
+    where = ("a busy street", "the beach at sunset", "a wooden table", "an empty stage", "a green meadow")
+    for number in itertools.count():
+        subject = who[number % len(who)]
+        rest = f"{does[number % len(does)]} {where[number % len(where)]}"
+        yield f"{subject} {rest} in scene {number}"
+
+
+def measure(
+    library: Path, bundle: Path | None, *, repeats: int, queries: int, clients: Sequence[int] = CLIENTS
+) -> list[Figure]:
+    """Start a server on `library` and compare; `queries` searches for each figure of a repetition."""
+    settings = load_settings({"library": library, "bundle": bundle})
+    searcher = open_searcher(settings)
+    texts = query_texts()
+    about = f"{searcher.snapshot.num_segments} segments, top_k {_TOP_K}, {queries} searches a repetition"
+    with running_server(library, bundle=bundle) as server:
+        _compare(searcher, server, _take(texts, _WARM_UP))
+        pairs = [_compare(searcher, server, _take(texts, queries)) for _ in range(repeats)]
+        rates: dict[int, list[float]] = {count: [] for count in clients}
+        for _ in range(repeats):
+            for count in clients:
+                rates[count].append(_rate(server, _take(texts, queries), count))
+    inside, outside = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    figures = [
+        Figure(
+            SECTION, "median over HTTP ÷ median in process", ratios(outside, inside), bar=_BAR, note=about
+        ),
+        Figure(SECTION, "median in process", tuple(1000 * value for value in inside), "ms"),
+        Figure(SECTION, "median over HTTP, 1 client", tuple(1000 * value for value in outside), "ms"),
+    ]
+    for count, values in rates.items():
+        label = f"{count} client{'s' if count > 1 else ''}"
+        figures.append(Figure(SECTION, f"queries a second, {label}", tuple(values), "queries/s"))
+    return figures
+
+
+def _take(texts: Iterator[str], count: int) -> list[str]:
+    return list(itertools.islice(texts, count))
+
+
+def _body(text: str) -> dict[str, object]:
+    return {"query": {"text": text}, "top_k": _TOP_K}
+
+
+def _compare(searcher: Searcher, server: ServerProcess, texts: Sequence[str]) -> tuple[float, float]:
+    """Median seconds in process and over HTTP; the two take turns, query by query."""
+    inside: list[float] = []
+    outside: list[float] = []
+    connection = server.connect()
+    try:
+        for number, text in enumerate(texts):
+            for over_http in (False, True) if number % 2 else (True, False):
+                started = time.perf_counter()
+                if over_http:
+                    post_json(connection, "/v1/search", _body(text))
+                else:
+                    searcher.search(text, _TOP_K)
+                (outside if over_http else inside).append(time.perf_counter() - started)
+    finally:
+        connection.close()
+    return statistics.median(inside), statistics.median(outside)
+
+
+def _rate(server: ServerProcess, texts: Sequence[str], clients: int) -> float:
+    """Searches a second while `clients` send one after another, each on a connection of its own."""
+    together = threading.Barrier(clients + 1)
+
+    def client(share: Sequence[str]) -> None:
+        connection = server.connect()
+        try:
+            connection.connect()
+            together.wait()
+            for text in share:
+                post_json(connection, "/v1/search", _body(text))
+        except BaseException:
+            together.abort()
+            raise
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(clients) as pool:
+        futures = [pool.submit(client, texts[number::clients]) for number in range(clients)]
+        together.wait()
+        started = time.perf_counter()
+        for future in futures:
+            future.result()
+        return len(texts) / (time.perf_counter() - started)

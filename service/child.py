@@ -1,0 +1,129 @@
+"""Run the real server as a child process: for the demo and the benchmark."""
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.runtime.errors import ReelfindError
+
+# -P: a folder named `service` where the command runs must not be taken for ours.
+REELFIND = (sys.executable, "-P", "-m", "service")
+_STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A server that answers: its address and its process."""
+
+    host: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """The address to open in a browser."""
+        return f"http://{_reachable(self.host)}:{self.port}"
+
+    def connect(self, timeout_seconds: float = 30.0) -> http.client.HTTPConnection:
+        """Open a connection that may be used for many requests, one after another."""
+        return http.client.HTTPConnection(_reachable(self.host), self.port, timeout=timeout_seconds)
+
+
+class RequestFailed(ReelfindError):  # noqa: N818 - named as what happened, like the library's other errors
+    """The server answered with an error, or not at all."""
+
+
+def post_json(connection: http.client.HTTPConnection, path: str, body: Any) -> Any:
+    """POST `body` as JSON and return the answer's JSON. Raises RequestFailed on any status but 200."""
+    try:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise RequestFailed(f"The server gave no answer to POST {path} ({error}): see its log") from error
+    if response.status != 200:
+        text = answer[:300].decode(errors="replace")
+        raise RequestFailed(f"The server answered {response.status} to POST {path}: {text}")
+    return json.loads(answer)
+
+
+@contextmanager
+def running_server(
+    library: Path,
+    *,
+    bundle: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    ready_seconds: float = 60.0,
+) -> Iterator[ServerProcess]:
+    """Start `reelfind serve` on `library`, wait until it is ready, and stop it at the end.
+
+    Port 0 takes a free one. Raises ReelfindError with the end of the server's log when it does not
+    become ready within `ready_seconds`.
+    """
+    port = port or _free_port(host)
+    command = [*REELFIND, "serve", "--library", str(library), "--host", host]
+    command += ["--port", str(port)] + (["--bundle", str(bundle)] if bundle is not None else [])
+    with tempfile.TemporaryFile() as log:
+        # A session of its own: Ctrl-C reaches only the parent, which then stops the child in order.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            server = ServerProcess(host, port, process)
+            if not _wait_until_ready(server, ready_seconds):
+                _stop(process)
+                log.seek(0)
+                tail = log.read().decode(errors="replace").strip()[-2000:]
+                raise ReelfindError(f"The server is not ready on {server.url}. Its log ends:\n{tail or '-'}")
+            yield server
+        finally:
+            _stop(process)
+
+
+def _wait_until_ready(server: ServerProcess, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and server.process.poll() is None:
+        try:
+            connection = server.connect(timeout_seconds=5.0)
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == 200:
+                return True
+        except (OSError, http.client.HTTPException):
+            pass  # not listening yet
+        finally:
+            connection.close()
+        time.sleep(0.1)
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
+def _free_port(host: str) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _reachable(host: str) -> str:
+    """Where to reach a server that listens on `host`: "every address" is none to connect to."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104

@@ -1,0 +1,177 @@
+"""`reelfind demo`: real clips and short films, indexed and served, with queries to try."""
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from model.runtime.errors import ReelfindError
+from service.child import REELFIND, ServerProcess, post_json, running_server
+from service.demo_films import NOTICE, collect
+
+_SHOWN_HITS = 3
+_NOTHING_FOUND, _STOPPED = 1, 130
+
+
+@dataclass(frozen=True)
+class DemoQuery:
+    """A query to try and the file that it describes."""
+
+    text: str
+    video: str
+
+
+QUERIES = (
+    DemoQuery("a cat looking at something", "film-cat.mp4"),
+    DemoQuery("a red motorcycle parked in a garage", "film-motorcycle.mp4"),
+    DemoQuery("a man with a bow tie sitting in a car", "clip-man-in-a-car.mp4"),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said to one query: the videos' file names, best first, with scores and times."""
+
+    query: DemoQuery
+    hits: tuple[tuple[str, float, float], ...]
+    """File name, score, and the time in seconds of the most relevant frame."""
+
+    @property
+    def rank(self) -> int | None:
+        """The place of the expected video, from 1; None when it is not among the hits."""
+        names = [name for name, _, _ in self.hits]
+        return names.index(self.query.video) + 1 if self.query.video in names else None
+
+
+def demo_command(
+    once: Annotated[bool, typer.Option("--once", help="Answer the three queries and exit.")] = False,
+    library: Annotated[
+        Path, typer.Option(help="The library's folder; the videos go beside it, in DIR-films.")
+    ] = Path("demo-library"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; else 8000, with --once a free one.")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="The model bundle's folder.")] = None,
+    keep: Annotated[
+        bool, typer.Option(help="Keep videos and library for the next run, or delete what this run made.")
+    ] = True,
+) -> None:
+    """Index real clips, serve them, and print three queries to try.
+
+    With --once: exit code 0 when every query had hits, 1 when one had none, 3 when the server failed.
+    """
+    console = Console(highlight=False)
+    films = library.with_name(f"{library.name}-films")
+    made = [folder for folder in (films, library) if not folder.exists()]
+    try:
+        with _sigterm_as_ctrl_c():
+            _prepare(films, library, bundle, console)
+            free_port = 0 if once else 8000
+            with running_server(
+                library, bundle=bundle, host=host, port=free_port if port is None else port
+            ) as server:
+                if once:
+                    answers = [ask(server, query) for query in QUERIES]
+                    console.print(_table(answers))
+                    if not all(answer.hits for answer in answers):
+                        raise typer.Exit(_NOTHING_FOUND)
+                else:
+                    _invite(server, console)
+                    _serve_until_stopped(server, console)
+    except KeyboardInterrupt:
+        console.print("stopped; `reelfind demo` goes on from here")
+        raise typer.Exit(_STOPPED) from None
+    finally:
+        if not keep:
+            for folder in made:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def ask(server: ServerProcess, query: DemoQuery, top_k: int = 10) -> Answer:
+    """Send a query over HTTP. ReelfindError when the server does not answer it."""
+    connection = server.connect()
+    try:
+        body = {"query": {"text": query.text}, "top_k": top_k}
+        response = post_json(connection, "/v1/search", body)
+    finally:
+        connection.close()
+    return Answer(query, tuple(_hit(hit) for hit in response["hits"]))
+
+
+def _prepare(films: Path, library: Path, bundle: Path | None, console: Console) -> None:
+    with console.status("making the films") as status:
+        videos = collect(films, on_made=lambda name: status.update(f"made {name}"))
+    console.print(f"{len(videos)} videos in {films} (whose they are: {films / NOTICE})")
+    command = ["index", str(films), "--library", str(library)]
+    command += ["--bundle", str(bundle)] if bundle is not None else []
+    console.print(f"[bold]reelfind {' '.join(command)}[/bold]", soft_wrap=True)
+    # In a session of its own: Ctrl-C reaches only this process, which then asks it once to stop.
+    process = subprocess.Popen([*REELFIND, *command], start_new_session=True)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()  # it keeps what it has encoded
+        raise
+    if code != 0:
+        raise ReelfindError(f"Indexing the demo's videos ended with exit code {code}: see above.")
+
+
+def _invite(server: ServerProcess, console: Console) -> None:
+    console.print(f"\nReelfind is at [bold]{server.url}[/bold] (Ctrl-C stops it). Three queries to try:")
+    for query in QUERIES:
+        console.print(f"  {query.text:<42} finds {query.video}")
+
+
+def _serve_until_stopped(server: ServerProcess, console: Console) -> None:
+    try:
+        code = server.process.wait()
+    except KeyboardInterrupt:
+        console.print("\nstopping")
+        return
+    raise ReelfindError(f"The server ended by itself with exit code {code}.")
+
+
+def _table(answers: list[Answer]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("query", "video", "score", "best frame", ""):
+        table.add_column(heading, justify="right" if heading in ("score", "best frame") else "left")
+    for answer in answers:
+        for place, (name, score, seconds) in enumerate(answer.hits[:_SHOWN_HITS]):
+            expected = name == answer.query.video
+            mark = "[green]✓ expected[/green]" if expected and place == 0 else "expected" if expected else ""
+            text = answer.query.text if place == 0 else ""
+            table.add_row(text, name, f"{score:.3f}", f"{seconds:.1f} s", mark)
+        if not answer.hits:
+            table.add_row(answer.query.text, "[red]nothing found[/red]", "", "", "")
+        table.add_section()
+    return table
+
+
+def _hit(hit: dict[str, Any]) -> tuple[str, float, float]:
+    best = max(hit["frames"], key=lambda frame: frame["relevance"], default={"pts_seconds": 0.0})
+    return Path(hit["path"]).name, float(hit["score"]), float(best["pts_seconds"])
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Stop the server and leave in order on SIGTERM too, as `timeout` and service managers send it."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
