@@ -106,3 +106,8 @@ class IndexSummary:
     published: bool = False
     num_videos: int = 0
     num_segments: int = 0
+
+    @property
+    def searchable(self) -> int:
+        """How many of the files found are in the library, from this run or before."""
+        return self.unchanged - self.failed_before + self.verdicts["ok"] + self.verdicts["partial"]

@@ -97,7 +97,7 @@ class Library:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the library's lock. BusyError names the process that has it."""
-        with _locked(self.path):
+        with lock_library(self.path):
             yield
 
 
@@ -125,7 +125,7 @@ def _create(folder: Path, layout: Layout) -> None:
         raise LibraryError(
             f"{folder} is not a library and not empty (it holds {foreign[0]!r}): choose another folder"
         )
-    with _locked(folder):
+    with lock_library(folder):
         for name in reversed(TABLES):
             if not _table_exists(folder, name):
                 checkpoint(f"create.{name}")
@@ -138,7 +138,8 @@ def _create(folder: Path, layout: Layout) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def lock_library(folder: Path) -> Iterator[None]:
+    """Hold the lock of the library in `folder`. BusyError names the process that has it."""
     path = folder / _LOCK
     with lance_errors(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

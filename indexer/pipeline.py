@@ -65,8 +65,6 @@ class IndexOptions:
             raise InputError(f"--keep-snapshots is {self.keep_snapshots}: it must be at least 1")
 
 
-
-
 class _Ended:
     """A decoder thread has no more files."""
 

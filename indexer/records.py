@@ -94,6 +94,4 @@ class SegmentRecord:
     @property
     def frame_ids(self) -> list[str]:
         """The ids of the n frames."""
-        return [
-            frame_id_of(self.video_id, self.segment_index, i) for i in range(len(self.frame_pts_seconds))
-        ]
+        return [frame_id_of(self.video_id, self.segment_index, i) for i in range(len(self.frame_pts_seconds))]

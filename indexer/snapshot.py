@@ -274,4 +274,3 @@ def _nothing_published(library: Path) -> str:
             "run `reelfind index` again, it continues"
         )
     return f"{library} is not a library: create one with `reelfind index PATH --library {library}`"
-

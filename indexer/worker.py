@@ -191,4 +191,3 @@ def main() -> None:
                     connection.send(message)
         except (EOFError, ConnectionError):
             return
-

@@ -94,9 +94,7 @@ class LibraryWriter:
         if not done:
             return []
         rows = [row for _, pending in done for row in pending.rows]
-        replaced = [
-            self.known[video.video_id].ingest_id for video, _ in done if video.video_id in self.known
-        ]
+        replaced = [self.known[video.video_id].ingest_id for video, _ in done if video.video_id in self.known]
         # The same order in both tables: that is how a segment finds its frames.
         frames = [fragment for _, pending in done for fragment in pending.frames]
         segments = [fragment for _, pending in done for fragment in pending.segments]
