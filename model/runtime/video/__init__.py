@@ -1,8 +1,7 @@
 """Reading videos: segments, and the frames on display at given times, with the times a player shows."""
 
 from model.runtime.errors import VideoError
-from model.runtime.video.probe import probe
-from model.runtime.video.reader import VideoReader
+from model.runtime.video.reader import VideoReader, probe
 from model.runtime.video.sampling import middle_times, plan_segments
 from model.runtime.video.types import DecoderName, FrameBatch, Segment, Span, VideoInfo
 

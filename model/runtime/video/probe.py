@@ -1,85 +1,162 @@
-"""Opening a media file and reading what it says of itself, without decoding it."""
+"""Opening a media file safely and choosing the stream that a player would show."""
 
+import os
+import stat
 from dataclasses import dataclass
 from fractions import Fraction
+from math import floor
 from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.stream import Discard
 from av.video.stream import VideoStream
 
 from model.runtime.errors import VideoError
-from model.runtime.video.types import VideoInfo
+
+# What is read as video. Playlists and scripts (hls, dash, concat, ...) stay out: they name other files.
+VIDEO_FORMATS = (
+    "3dostr,amv,apng,asf,av1,avi,cavsvideo,dirac,dnxhd,dv,flv,gif,gxf,h261,h263,h264,hevc,ivf,ivr,"
+    "live_flv,m4v,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,mpegtsraw,mxf,nsv,nut,obu,ogg,rm,vc1,vc1test,"
+    "vvc,webp,wtv,yuv4mpegpipe"
+)
+# These are opened only to say what they are.
+OTHER_FORMATS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,au,caf,dts,eac3,flac,mp3,mpc,opus,tta,w64,wav,wv,bmp_pipe,gif_pipe,"
+    "ico,image2,j2k_pipe,jpeg_pipe,jpegxl_pipe,pbm_pipe,pgm_pipe,png_pipe,ppm_pipe,psd_pipe,qoi_pipe,"
+    "svg_pipe,tiff_pipe,webp_pipe"
+)
+STILL_BRANDS = ("heic", "heix", "mif1", "avif", "heim", "heis")
+# 8K is 33 million; beyond this one picture takes half a gigabyte for every thread of the decoder.
+MAX_PIXELS = 2**27
+TEXT_CONTROLS = set(range(32)) - set(b"\t\n\r\f\x1b")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Turns a stream's ticks into a player's seconds and back; second 0 is the container's start."""
+
+    time_base: Fraction
+    origin: Fraction
+
+    def seconds(self, ticks: int) -> float:
+        """Seconds from the container's start."""
+        return float(ticks * self.time_base - self.origin)
+
+    def ticks(self, seconds: float) -> int:
+        """Give the last tick at or before `seconds`, a microsecond of rounding forgiven."""
+        return floor((Fraction(seconds + 1e-6) + self.origin) / self.time_base)
+
+
+def clock_of(container: InputContainer, stream: VideoStream) -> Clock:
+    """Give the clock of a stream."""
+    start = Fraction(container.start_time or 0, av.time_base)
+    base = stream.time_base or Fraction(1, 90000)
+    # The container's start is in microseconds: put it back on the tick it was rounded from.
+    if stream.start_time is not None and abs(stream.start_time * base - start) <= Fraction(1, av.time_base):
+        start = stream.start_time * base
+    return Clock(base, start)
+
+
+def check_file(path: Path) -> None:
+    """Refuse what cannot hold a video, before a decoder sees it.
+
+    Raises:
+        VideoError: missing, unreadable, empty, or not a regular file.
+    """
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise VideoError(f"{path}: is a folder, not a video", "unsupported")
+        if not stat.S_ISREG(status.st_mode):
+            raise VideoError(f"{path}: is not a regular file", "unsupported")
+        with path.open("rb"):
+            pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise VideoError(f"{path}: cannot be read ({reason})", "unsupported") from error
+    if status.st_size == 0:
+        raise VideoError(f"{path}: is empty (0 bytes)", "corrupt")
 
 
 def open_container(path: Path) -> InputContainer:
     """Open a media file for reading.
 
     Raises:
-        VideoError: it cannot be opened.
+        VideoError: it cannot be opened, or is not a media file.
     """
+    check_file(path)
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": f"{VIDEO_FORMATS},{OTHER_FORMATS}",
+    }
     try:
         # An absolute path is never taken for an address or a filter such as "concat:".
-        return av.open(str(path.absolute()), metadata_errors="replace")
+        container = av.open(os.path.abspath(path), options=options, metadata_errors="replace")  # noqa: PTH100
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: cannot be opened ({error})", "corrupt") from error
+        if is_text(path):
+            raise VideoError(f"{path}: is text, not a video", "unsupported") from error
+        if isinstance(error, av.ArgumentError):  # recognised, but not on the list
+            raise VideoError(f"{path}: is of a format that is not read as video", "unsupported") from error
+        raise VideoError(f"{path}: is damaged or not a media file ({reason_of(error)})", "corrupt") from error
+    except UnicodeEncodeError as error:
+        raise VideoError(f"{path}: has a name that cannot be encoded", "unsupported") from error
+    try:
+        _refuse_stills(container, path)
+    except BaseException:
+        container.close()
+        raise
+    return container
+
+
+def reason_of(error: Exception) -> str:
+    """Give FFmpeg's own words for an error, without number and path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def is_text(path: Path) -> bool:
+    """Tell whether a file starts like text in UTF-8."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # more than a character cut in two
+            return False
+    return not TEXT_CONTROLS & set(head)
+
+
+def _refuse_stills(container: InputContainer, path: Path) -> None:
+    name = container.format.name
+    if name.endswith("_pipe") or name in ("image2", "ico"):
+        raise VideoError(f"{path}: is a still image, not a video", "unsupported")
+    if container.metadata.get("major_brand", "") in STILL_BRANDS:
+        raise VideoError(f"{path}: is a still image, not a video", "unsupported")
 
 
 def pick_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Choose the video stream that a player would show.
+    """Choose the video stream that a player would show: the default one, else the largest.
 
     Raises:
-        VideoError: there is none.
+        VideoError: there is none, or nothing here can decode it.
     """
     streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
     if not streams:
-        raise VideoError(f"{path}: no video stream, audio only", "unsupported")
-    return max(streams, key=lambda s: (bool(s.disposition & s.disposition.default), s.width * s.height))
+        kind = "audio only" if container.streams.audio else "no video stream"
+        raise VideoError(f"{path}: {kind}", "unsupported")
+    stream = max(streams, key=_rank)
+    if stream.codec_context is None:
+        raise VideoError(f"{path}: no decoder for its video stream", "unsupported")
+    if stream.width * stream.height > MAX_PIXELS:
+        raise VideoError(
+            f"{path}: {stream.width}x{stream.height} is more than {MAX_PIXELS} pixels", "unsupported"
+        )
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+    return stream
 
 
-@dataclass(frozen=True)
-class Clock:
-    """Turns a stream's ticks into a player's seconds and back."""
-
-    time_base: Fraction
-    origin: Fraction
-
-    def seconds(self, ticks: int | None) -> float:
-        """Seconds from the container's start."""
-        return float((ticks or 0) * self.time_base - self.origin)
-
-
-def clock_of(container: InputContainer, stream: VideoStream) -> Clock:
-    """Give the clock of a stream, whose zero is the container's start."""
-    return Clock(stream.time_base or Fraction(1, 90000), Fraction(container.start_time or 0, av.time_base))
-
-
-def describe(container: InputContainer, stream: VideoStream) -> VideoInfo:
-    """Read the header of an open file."""
-    clock = clock_of(container, stream)
-    start = clock.seconds(stream.start_time) if stream.start_time is not None else 0.0
-    duration = stream.duration * clock.time_base if stream.duration else None
-    end = start + float(duration) if duration else (container.duration or 0) / av.time_base
-    return VideoInfo(
-        duration_seconds=end,
-        fps=float(stream.average_rate or 0),
-        width=stream.width,
-        height=stream.height,
-        rotation=0,
-        codec=stream.codec_context.name,
-        pixel_format=stream.pix_fmt or "unknown",
-        container=container.format.name,
-        start_seconds=start,
-        title=container.metadata.get("title"),
-    )
-
-
-def probe(path: str | Path) -> VideoInfo:
-    """Describe a video file without decoding it.
-
-    Raises:
-        VideoError: it is not a video that can be read.
-    """
-    path = Path(path)
-    with open_container(path) as container:
-        return describe(container, pick_stream(container, path))
+def _rank(stream: VideoStream) -> tuple[bool, bool, int, int]:
+    default = bool(stream.disposition & stream.disposition.default)
+    return stream.codec_context is not None, default, stream.width * stream.height, -stream.index

@@ -1,15 +1,16 @@
 """From a file to its segments."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from model.runtime.video.pyav_decoder import Picture, PyavDecoder
+from model.runtime.video.pyav_decoder import PyavDecoder
 from model.runtime.video.sampling import middle_times, plan_segments
-from model.runtime.video.types import DecoderName, FrameBatch, Segment
+from model.runtime.video.types import DecoderName, FrameBatch, Picture, Segment, Span, VideoInfo
 
 
 class VideoReader:
@@ -30,7 +31,7 @@ class VideoReader:
         if max_side is not None and max_side < 1:
             raise ValueError(f"max_side must be at least 1, or None for the native size, got {max_side}")
         self._decoder = PyavDecoder(Path(path), max_side)
-        self.info = self._decoder.info
+        self.info: VideoInfo = self._decoder.info
 
     @property
     def damage(self) -> str | None:
@@ -46,15 +47,20 @@ class VideoReader:
             VideoError: nothing could be decoded.
             ValueError: an argument is out of range.
         """
-        spans = plan_segments(self.info.duration_seconds, segment_seconds)
-        times = [middle_times(span, frames_per_segment) for span in spans]
-        pictures = self._decoder.pictures(float(t) for part in times for t in part)
-        for index, span in enumerate(spans):
+        # A part before the first picture (sound alone) holds nothing.
+        planned = list(enumerate(plan_segments(self.info.duration_seconds, segment_seconds)))
+        planned = [(i, s) for i, s in planned if s.end_seconds > self.info.start_seconds] or planned[-1:]
+        times = np.concatenate([middle_times(span, frames_per_segment) for _, span in planned])
+        pictures = self._decoder.pictures(times.tolist())
+        for index, span in planned:
             kept: list[Picture] = []
-            for _ in range(frames_per_segment):
-                picture = next(pictures)
+            for picture in islice(pictures, frames_per_segment):
                 if not kept or picture.pts_seconds != kept[-1].pts_seconds:
                     kept.append(picture)
+            if not kept:
+                return
+            if self._decoder.end_seconds < span.end_seconds:
+                span = Span(span.start_seconds, max(span.start_seconds, self._decoder.end_seconds))
             yield Segment(index, span, _batch(kept))
 
     def close(self) -> None:
@@ -76,3 +82,14 @@ def _batch(pictures: list[Picture]) -> FrameBatch:
         np.array([p.pts_seconds for p in pictures], dtype=np.float64),
         np.array([p.duration_seconds for p in pictures], dtype=np.float64),
     )
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """Describe a video file: its header, its last packets and its first picture are read.
+
+    Raises:
+        VideoError: it is not a video that can be read.
+    """
+    decoder = PyavDecoder(Path(path), max_side=None, threads=1)
+    decoder.close()
+    return decoder.info

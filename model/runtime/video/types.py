@@ -94,3 +94,12 @@ class Segment:
     index: int
     span: Span
     frames: FrameBatch
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One decoded frame: RGB uint8 [h, w, 3], upright, and when it is on display, in a player's seconds."""
+
+    data: NDArray[np.uint8] = field(repr=False)
+    pts_seconds: float
+    duration_seconds: float

@@ -1,0 +1,79 @@
+"""Packets in, frames out: one decoder, its errors noted, every frame given a time."""
+
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+import av
+from av.video.stream import VideoStream
+
+from model.runtime.video.demux import StreamPacket
+
+# Codecs in which a picture not marked as a reference is referred to by no other. (In HEVC it may be, by
+# pictures of a higher temporal layer.)
+SKIPS_UNREFERENCED = ("h264", "mpeg1video", "mpeg2video")
+
+
+class TimedFrame(NamedTuple):
+    """A decoded frame and when it appears, in ticks of its stream."""
+
+    ticks: int
+    image: av.VideoFrame
+
+
+class FrameDecoder:
+    """Decodes the packets of one stream.
+
+    Args:
+        stream: where the packets are from.
+        step: how long a frame usually stays, in ticks.
+        bad: gets the place in the file of every packet that could not be decoded, and the time of every frame
+            that the decoder calls damaged; what comes before the first good frame is left aside.
+    """
+
+    def __init__(self, stream: VideoStream, step: int, bad: set[int]) -> None:
+        self._context = stream.codec_context
+        self._step = step
+        self._bad = bad
+        self._untimed: list[int] = []
+        self._count = 0
+        self._last: int | None = None
+        self._started = False
+        self._can_skip = self._context.codec.canonical_name in SKIPS_UNREFERENCED
+
+    def feed(self, packet: StreamPacket | None, skip: bool = False) -> list[TimedFrame]:
+        """Decode one packet (None: no more will come); frames come in display order, some packets later.
+
+        With `skip`, the packet need only be decoded if others refer to it.
+        """
+        if packet is not None:
+            if packet.pts is None:
+                # Shown in the order of decoding times, as players do with such files (AVI, raw streams).
+                heappush(self._untimed, packet.dts if packet.dts is not None else self._count * self._step)
+            self._count += 1
+            if packet.is_corrupt and self._started:
+                self._bad.add(packet.pos or 0)
+        self._context.skip_frame = "NONREF" if skip and self._can_skip else "DEFAULT"
+        try:
+            images = self._context.decode(packet)
+        except av.FFmpegError:
+            if self._started:
+                self._bad.add(-1 if packet is None else packet.pos or 0)
+            return []
+        return [self._timed(image) for image in images]
+
+    def _timed(self, image: av.VideoFrame) -> TimedFrame:
+        self._started = True
+        ticks = image.pts
+        if ticks is None:
+            last = self._last if self._last is not None else -self._step
+            ticks = heappop(self._untimed) if self._untimed else last + self._step
+        if image.is_corrupt:
+            self._bad.add(-2 - ticks)
+        self._last = ticks
+        return TimedFrame(ticks, image)
+
+    def flush(self) -> None:
+        """Forget everything fed so far, to start anew at a key frame."""
+        self._context.flush_buffers()
+        self._untimed.clear()
+        self._last = None

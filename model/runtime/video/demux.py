@@ -1,0 +1,129 @@
+"""The packets of a file, in decoding order: reading on past damage, and seeking where that pays."""
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from model.runtime.video.probe import clock_of, open_container, pick_stream, reason_of
+
+if TYPE_CHECKING:
+    StreamPacket = Packet[Stream]
+else:
+    StreamPacket = Packet
+
+# A reader that fails this often in a row has nothing more to give.
+MAX_FAILURES = 16
+# Reading on costs reading and parsing every byte between; a seek costs a few small reads, and a search
+# where the file has no index.
+SEEK_BYTES_WITH_INDEX = 1 << 20
+SEEK_BYTES_WITHOUT_INDEX = 8 << 20
+
+
+def read_packets(
+    container: InputContainer, streams: tuple[Stream, ...], on_error: Callable[[str], None]
+) -> Generator[StreamPacket, None, None]:
+    """Give the packets of `streams` from where the container is, going on after errors."""
+    failures = 0
+    while failures < MAX_FAILURES:
+        try:
+            for packet in container.demux(streams):
+                if packet.size > 0:  # an empty one is PyAV's sign of the end
+                    failures = 0
+                    yield packet
+            return
+        except (av.FFmpegError, OSError) as error:
+            failures += 1
+            on_error(reason_of(error))
+
+
+class PacketSource:
+    """The packets of the one video stream that is shown.
+
+    Attributes:
+        failures: FFmpeg's words for every read that failed.
+        can_seek: False once the container has refused to.
+    """
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        self._path = path
+        self._threads = threads
+        self.failures: list[str] = []
+        self.can_seek = True
+        self._open()
+
+    def _open(self) -> None:
+        self.container = open_container(self._path)
+        try:
+            self.stream: VideoStream = pick_stream(self.container, self._path)
+            self.stream.thread_type = "AUTO"
+            self.stream.codec_context.thread_count = self._threads
+            self.clock = clock_of(self.container, self.stream)
+        except BaseException:
+            self.container.close()
+            raise
+        self._restart()
+
+    def _restart(self) -> None:
+        self._packets = read_packets(self.container, (self.stream,), self.failures.append)
+        self._position: int | None = None
+        self._ticks: int | None = None
+
+    def close(self) -> None:
+        """Free the file and the decoder's context."""
+        self._packets.close()
+        self.container.close()
+
+    def read(self) -> StreamPacket | None:
+        """Give the next packet, or None at the end of what can be read."""
+        packet = next(self._packets, None)
+        if packet is not None:
+            self._position = packet.pos if packet.pos is not None else self._position
+            self._ticks = packet.pts if packet.pts is not None else self._ticks
+        return packet
+
+    def rewind(self) -> None:
+        """Start again from the first packet, with a fresh decoder."""
+        self.close()
+        self._open()
+
+    def seek(self, ticks: int) -> bool:
+        """Go to a key frame at or before `ticks`, as well as the container can; False if it cannot.
+
+        The decoder must be flushed afterwards. Where the container really went, the next packets tell.
+        """
+        if not self.can_seek:
+            return False
+        try:
+            self.container.seek(ticks, stream=self.stream)
+        except (av.FFmpegError, OSError):
+            self.can_seek = False
+            return False
+        self._packets.close()
+        self._restart()
+        return True
+
+    def worth_seeking(self, ticks: int, key_gap: int) -> bool:
+        """Tell whether seeking to `ticks` should be faster than reading on.
+
+        `key_gap` is the longest distance between key frames known so far, in ticks; 0 when none is known.
+        """
+        if not self.can_seek or self._ticks is None or self._position is None or ticks <= self._ticks:
+            return False
+        index = self.stream.index_entries
+        if len(index) > 1:
+            entry = index.search_timestamp(ticks)
+            if entry >= 0 and index[entry].timestamp > self._ticks:
+                return bool(index[entry].pos - self._position > SEEK_BYTES_WITH_INDEX)
+            if self.container.format.name.startswith("mov"):
+                return False  # the index is complete: no key frame lies between
+        duration = self.container.duration
+        if not key_gap or not duration or ticks - self._ticks < 2 * key_gap:
+            return False
+        ahead = float((ticks - self._ticks) * self.clock.time_base)
+        return ahead * self.container.size / (duration / av.time_base) > SEEK_BYTES_WITHOUT_INDEX

@@ -1,0 +1,114 @@
+"""From a decoded frame to upright RGB of the size that is kept."""
+
+import struct
+from fractions import Fraction
+from typing import Self, cast
+
+import av
+import numpy as np
+from av.filter import Graph
+from av.sidedata.sidedata import SideData
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+SCALER = Interpolation.BICUBIC
+
+
+class Orientation:
+    """How stored pictures are turned and mirrored for display."""
+
+    def __init__(self, transpose: bool, flip_rows: bool, flip_columns: bool) -> None:
+        self.transpose = transpose
+        self.flip_rows = flip_rows
+        self.flip_columns = flip_columns
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> Self:
+        """Read a frame's display matrix; angles between are taken to the nearest quarter turn."""
+        data = frame.side_data.get("DISPLAYMATRIX")
+        if not isinstance(data, SideData):
+            return cls(False, False, False)
+        # Rows of the matrix (a, b, u), (c, d, v), (x, y, w): a pixel goes to (a x + c y, b x + d y).
+        a, b, _, c, d = struct.unpack("=9i", bytes(data)[:36])[:5]
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return cls(False, d < 0, a < 0)
+        return cls(True, b < 0, c < 0)
+
+    @property
+    def rotation(self) -> int:
+        """Degrees clockwise, the mirroring left aside."""
+        if self.transpose:
+            return 90 if self.flip_columns else 270
+        return 180 if self.flip_rows and self.flip_columns else 0
+
+    def apply(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn [h, w, 3] upright."""
+        if self.transpose:
+            data = data.transpose(1, 0, 2)
+        data = data[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+        return np.ascontiguousarray(data)
+
+
+def display_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
+    """Give width and height with square pixels; the side that is too short is stretched, as players do."""
+    if not aspect or aspect <= 0 or not Fraction(1, 20) < aspect < 20:
+        return width, height
+    if aspect > 1:
+        return round(width * aspect), height
+    return width, round(height / aspect)
+
+
+def fit(width: int, height: int, max_side: int | None) -> tuple[int, int]:
+    """Shrink a size to at most `max_side` on the longer side, its shape kept; never enlarge it."""
+    longer = max(width, height)
+    if max_side is None or longer <= max_side:
+        return width, height
+    return max(1, round(width * max_side / longer)), max(1, round(height * max_side / longer))
+
+
+class Renderer:
+    """Turns every frame of one video into RGB of one size."""
+
+    def __init__(self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None) -> None:
+        self.orientation = Orientation.of(first)
+        stored = display_size(first.width, first.height, aspect)
+        self.size = stored[::-1] if self.orientation.transpose else stored
+        self._stored = fit(*stored, max_side)
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """Scale and convert in one step: uint8 [h, w, 3], the same for every frame of the video."""
+        rgb = self._reformatter.reformat(
+            _as_progressive(frame) if frame.interlaced_frame else frame,
+            width=self._stored[0],
+            height=self._stored[1],
+            format="rgb24",
+            src_colorspace=_matrix(frame),
+            interpolation=SCALER,
+            dst_color_range=ColorRange.JPEG,
+            threads=1,
+        )
+        return self.orientation.apply(rgb.to_ndarray().astype(np.uint8, copy=False))
+
+
+def _matrix(frame: av.VideoFrame) -> Colorspace | None:
+    """Give what players assume when a file does not name its colour matrix: BT.709 for high definition."""
+    if frame.colorspace == UNSPECIFIED and (frame.width >= 1280 or frame.height > 576):
+        return Colorspace.ITU709
+    return None
+
+
+def _as_progressive(frame: av.VideoFrame) -> av.VideoFrame:
+    """Mark an interlaced frame as progressive: scaled by fields, it would come out combed."""
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
+    )
+    mark = graph.add("setfield", "prog")
+    sink = graph.add("buffersink")
+    source.link_to(mark)
+    mark.link_to(sink)
+    graph.configure()
+    source.push(frame)
+    return cast(av.VideoFrame, sink.pull())
