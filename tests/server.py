@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from indexer.pipeline import IndexOptions, IndexSummary, index_paths
 
-from indexer.library import Library
+from indexer.events import IndexSummary
+from indexer.pipeline import IndexOptions, index_paths
 from model.runtime.bundle import Bundle
 from tests.toy import make_toy_bundle, make_video
 
@@ -52,9 +53,9 @@ class ToyLibrary:
 
     def index(self) -> IndexSummary:
         """Index the media folder and publish a snapshot, as `reelfind index --prune` does."""
-        bundle = Bundle.open(self.bundle)
-        library = Library.open_or_create(self.library, bundle)
-        return index_paths([self.media], library, bundle, IndexOptions(prune=True), lambda _event: None)
+        # Decoding in this process: what is tested with these libraries is not the indexer.
+        options = IndexOptions(workers=0, prune=True)
+        return index_paths([self.media], self.library, Bundle.open(self.bundle), options, lambda _event: None)
 
 
 def make_library(folder: Path, films: Mapping[str, Parts] = FILMS) -> ToyLibrary:
@@ -110,7 +111,10 @@ def running_server(
             )
         try:
             # The one line on stdout comes when the address answers, or never when the process ends.
+            watchdog = threading.Timer(START_SECONDS, process.kill)
+            watchdog.start()
             line = process.stdout.readline()
+            watchdog.cancel()
             url = next((word for word in line.split() if word.startswith("http://")), None)
             if url is None:
                 process.wait(START_SECONDS)
