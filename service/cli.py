@@ -16,8 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from indexer.cli import index_command, library_app
 from indexer.errors import InputError
+from model.runtime.cli import bundle_app
 from model.runtime.errors import ReelfindError
+from service.bench.command import bench_command
+from service.demo import demo_command
 from service.engine import open_bundle, open_searcher
 from service.evaluate import evaluate, read_queries
 from service.query import check_top_k, clean_text
@@ -195,6 +199,13 @@ def evaluate_command(
         return
     for name, value in figures.items():
         typer.echo(f"{name:<5} {value}" if name == "n" else f"{name:<5} {value:.1f}")
+
+
+app.command("index")(index_command)
+app.add_typer(library_app, name="library")
+app.add_typer(bundle_app, name="bundle")
+app.command("demo")(demo_command)
+app.command("bench")(bench_command)
 
 
 def _open(settings: Settings) -> Searcher:

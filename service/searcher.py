@@ -6,7 +6,6 @@ Legend of shapes: B batch, D joint space, S salience, K results, V videos of the
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,6 @@ _OVER_FETCH = 4
 _SCORE_DECIMALS = 6
 # Scores of this many query-segment pairs are held at once when all are ranked.
 _MAX_PAIRS = 8_000_000
-_PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -32,14 +30,6 @@ class Searcher:
 
     bundle: Bundle
     snapshot: Snapshot
-
-    @cached_property
-    def hours(self) -> float:
-        """Hours of video that can be searched."""
-        total = self.snapshot.count_videos()
-        pages = (self.snapshot.videos(offset, _PAGE) for offset in range(0, total, _PAGE))
-        seconds = sum(video.duration_seconds for page in pages for video in page if video.num_segments)
-        return seconds / 3600
 
     def search(self, text: str, top_k: int) -> SearchResponse:
         """The `top_k` best videos for `text`, each at its best segment. `text` is clean already."""

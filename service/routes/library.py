@@ -20,7 +20,7 @@ def get_library(context: ContextDep) -> LibraryInfo:
         created=snapshot.created,
         num_videos=snapshot.num_videos,
         num_segments=snapshot.num_segments,
-        hours=round(searcher.hours, 4),
+        hours=round(snapshot.hours, 4),
         bundle=BundleInfo(
             name=manifest.name,
             checksum=searcher.bundle.checksum,
