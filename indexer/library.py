@@ -57,6 +57,11 @@ class Library:
             ) from error
         return cls(folder, layout)
 
+    @staticmethod
+    def exists(path: Path | str) -> bool:
+        """Whether a folder holds a library, whole or not."""
+        return any((Path(path) / name).exists() for name in _OURS)
+
     @classmethod
     def open_or_create(cls, path: Path | str, bundle: Bundle) -> "Library":
         """Open a library for writing with a bundle, creating it where there is none.

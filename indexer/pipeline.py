@@ -112,6 +112,10 @@ def index_paths(
             check_factory(options.index_factory, bundle.manifest.embedding_dim)
         except ValueError as error:
             raise InputError(str(error)) from error
+    if not found.files and not Library.exists(library):
+        # Nothing to put into a library: make none.
+        emit(_scanned(found, Plan()))
+        return IndexSummary(problems=found.problems, elapsed_seconds=time.monotonic() - started)
     home = Library.open_or_create(library, bundle)
     with home.writing():
         writer = LibraryWriter(home)
@@ -124,7 +128,7 @@ def index_paths(
                 index_factory=options.index_factory,
                 gpu=bundle.provider != "cpu",
                 keep_snapshots=options.keep_snapshots,
-                media_roots=tuple(found.folders),
+                media_roots=tuple(f for f in found.folders if any(f in p.parents for p in found.files)),
             ),
             publish_seconds=options.publish_seconds,
             flush_seconds=options.flush_seconds,

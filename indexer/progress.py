@@ -91,7 +91,9 @@ class ProgressView:
         self._done += 1
         if event.verdict not in (None, "ok"):
             self._failed += 1
-            self._say(f"{event.verdict}: {displayable(event.path)}: {event.reason}")
+            # A log shows failures when they happen; a terminal gets them in the summary.
+            if not self._bar:
+                self._say(f"{event.verdict}: {displayable(event.path)}: {event.reason}")
         self._refresh()
 
     def _refresh(self) -> None:

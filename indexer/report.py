@@ -56,7 +56,8 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
         table.add_row(f"unchanged{note}", str(summary.unchanged))
     if summary.removed:
         table.add_row("removed", str(summary.removed))
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     for failure in summary.failures[:_SHOWN_FAILURES]:
         _line(console, f"  {failure.verdict}: {displayable(failure.path)}: {failure.reason}")
     if len(summary.failures) > _SHOWN_FAILURES:
@@ -67,13 +68,19 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
         _line(console, f"{summary.vanished} videos are gone from the disk: `--prune` removes them")
     if summary.failed_before:
         _line(console, "`--retry-failed` tries again what failed before")
-    hours, rate = summary.video_seconds / 3600, summary.video_seconds / max(summary.elapsed_seconds, 1e-9)
-    _line(
-        console,
-        f"{hours:.2f} hours of video in {summary.elapsed_seconds:.1f} s ({rate:.1f} × real time); "
-        f"snapshot {summary.snapshot} of {displayable(library)}: {summary.num_videos} videos, "
-        f"{summary.num_segments} segments",
-    )
+    if summary.video_seconds:
+        rate = summary.video_seconds / max(summary.elapsed_seconds, 1e-9)
+        _line(
+            console,
+            f"{summary.video_seconds / 3600:.2f} hours of video in {summary.elapsed_seconds:.1f} s "
+            f"({rate:.1f} × real time)",
+        )
+    if summary.snapshot is not None:
+        _line(
+            console,
+            f"snapshot {summary.snapshot} of {displayable(library)}: {summary.num_videos} videos, "
+            f"{summary.num_segments} segments",
+        )
 
 
 def info_object(library: Library, current: int | None, manifests: list[SnapshotManifest]) -> dict[str, Any]:
