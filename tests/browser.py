@@ -51,9 +51,8 @@ class Browser:
         self.driver = driver
 
     def open(self, address: str) -> None:
-        """Load a page as if for the first time: no storage of that site, no emulation."""
+        """Load a page without emulation, and without what the page before, of the same site, has stored."""
         self.emulate()
-        self.driver.get(address)
         self.run("try { localStorage.clear(); } catch {}")
         self.driver.get(address)
 
