@@ -6,8 +6,8 @@ Exit codes are those of `reelfind`: 0 ok, 2 bad input, 3 failed.
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +37,24 @@ def _report(words: str) -> None:
     typer.echo(words, err=True)
 
 
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Errors become one line on stderr and an exit code, never a traceback."""
+    try:
+        yield
+    except ValueError as error:
+        _report(f"error: {error}")
+        raise typer.Exit(2) from None
+    except (ReelfindError, FloatingPointError) as error:
+        _report(f"error: {error}")
+        raise typer.Exit(3) from None
+    except KeyboardInterrupt:
+        _report("interrupted: the same command continues a training run")
+        raise typer.Exit(130) from None
+
+
 @app.command("train")
+@_exit_codes()
 def train_command(
     recipe: Annotated[Path, typer.Argument(help="A YAML recipe, such as model/recipes/mini.yaml.")],
     settings: Annotated[
@@ -58,6 +75,7 @@ def _encoder(models: list[Path], weights: str, threads: int) -> Encoder:
 
 
 @app.command("evaluate")
+@_exit_codes()
 def evaluate_command(
     models: Annotated[list[Path], typer.Argument(help="A bundle's folder, or checkpoints to average.")],
     data: Annotated[Path | None, typer.Option(help="Folder with captions.csv and images/.")] = None,
@@ -80,6 +98,7 @@ def evaluate_command(
 
 
 @app.command("export")
+@_exit_codes()
 def export_command(
     checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoints; several are averaged.")],
     output: Annotated[Path, typer.Option(help="The bundle's folder; replaced where it stands.")],
@@ -127,25 +146,6 @@ def export_command(
     )
 
 
-def run(command: Callable[[], Any]) -> int:
-    """Run a command; errors become one line on stderr and an exit code."""
-    try:
-        command()
-    except typer.Exit as stop:
-        return stop.exit_code
-    except ValueError as error:
-        _report(f"error: {error}")
-        return 2
-    except (ReelfindError, FloatingPointError) as error:
-        _report(f"error: {error}")
-        return 3
-    except KeyboardInterrupt:
-        _report("interrupted; the same command continues")
-        return 130
-    return 0
-
-
 def main() -> None:
     """Entry point of `reelfind-model`."""
-    code = run(lambda: app(standalone_mode=False))
-    sys.exit(code)
+    app()

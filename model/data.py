@@ -185,6 +185,10 @@ def batches(
     for number in range(first, steps_per_epoch(len(photos), size)):
         rng = np.random.default_rng((config.train.seed, epoch, number))
         rows = order[number * size : (number + 1) * size]
+        chosen = [photos.captions[r][rng.integers(len(photos.captions[r]))] for r in rows]
+        # Sorted by length: the text encoder works in parts, each padded to its own longest text.
+        by_length = sorted(range(len(rows)), key=lambda i: len(chosen[i]))
+        rows, texts = rows[by_length], [chosen[i] for i in by_length]
         counts = np.ones(len(rows), np.int64)
         several = rng.random(len(rows)) < config.data.multi_view
         if config.data.max_views > 1:
@@ -196,7 +200,6 @@ def batches(
         taken = np.concatenate(places)
         mask = torch.zeros(len(rows) * slots)
         mask[taken] = 1.0
-        texts = [photos.captions[r][rng.integers(len(photos.captions[r]))] for r in rows]
         tokens = tokenizer(texts)
         yield Batch(
             maps=cache.gather(views, packed),

@@ -88,6 +88,17 @@ class Towers(nn.Module):
         with torch.autocast(tokens.device.type, enabled=False):
             return F.normalize(self.text_projection(pooled), dim=-1), tokens
 
+    def encode_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """As `encode_text` in parts, each cut to its longest text: a batch sorted by length pads little.
+
+        Shapes int64 [B, L] → [B, D].
+        """
+        parts = []
+        for ids, mask in zip(input_ids.split(_CHUNK), attention_mask.split(_CHUNK), strict=True):
+            length = int(mask.sum(1).max())
+            parts.append(self.encode_text(ids[:, :length], mask[:, :length])[0])
+        return torch.cat(parts)
+
     def encode_video(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Segment embeddings [B, D] and packed frame embeddings [F, D] of a batch."""
         frames = torch.cat([self.encode_maps(part)[0] for part in batch.maps.split(_CHUNK)])
@@ -192,10 +203,10 @@ class LGDN(nn.Module):
             `video`, `text`, `video_momentum`, `text_momentum` [B, D] and `frames` [F, D].
         """
         video, frames = self.online.encode_video(batch)
-        text, _ = self.online.encode_text(batch.input_ids, batch.attention_mask)
+        text = self.online.encode_texts(batch.input_ids, batch.attention_mask)
         with torch.no_grad():
             video_momentum, _ = self.momentum.encode_video(batch)
-            text_momentum, _ = self.momentum.encode_text(batch.input_ids, batch.attention_mask)
+            text_momentum = self.momentum.encode_texts(batch.input_ids, batch.attention_mask)
         return {
             "video": video,
             "text": text,

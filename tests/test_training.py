@@ -119,7 +119,9 @@ def test_what_is_cached_stays_frozen(data: Path, tokenizer: Path, tmp_path: Path
     assert not torch.equal(run.model.online.encode_maps(before)[0], trained)
 
 
-def test_batches_pack_ragged_videos(data: Path, tokenizer: Path, tmp_path: Path) -> None:
+def test_batches_pack_ragged_videos(
+    data: Path, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = ready(data, tokenizer, tmp_path / "run")
     counts = set()
     for batch in batches(run.cache, run.photos, run.tokenizer, run.config, epoch=0):
@@ -127,7 +129,14 @@ def test_batches_pack_ragged_videos(data: Path, tokenizer: Path, tmp_path: Path)
         assert int(batch.frame_mask.sum()) == len(batch.maps) == len(batch.slots)
         assert torch.equal(batch.frame_mask.flatten().nonzero()[:, 0], batch.slots)
         counts |= set(batch.frame_mask.sum(1).int().tolist())
-        video, frames = run.model.eval().online.encode_video(batch)
+        lengths = batch.attention_mask.sum(1)
+        # In parts of one: each is cut to its own length, which must change nothing.
+        monkeypatch.setattr("model.lgdn._CHUNK", 1)
+        online = run.model.eval().online
+        cut = online.encode_texts(batch.input_ids, batch.attention_mask)
+        torch.testing.assert_close(cut, online.encode_text(batch.input_ids, batch.attention_mask)[0])
+        assert len(set(lengths.tolist())) > 1
+        video, frames = online.encode_video(batch)
         single = batch.frame_mask.sum(1) == 1
         # The untrained temporal layer is a mean, so a one-frame video is its frame.
         lone = torch.isin(batch.slots // 4, single.nonzero()[:, 0])
