@@ -202,6 +202,8 @@ def test_a_frame_starts_the_player_there(page: Browser, server: Server) -> None:
     assert best["pts_seconds"] <= video(page, "currentTime") < best["pts_seconds"] + 1
     assert is_red(middle_pixel(page, "#player-video"))
     page.until("$('#player-strip [aria-current]')")
+    bars = "return $$('{} .cell').map((cell) => cell.style.getPropertyValue('--relevance'));"
+    assert page.run(bars.format("#player-strip")) == page.run(bars.format("#grid > li:first-child"))
     page.press(Keys.ESCAPE)
     page.until("document.activeElement.matches('#grid li:first-child .shot')")
 

@@ -22,7 +22,7 @@ const more = byId("more");
 
 const player = new Player({ closed: (hit) => hit && grid.focusHit(hit) });
 const grid = new Grid(byId("grid"), {
-  open: (hit, frame) => player.open(hit, frame),
+  open: (hit, frame, scale) => player.open(hit, frame, scale),
   leave: () => input.focus(),
 });
 

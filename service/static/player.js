@@ -4,7 +4,7 @@ import { mediaAddress, mediaProblem } from "./api.js";
 import { byId, element } from "./dom.js";
 import { clockSpan, fileName, score } from "./format.js";
 import { nameOf } from "./results.js";
-import { buildStrip, drawBars, relevanceScale } from "./strip.js";
+import { buildStrip, drawBars } from "./strip.js";
 
 // Past a frame's own start, so that rounding cannot show the frame before it.
 const INTO_FRAME_SECONDS = 0.001;
@@ -32,11 +32,12 @@ export class Player {
     this.#video.addEventListener("seeked", () => this.#markCurrent());
   }
 
-  /** Plays from a frame, or from the hit's start when none is given. */
-  open(hit, frame = null) {
+  /** Plays from a frame, or from the hit's start when it is null; `scale` is that of the bars in the grid. */
+  open(hit, frame, scale) {
     this.#hit = hit;
     this.#start = frame ? frame.pts_seconds + INTO_FRAME_SECONDS : hit.start_seconds;
     byId("player-title").textContent = nameOf(hit);
+    byId("player-title").title = nameOf(hit);
     byId("player-path").textContent = hit.path;
     byId("player-facts").textContent =
       `${clockSpan(hit.start_seconds, hit.end_seconds)} · similarity ${score(hit.score)}`;
@@ -46,7 +47,7 @@ export class Player {
     download.href = mediaAddress(hit.video_id);
     download.download = fileName(hit.path);
     this.#strip = buildStrip(hit, { choose: (chosen) => this.#jump(chosen), times: true, tabStops: true });
-    drawBars(this.#strip, hit, relevanceScale([hit]));
+    drawBars(this.#strip, hit, scale);
     byId("player-strip").replaceChildren(this.#strip);
 
     this.#problem.hidden = true;

@@ -83,8 +83,9 @@ export class Grid {
   #open;
   #leave;
   #items = new Map();
+  #scale = null;
 
-  /** `open(hit, frame | null)` plays a hit; `leave()` takes the focus when it moves up out of the grid. */
+  /** `open(hit, frame | null, scale)` plays a hit; `leave()` takes the focus when it moves up out of the grid. */
   constructor(list, { open, leave }) {
     this.#list = list;
     this.#open = open;
@@ -112,12 +113,13 @@ export class Grid {
 
   /** Shows the hits, best first; cards that are there already (`More results`) stay as they are. */
   show(hits) {
-    const scale = relevanceScale(hits);
+    this.#scale = relevanceScale(hits);
     const best = hits[0]?.score ?? 0;
+    const play = (hit, frame) => this.#open(hit, frame, this.#scale);
     const items = new Map();
     for (const hit of hits) {
-      const item = this.#items.get(keyOf(hit)) ?? element("li", {}, buildCard(hit, this.#open));
-      drawBars(item.querySelector(".strip"), hit, scale);
+      const item = this.#items.get(keyOf(hit)) ?? element("li", {}, buildCard(hit, play));
+      drawBars(item.querySelector(".strip"), hit, this.#scale);
       const share = best > 0 ? Math.min(1, Math.max(0, hit.score / best)) : 0;
       item.style.setProperty("--share", share.toFixed(3));
       items.set(keyOf(hit), item);
