@@ -150,7 +150,7 @@ def serve(
 
 @app.command()
 def search(
-    text: Annotated[str, typer.Argument(help="What to find, in plain words.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to find, in plain words.")],
     library: LibraryOption = None,
     top_k: Annotated[int | None, typer.Option("--top-k", help="The most videos to list.")] = None,
     bundle: BundleOption = None,

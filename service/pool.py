@@ -18,13 +18,18 @@ class SearchPool:
         self._limiter = CapacityLimiter(threads)
         self._max_waiting = max_waiting
 
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread."""
+        return self._limiter.statistics().tasks_waiting
+
     async def run(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """The function's result.
 
         Raises:
             OverloadedError: as many calls as may wait are waiting.
         """
-        waiting = self._limiter.statistics().tasks_waiting
+        waiting = self.waiting
         if waiting >= self._max_waiting and self._limiter.available_tokens < 1:
             raise OverloadedError(
                 f"{waiting} searches wait already, the most that may. Try again in a moment, or raise "
