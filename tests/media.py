@@ -78,6 +78,8 @@ CLIPS: dict[str, Clip] = {
         "fields.ts",
         f"{X264} -preset fast -flags +ildct+ilme -x264-params tff=1:keyint=12:bframes=2:colormatrix=bt709",
     ),
+    "fields_mkv": Clip("fields.mkv", source="fields", remux="-c copy"),
+    "intra_refresh_mp4": Clip("refresh.mp4", source="intra_refresh", remux="-c copy"),
     # Turned and stretched
     **{
         f"rotated_{angle}": Clip(

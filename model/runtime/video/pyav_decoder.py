@@ -66,7 +66,7 @@ class PyavDecoder:
             self._floor = self._first_ticks
             del self._known[: bisect_left(self._known, first.ticks)]
             self._plain = self._plain or self._untimed
-            self._renderer = Renderer(first.image, self._source.stream.sample_aspect_ratio, max_side)
+            self.renderer = Renderer(first.image, self._source.stream.sample_aspect_ratio, max_side)
             self.info = self._describe(first)
         except BaseException:
             self._source.close()
@@ -121,9 +121,9 @@ class PyavDecoder:
         return VideoInfo(
             duration_seconds=self._extent.end_seconds,
             fps=float(stream.average_rate or stream.guessed_rate or 0),
-            width=self._renderer.size[0],
-            height=self._renderer.size[1],
-            rotation=self._renderer.orientation.rotation,
+            width=self.renderer.size[0],
+            height=self.renderer.size[1],
+            rotation=self.renderer.orientation.rotation,
             codec=stream.codec_context.codec.canonical_name,
             pixel_format=first.image.format.name,
             container=container.format.name,
@@ -137,7 +137,7 @@ class PyavDecoder:
         if following is None and self._bad:
             following = frame.ticks + self._step
         end = self._extent.end_seconds if following is None else self._clock.seconds(following)
-        return Picture(self._renderer(frame.image), start, max(0.0, end - start))
+        return Picture(self.renderer(frame.image), start, max(0.0, end - start))
 
     def _gave_up(self, frame: TimedFrame, ticks: int) -> bool:
         """Tell whether all that should come after `frame` is damaged: it would stand still from here on."""

@@ -1,20 +1,47 @@
 """From a file to its segments."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
+from model.runtime.errors import ReelfindError
 from model.runtime.video.pyav_decoder import PyavDecoder
 from model.runtime.video.sampling import middle_times, plan_segments
 from model.runtime.video.types import DecoderName, FrameBatch, Picture, Segment, Span, VideoInfo
 
 
+class Decoder(Protocol):
+    """What a decoder offers the reader."""
+
+    info: VideoInfo
+
+    @property
+    def damage(self) -> str | None:
+        """What could not be read so far, or None."""
+
+    @property
+    def end_seconds(self) -> float:
+        """Where the video ends, as far as is known by now."""
+
+    def pictures(self, times: Sequence[float]) -> Iterator[Picture]:
+        """Give the picture on display at each of the times, which must not decrease."""
+
+    def close(self) -> None:
+        """Free the file and the decoder."""
+
+
 class VideoReader:
     """Reads the segments of one video file, one after the other.
+
+    Args:
+        path: the file.
+        decoder: "pyav" reads everything that FFmpeg reads; "decord" refuses what it would get wrong.
+        max_side: pixels on the longer side of the frames, at most; None keeps the native size.
+        threads: threads of the decoder; None leaves the number to it.
 
     Attributes:
         info: what the file is.
@@ -22,15 +49,25 @@ class VideoReader:
 
     Raises:
         VideoError: the file is not a video that can be read.
-        ValueError: the decoder's name or `max_side` is wrong.
+        ReelfindError: the decoder is not installed.
+        ValueError: an argument is out of range.
     """
 
-    def __init__(self, path: str | Path, decoder: DecoderName = "pyav", max_side: int | None = 512) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        decoder: DecoderName = "pyav",
+        max_side: int | None = 512,
+        threads: int | None = None,
+    ) -> None:
         if decoder not in ("pyav", "decord"):
             raise ValueError(f"decoder must be 'pyav' or 'decord', got {decoder!r}")
         if max_side is not None and max_side < 1:
             raise ValueError(f"max_side must be at least 1, or None for the native size, got {max_side}")
-        self._decoder = PyavDecoder(Path(path), max_side)
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, or None for the decoder's choice, got {threads}")
+        make: Callable[[Path, int | None, int], Decoder] = PyavDecoder if decoder == "pyav" else _decord()
+        self._decoder: Decoder = make(Path(path), max_side, threads or 0)
         self.info: VideoInfo = self._decoder.info
 
     @property
@@ -74,6 +111,15 @@ class VideoReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _decord() -> Callable[[Path, int | None, int], Decoder]:
+    try:
+        from model.runtime.video.decord_decoder import DecordDecoder
+    except ImportError as error:
+        remedy = "pip install 'reelfind[decord]', or use decoder pyav"
+        raise ReelfindError(f"decoder decord is not installed: {remedy}") from error
+    return DecordDecoder
 
 
 def _batch(pictures: list[Picture]) -> FrameBatch:

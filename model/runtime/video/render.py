@@ -42,6 +42,11 @@ class Orientation:
             return 90 if self.flip_columns else 270
         return 180 if self.flip_rows and self.flip_columns else 0
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether turning alone does not do it."""
+        return (self.flip_rows != self.flip_columns) != self.transpose
+
     def apply(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Turn [h, w, 3] upright."""
         if self.transpose:
@@ -68,13 +73,22 @@ def fit(width: int, height: int, max_side: int | None) -> tuple[int, int]:
 
 
 class Renderer:
-    """Turns every frame of one video into RGB of one size."""
+    """Turns every frame of one video into RGB of one size.
+
+    Attributes:
+        orientation: how frames are turned.
+        size: width and height as displayed.
+        picture_size: width and height of what is made.
+        guesses_matrix: the file does not name its colour matrix, and BT.709 is taken.
+    """
 
     def __init__(self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None) -> None:
         self.orientation = Orientation.of(first)
         stored = display_size(first.width, first.height, aspect)
         self.size = stored[::-1] if self.orientation.transpose else stored
         self._stored = fit(*stored, max_side)
+        self.picture_size = self._stored[::-1] if self.orientation.transpose else self._stored
+        self.guesses_matrix = _matrix(first) is not None
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
