@@ -367,6 +367,7 @@ def test_a_codec_that_the_browser_lacks(page: Browser) -> None:
     assert page.text("#player-problem p") == "This browser cannot play this kind of video."
     download = page.find("#player-download")
     assert download.get_attribute("download") == "old.mp4"
+    assert page.focused("#player-download")
     assert download.get_attribute("href").endswith("/media")
     page.press(Keys.ESCAPE)
     page.until("!$('#player').open")
@@ -381,6 +382,8 @@ def test_a_file_that_is_gone(page: Browser, toy: ToyLibrary) -> None:
     page.click("#grid .shot")
     page.until("!$('#player-problem').hidden")
     assert "is not there any more" in page.text("#player-problem p")
+    assert page.focused("#player-close")
+    assert not page.find("#player-download").is_displayed()
     page.press(Keys.ESCAPE)
     assert any("410" in error for error in page.errors())
 

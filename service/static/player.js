@@ -52,6 +52,7 @@ export class Player {
 
     this.#problem.hidden = true;
     this.#video.hidden = false;
+    byId("player-links").hidden = false;
     this.#dialog.showModal();
     this.#load();
     this.#video.focus();
@@ -99,7 +100,11 @@ export class Player {
     const advice = available ? "Download the file, or open it in another player." : "";
     this.#problem.replaceChildren(element("p", { text: reason }), element("p", { text: advice }));
     this.#problem.hidden = false;
-    this.#video.hidden = this.#video.videoWidth === 0 && this.#video.readyState === 0;
+    byId("player-links").hidden = !available;
+    if (this.#video.readyState !== HTMLMediaElement.HAVE_NOTHING) return;
+    // The focus must not go with the video.
+    this.#video.hidden = true;
+    byId(available ? "player-download" : "player-close").focus();
   }
 
   /** Marks the frame on display: the last one that has begun. */
