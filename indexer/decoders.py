@@ -117,7 +117,9 @@ class ProcessDecoder:
             ready = None
         if ready is None and not self._stop.is_set():
             self._end()
-            raise ReelfindError(f"a decoding process could not be started: {self._how_it_ended()}")
+            why = self._how_it_ended()
+            self._stderr.close()
+            raise ReelfindError(f"a decoding process could not be started: {why}")
 
     def _restart(self) -> None:
         self._end()

@@ -73,7 +73,7 @@ def current_number(library: Path) -> int | None:
     """The number in `CURRENT`; None when nothing has been published. LibraryError when it is not a number."""
     try:
         text = (library / CURRENT).read_text(encoding="utf-8", errors="replace").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise LibraryError(f"{library / CURRENT} cannot be read: {error.strerror}") from error

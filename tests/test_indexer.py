@@ -178,7 +178,7 @@ def test_strange_names_are_indexed(bundle: Bundle, tmp_path: Path) -> None:
     make_video(tmp_path / "clip.mp4", parts=[("red", 0.3)])
     (tmp_path / "media").mkdir()
     for name in names:
-        shutil.copy(tmp_path / "clip.mp4", os.path.join(os.fsencode(tmp_path / "media"), name))
+        shutil.copy(tmp_path / "clip.mp4", tmp_path / "media" / os.fsdecode(name))
     summary = index(bundle, tmp_path / "library", tmp_path / "media")
     assert summary.verdicts == {"ok": 4}
     videos = Snapshot.open(tmp_path / "library").videos(0, 10)
