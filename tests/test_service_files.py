@@ -3,9 +3,11 @@
 import io
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -191,3 +193,42 @@ def test_a_frame_that_is_not_stored(server: Server, change: str) -> None:
     check_problem(
         server.client.get(f"/v1/frames/{missing}.jpg"), 404, f'No stored frame has the id "{missing}"'
     )
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Iterator[Server]:
+    """A server of one video of 40 MB: more than the sockets' buffers hold."""
+    toy = make_library(tmp_path, {"large.mp4": [("red", 1.0)]})
+    with (toy.media / "large.mp4").open("ab") as file:
+        file.write(bytes(40_000_000))
+    with running_server(*toy.options) as server:
+        yield server
+        assert "Traceback" not in server.log()
+
+
+def accepts_connections(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_a_download_in_flight_finishes_when_the_server_is_told_to_stop(large: Server) -> None:
+    with large.client.stream("GET", address(large, "large.mp4")) as response:
+        chunks = response.iter_raw()
+        received = len(next(chunks))
+        large.process.terminate()
+        while accepts_connections(large.url):
+            time.sleep(0.01)
+        received += sum(map(len, chunks))
+        assert received == int(response.headers["content-length"]) > 40_000_000
+    assert large.process.wait(30) == 0
+
+
+def test_a_client_that_leaves_in_the_middle_harms_nobody(large: Server) -> None:
+    path = address(large, "large.mp4")
+    for headers in ({}, {"Range": "bytes=1000-"}):
+        with large.client.stream("GET", path, headers=headers) as response:
+            assert next(response.iter_raw())
+    assert large.client.get("/healthz").status_code == 200
+    assert len(large.client.get(path).content) > 40_000_000
