@@ -9,7 +9,6 @@ from importlib.metadata import version
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
-from starlette.staticfiles import StaticFiles
 
 from model.runtime.bundle import Bundle
 from service.api_document import install_openapi
@@ -70,7 +69,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
     install_openapi(app)
     for router in ROUTERS:
         app.include_router(router)
-    app.mount("/static", StaticFiles(directory=page.STATIC), name="static")
+    app.mount("/static", page.PageFiles(), name="static")
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

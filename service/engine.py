@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 
-from indexer.manifest import CURRENT, current_number
+from indexer.manifest import CURRENT, current_number, read_manifest
 from indexer.snapshot import Snapshot
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import BundleError, ReelfindError
@@ -117,12 +117,17 @@ class Engine:
         before = self._searcher
         try:
             loaded = self._load(before)
-        except ReelfindError as error:
-            self._problem = str(error)
+        except Exception as error:
+            if isinstance(error, ReelfindError):
+                problem = str(error)
+            else:  # whatever is wrong with a new snapshot must not end what is served
+                problem = f"The newest snapshot cannot be read: {type(error).__name__}: {error}."
+                logger.exception("a snapshot could not be loaded")
+            self._problem = problem
             if before is None:
-                raise NotReadyError(str(error)) from error
+                raise NotReadyError(problem) from error
             self._metrics.observe_reload(loaded=False)
-            raise RefusedError(f"{error} Snapshot {before.snapshot.number} is served on.") from error
+            raise RefusedError(f"{problem} Snapshot {before.snapshot.number} is served on.") from error
         self._problem = None
         if loaded is before:
             return ReloadResult(snapshot=loaded.snapshot.number, changed=False)
@@ -139,8 +144,10 @@ class Engine:
         return ReloadResult(snapshot=snapshot.number, changed=True)
 
     def _load(self, before: Searcher | None) -> Searcher:
-        number = current_number(self._settings.library)
-        if before is not None and before.snapshot.number == number:
+        library = self._settings.library
+        number = current_number(library)
+        # Not the number alone: another library, with a snapshot of the same number, may stand in the folder.
+        if before and number is not None and read_manifest(library, number) == before.snapshot.manifest:
             return before
         searcher = open_searcher(self._settings, self._bundle)
         self._bundle = searcher.bundle

@@ -1,4 +1,4 @@
-"""The library changes while the server runs: new snapshots are served, damaged ones never, no search fails."""
+"""The library changes while the server runs: new snapshots are served, damaged ones never."""
 
 import shutil
 import threading
@@ -82,6 +82,19 @@ def test_polling_finds_new_snapshots_and_says_once_what_is_wrong(toy: ToyLibrary
         (toy.library / "CURRENT").write_text("1\n")
         wait_for(server, lambda: server.client.get("/readyz").json()["snapshot"] == 1)
         assert server.log().count("describes another snapshot") == 1
+
+
+def test_another_library_in_the_same_folder_is_not_taken_for_the_old_one(toy: ToyLibrary) -> None:
+    with running_server(*toy.options, *FAST_POLLING) as server:
+        shutil.rmtree(toy.library)
+        wait_for(server, lambda: server.client.get("/v1/library").json()["problem"] is not None)
+        lost = server.client.post("/v1/search", json={"query": {"text": "red"}})
+        check_problem(lost, 503, r"segments\.lance cannot be read")
+        toy.film("blue.mp4", [("blue", 1.0)])
+        toy.index()
+        wait_for(server, lambda: server.client.get("/v1/library").json()["num_videos"] == 2)
+        assert server.client.get("/readyz").json()["snapshot"] == 1
+        assert names(server, "blue") == ["blue.mp4", "red.mp4"]
 
 
 def test_without_a_library_the_server_says_so_and_waits_for_one(tmp_path: Path) -> None:

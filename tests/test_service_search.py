@@ -207,7 +207,11 @@ def test_the_page_and_its_files_are_served_with_security_headers(server: Server)
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'self'" in page.headers["content-security-policy"]
     assert page.headers["x-content-type-options"] == "nosniff"
-    assert server.client.get("/static/style.css").headers["content-type"].startswith("text/css")
+    style = server.client.get("/static/style.css")
+    assert style.headers["content-type"].startswith("text/css")
+    assert style.headers["cache-control"] == "no-cache"
+    fresh = server.client.get("/static/style.css", headers={"If-None-Match": style.headers["etag"]})
+    assert (fresh.status_code, fresh.headers["cache-control"]) == (304, "no-cache")
     assert (
         "access-control-allow-origin"
         not in server.client.get("/", headers={"Origin": "https://a.example"}).headers
