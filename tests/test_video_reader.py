@@ -157,3 +157,17 @@ def test_a_reader_may_be_read_again(clips: Clips) -> None:
     for first, second in zip(once, again, strict=True):
         np.testing.assert_array_equal(first.data, second.data)
         np.testing.assert_array_equal(first.pts_seconds, second.pts_seconds)
+
+
+def test_a_pause_of_hours_is_not_cut_into_thousands_of_segments(tmp_path: Path) -> None:
+    path = tmp_path / "pause.mkv"
+    pause = "testsrc2=size=96x72:rate=10:duration=2,setpts='PTS+gte(N,10)*36000/TB'"
+    encode = ("-fps_mode", "passthrough", "-c:v", "libx264", "-preset", "ultrafast", "-g", "5")
+    ffmpeg("-f", "lavfi", "-i", pause, *encode, str(path))
+    with VideoReader(path) as reader:
+        assert reader.info.duration_seconds == pytest.approx(36002, abs=0.2)
+        segments = list(reader.segments())
+    assert len(segments) == 2
+    assert segments[0].index == 0
+    assert segments[1].span.end_seconds == reader.info.duration_seconds
+    assert segments[1].frames.pts_seconds[-1] == pytest.approx(36001.9, abs=1.1)

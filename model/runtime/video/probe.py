@@ -140,13 +140,14 @@ def pick_stream(container: InputContainer, path: Path) -> VideoStream:
     Raises:
         VideoError: there is none, or nothing here can decode it.
     """
-    streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-    if not streams:
+    films = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    if not films:
         kind = "audio only" if container.streams.audio else "no video stream"
         raise VideoError(f"{path}: {kind}", "unsupported")
+    streams = [s for s in films if s.codec_context is not None]
+    if not streams:
+        raise VideoError(f"{path}: nothing here can decode its video stream", "unsupported")
     stream = max(streams, key=_rank)
-    if stream.codec_context is None:
-        raise VideoError(f"{path}: no decoder for its video stream", "unsupported")
     if stream.width * stream.height > MAX_PIXELS:
         raise VideoError(
             f"{path}: {stream.width}x{stream.height} is more than {MAX_PIXELS} pixels", "unsupported"
@@ -157,6 +158,6 @@ def pick_stream(container: InputContainer, path: Path) -> VideoStream:
     return stream
 
 
-def _rank(stream: VideoStream) -> tuple[bool, bool, int, int]:
+def _rank(stream: VideoStream) -> tuple[bool, int, int]:
     default = bool(stream.disposition & stream.disposition.default)
-    return stream.codec_context is not None, default, stream.width * stream.height, -stream.index
+    return default, stream.width * stream.height, -stream.index

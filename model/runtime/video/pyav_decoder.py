@@ -7,7 +7,6 @@ has no presentation times, or does not keep what its packets promise, every fram
 plain way, which the tests hold against the other one.
 """
 
-from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -16,19 +15,14 @@ from typing import Literal
 
 from model.runtime.errors import VideoError
 from model.runtime.video.codec import FrameDecoder, TimedFrame
-from model.runtime.video.demux import PacketSource, StreamPacket
+from model.runtime.video.demux import PacketSource
 from model.runtime.video.extent import SHORTFALL_SECONDS, frame_ticks, measure
+from model.runtime.video.lookahead import Lookahead
 from model.runtime.video.render import Renderer
 from model.runtime.video.types import Picture, VideoInfo
 
 Route = Literal["auto", "seek", "read"]
 
-# H.264 and HEVC let at most 16 pictures be decoded before, and shown after, another one.
-MAX_REORDER = 16
-# Starting anew at a key frame empties the decoder's pipeline: not worth it to pass over a few frames.
-MIN_DROPPED_PACKETS = 4
-# What is held while reading ahead, beyond which the decoder is fed although a key frame might still come.
-MAX_HELD_BYTES = 32 << 20
 # A decoder that was fed so many packets after a picture's own, and has not given it, never will.
 MAX_DELAY_PACKETS = 128
 MAX_SEEKS = 6
@@ -55,17 +49,15 @@ class PyavDecoder:
             self._bad: set[int] = set()
             self._times: list[int] | None = None
             self._stopped_at: float | None = None
-            self._first_ticks = self._floor = -float("inf")
             self._plain = route == "read"
-            self._start_decoder()
+            self._start_decoder(-float("inf"))
             first = self._decode_next()
             if first is None:
                 raise VideoError(f"{path}: no frame could be decoded", "corrupt")
             # What comes before cannot be decoded: a recording that starts between two key frames.
-            self._first_ticks = first.ticks
-            self._floor = self._first_ticks
-            del self._known[: bisect_left(self._known, first.ticks)]
-            self._plain = self._plain or self._untimed
+            self._ahead.first_ticks = first.ticks
+            self._ahead.drop_before(first.ticks)
+            self._plain = self._plain or self._ahead.untimed
             self.renderer = Renderer(first.image, self._source.stream.sample_aspect_ratio, max_side)
             self.info = self._describe(first)
         except BaseException:
@@ -100,8 +92,7 @@ class PyavDecoder:
         damaged beyond decoding, it stops before the times.
         """
         if self._times is not None:  # read before
-            self._source.rewind()
-            self._start_decoder()
+            self._rewind()
         self._times = [self._clock.ticks(time) for time in times]
         if any(after < before for before, after in pairwise(self._times)):
             raise ValueError("times must not decrease")
@@ -150,8 +141,7 @@ class PyavDecoder:
     def _following(self, ticks: int) -> int | None:
         """Give the time of the frame after the one at `ticks`."""
         if not self._plain:
-            after = bisect_right(self._known, ticks)
-            return self._known[after] if after < len(self._known) else None
+            return self._ahead.following(ticks)
         while True:
             later = [frame.ticks for frame in self._ready if frame.ticks > ticks]
             if later or self._drained:
@@ -160,28 +150,25 @@ class PyavDecoder:
 
     # Where the decoder stands
 
-    def _start_decoder(self) -> None:
+    def _start_decoder(self, first_ticks: float) -> None:
         self._clock = self._source.clock
         self._step = frame_ticks(self._source.stream, self._clock)
         self._decoder = FrameDecoder(self._source.stream, self._step, self._bad)
-        self._intra_only = self._source.stream.codec_context.codec.intra_only
-        self._reorder = 1 if self._intra_only else MAX_REORDER
-        self._untimed = False
-        self._key_gap = 0
+        self._ahead = Lookahead(self._source, first_ticks, tracks=not self._plain)
         self._leave()
         self._stale = False
 
     def _leave(self) -> None:
         """Forget what was read and decoded: the next packet is from another place."""
-        self._queue: deque[StreamPacket] = deque()  # read, not fed, in decoding order
-        self._held_bytes = 0
-        self._known: list[int] = []  # times of the packets read, from the frame on display on, sorted
-        self._floor = self._first_ticks  # what is shown earlier cannot be decoded from here
+        self._ahead.leave()
         self._ready: deque[TimedFrame] = deque()  # decoded, not yet on display
         self._shown: TimedFrame | None = None
-        self._last_key: int | None = None
-        self._ended = self._drained = False
+        self._drained = False
         self._stale = True  # the decoder must be flushed before its next packet
+
+    def _rewind(self) -> None:
+        self._source.rewind()
+        self._start_decoder(self._ahead.first_ticks)
 
     def _seek(self, ticks: int) -> Iterator[None]:
         """Stand at key frames further and further before `ticks`, and last at the start of the file."""
@@ -191,22 +178,19 @@ class PyavDecoder:
                 break
             self._leave()
             yield
-            back = max(2 * back, self._key_gap, round(1 / self._clock.time_base))
-        self._source.rewind()
-        self._start_decoder()
+            back = max(2 * back, self._ahead.key_gap, round(1 / self._clock.time_base))
+        self._rewind()
         yield
 
     def _advance(self) -> None:
         """Feed the next packet to the decoder, or tell it that there is none."""
-        if not self._queue:
-            self._read()
         if self._stale:
             self._decoder.flush()
             self._stale = False
-        if self._queue:
-            packet = self._queue.popleft()
-            self._held_bytes -= packet.size
-            self._ready.extend(self._decoder.feed(packet, skip=not self._needed(packet)))
+        packet = self._ahead.pop()
+        if packet is not None:
+            skip = self._times is not None and not self._ahead.is_needed(packet, self._times)
+            self._ready.extend(self._decoder.feed(packet, skip))
         elif not self._drained:
             self._ready.extend(self._decoder.feed(None))
             self._drained = True
@@ -228,12 +212,11 @@ class PyavDecoder:
         if frame is None and not self._plain:  # the decoder did not give what the packets promised
             self._plain = True
             for attempt, _ in enumerate(self._seek(ticks)):
+                self._ahead.tracks = False
                 first = self._decode_next()
-                if (
-                    first
-                    and first.ticks <= ticks
-                    and (attempt >= TRIES_FOR_WHOLE or not first.image.is_corrupt)
-                ):
+                if first is None or first.ticks > ticks:
+                    continue
+                if attempt >= TRIES_FOR_WHOLE or not first.image.is_corrupt:
                     break
         return frame or self._show_plain(ticks)
 
@@ -251,17 +234,18 @@ class PyavDecoder:
     # The short way: decode what one picture needs
 
     def _show_target(self, ticks: int) -> TimedFrame | None:
-        if self._route == "seek" or self._source.worth_seeking(ticks, self._key_gap):
+        if self._route == "seek" or self._source.worth_seeking(ticks, self._ahead.key_gap):
             for _ in self._seek(ticks):
-                self._read_key_frame()
+                self._ahead.read_key_frame()
                 self._read_ahead(ticks)
-                if self._known and self._known[0] <= ticks:
+                target = self._ahead.target(ticks)
+                if target is not None and target <= ticks:
                     break
         self._read_ahead(ticks)
-        if self._untimed or not self._known:
+        target = self._ahead.target(ticks)
+        if self._ahead.untimed or target is None:
             return None
-        target = self._known[max(0, bisect_right(self._known, ticks) - 1)]
-        for _ in range(len(self._queue) + MAX_DELAY_PACKETS):
+        for _ in range(len(self._ahead) + MAX_DELAY_PACKETS):
             self._pass(target)
             if self._ready or self._drained or (self._shown is not None and self._shown.ticks == target):
                 break
@@ -269,71 +253,15 @@ class PyavDecoder:
         self._pass(target)
         if self._shown is None or self._shown.ticks != target or self._shown.image.is_corrupt:
             return None
-        del self._known[: bisect_left(self._known, target)]
+        self._ahead.drop_before(target)
         return self._shown
 
-    def _read(self) -> StreamPacket | None:
-        packet = None if self._ended else self._source.read()
-        if packet is None:
-            self._ended = True
-            return None
-        self._queue.append(packet)
-        self._held_bytes += packet.size
-        if packet.pts is None:
-            self._untimed = True
-            return packet
-        if not self._plain and not packet.is_discard and packet.pts >= self._floor:
-            insort(self._known, packet.pts)
-        if packet.is_keyframe:
-            if self._last_key is not None:
-                self._key_gap = max(self._key_gap, packet.pts - self._last_key)
-            self._last_key = packet.pts
-        return packet
-
-    def _read_key_frame(self) -> None:
-        """Read on to a key frame and leave what is before it."""
-        while (packet := self._read()) is not None:
-            if packet.is_keyframe and packet.pts is not None:
-                self._start_at(packet, packet.pts)
-                return
-        self._queue.clear()
-        self._known.clear()
-
-    def _start_at(self, packet: StreamPacket, ticks: int) -> None:
-        self._queue = deque([packet])
-        self._held_bytes = packet.size
-        self._floor = ticks
-        del self._known[: bisect_left(self._known, ticks)]
-
     def _read_ahead(self, ticks: int) -> None:
-        """Read until no packet to come can hold the picture at `ticks` or the one after it."""
-        while not self._ended and len(self._known) - bisect_right(self._known, ticks) <= self._reorder:
-            packet = self._read()
-            if packet is None:
-                return
-            if (
-                packet.is_keyframe
-                and packet.pts is not None
-                and packet.pts <= ticks
-                and not packet.is_discard
-            ):
-                if self._intra_only or self._stale:
-                    self._start_at(packet, packet.pts)
-                elif len(self._queue) > MIN_DROPPED_PACKETS:
-                    self._start_at(packet, packet.pts)
-                    self._ready.clear()
-                    self._shown = None
-                    self._stale = True
-            while self._held_bytes > MAX_HELD_BYTES and len(self._queue) > 2 * self._reorder:
+        while not self._ahead.is_certain(ticks):
+            if self._ahead.read_for(ticks, idle=self._stale):
+                self._ready.clear()
+                self._shown = None
+                self._stale = True
+            while self._ahead.is_full:
                 self._advance()
                 self._pass(ticks)
-
-    def _needed(self, packet: StreamPacket) -> bool:
-        """Tell whether the picture in a packet may be the one on display at one of the times to come."""
-        if self._plain or self._times is None or packet.pts is None or packet.is_discard:
-            return True
-        time = bisect_left(self._times, packet.pts)
-        if time == len(self._times):
-            return False
-        after = bisect_right(self._known, packet.pts)
-        return after == len(self._known) or self._known[after] > self._times[time]

@@ -13,6 +13,9 @@ from model.runtime.video.pyav_decoder import PyavDecoder
 from model.runtime.video.sampling import middle_times, plan_segments
 from model.runtime.video.types import DecoderName, FrameBatch, Picture, Segment, Span, VideoInfo
 
+# A picture that stays for longer is not cut into ever more segments: most likely a time is damaged.
+MAX_STILL_SECONDS = 3600.0
+
 
 class Decoder(Protocol):
     """What a decoder offers the reader."""
@@ -89,6 +92,7 @@ class VideoReader:
         planned = [(i, s) for i, s in planned if s.end_seconds > self.info.start_seconds] or planned[-1:]
         times = np.concatenate([middle_times(span, frames_per_segment) for _, span in planned])
         pictures = self._decoder.pictures(times.tolist())
+        last: Picture | None = None
         for index, span in planned:
             kept: list[Picture] = []
             for picture in islice(pictures, frames_per_segment):
@@ -96,6 +100,9 @@ class VideoReader:
                     kept.append(picture)
             if not kept:
                 return
+            if last is not None and kept == [last] and last.duration_seconds > MAX_STILL_SECONDS:
+                continue
+            last = kept[-1]
             if self._decoder.end_seconds < span.end_seconds:
                 span = Span(span.start_seconds, max(span.start_seconds, self._decoder.end_seconds))
             yield Segment(index, span, _batch(kept))
