@@ -44,7 +44,7 @@ class Plan:
 
 
 FULL = Plan(repeats=3, minutes=60, clips=64, searches=128, vectors=50_000)
-QUICK = Plan(repeats=2, minutes=5, clips=16, searches=64, vectors=10_000)
+QUICK = Plan(repeats=2, minutes=3, clips=16, searches=48, vectors=10_000)
 
 
 def bench_command(

@@ -31,7 +31,7 @@ from service.bench.media import cached, repeat_video, write_video
 SECTION = "Indexing throughput"
 _BAR = Bar(">=", 0.85)
 _TIMEOUT_SECONDS = 300.0
-_DISTINCT = 4
+_DISTINCT = 2
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ def small_clips(cache: Path, count: int) -> Corpus:
 
 
 def large_clips(cache: Path, count: int) -> Corpus:
-    """`count` files of 1920 x 1080, 30 s each: one segment each."""
+    """`count` files of 1920 x 1080, 20 s each: one segment each."""
     return _corpus(
-        cache, f"{count} videos of 1080p, 30 s", count, width=1920, height=1080, seconds=10, times=3
+        cache, f"{count} videos of 1080p, 20 s", count, width=1920, height=1080, seconds=5, times=4
     )
 
 

@@ -15,7 +15,7 @@ from service.child import REELFIND
 SECTION = "Peak memory of indexing"
 _BAR = Bar("<=", 1.2)
 _SAMPLE_SECONDS = 0.05
-_BLOCK_SECONDS = 10
+_BLOCK_SECONDS = 5
 _MEBIBYTE = 1 << 20
 
 
