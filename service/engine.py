@@ -136,7 +136,7 @@ class Engine:
         snapshot = loaded.snapshot
         self._metrics.show_snapshot(snapshot.number, snapshot.num_videos, snapshot.num_segments)
         logger.info(
-            "serving snapshot %d: %d videos, %d segments",
+            "serving snapshot %d (videos: %d, segments: %d)",
             snapshot.number,
             snapshot.num_videos,
             snapshot.num_segments,

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from service.cli import ReportingGroup, app
-from tests.server import REELFIND, ToyLibrary, clean_environment, make_library, running_server, stop
+from tests.server import REELFIND, ToyLibrary, clean_environment, make_library, running_server
 from tests.toy import make_toy_bundle
 
 FILMS = {"red.mp4": [("red", 2.0)], "blue, früher.mp4": [("blue", 2.0)], "green.mp4": [("green", 1.0)]}
@@ -85,10 +86,14 @@ def test_a_reader_that_leaves_early_is_no_traceback(toy: ToyLibrary) -> None:
     assert "Exception ignored" not in done.stderr
 
 
-def test_serve_prints_its_address_and_ends_with_0_when_told_to(toy: ToyLibrary) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_prints_its_address_and_ends_with_0_when_told_to(
+    toy: ToyLibrary, number: signal.Signals
+) -> None:
     with running_server(*toy.options) as server:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)
-        assert stop(server.process) == 0
+        server.process.send_signal(number)
+        assert server.process.wait(30) == 0
         assert "Traceback" not in server.log()
 
 
