@@ -1,10 +1,10 @@
 """The errors a user may see. Each message names the value at fault and the remedy.
 
-    ReelfindError
-    ├── BundleError         a bundle that cannot be read, trusted or run
-    ├── VideoError          a media file without a frame to index
-    └── LibraryError        (indexer.errors) a library that cannot be read or written
-        └── BusyError       another process is writing it
+ReelfindError
+├── BundleError         a bundle that cannot be read, trusted or run
+├── VideoError          a media file without a frame to index
+└── LibraryError        (indexer.errors) a library that cannot be read or written
+    └── BusyError       another process is writing it
 """
 
 from typing import Literal
