@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from indexer.errors import LibraryError
 from indexer.files import sha256_of
 from indexer.manifest import INDEX_FILE, SnapshotManifest, current_number, read_manifest, snapshot_folder
-from indexer.records import SegmentRecord, Verdict, VideoRecord, parse_frame_id
+from indexer.records import SegmentRecord, Verdict, VideoRecord, displayable, parse_frame_id
 from indexer.schema import fixed_to_numpy
 from indexer.store import VERIFY_REMEDY, lance_errors, open_table, table_path
 
 #: Files are hashed at opening until so many bytes are read, `segments.faiss` always; `verify` hashes all.
 _HASHED_AT_OPENING = 64 << 20
 
+_ALL_THREADS: int = faiss.omp_get_max_threads()
 _LIGHT = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
 _HIDDEN_VIDEO_COLUMNS = ("ingest_id", "mtime_ns", "num_frames", "path")
 
@@ -129,6 +130,9 @@ class Snapshot:
         if k == 0:
             empty = (len(embeddings), 0)
             return np.empty(empty, np.float32), np.empty(empty, np.int64)
+        # OpenMP keeps this number for each calling thread. The service searches from several threads at
+        # once, and on busy cores the threads of one query wait for each other longer than they work.
+        faiss.omp_set_num_threads(1 if len(embeddings) == 1 else _ALL_THREADS)
         scores, rows = self.index.search(np.ascontiguousarray(embeddings, np.float32), k)
         return scores, rows
 
@@ -172,6 +176,14 @@ class Snapshot:
         """A video's record, failures included; None when it is not in the library."""
         row = self._row_of_video.get(video_id)
         return None if row is None else self._records(self._videos.slice(row, 1))[0]
+
+    def label(self, video_id: str) -> tuple[str, str | None] | None:
+        """A video's path and title as its record shows them, in a tenth of the time a record takes."""
+        row = self._row_of_video.get(video_id)
+        if row is None:
+            return None
+        path = Path(os.fsdecode(self._videos["path"][row].as_py()))
+        return displayable(path), self._videos["title"][row].as_py()
 
     def video_at(self, row: int) -> VideoRecord:
         """The record at a row of the list of all videos, as in `video_rows`."""

@@ -101,16 +101,17 @@ class Searcher:
     ) -> list[Hit]:
         hits = []
         for score, segment in zip(scores, self.snapshot.segments(rows.tolist()), strict=True):
-            video = self.snapshot.video(segment.video_id)
-            if video is None:  # a snapshot is whole by contract; a hit without a video helps nobody
+            label = self.snapshot.label(segment.video_id)
+            if label is None:  # a snapshot is whole by contract; a hit without a video helps nobody
                 continue
+            path, title = label
             relevance = (segment.frame_salience @ text_salience).round(_SCORE_DECIMALS)
             frames = zip(segment.frame_ids, segment.frame_pts_seconds, relevance, strict=True)
             hits.append(
                 Hit(
                     video_id=segment.video_id,
-                    path=video.path,
-                    title=video.title,
+                    path=path,
+                    title=title,
                     start_seconds=segment.start_seconds,
                     end_seconds=segment.end_seconds,
                     score=round(float(score), _SCORE_DECIMALS),

@@ -448,3 +448,10 @@ def test_a_library_path_with_signs_that_mean_something_in_addresses(bundle: Bund
         assert Snapshot.open(tmp_path / name).num_videos == 1
     with pytest.raises(LibraryError, match="not UTF-8"):
         Library.open(Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff")))
+
+
+def test_a_label_is_what_the_record_says(library: Path) -> None:
+    snapshot = Snapshot.open(library)
+    for video in snapshot.videos(0, 100):
+        assert snapshot.label(video.video_id) == (video.path, video.title)
+    assert snapshot.label("0" * 16) is None
