@@ -5,12 +5,15 @@ It takes a minute, is the floor that training has to beat, and spares the first 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.config import TrainConfig
 from model.data import CaptionedPhotos, ViewCache
-from model.lgdn import LGDN
+from model.lgdn import CLASS_SOFTNESS, LGDN
 from model.runtime.preprocess import TextTokenizer
 
 _CAPTIONS_PER_PHOTO = 2
@@ -51,14 +54,22 @@ def canonical_correlation(x: Tensor, y: Tensor, dim: int) -> tuple[nn.Linear, nn
 
 @torch.no_grad()
 def start_projections(
-    model: LGDN, cache: ViewCache, photos: CaptionedPhotos, tokenizer: TextTokenizer, bfloat16: bool
+    model: LGDN,
+    cache: ViewCache,
+    photos: CaptionedPhotos,
+    tokenizer: TextTokenizer,
+    class_names: Sequence[str],
+    settings: TrainConfig,
 ) -> None:
-    """Set both towers' projections from the plain views and the first captions of the training photos."""
+    """Set both towers' projections from the plain views and the first captions of the training photos.
+
+    Where the classes have names, each class projects to its name's text embedding.
+    """
     was_training = model.training
     model.eval()
     online = model.online
     images, texts = [], []
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
         for start in range(0, len(photos), 128):
             rows = np.arange(start, min(start + 128, len(photos)))
             maps = cache.gather(np.zeros_like(rows), rows)
@@ -71,8 +82,18 @@ def start_projections(
                 torch.from_numpy(tokens.input_ids), torch.from_numpy(tokens.attention_mask)
             )
             texts.append(pooled.float())
-    frame, text = canonical_correlation(torch.cat(images)[owners], torch.cat(texts), model.config.dim)
+    features = torch.cat(images)
+    frame, text = canonical_correlation(features[owners], torch.cat(texts), model.config.dim)
     online.frame_projection.load_state_dict(frame.state_dict())
     online.text_projection.load_state_dict(text.state_dict())
+    if class_names and online.classifier is not None and online.class_projection is not None:
+        tokens = tokenizer([f"a photo of a {name}" for name in class_names])
+        names = online.text_projection(
+            online.text(torch.from_numpy(tokens.input_ids), torch.from_numpy(tokens.attention_mask))[1]
+        )
+        names = names - names.mean(0)
+        shares = torch.softmax(online.classifier(features) / CLASS_SOFTNESS, -1)
+        length = online.frame_projection(features).norm(dim=-1).mean() / (shares @ names).norm(dim=-1).mean()
+        online.class_projection.weight.copy_((settings.class_share * length * names).T)
     model.reset_momentum()
     model.train(was_training)

@@ -24,6 +24,8 @@ class ModelConfig:
     #: stages of the backbone (0 to 7) that stay as published; their outputs are computed once and cached
     frozen_stages: int = 4
     frozen_text_layers: int = 0
+    #: classes of the backbone's published classifier, whose names become part of a frame's embedding; 0: none
+    classes: int = 1000
     dropout: float = 0.1
     bank_size: int = 4096
     momentum: float = 0.99
@@ -51,8 +53,8 @@ class LossConfig:
 
     #: the current batch's momentum embeddings as further negatives: ALBEF's variant, not the paper's
     batch_negatives: bool = False
-    vocabulary_weight: float = 0.0
-    vocabulary_temperature: float = 0.05
+    #: how strongly the backbone keeps telling the classes it was published with
+    retention_weight: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class TrainConfig:
     clip: float = 5.0
     #: closed-form start of the projections (canonical correlation of the published features)
     closed_form_start: bool = True
+    #: weight of the class names' part of an embedding at that start, beside 1 for the projection
+    class_share: float = 0.5
     bfloat16: bool = True
     threads: int = 2
     log_every: int = 20

@@ -40,7 +40,7 @@ class FrameGraph(nn.Module):
         """uint8 [B, h, w, 3] → frame_embedding [B, D], frame_salience [B, D], frame_tokens [B, P, D]."""
         pixels = (frames.permute(0, 3, 1, 2).float() - PIXEL_MEAN) / PIXEL_SCALE
         final = self.towers.image(pixels)
-        embedding = F.normalize(self.towers.frame_projection(final.mean((2, 3))), dim=-1)
+        embedding = self.towers.project_frames(final.mean((2, 3)))
         # A second tensor: one value may not serve as two outputs.
         return embedding, embedding * 1.0, self.towers.frame_tokens(final)
 

@@ -19,6 +19,8 @@ from model.modules import EfficientNetLite, TemporalLayer, TextEncoder, TextShap
 
 # EfficientNet-Lite was trained on (pixel - 127) / 128.
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
+# Softer than the classifier was trained: a scene is several things.
+CLASS_SOFTNESS = 2.0
 # Frames a pass of the backbone: on a CPU larger ones leave its caches, which costs half the speed.
 _CHUNK = 32
 TINY_TEXT = TextShape(vocabulary=128, hidden=32, layers=2, heads=4, intermediate=64, positions=64)
@@ -53,6 +55,10 @@ class Towers(nn.Module):
         self.frame_projection = nn.Linear(self.image.out_channels, config.dim)
         self.text_projection = nn.Linear(self.text.shape.hidden, config.dim)
         self.temporal = TemporalLayer(config.dim, config.frames)
+        self.classifier = nn.Linear(self.image.out_channels, config.classes) if config.classes else None
+        self.class_projection = nn.Linear(config.classes, config.dim, bias=False) if config.classes else None
+        if self.class_projection is not None:
+            nn.init.zeros_(self.class_projection.weight)
 
     def frozen_maps(self, frames: Tensor) -> Tensor:
         """Outputs of the frozen stages. Shape uint8 [B, h, w, 3] → [B, C, h', w']."""
@@ -63,19 +69,26 @@ class Towers(nn.Module):
     def encode_maps(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Frame embeddings f^e from the frozen stages' outputs.
 
-        Shape [B, C, h', w'] → normalised embeddings [B, D] and the final map, for `frame_tokens`.
+        Shape [B, C, h', w'] → normalised embeddings [B, D] and the pooled features [B, C].
         """
         final = self.image.trunk(maps, self.frozen_blocks).float()
         pooled = F.dropout(final.mean((2, 3)), self.config.dropout, self.training)
         with torch.autocast(final.device.type, enabled=False):
-            embedding = F.normalize(self.frame_projection(pooled), dim=-1)
-        return embedding, final
+            return self.project_frames(pooled), pooled
+
+    def project_frames(self, pooled: Tensor) -> Tensor:
+        """A linear projection, plus the names of the classes that a frame shows by their likelihood.
+
+        Captions teach the first; the second carries words that no caption of a small set has.
+        Shape [B, C] → normalised [B, D].
+        """
+        x = self.frame_projection(pooled)
+        if self.classifier is not None and self.class_projection is not None:
+            x = x + self.class_projection(torch.softmax(self.classifier(pooled) / CLASS_SOFTNESS, -1))
+        return F.normalize(x, dim=-1)
 
     def frame_tokens(self, final: Tensor) -> Tensor:
-        """The final map's cells in the joint space; their mean is f^e before it is normalised.
-
-        Shape [B, C, h', w'] → [B, P, D].
-        """
+        """The final map's cells in the joint space, classes left out. Shape [B, C, h', w'] → [B, P, D]."""
         return self.frame_projection(final.flatten(2).transpose(1, 2))
 
     def encode_segment(self, frames: Tensor, mask: Tensor) -> Tensor:
@@ -100,12 +113,13 @@ class Towers(nn.Module):
         return torch.cat(parts)
 
     def encode_video(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Segment embeddings [B, D] and packed frame embeddings [F, D] of a batch."""
-        frames = torch.cat([self.encode_maps(part)[0] for part in batch.maps.split(_CHUNK)])
+        """Segment embeddings [B, D] and the packed frames' pooled features [F, C] of a batch."""
+        parts = [self.encode_maps(part) for part in batch.maps.split(_CHUNK)]
+        frames, pooled = (torch.cat(column) for column in zip(*parts, strict=True))
         rows, count = batch.frame_mask.shape
         slots = frames.new_zeros(rows * count, frames.shape[-1]).index_copy(0, batch.slots, frames)
         with torch.autocast(frames.device.type, enabled=False):
-            return self.encode_segment(slots.view(rows, count, -1), batch.frame_mask), frames
+            return self.encode_segment(slots.view(rows, count, -1), batch.frame_mask), pooled
 
 
 class MemoryBank(nn.Module):
@@ -200,17 +214,20 @@ class LGDN(nn.Module):
         """Embeddings of a batch by both twins.
 
         Returns:
-            `video`, `text`, `video_momentum`, `text_momentum` [B, D] and `frames` [F, D].
+            `video`, `text`, `video_momentum`, `text_momentum` [B, D]; `class_logits` [F, C] with classes.
         """
-        video, frames = self.online.encode_video(batch)
+        video, pooled = self.online.encode_video(batch)
         text = self.online.encode_texts(batch.input_ids, batch.attention_mask)
         with torch.no_grad():
             video_momentum, _ = self.momentum.encode_video(batch)
             text_momentum = self.momentum.encode_texts(batch.input_ids, batch.attention_mask)
-        return {
+        out = {
             "video": video,
             "text": text,
             "video_momentum": video_momentum,
             "text_momentum": text_momentum,
-            "frames": frames,
         }
+        if self.online.classifier is not None:
+            with torch.autocast(pooled.device.type, enabled=False):
+                out["class_logits"] = self.online.classifier(pooled)
+        return out

@@ -70,10 +70,10 @@ def mvcl(
     return {"v2t": v2t, "t2v": t2v, "mvcl": v2t + t2v}
 
 
-def vocabulary(frames: Tensor, classes: Tensor, teacher: Tensor, temperature: Tensor) -> Tensor:
-    """Keep the names of the backbone's classes: cross-entropy to the published classifier's shares.
+def retention(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Keep what the backbone knew: cross-entropy of its class logits to the published classifier's shares.
 
-    A small caption set names few things; the classifier that came with the backbone names a thousand.
-    Shapes frames [F, D], classes [C, D] (text embeddings of class names), teacher [F, C] → scalar.
+    A small caption set shows few things; the published classifier tells a thousand.
+    Shapes logits [F, C], teacher [F, C], rows that sum to 1 → scalar.
     """
-    return -(teacher * F.log_softmax(frames @ classes.T / temperature, -1)).sum(-1).mean()
+    return -(teacher * F.log_softmax(logits, -1)).sum(-1).mean()

@@ -23,12 +23,9 @@ from model.config import Config, to_mapping
 from model.data import CaptionedPhotos, ViewCache, batches, build_cache, read_captions, steps_per_epoch
 from model.evaluate import TowersEncoder, evaluate_photos
 from model.lgdn import LGDN, Batch
-from model.losses import mvcl, vocabulary
+from model.losses import mvcl, retention
 from model.runtime.preprocess import TextTokenizer
 from model.weights import class_names, load_published, tokenizer_path
-
-# Steps between refreshes of the class names' embeddings, which move slowly.
-_CLASS_REFRESH = 50
 
 
 @dataclass
@@ -45,8 +42,6 @@ class Run:
     report: Callable[[str], None]
     step: int = 0
     best: float = -1.0
-    names: tuple[str, ...] = ()
-    classes: Tensor | None = None
 
     @property
     def steps(self) -> int:
@@ -63,6 +58,8 @@ def make_optimizer(model: LGDN, config: Config) -> torch.optim.AdamW:
         (rates.lr_head, online.frame_projection.parameters()),
         (rates.lr_head, online.text_projection.parameters()),
         (rates.lr_head, online.temporal.parameters()),
+        (rates.lr_image, online.classifier.parameters() if online.classifier else []),
+        (rates.lr_head, online.class_projection.parameters() if online.class_projection else []),
         (rates.lr_head, [model.log_temperature]),
     ]
     groups: list[dict[str, Any]] = []
@@ -109,8 +106,6 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
     model.online.image.to(memory_format=torch.channels_last)
     model.momentum.image.to(memory_format=torch.channels_last)
     run = Run(config, model, make_optimizer(model, config), tokenizer, photos, cache, folder, report)
-    if config.loss.vocabulary_weight > 0:
-        run.names = tuple(f"a photo of a {name}" for name in class_names())
     last = folder / "last.pt"
     if last.exists():
         resume(run, last)
@@ -118,7 +113,7 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
         (folder / "config.yaml").write_text(yaml.safe_dump(to_mapping(config)), encoding="utf-8")
         if config.train.closed_form_start:
             report("closed-form start of the projections")
-            start_projections(model, cache, photos, tokenizer, config.train.bfloat16)
+            start_projections(model, cache, photos, tokenizer, class_names(config.model), config.train)
     return run
 
 
@@ -141,7 +136,7 @@ def resume(run: Run, path: Path) -> None:
         raise ValueError(f"{path} belongs to other settings: choose another output=DIR or delete it")
     run.model.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
-    run.step, run.best, run.classes = state["step"], state["best"], state["classes"]
+    run.step, run.best = state["step"], state["best"]
     torch.set_rng_state(state["random"])
     run.report(f"resumed {path} at step {run.step}")
 
@@ -154,7 +149,6 @@ def save(run: Run, name: str = "last.pt") -> None:
         "optimizer": run.optimizer.state_dict(),
         "step": run.step,
         "best": run.best,
-        "classes": run.classes,
         "random": torch.get_rng_state(),
     }
     if name != "last.pt":
@@ -162,17 +156,6 @@ def save(run: Run, name: str = "last.pt") -> None:
     partial = run.folder / f"{name}.partial"
     torch.save(state, partial)
     partial.replace(run.folder / name)
-
-
-def refresh_classes(run: Run) -> None:
-    """Embed the class names with the momentum text encoder; they are targets and carry no gradient."""
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=run.config.train.bfloat16):
-        parts = []
-        for start_ in range(0, len(run.names), 250):
-            tokens = run.tokenizer(run.names[start_ : start_ + 250])
-            ids, mask = torch.from_numpy(tokens.input_ids), torch.from_numpy(tokens.attention_mask)
-            parts.append(run.model.momentum.encode_text(ids, mask)[0].float())
-    run.classes = torch.cat(parts).clone()
 
 
 def compute_losses(run: Run, batch: Batch) -> dict[str, Tensor]:
@@ -197,10 +180,9 @@ def compute_losses(run: Run, batch: Batch) -> dict[str, Tensor]:
         model.temperature,
     )
     total = losses["mvcl"]
-    if batch.teacher is not None and run.classes is not None:
-        temperature = total.new_tensor(weights.vocabulary_temperature)
-        losses["vocabulary"] = vocabulary(out["frames"], run.classes, batch.teacher, temperature)
-        total = total + weights.vocabulary_weight * losses["vocabulary"]
+    if batch.teacher is not None:
+        losses["retention"] = retention(out["class_logits"], batch.teacher)
+        total = total + weights.retention_weight * losses["retention"]
     model.bank.enqueue(out["video_momentum"], out["text_momentum"], batch.video_ids)
     return losses | {"total": total}
 
@@ -212,8 +194,6 @@ def train_step(run: Run, batch: Batch) -> dict[str, float]:
         FloatingPointError: when the loss or the gradient is not finite, with the losses.
     """
     rates = run.config.train
-    if run.names and run.step % _CLASS_REFRESH == 0:
-        refresh_classes(run)
     share = learning_rate_share(run.step, rates.epochs * run.steps, rates.warmup, rates.final_lr)
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak"] * share
@@ -246,7 +226,7 @@ def train(run: Run, stop_at: int | None = None) -> None:
     with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         while run.step < total:
             epoch, done = divmod(run.step, run.steps)
-            classes = len(run.names)
+            classes = config.model.classes if config.loss.retention_weight > 0 else 0
             for batch in batches(run.cache, run.photos, run.tokenizer, config, epoch, done, classes):
                 values = train_step(run, batch)
                 if run.step % rates.log_every == 0 or run.step == total:

@@ -67,18 +67,25 @@ def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
     config, online = model.config, model.online
     if config.text == "minilm":
         online.text.load_package(_folder(TEXT_PACKAGE) / "model" / "model.safetensors")
-    classifier = torch.zeros(1, online.image.out_channels), torch.zeros(1)
+    classifier = (
+        torch.zeros(max(1, config.classes), online.image.out_channels),
+        torch.zeros(max(1, config.classes)),
+    )
     if config.backbone in IMAGE_PACKAGES:
         files = sorted((_folder(IMAGE_PACKAGES[config.backbone]) / "models").glob("*.pth"))
         if not files:
             raise ValueError(f"no .pth file in package {IMAGE_PACKAGES[config.backbone]}: install it again")
         classifier = online.image.load_package(files[0])
+        if online.classifier is not None:
+            online.classifier.load_state_dict({"weight": classifier[0], "bias": classifier[1]})
     model.reset_momentum()
     return classifier
 
 
-def class_names() -> list[str]:
-    """Readable names of the classifier's thousand classes, in its order."""
+def class_names(config: ModelConfig) -> list[str]:
+    """Readable names of the published classifier's classes, in its order; none for a tiny model."""
+    if not config.classes or config.backbone not in IMAGE_PACKAGES:
+        return []
     path = _folder(CLASS_PACKAGE) / "imagenet1k_clean_names.json"
     names: list[str] = json.loads(path.read_text(encoding="utf-8"))
     return names

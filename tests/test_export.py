@@ -52,7 +52,7 @@ PROVENANCE = {
 def towers() -> Towers:
     torch.manual_seed(0)
     made = Towers(tiny_config(Path(), Path()).model).eval()
-    for parameter in made.temporal.parameters():
+    for parameter in (*made.temporal.parameters(), *made.class_projection.parameters()):
         torch.nn.init.normal_(parameter, std=0.3)
     return made
 
@@ -94,8 +94,13 @@ def test_the_frame_graph_normalises_pixels_itself(
     encoder = TowersEncoder(towers, TextTokenizer.from_file(tokenizer, 16))
     np.testing.assert_allclose(embedding, encoder.frames(frames), atol=1e-5)
     np.testing.assert_array_equal(salience, embedding)
-    mean = tokens.mean(1)
-    np.testing.assert_allclose(mean / np.linalg.norm(mean, axis=1, keepdims=True), embedding, atol=1e-5)
+    with torch.no_grad():
+        pooled = towers.encode_maps(towers.frozen_maps(torch.from_numpy(frames)))[1]
+        projected = towers.frame_projection(pooled).numpy()
+        classes = towers.class_projection(torch.softmax(towers.classifier(pooled) / 2, -1)).numpy()
+    np.testing.assert_allclose(tokens.mean(1), projected, atol=1e-4)
+    whole = projected + classes
+    np.testing.assert_allclose(embedding, whole / np.linalg.norm(whole, axis=1, keepdims=True), atol=1e-5)
 
 
 def test_a_graph_of_other_weights_is_refused(towers: Towers, exported: dict[str, onnx.ModelProto]) -> None:

@@ -136,7 +136,8 @@ def test_batches_pack_ragged_videos(
         cut = online.encode_texts(batch.input_ids, batch.attention_mask)
         torch.testing.assert_close(cut, online.encode_text(batch.input_ids, batch.attention_mask)[0])
         assert len(set(lengths.tolist())) > 1
-        video, frames = online.encode_video(batch)
+        video, pooled = online.encode_video(batch)
+        frames = online.project_frames(pooled)
         single = batch.frame_mask.sum(1) == 1
         # The untrained temporal layer is a mean, so a one-frame video is its frame.
         lone = torch.isin(batch.slots // 4, single.nonzero()[:, 0])

@@ -70,6 +70,7 @@ def tiny_config(data: Path, output: Path, **train: object) -> Config:
             frames=4,
             image_size=48,
             context_length=16,
+            classes=7,
             frozen_stages=2,
             bank_size=20,
             momentum=0.9,
