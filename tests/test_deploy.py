@@ -9,18 +9,23 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import click
 import pytest
+import typer
 import yaml
 from packaging.requirements import Requirement
 
+from service.cli import app
 from service.settings import ENV_PREFIX, Settings
 from tests.server import clean_environment, make_library, running_server
 
 ROOT = Path(__file__).resolve().parents[1]
+OPERATIONS = ROOT / "deploy" / "operations.md"
 SETTINGS = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
 # Read by docker-compose.yml itself.
 COMPOSE_ONLY = {"REELFIND_MEDIA", "REELFIND_PUBLISH"}
@@ -258,6 +263,24 @@ def test_the_commands_exist() -> None:
             assert not word.startswith("--") or word in run.stdout
 
 
+def test_the_operations_page_names_real_options_and_settings() -> None:
+    page = OPERATIONS.read_text(encoding="utf-8")
+    known = {option for command in walk(typer.main.get_command(app)) for option in options_of(command)}
+    elsewhere = {"--constraint", "--profile", "--rm", "--detach", "--file", "--request"}  # pip, docker, curl
+    assert set(re.findall(r"(?<!\S)`?\(?`?(--[a-z-]+)", page)) <= known | elsewhere
+    assert set(re.findall(r"REELFIND_\w+", page)) <= SETTINGS | COMPOSE_ONLY | {"REELFIND_TRACEBACK"}
+
+
+def walk(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    for child in getattr(command, "commands", {}).values():
+        yield from walk(child)
+
+
+def options_of(command: click.Command) -> list[str]:
+    return [name for parameter in command.params for name in parameter.opts]
+
+
 def test_the_health_check_tells_a_running_server_from_none(tmp_path: Path) -> None:
     check = last("cpu", "HEALTHCHECK").partition("CMD ")[2]
     command = json.loads(check)
@@ -277,4 +300,7 @@ def test_the_health_check_tells_a_running_server_from_none(tmp_path: Path) -> No
             port = server.url.rpartition(":")[2]
             assert run_check(port) == 0
             assert (server.client.get("/readyz").status_code == 200) is ready
+            names = set(re.findall(r"^# TYPE (\w+)", server.client.get("/metrics").text, re.MULTILINE))
+            page = OPERATIONS.read_text(encoding="utf-8")
+            assert set(re.findall(r"`((?:reelfind|process)_\w+)", page)) <= names
         assert run_check(port) != 0
