@@ -16,7 +16,7 @@ AUTOMATIC = "auto"
 #: Up to here an exact scan answers in some 20 ms on two cores.
 FLAT_LIMIT = 200_000
 _BATCH_ROWS = 16_384
-_TRAINING_PER_LIST = 64
+_TRAINING_PER_LIST = 40
 
 
 def automatic_factory(num_segments: int) -> str:

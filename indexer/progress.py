@@ -7,7 +7,15 @@ from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from indexer.events import Event, FileDone, FileStarted, Note, Published, Scanned, SegmentEncoded
 from indexer.records import displayable
@@ -31,7 +39,8 @@ class ProgressView:
         if console.is_terminal:
             columns = (
                 SpinnerColumn(),
-                TextColumn("{task.completed:.0f}/{task.total:.0f} files"),
+                MofNCompleteColumn(),
+                TextColumn("files"),
                 BarColumn(),
                 TextColumn("{task.fields[speed]}"),
                 TimeElapsedColumn(),

@@ -33,7 +33,7 @@ from indexer.schema import (
 from indexer.store import lance_errors, open_table, table_path, version_files
 
 #: A video's segments beyond so many are moved to disk while it is still being read.
-_SPILL_SEGMENTS = 64
+_SPILL_SEGMENTS = 32
 #: Fragments smaller than this are joined; also the bound of what one joining rewrites.
 _JOINED_ROWS = {"videos": 65536, "segments": 16384, "frames": 65536}
 _MAX_SMALL_FRAGMENTS = 8

@@ -18,7 +18,7 @@ from indexer.worker import Decoded, Unchanged
 from indexer.writer import LibraryWriter
 
 #: Finished segments beyond so many are committed at once.
-_FLUSH_SEGMENTS = 256
+_FLUSH_SEGMENTS = 128
 
 
 @dataclass(frozen=True)
