@@ -1,7 +1,7 @@
 """Training: one visible loop, checkpoints, exact resume.
 
 A run's folder holds `config.yaml`, `log.jsonl` (a line every few steps and one an epoch), `last.pt` (all that
-resuming needs) and `best.pt` (the weights that did best on the validation split).
+resuming needs), `start.pt` and `best.pt` (the weights before training, and those best in validation).
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
         if config.train.closed_form_start:
             report("closed-form start of the projections")
             start_projections(model, cache, photos, tokenizer, class_names(config.model), config.train)
+        save(run, "start.pt")
     return run
 
 
