@@ -94,13 +94,16 @@ def test_a_file_without_its_last_part_is_right_or_refused(
             np.testing.assert_allclose(frame.astype(int), expected.frames[expected.at(time)], atol=2)
 
 
-def test_damage_in_the_middle_is_an_error(clips: Clips, tmp_path: Path) -> None:
+def test_damage_in_the_middle_is_an_error(
+    clips: Clips, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     data = bytearray(clips("b_frames").read_bytes())
     data[len(data) // 2 : len(data) // 2 + 2000] = bytes(2000)
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(data)
     with VideoReader(broken, decoder="decord") as reader, pytest.raises(VideoError, match="use decoder pyav"):
         list(reader.segments())
+    assert capfd.readouterr().err == ""
 
 
 def test_an_unnamed_matrix_in_high_definition_is_refused(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ REFUSED_FORMATS = ("mpegts", "mpeg", "mpegvideo")
 REFRESHING_CODECS = ("vp8", "vp9", "av1", "gif")
 # Kinds of NAL units that are instantaneous refreshes, and where the kind stands in the unit's first byte.
 REFRESHING_UNITS = {"h264": (frozenset({5}), 0, 0x1F), "hevc": (frozenset({19, 20}), 1, 0x3F)}
+# Its FFmpeg would write to the terminal.
+decord.logging.set_level(decord.logging.QUIET)
 # Any picture made up from its neighbours is an error.
 FAULT_TOLERANCE = 1e-9
 
