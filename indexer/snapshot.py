@@ -76,10 +76,22 @@ class Snapshot:
                 in all, the other files must have their SHA-256.
         """
         library = Path(library_path)
-        if number is None:
-            number = current_number(library)
-        if number is None:
+        if number is not None:
+            return cls._open(library, number)
+        current = current_number(library)
+        if current is None:
             raise LibraryError(_nothing_published(library))
+        try:
+            return cls._open(library, current)
+        except LibraryError:
+            newer = current_number(library)
+            if newer in (None, current):
+                raise
+            # It was replaced, and perhaps removed, after CURRENT was read.
+            return cls._open(library, newer)
+
+    @classmethod
+    def _open(cls, library: Path, number: int) -> "Snapshot":
         manifest = read_manifest(library, number)
         # An index file is hostile input to FAISS until its checksum is known to be ours.
         check_files(library, manifest)

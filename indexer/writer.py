@@ -7,6 +7,7 @@ no version of a table names yet, so that every committed version holds whole vid
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -37,6 +38,13 @@ _SPILL_SEGMENTS = 32
 #: Fragments smaller than this are joined; also the bound of what one joining rewrites.
 _JOINED_ROWS = {"videos": 65536, "segments": 16384, "frames": 65536}
 _MAX_SMALL_FRAGMENTS = 8
+#: What tells rows apart; few bytes each.
+_KEYS = {
+    "videos": ["video_id", "ingest_id"],
+    "segments": ["ingest_id", "segment_index", "num_frames"],
+    "frames": ["ingest_id", "segment_index", "frame_index"],
+}
+_KEY_ROWS = 1 << 18
 
 
 @dataclass
@@ -135,7 +143,9 @@ class LibraryWriter:
             checkpoint(f"compact.{name}")
             with lance_errors(table_path(self.library.path, name)):
                 dataset.optimize.compact_files(
-                    target_rows_per_fragment=_JOINED_ROWS[name], materialize_deletions_threshold=0.0
+                    target_rows_per_fragment=_JOINED_ROWS[name],
+                    materialize_deletions_threshold=0.0,
+                    batch_size=1024,
                 )
                 dataset = open_table(self.library.path, name)
                 if not _keys(name, dataset).equals(keys):
@@ -213,14 +223,15 @@ class LibraryWriter:
 
     def _recover(self) -> None:
         """Remove what a killed run left: rows without a video, videos without all of their rows."""
-        tables = {}
-        for name in TABLES:
+        counts = {}
+        for name in ("segments", "frames"):
             with lance_errors(table_path(self.library.path, name)):
-                columns = ["ingest_id"] + (["num_segments", "num_frames"] if name == "videos" else [])
-                tables[name] = self.datasets[name].to_table(columns=columns)
-        counts = {name: _counts(tables[name]["ingest_id"]) for name in ("segments", "frames")}
+                counts[name] = _counts(self.datasets[name])
+        with lance_errors(table_path(self.library.path, "videos")):
+            columns = ["ingest_id", "num_segments", "num_frames"]
+            videos = self.datasets["videos"].to_table(columns=columns)
         broken, whole = [], set()
-        for row in tables["videos"].to_pylist():
+        for row in videos.to_pylist():
             ingest = row["ingest_id"]
             found = (counts["segments"].get(ingest, 0), counts["frames"].get(ingest, 0))
             if found == (row["num_segments"], row["num_frames"]):
@@ -236,32 +247,38 @@ class LibraryWriter:
 
 def alignment(segments: lance.LanceDataset, frames: lance.LanceDataset) -> str | None:
     """Why the frames do not stand in the order of the segments; None when they do."""
-    left, right = _keys("segments", segments), _keys("frames", frames)
-    counts = left["num_frames"].to_numpy()
-    if counts.sum() != right.num_rows:
-        return f"{right.num_rows} frames, segments name {counts.sum()}"
-    repeated = left.take(pa.array(np.repeat(np.arange(len(counts)), counts)))
-    for column in ("ingest_id", "segment_index"):
-        if not repeated[column].combine_chunks().equals(right[column].combine_chunks()):
-            return "frames do not stand in the order of their segments"
-    starts = np.repeat(np.cumsum(counts) - counts, counts)
-    if not np.array_equal(right["frame_index"].to_numpy(), np.arange(len(starts)) - starts):
-        return "a segment's frames are not in order"
-    return None
+    left = _keys("segments", segments)
+    counts = left["num_frames"].to_numpy().astype(np.int64)
+    ends = np.cumsum(counts)
+    total, row = int(counts.sum()), 0
+    # In batches: there are many times more frames than segments.
+    for batch in frames.to_batches(columns=_KEYS["frames"], batch_size=_KEY_ROWS):
+        rows = np.arange(row, row + batch.num_rows)
+        row += batch.num_rows
+        if row > total:
+            break
+        of = np.searchsorted(ends, rows, side="right")
+        expected = left.take(pa.array(of))
+        for column in ("ingest_id", "segment_index"):
+            if not expected[column].combine_chunks().equals(batch[column]):
+                return "frames do not stand in the order of their segments"
+        if not np.array_equal(batch["frame_index"].to_numpy(), rows - (ends - counts)[of]):
+            return "a segment's frames are not in order"
+    found = frames.count_rows()
+    return None if found == total else f"{found} frames, segments name {total}"
 
 
 def _keys(name: str, dataset: lance.LanceDataset) -> pa.Table:
-    columns = {
-        "videos": ["video_id", "ingest_id"],
-        "segments": ["ingest_id", "segment_index", "num_frames"],
-        "frames": ["ingest_id", "segment_index", "frame_index"],
-    }[name]
-    return dataset.to_table(columns=columns).combine_chunks()
+    return dataset.to_table(columns=_KEYS[name]).combine_chunks()
 
 
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    counted = pc.value_counts(column)
-    return dict(zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True))
+def _counts(dataset: lance.LanceDataset) -> dict[str, int]:
+    """How many rows each ingest has."""
+    counted: Counter[str] = Counter()
+    for batch in dataset.to_batches(columns=["ingest_id"], batch_size=_KEY_ROWS):
+        values = pc.value_counts(batch["ingest_id"])
+        counted.update(dict(zip(values.field(0).to_pylist(), values.field(1).to_pylist(), strict=True)))
+    return counted
 
 
 def _chunks(values: Sequence[str], size: int = 500) -> list[Sequence[str]]:

@@ -19,6 +19,8 @@ from indexer.writer import LibraryWriter
 
 #: Finished segments beyond so many are committed at once.
 _FLUSH_SEGMENTS = 128
+#: Between two snapshots passes at least so many times what publishing one took.
+_PUBLISH_SHARE = 20
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class WriterThread:
     def run(self) -> None:
         """Write until the queue ends, then prune and publish."""
         flushed = published = time.monotonic()
+        publishing = 0.0
         while (item := self._inbox.get()) is not None:
             if isinstance(item, list):
                 self._add(item)
@@ -72,10 +75,11 @@ class WriterThread:
             ):
                 self._flush()
                 flushed = time.monotonic()
-            if now - published >= self._ending.publish_seconds:
+            if now - published >= max(self._ending.publish_seconds, _PUBLISH_SHARE * publishing):
                 self._flush()
                 self._publish(last=False)
                 flushed = published = time.monotonic()
+                publishing = published - now
         self._flush()
         self._prune()
         self._publish(last=True)

@@ -280,7 +280,10 @@ def test_stopping_publishes_what_is_done_and_the_next_run_goes_on(bundle: Bundle
     assert rest.num_videos == 6
 
 
-def test_a_long_run_publishes_on_the_way(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_long_run_publishes_on_the_way(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.writing._PUBLISH_SHARE", 0)
     for i in range(3):
         make_video(tmp_path / f"media/{i}.mp4", parts=[("red", 0.5)])
     seen: list[tuple[int, int]] = []
