@@ -6,6 +6,7 @@
 Every file's messages keep their order all the way, so that the writer sees a file's end after its segments.
 """
 
+import importlib.util
 import os
 import threading
 import time
@@ -107,6 +108,8 @@ def index_paths(
     stop = stop or threading.Event()
     emit = _serialised(on_event)
     found = scan(paths)
+    if options.decoder == "decord" and importlib.util.find_spec("decord") is None:
+        raise InputError("the decoder 'decord' is not installed: `pip install reelfind[decord]`, or use pyav")
     if options.index_factory is not None:
         try:
             check_factory(options.index_factory, bundle.manifest.embedding_dim)

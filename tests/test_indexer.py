@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import threading
 from pathlib import Path
 
@@ -243,6 +244,27 @@ def test_a_folder_without_videos_makes_no_library(bundle: Bundle, tmp_path: Path
 def test_a_missing_path_is_refused_before_anything_is_written(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nope"):
         index(bundle, tmp_path / "library", tmp_path / "nope")
+    assert not (tmp_path / "library").exists()
+
+
+def test_decord_reads_what_pyav_reads(bundle: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("decord")
+    make_video(tmp_path / "a.mp4", parts=[("red", 2.0), ("blue", 2.0)])
+    for decoder in ("pyav", "decord"):
+        index(bundle, tmp_path / decoder, tmp_path / "a.mp4", decoder=decoder)
+    left, right = (Snapshot.open(tmp_path / decoder) for decoder in ("pyav", "decord"))
+    assert left.index.reconstruct(0) == pytest.approx(right.index.reconstruct(0), abs=0.02)
+    ours, theirs = left.segments([0])[0], right.segments([0])[0]
+    assert ours.frame_pts_seconds == pytest.approx(theirs.frame_pts_seconds)
+
+
+def test_a_decoder_that_is_not_installed_is_refused(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_video(tmp_path / "a.mp4", parts=[("red", 0.3)])
+    monkeypatch.setitem(sys.modules, "decord", None)
+    with pytest.raises(InputError, match=r"reelfind\[decord\]"):
+        index(bundle, tmp_path / "library", tmp_path / "a.mp4", decoder="decord")
     assert not (tmp_path / "library").exists()
 
 
