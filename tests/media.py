@@ -88,6 +88,9 @@ CLIPS: dict[str, Clip] = {
         for angle in (90, 180, 270)
     },
     "mirrored": Clip("mirrored.mp4", source="constant", before="-display_hflip", remux="-c copy"),
+    "turned_and_mirrored": Clip(
+        "over.mp4", source="constant", before="-display_rotation 90 -display_hflip", remux="-c copy"
+    ),
     "odd_size": Clip("odd.mkv", "-c:v libx264 -pix_fmt yuv444p -preset ultrafast", filters="scale=65:49"),
     "odd_size_vp9": Clip(
         "odd.webm",

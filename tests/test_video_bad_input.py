@@ -197,6 +197,13 @@ def test_names_are_only_names(name: str, clips: Clips, tmp_path: Path) -> None:
     assert (len(segments[0].frames), damage, duration) == (16, None, 3)
 
 
+def test_a_name_need_not_be_text(clips: Clips, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff\xe9.mp4")
+    shutil.copy(clips("constant"), path)
+    segments, damage, duration = read(path)
+    assert (len(segments[0].frames), damage, duration) == (16, None, 3)
+
+
 def test_a_relative_name_is_no_address(clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(clips("constant"), "concat:x.mp4")

@@ -3,6 +3,8 @@
 Tolerance as for PyAV: a difference of 0 was measured wherever decord reads a file at all.
 """
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ REFUSED = {
     "mpeg4_avi": "counts other frames than the file has",
     "no_duration": "broken metadata",
     "mirrored": "mirrored",
+    "turned_and_mirrored": "mirrored",
 }
 
 
@@ -133,6 +136,13 @@ def test_what_is_no_video_is_named_as_by_pyav(tmp_path: Path) -> None:
         with pytest.raises(VideoError) as caught:
             VideoReader(tmp_path / name, decoder="decord")
         assert caught.value.verdict == verdict
+
+
+def test_a_name_that_is_no_text_is_refused(clips: Clips, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.mp4")
+    shutil.copy(clips("constant"), path)
+    with pytest.raises(VideoError, match="name is not UTF-8: use decoder pyav"):
+        VideoReader(path, decoder="decord")
 
 
 def test_a_missing_package_is_named_with_its_remedy(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,8 @@ def test_arguments_are_checked(clips: Clips) -> None:
         VideoReader(path, decoder="cv2")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_side must be at least 1"):
         VideoReader(path, max_side=0)
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        VideoReader(path, threads=0)
     with VideoReader(path) as reader, pytest.raises(ValueError, match="count must be at least 1"):
         next(reader.segments(frames_per_segment=0))
 
@@ -157,6 +159,16 @@ def test_a_reader_may_be_read_again(clips: Clips) -> None:
     for first, second in zip(once, again, strict=True):
         np.testing.assert_array_equal(first.data, second.data)
         np.testing.assert_array_equal(first.pts_seconds, second.pts_seconds)
+
+
+@pytest.mark.parametrize("name", ["b_frames", "hevc", "vp9", "av1", "prores"])
+def test_the_number_of_threads_changes_nothing(name: str, clips: Clips) -> None:
+    frames = []
+    for threads in (1, 3):
+        with VideoReader(clips(name), threads=threads) as reader:
+            frames.append([s.frames.data for s in reader.segments(segment_seconds=1)])
+    for one, three in zip(*frames, strict=True):
+        np.testing.assert_array_equal(one, three)
 
 
 def test_a_pause_of_hours_is_not_cut_into_thousands_of_segments(tmp_path: Path) -> None:

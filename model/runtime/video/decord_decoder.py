@@ -132,6 +132,8 @@ class DecordDecoder:
                 fault_tol=FAULT_TOLERANCE,
             )
             starts = self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0]
+        except UnicodeEncodeError as error:
+            raise self._refusal("its name is not UTF-8") from error
         except (decord.DECORDError, RuntimeError, AssertionError) as error:
             raise self._refusal(_words(error)) from error
         mine = np.array([self._clock.seconds(t - self._ticks[0]) for t in self._ticks])
