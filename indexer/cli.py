@@ -39,8 +39,12 @@ def index_command(
         Path | None,
         typer.Option(envvar="REELFIND_BUNDLE", help="The model bundle; without it, the one installed."),
     ] = None,
-    prune: Annotated[bool, typer.Option(help="Remove videos below PATH whose files are gone.")] = False,
-    retry_failed: Annotated[bool, typer.Option(help="Try again what could not be read before.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove videos below PATH whose files are gone.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what could not be read before.")
+    ] = False,
     decoder: Annotated[DecoderName, typer.Option(help="What reads videos.")] = "pyav",
     provider: Annotated[
         Literal["cpu", "cuda", "tensorrt"],
