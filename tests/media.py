@@ -66,6 +66,8 @@ CLIPS: dict[str, Clip] = {
     "one_frame": Clip("one.mp4", f"{FAST} -frames:v 1"),
     "one_key_frame": Clip("one_key.mp4", f"{FAST} -g 1000 -bf 2"),
     "all_key_frames": Clip("all_key.mp4", f"{FAST} -g 1"),
+    "all_key_frames_mkv": Clip("all_key.mkv", source="all_key_frames", remux="-c copy"),
+    "all_key_frames_ts": Clip("all_key.ts", source="all_key_frames", remux="-c copy"),
     # Order
     "b_frames": Clip("b_frames.mp4", f"{X264} {B_FRAMES}"),
     "open_gop": Clip("open_gop.mp4", f"{X264} {OPEN_GOP}"),

@@ -19,6 +19,7 @@ __all__ = ["clips"]
 
 REFUSED = {
     "offset": "stream of the kind mpegts",
+    "all_key_frames_ts": "stream of the kind mpegts",
     "open_gop_ts": "stream of the kind mpegts",
     "intra_refresh": "stream of the kind mpegts",
     "fields": "stream of the kind mpegts",

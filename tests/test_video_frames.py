@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.runtime.video import demux
 from model.runtime.video.pyav_decoder import PyavDecoder, Route
 from model.runtime.video.types import Picture
 from tests.media import CLIPS, Clips, Reference, clips, reference
@@ -79,3 +80,27 @@ def test_frames_are_scaled_like_those_of_the_ffmpeg_program(
     check(
         path, reference(path, size, CLIPS[name].siting), np.linspace(0, duration, 9).tolist(), "auto", longer
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["all_key_frames", "all_key_frames_mkv", "all_key_frames_ts", "open_gop", "hevc", "prores"]
+)
+def test_frames_are_the_same_when_bytes_make_it_seek(
+    name: str, clips: Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real files seek where that passes over megabytes; these are small, so the limits are taken away."""
+    monkeypatch.setattr(demux, "SEEK_BYTES_WITH_INDEX", 0)
+    monkeypatch.setattr(demux, "SEEK_BYTES_WITHOUT_INDEX", 0)
+    seeks: list[int] = []
+    seek = demux.PacketSource.seek
+
+    def counted(source: demux.PacketSource, ticks: int) -> bool:
+        seeks.append(ticks)
+        return seek(source, ticks)
+
+    monkeypatch.setattr(demux.PacketSource, "seek", counted)
+    path = clips(name)
+    size, duration = size_of(path)
+    times = [0.1 * duration, 0.5 * duration, 0.52 * duration, 0.97 * duration]
+    check(path, reference(path, size, CLIPS[name].siting), times, "auto")
+    assert len(seeks) >= 2
