@@ -31,9 +31,9 @@ class DemoQuery:
 
 
 QUERIES = (
-    DemoQuery("a cat looking at something", "film-cat.mp4"),
     DemoQuery("a red motorcycle parked in a garage", "film-motorcycle.mp4"),
-    DemoQuery("a man with a bow tie sitting in a car", "clip-man-in-a-car.mp4"),
+    DemoQuery("bicycles and cars on a city street", "clip-street-with-bikes.mp4"),
+    DemoQuery("a man with a camera on a tripod", "film-photographer.mp4"),
 )
 
 

@@ -217,6 +217,14 @@ def test_the_gpu_override_changes_both_services() -> None:
     assert STAGES["source"].base == STAGES["runtime"].base
 
 
+def test_the_gpu_libraries_are_pinned_as_the_pair_that_shares_one_cuda() -> None:
+    """Newer onnxruntime-gpu is built for CUDA 13 and newer faiss-gpu is not: neither may drift alone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pair = [Requirement(line) for line in project["optional-dependencies"]["gpu"]]
+    assert {requirement.name for requirement in pair} == {"faiss-gpu", "onnxruntime-gpu"}
+    assert all(str(requirement.specifier).startswith("==") for requirement in pair)
+
+
 @pytest.mark.parametrize("overrides", [[], ["deploy/compose.gpu.yml"]])
 def test_compose_accepts_the_files(overrides: list[str]) -> None:
     command = _compose_command()
