@@ -19,7 +19,7 @@ from service.child import REELFIND, ServerProcess, post_json, running_server
 from service.demo_films import NOTICE, collect
 
 _SHOWN_HITS = 3
-_NOTHING_FOUND, _STOPPED = 1, 130
+_NOTHING_FOUND, _FAILED, _STOPPED = 1, 3, 130
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ def demo_command(
     With --once: exit code 0 when every query had hits, 1 when one had none, 3 when the server failed.
     """
     console = Console(highlight=False)
+    library = library if library.name else library.absolute()  # "." has no name to build on
     films = library.with_name(f"{library.name}-films")
     made = [folder for folder in (films, library) if not folder.exists()]
     try:
@@ -123,8 +124,8 @@ def _prepare(films: Path, library: Path, bundle: Path | None, console: Console) 
         process.send_signal(signal.SIGINT)
         process.wait()  # it keeps what it has encoded
         raise
-    if code != 0:
-        raise ReelfindError(f"Indexing the demo's videos ended with exit code {code}: see above.")
+    if code != 0:  # it has said why
+        raise typer.Exit(code if code > 0 else _FAILED)
 
 
 def _invite(server: ServerProcess, console: Console) -> None:

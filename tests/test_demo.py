@@ -152,6 +152,13 @@ def test_a_port_in_use_fails_with_the_servers_words(library: Path, bundle: Path)
     assert "Traceback" not in run.stderr
 
 
+def test_a_missing_bundle_is_told_once(library: Path, tmp_path: Path) -> None:
+    run = run_demo(library, "--once", "--bundle", str(tmp_path / "none"))
+    assert run.returncode in (2, 3)
+    assert run.stderr.count(str(tmp_path / "none")) == 1
+    assert "Traceback" not in run.stderr
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_it_is_stopped(library: Path, bundle: Path, stop: signal.Signals) -> None:
     command = demo("--library", str(library), "--bundle", str(bundle), "--port", "0")
