@@ -16,7 +16,13 @@ from rich.console import Console
 from indexer.errors import LibraryError
 from indexer.library import Library
 from indexer.manifest import current_number, read_manifest, snapshot_numbers
-from indexer.pipeline import IndexOptions, default_workers, index_paths
+from indexer.pipeline import (
+    CPU_BATCH_FRAMES,
+    GPU_BATCH_FRAMES,
+    IndexOptions,
+    default_workers,
+    index_paths,
+)
 from indexer.progress import ProgressView
 from indexer.report import info_object, print_info, print_summary, print_verify, summary_object, verify_object
 from indexer.verify import rollback, verify_library
@@ -61,7 +67,7 @@ def index_command(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            min=1, max=4096, help="Frames encoded together; 32 on a CPU, 128 on a GPU if not given."
+            min=1, max=4096, help="Frames encoded together; 16 on a CPU, 128 on a GPU if not given."
         ),
     ] = None,
     timeout: Annotated[
@@ -82,7 +88,7 @@ def index_command(
     Stopped with Ctrl-C, it publishes what is done; run again, it continues.
     """
     if batch_size is None:
-        batch_size = 32 if provider == "cpu" else 128
+        batch_size = CPU_BATCH_FRAMES if provider == "cpu" else GPU_BATCH_FRAMES
     options = IndexOptions(
         decoder=decoder,
         workers=default_workers() if workers is None else workers,
