@@ -31,7 +31,6 @@ from indexer.writing import Ending, WriterThread
 from model.runtime.bundle import Bundle
 from model.runtime.video import DecoderName
 
-
 #: One segment. More makes a CPU no faster, and takes some 10 MB a frame.
 CPU_BATCH_FRAMES = 16
 GPU_BATCH_FRAMES = 128
