@@ -31,9 +31,9 @@ class DemoQuery:
 
 
 QUERIES = (
-    DemoQuery("a red motorcycle parked in a garage", "film-motorcycle.mp4"),
-    DemoQuery("bicycles and cars on a city street", "clip-street-with-bikes.mp4"),
-    DemoQuery("a man with a camera on a tripod", "film-photographer.mp4"),
+    DemoQuery("a tabby cat with green eyes", "film-cat.mp4"),
+    DemoQuery("a cup of coffee on a table", "film-coffee.mp4"),
+    DemoQuery("a person on a bicycle in the street", "clip-street-with-bikes.mp4"),
 )
 
 
