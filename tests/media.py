@@ -59,7 +59,7 @@ CLIPS: dict[str, Clip] = {
     "late_video_mkv": Clip("late.mkv", FAST, audio="-c:a aac", before="-itsoffset 1.3"),
     "long_audio": Clip("long_audio.mp4", f"{FAST} -t 2", audio="-c:a aac -t 4"),
     "no_times": Clip("raw.h264", f"{X264} {B_FRAMES}"),
-    "no_duration": Clip("live.webm", "-c:v libvpx -deadline realtime -cpu-used 8 -g 20 -f webm -live 1"),
+    "no_duration": Clip("live.mkv", f"{FAST} -g 20 -live 1"),
     "fragments": Clip(
         "fragments.mp4", f"{X264} {B_FRAMES} -movflags +frag_keyframe+empty_moov+default_base_moof"
     ),
@@ -127,7 +127,7 @@ CLIPS: dict[str, Clip] = {
         "layers.mp4",
         f"{X265} -pix_fmt yuv420p -x265-params keyint=24:bframes=3:temporal-layers=3:log-level=none",
     ),
-    "vp8": Clip("vp8.webm", "-c:v libvpx -deadline realtime -cpu-used 8 -auto-alt-ref 1 -g 20"),
+    "vp8": Clip("vp8.webm", "-c:v libvpx -deadline realtime -cpu-used 8 -auto-alt-ref 1 -g 10", seconds=1),
     "vp9": Clip(
         "vp9.webm",
         "-c:v libvpx-vp9 -deadline good -cpu-used 5 -auto-alt-ref 1 -lag-in-frames 12 -g 30 -pix_fmt yuv420p",
@@ -231,5 +231,7 @@ def reference(path: Path, size: tuple[int, int], siting: str = LEFT) -> Referenc
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Clips:
-    """The clips, made in a folder of this session."""
-    return Clips(tmp_path_factory.mktemp("clips"))
+    """The clips, made in a folder that the modules of this session share."""
+    folder = tmp_path_factory.getbasetemp() / "clips"
+    folder.mkdir(exist_ok=True)
+    return Clips(folder)
