@@ -135,7 +135,7 @@ def index_paths(
                 index_factory=options.index_factory,
                 gpu=bundle.provider != "cpu",
                 keep_snapshots=options.keep_snapshots,
-                media_roots=tuple(f for f in found.folders if any(f in p.parents for p in found.files)),
+                media_roots=_media_roots(found),
             ),
             publish_seconds=options.publish_seconds,
             flush_seconds=options.flush_seconds,
@@ -304,6 +304,12 @@ def _serialised(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
             on_event(event)
 
     return emit
+
+
+def _media_roots(found: Scan) -> tuple[Path, ...]:
+    """Folders that the videos' real paths lie in: the service serves no file outside of them."""
+    holding = {parent for path in found.files for parent in path.parents}
+    return (*(folder for folder in found.folders if folder in holding), *found.linked)
 
 
 def _scanned(found: Scan, plan: Plan) -> Scanned:

@@ -27,11 +27,13 @@ class Scan:
         files: absolute paths, each file once, in order.
         folders: the folders that were asked for; where media may lie.
         problems: folders and files that could not be looked into, and why.
+        linked: real folders that symbolic links lead to, or lead into.
         covered: what was asked for, folders and files: a known video below and gone has vanished.
     """
 
     files: list[Path] = field(default_factory=list)
     folders: list[Path] = field(default_factory=list)
+    linked: list[Path] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
     covered: list[Path] = field(default_factory=list)
 
@@ -116,17 +118,21 @@ def _follow(links: list[Path], seen: set[tuple[int, int]], result: Scan) -> list
             continue
         if path.is_dir():
             folders.append(path)
-        elif path.is_file():
-            _take(path, stat, seen, result)
+            result.linked.append(path.resolve())
+        elif path.is_file() and _take(path, stat, seen, result):
+            result.linked.append(path.resolve().parent)
     return folders
 
 
-def _take(path: Path, stat: os.stat_result, seen: set[tuple[int, int]], result: Scan) -> None:
+def _take(path: Path, stat: os.stat_result, seen: set[tuple[int, int]], result: Scan) -> bool:
+    """Add a file when it looks like a video and is new; tells whether it was added."""
     if path.suffix.lower() not in EXTENSIONS or (stat.st_dev, stat.st_ino) in seen:
-        return
+        return False
     seen.add((stat.st_dev, stat.st_ino))
-    if not (path.suffix.lower() == ".ts" and _is_text(path)):
-        result.files.append(path)
+    if path.suffix.lower() == ".ts" and _is_text(path):
+        return False
+    result.files.append(path)
+    return True
 
 
 def _is_text(path: Path) -> bool:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.server import Server, ToyLibrary, make_library, running_server
 from tests.test_service_input import check_problem
+from tests.toy import make_video
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +156,19 @@ def test_a_link_out_of_the_media_is_not_followed(server: Server, toy: ToyLibrary
     inside.unlink()
     inside.symlink_to(toy.media / "red.mp4")
     assert server.client.get(path).content == secret.read_bytes()
+
+
+def test_videos_that_were_found_through_links_play(tmp_path: Path) -> None:
+    linked = make_library(tmp_path, {"red.mp4": [("red", 1.0)]})
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("shelf/blue.mp4", "green.mp4"):
+        make_video(elsewhere / name, parts=[(Path(name).stem, 1.0)])
+    (linked.media / "shelf").symlink_to(elsewhere / "shelf")
+    (linked.media / "green.mp4").symlink_to(elsewhere / "green.mp4")
+    linked.index()
+    with running_server(*linked.options) as server:
+        for name, real in (("shelf/blue.mp4", "shelf/blue.mp4"), ("green.mp4", "green.mp4")):
+            assert server.client.get(address(server, name)).content == (elsewhere / real).read_bytes()
 
 
 def test_every_frame_of_a_hit_has_a_picture(server: Server) -> None:
