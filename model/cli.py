@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from model.config import load_config, to_mapping
+from model.config import essentials, load_config, to_mapping
 from model.data import read_captions
 from model.evaluate import BundleEncoder, Encoder, TowersEncoder, evaluate_photos, evaluate_videos
 from model.export import StorageChoice, current_commit, export_bundle, load_checkpoints
@@ -121,7 +121,7 @@ def export_command(
     config, towers = load_checkpoints(checkpoints, weights)
     provenance = {
         "recipe": json.dumps(
-            to_mapping(config) | {"output": "", "averaged": len(checkpoints)}, sort_keys=True
+            {"name": config.name, "averaged": len(checkpoints)} | essentials(to_mapping(config))
         ),
         "data": [
             {

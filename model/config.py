@@ -23,7 +23,6 @@ class ModelConfig:
     context_length: int = 64
     #: stages of the backbone (0 to 7) that stay as published; their outputs are computed once and cached
     frozen_stages: int = 4
-    frozen_text_layers: int = 0
     #: classes of the backbone's published classifier, whose names become part of a frame's embedding; 0: none
     classes: int = 1000
     dropout: float = 0.1
@@ -182,3 +181,11 @@ def load_config(recipe: Path, overrides: Iterable[str] = ()) -> Config:
 def to_mapping(config: Any) -> dict[str, Any]:
     """The inverse of `from_mapping`, for checkpoints and bundles."""
     return dataclasses.asdict(config)
+
+
+def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What `to_mapping` gives, without what decides no result: places, threads, how often to write."""
+    data = {k: v for k, v in config["data"].items() if k not in ("path", "cache")}
+    skipped = ("threads", "log_every", "checkpoint_seconds", "evaluate")
+    rates = {k: v for k, v in config["train"].items() if k not in skipped}
+    return {"model": config["model"], "data": data, "loss": config["loss"], "train": rates}

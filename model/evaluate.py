@@ -162,7 +162,7 @@ def evaluate_videos(
     """Every query of a `queries.jsonl` (video, query, set) against clips; a video scores as its best segment.
 
     Returns:
-        for each set, `own` with only that set's clips and `all` with every clip in the gallery.
+        for each set, `own` with only that set's clips and texts in the gallery, and `all` with everyone's.
 
     Raises:
         ValueError: for a missing or malformed file of queries.
@@ -183,6 +183,7 @@ def evaluate_videos(
         if column % 20 == 0:
             report(f"video {column + 1}/{len(videos)}")
     target = np.array([videos.index(row["video"]) for row in rows])
+    backwards = video_to_text(similarity, target)
     sets = np.array([row.get("set", "all") for row in rows])
     result: dict[str, Any] = {}
     for name in sorted(set(sets)):
@@ -190,6 +191,9 @@ def evaluate_videos(
         own = np.unique(target[chosen])
         result[name] = {
             "own": both_directions(similarity[chosen][:, own], np.searchsorted(own, target[chosen])),
-            "all": both_directions(similarity[chosen], target[chosen]),
+            "all": {
+                "text_to_video": retrieval_metrics(text_to_video(similarity[chosen], target[chosen])),
+                "video_to_text": retrieval_metrics(backwards[own]),
+            },
         }
     return result

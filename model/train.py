@@ -19,7 +19,7 @@ import yaml
 from torch import Tensor
 
 from model.closed_form import start_projections
-from model.config import Config, to_mapping
+from model.config import Config, essentials, to_mapping
 from model.data import CaptionedPhotos, ViewCache, batches, build_cache, read_captions, steps_per_epoch
 from model.evaluate import TowersEncoder, evaluate_photos
 from model.lgdn import LGDN, Batch
@@ -118,14 +118,6 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
     return run
 
 
-def _essentials(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without what does not decide the result: places, threads, how often to write."""
-    data = {k: v for k, v in config["data"].items() if k not in ("path", "cache")}
-    skipped = ("threads", "log_every", "checkpoint_seconds", "evaluate")
-    rates = {k: v for k, v in config["train"].items() if k not in skipped}
-    return {"model": config["model"], "loss": config["loss"], "data": data, "train": rates}
-
-
 def resume(run: Run, path: Path) -> None:
     """Restore weights, banks, optimiser, step and random state.
 
@@ -133,7 +125,7 @@ def resume(run: Run, path: Path) -> None:
         ValueError: when the checkpoint was written with other settings.
     """
     state = torch.load(path, weights_only=True)
-    if _essentials(state["config"]) != _essentials(to_mapping(run.config)):
+    if essentials(state["config"]) != essentials(to_mapping(run.config)):
         raise ValueError(f"{path} belongs to other settings: choose another output=DIR or delete it")
     run.model.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])

@@ -40,6 +40,8 @@ def test_train_export_and_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert exported.exit_code == 0, exported.output
     manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
     assert json.loads(manifest["provenance"]["recipe"])["train"]["epochs"] == 2
+    # A bundle is published: it must not tell where it was made.
+    assert str(tmp_path) not in (bundle / "bundle.json").read_text(encoding="utf-8")
     measured = runner.invoke(app, ["evaluate", str(bundle), "--data", str(data), "--split", "val"])
     assert measured.exit_code == 0, measured.output
     metrics = json.loads(measured.stdout)["photos"]["val"]
