@@ -139,7 +139,24 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
             external_data=False,
             verbose=False,
         )
-        return onnx.load(path)
+        return _without_traces(onnx.load(path))
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the exporter's stack traces: a bundle is published, and they name files of this machine."""
+    graph = model.graph
+    for part in (
+        model,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model
 
 
 def run_onnx(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:

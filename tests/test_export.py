@@ -103,6 +103,12 @@ def test_the_frame_graph_normalises_pixels_itself(
     np.testing.assert_allclose(embedding, whole / np.linalg.norm(whole, axis=1, keepdims=True), atol=1e-5)
 
 
+def test_graphs_do_not_tell_where_they_were_made(exported: dict[str, onnx.ModelProto]) -> None:
+    for model in exported.values():
+        assert str(Path(__file__).parent.parent).encode() not in model.SerializeToString()
+        assert b"graphs.py" not in model.SerializeToString()
+
+
 def test_a_graph_of_other_weights_is_refused(towers: Towers, exported: dict[str, onnx.ModelProto]) -> None:
     other = copy.deepcopy(exported[TEXT])
     weights = next(t for t in other.graph.initializer if len(t.dims) == 2 and t.dims[0] == t.dims[1])
