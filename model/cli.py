@@ -23,7 +23,7 @@ from model.runtime.errors import ReelfindError
 from model.runtime.preprocess import TextTokenizer
 from model.storage import STORAGES
 from model.train import start, train
-from model.weights import SOURCES, tokenizer_path
+from model.weights import sources, tokenizer_path
 
 app = typer.Typer(
     help="Train, measure and export Reelfind's models.", no_args_is_help=True, add_completion=False
@@ -130,7 +130,7 @@ def export_command(
                 "source": "Hodosh, Young, Hockenmaier: Framing Image Description as a Ranking Task, 2013",
             }
         ],
-        "weights": SOURCES[config.model.backbone] + SOURCES[config.model.text],
+        "weights": sources(config.model),
         "commit": current_commit(),
         "metrics": json.loads(metrics.read_text(encoding="utf-8")) if metrics else {},
     }

