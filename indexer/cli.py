@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from indexer.encode import open_encoder
 from indexer.errors import LibraryError
 from indexer.library import Library
 from indexer.manifest import current_number, read_manifest, snapshot_numbers
@@ -26,7 +28,7 @@ from indexer.pipeline import (
 from indexer.progress import ProgressView
 from indexer.report import info_object, print_info, print_summary, print_verify, summary_object, verify_object
 from indexer.verify import rollback, verify_library
-from model.runtime.bundle import Bundle, default_bundle_path
+from model.runtime.bundle import default_bundle_path
 from model.runtime.video import DecoderName
 
 NOTHING_FOUND, FAILED = 1, 3
@@ -58,7 +60,9 @@ def index_command(
     ] = "cpu",
     threads: Annotated[
         int | None,
-        typer.Option(min=1, envvar="REELFIND_THREADS", help="Threads of one model call."),
+        typer.Option(
+            min=1, envvar="REELFIND_THREADS", help="CPU threads for the model; one a core if not given."
+        ),
     ] = None,
     workers: Annotated[
         int | None,
@@ -103,10 +107,8 @@ def index_command(
     console = Console(stderr=True)
     stop = threading.Event()
     with _stopping(stop) as received, ProgressView(console) as view:
-        opened = Bundle.open(
-            bundle or default_bundle_path(), provider=provider, threads=threads, max_batch=batch_size
-        )
-        summary = index_paths(paths, library, opened, options, view, stop)
+        opened, encoders = open_encoder(bundle or default_bundle_path(), provider, threads, batch_size)
+        summary = index_paths(paths, library, opened, replace(options, encoders=encoders), view, stop)
     if as_json:
         _print_json(summary_object(summary, library))
     else:

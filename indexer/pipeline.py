@@ -1,6 +1,6 @@
 """One indexing run: threads that feed decoders, the encoder, the writer, and queues between them.
 
-    files ─▶ decoder threads (a worker process each) ─▶ encoder (caller's thread) ─▶ writer thread
+    files ─▶ decoder threads (a worker process each) ─▶ encoding threads ─▶ writer thread
                       segments, bounded                     rows, bounded
 
 Every file's messages keep their order all the way, so that the writer sees a file's end after its segments.
@@ -16,22 +16,21 @@ from pathlib import Path
 
 from indexer.channel import Abort, AbortedError, Channel
 from indexer.decoders import Decoder, InlineDecoder, ProcessDecoder
-from indexer.encode import encode_segments
+from indexer.encode import Encoded, EncodingStage, Item, ReaderEnded, available_cores
 from indexer.errors import InputError
-from indexer.events import Event, FileStarted, IndexSummary, Scanned, SegmentEncoded
+from indexer.events import Event, FileStarted, IndexSummary, Scanned
 from indexer.faiss_index import check_factory
 from indexer.library import Library
 from indexer.plan import Plan, Task, make_plan
 from indexer.publish import PublishOptions
 from indexer.scan import Scan, scan
-from indexer.schema import SegmentRow
-from indexer.worker import Decoded, DecodedSegment, Job, Unchanged
+from indexer.worker import Job
 from indexer.writer import LibraryWriter
 from indexer.writing import Ending, WriterThread
 from model.runtime.bundle import Bundle
 from model.runtime.video import DecoderName
 
-#: One segment. More makes a CPU no faster, and takes some 10 MB a frame.
+#: One segment: more makes a CPU no faster.
 CPU_BATCH_FRAMES = 16
 GPU_BATCH_FRAMES = 128
 
@@ -43,6 +42,8 @@ class IndexOptions:
     Attributes:
         workers: decoding processes; 0 decodes in this process, without isolation or timeout.
         batch_frames: frames encoded together, at least.
+        encoders: batches encoded at the same time. On a CPU one a core, each with one thread, loses less to
+            the decoders than one batch with a thread a core, whose threads wait for each other.
         timeout_seconds: a file from which nothing comes for so long is given up.
         publish_seconds: a long run publishes about so often.
         flush_seconds: finished videos are committed about so often.
@@ -51,6 +52,7 @@ class IndexOptions:
     decoder: DecoderName = "pyav"
     workers: int = 1
     batch_frames: int = CPU_BATCH_FRAMES
+    encoders: int = 1
     timeout_seconds: float = 300.0
     prune: bool = False
     retry_failed: bool = False
@@ -64,24 +66,17 @@ class IndexOptions:
             raise InputError(f"--workers is {self.workers}: it must be 0 or more")
         if self.batch_frames < 1:
             raise InputError(f"--batch-size is {self.batch_frames}: it must be at least 1")
+        if self.encoders < 1:
+            raise InputError(f"--threads is {self.encoders}: it must be at least 1")
         if not self.timeout_seconds > 0:
             raise InputError(f"--timeout is {self.timeout_seconds}: it must be more than 0 seconds")
         if self.keep_snapshots < 1:
             raise InputError(f"--keep-snapshots is {self.keep_snapshots}: it must be at least 1")
 
 
-class _Ended:
-    """A decoder thread has no more files."""
-
-
-#: What decoder threads hand to the encoder.
-_Decoded = tuple[Task, DecodedSegment | Decoded | Unchanged] | _Ended
-
-
 def default_workers() -> int:
-    """One process less than this process may use cores, at least one; the encoder has the other."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores - 1)
+    """One process less than there are cores, at least one; the encoder has the other."""
+    return max(1, available_cores() - 1)
 
 
 def index_paths(
@@ -166,11 +161,14 @@ class _Run:
         self.stop = stop
         self.abort = Abort()
         # Each segment in a queue is a few MB at most: this bounds the memory, whatever the videos' length.
-        self.decoded: Channel[_Decoded] = Channel(2 * max(1, options.batch_frames // 16) + 2, self.abort)
-        self.encoded: Channel[list[SegmentRow] | tuple[Task, Decoded | Unchanged] | None] = Channel(
-            16, self.abort
-        )
+        ahead = options.encoders + 2 * max(1, options.batch_frames // 16) + 1
+        self.decoded: Channel[Item] = Channel(ahead, self.abort)
+        self.encoded: Channel[Encoded] = Channel(16, self.abort)
         self.summary = summary
+        pad_to = None if bundle.provider == "cpu" else options.batch_frames
+        self.encoding = EncodingStage(
+            bundle, options.batch_frames, options.encoders, pad_to, self.decoded, self.encoded, emit
+        )
         self.writing = WriterThread(writer, self.encoded, ending, emit, stop, summary)
 
     def run(self, tasks: Sequence[Task]) -> None:
@@ -191,7 +189,7 @@ class _Run:
         for thread in threads:
             thread.start()
         try:
-            self._encode(readers)
+            self.encoding.run(readers)
             self.encoded.put(None)
         except AbortedError:
             pass
@@ -240,38 +238,7 @@ class _Run:
         finally:
             if decoder is not None:
                 decoder.close()
-        self.decoded.put(_Ended())
-
-    def _encode(self, readers: int) -> None:
-        """Encode what the decoders give, a batch at a time, until all of them have ended."""
-        pad_to = None if self.bundle.provider == "cpu" else self.options.batch_frames
-        while readers:
-            item: _Decoded = self.decoded.get()
-            batch: list[tuple[Task, DecodedSegment]] = []
-            endings: list[tuple[Task, Decoded | Unchanged]] = []
-            frames = 0
-            while True:
-                if isinstance(item, _Ended):
-                    readers -= 1
-                elif isinstance(item[1], DecodedSegment):
-                    batch.append((item[0], item[1]))
-                    frames += len(item[1].frames)
-                else:
-                    endings.append((item[0], item[1]))
-                if frames >= self.options.batch_frames or not readers:
-                    break
-                # What there is now: waiting for a full batch would leave the encoder idle.
-                following = self.decoded.get_if_any()
-                if following is None:
-                    break
-                item = following
-            if batch:
-                self.encoded.put(encode_segments(self.bundle, batch, pad_to))
-                for task, segment in batch:
-                    self.emit(SegmentEncoded(task.path, segment.end_seconds - segment.start_seconds))
-            # A file's end comes after its last segment, so after this batch is as good.
-            for ending in endings:
-                self.encoded.put(ending)
+        self.decoded.put(ReaderEnded())
 
 
 class _Either(threading.Event):

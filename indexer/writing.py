@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from indexer.channel import Channel
+from indexer.encode import Encoded
 from indexer.events import Event, Failure, FileDone, IndexSummary, Note, Published
 from indexer.faiss_index import AUTOMATIC
 from indexer.plan import Task
@@ -40,7 +41,7 @@ class WriterThread:
     def __init__(
         self,
         writer: LibraryWriter,
-        inbox: Channel[list[SegmentRow] | tuple[Task, Decoded | Unchanged] | None],
+        inbox: Channel[Encoded],
         ending: Ending,
         emit: Callable[[Event], None],
         stop: threading.Event,

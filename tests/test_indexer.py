@@ -341,11 +341,14 @@ def test_a_long_video_goes_to_disk_while_it_is_read(
     assert verify_library(tmp_path / "library").ok
 
 
-def test_batches_change_nothing(bundle: Bundle, tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", [{"batch_frames": 1000}, {"batch_frames": 1, "encoders": 4}])
+def test_batches_and_encoding_threads_change_nothing(
+    bundle: Bundle, tmp_path: Path, other: dict[str, int]
+) -> None:
     for i, colour in enumerate(COLOURS):
         make_video(tmp_path / f"media/{i}.mp4", parts=[(colour, 0.2 * (i + 1))])
     index(bundle, tmp_path / "one", tmp_path / "media", batch_frames=1)
-    index(bundle, tmp_path / "many", tmp_path / "media", batch_frames=1000)
+    index(bundle, tmp_path / "many", tmp_path / "media", **other)
     one, many = Snapshot.open(tmp_path / "one"), Snapshot.open(tmp_path / "many")
     assert one.num_segments == many.num_segments == 8
     for row in range(8):
@@ -353,3 +356,9 @@ def test_batches_change_nothing(bundle: Bundle, tmp_path: Path) -> None:
         twin = int(many.segment_rows(left.video_id)[0])
         assert one.index.reconstruct(row) == pytest.approx(many.index.reconstruct(twin), abs=1e-6)
         assert np.array_equal(left.frame_salience, many.segments([twin])[0].frame_salience)
+
+
+@pytest.mark.parametrize("options", [{"workers": -1}, {"batch_frames": 0}, {"encoders": 0}])
+def test_impossible_options_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="it must be"):
+        IndexOptions(**options)

@@ -13,13 +13,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from indexer.decoders import ProcessDecoder
-from indexer.encode import encode_segments
-from indexer.pipeline import IndexOptions, default_workers, index_paths
+from indexer.encode import encode_segments, open_encoder
+from indexer.pipeline import CPU_BATCH_FRAMES, IndexOptions, default_workers, index_paths
 from indexer.plan import Task
 from indexer.records import video_id_of
 from indexer.worker import DecodedSegment, Job
@@ -47,8 +48,8 @@ class Corpus:
 
 def measure(cache: Path, bundle: Path, *, repeats: int, clips: int) -> list[Figure]:
     """Measure on many small clips, where encoding is slow, and on 1080p, where decoding is."""
-    opened = Bundle.open(bundle)
-    options = IndexOptions(workers=default_workers())
+    opened, encoders = open_encoder(bundle, "cpu", None, CPU_BATCH_FRAMES)
+    options = IndexOptions(workers=default_workers(), encoders=encoders)
     figures = []
     for corpus in (small_clips(cache, clips), large_clips(cache, max(2, clips // 8))):
         figures += measure_corpus(corpus, opened, options, repeats)
@@ -205,16 +206,14 @@ def _job(path: Path, bundle: Bundle, options: IndexOptions) -> Job:
 
 
 def _encode(bundle: Bundle, segments: Sequence[tuple[Task, DecodedSegment]], options: IndexOptions) -> None:
-    batch: list[tuple[Task, DecodedSegment]] = []
-    frames = 0
+    batches: list[list[tuple[Task, DecodedSegment]]] = [[]]
     for item in segments:
-        batch.append(item)
-        frames += len(item[1].frames)
-        if frames >= options.batch_frames:
-            encode_segments(bundle, batch)
-            batch, frames = [], 0
-    if batch:
-        encode_segments(bundle, batch)
+        if sum(len(segment.frames) for _, segment in batches[-1]) >= options.batch_frames:
+            batches.append([])
+        batches[-1].append(item)
+    with ThreadPoolExecutor(options.encoders) as pool:
+        for _ in pool.map(partial(encode_segments, bundle), batches):
+            pass
 
 
 def _index(corpus: Corpus, bundle: Bundle, options: IndexOptions, library: Path) -> None:
