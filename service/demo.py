@@ -14,6 +14,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from indexer.errors import LibraryError
+from indexer.library import Library
+from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import ReelfindError
 from service.child import REELFIND, ServerProcess, post_json, running_server
 from service.demo_films import NOTICE, collect
@@ -113,6 +116,9 @@ def _prepare(films: Path, library: Path, bundle: Path | None, console: Console) 
     with console.status("making the films") as status:
         videos = collect(films, on_made=lambda name: status.update(f"made {name}"))
     console.print(f"{len(videos)} videos in {films} (whose they are: {films / NOTICE})")
+    if _is_of_another_bundle(films, library, bundle):
+        console.print(f"{library} holds these videos as another bundle saw them: making it anew")
+        shutil.rmtree(library)
     command = ["index", str(films), "--library", str(library)]
     command += ["--bundle", str(bundle)] if bundle is not None else []
     console.print(f"[bold]reelfind {' '.join(command)}[/bold]", soft_wrap=True)
@@ -126,6 +132,17 @@ def _prepare(films: Path, library: Path, bundle: Path | None, console: Console) 
         raise
     if code != 0:  # it has said why
         raise typer.Exit(code if code > 0 else _FAILED)
+
+
+def _is_of_another_bundle(films: Path, library: Path, bundle: Path | None) -> bool:
+    """Whether the library is the demo's own, of nothing but its films, and was made with another bundle."""
+    try:
+        snapshot = Library.open(library).current()
+    except LibraryError:
+        return False  # indexing makes it, mends it, or says what is wrong
+    if snapshot.media_roots != (films.resolve(),):
+        return False
+    return snapshot.bundle_checksum != Bundle.open(bundle or default_bundle_path()).checksum
 
 
 def _invite(server: ServerProcess, console: Console) -> None:

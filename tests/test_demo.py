@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from indexer.pipeline import IndexOptions, index_paths
+from indexer.snapshot import Snapshot
+from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from model.runtime.video import VideoReader, probe
 from service.demo import QUERIES
 from service.demo_films import CLIPS, FILMS, NOTICE, collect, package_folder, write_film
 from tests.server import clean_environment
-from tests.toy import make_toy_bundle
+from tests.toy import make_toy_bundle, make_video
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,25 @@ def test_once_answers_over_http_and_a_second_run_reuses_all(library: Path, bundl
     assert (library / "CURRENT").read_bytes() == before
     answers = first.stdout.index(QUERIES[0].text)
     assert second.stdout.endswith(first.stdout[answers:])
+
+
+def test_a_new_bundle_makes_the_demos_own_library_anew_and_no_other(
+    library: Path, bundle: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(library.with_name("library-films"), tmp_path / "own-films")
+    assert run_demo(own, "--once", "--bundle", str(bundle)).returncode == 0
+    other = make_toy_bundle(tmp_path / "toy", name="other")
+    again = run_demo(own, "--once", "--bundle", str(other))
+    assert again.returncode == 0, again.stderr
+    assert "making it anew" in again.stdout
+    # With a video of somebody's in it, it is more than the demo's: nothing is deleted.
+    video = make_video(tmp_path / "mine" / "red.mp4", parts=[("red", 1.0)])
+    index_paths([video], own, Bundle.open(other), IndexOptions(workers=0), lambda _event: None)
+    refused = run_demo(own, "--once", "--bundle", str(bundle))
+    assert refused.returncode == 3
+    assert "made with the bundle" in refused.stderr
+    assert Snapshot.open(own).num_videos == len(CLIPS) + len(FILMS) + 1
 
 
 def test_no_keep_removes_what_the_run_made_and_no_more(library: Path, bundle: Path) -> None:
