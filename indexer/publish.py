@@ -51,11 +51,26 @@ class PublishOptions:
 
 
 def needs_publishing(writer: LibraryWriter, base: SnapshotManifest, options: PublishOptions) -> bool:
-    """Whether the tables, or what is asked of the index, differ from the snapshot that is served."""
+    """Whether tables or options differ from the snapshot that is served, or its index is damaged."""
     asked = options.index_factory or base.index_requested
     roots = {str(root) for root in options.media_roots}
     versions = {name: dataset.version for name, dataset in writer.datasets.items()}
-    return versions != base.tables or asked != base.index_requested or not roots <= set(base.media_roots)
+    return (
+        versions != base.tables
+        or asked != base.index_requested
+        or not roots <= set(base.media_roots)
+        or not index_is_whole(writer.library.path, base)
+    )
+
+
+def index_is_whole(library: Path, manifest: SnapshotManifest) -> bool:
+    """Whether a snapshot's FAISS file is as it was written. All else that it holds is in the tables."""
+    path = library / manifest.index_name
+    stamp = manifest.files.get(manifest.index_name)
+    try:
+        return stamp is not None and path.stat().st_size == stamp.bytes and sha256_of(path) == stamp.sha256
+    except OSError:
+        return False
 
 
 def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> SnapshotManifest:
@@ -75,13 +90,14 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
     if last:
         writer.compact()
     base = served(library)
+    whole = base is not None and index_is_whole(library, base)
     # A number is never used twice: readers tell snapshots apart by it.
     number = max([0, *snapshot_numbers(library), *([base.number] if base else [])]) + 1
     root = library / SNAPSHOTS
     folder = root / f".{number}.new"
     with lance_errors(root):
         folder.mkdir()
-        manifest = _write_index(writer, options, number, base, folder / INDEX_FILE)
+        manifest = _write_index(writer, options, number, base, folder / INDEX_FILE, extend=whole)
         checkpoint("publish.manifest")
         (folder / MANIFEST_FILE).write_text(to_json(manifest), encoding="utf-8")
         checkpoint("publish.fsync")
@@ -94,7 +110,12 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
         flush(library)
         replace_text(library / CURRENT, f"{number}\n", "current")
     checkpoint("publish.done")
-    prune_snapshots(writer, options.keep_snapshots, last=last)
+    prune_snapshots(
+        writer,
+        options.keep_snapshots,
+        last=last,
+        damaged=None if base is None or whole else base.number,
+    )
     return manifest
 
 
@@ -109,7 +130,13 @@ def served(library: Path) -> SnapshotManifest | None:
 
 
 def _write_index(
-    writer: LibraryWriter, options: PublishOptions, number: int, base: SnapshotManifest | None, path: Path
+    writer: LibraryWriter,
+    options: PublishOptions,
+    number: int,
+    base: SnapshotManifest | None,
+    path: Path,
+    *,
+    extend: bool,
 ) -> SnapshotManifest:
     library, layout = writer.library.path, writer.layout
     segments, frames = writer.datasets["segments"], writer.datasets["frames"]
@@ -120,7 +147,7 @@ def _write_index(
     count = segments.count_rows()
     asked = options.index_factory or (base.index_requested if base else AUTOMATIC)
     factory = automatic_factory(count) if asked == AUTOMATIC else asked
-    index = _extended(writer, base, factory)
+    index = _extended(writer, base, factory) if base is not None and extend else None
     if index is None:
         index, factory = build_index(segments, where, layout.embedding_dim, factory, gpu=options.gpu)
     checkpoint("publish.index")
@@ -153,17 +180,14 @@ def _write_index(
     )
 
 
-def _extended(writer: LibraryWriter, base: SnapshotManifest | None, factory: str) -> faiss.Index | None:
-    """The served snapshot's index with the new rows added; None when that is not the same as a new one."""
+def _extended(writer: LibraryWriter, base: SnapshotManifest, factory: str) -> faiss.Index | None:
+    """A snapshot's whole index with the new rows added; None when that is not the same as a new one."""
     library = writer.library.path
-    if base is None or base.index_factory != factory or base.num_segments == 0:
+    if base.index_factory != factory or base.num_segments == 0:
         return None
     path = library / base.index_name
     columns = ["ingest_id", "segment_index"]
     try:
-        stamp = base.files[base.index_name]
-        if path.stat().st_size != stamp.bytes or sha256_of(path) != stamp.sha256:
-            return None
         old = open_table(library, "segments", base.tables["segments"]).to_table(columns=columns)
         new = writer.datasets["segments"].to_table(columns=columns, limit=old.num_rows)
         if not old.combine_chunks().equals(new.combine_chunks()):
@@ -186,12 +210,12 @@ def _stamps(library: Path, paths: Iterable[Path], known: dict[str, FileStamp]) -
     return stamps
 
 
-def prune_snapshots(writer: LibraryWriter, keep: int, *, last: bool) -> None:
-    """Remove old snapshots, and the versions of tables that no snapshot needs any more."""
+def prune_snapshots(writer: LibraryWriter, keep: int, *, last: bool, damaged: int | None = None) -> None:
+    """Remove old snapshots, one known to be damaged, and the versions of tables that none needs any more."""
     library = writer.library.path
     current = current_number(library)
     numbers = snapshot_numbers(library)
-    kept = set(numbers[-max(keep, 1) :]) | {current}
+    kept = (set(numbers[-max(keep, 1) :]) - {damaged}) | {current}
     with lance_errors(library / SNAPSHOTS):
         for number in numbers:
             if number not in kept:

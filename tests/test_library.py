@@ -153,6 +153,29 @@ def test_an_index_run_heals_a_broken_current(bundle: Bundle, template: Path, lib
     assert Snapshot.open(library).num_videos == 3
 
 
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+def test_an_index_run_heals_a_damaged_index(
+    bundle: Bundle, template: Path, library: Path, damage: str
+) -> None:
+    before = Snapshot.open(library)
+    expected = before.search(text_embedding("red")[None], 10)
+    path = library / before.manifest.index_name
+    if damage == "gone":
+        path.unlink()
+    else:
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content if damage == "changed" else content[:-1])
+    assert "`reelfind index`" in (verify_library(library).remedy or "")
+    summary = index_paths([template / "media"], library, bundle, IndexOptions(workers=0), lambda _: None)
+    assert summary.published
+    assert verify_library(library).ok
+    healed = Snapshot.open(library)
+    assert healed.number > before.number
+    for left, right in zip(healed.search(text_embedding("red")[None], 10), expected, strict=True):
+        assert np.array_equal(left, right)
+
+
 def test_rollback_serves_the_one_before_and_indexing_goes_on_from_it(
     bundle: Bundle, template: Path, library: Path
 ) -> None:
