@@ -12,12 +12,8 @@ _BLOCK = 1 << 22
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
-    steps = sha256_steps(path)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return str(done.value)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_steps(path: Path, step_bytes: int = 1 << 28) -> Generator[None, None, str]:
