@@ -232,10 +232,16 @@ def _remedy(reports: list[SnapshotReport]) -> str | None:
             "the snapshot that is served is whole; the damaged ones go as new ones are published "
             "(`reelfind index`)"
         )
+    rollback_remedy = (
+        f"serve a whole snapshot with `reelfind library rollback --to {whole[-1]}`, then index again"
+        if whole
+        else None
+    )
     if served is not None and served.manifest is not None:
         name = served.manifest.index_name
         if all(name in problem for problem in served.problems):
-            return f"only {name} is damaged: `reelfind index` makes it anew from the tables"
-    if whole:
-        return f"serve a whole snapshot with `reelfind library rollback --to {whole[-1]}`, then index again"
+            anew = f"only {name} is damaged: `reelfind index` makes it anew from the tables"
+            return f"{anew}; or {rollback_remedy}" if rollback_remedy else anew
+    if rollback_remedy:
+        return rollback_remedy
     return "no snapshot is whole: bring the library back from a copy, or index into a new folder"
