@@ -24,11 +24,6 @@ def video_id_of(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
-def segment_id_of(video_id: str, segment_index: int) -> str:
-    """The id of a video's segment."""
-    return f"{video_id}-{segment_index:05d}"
-
-
 def frame_id_of(video_id: str, segment_index: int, frame_index: int) -> str:
     """The id of a stored frame."""
     return f"{video_id}-{segment_index:05d}-{frame_index:02d}"
@@ -85,11 +80,6 @@ class SegmentRecord:
     """Shape [n], seconds."""
     frame_salience: NDArray[np.float32]
     """Shape [n, S]."""
-
-    @property
-    def segment_id(self) -> str:
-        """The segment's id."""
-        return segment_id_of(self.video_id, self.segment_index)
 
     @property
     def frame_ids(self) -> list[str]:

@@ -87,11 +87,6 @@ class LibraryWriter:
         self._pending.pop(ingest_id, None)
 
     @property
-    def uncommitted_videos(self) -> int:
-        """How many finished videos a kill would lose now."""
-        return len(self._finished)
-
-    @property
     def uncommitted_segments(self) -> int:
         """How many segments of finished videos a kill would lose now."""
         return sum(video.num_segments for video, _ in self._finished)

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from indexer.encode import available_cores
 from model.runtime.bundle import default_bundle_path
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Figure, print_figures
@@ -81,7 +82,12 @@ def bench_command(
         if not as_json:
             print_figures(Console(), found)
     if as_json:
-        about = {"bundle": str(bundle), "quick": quick, "cores": _cores(), "python": sys.version.split()[0]}
+        about = {
+            "bundle": str(bundle),
+            "quick": quick,
+            "cores": available_cores(),
+            "python": sys.version.split()[0],
+        }
         body = {"about": about, "figures": [figure.to_json() for figure in figures], "failed": failed}
         typer.echo(json.dumps(body, indent=1))
     if failed:
@@ -108,7 +114,3 @@ def _parts(plan: Plan, bundle: Path, cache: Path) -> dict[Part, Callable[[], lis
         Part.SEARCH: search,
         Part.FAISS: lambda: ann.measure(plan.vectors, queries=100, dim=256, repeats=plan.repeats),
     }
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

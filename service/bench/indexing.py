@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from indexer.decoders import ProcessDecoder
-from indexer.encode import encode_segments, open_encoder
+from indexer.encode import available_cores, encode_segments, open_encoder
 from indexer.pipeline import CPU_BATCH_FRAMES, IndexOptions, default_workers, index_paths
 from indexer.plan import Task
 from indexer.records import video_id_of
@@ -109,7 +109,7 @@ def measure_corpus(corpus: Corpus, bundle: Bundle, options: IndexOptions, repeat
             indexing.append(_timed(lambda: _index(corpus, bundle, options, Path(folder) / "library")))
     both = list(zip(decoding, encoding, strict=True))
     slower = [max(a.seconds, b.seconds) for a, b in both]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     # Where both halves run on the CPU they share its cores: no overlap can beat the sum of their work.
     floor = [
         max(least, (a.cpu_seconds + b.cpu_seconds) / cores)
