@@ -69,11 +69,11 @@ def start_projections(
     model.eval()
     online = model.online
     images, texts = [], []
-    with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
         for start in range(0, len(photos), 128):
             rows = np.arange(start, min(start + 128, len(photos)))
             maps = cache.gather(np.zeros_like(rows), rows)
-            images.append(online.image.trunk(maps, online.frozen_blocks).float().mean((2, 3)))
+            images.append(online.image(maps)[0])
         captions = [c for group in photos.captions for c in group[:_CAPTIONS_PER_PHOTO]]
         owners = [i for i, group in enumerate(photos.captions) for _ in group[:_CAPTIONS_PER_PHOTO]]
         for start in range(0, len(captions), 256):

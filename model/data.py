@@ -136,7 +136,7 @@ def build_cache(
     folder.mkdir(parents=True, exist_ok=True)
     weight, bias = classifier
     towers = copy.deepcopy(towers).eval().to(memory_format=torch.channels_last)
-    if config.train.bfloat16:
+    if config.train.precision == "bfloat16":
         towers = towers.bfloat16()
     for view in range(config.data.views):
         target = folder / f"maps_{view}.npy"
@@ -152,7 +152,7 @@ def build_cache(
                 frames.append(augment(photo, rng) if view else photo)
             with torch.inference_mode():
                 out = towers.frozen_maps(torch.from_numpy(np.stack(frames)))
-                pooled = towers.image.trunk(out, towers.frozen_blocks).float().mean((2, 3))
+                pooled = towers.image(out)[0]
             top = torch.softmax(pooled @ weight.T + bias, -1).topk(min(TEACHER_CLASSES, len(bias)))
             maps.append(out.permute(0, 2, 3, 1).half().numpy())
             shares.append((top.values / top.values.sum(-1, keepdim=True)).numpy())

@@ -158,7 +158,7 @@ def compute_losses(run: Run, batch: Batch) -> dict[str, Tensor]:
         named losses; `total` is what is minimised.
     """
     model, weights = run.model, run.config.loss
-    with torch.autocast("cpu", torch.bfloat16, enabled=run.config.train.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=run.config.train.precision == "bfloat16"):
         out = model(batch)
     negatives = model.bank.negatives()
     if weights.batch_negatives:
@@ -199,7 +199,7 @@ def train_step(run: Run, batch: Batch) -> dict[str, float]:
     if not all(math.isfinite(value) for value in values.values()):
         raise FloatingPointError(
             f"step {run.step}: {values} is not finite; lower train.lr_image and train.lr_text, or set "
-            f"train.bfloat16=false, and resume from {run.folder / 'last.pt'}"
+            f"train.precision=float32, and resume from {run.folder / 'last.pt'}"
         )
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
@@ -235,7 +235,7 @@ def train(run: Run, stop_at: int | None = None) -> None:
                     save(run)
                     return
             if validation is not None:
-                encoder = TowersEncoder(run.model.momentum, run.tokenizer, rates.bfloat16)
+                encoder = TowersEncoder(run.model.momentum, run.tokenizer, rates.precision == "bfloat16")
                 metrics = evaluate_photos(encoder, validation)
                 t2v = metrics["text_to_video"]
                 score = t2v["R@1"] + t2v["R@5"] + t2v["R@10"]

@@ -58,7 +58,7 @@ def test_each_class_projects_to_its_names_embedding(tmp_path: Path) -> None:
     data, tokenizer = make_photos(tmp_path / "data"), make_tokenizer(tmp_path / "tokenizer.json")
     run = start(tiny_config(data, tmp_path / "run"), lambda _: None, tokenizer)
     names = ["red block", "green block", "blue", "white", "tall", "high", "low"]
-    settings = TrainConfig(class_share=0.5, bfloat16=False)
+    settings = TrainConfig(class_share=0.5, precision="float32")
     start_projections(run.model, run.cache, run.photos, run.tokenizer, names, settings)
 
     online = run.model.online.eval()

@@ -55,7 +55,7 @@ def tiny_config(data: Path, output: Path, **train: object) -> Config:
         "lr_image": 2e-3,
         "lr_text": 5e-4,
         "lr_head": 1e-3,
-        "bfloat16": False,
+        "precision": "float32",
         "threads": 1,
         "log_every": 1,
         "closed_form_start": True,
