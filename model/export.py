@@ -91,7 +91,7 @@ def export_bundle(
     config: ModelConfig = towers.config
     with torch.no_grad():
         # Positions beyond the context are never read.
-        trimmed = nn.Embedding(config.context_length, towers.text.shape.hidden)
+        trimmed = nn.Embedding(config.context_length, towers.text.width)
         trimmed.weight.copy_(towers.text.positions.weight[: config.context_length])
     towers.text.positions = trimmed
     contents: dict[str, bytes] = {}

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.lgdn import PIXEL_MEAN, PIXEL_SCALE, Towers
+from model.lgdn import Towers
 
 FRAME, SEGMENT, TEXT = "frame_encoder.onnx", "segment_encoder.onnx", "text_encoder.onnx"
 _OPSET = 20
@@ -38,11 +38,10 @@ class FrameGraph(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 [B, h, w, 3] → frame_embedding [B, D], frame_salience [B, D], frame_tokens [B, P, D]."""
-        pixels = (frames.permute(0, 3, 1, 2).float() - PIXEL_MEAN) / PIXEL_SCALE
-        final = self.towers.image(pixels)
-        embedding = self.towers.project_frames(final.mean((2, 3)))
+        pooled, cells = self.towers.image(self.towers.image.prepare(frames))
+        embedding = self.towers.project_frames(pooled)
         # A second tensor: one value may not serve as two outputs.
-        return embedding, embedding * 1.0, self.towers.frame_tokens(final)
+        return embedding, embedding * 1.0, self.towers.frame_tokens(cells)
 
 
 class SegmentGraph(nn.Module):
@@ -86,7 +85,7 @@ def graphs_of(towers: Towers) -> dict[str, Graph]:
     """The three graphs by file name, with examples of two rows: one row would be taken for a constant."""
     config = towers.config
     generator = torch.Generator().manual_seed(0)
-    side, vocabulary = config.image_size, towers.text.shape.vocabulary
+    side, vocabulary = config.image_size, towers.text.vocabulary
     frames = torch.randint(0, 256, (2, side, side, 3), generator=generator, dtype=torch.uint8)
     embeddings = F.normalize(torch.randn(2, config.frames, config.dim, generator=generator), dim=-1)
     frame_mask = torch.ones(2, config.frames)

@@ -13,17 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.backbones import build_image, build_text
 from model.config import ModelConfig
 from model.losses import Negatives
-from model.modules import EfficientNetLite, TemporalLayer, TextEncoder, TextShape
+from model.modules import TemporalLayer
 
-# EfficientNet-Lite was trained on (pixel - 127) / 128.
-PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
 # Softer than the classifier was trained: a scene is several things.
 CLASS_SOFTNESS = 2.0
 # Frames a pass of the backbone: on a CPU larger ones leave its caches, which costs half the speed.
 _CHUNK = 32
-TINY_TEXT = TextShape(vocabulary=128, hidden=32, layers=2, heads=4, intermediate=64, positions=64)
 
 
 @dataclass(frozen=True)
@@ -49,31 +47,27 @@ class Towers(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.image = EfficientNetLite(config.backbone)
-        self.frozen_blocks = self.image.stage_starts[config.frozen_stages]
-        self.text = TextEncoder(TINY_TEXT if config.text == "tiny" else None, config.dropout)
-        self.frame_projection = nn.Linear(self.image.out_channels, config.dim)
-        self.text_projection = nn.Linear(self.text.shape.hidden, config.dim)
+        self.image = build_image(config)
+        self.text = build_text(config)
+        self.frame_projection = nn.Linear(self.image.width, config.dim)
+        self.text_projection = nn.Linear(self.text.width, config.dim)
         self.temporal = TemporalLayer(config.dim, config.frames)
-        self.classifier = nn.Linear(self.image.out_channels, config.classes) if config.classes else None
+        self.classifier = nn.Linear(self.image.width, config.classes) if config.classes else None
         self.class_projection = nn.Linear(config.classes, config.dim, bias=False) if config.classes else None
         if self.class_projection is not None:
             nn.init.zeros_(self.class_projection.weight)
 
     def frozen_maps(self, frames: Tensor) -> Tensor:
         """Outputs of the frozen stages. Shape uint8 [B, h, w, 3] → [B, C, h', w']."""
-        pixels = (frames.permute(0, 3, 1, 2).float() - PIXEL_MEAN) / PIXEL_SCALE
-        pixels = pixels.to(self.image.conv_stem.weight.dtype).contiguous(memory_format=torch.channels_last)
-        return self.image.stem(pixels, self.frozen_blocks)
+        return self.image.prepare(frames)
 
     def encode_maps(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Frame embeddings f^e from the frozen stages' outputs.
 
         Shape [B, C, h', w'] → normalised embeddings [B, D] and the pooled features [B, C].
         """
-        final = self.image.trunk(maps, self.frozen_blocks).float()
-        pooled = F.dropout(final.mean((2, 3)), self.config.dropout, self.training)
-        with torch.autocast(final.device.type, enabled=False):
+        pooled = F.dropout(self.image(maps)[0], self.config.dropout, self.training)
+        with torch.autocast(pooled.device.type, enabled=False):
             return self.project_frames(pooled), pooled
 
     def project_frames(self, pooled: Tensor) -> Tensor:
@@ -87,9 +81,9 @@ class Towers(nn.Module):
             x = x + self.class_projection(torch.softmax(self.classifier(pooled) / CLASS_SOFTNESS, -1))
         return F.normalize(x, dim=-1)
 
-    def frame_tokens(self, final: Tensor) -> Tensor:
-        """The final map's cells in the joint space, classes left out. Shape [B, C, h', w'] → [B, P, D]."""
-        return self.frame_projection(final.flatten(2).transpose(1, 2))
+    def frame_tokens(self, cells: Tensor) -> Tensor:
+        """The final map's cells in the joint space, classes left out. Shape [B, P, C] → [B, P, D]."""
+        return self.frame_projection(cells)
 
     def encode_segment(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Segment embedding f^v, eq. 1. Shapes frames [B, N, D], mask [B, N] → normalised [B, D]."""
@@ -169,18 +163,8 @@ class LGDN(nn.Module):
         self.log_temperature = nn.Parameter(
             torch.tensor(config.temperature).log(), requires_grad=config.learn_temperature
         )
-        self.online.image.requires_grad_(True)
-        for parameter in (
-            *self.online.image.conv_stem.parameters(),
-            *self.online.text.positions.parameters(),
-        ):
-            parameter.requires_grad_(False)
-        for block in self.online.image.blocks[: self.online.frozen_blocks]:
-            block.requires_grad_(False)
-        for block in self.online.image.blocks:
-            # Few weights, and on a CPU their gradient costs more than all others together.
-            block.depthwise.requires_grad_(False)
-        self.online.text.words.requires_grad_(False)
+        self.online.image.freeze()
+        self.online.text.freeze()
         self.momentum = copy.deepcopy(self.online).requires_grad_(False)
 
     def reset_momentum(self) -> None:

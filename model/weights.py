@@ -79,7 +79,7 @@ def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
     if config.text == "minilm":
         online.text.load_package(_folder(TEXT_PACKAGE) / "model" / "model.safetensors")
     classifier = (
-        torch.zeros(max(1, config.classes), online.image.out_channels),
+        torch.zeros(max(1, config.classes), online.image.width),
         torch.zeros(max(1, config.classes)),
     )
     if config.backbone in IMAGE_PACKAGES:

@@ -1,0 +1,53 @@
+"""What the model needs of an image and of a text encoder.
+
+Shapes: B batch, F packed frames, P tokens a frame, L text tokens, Hv and Ht the encoders' own widths.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class ImageBackbone(nn.Module, ABC):
+    """The frame encoder f^e before its projections."""
+
+    #: Hv
+    width: int
+
+    @abstractmethod
+    def prepare(self, frames: Tensor) -> Tensor:
+        """Normalise, and run the stages that never train: what a cache may hold.
+
+        Shape uint8 [F, h, w, 3] → float [F, C, h', w'].
+        """
+
+    @abstractmethod
+    def forward(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
+        """Shape [F, C, h', w'] as prepared → pooled [F, Hv] and cells [F, P, Hv], both float32."""
+
+    @abstractmethod
+    def freeze(self) -> None:
+        """Set `requires_grad` of every weight as training wants it."""
+
+
+class TextBackbone(nn.Module, ABC):
+    """The language encoder f^l before its projections."""
+
+    #: Ht
+    width: int
+    #: how many ids there are
+    vocabulary: int
+    #: learned positions, [longest text, Ht]
+    positions: nn.Embedding
+    #: its Transformer layers, without those handed over to the fusion
+    layers: nn.ModuleList
+
+    @abstractmethod
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Shapes int64 [B, L] twice → tokens [B, L, Ht] and pooled [B, Ht], both float32."""
+
+    @abstractmethod
+    def freeze(self) -> None:
+        """Set `requires_grad` of every weight as training wants it."""
