@@ -120,6 +120,7 @@ def export_bundle(
         salience_dim=config.dim,
         tokens_per_frame=tokens,
         hidden_dim=config.dim,
+        text_hidden_dim=config.dim,
         image_size=config.image_size,
         context_length=config.context_length,
         frames_per_segment=config.frames,

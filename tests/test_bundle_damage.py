@@ -80,7 +80,7 @@ def test_damaged_file_is_named(copy: Path, name: str, damage: str) -> None:
         (b"[" * 100_000, "is not JSON"),
         (b"[1]", "no JSON object"),
         (b"{}", "format version None"),
-        (b'{"format_version": 2}', "format version 2.*upgrade reelfind"),
+        (b'{"format_version": 3}', "format version 3.*upgrade reelfind"),
         (b'{"format_version": "1"}', "format version '1'.*export"),
         (b'{"format_version": true}', "format version True"),
     ],

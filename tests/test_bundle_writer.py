@@ -53,7 +53,8 @@ def test_what_is_written_is_what_is_read(fields: dict, place: Path) -> None:
     content = json.loads((place / "bundle.json").read_text())
     assert list(content) == [
         *("format_version", "name", "description", "licence", "provenance", "embedding_dim", "salience_dim"),
-        *("tokens_per_frame", "hidden_dim", "frames_per_segment", "segment_seconds", "num_salient_frames"),
+        *("tokens_per_frame", "stored_tokens_per_frame", "hidden_dim", "text_hidden_dim"),
+        *("frames_per_segment", "segment_seconds", "num_salient_frames", "num_candidates"),
         *("salience_strategy", "image", "text", "ensemble_lambda", "calibration", "files"),
     ]
     assert [path.name for path in place.parent.iterdir()] == ["bundle"]
@@ -64,7 +65,7 @@ def test_graphs_may_be_files_and_more_files_come_along(fields: dict, place: Path
     graph.write_bytes(fields["graphs"]["text_encoder.onnx"])
     licence = tmp_path / "LICENCE.txt"
     licence.write_text("Do as you like.")
-    graphs = {**fields["graphs"], "text_encoder.onnx": graph, "matcher.onnx": graph}
+    graphs = {**fields["graphs"], "text_encoder.onnx": graph, "matcher.onnx": toy.toy_matcher()}
     manifest = write_bundle(**{**fields, "graphs": graphs, "extra_files": [licence]})
     assert {"LICENCE.txt", "matcher.onnx"} <= set(manifest.files)
     assert Bundle.open(place).encode_text(["red"]).embedding.shape == (1, 8)
@@ -86,7 +87,7 @@ def test_graphs_may_be_files_and_more_files_come_along(fields: dict, place: Path
         ({"tokenizer": Path("nowhere.json")}, r"nowhere\.json cannot be copied"),
         ({"graphs": {}}, "'frame_encoder.onnx' is missing"),
         ({"graphs": {**toy.toy_graphs(), "../outside.onnx": b""}}, "not a plain file name"),
-        ({"graphs": {**toy.toy_graphs(), "other.onnx": b""}}, "not a graph of format version 1"),
+        ({"graphs": {**toy.toy_graphs(), "other.onnx": b""}}, "not a graph of format version 2"),
         (
             {"graphs": {**toy.toy_graphs(), "text_encoder.onnx": b"?"}},
             "not a graph that ONNX Runtime can open",
@@ -259,7 +260,7 @@ def test_info_json(bundle: Path) -> None:
 def test_verify(bundle: Path) -> None:
     run = CliRunner().invoke(bundle_app, ["verify", str(bundle)])
     assert run.exit_code == 0
-    assert "4 files are whole, and every graph runs on cpu" in run.stdout
+    assert "5 files are whole, and every graph runs on cpu" in run.stdout
 
 
 def test_verify_json_names_what_is_not_listed(bundle: Path, tmp_path: Path) -> None:

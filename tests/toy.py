@@ -4,18 +4,21 @@ The toy model sees colours and nothing else. With `rgb` a frame's mean colour in
 
     frame_embedding  e_k ∝ exp(−4 · |rgb − colour_k|²) for the eight COLOURS, then unit length      [8]
     frame_salience   (e, e) / √2, so that text_salience · frame_salience = the cosine               [16]
-    frame_tokens     the mean colours of the four quarters                                          [4, 3]
+    frame_tokens     2 · rgb − 1 of the four quarters                                               [4, 3]
     segment          the mean of the frames' embeddings, then unit length
     text_embedding   the sum over words of one_hot(colour), or 0.05 · (1, …, 1)/√8 for others; unit length
-    text_tokens      the word's colour, grey for other words                                        [L, 3]
+    text_tokens      (2 · rgb − 1, 1) of the word's colour, 0 for other words                       [L, 4]
+    match_logit      8 · (the largest cosine of a frame's token and the mean colour of the text) − 4
 
-`frame_embedding`, `segment_embedding` and `text_embedding` below are the same in NumPy.
+`frame_embedding`, `frame_tokens`, `segment_embedding`, `text_embedding`, `text_tokens` and `match_logit` below
+are the same in NumPy. A red frame's logit is 4 for "red", −6.7 for "green", −4 for a text without a colour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -78,6 +81,33 @@ def salience(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([embedding, embedding], axis=-1) / np.float32(np.sqrt(2))
 
 
+def frame_tokens(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """NumPy twin of the frame encoder's tokens. [B, 32, 32, 3] → [B, 4, 3]."""
+    half = IMAGE_SIZE // 2
+    quarters = [frames[:, y : y + half, x : x + half] for y in (0, half) for x in (0, half)]
+    rgb = np.stack([part.astype(np.float64).mean(axis=(1, 2)) / 255 for part in quarters], axis=1)
+    return (2 * rgb - 1).astype(np.float32)
+
+
+def text_tokens(text: str) -> NDArray[np.float32]:
+    """NumPy twin of the text encoder's tokens. → [L, 4]."""
+    words = normalise_text(text).lower().split()[:CONTEXT_LENGTH]
+    return np.stack([_word_tokens()[list(COLOURS).index(w) + 2 if w in COLOURS else 1] for w in words])
+
+
+def match_logit(text: str, tokens: NDArray[np.float32]) -> float:
+    """NumPy twin of the matcher for one text and one frame's tokens, [P', 3]."""
+    mean = text_tokens(text)[:, :3].mean(axis=0)
+    lengths = np.linalg.norm(tokens, axis=1) * np.linalg.norm(mean)
+    return float(8 * (tokens @ mean / (lengths + 1e-6)).max() - 4)
+
+
+def _word_tokens() -> NDArray[np.float32]:
+    """Token rows: 0 padding, 1 any other word, 2… the colours. [10, 4]."""
+    colours = np.concatenate([2 * _PROTOTYPES - 1, np.ones((DIM, 1), np.float32)], axis=1)
+    return np.concatenate([np.zeros((2, 4), np.float32), colours])
+
+
 def _word_rows() -> NDArray[np.float32]:
     """Embedding rows: 0 padding, 1 any other word, 2… the colours. [10, 8]."""
     other = np.full((1, DIM), OTHER_WORD / np.sqrt(DIM))
@@ -90,14 +120,28 @@ def random_frames(count: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def make_toy_bundle(folder: str | Path, *, name: str = "toy", overwrite: bool = False) -> Path:
-    """Write the toy bundle to `folder`, which this makes, and return it. Another `name`, another checksum."""
+def make_toy_bundle(
+    folder: str | Path,
+    *,
+    name: str = "toy",
+    overwrite: bool = False,
+    matcher: bool | Literal["ids"] = True,
+    **changes: Any,
+) -> Path:
+    """Write the toy bundle to `folder`, which this makes, and return it. Another `name`, another checksum.
+
+    `matcher` may be False, or "ids" for one that reads the texts' ids instead of their tokens; `changes` are
+    other arguments of `write_bundle`.
+    """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     tokenizer = folder.with_name(f"{folder.name}.tokenizer.json")
     toy_tokenizer().save(str(tokenizer))
     try:
-        write_bundle(**bundle_fields(folder, tokenizer), name=name, overwrite=overwrite)
+        fields = {**bundle_fields(folder, tokenizer), "name": name, "overwrite": overwrite, **changes}
+        if matcher:
+            fields["graphs"] = {**fields["graphs"], "matcher.onnx": toy_matcher(ids=matcher == "ids")}
+        write_bundle(**fields)
     finally:
         tokenizer.unlink()
     return folder
@@ -114,6 +158,7 @@ def bundle_fields(folder: Path, tokenizer: Path) -> dict:
         "salience_dim": 2 * DIM,
         "tokens_per_frame": 4,
         "hidden_dim": 3,
+        "text_hidden_dim": 4,
         "image_size": IMAGE_SIZE,
         "context_length": CONTEXT_LENGTH,
         "tokenizer": tokenizer,
@@ -131,7 +176,7 @@ def toy_tokenizer() -> Tokenizer:
 
 
 def toy_graphs() -> dict[str, bytes]:
-    """The three graphs, serialised."""
+    """The three graphs that every bundle has, serialised."""
     return {
         "frame_encoder.onnx": _frame_encoder(),
         "segment_encoder.onnx": _segment_encoder(),
@@ -190,7 +235,9 @@ def _frame_encoder() -> bytes:
         node("Exp", ["logit"], ["weight"]),
         *_unit_nodes("weight", "frame_embedding"),
         *_salience_nodes("frame_embedding", "frame_salience"),
-        node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+        node("Add", ["pixels", "pixels"], ["twice"]),
+        node("Sub", ["twice", "unit"], ["signed"]),
+        node("Transpose", ["signed"], ["planes"], perm=[0, 3, 1, 2]),
         node("AveragePool", ["planes"], ["quarters"], kernel_shape=[half, half], strides=[half, half]),
         node("Reshape", ["quarters", "flat"], ["columns"]),
         node("Transpose", ["columns"], ["frame_tokens"], perm=[0, 2, 1]),
@@ -198,6 +245,7 @@ def _frame_encoder() -> bytes:
     constants = {
         **_COMMON,
         "white": np.array(255, np.float32),
+        "unit": np.array(1, np.float32),
         "plane": np.array([1, 2], np.int64),
         "one": np.array([1], np.int64),
         "two": np.array([2], np.int64),
@@ -246,11 +294,10 @@ def _text_encoder() -> bytes:
         *_salience_nodes("text_embedding", "text_salience"),
         node("Gather", ["colours", "input_ids"], ["text_tokens"]),
     ]
-    grey = np.full((2, 3), 0.5, np.float32)
     constants = {
         **_COMMON,
         "rows": _word_rows(),
-        "colours": np.concatenate([grey, _PROTOTYPES]),
+        "colours": _word_tokens(),
         "one": np.array([1], np.int64),
         "two": np.array([2], np.int64),
     }
@@ -258,9 +305,51 @@ def _text_encoder() -> bytes:
     outputs = [
         ("text_embedding", TensorProto.FLOAT, ["B", DIM]),
         ("text_salience", TensorProto.FLOAT, ["B", 2 * DIM]),
-        ("text_tokens", TensorProto.FLOAT, ["B", "L", 3]),
+        ("text_tokens", TensorProto.FLOAT, ["B", "L", 4]),
     ]
     return build_graph(nodes, inputs, outputs, constants)
+
+
+def toy_matcher(*, ids: bool = False) -> bytes:
+    """The matcher, serialised: fed text tokens, or the texts' ids."""
+    node = helper.make_node
+    nodes = [
+        *([node("Gather", ["colours", "input_ids"], ["text_tokens"])] if ids else []),
+        node("Slice", ["text_tokens", "zero", "three", "two"], ["words"]),
+        node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["mask", "two"], ["weight"]),
+        node("Mul", ["words", "weight"], ["real"]),
+        node("ReduceSum", ["real", "one"], ["sum"], keepdims=1),
+        node("ReduceSum", ["weight", "one"], ["count"], keepdims=1),
+        node("Div", ["sum", "count"], ["mean"]),
+        node("Mul", ["frame_tokens", "mean"], ["products"]),
+        node("ReduceSum", ["products", "two"], ["dot"], keepdims=0),
+        node("ReduceL2", ["frame_tokens", "two"], ["frame_length"], keepdims=0),
+        node("ReduceL2", ["mean", "two"], ["text_length"], keepdims=0),
+        node("Mul", ["frame_length", "text_length"], ["length"]),
+        node("Add", ["length", "tiny"], ["divisor"]),
+        node("Div", ["dot", "divisor"], ["cosine"]),
+        node("ReduceMax", ["cosine", "one"], ["largest"], keepdims=0),
+        node("Mul", ["largest", "eight"], ["scaled"]),
+        node("Sub", ["scaled", "four"], ["match_logit"]),
+    ]
+    constants = {
+        "zero": np.array([0], np.int64),
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+        "three": np.array([3], np.int64),
+        "tiny": np.array(1e-6, np.float32),
+        "eight": np.array(8, np.float32),
+        "four": np.array(4, np.float32),
+        **({"colours": _word_tokens()} if ids else {}),
+    }
+    text = ("input_ids", TensorProto.INT64, ["B", "L"])
+    inputs = [
+        text if ids else ("text_tokens", TensorProto.FLOAT, ["B", "L", 4]),
+        ("attention_mask", TensorProto.INT64, ["B", "L"]),
+        ("frame_tokens", TensorProto.FLOAT, ["B", "P", 3]),
+    ]
+    return build_graph(nodes, inputs, [("match_logit", TensorProto.FLOAT, ["B"])], constants)
 
 
 def make_video(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from model.runtime.bundle import Bundle, BundleManifest, Provider, default_bundle_path
-from model.runtime.bundle.manifest import MANIFEST_NAME
+from model.runtime.bundle.manifest import MANIFEST_NAME, MATCHER
 from model.runtime.errors import BundleError
 
 bundle_app = typer.Typer(name="bundle", help="Look into a bundle (an exported model).", no_args_is_help=True)
@@ -110,6 +110,14 @@ def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
         ("segment", f"{m.frames_per_segment} frames of at most {m.segment_seconds:g} seconds"),
         ("tokens", f"{m.tokens_per_frame} × {m.hidden_dim} a frame"),
     ]
+    if MATCHER in m.files:
+        stored, count = m.stored_tokens_per_frame, m.num_salient_frames
+        lines += [
+            (
+                "re-ranking",
+                f"{m.num_candidates} segments by {count} frames of {stored} tokens; λ {m.ensemble_lambda:g}",
+            )
+        ]
     lines += [("file", f"{name}, {_size(record.bytes)}") for name, record in m.files.items()]
     return lines
 

@@ -1,8 +1,9 @@
 """The bundle: a folder with `bundle.json`, ONNX graphs and a tokenizer, its writer and its reader."""
 
+from model.runtime.bundle.encodings import FrameEncoding, TextEncoding
 from model.runtime.bundle.files import default_bundle_path
 from model.runtime.bundle.manifest import BundleManifest
-from model.runtime.bundle.reader import Bundle, FrameEncoding, TextEncoding
+from model.runtime.bundle.reader import Bundle
 from model.runtime.bundle.sessions import Provider
 from model.runtime.bundle.writer import write_bundle
 

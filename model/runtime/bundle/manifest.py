@@ -23,7 +23,7 @@ from model.runtime.errors import BundleError
 from model.runtime.preprocess import ResizeRule
 
 MANIFEST_NAME = "bundle.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Count = Annotated[int, Field(gt=0)]
@@ -46,10 +46,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """A graph of the format. `optional` graphs may be absent."""
+    """A graph of the format; `optional` ones may be absent. It takes exactly one of `either` besides `inputs`."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    either: tuple[TensorSpec, ...] = ()
     optional: bool = False
 
 
@@ -61,8 +62,8 @@ MOMENT_HEAD = "moment_head.onnx"
 
 _FLOAT, _INT, _BYTE = "tensor(float)", "tensor(int64)", "tensor(uint8)"
 
-#: Every graph of format version 1. The letters are those of the design: B batch, N frames, P tokens a frame,
-#: L text tokens, H hidden, D joint space, S salience. `size` is the image's side.
+#: Every graph of format version 2. B batch, N frames, P tokens a frame, P' as many or fewer, L text tokens,
+#: H width of frame tokens, T of text tokens, D joint space, S salience. `size` is the image's side.
 GRAPHS: dict[str, GraphSpec] = {
     FRAME_ENCODER: GraphSpec(
         (TensorSpec("frames", _BYTE, ("B", "size", "size", 3)),),
@@ -84,11 +85,23 @@ GRAPHS: dict[str, GraphSpec] = {
         (
             TensorSpec("text_embedding", _FLOAT, ("B", "D")),
             TensorSpec("text_salience", _FLOAT, ("B", "S")),
-            TensorSpec("text_tokens", _FLOAT, ("B", "L", "H")),
+            TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),
         ),
     ),
-    # Named by the format, not used by this version: their inputs are settled when they are.
-    MATCHER: GraphSpec((), (), optional=True),
+    # A pair is a text and a frame; the text comes as the text encoder's tokens, or as ids to be read anew.
+    MATCHER: GraphSpec(
+        (
+            TensorSpec("attention_mask", _INT, ("B", "L")),
+            TensorSpec("frame_tokens", _FLOAT, ("B", "P'", "H")),
+        ),
+        (TensorSpec("match_logit", _FLOAT, ("B",)),),
+        either=(
+            TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),
+            TensorSpec("input_ids", _INT, ("B", "L")),
+        ),
+        optional=True,
+    ),
+    # Named by the format, not used by this version: its inputs are settled when it is.
     MOMENT_HEAD: GraphSpec((), (), optional=True),
 }
 
@@ -157,9 +170,9 @@ class FileRecord(_Frozen):
 
 
 class BundleManifest(_Frozen):
-    """The content of `bundle.json`, format version 1. Unknown and missing fields are refused."""
+    """The content of `bundle.json`, format version 2. Unknown and missing fields are refused."""
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     name: Text
     description: str
     licence: Text
@@ -167,10 +180,13 @@ class BundleManifest(_Frozen):
     embedding_dim: Count
     salience_dim: Count
     tokens_per_frame: Count
+    stored_tokens_per_frame: Count
     hidden_dim: Count
+    text_hidden_dim: Count
     frames_per_segment: Count
     segment_seconds: Seconds
     num_salient_frames: Count
+    num_candidates: Count
     salience_strategy: SalienceStrategy
     image: ImageSpec
     text: TextSpec
@@ -192,6 +208,11 @@ class BundleManifest(_Frozen):
     def _check_together(self) -> BundleManifest:
         if self.text.tokenizer not in self.files:
             raise ValueError(f"files lists no {self.text.tokenizer!r}, which text.tokenizer names")
+        if self.stored_tokens_per_frame > self.tokens_per_frame:
+            raise ValueError(
+                f"stored_tokens_per_frame {self.stored_tokens_per_frame} is more than "
+                f"tokens_per_frame {self.tokens_per_frame}"
+            )
         if self.num_salient_frames > self.frames_per_segment:
             raise ValueError(
                 f"num_salient_frames {self.num_salient_frames} is more than "
@@ -206,6 +227,7 @@ class BundleManifest(_Frozen):
             "S": self.salience_dim,
             "P": self.tokens_per_frame,
             "H": self.hidden_dim,
+            "T": self.text_hidden_dim,
             "size": self.image.size,
         }
 

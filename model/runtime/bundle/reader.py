@@ -1,5 +1,5 @@
-"""Reads a bundle and runs its graphs. Shapes: B batch, N frames, P tokens a frame, L text tokens, H hidden,
-D joint space, S salience.
+"""Reads a bundle and runs its graphs. Shapes: B batch or pairs, N frames, P tokens a frame, P' as many or
+fewer, L text tokens, H width of frame tokens, T of text tokens, D joint space, S salience.
 """
 
 from __future__ import annotations
@@ -7,18 +7,25 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.runtime.bundle.encodings import (
+    FrameEncoding,
+    TextEncoding,
+    check_pairs,
+    matcher_feed,
+    text_lengths,
+)
 from model.runtime.bundle.files import AGAIN, FileState, file_state, read_manifest, verify_file
 from model.runtime.bundle.manifest import (
     FRAME_ENCODER,
     GRAPHS,
     MANIFEST_NAME,
+    MATCHER,
     SEGMENT_ENCODER,
     TEXT_ENCODER,
     BundleManifest,
@@ -27,28 +34,6 @@ from model.runtime.bundle.manifest import (
 from model.runtime.bundle.sessions import Provider, Session, check_provider, open_session
 from model.runtime.errors import BundleError
 from model.runtime.preprocess import TextTokenizer
-
-
-@dataclass(frozen=True)
-class FrameEncoding:
-    """Encoded frames: `embedding` [B, D] of unit length, `salience` [B, S], `tokens` [B, P, H] or None."""
-
-    embedding: NDArray[np.float32]
-    salience: NDArray[np.float32]
-    tokens: NDArray[np.float32] | None
-
-
-@dataclass(frozen=True)
-class TextEncoding:
-    """Encoded texts: `embedding` [B, D] of unit length, `salience` [B, S], `tokens` [B, L, H] or None.
-
-    `attention_mask` is int64 [B, L], 1 on tokens.
-    """
-
-    embedding: NDArray[np.float32]
-    salience: NDArray[np.float32]
-    tokens: NDArray[np.float32] | None
-    attention_mask: NDArray[np.int64]
 
 
 class Bundle:
@@ -66,6 +51,7 @@ class Bundle:
         provider: Provider,
         threads: int | None,
         max_batch: int,
+        max_pairs: int,
         cache_dir: Path | None,
     ) -> None:
         self.folder = folder
@@ -74,6 +60,7 @@ class Bundle:
         self.provider: Provider = provider
         self.threads = threads
         self.max_batch = max_batch
+        self.max_pairs = max_pairs
         self._cache_dir = cache_dir
         self._states = states
         self._lock = threading.Lock()
@@ -93,6 +80,7 @@ class Bundle:
         provider: Provider = "cpu",
         threads: int | None = None,
         max_batch: int = 32,
+        max_pairs: int = 64,
         cache_dir: str | Path | None = None,
     ) -> Bundle:
         """Verify a bundle and open it.
@@ -105,16 +93,18 @@ class Bundle:
             provider: where the graphs must run; there is no silent fallback.
             threads: threads of one operator; None leaves it to ONNX Runtime.
             max_batch: at most so many frames, segments or texts are run at once, which bounds the memory.
+            max_pairs: the same for the matcher's pairs of a text and a frame.
             cache_dir: where TensorRT keeps the engines it builds (minutes each); None: nowhere.
 
         Raises:
             BundleError: a part is missing, damaged or of an unknown version, or the provider is not active.
-            ValueError: `threads` or `max_batch` is below 1.
+            ValueError: `threads`, `max_batch` or `max_pairs` is below 1.
         """
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}: it must be at least 1")
-        if max_batch < 1:
-            raise ValueError(f"max_batch is {max_batch}: it must be at least 1")
+        for name, value in (("max_batch", max_batch), ("max_pairs", max_pairs)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1")
         check_provider(provider)
         folder = Path(folder).absolute()
         data = read_manifest(folder)
@@ -122,7 +112,7 @@ class Bundle:
         checksum = hashlib.sha256(data).hexdigest()
         states = {name: verify_file(folder / name, record) for name, record in manifest.files.items()}
         engines = None if cache_dir is None else Path(cache_dir).absolute() / checksum[:16]
-        bundle = cls(folder, manifest, checksum, states, provider, threads, max_batch, engines)
+        bundle = cls(folder, manifest, checksum, states, provider, threads, max_batch, max_pairs, engines)
         required = [name for name, graph in GRAPHS.items() if not graph.optional]
         bundle._session(min(required, key=lambda name: manifest.files[name].bytes))
         return bundle
@@ -209,15 +199,62 @@ class Bundle:
         shapes = {
             "text_embedding": (self.manifest.embedding_dim,),
             "text_salience": (self.manifest.salience_dim,),
-            "text_tokens": (batch.input_ids.shape[1], self.manifest.hidden_dim),
+            "text_tokens": (batch.input_ids.shape[1], self.manifest.text_hidden_dim),
         }
         if not tokens:
             del shapes["text_tokens"]
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         out = self._run(TEXT_ENCODER, inputs, shapes)
         return TextEncoding(
-            out["text_embedding"], out["text_salience"], out.get("text_tokens"), batch.attention_mask
+            out["text_embedding"],
+            out["text_salience"],
+            out.get("text_tokens"),
+            batch.attention_mask,
+            batch.input_ids,
         )
+
+    @property
+    def has_matcher(self) -> bool:
+        """Whether `match` works."""
+        return MATCHER in self.manifest.files
+
+    def match(
+        self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """How well texts fit frames: logit₁ − logit₀ of each pair, higher is better.
+
+        Args:
+            text: texts encoded with `tokens=True`.
+            text_rows: int64, shape [B]: each pair's text, by its row in `text`.
+            frame_tokens: float32, shape [B, P', H]: each pair's frame; P' ≤ P, where tokens were merged.
+
+        Returns:
+            float32, shape [B].
+
+        Raises:
+            ValueError: another dtype or shape, no pair, a row that `text` does not have, or no text tokens.
+            BundleError: the bundle has no matcher, or the graph fails or gives no finite number.
+        """
+        if not self.has_matcher:
+            raise BundleError(f"{self.folder} has no {MATCHER}: choose a bundle that was exported with one")
+        check_pairs(text, text_rows, frame_tokens, self.manifest.hidden_dim, self.manifest.tokens_per_frame)
+        session = self._session(MATCHER)
+        # Texts of like length together: a part is padded to its longest text.
+        order = np.argsort(text_lengths(text.attention_mask)[text_rows], kind="stable")
+        in_order = bool((np.diff(order) == 1).all())
+        out = np.empty(len(order), np.float32)
+        for start in range(0, len(order), self.max_pairs):
+            piece = slice(start, start + self.max_pairs)
+            part = piece if in_order else order[piece]  # a slice copies nothing
+            feed = matcher_feed(text, text_rows[part], frame_tokens[part], session.inputs)
+            (logits,) = session.run(["match_logit"], feed)
+            if logits.shape != out[part].shape or not np.isfinite(logits).all():
+                raise BundleError(
+                    f"{session.path}: match_logit has shape {list(logits.shape)} or NaN in it, instead of "
+                    f"{list(out[part].shape)} finite numbers: {AGAIN}"
+                )
+            out[part] = logits
+        return out
 
     def check(self) -> None:
         """Open every graph and run each once.
@@ -229,11 +266,15 @@ class Bundle:
         # Two of each, so that a graph with a fixed batch is found.
         frames = np.zeros((2, size, size, 3), np.uint8)
         frames[1] = np.arange(size * size * 3, dtype=np.uint8).reshape(size, size, 3)
-        embedding = self.encode_frames(frames, tokens=True).embedding
+        encoding = self.encode_frames(frames, tokens=True)
         mask = np.ones((2, count), np.bool_)
         mask[1, 1:] = False
-        self.encode_segments(np.repeat(embedding[:, None], count, axis=1), mask)
-        self.encode_text(["a", "a dog runs along the beach"], tokens=True)
+        self.encode_segments(np.repeat(encoding.embedding[:, None], count, axis=1), mask)
+        text = self.encode_text(["a", "a dog runs along the beach"], tokens=True)
+        if self.has_matcher and encoding.tokens is not None:
+            both = np.array([0, 1])
+            self.match(text, both, encoding.tokens)
+            self.match(text, both, encoding.tokens[:, :1])
 
     def _session(self, graph: str) -> Session:
         session = self._sessions.get(graph)

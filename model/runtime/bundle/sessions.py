@@ -103,16 +103,18 @@ def open_session(
         raise _no_libraries(provider, f"ONNX Runtime fell back to {', '.join(active)}")
     if provider != "cpu":
         _check_placement(path, provider, placement(session))
-    _check_tensors(path, "input", session.get_inputs(), spec.inputs, dims)
+    chosen = _chosen_inputs(path, {item.name for item in session.get_inputs()}, spec)
+    _check_tensors(path, "input", session.get_inputs(), chosen, dims)
     _check_tensors(path, "output", session.get_outputs(), spec.outputs, dims)
     return Session(path, session)
 
 
 class Session:
-    """One open graph. `run` may be called from any thread."""
+    """One open graph, and the names of its inputs. `run` may be called from any thread."""
 
     def __init__(self, path: Path, session: ort.InferenceSession) -> None:
         self.path = path
+        self.inputs: frozenset[str] = frozenset(item.name for item in session.get_inputs())
         self._session = session
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
@@ -182,6 +184,19 @@ def _inactive(provider: Provider, why: str, remedy: str) -> BundleError:
     return BundleError(
         f"the provider {provider!r} is not active: {why} (built in: {available}); {remedy}{other}"
     )
+
+
+def _chosen_inputs(path: Path, found: set[str], spec: GraphSpec) -> tuple[TensorSpec, ...]:
+    """The inputs by the format, with the one of `either` that the graph has."""
+    if not spec.either:
+        return spec.inputs
+    present = tuple(item for item in spec.either if item.name in found)
+    if len(present) != 1:
+        raise BundleError(
+            f"{path} has the inputs {sorted(found)}, of which exactly one must be of "
+            f"{[item.name for item in spec.either]}: export it again"
+        )
+    return spec.inputs + present
 
 
 def _check_tensors(

@@ -35,6 +35,7 @@ def write_bundle(
     salience_dim: int,
     tokens_per_frame: int,
     hidden_dim: int,
+    text_hidden_dim: int,
     image_size: int,
     context_length: int,
     graphs: Mapping[str, bytes | Path],
@@ -43,7 +44,9 @@ def write_bundle(
     resize: ResizeRule = "squash",
     frames_per_segment: int = 16,
     segment_seconds: float = 32.0,
+    stored_tokens_per_frame: int | None = None,
     num_salient_frames: int = 2,
+    num_candidates: int = 100,
     salience_strategy: SalienceStrategy = "collaborative",
     ensemble_lambda: float = 1.0,
     calibration: Mapping[str, Any] | None = None,
@@ -60,7 +63,8 @@ def write_bundle(
         embedding_dim: D.
         salience_dim: S.
         tokens_per_frame: P.
-        hidden_dim: H.
+        hidden_dim: H, width of frame tokens.
+        text_hidden_dim: T, width of text tokens.
         image_size: side of the frame encoder's input in pixels.
         context_length: longest text in tokens.
         graphs: content or file of each graph, by its name in the format.
@@ -69,7 +73,9 @@ def write_bundle(
         resize: how frames become squares.
         frames_per_segment: N.
         segment_seconds: the longest segment.
+        stored_tokens_per_frame: what an index stores by default, merged from P; None: all P.
         num_salient_frames: frames kept for a query.
+        num_candidates: segments re-ranked for a query.
         salience_strategy: what is baked into the salience vectors.
         ensemble_lambda: weight of the similarity beside the match score.
         calibration: None, or {kind: "logistic", scale, bias}.
@@ -98,10 +104,15 @@ def write_bundle(
         "embedding_dim": embedding_dim,
         "salience_dim": salience_dim,
         "tokens_per_frame": tokens_per_frame,
+        "stored_tokens_per_frame": (
+            tokens_per_frame if stored_tokens_per_frame is None else stored_tokens_per_frame
+        ),
         "hidden_dim": hidden_dim,
+        "text_hidden_dim": text_hidden_dim,
         "frames_per_segment": frames_per_segment,
         "segment_seconds": segment_seconds,
         "num_salient_frames": num_salient_frames,
+        "num_candidates": num_candidates,
         "salience_strategy": salience_strategy,
         "image": {"size": image_size, "resize": resize},
         "text": {"tokenizer": _TOKENIZER, "context_length": context_length},

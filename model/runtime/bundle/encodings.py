@@ -1,0 +1,92 @@
+"""What a bundle's encoders give, and the pairs of a text and a frame that its matcher takes.
+
+Shapes: B batch or pairs, P tokens a frame, P' as many or fewer, L text tokens, H width of frame tokens,
+T of text tokens, D joint space, S salience.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class FrameEncoding:
+    """Encoded frames: `embedding` [B, D] of unit length, `salience` [B, S], `tokens` [B, P, H] or None."""
+
+    embedding: NDArray[np.float32]
+    salience: NDArray[np.float32]
+    tokens: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class TextEncoding:
+    """Encoded texts: `embedding` [B, D] of unit length, `salience` [B, S], `tokens` [B, L, T] or None.
+
+    `attention_mask` and `input_ids` are int64 [B, L]; the mask is 1 on tokens.
+    """
+
+    embedding: NDArray[np.float32]
+    salience: NDArray[np.float32]
+    tokens: NDArray[np.float32] | None
+    attention_mask: NDArray[np.int64]
+    input_ids: NDArray[np.int64]
+
+
+def check_pairs(
+    text: TextEncoding,
+    text_rows: NDArray[np.int64],
+    frame_tokens: NDArray[np.float32],
+    hidden: int,
+    most: int,
+) -> None:
+    """Check what the matcher is given.
+
+    Raises:
+        ValueError: no pair, a row that `text` does not have, or another dtype or shape.
+    """
+    rows = np.asarray(text_rows)
+    wanted = f"float32 [B, P', {hidden}] with B ≥ 1 and 1 ≤ P' ≤ {most}"
+    shape = np.shape(frame_tokens)
+    if getattr(frame_tokens, "dtype", None) != np.float32:
+        raise ValueError(f"frame_tokens is {getattr(frame_tokens, 'dtype', '?')}: pass {wanted}")
+    if len(shape) != 3 or shape[0] == 0 or not 1 <= shape[1] <= most or shape[2] != hidden:
+        raise ValueError(f"frame_tokens has shape {list(shape)}: pass {wanted}")
+    if rows.shape != shape[:1] or rows.dtype.kind not in "iu":
+        raise ValueError(f"text_rows is {rows.dtype} {list(rows.shape)}: pass int64 [{shape[0]}]")
+    texts = len(text.attention_mask)
+    if rows.min() < 0 or rows.max() >= texts:
+        wrong = rows[(rows < 0) | (rows >= texts)][0]
+        raise ValueError(f"text_rows holds {wrong}: there are {texts} texts, 0 to {texts - 1}")
+
+
+def text_lengths(attention_mask: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Columns up to the last token of each text. int64 [B, L] → int64 [B]."""
+    width = attention_mask.shape[1]
+    lengths: NDArray[np.int64] = width - np.argmax(attention_mask[:, ::-1] != 0, axis=1)
+    return lengths
+
+
+def matcher_feed(
+    text: TextEncoding, rows: NDArray[np.int64], frame_tokens: NDArray[np.float32], inputs: frozenset[str]
+) -> dict[str, NDArray[Any]]:
+    """The matcher's inputs for pairs of one call, cut to their longest text.
+
+    Raises:
+        ValueError: the matcher reads text tokens, and `text` has none.
+    """
+    length = int(text_lengths(text.attention_mask[rows]).max())
+    feed: dict[str, NDArray[Any]] = {
+        "attention_mask": np.ascontiguousarray(text.attention_mask[rows, :length]),
+        "frame_tokens": np.ascontiguousarray(frame_tokens),
+    }
+    if "input_ids" in inputs:
+        feed["input_ids"] = np.ascontiguousarray(text.input_ids[rows, :length])
+    elif text.tokens is None:
+        raise ValueError("text has no tokens, which the matcher reads: pass encode_text(texts, tokens=True)")
+    else:
+        feed["text_tokens"] = np.ascontiguousarray(text.tokens[rows, :length])
+    return feed

@@ -1,0 +1,110 @@
+"""How candidates are re-ranked: salient frames, match score, ensemble. Serving and evaluation rank by this.
+
+Shapes: K candidates, N frames, S salience, n salient frames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: keeps the best of the tail below the worst re-ranked candidate, and the tail in order where λ is 0
+_STEP = 1e-3
+
+
+def relevance(frame_salience: NDArray[np.float32], text_salience: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How relevant each frame is for one text. [K, N, S], [S] → [K, N]; padding frames' values mean nothing.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    if frame_salience.ndim != 3 or text_salience.shape != frame_salience.shape[2:]:
+        raise ValueError(
+            f"frame_salience {list(frame_salience.shape)} and text_salience {list(text_salience.shape)}: "
+            "pass [K, N, S] and [S]"
+        )
+    result: NDArray[np.float32] = frame_salience @ text_salience
+    return result
+
+
+def select_salient(
+    relevance: NDArray[np.float32], counts: NDArray[np.int64], n: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Choose the most relevant frames of each candidate, best first; of equal ones the earlier.
+
+    Args:
+        relevance: float, shape [K, N].
+        counts: int, shape [K]: the first so many of the N frames are real.
+        n: frames to choose; a candidate with fewer gives fewer.
+
+    Returns:
+        frames int64 [K, n] and which of them were really chosen, bool [K, n]; the others are 0.
+
+    Raises:
+        ValueError: `n` is below 1, or a count is below 1 or above N.
+    """
+    if relevance.ndim != 2 or counts.shape != relevance.shape[:1]:
+        raise ValueError(
+            f"relevance {list(relevance.shape)} and counts {list(counts.shape)}: pass [K, N] and [K]"
+        )
+    if n < 1:
+        raise ValueError(f"n is {n}: choose at least 1 frame")
+    most = relevance.shape[1]
+    if len(counts) and not (counts.min() >= 1 and counts.max() <= most):
+        raise ValueError(f"counts are {counts.min()} to {counts.max()}: each must be 1 to {most}")
+    real = np.arange(most)[None, :] < counts[:, None]
+    order = np.argsort(np.where(real, -relevance, np.inf), axis=1, kind="stable")[:, :n]
+    index = np.zeros((len(order), n), np.int64)
+    index[:, : order.shape[1]] = order
+    mask = np.arange(n)[None, :] < counts[:, None]
+    index[~mask] = 0
+    return index, mask
+
+
+def match_score(logits: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The mean match logit over each candidate's salient frames. [K, n], bool [K, n] → [K].
+
+    Raises:
+        ValueError: the shapes differ, or a candidate has no frame.
+    """
+    if logits.shape != mask.shape or logits.ndim != 2:
+        raise ValueError(f"logits {list(logits.shape)} and mask {list(mask.shape)}: pass [K, n] twice")
+    frames = mask.sum(axis=1)
+    if (frames == 0).any():
+        raise ValueError(
+            f"mask[{int(np.argmin(frames))}] has no frame: choose at least one of each candidate"
+        )
+    total: NDArray[np.float64] = np.where(mask, logits, 0).sum(axis=1, dtype=np.float64)
+    mean: NDArray[np.float64] = total / frames
+    return mean
+
+
+def ensemble(
+    match_score: NDArray[np.floating], similarity: NDArray[np.floating], lam: float
+) -> NDArray[np.float64]:
+    """match_score + λ · similarity. [K], [K] → [K]."""
+    return match_score.astype(np.float64) + lam * similarity.astype(np.float64)
+
+
+def tail_scores(
+    reranked: NDArray[np.floating], tail_similarity: NDArray[np.floating], lam: float
+) -> NDArray[np.float64]:
+    """Scores of what was not re-ranked: below every re-ranked one, in the order of similarity.
+
+    min(reranked) + λ · (similarity − max similarity of the tail), a step lower, so that no score of the tail
+    equals one of the block; the similarity itself where nothing was re-ranked.
+
+    Args:
+        reranked: the block's scores, shape [K].
+        tail_similarity: the tail's, shape [T].
+        lam: λ; where it is 0 a small weight takes its place, since ties would be no order.
+
+    Returns:
+        float64, shape [T].
+    """
+    tail = tail_similarity.astype(np.float64)
+    if len(reranked) == 0 or len(tail) == 0:
+        return tail
+    weight = lam if lam > 0 else _STEP
+    scores: NDArray[np.float64] = float(reranked.min()) - _STEP + weight * (tail - tail.max())
+    return scores
