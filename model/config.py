@@ -30,9 +30,13 @@ class ModelConfig:
     backbone: str = "lite2"
     #: Hugging Face name or folder of a ViT; the other backbones come as packages
     backbone_weights: str = ""
+    #: sizes of the ViT in words, "hidden=768,layers=12"; empty: as its weights' config.json says
+    backbone_shape: str = ""
     text: str = "minilm"
     #: Hugging Face name or folder of a BERT; MiniLM comes as a package
     text_weights: str = ""
+    #: sizes of the BERT in words; empty: as its weights' config.json says
+    text_shape: str = ""
     #: what represents a text: the mean of its tokens, or the token [CLS]
     text_pooling: str = "mean"
     dim: int = 256
