@@ -27,6 +27,10 @@ class Query(_Request):
     text: str = Field(description="A description in plain words.", examples=["a dog runs on a beach"])
 
 
+#: Why an answer is the first stage's alone.
+RerankSkipped = Literal["not_requested", "no_matcher", "no_tokens", "deadline"]
+
+
 class SearchRequest(_Request):
     """A search."""
 
@@ -37,6 +41,33 @@ class SearchRequest(_Request):
         description="The most videos to return. Null or absent: the server's default.",
         examples=[10],
     )
+    rerank: bool = Field(
+        True,
+        description="Whether the matching head judges the best segments anew on their salient frames; "
+        "without, the order is that of the similarity.",
+    )
+    num_candidates: int | None = Field(
+        None,
+        ge=1,
+        description="The most segments to re-rank. Null or absent: the model's default.",
+        examples=[100],
+    )
+    num_salient_frames: int | None = Field(
+        None,
+        ge=1,
+        description="Frames of a segment that the query is matched with, the most relevant ones. Null or "
+        "absent: the model's default.",
+        examples=[2],
+    )
+    explain: bool = Field(False, description="Whether each hit says how its score came about.")
+    deadline_ms: int | None = Field(
+        None,
+        ge=1,
+        le=3_600_000,
+        description="Milliseconds after which re-ranking is given up and the first stage answers. Null or "
+        "absent: the server's default.",
+        examples=[500],
+    )
 
 
 class FrameHit(BaseModel):
@@ -45,6 +76,37 @@ class FrameHit(BaseModel):
     frame_id: FrameId
     pts_seconds: float = Field(description="When the frame is shown.")
     relevance: float = Field(description="How much the frame shows of the query; higher is better.")
+    salient: bool = Field(description="Whether it is one of the segment's most relevant frames.")
+    match_score: float | None = Field(
+        description="The matching head's log-odds that the frame shows the query; null: not asked."
+    )
+
+
+class FrameTerm(BaseModel):
+    """What one salient frame adds to an explanation."""
+
+    frame_id: FrameId
+    relevance: float = Field(description="text_salience · frame_salience: why the frame was chosen.")
+    match_logit: float | None = Field(description="The matching head's answer; null where it was not asked.")
+
+
+class Explanation(BaseModel):
+    """Every term of a score: `score` = (`match_score` or `tail_offset` or 0) + `similarity_term`."""
+
+    similarity: float = Field(description="Cosine of the query's and the segment's embeddings.")
+    ensemble_lambda: float = Field(
+        description="What the similarity is multiplied by; 1 where nothing was re-ranked."
+    )
+    similarity_term: float = Field(description="`ensemble_lambda` × `similarity`.")
+    match_score: float | None = Field(
+        description="Mean of the frames' `match_logit`; null where the segment was not re-ranked."
+    )
+    tail_offset: float | None = Field(
+        description="For segments behind those re-ranked: what puts them, in the first stage's order, below."
+    )
+    frames: list[FrameTerm] = Field(description="The salient frames, most relevant first.")
+    first_stage_rank: int = Field(description="The segment's place by similarity among all segments, from 1.")
+    formula: str = Field(description="The sum in words and figures.")
 
 
 class Hit(BaseModel):
@@ -56,14 +118,22 @@ class Hit(BaseModel):
     start_seconds: float
     end_seconds: float
     score: float = Field(description="How well the segment answers the query; higher is better.")
+    similarity: float = Field(description="Cosine of the query's and the segment's embeddings.")
+    match_score: float | None = Field(
+        description="Mean match score of the salient frames; null where the segment was not re-ranked."
+    )
     frames: list[FrameHit] = Field(description="All stored frames of the segment, in time order.")
+    explanation: Explanation | None = Field(description="The terms of the score, where they were asked for.")
 
 
 class Timings(BaseModel):
-    """Milliseconds that the stages of a search took."""
+    """Milliseconds that the stages of a search took; 0 for a stage that was left out."""
 
     encode_text: float
     retrieve: float
+    salience: float = Field(description="Choosing the candidates' salient frames.")
+    tokens: float = Field(description="Fetching the tokens of these frames.")
+    match: float = Field(description="The matching head, waiting for other searches included.")
     fetch: float
     total: float
 
@@ -73,6 +143,12 @@ class SearchResponse(BaseModel):
 
     hits: list[Hit]
     snapshot: int = Field(description="Number of the snapshot that answered.")
+    reranked: bool = Field(description="Whether the best segments were judged anew by the matching head.")
+    rerank_skipped: RerankSkipped | None = Field(
+        description="Why they were not: not asked for, the model has no matching head, the library holds no "
+        "tokens of its frames, or it would have passed the deadline."
+    )
+    num_candidates: int = Field(description="Segments that were re-ranked.")
     timings_ms: Timings
 
 

@@ -43,9 +43,15 @@ class Searcher:
         return SearchResponse(
             hits=hits,
             snapshot=self.snapshot.number,
+            reranked=False,
+            rerank_skipped="no_matcher",
+            num_candidates=0,
             timings_ms=Timings(
                 encode_text=_milliseconds(started, encoded),
                 retrieve=_milliseconds(encoded, retrieved),
+                salience=0.0,
+                tokens=0.0,
+                match=0.0,
                 fetch=_milliseconds(retrieved, done),
                 total=_milliseconds(started, done),
             ),
@@ -115,11 +121,16 @@ class Searcher:
                     start_seconds=segment.start_seconds,
                     end_seconds=segment.end_seconds,
                     score=round(float(score), _SCORE_DECIMALS),
+                    similarity=round(float(score), _SCORE_DECIMALS),
+                    match_score=None,
+                    explanation=None,
                     frames=[
                         FrameHit(
                             frame_id=frame_id,
                             pts_seconds=pts_seconds,
                             relevance=round(float(value), _SCORE_DECIMALS),
+                            salient=False,
+                            match_score=None,
                         )
                         for frame_id, pts_seconds, value in frames
                     ],

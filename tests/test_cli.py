@@ -65,12 +65,14 @@ def test_search_prints_the_promised_object_and_nothing_else(toy: ToyLibrary) -> 
     done = run("search", "something red", *toy.options, "--json", "--top-k", "2")
     assert (done.returncode, done.stderr) == (0, "")
     body = json.loads(done.stdout)
-    assert set(body) == {"hits"}
+    assert set(body) == {"hits", "reranked", "rerank_skipped", "num_candidates"}
     assert Path(body["hits"][0]["path"]).name == "red.mp4"
     assert len(body["hits"]) == 2
     for hit in body["hits"]:
-        assert set(hit) == {"video_id", "path", "start_seconds", "end_seconds", "score", "frames"}
-        assert all(set(frame) == {"frame_id", "pts_seconds", "relevance"} for frame in hit["frames"])
+        place = {"video_id", "path", "start_seconds", "end_seconds"}
+        assert set(hit) == place | {"score", "similarity", "match_score", "frames", "explanation"}
+        frame = {"frame_id", "pts_seconds", "relevance", "salient", "match_score"}
+        assert all(set(each) == frame for each in hit["frames"])
 
 
 def test_an_error_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_nothing_found_is_exit_code_1(tmp_path: Path) -> None:
     (toy.media / "red.mp4").unlink()
     toy.index()
     result = invoke("search", "red", *toy.options, "--json")
-    assert (result.exit_code, json.loads(result.stdout)) == (1, {"hits": []})
+    assert (result.exit_code, json.loads(result.stdout)["hits"]) == (1, [])
     check_error(invoke("search", "red", *toy.options), 1, "nothing found")
 
 

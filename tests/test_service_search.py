@@ -86,13 +86,16 @@ def test_score_and_relevance_are_those_of_the_model(server: Server) -> None:
 
 def test_the_answer_has_what_is_promised_and_no_more(server: Server) -> None:
     body = server.client.post("/v1/search", json={"query": {"text": "red"}, "top_k": 1}).json()
-    assert set(body) == {"hits", "snapshot", "timings_ms"}
+    told = {"hits", "snapshot", "reranked", "rerank_skipped", "num_candidates", "timings_ms"}
+    assert set(body) == told
     assert body["snapshot"] == 1
-    assert set(body["timings_ms"]) == {"encode_text", "retrieve", "fetch", "total"}
-    assert all(value > 0 for value in body["timings_ms"].values())
+    first_stage = {"encode_text", "retrieve", "fetch", "total"}
+    assert set(body["timings_ms"]) == first_stage | {"salience", "tokens", "match"}
+    assert all(body["timings_ms"][stage] > 0 for stage in first_stage)
     hit = body["hits"][0]
-    assert set(hit) == {"video_id", "path", "title", "start_seconds", "end_seconds", "score", "frames"}
-    assert set(hit["frames"][0]) == {"frame_id", "pts_seconds", "relevance"}
+    place = {"video_id", "path", "title", "start_seconds", "end_seconds"}
+    assert set(hit) == place | {"score", "similarity", "match_score", "frames", "explanation"}
+    assert set(hit["frames"][0]) == {"frame_id", "pts_seconds", "relevance", "salient", "match_score"}
 
 
 def test_titles_come_from_the_files(server: Server) -> None:
