@@ -16,6 +16,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "model.text": ("minilm", "bert", "tiny"),
     "model.text_pooling": ("mean", "cls"),
     "model.salience_strategy": ("simdot", "momentum", "crossmom", "collaborative"),
+    "model.fusion": ("joint", "cross_attention"),
     "data.kind": ("photos", "msrvtt", "msvd", "didemo", "vatex", "image_text"),
     "data.msrvtt": ("full", "7k", "1ka"),
     "train.device": ("auto", "cpu", "cuda"),
@@ -40,10 +41,6 @@ class ModelConfig:
     #: what represents a text: the mean of its tokens, or the token [CLS]
     text_pooling: str = "mean"
     dim: int = 256
-    #: width of the frame tokens that fusion reads; 0: the backbone's own
-    token_dim: int = 256
-    #: width of the text tokens that fusion reads; 0: the text encoder's own
-    text_token_dim: int = 0
     frames: int = 16
     image_size: int = 224
     context_length: int = 64
@@ -51,8 +48,6 @@ class ModelConfig:
     frozen_stages: int = 4
     #: classes of the backbone's published classifier, whose names become part of a frame's embedding; 0: none
     classes: int = 1000
-    #: frame embeddings get unit length before the temporal layer joins them
-    normalise_frames: bool = True
     dropout: float = 0.1
     #: compute activations again in the backward pass: less memory, a third more time
     gradient_checkpointing: bool = False
@@ -63,8 +58,13 @@ class ModelConfig:
     #: how frames are scored against a text, Table 1
     salience_strategy: str = "collaborative"
     num_salient_frames: int = 2
+    #: joint: compares tokens of the joint space; cross_attention: ALBEF's, BERT layers that read the frame
+    fusion: str = "joint"
     fusion_layers: int = 2
+    #: joint: width of its layers
     fusion_dim: int = 256
+    #: cross_attention: width of the frame tokens it reads; 0: the backbone's own
+    token_dim: int = 0
     #: that many top layers of the text encoder leave it and become the start of fusion; 0: a fresh start
     fusion_from_text: int = 0
 
@@ -192,7 +192,7 @@ class Config:
         yield 0.0 <= m.dropout < 1.0, f"model.dropout={m.dropout} must be in [0, 1)"
         for name in ("dim", "frames", "image_size", "context_length", "fusion_layers", "fusion_dim"):
             yield getattr(m, name) >= 1, f"model.{name}={getattr(m, name)} must be positive"
-        for name in ("token_dim", "text_token_dim", "classes", "fusion_from_text"):
+        for name in ("token_dim", "classes", "fusion_from_text"):
             yield getattr(m, name) >= 0, f"model.{name}={getattr(m, name)} must be 0 or more"
         yield (
             1 <= m.num_salient_frames <= m.frames,

@@ -1,7 +1,7 @@
 """The losses, as pure functions of embeddings; every one has a naive twin in the tests.
 
-Shapes: B batch, F frames, M bank entries, C classes, D joint space. Embeddings are L2-normalised, so a dot
-product is the cosine of the paper's equations.
+Shapes: B batch, N frames, F packed frames, M bank entries, C classes, D joint space. Embeddings are
+L2-normalised, so a dot product is the cosine of the paper's equations.
 """
 
 from __future__ import annotations
@@ -15,24 +15,48 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Negatives:
-    """Stored momentum embeddings and the video each belongs to; an owner of -1 marks a slot not yet filled.
+    """Momentum embeddings of other pairs, and the video each belongs to; -1 marks a slot not yet filled.
 
-    Shapes: videos [M, D], texts [M, D], owners int64 [M].
+    Shapes: videos [M, D], texts [M, D], owners int64 [M], frames [K, D], frame_owners int64 [K].
     """
 
     videos: Tensor
     texts: Tensor
     owners: Tensor
+    frames: Tensor
+    frame_owners: Tensor
 
     def allowed(self, video_ids: Tensor) -> Tensor:
-        """Which entries are negatives of which pair: filled, and of another video. [B] → bool [B, M]."""
-        return (self.owners[None, :] >= 0) & (self.owners[None, :] != video_ids[:, None])
+        """Which videos and texts are negatives of which pair: filled, of another video. [B] → bool [B, M]."""
+        return _foreign(self.owners, video_ids)
 
-    def join(self, videos: Tensor, texts: Tensor, owners: Tensor) -> Negatives:
-        """These entries followed by others of the same kind."""
+    def allowed_frames(self, video_ids: Tensor) -> Tensor:
+        """Which frames are negatives of which pair. [B] → bool [B, K]."""
+        return _foreign(self.frame_owners, video_ids)
+
+    def join(self, other: Negatives) -> Negatives:
+        """These entries followed by others."""
         return Negatives(
-            torch.cat([self.videos, videos]), torch.cat([self.texts, texts]), torch.cat([self.owners, owners])
+            torch.cat([self.videos, other.videos]),
+            torch.cat([self.texts, other.texts]),
+            torch.cat([self.owners, other.owners]),
+            torch.cat([self.frames, other.frames]),
+            torch.cat([self.frame_owners, other.frame_owners]),
         )
+
+
+def _foreign(owners: Tensor, video_ids: Tensor) -> Tensor:
+    return (owners[None, :] >= 0) & (owners[None, :] != video_ids[:, None])
+
+
+def _masked_logsumexp(logits: Tensor, mask: Tensor) -> Tensor:
+    """Over the last axis where `mask`; −inf, with a zero gradient, where a row has nothing."""
+    if logits.shape[-1] == 0:
+        return logits.new_full(logits.shape[:-1], float("-inf"))
+    some = mask.any(-1)
+    # An empty row would give NaN gradients: it is computed on zeros and replaced.
+    safe = logits.masked_fill(~mask, float("-inf")).masked_fill(~some[..., None], 0.0)
+    return torch.logsumexp(safe, -1).masked_fill(~some, float("-inf"))
 
 
 def info_nce(
@@ -70,10 +94,71 @@ def mvcl(
     return {"v2t": v2t, "t2v": t2v, "mvcl": v2t + t2v}
 
 
+def mfcl(
+    frames: Tensor,
+    text: Tensor,
+    frames_momentum: Tensor,
+    text_momentum: Tensor,
+    positives: Tensor,
+    video_ids: Tensor,
+    negatives: Negatives,
+    temperature: Tensor,
+    msl: bool = True,
+) -> dict[str, Tensor]:
+    """Momentum frame-level contrastive learning over the positive frames S_i of each video.
+
+    Args:
+        frames: f^e, shape [B, N, D].
+        text: f^l, shape [B, D].
+        frames_momentum: f̂^e, shape [B, N, D].
+        text_momentum: f̂^l, shape [B, D].
+        positives: S_i, bool [B, N]: the salient frames, or all real ones in the warm-up; some in every row.
+        video_ids: int64 [B].
+        negatives: the frame and text banks.
+        temperature: τ.
+        msl: multiple salient-instance learning: the positives of a text are one set, of which some must be
+            near (MIL-NCE). False: each must be, the row "w/o MSL" of Table 2.
+
+    Returns:
+        `t2e` (eq. 6), `e2t` (eq. 7) and their sum `mfcl` (eq. 8).
+    """
+    t2e_pos = torch.einsum("bd,bnd->bn", text, frames_momentum) / temperature
+    t2e_neg = _masked_logsumexp(
+        text @ negatives.frames.T / temperature, negatives.allowed_frames(video_ids)
+    )  # [B]
+    e2t_pos = torch.einsum("bnd,bd->bn", frames, text_momentum) / temperature
+    e2t_each = _masked_logsumexp(
+        frames @ negatives.texts.T / temperature,
+        negatives.allowed(video_ids)[:, None, :].expand(*positives.shape, -1),
+    )  # [B, N]
+    if msl:
+        e2t_neg = _masked_logsumexp(e2t_each, positives & e2t_each.isfinite())
+        t2e = _share_lost(_masked_logsumexp(t2e_pos, positives), t2e_neg).mean()
+        e2t = _share_lost(_masked_logsumexp(e2t_pos, positives), e2t_neg).mean()
+    else:
+        count = positives.sum(1).clamp_min(1)
+        t2e = ((_share_lost(t2e_pos, t2e_neg[:, None]) * positives).sum(1) / count).mean()
+        e2t = ((_share_lost(e2t_pos, e2t_each) * positives).sum(1) / count).mean()
+    return {"t2e": t2e, "e2t": e2t, "mfcl": t2e + e2t}
+
+
+def _share_lost(positive: Tensor, negative: Tensor) -> Tensor:
+    """-log(e^positive / (e^positive + e^negative)); 0 where there is no negative."""
+    return F.softplus(negative - positive)
+
+
+def lsfm(logits: Tensor, matched: Tensor) -> Tensor:
+    """Language-guided salient frame matching: cross-entropy over frame-text pairs (eq. 9), one loss a pair.
+
+    Shapes logits [B, 2], matched bool [B] → [B].
+    """
+    return F.cross_entropy(logits, matched.long(), reduction="none")
+
+
 def retention(logits: Tensor, teacher: Tensor) -> Tensor:
     """Keep what the backbone knew: cross-entropy of its class logits to the published classifier's shares.
 
     A small caption set shows few things; the published classifier tells a thousand.
-    Shapes logits [F, C], teacher [F, C], rows that sum to 1 → scalar.
+    Shapes logits [F, C], teacher [F, C], rows that sum to 1 → one loss a frame [F].
     """
-    return -(teacher * F.log_softmax(logits, -1)).sum(-1).mean()
+    return -(teacher * F.log_softmax(logits, -1)).sum(-1)

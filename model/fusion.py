@@ -1,0 +1,213 @@
+"""Fusion of a text with a frame's tokens: the cross-attention Transformer of LSFM (section 3.5).
+
+Every fusion has one interface. `JointFusion` reads tokens of the joint space and compares them;
+`CrossAttentionFusion` is ALBEF's: BERT layers with cross-attention, fed text features. A fusion that runs
+its own text encoder again, as BLIP's does, reads ids instead of tokens.
+
+Shapes: B pairs, L text tokens, T text-token width, P tokens a frame, H frame-token width, D joint space.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from model.backbones.bert import TextLayer, TextShape
+from model.config import ModelConfig
+
+_NEGLIGIBLE = -10000.0
+_HEAD_WIDTH = 32
+# Joint-space vectors have unit length; layers are made for entries of about one.
+_JOINT_SCALE = 16.0
+
+
+class Fusion(nn.Module, ABC):
+    """What decides whether a frame shows a text."""
+
+    #: whether the first input are text tokens [B, L, T] or token ids int64 [B, L]
+    reads: ClassVar[Literal["tokens", "ids"]]
+
+    @abstractmethod
+    def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
+        """Logits of "does not match" and "matches".
+
+        Shapes text as `reads` says, attention_mask int64 [B, L], frame_tokens [B, P, H] → [B, 2].
+        """
+
+
+def build_fusion(config: ModelConfig, text: TextShape, frame_width: int) -> Fusion:
+    """The fusion that the settings name.
+
+    Raises:
+        ValueError: for an unknown `fusion`.
+    """
+    if config.fusion == "joint":
+        return JointFusion(config)
+    if config.fusion == "cross_attention":
+        return CrossAttentionFusion(config, text, frame_width)
+    raise ValueError(f"unknown fusion {config.fusion!r}: use joint or cross_attention")
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None) -> Tensor:
+    """Multi-head attention. Shapes [B, L, H], [B, P, H], [B, P, H], bias [B, 1, 1, P] → [B, L, H]."""
+    b, _, h = query.shape
+    q, k, v = (x.view(b, x.shape[1], heads, h // heads).transpose(1, 2) for x in (query, key, value))
+    mask = None if bias is None else bias.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(query.shape)
+
+
+class ComparingLayer(nn.Module):
+    """A pre-LN Transformer layer whose cross-attention also compares.
+
+    What a word finds in the frame is added, and so is its product with the word: a match is an agreement, and
+    a product finds one from a few thousand captions, where a sum has to learn it.
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = max(1, width // _HEAD_WIDTH), dropout
+        self.self_norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.self_out = nn.Linear(width, width)
+        self.cross_norm = nn.LayerNorm(width)
+        self.cross_query = nn.Linear(width, width)
+        self.cross_kv = nn.Linear(width, 2 * width)
+        self.found_out = nn.Linear(width, width)
+        self.compared_out = nn.Linear(width, width)
+        self.feed_norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 2 * width)
+        self.down = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor, bias: Tensor, frame: Tensor) -> Tensor:
+        """Shapes x [B, L, W], bias [B, 1, 1, L], frame [B, P, W] → [B, L, W]."""
+        q, k, v = self.qkv(self.self_norm(x)).chunk(3, -1)
+        x = x + self._drop(self.self_out(_attend(q, k, v, self.heads, bias)))
+        word = self.cross_norm(x)
+        k, v = self.cross_kv(frame).chunk(2, -1)
+        found = _attend(self.cross_query(word), k, v, self.heads, None)
+        x = x + self._drop(self.found_out(found) + self.compared_out(word * found))
+        return x + self._drop(self.down(F.gelu(self.up(self.feed_norm(x)))))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+
+class JointFusion(Fusion):
+    """Fusion over tokens that both towers project into the joint space; token 0 is the embedding itself.
+
+    Its start is late interaction: each word attends to the frame, and the agreement of word and find is
+    averaged. Layers with cross-attention correct that score, from zero on, so that a small set of captions
+    is enough. Both inputs are normalised here, so merged and quantised tokens are as good as exact ones.
+    """
+
+    reads = "tokens"
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim, width = config.dim, config.fusion_dim
+        self.sharpness = nn.Parameter(torch.tensor(10.0))
+        self.word_weight = nn.Parameter(torch.tensor(10.0))
+        self.whole_weight = nn.Parameter(torch.tensor(10.0))
+        self.bias = nn.Parameter(torch.tensor(-2.0))
+        self.gate = nn.Linear(dim, 1)
+        self.word_in = nn.Linear(dim, width)
+        self.found_in = nn.Linear(dim, width)
+        self.compared_in = nn.Linear(dim, width)
+        self.frame_in = nn.Linear(dim, width)
+        self.layers = nn.ModuleList(
+            ComparingLayer(width, config.dropout) for _ in range(config.fusion_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 2)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
+        """Shapes [B, L, D], int64 [B, L], [B, P, D] → [B, 2]."""
+        with torch.autocast(text.device.type, enabled=False):
+            words, frame = F.normalize(text.float(), dim=-1), F.normalize(frame_tokens.float(), dim=-1)
+            padding = (1.0 - attention_mask.float()) * _NEGLIGIBLE
+            similarity = words @ frame.transpose(1, 2)
+            found = F.normalize((similarity * self.sharpness).softmax(-1) @ frame, dim=-1)
+            compared = words * found
+            share = (self.gate(words)[..., 0] + padding).softmax(-1)
+            agreement = self.word_weight * (share * compared.sum(-1)).sum(-1)
+            agreement = agreement + self.whole_weight * similarity[:, 0, 0] + self.bias
+        x = self.word_in(words * _JOINT_SCALE) + self.found_in(found * _JOINT_SCALE)
+        x = x + self.compared_in(compared * _JOINT_SCALE**2)
+        keys, bias = self.frame_in(frame * _JOINT_SCALE), padding[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, bias, keys)
+        logits = self.head(self.norm(x[:, 0])).float()
+        half = agreement / 2
+        return logits + torch.stack([-half, half], 1)
+
+
+class CrossLayer(TextLayer):
+    """A post-LN BERT layer with cross-attention between its self-attention and its feed-forward part."""
+
+    def __init__(self, shape: TextShape, frame_width: int) -> None:
+        super().__init__(shape)
+        self.cross_query = nn.Linear(shape.hidden, shape.hidden)
+        self.cross_kv = nn.Linear(frame_width, 2 * shape.hidden)
+        self.cross_out = nn.Linear(shape.hidden, shape.hidden)
+        self.cross_norm = nn.LayerNorm(shape.hidden, eps=1e-12)
+
+    def fuse(self, x: Tensor, bias: Tensor, frame: Tensor, dropout: float) -> Tensor:
+        """Shapes x [B, L, T], bias [B, 1, 1, L], frame [B, P, H] → [B, L, T]."""
+        q, k, v = self.qkv(x).chunk(3, -1)
+        y = self.attention_out(_attend(q, k, v, self.heads, bias))
+        x = self.attention_norm(x + F.dropout(y, dropout, self.training))
+        k, v = self.cross_kv(frame).chunk(2, -1)
+        y = self.cross_out(_attend(self.cross_query(x), k, v, self.heads, None))
+        x = self.cross_norm(x + F.dropout(y, dropout, self.training))
+        y = self.down(F.gelu(self.up(x)))
+        return self.output_norm(x + F.dropout(y, dropout, self.training))
+
+
+class CrossAttentionFusion(Fusion):
+    """ALBEF's fusion: the text encoder's tokens go on through layers that also read the frame."""
+
+    reads = "tokens"
+
+    def __init__(self, config: ModelConfig, shape: TextShape, frame_width: int) -> None:
+        super().__init__()
+        self.dropout, self.checkpointing = config.dropout, config.gradient_checkpointing
+        count = config.fusion_from_text or config.fusion_layers
+        self.layers = nn.ModuleList(CrossLayer(shape, frame_width) for _ in range(count))
+        self.head = nn.Linear(shape.hidden, 2)
+        for layer in self.layers:
+            for module in (layer.cross_query, layer.cross_kv, layer.cross_out):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def start_from(self, layers: nn.ModuleList) -> None:
+        """Take the text encoder's top layers; cross-attention stays as it is.
+
+        Raises:
+            ValueError: when their number differs.
+        """
+        if len(layers) != len(self.layers):
+            raise ValueError(f"{len(layers)} text layers for {len(self.layers)} fusion layers: give as many")
+        for ours, theirs in zip(self.layers, layers, strict=True):
+            ours.load_state_dict(theirs.state_dict(), strict=False)
+
+    def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
+        """Shapes [B, L, T], int64 [B, L], [B, P, H] → [B, 2]."""
+        bias = (1.0 - attention_mask[:, None, None, :].float()) * _NEGLIGIBLE
+        x = text
+        for layer in self.layers:
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(layer.fuse, x, bias, frame_tokens, self.dropout, use_reentrant=False)
+            else:
+                x = layer.fuse(x, bias, frame_tokens, self.dropout)
+        logits: Tensor = self.head(x[:, 0]).float()
+        return logits
