@@ -49,6 +49,35 @@ def check_top_k(top_k: int, max_top_k: int) -> int:
     return top_k
 
 
+def check_num_candidates(num_candidates: int, max_candidates: int) -> int:
+    """`num_candidates` itself where it is allowed.
+
+    Raises:
+        QueryError: below 1 or above `max_candidates`.
+    """
+    if not 1 <= num_candidates <= max_candidates:
+        raise QueryError(
+            f"num_candidates is {shorten(num_candidates)}; 1 to {max_candidates:,} can be re-ranked.",
+            "/num_candidates",
+        )
+    return num_candidates
+
+
+def check_num_salient_frames(num_salient_frames: int, frames_per_segment: int) -> int:
+    """`num_salient_frames` itself where it is allowed.
+
+    Raises:
+        QueryError: below 1 or above the frames that a segment of the model has.
+    """
+    if not 1 <= num_salient_frames <= frames_per_segment:
+        raise QueryError(
+            f"num_salient_frames is {shorten(num_salient_frames)}; ask for 1 to {frames_per_segment}, the "
+            "frames of a segment.",
+            "/num_salient_frames",
+        )
+    return num_salient_frames
+
+
 def shorten(value: object, limit: int = 60) -> str:
     """`value` as JSON would write it, at most `limit` characters long and safe to print."""
     try:

@@ -18,7 +18,8 @@ ENV_PREFIX = "REELFIND_"
 
 
 def _default_search_threads() -> int:
-    return max(2, min(8, os.cpu_count() or 2))
+    # More than one a core: a search that waits for the matching head waits for others to join its batch.
+    return max(4, min(8, os.cpu_count() or 4))
 
 
 class Settings(BaseSettings):
@@ -38,6 +39,17 @@ class Settings(BaseSettings):
     )
     default_top_k: int = Field(10, ge=1, description="Hits of a search that names no `top_k`.")
     max_top_k: int = Field(1000, ge=1, description="The most hits that a search may ask for.")
+    max_candidates: int = Field(
+        1000,
+        ge=1,
+        description="The most segments that a search may have re-ranked; a model's default is cut to it.",
+    )
+    deadline_ms: int = Field(
+        2000,
+        ge=1,
+        le=3_600_000,
+        description="Milliseconds after which a search that names no deadline gives re-ranking up.",
+    )
     max_query_characters: int = Field(1000, ge=1, description="The longest query text.")
     max_body_bytes: int = Field(65536, ge=1024, description="The largest request body.")
     search_threads: int = Field(
@@ -119,7 +131,7 @@ def settings_table() -> str:
     for name, field in Settings.model_fields.items():
         default = field.default
         if field.default_factory is not None:
-            shown = "cores, 2 to 8"
+            shown = "cores, 4 to 8"
         elif default is None or default == ():
             shown = "empty"
         else:

@@ -1,0 +1,271 @@
+"""Runs a bundle's matching head for all searches at once: pairs of concurrent searches share its calls.
+
+A thread takes a slice of every waiting search in turn, so that a large search does not stand in the way of a
+small one. It starts with the first pair and ends when none has come for a while: a bundle that is no longer
+served is freed with the last search that holds it.
+
+Shapes: B pairs of a text and a frame, P' tokens a frame, L text tokens, H and T widths of the tokens.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.runtime.bundle import Bundle, TextEncoding
+from service.errors import NotReadyError
+
+_IDLE_SECONDS = 2.0
+# How far one full call moves the estimate of a pair's time: fast enough for a machine that slows down.
+_LEARNING = 0.5
+
+#: Called after each call of the model with its number of pairs and of searches.
+BatchObserver = Callable[[int, int], None]
+
+
+class _Job:
+    """One search's pairs. `done` is set once there are all logits, an error, or neither: no time is left."""
+
+    def __init__(
+        self, text: TextEncoding, frame_tokens: NDArray[np.float32], deadline: float | None, following: int
+    ) -> None:
+        self.text = text
+        self.frame_tokens = frame_tokens
+        self.deadline = deadline
+        self.following = following
+        self.taken = 0
+        self.partial = np.empty(len(frame_tokens), np.float32)
+        self.logits: NDArray[np.float32] | None = None
+        self.error: Exception | None = None
+        self.done = threading.Event()
+
+    @property
+    def left(self) -> int:
+        return len(self.frame_tokens) - self.taken
+
+    def finish(self, logits: NDArray[np.float32] | None = None, error: Exception | None = None) -> None:
+        if not self.done.is_set():
+            self.logits, self.error = logits, error
+            self.done.set()
+
+
+#: A search and which of its pairs a call of the model takes.
+_Piece = tuple[_Job, slice]
+
+
+class Matcher:
+    """The matching head of one bundle; `match` may be called from any thread."""
+
+    def __init__(self, bundle: Bundle, observe: BatchObserver | None = None) -> None:
+        self.bundle = bundle
+        self._observe = observe
+        self._wake = threading.Condition()
+        self._jobs: deque[_Job] = deque()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._pair_seconds: float | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Searches that have pairs in the queue or in the model."""
+        with self._wake:
+            return sum(not job.done.is_set() for job in self._jobs)
+
+    def match(
+        self,
+        text: TextEncoding,
+        frame_tokens: NDArray[np.float32],
+        deadline: float | None = None,
+        following: int = 0,
+    ) -> NDArray[np.float32] | None:
+        """How well one text fits frames; waits for its turn.
+
+        Args:
+            text: one text, encoded with tokens.
+            frame_tokens: float32, shape [B, P', H].
+            deadline: of `time.monotonic()`; None waits as long as it takes.
+            following: pairs that the same search will ask for afterwards, before the same deadline.
+
+        Returns:
+            The logits, float32 [B]; None as soon as it is clear that the deadline passes before.
+
+        Raises:
+            BundleError: the model fails on these pairs.
+            NotReadyError: the matcher was closed.
+        """
+        if len(frame_tokens) == 0:
+            return np.empty(0, np.float32)
+        job = _Job(text, frame_tokens, deadline, following)
+        with self._wake:
+            if self._closed:
+                raise _closed()
+            if not self._would_be_in_time(job):
+                return None
+            self._start_thread()
+            self._jobs.append(job)
+            self._wake.notify()
+        if not job.done.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            with self._wake:
+                job.finish()
+        if job.error is not None:
+            raise job.error
+        return job.logits
+
+    def warm(self) -> None:
+        """Open the graph and run it once, so that the first search does not wait for that.
+
+        Raises:
+            BundleError: the graph cannot be opened or run.
+        """
+        manifest = self.bundle.manifest
+        tokens = np.zeros((1, manifest.stored_tokens_per_frame, manifest.hidden_dim), np.float32)
+        text = self.bundle.encode_text(["a dog runs on a beach"], tokens=True)
+        self.bundle.match(text, np.zeros(1, np.int64), tokens)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """End the searches that wait, with an error, and the thread after the call that it is in."""
+        with self._wake:
+            self._closed = True
+            for job in self._jobs:
+                job.finish(error=_closed())
+            self._jobs.clear()
+            self._wake.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+
+    def _would_be_in_time(self, job: _Job) -> bool:
+        """Whether a new job can be done before its deadline, by what a pair took lately."""
+        if job.deadline is None:
+            return True
+        left = job.deadline - time.monotonic()
+        # Nobody is kept out of an idle matcher: what was measured in a bad moment would never be corrected.
+        if left <= 0 or self._pair_seconds is None or not self._jobs:
+            return left > 0
+        own = job.left + job.following
+        ahead = sum(min(other.left, own) for other in self._jobs)
+        return self._pair_seconds * (own + ahead) <= left
+
+    def _is_hopeless(self, job: _Job, now: float) -> bool:
+        if job.deadline is None:
+            return False
+        needed = 0.0
+        if job.taken and self._pair_seconds is not None:
+            needed = self._pair_seconds * (job.left + job.following)
+        return now + needed > job.deadline
+
+    def _start_thread(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._serve, name="reelfind-matcher", daemon=True)
+            thread.start()
+            self._thread = thread
+
+    def _serve(self) -> None:
+        while True:
+            with self._wake:
+                while not (batch := self._next_batch()):
+                    woken = self._wake.wait(_IDLE_SECONDS)
+                    if self._closed or not (woken or self._jobs):
+                        self._thread = None
+                        return
+            self._run(batch)
+
+    def _next_batch(self) -> list[_Piece]:
+        """The next call's pairs, a slice of each waiting job; jobs that are over or cannot be done leave."""
+        now = time.monotonic()
+        for job in self._jobs:
+            if self._is_hopeless(job, now):
+                job.finish()
+        self._jobs = deque(job for job in self._jobs if not job.done.is_set())
+        shares = fair_shares([job.left for job in self._jobs], self.bundle.max_pairs)
+        batch = []
+        for job, share in zip(self._jobs, shares, strict=True):
+            if share:
+                batch.append((job, slice(job.taken, job.taken + share)))
+                job.taken += share
+        self._jobs.rotate(-len(batch))  # those without a slice come first next time
+        return batch
+
+    def _run(self, batch: list[_Piece]) -> None:
+        """Run one call of the model and hand its logits out. A failure is the fault of single jobs only."""
+        try:
+            self._run_together(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                with self._wake:
+                    batch[0][0].finish(error=error)
+                return
+            for piece in batch:
+                self._run([piece])
+
+    def _run_together(self, batch: list[_Piece]) -> None:
+        started = time.perf_counter()
+        logits = _call(self.bundle, batch)
+        self._learn((time.perf_counter() - started) / len(logits), len(logits))
+        if self._observe is not None:
+            self._observe(len(logits), len(batch))
+        first = 0
+        with self._wake:
+            for job, part in batch:
+                count = part.stop - part.start
+                job.partial[part] = logits[first : first + count]
+                first += count
+                if part.stop == len(job.partial):
+                    job.finish(job.partial)
+
+    def _learn(self, pair_seconds: float, pairs: int) -> None:
+        if self._pair_seconds is None:
+            self._pair_seconds = pair_seconds
+        else:  # small calls say less: their fixed costs weigh more
+            weight = _LEARNING * min(1.0, pairs / self.bundle.max_pairs)
+            self._pair_seconds += weight * (pair_seconds - self._pair_seconds)
+
+
+def fair_shares(wanted: Sequence[int], room: int) -> list[int]:
+    """Split `room` evenly among those who want some; what one does not want goes to the others.
+
+    Where there is less room than there are takers, the first ones get 1 each.
+    """
+    shares = [0] * len(wanted)
+    while room and (takers := [i for i, want in enumerate(wanted) if want > shares[i]]):
+        each = max(1, room // len(takers))
+        for i in takers:
+            more = min(each, wanted[i] - shares[i], room)
+            shares[i] += more
+            room -= more
+    return shares
+
+
+def stack_texts(texts: Sequence[TextEncoding]) -> TextEncoding:
+    """Encodings of some texts each as one, padded to the longest."""
+    length = max(text.attention_mask.shape[1] for text in texts)
+
+    def pad(values: NDArray[np.generic]) -> NDArray[np.generic]:
+        rest = [(0, 0), (0, length - values.shape[1])] + [(0, 0)] * (values.ndim - 2)
+        return np.pad(values, rest)
+
+    tokens = [text.tokens for text in texts if text.tokens is not None]
+    return TextEncoding(
+        np.concatenate([text.embedding for text in texts]),
+        np.concatenate([text.salience for text in texts]),
+        np.concatenate([pad(each) for each in tokens]).astype(np.float32, copy=False) if tokens else None,
+        np.concatenate([pad(text.attention_mask) for text in texts]).astype(np.int64, copy=False),
+        np.concatenate([pad(text.input_ids) for text in texts]).astype(np.int64, copy=False),
+    )
+
+
+def _call(bundle: Bundle, batch: Sequence[_Piece]) -> NDArray[np.float32]:
+    """The logits of a batch's pairs, in its order."""
+    if len(batch) == 1:  # nothing is copied
+        job, part = batch[0]
+        return bundle.match(job.text, np.zeros(part.stop - part.start, np.int64), job.frame_tokens[part])
+    rows = np.repeat(np.arange(len(batch)), [part.stop - part.start for _, part in batch])
+    tokens = np.concatenate([job.frame_tokens[part] for job, part in batch])
+    return bundle.match(stack_texts([job.text for job, _ in batch]), rows, tokens)
+
+
+def _closed() -> NotReadyError:
+    return NotReadyError("The server is stopping. Ask it again once it has started anew.")
