@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from model.config import Config, ModelConfig, from_mapping
 from model.graphs import FRAME, TEXT, check_graph, graphs_of, to_onnx
@@ -89,11 +88,7 @@ def export_bundle(
     """
     storage = storage or StorageChoice()
     config: ModelConfig = towers.config
-    with torch.no_grad():
-        # Positions beyond the context are never read.
-        trimmed = nn.Embedding(config.context_length, towers.text.width)
-        trimmed.weight.copy_(towers.text.positions.weight[: config.context_length])
-    towers.text.positions = trimmed
+    towers.text.trim(config.context_length)
     contents: dict[str, bytes] = {}
     tokens = 0
     for file, graph in graphs_of(towers).items():

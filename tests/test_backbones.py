@@ -112,7 +112,7 @@ def test_wrong_weights_are_refused(tmp_path: Path) -> None:
         EfficientNetLite("lite9")
     save_file({"x": torch.zeros(1)}, tmp_path / "text.safetensors")
     with pytest.raises(ValueError, match="choose the matching one"):
-        TextEncoder(SHAPE).load_package(tmp_path / "text.safetensors")
+        TextEncoder(SHAPE).load(tmp_path / "text.safetensors")
 
 
 SHAPE = TextShape(vocabulary=50, hidden=16, layers=2, heads=4, intermediate=24, positions=20)
@@ -185,7 +185,7 @@ def test_text_encoder_equals_bert_and_padding_changes_nothing(tmp_path: Path, pr
     state = random_bert()
     save_file({prefix + k: v for k, v in state.items()}, tmp_path / "text.safetensors")
     encoder = TextEncoder(SHAPE).eval()
-    encoder.load_package(tmp_path / "text.safetensors")
+    encoder.load(tmp_path / "text.safetensors")
     sentences = [[3, 7, 9, 11, 2], [5, 6]]
     ids, mask = torch.zeros(2, 6, dtype=torch.int64), torch.zeros(2, 6, dtype=torch.int64)
     for row, sentence in enumerate(sentences):
@@ -211,7 +211,7 @@ def test_text_encoder_equals_transformers(tmp_path: Path) -> None:
     bert = transformers.BertModel(config).eval()
     save_file({k: v.contiguous() for k, v in bert.state_dict().items()}, tmp_path / "text.safetensors")
     encoder = TextEncoder(SHAPE).eval()
-    encoder.load_package(tmp_path / "text.safetensors")
+    encoder.load(tmp_path / "text.safetensors")
     ids = torch.randint(1, SHAPE.vocabulary, (3, 8), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = bert(ids, torch.ones_like(ids)).last_hidden_state

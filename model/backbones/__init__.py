@@ -2,25 +2,73 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from model.backbones.base import ImageBackbone, TextBackbone
 from model.backbones.bert import TextEncoder, TextShape
 from model.backbones.efficientnet import EfficientNetLite
+from model.backbones.huggingface import find_folder
+from model.backbones.shapes import from_words, to_words
+from model.backbones.vit import VisionTransformer, VitShape
 from model.config import ModelConfig
 
-__all__ = ["ImageBackbone", "TextBackbone", "build_image", "build_text"]
+__all__ = ["ImageBackbone", "TextBackbone", "build_image", "build_text", "with_shapes"]
 
 TINY_TEXT = TextShape(vocabulary=128, hidden=32, layers=2, heads=4, intermediate=64, positions=64)
+_BERT_BASE = TextShape(hidden=768, layers=12, heads=12, intermediate=3072)
+_IMAGE, _TEXT = "model.backbone", "model.text"
+
+
+def with_shapes(config: ModelConfig) -> ModelConfig:
+    """Write the sizes of encoders that come from a folder into the settings, where they are not yet.
+
+    Done once before training: a checkpoint then rebuilds its model where the folder is not at hand.
+
+    Raises:
+        ValueError: from `find_folder` and the shapes' `read`.
+    """
+    if config.backbone == "vit" and not config.backbone_shape and config.backbone_weights:
+        vit = VitShape.read(find_folder(config.backbone_weights, f"{_IMAGE}_weights"))
+        config = dataclasses.replace(config, backbone_shape=to_words(vit))
+    if config.text == "bert" and not config.text_shape and config.text_weights:
+        bert = TextShape.read(find_folder(config.text_weights, f"{_TEXT}_weights"))
+        config = dataclasses.replace(config, text_shape=to_words(bert))
+    return config
 
 
 def build_image(config: ModelConfig) -> ImageBackbone:
     """The frame encoder, with random weights.
 
     Raises:
-        ValueError: for an unknown `backbone`.
+        ValueError: an unknown backbone, or sizes that do not fit together.
     """
-    return EfficientNetLite(config.backbone, config.frozen_stages)
+    config = with_shapes(config)
+    if config.backbone != "vit":
+        return EfficientNetLite(config.backbone, config.frozen_stages, config.gradient_checkpointing)
+    shape = from_words(VitShape, config.backbone_shape, f"{_IMAGE}_shape")
+    return VisionTransformer(shape, config.image_size, config.frozen_stages, config.gradient_checkpointing)
 
 
 def build_text(config: ModelConfig) -> TextBackbone:
-    """The language encoder, with random weights."""
-    return TextEncoder(TINY_TEXT if config.text == "tiny" else None, config.dropout)
+    """The language encoder, with random weights and without the layers that fusion starts from.
+
+    Raises:
+        ValueError: sizes that do not fit together.
+    """
+    config = with_shapes(config)
+    shape = {"tiny": TINY_TEXT, "bert": _BERT_BASE}.get(config.text, TextShape())
+    if config.text == "bert" and config.text_shape:
+        shape = from_words(TextShape, config.text_shape, f"{_TEXT}_shape")
+    if config.context_length > shape.positions:
+        raise ValueError(
+            f"model.context_length={config.context_length} exceeds the text encoder's positions: "
+            f"use at most {shape.positions}"
+        )
+    return TextEncoder(
+        shape,
+        config.dropout,
+        pooling=config.text_pooling,
+        hand_over=config.fusion_from_text,
+        train_embeddings=config.text == "bert",
+        gradient_checkpointing=config.gradient_checkpointing,
+    )

@@ -6,6 +6,7 @@ Shapes: B batch, F packed frames, P tokens a frame, L text tokens, Hv and Ht the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -51,3 +52,11 @@ class TextBackbone(nn.Module, ABC):
     @abstractmethod
     def freeze(self) -> None:
         """Set `requires_grad` of every weight as training wants it."""
+
+    @abstractmethod
+    def trim(self, length: int) -> None:
+        """Forget positions beyond `length`, which no text will reach."""
+
+    @abstractmethod
+    def load(self, source: Path) -> nn.ModuleList:
+        """Load published weights. → the top layers that this encoder leaves out, lowest first."""

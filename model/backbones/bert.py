@@ -7,16 +7,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.backbones.base import TextBackbone
+from model.backbones.huggingface import read_config, read_weights, size_of
+from model.backbones.shapes import check_sizes
 from model.modules import masked_mean
 
 
 @dataclass(frozen=True)
 class TextShape:
-    """The size of a BERT-like text encoder; the defaults are MiniLM-L6."""
+    """The size of a BERT; the defaults are MiniLM-L6."""
 
     vocabulary: int = 30522
     hidden: int = 384
@@ -24,6 +26,30 @@ class TextShape:
     heads: int = 12
     intermediate: int = 1536
     positions: int = 512
+    eps: float = 1e-12
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "text encoder")
+
+    @classmethod
+    def read(cls, folder: Path) -> TextShape:
+        """The sizes in a folder's `config.json`.
+
+        Raises:
+            ValueError: the file is missing, or describes another network.
+        """
+        config, path = read_config(folder, "bert"), folder / "config.json"
+        if config.get("position_embedding_type", "absolute") != "absolute":
+            raise ValueError(f"{path}: position_embedding_type must be absolute for this encoder")
+        return cls(
+            vocabulary=size_of(config, "vocab_size", path),
+            hidden=size_of(config, "hidden_size", path),
+            layers=size_of(config, "num_hidden_layers", path),
+            heads=size_of(config, "num_attention_heads", path),
+            intermediate=size_of(config, "intermediate_size", path),
+            positions=size_of(config, "max_position_embeddings", path),
+            eps=float(config.get("layer_norm_eps", 1e-12)),
+        )
 
 
 class TextLayer(nn.Module):
@@ -35,10 +61,10 @@ class TextLayer(nn.Module):
         self.heads = shape.heads
         self.qkv = nn.Linear(h, 3 * h)
         self.attention_out = nn.Linear(h, h)
-        self.attention_norm = nn.LayerNorm(h, eps=1e-12)
+        self.attention_norm = nn.LayerNorm(h, eps=shape.eps)
         self.up = nn.Linear(h, shape.intermediate)
         self.down = nn.Linear(shape.intermediate, h)
-        self.output_norm = nn.LayerNorm(h, eps=1e-12)
+        self.output_norm = nn.LayerNorm(h, eps=shape.eps)
 
     def forward(self, x: Tensor, bias: Tensor, dropout: float = 0.0) -> Tensor:
         """Shapes x [B, L, H], bias [B, 1, 1, L] added to the attention logits → [B, L, H]."""
@@ -48,77 +74,131 @@ class TextLayer(nn.Module):
         y = self.attention_out(y.transpose(1, 2).reshape(b, length, h))
         x = self.attention_norm(x + F.dropout(y, dropout, self.training))
         y = self.down(F.gelu(self.up(x)))
-        return self.output_norm(x + F.dropout(y, dropout, self.training))
+        out: Tensor = self.output_norm(x + F.dropout(y, dropout, self.training))
+        return out
 
 
 class TextEncoder(TextBackbone):
-    """A BERT encoder, mean-pooled over real tokens, as MiniLM's sentence embeddings were trained."""
+    """A BERT encoder.
 
-    def __init__(self, shape: TextShape | None = None, dropout: float = 0.0) -> None:
+    Args:
+        shape: its sizes.
+        dropout: after the embeddings and in every layer.
+        pooling: "mean" of the real tokens, as MiniLM's sentence embeddings were trained, or "cls".
+        hand_over: that many top layers are left out: fusion starts from them.
+        train_embeddings: words and positions train too.
+        gradient_checkpointing: layers compute their activations again in the backward pass.
+    """
+
+    def __init__(
+        self,
+        shape: TextShape | None = None,
+        dropout: float = 0.0,
+        *,
+        pooling: str = "mean",
+        hand_over: int = 0,
+        train_embeddings: bool = False,
+        gradient_checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         shape = shape or TextShape()
+        if not 0 <= hand_over < shape.layers:
+            raise ValueError(
+                f"model.fusion_from_text={hand_over} must be 0 to {shape.layers - 1}: "
+                "a layer must stay in the text encoder"
+            )
+        self.pooling, self.train_embeddings = pooling, train_embeddings
+        self.gradient_checkpointing = gradient_checkpointing
         self.shape, self.dropout = shape, dropout
         self.width, self.vocabulary = shape.hidden, shape.vocabulary
         self.words = nn.Embedding(shape.vocabulary, shape.hidden)
         self.positions = nn.Embedding(shape.positions, shape.hidden)
-        self.norm = nn.LayerNorm(shape.hidden, eps=1e-12)
-        self.layers = nn.ModuleList(TextLayer(shape) for _ in range(shape.layers))
+        self.norm = nn.LayerNorm(shape.hidden, eps=shape.eps)
+        self.layers = nn.ModuleList(TextLayer(shape) for _ in range(shape.layers - hand_over))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Shapes input_ids, attention_mask int64 [B, L] → tokens [B, L, H] and their masked mean [B, H].
+        """Shapes input_ids, attention_mask int64 [B, L] → tokens [B, L, H] and pooled ones [B, H].
 
         Raises:
             ValueError: when the text is longer than the learned positions.
         """
         length = input_ids.shape[1]
-        if not torch.jit.is_tracing() and length > self.positions.num_embeddings:
+        if not torch.compiler.is_compiling() and length > self.positions.num_embeddings:
             raise ValueError(
                 f"{length} tokens exceed {self.positions.num_embeddings} positions: truncate the text"
             )
         x = self.norm(self.words(input_ids) + self.positions.weight[:length])
         x = F.dropout(x, self.dropout, self.training)
         bias = (1.0 - attention_mask[:, None, None, :].to(x.dtype)) * -10000.0
+        again = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for layer in self.layers:
-            x = layer(x, bias, self.dropout)
+            arguments = (x, bias, self.dropout)
+            x = checkpoint(layer, *arguments, use_reentrant=False) if again else layer(*arguments)
         x = x.float()
-        return x, masked_mean(x, attention_mask.to(x.dtype))
+        return x, x[:, 0] if self.pooling == "cls" else masked_mean(x, attention_mask.to(x.dtype))
 
     def freeze(self) -> None:
-        """Freeze what a text begins with: few captions would spoil words that they do not use."""
+        """All trains but, by default, what a text begins with: few captions would spoil words they lack."""
         self.requires_grad_(True)
-        self.words.requires_grad_(False)
-        self.positions.requires_grad_(False)
+        self.words.requires_grad_(self.train_embeddings)
+        self.positions.requires_grad_(self.train_embeddings)
 
-    def load_package(self, path: Path) -> None:
-        """Load BERT weights published as safetensors; segment 0 is folded into the positions.
+    def trim(self, length: int) -> None:
+        """Forget positions beyond `length`, which no text will reach."""
+        trimmed = nn.Embedding(min(length, self.positions.num_embeddings), self.width)
+        trimmed.weight.data.copy_(self.positions.weight[: trimmed.num_embeddings])
+        self.positions = trimmed
+
+    def load(self, source: Path) -> nn.ModuleList:
+        """Load BERT weights from a folder saved by transformers, or from one file of such weights.
+
+        Segment 0 is folded into the positions.
+
+        Returns:
+            the top layers that this encoder leaves out, lowest first.
 
         Raises:
-            ValueError: when the file holds another network.
+            ValueError: another network, or a damaged file.
         """
-        state = {k.removeprefix("bert."): v for k, v in load_file(path).items()}
-        ours: dict[str, Tensor] = {}
+        state = read_weights(source, "bert.")
+        kept = len(self.layers)
         try:
-            ours["words.weight"] = state["embeddings.word_embeddings.weight"]
-            ours["positions.weight"] = (
-                state["embeddings.position_embeddings.weight"]
-                + state["embeddings.token_type_embeddings.weight"][0]
-            )
-            names = {"norm": "embeddings.LayerNorm"}
-            for i in range(len(self.layers)):
-                theirs = f"encoder.layer.{i}"
-                names[f"layers.{i}.attention_out"] = f"{theirs}.attention.output.dense"
-                names[f"layers.{i}.attention_norm"] = f"{theirs}.attention.output.LayerNorm"
-                names[f"layers.{i}.up"] = f"{theirs}.intermediate.dense"
-                names[f"layers.{i}.down"] = f"{theirs}.output.dense"
-                names[f"layers.{i}.output_norm"] = f"{theirs}.output.LayerNorm"
-                for kind in ("weight", "bias"):
-                    parts = [state[f"{theirs}.attention.self.{p}.{kind}"] for p in ("query", "key", "value")]
-                    ours[f"layers.{i}.qkv.{kind}"] = torch.cat(parts)
-            ours |= {
-                f"{a}.{kind}": state[f"{b}.{kind}"] for a, b in names.items() for kind in ("weight", "bias")
+            ours = {
+                "words.weight": state["embeddings.word_embeddings.weight"],
+                "positions.weight": state["embeddings.position_embeddings.weight"]
+                + state["embeddings.token_type_embeddings.weight"][0],
+                "norm.weight": state["embeddings.LayerNorm.weight"],
+                "norm.bias": state["embeddings.LayerNorm.bias"],
             }
+            for i in range(kept):
+                ours |= {f"layers.{i}.{name}": tensor for name, tensor in _layer_state(state, i).items()}
             self.load_state_dict(ours)
+            top = nn.ModuleList(TextLayer(self.shape) for _ in range(kept, self.shape.layers))
+            for i, layer in enumerate(top, kept):
+                layer.load_state_dict(_layer_state(state, i))
         except (KeyError, RuntimeError) as error:
             raise ValueError(
-                f"{path} holds other weights than this text encoder: choose the matching one"
+                f"{source} holds other weights than this text encoder: choose the matching one"
             ) from error
+        return top
+
+
+def _layer_state(state: dict[str, Tensor], i: int) -> dict[str, Tensor]:
+    """Layer `i` of published weights, in the names of `TextLayer`."""
+    theirs = f"encoder.layer.{i}"
+    names = {
+        "attention_out": "attention.output.dense",
+        "attention_norm": "attention.output.LayerNorm",
+        "up": "intermediate.dense",
+        "down": "output.dense",
+        "output_norm": "output.LayerNorm",
+    }
+    out = {
+        f"{ours}.{kind}": state[f"{theirs}.{name}.{kind}"]
+        for ours, name in names.items()
+        for kind in ("weight", "bias")
+    }
+    for kind in ("weight", "bias"):
+        parts = [state[f"{theirs}.attention.self.{p}.{kind}"] for p in ("query", "key", "value")]
+        out[f"qkv.{kind}"] = torch.cat(parts)
+    return out

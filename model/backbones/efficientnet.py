@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.backbones.base import ImageBackbone
 
@@ -51,11 +52,15 @@ class SamePadConv2d(nn.Conv2d):
             pad = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
             pads += [pad // 2, pad - pad // 2]
         padded = F.pad(input, pads)
-        if self.groups > 1 and padded.dtype == torch.bfloat16 and torch.is_grad_enabled():
+        if self.groups > 1 and _slow_on_cpu(padded):
             # The bfloat16 kernel for this gradient is twenty times slower than the float32 one on a CPU.
             with torch.autocast(padded.device.type, enabled=False):
                 return F.conv2d(padded.float(), self.weight, self.bias, stride, 0, 1, self.groups)
         return F.conv2d(padded, self.weight, self.bias, stride, 0, 1, self.groups)
+
+
+def _slow_on_cpu(x: Tensor) -> bool:
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and torch.is_grad_enabled()
 
 
 class InvertedResidual(nn.Module):
@@ -71,8 +76,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape [B, C, h, w] → [B, C', h/stride, w/stride]."""
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
+        inner = x if self.expand is None else F.relu6(self.expand(x))
+        y: Tensor = self.project(F.relu6(self.depthwise(inner)))
         return x + y if self.residual else y
 
 
@@ -84,7 +89,9 @@ class EfficientNetLite(ImageBackbone):
     The stem and the first `frozen_stages` of seven stages stay as published.
     """
 
-    def __init__(self, variant: str = "lite2", frozen_stages: int = 0) -> None:
+    def __init__(
+        self, variant: str = "lite2", frozen_stages: int = 0, gradient_checkpointing: bool = False
+    ) -> None:
         super().__init__()
         if variant not in _SCALES:
             raise ValueError(f"unknown backbone {variant!r}: use one of {sorted(_SCALES)}")
@@ -107,10 +114,12 @@ class EfficientNetLite(ImageBackbone):
         self.conv_head = SamePadConv2d(c_in, head, 1)
         self.width = head
         self.frozen_blocks = self.stage_starts[frozen_stages]
+        self.gradient_checkpointing = gradient_checkpointing
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def stem(self, pixels: Tensor, end: int) -> Tensor:
         """Run the stem and blocks [0, end). Shape [B, 3, h, w] → [B, C, h', w']."""
@@ -121,8 +130,9 @@ class EfficientNetLite(ImageBackbone):
 
     def trunk(self, x: Tensor, start: int) -> Tensor:
         """Run blocks [start, …) and the head. Shape [B, C, h', w'] → [B, 1280, h/32, w/32]."""
+        again = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for block in self.blocks[start:]:
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if again else block(x)
         return F.relu6(self.conv_head(x))
 
     def prepare(self, frames: Tensor) -> Tensor:

@@ -1,0 +1,142 @@
+"""Weights in Hugging Face's layout: a folder with `config.json` and the weights, safe or pickled."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+_SMALL = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
+_SAFE, _PICKLE = "model.safetensors", "pytorch_model.bin"
+
+
+def find_folder(source: str, setting: str) -> Path:
+    """The folder of published weights: as given, or the local copy of a repository, fetched if need be.
+
+    Args:
+        source: a folder, or a name such as "google/vit-base-patch16-224".
+        setting: the setting that holds it, for messages.
+
+    Raises:
+        ValueError: no such folder, or a name that cannot be fetched.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    remedy = f"pass a folder that holds config.json and {_SAFE} as {setting}=DIR"
+    if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+        raise ValueError(f"{setting}={source}: no such folder; {remedy}")
+    from huggingface_hub import snapshot_download
+
+    try:
+        local = Path(snapshot_download(source, allow_patterns=[*_SMALL, _SAFE, "model*.safetensors*"]))
+        if not any(local.glob("model*.safetensors")):
+            local = Path(snapshot_download(source, allow_patterns=[*_SMALL, _PICKLE, "pytorch_model*.bin*"]))
+    # It raises its own errors, those of its HTTP library, and the system's.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{setting}={source}: cannot be fetched ({reason}); {remedy}") from error
+    return local
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ValueError: the file is missing or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"no {path.name} in {path.parent}: it must hold a model saved by transformers"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold an object, not {type(values).__name__}")
+    return values
+
+
+def read_config(folder: Path, kind: str) -> dict[str, Any]:
+    """`config.json`.
+
+    Raises:
+        ValueError: it describes a network of another kind, or one with another activation than GELU.
+    """
+    path = folder / "config.json"
+    config = read_json(path)
+    if config.get("model_type") != kind:
+        raise ValueError(f"{path}: model_type is {config.get('model_type')!r}; this encoder reads {kind}")
+    if config.get("hidden_act", "gelu") != "gelu":
+        raise ValueError(f"{path}: hidden_act is {config['hidden_act']!r}; this encoder computes gelu")
+    return config
+
+
+def size_of(config: Mapping[str, Any], key: str, path: Path) -> int:
+    """One size of a configuration.
+
+    Raises:
+        ValueError: it is missing or not a positive whole number.
+    """
+    value = config.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{path}: {key} is {value!r}: it must be a positive whole number")
+    return value
+
+
+def read_weights(source: Path, prefix: str) -> dict[str, Tensor]:
+    """All tensors of a folder or of one file, as float32, without the wrapping model's `prefix`.
+
+    Raises:
+        ValueError: no weights there, or a damaged file.
+    """
+    state: dict[str, Tensor] = {}
+    for path in _weight_files(source) if source.is_dir() else [source]:
+        try:
+            if path.suffix == ".safetensors":
+                part = load_file(path)
+            else:
+                part = torch.load(path, weights_only=True, map_location="cpu")
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+            EOFError,
+            SafetensorError,
+            pickle.UnpicklingError,
+        ) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(f"{path} cannot be read as weights: {reason}") from error
+        if not isinstance(part, dict) or not all(isinstance(t, Tensor) for t in part.values()):
+            raise ValueError(f"{path} must hold named tensors only: save the model's state_dict()")
+        state |= part
+    # TensorFlow's names of a norm's scale and shift are left in early checkpoints.
+    renamed = {}
+    for key, tensor in state.items():
+        name = key.removeprefix(prefix)
+        for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+            name = name.removesuffix(old) + new if name.endswith(old) else name
+        renamed[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return renamed
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights; those of one model may be split, and an index then lists them."""
+    for name in (_SAFE, _PICKLE):
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            parts = read_json(index).get("weight_map")
+            if not isinstance(parts, dict) or not all(Path(str(p)).name == p for p in parts.values()):
+                raise ValueError(f"{index}: weight_map must name files of this folder")
+            return [folder / part for part in sorted(set(parts.values()))]
+    raise ValueError(f"no {_SAFE} and no {_PICKLE} in {folder}: it must hold a model saved by transformers")
