@@ -1,86 +1,43 @@
-"""Training: one visible loop, checkpoints, exact resume.
+"""Training: one visible loop over `Objective`, on one process or on each of several (`model.launch` starts those).
 
-A run's folder holds `config.yaml`, `log.jsonl` (a line every few steps and one an epoch), `last.pt` (all that
-resuming needs), `start.pt` and `best.pt` (the weights before training, and those best in validation).
+Everything that is drawn follows from the seed, the step and the process, so a resumed run equals one that was
+not interrupted.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import yaml
-from torch import Tensor
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from model import distributed
+from model.cache import build_cache
 from model.closed_form import start_projections
-from model.config import Config, essentials, to_mapping
-from model.data import CaptionedPhotos, ViewCache, batches, build_cache, read_captions, steps_per_epoch
-from model.evaluate import TowersEncoder, evaluate_photos
+from model.config import Config, to_mapping
+from model.data import Loader, PhotoLoader, VideoLoader, ahead, read_captions
+from model.encoders import TowersEncoder
 from model.lgdn import LGDN, Batch
-from model.losses import mvcl, retention
+from model.monitor import Monitor, StopRequest
+from model.objective import Objective
+from model.run import Run, choose_device, learning_rate_share, make_optimizer, resume, save
 from model.runtime.preprocess import TextTokenizer
+from model.validate import encode_source, recall_sum, validate
 from model.weights import class_names, load_published, tokenizer_path
 
+__all__ = ["Run", "start", "train", "train_step"]
 
-@dataclass
-class Run:
-    """What a training run holds in memory; `step` counts optimiser steps over all epochs."""
-
-    config: Config
-    model: LGDN
-    optimizer: torch.optim.Optimizer
-    tokenizer: TextTokenizer
-    photos: CaptionedPhotos
-    cache: ViewCache
-    folder: Path
-    report: Callable[[str], None]
-    step: int = 0
-    best: float = -1.0
-
-    @property
-    def steps(self) -> int:
-        """Steps an epoch."""
-        return steps_per_epoch(len(self.photos), self.config.train.batch_size)
-
-
-def make_optimizer(model: LGDN, config: Config) -> torch.optim.AdamW:
-    """AdamW with a learning rate for each part; biases and norms do not decay."""
-    online, rates = model.online, config.train
-    parts: list[tuple[float, Iterable[torch.nn.Parameter]]] = [
-        (rates.lr_image, online.image.parameters()),
-        (rates.lr_text, online.text.parameters()),
-        (rates.lr_head, online.frame_projection.parameters()),
-        (rates.lr_head, online.text_projection.parameters()),
-        (rates.lr_head, online.temporal.parameters()),
-        (rates.lr_image, online.classifier.parameters() if online.classifier else []),
-        (rates.lr_head, online.class_projection.parameters() if online.class_projection else []),
-        (rates.lr_head, [model.log_temperature]),
-    ]
-    groups: list[dict[str, Any]] = []
-    for lr, parameters in parts:
-        trained = [p for p in parameters if p.requires_grad]
-        for decay, chosen in (
-            (rates.weight_decay, [p for p in trained if p.ndim > 1]),
-            (0.0, [p for p in trained if p.ndim <= 1]),
-        ):
-            if chosen:
-                groups.append({"params": chosen, "lr": lr, "peak": lr, "weight_decay": decay})
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98))
-
-
-def learning_rate_share(step: int, total: int, warmup: float, final: float) -> float:
-    """Linear warm-up, then a cosine from 1 to `final`."""
-    ramp = max(1, round(total * warmup))
-    if step < ramp:
-        return (step + 1) / ramp
-    progress = (step - ramp) / max(1, total - ramp)
-    return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+#: steps in a row that float16 may leave out while its scale settles
+_MOST_SKIPPED = 40
 
 
 def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | None = None) -> Run:
@@ -89,165 +46,215 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
     Raises:
         ValueError: missing data or packages, or a checkpoint of another configuration.
     """
-    if not config.data.path:
+    rank, world = distributed.rank(), distributed.world()
+    photos_wanted = config.data.kind == "photos"
+    if photos_wanted and not config.data.path:
         raise ValueError("no training data: pass data=DIR, a folder with captions.csv and images/")
-    torch.set_num_threads(config.train.threads)
+    device = choose_device(config.train.device, rank)
+    if config.train.precision == "float16" and device.type == "cpu":
+        raise ValueError("train.precision=float16 needs a GPU: use bfloat16 or float32 on a CPU")
+    torch.set_num_threads(max(1, config.train.threads // world))
     torch.manual_seed(config.train.seed)
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
-    photos = read_captions(Path(config.data.path), "train")
     tokenizer = TextTokenizer.from_file(
         tokenizer_file or tokenizer_path(config.model), config.model.context_length
     )
     model = LGDN(config.model)
     classifier = load_published(model)
-    cache_folder = Path(config.data.cache) if config.data.cache else folder / "cache"
-    cache = build_cache(cache_folder, photos, model.online, classifier, config, report)
-    model.online.image.to(memory_format=torch.channels_last)
-    model.momentum.image.to(memory_format=torch.channels_last)
-    run = Run(config, model, make_optimizer(model, config), tokenizer, photos, cache, folder, report)
+    loader: Loader
+    if photos_wanted:
+        photos = read_captions(Path(config.data.path), "train")
+        validation = read_captions(Path(config.data.path), "val") if config.train.evaluate else None
+        cache_folder = Path(config.data.cache) if config.data.cache else folder / "cache"
+        if rank:  # the first process fills the cache
+            dist.barrier()
+        cache = build_cache(cache_folder, photos, model.online.image, classifier, config, report)
+        if world > 1 and not rank:
+            dist.barrier()
+        classes = config.model.classes if config.loss.retention_weight > 0 else 0
+        loader = PhotoLoader(cache, photos, tokenizer, config, classes, rank, world)
+    else:
+        from model.datasets import open_dataset
+
+        source = open_dataset(config, "train")
+        validation = open_dataset(config, "val") if config.train.evaluate else None
+        loader = VideoLoader(source, tokenizer, config, rank, world)
+    if loader.steps < config.train.accumulate:
+        raise ValueError(
+            f"train.accumulate={config.train.accumulate} batches are more than an epoch has ({loader.steps}): "
+            "lower it, or train.batch_size"
+        )
+    for towers in (model.online, model.momentum):
+        towers.image.to(memory_format=torch.channels_last)
     last = folder / "last.pt"
+    if not last.exists() and photos_wanted and config.train.closed_form_start and not rank:
+        report("closed-form start of the projections")
+        start_projections(model, cache, photos, tokenizer, class_names(config.model), config.train)
+    model.to(device)
+    objective: nn.Module = Objective(model, config.loss, config.train.seed)
+    if world > 1:
+        # A group of its own: gradients travel while the losses' exchanges are still under way. Banks stay
+        # equal by themselves; a loss that is off, or the warm-up, leaves weights unused.
+        objective = DistributedDataParallel(
+            objective,
+            device_ids=[device] if device.type == "cuda" else None,
+            process_group=dist.new_group(),
+            broadcast_buffers=False,
+            find_unused_parameters=True,
+        )
+    run = Run(
+        config=config,
+        model=model,
+        objective=objective,
+        optimizer=make_optimizer(model, config),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "float16"),
+        tokenizer=tokenizer,
+        loader=loader,
+        validation=validation,
+        device=device,
+        folder=folder,
+        report=report,
+        rank=rank,
+        world=world,
+    )
     if last.exists():
         resume(run, last)
-    else:
+    elif not rank:
         (folder / "config.yaml").write_text(yaml.safe_dump(to_mapping(config)), encoding="utf-8")
-        if config.train.closed_form_start:
-            report("closed-form start of the projections")
-            start_projections(model, cache, photos, tokenizer, class_names(config.model), config.train)
         save(run, "start.pt")
     return run
 
 
-def resume(run: Run, path: Path) -> None:
-    """Restore weights, banks, optimiser, step and random state.
+def train_step(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
+    """One optimiser step over `train.accumulate` batches; returns the mean losses and the gradient's norm.
+
+    Each batch finds the momentum embeddings of those before it in the banks, which one larger batch would not.
 
     Raises:
-        ValueError: when the checkpoint was written with other settings.
+        FloatingPointError: when a loss or the gradient is not finite, with the losses, the step and the batch.
     """
-    state = torch.load(path, weights_only=True)
-    if essentials(state["config"]) != essentials(to_mapping(run.config)):
-        raise ValueError(f"{path} belongs to other settings: choose another output=DIR or delete it")
-    run.model.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.step, run.best = state["step"], state["best"]
-    torch.set_rng_state(state["random"])
-    run.report(f"resumed {path} at step {run.step}")
-
-
-def save(run: Run, name: str = "last.pt") -> None:
-    """Write a checkpoint beside its final name, then rename it."""
-    state = {
-        "config": to_mapping(run.config),
-        "model": run.model.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "step": run.step,
-        "best": run.best,
-        "random": torch.get_rng_state(),
-    }
-    if name != "last.pt":
-        del state["optimizer"], state["random"]
-    partial = run.folder / f"{name}.partial"
-    torch.save(state, partial)
-    partial.replace(run.folder / name)
-
-
-def compute_losses(run: Run, batch: Batch) -> dict[str, Tensor]:
-    """Forward pass, losses, and then the batch's momentum embeddings into the banks.
-
-    Returns:
-        named losses; `total` is what is minimised.
-    """
-    model, weights = run.model, run.config.loss
-    with torch.autocast("cpu", torch.bfloat16, enabled=run.config.train.precision == "bfloat16"):
-        out = model(batch)
-    negatives = model.bank.negatives()
-    if weights.batch_negatives:
-        negatives = negatives.join(out["video_momentum"], out["text_momentum"], batch.video_ids)
-    losses = mvcl(
-        out["video"],
-        out["text"],
-        out["video_momentum"],
-        out["text_momentum"],
-        batch.video_ids,
-        negatives,
-        model.temperature,
-    )
-    total = losses["mvcl"]
-    if batch.teacher is not None:
-        losses["retention"] = retention(out["class_logits"], batch.teacher)
-        total = total + weights.retention_weight * losses["retention"]
-    model.bank.enqueue(out["video_momentum"], out["text_momentum"], batch.video_ids)
-    return losses | {"total": total}
-
-
-def train_step(run: Run, batch: Batch) -> dict[str, float]:
-    """One optimiser step; returns the named losses and the gradient's norm.
-
-    Raises:
-        FloatingPointError: when the loss or the gradient is not finite, with the losses.
-    """
-    rates = run.config.train
-    share = learning_rate_share(run.step, rates.epochs * run.steps, rates.warmup, rates.final_lr)
+    rates, losses = run.config.train, run.config.loss
+    epoch, place = divmod(run.step, run.steps)
+    sfp = losses.sfp and epoch >= losses.warmup_epochs
+    share = learning_rate_share(run.step, run.total, rates.warmup, rates.final_lr)
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak"] * share
-    losses = compute_losses(run, batch)
-    losses["total"].backward()
+    names: list[str] = []
+    sums = torch.zeros(0)
+    for i, batch in enumerate(batches):
+        number = run.step * rates.accumulate + i
+        # Dropout follows from the seed, the batch and the process, so that resuming needs no random state.
+        torch.manual_seed(((rates.seed * 1_000_003 + number) * 1024 + run.rank) % 2**63)
+        alone = run.world == 1 or i == len(batches) - 1
+        with nullcontext() if alone else run.objective.no_sync():  # type: ignore[operator]
+            with run.autocast():
+                values = run.objective(batch.to(run.device), number, sfp)
+            run.scaler.scale(values["total"] / len(batches)).backward()
+        names = list(values)
+        row = torch.stack([value.detach().float() for value in values.values()]) / len(batches)
+        sums = row if not i else sums + row
+    run.scaler.unscale_(run.optimizer)
     trained = [p for group in run.optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(trained, rates.clip)
-    values = {name: float(value.detach()) for name, value in losses.items()}
-    values["gradient"] = float(norm)
-    if not all(math.isfinite(value) for value in values.values()):
-        raise FloatingPointError(
-            f"step {run.step}: {values} is not finite; lower train.lr_image and train.lr_text, or set "
-            f"train.precision=float32, and resume from {run.folder / 'last.pt'}"
-        )
-    run.optimizer.step()
+    if run.world > 1:
+        dist.all_reduce(sums)
+        sums = sums / run.world
+    means = dict(zip([*names, "gradient"], [*sums.tolist(), float(norm)], strict=True))
+    _check(run, means, epoch, place)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
     run.model.update_momentum()
     run.step += 1
-    return values
+    return means
+
+
+def _check(run: Run, values: dict[str, float], epoch: int, place: int) -> None:
+    """Stop on what is not finite; float16 may lose some steps while its scale settles."""
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad == ["gradient"] and run.scaler.is_enabled() and run.skipped < _MOST_SKIPPED:
+        run.skipped += 1
+        return
+    if bad:
+        accumulate = run.config.train.accumulate
+        numbers = ", ".join(str(place * accumulate + i) for i in range(accumulate))
+        words = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        last = run.folder / "last.pt"
+        way_on = f"the same command goes on from {last}" if last.exists() else "no step was saved before"
+        raise FloatingPointError(
+            f"step {run.step} (epoch {epoch + 1}, batch {numbers}): {', '.join(bad)} not finite ({words}); lower "
+            "train.lr_image, train.lr_text and train.lr_head, or set train.precision=float32, with another "
+            f"output=DIR; {way_on}"
+        )
+    run.skipped = 0
 
 
 def train(run: Run, stop_at: int | None = None) -> None:
-    """Run all epochs, or until step `stop_at`."""
-    config, folder = run.config, run.folder
-    rates = config.train
-    validation = read_captions(Path(config.data.path), "val") if rates.evaluate else None
-    total = rates.epochs * run.steps
-    began, first, saved = time.monotonic(), run.step, time.monotonic()
-    run.model.train()
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
-        while run.step < total:
+    """Run all epochs, or until step `stop_at`.
+
+    Raises:
+        FloatingPointError: as `train_step`; `last.pt` stays as it was.
+        KeyboardInterrupt: after Ctrl-C or a request to terminate, with the last step in `last.pt`.
+    """
+    rates = run.config.train
+    saved = time.monotonic()
+    monitor = Monitor(None if run.rank else run.folder, run.step, run.total, rates.tensorboard, run.report)
+    with monitor, StopRequest(impatient=run.world == 1) as stop:
+        while run.step < run.total:
             epoch, done = divmod(run.step, run.steps)
-            classes = config.model.classes if config.loss.retention_weight > 0 else 0
-            for batch in batches(run.cache, run.photos, run.tokenizer, config, epoch, done, classes):
-                values = train_step(run, batch)
-                if run.step % rates.log_every == 0 or run.step == total:
-                    left = (time.monotonic() - began) / (run.step - first) * (total - run.step)
-                    log.write(json.dumps({"step": run.step, "epoch": epoch, **values}) + "\n")
-                    log.flush()
-                    words = " ".join(f"{name} {value:.3f}" for name, value in values.items())
-                    run.report(f"step {run.step}/{total} {words} · {left / 60:.0f} min left")
-                if time.monotonic() - saved > rates.checkpoint_seconds:
-                    save(run)
-                    saved = time.monotonic()
-                if stop_at is not None and run.step >= stop_at:
-                    save(run)
-                    return
-            if validation is not None:
-                encoder = TowersEncoder(run.model.momentum, run.tokenizer, rates.precision == "bfloat16")
-                metrics = evaluate_photos(encoder, validation)
-                t2v = metrics["text_to_video"]
-                score = t2v["R@1"] + t2v["R@5"] + t2v["R@10"]
-                log.write(json.dumps({"step": run.step, "epoch": epoch, "validation": metrics}) + "\n")
-                log.flush()
-                run.report(
-                    f"epoch {epoch + 1}/{rates.epochs}: validation, text to photo "
-                    + " ".join(f"{name} {value:.1f}" for name, value in t2v.items())
-                )
-                if score > run.best:
-                    run.best = score
-                    save(run, "best.pt")
-                run.model.train()
+            numbers = range(done * rates.accumulate, run.steps * rates.accumulate)
+            run.objective.train()
+            make = partial(run.loader.make, epoch)
+            with closing(ahead(make, numbers, run.config.data.workers)) as stream:
+                for _ in range(done, run.steps):
+                    values = train_step(run, [next(stream) for _ in range(rates.accumulate)])
+                    if run.step % rates.log_every == 0 or run.step == run.total:
+                        monitor.step(run.step, epoch, values)
+                    if _any(run, stop.wanted):
+                        save(run)
+                        run.report(
+                            f"stopped after step {run.step}; the same command goes on from {run.folder}/last.pt"
+                        )
+                        raise KeyboardInterrupt
+                    if stop_at is not None and run.step >= stop_at:
+                        save(run)
+                        return
+                    if time.monotonic() - saved > rates.checkpoint_seconds:
+                        save(run)
+                        saved = time.monotonic()
+            if run.validation is not None:
+                metrics = check(run)
+                monitor.validation(run.step, epoch, metrics)
             save(run)
             saved = time.monotonic()
+
+
+def check(run: Run) -> dict[str, Any]:
+    """Validate in the first process, and keep the best weights as `best.pt`."""
+    metrics: dict[str, Any] = {}
+    if not run.rank and run.validation is not None:
+        encoder = TowersEncoder(run.model, run.tokenizer, bfloat16=run.config.train.precision == "bfloat16")
+        corpus = encode_source(encoder, run.validation, run.config)
+        metrics = validate(encoder, run.validation.captions, corpus)
+        for name, row in metrics.items():
+            run.report(
+                f"epoch {run.step // run.steps}/{run.config.train.epochs}: validation, {name} "
+                + " ".join(f"{key} {value:.4g}" for key, value in row.items())
+            )
+        score = recall_sum(metrics["ensemble" if run.config.loss.lsfm else "global"])
+        if score > run.best:
+            run.best = score
+            save(run, "best.pt")
+    if run.world > 1:
+        dist.barrier()
+    return metrics
+
+
+def _any(run: Run, wanted: bool) -> bool:
+    """Whether any process was asked to stop: all must leave the loop after the same step."""
+    if run.world == 1:
+        return wanted
+    flag = torch.tensor(float(wanted), device=run.device)
+    dist.all_reduce(flag)
+    return bool(flag)

@@ -1,0 +1,248 @@
+"""Encoded texts and videos, ready to be ranked against each other.
+
+Shapes: Q texts, G segments, F distinct frames, N frame slots, P tokens a frame, H their width, D joint space,
+S salience.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data import CaptionedPhotos
+from model.encoders import Array, Encoder
+from model.progress import Progress, Report, silent
+from model.runtime.bundle import TextEncoding
+from model.runtime.preprocess import resize_frames
+from model.runtime.tokens import QuantisedTokens, dequantise, merge_tokens, quantise
+from model.runtime.video import VideoReader
+
+Rows = NDArray[np.int64]
+Frames = NDArray[np.uint8]
+_FRAMES_A_PASS, _SEGMENTS_A_PASS, _TEXTS_A_PASS = 32, 256, 128
+
+
+@dataclass(frozen=True)
+class TokenOptions:
+    """How frame tokens are kept: int8, as the index does, or float32; merged to `per_frame`; None: all."""
+
+    kind: Literal["int8", "float32"] = "int8"
+    per_frame: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("int8", "float32"):
+            raise ValueError(f"tokens {self.kind!r} cannot be kept: choose int8 or float32")
+        if self.per_frame is not None and self.per_frame < 1:
+            raise ValueError(f"tokens_per_frame is {self.per_frame}: keep at least 1")
+
+
+class FrameTokens:
+    """Tokens of distinct frames, as they would lie in an index."""
+
+    def __init__(self, parts: Sequence[Array | QuantisedTokens]) -> None:
+        """`parts` are all of one kind: float32 [F, P, H], or quantised."""
+        first = parts[0]
+        self._values: NDArray[np.float32] | NDArray[np.int8]
+        self._scale: NDArray[np.float16] | None = None
+        if isinstance(first, QuantisedTokens):
+            kept = [part for part in parts if isinstance(part, QuantisedTokens)]
+            self._values = np.concatenate([part.values for part in kept])
+            self._scale = np.concatenate([part.scale for part in kept])
+        else:
+            self._values = np.concatenate([part for part in parts if not isinstance(part, QuantisedTokens)])
+
+    @classmethod
+    def keep(cls, tokens: Array, options: TokenOptions) -> FrameTokens:
+        """Merge and quantise float32 [F, P, H] as the options say."""
+        return cls([kept_tokens(tokens, options)])
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @property
+    def per_frame(self) -> int:
+        """P."""
+        return int(self._values.shape[1])
+
+    def take(self, rows: Rows) -> Array:
+        """Frames [B] → float32 [B, P, H]."""
+        values = self._values[rows]
+        if self._scale is None:
+            return values.astype(np.float32, copy=False)
+        return dequantise(QuantisedTokens(values.astype(np.int8, copy=False), self._scale[rows]))
+
+
+def kept_tokens(tokens: Array, options: TokenOptions) -> Array | QuantisedTokens:
+    """What of a frame's tokens is kept. float32 [F, P, H]."""
+    if options.per_frame is not None and options.per_frame < tokens.shape[1]:
+        tokens = merge_tokens(tokens, options.per_frame)
+    return quantise(tokens) if options.kind == "int8" else tokens
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Encoded texts: `embedding` [Q, D] and `salience` [Q, S] in the order given.
+
+    `parts` hold what the matcher reads, sorted by length: the rows [B] of each part and its encoding.
+    """
+
+    embedding: Array
+    salience: Array
+    parts: tuple[tuple[Rows, TextEncoding], ...]
+
+    def __len__(self) -> int:
+        return len(self.embedding)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Encoded segments: `embedding` [G, D]; `owner` [G], the video of each.
+
+    `slots` int64 [G, N] name the distinct frame that each slot shows; the first `counts` [G] are real.
+    `salience` [F, S] and `tokens` are those of the distinct frames.
+    """
+
+    embedding: Array
+    owner: Rows
+    slots: Rows
+    counts: Rows
+    salience: Array
+    tokens: FrameTokens | None
+
+    def __len__(self) -> int:
+        return len(self.embedding)
+
+
+def encode_texts(
+    encoder: Encoder, texts: Sequence[str], *, tokens: bool = False, report: Report = silent
+) -> Texts:
+    """Encode many texts, sorted by length so that little is padded."""
+    order = np.argsort([len(text) for text in texts], kind="stable").astype(np.int64)
+    parts = []
+    progress = Progress("texts", len(texts), report)
+    for start in range(0, len(texts), _TEXTS_A_PASS):
+        rows = order[start : start + _TEXTS_A_PASS]
+        parts.append((rows, encoder.texts([texts[i] for i in rows], tokens=tokens)))
+        progress.step(len(rows))
+    back = np.argsort(order)
+    embedding = np.concatenate([encoding.embedding for _, encoding in parts])[back]
+    salience = np.concatenate([encoding.salience for _, encoding in parts])[back]
+    return Texts(embedding, salience, tuple(parts))
+
+
+def join_segments(encoder: Encoder, embedding: Array, slots: Rows, counts: Rows) -> Array:
+    """Segment embeddings of distinct frames' embeddings. [F, D], [G, N], [G] → [G, D]."""
+    mask = np.arange(slots.shape[1])[None, :] < counts[:, None]
+    parts = []
+    for start in range(0, len(slots), _SEGMENTS_A_PASS):
+        part = slice(start, start + _SEGMENTS_A_PASS)
+        # Padding as the indexer has it: zeros.
+        frames = embedding[slots[part]] * mask[part, :, None]
+        parts.append(encoder.segments(frames.astype(np.float32), mask[part].astype(np.float32)))
+    return np.concatenate(parts)
+
+
+def encode_segments(
+    encoder: Encoder, segments: Iterable[tuple[int, Frames]], tokens: TokenOptions | None = None
+) -> Corpus:
+    """Encode segments, each (its video, resized frames [n, size, size, 3]), with tokens where they are asked.
+
+    Raises:
+        ValueError: no segment.
+    """
+    owners: list[int] = []
+    counts: list[int] = []
+    pending: list[Frames] = []
+    embedding: list[Array] = []
+    salience: list[Array] = []
+    kept: list[Array | QuantisedTokens] = []
+
+    def encode(everything: bool) -> None:
+        frames = np.concatenate(pending)
+        pending.clear()
+        whole = len(frames) if everything else len(frames) // _FRAMES_A_PASS * _FRAMES_A_PASS
+        for start in range(0, whole, _FRAMES_A_PASS):
+            part = frames[start : min(start + _FRAMES_A_PASS, whole)]
+            encoding = encoder.frames(part, tokens=tokens is not None)
+            embedding.append(encoding.embedding)
+            salience.append(encoding.salience)
+            if tokens is not None and encoding.tokens is not None:
+                kept.append(kept_tokens(encoding.tokens, tokens))
+        if whole < len(frames):
+            pending.append(frames[whole:])
+
+    for owner, frames in segments:
+        owners.append(owner)
+        counts.append(len(frames))
+        pending.append(frames)
+        if sum(len(part) for part in pending) >= _FRAMES_A_PASS:
+            encode(everything=False)
+    if not owners:
+        raise ValueError("no segment to encode: pass at least one video or photo")
+    if pending:
+        encode(everything=True)
+    sizes = np.array(counts, np.int64)
+    place = np.arange(sizes.max())
+    starts = np.cumsum(sizes) - sizes
+    slots = np.where(place < sizes[:, None], starts[:, None] + place, 0)
+    return Corpus(
+        embedding=join_segments(encoder, np.concatenate(embedding), slots, sizes),
+        owner=np.array(owners, np.int64),
+        slots=slots,
+        counts=sizes,
+        salience=np.concatenate(salience),
+        tokens=FrameTokens(kept) if kept else None,
+    )
+
+
+def encode_photos(
+    encoder: Encoder,
+    photos: CaptionedPhotos,
+    tokens: TokenOptions | None = None,
+    report: Report = silent,
+) -> Corpus:
+    """Every photo as a video of one segment of one frame."""
+    progress = Progress("photos", len(photos), report)
+
+    def load() -> Iterable[tuple[int, Frames]]:
+        for row in range(len(photos)):
+            yield row, photos.load(row, encoder.profile.image_size)[None]
+            progress.step()
+
+    return encode_segments(encoder, load(), tokens)
+
+
+def encode_videos(
+    encoder: Encoder,
+    paths: Sequence[Path],
+    tokens: TokenOptions | None = None,
+    report: Report = silent,
+) -> Corpus:
+    """Every video's segments, sampled as when indexing.
+
+    Raises:
+        VideoError: a file cannot be decoded.
+    """
+    progress = Progress("videos", len(paths), report)
+
+    def read() -> Iterable[tuple[int, Frames]]:
+        for row, path in enumerate(paths):
+            for _, frames in video_segments(encoder, path):
+                yield row, frames
+            progress.step()
+
+    return encode_segments(encoder, read(), tokens)
+
+
+def video_segments(encoder: Encoder, path: Path) -> Iterable[tuple[NDArray[np.float64], Frames]]:
+    """The segments of one video: their frames' times in seconds [n], and the resized frames."""
+    profile = encoder.profile
+    with VideoReader(path) as reader:
+        for segment in reader.segments(profile.segment_seconds, profile.frames_per_segment):
+            times = np.array(segment.frames.pts_seconds, np.float64)
+            yield times, resize_frames(segment.frames.data, profile.image_size, profile.resize)

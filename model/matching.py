@@ -1,0 +1,135 @@
+"""Runs the matcher over the pairs that are to be re-ranked: one logit a text and distinct frame.
+
+Shapes: Q texts, G segments, F distinct frames, N frame slots, K candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.corpus import Array, Corpus, Rows, Texts
+from model.encoders import Encoder
+from model.progress import Progress, Report, silent
+from model.rerank import salient_match
+from model.runtime.bundle import TextEncoding
+from model.runtime.ranking import relevance, select_salient
+
+# Pairs handed to the matcher at once: their tokens are 50 MB at 49 tokens of 256 numbers.
+_PAIRS_A_CALL = 1024
+
+
+def match_pairs(
+    encoder: Encoder,
+    texts: Texts,
+    corpus: Corpus,
+    wanted: NDArray[np.bool_],
+    num_salient: Sequence[int],
+    report: Report = silent,
+) -> dict[int, Array]:
+    """Match scores of the wanted pairs for several N_salient.
+
+    Each text meets a distinct frame once, however many segments and numbers of salient frames read its logit.
+
+    Args:
+        encoder: has a matcher.
+        texts: encoded with tokens.
+        corpus: encoded with tokens.
+        wanted: which pairs are scored, shape [Q, G].
+        num_salient: the numbers of salient frames.
+        report: told how long it will take.
+
+    Returns:
+        for each number float32 [Q, G], NaN where no score was wanted.
+
+    Raises:
+        ValueError: texts or corpus without tokens, or no number of salient frames.
+    """
+    if corpus.tokens is None:
+        raise ValueError("the corpus has no frame tokens, which the matcher reads: encode it with tokens")
+    if not num_salient:
+        raise ValueError("no number of salient frames: pass at least one")
+    scores = {n: np.full(wanted.shape, np.nan, np.float32) for n in num_salient}
+    progress = Progress("text and segment pairs", int(wanted.sum()), report)
+    logits = np.full(len(corpus.salience), np.nan, np.float32)
+    for rows, encoding in texts.parts:
+        for start, stop in _calls(wanted[rows].sum(axis=1) * max(num_salient)):
+            frames = [_salient_frames(texts, corpus, wanted, q, num_salient) for q in rows[start:stop]]
+            sizes = [len(part) for part in frames]
+            # Of the whole part only its row numbers count: the matcher cuts to the longest text it is given.
+            text_rows = np.repeat(np.arange(start, stop), sizes)
+            found = _match(encoder, encoding, text_rows, corpus, np.concatenate(frames))
+            pieces = np.split(found, np.cumsum(sizes)[:-1])
+            for q, own, values in zip(rows[start:stop], frames, pieces, strict=True):
+                logits[own] = values
+                columns = np.flatnonzero(wanted[q])
+                if len(columns):
+                    relevant = _relevance(texts, corpus, q, columns)
+                    kept = corpus.slots[columns], corpus.counts[columns]
+                    for n, row in salient_match(logits, relevant, *kept, num_salient).items():
+                        scores[n][q, columns] = row
+                logits[own] = np.nan
+                progress.step(len(columns))
+    return scores
+
+
+def _calls(sizes: Rows) -> list[tuple[int, int]]:
+    """Texts to score together: as many as fit a call, one at least."""
+    spans, start, total = [], 0, 0
+    for i, size in enumerate(sizes):
+        if i > start and total + size > _PAIRS_A_CALL:
+            spans.append((start, i))
+            start, total = i, 0
+        total += int(size)
+    return [*spans, (start, len(sizes))]
+
+
+def _relevance(texts: Texts, corpus: Corpus, text: int, segments: Rows) -> Array:
+    """How relevant each frame slot of some segments is for a text. [K] → [K, N]."""
+    return relevance(corpus.salience[corpus.slots[segments]], texts.salience[text])
+
+
+def _salient_frames(
+    texts: Texts, corpus: Corpus, wanted: NDArray[np.bool_], text: int, num_salient: Sequence[int]
+) -> Rows:
+    """The distinct frames whose logits a text needs."""
+    segments = np.flatnonzero(wanted[text])
+    if len(segments) == 0:
+        return np.empty(0, np.int64)
+    index, mask = select_salient(
+        _relevance(texts, corpus, text, segments), corpus.counts[segments], max(num_salient)
+    )
+    frames = np.take_along_axis(corpus.slots[segments], index, axis=1)
+    distinct: Rows = np.unique(frames[mask])
+    return distinct
+
+
+def _match(encoder: Encoder, text: TextEncoding, text_rows: Rows, corpus: Corpus, frames: Rows) -> Array:
+    out = np.empty(len(frames), np.float32)
+    if corpus.tokens is None or len(frames) == 0:
+        return out
+    for start in range(0, len(frames), _PAIRS_A_CALL):
+        part = slice(start, start + _PAIRS_A_CALL)
+        out[part] = encoder.match(text, text_rows[part], corpus.tokens.take(frames[part]))
+    return out
+
+
+def all_logits(encoder: Encoder, texts: Texts, corpus: Corpus, report: Report = silent) -> Array:
+    """Match logits of every text and every distinct frame, for tables of strategies: [Q, F].
+
+    Raises:
+        ValueError: the corpus has no tokens.
+    """
+    if corpus.tokens is None:
+        raise ValueError("the corpus has no frame tokens, which the matcher reads: encode it with tokens")
+    count = len(corpus.salience)
+    out = np.empty((len(texts), count), np.float32)
+    progress = Progress("text and frame pairs", out.size, report)
+    for rows, encoding in texts.parts:
+        for i, q in enumerate(rows):
+            text_rows = np.full(count, i, np.int64)
+            out[q] = _match(encoder, encoding, text_rows, corpus, np.arange(count))
+            progress.step(count)
+    return out

@@ -1,0 +1,162 @@
+"""One set of texts measured on one corpus, in one or several galleries.
+
+A gallery's block of a result is {"global", "local", "ensemble"}: ranked by the similarity of embeddings; the
+candidates by the match of their salient frames; by both. Each holds `text_to_video`, `video_to_text` and
+`R@SUM`. Without a matcher there is only "global"; where more numbers of salient frames are asked for,
+"salient_frames" holds `local` and `ensemble` of each.
+Shapes: Q texts, G segments, V videos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.corpus import Corpus, Texts, TokenOptions
+from model.encoders import Array, Encoder
+from model.matching import match_pairs
+from model.progress import Report, silent
+from model.rerank import BothRanks, Reranking, Rows, global_ranks, wanted_pairs
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is measured; None is what the model's own settings say.
+
+    Attributes:
+        rerank: also by the matcher, where there is one.
+        mode: re-rank the nearest `num_candidates`, or all pairs.
+        num_candidates: re-ranked for each text, and for each video on the way back.
+        num_salient_frames: frames whose match counts.
+        salient_frames: more of these numbers, measured from the same logits.
+        ensemble_lambda: λ.
+        tokens: how frame tokens are kept between encoder and matcher.
+    """
+
+    rerank: bool = True
+    mode: Literal["top-k", "all-pairs"] = "top-k"
+    num_candidates: int | None = None
+    num_salient_frames: int | None = None
+    salient_frames: tuple[int, ...] = ()
+    ensemble_lambda: float | None = None
+    tokens: TokenOptions = field(default_factory=TokenOptions)
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("top-k", "all-pairs"):
+            raise ValueError(f"mode {self.mode!r} is unknown: choose top-k or all-pairs")
+        for name in ("num_candidates", "num_salient_frames"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1")
+        if any(n < 1 for n in self.salient_frames):
+            raise ValueError(f"salient_frames are {list(self.salient_frames)}: each must be at least 1")
+        if self.ensemble_lambda is not None and not 0 <= self.ensemble_lambda < float("inf"):
+            raise ValueError(f"ensemble_lambda is {self.ensemble_lambda}: it must be 0 or more")
+
+    def filled(self, encoder: Encoder) -> Options:
+        """What is not given, from the model's settings."""
+        profile = encoder.profile
+        candidates = None
+        if self.mode == "top-k":
+            candidates = self.num_candidates or profile.num_candidates
+        given = self.ensemble_lambda
+        return replace(
+            self,
+            rerank=self.rerank and encoder.has_matcher,
+            num_candidates=candidates,
+            num_salient_frames=self.num_salient_frames or profile.num_salient_frames,
+            ensemble_lambda=profile.ensemble_lambda if given is None else given,
+            tokens=replace(self.tokens, per_frame=self.tokens.per_frame or profile.tokens_per_frame),
+        )
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All numbers of salient frames that are measured."""
+        return tuple(dict.fromkeys((self.num_salient_frames or 1, *self.salient_frames)))
+
+
+def settings_of(encoder: Encoder, options: Options) -> dict[str, Any]:
+    """What a result was measured with, for its JSON."""
+    options = options.filled(encoder)
+    if not options.rerank:
+        return {"rerank": False}
+    return {
+        "rerank": True,
+        "mode": options.mode,
+        "num_candidates": options.num_candidates,
+        "num_salient_frames": options.num_salient_frames,
+        "ensemble_lambda": options.ensemble_lambda,
+        "tokens": options.tokens.kind,
+        "tokens_per_frame": options.tokens.per_frame,
+    }
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Rows and columns that are ranked among each other, and those of them whose ranks are counted."""
+
+    rows: NDArray[np.bool_]
+    columns: NDArray[np.bool_]
+    count_rows: NDArray[np.bool_] | None = None
+    count_videos: Rows | None = None
+
+
+class Measurement:
+    """Similarities and match scores of one corpus, which any gallery is cut from."""
+
+    def __init__(
+        self, encoder: Encoder, texts: Texts, corpus: Corpus, target: Rows, options: Options
+    ) -> None:
+        self.texts, self.corpus, self.target, self.options = texts, corpus, target, options.filled(encoder)
+        self.similarity = texts.embedding @ corpus.embedding.T
+        self.match: Mapping[int, Array] = {}
+        self._encoder = encoder
+
+    def whole(self) -> Gallery:
+        """All texts and all videos."""
+        rows, columns = self.similarity.shape
+        return Gallery(np.ones(rows, np.bool_), np.ones(columns, np.bool_))
+
+    def score(self, galleries: Sequence[Gallery], report: Report = silent) -> None:
+        """Run the matcher over what the galleries need."""
+        if not self.options.rerank:
+            return
+        wanted = np.zeros(self.similarity.shape, np.bool_)
+        for gallery in galleries:
+            part = np.ix_(gallery.rows, gallery.columns)
+            _, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
+            wanted[part] |= wanted_pairs(self.similarity[part], owner, self.options.num_candidates)
+        self.match = match_pairs(self._encoder, self.texts, self.corpus, wanted, self.options.numbers, report)
+
+    def metrics(self, gallery: Gallery) -> dict[str, Any]:
+        """One gallery's block of the result."""
+        part = np.ix_(gallery.rows, gallery.columns)
+        videos, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
+        target = np.searchsorted(videos, self.target[gallery.rows])
+        similarity = self.similarity[part]
+        result: dict[str, Any] = {"global": _counted(global_ranks(similarity, target, owner), gallery)}
+        lam = self.options.ensemble_lambda or 0.0
+        for n, match in self.match.items():
+            reranking = Reranking(similarity, match[part], target, owner, self.options.num_candidates)
+            both = {
+                name: _counted(reranking.ranks(weight), gallery)
+                for name, weight in (("local", 0.0), ("ensemble", lam))
+            }
+            if n == self.options.num_salient_frames:
+                result |= both
+            if self.options.salient_frames:
+                result.setdefault("salient_frames", {})[str(n)] = both
+        return result
+
+
+def _counted(ranks: BothRanks, gallery: Gallery) -> dict[str, Any]:
+    forwards, backwards = ranks.text_to_video, ranks.video_to_text
+    if gallery.count_rows is not None:
+        forwards = forwards[gallery.count_rows]
+    if gallery.count_videos is not None:
+        backwards = backwards[gallery.count_videos]
+    return BothRanks(forwards, backwards).metrics()
