@@ -24,11 +24,11 @@ def rank() -> int:
 
 def gather(x: Tensor) -> Tensor:
     """All ranks' rows in the order of ranks, without a gradient. Shape [B, …] → [world · B, …]."""
-    x = x.detach()
+    x = x.detach().contiguous()
     if world() == 1:
         return x
     parts = [torch.empty_like(x) for _ in range(world())]
-    dist.all_gather(parts, x.contiguous())
+    dist.all_gather(parts, x)
     return torch.cat(parts)
 
 

@@ -60,7 +60,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor 
     # Written out: for a dozen words the fused kernel's backward pass takes several times as long on a CPU.
     weight = q @ k.transpose(2, 3) * (h // heads) ** -0.5
     weight = weight if bias is None else weight + bias.to(weight.dtype)
-    return (weight.softmax(-1) @ v).transpose(1, 2).reshape(query.shape)
+    attended: Tensor = (weight.softmax(-1) @ v).transpose(1, 2).reshape(query.shape)
+    return attended
 
 
 class ComparingLayer(nn.Module):

@@ -45,7 +45,7 @@ class Batch:
     video_ids: Tensor
     """int64 [B]: pairs with the same id are no negatives of each other."""
     teacher: Tensor | None = None
-    """[F, classes]: what the published classifier says of the frames."""
+    """[F, classes]: what the published classifier says of the frames; rows of zeros do not count."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch elsewhere."""
@@ -165,7 +165,7 @@ class Towers(nn.Module):
 
 def _parts(x: Tensor) -> tuple[Tensor, ...]:
     """What one pass of an encoder takes."""
-    return (x,) if x.is_cuda or torch.compiler.is_exporting() else x.split(_CPU_CHUNK)
+    return (x,) if x.is_cuda or torch.compiler.is_exporting() else torch.split(x, _CPU_CHUNK)
 
 
 class MemoryBank(nn.Module):

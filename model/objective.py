@@ -74,7 +74,8 @@ class Objective(nn.Module):
                     relevance = torch.einsum("bns,bs->bn", stored, asked)
                     chosen = select_salient(relevance, mask, model.config.num_salient_frames)
                     positives = chosen_mask(*chosen, mask.shape[1])
-            tau, losses = model.temperature, {}
+            tau = model.temperature
+            losses: dict[str, Tensor] = {}
             total = torch.zeros((), device=mask.device)
             if weights.mvcl:
                 losses |= mvcl(video, text.embedding, video_hat, text_hat, batch.video_ids, negatives, tau)
@@ -91,7 +92,8 @@ class Objective(nn.Module):
         if batch.teacher is not None and model.online.classifier is not None:
             with torch.autocast(batch.frame_mask.device.type, enabled=False):
                 each = retention(model.online.classifier(frames.pooled.float()), batch.teacher)
-            losses["retention"] = distributed.mean_of(each)
+            # Frames without a teacher, or that count for another process, have rows of zeros.
+            losses["retention"] = distributed.mean_of(each[batch.teacher.sum(1) > 0])
             total = total + weights.retention_weight * losses["retention"]
         model.bank.enqueue(*newest)
         return losses | {"total": total}
@@ -110,9 +112,13 @@ class Objective(nn.Module):
         """Eq. 9 over matched pairs and hard negatives, each at the salient frames for its own text."""
         model = self.model
         length = distributed.longest(batch.input_ids.shape[1], video.device)
-        tokens = distributed.gather_with_grad(distributed.pad_second(text.tokens, length))
+        if model.fusion.reads == "ids":
+            words = distributed.gather(distributed.pad_second(batch.input_ids, length))
+        else:
+            words = distributed.gather_with_grad(distributed.pad_second(text.tokens, length))
         token_mask = distributed.gather(distributed.pad_second(batch.attention_mask, length))
-        with torch.no_grad():
+        # In half precision near frames would be equal, and other ones chosen than in search.
+        with torch.no_grad(), torch.autocast(video.device.type, enabled=False):
             embeddings, asked = distributed.gather(text.embedding), distributed.gather(asked)
             owners = distributed.gather(batch.video_ids)
             similarity = embeddings.float() @ distributed.gather(video).T / model.temperature
@@ -133,7 +139,7 @@ class Objective(nn.Module):
             matched = pairs.matched[:, None].expand_as(index)[real]
         # The longest text of these pairs, not of the batch: less to attend to.
         used = int(token_mask[texts].sum(1).max()) if len(texts) else 1
-        logits = model.fusion(tokens[texts, :used], token_mask[texts, :used], frames.tokens[packed])
+        logits = model.fusion(words[texts, :used], token_mask[texts, :used], frames.tokens[packed])
         return distributed.mean_of(lsfm(logits.float(), matched))
 
 
@@ -153,7 +159,8 @@ def choose_pairs(
         generator: on the CPU and the same on every process, so that all draw alike.
     """
     foreign = (owners[:, None] != owners[None, :]).cpu()
-    weight = similarity.detach().float().cpu() if hard else torch.zeros_like(foreign, dtype=torch.float32)
+    # A model that broke down is for its losses to show.
+    weight = similarity.detach().float().cpu().nan_to_num() if hard else torch.zeros(foreign.shape)
     everyone = torch.arange(len(owners))
     texts, videos, matched = [everyone], [everyone], [torch.ones(len(owners), dtype=torch.bool)]
     for logits, allowed, of_texts in ((weight, foreign, True), (weight.T, foreign.T, False)):
