@@ -188,7 +188,7 @@ class Config:
         )
         yield 0.0 <= m.momentum < 1.0, f"model.momentum={m.momentum} must be in [0, 1)"
         yield m.temperature > 0, f"model.temperature={m.temperature} must be positive"
-        yield 0 <= m.frozen_stages <= 6, f"model.frozen_stages={m.frozen_stages} must be 0 to 6"
+        yield 0 <= m.frozen_stages <= 7, f"model.frozen_stages={m.frozen_stages} must be 0 to 7"
         yield 0.0 <= m.dropout < 1.0, f"model.dropout={m.dropout} must be in [0, 1)"
         for name in ("dim", "frames", "image_size", "context_length", "fusion_layers", "fusion_dim"):
             yield getattr(m, name) >= 1, f"model.{name}={getattr(m, name)} must be positive"

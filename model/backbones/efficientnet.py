@@ -99,7 +99,7 @@ class EfficientNetLite(ImageBackbone):
         stem, head = (8, 64) if variant == "tiny" else (_STEM, _HEAD)
         self.conv_stem = SamePadConv2d(3, stem, 3, 2)
         blocks: list[nn.Module] = []
-        #: index of the first block of each stage, so that training can freeze and cache the early ones
+        #: index of the first block of each stage, and their number: training freezes and caches the early ones
         self.stage_starts: list[int] = []
         c_in = stem
         for i, (kernel, stride, expand, channels, repeats) in enumerate(_STAGES):
@@ -110,6 +110,7 @@ class EfficientNetLite(ImageBackbone):
             for j in range(count):
                 blocks.append(InvertedResidual(kernel, stride if j == 0 else 1, expand, c_in, c_out))
                 c_in = c_out
+        self.stage_starts.append(len(blocks))
         self.blocks = nn.ModuleList(blocks)
         self.conv_head = SamePadConv2d(c_in, head, 1)
         self.width = head
