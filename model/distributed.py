@@ -34,7 +34,10 @@ def gather(x: Tensor) -> Tensor:
 
 def gather_with_grad(x: Tensor) -> Tensor:
     """As `gather`; the gradients of all ranks flow back to the rows' own rank."""
-    return x if world() == 1 else torch.cat(differentiable.all_gather(x.contiguous()))
+    if world() == 1:
+        return x
+    parts = differentiable.all_gather(x.contiguous())  # type: ignore[no-untyped-call]
+    return torch.cat(parts)
 
 
 def total(value: int, device: torch.device) -> int:

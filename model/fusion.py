@@ -10,7 +10,7 @@ Shapes: B pairs, L text tokens, T text-token width, P tokens a frame, H frame-to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -151,7 +151,8 @@ class JointFusion(Fusion):
             x = layer(x, bias, keys)
         logits = self.head(self.norm(x[:, 0])).float()
         half = agreement / 2
-        return logits + torch.stack([-half, half], 1)
+        corrected: Tensor = logits + torch.stack([-half, half], 1)
+        return corrected
 
 
 class CrossLayer(TextLayer):
@@ -162,7 +163,7 @@ class CrossLayer(TextLayer):
         self.cross_query = nn.Linear(shape.hidden, shape.hidden)
         self.cross_kv = nn.Linear(frame_width, 2 * shape.hidden)
         self.cross_out = nn.Linear(shape.hidden, shape.hidden)
-        self.cross_norm = nn.LayerNorm(shape.hidden, eps=1e-12)
+        self.cross_norm = nn.LayerNorm(shape.hidden, eps=shape.eps)
 
     def fuse(self, x: Tensor, bias: Tensor, frame: Tensor, dropout: float) -> Tensor:
         """Shapes x [B, L, T], bias [B, 1, 1, L], frame [B, P, H] → [B, L, T]."""
@@ -173,7 +174,8 @@ class CrossLayer(TextLayer):
         y = self.cross_out(_attend(self.cross_query(x), k, v, self.heads, None))
         x = self.cross_norm(x + F.dropout(y, dropout, self.training))
         y = self.down(F.gelu(self.up(x)))
-        return self.output_norm(x + F.dropout(y, dropout, self.training))
+        fused: Tensor = self.output_norm(x + F.dropout(y, dropout, self.training))
+        return fused
 
 
 class CrossAttentionFusion(Fusion):
@@ -187,10 +189,13 @@ class CrossAttentionFusion(Fusion):
         count = config.fusion_from_text or config.fusion_layers
         self.layers = nn.ModuleList(CrossLayer(shape, frame_width) for _ in range(count))
         self.head = nn.Linear(shape.hidden, 2)
-        for layer in self.layers:
+        for layer in self._layers():
             for module in (layer.cross_query, layer.cross_kv, layer.cross_out):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+
+    def _layers(self) -> list[CrossLayer]:
+        return cast(list[CrossLayer], list(self.layers))
 
     def start_from(self, layers: nn.ModuleList) -> None:
         """Take the text encoder's top layers; cross-attention stays as it is.
@@ -207,8 +212,8 @@ class CrossAttentionFusion(Fusion):
         """Shapes [B, L, T], int64 [B, L], [B, P, H] → [B, 2]."""
         bias = (1.0 - attention_mask[:, None, None, :].float()) * _NEGLIGIBLE
         x = text
-        for layer in self.layers:
-            if self.checkpointing and torch.is_grad_enabled():
+        for layer in self._layers():
+            if self.checkpointing and self.training and torch.is_grad_enabled():
                 x = checkpoint(layer.fuse, x, bias, frame_tokens, self.dropout, use_reentrant=False)
             else:
                 x = layer.fuse(x, bias, frame_tokens, self.dropout)
