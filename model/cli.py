@@ -18,11 +18,11 @@ from model.config import essentials, load_config, to_mapping
 from model.data import read_captions
 from model.evaluate import BundleEncoder, Encoder, TowersEncoder, evaluate_photos, evaluate_videos
 from model.export import StorageChoice, current_commit, export_bundle, load_checkpoints
+from model.launch import launch
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from model.runtime.preprocess import TextTokenizer
 from model.storage import STORAGES
-from model.train import start, train
 from model.weights import sources, tokenizer_path
 
 app = typer.Typer(
@@ -61,8 +61,11 @@ def train_command(
         list[str] | None, typer.Argument(help="key=value words, such as data=DIR train.epochs=2.")
     ] = None,
 ) -> None:
-    """Train by a recipe; the same command continues an interrupted run."""
-    train(start(load_config(recipe, settings or ()), _report))
+    """Train by a recipe; the same command continues an interrupted run.
+
+    Ctrl-C ends after the step and saves it; a second one ends at once.
+    """
+    launch(load_config(recipe, settings or ()), _report)
 
 
 def _encoder(models: list[Path], weights: str, threads: int) -> Encoder:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.cache import ViewCache
 from model.config import TrainConfig
-from model.data import CaptionedPhotos, ViewCache
+from model.data import CaptionedPhotos
 from model.lgdn import CLASS_SOFTNESS, LGDN
 from model.runtime.preprocess import TextTokenizer
 

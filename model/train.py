@@ -1,4 +1,4 @@
-"""Training: one visible loop over `Objective`, on one process or on each of several (`model.launch` starts those).
+"""Training: one visible loop over `Objective`, in one process or in each of several (see `model.launch`).
 
 Everything that is drawn follows from the seed, the step and the process, so a resumed run equals one that was
 not interrupted.
@@ -82,7 +82,7 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
         loader = VideoLoader(source, tokenizer, config, rank, world)
     if loader.steps < config.train.accumulate:
         raise ValueError(
-            f"train.accumulate={config.train.accumulate} batches are more than an epoch has ({loader.steps}): "
+            f"train.accumulate={config.train.accumulate} is more than an epoch's {loader.steps} batches: "
             "lower it, or train.batch_size"
         )
     for towers in (model.online, model.momentum):
@@ -129,10 +129,10 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
 def train_step(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
     """One optimiser step over `train.accumulate` batches; returns the mean losses and the gradient's norm.
 
-    Each batch finds the momentum embeddings of those before it in the banks, which one larger batch would not.
+    Each batch finds the momentum embeddings of those before it in the banks; one larger batch would not.
 
     Raises:
-        FloatingPointError: when a loss or the gradient is not finite, with the losses, the step and the batch.
+        FloatingPointError: a loss or the gradient is not finite; names losses, step and batch.
     """
     rates, losses = run.config.train, run.config.loss
     epoch, place = divmod(run.step, run.steps)
@@ -183,9 +183,9 @@ def _check(run: Run, values: dict[str, float], epoch: int, place: int) -> None:
         last = run.folder / "last.pt"
         way_on = f"the same command goes on from {last}" if last.exists() else "no step was saved before"
         raise FloatingPointError(
-            f"step {run.step} (epoch {epoch + 1}, batch {numbers}): {', '.join(bad)} not finite ({words}); lower "
-            "train.lr_image, train.lr_text and train.lr_head, or set train.precision=float32, with another "
-            f"output=DIR; {way_on}"
+            f"step {run.step} (epoch {epoch + 1}, batch {numbers}): {', '.join(bad)} not finite ({words}); "
+            "lower train.lr_image, train.lr_text and train.lr_head, or set train.precision=float32, with "
+            f"another output=DIR; {way_on}"
         )
     run.skipped = 0
 
@@ -213,9 +213,7 @@ def train(run: Run, stop_at: int | None = None) -> None:
                         monitor.step(run.step, epoch, values)
                     if _any(run, stop.wanted):
                         save(run)
-                        run.report(
-                            f"stopped after step {run.step}; the same command goes on from {run.folder}/last.pt"
-                        )
+                        run.report(f"stopped after step {run.step}, saved in {run.folder}/last.pt")
                         raise KeyboardInterrupt
                     if stop_at is not None and run.step >= stop_at:
                         save(run)

@@ -1,0 +1,127 @@
+"""What a person sees of a training run (progress, `log.jsonl`, TensorBoard), and how they stop it."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, TextIO
+
+
+class Monitor:
+    """Writes a run's figures; nothing at all where `folder` is None, as in all processes but the first."""
+
+    def __init__(
+        self, folder: Path | None, step: int, total: int, tensorboard: bool, report: Callable[[str], None]
+    ) -> None:
+        """Open the files, dropping rows later than `step`, which a resumed run writes again."""
+        self._total, self._report = total, report
+        self._began, self._first = time.monotonic(), step
+        self._log: TextIO | None = None
+        self._writer: Any = None
+        if folder is None:
+            return
+        path = folder / "log.jsonl"
+        if path.exists():
+            kept = [x for x in path.read_text(encoding="utf-8").splitlines() if _step_of(x) <= step]
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._log = path.open("a", encoding="utf-8")
+        if tensorboard:
+            self._writer = self._open_tensorboard(folder / "tensorboard", step)
+
+    def _open_tensorboard(self, folder: Path, step: int) -> Any:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._report("no TensorBoard events: pip install tensorboard, or say train.tensorboard=false")
+            return None
+        return SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
+
+    def step(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """The figures of a step, with the time left."""
+        self._write("", step, epoch, values, dict(values))
+        if self._log is None:
+            return
+        seconds = (time.monotonic() - self._began) / max(1, step - self._first)
+        words = " ".join(f"{name} {value:.3g}" for name, value in values.items())
+        self._report(
+            f"step {step}/{self._total} {words} · {seconds:.2f} s a step, "
+            f"{duration(seconds * (self._total - step))} left"
+        )
+
+    def validation(self, step: int, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """The figures of a validation, nested by what is ranked."""
+        flat = {f"{a}/{b}": v for a, row in metrics.items() for b, v in row.items()}
+        self._write("validation/", step, epoch, flat, {"validation": metrics})
+
+    def _write(
+        self, prefix: str, step: int, epoch: int, values: Mapping[str, float], row: Mapping[str, Any]
+    ) -> None:
+        if self._log is not None:
+            self._log.write(json.dumps({"step": step, "epoch": epoch, **row}) + "\n")
+            self._log.flush()
+        if self._writer is not None:
+            for name, value in values.items():
+                if math.isfinite(value):
+                    self._writer.add_scalar(prefix + name, value, step)
+            self._writer.flush()
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._log is not None:
+            self._log.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _step_of(line: str) -> int:
+    """The step of a row of the log; a row cut off by a crash is later than any."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return 2**62
+
+
+def duration(seconds: float) -> str:
+    """Words for a time that is left."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+class StopRequest:
+    """Ctrl-C, or a request to terminate, while training: `wanted` is set, and the loop ends after its step.
+
+    `impatient`: a second Ctrl-C ends at once. Outside the main thread, signals stay as they are.
+    """
+
+    def __init__(self, impatient: bool = True) -> None:
+        self.wanted = False
+        self._impatient = impatient
+        self._before: dict[int, Any] = {}
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.wanted and self._impatient and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.wanted = True
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,71 @@
+"""The check at each epoch's end: retrieval among the validation videos, and what re-ranking makes of it.
+
+Shapes: Q texts, V videos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import Config
+from model.corpus import Corpus, TokenOptions, encode_photos, encode_segments, encode_texts
+from model.data import CaptionedPhotos, VideoSource
+from model.encoders import Encoder
+from model.matching import match_pairs
+from model.rerank import LAMBDA_GRID, joined_scores, nearest
+from model.runtime.metrics import retrieval_metrics, text_to_video
+from model.runtime.ranking import ensemble
+
+#: videos whose first caption is re-ranked, and how many candidates are
+SAMPLE, CANDIDATES = 1000, 16
+
+
+def encode_source(encoder: Encoder, source: CaptionedPhotos | VideoSource, config: Config) -> Corpus:
+    """All videos of a set, with their tokens."""
+    if isinstance(source, CaptionedPhotos):
+        return encode_photos(encoder, source, TokenOptions())
+    count, size = config.model.frames, config.model.image_size
+
+    def read() -> Iterable[tuple[int, NDArray[np.uint8]]]:
+        for index in range(len(source)):
+            yield index, source.frames(index, count, size, None)
+
+    return encode_segments(encoder, read(), TokenOptions())
+
+
+def validate(encoder: Encoder, captions: Sequence[Sequence[str]], corpus: Corpus) -> dict[str, Any]:
+    """Text to video.
+
+    Returns:
+        metrics: `global` over all captions; over the first captions of a sample of videos `sample` (ranked as
+        globally), `local` and `ensemble` (the nearest `CANDIDATES` re-ranked, by the match alone and with the
+        λ that serves best).
+    """
+    target = np.repeat(np.arange(len(captions)), [len(group) for group in captions])
+    texts = encode_texts(encoder, [caption for group in captions for caption in group])
+    result = {"global": retrieval_metrics(text_to_video(texts.embedding @ corpus.embedding.T, target))}
+    videos = np.unique(np.linspace(0, len(captions) - 1, min(SAMPLE, len(captions))).astype(np.int64))
+    texts = encode_texts(encoder, [captions[v][0] for v in videos], tokens=True)
+    similarity = texts.embedding @ corpus.embedding.T
+    block = nearest(similarity, CANDIDATES)
+    salient = encoder.profile.num_salient_frames
+    match = match_pairs(encoder, texts, corpus, block, [salient])[salient]
+
+    def ranked(lam: float) -> dict[str, float]:
+        pairs = ensemble(match, similarity, lam)
+        return dict(retrieval_metrics(text_to_video(joined_scores(pairs, similarity, block, lam), videos)))
+
+    tried = [ranked(lam) | {"lambda": lam} for lam in LAMBDA_GRID]
+    result["sample"] = retrieval_metrics(text_to_video(similarity, videos))
+    result["local"] = ranked(0.0)
+    result["ensemble"] = max(tried, key=recall_sum)
+    return result
+
+
+def recall_sum(metrics: dict[str, float]) -> float:
+    """What the best epoch is chosen by."""
+    return metrics["R@1"] + metrics["R@5"] + metrics["R@10"]
