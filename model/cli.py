@@ -16,7 +16,8 @@ import typer
 
 from model.config import essentials, load_config, to_mapping
 from model.data import read_captions
-from model.evaluate import BundleEncoder, Encoder, TowersEncoder, evaluate_photos, evaluate_videos
+from model.encoders import BundleEncoder, Encoder, TowersEncoder
+from model.evaluate import evaluate_photos, evaluate_videos
 from model.export import StorageChoice, current_commit, export_bundle, load_checkpoints
 from model.launch import launch
 from model.runtime.bundle import Bundle
