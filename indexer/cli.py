@@ -27,6 +27,7 @@ from indexer.pipeline import (
 )
 from indexer.progress import ProgressView
 from indexer.report import info_object, print_info, print_summary, print_verify, summary_object, verify_object
+from indexer.schema import TokenKind
 from indexer.verify import rollback, verify_library
 from model.runtime.bundle import default_bundle_path
 from model.runtime.video import DecoderName
@@ -49,6 +50,13 @@ def index_command(
     ] = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove videos below PATH whose files are gone.")
+    ] = False,
+    prune_empty: Annotated[
+        bool,
+        typer.Option(
+            "--prune-empty",
+            help="With --prune: also where no video is left below PATH, as when its disk is not mounted.",
+        ),
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what could not be read before.")
@@ -81,6 +89,18 @@ def index_command(
         str | None,
         typer.Option(help="FAISS factory string, kept for later runs; 'auto' chooses by size."),
     ] = None,
+    tokens: Annotated[
+        TokenKind | None,
+        typer.Option(
+            help="How frame tokens are stored, for re-ranking. Not given: as the library has them; "
+            "in a new one int8, or none if the bundle has no matcher.",
+            show_default=False,
+        ),
+    ] = None,
+    tokens_per_frame: Annotated[
+        int | None,
+        typer.Option(min=1, help="Merge a frame's tokens to so many; what the bundle advises if not given."),
+    ] = None,
     keep_snapshots: Annotated[int, typer.Option(min=1, help="Snapshots to keep for rollback.")] = 5,
     publish_minutes: Annotated[
         float, typer.Option(min=0.01, help="A long run makes its work searchable about so often.")
@@ -99,8 +119,11 @@ def index_command(
         batch_frames=batch_size,
         timeout_seconds=timeout,
         prune=prune,
+        prune_empty=prune_empty,
         retry_failed=retry_failed,
         index_factory=index_factory,
+        tokens=tokens,
+        tokens_per_frame=tokens_per_frame,
         keep_snapshots=keep_snapshots,
         publish_seconds=publish_minutes * 60,
     )

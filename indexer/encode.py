@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from indexer.channel import Channel
 from indexer.events import Event, SegmentEncoded
 from indexer.plan import Task
-from indexer.schema import SegmentRow
+from indexer.schema import Layout, SegmentRow
 from indexer.worker import Decoded, DecodedSegment, Unchanged
 from model.runtime.bundle import Bundle, Provider
+from model.runtime.errors import BundleError
+from model.runtime.tokens import QuantisedTokens, merge_tokens, quantise
 
 #: Frames of one model call on a CPU: as fast as more, in less memory.
 _CPU_CALL_FRAMES = 4
@@ -74,6 +76,7 @@ class EncodingStage:
     def __init__(
         self,
         bundle: Bundle,
+        layout: Layout,
         batch_frames: int,
         encoders: int,
         pad_to: int | None,
@@ -82,6 +85,7 @@ class EncodingStage:
         emit: Callable[[Event], None],
     ) -> None:
         self._bundle = bundle
+        self._layout = layout
         self._batch_frames = batch_frames
         self._encoders = encoders
         self._pad_to = pad_to
@@ -102,7 +106,9 @@ class EncodingStage:
                 if item is not None:
                     batch = self._gather(item)
                     if batch.segments:
-                        batch.rows = pool.submit(encode_segments, self._bundle, batch.segments, self._pad_to)
+                        batch.rows = pool.submit(
+                            encode_segments, self._bundle, batch.segments, self._layout, self._pad_to
+                        )
                     under_way.append(batch)
                 if item is None or len(under_way) > self._encoders:
                     self._hand_over(under_way.popleft())
@@ -139,13 +145,17 @@ class EncodingStage:
 
 
 def encode_segments(
-    bundle: Bundle, batch: Sequence[tuple[Task, DecodedSegment]], pad_to: int | None = None
+    bundle: Bundle,
+    batch: Sequence[tuple[Task, DecodedSegment]],
+    layout: Layout | None = None,
+    pad_to: int | None = None,
 ) -> list[SegmentRow]:
     """Encode segments of any files together.
 
     Args:
         bundle: the library's.
         batch: at least one segment, each with the task it belongs to.
+        layout: the library's, which says what tokens it stores; None: none.
         pad_to: fill the frames up to a multiple of this with black ones, so that a GPU sees one shape.
 
     Returns:
@@ -157,12 +167,16 @@ def encode_segments(
     if pad_to and total % pad_to:
         missing = pad_to - total % pad_to
         frames = np.concatenate([frames, np.zeros((missing, *frames.shape[1:]), np.uint8)])
-    encoding = bundle.encode_frames(frames)
+    encoding = bundle.encode_frames(frames, tokens=layout is not None and layout.tokens != "none")
     ends = np.cumsum(counts)
     embedding, mask = _padded(encoding.embedding[:total], counts, bundle.manifest.frames_per_segment)
     joined = bundle.encode_segments(embedding, mask)
+    tokens = None
+    if layout is not None and encoding.tokens is not None:
+        tokens = _stored_tokens(bundle, layout, encoding.tokens[:total])
     rows = []
     for i, (task, segment) in enumerate(batch):
+        own = slice(ends[i] - counts[i], ends[i])
         rows.append(
             SegmentRow(
                 video_id=task.video_id,
@@ -171,12 +185,26 @@ def encode_segments(
                 start_seconds=segment.start_seconds,
                 end_seconds=segment.end_seconds,
                 frame_pts_seconds=segment.pts_seconds,
-                frame_salience=encoding.salience[ends[i] - counts[i] : ends[i]],
+                frame_salience=encoding.salience[own],
                 embedding=joined[i],
                 thumbnails=segment.thumbnails,
+                tokens=None if tokens is None else tokens[own],
             )
         )
     return rows
+
+
+def _stored_tokens(
+    bundle: Bundle, layout: Layout, tokens: NDArray[np.float32]
+) -> QuantisedTokens | NDArray[np.float32]:
+    """Frames' tokens as the library stores them: merged, and rounded to int8. [F, P, H] → [F, P', H]."""
+    merged = merge_tokens(tokens, layout.tokens_per_frame)
+    if layout.tokens == "float32":
+        return merged
+    try:
+        return quantise(merged)
+    except ValueError as error:
+        raise BundleError(f"{bundle.folder}: {error}; index with --tokens float32") from error
 
 
 def _padded(

@@ -1,4 +1,4 @@
-"""Files that survive a power cut: flushing, atomic replacement and checksums."""
+"""Small files replaced whole, and checksums of large ones in steps."""
 
 import hashlib
 import os
@@ -6,18 +6,13 @@ from collections.abc import Generator
 from pathlib import Path
 
 from indexer.faults import checkpoint
+from model.runtime.files import flush
 
 _BLOCK = 1 << 22
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sha256_steps(path: Path, step_bytes: int = 1 << 28) -> Generator[None, None, str]:
-    """Like `sha256_of`, but yields now and then, to show that the work goes on; returns the digest."""
+    """SHA-256 of a file in hex; yields now and then, to show that the work goes on."""
     digest = hashlib.sha256()
     read = 0
     with path.open("rb", buffering=0) as file:
@@ -28,15 +23,6 @@ def sha256_steps(path: Path, step_bytes: int = 1 << 28) -> Generator[None, None,
                 read = 0
                 yield
     return digest.hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Force a file's or a folder's content to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def replace_text(path: Path, text: str, step: str) -> None:

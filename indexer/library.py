@@ -8,14 +8,15 @@ from pathlib import Path
 
 import lance
 
-from indexer.errors import BusyError, LibraryError
+from indexer.errors import BusyError, InputError, LibraryError
 from indexer.faults import checkpoint
-from indexer.files import flush
 from indexer.manifest import CURRENT, SNAPSHOTS
-from indexer.schema import TABLES, Layout
+from indexer.schema import TABLES, Layout, TokenKind
 from indexer.snapshot import Snapshot
 from indexer.store import lance_errors, open_table, table_path
 from model.runtime.bundle import Bundle
+from model.runtime.files import flush
+from model.runtime.tokens import check_count
 
 _LOCK = "LOCK"
 _OURS = {f"{name}.lance" for name in TABLES} | {CURRENT, SNAPSHOTS, _LOCK}
@@ -63,27 +64,49 @@ class Library:
         return any((Path(path) / name).exists() for name in _OURS)
 
     @classmethod
-    def open_or_create(cls, path: Path | str, bundle: Bundle) -> "Library":
+    def open_or_create(
+        cls,
+        path: Path | str,
+        bundle: Bundle,
+        tokens: TokenKind | None = None,
+        tokens_per_frame: int | None = None,
+    ) -> "Library":
         """Open a library for writing with a bundle, creating it where there is none.
+
+        Args:
+            path: the library's folder.
+            bundle: what it was made with, or a new one's.
+            tokens: how frame tokens are stored; None: as they are already; in a new library int8, or not at
+                all where the bundle has no matcher to read them.
+            tokens_per_frame: how many of each frame; None: as there are already; in a new library what the
+                bundle advises.
 
         Raises:
             LibraryError: the library is damaged, from another bundle, or the folder holds something else.
             BusyError: another process is creating or writing it.
+            InputError: the library stores tokens in another way, or the bundle has no such tokens.
         """
         folder = _folder(path)
-        manifest = bundle.manifest
-        layout = Layout(
-            bundle_checksum=bundle.checksum,
-            bundle_name=manifest.name,
-            embedding_dim=manifest.embedding_dim,
-            salience_dim=manifest.salience_dim,
-            frames_per_segment=manifest.frames_per_segment,
-        )
+        layout = make_layout(bundle, tokens, tokens_per_frame)
         if not (folder / CURRENT).exists():
             _create(folder, layout)
         library = cls.open(folder)
         library.check_bundle(bundle)
+        library.check_tokens(tokens, tokens_per_frame)
         return library
+
+    def check_tokens(self, tokens: TokenKind | None, tokens_per_frame: int | None) -> None:
+        """Refuse to store tokens in another way than the library does. None asks for nothing."""
+        ours = self.layout
+        for option, asked, has in (
+            ("--tokens", tokens, ours.tokens),
+            ("--tokens-per-frame", tokens_per_frame, ours.tokens_per_frame),
+        ):
+            if asked is not None and asked != has:
+                raise InputError(
+                    f"{option} is {asked}, but the library at {self.path} was made with {has}: "
+                    "leave the option out, or index into a new folder"
+                )
 
     def check_bundle(self, bundle: Bundle) -> None:
         """Refuse a bundle other than the library's: their vectors cannot be compared."""
@@ -104,6 +127,37 @@ class Library:
         """Hold the library's lock. BusyError names the process that has it."""
         with lock_library(self.path):
             yield
+
+
+def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int | None) -> Layout:
+    """The layout of a new library, see `Library.open_or_create`. InputError when it cannot be."""
+    manifest = bundle.manifest
+    kind: TokenKind = tokens or ("int8" if bundle.has_matcher else "none")
+    count = 0
+    if kind != "none":
+        if not bundle.has_matcher:
+            raise InputError(
+                f"--tokens is {kind}, but the bundle {manifest.name!r} has no matcher to read tokens: "
+                "leave the option out, or choose a bundle with a matcher"
+            )
+        count = manifest.stored_tokens_per_frame if tokens_per_frame is None else tokens_per_frame
+        try:
+            check_count(count, manifest.tokens_per_frame)
+        except ValueError as error:
+            raise InputError(f"--tokens-per-frame: {error}") from error
+    elif tokens_per_frame is not None:
+        why = "--tokens is none" if tokens else f"the bundle {manifest.name!r} has no matcher"
+        raise InputError(f"--tokens-per-frame is {tokens_per_frame}, but {why}: leave the option out")
+    return Layout(
+        bundle_checksum=bundle.checksum,
+        bundle_name=manifest.name,
+        embedding_dim=manifest.embedding_dim,
+        salience_dim=manifest.salience_dim,
+        frames_per_segment=manifest.frames_per_segment,
+        tokens=kind,
+        tokens_per_frame=count,
+        token_dim=manifest.hidden_dim if count else 0,
+    )
 
 
 def _folder(path: Path | str) -> Path:

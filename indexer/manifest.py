@@ -10,7 +10,7 @@ from typing import Any
 from indexer.errors import LibraryError
 from indexer.schema import TABLES
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
 INDEX_FILE = "segments.faiss"

@@ -21,9 +21,10 @@ from indexer.errors import InputError
 from indexer.events import Event, FileStarted, IndexSummary, Scanned
 from indexer.faiss_index import check_factory
 from indexer.library import Library
-from indexer.plan import Plan, Task, make_plan
+from indexer.plan import Plan, Task, check_not_emptied, make_plan
 from indexer.publish import PublishOptions
 from indexer.scan import Scan, scan
+from indexer.schema import TOKEN_KINDS, TokenKind
 from indexer.worker import Job
 from indexer.writer import LibraryWriter
 from indexer.writing import Ending, WriterThread
@@ -33,6 +34,8 @@ from model.runtime.video import DecoderName
 #: One segment: more makes a CPU no faster.
 CPU_BATCH_FRAMES = 16
 GPU_BATCH_FRAMES = 128
+#: Encoded rows that wait for the writer take about so much at most.
+_WAITING_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class IndexOptions:
         timeout_seconds: a file from which nothing comes for so long is given up.
         publish_seconds: a long run publishes about so often.
         flush_seconds: finished videos are committed about so often.
+        prune_empty: prune also a folder in which there is no video any more, as when its disk is not mounted.
+        tokens: how frame tokens are stored, and `tokens_per_frame` how many; None: see
+            `Library.open_or_create`.
     """
 
     decoder: DecoderName = "pyav"
@@ -55,8 +61,11 @@ class IndexOptions:
     encoders: int = 1
     timeout_seconds: float = 300.0
     prune: bool = False
+    prune_empty: bool = False
     retry_failed: bool = False
     index_factory: str | None = None
+    tokens: TokenKind | None = None
+    tokens_per_frame: int | None = None
     keep_snapshots: int = 5
     publish_seconds: float = 300.0
     flush_seconds: float = 10.0
@@ -68,6 +77,8 @@ class IndexOptions:
             raise InputError(f"--batch-size is {self.batch_frames}: it must be at least 1")
         if self.encoders < 1:
             raise InputError(f"--threads is {self.encoders}: it must be at least 1")
+        if self.tokens not in (None, *TOKEN_KINDS):
+            raise InputError(f"--tokens is {self.tokens!r}: it must be one of {', '.join(TOKEN_KINDS)}")
         if not self.timeout_seconds > 0:
             raise InputError(f"--timeout is {self.timeout_seconds}: it must be more than 0 seconds")
         if self.keep_snapshots < 1:
@@ -98,7 +109,7 @@ def index_paths(
         stop: set it to end early: what is encoded by then is kept and published.
 
     Raises:
-        InputError: a path does not exist, or an option cannot be.
+        InputError: a path does not exist, an option cannot be, or pruning would empty a whole folder.
         LibraryError: the library is damaged, from another bundle, or cannot be written.
         BusyError: another process writes it.
         BundleError: the bundle fails.
@@ -118,10 +129,12 @@ def index_paths(
         # Nothing to put into a library: make none.
         emit(_scanned(found, Plan()))
         return IndexSummary(problems=found.problems, elapsed_seconds=time.monotonic() - started)
-    home = Library.open_or_create(library, bundle)
+    home = Library.open_or_create(library, bundle, options.tokens, options.tokens_per_frame)
     with home.writing():
         writer = LibraryWriter(home)
         plan = make_plan(found, writer.known, retry_failed=options.retry_failed)
+        if options.prune and not options.prune_empty:
+            check_not_emptied(found, plan, writer.known)
         emit(_scanned(found, plan))
         summary = IndexSummary(files=len(found.files), problems=found.problems)
         summary.unchanged, summary.failed_before = plan.unchanged, plan.failed_before
@@ -156,6 +169,7 @@ class _Run:
         summary: IndexSummary,
     ) -> None:
         self.bundle = bundle
+        layout = writer.layout
         self.options = options
         self.emit = emit
         self.stop = stop
@@ -163,11 +177,13 @@ class _Run:
         # Each segment in a queue is a few MB at most: this bounds the memory, whatever the videos' length.
         ahead = options.encoders + 2 * max(1, options.batch_frames // 16) + 1
         self.decoded: Channel[Item] = Channel(ahead, self.abort)
-        self.encoded: Channel[Encoded] = Channel(16, self.abort)
+        batch_bytes = layout.segment_bytes * max(1, options.batch_frames // layout.frames_per_segment)
+        waiting = max(2, min(16, _WAITING_BYTES // batch_bytes))
+        self.encoded: Channel[Encoded] = Channel(waiting, self.abort)
         self.summary = summary
         pad_to = None if bundle.provider == "cpu" else options.batch_frames
         self.encoding = EncodingStage(
-            bundle, options.batch_frames, options.encoders, pad_to, self.decoded, self.encoded, emit
+            bundle, layout, options.batch_frames, options.encoders, pad_to, self.decoded, self.encoded, emit
         )
         self.writing = WriterThread(writer, self.encoded, ending, emit, stop, summary)
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indexer.records import SEARCHABLE, video_id_of
+from indexer.errors import InputError
+from indexer.records import SEARCHABLE, displayable, video_id_of
 from indexer.scan import Scan
 from indexer.schema import VideoRow
 
@@ -69,6 +70,22 @@ def make_plan(found: Scan, known: Mapping[str, VideoRow], *, retry_failed: bool)
         if video_id not in present and _is_gone(Path(os.fsdecode(row.path)), found)
     ]
     return plan
+
+
+def check_not_emptied(found: Scan, plan: Plan, known: Mapping[str, VideoRow]) -> None:
+    """Refuse to prune a folder in which there is no video any more: its disk may not be mounted.
+
+    Raises:
+        InputError: there is such a folder, and the library has videos below it.
+    """
+    gone = [Path(os.fsdecode(known[video_id].path)) for video_id in plan.vanished]
+    for root in found.covered:
+        lost = sum(_below(path, [root]) for path in gone)
+        if lost and not any(_below(path, [root]) for path in found.files):
+            raise InputError(
+                f"no video is left in {displayable(root)}, and --prune would remove the {lost} that the "
+                "library has from there: is its disk mounted? Give --prune-empty if they are really gone"
+            )
 
 
 def _is_gone(path: Path, found: Scan) -> bool:

@@ -13,7 +13,7 @@ import faiss
 from indexer.errors import LibraryError
 from indexer.faiss_index import AUTOMATIC, automatic_factory, build_index, extend_index
 from indexer.faults import checkpoint
-from indexer.files import flush, replace_text, sha256_of
+from indexer.files import replace_text
 from indexer.manifest import (
     CURRENT,
     INDEX_FILE,
@@ -31,6 +31,7 @@ from indexer.records import SEARCHABLE
 from indexer.schema import TABLES
 from indexer.store import lance_errors, open_table, table_path, version_files
 from indexer.writer import LibraryWriter, alignment
+from model.runtime.files import flush, sha256_of
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,11 @@ def info_object(library: Library, current: int | None, manifests: list[SnapshotM
         "hours": round(library.current().hours, 4),
         "verdicts": {verdict: served.verdicts.get(verdict, 0) for verdict in VERDICTS},
         "index": {"factory": served.index_factory, "requested": served.index_requested},
+        "tokens": {
+            "stored": library.layout.tokens,
+            "per_frame": library.layout.tokens_per_frame,
+            "dim": library.layout.token_dim,
+        },
         "bytes": sum(stamp.bytes for stamp in served.files.values()),
         "media_roots": [displayable(Path(root)) for root in served.media_roots],
         "snapshots": [
@@ -113,7 +118,8 @@ def info_object(library: Library, current: int | None, manifests: list[SnapshotM
 
 def print_info(info: dict[str, Any], console: Console) -> None:
     """What a library is, for people."""
-    bundle, index = info["bundle"], info["index"]
+    bundle, index, tokens = info["bundle"], info["index"], info["tokens"]
+    stored = f"{tokens['per_frame']} × {tokens['dim']} a frame, {tokens['stored']}"
     failed = {v: n for v, n in info["verdicts"].items() if n and v != "ok"}
     lines = [
         ("library", info["library"]),
@@ -123,6 +129,7 @@ def print_info(info: dict[str, Any], console: Console) -> None:
         ("segments", f"{info['num_segments']}, frames {info['num_frames']}"),
         ("not ok", ", ".join(f"{n} {verdict}" for verdict, n in failed.items()) or "none"),
         ("index", f"{index['factory']} (asked for: {index['requested']})"),
+        ("tokens", stored if tokens["per_frame"] else "none: searches are not re-ranked"),
         ("size", f"{info['bytes'] / 1e6:.1f} MB"),
         ("media", ", ".join(info["media_roots"])),
     ]

@@ -6,32 +6,66 @@ stored frame; the frames of all segments stand in the order of the segments, so 
 from the numbers of frames before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
+from model.runtime.tokens import QuantisedTokens
+
+SCHEMA_VERSION = 2
 TABLES = ("videos", "segments", "frames")
 
 _META_SCHEMA = b"reelfind.schema_version"
 _META_BUNDLE = b"reelfind.bundle_checksum"
 _META_NAME = b"reelfind.bundle_name"
+_META_TOKENS = b"reelfind.tokens"
+_META_TOKEN_COUNT = b"reelfind.tokens_per_frame"
+_META_TOKEN_DIM = b"reelfind.token_dim"
+
+#: How frame tokens are stored: rounded to 8 bits with a scale a token, as they are, or not at all.
+TokenKind = Literal["int8", "float32", "none"]
+TOKEN_KINDS: tuple[TokenKind, ...] = get_args(TokenKind)
+
+#: About what a frame's thumbnail takes.
+_THUMBNAIL_BYTES = 16 << 10
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns' sizes depend on: taken from a bundle, kept in every table's metadata."""
+    """What the columns depend on: taken from a bundle and the options, kept in every table's metadata.
+
+    `tokens_per_frame` and `token_dim` are P' and H of the stored tokens, 0 where there are none.
+    """
 
     bundle_checksum: str
     bundle_name: str
     embedding_dim: int
     salience_dim: int
     frames_per_segment: int
+    tokens: TokenKind = "none"
+    tokens_per_frame: int = 0
+    token_dim: int = 0
+
+    @property
+    def token_bytes(self) -> int:
+        """What the tokens of a frame take."""
+        width = {"int8": self.token_dim + 2, "float32": 4 * self.token_dim, "none": 0}[self.tokens]
+        return self.tokens_per_frame * width
+
+    @property
+    def frame_bytes(self) -> int:
+        """About what a stored frame takes, in memory and on disk."""
+        return self.token_bytes + _THUMBNAIL_BYTES
+
+    @property
+    def segment_bytes(self) -> int:
+        """The same for a segment with all its frames."""
+        return self.frames_per_segment * (self.frame_bytes + 2 * self.salience_dim)
 
     def schema(self, table: str) -> pa.Schema:
         """The Arrow schema of one of `TABLES`."""
@@ -39,6 +73,9 @@ class Layout:
             _META_SCHEMA: str(SCHEMA_VERSION),
             _META_BUNDLE: self.bundle_checksum,
             _META_NAME: self.bundle_name,
+            _META_TOKENS: self.tokens,
+            _META_TOKEN_COUNT: str(self.tokens_per_frame),
+            _META_TOKEN_DIM: str(self.token_dim),
         }
         return pa.schema(_FIELDS[table](self), metadata=metadata)
 
@@ -51,14 +88,18 @@ class Layout:
             raise ValueError(f"schema version {version}, this program reads {SCHEMA_VERSION}")
         try:
             frames = int(segments.field("frame_salience").metadata[b"frames"])
+            tokens = next(kind for kind in TOKEN_KINDS if kind.encode() == metadata[_META_TOKENS])
             return cls(
                 bundle_checksum=metadata[_META_BUNDLE].decode(),
                 bundle_name=metadata[_META_NAME].decode(),
                 embedding_dim=segments.field("embedding").type.list_size,
                 salience_dim=segments.field("frame_salience").type.list_size // frames,
                 frames_per_segment=frames,
+                tokens=tokens,
+                tokens_per_frame=int(metadata[_META_TOKEN_COUNT]),
+                token_dim=int(metadata[_META_TOKEN_DIM]),
             )
-        except (KeyError, AttributeError, TypeError) as error:
+        except (KeyError, AttributeError, TypeError, ValueError, StopIteration) as error:
             raise ValueError(f"unexpected columns ({error})") from error
 
 
@@ -104,16 +145,30 @@ def _segments(layout: Layout) -> list[pa.Field]:
     ]
 
 
-def _frames(_layout: Layout) -> list[pa.Field]:
+def _frames(layout: Layout) -> list[pa.Field]:
+    size = layout.tokens_per_frame * layout.token_dim
+    tokens = {
+        "int8": [
+            pa.field("tokens", pa.list_(pa.int8(), size), nullable=False),
+            pa.field("token_scale", pa.list_(pa.float16(), layout.tokens_per_frame), nullable=False),
+        ],
+        "float32": [pa.field("tokens", pa.list_(pa.float32(), size), nullable=False)],
+        "none": [],
+    }
     return [
         pa.field("ingest_id", pa.string(), nullable=False),
         pa.field("segment_index", pa.int32(), nullable=False),
         pa.field("frame_index", pa.int32(), nullable=False),
         pa.field("thumbnail", pa.binary(), nullable=False),
+        *tokens[layout.tokens],
     ]
 
 
-_FIELDS = {"videos": _videos, "segments": _segments, "frames": _frames}
+_FIELDS: dict[str, Callable[[Layout], list[pa.Field]]] = {
+    "videos": _videos,
+    "segments": _segments,
+    "frames": _frames,
+}
 
 
 @dataclass(frozen=True)
@@ -157,6 +212,8 @@ class SegmentRow:
     """Shape [D]."""
     thumbnails: tuple[bytes, ...]
     """n JPEG images."""
+    tokens: QuantisedTokens | NDArray[np.float32] | None = None
+    """Of the n frames, [n, P', H], as the layout stores them."""
 
 
 def videos_table(layout: Layout, rows: Sequence[VideoRow]) -> pa.Table:
@@ -196,8 +253,42 @@ def frames_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
     """Rows for `frames`: those of each segment after those of the one before."""
     schema = layout.schema("frames")
     flat = [(r.ingest_id, r.segment_index, i, jpeg) for r in rows for i, jpeg in enumerate(r.thumbnails)]
-    columns = [pa.array([row[i] for row in flat], field.type) for i, field in enumerate(schema)]
+    tokens = _token_columns(layout, rows)
+    columns = [
+        _fixed(tokens[field.name], field.type)
+        if field.name in tokens
+        else pa.array([row[i] for row in flat], field.type)
+        for i, field in enumerate(schema)
+    ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _token_columns(layout: Layout, rows: Sequence[SegmentRow]) -> dict[str, NDArray[Any]]:
+    """The values of the token columns, flat. ValueError when a row has other tokens than the layout."""
+    wanted = (layout.tokens_per_frame, layout.token_dim)
+    values: list[NDArray[Any]] = []
+    scales: list[NDArray[np.float16]] = []
+    for row in rows:
+        tokens, expected = row.tokens, (len(row.thumbnails), *wanted)
+        if isinstance(tokens, QuantisedTokens):
+            kind, shape = "int8", tokens.values.shape
+            values.append(tokens.values.reshape(-1))
+            scales.append(tokens.scale.reshape(-1))
+        elif tokens is not None:
+            kind, shape = "float32", tokens.shape
+            values.append(tokens.reshape(-1))
+        else:
+            kind, shape = "none", expected
+        if (kind, shape) != (layout.tokens, expected):
+            raise ValueError(
+                f"a segment has {kind} tokens {shape}, the table stores {layout.tokens} {expected}"
+            )
+    columns: dict[str, NDArray[Any]] = {}
+    if values:
+        columns["tokens"] = np.concatenate(values)
+    if scales:
+        columns["token_scale"] = np.concatenate(scales)
+    return columns
 
 
 def _fixed(values: NDArray[Any], kind: pa.FixedSizeListType) -> pa.FixedSizeListArray:

@@ -12,14 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from indexer.errors import LibraryError
-from indexer.files import sha256_of
 from indexer.manifest import INDEX_FILE, SnapshotManifest, current_number, read_manifest, snapshot_folder
+from indexer.opening import check_counts, check_files, nothing_published, read_layout
+from indexer.reads import take_fixed, take_tokens
 from indexer.records import SegmentRecord, Verdict, VideoRecord, displayable, parse_frame_id
-from indexer.schema import fixed_to_numpy
 from indexer.store import VERIFY_REMEDY, lance_errors, open_table, table_path
-
-#: Files are hashed at opening until so many bytes are read, `segments.faiss` always; `verify` hashes all.
-_HASHED_AT_OPENING = 64 << 20
 
 _ALL_THREADS: int = faiss.omp_get_max_threads()
 _LIGHT = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
@@ -46,6 +43,7 @@ class Snapshot:
         self.media_roots: tuple[Path, ...] = tuple(Path(root) for root in manifest.media_roots)
         self.index = index
         self._tables = {name: open_table(library, name, v) for name, v in manifest.tables.items()}
+        self._layout = read_layout(library, self._tables)
         with lance_errors(table_path(library, "videos")):
             videos = self._tables["videos"].to_table()
         # Listed by path: an order that stays as videos come and go.
@@ -64,7 +62,17 @@ class Snapshot:
         # Rows of one video's segments: a slice of `_by_video`, found by bisection.
         self._by_video = np.argsort(self.video_rows, kind="stable")
         self._sorted_video_rows = self.video_rows[self._by_video]
-        self._check_counts()
+        check_counts(
+            library,
+            manifest,
+            index,
+            segments=len(self.video_rows),
+            named_frames=int(self._frame_offset[-1]),
+            frames=self._tables["frames"].count_rows(),
+        )
+        if self.num_segments and int(self.video_rows.min()) < 0:
+            where = snapshot_folder(library, self.number)
+            raise LibraryError(f"{where}: segments without a video; {VERIFY_REMEDY}")
 
     @classmethod
     def open(cls, library_path: Path | str, number: int | None = None) -> "Snapshot":
@@ -80,7 +88,7 @@ class Snapshot:
             return cls._open(library, number)
         current = current_number(library)
         if current is None:
-            raise LibraryError(_nothing_published(library))
+            raise LibraryError(nothing_published(library))
         try:
             return cls._open(library, current)
         except LibraryError:
@@ -108,6 +116,11 @@ class Snapshot:
     def salience_dim(self) -> int:
         """S: the size of a frame's salience."""
         return self.manifest.salience_dim
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """P': stored tokens of a frame; 0: none are stored."""
+        return self._layout.tokens_per_frame
 
     @property
     def hours(self) -> float:
@@ -150,18 +163,16 @@ class Snapshot:
 
     def segments(self, rows: Sequence[int] | NDArray[np.int64]) -> list[SegmentRecord]:
         """Fetch segments by row, in the order of `rows`. LibraryError when the table cannot be read."""
-        wanted = [int(row) for row in rows]
-        for row in wanted:
-            if not 0 <= row < self.num_segments:
-                raise ValueError(f"segment row {row} is not in 0..{self.num_segments - 1}")
-        if not wanted:
+        wanted = self._checked(rows, self.num_segments, "segment")
+        if not len(wanted):
             return []
-        with lance_errors(table_path(self.library, "segments")):
-            table = self._tables["segments"].take(wanted, columns=["frame_pts_seconds", "frame_salience"])
-        pts = fixed_to_numpy(table["frame_pts_seconds"]).astype(np.float64)
-        salience = fixed_to_numpy(table["frame_salience"]).reshape(*pts.shape, -1).astype(np.float32)
+        columns = ["frame_pts_seconds", "frame_salience"]
+        pts, stored = take_fixed(
+            self._tables["segments"], table_path(self.library, "segments"), wanted, columns
+        )
+        salience = stored.reshape(*pts.shape, -1).astype(np.float32)
         records = []
-        for i, row in enumerate(wanted):
+        for i, row in enumerate(wanted.tolist()):
             count = int(self._frame_offset[row + 1] - self._frame_offset[row])
             records.append(
                 SegmentRecord(
@@ -172,9 +183,73 @@ class Snapshot:
                     end_seconds=float(self._end[row]),
                     frame_pts_seconds=pts[i, :count],
                     frame_salience=salience[i, :count],
+                    frame_rows=np.arange(count) + self._frame_offset[row],
                 )
             )
         return records
+
+    def candidate_salience(
+        self, rows: Sequence[int] | NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """What chooses the salient frames of many segments at once.
+
+        Args:
+            rows: int64, shape [K]: segments' rows.
+
+        Returns:
+            The frames' salience vectors, float32 [K, N, S], zero beyond a segment's frames, and how many
+            frames each segment has, int64 [K].
+
+        Raises:
+            ValueError: a row that is not there.
+            LibraryError: the table cannot be read.
+        """
+        wanted = self._checked(rows, self.num_segments, "segment")
+        counts = self._frame_offset[wanted + 1] - self._frame_offset[wanted]
+        shape = (len(wanted), self._layout.frames_per_segment, self.salience_dim)
+        if not len(wanted):
+            return np.zeros(shape, np.float32), counts
+        where = table_path(self.library, "segments")
+        (salience,) = take_fixed(self._tables["segments"], where, wanted, ["frame_salience"])
+        return salience.reshape(shape).astype(np.float32), counts
+
+    def first_frame_rows(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row in `frames` of each segment's first frame; its others follow. int64 [K] → [K].
+
+        Raises:
+            ValueError: a row that is not there.
+        """
+        return self._frame_offset[self._checked(rows, self.num_segments, "segment")]
+
+    def frame_tokens(self, frame_rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """The stored tokens of frames, in the order of `frame_rows`, as the matcher takes them.
+
+        Args:
+            frame_rows: int64, shape [K]: rows in `frames`, see `first_frame_rows`; may repeat.
+
+        Returns:
+            float32, shape [K, P', H].
+
+        Raises:
+            ValueError: a row that is not there.
+            LibraryError: the library stores no tokens, or the table cannot be read.
+        """
+        if not self.tokens_per_frame:
+            raise LibraryError(
+                f"the library at {self.library} stores no frame tokens: index into a new folder with a "
+                "bundle that has a matcher, without `--tokens none`"
+            )
+        wanted = self._checked(frame_rows, self.manifest.num_frames, "frame")
+        where = table_path(self.library, "frames")
+        return take_tokens(self._tables["frames"], where, wanted, self._layout)
+
+    @staticmethod
+    def _checked(rows: Sequence[int] | NDArray[np.int64], count: int, what: str) -> NDArray[np.int64]:
+        wanted = np.asarray(rows, np.int64).reshape(-1)
+        wrong = wanted[(wanted < 0) | (wanted >= count)]
+        if len(wrong):
+            raise ValueError(f"{what} row {wrong[0]} is not in 0..{count - 1}")
+        return wanted
 
     def segment_rows(self, video_id: str) -> NDArray[np.int64]:
         """Rows of a video's segments, in no promised order; empty for an unknown video."""
@@ -239,62 +314,3 @@ class Snapshot:
             kept["indexed_at"] = kept["indexed_at"].astimezone(UTC)
             records.append(VideoRecord(file=file, **kept))
         return records
-
-    def _check_counts(self) -> None:
-        segments, frames = len(self.video_rows), int(self._frame_offset[-1])
-        found = {
-            "index rows": self.index.ntotal,
-            "segments": segments,
-            "frames named by segments": frames,
-            "frames": self._tables["frames"].count_rows(),
-        }
-        expected = dict.fromkeys(("index rows", "segments"), self.num_segments)
-        expected |= dict.fromkeys(("frames named by segments", "frames"), self.manifest.num_frames)
-        where = snapshot_folder(self.library, self.number)
-        for what, count in found.items():
-            if count != expected[what]:
-                raise LibraryError(f"{where}: {count} {what}, expected {expected[what]}; {VERIFY_REMEDY}")
-        if self.index.d != self.embedding_dim:
-            raise LibraryError(
-                f"{where}: the index has {self.index.d} dimensions, not {self.embedding_dim}; {VERIFY_REMEDY}"
-            )
-        if segments and int(self.video_rows.min()) < 0:
-            raise LibraryError(f"{where}: segments without a video; {VERIFY_REMEDY}")
-
-
-def check_files(library: Path, manifest: SnapshotManifest, hash_bytes: int = _HASHED_AT_OPENING) -> None:
-    """Check that a snapshot's files are there in their sizes, and hash some, the index first.
-
-    Raises:
-        LibraryError: a file is missing or differs.
-    """
-    hashed = 0
-    # The index always comes first, then the small tables' files, so that the budget covers the most files.
-    ordered = sorted(manifest.files.items(), key=lambda item: (item[0] != manifest.index_name, item[1].bytes))
-    for name, stamp in ordered:
-        path = library / name
-        try:
-            size = path.stat().st_size
-            if size != stamp.bytes:
-                raise LibraryError(
-                    f"{path} is damaged: {size} bytes, expected {stamp.bytes}; {VERIFY_REMEDY}"
-                )
-            if name == manifest.index_name or hashed + size <= hash_bytes:
-                hashed += size
-                if sha256_of(path) != stamp.sha256:
-                    raise LibraryError(f"{path} is damaged: its SHA-256 differs; {VERIFY_REMEDY}")
-        except OSError as error:
-            raise LibraryError(f"{path} cannot be read: {error.strerror}; {VERIFY_REMEDY}") from error
-
-
-def _nothing_published(library: Path) -> str:
-    if not library.exists():
-        return f"no library at {library}: create one with `reelfind index PATH --library {library}`"
-    if not library.is_dir():
-        return f"{library} is not a folder: --library names the folder that `reelfind index` writes"
-    if (library / "videos.lance").exists():
-        return (
-            f"the library at {library} has no published snapshot: its first run was cut short; "
-            "run `reelfind index` again, it continues"
-        )
-    return f"{library} is not a library: create one with `reelfind index PATH --library {library}`"

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import faiss
+import lance
 import numpy as np
 
 from indexer.errors import LibraryError
 from indexer.faiss_index import embeddings
 from indexer.faults import checkpoint
-from indexer.files import replace_text, sha256_of
+from indexer.files import replace_text
 from indexer.library import Library, lock_library
 from indexer.manifest import (
     CURRENT,
@@ -20,10 +21,11 @@ from indexer.manifest import (
     snapshot_numbers,
 )
 from indexer.records import SEARCHABLE
-from indexer.schema import TABLES
+from indexer.schema import TABLES, fixed_to_numpy
 from indexer.snapshot import Snapshot
 from indexer.store import lance_errors, open_table, table_path
 from indexer.writer import alignment
+from model.runtime.files import sha256_of
 
 _CHECKED_VECTORS = 2048
 
@@ -201,7 +203,20 @@ def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
         yield f"{where}: a video id stands twice in the table of videos"
     if searchable != manifest.num_videos:
         yield f"{where}: {searchable} videos, the manifest says {manifest.num_videos}"
+    if snapshot.tokens_per_frame:
+        yield from _wrong_tokens(tables["frames"], library, where)
     yield from _wrong_vectors(snapshot, library, manifest)
+
+
+def _wrong_tokens(frames: lance.LanceDataset, library: Path, where: str) -> Iterable[str]:
+    """Check that the stored tokens are numbers."""
+    floats = [field.name for field in frames.schema if field.name in ("tokens", "token_scale")][-1:]
+    path = table_path(library, "frames")
+    with lance_errors(path):
+        for batch in frames.to_batches(columns=floats, batch_size=_CHECKED_VECTORS):
+            if not np.isfinite(fixed_to_numpy(batch[floats[0]])).all():
+                yield f"{where}: {path} holds tokens that are no numbers"
+                return
 
 
 def _wrong_vectors(snapshot: Snapshot, library: Path, manifest: SnapshotManifest) -> Iterable[str]:

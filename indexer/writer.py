@@ -20,7 +20,6 @@ from lance.fragment import FragmentMetadata, write_fragments
 
 from indexer.errors import LibraryError
 from indexer.faults import checkpoint
-from indexer.files import flush
 from indexer.library import Library
 from indexer.manifest import SNAPSHOTS
 from indexer.schema import (
@@ -32,12 +31,18 @@ from indexer.schema import (
     videos_table,
 )
 from indexer.store import lance_errors, open_table, table_path, version_files
+from model.runtime.files import flush
 
-#: A video's segments beyond so many are moved to disk while it is still being read.
+#: A video's segments beyond so many, or so much memory, are moved to disk while it is still being read.
 _SPILL_SEGMENTS = 32
-#: Fragments smaller than this are joined; also the bound of what one joining rewrites.
+_SPILL_BYTES = 16 << 20
+#: Fragments smaller than this are joined; also the bound of what one joining rewrites, with `_JOINED_BYTES`.
+_JOINED_BYTES = 1 << 30
 _JOINED_ROWS = {"videos": 65536, "segments": 16384, "frames": 65536}
 _MAX_SMALL_FRAGMENTS = 8
+#: Rows copied at once while fragments are joined.
+_COPIED_ROWS = 1024
+_COPIED_BYTES = 16 << 20
 #: What tells rows apart; few bytes each.
 _KEYS = {
     "videos": ["video_id", "ingest_id"],
@@ -64,6 +69,7 @@ class LibraryWriter:
         self.layout = library.layout
         self.datasets = {name: open_table(library.path, name) for name in TABLES}
         self._durable = {f for name in TABLES for f in self._files(name)}
+        self._spill_at = max(1, min(_SPILL_SEGMENTS, _SPILL_BYTES // self.layout.segment_bytes))
         self._pending: dict[str, _Pending] = {}
         self._finished: list[tuple[VideoRow, _Pending]] = []
         _remove_leftovers(library.path)
@@ -75,7 +81,7 @@ class LibraryWriter:
         for row in rows:
             pending = self._pending.setdefault(row.ingest_id, _Pending())
             pending.rows.append(row)
-            if len(pending.rows) >= _SPILL_SEGMENTS:
+            if len(pending.rows) >= self._spill_at:
                 self._spill(pending)
 
     def finish(self, video: VideoRow) -> None:
@@ -90,6 +96,11 @@ class LibraryWriter:
     def uncommitted_segments(self) -> int:
         """How many segments of finished videos a kill would lose now."""
         return sum(video.num_segments for video, _ in self._finished)
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """About how much memory finished videos take now."""
+        return sum(len(pending.rows) for _, pending in self._finished) * self.layout.segment_bytes
 
     def flush(self) -> list[VideoRow]:
         """Commit the finished videos and return them. LibraryError when the disk is full or broken."""
@@ -130,7 +141,11 @@ class LibraryWriter:
         for name in TABLES:
             dataset = self.datasets[name]
             fragments = dataset.get_fragments()
-            small = sum(f.physical_rows < _JOINED_ROWS[name] for f in fragments)
+            joined, batch = _JOINED_ROWS[name], _COPIED_ROWS
+            if name == "frames":
+                joined = min(joined, _JOINED_BYTES // self.layout.frame_bytes)
+                batch = min(batch, max(1, _COPIED_BYTES // self.layout.frame_bytes))
+            small = sum(f.physical_rows < joined for f in fragments)
             deleted = sum(f.num_deletions for f in fragments)
             if small <= _MAX_SMALL_FRAGMENTS and deleted * 4 <= dataset.count_rows():
                 continue
@@ -138,9 +153,9 @@ class LibraryWriter:
             checkpoint(f"compact.{name}")
             with lance_errors(table_path(self.library.path, name)):
                 dataset.optimize.compact_files(
-                    target_rows_per_fragment=_JOINED_ROWS[name],
+                    target_rows_per_fragment=joined,
                     materialize_deletions_threshold=0.0,
-                    batch_size=1024,
+                    batch_size=batch,
                 )
                 dataset = open_table(self.library.path, name)
                 if not _keys(name, dataset).equals(keys):

@@ -18,8 +18,9 @@ from indexer.schema import SegmentRow, VideoRow
 from indexer.worker import Decoded, Unchanged
 from indexer.writer import LibraryWriter
 
-#: Finished segments beyond so many are committed at once.
+#: Finished segments beyond so many, or so much memory, are committed at once.
 _FLUSH_SEGMENTS = 128
+_FLUSH_BYTES = 48 << 20
 #: Between two snapshots passes at least so many times what publishing one took.
 _PUBLISH_SHARE = 20
 
@@ -73,6 +74,7 @@ class WriterThread:
             if (
                 now - flushed >= self._ending.flush_seconds
                 or self._writer.uncommitted_segments >= _FLUSH_SEGMENTS
+                or self._writer.uncommitted_bytes >= _FLUSH_BYTES
             ):
                 self._flush()
                 flushed = time.monotonic()

@@ -45,7 +45,7 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
-#: Everything a snapshot shows: videos with verdicts and segments, thumbnails, answers to every colour.
+#: Everything a snapshot shows: videos with verdicts, answers to every colour with thumbnails and tokens.
 View = tuple[object, ...]
 
 
@@ -57,7 +57,10 @@ def view(library: Path) -> View:
         scores, rows = snapshot.search(text_embedding(colour)[None], 100)
         segments = snapshot.segments(rows[0])
         answers[colour] = sorted(
-            (round(float(score), 4), s.video_id, s.segment_index, snapshot.thumbnail(s.frame_ids[0]))
+            (
+                *(round(float(score), 4), s.video_id, s.segment_index, snapshot.thumbnail(s.frame_ids[0])),
+                snapshot.frame_tokens(s.frame_rows).round(4).tolist(),
+            )
             for score, s in zip(scores[0], segments, strict=True)
         )
     return videos, answers

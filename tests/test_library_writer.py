@@ -13,6 +13,7 @@ from indexer.snapshot import Snapshot
 from indexer.verify import verify_library
 from indexer.writer import LibraryWriter
 from model.runtime.bundle import Bundle
+from model.runtime.tokens import QuantisedTokens, dequantise, quantise
 from tests.toy import make_toy_bundle
 
 
@@ -34,7 +35,15 @@ def segment_row(library: Library, video: int, index: int, frames: int) -> Segmen
         frame_salience=rng.normal(size=(frames, library.layout.salience_dim)).astype(np.float32),
         embedding=vector / np.linalg.norm(vector),
         thumbnails=tuple(f"{video}-{index}-{i}".encode() for i in range(frames)),
+        tokens=tokens_of(library, video, index, frames),
     )
+
+
+def tokens_of(library: Library, video: int, index: int, frames: int) -> QuantisedTokens | np.ndarray | None:
+    layout = library.layout
+    shape = (frames, layout.tokens_per_frame, layout.token_dim)
+    tokens = np.random.default_rng([9, video, index]).normal(size=shape).astype(np.float32)
+    return {"int8": quantise(tokens), "float32": tokens, "none": None}[layout.tokens]
 
 
 def video_row(video: int, segments: list[SegmentRow]) -> VideoRow:
@@ -64,6 +73,14 @@ def check_evidence(snapshot: Snapshot, video: int, count: int) -> None:
     rows = snapshot.segment_rows(f"{video:016x}")
     segments = {s.segment_index: s for s in snapshot.segments(rows)}
     assert sorted(segments) == list(range(count))
+    if snapshot.tokens_per_frame:
+        library = Library.open(snapshot.library)
+        stored = [tokens_of(library, video, i, len(s.frame_rows)) for i, s in segments.items()]
+        tokens = np.concatenate([dequantise(t) if isinstance(t, QuantisedTokens) else t for t in stored])
+        frame_rows = np.concatenate([s.frame_rows for s in segments.values()])
+        # In one read, in another order than stored.
+        order = np.random.default_rng(0).permutation(len(frame_rows))
+        np.testing.assert_array_equal(snapshot.frame_tokens(frame_rows[order]), tokens[order])
     for i, segment in segments.items():
         expected = [f"{video}-{i}-{k}".encode() for k in range(len(segment.frame_pts_seconds))]
         assert [snapshot.thumbnail(frame_id) for frame_id in segment.frame_ids] == expected

@@ -10,8 +10,8 @@ The toy model sees colours and nothing else. With `rgb` a frame's mean colour in
     text_tokens      (2 · rgb − 1, 1) of the word's colour, 0 for other words                       [L, 4]
     match_logit      8 · (the largest cosine of a frame's token and the mean colour of the text) − 4
 
-`frame_embedding`, `frame_tokens`, `segment_embedding`, `text_embedding`, `text_tokens` and `match_logit` below
-are the same in NumPy. A red frame's logit is 4 for "red", −6.7 for "green", −4 for a text without a colour.
+The functions of these names below are the same in NumPy. A red frame's logit is 4 for "red", −6.7 for
+"green", −4 for a text without a colour.
 """
 
 from __future__ import annotations

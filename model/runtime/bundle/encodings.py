@@ -38,7 +38,7 @@ class TextEncoding:
 
 def check_pairs(
     text: TextEncoding,
-    text_rows: NDArray[np.int64],
+    rows: NDArray[np.int64],
     frame_tokens: NDArray[np.float32],
     hidden: int,
     most: int,
@@ -48,7 +48,6 @@ def check_pairs(
     Raises:
         ValueError: no pair, a row that `text` does not have, or another dtype or shape.
     """
-    rows = np.asarray(text_rows)
     wanted = f"float32 [B, P', {hidden}] with B ≥ 1 and 1 ≤ P' ≤ {most}"
     shape = np.shape(frame_tokens)
     if getattr(frame_tokens, "dtype", None) != np.float32:

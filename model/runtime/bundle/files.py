@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from model.runtime.bundle.manifest import MANIFEST_NAME, FileRecord
 from model.runtime.errors import BundleError
+from model.runtime.files import sha256_of
 
 AGAIN = "export or download the bundle again"
 
 #: inode, size and time of change: another state, another file
 FileState = tuple[int, int, int]
-
-_CHUNK = 1 << 20
 
 
 def default_bundle_path() -> Path:
@@ -24,15 +22,6 @@ def default_bundle_path() -> Path:
 def aside_path(folder: Path) -> Path:
     """Where the old bundle stands for the moment in which a new one takes its place."""
     return folder.with_name(f".{folder.name}.replaced")
-
-
-def sha256_file(path: Path) -> str:
-    """The sha256 of a file's content, as 64 hexadecimal digits; read in parts."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def read_manifest(folder: Path) -> bytes:
@@ -70,7 +59,7 @@ def verify_file(path: Path, record: FileRecord) -> FileState:
         size = path.stat().st_size
         if size != record.bytes:
             raise BundleError(f"{path} has {size} bytes instead of {record.bytes}: {AGAIN}")
-        digest = sha256_file(path)
+        digest = sha256_of(path)
     except FileNotFoundError as error:
         raise BundleError(f"{path} does not exist, but {MANIFEST_NAME} lists it: {AGAIN}") from error
     except OSError as error:

@@ -21,6 +21,7 @@ from pydantic_core import from_json
 
 from model.runtime.errors import BundleError
 from model.runtime.preprocess import ResizeRule
+from model.runtime.tokens import check_count
 
 MANIFEST_NAME = "bundle.json"
 FORMAT_VERSION = 2
@@ -46,7 +47,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """A graph of the format; `optional` ones may be absent. It takes exactly one of `either` besides `inputs`."""
+    """A graph of the format, taking `inputs` and exactly one of `either`; `optional` ones may be absent."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -208,11 +209,10 @@ class BundleManifest(_Frozen):
     def _check_together(self) -> BundleManifest:
         if self.text.tokenizer not in self.files:
             raise ValueError(f"files lists no {self.text.tokenizer!r}, which text.tokenizer names")
-        if self.stored_tokens_per_frame > self.tokens_per_frame:
-            raise ValueError(
-                f"stored_tokens_per_frame {self.stored_tokens_per_frame} is more than "
-                f"tokens_per_frame {self.tokens_per_frame}"
-            )
+        try:
+            check_count(self.stored_tokens_per_frame, self.tokens_per_frame)
+        except ValueError as error:
+            raise ValueError(f"stored_tokens_per_frame: {error}") from error
         if self.num_salient_frames > self.frames_per_segment:
             raise ValueError(
                 f"num_salient_frames {self.num_salient_frames} is more than "

@@ -17,10 +17,8 @@ from model.runtime.bundle.encodings import (
     FrameEncoding,
     TextEncoding,
     check_pairs,
-    matcher_feed,
-    text_lengths,
 )
-from model.runtime.bundle.files import AGAIN, FileState, file_state, read_manifest, verify_file
+from model.runtime.bundle.files import FileState, file_state, read_manifest, verify_file
 from model.runtime.bundle.manifest import (
     FRAME_ENCODER,
     GRAPHS,
@@ -31,6 +29,7 @@ from model.runtime.bundle.manifest import (
     BundleManifest,
     parse_manifest,
 )
+from model.runtime.bundle.running import run_matcher, run_parts
 from model.runtime.bundle.sessions import Provider, Session, check_provider, open_session
 from model.runtime.errors import BundleError
 from model.runtime.preprocess import TextTokenizer
@@ -237,24 +236,9 @@ class Bundle:
         """
         if not self.has_matcher:
             raise BundleError(f"{self.folder} has no {MATCHER}: choose a bundle that was exported with one")
-        check_pairs(text, text_rows, frame_tokens, self.manifest.hidden_dim, self.manifest.tokens_per_frame)
-        session = self._session(MATCHER)
-        # Texts of like length together: a part is padded to its longest text.
-        order = np.argsort(text_lengths(text.attention_mask)[text_rows], kind="stable")
-        in_order = bool((np.diff(order) == 1).all())
-        out = np.empty(len(order), np.float32)
-        for start in range(0, len(order), self.max_pairs):
-            piece = slice(start, start + self.max_pairs)
-            part = piece if in_order else order[piece]  # a slice copies nothing
-            feed = matcher_feed(text, text_rows[part], frame_tokens[part], session.inputs)
-            (logits,) = session.run(["match_logit"], feed)
-            if logits.shape != out[part].shape or not np.isfinite(logits).all():
-                raise BundleError(
-                    f"{session.path}: match_logit has shape {list(logits.shape)} or NaN in it, instead of "
-                    f"{list(out[part].shape)} finite numbers: {AGAIN}"
-                )
-            out[part] = logits
-        return out
+        rows = np.asarray(text_rows)
+        check_pairs(text, rows, frame_tokens, self.manifest.hidden_dim, self.manifest.tokens_per_frame)
+        return run_matcher(self._session(MATCHER), text, rows, frame_tokens, self.max_pairs)
 
     def check(self) -> None:
         """Open every graph and run each once.
@@ -299,29 +283,4 @@ class Bundle:
     def _run(
         self, graph: str, inputs: dict[str, NDArray[Any]], shapes: dict[str, tuple[int, ...]]
     ) -> dict[str, NDArray[np.float32]]:
-        """Run a graph in parts of at most `max_batch`; `shapes` names the outputs, without the batch."""
-        session = self._session(graph)
-        total = len(next(iter(inputs.values())))
-        out = {name: np.empty((total, *shape), np.float32) for name, shape in shapes.items()}
-        for start in range(0, total, self.max_batch):
-            part = slice(start, start + self.max_batch)
-            feed = {name: np.ascontiguousarray(value[part]) for name, value in inputs.items()}
-            count = len(next(iter(feed.values())))
-            for name, result in zip(shapes, session.run(list(shapes), feed), strict=True):
-                if result.shape != (count, *shapes[name]):
-                    raise BundleError(
-                        f"{session.path}: {name} has shape {list(result.shape)} instead of "
-                        f"{[count, *shapes[name]]}: {AGAIN}"
-                    )
-                out[name][part] = result
-        for name in shapes:
-            if name.endswith("_embedding"):
-                _check_unit_length(session.path, name, out[name])
-        return out
-
-
-def _check_unit_length(path: Path, name: str, embedding: NDArray[np.float32]) -> None:
-    """Catches NaN too. Scores are dot products: they mean nothing for vectors of another length."""
-    worst = np.abs(np.linalg.norm(embedding, axis=1) - 1).max()
-    if not worst < 1e-2:
-        raise BundleError(f"{path}: {name} is not of unit length (off by {worst:.3g}): {AGAIN}")
+        return run_parts(self._session(graph), inputs, shapes, self.max_batch)

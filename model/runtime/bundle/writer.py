@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.runtime.bundle.files import aside_path, sha256_file
+from model.runtime.bundle.files import aside_path
 from model.runtime.bundle.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -20,6 +20,7 @@ from model.runtime.bundle.manifest import (
 )
 from model.runtime.bundle.reader import Bundle
 from model.runtime.errors import BundleError
+from model.runtime.files import flush, sha256_of
 from model.runtime.preprocess import ResizeRule
 
 _TOKENIZER = "tokenizer.json"
@@ -141,7 +142,7 @@ def _write_folder(
         files = {name: _copy(content, temporary / name) for name, content in sorted(contents.items())}
         manifest = parse_manifest(_dump({**raw, "files": files}), place / MANIFEST_NAME)
         _write(temporary / MANIFEST_NAME, manifest.to_json())
-        _sync(temporary)
+        flush(temporary)
         # Only what opens and runs is published.
         Bundle.open(temporary).check()
         _publish(temporary, place)
@@ -180,7 +181,7 @@ def _publish(temporary: Path, place: Path) -> None:
     if replacing:
         place.rename(aside)
     temporary.rename(place)
-    _sync(place.parent)
+    flush(place.parent)
     if replacing:
         shutil.rmtree(aside)
 
@@ -194,8 +195,8 @@ def _copy(content: bytes | Path, target: Path) -> dict[str, Any]:
             shutil.copyfile(content, target)
         except OSError as error:
             raise BundleError(f"{content} cannot be copied ({error.strerror}): check the path") from error
-        _sync(target)
-    return {"sha256": sha256_file(target), "bytes": target.stat().st_size}
+        flush(target)
+    return {"sha256": sha256_of(target), "bytes": target.stat().st_size}
 
 
 def _dump(raw: Mapping[str, Any]) -> bytes:
@@ -207,13 +208,4 @@ def _dump(raw: Mapping[str, Any]) -> bytes:
 
 def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(path)
