@@ -3,11 +3,12 @@
 from model.runtime.errors import VideoError
 from model.runtime.video.reader import VideoReader, probe
 from model.runtime.video.sampling import middle_times, plan_segments
-from model.runtime.video.types import DecoderName, FrameBatch, Segment, Span, VideoInfo
+from model.runtime.video.types import DecoderName, FrameBatch, Picture, Segment, Span, VideoInfo
 
 __all__ = [
     "DecoderName",
     "FrameBatch",
+    "Picture",
     "Segment",
     "Span",
     "VideoError",

@@ -107,6 +107,18 @@ class VideoReader:
                 span = Span(span.start_seconds, max(span.start_seconds, self._decoder.end_seconds))
             yield Segment(index, span, _batch(kept))
 
+    def pictures(self, times: Sequence[float]) -> Iterator[Picture]:
+        """Give the picture on display at each of the times, seconds, which must not decrease.
+
+        Times before the first picture get the first, times past the end the last. Where the rest of the file
+        is damaged, it stops before the times do.
+
+        Raises:
+            VideoError: nothing could be decoded.
+            ValueError: the times decrease.
+        """
+        return self._decoder.pictures(times)
+
     def close(self) -> None:
         """Free the file and the decoder."""
         self._decoder.close()
