@@ -83,6 +83,10 @@ class DataConfig:
     videos: str = ""
     #: which of MSR-VTT's splits
     msrvtt: str = "1ka"
+    #: leave out videos whose files are missing, and say which; false: they are an error
+    allow_missing: bool = False
+    #: that many training videos are kept out to validate on, for sets without such a split; 0: none
+    validation: int = 0
     #: folder of decoded frames, made by the first epoch; empty: decode again in every epoch
     frame_cache: str = ""
     #: threads that decode videos ahead of training
@@ -218,7 +222,8 @@ class Config:
             f"data.max_views={d.max_views} must be 1 to model.frames={m.frames}",
         )
         yield d.views >= 1, f"data.views={d.views} must be positive"
-        yield d.workers >= 0, f"data.workers={d.workers} must be 0 or more"
+        for name in ("workers", "validation"):
+            yield getattr(d, name) >= 0, f"data.{name}={getattr(d, name)} must be 0 or more"
         for name in ("multi_view", "film_share", "transitions"):
             yield 0.0 <= getattr(d, name) <= 1.0, f"data.{name}={getattr(d, name)} must be in [0, 1]"
         if d.film_share > 0:
