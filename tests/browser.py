@@ -18,6 +18,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -37,6 +38,31 @@ DEADLINE_SECONDS = 20.0
 SHORTHAND = """
 const $ = (selector) => document.querySelector(selector);
 const $$ = (selector) => [...document.querySelectorAll(selector)];
+"""
+
+# The contrast of an element's text with what lies behind it (WCAG 2).
+CONTRAST = """
+const luminance = ([r, g, b]) => {
+  const part = (value) => (value <= 10.3 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+  return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+};
+const parse = (colour) => {
+  const numbers = colour.match(/[0-9.]+/g).map(Number);
+  if (!/^rgba?[(]/.test(colour)) throw new Error(`unexpected colour ${colour}`);
+  return numbers;
+};
+const ratio = (element, pseudo) => {
+  const text = parse(getComputedStyle(element, pseudo).color);
+  let behind = element;
+  let ground = [0, 0, 0, 0];
+  while (behind && (ground[3] ?? 1) < 1) {
+    ground = parse(getComputedStyle(behind).backgroundColor);
+    behind = behind.parentElement;
+  }
+  const [low, high] = [luminance(text), luminance(ground)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+};
+return ratio($(arguments[0]), arguments[1]);
 """
 
 
@@ -107,6 +133,10 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
+    def contrast(self, selector: str, pseudo: str | None = None) -> float:
+        """The contrast of an element's text with what lies behind it (WCAG 2)."""
+        return float(self.run(CONTRAST, selector, pseudo))
+
     @contextmanager
     def network(self, *, offline: bool = False, latency_ms: int = 0) -> Iterator[None]:
         """Cut the network, or make it slow, for a while."""
@@ -145,3 +175,11 @@ def open_browser(profile: Path) -> Iterator[Browser]:
         yield Browser(driver)
     finally:
         driver.quit()
+
+
+def find(page: Browser, query: str) -> None:
+    """Search as people do, and wait for the answer."""
+    page.run("$('#query').select();")
+    page.press(query, Keys.ENTER)
+    page.until("document.title.startsWith(arguments[0])", query)
+    page.until("!$('#results').ariaBusy && $('#grid .card')")

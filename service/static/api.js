@@ -58,11 +58,20 @@ async function fetchJson(address, { signal, ...options } = {}) {
 
 export const fetchLibrary = (signal) => fetchJson("v1/library", { signal });
 
-export const search = (text, topK, signal) =>
+/** Searches. A number that is null is left to the server; hits come with the terms of their scores. */
+export const search = (text, { topK, rerank, numCandidates, numSalientFrames, deadlineMs }, signal) =>
   fetchJson("v1/search", {
     method: "POST",
     headers: { "Content-Type": "application/json", Accept: "application/json" },
-    body: JSON.stringify({ query: { text }, top_k: topK }),
+    body: JSON.stringify({
+      query: { text },
+      top_k: topK,
+      rerank,
+      num_candidates: numCandidates,
+      num_salient_frames: numSalientFrames,
+      deadline_ms: deadlineMs,
+      explain: true,
+    }),
     signal,
   });
 

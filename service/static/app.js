@@ -1,35 +1,45 @@
-// The page: the query in the address, what is asked of the service, and which state is shown.
+// The page: the query and the options in the address, what is asked of the service, and which state is shown.
 
 import { fetchLibrary, search } from "./api.js";
-import { byId, element, hasModifier, withCode } from "./dom.js";
-import { count, footage, milliseconds } from "./format.js";
+import { byId, hasModifier } from "./dom.js";
+import { count, footage } from "./format.js";
+import { Notice } from "./notice.js";
+import { OptionsPanel, optionsIn, searchPart } from "./options.js";
 import { Player } from "./player.js";
+import { MORE_TIME_MS } from "./ranking.js";
 import { Grid } from "./results.js";
+import { Tally } from "./tally.js";
+import { Why } from "./why.js";
 
 const FIRST_TOP_K = 12;
 const LAST_TOP_K = 768;
 const SKELETON_DELAY_MS = 150;
-const RETRY_SECONDS = [2, 4, 8, 15, 30];
 const EMPTY_LIBRARY = "Run `reelfind index` with the folder of your videos; the server takes up the result by itself.";
 
 const form = byId("search-form");
 const input = byId("query");
 const main = byId("main");
 const guide = byId("guide");
-const notice = byId("notice");
 const results = byId("results");
 const more = byId("more");
 
-const player = new Player({ closed: (hit) => hit && grid.focusHit(hit) });
+const notice = new Notice(input);
+const tally = new Tally({ act: (action) => (action === "time" ? searchLonger() : switchOnRerank()) });
+const optionsPanel = new OptionsPanel({ changed: () => applyOptions(optionsPanel.options) });
+const why = new Why({ play: (hit, frame) => player.play(hit, frame, grid.relevanceScale) });
+const player = new Player({
+  closed: (hit) => hit && grid.focusHit(hit),
+  explain: (hit) => why.open(hit, grid.placeOf(hit), grid.relevanceScale),
+});
 const grid = new Grid(byId("grid"), {
   open: (hit, frame, scale) => player.open(hit, frame, scale),
+  explain: (hit, place, scale) => why.open(hit, place, scale),
   leave: () => input.focus(),
 });
 
 let current = { query: "", topK: FIRST_TOP_K, shown: 0 };
 let request = null;
 let shownAddress = null;
-let retry = { timer: 0, attempt: 0 };
 
 // --- What is shown -------------------------------------------------------------------------------------------
 
@@ -40,58 +50,9 @@ function setView(view) {
   if (view === "initial") grid.clear();
 }
 
-function hideNotice() {
-  if (notice.contains(document.activeElement)) input.focus();
-  notice.hidden = true;
-  say("", "");
-}
-
-/** Replaces the words only where they change: what stays is not read out again. */
-function say(heading, text) {
-  if (byId("notice-heading").textContent !== heading) byId("notice-heading").textContent = heading;
-  if (notice.dataset.text === text) return;
-  notice.dataset.text = text;
-  byId("notice-text").replaceChildren(...withCode(text));
-}
-
-/** A message in place of results. `again` offers to repeat, and `seconds` says when that happens by itself. */
-function showNotice(heading, text, { again = null, seconds = null } = {}) {
-  notice.hidden = false;
-  say(heading, text);
-  byId("notice-again").hidden = !again;
-  byId("notice-button").onclick = again;
-  byId("notice-wait").textContent = seconds === null ? "" : `Trying again in ${count(seconds, "second")}.`;
-}
-
-function headingFor(problem) {
-  if (problem.kind === "unreachable") return navigator.onLine ? "The server cannot be reached" : "You are offline";
-  if (problem.kind === "late") return "No answer yet";
-  if (problem.kind === "overloaded") return "The server is busy";
-  if (problem.status === 503) return "The library is not ready";
-  return problem.status >= 500 ? "The server failed" : "That search did not work";
-}
-
-/** Shows a problem; `again` is repeated on its own, ever more slowly, when the problem may pass. */
-function showProblem(problem, again) {
-  if (!problem.passes) {
-    showNotice(headingFor(problem), problem.message, { again: problem.status >= 500 ? again : null });
-    return;
-  }
-  const step = RETRY_SECONDS[Math.min(retry.attempt, RETRY_SECONDS.length - 1)];
-  const seconds = problem.retryAfterSeconds ?? step;
-  showNotice(headingFor(problem), problem.message, { again, seconds });
-  retry.attempt += 1;
-  retry.timer = setTimeout(again, seconds * 1000);
-}
-
-function stopRetrying() {
-  clearTimeout(retry.timer);
-  retry = { timer: 0, attempt: 0 };
-}
-
 /** Begins a request that replaces the one under way, and the repetition that may be waiting. */
 function begin() {
-  clearTimeout(retry.timer);
+  notice.stopWaiting();
   request?.abort();
   request = new AbortController();
   return request.signal;
@@ -104,47 +65,49 @@ async function showLibrary() {
   const line = byId("library");
   try {
     const library = await fetchLibrary(signal);
-    stopRetrying();
+    notice.stopRetrying();
     const length = library.hours > 0 ? `, ${footage(library.hours * 3600)} of footage` : "";
     line.textContent = `${count(library.num_videos, "video")}${length}`;
-    if (library.problem) showNotice("The newest snapshot is not served", library.problem);
-    else if (library.num_videos === 0) showNotice("The library is empty", EMPTY_LIBRARY);
-    else hideNotice();
+    if (library.problem) notice.show("The newest snapshot is not served", library.problem);
+    else if (library.num_videos === 0) notice.show("The library is empty", EMPTY_LIBRARY);
+    else notice.hide();
   } catch (problem) {
     if (signal.aborted) return;
     line.textContent = "";
-    showProblem(problem, showLibrary);
+    notice.showProblem(problem, showLibrary);
   }
 }
 
 // --- Searching -----------------------------------------------------------------------------------------------
 
-function showAnswer(query, topK, answer) {
-  const hits = answer.hits.map((hit) => ({ ...hit, snapshot: answer.snapshot }));
-  hideNotice();
+/** What the entry in the history holds beside the address: how far "More" and "more time" have gone. */
+const remembered = () => ({ topK: FIRST_TOP_K, deadlineMs: null, ...history.state });
+
+function showAnswer(query, { topK, deadlineMs }, answer) {
+  const shared = { snapshot: answer.snapshot, reranked: answer.reranked, skipped: answer.rerank_skipped };
+  const hits = answer.hits.map((hit) => ({ ...hit, ...shared }));
+  notice.hide();
   setView("results");
-  byId("timing").textContent = `${milliseconds(answer.timings_ms.total)} · snapshot ${answer.snapshot}`;
-  byId("count").textContent = hits.length ? count(hits.length, "result") : "No results";
+  tally.showAnswer(answer, deadlineMs);
   grid.show(hits);
   // The server gave all it was asked for: there may be more.
   more.hidden = hits.length < topK || topK >= LAST_TOP_K;
   current = { query, topK, shown: hits.length };
   if (hits.length === 0) {
-    showNotice("Nothing found", "No video in this library fits that description. Try other words, or fewer.");
+    notice.show("Nothing found", "No video in this library fits that description. Try other words, or fewer.");
   }
 }
 
 function showSkeletons() {
-  hideNotice();
+  notice.hide();
   setView("results");
   more.hidden = true;
-  byId("count").textContent = "Searching…";
-  byId("timing").textContent = "";
+  tally.showBusy();
   grid.showSkeletons(FIRST_TOP_K);
 }
 
 /** Asks the service. `isMore` and `isRetry` leave what is on display until there is an answer. */
-async function runSearch(query, topK, { isMore = false, isRetry = false } = {}) {
+async function runSearch(query, state, { isMore = false, isRetry = false } = {}) {
   const signal = begin();
   byId("query-problem").textContent = "";
   byId("more-problem").textContent = "";
@@ -152,14 +115,14 @@ async function runSearch(query, topK, { isMore = false, isRetry = false } = {}) 
   // Skeletons that only flash by would be worse than none.
   const skeletons = isMore || isRetry ? 0 : setTimeout(showSkeletons, SKELETON_DELAY_MS);
   try {
-    const answer = await search(query, topK, signal);
+    const answer = await search(query, { ...optionsIn(location.search), ...state }, signal);
     clearTimeout(skeletons);
-    stopRetrying();
+    notice.stopRetrying();
     const before = current.shown;
     if (!isMore) grid.clear();
-    showAnswer(query, topK, answer);
+    showAnswer(query, state, answer);
     if (isMore) {
-      history.replaceState({ topK }, "");
+      history.replaceState(state, "");
       grid.focus(Math.min(before, answer.hits.length - 1));
     }
   } catch (problem) {
@@ -170,12 +133,23 @@ async function runSearch(query, topK, { isMore = false, isRetry = false } = {}) 
     } else {
       setView("problem");
       grid.clear();
-      byId("count").textContent = "";
-      showProblem(problem, () => runSearch(query, topK, { isRetry: true }));
+      tally.clear();
+      notice.showProblem(problem, () => runSearch(query, state, { isRetry: true }));
     }
   } finally {
     if (!signal.aborted) results.removeAttribute("aria-busy");
   }
+}
+
+function searchLonger() {
+  history.replaceState({ ...remembered(), deadlineMs: MORE_TIME_MS }, "");
+  showAddress();
+  input.focus();
+}
+
+function switchOnRerank() {
+  applyOptions({ ...optionsIn(location.search), rerank: true });
+  input.focus();
 }
 
 // --- The address ---------------------------------------------------------------------------------------------
@@ -185,35 +159,52 @@ const queryInAddress = () => (new URLSearchParams(location.search).get("q") ?? "
 function showAddress() {
   const query = queryInAddress();
   shownAddress = location.search;
-  stopRetrying();
+  notice.stopRetrying();
+  why.close();
   player.close();
   input.value = query;
+  optionsPanel.show(optionsIn(location.search));
   document.title = query ? `${query} – Reelfind` : "Reelfind";
   if (query) {
-    runSearch(query, history.state?.topK ?? FIRST_TOP_K);
+    runSearch(query, remembered());
     return;
   }
-  hideNotice();
+  notice.hide();
   byId("query-problem").textContent = "";
   setView("initial");
   showLibrary();
 }
 
 /** Goes to a query as a link would: a new entry in the history, unless it is the same one again. */
-function goTo(query) {
-  const address = query ? `?${new URLSearchParams({ q: query })}` : location.pathname;
-  if (query === queryInAddress()) history.replaceState(null, "", address);
+function goTo(query, options) {
+  optionsPanel.settle();
+  const part = searchPart(query, options);
+  const address = part || location.pathname;
+  if (part === searchPart(queryInAddress(), optionsIn(location.search))) history.replaceState(null, "", address);
   else history.pushState(null, "", address);
   showAddress();
+}
+
+/** Options changed in the panel: the query that is shown is asked again; what is being typed stays. */
+function applyOptions(options) {
+  const typed = input.value;
+  if (queryInAddress()) {
+    goTo(queryInAddress(), options);
+    input.value = typed;
+    return;
+  }
+  history.replaceState(null, "", searchPart("", options) || location.pathname);
+  shownAddress = location.search;
 }
 
 // --- Events --------------------------------------------------------------------------------------------------
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
+  if (!optionsPanel.check()) return;
   const query = input.value.trim();
   if (query) {
-    goTo(query);
+    goTo(query, optionsPanel.options);
     return;
   }
   byId("query-problem").textContent = "Describe what you are looking for, then press Enter.";
@@ -237,30 +228,34 @@ input.addEventListener("keydown", (event) => {
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
-  if (event.key !== "/" || event.altKey || event.ctrlKey || event.metaKey || typing || player.isOpen) return;
+  const isCovered = player.isOpen || why.isOpen;
+  if (event.key !== "/" || event.altKey || event.ctrlKey || event.metaKey || typing || isCovered) return;
   event.preventDefault();
   input.focus();
   input.select();
 });
 
-// Links to queries of this page (the name, the examples) need no new page.
+// Links to queries of this page (the name, the examples) need no new page; the name leads back to the defaults.
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[href]");
   if (!link || event.button !== 0 || hasModifier(event) || link.target) return;
   if (!link.matches("#brand, .examples a")) return;
   event.preventDefault();
-  goTo(new URL(link.href).searchParams.get("q") ?? "");
+  const query = new URL(link.href).searchParams.get("q") ?? "";
+  goTo(query, optionsIn(query ? location.search : ""));
   if (!queryInAddress()) input.focus();
 });
 
-more.addEventListener("click", () => runSearch(current.query, current.topK * 2, { isMore: true }));
+more.addEventListener("click", () => {
+  runSearch(current.query, { ...remembered(), topK: current.topK * 2 }, { isMore: true });
+});
 
 window.addEventListener("popstate", () => {
   // A jump to an anchor (the skip link) is no other query.
   if (location.search !== shownAddress) showAddress();
 });
 window.addEventListener("online", () => {
-  if (!notice.hidden && retry.timer) showAddress();
+  if (notice.isWaiting) showAddress();
 });
 
 main.querySelector("noscript")?.remove();

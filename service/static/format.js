@@ -18,7 +18,22 @@ export function fineClock(seconds) {
 /** A span of seconds, its end rounded up so that a short one never reads as empty. */
 export const clockSpan = (start, end) => `${clock(start)}–${clock(Math.ceil(end - 1e-6))}`;
 
-export const score = (value) => value.toFixed(2);
+function inDecimals(value, decimals, plus) {
+  const figures = Math.abs(value).toFixed(decimals);
+  const sign = Number(figures) === 0 ? "" : value < 0 ? "−" : plus;
+  return `${sign}${figures}`;
+}
+
+export const score = (value, decimals = 2) => inDecimals(value, decimals, "");
+
+/** A number that may speak for or against, with its sign. */
+export const signed = (value, decimals = 2) => inDecimals(value, decimals, "+");
+
+/** 1st, 2nd, 3rd, 4th, … */
+export function ordinal(number) {
+  const kind = new Intl.PluralRules("en", { type: "ordinal" }).select(number);
+  return `${number.toLocaleString("en")}${{ one: "st", two: "nd", few: "rd" }[kind] ?? "th"}`;
+}
 
 export const count = (number, one, many = `${one}s`) =>
   `${number.toLocaleString("en")} ${number === 1 ? one : many}`;

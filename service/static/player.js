@@ -1,9 +1,10 @@
 // The player: a dialog with the browser's own controls that starts at the hit, and the hit's strip to jump by.
 
 import { mediaAddress, mediaProblem } from "./api.js";
+import { nameOf } from "./card.js";
 import { byId, element } from "./dom.js";
-import { clockSpan, fileName, score } from "./format.js";
-import { nameOf } from "./results.js";
+import { clockSpan, fileName, score, signed } from "./format.js";
+import { isMatched, scoreName } from "./ranking.js";
 import { buildStrip, drawBars } from "./strip.js";
 
 // Past a frame's own start, so that rounding cannot show the frame before it.
@@ -18,9 +19,10 @@ export class Player {
   #start = 0;
   #closed;
 
-  /** `closed(hit)` is called when the player has closed, by whatever way. */
-  constructor({ closed }) {
+  /** `closed(hit)` is called when the player has closed, by whatever way; `explain(hit)` when asked why it is one. */
+  constructor({ closed, explain }) {
     this.#closed = closed;
+    byId("player-why").addEventListener("click", () => explain(this.#hit));
     byId("player-close").addEventListener("click", () => this.#dialog.close());
     this.#dialog.addEventListener("click", (event) => {
       if (event.target === this.#dialog) this.#dialog.close();
@@ -39,8 +41,9 @@ export class Player {
     byId("player-title").textContent = nameOf(hit);
     byId("player-title").title = nameOf(hit);
     byId("player-path").textContent = hit.path;
-    byId("player-facts").textContent =
-      `${clockSpan(hit.start_seconds, hit.end_seconds)} · similarity ${score(hit.score)}`;
+    const span = clockSpan(hit.start_seconds, hit.end_seconds);
+    const match = isMatched(hit) ? ` · match ${signed(hit.match_score)}` : "";
+    byId("player-facts").textContent = `${span} · ${scoreName(hit).toLowerCase()} ${score(hit.score)}${match}`;
     // A media fragment makes the tab, too, start at the hit.
     byId("player-open").href = `${mediaAddress(hit.video_id)}#t=${hit.start_seconds}`;
     const download = byId("player-download");
@@ -57,6 +60,12 @@ export class Player {
     this.#load();
     this.#video.focus();
     this.#strip.querySelector("[data-best]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }
+
+  /** As `open`, but a player that shows the hit already only goes to the frame. */
+  play(hit, frame, scale) {
+    if (this.isOpen && this.#hit === hit) this.#jump(frame);
+    else this.open(hit, frame, scale);
   }
 
   close() {

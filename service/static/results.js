@@ -1,72 +1,13 @@
 // The grid of hits: cards, skeletons, and the arrow keys among them.
 
-import { frameAddress } from "./api.js";
+import { buildCard } from "./card.js";
 import { element, hasModifier, rove } from "./dom.js";
-import { clock, clockSpan, fileName, score } from "./format.js";
-import { buildStrip, drawBars, mostRelevant, relevanceScale } from "./strip.js";
+import { scoreScale } from "./ranking.js";
+import { drawBars, relevanceScale } from "./strip.js";
 
-export const nameOf = (hit) => hit.title || fileName(hit.path);
-
-const keyOf = (hit) => `${hit.video_id} ${hit.start_seconds} ${hit.snapshot}`;
-
-/** One hit: its best frame, its strip, its name, span and score. `open(hit, frame | null)` plays it. */
-function buildCard(hit, open) {
-  const best = mostRelevant(hit.frames);
-  const name = nameOf(hit);
-  const span = clockSpan(hit.start_seconds, hit.end_seconds);
-
-  const image = element("img", { class: "shot-image", alt: "", decoding: "async", "data-frame-id": best?.frame_id });
-  const time = element("span", { class: "shot-time" });
-  const show = (frame) => {
-    if (!frame) return;
-    image.src = frameAddress(frame.frame_id, hit.snapshot);
-    time.textContent = clock(frame.pts_seconds);
-  };
-  image.addEventListener("error", () => shot.setAttribute("data-missing", "No picture"));
-  image.addEventListener("load", () => shot.removeAttribute("data-missing"));
-
-  const shot = element(
-    "button",
-    {
-      class: "shot",
-      type: "button",
-      tabindex: -1,
-      "aria-label": `Play ${name}, ${span}, similarity ${score(hit.score)}`,
-      onclick: () => open(hit, null),
-    },
-    image,
-    time,
-  );
-  show(best);
-
-  const strip = buildStrip(hit, {
-    choose: (frame) => open(hit, frame),
-    preview: (frame) => show(frame ?? best),
-  });
-  const card = element(
-    "article",
-    { class: "card" },
-    element("div", { class: "film" }, shot, strip),
-    element("h3", { class: "card-name", dir: "auto", title: name === hit.path ? name : `${name}\n${hit.path}`, text: name }),
-    element(
-      "p",
-      { class: "card-facts" },
-      element("span", { class: "card-span", text: span }),
-      element(
-        "span",
-        { class: "card-score", title: "Similarity of the description and this stretch; the bar compares it with the best result" },
-        element("span", { class: "meter" }, element("span")),
-        element("span", { class: "unseen", text: "Similarity " }),
-        element("span", { class: "card-value", text: score(hit.score) }),
-      ),
-    ),
-  );
-  // A click on the name plays too, unless it ends a selection of text.
-  card.addEventListener("click", (event) => {
-    if (!event.target.closest("button") && getSelection().isCollapsed) open(hit, null);
-  });
-  return card;
-}
+// Whatever a card prints is in its key: a card is kept only where nothing of it has changed.
+const keyOf = (hit) =>
+  JSON.stringify([hit.video_id, hit.start_seconds, hit.snapshot, hit.reranked, hit.score, hit.match_score]);
 
 function buildSkeleton() {
   return element(
@@ -81,24 +22,43 @@ function buildSkeleton() {
 export class Grid {
   #list;
   #open;
+  #explain;
   #leave;
   #items = new Map();
   #scale = null;
 
-  /** `open(hit, frame | null, scale)` plays a hit; `leave()` takes the focus when it moves up out of the grid. */
-  constructor(list, { open, leave }) {
+  /**
+   * `open(hit, frame | null, scale)` plays a hit; `explain(hit, place, scale)` says why it stands where it does;
+   * `leave()` takes the focus when it moves up out of the grid.
+   */
+  constructor(list, { open, explain, leave }) {
     this.#list = list;
     this.#open = open;
+    this.#explain = explain;
     this.#leave = leave;
     list.addEventListener("keydown", (event) => this.#onKey(event));
-    list.addEventListener("focusin", (event) => {
-      const shot = event.target.closest("li")?.querySelector(".shot");
-      if (shot) rove(this.#shots(), shot);
-    });
+    list.addEventListener("focusin", (event) => this.#rove(event.target.closest("li:has(.shot)")));
+  }
+
+  /** The scale of the bars of all strips. */
+  get relevanceScale() {
+    return this.#scale;
+  }
+
+  /** A hit's place among those shown, from 1; 0 when it is not. */
+  placeOf(hit) {
+    return [...this.#items.keys()].indexOf(keyOf(hit)) + 1;
   }
 
   #shots() {
     return [...this.#list.querySelectorAll(".shot")];
+  }
+
+  /** Tab stops at one card: at its picture, then at its explanation. */
+  #rove(item) {
+    if (!item) return;
+    rove(this.#shots(), item.querySelector(".shot"));
+    rove(this.#list.querySelectorAll(".why"), item.querySelector(".why"));
   }
 
   clear() {
@@ -114,20 +74,21 @@ export class Grid {
   /** Shows the hits, best first; cards that are there already (`More results`) stay as they are. */
   show(hits) {
     this.#scale = relevanceScale(hits);
-    const best = hits[0]?.score ?? 0;
-    const play = (hit, frame) => this.#open(hit, frame, this.#scale);
+    const shareOf = scoreScale(hits);
+    const actions = {
+      open: (hit, frame) => this.#open(hit, frame, this.#scale),
+      explain: (hit) => this.#explain(hit, this.placeOf(hit), this.#scale),
+    };
     const items = new Map();
     for (const hit of hits) {
-      const item = this.#items.get(keyOf(hit)) ?? element("li", {}, buildCard(hit, play));
+      const item = this.#items.get(keyOf(hit)) ?? element("li", {}, buildCard(hit, actions));
       drawBars(item.querySelector(".strip"), hit, this.#scale);
-      const share = best > 0 ? Math.min(1, Math.max(0, hit.score / best)) : 0;
-      item.style.setProperty("--share", share.toFixed(3));
+      item.style.setProperty("--share", shareOf(hit.score).toFixed(3));
       items.set(keyOf(hit), item);
     }
     this.#items = items;
     this.#list.replaceChildren(...items.values());
-    const shots = this.#shots();
-    rove(shots, shots[0]);
+    this.#rove(this.#list.firstElementChild);
   }
 
   focus(index) {

@@ -1,13 +1,10 @@
-// The strip: a segment's frames in time order, each over a bar that shows its relevance to the query.
+// The strip: a segment's frames in time order, each over a bar that shows its relevance to the query. The salient
+// ones are larger and framed, with their match score below where there is one.
 
 import { frameAddress } from "./api.js";
 import { element, hasModifier, rove } from "./dom.js";
-import { clock, fineClock, score } from "./format.js";
-
-/** The frame with the highest relevance; the earliest of equals. */
-export function mostRelevant(frames) {
-  return frames.reduce((best, frame) => (frame.relevance > best.relevance ? frame : best), frames[0]);
-}
+import { clock, fineClock, score, signed } from "./format.js";
+import { bestFrame, isMatched } from "./ranking.js";
 
 /** Maps relevance to 0…1, on one scale for all the hits of an answer, so that strips can be compared. */
 export function relevanceScale(hits) {
@@ -23,37 +20,58 @@ export function relevanceScale(hits) {
   return (relevance) => (range > 1e-9 ? (relevance - low) / range : 1);
 }
 
+/** Writes a frame's time, finely where the frames of the hit stand less than a second apart. */
+export function timeOf(hit, frame) {
+  const close = (hit.end_seconds - hit.start_seconds) / hit.frames.length < 1;
+  return (close ? fineClock : clock)(frame.pts_seconds);
+}
+
+const hasMatch = (frame) => frame.match_score !== null && frame.match_score !== undefined;
+
+/** A frame's terms in words: its relevance, and its match score where there is one. */
+export const termsOf = (frame) =>
+  `relevance ${score(frame.relevance)}${hasMatch(frame) ? `, match ${signed(frame.match_score)}` : ""}`;
+
+function buildCell(hit, frame, isBest, { choose, times }) {
+  const time = timeOf(hit, frame);
+  const kind = frame.salient ? ", salient" : "";
+  const cell = element(
+    "button",
+    {
+      class: "cell",
+      type: "button",
+      tabindex: -1,
+      "aria-label": `Play from ${time}${kind}, ${termsOf(frame)}${isBest ? ", the best frame" : ""}`,
+      title: `${time}${kind}, ${termsOf(frame)}`,
+      "data-frame-id": frame.frame_id,
+      "data-salient": frame.salient,
+      "data-best": isBest,
+      onclick: () => choose(frame),
+    },
+    element("img", { src: frameAddress(frame.frame_id, hit.snapshot), alt: "", loading: "lazy", decoding: "async" }),
+    element("span", { class: "cell-bar" }, element("span")),
+  );
+  if (times) cell.append(element("span", { class: "cell-time", text: time }));
+  if (isMatched(hit)) {
+    const match = hasMatch(frame) ? signed(frame.match_score, 1) : "";
+    cell.append(element("span", { class: "cell-match", "aria-hidden": "true", text: match }));
+  }
+  return cell;
+}
+
 /** A list of frame buttons. `choose` and `preview` are called with a frame; `times` writes the times below. */
 export function buildStrip(hit, { choose, preview = null, times = false, tabStops = false }) {
-  const best = mostRelevant(hit.frames);
-  const close = (hit.end_seconds - hit.start_seconds) / hit.frames.length < 1;
-  const time = (frame) => (close ? fineClock : clock)(frame.pts_seconds);
+  const best = bestFrame(hit.frames);
   const cells = hit.frames.map((frame) => {
-    const label = `${time(frame)}, relevance ${score(frame.relevance)}`;
-    const cell = element(
-      "button",
-      {
-        class: "cell",
-        type: "button",
-        tabindex: -1,
-        "aria-label": `Play from ${label}${frame === best ? ", the best frame" : ""}`,
-        title: label,
-        "data-frame-id": frame.frame_id,
-        "data-best": frame === best,
-        onclick: () => choose(frame),
-      },
-      element("img", { src: frameAddress(frame.frame_id, hit.snapshot), alt: "", loading: "lazy", decoding: "async" }),
-      element("span", { class: "cell-bar" }, element("span")),
-    );
-    if (times) cell.append(element("span", { class: "cell-time", text: time(frame) }));
+    const cell = buildCell(hit, frame, frame === best, { choose, times });
     if (preview) {
       cell.addEventListener("pointerenter", () => preview(frame));
       cell.addEventListener("focus", () => preview(frame));
     }
     return cell;
   });
-  const strip = element("ol", { class: "strip", role: "list", "aria-label": "Frames" });
-  strip.append(...cells.map((cell) => element("li", {}, cell)));
+  const strip = element("ol", { class: "strip", role: "list", "aria-label": "Frames", "data-matched": isMatched(hit) });
+  strip.append(...cells.map((cell, index) => element("li", { "data-salient": hit.frames[index].salient }, cell)));
   if (preview) {
     strip.addEventListener("pointerleave", () => preview(null));
     strip.addEventListener("focusout", () => preview(null));

@@ -1,0 +1,147 @@
+// "Why this result": a sheet with a hit's salient frames and every term of its score.
+
+import { frameAddress } from "./api.js";
+import { nameOf } from "./card.js";
+import { byId, element, withCode } from "./dom.js";
+import { clockSpan, count, ordinal, score, signed } from "./format.js";
+import { decimalsThatAddUp, isMatched, skippedNote } from "./ranking.js";
+import { termsOf, timeOf } from "./strip.js";
+
+/** A salient frame: its picture, which plays from there, over its terms. */
+function buildFrame(hit, frame, scale, play) {
+  const bar = element("span", { class: "proof-bar" }, element("span"));
+  bar.style.setProperty("--relevance", scale(frame.relevance).toFixed(3));
+  const terms = element(
+    "dl",
+    { class: "proof-terms" },
+    element("div", {}, element("dt", { text: "relevance" }), element("dd", { text: score(frame.relevance) })),
+  );
+  if (frame.match_score !== null) {
+    const match = element("dd", { class: "proof-match", text: signed(frame.match_score) });
+    terms.append(element("div", {}, element("dt", { text: "match" }), match));
+  }
+  return element(
+    "li",
+    { class: "proof", "data-frame-id": frame.frame_id },
+    element(
+      "button",
+      {
+        class: "proof-shot",
+        type: "button",
+        "aria-label": `Play from ${timeOf(hit, frame)}, ${termsOf(frame)}`,
+        onclick: () => play(frame),
+      },
+      element("img", { src: frameAddress(frame.frame_id, hit.snapshot), alt: "", decoding: "async" }),
+      element("span", { class: "shot-chip" }, element("span", { class: "shot-time", text: timeOf(hit, frame) })),
+    ),
+    bar,
+    terms,
+  );
+}
+
+function evidenceWords(hit, salient) {
+  const chosen = `The ${salient.length === 1 ? "frame" : `${salient.length} frames`} of ${hit.frames.length}`;
+  const verb = salient.length === 1 ? "fits" : "fit";
+  if (!isMatched(hit)) return `${chosen} that ${verb} the description best.`;
+  return `${chosen} that ${verb} the description best, and how surely a closer look matches ${
+    salient.length === 1 ? "it" : "each"
+  }: above zero speaks for it, below against.`;
+}
+
+/** The sum: a row a term, then the score. Printed figures add up as printed. */
+function buildSum(hit, explanation) {
+  const terms = [];
+  if (explanation.match_score !== null) {
+    const frames = explanation.frames.length;
+    terms.push(["match", "Match", frames > 1 ? `mean of ${count(frames, "frame")}` : "", explanation.match_score]);
+  }
+  if (explanation.tail_offset) terms.push(["offset", "Beyond the candidates", "set below them", explanation.tail_offset]);
+  const weight = explanation.ensemble_lambda;
+  const cosine = explanation.similarity.toFixed(4).replace("-", "−");
+  terms.push(["similarity", "Similarity", weight === 1 ? "" : `${cosine} × ${weight}`, explanation.similarity_term]);
+  const decimals = decimalsThatAddUp(
+    terms.map((term) => term[3]),
+    hit.score,
+  );
+  const rows = terms.map(([term, name, detail, value]) =>
+    element(
+      "tr",
+      { "data-term": term },
+      element("th", { scope: "row" }, name, detail && element("span", { class: "sum-detail", text: detail })),
+      element("td", { text: terms.length > 1 ? signed(value, decimals) : score(value, decimals) }),
+    ),
+  );
+  const total = element(
+    "tr",
+    { class: "sum-total", "data-term": "score" },
+    element("th", { scope: "row", text: "Score" }),
+    element("td", { text: score(hit.score, decimals) }),
+  );
+  return element("table", { class: "sum" }, element("tbody", {}, ...rows, ...(terms.length > 1 ? [total] : [])));
+}
+
+function placeWords(hit, place, rank) {
+  if (!hit.reranked) return "The similarity of the description and the whole stretch alone decides its place.";
+  const before = `By similarity alone this stretch comes ${ordinal(rank)} in the library.`;
+  if (!isMatched(hit)) return `${before} It was not among the candidates that got the closer look.`;
+  return place > 0 ? `${before} With the closer look, its video comes ${ordinal(place)}.` : before;
+}
+
+export class Why {
+  #dialog = byId("why");
+  #play;
+
+  /** `play(hit, frame)` is called for a frame that was chosen, after the sheet has closed. */
+  constructor({ play }) {
+    this.#play = play;
+    byId("why-close").addEventListener("click", () => this.close());
+    this.#dialog.addEventListener("click", (event) => {
+      if (event.target === this.#dialog) this.close();
+    });
+  }
+
+  get isOpen() {
+    return this.#dialog.open;
+  }
+
+  close() {
+    if (this.#dialog.open) this.#dialog.close();
+  }
+
+  /** Explains a hit at its place, from 1; `scale` is that of the bars in the grid. */
+  open(hit, place, scale) {
+    byId("why-name").textContent = `${nameOf(hit)}, ${clockSpan(hit.start_seconds, hit.end_seconds)}`;
+    byId("why-body").replaceChildren(...this.#build(hit, place, scale));
+    byId("why-body").scrollTop = 0;
+    if (!this.#dialog.open) this.#dialog.showModal();
+  }
+
+  #build(hit, place, scale) {
+    const parts = [];
+    const play = (frame) => {
+      this.close();
+      this.#play(hit, frame);
+    };
+    const salient = hit.frames.filter((frame) => frame.salient);
+    if (salient.length > 0) {
+      const proofs = salient.map((frame) => buildFrame(hit, frame, scale, play));
+      parts.push(
+        element("ol", { class: "proofs", role: "list", "aria-label": "Salient frames", "data-many": salient.length > 4 }, ...proofs),
+        element("p", { class: "sheet-words", text: evidenceWords(hit, salient) }),
+      );
+    }
+    const { explanation } = hit;
+    if (explanation) {
+      parts.push(
+        element("h3", { text: "Score" }),
+        buildSum(hit, explanation),
+        element("h3", { text: "Place" }),
+        element("p", { class: "sheet-words", text: placeWords(hit, place, explanation.first_stage_rank) }),
+      );
+    }
+    const note = skippedNote(hit.skipped);
+    if (note) parts.push(element("p", { class: "sheet-words" }, ...withCode(note.text)));
+    if (explanation) parts.push(element("p", { class: "sheet-formula", text: explanation.formula }));
+    return parts;
+  }
+}
