@@ -77,6 +77,8 @@ class DataConfig:
     kind: str = "photos"
     #: photos: folder with captions.csv and images/; no default: it is never part of the project
     path: str = ""
+    #: photos: train on this many of them; 0: on all
+    limit: int = 0
     #: video data sets: the official annotation file, or the folder of those files
     annotations: str = ""
     #: video data sets: folder of the video files

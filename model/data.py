@@ -40,6 +40,10 @@ class CaptionedPhotos:
     def __len__(self) -> int:
         return len(self.names)
 
+    def first(self, count: int) -> CaptionedPhotos:
+        """Only the first `count` of them; 0: all."""
+        return self if not count else CaptionedPhotos(self.folder, self.names[:count], self.captions[:count])
+
     def load(self, index: int, size: int) -> NDArray[np.uint8]:
         """One photo by the serving path's resize rule. Shape [size, size, 3]."""
         return resize_frames(load_image(self.folder / self.names[index])[None], size)[0]

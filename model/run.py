@@ -82,7 +82,7 @@ def choose_device(name: str, rank: int = 0) -> torch.device:
 
 
 def make_optimizer(model: LGDN, config: Config) -> torch.optim.AdamW:
-    """AdamW with a learning rate for each part; biases and norms do not decay."""
+    """AdamW with a learning rate for each part, 0 freezes it; biases and norms do not decay."""
     rates = config.train
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -96,6 +96,9 @@ def make_optimizer(model: LGDN, config: Config) -> torch.optim.AdamW:
             lr = rates.lr_text
         else:
             lr = rates.lr_head
+        if not lr:
+            parameter.requires_grad_(False)
+            continue
         groups.setdefault((lr, parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
         [

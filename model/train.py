@@ -64,7 +64,7 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
     classifier = load_published(model)
     loader: Loader
     if photos_wanted:
-        photos = read_captions(Path(config.data.path), "train")
+        photos = read_captions(Path(config.data.path), "train").first(config.data.limit)
         validation = read_captions(Path(config.data.path), "val") if config.train.evaluate else None
         cache_folder = Path(config.data.cache) if config.data.cache else folder / "cache"
         if rank:  # the first process fills the cache
