@@ -54,6 +54,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
+            await run_in_threadpool(engine.close)
 
     app = FastAPI(
         title="Reelfind",

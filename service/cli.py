@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.progress import Progress
 from typer.core import TyperGroup
 
 from indexer.cli import index_command, library_app
@@ -24,11 +24,12 @@ from service.bench.command import bench_command
 from service.demo import demo_command
 from service.engine import open_bundle, open_searcher
 from service.evaluate import evaluate, read_queries
-from service.query import check_top_k, clean_text
-from service.schemas import Hit
-from service.searcher import Searcher
+from service.query import check_num_candidates, check_num_salient_frames, check_top_k, clean_text
+from service.schemas import RerankSkipped
+from service.searcher import Searcher, SearchOptions
 from service.serve import address_of, bind, run_server
 from service.settings import Settings, load_settings
+from service.show import show_figures, show_hits
 
 NOTHING_FOUND, BAD_INPUT, FAILED = 1, 2, 3
 
@@ -38,6 +39,16 @@ ProviderOption = Annotated[
     Literal["cpu", "cuda", "tensorrt"] | None, typer.Option("--provider", help="Where the model runs.")
 ]
 ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads of one model call.")]
+RerankOption = Annotated[
+    bool, typer.Option("--rerank/--no-rerank", help="Judge the best segments anew on their salient frames.")
+]
+CandidatesOption = Annotated[
+    int | None, typer.Option("--num-candidates", help="The most segments to re-rank.", show_default="model's")
+]
+SalientOption = Annotated[
+    int | None,
+    typer.Option("--num-salient-frames", help="Frames of a segment to match.", show_default="model's"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -153,6 +164,10 @@ def search(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to find, in plain words.")],
     library: LibraryOption = None,
     top_k: Annotated[int | None, typer.Option("--top-k", help="The most videos to list.")] = None,
+    rerank: RerankOption = True,
+    num_candidates: CandidatesOption = None,
+    num_salient_frames: SalientOption = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say how each score came about.")] = False,
     bundle: BundleOption = None,
     provider: ProviderOption = None,
     threads: ThreadsOption = None,
@@ -162,12 +177,15 @@ def search(
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
     cleaned = clean_text(text, settings.max_query_characters)
     count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
-    found = _open(settings).search(cleaned, count)
+    searcher = _open(settings)
+    options = _options(searcher, settings, rerank, num_candidates, num_salient_frames, explain)
+    found = searcher.search(cleaned, count, options)
     if as_json:
         rest = {"hits": {"__all__": {"title"}}, "snapshot": True, "timings_ms": True}
         typer.echo(found.model_dump_json(exclude=rest))  # type: ignore[arg-type]
     elif found.hits:
-        Console().print(_table(found.hits))
+        show_hits(found, Console())
+        _note_skipped(found.rerank_skipped)
     if not found.hits:
         _report("nothing found: the library holds no video that can be searched")
         raise typer.Exit(NOTHING_FOUND)
@@ -180,6 +198,9 @@ def evaluate_command(
     only_set: Annotated[
         str | None, typer.Option("--set", help="Only rows whose field `set` is this.")
     ] = None,
+    rerank: RerankOption = True,
+    num_candidates: CandidatesOption = None,
+    num_salient_frames: SalientOption = None,
     bundle: BundleOption = None,
     provider: ProviderOption = None,
     threads: ThreadsOption = None,
@@ -189,16 +210,20 @@ def evaluate_command(
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
     rows = read_queries(queries, only_set, settings.max_query_characters)
     searcher = _open(settings)
+    options = _options(searcher, settings, rerank, num_candidates, num_salient_frames)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
-        figures = evaluate(searcher, rows)
-    for note in notes:
-        _report(f"note: {note.message}")
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("searching", total=len(rows))
+            figures = evaluate(searcher, rows, options, lambda: progress.advance(task))
+    for note in dict.fromkeys(str(note.message) for note in notes):
+        _report(f"note: {note}")
     if as_json:
-        typer.echo(json.dumps(figures))
+        typer.echo(json.dumps(figures.to_json()))
         return
-    for name, value in figures.items():
-        typer.echo(f"{name:<5} {value}" if name == "n" else f"{name:<5} {value:.1f}")
+    _note_skipped(figures.rerank_skipped)
+    show_figures(figures)
 
 
 app.command("index")(index_command)
@@ -218,34 +243,33 @@ def _open(settings: Settings) -> Searcher:
     return open_searcher(settings)
 
 
+def _options(
+    searcher: Searcher,
+    settings: Settings,
+    rerank: bool,
+    num_candidates: int | None,
+    num_salient_frames: int | None,
+    explain: bool = False,
+) -> SearchOptions:
+    if num_candidates is not None:
+        check_num_candidates(num_candidates, settings.max_candidates)
+    if num_salient_frames is not None:
+        check_num_salient_frames(num_salient_frames, searcher.bundle.manifest.frames_per_segment)
+    return SearchOptions(rerank, num_candidates, num_salient_frames, explain=explain)
+
+
+def _note_skipped(skipped: RerankSkipped | None) -> None:
+    reasons = {
+        "no_matcher": "the bundle has no matching head",
+        "no_tokens": "the library holds no tokens of its frames; index into a new library to have them",
+    }
+    if skipped in reasons:
+        _report(f"note: not re-ranked: {reasons[skipped]}")
+
+
 def _check_bundle_path(settings: Settings) -> None:
     if settings.bundle is not None and not settings.bundle.exists():
         raise InputError(f"no bundle at {settings.bundle}: name the folder that holds bundle.json")
-
-
-def _table(hits: list[Hit]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("score", justify="right")
-    table.add_column("from", justify="right")
-    table.add_column("to", justify="right")
-    table.add_column("best frame", justify="right")
-    table.add_column("video", overflow="fold")
-    for hit in hits:
-        best = max(hit.frames, key=lambda frame: frame.relevance, default=None)
-        table.add_row(
-            f"{hit.score:.3f}",
-            _clock(hit.start_seconds),
-            _clock(hit.end_seconds),
-            _clock(best.pts_seconds) if best else "",
-            hit.path,
-        )
-    return table
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
 
 
 def main() -> None:

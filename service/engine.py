@@ -7,12 +7,14 @@ finishes on the old bundle and snapshot, which are freed with the last request.
 import logging
 import threading
 import time
+import weakref
 
 from indexer.manifest import CURRENT, current_number, read_manifest
 from indexer.snapshot import Snapshot
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import BundleError, ReelfindError
 from service.errors import NotReadyError, RefusedError
+from service.matching import Matcher
 from service.metrics import Metrics
 from service.schemas import ReloadResult
 from service.searcher import Searcher
@@ -37,17 +39,21 @@ def open_bundle(settings: Settings) -> Bundle:
     return bundle
 
 
-def open_searcher(settings: Settings, bundle: Bundle | None = None) -> Searcher:
-    """The bundle with the snapshot that CURRENT names. `bundle` is used where the snapshot was made with it.
+def open_searcher(settings: Settings, matcher: Matcher | None = None) -> Searcher:
+    """The bundle with the snapshot that CURRENT names.
+
+    `matcher` is used where the snapshot was made with its bundle; without one, or with another, the settings'
+    bundle is opened.
 
     Raises:
         LibraryError: there is no snapshot, or it is damaged.
         BundleError: the bundle cannot be read, or the snapshot was made with another one.
     """
     snapshot = Snapshot.open(settings.library)
-    if bundle is None or bundle.checksum != snapshot.bundle_checksum:
+    if matcher is None or matcher.bundle.checksum != snapshot.bundle_checksum:
         # The folder may hold by now the bundle that the library was made with.
-        bundle = open_bundle(settings)
+        matcher = Matcher(open_bundle(settings), None if matcher is None else matcher.observe)
+    bundle = matcher.bundle
     if bundle.checksum != snapshot.bundle_checksum:
         raise BundleError(
             f"Snapshot {snapshot.number} of {settings.library} was made with another bundle "
@@ -55,7 +61,7 @@ def open_searcher(settings: Settings, bundle: Bundle | None = None) -> Searcher:
             f"({bundle.checksum[:12]}…). "
             "Name with --bundle the one it was made with, or index again into a new library."
         )
-    return Searcher(bundle, snapshot)
+    return Searcher(matcher, snapshot, settings.max_candidates)
 
 
 class Engine:
@@ -63,7 +69,9 @@ class Engine:
 
     def __init__(self, settings: Settings, bundle: Bundle, metrics: Metrics) -> None:
         self._settings = settings
-        self._bundle = bundle
+        self._matcher = Matcher(bundle, metrics.observe_match_call)
+        # Those of bundles that are not served any more, while searches in flight use them.
+        self._matchers = weakref.WeakSet([self._matcher])
         self._metrics = metrics
         self._searcher: Searcher | None = None
         self._problem: str | None = "The library has not been read yet; try again in a moment."
@@ -112,6 +120,11 @@ class Engine:
                 if self._problem != known:
                     logger.warning("%s", error)
 
+    def close(self) -> None:
+        """End the searches that wait for the matching head; the process stops."""
+        for matcher in list(self._matchers):
+            matcher.close()
+
     def _reload(self) -> ReloadResult:
         self._tried, self._retry_at = self._signature(), time.monotonic() + _RETRY_SECONDS
         before = self._searcher
@@ -149,8 +162,11 @@ class Engine:
         # Not the number alone: another library, with a snapshot of the same number, may stand in the folder.
         if before and number is not None and read_manifest(library, number) == before.snapshot.manifest:
             return before
-        searcher = open_searcher(self._settings, self._bundle)
-        self._bundle = searcher.bundle
+        searcher = open_searcher(self._settings, self._matcher)
+        if searcher.matcher.bundle.has_matcher and (before is None or before.matcher is not searcher.matcher):
+            searcher.matcher.warm()
+        self._matcher = searcher.matcher
+        self._matchers.add(self._matcher)
         return searcher
 
     def _signature(self) -> tuple[int, ...] | None:

@@ -2,9 +2,10 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from indexer.snapshot import Snapshot
 from model.runtime.metrics import RetrievalMetrics, ranks, retrieval_metrics
 from service.errors import QueryError
 from service.query import clean_text, shorten
-from service.searcher import Searcher
+from service.schemas import RerankSkipped
+from service.searcher import Searcher, SearchOptions
 
 _PAGE = 1000
 _EXAMPLE = '{"query": "a dog runs", "video": "dog.mp4"}'
@@ -79,7 +81,7 @@ def _text_field(row: Mapping[str, object], name: str, where: str) -> str:
     return value
 
 
-class VideoMatcher:
+class VideoFinder:
     """Finds videos by the end of their paths, on whole components: `b/c.mp4` fits `/a/b/c.mp4`."""
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -116,18 +118,51 @@ class VideoMatcher:
         return row
 
 
-def evaluate(searcher: Searcher, queries: list[LabelledQuery]) -> RetrievalMetrics:
+@dataclass(frozen=True)
+class Figures:
+    """How well a library's videos are found.
+
+    Attributes:
+        similarity: by the first stage alone.
+        ensemble: with re-ranking; None where there was none.
+        rerank_skipped: why not.
+    """
+
+    similarity: RetrievalMetrics
+    ensemble: RetrievalMetrics | None
+    rerank_skipped: RerankSkipped | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures of what a search gives, then of both stages by name."""
+        best = self.ensemble or self.similarity
+        skipped = self.rerank_skipped
+        return {**best, "global": self.similarity, "ensemble": self.ensemble, "rerank_skipped": skipped}
+
+
+def evaluate(
+    searcher: Searcher,
+    queries: list[LabelledQuery],
+    options: SearchOptions | None = None,
+    on_ranked: Callable[[], None] = lambda: None,
+) -> Figures:
     """R@K in percent, median and mean rank of the right video among all of the library.
+
+    `on_ranked` is called after each query.
 
     Raises:
         QueryError: a row's video is unknown, ambiguous or not searchable; names the line.
     """
-    matcher = VideoMatcher(searcher.snapshot)
+    matcher = VideoFinder(searcher.snapshot)
     targets = []
     for query in queries:
         try:
             targets.append(matcher.row_of(query.video))
         except QueryError as error:
             raise QueryError(f"line {query.line}: {error}") from None
-    scores = searcher.rank_all([query.text for query in queries])
-    return retrieval_metrics(ranks(scores, np.array(targets)))
+    ranking = searcher.rank_all([query.text for query in queries], options, on_ranked)
+    right = np.array(targets)
+    return Figures(
+        retrieval_metrics(ranks(ranking.similarity, right)),
+        None if ranking.ensemble is None else retrieval_metrics(ranks(ranking.ensemble, right)),
+        ranking.rerank_skipped,
+    )

@@ -61,7 +61,7 @@ class Matcher:
 
     def __init__(self, bundle: Bundle, observe: BatchObserver | None = None) -> None:
         self.bundle = bundle
-        self._observe = observe
+        self.observe = observe
         self._wake = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._thread: threading.Thread | None = None
@@ -205,8 +205,8 @@ class Matcher:
         started = time.perf_counter()
         logits = _call(self.bundle, batch)
         self._learn((time.perf_counter() - started) / len(logits), len(logits))
-        if self._observe is not None:
-            self._observe(len(logits), len(batch))
+        if self.observe is not None:
+            self.observe(len(logits), len(batch))
         first = 0
         with self._wake:
             for job, part in batch:

@@ -1,11 +1,15 @@
 """Prometheus metrics, in a registry of their own so that one process can hold many apps."""
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from service.schemas import Timings
+from service.schemas import RerankSkipped, SearchResponse
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_SEARCHES = (1, 2, 3, 4, 6, 8, 12, 16)
 _STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -35,6 +39,29 @@ class Metrics:
             buckets=_STAGE_SECONDS,
             registry=self.registry,
         )
+        self._reranks = Counter(
+            "reelfind_reranks",
+            "Searches by what became of re-ranking: done, or why not.",
+            ("result",),
+            registry=self.registry,
+        )
+        self._candidates = Counter(
+            "reelfind_reranked_segments", "Segments that were re-ranked.", registry=self.registry
+        )
+        self._match_pairs = Histogram(
+            "reelfind_match_call_pairs",
+            "Pairs of a text and a frame in a call of the matching head.",
+            buckets=_PAIRS,
+            registry=self.registry,
+        )
+        self._match_searches = Histogram(
+            "reelfind_match_call_searches",
+            "Searches that share a call of the matching head.",
+            buckets=_SEARCHES,
+            registry=self.registry,
+        )
+        for result in ("done", *get_args(RerankSkipped)):
+            self._reranks.labels(result)  # a rate needs the 0 before the first
         self._reloads = Counter(
             "reelfind_reloads",
             "New snapshots met, by what became of them: loaded or refused.",
@@ -55,10 +82,18 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(method, route).observe(seconds)
 
-    def observe_search(self, timings: Timings) -> None:
-        """Count the stages of one search."""
-        for stage, milliseconds in timings:
-            self._stage_seconds.labels(stage).observe(milliseconds / 1000)
+    def observe_search(self, found: SearchResponse) -> None:
+        """Count one search, and the stages that it went through."""
+        for stage, milliseconds in found.timings_ms:
+            if milliseconds:
+                self._stage_seconds.labels(stage).observe(milliseconds / 1000)
+        self._reranks.labels(found.rerank_skipped or "done").inc()
+        self._candidates.inc(found.num_candidates)
+
+    def observe_match_call(self, pairs: int, searches: int) -> None:
+        """Count one call of the matching head."""
+        self._match_pairs.observe(pairs)
+        self._match_searches.observe(searches)
 
     def observe_reload(self, loaded: bool) -> None:
         """Count a new snapshot that was loaded, or refused."""

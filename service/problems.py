@@ -148,6 +148,8 @@ def explain(issue: Mapping[str, Any]) -> InvalidValue:
         detail = f"{shorten(name)} is not a known field. Remove it; /openapi.json lists those that are known."
     elif kind.startswith("int_"):
         detail = f"{name} must be a whole number such as 10, not {shown}."
+    elif kind == "bool_type":
+        detail = f"{name} must be true or false, not {shown}."
     elif kind == "string_type":
         detail = f"{name} must be text, not {shown}."
     elif kind == "string_unicode":

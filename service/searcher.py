@@ -1,10 +1,13 @@
 """Search without HTTP: the same code answers the API, `reelfind search` and `reelfind eval`.
 
-Legend of shapes: B batch, D joint space, S salience, K results, V videos of the snapshot, failures included.
+A text is encoded; the index gives the nearest segments (`retrieval.py`); the matching head judges the best of
+them anew on the frames that matter for the text (`rerank.py`); the best segment of each video becomes a hit
+(`hits.py`).
+
+Shapes: B texts, V videos of the snapshot, failures included.
 """
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,131 +16,172 @@ from numpy.typing import NDArray
 from indexer.snapshot import Snapshot
 from model.runtime.bundle import Bundle, TextEncoding
 from service.errors import QueryError
-from service.schemas import FrameHit, Hit, SearchResponse, Timings
+from service.hits import HitMaker
+from service.matching import Matcher
+from service.rerank import Block, Stopwatch, best_of_each_video, rerank, scores_of
+from service.retrieval import FirstStage, best_segments
+from service.schemas import RerankSkipped, SearchResponse, Timings
 
-# Candidates a hit asked for: segments of one video stand next to each other in the ranking.
-_OVER_FETCH = 4
-# Scores are cosines in single precision: further digits differ between batch sizes and kernels, and would
-# make the order of equal scores a matter of chance.
-_SCORE_DECIMALS = 6
-# Scores of this many query-segment pairs are held at once when all are ranked.
+# Scores of this many query-segment pairs, and so many encoded texts, are held at once when all are ranked.
 _MAX_PAIRS = 8_000_000
+_MAX_TEXTS = 256
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search; None is the bundle's default. Values are checked already.
+
+    `deadline` is one of `time.monotonic()`, or None: when re-ranking would pass it, the first stage answers.
+    """
+
+    rerank: bool = True
+    num_candidates: int | None = None
+    num_salient_frames: int | None = None
+    deadline: float | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Scores of every video for every text, shape [B, V], in the order of the snapshot's list of all videos.
+
+    A video's score is its best segment's; -inf where it has none, or an approximate index did not reach it.
+
+    Attributes:
+        similarity: float32, the first stage's.
+        ensemble: float64, what a search ranks by; None where nothing was re-ranked.
+        rerank_skipped: why not.
+    """
+
+    similarity: NDArray[np.float32]
+    ensemble: NDArray[np.float64] | None
+    rerank_skipped: RerankSkipped | None
 
 
 @dataclass(frozen=True)
 class Searcher:
     """One bundle and one snapshot made with it; never changes, so a request that holds it sees one state."""
 
-    bundle: Bundle
+    matcher: Matcher
     snapshot: Snapshot
+    max_candidates: int
 
-    def search(self, text: str, top_k: int) -> SearchResponse:
+    @property
+    def bundle(self) -> Bundle:
+        """The model."""
+        return self.matcher.bundle
+
+    def search(self, text: str, top_k: int, options: SearchOptions | None = None) -> SearchResponse:
         """The `top_k` best videos for `text`, each at its best segment. `text` is clean already."""
-        started = time.perf_counter()
-        encoding = self._encode([text])
-        encoded = time.perf_counter()
-        scores, rows = self._best_segments(encoding.embedding, top_k)
-        retrieved = time.perf_counter()
-        hits = self._fetch(scores, rows, encoding.salience[0])
-        done = time.perf_counter()
+        options = options or SearchOptions()
+        watch = Stopwatch()
+        skipped = self._why_no_rerank(options)
+        encoding = self._encode([text], tokens=skipped is None)
+        watch.lap("encode_text")
+        num_candidates = 0 if skipped else self._num_candidates(options)
+        first = best_segments(self.snapshot, encoding.embedding, top_k, num_candidates)
+        watch.lap("retrieve")
+        block = None
+        if num_candidates and len(first.rows):
+            block = self._rerank(encoding, first, options, options.deadline, watch)
+            skipped = "deadline" if block is None else None
+        scores = scores_of(first, block, self.bundle.manifest.ensemble_lambda)
+        shown = best_of_each_video(scores, first.rows, self.snapshot.video_rows, top_k)
+        hits = HitMaker(
+            self.snapshot,
+            first,
+            block,
+            scores,
+            encoding.salience[0],
+            self._num_salient_frames(options),
+            self.bundle.manifest.ensemble_lambda,
+            options.explain,
+        ).hits(shown)
+        watch.lap("fetch")
         return SearchResponse(
             hits=hits,
             snapshot=self.snapshot.number,
-            reranked=False,
-            rerank_skipped="no_matcher",
-            num_candidates=0,
-            timings_ms=Timings(
-                encode_text=_milliseconds(started, encoded),
-                retrieve=_milliseconds(encoded, retrieved),
-                salience=0.0,
-                tokens=0.0,
-                match=0.0,
-                fetch=_milliseconds(retrieved, done),
-                total=_milliseconds(started, done),
-            ),
+            reranked=skipped is None,
+            rerank_skipped=skipped,
+            num_candidates=0 if block is None else len(block.score),
+            timings_ms=_timings(watch),
         )
 
-    def rank_all(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Score of every video for every text: its best segment's.
-
-        Returns:
-            Scores, shape [B, V], in the order of the snapshot's list of all videos; -inf where a video
-            has no segment or an approximate index did not reach it.
-        """
+    def rank_all(
+        self,
+        texts: Sequence[str],
+        options: SearchOptions | None = None,
+        on_ranked: Callable[[], None] = lambda: None,
+    ) -> Ranking:
+        """Scores of every video for every text, without a deadline; `on_ranked` is called after each text."""
+        options = options or SearchOptions()
+        skipped = self._why_no_rerank(options)
         num_segments = self.snapshot.num_segments
-        result = np.full((len(texts), self.snapshot.count_videos()), -np.inf, dtype=np.float32)
-        step = max(1, _MAX_PAIRS // max(1, num_segments))
-        for first in range(0, len(texts), step):
-            embeddings = self._encode(texts[first : first + step]).embedding
-            scores, rows = self.snapshot.search(embeddings, num_segments)
-            query, column = np.nonzero(rows >= 0)
-            videos = self.snapshot.video_rows[rows[query, column]]
-            np.maximum.at(result, (first + query, videos), scores[query, column].round(_SCORE_DECIMALS))
-        return result
+        shape = (len(texts), self.snapshot.count_videos())
+        similarity = np.full(shape, -np.inf, dtype=np.float32)
+        ensemble = np.full(shape if skipped is None else (0, 0), -np.inf, dtype=np.float64)
+        step = max(1, min(_MAX_TEXTS, _MAX_PAIRS // max(1, num_segments)))
+        for start in range(0, len(texts), step):
+            encoding = self._encode(texts[start : start + step], tokens=skipped is None)
+            found = self.snapshot.search(encoding.embedding, num_segments)
+            for query, (scores, rows) in enumerate(zip(*found, strict=True)):
+                first = FirstStage.of(scores, rows)
+                videos = self.snapshot.video_rows[first.rows]
+                np.maximum.at(similarity[start + query], videos, first.similarity)
+                if skipped is None and len(first.rows):
+                    block = self._rerank(_one(encoding, query), first, options, None, Stopwatch())
+                    final = scores_of(first, block, self.bundle.manifest.ensemble_lambda)
+                    np.maximum.at(ensemble[start + query], videos, final)
+                on_ranked()
+        return Ranking(similarity, ensemble if skipped is None else None, skipped)
 
-    def _encode(self, texts: Sequence[str]) -> TextEncoding:
+    def _why_no_rerank(self, options: SearchOptions) -> RerankSkipped | None:
+        if not options.rerank:
+            return "not_requested"
+        if not self.bundle.has_matcher:
+            return "no_matcher"
+        return None if self.snapshot.tokens_per_frame or not self.snapshot.num_segments else "no_tokens"
+
+    def _num_candidates(self, options: SearchOptions) -> int:
+        return min(options.num_candidates or self.bundle.manifest.num_candidates, self.max_candidates)
+
+    def _num_salient_frames(self, options: SearchOptions) -> int:
+        return options.num_salient_frames or self.bundle.manifest.num_salient_frames
+
+    def _rerank(
+        self,
+        text: TextEncoding,
+        first: FirstStage,
+        options: SearchOptions,
+        deadline: float | None,
+        watch: Stopwatch,
+    ) -> Block | None:
+        count = self._num_candidates(options)
+        candidates = FirstStage(first.similarity[:count], first.rows[:count])
+        frames = self._num_salient_frames(options)
+        return rerank(self.snapshot, self.matcher, text, candidates, frames, deadline, watch)
+
+    def _encode(self, texts: Sequence[str], *, tokens: bool) -> TextEncoding:
         try:
-            return self.bundle.encode_text(texts)
+            return self.bundle.encode_text(texts, tokens=tokens)
         except ValueError as error:
             raise QueryError(f"The model reads nothing in the query: {error}.", "/query/text") from error
 
-    def _best_segments(
-        self, embedding: NDArray[np.float32], top_k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores [K] and segment rows [K] of the best videos, K ≤ `top_k`; ties in the order of rows."""
-        num_segments = self.snapshot.num_segments
-        num_candidates = min(num_segments, top_k * _OVER_FETCH)
-        while num_candidates:
-            scores, rows = (found[0] for found in self.snapshot.search(embedding, num_candidates))
-            reached = rows >= 0
-            exhausted = num_candidates >= num_segments or not reached.all()
-            scores, rows = scores[reached].round(_SCORE_DECIMALS), rows[reached]
-            order = np.lexsort((rows, -scores))
-            scores, rows = scores[order], rows[order]
-            _, firsts = np.unique(self.snapshot.video_rows[rows], return_index=True)
-            firsts = np.sort(firsts)[:top_k]
-            # A tie with the last candidate may go on among the segments that were not fetched.
-            if exhausted or (len(firsts) == top_k and scores[firsts[-1]] > scores[-1]):
-                return scores[firsts], rows[firsts]
-            num_candidates = min(num_segments, num_candidates * 2)
-        return np.empty(0, np.float32), np.empty(0, np.int64)
 
-    def _fetch(
-        self, scores: NDArray[np.float32], rows: NDArray[np.int64], text_salience: NDArray[np.float32]
-    ) -> list[Hit]:
-        hits = []
-        for score, segment in zip(scores, self.snapshot.segments(rows.tolist()), strict=True):
-            label = self.snapshot.label(segment.video_id)
-            if label is None:  # a snapshot is whole by contract; a hit without a video helps nobody
-                continue
-            path, title = label
-            relevance = (segment.frame_salience @ text_salience).round(_SCORE_DECIMALS)
-            frames = zip(segment.frame_ids, segment.frame_pts_seconds, relevance, strict=True)
-            hits.append(
-                Hit(
-                    video_id=segment.video_id,
-                    path=path,
-                    title=title,
-                    start_seconds=segment.start_seconds,
-                    end_seconds=segment.end_seconds,
-                    score=round(float(score), _SCORE_DECIMALS),
-                    similarity=round(float(score), _SCORE_DECIMALS),
-                    match_score=None,
-                    explanation=None,
-                    frames=[
-                        FrameHit(
-                            frame_id=frame_id,
-                            pts_seconds=pts_seconds,
-                            relevance=round(float(value), _SCORE_DECIMALS),
-                            salient=False,
-                            match_score=None,
-                        )
-                        for frame_id, pts_seconds, value in frames
-                    ],
-                )
-            )
-        return hits
+def _one(texts: TextEncoding, row: int) -> TextEncoding:
+    """One text of several."""
+    part = slice(row, row + 1)
+    return TextEncoding(
+        texts.embedding[part],
+        texts.salience[part],
+        None if texts.tokens is None else texts.tokens[part],
+        texts.attention_mask[part],
+        texts.input_ids[part],
+    )
 
 
-def _milliseconds(start: float, end: float) -> float:
-    return round((end - start) * 1000, 3)
+def _timings(watch: Stopwatch) -> Timings:
+    values = {
+        stage: round(watch.milliseconds[stage], 3) for stage in Timings.model_fields if stage != "total"
+    }
+    return Timings(**values, total=round(watch.total(), 3))

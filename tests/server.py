@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -54,14 +55,17 @@ class ToyLibrary:
     def index(self) -> IndexSummary:
         """Index the media folder and publish a snapshot, as `reelfind index --prune` does."""
         # Decoding in this process: what is tested with these libraries is not the indexer.
-        options = IndexOptions(workers=0, prune=True)
+        options = IndexOptions(workers=0, prune=True, prune_empty=True)
         return index_paths([self.media], self.library, Bundle.open(self.bundle), options, lambda _event: None)
 
 
-def make_library(folder: Path, films: Mapping[str, Parts] = FILMS) -> ToyLibrary:
-    """Film `films` into `folder`, index them with the toy bundle and publish snapshot 1."""
+def make_library(folder: Path, films: Mapping[str, Parts] = FILMS, **bundle: Any) -> ToyLibrary:
+    """Film `films` into `folder`, index them with the toy bundle and publish snapshot 1.
+
+    `bundle` are options of `make_toy_bundle`.
+    """
     toy = ToyLibrary(folder / "media", folder / "library", folder / "bundle")
-    make_toy_bundle(toy.bundle)
+    make_toy_bundle(toy.bundle, **bundle)
     toy.media.mkdir(parents=True, exist_ok=True)
     for name, parts in films.items():
         toy.film(name, parts, title="Traffic lights" if name.endswith("traffic.mp4") else None)
@@ -82,11 +86,15 @@ class Server:
         """What the server has written to stderr."""
         return self.log_file.read_text(encoding="utf-8")
 
-    def search(self, text: str, **fields: object) -> list[dict]:
-        """The hits for a text."""
+    def ask(self, text: str, **fields: object) -> dict[str, Any]:
+        """The whole answer for a text."""
         response = self.client.post("/v1/search", json={"query": {"text": text}, **fields})
         assert response.status_code == 200, response.text
-        return response.json()["hits"]
+        return response.json()
+
+    def search(self, text: str, **fields: object) -> list[dict]:
+        """The hits for a text."""
+        return self.ask(text, **fields)["hits"]
 
 
 @contextmanager

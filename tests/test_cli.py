@@ -122,10 +122,11 @@ def test_search_shows_a_table(toy: ToyLibrary) -> None:
     result = invoke("search", "blue", *toy.options)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["score", "from", "to", "best", "frame", "video"]
-    score, start, end, best = lines[1].split()[:4]
-    assert (float(score) > 0.9, start, end) == (True, "0:00.0", "0:02.0")
-    assert re.fullmatch(r"0:0[01]\.\d", best)
+    assert lines[0].split() == ["score", "from", "to", "salient", "frames", "video"]
+    score, start, end, *salient, _ = lines[1].split(maxsplit=5)
+    assert (float(score) > 4, start, end) == (True, "0:00.0", "0:02.0")
+    assert all(re.fullmatch(r"0:0[01]\.\d", time) for time in salient)
+    assert len(salient) == 2
 
 
 def test_the_library_may_come_from_the_environment(toy: ToyLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,13 +221,27 @@ def test_eval_prints_the_promised_object(toy: ToyLibrary, queries: Path) -> None
     result = invoke("eval", "--queries", queries, *toy.options, "--json")
     assert result.exit_code == 0
     figures = json.loads(result.stdout)
-    assert list(figures) == ["n", "R@1", "R@5", "R@10", "MdR", "MnR"]
+    names = ["n", "R@1", "R@5", "R@10", "MdR", "MnR"]
+    assert list(figures) == [*names, "global", "ensemble", "rerank_skipped"]
+    assert {name: figures[name] for name in names} == figures["ensemble"]
+    assert list(figures["global"]) == names
     assert figures["n"] == 3
     assert figures["R@1"] == pytest.approx(100 * 2 / 3)
     assert (figures["R@5"], figures["MdR"]) == (100.0, 1.0)
     good = json.loads(invoke("eval", "--queries", queries, "--set", "good", *toy.options, "--json").stdout)
-    assert good == {"n": 2, "R@1": 100.0, "R@5": 100.0, "R@10": 100.0, "MdR": 1.0, "MnR": 1.0}
-    assert re.search(r"^R@1 +66\.7$", invoke("eval", "--queries", queries, *toy.options).stdout, re.MULTILINE)
+    perfect = {"n": 2, "R@1": 100.0, "R@5": 100.0, "R@10": 100.0, "MdR": 1.0, "MnR": 1.0}
+    assert good == {**perfect, "global": perfect, "ensemble": perfect, "rerank_skipped": None}
+    shown = invoke("eval", "--queries", queries, *toy.options).stdout
+    assert re.search(r"^ +global +ensemble$", shown, re.MULTILINE)
+    assert re.search(r"^R@1 +66\.7 +66\.7$", shown, re.MULTILINE)
+
+
+def test_eval_without_reranking_prints_the_first_stage(toy: ToyLibrary, queries: Path) -> None:
+    arguments = ("eval", "--queries", queries, "--no-rerank", *toy.options)
+    figures = json.loads(invoke(*arguments, "--json").stdout)
+    assert (figures["ensemble"], figures["rerank_skipped"]) == (None, "not_requested")
+    assert figures["global"].items() <= figures.items()
+    assert re.search(r"^R@1 +66\.7$", invoke(*arguments).stdout, re.MULTILINE)
 
 
 def test_eval_with_a_file_that_cannot_be_used(toy: ToyLibrary, queries: Path, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from indexer.errors import InputError
 from service.engine import open_searcher
-from service.evaluate import VideoMatcher, evaluate, read_queries
-from service.searcher import Searcher
+from service.evaluate import VideoFinder, evaluate, read_queries
+from service.searcher import Searcher, SearchOptions
 from service.settings import load_settings
 from tests.server import ToyLibrary, make_library
 from tests.toy import text_embedding
@@ -60,7 +60,11 @@ def test_figures_equal_those_of_plain_numpy(searcher: Searcher, tmp_path: Path) 
         ("blue", "two.mp4"),
     ]
     file = tmp_path / "queries.jsonl"
-    figures = evaluate(searcher, queries_of(file, *({"query": text, "video": video} for text, video in rows)))
+    queries = queries_of(file, *({"query": text, "video": video} for text, video in rows))
+    first_stage = evaluate(searcher, queries, SearchOptions(rerank=False))
+    assert (first_stage.ensemble, first_stage.rerank_skipped) == (None, "not_requested")
+    figures = first_stage.similarity
+    assert evaluate(searcher, queries).similarity == figures
 
     snapshot = searcher.snapshot
     vectors = snapshot.index.reconstruct_n(0, snapshot.num_segments)
@@ -91,13 +95,13 @@ def test_figures_equal_those_of_plain_numpy(searcher: Searcher, tmp_path: Path) 
     "name", ["a/one.mp4", "three.mp4", "drei Filme.mp4", "./three.mp4", "media/three.mp4"]
 )
 def test_a_video_is_named_by_the_end_of_its_path(searcher: Searcher, name: str) -> None:
-    row = VideoMatcher(searcher.snapshot).row_of(name)
+    row = VideoFinder(searcher.snapshot).row_of(name)
     assert searcher.snapshot.video_at(row).path.endswith("/" + name.removeprefix("./"))
 
 
 def test_a_whole_path_names_a_video_too(searcher: Searcher, toy: ToyLibrary) -> None:
     path = os.fspath((toy.media / "b" / "one.mp4").resolve())
-    assert searcher.snapshot.video_at(VideoMatcher(searcher.snapshot).row_of(path)).path == path
+    assert searcher.snapshot.video_at(VideoFinder(searcher.snapshot).row_of(path)).path == path
 
 
 @pytest.mark.parametrize(
@@ -182,11 +186,15 @@ def test_videos_that_score_the_same_share_their_rank(tmp_path: Path) -> None:
     twins = open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
     rows = queries_of(tmp_path / "queries.jsonl", {"query": "red", "video": "c.mp4"})
     with pytest.warns(UserWarning, match="score the same"):
-        assert evaluate(twins, rows)["MnR"] == 4.5
+        figures = evaluate(twins, rows)
+    assert figures.similarity["MnR"] == 4.5
+    assert figures.ensemble is not None
+    assert figures.ensemble["MnR"] == 4.5
     # A search lists them in one order, however many are asked for.
     order = [hit.video_id for hit in twins.search("red", 8).hits]
     for top_k in range(1, 8):
-        assert [hit.video_id for hit in twins.search("red", top_k).hits] == order[:top_k]
+        for options in (SearchOptions(), SearchOptions(rerank=False), SearchOptions(num_candidates=3)):
+            assert [hit.video_id for hit in twins.search("red", top_k, options).hits] == order[:top_k]
 
 
 def test_a_video_that_fills_the_first_candidates_does_not_crowd_out_others(tmp_path: Path) -> None:
@@ -199,5 +207,6 @@ def test_a_video_that_fills_the_first_candidates_does_not_crowd_out_others(tmp_p
     crowded = open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
     assert crowded.snapshot.num_segments == 14
     for top_k in (1, 2, 3):
-        hits = crowded.search("red", top_k).hits
-        assert [Path(hit.path).name for hit in hits] == list(films)[:top_k]
+        for options in (SearchOptions(rerank=False), SearchOptions(num_candidates=2)):
+            hits = crowded.search("red", top_k, options).hits
+            assert [Path(hit.path).name for hit in hits] == list(films)[:top_k]

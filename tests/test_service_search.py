@@ -9,7 +9,7 @@ import pytest
 
 from service.engine import open_searcher
 from service.query import clean_text
-from service.searcher import Searcher
+from service.searcher import Searcher, SearchOptions
 from service.settings import load_settings
 from tests.server import Server, ToyLibrary, make_library, running_server
 from tests.toy import colour_embedding, salience, segment_embedding, text_embedding
@@ -79,7 +79,8 @@ def test_score_and_relevance_are_those_of_the_model(server: Server) -> None:
     expected = salience(embedding) @ salience(query)
     assert [frame["relevance"] for frame in frames] == pytest.approx(expected.tolist(), abs=0.03)
     whole = segment_embedding(embedding[None], np.ones((1, len(colours)), np.bool_))[0]
-    assert hit["score"] == pytest.approx(float(whole @ query), abs=0.03)
+    assert hit["similarity"] == pytest.approx(float(whole @ query), abs=0.03)
+    assert hit["score"] == pytest.approx(hit["match_score"] + hit["similarity"], abs=2e-6)
     best = max(frames, key=lambda frame: frame["relevance"])
     assert 1.0 <= best["pts_seconds"] < 2.0
 
@@ -89,9 +90,9 @@ def test_the_answer_has_what_is_promised_and_no_more(server: Server) -> None:
     told = {"hits", "snapshot", "reranked", "rerank_skipped", "num_candidates", "timings_ms"}
     assert set(body) == told
     assert body["snapshot"] == 1
-    first_stage = {"encode_text", "retrieve", "fetch", "total"}
-    assert set(body["timings_ms"]) == first_stage | {"salience", "tokens", "match"}
-    assert all(body["timings_ms"][stage] > 0 for stage in first_stage)
+    stages = {"encode_text", "retrieve", "salience", "tokens", "match", "fetch", "total"}
+    assert set(body["timings_ms"]) == stages
+    assert all(value > 0 for value in body["timings_ms"].values())
     hit = body["hits"][0]
     place = {"video_id", "path", "title", "start_seconds", "end_seconds"}
     assert set(hit) == place | {"score", "similarity", "match_score", "frames", "explanation"}
@@ -126,13 +127,18 @@ def test_the_server_and_the_searcher_give_the_same_hits(server: Server, searcher
 def test_a_batch_ranks_as_single_queries_do(searcher: Searcher) -> None:
     texts = ["red", "green car", "blue and yellow", "zzz"]
     batch = searcher.rank_all(texts)
-    single = np.concatenate([searcher.rank_all([text]) for text in texts])
-    np.testing.assert_allclose(batch, single, atol=2e-6)
+    single = [searcher.rank_all([text]) for text in texts]
+    np.testing.assert_allclose(
+        batch.similarity, np.concatenate([each.similarity for each in single]), atol=2e-6
+    )
+    np.testing.assert_allclose(batch.ensemble, np.concatenate([each.ensemble for each in single]), atol=2e-4)
     snapshot = searcher.snapshot
     ids = [video.video_id for video in snapshot.videos(0, snapshot.count_videos())]
-    for row, text in zip(batch, texts, strict=True):
-        found = {hit.video_id: hit.score for hit in searcher.search(text, 100).hits}
-        assert found == pytest.approx({ids[i]: float(score) for i, score in enumerate(row)}, abs=2e-6)
+    for rerank, scores in ((False, batch.similarity), (True, batch.ensemble)):
+        for row, text in zip(scores, texts, strict=True):
+            found = searcher.search(text, 100, SearchOptions(rerank=rerank)).hits
+            expected = {ids[i]: float(score) for i, score in enumerate(row)}
+            assert {hit.video_id: hit.score for hit in found} == pytest.approx(expected, abs=2e-4)
 
 
 def test_concurrent_searches_answer_as_one_does(server: Server) -> None:
@@ -197,7 +203,7 @@ def test_metrics_count_requests_by_route_and_stages_of_searches(server: Server) 
     assert float(ok) >= 1
     assert 'reelfind_http_requests_total{method="GET",route="/v1/videos/{video_id}",status="404"}' in values
     assert 'reelfind_http_requests_total{method="GET",route="unmatched",status="404"}' in values
-    for stage in ("encode_text", "retrieve", "fetch", "total"):
+    for stage in ("encode_text", "retrieve", "salience", "tokens", "match", "fetch", "total"):
         assert float(values[f'reelfind_search_stage_seconds_count{{stage="{stage}"}}']) >= 1
     assert float(values["reelfind_snapshot_number"]) == 1
     assert float(values["reelfind_videos"]) == 5

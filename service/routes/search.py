@@ -1,11 +1,14 @@
 """POST /v1/search."""
 
+import time
+
 from fastapi import APIRouter, Response
 
 from service.api_document import problems
 from service.context import ContextDep
-from service.query import check_top_k, clean_text
+from service.query import check_num_candidates, check_num_salient_frames, check_top_k, clean_text
 from service.schemas import SearchRequest, SearchResponse
+from service.searcher import SearchOptions
 
 router = APIRouter(tags=["search"])
 
@@ -19,16 +22,30 @@ router = APIRouter(tags=["search"])
 )
 async def search(request: SearchRequest, context: ContextDep) -> Response:
     """The videos that answer best, each at its best segment, with that segment's frames as evidence."""
+    started = time.monotonic()
     settings = context.settings
     text = clean_text(request.query.text, settings.max_query_characters)
     top_k = settings.default_top_k if request.top_k is None else request.top_k
     check_top_k(top_k, settings.max_top_k)
+    if request.num_candidates is not None:
+        check_num_candidates(request.num_candidates, settings.max_candidates)
     searcher = context.engine.searcher
+    if request.num_salient_frames is not None:
+        check_num_salient_frames(request.num_salient_frames, searcher.bundle.manifest.frames_per_segment)
+    deadline_ms = settings.deadline_ms if request.deadline_ms is None else request.deadline_ms
+    options = SearchOptions(
+        rerank=request.rerank,
+        num_candidates=request.num_candidates,
+        num_salient_frames=request.num_salient_frames,
+        # Waiting for a thread counts too: a server with too much to do leaves re-ranking out.
+        deadline=started + deadline_ms / 1000,
+        explain=request.explain,
+    )
 
     def run() -> tuple[SearchResponse, str]:
-        found = searcher.search(text, top_k)
+        found = searcher.search(text, top_k, options)
         return found, found.model_dump_json()
 
     found, body = await context.pool.run(run)
-    context.metrics.observe_search(found.timings_ms)
+    context.metrics.observe_search(found)
     return Response(body, media_type="application/json")
