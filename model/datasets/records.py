@@ -1,0 +1,179 @@
+"""What a captioned video is; reading annotation files, whose mistakes are named with their line and field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Seconds = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """What an annotation file says of one video: its texts, and the part that they speak of (None: all)."""
+
+    video_id: str
+    captions: tuple[str, ...]
+    span_seconds: Seconds | None = None
+
+
+@dataclass(frozen=True)
+class CaptionedVideo:
+    """A video file, or a photo as a video of one frame, with its captions."""
+
+    video_id: str
+    path: Path
+    captions: tuple[str, ...]
+    span_seconds: Seconds | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set, such as "msrvtt 1ka test"."""
+
+    name: str
+    items: tuple[CaptionedVideo, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry of an annotation file; `where` is its line or its place in the file."""
+
+    file: Path
+    where: str
+    values: Mapping[str, Any]
+
+    def fail(self, message: str) -> ValueError:
+        """An error that names the entry."""
+        return ValueError(f"{self.file}, {self.where}: {message}")
+
+    def _get(self, field: str) -> Any:
+        if self.values.get(field) is None:
+            known = ", ".join(str(key) for key in self.values)
+            raise self.fail(f"no field {field!r}; there are {known or 'none'}")
+        return self.values[field]
+
+    def text(self, field: str) -> str:
+        """A text that is not blank, its ends stripped.
+
+        Raises:
+            ValueError: naming file, line and field; so do all methods here.
+        """
+        value = self._get(field)
+        if not isinstance(value, str) or not value.strip():
+            raise self.fail(f"{field} is {_short(value)}: it must be a text")
+        return value.strip()
+
+    def name(self, field: str) -> str:
+        """A name, which some files write as a number."""
+        value = self._get(field)
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else self.text(field)
+
+    def number(self, field: str) -> float:
+        """A finite number that is not negative."""
+        return self._number(self._get(field), field)
+
+    def _number(self, value: Any, field: str) -> float:
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        if not good or not 0 <= value < float("inf"):
+            raise self.fail(f"{field} is {_short(value)}: it must be a number, 0 or more")
+        return float(value)
+
+    def items(self, field: str) -> list[Any]:
+        """A list with something in it."""
+        value = self._get(field)
+        if not isinstance(value, list) or not value:
+            raise self.fail(f"{field} is {_short(value)}: it must be a list that is not empty")
+        return value
+
+    def texts(self, field: str) -> tuple[str, ...]:
+        """A list of texts, or one text. Blank ones of several are left out."""
+        value = self._get(field)
+        if isinstance(value, str):
+            return (self.text(field),)
+        found = self.items(field)
+        if not all(isinstance(text, str) for text in found):
+            raise self.fail(f"{field} must hold texts only")
+        kept = tuple(text.strip() for text in found if text.strip())
+        if not kept:
+            raise self.fail(f"{field} holds blank texts only")
+        return kept
+
+    def span(self, field: str, value: Any = None) -> Seconds:
+        """Start and end in seconds: of the field itself, or of `value`, one of the field's."""
+        value = self._get(field) if value is None else value
+        if not isinstance(value, list) or len(value) != 2:
+            raise self.fail(f"{field} holds {_short(value)}: it must be [start, end] in seconds")
+        start, end = (self._number(part, field) for part in value)
+        if start > end:
+            raise self.fail(f"{field} holds {_short(value)}: the start must not be after the end")
+        return start, end
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def read_text(path: Path) -> str:
+    """A file in UTF-8, with or without its mark.
+
+    Raises:
+        ValueError: it is missing or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ValueError(f"no annotation file {path}: download it from the data set's own page") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as text: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+        ValueError: it is missing or damaged, naming the line.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: is no JSON ({error.msg})") from error
+
+
+def rows_of(path: Path, values: Any, where: str = "entry") -> Iterator[Row]:
+    """The objects of a JSON list.
+
+    Raises:
+        ValueError: it is no list, or holds something else.
+    """
+    if not isinstance(values, list):
+        raise ValueError(f"{path}: {where} must be a list of objects, not {type(values).__name__}")
+    for number, value in enumerate(values):
+        if not isinstance(value, dict):
+            raise ValueError(f"{path}, {where} {number}: must be an object, not {_short(value)}")
+        yield Row(path, f"{where} {number}", value)
+
+
+def json_lines(path: Path) -> Iterator[Row]:
+    """The objects of a file with one a line; blank lines are left out.
+
+    Raises:
+        ValueError: a line holds something else.
+    """
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: is no JSON ({error.msg})") from error
+        if not isinstance(value, dict):
+            raise ValueError(f"{path}, line {number}: must be an object, not {_short(value)}")
+        yield Row(path, f"line {number}", value)
