@@ -39,8 +39,8 @@ class QuantisedTokens:
 def quantise(tokens: NDArray[np.float32]) -> QuantisedTokens:
     """Round tokens to 255 levels, symmetric about 0, with a scale for each token.
 
-    The error is at most half a scale: 1/254 of the token's largest value, 0.1 % more by the scale's own
-    rounding (and 4e-6 at most for tokens below 0.01).
+    The error is at most half a scale: 1/254 of the token's largest value, and what rounding the scale up adds
+    (0.1 %, or 3e-8 where that is more).
 
     Args:
         tokens: float32, shape [F, P, H].
