@@ -164,6 +164,27 @@ def test_prune_removes_what_is_gone_below_the_given_paths_only(bundle: Bundle, t
     assert verify_library(library).ok
 
 
+def test_prune_does_not_empty_a_folder_whose_disk_may_not_be_mounted(bundle: Bundle, tmp_path: Path) -> None:
+    library, media = tmp_path / "library", tmp_path / "media"
+    for name in ("a.mp4", "below/b.mp4"):
+        make_video(media / name, parts=[("red", 0.5)])
+    make_video(tmp_path / "other/c.mp4", parts=[("blue", 0.5)])
+    index(bundle, library, media, tmp_path / "other")
+    media.rename(tmp_path / "unmounted")
+    media.mkdir()
+    (media / "lost+found").mkdir()
+    assert index(bundle, library, media, tmp_path / "other").vanished == 2
+    for paths in ([media], [media, tmp_path / "other"], [tmp_path / "other", media]):
+        with pytest.raises(InputError, match=r"no video is left in .*media, .* the 2 .*--prune-empty"):
+            index(bundle, library, *paths, prune=True)
+    assert Snapshot.open(library).num_videos == 3
+    # A folder that the library knows nothing of may be empty, and so may one below a folder that is not.
+    (tmp_path / "new").mkdir()
+    assert index(bundle, library, tmp_path / "new", prune=True).removed == 0
+    emptied = index(bundle, library, media, prune=True, prune_empty=True)
+    assert (emptied.removed, emptied.num_videos) == (2, 1)
+
+
 def test_copies_are_videos_of_their_own(bundle: Bundle, tmp_path: Path) -> None:
     make_video(tmp_path / "media/a.mp4", parts=[("red", 0.5)])
     shutil.copy(tmp_path / "media/a.mp4", tmp_path / "media/copy.mp4")

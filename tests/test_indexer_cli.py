@@ -65,6 +65,13 @@ def test_gone_files_are_mentioned_and_pruned(bundle: Path, media: Path, tmp_path
     assert "1 videos are gone from the disk: `--prune`" in index(bundle, tmp_path / "library", media).stdout
     result = index(bundle, tmp_path / "library", media, "--prune", "--json")
     assert json.loads(result.stdout)["removed"] == 1
+    for path in media.iterdir():
+        path.unlink()
+    refused = index(bundle, tmp_path / "library", media, "--prune")
+    assert refused.exit_code == 2
+    assert "is its disk mounted" in refused.stderr
+    emptied = index(bundle, tmp_path / "library", media, "--prune", "--prune-empty", "--json")
+    assert json.loads(emptied.stdout)["removed"] == 3
 
 
 def test_exit_codes_tell_nothing_found_bad_input_and_failure_apart(

@@ -1,5 +1,6 @@
 """The write side: long videos, leftovers of killed runs, joining of files, the index that grows."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -153,6 +154,35 @@ def test_many_small_commits_are_joined_in_order(bundle: Bundle, tmp_path: Path) 
     for video in set(range(1, 15)) - {2, 3, 9}:
         check_evidence(snapshot, video, 3)
     assert verify_library(tmp_path / "library").ok
+
+
+def test_tokens_that_are_no_numbers_are_found(bundle: Bundle, tmp_path: Path) -> None:
+    library = Library.open_or_create(tmp_path / "library", bundle)
+    row = segment_row(library, 1, 0, 2)
+    assert isinstance(row.tokens, QuantisedTokens)
+    row.tokens.scale[1, 0] = np.nan
+    with library.writing():
+        writer = LibraryWriter(library)
+        writer.add_segments([row])
+        writer.finish(video_row(1, [row]))
+        writer.flush()
+        publish(writer, PublishOptions(), last=True)
+    (report,) = verify_library(tmp_path / "library").snapshots
+    assert report.problems == [
+        f"snapshot 1: {tmp_path / 'library/frames.lance'} holds tokens that are no numbers"
+    ]
+
+
+def test_a_segment_without_the_tokens_of_the_library_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    library = Library.open_or_create(tmp_path / "library", bundle)
+    row = segment_row(library, 1, 0, 2)
+    with library.writing():
+        writer = LibraryWriter(library)
+        for tokens in (None, np.zeros((2, 4, 3), np.float32), quantise(np.zeros((1, 4, 3), np.float32))):
+            writer.add_segments([replace(row, tokens=tokens)])
+            writer.finish(video_row(1, [row]))
+            with pytest.raises(ValueError, match=r"tokens .*the table stores int8 \(2, 4, 3\)"):
+                writer.flush()
 
 
 @pytest.mark.parametrize("factory", [None, "IVF4,Flat", "HNSW8"])
