@@ -136,7 +136,9 @@ class JointFusion(Fusion):
     def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
         """Shapes [B, L, D], int64 [B, L], [B, P, D] → [B, 2]."""
         with torch.autocast(text.device.type, enabled=False):
-            words, frame = F.normalize(text.float(), dim=-1), F.normalize(frame_tokens.float(), dim=-1)
+            words, frame = text.float(), frame_tokens.float()
+            if not self.training:  # in training both towers have just done so
+                words, frame = F.normalize(words, dim=-1), F.normalize(frame, dim=-1)
             padding = (1.0 - attention_mask.float()) * _NEGLIGIBLE
             similarity = words @ frame.transpose(1, 2)
             found = F.normalize((similarity * self.sharpness).softmax(-1) @ frame, dim=-1)
@@ -146,7 +148,9 @@ class JointFusion(Fusion):
             agreement = agreement + self.whole_weight * similarity[:, 0, 0] + self.bias
         x = self.word_in(words * _JOINT_SCALE) + self.found_in(found * _JOINT_SCALE)
         x = x + self.compared_in(compared * _JOINT_SCALE**2)
-        keys, bias = self.frame_in(frame * _JOINT_SCALE), padding[:, None, None, :]
+        # The weight is scaled, not the many tokens.
+        keys = F.linear(frame, self.frame_in.weight * _JOINT_SCALE, self.frame_in.bias)
+        bias = padding[:, None, None, :]
         for layer in self.layers:
             x = layer(x, bias, keys)
         logits = self.head(self.norm(x[:, 0])).float()

@@ -139,7 +139,11 @@ class Objective(nn.Module):
             matched = pairs.matched[:, None].expand_as(index)[real]
         # The longest text of these pairs, not of the batch: less to attend to.
         used = int(token_mask[texts].sum(1).max()) if len(texts) else 1
-        logits = model.fusion(words[texts, :used], token_mask[texts, :used], frames.tokens[packed])
+        logits = model.fusion(
+            words[:, :used].index_select(0, texts),
+            token_mask[texts, :used],
+            frames.tokens.index_select(0, packed),
+        )
         return distributed.mean_of(lsfm(logits.float(), matched))
 
 
