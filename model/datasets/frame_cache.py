@@ -13,7 +13,7 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -200,28 +200,30 @@ def fill_cache(
 ) -> Filled:
     """Decode all videos that the cache lacks, in `workers` processes. An interrupted call is gone on with.
 
-    Photos are left out: they are read as fast from their own files.
+    One worker or none works in this process. Photos are left out: they are read as fast from their own files.
     """
     videos = [item for item in items if not is_photo(item.path)]
     lacking = [item for item in videos if not cache.has(item)]
-    failed: list[str] = []
-    kept, done = len(videos) - len(lacking), 0
+    kept, failed = len(videos) - len(lacking), list[str]()
     report(f"frame cache {cache.folder}: {kept} videos are there, {len(lacking)} to decode")
-    if not lacking:
-        return Filled(0, kept, ())
+    step = max(1, len(lacking) // 20)
+    for done, message in enumerate(_add_all(cache, lacking, min(workers, len(lacking))), 1):
+        if message:
+            failed.append(message)
+        if done % step == 0 or done == len(lacking):
+            report(f"frame cache: {done} of {len(lacking)} videos, {len(failed)} failed")
+    return Filled(len(lacking) - len(failed), kept, tuple(sorted(failed)))
+
+
+def _add_all(cache: FrameCache, items: Sequence[CaptionedVideo], workers: int) -> Iterator[str]:
+    """Add videos, in any order. → for each why it failed, or nothing."""
+    if workers < 2:
+        yield from (_add(cache, item) for item in items)
+        return
     # A fresh process each: threads of libraries do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, min(workers, len(lacking))), context) as pool:
-        step = max(1, len(lacking) // 20)
-        futures = [pool.submit(_add, cache, item) for item in lacking]
-        for future in as_completed(futures):
-            message = future.result()
-            if message:
-                failed.append(message)
-            done += 1
-            if done % step == 0 or done == len(lacking):
-                report(f"frame cache: {done} of {len(lacking)} videos, {len(failed)} failed")
-    return Filled(done - len(failed), kept, tuple(sorted(failed)))
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(_add, cache, item) for item in items]):
+            yield future.result()
 
 
 def _add(cache: FrameCache, item: CaptionedVideo) -> str:
