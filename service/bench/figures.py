@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+
+Cell = str | int | float | None
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Figure:
     section: str
     name: str
     values: tuple[float, ...]
-    unit: Literal["ratio", "queries/s", "ms", "MiB", "s"] = "ratio"
+    unit: Literal["ratio", "queries/s", "ms", "MiB", "s", "%", "points"] = "ratio"
     bar: Bar | None = None
     note: str = ""
 
@@ -62,6 +65,34 @@ class Figure:
         }
 
 
+@dataclass(frozen=True)
+class Grid:
+    """Things compared in several respects at once: a row each, the name first; None where nothing applies."""
+
+    section: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"the row {row} has {len(row)} cells for {len(self.columns)} columns")
+
+    def to_json(self) -> dict[str, Any]:
+        """The grid as plain values, a row an object."""
+        rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        return {"section": self.section, "note": self.note, "rows": rows}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a part of the benchmark found."""
+
+    figures: Sequence[Figure] = ()
+    grids: Sequence[Grid] = ()
+
+
 def ratios(over: Sequence[float], under: Sequence[float]) -> tuple[float, ...]:
     """Divide repetition by repetition, so that what slowed both of a pair cancels."""
     return tuple(a / b for a, b in zip(over, under, strict=True))
@@ -77,6 +108,26 @@ def print_figures(console: Console, figures: Sequence[Figure]) -> None:
             if figure.section == section:
                 table.add_row(*_cells(figure))
         console.print(table)
+
+
+def print_grids(console: Console, grids: Sequence[Grid]) -> None:
+    """Print a table a grid."""
+    for grid in grids:
+        table = Table(title=grid.section, title_justify="left", title_style="bold", pad_edge=False)
+        table.box, table.caption, table.caption_justify = box.SIMPLE_HEAD, grid.note, "left"
+        for number, heading in enumerate(grid.columns):
+            table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+        for row in grid.rows:
+            table.add_row(*(_cell(value) for value in row))
+        console.print(table)
+
+
+def _cell(value: Cell) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
 def _cells(figure: Figure) -> tuple[str, str, str, str, str]:

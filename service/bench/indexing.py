@@ -20,6 +20,7 @@ from pathlib import Path
 
 from indexer.decoders import ProcessDecoder
 from indexer.encode import available_cores, encode_segments, open_encoder
+from indexer.library import make_layout
 from indexer.pipeline import CPU_BATCH_FRAMES, IndexOptions, default_workers, index_paths
 from indexer.plan import Task
 from indexer.records import video_id_of
@@ -97,14 +98,14 @@ def _corpus(
 
 def measure_corpus(corpus: Corpus, bundle: Bundle, options: IndexOptions, repeats: int) -> list[Figure]:
     """Decode, encode and index `corpus`, taking turns, `repeats` times."""
-    segments = _decode(corpus, bundle, options)  # also the warm-up: files and code are in memory now
-    _encode(bundle, segments[:8], options)
+    segments = decode(corpus, bundle, options)  # also the warm-up: files and code are in memory now
+    encode(bundle, segments[:8], options)
     decoding: list[_Took] = []
     encoding: list[_Took] = []
     indexing: list[_Took] = []
     for _ in range(repeats):
-        decoding.append(_timed(lambda: _decode(corpus, bundle, options, keep=False)))
-        encoding.append(_timed(lambda: _encode(bundle, segments, options)))
+        decoding.append(_timed(lambda: decode(corpus, bundle, options, keep=False)))
+        encoding.append(_timed(lambda: encode(bundle, segments, options)))
         with tempfile.TemporaryDirectory() as folder:
             indexing.append(_timed(lambda: _index(corpus, bundle, options, Path(folder) / "library")))
     both = list(zip(decoding, encoding, strict=True))
@@ -150,7 +151,7 @@ def _cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def _decode(
+def decode(
     corpus: Corpus, bundle: Bundle, options: IndexOptions, *, keep: bool = True
 ) -> list[tuple[Task, DecodedSegment]]:
     """Decode all files in the pipeline's worker processes; gives their segments, unless not to be kept."""
@@ -205,14 +206,16 @@ def _job(path: Path, bundle: Bundle, options: IndexOptions) -> Job:
     )
 
 
-def _encode(bundle: Bundle, segments: Sequence[tuple[Task, DecodedSegment]], options: IndexOptions) -> None:
+def encode(bundle: Bundle, segments: Sequence[tuple[Task, DecodedSegment]], options: IndexOptions) -> None:
+    """Encode segments as the pipeline does, and drop what comes of it."""
     batches: list[list[tuple[Task, DecodedSegment]]] = [[]]
     for item in segments:
         if sum(len(segment.frames) for _, segment in batches[-1]) >= options.batch_frames:
             batches.append([])
         batches[-1].append(item)
+    layout = make_layout(bundle, options.tokens, options.tokens_per_frame)
     with ThreadPoolExecutor(options.encoders) as pool:
-        for _ in pool.map(partial(encode_segments, bundle), batches):
+        for _ in pool.map(partial(encode_segments, bundle, layout=layout), batches):
             pass
 
 

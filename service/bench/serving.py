@@ -1,4 +1,7 @@
-"""HTTP search against the same search in process, and queries a second at several clients."""
+"""HTTP search against the same search in process, and queries a second at several clients.
+
+All of it is the first stage: what re-ranking costs is measured apart.
+"""
 
 import itertools
 import statistics
@@ -6,12 +9,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from service.bench.figures import Bar, Figure, ratios
 from service.child import ServerProcess, post_json, running_server
 from service.engine import open_searcher
-from service.searcher import Searcher
+from service.searcher import Searcher, SearchOptions
 from service.settings import load_settings
 
 SECTION = "Search over HTTP"
@@ -32,6 +37,22 @@ def query_texts() -> Iterator[str]:
         yield f"{subject} {rest} in scene {number}"
 
 
+@dataclass(frozen=True)
+class Load:
+    """What clients saw that searched at the same time."""
+
+    seconds: float
+    latencies: tuple[float, ...]
+    """Seconds that each search took."""
+    reranked: float
+    """The share of the answers that were re-ranked."""
+
+    @property
+    def rate(self) -> float:
+        """Searches a second."""
+        return len(self.latencies) / self.seconds
+
+
 def measure(
     library: Path, bundle: Path | None, *, repeats: int, queries: int, clients: Sequence[int] = CLIENTS
 ) -> list[Figure]:
@@ -41,12 +62,12 @@ def measure(
     texts = query_texts()
     about = f"{searcher.snapshot.num_segments} segments, top_k {_TOP_K}, {queries} searches a repetition"
     with running_server(library, bundle=bundle) as server:
-        _compare(searcher, server, _take(texts, _WARM_UP))
-        pairs = [_compare(searcher, server, _take(texts, queries)) for _ in range(repeats)]
+        _compare(searcher, server, take(texts, _WARM_UP))
+        pairs = [_compare(searcher, server, take(texts, queries)) for _ in range(repeats)]
         rates: dict[int, list[float]] = {count: [] for count in clients}
         for _ in range(repeats):
             for count in clients:
-                rates[count].append(_rate(server, _take(texts, queries), count))
+                rates[count].append(drive(server, [_body(text) for text in take(texts, queries)], count).rate)
     inside, outside = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     figures = [
         Figure(
@@ -61,12 +82,13 @@ def measure(
     return figures
 
 
-def _take(texts: Iterator[str], count: int) -> list[str]:
+def take(texts: Iterator[str], count: int) -> list[str]:
+    """The next `count` texts."""
     return list(itertools.islice(texts, count))
 
 
 def _body(text: str) -> dict[str, object]:
-    return {"query": {"text": text}, "top_k": _TOP_K}
+    return {"query": {"text": text}, "top_k": _TOP_K, "rerank": False}
 
 
 def _compare(searcher: Searcher, server: ServerProcess, texts: Sequence[str]) -> tuple[float, float]:
@@ -81,34 +103,43 @@ def _compare(searcher: Searcher, server: ServerProcess, texts: Sequence[str]) ->
                 if over_http:
                     post_json(connection, "/v1/search", _body(text))
                 else:
-                    searcher.search(text, _TOP_K)
+                    searcher.search(text, _TOP_K, SearchOptions(rerank=False))
                 (outside if over_http else inside).append(time.perf_counter() - started)
     finally:
         connection.close()
     return statistics.median(inside), statistics.median(outside)
 
 
-def _rate(server: ServerProcess, texts: Sequence[str], clients: int) -> float:
-    """Searches a second while `clients` send one after another, each on a connection of its own."""
+def drive(server: ServerProcess, bodies: Sequence[dict[str, Any]], clients: int) -> Load:
+    """Send the searches from `clients` that each send one after another, on connections of their own.
+
+    Raises:
+        RequestFailed: the server does not answer one.
+    """
     together = threading.Barrier(clients + 1)
 
-    def client(share: Sequence[str]) -> None:
+    def client(share: Sequence[dict[str, Any]]) -> list[tuple[float, bool]]:
         connection = server.connect()
+        seen = []
         try:
             connection.connect()
             together.wait()
-            for text in share:
-                post_json(connection, "/v1/search", _body(text))
+            for body in share:
+                started = time.perf_counter()
+                answer = post_json(connection, "/v1/search", body)
+                seen.append((time.perf_counter() - started, bool(answer["reranked"])))
         except BaseException:
             together.abort()
             raise
         finally:
             connection.close()
+        return seen
 
     with ThreadPoolExecutor(clients) as pool:
-        futures = [pool.submit(client, texts[number::clients]) for number in range(clients)]
+        futures = [pool.submit(client, bodies[number::clients]) for number in range(clients)]
         together.wait()
         started = time.perf_counter()
-        for future in futures:
-            future.result()
-        return len(texts) / (time.perf_counter() - started)
+        seen = [entry for future in futures for entry in future.result()]
+        seconds = time.perf_counter() - started
+    reranked = sum(was for _, was in seen) / max(1, len(seen))
+    return Load(seconds, tuple(latency for latency, _ in seen), reranked)

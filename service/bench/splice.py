@@ -7,7 +7,6 @@ query file for `reelfind eval`.
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,8 +18,7 @@ import typer
 from numpy.typing import NDArray
 
 from model.runtime.errors import ReelfindError
-from model.runtime.video import probe
-from model.runtime.video.pyav_decoder import PyavDecoder
+from model.runtime.video import VideoReader, probe
 from service.errors import QueryError
 from service.evaluate import LabelledQuery, read_queries
 
@@ -29,7 +27,7 @@ CLIPS_A_FILM = 3
 PLAN, QUERIES = "splice.json", "queries.jsonl"
 _FADE_FRAMES = FRAMES_PER_SECOND // 2
 _FADE_SHARE = 0.5
-_MAX_CHARACTERS = 10_000
+MAX_CHARACTERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def splice(
         QueryError: the queries cannot be read, or a clip is missing; names the line.
         VideoError: a clip cannot be decoded.
     """
-    labelled = read_queries(queries, only_set, _MAX_CHARACTERS)
+    labelled = read_queries(queries, only_set, MAX_CHARACTERS)
     for query in labelled:
         if not (clips / query.video).is_file():
             raise QueryError(
@@ -179,8 +177,8 @@ def _clip_pictures(path: Path, frames: int) -> Iterator[NDArray[np.uint8]]:
     times = [(number + 0.5) / FRAMES_PER_SECOND for number in range(frames)]
     picture: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
     count, source = 0, None
-    with closing(PyavDecoder(path, max_side=None, threads=1)) as decoder:
-        for shown in decoder.pictures(times):
+    with VideoReader(path, max_side=None, threads=1) as reader:
+        for shown in reader.pictures(times):
             if source is not shown:
                 source = shown
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(shown.data), format="rgb24")
