@@ -18,7 +18,6 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -175,11 +174,3 @@ def open_browser(profile: Path) -> Iterator[Browser]:
         yield Browser(driver)
     finally:
         driver.quit()
-
-
-def find(page: Browser, query: str) -> None:
-    """Search as people do, and wait for the answer."""
-    page.run("$('#query').select();")
-    page.press(query, Keys.ENTER)
-    page.until("document.title.startsWith(arguments[0])", query)
-    page.until("!$('#results').ariaBusy && $('#grid .card')")

@@ -10,7 +10,8 @@ from urllib.parse import quote
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser import Browser, find, open_browser
+from tests.browser import Browser, open_browser
+from tests.page import find
 from tests.server import Server, ToyLibrary, make_library, running_server
 from tests.toy import make_toy_bundle, make_video
 
@@ -240,7 +241,7 @@ def test_address_holds_the_query_and_back_goes_back(page: Browser, server: Serve
     page.until("$('#grid .card-name')?.textContent === 'sunset.mp4'")
     assert page.find("#query").get_attribute("value") == "red"
     page.driver.back()
-    page.until("document.body.dataset.view === 'initial'")
+    page.until("document.documentElement.dataset.view === 'initial'")
     assert page.driver.title == "Reelfind"
     page.driver.forward()
     page.until("$('#grid .card-name')?.textContent === 'sunset.mp4'")
@@ -443,7 +444,7 @@ def test_a_library_that_is_not_there_yet(browser: Browser, tmp_path: Path) -> No
         browser.until("$('#notice-heading').textContent === 'The library is not ready'")
         assert "reelfind index" in browser.text("#notice-text code")
         browser.press("red", Keys.ENTER)
-        browser.until("document.body.dataset.view === 'problem'")
+        browser.until("document.documentElement.dataset.view === 'problem'")
         assert browser.text("#notice-heading") == "The library is not ready"
         assert browser.text("#notice-wait") == "Trying again in 2 seconds."
         toy.index()

@@ -19,7 +19,6 @@ const EMPTY_LIBRARY = "Run `reelfind index` with the folder of your videos; the 
 const form = byId("search-form");
 const input = byId("query");
 const main = byId("main");
-const guide = byId("guide");
 const results = byId("results");
 const more = byId("more");
 
@@ -44,8 +43,7 @@ let shownAddress = null;
 // --- What is shown -------------------------------------------------------------------------------------------
 
 function setView(view) {
-  document.body.dataset.view = view;
-  guide.hidden = view !== "initial";
+  document.documentElement.dataset.view = view;
   results.hidden = view !== "results";
   if (view === "initial") grid.clear();
 }
@@ -144,13 +142,16 @@ async function runSearch(query, state, { isMore = false, isRetry = false } = {})
 function searchLonger() {
   history.replaceState({ ...remembered(), deadlineMs: MORE_TIME_MS }, "");
   showAddress();
-  input.focus();
+  leaveNote();
 }
 
 function switchOnRerank() {
   applyOptions({ ...optionsIn(location.search), rerank: true });
-  input.focus();
+  leaveNote();
 }
+
+/** The note goes with the answer that it is about; in the box, the focus would raise a phone's keyboard. */
+const leaveNote = () => main.focus({ preventScroll: true });
 
 // --- The address ---------------------------------------------------------------------------------------------
 
@@ -201,7 +202,10 @@ function applyOptions(options) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (!optionsPanel.check()) return;
+  if (!optionsPanel.check()) {
+    optionsPanel.open();
+    return;
+  }
   const query = input.value.trim();
   if (query) {
     goTo(query, optionsPanel.options);

@@ -67,8 +67,11 @@ export class OptionsPanel {
     this.check();
   }
 
-  close() {
-    this.#popup.close();
+  /** Opens the panel at the first number that cannot be used, or at its start. */
+  open() {
+    this.#popup.open();
+    const wrong = Object.values(this.#inputs).find((input) => input.hasAttribute("aria-invalid"));
+    (wrong ?? this.#rerank).focus();
   }
 
   /** Forgets a change that waits to be announced, since a search with it begins anyway. */

@@ -9,7 +9,7 @@ export class Popup {
     this.#button = button;
     this.#panel = panel;
     const holder = button.parentElement;
-    button.addEventListener("click", () => (this.isOpen ? this.close() : this.#open()));
+    button.addEventListener("click", () => (this.isOpen ? this.close() : this.open()));
     holder.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || !this.isOpen) return;
       event.preventDefault();
@@ -28,7 +28,7 @@ export class Popup {
     return !this.#panel.hidden;
   }
 
-  #open() {
+  open() {
     this.#panel.hidden = false;
     this.#button.setAttribute("aria-expanded", "true");
   }

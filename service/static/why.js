@@ -110,7 +110,8 @@ export class Why {
 
   /** Explains a hit at its place, from 1; `scale` is that of the bars in the grid. */
   open(hit, place, scale) {
-    byId("why-name").textContent = `${nameOf(hit)}, ${clockSpan(hit.start_seconds, hit.end_seconds)}`;
+    byId("why-name").textContent = nameOf(hit);
+    byId("why-span").textContent = clockSpan(hit.start_seconds, hit.end_seconds);
     byId("why-body").replaceChildren(...this.#build(hit, place, scale));
     byId("why-body").scrollTop = 0;
     if (!this.#dialog.open) this.#dialog.showModal();

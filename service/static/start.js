@@ -1,5 +1,8 @@
-// Light or dark, before the first paint: a classic script in the head, since modules run too late for that.
+// Light or dark, home or results, before the first paint: a classic script in the head, since modules run too late.
 "use strict";
+
+// A link to a query never shows the home page, which would jump away a moment later.
+if (new URLSearchParams(location.search).get("q")?.trim()) document.documentElement.dataset.view = "results";
 
 (() => {
   const KEY = "reelfind.theme";
