@@ -151,6 +151,8 @@ class TrainConfig:
     #: the cosine ends at this share of the peak
     final_lr: float = 0.1
     clip: float = 5.0
+    #: a checkpoint to start from, such as one of image-text pre-training; empty: the published weights
+    start_from: str = ""
     #: closed-form start of the projections (canonical correlation of the published features)
     closed_form_start: bool = True
     #: weight of the class names' part of an embedding at that start, beside 1 for the projection
@@ -308,5 +310,6 @@ def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
     places = ("path", "cache", "annotations", "videos", "frame_cache", "workers")
     data = {k: v for k, v in config["data"].items() if k not in places}
     skipped = ("threads", "log_every", "checkpoint_seconds", "evaluate", "device", "processes", "tensorboard")
-    rates = {k: v for k, v in config["train"].items() if k not in skipped}
-    return {"model": config["model"], "data": data, "loss": config["loss"], "train": rates}
+    rates = {k: v for k, v in config["train"].items() if k not in (*skipped, "start_from")}
+    model = {k: v for k, v in config["model"].items() if k not in ("backbone_weights", "text_weights")}
+    return {"model": model, "data": data, "loss": config["loss"], "train": rates}

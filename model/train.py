@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model import distributed
+from model.backbones import with_shapes
 from model.cache import build_cache
 from model.closed_form import start_projections
 from model.config import Config, to_mapping
@@ -32,7 +34,7 @@ from model.objective import Objective
 from model.run import Run, choose_device, learning_rate_share, make_optimizer, resume, save
 from model.runtime.preprocess import TextTokenizer
 from model.validate import encode_source, recall_sum, validate
-from model.weights import class_names, load_published, tokenizer_path
+from model.weights import class_names, keep_tokenizer, load_published, load_start, tokenizer_path
 
 __all__ = ["Run", "start", "train", "train_step"]
 
@@ -57,11 +59,13 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
     torch.manual_seed(config.train.seed)
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = TextTokenizer.from_file(
-        tokenizer_file or tokenizer_path(config.model), config.model.context_length
-    )
+    config = replace(config, model=with_shapes(config.model))
+    tokenizer_file = tokenizer_file or tokenizer_path(config.model, folder)
+    tokenizer = TextTokenizer.from_file(tokenizer_file, config.model.context_length)
     model = LGDN(config.model)
     classifier = load_published(model)
+    if config.train.start_from:
+        load_start(model, Path(config.train.start_from))
     loader: Loader
     if photos_wanted:
         photos = read_captions(Path(config.data.path), "train").first(config.data.limit)
@@ -77,8 +81,8 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
     else:
         from model.datasets import open_dataset
 
-        source = open_dataset(config, "train")
-        validation = open_dataset(config, "val") if config.train.evaluate else None
+        source = open_dataset(config, "train", report)
+        validation = open_dataset(config, "val", report) if config.train.evaluate else None
         loader = VideoLoader(source, tokenizer, config, rank, world)
     if loader.steps < config.train.accumulate:
         raise ValueError(
@@ -88,7 +92,8 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
     for towers in (model.online, model.momentum):
         towers.image.to(memory_format=torch.channels_last)
     last = folder / "last.pt"
-    if not last.exists() and photos_wanted and config.train.closed_form_start and not rank:
+    closed_form = config.train.closed_form_start and not config.train.start_from
+    if not last.exists() and photos_wanted and closed_form and not rank:
         report("closed-form start of the projections")
         start_projections(model, cache, photos, tokenizer, class_names(config.model), config.train)
     model.to(device)
@@ -121,6 +126,7 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
     if last.exists():
         resume(run, last)
     elif not rank:
+        keep_tokenizer(tokenizer_file, folder)
         (folder / "config.yaml").write_text(yaml.safe_dump(to_mapping(config)), encoding="utf-8")
         save(run, "start.pt")
     return run

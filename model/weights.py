@@ -79,12 +79,16 @@ def _hugging_face(kind: str, weights: str) -> list[dict[str, str]]:
     return [{"name": f"{kind} {name}", "licence": "see its model card", "source": "Hugging Face"}]
 
 
-def tokenizer_path(config: ModelConfig) -> Path:
-    """The text encoder's `tokenizer.json`; an empty path for the tiny one, which tests bring themselves.
+def tokenizer_path(config: ModelConfig, run: Path | None = None) -> Path:
+    """The text encoder's `tokenizer.json`: a training run's own copy, else that of the published weights.
+
+    An empty path for the tiny encoder, which tests bring themselves.
 
     Raises:
         ValueError: a BERT without weights, or a folder without the file.
     """
+    if run is not None and (run / "tokenizer.json").is_file():
+        return run / "tokenizer.json"
     if config.text == "minilm":
         return _folder(TEXT_PACKAGE) / "model" / "tokenizer.json"
     if config.text != "bert":
@@ -98,6 +102,39 @@ def tokenizer_path(config: ModelConfig) -> Path:
             "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
         )
     return path
+
+
+def keep_tokenizer(path: Path, run: Path) -> None:
+    """Copy the tokenizer to a training run, which can then be measured and exported on any machine."""
+    if path.parent.resolve() != run.resolve():
+        partial = run / "tokenizer.json.partial"
+        partial.write_bytes(path.read_bytes())
+        partial.replace(run / "tokenizer.json")
+
+
+def load_start(model: LGDN, path: Path) -> None:
+    """Go on from another run's weights, as fine-tuning does after pre-training. Banks start empty.
+
+    Raises:
+        ValueError: no checkpoint, or one of another model.
+    """
+    if not path.is_file():
+        raise ValueError(
+            f"train.start_from={path}: no such checkpoint; pass best.pt or last.pt of a run's folder"
+        )
+    try:
+        weights: dict[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")["model"]
+        kept = {name: tensor for name, tensor in weights.items() if not name.startswith("bank.")}
+        missing, unknown = model.load_state_dict(kept, strict=False)
+        different = [*unknown, *(name for name in missing if not name.startswith("bank."))]
+        if different:
+            raise KeyError(f"{len(different)} weights such as {different[0]} differ")
+    # Whatever torch meets in a file that it did not write.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(
+            f"train.start_from={path} holds another model than the settings name: {reason}"
+        ) from error
 
 
 def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
