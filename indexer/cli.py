@@ -66,6 +66,14 @@ def index_command(
         Literal["cpu", "cuda", "tensorrt"],
         typer.Option(envvar="REELFIND_PROVIDER", help="Where the model runs."),
     ] = "cpu",
+    engine_cache: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="REELFIND_ENGINE_CACHE",
+            help="Where TensorRT keeps the engines it builds, which takes minutes; not given: nowhere.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -130,7 +138,9 @@ def index_command(
     console = Console(stderr=True)
     stop = threading.Event()
     with _stopping(stop) as received, ProgressView(console) as view:
-        opened, encoders = open_encoder(bundle or default_bundle_path(), provider, threads, batch_size)
+        opened, encoders = open_encoder(
+            bundle or default_bundle_path(), provider, threads, batch_size, engine_cache
+        )
         summary = index_paths(paths, library, opened, replace(options, encoders=encoders), view, stop)
     if as_json:
         _print_json(summary_object(summary, library))

@@ -24,7 +24,11 @@ _CPU_CALL_FRAMES = 4
 
 
 def open_encoder(
-    folder: Path, provider: Provider, threads: int | None, batch_frames: int
+    folder: Path,
+    provider: Provider,
+    threads: int | None,
+    batch_frames: int,
+    engine_cache: Path | None = None,
 ) -> tuple[Bundle, int]:
     """Open a bundle for indexing.
 
@@ -33,6 +37,7 @@ def open_encoder(
         provider: where the model runs.
         threads: CPU threads for the model; None is one a core.
         batch_frames: frames that a GPU takes at once.
+        engine_cache: where TensorRT keeps the engines it builds; None: nowhere.
 
     Returns:
         The bundle, and how many batches to encode at the same time: on a CPU one a thread.
@@ -41,7 +46,10 @@ def open_encoder(
         BundleError: it cannot be read, or the provider is not active.
     """
     if provider != "cpu":
-        return Bundle.open(folder, provider=provider, threads=threads, max_batch=batch_frames), 1
+        opened = Bundle.open(
+            folder, provider=provider, threads=threads, max_batch=batch_frames, cache_dir=engine_cache
+        )
+        return opened, 1
     bundle = Bundle.open(folder, threads=1, max_batch=min(batch_frames, _CPU_CALL_FRAMES))
     return bundle, threads or available_cores()
 

@@ -74,6 +74,18 @@ def test_gone_files_are_mentioned_and_pruned(bundle: Path, media: Path, tmp_path
     assert json.loads(emptied.stdout)["removed"] == 3
 
 
+def test_an_engine_cache_is_for_tensorrt_alone(bundle: Path, media: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "engines"
+    run = index(bundle, tmp_path / "library", media, "--engine-cache", cache)
+    assert run.exit_code == 0
+    assert not cache.exists()
+    refused = index(bundle, tmp_path / "library", media, "--engine-cache", cache, "--provider", "tensorrt")
+    if refused.exit_code:
+        assert (refused.exit_code, "'tensorrt' is not active" in refused.stderr) == (3, True)
+    else:
+        assert any(cache.iterdir())
+
+
 def test_exit_codes_tell_nothing_found_bad_input_and_failure_apart(
     bundle: Path, media: Path, tmp_path: Path
 ) -> None:
