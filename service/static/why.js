@@ -55,7 +55,7 @@ function buildSum(hit, explanation) {
     const frames = explanation.frames.length;
     terms.push(["match", "Match", frames > 1 ? `mean of ${count(frames, "frame")}` : "", explanation.match_score]);
   }
-  if (explanation.tail_offset) terms.push(["offset", "Beyond the candidates", "set below them", explanation.tail_offset]);
+  if (explanation.tail_offset) terms.push(["offset", "Offset", "behind the candidates", explanation.tail_offset]);
   const weight = explanation.ensemble_lambda;
   const cosine = explanation.similarity.toFixed(4).replace("-", "−");
   terms.push(["similarity", "Similarity", weight === 1 ? "" : `${cosine} × ${weight}`, explanation.similarity_term]);
