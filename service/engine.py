@@ -24,6 +24,10 @@ logger = logging.getLogger("reelfind")
 
 # A snapshot that failed to load is tried again this often even if CURRENT stays: disks and mounts recover.
 _RETRY_SECONDS = 60.0
+# Pairs of one call of the matching head. On a CPU small calls are the faster ones (their tensors stay in its
+# caches) and let others have their turn sooner; a GPU wants to be filled.
+_MAX_PAIRS_CPU = 32
+_MAX_PAIRS_GPU = 256
 
 
 def open_bundle(settings: Settings) -> Bundle:
@@ -33,7 +37,12 @@ def open_bundle(settings: Settings) -> Bundle:
         BundleError: it cannot be read or run.
     """
     folder = settings.bundle or default_bundle_path()
-    bundle = Bundle.open(folder, provider=settings.provider, threads=settings.threads)
+    bundle = Bundle.open(
+        folder,
+        provider=settings.provider,
+        threads=settings.threads,
+        max_pairs=_MAX_PAIRS_CPU if settings.provider == "cpu" else _MAX_PAIRS_GPU,
+    )
     # Opens the text encoder, so that the first search does not wait for it or meet a folder that has changed.
     bundle.encode_text(["a dog runs on a beach"])
     return bundle
