@@ -51,7 +51,8 @@ def test_folder_is_a_file(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["frame_encoder.onnx", "segment_encoder.onnx", "text_encoder.onnx", "tokenizer.json"]
+    "name",
+    ["frame_encoder.onnx", "matcher.onnx", "segment_encoder.onnx", "text_encoder.onnx", "tokenizer.json"],
 )
 @pytest.mark.parametrize("damage", ["changed", "cut", "gone", "folder"])
 def test_damaged_file_is_named(copy: Path, name: str, damage: str) -> None:
@@ -80,6 +81,10 @@ def test_damaged_file_is_named(copy: Path, name: str, damage: str) -> None:
         (b"[" * 100_000, "is not JSON"),
         (b"[1]", "no JSON object"),
         (b"{}", "format version None"),
+        (
+            b'{"format_version": 1}',
+            "format version 1, this reelfind reads version 2: export the bundle again",
+        ),
         (b'{"format_version": 3}', "format version 3.*upgrade reelfind"),
         (b'{"format_version": "1"}', "format version '1'.*export"),
         (b'{"format_version": true}', "format version True"),
@@ -104,6 +109,10 @@ def test_unreadable_manifest(copy: Path, content: bytes, message: str) -> None:
         (lambda c: c.update(segment_seconds=-1), "segment_seconds"),
         (lambda c: c.update(salience_strategy="guess"), "salience_strategy"),
         (lambda c: c.update(num_salient_frames=17), "num_salient_frames 17"),
+        (lambda c: c.update(num_candidates=0), "num_candidates"),
+        (lambda c: c.pop("text_hidden_dim"), "text_hidden_dim: Field required"),
+        (lambda c: c.update(stored_tokens_per_frame=5), "stored_tokens_per_frame: 4 tokens .* merged to 5"),
+        (lambda c: c.update(stored_tokens_per_frame=1), "choose 2 to 4"),
         (lambda c: c.update(calibration={"kind": "linear"}), "calibration"),
         (lambda c: c["provenance"].pop("commit"), "provenance.commit"),
         (lambda c: c["provenance"]["data"].append({"name": "x"}), "provenance.data.0.licence"),

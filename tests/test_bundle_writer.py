@@ -246,6 +246,7 @@ def test_info(bundle: Path) -> None:
     assert "Knows eight colours." in run.stdout
     assert Bundle.open(bundle).checksum in run.stdout
     assert "text_encoder.onnx" in run.stdout
+    assert "100 segments by 2 frames of 4 tokens; λ 1" in run.stdout
 
 
 def test_info_json(bundle: Path) -> None:
