@@ -52,6 +52,15 @@ def test_videos_are_found_by_name_in_folders_and_after_conversion(tmp_path: Path
     assert split.name == "didemo val"
 
 
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    data = msrvtt(tmp_path, [])
+    make_files(tmp_path / "disk", ["video7.mp4", "video8.mp4"])
+    (tmp_path / "videos" / "more").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "round").symlink_to(tmp_path / "videos")
+    found = [item.path.relative_to(tmp_path / "videos").as_posix() for item in open_split(data, "test").items]
+    assert found == ["more/video7.mp4", "more/video8.mp4"]
+
+
 def test_missing_videos_fail_with_all_that_helps(tmp_path: Path) -> None:
     data = msrvtt(tmp_path, ["video0.mp4", "video9.txt"])
     with pytest.raises(MissingFilesError) as caught:

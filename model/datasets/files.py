@@ -30,7 +30,14 @@ class Folder:
         self.path, self.extensions = path, tuple(extensions)
         self._exact: dict[str, Path] = {}
         self._stems: dict[str, Path] = {}
+        seen: set[str] = set()
         for parent, folders, files in os.walk(path, followlinks=True):
+            # Links to other disks are common; one to a folder above would go round for ever.
+            real = os.path.realpath(parent)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
             folders.sort()
             for name in sorted(files):
                 file = Path(parent, name)
