@@ -125,6 +125,9 @@ def serve(
     provider: ProviderOption = None,
     threads: ThreadsOption = None,
     search_threads: Annotated[int | None, typer.Option(help="Searches at the same time.")] = None,
+    deadline_ms: Annotated[
+        int | None, typer.Option(help="Milliseconds after which a search gives re-ranking up.")
+    ] = None,
     reload_seconds: Annotated[
         float | None, typer.Option(help="How often to look for a new snapshot; 0 never does.")
     ] = None,
@@ -143,6 +146,7 @@ def serve(
             "provider": provider,
             "threads": threads,
             "search_threads": search_threads,
+            "deadline_ms": deadline_ms,
             "reload_seconds": reload_seconds,
             "access_log": access_log,
             "log_level": log_level,

@@ -229,7 +229,7 @@ def test_a_deadline_that_passes_while_the_model_works(searcher: Searcher) -> Non
 
 
 def test_the_deadline_of_the_settings(toy: ToyLibrary) -> None:
-    with running_server(*toy.options, environment={"REELFIND_DEADLINE_MS": "1"}) as server:
+    with running_server(*toy.options, "--deadline-ms", "1") as server:
         assert server.ask("red")["rerank_skipped"] == "deadline"
         assert server.ask("red", deadline_ms=60_000)["reranked"]
 
