@@ -1,5 +1,6 @@
 """`reelfind demo`: real clips and short films, indexed and served, with queries to try."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from rich.table import Table
 
 from indexer.errors import LibraryError
 from indexer.library import Library
+from indexer.manifest import FORMAT_VERSION, MANIFEST_FILE, current_number, snapshot_folder
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import ReelfindError
 from service.child import REELFIND, ServerProcess, post_json, running_server
@@ -41,17 +43,28 @@ QUERIES = (
 
 
 @dataclass(frozen=True)
+class Found:
+    """A hit: the video's file name, its score, and when its most relevant frames are shown."""
+
+    video: str
+    score: float
+    match_score: float | None
+    """What the matching head says of these frames; None where it was not asked."""
+    seconds: tuple[float, ...]
+    """Most relevant first."""
+
+
+@dataclass(frozen=True)
 class Answer:
-    """What the server said to one query: the videos' file names, best first, with scores and times."""
+    """What the server said to one query: hits, best first."""
 
     query: DemoQuery
-    hits: tuple[tuple[str, float, float], ...]
-    """File name, score, and the time in seconds of the most relevant frame."""
+    hits: tuple[Found, ...]
 
     @property
     def rank(self) -> int | None:
         """The place of the expected video, from 1; None when it is not among the hits."""
-        names = [name for name, _, _ in self.hits]
+        names = [hit.video for hit in self.hits]
         return names.index(self.query.video) + 1 if self.query.video in names else None
 
 
@@ -90,7 +103,6 @@ def demo_command(
                     if not all(answer.hits for answer in answers):
                         raise typer.Exit(_NOTHING_FOUND)
                 else:
-                    _invite(server, console)
                     _serve_until_stopped(server, console)
     except KeyboardInterrupt:
         console.print("stopped; `reelfind demo` goes on from here")
@@ -109,15 +121,17 @@ def ask(server: ServerProcess, query: DemoQuery, top_k: int = 10) -> Answer:
         response = post_json(connection, "/v1/search", body)
     finally:
         connection.close()
-    return Answer(query, tuple(_hit(hit) for hit in response["hits"]))
+    return Answer(query, tuple(_found(hit) for hit in response["hits"]))
 
 
 def _prepare(films: Path, library: Path, bundle: Path | None, console: Console) -> None:
     with console.status("making the films") as status:
         videos = collect(films, on_made=lambda name: status.update(f"made {name}"))
     console.print(f"{len(videos)} videos in {films} (whose they are: {films / NOTICE})")
-    if _is_of_another_bundle(films, library, bundle):
-        console.print(f"{library} holds these videos as another bundle saw them: making it anew")
+    if is_stale(films, library, bundle):
+        console.print(
+            f"{library} holds these videos as another bundle or version of Reelfind saw them: making it anew"
+        )
         shutil.rmtree(library)
     command = ["index", str(films), "--library", str(library)]
     command += ["--bundle", str(bundle)] if bundle is not None else []
@@ -134,15 +148,31 @@ def _prepare(films: Path, library: Path, bundle: Path | None, console: Console) 
         raise typer.Exit(code if code > 0 else _FAILED)
 
 
-def _is_of_another_bundle(films: Path, library: Path, bundle: Path | None) -> bool:
-    """Whether the library is the demo's own, of nothing but its films, and was made with another bundle."""
+def is_stale(films: Path, library: Path, bundle: Path | None) -> bool:
+    """Whether the library is the demo's own, of its films alone, made with another bundle or version."""
+    own = [str(films.resolve())]
     try:
         snapshot = Library.open(library).current()
     except LibraryError:
-        return False  # indexing makes it, mends it, or says what is wrong
-    if snapshot.media_roots != (films.resolve(),):
+        # Indexing makes it, mends it, or says what is wrong, unless another version of Reelfind made it.
+        manifest = _manifest_of_another_version(library)
+        return manifest is not None and manifest.get("media_roots") == own
+    if [str(root) for root in snapshot.media_roots] != own:
         return False
     return snapshot.bundle_checksum != Bundle.open(bundle or default_bundle_path()).checksum
+
+
+def _manifest_of_another_version(library: Path) -> dict[str, Any] | None:
+    try:
+        number = current_number(library)
+        if number is None:
+            return None
+        manifest = json.loads((snapshot_folder(library, number) / MANIFEST_FILE).read_bytes())
+    except (LibraryError, OSError, ValueError):
+        return None
+    if not isinstance(manifest, dict) or manifest.get("format_version") == FORMAT_VERSION:
+        return None
+    return manifest
 
 
 def _invite(server: ServerProcess, console: Console) -> None:
@@ -153,6 +183,7 @@ def _invite(server: ServerProcess, console: Console) -> None:
 
 def _serve_until_stopped(server: ServerProcess, console: Console) -> None:
     try:
+        _invite(server, console)
         code = server.process.wait()
     except KeyboardInterrupt:
         console.print("\nstopping")
@@ -164,18 +195,26 @@ def _print_answers(answers: list[Answer], console: Console) -> None:
     for answer in answers:
         console.print(f"\n[bold]{answer.query.text}[/bold]")
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        for place, (name, score, seconds) in enumerate(answer.hits[:_SHOWN_HITS], start=1):
-            expected = name == answer.query.video
+        for place, hit in enumerate(answer.hits[:_SHOWN_HITS], start=1):
+            expected = hit.video == answer.query.video
             mark = "[green]✓ expected[/green]" if expected and place == 1 else "expected" if expected else ""
-            table.add_row(f"  {place}", name, f"{score:.3f}", f"at {seconds:.1f} s", mark)
+            match = "" if hit.match_score is None else f"match {hit.match_score:+.2f}"
+            times = ", ".join(f"{seconds:.1f} s" for seconds in hit.seconds)
+            table.add_row(f"  {place}", hit.video, f"{hit.score:.3f}", match, f"at {times}", mark)
         console.print(table if answer.hits else "  [red]nothing found[/red]")
     first = sum(answer.rank == 1 for answer in answers)
     console.print(f"\n{first} of {len(answers)} queries found the expected video first.")
 
 
-def _hit(hit: dict[str, Any]) -> tuple[str, float, float]:
-    best = max(hit["frames"], key=lambda frame: frame["relevance"], default={"pts_seconds": 0.0})
-    return Path(hit["path"]).name, float(hit["score"]), float(best["pts_seconds"])
+def _found(hit: dict[str, Any]) -> Found:
+    ranked = sorted(hit["frames"], key=lambda frame: -float(frame["relevance"]))
+    salient = [frame for frame in ranked if frame["salient"]] or ranked[:1]
+    return Found(
+        video=Path(hit["path"]).name,
+        score=float(hit["score"]),
+        match_score=None if hit["match_score"] is None else float(hit["match_score"]),
+        seconds=tuple(float(frame["pts_seconds"]) for frame in salient),
+    )
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """The demo's videos, and `reelfind demo --once` from an empty folder to answers over HTTP."""
 
+import json
+import re
 import shutil
 import signal
 import socket
@@ -15,7 +17,7 @@ from indexer.snapshot import Snapshot
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from model.runtime.video import VideoReader, probe
-from service.demo import QUERIES
+from service.demo import QUERIES, is_stale
 from service.demo_films import CLIPS, FILMS, NOTICE, collect, package_folder, write_film
 from tests.server import clean_environment
 from tests.toy import make_toy_bundle, make_video
@@ -125,6 +127,8 @@ def test_once_answers_over_http_and_a_second_run_reuses_all(library: Path, bundl
     for query in QUERIES:
         assert query.text in first.stdout
     assert first.stdout.count(".mp4") >= 9
+    # Each hit with its match score and when its two salient frames are shown.
+    assert len(re.findall(r"\.mp4 .* match [+-]\d+\.\d\d +at \d+\.\d s, \d+\.\d s", first.stdout)) >= 9
     before = (library / "CURRENT").read_bytes()
     second = run_demo(library, *arguments)
     assert second.returncode == 0, second.stderr
@@ -139,10 +143,13 @@ def test_a_new_bundle_makes_the_demos_own_library_anew_and_no_other(
     own = tmp_path / "own"
     shutil.copytree(library.with_name("library-films"), tmp_path / "own-films")
     assert run_demo(own, "--once", "--bundle", str(bundle)).returncode == 0
-    other = make_toy_bundle(tmp_path / "toy", name="other")
+    other = make_toy_bundle(tmp_path / "toy", name="other", matcher=False)
     again = run_demo(own, "--once", "--bundle", str(other))
     assert again.returncode == 0, again.stderr
     assert "making it anew" in again.stdout
+    # Without a matching head the first stage's order is shown.
+    assert "match" not in again.stdout
+    assert len(re.findall(r"\.mp4 +\d\.\d{3} +at \d+\.\d s", again.stdout)) >= 9
     # With a video of somebody's in it, it is more than the demo's: nothing is deleted.
     video = make_video(tmp_path / "mine" / "red.mp4", parts=[("red", 1.0)])
     index_paths([video], own, Bundle.open(other), IndexOptions(workers=0), lambda _event: None)
@@ -150,6 +157,28 @@ def test_a_new_bundle_makes_the_demos_own_library_anew_and_no_other(
     assert refused.returncode == 3
     assert "made with the bundle" in refused.stderr
     assert Snapshot.open(own).num_videos == len(CLIPS) + len(FILMS) + 1
+
+
+def test_a_library_of_another_bundle_or_version_is_stale_if_it_is_the_demos_own(tmp_path: Path) -> None:
+    films, library = tmp_path / "films", tmp_path / "library"
+    make_video(films / "red.mp4", parts=[("red", 1.0)])
+    bundle = make_toy_bundle(tmp_path / "bundle")
+    assert not is_stale(films, library, bundle)
+    index_paths([films], library, Bundle.open(bundle), IndexOptions(workers=0), lambda _event: None)
+    assert not is_stale(films, library, bundle)
+    assert is_stale(films, library, make_toy_bundle(tmp_path / "other", name="other"))
+    assert not is_stale(tmp_path / "elsewhere", library, tmp_path / "other")
+    manifest = library / "snapshots" / "1" / "manifest.json"
+    whole = manifest.read_text()
+    # Not the one this program reads: its checksum cannot be checked either.
+    manifest.write_text(json.dumps(json.loads(whole) | {"format_version": 1}))
+    assert is_stale(films, library, bundle)
+    assert not is_stale(tmp_path / "elsewhere", library, bundle)
+    # Damaged, not old: nothing is deleted.
+    manifest.write_text(whole.replace('"num_videos": 1', '"num_videos": 2'))
+    assert not is_stale(films, library, bundle)
+    manifest.write_text("[]")
+    assert not is_stale(films, library, bundle)
 
 
 def test_no_keep_removes_what_the_run_made_and_no_more(library: Path, bundle: Path) -> None:
