@@ -1,23 +1,24 @@
-"""From a checkpoint to a bundle: three ONNX graphs, checked against PyTorch before they are written.
+"""From a model to a bundle: ONNX graphs, checked against PyTorch before they are written.
 
-Shapes: B batch, N frames, P tokens a frame, L text tokens, H hidden, D joint space, S salience.
+Shapes: B batch, N frames, P tokens a frame, L text tokens, H and T widths of frame and text tokens, D joint
+space, S salience.
 """
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from model.config import Config, ModelConfig, from_mapping
-from model.graphs import FRAME, TEXT, check_graph, graphs_of, to_onnx
-from model.lgdn import LGDN, Towers
+from model.graphs import FRAME, MATCHER, TEXT, Chosen, graphs_of
+from model.lgdn import LGDN
 from model.runtime.bundle import BundleManifest, write_bundle
+from model.runtime.tokens import check_count
+from model.salience import salience_dim
 from model.storage import Storage, store
+from model.tracing import check_graph, to_onnx
 
 #: largest difference of any output from PyTorch's: float32 graphs, and graphs with weights stored smaller
 TOLERANCE: Mapping[Storage, float] = {"float32": 1e-4, "float16": 5e-3, "int8": 8e-2}
@@ -30,51 +31,45 @@ class StorageChoice:
     image: Storage = "float16"
     text: Storage = "int8"
     words: Storage = "int8"
+    matcher: Storage = "float16"
+
+    def of(self, graph: str) -> tuple[Storage, Storage]:
+        """How a graph's weights and its tables are stored."""
+        parts = {FRAME: (self.image, self.image), TEXT: (self.text, self.words)}
+        return parts.get(graph, (self.matcher, self.matcher) if graph == MATCHER else ("float32", "float32"))
 
 
-def load_checkpoint(path: Path, weights: str = "momentum") -> tuple[Config, Towers]:
-    """The configuration and one of the twins of a checkpoint.
+@dataclass(frozen=True)
+class ExportOptions:
+    """What of a model goes into its bundle; None is what the model's settings say.
 
-    Raises:
-        ValueError: when the file is missing or `weights` is neither `momentum` nor `online`.
+    Attributes:
+        weights: `momentum` or `online`.
+        salience: the strategy that is baked into the salience vectors.
+        matcher: with the matching head.
+        num_salient_frames: frames re-ranked by.
+        num_candidates: segments re-ranked.
+        ensemble_lambda: λ.
+        tokens_per_frame: tokens of a frame that an index keeps, merged; None: all.
+        storage: how weights are stored.
     """
-    if weights not in ("momentum", "online"):
-        raise ValueError(f"weights={weights!r}: choose momentum or online")
-    if not path.is_file():
-        raise ValueError(
-            f"no checkpoint {path}: train first, then pass best.pt or last.pt of the run's folder"
-        )
-    state = torch.load(path, weights_only=True)
-    config: Config = from_mapping(Config, state["config"])
-    model = LGDN(config.model)
-    model.load_state_dict(state["model"])
-    return config, (model.momentum if weights == "momentum" else model.online).eval()
 
-
-def load_checkpoints(paths: Sequence[Path], weights: str = "momentum") -> tuple[Config, Towers]:
-    """One checkpoint, or the mean of the weights of several that started from the same ones.
-
-    Raises:
-        ValueError: no checkpoint, or checkpoints of different models.
-    """
-    if not paths:
-        raise ValueError("no checkpoint: pass best.pt or last.pt of a run's folder")
-    loaded = [load_checkpoint(path, weights) for path in paths]
-    config, towers = loaded[0]
-    for path, (other, _) in zip(paths, loaded, strict=True):
-        if other.model != config.model:
-            raise ValueError(f"{path} holds another model than {paths[0]}: they cannot be averaged")
-    states = [t.state_dict() for _, t in loaded]
-    towers.load_state_dict({key: torch.stack([s[key] for s in states]).mean(0) for key in states[0]})
-    return config, towers
+    weights: str = "momentum"
+    salience: str | None = None
+    matcher: bool = True
+    num_salient_frames: int | None = None
+    num_candidates: int = 100
+    ensemble_lambda: float = 1.0
+    tokens_per_frame: int | None = None
+    storage: StorageChoice = field(default_factory=StorageChoice)
 
 
 def export_bundle(
     folder: Path,
-    towers: Towers,
+    model: LGDN,
     tokenizer: Path,
     provenance: Mapping[str, Any],
-    storage: StorageChoice | None = None,
+    options: ExportOptions | None = None,
     *,
     name: str = "mini",
     licence: str = "Apache-2.0",
@@ -84,27 +79,32 @@ def export_bundle(
     """Write the bundle, or fail and write nothing when a graph differs from PyTorch.
 
     Raises:
-        ValueError: from `check_graph`.
+        ValueError: an option cannot be, or from `check_graph`.
+        BundleError: the bundle cannot be written.
     """
-    storage = storage or StorageChoice()
-    config: ModelConfig = towers.config
-    towers.text.trim(config.context_length)
+    options = options or ExportOptions()
+    config = model.config
+    strategy = options.salience or config.salience_strategy
+    chosen = Chosen(model.eval(), options.weights, strategy)
+    salient = options.num_salient_frames or config.num_salient_frames
+    if not salient <= config.frames:
+        raise ValueError(f"{salient} salient frames of {config.frames} a segment: lower num_salient_frames")
+    tokens = chosen.tokens_per_frame()
+    if options.tokens_per_frame is not None:
+        check_count(options.tokens_per_frame, tokens)
+    for towers in (model.online, model.momentum):
+        towers.text.trim(config.context_length)
     contents: dict[str, bytes] = {}
-    tokens = 0
-    for file, graph in graphs_of(towers).items():
-        model = to_onnx(graph)
-        worst = check_graph(file, graph, model.SerializeToString(), TOLERANCE["float32"])
-        kind: Storage = storage.image if file == FRAME else storage.text if file == TEXT else "float32"
-        words = storage.words if file == TEXT else kind
-        content = store(model, kind, words).SerializeToString()
+    for file, graph in graphs_of(chosen, matcher=options.matcher).items():
+        traced = to_onnx(graph)
+        worst = check_graph(file, graph, traced.SerializeToString(), TOLERANCE["float32"])
+        kind, words = options.storage.of(file)
+        content = store(traced, kind, words).SerializeToString()
         stored = check_graph(file, graph, content, max(TOLERANCE[kind], TOLERANCE[words]))
         report(
             f"{file}: {len(content) / 1e6:.1f} MB, from PyTorch {worst:.1g} exact and {stored:.1g} as stored"
         )
         contents[file] = content
-        if file == FRAME:
-            with torch.no_grad():
-                tokens = graph.module(*graph.example)[2].shape[1]
     return write_bundle(
         folder,
         name=name,
@@ -112,14 +112,18 @@ def export_bundle(
         description=description,
         provenance=provenance,
         embedding_dim=config.dim,
-        salience_dim=config.dim,
+        salience_dim=salience_dim(strategy, config.dim),
         tokens_per_frame=tokens,
-        hidden_dim=config.dim,
-        text_hidden_dim=config.dim,
+        stored_tokens_per_frame=options.tokens_per_frame,
+        hidden_dim=chosen.towers.token_width,
+        text_hidden_dim=chosen.towers.text_token_width,
         image_size=config.image_size,
         context_length=config.context_length,
         frames_per_segment=config.frames,
-        salience_strategy="simdot",
+        num_salient_frames=salient,
+        num_candidates=options.num_candidates,
+        salience_strategy=strategy,  # type: ignore[arg-type]
+        ensemble_lambda=options.ensemble_lambda,
         graphs=contents,
         tokenizer=tokenizer,
         overwrite=True,

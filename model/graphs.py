@@ -1,55 +1,93 @@
-"""The ONNX graphs of a bundle: traced from PyTorch, run, and compared with it.
+"""What becomes the ONNX graphs of a bundle, and the inputs to trace and check them with.
 
-Shapes: B batch, N frames, P tokens a frame, L text tokens, D joint space.
+Shapes: B batch or pairs, N frames, P tokens a frame, L text tokens, H width of frame tokens, T of text
+tokens, D joint space, S salience.
 """
 
 from __future__ import annotations
 
-import logging
-import tempfile
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
-import onnxruntime
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.lgdn import Towers
+from model.fusion import Fusion
+from model.lgdn import LGDN, Towers
+from model.salience import frame_salience, salience_dim, text_salience
 
 FRAME, SEGMENT, TEXT = "frame_encoder.onnx", "segment_encoder.onnx", "text_encoder.onnx"
-_OPSET = 20
-# Rounding of float32 in kernels that differ with the batch.
-_BATCH_TOLERANCE = 1e-4
+MATCHER = "matcher.onnx"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What of a model is exported.
+
+    `weights` names the twin whose embeddings and tokens are served: `momentum`, with the fusion's moving
+    average, or `online`, with the fusion itself; `strategy` is baked into the salience vectors.
+    """
+
+    model: LGDN
+    weights: str = "momentum"
+    strategy: str = "simdot"
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("momentum", "online"):
+            raise ValueError(f"weights={self.weights!r}: choose momentum or online")
+        salience_dim(self.strategy, self.model.config.dim)
+
+    @property
+    def towers(self) -> Towers:
+        """The twin whose embeddings are served."""
+        return self.model.momentum if self.weights == "momentum" else self.model.online
+
+    @property
+    def other(self) -> Towers | None:
+        """The other twin, where the strategy reads it too."""
+        if self.strategy == "simdot":
+            return None
+        return self.model.online if self.weights == "momentum" else self.model.momentum
+
+    @property
+    def fusion(self) -> Fusion:
+        """The fusion that goes with the towers."""
+        return self.model.fusion_average if self.weights == "momentum" else self.model.fusion
+
+    def tokens_per_frame(self) -> int:
+        """P."""
+        with torch.no_grad():
+            return int(self.towers.encode_frames(_random_frames(self, 1)).tokens.shape[1])
+
+    def twins(self, mine: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(online, momentum) of what the served and the other twin give."""
+        # A second tensor: one value may not serve as two outputs.
+        both = (mine * 1.0, mine if others is None else others)
+        return both if self.weights == "online" else both[::-1]
 
 
 class FrameGraph(nn.Module):
-    """`frame_encoder.onnx`. With the strategy SimDot the salience vector is the embedding itself."""
+    """`frame_encoder.onnx`: the frozen stages once, then each twin that the strategy reads."""
 
-    def __init__(self, towers: Towers) -> None:
+    def __init__(self, chosen: Chosen) -> None:
         super().__init__()
-        self.towers = towers
+        self.chosen, self.towers, self.other = chosen, chosen.towers, chosen.other
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 [B, h, w, 3] → frame_embedding [B, D], frame_salience [B, D], frame_tokens [B, P, D]."""
-        pooled, cells = self.towers.image(self.towers.image.prepare(frames))
-        embedding = self.towers.project_frames(pooled)
-        # A second tensor: one value may not serve as two outputs.
-        return embedding, embedding * 1.0, self.towers.frame_tokens(cells)
+        """uint8 [B, h, w, 3] → frame_embedding [B, D], frame_salience [B, S], frame_tokens [B, P, H]."""
+        prepared = self.towers.image.prepare(frames)
+        features = self.towers.encode_frames(prepared)
+        others = None if self.other is None else self.other.encode_frames(prepared).embedding
+        salience = frame_salience(self.chosen.strategy, *self.chosen.twins(features.embedding, others))
+        return features.embedding, salience, features.tokens
 
 
 class SegmentGraph(nn.Module):
     """`segment_encoder.onnx`."""
 
-    def __init__(self, towers: Towers) -> None:
+    def __init__(self, chosen: Chosen) -> None:
         super().__init__()
-        self.temporal = towers.temporal
+        self.temporal = chosen.towers.temporal
 
     def forward(self, frame_embedding: Tensor, frame_mask: Tensor) -> Tensor:
         """Shapes [B, N, D], float [B, N] → segment_embedding [B, D]."""
@@ -59,144 +97,128 @@ class SegmentGraph(nn.Module):
 class TextGraph(nn.Module):
     """`text_encoder.onnx`."""
 
-    def __init__(self, towers: Towers) -> None:
+    def __init__(self, chosen: Chosen) -> None:
         super().__init__()
-        self.text, self.projection = towers.text, towers.text_projection
+        self.chosen, self.towers, self.other = chosen, chosen.towers, chosen.other
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Shapes int64 [B, L] → text_embedding [B, D], text_salience [B, D], text_tokens [B, L, D]."""
-        tokens, pooled = self.text(input_ids, attention_mask)
-        embedding = F.normalize(self.projection(pooled), dim=-1)
-        return embedding, embedding * 1.0, self.projection(tokens)
+        """Shapes int64 [B, L] → text_embedding [B, D], text_salience [B, S], text_tokens [B, L, T]."""
+        features = self.towers.encode_text(input_ids, attention_mask)
+        others = None if self.other is None else self.other.encode_text(input_ids, attention_mask).embedding
+        salience = text_salience(self.chosen.strategy, *self.chosen.twins(features.embedding, others))
+        return features.embedding, salience, features.tokens
+
+
+class MatcherGraph(nn.Module):
+    """`matcher.onnx`."""
+
+    def __init__(self, fusion: Fusion) -> None:
+        super().__init__()
+        self.fusion = fusion
+
+    def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
+        """Text tokens [B, L, T] or ids int64 [B, L], int64 [B, L], [B, P, H] → match_logit [B]."""
+        logits = self.fusion(text, attention_mask, frame_tokens)
+        return logits[:, 1] - logits[:, 0]
 
 
 @dataclass(frozen=True)
 class Graph:
-    """One graph: its module, names, example inputs and dynamic axes."""
+    """One graph: its module, names, example inputs, dynamic axes, and inputs of other sizes for the check."""
 
     module: nn.Module
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     example: tuple[Tensor, ...]
     dynamic: tuple[dict[int, str], ...]
+    others: tuple[tuple[Tensor, ...], ...] = ()
 
 
-def graphs_of(towers: Towers) -> dict[str, Graph]:
-    """The three graphs by file name, with examples of two rows: one row would be taken for a constant."""
-    config = towers.config
-    generator = torch.Generator().manual_seed(0)
-    side, vocabulary = config.image_size, towers.text.vocabulary
-    frames = torch.randint(0, 256, (2, side, side, 3), generator=generator, dtype=torch.uint8)
-    embeddings = F.normalize(torch.randn(2, config.frames, config.dim, generator=generator), dim=-1)
-    frame_mask = torch.ones(2, config.frames)
-    frame_mask[1, config.frames // 2 :] = 0
-    ids = torch.randint(1, vocabulary, (2, 12), generator=generator)
+def graphs_of(chosen: Chosen, *, matcher: bool = True) -> dict[str, Graph]:
+    """The graphs by file name, with examples of two rows: one row would be taken for a constant."""
+    graphs = {FRAME: _frame_graph(chosen), SEGMENT: _segment_graph(chosen), TEXT: _text_graph(chosen)}
+    if matcher:
+        graphs[MATCHER] = _matcher_graph(chosen)
+    return graphs
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def _random_frames(chosen: Chosen, count: int) -> Tensor:
+    side = chosen.model.config.image_size
+    return torch.randint(0, 256, (count, side, side, 3), generator=_generator(), dtype=torch.uint8)
+
+
+def _random_ids(chosen: Chosen, count: int, length: int) -> tuple[Tensor, Tensor]:
+    """Token ids and masks; the last text is the shorter one."""
+    ids = torch.randint(1, chosen.towers.text.vocabulary, (count, length), generator=_generator())
     mask = torch.ones_like(ids)
-    mask[1, 7:] = 0
-    return {
-        FRAME: Graph(
-            FrameGraph(towers),
-            ("frames",),
-            ("frame_embedding", "frame_salience", "frame_tokens"),
-            (frames,),
-            ({0: "B"},),
-        ),
-        SEGMENT: Graph(
-            SegmentGraph(towers),
-            ("frame_embedding", "frame_mask"),
-            ("segment_embedding",),
-            (embeddings, frame_mask),
-            ({0: "B", 1: "N"}, {0: "B", 1: "N"}),
-        ),
-        TEXT: Graph(
-            TextGraph(towers),
-            ("input_ids", "attention_mask"),
-            ("text_embedding", "text_salience", "text_tokens"),
-            (ids, mask),
-            ({0: "B", 1: "L"}, {0: "B", 1: "L"}),
-        ),
-    }
+    mask[-1, max(1, length // 2) :] = 0
+    return ids, mask
 
 
-def to_onnx(graph: Graph) -> onnx.ModelProto:
-    """Trace a graph to ONNX."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    shapes = tuple(dict.fromkeys(dims, torch.export.Dim.DYNAMIC) for dims in graph.dynamic)
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        # The exporter warns of its own deprecations.
-        warnings.simplefilter("ignore")
-        path = Path(folder) / "graph.onnx"
-        torch.onnx.export(
-            graph.module.eval(),
-            graph.example,
-            str(path),
-            input_names=list(graph.inputs),
-            output_names=list(graph.outputs),
-            dynamic_shapes=shapes,
-            opset_version=_OPSET,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        return _without_traces(onnx.load(path))
+def _frame_graph(chosen: Chosen) -> Graph:
+    return Graph(
+        FrameGraph(chosen),
+        ("frames",),
+        ("frame_embedding", "frame_salience", "frame_tokens"),
+        (_random_frames(chosen, 2),),
+        ({0: "B"},),
+        ((_random_frames(chosen, 3),),),
+    )
 
 
-def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop the exporter's stack traces: a bundle is published, and they name files of this machine."""
-    graph = model.graph
-    for part in (
-        model,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-    ):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    return model
+def _segment_graph(chosen: Chosen) -> Graph:
+    config = chosen.model.config
+
+    def inputs(count: int, frames: int) -> tuple[Tensor, Tensor]:
+        embeddings = torch.randn(count, frames, config.dim, generator=_generator())
+        mask = torch.ones(count, frames)
+        mask[-1, max(1, frames // 2) :] = 0
+        return F.normalize(embeddings, dim=-1), mask
+
+    return Graph(
+        SegmentGraph(chosen),
+        ("frame_embedding", "frame_mask"),
+        ("segment_embedding",),
+        inputs(2, config.frames),
+        ({0: "B", 1: "N"}, {0: "B", 1: "N"}),
+        (inputs(3, max(1, config.frames - 1)),),
+    )
 
 
-def run_onnx(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-    """Run a graph once on the CPU."""
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    outputs: list[NDArray[np.float32]] = session.run(None, dict(inputs))
-    return outputs
+def _text_graph(chosen: Chosen) -> Graph:
+    longest = chosen.model.config.context_length
+    return Graph(
+        TextGraph(chosen),
+        ("input_ids", "attention_mask"),
+        ("text_embedding", "text_salience", "text_tokens"),
+        _random_ids(chosen, 2, min(12, longest)),
+        ({0: "B", 1: "L"}, {0: "B", 1: "L"}),
+        (_random_ids(chosen, 3, 4), _random_ids(chosen, 3, longest)),
+    )
 
 
-def check_graph(name: str, graph: Graph, content: bytes, tolerance: float) -> float:
-    """Compare a graph with PyTorch, and a batch with single rows.
-
-    Returns:
-        the largest difference from PyTorch.
-
-    Raises:
-        ValueError: an output differs by more than `tolerance`, or a batch from its rows by more than 1e-4.
-    """
+def _matcher_graph(chosen: Chosen) -> Graph:
+    fusion = chosen.fusion
     with torch.no_grad():
-        out = graph.module(*graph.example)
-    expected = [t.numpy() for t in (out if isinstance(out, tuple) else (out,))]
-    inputs = {n: t.numpy() for n, t in zip(graph.inputs, graph.example, strict=True)}
-    found = run_onnx(content, inputs)
-    worst = 0.0
-    for label, want, got in zip(graph.outputs, expected, found, strict=True):
-        if want.shape != got.shape:
-            raise ValueError(
-                f"{name}: {label} is {got.shape} in ONNX and {want.shape} in PyTorch; not exported"
-            )
-        # Tokens are not normalised: what counts is the difference beside their own size.
-        difference = float(np.abs(want - got).max() / max(1.0, np.abs(want).max()))
-        if not difference <= tolerance:
-            raise ValueError(
-                f"{name}: {label} differs from PyTorch by {difference:.2g}, more than {tolerance:.2g}; "
-                "not exported: store its weights in a larger type"
-            )
-        worst = max(worst, difference)
-    for row in range(len(graph.example[0])):
-        single = run_onnx(content, {n: v[row : row + 1] for n, v in inputs.items()})
-        for label, many, one in zip(graph.outputs, found, single, strict=True):
-            difference = float(np.abs(many[row] - one[0]).max() / max(1.0, np.abs(many).max()))
-            if not difference <= _BATCH_TOLERANCE:
-                raise ValueError(f"{name}: {label} of a batch and of a single row differ by {difference:.2g}")
-    return worst
+        frames = chosen.towers.encode_frames(_random_frames(chosen, 3)).tokens
+
+    def inputs(count: int, length: int, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+        ids, mask = _random_ids(chosen, count, length)
+        with torch.no_grad():
+            text = ids if fusion.reads == "ids" else chosen.towers.encode_text(ids, mask).tokens
+        # Fewer tokens, as after merging.
+        return text, mask, frames[:count, :tokens].contiguous()
+
+    longest, tokens = chosen.model.config.context_length, frames.shape[1]
+    return Graph(
+        MatcherGraph(fusion),
+        ("input_ids" if fusion.reads == "ids" else "text_tokens", "attention_mask", "frame_tokens"),
+        ("match_logit",),
+        inputs(2, min(12, longest), tokens),
+        ({0: "B", 1: "L"}, {0: "B", 1: "L"}, {0: "B", 1: "P"}),
+        (inputs(3, 4, max(1, tokens // 2)), inputs(3, longest, 2), inputs(1, 5, tokens)),
+    )

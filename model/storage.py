@@ -1,11 +1,13 @@
-"""Smaller ONNX files: weights are stored as float16 or int8 and cast back by nodes of the graph.
+"""Smaller ONNX files: what is there twice is kept once, and weights are stored as float16 or int8.
 
-onnxruntime folds those nodes into constants when it loads a graph, so they cost nothing at run time. Word
-embeddings are the exception: rows are gathered first and cast after, so that the table stays int8 in memory.
+Nodes of the graph cast them back. onnxruntime folds those into constants when it loads a graph, so they cost
+nothing at run time. Word embeddings are the exception: rows are gathered first and cast after, so that the
+table stays int8 in memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Literal
 
@@ -36,6 +38,42 @@ def _channel_axis(node: onnx.NodeProto, weight: NDArray[np.float32]) -> int:
     if node.op_type == "Gemm":
         return 0 if any(a.name == "transB" and a.i for a in node.attribute) else weight.ndim - 1
     return weight.ndim - 1 if node.op_type == "MatMul" else 0
+
+
+def share(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Keep one of equal weights and one of nodes that compute the same, in place.
+
+    The twins have their frozen stages and words in common: a graph of both would hold those twice.
+    """
+    graph = model.graph
+    names: dict[str, str] = {}
+    weights: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    kept = []
+    for tensor in graph.initializer:
+        content = hashlib.sha256(numpy_helper.to_array(tensor).tobytes()).digest()
+        first = weights.setdefault((tensor.data_type, tuple(tensor.dims), content), tensor.name)
+        names[tensor.name] = first
+        if first == tensor.name:
+            kept.append(tensor)
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    results = {item.name for item in graph.output}
+    computed: dict[tuple[object, ...], list[str]] = {}
+    nodes = []
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        attributes = sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
+        key = (node.op_type, node.domain, tuple(node.input), tuple(attributes), len(node.output))
+        first_outputs = computed.setdefault(key, list(node.output))
+        # What the graph gives keeps its name.
+        if first_outputs == list(node.output) or not results.isdisjoint(node.output):
+            nodes.append(node)
+        else:
+            names |= dict(zip(node.output, first_outputs, strict=True))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return model
 
 
 def store(model: onnx.ModelProto, weights: Storage, words: Storage | None = None) -> onnx.ModelProto:

@@ -1,0 +1,66 @@
+"""The result of an evaluation as a table to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_COLUMNS = ("R@1", "R@5", "R@10", "MdR", "MnR")
+_NAME = 24
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """A block a gallery, a line a way to rank; recalls in percent."""
+    lines = [_settings(result["settings"]), *_tuned(result)]
+    for title, block in _galleries(result):
+        lines += ["", *_block(title, block)]
+    return "\n".join(lines)
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    if not settings["rerank"]:
+        return "by similarity alone"
+    pairs = "all pairs" if settings["mode"] == "all-pairs" else f"the {settings['num_candidates']} nearest"
+    per_frame = settings["tokens_per_frame"]
+    tokens = f"{settings['tokens']} tokens" + ("" if per_frame is None else f", {per_frame} a frame")
+    return (
+        f"{pairs} matched on {settings['num_salient_frames']} salient frames ({tokens}); "
+        f"λ = {settings['ensemble_lambda']:g}"
+    )
+
+
+def _tuned(result: Mapping[str, Any]) -> Iterator[str]:
+    if "tuned" in result:
+        tuned = result["tuned"]
+        yield f"λ = {tuned['ensemble_lambda']:g} was best of {len(tuned['tried'])} on {tuned['split']}"
+
+
+def _galleries(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for split, block in result.get("photos", {}).items():
+        yield f"photos, {split}", block
+    for name, kinds in result.get("videos", {}).items():
+        for kind, block in kinds.items():
+            yield f"videos, {name}, gallery {kind}", block
+
+
+def _block(title: str, block: Mapping[str, Any]) -> Iterator[str]:
+    ways = block["global"]
+    counts = f"{ways['text_to_video']['n']:,} texts, {ways['video_to_text']['n']:,} videos"
+    yield f"{title}: {counts}"
+    cells = "".join(f"{name:>7}" for name in _COLUMNS)
+    width = len(cells)
+    yield f"{'':{_NAME}}{'text to video':>{width}}  {'video to text':>{width}}"
+    yield f"{'':{_NAME}}{cells}  {cells}{'R@SUM':>9}"
+    for name in ("global", "local", "ensemble"):
+        if name in block:
+            yield _line(name, block[name])
+    for number, both in block.get("salient_frames", {}).items():
+        frames = "frame" if number == "1" else "frames"
+        for name, values in both.items():
+            yield _line(f"{name}, {number} {frames}", values)
+
+
+def _line(name: str, values: Mapping[str, Any]) -> str:
+    ways = (values["text_to_video"], values["video_to_text"])
+    cells = ["".join(f"{way[column]:7.1f}" for column in _COLUMNS) for way in ways]
+    return f"{name:{_NAME}}{'  '.join(cells)}{values['R@SUM']:9.1f}"

@@ -1,0 +1,115 @@
+"""From PyTorch to ONNX: graphs are traced, run, and compared with where they came from."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from model.graphs import Graph
+from model.storage import share
+
+_OPSET = 20
+# Rounding of float32 in kernels that differ with the batch.
+_BATCH_TOLERANCE = 1e-4
+
+
+def to_onnx(graph: Graph) -> onnx.ModelProto:
+    """Trace a graph to ONNX."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    shapes = tuple(dict.fromkeys(dims, torch.export.Dim.DYNAMIC) for dims in graph.dynamic)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        # The exporter warns of its own deprecations.
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "graph.onnx"
+        torch.onnx.export(
+            graph.module.eval(),
+            graph.example,
+            str(path),
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_shapes=shapes,
+            opset_version=_OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        return share(_without_traces(onnx.load(path)))
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the exporter's stack traces: a bundle is published, and they name files of this machine."""
+    graph = model.graph
+    for part in (
+        model,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return model
+
+
+def run_onnx(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+    """Run a graph once on the CPU."""
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    outputs: list[NDArray[np.float32]] = session.run(None, dict(inputs))
+    return outputs
+
+
+def check_graph(name: str, graph: Graph, content: bytes, tolerance: float) -> float:
+    """Compare a graph with PyTorch on its example and at other sizes, and a batch with single rows.
+
+    Returns:
+        the largest difference from PyTorch.
+
+    Raises:
+        ValueError: an output differs by more than `tolerance`, or a batch from its rows by more than 1e-4.
+    """
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for example in (graph.example, *graph.others):
+        with torch.no_grad():
+            out = graph.module(*example)
+        expected = [t.numpy() for t in (out if isinstance(out, tuple) else (out,))]
+        inputs = {n: t.numpy() for n, t in zip(graph.inputs, example, strict=True)}
+        found = session.run(None, inputs)
+        for label, want, got in zip(graph.outputs, expected, found, strict=True):
+            if want.shape != got.shape:
+                raise ValueError(
+                    f"{name}: {label} is {got.shape} in ONNX and {want.shape} in PyTorch; not exported"
+                )
+            difference = _difference(want, got)
+            if not difference <= tolerance:
+                raise ValueError(
+                    f"{name}: {label} differs from PyTorch by {difference:.2g}, more than {tolerance:.2g}; "
+                    "not exported: store its weights in a larger type"
+                )
+            worst = max(worst, difference)
+        for row in range(len(example[0])):
+            single = session.run(None, {n: v[row : row + 1] for n, v in inputs.items()})
+            for label, many, one in zip(graph.outputs, found, single, strict=True):
+                difference = _difference(many[row], one[0])
+                if not difference <= _BATCH_TOLERANCE:
+                    raise ValueError(
+                        f"{name}: {label} of a batch and of a single row differ by {difference:.2g}"
+                    )
+    return worst
+
+
+def _difference(want: NDArray[np.float32], got: NDArray[np.float32]) -> float:
+    """Tokens and logits are not normalised: what counts is the difference beside their own size."""
+    return float(np.abs(want - got).max() / max(1.0, np.abs(want).max()))
