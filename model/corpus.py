@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data import CaptionedPhotos
+from model.data import CaptionedPhotos, VideoSource
 from model.encoders import Array, Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
@@ -215,6 +215,24 @@ def encode_photos(
             progress.step()
 
     return encode_segments(encoder, load(), tokens)
+
+
+def encode_dataset(
+    encoder: Encoder, source: VideoSource, tokens: TokenOptions | None = None, report: Report = silent
+) -> Corpus:
+    """Every video of a data set as one segment, the middle frames of equal parts, as the papers test.
+
+    Raises:
+        ValueError: a file cannot be read.
+    """
+    profile, progress = encoder.profile, Progress("videos", len(source), report)
+
+    def read() -> Iterable[tuple[int, Frames]]:
+        for row in range(len(source)):
+            yield row, source.frames(row, profile.frames_per_segment, profile.image_size, None)
+            progress.step()
+
+    return encode_segments(encoder, read(), tokens)
 
 
 def encode_videos(

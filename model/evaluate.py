@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from model.corpus import encode_photos, encode_texts, encode_videos
-from model.data import CaptionedPhotos
+from model.corpus import encode_dataset, encode_photos, encode_texts, encode_videos
+from model.data import CaptionedPhotos, VideoSource
 from model.encoders import Encoder
 from model.measure import Gallery, Measurement, Options
 from model.progress import Report, silent
@@ -21,28 +21,38 @@ from model.rerank import tune_lambda
 
 
 def _measure_photos(
-    encoder: Encoder, photos: CaptionedPhotos, options: Options, report: Report
+    encoder: Encoder, photos: CaptionedPhotos | VideoSource, options: Options, report: Report
 ) -> Measurement:
     filled = options.filled(encoder)
     captions = [caption for group in photos.captions for caption in group]
     target = np.repeat(np.arange(len(photos)), [len(group) for group in photos.captions])
     texts = encode_texts(encoder, captions, tokens=filled.rerank, report=report)
-    corpus = encode_photos(encoder, photos, filled.tokens if filled.rerank else None, report)
+    tokens = filled.tokens if filled.rerank else None
+    if isinstance(photos, CaptionedPhotos):
+        corpus = encode_photos(encoder, photos, tokens, report)
+    else:
+        corpus = encode_dataset(encoder, photos, tokens, report)
     measured = Measurement(encoder, texts, corpus, target, options)
     measured.score([measured.whole()], report)
     return measured
 
 
 def evaluate_photos(
-    encoder: Encoder, photos: CaptionedPhotos, options: Options | None = None, report: Report = silent
+    encoder: Encoder,
+    photos: CaptionedPhotos | VideoSource,
+    options: Options | None = None,
+    report: Report = silent,
 ) -> dict[str, Any]:
-    """Every caption against every photo, and back."""
+    """Every caption against every photo, or every video of a data set, and back."""
     measured = _measure_photos(encoder, photos, options or Options(), report)
     return measured.metrics(measured.whole())
 
 
 def tune_on_photos(
-    encoder: Encoder, photos: CaptionedPhotos, options: Options | None = None, report: Report = silent
+    encoder: Encoder,
+    photos: CaptionedPhotos | VideoSource,
+    options: Options | None = None,
+    report: Report = silent,
 ) -> dict[str, Any]:
     """λ of the ensemble by a validation split, as `tune_lambda` chooses it.
 
