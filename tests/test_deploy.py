@@ -286,7 +286,7 @@ def walk(command: click.Command) -> Iterator[click.Command]:
 
 
 def options_of(command: click.Command) -> list[str]:
-    return [name for parameter in command.params for name in parameter.opts]
+    return [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
 
 
 def test_the_health_check_tells_a_running_server_from_none(tmp_path: Path) -> None:
