@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,6 +186,7 @@ def _create(folder: Path, layout: Layout) -> None:
             f"{folder} is not a library and not empty (it holds {foreign[0]!r}): choose another folder"
         )
     with lock_library(folder):
+        _clear_unlike(folder, layout)
         for name in reversed(TABLES):
             if not _table_exists(folder, name):
                 checkpoint(f"create.{name}")
@@ -194,6 +196,17 @@ def _create(folder: Path, layout: Layout) -> None:
         (folder / SNAPSHOTS).mkdir(exist_ok=True)
         checkpoint("create.done")
         flush(folder)
+
+
+def _clear_unlike(folder: Path, layout: Layout) -> None:
+    """Remove tables of another layout that an unfinished creation left: only where no table has a row."""
+    tables = {name: open_table(folder, name) for name in TABLES if _table_exists(folder, name)}
+    if any(table.count_rows() for table in tables.values()):
+        return
+    for name, table in tables.items():
+        if not table.schema.equals(layout.schema(name), check_metadata=True):
+            with lance_errors(table_path(folder, name)):
+                shutil.rmtree(table_path(folder, name))
 
 
 @contextmanager

@@ -143,6 +143,23 @@ def test_a_library_keeps_the_layout_it_was_made_with(bundle: Bundle, media: Path
     compare(bundle, snapshot, 2, exact=True)
 
 
+def test_a_creation_that_was_cut_short_binds_to_nothing(bundle: Bundle, media: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    for missing in (["videos"], ["videos", "segments"], []):
+        shutil.rmtree(library, ignore_errors=True)
+        Library.open_or_create(library, bundle, "int8", 3)
+        for name in missing:
+            shutil.rmtree(library / f"{name}.lance")
+        index(bundle, library, media, tokens="float32", tokens_per_frame=2)
+        compare(bundle, Snapshot.open(library), 2, exact=True)
+        assert verify_library(library).ok
+    # What has rows stays, though nothing was published.
+    (library / "CURRENT").unlink()
+    with pytest.raises(InputError, match="made with float32"):
+        index(bundle, library, media, tokens="int8")
+    assert index(bundle, library, media).unchanged == 3
+
+
 def test_options_that_cannot_be(bundle: Bundle, media: Path, tmp_path: Path) -> None:
     bare = Bundle.open(make_toy_bundle(tmp_path / "bare", matcher=False))
     for opened, options, message in [
