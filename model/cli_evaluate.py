@@ -11,8 +11,10 @@ import torch
 import typer
 
 from model.checkpoints import load_checkpoints
+from model.config import load_config
 from model.corpus import TokenOptions
-from model.data import read_captions
+from model.data import CaptionedPhotos, VideoSource, read_captions
+from model.datasets import SplitName, open_dataset
 from model.encoders import BundleEncoder, Encoder, TowersEncoder
 from model.evaluate import evaluate_photos, evaluate_videos, read_queries, tune_on_photos
 from model.figure import choose, save
@@ -51,8 +53,19 @@ def open_encoder(
     config, model = load_checkpoints(models)
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("PyTorch finds no GPU: leave --device out")
-    tokenizer = TextTokenizer.from_file(tokenizer_path(config.model), config.model.context_length)
+    path = tokenizer_path(config.model, models[0].parent)
+    tokenizer = TextTokenizer.from_file(path, config.model.context_length)
     return TowersEncoder(model.to(device), tokenizer, weights=weights, strategy=salience)
+
+
+def _open(
+    data: Path | None, dataset: Path | None, settings: list[str] | None, split: str
+) -> tuple[str, CaptionedPhotos | VideoSource]:
+    """A split of a folder of captioned photos, or of a recipe's data set, and its name."""
+    if data is not None:
+        return split, read_captions(data, split)
+    videos = open_dataset(load_config(dataset or Path(), settings or ()), cast(SplitName, split), report)
+    return videos.split.name, videos
 
 
 def _numbers(words: str) -> tuple[int, ...]:
@@ -84,7 +97,13 @@ def _draw(encoder: Encoder, clips: Path, queries: Path, lines: str, frames: int,
 def evaluate_command(
     models: Annotated[list[Path], typer.Argument(help="A bundle's folder, or checkpoints to average.")],
     data: Annotated[Path | None, typer.Option(help="Folder with captions.csv and images/.")] = None,
-    split: Annotated[str, typer.Option(help="Split of the photos.")] = "test",
+    dataset: Annotated[
+        Path | None, typer.Option(help="A recipe, or a run's config.yaml: measure its data set of videos.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="key=value over the recipe, such as data.videos=DIR; repeatable.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of the photos or of the data set.")] = "test",
     clips: Annotated[Path | None, typer.Option(help="Folder of videos.")] = None,
     queries: Annotated[Path | None, typer.Option(help="A JSON object (video, query, set) a line.")] = None,
     rerank: Annotated[bool, typer.Option(help="Also by the match of salient frames.")] = True,
@@ -101,7 +120,7 @@ def evaluate_command(
     ensemble_lambda: Annotated[
         float | None, typer.Option(help="λ: weight of the similarity, by default as the model says.")
     ] = None,
-    tune_on: Annotated[str, typer.Option(help="Choose λ by this split of the photos, such as val.")] = "",
+    tune_on: Annotated[str, typer.Option(help="Choose λ by this split of them, such as val.")] = "",
     salience: Annotated[
         str | None, typer.Option(help="Of a checkpoint: simdot, momentum, crossmom or collaborative.")
     ] = None,
@@ -124,10 +143,15 @@ def evaluate_command(
 ) -> None:
     """Measure retrieval on captioned photos, on videos, or on both: by similarity, by match, and by both."""
     videos = (clips, queries) if clips is not None and queries is not None else None
-    if data is None and videos is None:
-        raise ValueError("nothing to measure on: pass --data DIR, or --clips DIR with --queries FILE")
-    if tune_on and (data is None or ensemble_lambda is not None):
-        raise ValueError("--tune-on needs --data, and no --ensemble-lambda beside it")
+    if data is None and dataset is None and videos is None:
+        raise ValueError(
+            "nothing to measure on: pass --data DIR, --dataset RECIPE, or --clips DIR with --queries FILE"
+        )
+    if data is not None and dataset is not None:
+        raise ValueError("--data and --dataset: measure one of them at a time")
+    whole = data is not None or dataset is not None
+    if tune_on and (not whole or ensemble_lambda is not None):
+        raise ValueError("--tune-on needs --data or --dataset, and no --ensemble-lambda beside it")
     if figure is not None and videos is None:
         raise ValueError("--figure draws videos: pass --clips DIR with --queries FILE")
     options = Options(
@@ -141,14 +165,16 @@ def evaluate_command(
     )
     encoder = open_encoder(models, weights, salience, threads, device)
     result: dict[str, Any] = {"settings": settings_of(encoder, options)}
-    if tune_on and data is not None:
-        tuned = tune_on_photos(encoder, read_captions(data, tune_on), options, report)
+    if tune_on:
+        _, chosen = _open(data, dataset, setting, tune_on)
+        tuned = tune_on_photos(encoder, chosen, options, report)
         report(f"λ = {tuned['ensemble_lambda']:g}, by R@1 on {tune_on}")
         options = Options(**{**vars(options), "ensemble_lambda": tuned["ensemble_lambda"]})
         result = {"settings": settings_of(encoder, options), "tuned": {"split": tune_on, **tuned}}
-    if data is not None:
-        photos = read_captions(data, split)
-        result["photos"] = {split: evaluate_photos(encoder, photos, options, report)}
+    if whole:
+        name, chosen = _open(data, dataset, setting, split)
+        kind = "photos" if isinstance(chosen, CaptionedPhotos) else "datasets"
+        result[kind] = {name: evaluate_photos(encoder, chosen, options, report)}
     if videos is not None:
         result["videos"] = evaluate_videos(encoder, *videos, options, report)
     if output is not None:

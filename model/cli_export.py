@@ -122,7 +122,7 @@ def export_command(
     manifest = export_bundle(
         output,
         model,
-        tokenizer_path(config.model),
+        tokenizer_path(config.model, checkpoints[0].parent),
         _provenance(config, len(checkpoints), measured),
         options,
         name=config.name,

@@ -38,6 +38,7 @@ def _tuned(result: Mapping[str, Any]) -> Iterator[str]:
 def _galleries(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for split, block in result.get("photos", {}).items():
         yield f"photos, {split}", block
+    yield from result.get("datasets", {}).items()
     for name, kinds in result.get("videos", {}).items():
         for kind, block in kinds.items():
             yield f"videos, {name}, gallery {kind}", block

@@ -9,6 +9,9 @@ import pytest
 
 pytest.importorskip("torch")
 
+from typer.testing import CliRunner
+
+from model.cli import app
 from model.config import Config, DataConfig, ModelConfig
 from model.datasets import open_dataset
 from model.encoders import BundleEncoder
@@ -58,3 +61,21 @@ def test_a_data_set_measures_as_its_clips_do(folder: Path) -> None:
     assert found["global"]["text_to_video"]["n"] == 10
     assert found["global"]["text_to_video"]["R@5"] == 100
     assert tune_on_photos(encoder, source)["ensemble_lambda"] >= 0
+
+
+@pytest.mark.filterwarnings("ignore:.*score the same as others")
+def test_the_command_measures_a_recipes_data_set(folder: Path, tmp_path: Path) -> None:
+    bundle = make_toy_bundle(tmp_path / "bundle")
+    recipe = Path(__file__).parents[1] / "model" / "recipes" / "msrvtt_full.yaml"
+    words = ["evaluate", str(bundle), "--dataset", str(recipe), "--output", str(tmp_path / "result.json")]
+    places = ["--setting", f"data.annotations={folder}", "--setting", f"data.videos={folder / 'videos'}"]
+    done = CliRunner().invoke(app, [*words, *places])
+    assert done.exit_code == 0, done.output
+    assert "msrvtt full test: 10 texts, 5 videos" in done.output
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["datasets"]["msrvtt full test"]["global"]["text_to_video"]["R@5"] == 100
+    wrong = CliRunner().invoke(app, [*words, *places, "--split", "val"])
+    assert wrong.exit_code == 2
+    assert "error: msrvtt full val: the annotation files name no video" in wrong.output
+    both = CliRunner().invoke(app, [*words, "--data", str(folder)])
+    assert "measure one of them at a time" in both.output
