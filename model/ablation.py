@@ -11,8 +11,8 @@ Shapes: Q texts, G films (one of each text), F distinct frames, N frame slots, S
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -22,14 +22,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.cache import augment
 from model.config import DataConfig, load_config
 from model.data import CaptionedPhotos, read_captions
-from model.films import PLAIN, Plan, compose
 from model.lgdn import LGDN, TextFeatures
 from model.rerank import Reranking, global_ranks, sweep, tune_lambda
 from model.runtime.preprocess import TextTokenizer
 from model.salience import STRATEGIES, frame_salience, text_salience
+from model.spliced import splice
 from model.train import Run, start, train
 
 Array = NDArray[np.float32]
@@ -72,23 +71,6 @@ class Films:
     captions: tuple[str, ...]
 
 
-def film_frames(plan: Plan, photos: CaptionedPhotos, size: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """The pixels of a plan's frames: views of photos, cross-fades, blanks. Each [size, size, 3]."""
-
-    def shot(photo: int, view: int) -> NDArray[np.float32]:
-        if photo < 0:
-            return np.full((size, size, 3), PLAIN[photo], np.float32)
-        picture = photos.load(photo, size)
-        rng = np.random.default_rng((seed, view, photo))
-        return (augment(picture, rng) if view else picture).astype(np.float32)
-
-    for (here, there), (view, other), share in zip(plan.photos, plan.views, plan.share, strict=True):
-        frame = shot(int(here), int(view))
-        if share:
-            frame = (1 - share) * frame + share * shot(int(there), int(other))
-        yield np.rint(frame).astype(np.uint8)
-
-
 def make_films(
     photos: CaptionedPhotos, count: int, noise: int, data: DataConfig, model: LGDN, seed: int
 ) -> Films:
@@ -97,28 +79,19 @@ def make_films(
     Raises:
         ValueError: when the split has fewer photos.
     """
-    if count + noise > len(photos):
-        raise ValueError(f"{count} films and {noise} unrelated photos need more than {len(photos)} photos")
-    rng = np.random.default_rng((seed, count))
-    chosen = rng.permutation(len(photos))
-    rows, pool = chosen[:count], chosen[len(photos) - noise :]
     config = model.config
-    plan = compose(rows, pool, replace(data, film_share=1.0), config.frames, rng)
+    spliced = splice(photos, count, noise, data, config.frames, seed)
     prepared: list[Tensor] = []
     part: list[NDArray[np.uint8]] = []
     with torch.inference_mode():
-        for frame in film_frames(plan, photos, config.image_size, seed):
+        for frame in spliced.frames(config.image_size):
             part.append(frame)
             if len(part) == _FRAMES_A_PASS:
                 prepared.append(model.online.image.prepare(torch.from_numpy(np.stack(part))))
                 part = []
         if part:
             prepared.append(model.online.image.prepare(torch.from_numpy(np.stack(part))))
-    counts = plan.mask.sum(1).astype(np.int64)
-    order = np.argsort(-plan.mask, axis=1, kind="stable")
-    slots = np.take_along_axis(plan.slots, order, axis=1)
-    captions = tuple(photos.captions[row][0] for row in rows)
-    return Films(torch.cat(prepared).half(), slots, counts, captions)
+    return Films(torch.cat(prepared).half(), spliced.slots, spliced.counts, spliced.captions)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from model.ablation import (
     ROWS,
     SALIENT_FRAMES,
     Films,
-    film_frames,
     make_films,
     measure,
     run_ablation,
@@ -29,6 +28,7 @@ from model.films import Plan
 from model.lgdn import LGDN
 from model.runtime.preprocess import TextTokenizer
 from model.salience import STRATEGIES
+from model.spliced import SplicedFilms
 from tests.tiny_training import make_photos, make_tokenizer, tiny_config
 
 SIZE = 48
@@ -51,7 +51,8 @@ def test_frames_are_views_cross_fades_and_blanks(photos_folder: Path) -> None:
         mask=np.ones((1, 4), np.float32),
         first=np.ones(4, np.bool_),
     )
-    plain, fade, white, dark = film_frames(plan, photos, SIZE, seed=7)
+    rows = slots = np.zeros(0, np.int64)
+    plain, fade, white, dark = SplicedFilms(photos, plan, rows, slots, slots, seed=7).frames(SIZE)
     np.testing.assert_array_equal(plain, photos.load(3, SIZE))
     view = augment(photos.load(4, SIZE), np.random.default_rng((7, 2, 4))).astype(float)
     np.testing.assert_array_equal(fade, np.rint(0.75 * view + 0.25 * photos.load(5, SIZE)))

@@ -1,0 +1,105 @@
+"""Noisy video to measure on: films spliced from captioned photos, in pixels.
+
+Each film shows one captioned photo in a few views among unrelated photos, cross-fades and blanks; a distinct
+frame is made, and encoded, once.
+
+Shapes: F distinct frames, G films, N frame slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.cache import augment
+from model.config import DataConfig
+from model.corpus import Corpus, FrameTokens, TokenOptions, join_segments, kept_tokens
+from model.data import CaptionedPhotos
+from model.encoders import Encoder
+from model.films import PLAIN, Plan, compose
+from model.progress import Progress, Report, silent
+
+_FRAMES_A_PASS = 32
+#: a part of 1 to 4 views among up to 16 frames, a fifth of the others transitions
+NOISY = DataConfig(views=4, max_views=4, film_frames=16, transitions=0.2)
+
+
+@dataclass(frozen=True)
+class SplicedFilms:
+    """What some films show. `slots` int64 [G, N] with the real frames first, `counts` int64 [G]."""
+
+    photos: CaptionedPhotos
+    plan: Plan
+    rows: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    seed: int
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The first caption of each film's photo."""
+        return tuple(self.photos.captions[row][0] for row in self.rows)
+
+    def frames(self, size: int) -> Iterator[NDArray[np.uint8]]:
+        """The distinct frames' pixels, one by one. Each [size, size, 3]."""
+        plan = self.plan
+        for (here, there), (view, other), share in zip(plan.photos, plan.views, plan.share, strict=True):
+            frame = self._shot(int(here), int(view), size)
+            if share:
+                frame = (1 - share) * frame + share * self._shot(int(there), int(other), size)
+            yield np.rint(frame).astype(np.uint8)
+
+    def _shot(self, photo: int, view: int, size: int) -> NDArray[np.float32]:
+        if photo < 0:
+            return np.full((size, size, 3), PLAIN[photo], np.float32)
+        picture = self.photos.load(photo, size)
+        rng = np.random.default_rng((self.seed, view, photo))
+        return (augment(picture, rng) if view else picture).astype(np.float32)
+
+
+def splice(
+    photos: CaptionedPhotos, count: int, noise: int, data: DataConfig, slots: int, seed: int
+) -> SplicedFilms:
+    """Plan `count` films, each of another photo, with unrelated frames from `noise` further photos.
+
+    Raises:
+        ValueError: when there are fewer photos.
+    """
+    if count + noise > len(photos):
+        raise ValueError(f"{count} films and {noise} unrelated photos need more than {len(photos)} photos")
+    rng = np.random.default_rng((seed, count))
+    chosen = rng.permutation(len(photos))
+    rows, pool = chosen[:count], chosen[len(photos) - noise :]
+    plan = compose(rows, pool, replace(data, film_share=1.0), slots, rng)
+    counts = plan.mask.sum(1).astype(np.int64)
+    order = np.argsort(-plan.mask, axis=1, kind="stable")
+    return SplicedFilms(photos, plan, rows, np.take_along_axis(plan.slots, order, axis=1), counts, seed)
+
+
+def encode_films(
+    encoder: Encoder, films: SplicedFilms, tokens: TokenOptions | None = None, report: Report = silent
+) -> Corpus:
+    """Every film as a video of one segment."""
+    embedding, salience, kept = [], [], []
+    total = len(films.plan.photos)
+    progress = Progress("distinct frames", total, report)
+    stream = films.frames(encoder.profile.image_size)
+    for start in range(0, total, _FRAMES_A_PASS):
+        part = np.stack([next(stream) for _ in range(min(_FRAMES_A_PASS, total - start))])
+        encoding = encoder.frames(part, tokens=tokens is not None)
+        embedding.append(encoding.embedding)
+        salience.append(encoding.salience)
+        if tokens is not None and encoding.tokens is not None:
+            kept.append(kept_tokens(encoding.tokens, tokens))
+        progress.step(len(part))
+    return Corpus(
+        embedding=join_segments(encoder, np.concatenate(embedding), films.slots, films.counts),
+        owner=np.arange(len(films.rows), dtype=np.int64),
+        slots=films.slots,
+        counts=films.counts,
+        salience=np.concatenate(salience),
+        tokens=FrameTokens(kept) if kept else None,
+    )
