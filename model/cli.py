@@ -1,4 +1,4 @@
-"""`reelfind-model`: what needs PyTorch. `train`, `evaluate`, `export`."""
+"""`reelfind-model`: what needs PyTorch. `train`, `evaluate`, `export`, `frames`, `ablation`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from model.cli_ablation import ablation_command
 from model.cli_evaluate import evaluate_command
 from model.cli_export import export_command
 from model.cli_frames import frames_command
@@ -37,6 +38,7 @@ def train_command(
 app.command("evaluate")(evaluate_command)
 app.command("export")(export_command)
 app.command("frames")(frames_command)
+app.command("ablation")(ablation_command)
 
 
 def main() -> None:

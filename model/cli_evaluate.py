@@ -16,11 +16,19 @@ from model.corpus import TokenOptions
 from model.data import CaptionedPhotos, VideoSource, read_captions
 from model.datasets import SplitName, open_dataset
 from model.encoders import BundleEncoder, Encoder, TowersEncoder
-from model.evaluate import evaluate_photos, evaluate_videos, read_queries, tune_on_photos
+from model.evaluate import (
+    evaluate_films,
+    evaluate_photos,
+    evaluate_videos,
+    read_queries,
+    tune_on_films,
+    tune_on_photos,
+)
 from model.figure import choose, save
 from model.measure import Options, settings_of
 from model.runtime.bundle import Bundle
 from model.runtime.preprocess import TextTokenizer
+from model.spliced import NOISY, splice
 from model.tables import table
 from model.terminal import exit_codes, report
 from model.weights import tokenizer_path
@@ -121,6 +129,14 @@ def evaluate_command(
         float | None, typer.Option(help="λ: weight of the similarity, by default as the model says.")
     ] = None,
     tune_on: Annotated[str, typer.Option(help="Choose λ by this split of them, such as val.")] = "",
+    films: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Measure, and tune, on so many noisy films spliced from the split's photos instead."
+        ),
+    ] = 0,
+    film_noise: Annotated[int, typer.Option(min=2, help="Photos that are only films' other frames.")] = 150,
+    seed: Annotated[int, typer.Option(help="Seed of the films.")] = 0,
     salience: Annotated[
         str | None, typer.Option(help="Of a checkpoint: simdot, momentum, crossmom or collaborative.")
     ] = None,
@@ -152,6 +168,8 @@ def evaluate_command(
     whole = data is not None or dataset is not None
     if tune_on and (not whole or ensemble_lambda is not None):
         raise ValueError("--tune-on needs --data or --dataset, and no --ensemble-lambda beside it")
+    if films and data is None:
+        raise ValueError("--films are spliced from photos: pass --data DIR")
     if figure is not None and videos is None:
         raise ValueError("--figure draws videos: pass --clips DIR with --queries FILE")
     options = Options(
@@ -167,14 +185,22 @@ def evaluate_command(
     result: dict[str, Any] = {"settings": settings_of(encoder, options)}
     if tune_on:
         _, chosen = _open(data, dataset, setting, tune_on)
-        tuned = tune_on_photos(encoder, chosen, options, report)
+        if films and isinstance(chosen, CaptionedPhotos):
+            spliced = splice(chosen, films, film_noise, NOISY, encoder.profile.frames_per_segment, seed)
+            tuned = tune_on_films(encoder, spliced, options, report)
+        else:
+            tuned = tune_on_photos(encoder, chosen, options, report)
         report(f"λ = {tuned['ensemble_lambda']:g}, by R@1 on {tune_on}")
         options = Options(**{**vars(options), "ensemble_lambda": tuned["ensemble_lambda"]})
         result = {"settings": settings_of(encoder, options), "tuned": {"split": tune_on, **tuned}}
     if whole:
         name, chosen = _open(data, dataset, setting, split)
-        kind = "photos" if isinstance(chosen, CaptionedPhotos) else "datasets"
-        result[kind] = {name: evaluate_photos(encoder, chosen, options, report)}
+        if films and isinstance(chosen, CaptionedPhotos):
+            spliced = splice(chosen, films, film_noise, NOISY, encoder.profile.frames_per_segment, seed)
+            result["films"] = {name: evaluate_films(encoder, spliced, options, report)}
+        else:
+            kind = "photos" if isinstance(chosen, CaptionedPhotos) else "datasets"
+            result[kind] = {name: evaluate_photos(encoder, chosen, options, report)}
     if videos is not None:
         result["videos"] = evaluate_videos(encoder, *videos, options, report)
     if output is not None:

@@ -18,6 +18,9 @@ from model.encoders import Encoder
 from model.measure import Gallery, Measurement, Options
 from model.progress import Report, silent
 from model.rerank import tune_lambda
+from model.spliced import SplicedFilms, encode_films
+
+NO_MATCHER = "this model has no matcher, so there is no λ to tune: leave --tune-on out"
 
 
 def _measure_photos(
@@ -63,13 +66,42 @@ def tune_on_photos(
         ValueError: the model has no matcher.
     """
     if not encoder.has_matcher:
-        raise ValueError("this model has no matcher, so there is no λ to tune: leave --tune-on out")
-    measured = _measure_photos(encoder, photos, options or Options(), report)
+        raise ValueError(NO_MATCHER)
+    return _tuned(_measure_photos(encoder, photos, options or Options(), report))
+
+
+def _tuned(measured: Measurement) -> dict[str, Any]:
     match = measured.match[measured.options.num_salient_frames or 1]
     lam, tried = tune_lambda(
         measured.similarity, match, measured.target, num_candidates=measured.options.num_candidates
     )
     return {"ensemble_lambda": lam, "tried": tried}
+
+
+def _measure_films(encoder: Encoder, films: SplicedFilms, options: Options, report: Report) -> Measurement:
+    filled = options.filled(encoder)
+    texts = encode_texts(encoder, films.captions, tokens=filled.rerank, report=report)
+    corpus = encode_films(encoder, films, filled.tokens if filled.rerank else None, report)
+    measured = Measurement(encoder, texts, corpus, np.arange(len(films.captions)), options)
+    measured.score([measured.whole()], report)
+    return measured
+
+
+def evaluate_films(
+    encoder: Encoder, films: SplicedFilms, options: Options | None = None, report: Report = silent
+) -> dict[str, Any]:
+    """One caption against every film, and back: retrieval where most frames are noise."""
+    measured = _measure_films(encoder, films, options or Options(), report)
+    return measured.metrics(measured.whole())
+
+
+def tune_on_films(
+    encoder: Encoder, films: SplicedFilms, options: Options | None = None, report: Report = silent
+) -> dict[str, Any]:
+    """As `tune_on_photos`, on noisy video: photos of one frame hardly tell one λ from another."""
+    if not encoder.has_matcher:
+        raise ValueError(NO_MATCHER)
+    return _tuned(_measure_films(encoder, films, options or Options(), report))
 
 
 def read_queries(queries: Path) -> list[dict[str, str]]:

@@ -38,6 +38,8 @@ def _tuned(result: Mapping[str, Any]) -> Iterator[str]:
 def _galleries(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for split, block in result.get("photos", {}).items():
         yield f"photos, {split}", block
+    for split, block in result.get("films", {}).items():
+        yield f"noisy films of photos, {split}", block
     yield from result.get("datasets", {}).items()
     for name, kinds in result.get("videos", {}).items():
         for kind, block in kinds.items():

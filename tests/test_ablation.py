@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from model.ablation import (
     ROWS,
@@ -22,6 +23,7 @@ from model.ablation import (
     table,
 )
 from model.cache import augment
+from model.cli import app
 from model.config import from_mapping, load_config, to_mapping
 from model.data import read_captions
 from model.films import Plan
@@ -153,3 +155,10 @@ def test_the_recipe_loads_and_freezes_the_backbone() -> None:
     assert config.train.lr_image == 0
     assert config.data.film_share == 1
     assert from_mapping(type(config), to_mapping(config)) == config
+
+
+def test_the_command_refuses_seeds_that_are_no_numbers(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(app, ["ablation", "data=x", "--seeds", "0,two", "--output", str(tmp_path / "o")])
+    assert ran.exit_code == 2
+    assert "seeds='0,two': whole numbers separated by commas" in ran.stderr
+    assert not (tmp_path / "o").exists()
