@@ -54,3 +54,20 @@ def sum_terms(page: Browser) -> list[tuple[str, str]]:
     """The rows of the explanation that is open: the term's name and its printed figure."""
     rows = "return $$('#why .sum tr').map((row) => [row.dataset.term, row.querySelector('td').textContent]);"
     return [(name, figure) for name, figure in page.run(rows)]
+
+
+def stop_at_the_next_seek(page: Browser) -> None:
+    """Pause the player where it is sent next, and keep that time in `data-sought`."""
+    script = """
+    const video = $("#player-video");
+    delete video.dataset.sought;
+    const stop = () => { video.pause(); video.dataset.sought = video.currentTime; };
+    video.addEventListener("seeking", stop, { once: true });
+    """
+    page.run(script)
+
+
+def sought(page: Browser) -> float:
+    """Where the player was sent, once it is there."""
+    page.until("$('#player-video').dataset.sought && !$('#player-video').seeking")
+    return float(page.run("return $('#player-video').dataset.sought;"))

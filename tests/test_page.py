@@ -11,7 +11,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser import Browser, open_browser
-from tests.page import find
+from tests.page import find, sought, stop_at_the_next_seek
 from tests.server import Server, ToyLibrary, make_library, running_server
 from tests.toy import make_toy_bundle, make_video
 
@@ -160,14 +160,15 @@ def test_a_frame_starts_the_player_there(page: Browser, server: Server) -> None:
     find(page, "red")
     frames = server.search("red")[0]["frames"]
     page.click("#grid .strip [data-best]")
-    page.until("$('#player-video').readyState >= 2")
-    best = max(frames, key=lambda frame: frame["relevance"])
-    page.run("$('#player-video').pause();")
-    assert best["pts_seconds"] <= video(page, "currentTime") < 5
+    page.until("$('#player-video').played.length")
+    best = next(frame for frame in frames if frame["salient"])
+    start = pytest.approx(best["pts_seconds"], abs=0.1)
+    assert page.run("return $('#player-video').played.start(0);") == start
+    page.run("$('#player-video').currentTime = 0;")
+    page.until("!$('#player-video').seeking")
+    stop_at_the_next_seek(page)
     page.click(f"#player-strip [data-frame-id='{best['frame_id']}']")
-    page.until("!$('#player-video').seeking && !$('#player-video').paused")
-    page.run("$('#player-video').pause();")
-    assert best["pts_seconds"] <= video(page, "currentTime") < best["pts_seconds"] + 1
+    assert sought(page) == start
     assert is_red(middle_pixel(page, "#player-video"))
     page.until("$('#player-strip [aria-current]')")
     bars = "return $$('{} .cell').map((cell) => cell.style.getPropertyValue('--relevance'));"
@@ -311,17 +312,32 @@ def test_offline_says_so_and_recovers(page: Browser) -> None:
     assert page.errors()
 
 
-def test_a_slow_answer_shows_skeletons_and_a_newer_query_wins(page: Browser) -> None:
+def test_a_slow_answer_shows_skeletons(page: Browser) -> None:
+    watch = """
+    new MutationObserver(() => {
+      const number = $$("#grid .skeleton").length;
+      if (number) window.busy = [number, $("#count").textContent, $("#results").getAttribute("aria-busy")];
+    }).observe($("#grid"), { childList: true });
+    """
+    page.run(watch)
     with page.network(latency_ms=700):
-        page.press("red", Keys.ENTER)
-        page.until("$$('#grid .skeleton').length === 12")
-        assert page.text("#count") == "Searching…"
-        assert page.run("return $('#results').getAttribute('aria-busy');") == "true"
-        page.run(
-            "window.seen = []; new MutationObserver(() => seen.push($('.card-name')"
-            "?.textContent)).observe($('#grid'), {childList: true});"
-        )
-        find(page, "yellow")
+        find(page, "red")
+    assert page.run("return window.busy;") == [12, "Searching…", "true"]
+
+
+def test_a_newer_query_wins(page: Browser) -> None:
+    search = """
+    window.seen = [];
+    const note = () => seen.push($(".card-name")?.textContent);
+    new MutationObserver(note).observe($("#grid"), { childList: true });
+    for (const query of ["red", "yellow"]) {
+      $("#query").value = query;
+      $("#search-form").requestSubmit();
+    }
+    """
+    with page.network(latency_ms=300):
+        page.run(search)
+        page.until("!$('#results').ariaBusy && $('#grid .card')")
     assert page.texts("#grid .card-name")[0] == "A yellow afternoon"
     assert "sunset.mp4" not in page.run("return seen;")
 

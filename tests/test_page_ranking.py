@@ -8,7 +8,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser import Browser, open_browser
-from tests.page import find, number, sum_terms, visit
+from tests.page import find, number, sought, stop_at_the_next_seek, sum_terms, visit
 from tests.server import Server, ToyLibrary, make_library, running_server
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>"
@@ -158,20 +158,19 @@ def test_a_salient_frame_of_the_explanation_plays(page: Browser, server: Server)
     assert page.texts("#grid .card-name")[0] == "sunset.mp4"
     page.click("#grid .why")
     page.click(f"#why [data-frame-id='{frame['frame_id']}'] .proof-shot")
-    page.until("!$('#why').open && $('#player').open && $('#player-video').readyState >= 2")
-    page.run("$('#player-video').pause();")
-    start = frame["pts_seconds"]
-    assert start <= page.run("return $('#player-video').currentTime;") < 5
+    page.until("!$('#why').open && $('#player').open && $('#player-video').played.length")
+    start = pytest.approx(frame["pts_seconds"], abs=0.1)
+    assert page.run("return $('#player-video').played.start(0);") == start
 
     # Within the player, it goes to the frame and the player stays.
     page.run("$('#player-video').currentTime = 0;")
     page.until("!$('#player-video').seeking")
     page.click("#player-why")
     page.until("$('#why').open")
+    stop_at_the_next_seek(page)
     page.click(f"#why [data-frame-id='{frame['frame_id']}'] .proof-shot")
-    page.until("!$('#why').open && $('#player').open && !$('#player-video').seeking")
-    page.run("$('#player-video').pause();")
-    assert start <= page.run("return $('#player-video').currentTime;") < 5
+    assert sought(page) == start
+    assert page.run("return $('#player').open && !$('#why').open;")
     page.press(Keys.ESCAPE)
     page.until("document.activeElement.matches('#grid li:first-child .shot')")
 
