@@ -1,8 +1,8 @@
 """Runs a bundle's matching head for all searches at once: pairs of concurrent searches share its calls.
 
-A thread takes a slice of every waiting search in turn, so that a large search does not stand in the way of a
-small one. It starts with the first pair and ends when none has come for a while: a bundle that is no longer
-served is freed with the last search that holds it.
+A thread fills each call of the model with the pairs of the searches that wait, in turn, so that a large
+search does not stand in the way of a small one. It starts with the first pair and ends when none has come for a
+while: a bundle that is no longer served is freed with the last search that holds it.
 
 Shapes: B pairs of a text and a frame, P' tokens a frame, L text tokens, H and T widths of the tokens.
 """
@@ -174,19 +174,26 @@ class Matcher:
             self._run(batch)
 
     def _next_batch(self) -> list[_Piece]:
-        """The next call's pairs, a slice of each waiting job; jobs that are over or cannot be done leave."""
+        """The next call's pairs: the first jobs' until it is full, which then go to the end of the queue.
+
+        Jobs that are over, or cannot be done in time, leave it.
+        """
         now = time.monotonic()
         for job in self._jobs:
             if self._is_hopeless(job, now):
                 job.finish()
         self._jobs = deque(job for job in self._jobs if not job.done.is_set())
-        shares = fair_shares([job.left for job in self._jobs], self.bundle.max_pairs)
-        batch = []
-        for job, share in zip(self._jobs, shares, strict=True):
-            if share:
-                batch.append((job, slice(job.taken, job.taken + share)))
-                job.taken += share
-        self._jobs.rotate(-len(batch))  # those without a slice come first next time
+        batch: list[_Piece] = []
+        room = self.bundle.max_pairs
+        for _ in range(len(self._jobs)):
+            job = self._jobs[0]
+            count = min(job.left, room)
+            batch.append((job, slice(job.taken, job.taken + count)))
+            job.taken += count
+            room -= count
+            self._jobs.rotate(-1)
+            if not room:
+                break
         return batch
 
     def _run(self, batch: list[_Piece]) -> None:
@@ -222,21 +229,6 @@ class Matcher:
         else:  # small calls say less: their fixed costs weigh more
             weight = _LEARNING * min(1.0, pairs / self.bundle.max_pairs)
             self._pair_seconds += weight * (pair_seconds - self._pair_seconds)
-
-
-def fair_shares(wanted: Sequence[int], room: int) -> list[int]:
-    """Split `room` evenly among those who want some; what one does not want goes to the others.
-
-    Where there is less room than there are takers, the first ones get 1 each.
-    """
-    shares = [0] * len(wanted)
-    while room and (takers := [i for i, want in enumerate(wanted) if want > shares[i]]):
-        each = max(1, room // len(takers))
-        for i in takers:
-            more = min(each, wanted[i] - shares[i], room)
-            shares[i] += more
-            room -= more
-    return shares
 
 
 def stack_texts(texts: Sequence[TextEncoding]) -> TextEncoding:

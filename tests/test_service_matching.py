@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError
 from service import matching
 from service.errors import NotReadyError
-from service.matching import Matcher, fair_shares, stack_texts
+from service.matching import Matcher, stack_texts
 from tests.toy import make_toy_bundle, match_logit
 
 LONG = 3600.0
@@ -110,7 +108,7 @@ def test_searches_that_share_calls_get_what_they_get_alone(bench: Bench) -> None
     calls = bench.gate.calls[1:]
     assert sum(pairs for pairs, _ in calls) == 3 + 20 + 1 + 9 + 33
     assert all(pairs <= 8 for pairs, _ in calls)
-    assert calls[0] == (8, 5), "the first call did not take from every search"
+    assert calls[0] == (8, 2), "the first call did not take from two searches"
     assert len(calls) == np.ceil(66 / 8), "calls ran less than full"
 
 
@@ -124,18 +122,31 @@ def test_a_small_search_does_not_wait_for_a_large_one(bench: Bench) -> None:
     large.result(120)
     small.result(120)
     until(lambda: len(done_first) == 2)
-    assert bench.gate.calls[1] == (8, 2)
+    assert bench.gate.calls[1:3] == [(8, 1), (8, 2)]
     assert done_first == ["small", "large"]
 
 
-def test_more_searches_than_a_call_has_room_for(bench: Bench) -> None:
+def test_large_searches_take_turns(bench: Bench) -> None:
+    order: list[int] = []
+    futures = [bench.ask("red", tokens(count)) for count in (32, 24, 16)]
+    for number, future in enumerate(futures):
+        future.add_done_callback(lambda _, number=number: order.append(number))
+    bench.gate.open.set()
+    for future in futures:
+        future.result(120)
+    until(lambda: len(order) == 3)
+    assert bench.gate.calls[1:] == [(8, 1)] * 9
+    assert order == [2, 1, 0], "the first to come kept the others waiting"
+
+
+def test_small_searches_fill_a_call_together(bench: Bench) -> None:
     futures = [bench.ask("green", tokens(2, seed)) for seed in range(12)]
     bench.gate.open.set()
     encoding = bench.bundle.encode_text(["green"], tokens=True)
     for seed, future in enumerate(futures):
         alone = bench.bundle.match(encoding, np.zeros(2, np.int64), tokens(2, seed))
         np.testing.assert_allclose(future.result(120), alone, atol=1e-5)
-    assert bench.gate.calls[1:] == [(8, 8), (8, 8), (8, 8)]
+    assert bench.gate.calls[1:] == [(8, 4), (8, 4), (8, 4)]
 
 
 def test_a_failure_reaches_only_its_own_search(bench: Bench) -> None:
@@ -218,14 +229,3 @@ def test_texts_are_padded_to_the_longest_of_the_batch(bundle: Bundle) -> None:
     real = together.attention_mask.astype(bool)
     np.testing.assert_allclose(stacked.tokens[real], together.tokens[real], atol=1e-6)
     assert stacked.tokens.dtype == np.float32
-
-
-@given(st.lists(st.integers(0, 50), max_size=12), st.integers(1, 64))
-def test_shares_are_fair(wanted: list[int], room: int) -> None:
-    shares = fair_shares(wanted, room)
-    assert sum(shares) == min(room, sum(wanted))
-    assert all(0 <= share <= want for share, want in zip(shares, wanted, strict=True))
-    # Whoever got less than they want got no less than anyone else, but for the odd one.
-    for share, want in zip(shares, wanted, strict=True):
-        if share < want:
-            assert share >= max(shares) - 1
