@@ -1,8 +1,8 @@
 """Runs a bundle's matching head for all searches at once: pairs of concurrent searches share its calls.
 
 A thread fills each call of the model with the pairs of the searches that wait, in turn, so that a large
-search does not stand in the way of a small one. It starts with the first pair and ends when none has come for a
-while: a bundle that is no longer served is freed with the last search that holds it.
+search does not stand in the way of a small one. It starts with the first pair and ends when none has come
+for a while: a bundle that is no longer served is freed with the last search that holds it.
 
 Shapes: B pairs of a text and a frame, P' tokens a frame, L text tokens, H and T widths of the tokens.
 """
@@ -146,7 +146,7 @@ class Matcher:
         if left <= 0 or self._pair_seconds is None or not self._jobs:
             return left > 0
         own = job.left + job.following
-        ahead = sum(min(other.left, own) for other in self._jobs)
+        ahead = sum(min(other.left, own) for other in self._jobs if not other.done.is_set())
         return self._pair_seconds * (own + ahead) <= left
 
     def _is_hopeless(self, job: _Job, now: float) -> bool:
@@ -167,8 +167,7 @@ class Matcher:
         while True:
             with self._wake:
                 while not (batch := self._next_batch()):
-                    woken = self._wake.wait(_IDLE_SECONDS)
-                    if self._closed or not (woken or self._jobs):
+                    if self._closed or not (self._wake.wait(_IDLE_SECONDS) or self._jobs):
                         self._thread = None
                         return
             self._run(batch)
