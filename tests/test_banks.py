@@ -83,3 +83,14 @@ def test_momentum_twins_never_drop_out() -> None:
     assert torch.equal(*outputs)
     online = [model.online.encode_text(batch.input_ids, batch.attention_mask).embedding for _ in range(2)]
     assert not torch.equal(*online)
+
+
+def test_a_learned_temperature_stays_within_its_limits() -> None:
+    model = tiny_model(learn_temperature=True, temperature=0.07)
+    torch.testing.assert_close(model.temperature, torch.tensor(0.07))
+    assert model.temperature.requires_grad
+    assert not tiny_model().temperature.requires_grad
+    for value, expected in ((1e-6, 0.001), (3.0, 0.5)):
+        with torch.no_grad():
+            model.log_temperature.copy_(torch.tensor(value).log())
+        torch.testing.assert_close(model.temperature, torch.tensor(expected))

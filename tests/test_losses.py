@@ -171,11 +171,12 @@ def test_gradients_are_finite_at_the_smallest_temperature(bank: str) -> None:
     negatives = Negatives(bank_vectors[0], bank_vectors[0], x.owners, bank_vectors[1], x.frame_owners)
     chosen = torch.tensor(POSITIVES["ragged"], dtype=torch.bool)
     for msl in (True, False):
-        losses = mfcl(frames, text, frames_hat, text_hat, chosen, VIDEO_IDS, negatives, tau, msl)
-        losses |= mvcl(frames[:, 0], text, frames_hat[:, 0], text_hat, VIDEO_IDS, negatives, tau)
-        grads = torch.autograd.grad(
-            losses["mfcl"] + losses["mvcl"], [frames, text, frames_hat, text_hat, tau]
-        )
+        # Anomaly detection: no step of the backward pass is NaN either, even one that a mask would hide.
+        with torch.autograd.set_detect_anomaly(True):
+            losses = mfcl(frames, text, frames_hat, text_hat, chosen, VIDEO_IDS, negatives, tau, msl)
+            losses |= mvcl(frames[:, 0], text, frames_hat[:, 0], text_hat, VIDEO_IDS, negatives, tau)
+            total = losses["mfcl"] + losses["mvcl"]
+            grads = torch.autograd.grad(total, [frames, text, frames_hat, text_hat, tau])
         assert all(torch.isfinite(loss) for loss in losses.values())
         assert all(grad.isfinite().all() for grad in grads)
         assert bank == "empty" or any(grad.abs().max() > 0 for grad in grads)
