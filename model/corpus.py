@@ -170,7 +170,8 @@ def encode_segments(
             part = frames[start : min(start + _FRAMES_A_PASS, whole)]
             encoding = encoder.frames(part, tokens=tokens is not None)
             embedding.append(encoding.embedding)
-            salience.append(encoding.salience)
+            # In half precision, as the index stores it: which frames are salient must not differ.
+            salience.append(encoding.salience.astype(np.float16).astype(np.float32))
             if tokens is not None and encoding.tokens is not None:
                 kept.append(kept_tokens(encoding.tokens, tokens))
         if whole < len(frames):

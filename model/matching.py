@@ -15,7 +15,7 @@ from model.encoders import Encoder
 from model.progress import Progress, Report, silent
 from model.rerank import salient_match
 from model.runtime.bundle import TextEncoding
-from model.runtime.ranking import relevance, select_salient
+from model.runtime.ranking import LOGIT_DECIMALS, relevance, select_salient
 
 # Pairs handed to the matcher at once: their tokens are 50 MB at 49 tokens of 256 numbers.
 _PAIRS_A_CALL = 1024
@@ -113,7 +113,7 @@ def _match(encoder: Encoder, text: TextEncoding, text_rows: Rows, corpus: Corpus
     for start in range(0, len(frames), _PAIRS_A_CALL):
         part = slice(start, start + _PAIRS_A_CALL)
         out[part] = encoder.match(text, text_rows[part], corpus.tokens.take(frames[part]))
-    return out
+    return out.round(LOGIT_DECIMALS)
 
 
 def all_logits(encoder: Encoder, texts: Texts, corpus: Corpus, report: Report = silent) -> Array:

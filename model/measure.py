@@ -21,6 +21,7 @@ from model.encoders import Array, Encoder
 from model.matching import match_pairs
 from model.progress import Report, silent
 from model.rerank import BothRanks, Reranking, Rows, global_ranks, wanted_pairs
+from model.runtime.ranking import SCORE_DECIMALS
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Measurement:
         self, encoder: Encoder, texts: Texts, corpus: Corpus, target: Rows, options: Options
     ) -> None:
         self.texts, self.corpus, self.target, self.options = texts, corpus, target, options.filled(encoder)
-        self.similarity = texts.embedding @ corpus.embedding.T
+        self.similarity = (texts.embedding @ corpus.embedding.T).round(SCORE_DECIMALS)
         self.match: Mapping[int, Array] = {}
         self._encoder = encoder
 
@@ -132,6 +133,20 @@ class Measurement:
             wanted[part] |= wanted_pairs(self.similarity[part], owner, self.options.num_candidates)
         self.match = match_pairs(self._encoder, self.texts, self.corpus, wanted, self.options.numbers, report)
 
+    def ranking(self, gallery: Gallery, num_salient: int | None = None) -> Reranking:
+        """One gallery, ranked by any λ; `num_salient` is one of those measured, by default the first.
+
+        Raises:
+            ValueError: there are no match scores: the model has no matcher, or `score` was not called.
+        """
+        if not self.match:
+            raise ValueError("nothing is matched: measure a model that has a matcher, and call score first")
+        part = np.ix_(gallery.rows, gallery.columns)
+        videos, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
+        target = np.searchsorted(videos, self.target[gallery.rows])
+        match = self.match[num_salient or self.options.numbers[0]]
+        return Reranking(self.similarity[part], match[part], target, owner, self.options.num_candidates)
+
     def metrics(self, gallery: Gallery) -> dict[str, Any]:
         """One gallery's block of the result."""
         part = np.ix_(gallery.rows, gallery.columns)
@@ -140,8 +155,8 @@ class Measurement:
         similarity = self.similarity[part]
         result: dict[str, Any] = {"global": _counted(global_ranks(similarity, target, owner), gallery)}
         lam = self.options.ensemble_lambda or 0.0
-        for n, match in self.match.items():
-            reranking = Reranking(similarity, match[part], target, owner, self.options.num_candidates)
+        for n in self.match:
+            reranking = self.ranking(gallery, n)
             both = {
                 name: _counted(reranking.ranks(weight), gallery)
                 for name, weight in (("local", 0.0), ("ensemble", lam))

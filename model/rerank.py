@@ -179,8 +179,11 @@ class Reranking:
         self._forwards = nearest(similarity, num_candidates)
         self._backwards = nearest(self._near.T, num_candidates)
 
-    def ranks(self, lam: float) -> BothRanks:
-        """Ranks by match + λ · similarity; 0 ranks by the match alone ("local").
+    def scores(self, lam: float) -> tuple[Array, Array]:
+        """What is ranked: by match + λ · similarity; 0 ranks by the match alone ("local").
+
+        Returns:
+            each text's scores of the videos, as a search gives them [Q, V]; each video's of the texts [V, Q].
 
         Raises:
             ValueError: a match score that is read is NaN.
@@ -188,6 +191,11 @@ class Reranking:
         pairs = ensemble(self._match, self._similarity, lam)
         forwards = _by_video(joined_scores(pairs, self._similarity, self._forwards, lam), self._owner)
         backwards = joined_scores(_by_video(pairs, self._owner).T, self._near.T, self._backwards, lam)
+        return forwards, backwards
+
+    def ranks(self, lam: float) -> BothRanks:
+        """Ranks by `scores`."""
+        forwards, backwards = self.scores(lam)
         return BothRanks(text_to_video(forwards, self._target), video_to_text(backwards.T, self._target))
 
 

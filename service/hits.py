@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from indexer.records import SegmentRecord
 from indexer.snapshot import Snapshot
-from model.runtime.ranking import select_salient
+from model.runtime.ranking import SCORE_DECIMALS, select_salient
 from service.rerank import Block
-from service.retrieval import SCORE_DECIMALS, FirstStage
+from service.retrieval import FirstStage
 from service.schemas import Explanation, FrameHit, FrameTerm, Hit
 
 

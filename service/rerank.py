@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 
 from indexer.snapshot import Snapshot
 from model.runtime.bundle import TextEncoding
-from model.runtime.ranking import ensemble, match_score, relevance, select_salient, tail_scores
+from model.runtime.ranking import (
+    LOGIT_DECIMALS,
+    ensemble,
+    match_score,
+    relevance,
+    select_salient,
+    tail_scores,
+)
 from service.matching import Matcher
 from service.retrieval import FirstStage
 
-# Logits differ in further digits between batches, which other searches' pairs share.
-_LOGIT_DECIMALS = 4
 # Tokens of so many bytes are held at once: the largest search fetches them in parts.
 _TOKEN_BYTES = 32 << 20
 
@@ -106,7 +111,7 @@ def rerank(
             return None
         found[start : start + step] = part
     logits = np.zeros(chosen.shape, np.float32)
-    logits[chosen] = found.round(_LOGIT_DECIMALS)
+    logits[chosen] = found.round(LOGIT_DECIMALS)
     matched = match_score(logits, chosen)
     return Block(
         ensemble(matched, candidates.similarity, manifest.ensemble_lambda), matched, frames, chosen, logits

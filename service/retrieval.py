@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.snapshot import Snapshot
+from model.runtime.ranking import SCORE_DECIMALS
 
 # Candidates a hit asked for: segments of one video stand next to each other in the ranking.
 _OVER_FETCH = 4
-# Scores are cosines in single precision: further digits differ between batch sizes and kernels, and would
-# make the order of equal scores a matter of chance.
-SCORE_DECIMALS = 6
 
 
 @dataclass(frozen=True)

@@ -294,7 +294,7 @@ def test_segments_are_encoded_in_passes_that_cross_them(encoder: BundleEncoder) 
     for i, (_, frames) in enumerate(segments):
         own = corpus.slots[i, : sizes[i]]
         expected = encoder.frames(frames, tokens=True)
-        np.testing.assert_allclose(corpus.salience[own], expected.salience, atol=1e-6)
+        np.testing.assert_allclose(corpus.salience[own], expected.salience, atol=5e-4)
         np.testing.assert_allclose(corpus.tokens.take(own), expected.tokens, atol=1e-6)
         joined = encoder.segments(expected.embedding[None], np.ones((1, sizes[i]), np.float32))[0]
         np.testing.assert_allclose(corpus.embedding[i], joined, atol=1e-6)

@@ -8,6 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+#: Digits that count. Further ones of a cosine in single precision differ between batch sizes and kernels, and
+#: those of a logit with the other pairs of its batch: they would make the order of equals a matter of chance.
+SCORE_DECIMALS, LOGIT_DECIMALS = 6, 4
 #: keeps the best of the tail below the worst re-ranked candidate, and the tail in order where λ is 0
 _STEP = 1e-3
 
