@@ -220,6 +220,8 @@ def train(run: Run, stop_at: int | None = None) -> None:
                     if _any(run, stop.wanted):
                         save(run)
                         run.report(f"stopped after step {run.step}, saved in {run.folder}/last.pt")
+                        if run.world > 1:
+                            dist.barrier()  # none ends before the first has saved
                         raise KeyboardInterrupt
                     if stop_at is not None and run.step >= stop_at:
                         save(run)

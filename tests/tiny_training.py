@@ -60,6 +60,7 @@ def tiny_config(data: Path, output: Path, **train: object) -> Config:
         "log_every": 1,
         "closed_form_start": True,
         "evaluate": False,
+        "tensorboard": False,
     }
     return Config(
         output=str(output),
@@ -74,8 +75,19 @@ def tiny_config(data: Path, output: Path, **train: object) -> Config:
             frozen_stages=2,
             bank_size=20,
             momentum=0.9,
+            fusion_dim=16,
         ),
-        data=DataConfig(path=str(data), views=3, multi_view=0.5, max_views=3),
+        # Some are films of three or four frames, with transitions.
+        data=DataConfig(
+            path=str(data),
+            views=3,
+            multi_view=0.5,
+            max_views=3,
+            film_share=0.4,
+            film_frames=4,
+            noise_pool=5,
+            transitions=0.3,
+        ),
         loss=LossConfig(),
         train=TrainConfig(**(settings | train)),  # type: ignore[arg-type]
     )
