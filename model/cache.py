@@ -84,7 +84,8 @@ class ViewCache:
                 for v, p in zip(views.tolist(), photos.tolist(), strict=True)
             ]
         )
-        return torch.from_numpy(rows).float().permute(0, 3, 1, 2)
+        # By NumPy: in a thread that makes batches PyTorch would start threads of its own beside training's.
+        return torch.from_numpy(rows.astype(np.float32)).permute(0, 3, 1, 2)
 
     def frames(self, plan: Plan) -> Tensor:
         """A plan's packed frames. A transition mixes maps, not pixels: that costs nothing and comes close,

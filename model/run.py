@@ -8,6 +8,7 @@ validation).
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,7 +153,7 @@ def resume(run: Run, path: Path) -> None:
             run.optimizer.load_state_dict(state["optimizer"])
             run.scaler.load_state_dict(state["scaler"])
             run.step, run.best = state["step"], state["best"]
-    except (RuntimeError, KeyError, EOFError, OSError) as error:
+    except (RuntimeError, KeyError, EOFError, OSError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be resumed ({reason}): delete it to start again") from error
     if differing:
