@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_COLUMNS = ("R@1", "R@5", "R@10", "MdR", "MnR")
-_NAME = 24
+#: metrics and the widths of their columns
+_COLUMNS = {"R@1": 7, "R@5": 6, "R@10": 6, "MdR": 7, "MnR": 7}
+_NAME = 20
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -50,7 +51,7 @@ def _block(title: str, block: Mapping[str, Any]) -> Iterator[str]:
     ways = block["global"]
     counts = f"{ways['text_to_video']['n']:,} texts, {ways['video_to_text']['n']:,} videos"
     yield f"{title}: {counts}"
-    cells = "".join(f"{name:>7}" for name in _COLUMNS)
+    cells = "".join(f"{name:>{size}}" for name, size in _COLUMNS.items())
     width = len(cells)
     yield f"{'':{_NAME}}{'text to video':>{width}}  {'video to text':>{width}}"
     yield f"{'':{_NAME}}{cells}  {cells}{'R@SUM':>9}"
@@ -65,5 +66,5 @@ def _block(title: str, block: Mapping[str, Any]) -> Iterator[str]:
 
 def _line(name: str, values: Mapping[str, Any]) -> str:
     ways = (values["text_to_video"], values["video_to_text"])
-    cells = ["".join(f"{way[column]:7.1f}" for column in _COLUMNS) for way in ways]
+    cells = ["".join(f"{way[name]:{size}.1f}" for name, size in _COLUMNS.items()) for way in ways]
     return f"{name:{_NAME}}{'  '.join(cells)}{values['R@SUM']:9.1f}"
