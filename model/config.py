@@ -63,6 +63,9 @@ class ModelConfig:
     fusion_layers: int = 2
     #: joint: width of its layers
     fusion_dim: int = 256
+    #: joint: the similarity of the whole text and the whole frame is a term of the match too; without it the
+    #: match and the similarity are as separate as in the paper
+    fusion_similarity: bool = True
     #: cross_attention: width of the frame tokens it reads; 0: the backbone's own
     token_dim: int = 0
     #: that many top layers of the text encoder leave it and become the start of fusion; 0: a fresh start

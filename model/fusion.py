@@ -113,6 +113,7 @@ class JointFusion(Fusion):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim, width = config.dim, config.fusion_dim
+        self.similarity = config.fusion_similarity
         self.sharpness = nn.Parameter(torch.tensor(10.0))
         self.word_weight = nn.Parameter(torch.tensor(10.0))
         self.whole_weight = nn.Parameter(torch.tensor(10.0))
@@ -143,9 +144,12 @@ class JointFusion(Fusion):
             similarity = words @ frame.transpose(1, 2)
             found = F.normalize((similarity * self.sharpness).softmax(-1) @ frame, dim=-1)
             compared = words * found
-            share = (self.gate(words)[..., 0] + padding).softmax(-1)
-            agreement = self.word_weight * (share * compared.sum(-1)).sum(-1)
-            agreement = agreement + self.whole_weight * similarity[:, 0, 0] + self.bias
+            weight = self.gate(words)[..., 0] + padding
+            if not self.similarity:  # token 0 is the whole text
+                weight = weight + F.pad(weight.new_tensor([_NEGLIGIBLE]), (0, weight.shape[1] - 1))
+            agreement = self.word_weight * (weight.softmax(-1) * compared.sum(-1)).sum(-1) + self.bias
+            if self.similarity:
+                agreement = agreement + self.whole_weight * similarity[:, 0, 0]
         x = self.word_in(words * _JOINT_SCALE) + self.found_in(found * _JOINT_SCALE)
         x = x + self.compared_in(compared * _JOINT_SCALE**2)
         # The weight is scaled, not the many tokens.
