@@ -114,6 +114,7 @@ def test_videos_are_measured_and_drawn(tmp_path: Path) -> None:
         (["evaluate", ".", "--data", "."], 3, "error: "),
         (["evaluate", ".", "--data", ".", "--mode", "all"], 2, "error: mode 'all' is unknown"),
         (["evaluate", ".", "--data", ".", "--salient-frames", "1;2"], 2, "error: --salient-frames '1;2'"),
+        (["evaluate", ".", "--data", ".", "--device", "gpu"], 2, "error: device 'gpu' is unknown"),
         (["evaluate", ".", "--data", ".", "--figure", "x.png"], 2, "error: --figure draws videos"),
         (
             ["evaluate", ".", "--clips", ".", "--queries", "q", "--tune-on", "val"],
