@@ -66,18 +66,17 @@ def same_weights(a: LGDN, b: LGDN) -> None:
 # An untrained model may give two photos exactly the same score.
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
 def test_the_loss_falls_and_the_validation_rises(config: Config, tokenizer: Path) -> None:
-    run = ready(config, tokenizer, epochs=10, evaluate=True, tensorboard=True, closed_form_start=False)
+    run = ready(config, tokenizer, epochs=10, evaluate=True, tensorboard=True)
     train(run)
     rows = log(run)
     steps = [row for row in rows if "mvcl" in row]
     # The first losses are small because the bank is empty: compare once it is full.
-    for name, share in (("mvcl", 0.8), ("lsfm", 0.9)):
-        assert np.mean([row[name] for row in steps[-5:]]) < share * np.mean([row[name] for row in steps[3:8]])
+    for name in ("mvcl", "lsfm"):
+        assert np.mean([row[name] for row in steps[-5:]]) < 0.75 * np.mean([row[name] for row in steps[3:8]])
     validations = [row["validation"] for row in rows if "validation" in row]
     assert len(validations) == 10
-    chance = 100 / 24
     for name in ("global", "ensemble"):
-        assert max(row[name]["R@1"] for row in validations) >= 5 * chance
+        assert validations[-1][name]["R@1"] > 5 * 100 / 24, "far from chance"
     assert (run.folder / "best.pt").is_file()
     assert (run.folder / "config.yaml").is_file()
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -140,7 +139,7 @@ def test_accumulated_batches_are_one_step(config: Config, tokenizer: Path, tmp_p
         torch.manual_seed((config.train.seed * 1_000_003 + number) * 1024)
         losses = objective(batch, number, False)
         (losses["total"] / 2).backward()
-        totals.append(float(losses["total"]))
+        totals.append(float(losses["total"].detach()))
     trained = [p for p in twin.parameters() if p.requires_grad]
     assert values["gradient"] == pytest.approx(float(torch.nn.utils.clip_grad_norm_(trained, 5.0)), rel=1e-5)
     assert values["total"] == pytest.approx(np.mean(totals), rel=1e-5)
