@@ -13,6 +13,7 @@ import typer
 from model.checkpoints import load_checkpoints
 from model.config import Config, essentials, to_mapping
 from model.export import ExportOptions, StorageChoice, current_commit, export_bundle
+from model.fusion import JointFusion
 from model.storage import STORAGES, Storage
 from model.terminal import exit_codes, report
 from model.weights import sources, tokenizer_path
@@ -63,10 +64,15 @@ def _lambda(given: float | None, metrics: dict[str, Any]) -> float:
     return lam
 
 
-def _provenance(config: Config, averaged: int, metrics: dict[str, Any]) -> dict[str, Any]:
+def _provenance(
+    config: Config, averaged: int, match_similarity: float | None, metrics: dict[str, Any]
+) -> dict[str, Any]:
     name, source = _DATA[config.data.kind]
+    exported: dict[str, Any] = {"name": config.name, "averaged": averaged}
+    if match_similarity is not None:
+        exported["match_similarity"] = match_similarity
     return {
-        "recipe": json.dumps({"name": config.name, "averaged": averaged} | essentials(to_mapping(config))),
+        "recipe": json.dumps(exported | essentials(to_mapping(config))),
         "data": [{"name": name, "licence": "research use", "source": source}],
         "weights": sources(config.model),
         "commit": current_commit(),
@@ -88,6 +94,12 @@ def export_command(
     ] = None,
     ensemble_lambda: Annotated[
         float | None, typer.Option("--lambda", help="λ; by default that of --metrics, else 1.")
+    ] = None,
+    match_similarity: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Weight of whole text and frame's similarity in a joint match; by default as trained."
+        ),
     ] = None,
     num_salient_frames: Annotated[int | None, typer.Option(min=1, help="Frames matched.")] = None,
     num_candidates: Annotated[int, typer.Option(min=1, help="Segments matched for a query.")] = 100,
@@ -119,11 +131,16 @@ def export_command(
     )
     torch.set_num_threads(threads)
     config, model = load_checkpoints(checkpoints)
+    if match_similarity is not None:
+        for fusion in (model.fusion, model.fusion_average):
+            if not isinstance(fusion, JointFusion):
+                raise ValueError("--match-similarity is for model.fusion=joint: leave it out")
+            fusion.weigh_similarity(match_similarity)
     manifest = export_bundle(
         output,
         model,
         tokenizer_path(config.model, checkpoints[0].parent),
-        _provenance(config, len(checkpoints), measured),
+        _provenance(config, len(checkpoints), match_similarity, measured),
         options,
         name=config.name,
         description=description,

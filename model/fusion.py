@@ -134,6 +134,21 @@ class JointFusion(Fusion):
                 nn.init.zeros_(module.bias)
         nn.init.zeros_(self.head.weight)
 
+    @torch.no_grad()
+    def weigh_similarity(self, weight: float) -> None:
+        """Set how much the similarity of whole text and whole frame counts within the match.
+
+        What layers learn from one small set misleads them on other footage; the similarity does so less.
+
+        Raises:
+            ValueError: the match was trained without the similarity.
+        """
+        if not self.similarity:
+            raise ValueError(
+                "this match was trained with model.fusion_similarity=false: it has no such weight"
+            )
+        self.whole_weight.fill_(weight)
+
     def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
         """Shapes [B, L, D], int64 [B, L], [B, P, D] → [B, 2]."""
         with torch.autocast(text.device.type, enabled=False):

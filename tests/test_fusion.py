@@ -332,3 +332,29 @@ def test_a_fusion_that_reads_ids_trains_within_the_model() -> None:
     # The text encoder is no part of its way; another fusion trains it.
     assert not any(name.startswith("online.text.") for name in grads)
     assert any(name.startswith("online.text.") for name in trained(None))
+
+
+def test_the_similarity_within_the_match_can_be_weighed_anew() -> None:
+    """Only that term moves: by the change of weight times the cosine of both first tokens."""
+    torch.manual_seed(0)
+    fusion = JointFusion(ModelConfig(dim=16, fusion_dim=16, fusion_layers=1)).eval()
+    words, frame = torch.randn(5, 4, 16), torch.randn(5, 6, 16)
+    mask = torch.ones(5, 4, dtype=torch.int64)
+    before = fusion(words, mask, frame).diff()[:, 0]
+    fusion.weigh_similarity(30.0)
+    moved = fusion(words, mask, frame).diff()[:, 0] - before
+    cosine = torch.cosine_similarity(words[:, 0], frame[:, 0])
+    torch.testing.assert_close(moved, 20.0 * cosine, atol=1e-4, rtol=1e-4)
+
+
+def test_a_match_apart_from_the_similarity_does_not_read_it() -> None:
+    """At the start, when the layers say nothing, the first word changes nothing; and it cannot be weighed."""
+    torch.manual_seed(0)
+    apart = ModelConfig(dim=16, fusion_dim=16, fusion_layers=1, fusion_similarity=False)
+    fusion = JointFusion(apart).eval()
+    words, frame = torch.randn(5, 4, 16), torch.randn(5, 6, 16)
+    mask = torch.ones(5, 4, dtype=torch.int64)
+    other = torch.cat([torch.randn(5, 1, 16), words[:, 1:]], 1)
+    torch.testing.assert_close(fusion(other, mask, frame), fusion(words, mask, frame))
+    with pytest.raises(ValueError, match="fusion_similarity=false"):
+        fusion.weigh_similarity(30.0)
