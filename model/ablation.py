@@ -56,8 +56,6 @@ ROWS = (
     Row("LSFM (w/o SFP) + MFCL + MVCL", ("loss.sfp=false",)),
     Row("LSFM + MFCL + MVCL", (), sfp=True),
 )
-#: beyond the paper: what ships, whose match holds the similarity of text and frame already
-JOINED = Row("the same, similarity within the match", ("model.fusion_similarity=true",), sfp=True)
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ def run_ablation(
     results: list[dict[str, Any]] = []
     made: dict[str, Films] = {}
     for seed in seeds:
-        for number, row in enumerate((*ROWS, JOINED)):
+        for number, row in enumerate(ROWS):
             folder = output / f"row{number + 1}-seed{seed}"
             done = folder / "result.json"
             if not done.exists():
@@ -248,7 +246,7 @@ def _headline(result: Mapping[str, Any]) -> str:
 def table(results: Sequence[Mapping[str, Any]]) -> str:
     """The tables as Markdown: mean ± standard deviation over the seeds of the metrics of both directions."""
     seeds = sorted({r["seed"] for r in results})
-    by_row = {row.name: [r for r in results if r["row"] == row.name] for row in (*ROWS, JOINED)}
+    by_row = {row.name: [r for r in results if r["row"] == row.name] for row in ROWS}
     full = by_row[ROWS[-1].name]
     last = ROWS[-1].name
     lines = [
@@ -262,9 +260,6 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
         lines.append(_line(row.name, "local", [r["collaborative"][n]["local"] for r in by_row[row.name]]))
     lines.append(_line(last, "global", [r["global"] for r in full]))
     lines.append(_line(last, "ensemble", [r["collaborative"]["2"]["ensemble"] for r in full]))
-    for kind in ("local", "ensemble"):
-        cells = [r["collaborative"]["2"][kind] for r in by_row[JOINED.name]]
-        lines.append(_line(JOINED.name, kind, cells))
     lines += [
         "",
         "| Figure 3: N_salient | inference | text → video | video → text | R@SUM |",

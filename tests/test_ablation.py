@@ -13,7 +13,6 @@ import yaml
 from typer.testing import CliRunner
 
 from model.ablation import (
-    JOINED,
     ROWS,
     SALIENT_FRAMES,
     Films,
@@ -124,7 +123,7 @@ def test_a_whole_ablation_runs_resumes_and_prints_its_tables(photos_folder: Path
         return run_ablation(recipe, [f"data={folder}"], runs, [0, 1], 10, 8, said.append, tokenizer)
 
     results = run()
-    assert [r["row"] for r in results] == [row.name for row in (*ROWS, JOINED)] * 2
+    assert [r["row"] for r in results] == [row.name for row in ROWS] * 2
     assert not list((tmp_path / "runs").rglob("*.pt"))
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("result.json")}
     assert run() == results
