@@ -24,6 +24,7 @@ from torch import Tensor
 
 from model.config import DataConfig, load_config
 from model.data import CaptionedPhotos, read_captions
+from model.fusion import JointFusion
 from model.lgdn import LGDN, TextFeatures
 from model.rerank import Reranking, global_ranks, sweep, tune_lambda
 from model.runtime.preprocess import TextTokenizer
@@ -105,7 +106,15 @@ class Scores:
 
 @torch.inference_mode()
 def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
-    """Every text with every film and every distinct frame, by the online weights."""
+    """Every text with every film and every distinct frame, by the online weights.
+
+    Raises:
+        ValueError: for another fusion than the joint one.
+    """
+    if not isinstance(model.fusion, JointFusion):
+        raise ValueError(
+            f"model.fusion={model.config.fusion}: the ablation scores all pairs by a joint fusion"
+        )
     model.eval()
     with torch.autocast("cpu", torch.bfloat16):
         parts = [
@@ -130,25 +139,24 @@ def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
     }
     return Scores(
         (text.embedding.float() @ segments.T).numpy(),
-        _match_all(model, text, tokens),
+        _match_all(model.fusion, text, tokens),
         {name: value.numpy() for name, value in relevance.items()},
     )
 
 
-def _match_all(model: LGDN, text: TextFeatures, tokens: Tensor) -> Array:
+def _match_all(fusion: JointFusion, text: TextFeatures, tokens: Tensor) -> Array:
     """Match logits of every text and every frame. → [Q, F]."""
     out = np.empty((len(text.embedding), len(tokens)), np.float32)
-    for q, (words, mask) in enumerate(zip(text.tokens, text.attention_mask, strict=True)):
-        length = int(mask.sum())
-        for begin in range(0, len(tokens), _FRAMES_A_CALL):
-            part = tokens[begin : begin + _FRAMES_A_CALL]
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = model.fusion(
-                    words[None, :length].expand(len(part), -1, -1),
-                    mask[None, :length].expand(len(part), -1),
-                    part,
+    for begin in range(0, len(tokens), _FRAMES_A_CALL):
+        part = tokens[begin : begin + _FRAMES_A_CALL]
+        with torch.autocast("cpu", torch.bfloat16):
+            frames = fusion.read(part)
+            for q, (words, mask) in enumerate(zip(text.tokens, text.attention_mask, strict=True)):
+                length, count = int(mask.sum()), len(part)
+                logits = fusion.judge(
+                    words[None, :length].expand(count, -1, -1), mask[None, :length].expand(count, -1), frames
                 )
-            out[q, begin : begin + len(part)] = (logits[:, 1] - logits[:, 0]).float().numpy()
+                out[q, begin : begin + count] = (logits[:, 1] - logits[:, 0]).float().numpy()
     return out
 
 

@@ -10,7 +10,8 @@ Shapes: B pairs, L text tokens, T text-token width, P tokens a frame, H frame-to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, cast
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast, cast
 
 import torch
 import torch.nn.functional as F
@@ -86,18 +87,26 @@ class ComparingLayer(nn.Module):
         self.up = nn.Linear(width, 2 * width)
         self.down = nn.Linear(2 * width, width)
 
-    def forward(self, x: Tensor, bias: Tensor, frame: Tensor) -> Tensor:
-        """Shapes x [B, L, W], bias [B, 1, 1, L], frame [B, P, W] → [B, L, W]."""
+    def forward(self, x: Tensor, bias: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Shapes x [B, L, W], bias [B, 1, 1, L], the frame's key and value [B, P, W] → [B, L, W]."""
         q, k, v = self.qkv(self.self_norm(x)).chunk(3, -1)
         x = x + self._drop(self.self_out(_attend(q, k, v, self.heads, bias)))
         word = self.cross_norm(x)
-        k, v = self.cross_kv(frame).chunk(2, -1)
-        found = _attend(self.cross_query(word), k, v, self.heads, None)
+        found = _attend(self.cross_query(word), key, value, self.heads, None)
         x = x + self._drop(self.found_out(found) + self.compared_out(word * found))
         return x + self._drop(self.down(F.gelu(self.up(self.feed_norm(x)))))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
+
+
+@dataclass(frozen=True)
+class FrameReading:
+    """Frames as `JointFusion` reads them: tokens [B, P, D], and keys and values [B, P, W] of each layer."""
+
+    tokens: Tensor
+    keys: list[Tensor]
+    values: list[Tensor]
 
 
 class JointFusion(Fusion):
@@ -151,13 +160,28 @@ class JointFusion(Fusion):
 
     def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
         """Shapes [B, L, D], int64 [B, L], [B, P, D] → [B, 2]."""
+        return self.judge(text, attention_mask, self.read(frame_tokens))
+
+    def read(self, frame_tokens: Tensor) -> FrameReading:
+        """What of a frame no text changes: computed once for many texts. Shape [B, P, D]."""
+        with torch.autocast(frame_tokens.device.type, enabled=False):
+            frame = frame_tokens.float()
+            if not self.training:  # in training the towers have just done so
+                frame = F.normalize(frame, dim=-1)
+        # The weight is scaled, not the many tokens.
+        keys = F.linear(frame, self.frame_in.weight * _JOINT_SCALE, self.frame_in.bias)
+        pairs = [cast(ComparingLayer, layer).cross_kv(keys).chunk(2, -1) for layer in self.layers]
+        return FrameReading(frame, [key for key, _ in pairs], [value for _, value in pairs])
+
+    def judge(self, text: Tensor, attention_mask: Tensor, frame: FrameReading) -> Tensor:
+        """Logits of texts with frames that were read. Shapes [B, L, D], int64 [B, L] → [B, 2]."""
         with torch.autocast(text.device.type, enabled=False):
-            words, frame = text.float(), frame_tokens.float()
-            if not self.training:  # in training both towers have just done so
-                words, frame = F.normalize(words, dim=-1), F.normalize(frame, dim=-1)
+            words, tokens = text.float(), frame.tokens
+            if not self.training:
+                words = F.normalize(words, dim=-1)
             padding = (1.0 - attention_mask.float()) * _NEGLIGIBLE
-            similarity = words @ frame.transpose(1, 2)
-            found = F.normalize((similarity * self.sharpness).softmax(-1) @ frame, dim=-1)
+            similarity = words @ tokens.transpose(1, 2)
+            found = F.normalize((similarity * self.sharpness).softmax(-1) @ tokens, dim=-1)
             compared = words * found
             weight = self.gate(words)[..., 0] + padding
             if not self.similarity:  # token 0 is the whole text
@@ -167,15 +191,12 @@ class JointFusion(Fusion):
                 agreement = agreement + self.whole_weight * similarity[:, 0, 0]
         x = self.word_in(words * _JOINT_SCALE) + self.found_in(found * _JOINT_SCALE)
         x = x + self.compared_in(compared * _JOINT_SCALE**2)
-        # The weight is scaled, not the many tokens.
-        keys = F.linear(frame, self.frame_in.weight * _JOINT_SCALE, self.frame_in.bias)
         bias = padding[:, None, None, :]
-        for layer in self.layers:
-            x = layer(x, bias, keys)
-        logits = self.head(self.norm(x[:, 0])).float()
+        for layer, key, value in zip(self.layers, frame.keys, frame.values, strict=True):
+            x = layer(x, bias, key, value)
+        logits: Tensor = self.head(self.norm(x[:, 0])).float()
         half = agreement / 2
-        corrected: Tensor = logits + torch.stack([-half, half], 1)
-        return corrected
+        return logits + torch.stack([-half, half], 1)
 
 
 class CrossLayer(TextLayer):
