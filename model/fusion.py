@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F

@@ -99,7 +99,7 @@ class EfficientNetLite(ImageBackbone):
         stem, head = (8, 64) if variant == "tiny" else (_STEM, _HEAD)
         self.conv_stem = SamePadConv2d(3, stem, 3, 2)
         blocks: list[nn.Module] = []
-        #: index of the first block of each stage, and their number: training freezes and caches the early ones
+        #: first block of each stage, and the number of blocks: training freezes and caches the early ones
         self.stage_starts: list[int] = []
         c_in = stem
         for i, (kernel, stride, expand, channels, repeats) in enumerate(_STAGES):
