@@ -91,7 +91,8 @@ def encode_films(
         part = np.stack([next(stream) for _ in range(min(_FRAMES_A_PASS, total - start))])
         encoding = encoder.frames(part, tokens=tokens is not None)
         embedding.append(encoding.embedding)
-        salience.append(encoding.salience)
+        # As an index keeps it.
+        salience.append(encoding.salience.astype(np.float16).astype(np.float32))
         if tokens is not None and encoding.tokens is not None:
             kept.append(kept_tokens(encoding.tokens, tokens))
         progress.step(len(part))

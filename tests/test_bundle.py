@@ -242,7 +242,7 @@ def test_the_installed_bundle_runs() -> None:
         pytest.skip(f"{place} is not built yet: reelfind-model export writes it")
     installed = Bundle.open(place)
     installed.check()
-    assert sum(record.bytes for record in installed.manifest.files.values()) <= 40e6
+    assert sum(record.bytes for record in installed.manifest.files.values()) <= 50e6
     texts = [
         "a dog runs along the beach",
         "two children",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -10,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from model.closed_form import canonical_correlation, start_projections  # noqa: E402
 from model.config import TrainConfig  # noqa: E402
+from model.data import PhotoLoader  # noqa: E402
 from model.lgdn import CLASS_SOFTNESS  # noqa: E402
 from model.train import start  # noqa: E402
 from tests.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
@@ -59,7 +61,8 @@ def test_each_class_projects_to_its_names_embedding(tmp_path: Path) -> None:
     run = start(tiny_config(data, tmp_path / "run"), lambda _: None, tokenizer)
     names = ["red block", "green block", "blue", "white", "tall", "high", "low"]
     settings = TrainConfig(class_share=0.5, precision="float32")
-    start_projections(run.model, run.cache, run.photos, run.tokenizer, names, settings)
+    loader = cast(PhotoLoader, run.loader)
+    start_projections(run.model, loader.cache, loader.photos, run.tokenizer, names, settings)
 
     online = run.model.online.eval()
     tokens = run.tokenizer([f"a photo of a {name}" for name in names])
@@ -71,7 +74,7 @@ def test_each_class_projects_to_its_names_embedding(tmp_path: Path) -> None:
         cosine = torch.cosine_similarity(columns, centred)
         torch.testing.assert_close(cosine, torch.ones(7), atol=1e-4, rtol=0)
         # Over the training photos the classes' part is half as long as the projection's.
-        photos = torch.stack([torch.from_numpy(run.photos.load(i, 48)) for i in range(24)])
+        photos = torch.stack([torch.from_numpy(loader.photos.load(i, 48)) for i in range(24)])
         pooled = online.encode_maps(online.frozen_maps(photos))[1]
         part = online.class_projection(torch.softmax(online.classifier(pooled) / CLASS_SOFTNESS, -1))
         share = part.norm(dim=-1).mean() / online.frame_projection(pooled).norm(dim=-1).mean()
