@@ -75,7 +75,7 @@ def test_each_class_projects_to_its_names_embedding(tmp_path: Path) -> None:
         torch.testing.assert_close(cosine, torch.ones(7), atol=1e-4, rtol=0)
         # Over the training photos the classes' part is half as long as the projection's.
         photos = torch.stack([torch.from_numpy(loader.photos.load(i, 48)) for i in range(24)])
-        pooled = online.encode_maps(online.frozen_maps(photos))[1]
+        pooled = online.encode_frames(photos).pooled
         part = online.class_projection(torch.softmax(online.classifier(pooled) / CLASS_SOFTNESS, -1))
         share = part.norm(dim=-1).mean() / online.frame_projection(pooled).norm(dim=-1).mean()
         assert float(share) == pytest.approx(0.5, rel=0.01)
