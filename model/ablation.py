@@ -11,7 +11,7 @@ Shapes: Q texts, G films (one of each text), F distinct frames, N frame slots, S
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import DataConfig, load_config
+from model.corpus import passes
 from model.data import CaptionedPhotos, read_captions
 from model.fusion import JointFusion
 from model.lgdn import LGDN, TextFeatures
+from model.progress import Report
 from model.rerank import Reranking, global_ranks, sweep, tune_lambda
 from model.runtime.preprocess import TextTokenizer
 from model.salience import STRATEGIES, frame_salience, text_salience
@@ -33,7 +35,6 @@ from model.spliced import splice
 from model.train import Run, start, train
 
 Array = NDArray[np.float32]
-Report = Callable[[str], None]
 
 SALIENT_FRAMES = (1, 2, 3, 4, 8, 16)
 # Frames a call of the fusion: their tokens stay in a CPU's caches.
@@ -82,16 +83,9 @@ def make_films(
     """
     config = model.config
     spliced = splice(photos, count, noise, data, config.frames, seed)
-    prepared: list[Tensor] = []
-    part: list[NDArray[np.uint8]] = []
+    frames = (frame[None] for frame in spliced.frames(config.image_size))
     with torch.inference_mode():
-        for frame in spliced.frames(config.image_size):
-            part.append(frame)
-            if len(part) == _FRAMES_A_PASS:
-                prepared.append(model.online.image.prepare(torch.from_numpy(np.stack(part))))
-                part = []
-        if part:
-            prepared.append(model.online.image.prepare(torch.from_numpy(np.stack(part))))
+        prepared = [model.online.image.prepare(torch.from_numpy(part)) for part in passes(frames)]
     return Films(torch.cat(prepared).half(), spliced.slots, spliced.counts, spliced.captions)
 
 

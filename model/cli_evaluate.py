@@ -17,19 +17,12 @@ from model.corpus import TokenOptions
 from model.data import CaptionedPhotos, VideoSource, read_captions
 from model.datasets import SplitName, open_dataset
 from model.encoders import BundleEncoder, Encoder, TowersEncoder
-from model.evaluate import (
-    evaluate_films,
-    evaluate_photos,
-    evaluate_videos,
-    read_queries,
-    tune_on_films,
-    tune_on_photos,
-)
+from model.evaluate import evaluate, evaluate_videos, read_queries, tune
 from model.figure import choose, save
 from model.measure import Options, settings_of
 from model.runtime.bundle import Bundle
 from model.runtime.preprocess import TextTokenizer
-from model.spliced import NOISY, splice
+from model.spliced import NOISY, SplicedFilms, splice
 from model.tables import table
 from model.terminal import exit_codes, report
 from model.weights import tokenizer_path
@@ -186,25 +179,25 @@ def evaluate_command(
         tokens=TokenOptions(cast(Literal["int8", "float32"], tokens), tokens_per_frame),
     )
     encoder = open_encoder(models, weights, salience, threads, device)
+
+    def material(part: str) -> tuple[str, str, CaptionedPhotos | VideoSource | SplicedFilms]:
+        name, source = _open(data, dataset, setting, part)
+        if not isinstance(source, CaptionedPhotos):
+            return "datasets", name, source
+        if not films:
+            return "photos", name, source
+        slots = encoder.profile.frames_per_segment
+        return "films", name, splice(source, films, film_noise, NOISY, slots, seed)
+
     result: dict[str, Any] = {"settings": settings_of(encoder, options)}
     if tune_on:
-        _, chosen = _open(data, dataset, setting, tune_on)
-        if films and isinstance(chosen, CaptionedPhotos):
-            spliced = splice(chosen, films, film_noise, NOISY, encoder.profile.frames_per_segment, seed)
-            tuned = tune_on_films(encoder, spliced, options, report)
-        else:
-            tuned = tune_on_photos(encoder, chosen, options, report)
+        tuned = tune(encoder, material(tune_on)[2], options, report)
         report(f"λ = {tuned['ensemble_lambda']:g}, by R@1 on {tune_on}")
         options = replace(options, ensemble_lambda=tuned["ensemble_lambda"])
         result = {"settings": settings_of(encoder, options), "tuned": {"split": tune_on, **tuned}}
     if whole:
-        name, chosen = _open(data, dataset, setting, split)
-        if films and isinstance(chosen, CaptionedPhotos):
-            spliced = splice(chosen, films, film_noise, NOISY, encoder.profile.frames_per_segment, seed)
-            result["films"] = {name: evaluate_films(encoder, spliced, options, report)}
-        else:
-            kind = "photos" if isinstance(chosen, CaptionedPhotos) else "datasets"
-            result[kind] = {name: evaluate_photos(encoder, chosen, options, report)}
+        kind, name, chosen = material(split)
+        result[kind] = {name: evaluate(encoder, chosen, options, report)}
     if videos is not None:
         result["videos"] = evaluate_videos(encoder, *videos, options, report)
     if output is not None:

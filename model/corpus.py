@@ -6,7 +6,7 @@ S salience.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -147,6 +147,57 @@ def join_segments(encoder: Encoder, embedding: Array, slots: Rows, counts: Rows)
     return np.concatenate(parts)
 
 
+@dataclass(frozen=True)
+class EncodedFrames:
+    """Distinct frames: `embedding` [F, D], `salience` [F, S] and `tokens` as an index keeps them."""
+
+    embedding: Array
+    salience: Array
+    tokens: FrameTokens | None
+
+
+def passes(frames: Iterable[Frames]) -> Iterator[Frames]:
+    """Frames that come in parts of any size, [n, size, size, 3], in the parts that one pass takes."""
+    pending: list[Frames] = []
+    count = 0
+    for part in frames:
+        pending.append(part)
+        count += len(part)
+        if count >= _FRAMES_A_PASS:
+            joined = np.concatenate(pending)
+            whole = count // _FRAMES_A_PASS * _FRAMES_A_PASS
+            for start in range(0, whole, _FRAMES_A_PASS):
+                yield joined[start : start + _FRAMES_A_PASS]
+            pending, count = [joined[whole:]], count - whole
+    if count:
+        yield np.concatenate(pending)
+
+
+def encode_frames(
+    encoder: Encoder, frames: Iterable[Frames], tokens: TokenOptions | None = None
+) -> EncodedFrames:
+    """Encode frames that come in parts of any size, with tokens where they are asked.
+
+    Raises:
+        ValueError: no frame.
+    """
+    embedding: list[Array] = []
+    salience: list[Array] = []
+    kept: list[Array | QuantisedTokens] = []
+    for part in passes(frames):
+        encoding = encoder.frames(part, tokens=tokens is not None)
+        embedding.append(encoding.embedding)
+        # In half precision, as the index stores it: which frames are salient must not differ.
+        salience.append(encoding.salience.astype(np.float16).astype(np.float32))
+        if tokens is not None and encoding.tokens is not None:
+            kept.append(kept_tokens(encoding.tokens, tokens))
+    if not embedding:
+        raise ValueError("no segment to encode: pass at least one video or photo")
+    return EncodedFrames(
+        np.concatenate(embedding), np.concatenate(salience), FrameTokens(kept) if kept else None
+    )
+
+
 def encode_segments(
     encoder: Encoder, segments: Iterable[tuple[int, Frames]], tokens: TokenOptions | None = None
 ) -> Corpus:
@@ -157,47 +208,25 @@ def encode_segments(
     """
     owners: list[int] = []
     counts: list[int] = []
-    pending: list[Frames] = []
-    embedding: list[Array] = []
-    salience: list[Array] = []
-    kept: list[Array | QuantisedTokens] = []
 
-    def encode(everything: bool) -> None:
-        frames = np.concatenate(pending)
-        pending.clear()
-        whole = len(frames) if everything else len(frames) // _FRAMES_A_PASS * _FRAMES_A_PASS
-        for start in range(0, whole, _FRAMES_A_PASS):
-            part = frames[start : min(start + _FRAMES_A_PASS, whole)]
-            encoding = encoder.frames(part, tokens=tokens is not None)
-            embedding.append(encoding.embedding)
-            # In half precision, as the index stores it: which frames are salient must not differ.
-            salience.append(encoding.salience.astype(np.float16).astype(np.float32))
-            if tokens is not None and encoding.tokens is not None:
-                kept.append(kept_tokens(encoding.tokens, tokens))
-        if whole < len(frames):
-            pending.append(frames[whole:])
+    def read() -> Iterable[Frames]:
+        for owner, frames in segments:
+            owners.append(owner)
+            counts.append(len(frames))
+            yield frames
 
-    for owner, frames in segments:
-        owners.append(owner)
-        counts.append(len(frames))
-        pending.append(frames)
-        if sum(len(part) for part in pending) >= _FRAMES_A_PASS:
-            encode(everything=False)
-    if not owners:
-        raise ValueError("no segment to encode: pass at least one video or photo")
-    if pending:
-        encode(everything=True)
+    encoded = encode_frames(encoder, read(), tokens)
     sizes = np.array(counts, np.int64)
     place = np.arange(sizes.max())
     starts = np.cumsum(sizes) - sizes
     slots = np.where(place < sizes[:, None], starts[:, None] + place, 0)
     return Corpus(
-        embedding=join_segments(encoder, np.concatenate(embedding), slots, sizes),
+        embedding=join_segments(encoder, encoded.embedding, slots, sizes),
         owner=np.array(owners, np.int64),
         slots=slots,
         counts=sizes,
-        salience=np.concatenate(salience),
-        tokens=FrameTokens(kept) if kept else None,
+        salience=encoded.salience,
+        tokens=encoded.tokens,
     )
 
 
@@ -234,6 +263,18 @@ def encode_dataset(
             progress.step()
 
     return encode_segments(encoder, read(), tokens)
+
+
+def encode_source(
+    encoder: Encoder,
+    source: CaptionedPhotos | VideoSource,
+    tokens: TokenOptions | None = None,
+    report: Report = silent,
+) -> Corpus:
+    """Photos as `encode_photos` takes them, or a data set's videos as `encode_dataset` does."""
+    if isinstance(source, CaptionedPhotos):
+        return encode_photos(encoder, source, tokens, report)
+    return encode_dataset(encoder, source, tokens, report)
 
 
 def encode_videos(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from model.corpus import encode_dataset, encode_photos, encode_texts, encode_videos
+from model.corpus import encode_source, encode_texts, encode_videos
 from model.data import CaptionedPhotos, VideoSource
 from model.encoders import Encoder
 from model.measure import Gallery, Measurement, Options
@@ -20,44 +20,52 @@ from model.progress import Report, silent
 from model.rerank import tune_lambda
 from model.spliced import SplicedFilms, encode_films
 
-NO_MATCHER = "this model has no matcher, so there is no λ to tune: leave --tune-on out"
 
-
-def _measure_photos(
-    encoder: Encoder, photos: CaptionedPhotos | VideoSource, options: Options, report: Report
+def _measured(
+    encoder: Encoder,
+    material: CaptionedPhotos | VideoSource | SplicedFilms,
+    options: Options | None,
+    report: Report,
 ) -> Measurement:
+    options = options or Options()
     filled = options.filled(encoder)
-    captions = [caption for group in photos.captions for caption in group]
-    target = np.repeat(np.arange(len(photos)), [len(group) for group in photos.captions])
-    texts = encode_texts(encoder, captions, tokens=filled.rerank, report=report)
+    groups = (
+        [[text] for text in material.captions] if isinstance(material, SplicedFilms) else material.captions
+    )
+    target = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    texts = encode_texts(
+        encoder, [text for group in groups for text in group], tokens=filled.rerank, report=report
+    )
     tokens = filled.tokens if filled.rerank else None
-    if isinstance(photos, CaptionedPhotos):
-        corpus = encode_photos(encoder, photos, tokens, report)
+    if isinstance(material, SplicedFilms):
+        corpus = encode_films(encoder, material, tokens, report)
     else:
-        corpus = encode_dataset(encoder, photos, tokens, report)
+        corpus = encode_source(encoder, material, tokens, report)
     measured = Measurement(encoder, texts, corpus, target, options)
     measured.score([measured.whole()], report)
     return measured
 
 
-def evaluate_photos(
+def evaluate(
     encoder: Encoder,
-    photos: CaptionedPhotos | VideoSource,
+    material: CaptionedPhotos | VideoSource | SplicedFilms,
     options: Options | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Every caption against every photo, or every video of a data set, and back."""
-    measured = _measure_photos(encoder, photos, options or Options(), report)
+    """Every caption against every photo, video of a data set, or noisy film, and back."""
+    measured = _measured(encoder, material, options, report)
     return measured.metrics(measured.whole())
 
 
-def tune_on_photos(
+def tune(
     encoder: Encoder,
-    photos: CaptionedPhotos | VideoSource,
+    material: CaptionedPhotos | VideoSource | SplicedFilms,
     options: Options | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """λ of the ensemble by a validation split, as `tune_lambda` chooses it.
+    """λ of the ensemble by a validation set, as `tune_lambda` chooses it.
+
+    Photos of one frame hardly tell one λ from another; noisy films do.
 
     Returns:
         {"ensemble_lambda", "tried": [{"lambda", "R@1", "R@SUM"}, …]}.
@@ -66,42 +74,13 @@ def tune_on_photos(
         ValueError: the model has no matcher.
     """
     if not encoder.has_matcher:
-        raise ValueError(NO_MATCHER)
-    return _tuned(_measure_photos(encoder, photos, options or Options(), report))
-
-
-def _tuned(measured: Measurement) -> dict[str, Any]:
+        raise ValueError("this model has no matcher, so there is no λ to tune: leave --tune-on out")
+    measured = _measured(encoder, material, options, report)
     match = measured.match[measured.options.num_salient_frames or 1]
     lam, tried = tune_lambda(
         measured.similarity, match, measured.target, num_candidates=measured.options.num_candidates
     )
     return {"ensemble_lambda": lam, "tried": tried}
-
-
-def _measure_films(encoder: Encoder, films: SplicedFilms, options: Options, report: Report) -> Measurement:
-    filled = options.filled(encoder)
-    texts = encode_texts(encoder, films.captions, tokens=filled.rerank, report=report)
-    corpus = encode_films(encoder, films, filled.tokens if filled.rerank else None, report)
-    measured = Measurement(encoder, texts, corpus, np.arange(len(films.captions)), options)
-    measured.score([measured.whole()], report)
-    return measured
-
-
-def evaluate_films(
-    encoder: Encoder, films: SplicedFilms, options: Options | None = None, report: Report = silent
-) -> dict[str, Any]:
-    """One caption against every film, and back: retrieval where most frames are noise."""
-    measured = _measure_films(encoder, films, options or Options(), report)
-    return measured.metrics(measured.whole())
-
-
-def tune_on_films(
-    encoder: Encoder, films: SplicedFilms, options: Options | None = None, report: Report = silent
-) -> dict[str, Any]:
-    """As `tune_on_photos`, on noisy video: photos of one frame hardly tell one λ from another."""
-    if not encoder.has_matcher:
-        raise ValueError(NO_MATCHER)
-    return _tuned(_measure_films(encoder, films, options or Options(), report))
 
 
 def read_queries(queries: Path) -> list[dict[str, str]]:

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from model.cache import augment
 from model.config import DataConfig
-from model.corpus import Corpus, FrameTokens, TokenOptions, join_segments, kept_tokens
+from model.corpus import Corpus, Frames, TokenOptions, encode_frames, join_segments
 from model.data import CaptionedPhotos
 from model.encoders import Encoder
 from model.films import PLAIN, Plan, compose
 from model.progress import Progress, Report, silent
 
-_FRAMES_A_PASS = 32
 #: a part of 1 to 4 views among up to 16 frames, a fifth of the others transitions
 NOISY = DataConfig(views=4, max_views=4, film_frames=16, transitions=0.2)
 
@@ -83,24 +82,19 @@ def encode_films(
     encoder: Encoder, films: SplicedFilms, tokens: TokenOptions | None = None, report: Report = silent
 ) -> Corpus:
     """Every film as a video of one segment."""
-    embedding, salience, kept = [], [], []
-    total = len(films.plan.photos)
-    progress = Progress("distinct frames", total, report)
-    stream = films.frames(encoder.profile.image_size)
-    for start in range(0, total, _FRAMES_A_PASS):
-        part = np.stack([next(stream) for _ in range(min(_FRAMES_A_PASS, total - start))])
-        encoding = encoder.frames(part, tokens=tokens is not None)
-        embedding.append(encoding.embedding)
-        # As an index keeps it.
-        salience.append(encoding.salience.astype(np.float16).astype(np.float32))
-        if tokens is not None and encoding.tokens is not None:
-            kept.append(kept_tokens(encoding.tokens, tokens))
-        progress.step(len(part))
+    progress = Progress("distinct frames", len(films.plan.photos), report)
+
+    def read() -> Iterator[Frames]:
+        for frame in films.frames(encoder.profile.image_size):
+            yield frame[None]
+            progress.step()
+
+    encoded = encode_frames(encoder, read(), tokens)
     return Corpus(
-        embedding=join_segments(encoder, np.concatenate(embedding), films.slots, films.counts),
+        embedding=join_segments(encoder, encoded.embedding, films.slots, films.counts),
         owner=np.arange(len(films.rows), dtype=np.int64),
         slots=films.slots,
         counts=films.counts,
-        salience=np.concatenate(salience),
-        tokens=FrameTokens(kept) if kept else None,
+        salience=encoded.salience,
+        tokens=encoded.tokens,
     )

@@ -26,6 +26,7 @@ from model.backbones import with_shapes
 from model.cache import build_cache
 from model.closed_form import start_projections
 from model.config import Config, to_mapping
+from model.corpus import TokenOptions, encode_source
 from model.data import Loader, PhotoLoader, VideoLoader, ahead, read_captions
 from model.encoders import TowersEncoder
 from model.lgdn import LGDN, Batch
@@ -33,7 +34,7 @@ from model.monitor import Monitor, StopRequest
 from model.objective import Objective
 from model.run import Run, choose_device, learning_rate_share, make_optimizer, resume, save
 from model.runtime.preprocess import TextTokenizer
-from model.validate import encode_source, recall_sum, validate
+from model.validate import recall_sum, validate
 from model.weights import class_names, keep_tokenizer, load_published, load_start, tokenizer_path
 
 __all__ = ["Run", "start", "train", "train_step"]
@@ -241,7 +242,7 @@ def check(run: Run) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     if not run.rank and run.validation is not None:
         encoder = TowersEncoder(run.model, run.tokenizer, bfloat16=run.config.train.precision == "bfloat16")
-        corpus = encode_source(encoder, run.validation, run.config)
+        corpus = encode_source(encoder, run.validation, TokenOptions())
         metrics = validate(encoder, run.validation.captions, corpus)
         for name, row in metrics.items():
             run.report(

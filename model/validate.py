@@ -5,15 +5,12 @@ Shapes: Q texts, V videos.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model.config import Config
-from model.corpus import Corpus, TokenOptions, encode_photos, encode_segments, encode_texts
-from model.data import CaptionedPhotos, VideoSource
+from model.corpus import Corpus, encode_texts
 from model.encoders import Encoder
 from model.matching import match_pairs
 from model.rerank import LAMBDA_GRID, joined_scores, nearest
@@ -22,19 +19,6 @@ from model.runtime.ranking import ensemble
 
 #: videos whose first caption is re-ranked, and how many candidates are
 SAMPLE, CANDIDATES = 1000, 16
-
-
-def encode_source(encoder: Encoder, source: CaptionedPhotos | VideoSource, config: Config) -> Corpus:
-    """All videos of a set, with their tokens."""
-    if isinstance(source, CaptionedPhotos):
-        return encode_photos(encoder, source, TokenOptions())
-    count, size = config.model.frames, config.model.image_size
-
-    def read() -> Iterable[tuple[int, NDArray[np.uint8]]]:
-        for index in range(len(source)):
-            yield index, source.frames(index, count, size, None)
-
-    return encode_segments(encoder, read(), TokenOptions())
 
 
 def validate(encoder: Encoder, captions: Sequence[Sequence[str]], corpus: Corpus) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from model.cli import app
 from model.config import Config, DataConfig, ModelConfig
 from model.datasets import open_dataset
 from model.encoders import BundleEncoder
-from model.evaluate import evaluate_photos, evaluate_videos, tune_on_photos
+from model.evaluate import evaluate, evaluate_videos, tune
 from model.runtime.bundle import Bundle
 from tests.annotations import write_json
 from tests.toy import COLOURS, IMAGE_SIZE, make_toy_bundle, make_video
@@ -55,12 +55,12 @@ def test_a_data_set_measures_as_its_clips_do(folder: Path) -> None:
         ),
     )
     source = open_dataset(config, "test")
-    found = evaluate_photos(encoder, source)
+    found = evaluate(encoder, source)
     clips = evaluate_videos(encoder, folder / "videos", folder / "queries.jsonl")
     assert found == clips["s"]["all"]
     assert found["global"]["text_to_video"]["n"] == 10
     assert found["global"]["text_to_video"]["R@5"] == 100
-    assert tune_on_photos(encoder, source)["ensemble_lambda"] >= 0
+    assert tune(encoder, source)["ensemble_lambda"] >= 0
 
 
 @pytest.mark.filterwarnings("ignore:.*score the same as others")

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from model.corpus import FrameTokens, TokenOptions, encode_segments, encode_texts
 from model.data import read_captions
 from model.encoders import BundleEncoder
-from model.evaluate import evaluate_photos, evaluate_videos, tune_on_photos
+from model.evaluate import evaluate, evaluate_videos, tune
 from model.matching import all_logits, match_pairs
 from model.measure import Measurement, Options, settings_of
 from model.rerank import sweep
@@ -253,7 +253,7 @@ def test_a_long_video_scores_as_its_best_segment(encoder: BundleEncoder, tmp_pat
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
 def test_photos_count_every_caption_and_every_photo(encoder: BundleEncoder, tmp_path: Path) -> None:
     photos = read_captions(make_photos(tmp_path / "data"), "val")
-    metrics = evaluate_photos(encoder, photos, Options(num_candidates=5))
+    metrics = evaluate(encoder, photos, Options(num_candidates=5))
     for block in metrics.values():
         assert block["text_to_video"]["n"] == 48
         assert block["video_to_text"]["n"] == 24
@@ -262,14 +262,14 @@ def test_photos_count_every_caption_and_every_photo(encoder: BundleEncoder, tmp_
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
 def test_lambda_is_tuned_on_photos(encoder: BundleEncoder, plain: BundleEncoder, tmp_path: Path) -> None:
     photos = read_captions(make_photos(tmp_path / "data"), "val")
-    tuned = tune_on_photos(encoder, photos, Options(mode="all-pairs"))
+    tuned = tune(encoder, photos, Options(mode="all-pairs"))
     rows = {row["lambda"]: row for row in tuned["tried"]}
     chosen = rows[tuned["ensemble_lambda"]]
     assert (chosen["R@1"], chosen["R@SUM"]) == max((r["R@1"], r["R@SUM"]) for r in tuned["tried"])
     options = Options(mode="all-pairs", ensemble_lambda=tuned["ensemble_lambda"])
-    assert evaluate_photos(encoder, photos, options)["ensemble"]["R@SUM"] == pytest.approx(chosen["R@SUM"])
+    assert evaluate(encoder, photos, options)["ensemble"]["R@SUM"] == pytest.approx(chosen["R@SUM"])
     with pytest.raises(ValueError, match="no matcher, so there is no λ to tune"):
-        tune_on_photos(plain, photos)
+        tune(plain, photos)
 
 
 def test_texts_keep_their_order(encoder: BundleEncoder) -> None:

@@ -20,7 +20,7 @@ from model.config import to_mapping  # noqa: E402
 from model.corpus import TokenOptions  # noqa: E402
 from model.data import read_captions  # noqa: E402
 from model.encoders import BundleEncoder, TowersEncoder  # noqa: E402
-from model.evaluate import evaluate_photos  # noqa: E402
+from model.evaluate import evaluate  # noqa: E402
 from model.export import TOLERANCE, ExportOptions, StorageChoice, export_bundle  # noqa: E402
 from model.graphs import FRAME, MATCHER, SEGMENT, TEXT, Chosen, Graph, graphs_of  # noqa: E402
 from model.lgdn import LGDN  # noqa: E402
@@ -319,7 +319,7 @@ def test_a_bundle_measures_like_the_model_it_came_from(model: LGDN, tokenizer: P
     options = Options(
         num_candidates=7, num_salient_frames=3, salient_frames=(1,), tokens=TokenOptions("float32")
     )
-    found, expected = (evaluate_photos(encoder, photos, options) for encoder in (theirs, ours))
+    found, expected = (evaluate(encoder, photos, options) for encoder in (theirs, ours))
     assert found["local"] != found["global"]
     for name in ("global", "local", "ensemble"):
         for way in ("text_to_video", "video_to_text"):

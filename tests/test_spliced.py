@@ -17,7 +17,7 @@ from model.cli import app
 from model.corpus import TokenOptions, encode_segments
 from model.data import read_captions
 from model.encoders import BundleEncoder
-from model.evaluate import evaluate_films, tune_on_films
+from model.evaluate import evaluate, tune
 from model.runtime.bundle import Bundle
 from model.spliced import NOISY, SplicedFilms, encode_films, splice
 from tests.tiny_training import make_photos
@@ -73,9 +73,9 @@ def test_films_encode_as_if_each_were_encoded_whole(films: SplicedFilms, encoder
 
 
 def test_films_are_measured_and_tuned_on(films: SplicedFilms, encoder: BundleEncoder) -> None:
-    result = evaluate_films(encoder, films)
+    result = evaluate(encoder, films)
     assert result["ensemble"]["text_to_video"]["n"] == 12
-    tuned = tune_on_films(encoder, films)
+    tuned = tune(encoder, films)
     best = max(row["R@1"] for row in tuned["tried"])
     assert best == next(r["R@1"] for r in tuned["tried"] if r["lambda"] == tuned["ensemble_lambda"])
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from model.cli import app
 from model.datasets import open_dataset
 from model.encoders import BundleEncoder, TowersEncoder
-from model.evaluate import evaluate_photos
+from model.evaluate import evaluate
 from model.runtime.bundle import Bundle
 from model.runtime.preprocess import TextTokenizer
 from tests.tiny_videos import make_set, trained, video_config
@@ -33,7 +33,7 @@ def test_it_exports_and_answers_as_trained(tmp_path: Path) -> None:
     source = open_dataset(run.config, "test")
     tokenizer = TextTokenizer.from_file(run.folder / "tokenizer.json", 16)
     measured = [
-        evaluate_photos(encoder, source)
+        evaluate(encoder, source)
         for encoder in (BundleEncoder(bundle), TowersEncoder(run.model.eval(), tokenizer))
     ]
     assert measured[0] == measured[1]
