@@ -24,7 +24,7 @@ from service.bench.command import bench_command
 from service.demo import demo_command
 from service.engine import open_bundle, open_searcher
 from service.evaluate import evaluate, read_queries
-from service.query import check_num_candidates, check_num_salient_frames, check_top_k, clean_text
+from service.query import check_top_k, clean_text
 from service.schemas import RerankSkipped
 from service.searcher import Searcher, SearchOptions
 from service.serve import address_of, bind, run_server
@@ -182,7 +182,7 @@ def search(
     cleaned = clean_text(text, settings.max_query_characters)
     count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
     searcher = _open(settings)
-    options = _options(searcher, settings, rerank, num_candidates, num_salient_frames, explain)
+    options = searcher.check(SearchOptions(rerank, num_candidates, num_salient_frames, explain=explain))
     found = searcher.search(cleaned, count, options)
     if as_json:
         rest = {"hits": {"__all__": {"title"}}, "snapshot": True, "timings_ms": True}
@@ -214,7 +214,7 @@ def evaluate_command(
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
     rows = read_queries(queries, only_set, settings.max_query_characters)
     searcher = _open(settings)
-    options = _options(searcher, settings, rerank, num_candidates, num_salient_frames)
+    options = searcher.check(SearchOptions(rerank, num_candidates, num_salient_frames))
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
         console = Console(stderr=True)
@@ -245,21 +245,6 @@ def _open(settings: Settings) -> Searcher:
             f"`reelfind index PATH --library {settings.library}`"
         )
     return open_searcher(settings)
-
-
-def _options(
-    searcher: Searcher,
-    settings: Settings,
-    rerank: bool,
-    num_candidates: int | None,
-    num_salient_frames: int | None,
-    explain: bool = False,
-) -> SearchOptions:
-    if num_candidates is not None:
-        check_num_candidates(num_candidates, settings.max_candidates)
-    if num_salient_frames is not None:
-        check_num_salient_frames(num_salient_frames, searcher.bundle.manifest.frames_per_segment)
-    return SearchOptions(rerank, num_candidates, num_salient_frames, explain=explain)
 
 
 def _note_skipped(skipped: RerankSkipped | None) -> None:

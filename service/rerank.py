@@ -90,9 +90,7 @@ def rerank(
     """
     if _is_late(deadline):
         return None
-    salience, counts = snapshot.candidate_salience(candidates.rows)
-    frames, chosen = select_salient(relevance(salience, text.salience[0]), counts, num_salient_frames)
-    frame_rows = (snapshot.first_frame_rows(candidates.rows)[:, None] + frames)[chosen]
+    frames, chosen, frame_rows = salient_frames(snapshot, text, candidates.rows, num_salient_frames)
     watch.lap("salience")
     manifest = matcher.bundle.manifest
     step = max(
@@ -116,6 +114,26 @@ def rerank(
     return Block(
         ensemble(matched, candidates.similarity, manifest.ensemble_lambda), matched, frames, chosen, logits
     )
+
+
+def salient_frames(
+    snapshot: Snapshot, text: TextEncoding, rows: NDArray[np.int64], num_salient_frames: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Where SFP sends the matcher: each segment's most relevant frames for a text.
+
+    Args:
+        snapshot: where the segments are.
+        text: one text.
+        rows: segments, shape [K].
+        num_salient_frames: n.
+
+    Returns:
+        positions of the frames within their segments [K, n], most relevant first; which of them there are
+        [K, n]; and the rows of these frames in the snapshot, flat.
+    """
+    salience, counts = snapshot.candidate_salience(rows)
+    frames, chosen = select_salient(relevance(salience, text.salience[0]), counts, num_salient_frames)
+    return frames, chosen, (snapshot.first_frame_rows(rows)[:, None] + frames)[chosen]
 
 
 def scores_of(first: FirstStage, block: Block | None, ensemble_lambda: float) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from model.runtime.bundle import Bundle, TextEncoding
 from service.errors import QueryError
 from service.hits import HitMaker
 from service.matching import Matcher
+from service.query import check_num_candidates, check_num_salient_frames
 from service.rerank import Block, Stopwatch, best_of_each_video, rerank, scores_of
 from service.retrieval import FirstStage, best_segments
 from service.schemas import RerankSkipped, SearchResponse, Timings
@@ -29,7 +30,7 @@ _MAX_TEXTS = 256
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How to search; None is the bundle's default. Values are checked already.
+    """How to search; None is the bundle's default. `Searcher.check` checks the values.
 
     `deadline` is one of `time.monotonic()`, or None: when re-ranking would pass it, the first stage answers.
     """
@@ -70,6 +71,18 @@ class Searcher:
     def bundle(self) -> Bundle:
         """The model."""
         return self.matcher.bundle
+
+    def check(self, options: SearchOptions) -> SearchOptions:
+        """The options themselves where this searcher can follow them.
+
+        Raises:
+            QueryError: more candidates than may be re-ranked, more frames than a segment has, or none.
+        """
+        if options.num_candidates is not None:
+            check_num_candidates(options.num_candidates, self.max_candidates)
+        if options.num_salient_frames is not None:
+            check_num_salient_frames(options.num_salient_frames, self.bundle.manifest.frames_per_segment)
+        return options
 
     def search(self, text: str, top_k: int, options: SearchOptions | None = None) -> SearchResponse:
         """The `top_k` best videos for `text`, each at its best segment. `text` is clean already."""

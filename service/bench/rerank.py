@@ -16,11 +16,11 @@ from model.runtime.bundle.encodings import matcher_feed
 from model.runtime.bundle.manifest import GRAPHS, MATCHER
 from model.runtime.bundle.sessions import Session, open_session
 from model.runtime.errors import ReelfindError
-from model.runtime.ranking import relevance, select_salient
 from service.bench.figures import Bar, Figure, ratios
 from service.bench.serving import CLIENTS, Load, drive, query_texts, take
 from service.child import running_server
 from service.engine import open_searcher
+from service.rerank import salient_frames
 from service.schemas import SearchResponse
 from service.searcher import Searcher, SearchOptions
 from service.settings import load_settings
@@ -103,9 +103,7 @@ def candidate_pairs(
     encoding = searcher.bundle.encode_text([text], tokens=True)
     rows = snapshot.search(encoding.embedding, count)[1][0]
     rows = rows[rows >= 0]
-    salience, counts = snapshot.candidate_salience(rows)
-    index, mask = select_salient(relevance(salience, encoding.salience[0]), counts, num_salient)
-    tokens = snapshot.frame_tokens((snapshot.first_frame_rows(rows)[:, None] + index)[mask])
+    tokens = snapshot.frame_tokens(salient_frames(snapshot, encoding, rows, num_salient)[2])
     return encoding, np.zeros(len(tokens), np.int64), tokens
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from service.api_document import problems
 from service.context import ContextDep
-from service.query import check_num_candidates, check_num_salient_frames, check_top_k, clean_text
+from service.query import check_top_k, clean_text
 from service.schemas import SearchRequest, SearchResponse
 from service.searcher import SearchOptions
 
@@ -27,11 +27,7 @@ async def search(request: SearchRequest, context: ContextDep) -> Response:
     text = clean_text(request.query.text, settings.max_query_characters)
     top_k = settings.default_top_k if request.top_k is None else request.top_k
     check_top_k(top_k, settings.max_top_k)
-    if request.num_candidates is not None:
-        check_num_candidates(request.num_candidates, settings.max_candidates)
     searcher = context.engine.searcher
-    if request.num_salient_frames is not None:
-        check_num_salient_frames(request.num_salient_frames, searcher.bundle.manifest.frames_per_segment)
     deadline_ms = settings.deadline_ms if request.deadline_ms is None else request.deadline_ms
     options = SearchOptions(
         rerank=request.rerank,
@@ -41,6 +37,7 @@ async def search(request: SearchRequest, context: ContextDep) -> Response:
         deadline=started + deadline_ms / 1000,
         explain=request.explain,
     )
+    searcher.check(options)
 
     def run() -> tuple[SearchResponse, str]:
         found = searcher.search(text, top_k, options)
