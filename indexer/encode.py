@@ -17,7 +17,7 @@ from indexer.schema import Layout, SegmentRow
 from indexer.worker import Decoded, DecodedSegment, Unchanged
 from model.runtime.bundle import Bundle, Provider
 from model.runtime.errors import BundleError
-from model.runtime.tokens import QuantisedTokens, merge_tokens, quantise
+from model.runtime.tokens import QuantisedTokens, TokenKind, store_tokens
 
 #: Frames of one model call on a CPU: as fast as more, in less memory.
 _CPU_CALL_FRAMES = 4
@@ -205,12 +205,10 @@ def encode_segments(
 def _stored_tokens(
     bundle: Bundle, layout: Layout, tokens: NDArray[np.float32]
 ) -> QuantisedTokens | NDArray[np.float32]:
-    """Frames' tokens as the library stores them: merged, and rounded to int8. [F, P, H] → [F, P', H]."""
-    merged = merge_tokens(tokens, layout.tokens_per_frame)
-    if layout.tokens == "float32":
-        return merged
+    """Frames' tokens as the library stores them. [F, P, H] → [F, P', H]."""
     try:
-        return quantise(merged)
+        kind: TokenKind = "float32" if layout.tokens == "float32" else "int8"
+        return store_tokens(tokens, layout.tokens_per_frame, kind)
     except ValueError as error:
         raise BundleError(f"{bundle.folder}: {error}; index with --tokens float32") from error
 

@@ -6,9 +6,13 @@ Shapes: F frames, P tokens a frame, H their width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+#: how tokens are stored
+TokenKind = Literal["int8", "float32"]
 
 _LEVELS = 127
 # Of the tokens that could be merged at once, half are: then neighbours are chosen anew.
@@ -58,6 +62,20 @@ def quantise(tokens: NDArray[np.float32]) -> QuantisedTokens:
     scale = np.where(scale < exact, np.nextafter(scale, np.float16(np.inf)), scale)
     divisor = np.where(scale == 0, np.float16(1), scale).astype(np.float32)
     return QuantisedTokens(np.rint(tokens / divisor[..., None]).astype(np.int8), scale)
+
+
+def store_tokens(
+    tokens: NDArray[np.float32], count: int, kind: TokenKind
+) -> QuantisedTokens | NDArray[np.float32]:
+    """Frames' tokens as an index stores them: merged to `count` a frame, and rounded where `kind` is int8.
+
+    Shape float32 [F, P, H] → [F, count, H].
+
+    Raises:
+        ValueError: as `merge_tokens` and `quantise`.
+    """
+    merged = merge_tokens(tokens, count)
+    return quantise(merged) if kind == "int8" else merged
 
 
 def dequantise(quantised: QuantisedTokens) -> NDArray[np.float32]:
