@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.chosen import Chosen
 from model.lgdn import LGDN
 from model.runtime.bundle import Bundle, FrameEncoding, TextEncoding
 from model.runtime.bundle.encodings import matcher_feed
 from model.runtime.preprocess import ResizeRule, TextTokenizer
-from model.salience import frame_salience, salience_dim, text_salience
+from model.salience import frame_salience, text_salience
 
 Array = NDArray[np.float32]
 _SEGMENT_SECONDS = 32.0
@@ -136,22 +137,17 @@ class TowersEncoder:
         Raises:
             ValueError: `weights` is neither of the two, or the strategy is unknown.
         """
-        if weights not in ("momentum", "online"):
-            raise ValueError(f"weights={weights!r}: choose momentum or online")
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self.strategy = strategy or model.config.salience_strategy
-        salience_dim(self.strategy, model.config.dim)
+        self._chosen = Chosen(model, weights, strategy or model.config.salience_strategy)
         self._lambda = ensemble_lambda
         self._bfloat16 = bfloat16
-        averaged = weights == "momentum"
-        self._towers = model.momentum if averaged else model.online
-        # SimDot reads one twin: the one whose embeddings are used.
-        alone = self.strategy == "simdot"
-        self._online = self._towers if alone else model.online
-        self._momentum = self._towers if alone else model.momentum
-        self._fusion = model.fusion_average if averaged else model.fusion
         self._device = next(model.parameters()).device
+
+    @property
+    def strategy(self) -> str:
+        """How salient frames are estimated."""
+        return self._chosen.strategy
 
     @property
     def profile(self) -> Profile:
@@ -179,46 +175,42 @@ class TowersEncoder:
     def frames(self, frames: NDArray[np.uint8], *, tokens: bool = False) -> FrameEncoding:
         """Shape uint8 [B, size, size, 3]."""
         with torch.no_grad(), self._autocast():
+            towers, other = self._chosen.towers, self._chosen.other
             # The frozen stages are the twins' common part.
-            prepared = self._towers.image.prepare(torch.from_numpy(frames).to(self._device))
-            chosen = self._towers.encode_frames(prepared)
-            online, momentum = (
-                chosen if towers is self._towers else towers.encode_frames(prepared)
-                for towers in (self._online, self._momentum)
-            )
-            salience = frame_salience(self.strategy, online.embedding, momentum.embedding)
+            prepared = towers.image.prepare(torch.from_numpy(frames).to(self._device))
+            mine = towers.encode_frames(prepared)
+            others = None if other is None else other.encode_frames(prepared).embedding
+            salience = frame_salience(self.strategy, *self._chosen.twins(mine.embedding, others))
         return FrameEncoding(
-            _numpy(chosen.embedding), _numpy(salience), _numpy(chosen.tokens) if tokens else None
+            _numpy(mine.embedding), _numpy(salience), _numpy(mine.tokens) if tokens else None
         )
 
     def segments(self, frames: Array, mask: Array) -> Array:
         """Shapes [B, N, D], [B, N] → [B, D]."""
         with torch.no_grad():
             inputs = (torch.from_numpy(x).to(self._device) for x in (frames, mask.astype(np.float32)))
-            return _numpy(self._towers.encode_segment(*inputs))
+            return _numpy(self._chosen.towers.encode_segment(*inputs))
 
     def texts(self, texts: Sequence[str], *, tokens: bool = False) -> TextEncoding:
         """B texts."""
         batch = self.tokenizer(texts)
         ids, mask = (torch.from_numpy(x).to(self._device) for x in (batch.input_ids, batch.attention_mask))
         with torch.no_grad(), self._autocast():
-            chosen = self._towers.encode_text(ids, mask)
-            online, momentum = (
-                chosen if towers is self._towers else towers.encode_text(ids, mask)
-                for towers in (self._online, self._momentum)
-            )
-            salience = text_salience(self.strategy, online.embedding, momentum.embedding)
+            towers, other = self._chosen.towers, self._chosen.other
+            mine = towers.encode_text(ids, mask)
+            others = None if other is None else other.encode_text(ids, mask).embedding
+            salience = text_salience(self.strategy, *self._chosen.twins(mine.embedding, others))
         return TextEncoding(
-            _numpy(chosen.embedding),
+            _numpy(mine.embedding),
             _numpy(salience),
-            _numpy(chosen.tokens) if tokens else None,
+            _numpy(mine.tokens) if tokens else None,
             batch.attention_mask,
             batch.input_ids,
         )
 
     def match(self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: Array) -> Array:
         """int64 [B], [B, P, H] → logit₁ − logit₀, [B]."""
-        words = "input_ids" if self._fusion.reads == "ids" else "text_tokens"
+        words = "input_ids" if self._chosen.fusion.reads == "ids" else "text_tokens"
         step = _CPU_PAIRS if self._device.type == "cpu" else _GPU_PAIRS
         out = np.empty(len(text_rows), np.float32)
         for start in range(0, len(text_rows), step):
@@ -226,7 +218,7 @@ class TowersEncoder:
             feed = matcher_feed(text, text_rows[part], frame_tokens[part], frozenset({words}))
             order = (feed[words], feed["attention_mask"], feed["frame_tokens"])
             with torch.no_grad(), self._autocast():
-                logits = self._fusion(*(torch.from_numpy(x).to(self._device) for x in order))
+                logits = self._chosen.fusion(*(torch.from_numpy(x).to(self._device) for x in order))
             out[part] = _numpy(logits[:, 1].float() - logits[:, 0].float())
         return out
 

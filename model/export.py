@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.graphs import FRAME, MATCHER, TEXT, Chosen, graphs_of
+from model.chosen import Chosen
+from model.graphs import FRAME, MATCHER, TEXT, graphs_of, tokens_per_frame
 from model.lgdn import LGDN
 from model.runtime.bundle import BundleManifest, write_bundle
 from model.runtime.tokens import check_count
@@ -89,7 +90,7 @@ def export_bundle(
     salient = options.num_salient_frames or config.num_salient_frames
     if not salient <= config.frames:
         raise ValueError(f"{salient} salient frames of {config.frames} a segment: lower num_salient_frames")
-    tokens = chosen.tokens_per_frame()
+    tokens = tokens_per_frame(chosen)
     if options.tokens_per_frame is not None:
         check_count(options.tokens_per_frame, tokens)
     for towers in (model.online, model.momentum):

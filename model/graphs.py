@@ -12,58 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.chosen import Chosen
 from model.fusion import Fusion
-from model.lgdn import LGDN, Towers
-from model.salience import frame_salience, salience_dim, text_salience
+from model.salience import frame_salience, text_salience
 
 FRAME, SEGMENT, TEXT = "frame_encoder.onnx", "segment_encoder.onnx", "text_encoder.onnx"
 MATCHER = "matcher.onnx"
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What of a model is exported.
-
-    `weights` names the twin whose embeddings and tokens are served: `momentum`, with the fusion's moving
-    average, or `online`, with the fusion itself; `strategy` is baked into the salience vectors.
-    """
-
-    model: LGDN
-    weights: str = "momentum"
-    strategy: str = "simdot"
-
-    def __post_init__(self) -> None:
-        if self.weights not in ("momentum", "online"):
-            raise ValueError(f"weights={self.weights!r}: choose momentum or online")
-        salience_dim(self.strategy, self.model.config.dim)
-
-    @property
-    def towers(self) -> Towers:
-        """The twin whose embeddings are served."""
-        return self.model.momentum if self.weights == "momentum" else self.model.online
-
-    @property
-    def other(self) -> Towers | None:
-        """The other twin, where the strategy reads it too."""
-        if self.strategy == "simdot":
-            return None
-        return self.model.online if self.weights == "momentum" else self.model.momentum
-
-    @property
-    def fusion(self) -> Fusion:
-        """The fusion that goes with the towers."""
-        return self.model.fusion_average if self.weights == "momentum" else self.model.fusion
-
-    def tokens_per_frame(self) -> int:
-        """P."""
-        with torch.no_grad():
-            return int(self.towers.encode_frames(_random_frames(self, 1)).tokens.shape[1])
-
-    def twins(self, mine: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(online, momentum) of what the served and the other twin give."""
-        # A second tensor: one value may not serve as two outputs.
-        both = (mine * 1.0, mine if others is None else others)
-        return both if self.weights == "online" else both[::-1]
 
 
 class FrameGraph(nn.Module):
@@ -140,6 +94,12 @@ def graphs_of(chosen: Chosen, *, matcher: bool = True) -> dict[str, Graph]:
     if matcher:
         graphs[MATCHER] = _matcher_graph(chosen)
     return graphs
+
+
+def tokens_per_frame(chosen: Chosen) -> int:
+    """P."""
+    with torch.no_grad():
+        return int(chosen.towers.encode_frames(_random_frames(chosen, 1)).tokens.shape[1])
 
 
 def _generator() -> torch.Generator:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -61,13 +59,6 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
     return model
-
-
-def run_onnx(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-    """Run a graph once on the CPU."""
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    outputs: list[NDArray[np.float32]] = session.run(None, dict(inputs))
-    return outputs
 
 
 def check_graph(name: str, graph: Graph, content: bytes, tolerance: float) -> float:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
@@ -16,20 +20,21 @@ pytest.importorskip("onnxscript")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from model.checkpoints import load_checkpoint, load_checkpoints  # noqa: E402
+from model.chosen import Chosen  # noqa: E402
 from model.config import to_mapping  # noqa: E402
 from model.corpus import TokenOptions  # noqa: E402
 from model.data import read_captions  # noqa: E402
 from model.encoders import BundleEncoder, TowersEncoder  # noqa: E402
 from model.evaluate import evaluate  # noqa: E402
 from model.export import TOLERANCE, ExportOptions, StorageChoice, export_bundle  # noqa: E402
-from model.graphs import FRAME, MATCHER, SEGMENT, TEXT, Chosen, Graph, graphs_of  # noqa: E402
+from model.graphs import FRAME, MATCHER, SEGMENT, TEXT, Graph, graphs_of  # noqa: E402
 from model.lgdn import LGDN  # noqa: E402
 from model.measure import Options  # noqa: E402
 from model.runtime.bundle import Bundle  # noqa: E402
 from model.runtime.preprocess import TextTokenizer  # noqa: E402
 from model.salience import STRATEGIES  # noqa: E402
 from model.storage import quantise, share, store  # noqa: E402
-from model.tracing import check_graph, run_onnx, to_onnx  # noqa: E402
+from model.tracing import check_graph, to_onnx  # noqa: E402
 from tests.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 
 PROVENANCE = {
@@ -55,6 +60,12 @@ def tiny_model(fusion: str = "joint") -> LGDN:
             parameter.add_(torch.randn_like(parameter) * 0.1)
         model.fusion.head.bias.add_(torch.tensor([0.0, 3.0]))
     return model.eval()
+
+
+def run_onnx(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    outputs: list[NDArray[np.float32]] = session.run(None, dict(inputs))
+    return outputs
 
 
 @pytest.fixture(scope="module")
