@@ -12,6 +12,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TextIO
 
+from model.progress import duration
+
 
 class Monitor:
     """Writes a run's figures; nothing at all where `folder` is None, as in all processes but the first."""
@@ -87,15 +89,6 @@ def _step_of(line: str) -> int:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return 2**62
-
-
-def duration(seconds: float) -> str:
-    """Words for a time that is left."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 class StopRequest:

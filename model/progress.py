@@ -12,6 +12,15 @@ def silent(words: str) -> None:
     """Report nothing."""
 
 
+def duration(seconds: float) -> str:
+    """Words for a time that is left."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
 class Progress:
     """Reports a count now and then, with the time left; what is done within moments says nothing."""
 
@@ -29,5 +38,4 @@ class Progress:
             return
         self._said = now
         left = (now - self._began) / self._done * (self._total - self._done)
-        time_left = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
-        self._report(f"{self._done:,}/{self._total:,} {self._what} · {time_left} left")
+        self._report(f"{self._done:,}/{self._total:,} {self._what} · {duration(left)} left")
