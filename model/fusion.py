@@ -211,15 +211,10 @@ class CrossLayer(TextLayer):
 
     def fuse(self, x: Tensor, bias: Tensor, frame: Tensor, dropout: float) -> Tensor:
         """Shapes x [B, L, T], bias [B, 1, 1, L], frame [B, P, H] → [B, L, T]."""
-        q, k, v = self.qkv(x).chunk(3, -1)
-        y = self.attention_out(_attend(q, k, v, self.heads, bias))
-        x = self.attention_norm(x + F.dropout(y, dropout, self.training))
-        k, v = self.cross_kv(frame).chunk(2, -1)
-        y = self.cross_out(_attend(self.cross_query(x), k, v, self.heads, None))
-        x = self.cross_norm(x + F.dropout(y, dropout, self.training))
-        y = self.down(F.gelu(self.up(x)))
-        fused: Tensor = self.output_norm(x + F.dropout(y, dropout, self.training))
-        return fused
+        x = self.attend(x, bias, dropout)
+        key, value = self.cross_kv(frame).chunk(2, -1)
+        y = self.cross_out(_attend(self.cross_query(x), key, value, self.heads, None))
+        return self.feed(self.cross_norm(x + F.dropout(y, dropout, self.training)), dropout)
 
 
 class CrossAttentionFusion(Fusion):

@@ -68,11 +68,19 @@ class TextLayer(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor, dropout: float = 0.0) -> Tensor:
         """Shapes x [B, L, H], bias [B, 1, 1, L] added to the attention logits → [B, L, H]."""
+        return self.feed(self.attend(x, bias, dropout), dropout)
+
+    def attend(self, x: Tensor, bias: Tensor, dropout: float) -> Tensor:
+        """Self-attention, the layer's first half."""
         b, length, h = x.shape
         q, k, v = self.qkv(x).view(b, length, 3, self.heads, h // self.heads).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
         y = self.attention_out(y.transpose(1, 2).reshape(b, length, h))
-        x = self.attention_norm(x + F.dropout(y, dropout, self.training))
+        attended: Tensor = self.attention_norm(x + F.dropout(y, dropout, self.training))
+        return attended
+
+    def feed(self, x: Tensor, dropout: float) -> Tensor:
+        """The feed-forward network, its second half."""
         y = self.down(F.gelu(self.up(x)))
         out: Tensor = self.output_norm(x + F.dropout(y, dropout, self.training))
         return out
