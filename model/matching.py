@@ -114,22 +114,3 @@ def _match(encoder: Encoder, text: TextEncoding, text_rows: Rows, corpus: Corpus
         part = slice(start, start + _PAIRS_A_CALL)
         out[part] = encoder.match(text, text_rows[part], corpus.tokens.take(frames[part]))
     return out.round(LOGIT_DECIMALS)
-
-
-def all_logits(encoder: Encoder, texts: Texts, corpus: Corpus, report: Report = silent) -> Array:
-    """Match logits of every text and every distinct frame, for tables of strategies: [Q, F].
-
-    Raises:
-        ValueError: the corpus has no tokens.
-    """
-    if corpus.tokens is None:
-        raise ValueError("the corpus has no frame tokens, which the matcher reads: encode it with tokens")
-    count = len(corpus.salience)
-    out = np.empty((len(texts), count), np.float32)
-    progress = Progress("text and frame pairs", out.size, report)
-    for rows, encoding in texts.parts:
-        for i, q in enumerate(rows):
-            text_rows = np.full(count, i, np.int64)
-            out[q] = _match(encoder, encoding, text_rows, corpus, np.arange(count))
-            progress.step(count)
-    return out
