@@ -73,17 +73,17 @@ def _open(
     return videos.split.name, videos
 
 
-def _numbers(words: str) -> tuple[int, ...]:
+def _numbers(option: str, words: str) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in words.split(",")) if words else ()
     except ValueError:
-        raise ValueError(f"--salient-frames {words!r}: write numbers with commas, such as 1,2,4") from None
+        raise ValueError(f"{option} {words!r}: write numbers with commas, such as 1,2,4") from None
 
 
 def _draw(encoder: Encoder, clips: Path, queries: Path, lines: str, frames: int, path: Path) -> None:
     rows = read_queries(queries)
     if lines:
-        chosen = [n - 1 for n in _numbers(lines)]
+        chosen = [n - 1 for n in _numbers("--figure-queries", lines)]
         if not all(0 <= n < len(rows) for n in chosen):
             raise ValueError(f"--figure-queries {lines}: there are {len(rows)} queries, counted from 1")
     else:
@@ -174,7 +174,7 @@ def evaluate_command(
         mode=cast(Literal["top-k", "all-pairs"], mode),
         num_candidates=num_candidates,
         num_salient_frames=num_salient_frames,
-        salient_frames=_numbers(salient_frames),
+        salient_frames=_numbers("--salient-frames", salient_frames),
         ensemble_lambda=ensemble_lambda,
         tokens=TokenOptions(cast(Literal["int8", "float32"], tokens), tokens_per_frame),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser import Browser, open_browser
+from tests.browser import Browser
 from tests.page import find, sought, stop_at_the_next_seek
 from tests.server import Server, ToyLibrary, make_library, running_server
 from tests.toy import make_toy_bundle, make_video
@@ -20,12 +19,6 @@ RTL_NAME = "فيديو عن البحر.mp4"
 LONG_NAME = "a name that goes on " * 8 + ".mp4"
 NUM_FILLERS = 10
 SHOTS = "$$('#grid .shot').length"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with open_browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +38,6 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     for number in range(NUM_FILLERS):
         make_video(folder / f"filler {number}.mp4", parts=[("black", 1.0)])
     return make_library(root, films={})
-
-
-@pytest.fixture(scope="module")
-def server(toy: ToyLibrary) -> Iterator[Server]:
-    with running_server(*toy.options) as server:
-        yield server
-
-
-@pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Browser]:
-    """The page as it opens for the first time; what the console complains about fails the test."""
-    browser.errors()
-    browser.open(f"{server.url}/")
-    browser.until("$('#library').textContent")
-    yield browser
-    assert browser.errors() == []
 
 
 def video(page: Browser, name: str) -> Any:

@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser import Browser, open_browser
+from tests.browser import Browser
 from tests.page import LISTEN, bodies, find, number, settled, sum_terms, visit
 from tests.server import Server, ToyLibrary, make_library, running_server
 from tests.toy import make_toy_bundle
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with open_browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     return make_library(tmp_path_factory.mktemp("toy"))
-
-
-@pytest.fixture(scope="module")
-def server(toy: ToyLibrary) -> Iterator[Server]:
-    with running_server(*toy.options) as server:
-        yield server
-
-
-@pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Browser]:
-    """The page as it opens for the first time; what the console complains about fails the test."""
-    browser.errors()
-    visit(browser, server)
-    yield browser
-    assert browser.errors() == []
 
 
 def test_explanation_options_and_timings_with_the_keyboard(page: Browser) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser import Browser, open_browser
+from tests.browser import Browser
 from tests.page import find, number, sought, stop_at_the_next_seek, sum_terms, visit
-from tests.server import Server, ToyLibrary, make_library, running_server
+from tests.server import Server, ToyLibrary, make_library
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>"
 FILMS = {
@@ -22,32 +20,11 @@ FILMS = {
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with open_browser(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     toy = make_library(tmp_path_factory.mktemp("toy"), FILMS)
     toy.film("hostile.mp4", [("cyan", 2.0)], title=HOSTILE)
     toy.index()
     return toy
-
-
-@pytest.fixture(scope="module")
-def server(toy: ToyLibrary) -> Iterator[Server]:
-    with running_server(*toy.options) as server:
-        yield server
-
-
-@pytest.fixture
-def page(browser: Browser, server: Server) -> Iterator[Browser]:
-    """The page as it opens for the first time; what the console complains about fails the test."""
-    browser.errors()
-    visit(browser, server)
-    yield browser
-    assert browser.errors() == []
 
 
 def test_salient_frames_are_those_of_the_api(page: Browser, server: Server) -> None:
