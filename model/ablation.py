@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.config import DataConfig, load_config
+from model.config import DataConfig, load_config, to_mapping
 from model.corpus import passes
 from model.data import CaptionedPhotos, read_captions
 from model.fusion import JointFusion
@@ -154,10 +154,12 @@ def _match_all(fusion: JointFusion, text: TextFeatures, tokens: Tensor) -> Array
     return out
 
 
-def measure(row: Row, validation: tuple[Scores, Films], test: tuple[Scores, Films]) -> dict[str, Any]:
-    """A trained model's rows of the table: local by N_salient and strategy, global, ensemble.
+def measure(
+    row: Row, test: tuple[Scores, Films], validation: tuple[Scores, Films] | None = None
+) -> dict[str, Any]:
+    """A trained model's rows of the table: local by N_salient and strategy, and global.
 
-    λ is tuned on the validation films for each number of salient frames.
+    With validation films also the ensemble, its λ tuned on them for each number of salient frames.
     """
 
     def local(scores: Scores, films: Films, strategy: str) -> dict[int, Array]:
@@ -170,15 +172,16 @@ def measure(row: Row, validation: tuple[Scores, Films], test: tuple[Scores, Film
     result["global"] = global_ranks(scores.similarity, target).metrics()
     chosen = STRATEGIES if row.sfp else ("collaborative",)
     for strategy in chosen:
-        matches, tuned = local(scores, films, strategy), local(*validation, strategy)
+        matches = local(scores, films, strategy)
+        tuned = None if validation is None else local(*validation, strategy)
         for n in SALIENT_FRAMES:
-            lam, _ = tune_lambda(validation[0].similarity, tuned[n], np.arange(len(validation[1].captions)))
             ranking = Reranking(scores.similarity, matches[n], target)
-            result.setdefault(strategy, {})[str(n)] = {
-                "local": ranking.ranks(0.0).metrics(),
-                "ensemble": ranking.ranks(lam).metrics(),
-                "lambda": lam,
-            }
+            cell: dict[str, Any] = {"local": ranking.ranks(0.0).metrics()}
+            if validation is not None and tuned is not None:
+                known = np.arange(len(validation[1].captions))
+                lam, _ = tune_lambda(validation[0].similarity, tuned[n], known)
+                cell |= {"ensemble": ranking.ranks(lam).metrics(), "lambda": lam}
+            result.setdefault(strategy, {})[str(n)] = cell
     return result
 
 
@@ -187,17 +190,18 @@ def run_ablation(
     overrides: Sequence[str],
     output: Path,
     seeds: Sequence[int],
-    films: int,
+    films: Mapping[str, int],
     noise: int,
     report: Report,
     tokenizer_file: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Train and measure every row for every seed; what `output` holds already is not done again.
 
-    Checkpoints go once a run is measured: hundreds of megabytes each.
+    `films` says how many films of `val`, which only tune λ, and of `test`. Checkpoints go once a run is
+    measured: hundreds of megabytes each.
 
     Raises:
-        ValueError: from the recipe or the data.
+        ValueError: from the recipe or the data, or `output` holds results of other settings.
     """
     results: list[dict[str, Any]] = []
     made: dict[str, Films] = {}
@@ -205,87 +209,117 @@ def run_ablation(
         for number, row in enumerate(ROWS):
             folder = output / f"row{number + 1}-seed{seed}"
             done = folder / "result.json"
+            words = (*overrides, *row.settings, f"train.seed={seed}", f"output={folder}")
+            config = load_config(recipe, words)
+            wanted = {"settings": to_mapping(config), "films": dict(films), "noise": noise}
             if not done.exists():
-                words = (*overrides, *row.settings, f"train.seed={seed}", f"output={folder}")
-                run = start(load_config(recipe, words), report, tokenizer_file)
-                _run(run, row, done, films, noise, made)
-            results.append(json.loads(done.read_text(encoding="utf-8")) | {"seed": seed})
+                result = _run(start(config, report, tokenizer_file), row, films, noise, made) | wanted
+                partial = done.with_suffix(".partial")
+                partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
+                partial.replace(done)
+                for checkpoint in folder.glob("*.pt"):
+                    checkpoint.unlink()
+            result = json.loads(done.read_text(encoding="utf-8"))
+            if any(result.get(name) != value for name, value in wanted.items()):
+                raise ValueError(f"{done} was measured with other settings: choose another --output")
+            results.append(result | {"seed": seed})
             report(f"{row.name}, seed {seed}: {_headline(results[-1])}")
     return results
 
 
-def _run(run: Run, row: Row, done: Path, films: int, noise: int, made: dict[str, Films]) -> None:
+def _run(run: Run, row: Row, films: Mapping[str, int], noise: int, made: dict[str, Films]) -> dict[str, Any]:
     train(run)
     config = run.config
-    splits = []
-    for split, count in (("val", films // 4), ("test", films)):
+    scored: dict[str, tuple[Scores, Films]] = {}
+    # An ensemble is only shown of the row with SFP.
+    for split in ("test", "val") if row.sfp else ("test",):
         if split not in made:
             # The same films for every row and seed: the frozen stages, which prepare them, never change.
             photos = read_captions(Path(config.data.path), split)
-            made[split] = make_films(photos, count, noise, config.data, run.model, seed=0)
+            made[split] = make_films(photos, films[split], noise, config.data, run.model, seed=0)
         shown = made[split]
-        run.report(f"{row.name}: scoring {count} films of {split}, {len(shown.prepared)} distinct frames")
-        splits.append((score_films(run.model, shown, run.tokenizer), shown))
-    result = measure(row, splits[0], splits[1]) | {"films": films, "frames": len(splits[1][1].prepared)}
-    partial = done.with_suffix(".partial")
-    partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    partial.replace(done)
-    for checkpoint in done.parent.glob("*.pt"):
-        checkpoint.unlink()
+        run.report(f"{row.name}: scoring {films[split]} films of {split}, {len(shown.prepared)} frames")
+        scored[split] = score_films(run.model, shown, run.tokenizer), shown
+    frames = {"frames": len(scored["test"][1].prepared)}
+    return measure(row, scored["test"], scored.get("val")) | frames
 
 
 def _headline(result: Mapping[str, Any]) -> str:
-    n = "2" if result["sfp"] else "16"
-    cell = result["collaborative"][n]
+    measured = {"global": result["global"], **result["collaborative"]["2" if result["sfp"] else "16"]}
     return " · ".join(
-        f"{name} R@1 {metrics['text_to_video']['R@1']:.1f}"
-        for name, metrics in (
-            ("global", result["global"]), ("local", cell["local"]), ("ensemble", cell["ensemble"])
-        )
-    )  # fmt: skip
+        f"{name} R@1 {measured[name]['text_to_video']['R@1']:.1f}"
+        for name in ("global", "local", "ensemble")
+        if name in measured
+    )
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
     """The tables as Markdown: mean ± standard deviation over the seeds of the metrics of both directions."""
     seeds = sorted({r["seed"] for r in results})
-    by_row = {row.name: [r for r in results if r["row"] == row.name] for row in ROWS}
-    full = by_row[ROWS[-1].name]
+    by_row = {row.name: sorted((r for r in results if r["row"] == row.name), key=_seed) for row in ROWS}
     last = ROWS[-1].name
-    lines = [
-        f"{results[0]['films']} films, {results[0]['frames']} frames, seeds {seeds}: R@1 / R@5 / R@10.",
-        "",
-        "| Table 2: trained with | inference | text → video | video → text | R@SUM |",
-        "|---|---|---|---|---|",
-    ]
-    for row in ROWS:
-        n = "2" if row.sfp else "16"
-        lines.append(_line(row.name, "local", [r["collaborative"][n]["local"] for r in by_row[row.name]]))
-    lines.append(_line(last, "global", [r["global"] for r in full]))
-    lines.append(_line(last, "ensemble", [r["collaborative"]["2"]["ensemble"] for r in full]))
-    lines += [
-        "",
-        "| Figure 3: N_salient | inference | text → video | video → text | R@SUM |",
-        "|---|---|---|---|---|",
-    ]
+    films = results[0]["films"]
+    what = (
+        f"{films['test']} films, {results[0]['frames']} frames, seeds {seeds}: R@1 / R@5 / R@10; "
+        f"λ tuned on {films['val']} other films."
+    )
+    lines = [what, "", *_head("Table 2: trained with")]
+    for count in (16, 2):
+        lines += [_line(name, f"local, {count} frames", _local(by_row[name], count)) for name in by_row]
+    lines += [_line(name, "global", [r["global"] for r in by_row[name]]) for name in by_row]
+    lines += [_line(last, "ensemble, 2 frames", _cells(by_row[last], 2, "ensemble"))]
+    lines += ["", *_head("Figure 3: N_salient")]
     for kind in ("local", "ensemble"):
-        for count in SALIENT_FRAMES:
-            lines.append(_line(str(count), kind, [r["collaborative"][str(count)][kind] for r in full]))
-    lines += [
-        "",
-        "| Table 1: strategy | inference | text → video | video → text | R@SUM |",
-        "|---|---|---|---|---|",
-    ]
+        lines += [_line(str(n), kind, _cells(by_row[last], n, kind)) for n in SALIENT_FRAMES]
+    lines += ["", *_head("Table 1: strategy")]
     for strategy in STRATEGIES:
-        lines.append(_line(strategy, "local", [r[strategy]["2"]["local"] for r in full]))
-    return "\n".join(lines)
+        lines.append(_line(strategy, "local", [r[strategy]["2"]["local"] for r in by_row[last]]))
+    return "\n".join([*lines, "", *_claims(by_row)])
+
+
+def _claims(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The paper's claims as differences of text-to-video R@1 within each seed."""
+    full, without = by_row[ROWS[-1].name], by_row[ROWS[-2].name]
+    local, best = _local(full, 2), _cells(full, 2, "ensemble")
+    claims = {
+        "SFP, 2 frames − no SFP, all frames": (local, _local(without, 16)),
+        "ensemble − local": (best, local),
+        "ensemble − global": (best, [r["global"] for r in full]),
+        **{f"{n} salient frames − 16": (_local(full, n), _local(full, 16)) for n in (2, 3, 4)},
+    }
+    lines = ["| R@1, text → video | of each seed | mean ± standard deviation |", "|---|---|---|"]
+    for name, (more, less) in claims.items():
+        differences = [
+            a["text_to_video"]["R@1"] - b["text_to_video"]["R@1"] for a, b in zip(more, less, strict=True)
+        ]
+        each = ", ".join(f"{value:+.1f}" for value in differences)
+        lines.append(f"| {name} | {each} | {_spread(differences)} |")
+    return lines
+
+
+def _seed(result: Mapping[str, Any]) -> int:
+    return int(result["seed"])
+
+
+def _cells(results: Sequence[Mapping[str, Any]], count: int, kind: str) -> list[Mapping[str, Any]]:
+    return [r["collaborative"][str(count)][kind] for r in results]
+
+
+def _local(results: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    return _cells(results, count, "local")
+
+
+def _head(what: str) -> list[str]:
+    return [f"| {what} | inference | text → video | video → text | R@SUM |", "|---|---|---|---|---|"]
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{fmean(values):.1f} ± {stdev(values) if len(values) > 1 else 0.0:.1f}"
 
 
 def _line(name: str, inference: str, metrics: Sequence[Mapping[str, Any]]) -> str:
-    def spread(values: Sequence[float]) -> str:
-        return f"{fmean(values):.1f} ± {stdev(values) if len(values) > 1 else 0.0:.1f}"
-
     cells = [
-        " / ".join(spread([m[way][k] for m in metrics]) for k in ("R@1", "R@5", "R@10"))
+        " / ".join(_spread([m[way][k] for m in metrics]) for k in ("R@1", "R@5", "R@10"))
         for way in ("text_to_video", "video_to_text")
     ]
-    return f"| {name} | {inference} | {cells[0]} | {cells[1]} | {spread([m['R@SUM'] for m in metrics])} |"
+    return f"| {name} | {inference} | {cells[0]} | {cells[1]} | {_spread([m['R@SUM'] for m in metrics])} |"

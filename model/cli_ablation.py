@@ -23,6 +23,7 @@ def ablation_command(
     ),
     seeds: Annotated[str, typer.Option(help="Seeds, separated by commas.")] = "0,1,2",
     films: Annotated[int, typer.Option(min=2, help="Test films, one query each.")] = 500,
+    val_films: Annotated[int, typer.Option(min=2, help="Validation films, which tune λ.")] = 300,
     noise: Annotated[int, typer.Option(min=2, help="Photos that are only unrelated frames.")] = 150,
 ) -> None:
     """Train every row of the paper's Table 2 for every seed, measure all on noisy films, print the tables.
@@ -33,6 +34,7 @@ def ablation_command(
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError as error:
         raise ValueError(f"seeds={seeds!r}: whole numbers separated by commas, such as 0,1,2") from error
-    results = run_ablation(recipe, settings, output, numbers, films, noise, report)
+    counts = {"val": val_films, "test": films}
+    results = run_ablation(recipe, settings, output, numbers, counts, noise, report)
     (output / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
     typer.echo(table(results))

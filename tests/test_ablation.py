@@ -118,9 +118,11 @@ def test_a_whole_ablation_runs_resumes_and_prints_its_tables(photos_folder: Path
     recipe.write_text(yaml.safe_dump(settings), encoding="utf-8")
     said: list[str] = []
 
+    films = {"val": 6, "test": 10}
+
     def run() -> list[dict[str, Any]]:
         runs = tmp_path / "runs"
-        return run_ablation(recipe, [f"data={folder}"], runs, [0, 1], 10, 8, said.append, tokenizer)
+        return run_ablation(recipe, [f"data={folder}"], runs, [0, 1], films, 8, said.append, tokenizer)
 
     results = run()
     assert [r["row"] for r in results] == [row.name for row in ROWS] * 2
@@ -132,7 +134,7 @@ def test_a_whole_ablation_runs_resumes_and_prints_its_tables(photos_folder: Path
     for words in (
         "seeds [0, 1]",
         "LSFM (w/o SFP) + MFCL (w/o MSL)",
-        "| ensemble |",
+        "| ensemble, 2 frames |",
         "| 16 | local |",
         "crossmom",
     ):
@@ -140,7 +142,16 @@ def test_a_whole_ablation_runs_resumes_and_prints_its_tables(photos_folder: Path
     first = json.loads((tmp_path / "runs" / "row1-seed0" / "result.json").read_text(encoding="utf-8"))
     second = json.loads((tmp_path / "runs" / "row1-seed1" / "result.json").read_text(encoding="utf-8"))
     pair = [r["collaborative"]["16"]["local"]["text_to_video"]["R@1"] for r in (first, second)]
-    assert f"| LSFM (w/o SFP) | local | {np.mean(pair):.1f} ± {np.std(pair, ddof=1):.1f} /" in text
+    assert f"| LSFM (w/o SFP) | local, 16 frames | {np.mean(pair):.1f} ± {np.std(pair, ddof=1):.1f} /" in text
+    full = [r for r in results if r["sfp"]]
+    gains = [
+        r["collaborative"]["2"]["ensemble"]["text_to_video"]["R@1"] - r["global"]["text_to_video"]["R@1"]
+        for r in full
+    ]
+    assert f"| ensemble − global | {gains[0]:+.1f}, {gains[1]:+.1f} | {np.mean(gains):.1f} ±" in text
+    films["val"] = 7
+    with pytest.raises(ValueError, match=r"result\.json was measured with other settings: choose"):
+        run()
 
 
 def test_too_few_photos_are_refused(photos_folder: Path, tmp_path: Path) -> None:
