@@ -41,6 +41,7 @@ def open_bundle(settings: Settings) -> Bundle:
         folder,
         provider=settings.provider,
         threads=settings.threads,
+        cache_dir=settings.engine_cache,
         max_pairs=_MAX_PAIRS_CPU if settings.provider == "cpu" else _MAX_PAIRS_GPU,
     )
     # Opens the text encoder, so that the first search does not wait for it or meet a folder that has changed.

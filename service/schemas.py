@@ -207,6 +207,9 @@ class LibraryInfo(BaseModel):
     num_segments: int
     hours: float = Field(description="Hours of video that can be searched.")
     bundle: BundleInfo
+    cannot_rerank: Literal["no_matcher", "no_tokens"] | None = Field(
+        description="Why no search is re-ranked: the bundle has no matching head, or the library no tokens."
+    )
     problem: str | None = Field(description="Why a newer snapshot is not served, if there is one.")
 
 

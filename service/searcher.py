@@ -9,6 +9,7 @@ Shapes: B texts, V videos of the snapshot, failures included.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,12 +149,15 @@ class Searcher:
                 on_ranked()
         return Ranking(similarity, ensemble if skipped is None else None, skipped)
 
-    def _why_no_rerank(self, options: SearchOptions) -> RerankSkipped | None:
-        if not options.rerank:
-            return "not_requested"
+    @property
+    def cannot_rerank(self) -> Literal["no_matcher", "no_tokens"] | None:
+        """Why no search is re-ranked, if none is."""
         if not self.bundle.has_matcher:
             return "no_matcher"
         return None if self.snapshot.tokens_per_frame or not self.snapshot.num_segments else "no_tokens"
+
+    def _why_no_rerank(self, options: SearchOptions) -> RerankSkipped | None:
+        return self.cannot_rerank if options.rerank else "not_requested"
 
     def _num_candidates(self, options: SearchOptions) -> int:
         return min(options.num_candidates or self.bundle.manifest.num_candidates, self.max_candidates)

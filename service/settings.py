@@ -34,6 +34,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` is every one.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     provider: Literal["cpu", "cuda", "tensorrt"] = Field("cpu", description="Where the model runs.")
+    engine_cache: Path | None = Field(
+        None, description="Where TensorRT keeps the engines it builds, which takes minutes. Empty: nowhere."
+    )
     threads: int | None = Field(
         None, ge=1, description="Threads of one model call. Empty: the model runtime's choice."
     )
@@ -70,7 +73,7 @@ class Settings(BaseSettings):
     access_log: bool = Field(True, description="Log a line a request.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least to log.")
 
-    @field_validator("bundle", "threads", mode="before")
+    @field_validator("bundle", "engine_cache", "threads", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value

@@ -300,6 +300,7 @@ def test_where_nothing_can_be_reranked_the_first_stage_answers_and_says_why(
         options = IndexOptions(workers=0, tokens="none")
         index_paths([toy.media], other.library, Bundle.open(toy.bundle), options, lambda _event: None)
     lacking = open_searcher(load_settings({"library": other.library, "bundle": other.bundle}))
+    assert (searcher.cannot_rerank, lacking.cannot_rerank) == (None, missing)
     answer = lacking.search("red", 100, SearchOptions(explain=True))
     assert (answer.reranked, answer.rerank_skipped, answer.num_candidates) == (False, missing, 0)
     expected = searcher.search("red", 100, SearchOptions(rerank=False)).hits

@@ -161,7 +161,7 @@ def test_a_library_says_what_it_is(server: Server) -> None:
     info = server.client.get("/v1/library").json()
     assert (info["snapshot"], info["num_videos"], info["num_segments"]) == (1, 5, 7)
     assert info["hours"] == pytest.approx((2 + 2 + 2 + 3 + 72) / 3600, abs=1e-3)
-    assert info["problem"] is None
+    assert (info["problem"], info["cannot_rerank"]) == (None, None)
     assert info["bundle"]["name"] == "toy"
     assert len(info["bundle"]["checksum"]) == 64
     assert info["bundle"]["provenance"]["recipe"] == "tests/toy.py"

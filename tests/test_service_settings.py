@@ -29,12 +29,13 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default(monkeypatch:
     assert load_settings({"port": 9002}).port == 9002
 
 
+@pytest.mark.parametrize("name", ["bundle", "engine_cache"])
 @pytest.mark.parametrize(("value", "expected"), [("", None), ("/models/mini", Path("/models/mini"))])
-def test_an_empty_bundle_is_the_shipped_one(
-    monkeypatch: pytest.MonkeyPatch, value: str, expected: object
+def test_an_empty_folder_is_none(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: object
 ) -> None:
-    monkeypatch.setenv("REELFIND_BUNDLE", value)
-    assert load_settings().bundle == expected
+    monkeypatch.setenv(f"REELFIND_{name.upper()}", value)
+    assert getattr(load_settings(), name) == expected
 
 
 def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ def get_library(context: ContextDep) -> LibraryInfo:
             licence=manifest.licence,
             provenance=manifest.provenance.model_dump(mode="json"),
         ),
+        cannot_rerank=searcher.cannot_rerank,
         problem=context.engine.problem,
     )
 
