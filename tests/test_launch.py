@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from model.config import Config  # noqa: E402
+import yaml  # noqa: E402
+
+from model.config import Config, to_mapping  # noqa: E402
 from model.launch import launch  # noqa: E402
 from tests.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 
@@ -68,3 +74,45 @@ def test_an_error_in_a_process_arrives_whole(config: Config, tmp_path: Path) -> 
     )
     with pytest.raises(ValueError, match=r"no captions\.csv in .*nowhere: pass the data set's folder"):
         launch(broken, lambda _: None, make_tokenizer(tmp_path / "tokenizer.json"))
+
+
+def test_ctrl_c_ends_all_processes_after_the_step_and_the_command_goes_on(
+    config: Config, tmp_path: Path
+) -> None:
+    """As in a terminal: the signal reaches the whole group, the processes and what started them."""
+    output = tmp_path / "stopped"
+    output.mkdir()
+    make_tokenizer(output / "tokenizer.json")  # a run's own copy is what it reads
+    settings = dataclasses.replace(
+        config,
+        output=str(output),
+        train=dataclasses.replace(config.train, processes=2, threads=2, epochs=100),
+    )
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(to_mapping(settings)), encoding="utf-8")
+    command = [sys.executable, "-c", "from model.cli import main; main()", "train", str(recipe)]
+
+    def run(until: str) -> tuple[int, list[str]]:
+        """Ctrl-C once a line begins so; the exit code and all lines."""
+        lines: list[str] = []
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+        ) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                lines.append(line.strip())
+                if line.startswith(until):
+                    os.killpg(process.pid, signal.SIGINT)
+        return process.returncode, lines
+
+    code, lines = run("step 2/")
+    assert code == 130, lines
+    assert lines[-1] == "interrupted: the same command continues a training run"
+    stopped = torch.load(output / "last.pt", weights_only=True)["step"]
+    assert 2 <= stopped < 300
+    assert lines[-2] == f"stopped after step {stopped}, saved in {output}/last.pt"
+    code, lines = run(f"step {stopped + 1}/")
+    assert code == 130, lines
+    steps = [line.split("/")[0] for line in lines if line.startswith("step ")]
+    assert steps[0] == f"step {stopped + 1}"
+    assert torch.load(output / "last.pt", weights_only=True)["step"] > stopped
