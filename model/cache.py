@@ -124,14 +124,14 @@ def build_cache(
     folder = folder / hashlib.sha256(key.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     weight, bias = classifier
-    image = copy.deepcopy(image).eval().to(memory_format=torch.channels_last)
+    image = copy.deepcopy(image).eval().channels_last()
     if config.train.precision == "bfloat16":
         image = image.bfloat16()
     if not (folder / "plain.npy").exists():
         size = model.image_size
-        frames = np.stack([np.full((size, size, 3), grey, np.uint8) for grey in PLAIN.values()])
+        plain = np.stack([np.full((size, size, 3), grey, np.uint8) for grey in PLAIN.values()])
         with torch.inference_mode():
-            _write(folder / "plain.npy", _half(image.prepare(torch.from_numpy(frames))))
+            _write(folder / "plain.npy", _half(image.prepare(torch.from_numpy(plain))))
     for view in range(config.data.views):
         target = folder / f"maps_{view}.npy"
         if target.exists():

@@ -56,8 +56,7 @@ def open_encoder(
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("PyTorch finds no GPU: leave --device out")
     for towers in (model.online, model.momentum):
-        # Convolutions on a CPU are twice as fast so.
-        towers.image.to(memory_format=torch.channels_last)
+        towers.image.channels_last()
     path = tokenizer_path(config.model, models[0].parent)
     tokenizer = TextTokenizer.from_file(path, config.model.context_length)
     return TowersEncoder(model.to(device), tokenizer, weights=weights, strategy=salience)

@@ -25,7 +25,8 @@ def _inverse_root(covariance: Tensor, ridge: float) -> Tensor:
     """(C + ridge · mean variance · I)^-½. Shape [H, H]."""
     strength = ridge * covariance.diagonal().mean()
     values, vectors = torch.linalg.eigh(covariance + strength * torch.eye(len(covariance)))
-    return vectors @ torch.diag(values.clamp_min(1e-8).rsqrt()) @ vectors.T
+    root: Tensor = vectors @ torch.diag(values.clamp_min(1e-8).rsqrt()) @ vectors.T
+    return root
 
 
 def canonical_correlation(x: Tensor, y: Tensor, dim: int) -> tuple[nn.Linear, nn.Linear]:

@@ -272,7 +272,7 @@ def from_mapping(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
                 raise ValueError(f"{prefix}{key}={value!r} must be a group of settings")
-            filled[key] = from_mapping(hints[key], value, f"{prefix}{key}.")  # type: ignore[arg-type]
+            filled[key] = from_mapping(hints[key], value, f"{prefix}{key}.")
         else:
             filled[key] = _convert(value, hints[key], prefix + key)
     return kind(**filled)
@@ -300,7 +300,8 @@ def load_config(recipe: Path, overrides: Iterable[str] = ()) -> Config:
             if not isinstance(group, dict):
                 raise ValueError(f"unknown setting {key}: {part} is not a group")
         group[path[-1]] = yaml.safe_load(text) if text else ""
-    return from_mapping(Config, values)
+    config: Config = from_mapping(Config, values)
+    return config
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -46,7 +46,8 @@ class CaptionedPhotos:
 
     def load(self, index: int, size: int) -> NDArray[np.uint8]:
         """One photo by the serving path's resize rule. Shape [size, size, 3]."""
-        return resize_frames(load_image(self.folder / self.names[index])[None], size)[0]
+        photo: NDArray[np.uint8] = resize_frames(load_image(self.folder / self.names[index])[None], size)[0]
+        return photo
 
 
 class VideoSource(Protocol):
@@ -230,7 +231,7 @@ def _batch(
     )
 
 
-def ahead(make: Callable[[int], Batch], numbers: Iterable[int], workers: int) -> Iterator[Batch]:
+def ahead(make: Callable[[int], Batch], numbers: Iterable[int], workers: int) -> Generator[Batch]:
     """Batches in order, made by threads while training computes; no workers: made when asked for."""
     if not workers:
         yield from map(make, numbers)

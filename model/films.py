@@ -44,7 +44,8 @@ class Plan:
     @property
     def plain(self) -> NDArray[np.bool_]:
         """Which packed frames are one photo and nothing else. → bool [F]."""
-        return (self.share == 0) & (self.photos[:, 0] >= 0)
+        plain: NDArray[np.bool_] = (self.share == 0) & (self.photos[:, 0] >= 0)
+        return plain
 
 
 class _Frames:

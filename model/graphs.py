@@ -72,7 +72,7 @@ class MatcherGraph(nn.Module):
 
     def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
         """Text tokens [B, L, T] or ids int64 [B, L], int64 [B, L], [B, P, H] → match_logit [B]."""
-        logits = self.fusion(text, attention_mask, frame_tokens)
+        logits: Tensor = self.fusion(text, attention_mask, frame_tokens)
         return logits[:, 1] - logits[:, 0]
 
 

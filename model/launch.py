@@ -93,7 +93,8 @@ class _forwarded(contextlib.AbstractContextManager[None]):  # noqa: N801  used l
     """
 
     def __init__(self, workers: list[SpawnProcess]) -> None:
-        self._workers, self._asked, self._before = workers, 0, {}
+        self._workers, self._asked = workers, 0
+        self._before: dict[signal.Signals, Any] = {}
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self._asked += 1

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.corpus import Array, Corpus, Rows, Texts
-from model.encoders import Encoder
+from model.corpus import Corpus, Rows, Texts
+from model.encoders import Array, Encoder
 from model.progress import Progress, Report, silent
 from model.rerank import salient_match
 from model.runtime.bundle import TextEncoding

@@ -42,7 +42,7 @@ class Monitor:
         except ImportError:
             self._report("no TensorBoard events: pip install tensorboard, or say train.tensorboard=false")
             return None
-        return SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(folder), purge_step=step + 1)
 
     def step(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
         """The figures of a step, with the time left."""

@@ -27,7 +27,7 @@ from model.cache import build_cache
 from model.closed_form import start_projections
 from model.config import Config, to_mapping
 from model.corpus import TokenOptions, encode_source
-from model.data import Loader, PhotoLoader, VideoLoader, ahead, read_captions
+from model.data import CaptionedPhotos, Loader, PhotoLoader, VideoLoader, VideoSource, ahead, read_captions
 from model.encoders import TowersEncoder
 from model.lgdn import LGDN, Batch
 from model.monitor import Monitor, StopRequest
@@ -68,6 +68,7 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
     if config.train.start_from:
         load_start(model, Path(config.train.start_from))
     loader: Loader
+    validation: CaptionedPhotos | VideoSource | None
     if photos_wanted:
         photos = read_captions(Path(config.data.path), "train").first(config.data.limit)
         validation = read_captions(Path(config.data.path), "val") if config.train.evaluate else None
@@ -91,7 +92,7 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
             "lower it, or train.batch_size"
         )
     for towers in (model.online, model.momentum):
-        towers.image.to(memory_format=torch.channels_last)
+        towers.image.channels_last()
     last = folder / "last.pt"
     closed_form = config.train.closed_form_start and not config.train.start_from
     if not last.exists() and photos_wanted and closed_form and not rank:

@@ -31,7 +31,9 @@ def validate(encoder: Encoder, captions: Sequence[Sequence[str]], corpus: Corpus
     """
     target = np.repeat(np.arange(len(captions)), [len(group) for group in captions])
     texts = encode_texts(encoder, [caption for group in captions for caption in group])
-    result = {"global": retrieval_metrics(text_to_video(texts.embedding @ corpus.embedding.T, target))}
+    result: dict[str, Any] = {
+        "global": retrieval_metrics(text_to_video(texts.embedding @ corpus.embedding.T, target))
+    }
     videos = np.unique(np.linspace(0, len(captions) - 1, min(SAMPLE, len(captions))).astype(np.int64))
     texts = encode_texts(encoder, [captions[v][0] for v in videos], tokens=True)
     similarity = texts.embedding @ corpus.embedding.T
@@ -39,9 +41,9 @@ def validate(encoder: Encoder, captions: Sequence[Sequence[str]], corpus: Corpus
     salient = encoder.profile.num_salient_frames
     match = match_pairs(encoder, texts, corpus, block, [salient])[salient]
 
-    def ranked(lam: float) -> dict[str, float]:
+    def ranked(lam: float) -> dict[str, Any]:
         pairs = ensemble(match, similarity, lam)
-        return dict(retrieval_metrics(text_to_video(joined_scores(pairs, similarity, block, lam), videos)))
+        return {**retrieval_metrics(text_to_video(joined_scores(pairs, similarity, block, lam), videos))}
 
     tried = [ranked(lam) | {"lambda": lam} for lam in LAMBDA_GRID]
     result["sample"] = retrieval_metrics(text_to_video(similarity, videos))
