@@ -12,7 +12,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from model.ablation import (
+from model.cache import augment
+from model.cli import app
+from model.config import from_mapping, load_config, to_mapping
+from model.data import read_captions
+from model.evaluation.ablation import (
     ROWS,
     SALIENT_FRAMES,
     Films,
@@ -22,15 +26,11 @@ from model.ablation import (
     score_films,
     table,
 )
-from model.cache import augment
-from model.cli import app
-from model.config import from_mapping, load_config, to_mapping
-from model.data import read_captions
+from model.evaluation.spliced import SplicedFilms
 from model.films import Plan
 from model.lgdn import LGDN
 from model.runtime.preprocess import TextTokenizer
 from model.salience import STRATEGIES
-from model.spliced import SplicedFilms
 from tests.tiny_training import make_photos, make_tokenizer, tiny_config
 
 SIZE = 48

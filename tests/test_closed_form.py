@@ -13,7 +13,7 @@ from model.closed_form import canonical_correlation, start_projections  # noqa: 
 from model.config import TrainConfig  # noqa: E402
 from model.data import PhotoLoader  # noqa: E402
 from model.lgdn import CLASS_SOFTNESS  # noqa: E402
-from model.train import start  # noqa: E402
+from model.training.train import start  # noqa: E402
 from tests.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 
 

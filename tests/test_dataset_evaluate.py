@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from model.cli import app
 from model.config import Config, DataConfig, ModelConfig
 from model.datasets import open_dataset
-from model.encoders import BundleEncoder
-from model.evaluate import evaluate, evaluate_videos, tune
+from model.evaluation.encoders import BundleEncoder
+from model.evaluation.evaluate import evaluate, evaluate_videos, tune
 from model.runtime.bundle import Bundle
 from tests.annotations import write_json
 from tests.toy import COLOURS, IMAGE_SIZE, make_toy_bundle, make_video

@@ -10,13 +10,13 @@ import pytest
 
 pytest.importorskip("torch")
 
-from model.corpus import FrameTokens, TokenOptions, encode_segments, encode_texts
 from model.data import read_captions
-from model.encoders import BundleEncoder
-from model.evaluate import evaluate, evaluate_videos, tune
-from model.matching import match_pairs
-from model.measure import Measurement, Options, settings_of
-from model.rerank import sweep
+from model.evaluation.corpus import FrameTokens, TokenOptions, encode_segments, encode_texts
+from model.evaluation.encoders import BundleEncoder
+from model.evaluation.evaluate import evaluate, evaluate_videos, tune
+from model.evaluation.matching import match_pairs
+from model.evaluation.measure import Measurement, Options, settings_of
+from model.evaluation.rerank import sweep
 from model.runtime.bundle import Bundle
 from model.runtime.ranking import LOGIT_DECIMALS
 from model.runtime.tokens import merge_tokens

@@ -14,9 +14,9 @@ import pytest
 pytest.importorskip("torch")
 
 from indexer.pipeline import IndexOptions, index_paths
-from model.corpus import TokenOptions, encode_texts, encode_videos
-from model.encoders import BundleEncoder
-from model.measure import Measurement, Options
+from model.evaluation.corpus import TokenOptions, encode_texts, encode_videos
+from model.evaluation.encoders import BundleEncoder
+from model.evaluation.measure import Measurement, Options
 from model.runtime.bundle import Bundle
 from service.engine import open_searcher
 from service.searcher import Searcher, SearchOptions

@@ -22,19 +22,19 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from model.checkpoints import load_checkpoint, load_checkpoints  # noqa: E402
 from model.chosen import Chosen  # noqa: E402
 from model.config import to_mapping  # noqa: E402
-from model.corpus import TokenOptions  # noqa: E402
 from model.data import read_captions  # noqa: E402
-from model.encoders import BundleEncoder, TowersEncoder  # noqa: E402
-from model.evaluate import evaluate  # noqa: E402
-from model.export import TOLERANCE, ExportOptions, StorageChoice, export_bundle  # noqa: E402
-from model.graphs import FRAME, MATCHER, SEGMENT, TEXT, Graph, graphs_of  # noqa: E402
+from model.evaluation.corpus import TokenOptions  # noqa: E402
+from model.evaluation.encoders import BundleEncoder, TowersEncoder  # noqa: E402
+from model.evaluation.evaluate import evaluate  # noqa: E402
+from model.evaluation.measure import Options  # noqa: E402
+from model.export.bundle import TOLERANCE, ExportOptions, StorageChoice, export_bundle  # noqa: E402
+from model.export.graphs import FRAME, MATCHER, SEGMENT, TEXT, Graph, graphs_of  # noqa: E402
+from model.export.storage import quantise, share, store  # noqa: E402
+from model.export.tracing import check_graph, to_onnx  # noqa: E402
 from model.lgdn import LGDN  # noqa: E402
-from model.measure import Options  # noqa: E402
 from model.runtime.bundle import Bundle  # noqa: E402
 from model.runtime.preprocess import TextTokenizer  # noqa: E402
 from model.salience import STRATEGIES  # noqa: E402
-from model.storage import quantise, share, store  # noqa: E402
-from model.tracing import check_graph, to_onnx  # noqa: E402
 from tests.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 
 PROVENANCE = {
@@ -257,7 +257,7 @@ def test_a_graph_that_is_right_only_at_the_traced_size_is_refused(graphs: dict[s
 def test_nothing_is_written_when_a_graph_differs(
     model: LGDN, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.export.TOLERANCE", {"float32": 1e-4, "float16": 1e-9, "int8": 1e-9})
+    monkeypatch.setattr("model.export.bundle.TOLERANCE", {"float32": 1e-4, "float16": 1e-9, "int8": 1e-9})
     with pytest.raises(ValueError, match="not exported: store its weights in a larger type"):
         export_bundle(tmp_path / "bundle", copy.deepcopy(model), tokenizer, PROVENANCE)
     assert list(tmp_path.iterdir()) == []

@@ -11,11 +11,11 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from model.encoders import BundleEncoder
-from model.figure import Row, choose, draw, save
+from model.evaluation.encoders import BundleEncoder
+from model.evaluation.figure import Row, choose, draw, save
+from model.evaluation.tables import table
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
-from model.tables import table
 from tests.toy import make_toy_bundle, make_video
 
 RED = (206, 32, 41)

@@ -18,7 +18,7 @@ pytest.importorskip("safetensors")
 import yaml  # noqa: E402
 
 from model.config import Config, to_mapping  # noqa: E402
-from model.launch import launch  # noqa: E402
+from model.training.launch import launch  # noqa: E402
 from tests.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 
 

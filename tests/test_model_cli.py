@@ -27,7 +27,7 @@ runner = CliRunner()
 def test_train_export_and_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, tokenizer = make_photos(tmp_path / "data"), make_tokenizer(tmp_path / "tokenizer.json")
     # The tiny text encoder comes without a package; measuring and export find the run's own copy.
-    monkeypatch.setattr("model.train.tokenizer_path", lambda *_: tokenizer)
+    monkeypatch.setattr("model.training.train.tokenizer_path", lambda *_: tokenizer)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(to_mapping(tiny_config(Path(), tmp_path / "run"))), encoding="utf-8")
 

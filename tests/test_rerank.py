@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.rerank import (
+from model.evaluation.rerank import (
     Reranking,
     best_lambda,
     best_of_videos,

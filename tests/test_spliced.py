@@ -14,12 +14,12 @@ pytest.importorskip("torch")
 from typer.testing import CliRunner
 
 from model.cli import app
-from model.corpus import TokenOptions, encode_segments
 from model.data import read_captions
-from model.encoders import BundleEncoder
-from model.evaluate import evaluate, tune
+from model.evaluation.corpus import TokenOptions, encode_segments
+from model.evaluation.encoders import BundleEncoder
+from model.evaluation.evaluate import evaluate, tune
+from model.evaluation.spliced import NOISY, SplicedFilms, encode_films, splice
 from model.runtime.bundle import Bundle
-from model.spliced import NOISY, SplicedFilms, encode_films, splice
 from tests.tiny_training import make_photos
 from tests.toy import make_toy_bundle
 

@@ -19,8 +19,8 @@ from model.cache import augment  # noqa: E402
 from model.config import Config, DataConfig  # noqa: E402
 from model.data import read_captions  # noqa: E402
 from model.lgdn import LGDN, Batch  # noqa: E402
-from model.run import choose_device  # noqa: E402
-from model.train import Run, start, train, train_step  # noqa: E402
+from model.training.run import choose_device  # noqa: E402
+from model.training.train import Run, start, train, train_step  # noqa: E402
 from tests.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 
 

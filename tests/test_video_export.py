@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from model.cli import app
 from model.datasets import open_dataset
-from model.encoders import BundleEncoder, TowersEncoder
-from model.evaluate import evaluate
+from model.evaluation.encoders import BundleEncoder, TowersEncoder
+from model.evaluation.evaluate import evaluate
 from model.runtime.bundle import Bundle
 from model.runtime.preprocess import TextTokenizer
 from tests.tiny_videos import make_set, trained, video_config

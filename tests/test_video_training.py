@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from model.lgdn import LGDN  # noqa: E402
-from model.train import Run, start  # noqa: E402
+from model.training.train import Run, start  # noqa: E402
 from model.weights import load_start, tokenizer_path  # noqa: E402
 from tests.tiny_videos import make_set, trained, video_config  # noqa: E402
 

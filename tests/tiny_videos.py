@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
-from model.train import Run, start, train
+from model.training.train import Run, start, train
 from tests.annotations import write_msrvtt
 from tests.tiny_training import make_tokenizer
 from tests.toy import COLOURS, make_video

@@ -12,19 +12,19 @@ import torch
 import typer
 
 from model.checkpoints import load_checkpoints
+from model.cli.terminal import exit_codes, report
 from model.config import load_config
-from model.corpus import TokenOptions
 from model.data import CaptionedPhotos, VideoSource, read_captions
 from model.datasets import SplitName, open_dataset
-from model.encoders import BundleEncoder, Encoder, TowersEncoder
-from model.evaluate import evaluate, evaluate_videos, read_queries, tune
-from model.figure import choose, save
-from model.measure import Options, settings_of
+from model.evaluation.corpus import TokenOptions
+from model.evaluation.encoders import BundleEncoder, Encoder, TowersEncoder
+from model.evaluation.evaluate import evaluate, evaluate_videos, read_queries, tune
+from model.evaluation.figure import choose, save
+from model.evaluation.measure import Options, settings_of
+from model.evaluation.spliced import NOISY, SplicedFilms, splice
+from model.evaluation.tables import table
 from model.runtime.bundle import Bundle
 from model.runtime.preprocess import TextTokenizer
-from model.spliced import NOISY, SplicedFilms, splice
-from model.tables import table
-from model.terminal import exit_codes, report
 from model.weights import tokenizer_path
 
 _FIGURE_ROWS = 3

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from model.cli_ablation import ablation_command
-from model.cli_evaluate import evaluate_command
-from model.cli_export import export_command
-from model.cli_frames import frames_command
+from model.cli.ablation import ablation_command
+from model.cli.evaluate import evaluate_command
+from model.cli.export import export_command
+from model.cli.frames import frames_command
+from model.cli.terminal import exit_codes, report
 from model.config import load_config
-from model.launch import launch
-from model.terminal import exit_codes, report
+from model.training.launch import launch
 
 app = typer.Typer(
     help="Train, measure and export Reelfind's models.", no_args_is_help=True, add_completion=False

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.corpus import Corpus, Rows, Texts
-from model.encoders import Array, Encoder
+from model.evaluation.corpus import Corpus, Rows, Texts
+from model.evaluation.encoders import Array, Encoder
+from model.evaluation.rerank import salient_match
 from model.progress import Progress, Report, silent
-from model.rerank import salient_match
 from model.runtime.bundle import TextEncoding
 from model.runtime.ranking import LOGIT_DECIMALS, relevance, select_salient
 

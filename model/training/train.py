@@ -1,4 +1,4 @@
-"""Training: one visible loop over `Objective`, in one process or in each of several (see `model.launch`).
+"""Training: one visible loop over `Objective`, in one process or in each of several.
 
 Everything that is drawn follows from the seed, the step and the process, so a resumed run equals one that was
 not interrupted.
@@ -26,15 +26,15 @@ from model.backbones import with_shapes
 from model.cache import build_cache
 from model.closed_form import start_projections
 from model.config import Config, to_mapping
-from model.corpus import TokenOptions, encode_source
 from model.data import CaptionedPhotos, Loader, PhotoLoader, VideoLoader, VideoSource, ahead, read_captions
-from model.encoders import TowersEncoder
+from model.evaluation.corpus import TokenOptions, encode_source
+from model.evaluation.encoders import TowersEncoder
 from model.lgdn import LGDN, Batch
-from model.monitor import Monitor, StopRequest
 from model.objective import Objective
-from model.run import Run, choose_device, learning_rate_share, make_optimizer, resume, save
 from model.runtime.preprocess import TextTokenizer
-from model.validate import recall_sum, validate
+from model.training.monitor import Monitor, StopRequest
+from model.training.run import Run, choose_device, learning_rate_share, make_optimizer, resume, save
+from model.training.validate import recall_sum, validate
 from model.weights import class_names, keep_tokenizer, load_published, load_start, tokenizer_path
 
 __all__ = ["Run", "start", "train", "train_step"]

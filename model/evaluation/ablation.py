@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.config import DataConfig, load_config, to_mapping
-from model.corpus import passes
 from model.data import CaptionedPhotos, read_captions
+from model.evaluation.corpus import passes
+from model.evaluation.rerank import Reranking, global_ranks, sweep, tune_lambda
+from model.evaluation.spliced import splice
 from model.fusion import JointFusion
 from model.lgdn import LGDN, TextFeatures
 from model.progress import Report
-from model.rerank import Reranking, global_ranks, sweep, tune_lambda
 from model.runtime.preprocess import TextTokenizer
 from model.salience import STRATEGIES, frame_salience, text_salience
-from model.spliced import splice
-from model.train import Run, start, train
+from model.training.train import Run, start, train
 
 Array = NDArray[np.float32]
 

@@ -7,10 +7,10 @@ from typing import Annotated, cast
 
 import typer
 
+from model.cli.terminal import exit_codes, report
 from model.config import Config, load_config
 from model.datasets import SplitName, VideoFrames, open_dataset
 from model.datasets.frame_cache import fill_cache
-from model.terminal import exit_codes, report
 
 
 @exit_codes()

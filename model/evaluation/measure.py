@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.corpus import Corpus, Texts, TokenOptions
-from model.encoders import Array, Encoder
-from model.matching import match_pairs
+from model.evaluation.corpus import Corpus, Texts, TokenOptions
+from model.evaluation.encoders import Array, Encoder
+from model.evaluation.matching import match_pairs
+from model.evaluation.rerank import BothRanks, Reranking, Rows, global_ranks, wanted_pairs
 from model.progress import Report, silent
-from model.rerank import BothRanks, Reranking, Rows, global_ranks, wanted_pairs
 from model.runtime.ranking import SCORE_DECIMALS
 
 

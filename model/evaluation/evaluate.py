@@ -1,6 +1,7 @@
 """Retrieval metrics of a model in training or of a bundle, on captioned photos and on a folder of videos.
 
-Reading, sampling, ranking and metrics are those of serving; `model.measure` tells what a result holds.
+Reading, sampling, ranking and metrics are those of serving; `model.evaluation.measure` tells what a result
+holds.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from model.corpus import encode_source, encode_texts, encode_videos
 from model.data import CaptionedPhotos, VideoSource
-from model.encoders import Encoder
-from model.measure import Gallery, Measurement, Options
+from model.evaluation.corpus import encode_source, encode_texts, encode_videos
+from model.evaluation.encoders import Encoder
+from model.evaluation.measure import Gallery, Measurement, Options
+from model.evaluation.rerank import tune_lambda
+from model.evaluation.spliced import SplicedFilms, encode_films
 from model.progress import Report, silent
-from model.rerank import tune_lambda
-from model.spliced import SplicedFilms, encode_films
 
 
 def _measured(

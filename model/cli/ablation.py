@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from model.ablation import run_ablation, table
-from model.terminal import exit_codes, report
+from model.cli.terminal import exit_codes, report
+from model.evaluation.ablation import run_ablation, table
 
-_RECIPE = Path(__file__).parent / "recipes" / "ablation.yaml"
+_RECIPE = Path(__file__).parents[1] / "recipes" / "ablation.yaml"
 
 
 @exit_codes()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data import CaptionedPhotos, VideoSource
-from model.encoders import Array, Encoder
+from model.evaluation.encoders import Array, Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
 from model.runtime.preprocess import resize_frames

@@ -13,8 +13,8 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from model.graphs import Graph
-from model.storage import share
+from model.export.graphs import Graph
+from model.export.storage import share
 
 _OPSET = 20
 # Rounding of float32 in kernels that differ with the batch.

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from model.corpus import Corpus, encode_texts
-from model.encoders import Encoder
-from model.matching import match_pairs
-from model.rerank import LAMBDA_GRID, joined_scores, nearest
+from model.evaluation.corpus import Corpus, encode_texts
+from model.evaluation.encoders import Encoder
+from model.evaluation.matching import match_pairs
+from model.evaluation.rerank import LAMBDA_GRID, joined_scores, nearest
 from model.runtime.metrics import retrieval_metrics, text_to_video
 from model.runtime.ranking import ensemble
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from model.cache import augment
 from model.config import DataConfig
-from model.corpus import Corpus, Frames, TokenOptions, encode_frames, join_segments
 from model.data import CaptionedPhotos
-from model.encoders import Encoder
+from model.evaluation.corpus import Corpus, Frames, TokenOptions, encode_frames, join_segments
+from model.evaluation.encoders import Encoder
 from model.films import PLAIN, Plan, compose
 from model.progress import Progress, Report, silent
 

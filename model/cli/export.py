@@ -11,11 +11,11 @@ import torch
 import typer
 
 from model.checkpoints import load_checkpoints
+from model.cli.terminal import exit_codes, report
 from model.config import Config, essentials, to_mapping
-from model.export import ExportOptions, StorageChoice, current_commit, export_bundle
+from model.export.bundle import ExportOptions, StorageChoice, current_commit, export_bundle
+from model.export.storage import STORAGES, Storage
 from model.fusion import JointFusion
-from model.storage import STORAGES, Storage
-from model.terminal import exit_codes, report
 from model.weights import sources, tokenizer_path
 
 #: what a bundle says of the data that its model was trained on, by `data.kind`

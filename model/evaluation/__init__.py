@@ -1,0 +1,1 @@
+"""Evaluation: ranking in both directions over photos, films and videos, and the paper's tables."""

@@ -1,0 +1,1 @@
+"""Export: from checkpoints to the ONNX graphs of a bundle."""
