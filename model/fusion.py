@@ -25,6 +25,8 @@ _NEGLIGIBLE = -10000.0
 _HEAD_WIDTH = 32
 # Joint-space vectors have unit length; layers are made for entries of about one.
 _JOINT_SCALE = 16.0
+# Pairs whose activations are there at once with gradient checkpointing: a megabyte and more each.
+_CHECKPOINTED_PAIRS = 256
 
 
 class Fusion(nn.Module, ABC):
@@ -122,7 +124,7 @@ class JointFusion(Fusion):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim, width = config.dim, config.fusion_dim
-        self.similarity = config.fusion_similarity
+        self.similarity, self.checkpointing = config.fusion_similarity, config.gradient_checkpointing
         self.sharpness = nn.Parameter(torch.tensor(10.0))
         self.word_weight = nn.Parameter(torch.tensor(10.0))
         self.whole_weight = nn.Parameter(torch.tensor(10.0))
@@ -160,6 +162,13 @@ class JointFusion(Fusion):
 
     def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
         """Shapes [B, L, D], int64 [B, L], [B, P, D] → [B, 2]."""
+        if not (self.checkpointing and self.training and torch.is_grad_enabled()):
+            return self._match(text, attention_mask, frame_tokens)
+        inputs = (torch.split(x, _CHECKPOINTED_PAIRS) for x in (text, attention_mask, frame_tokens))
+        parts = [checkpoint(self._match, *part, use_reentrant=False) for part in zip(*inputs, strict=True)]
+        return torch.cat(parts)
+
+    def _match(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
         return self.judge(text, attention_mask, self.read(frame_tokens))
 
     def read(self, frame_tokens: Tensor) -> FrameReading:

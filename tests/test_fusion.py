@@ -279,6 +279,27 @@ def test_cross_attention_is_that_of_a_loop() -> None:
     close(layer.fuse(text, bias, frame, 0.0)[0], x, 1e-4)
 
 
+@pytest.mark.parametrize(("pairs", "dropout"), [(2, 0.0), (1000, 0.3)])
+def test_gradient_checkpointing_of_the_joint_fusion_changes_nothing(
+    pairs: int, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.fusion._CHECKPOINTED_PAIRS", pairs)
+    _, text, mask, frame = make("joint")
+    assert len(text) % 2 == 1, "the last part is a smaller one"
+    results = []
+    for again in (False, True):
+        torch.manual_seed(3)
+        fusion = JointFusion(tiny_model_config(dropout=dropout, gradient_checkpointing=again)).train()
+        torch.nn.init.normal_(fusion.head.weight)
+        torch.manual_seed(4)
+        tokens = frame.clone().requires_grad_()
+        logits = fusion(text, mask, tokens)
+        logits.square().sum().backward()
+        results.append([logits, tokens.grad, *(p.grad for p in fusion.parameters())])
+    for ours, theirs in zip(*results, strict=True):
+        close(ours, theirs, 1e-4)  # sums in another order
+
+
 def test_gradient_checkpointing_changes_nothing() -> None:
     """Not even what is dropped out."""
     _, text, mask, frame = make("cross_attention")
