@@ -148,7 +148,7 @@ def test_a_whole_ablation_runs_resumes_and_prints_its_tables(photos_folder: Path
         r["collaborative"]["2"]["ensemble"]["text_to_video"]["R@1"] - r["global"]["text_to_video"]["R@1"]
         for r in full
     ]
-    assert f"| ensemble − global | {gains[0]:+.1f}, {gains[1]:+.1f} | {np.mean(gains):.1f} ±" in text
+    assert f"| 2 frames: ensemble − global | {gains[0]:+.1f}, {gains[1]:+.1f}: {np.mean(gains):.1f} ±" in text
     films["val"] = 7
     with pytest.raises(ValueError, match=r"result\.json was measured with other settings: choose"):
         run()
