@@ -323,7 +323,7 @@ def _head(what: str) -> list[str]:
 
 
 def _spread(values: Sequence[float]) -> str:
-    return f"{fmean(values):.1f} ± {stdev(values) if len(values) > 1 else 0.0:.1f}"
+    return f"{fmean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def _line(name: str, inference: str, metrics: Sequence[Mapping[str, Any]]) -> str:
