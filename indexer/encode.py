@@ -17,7 +17,7 @@ from indexer.schema import Layout, SegmentRow
 from indexer.worker import Decoded, DecodedSegment, Unchanged
 from model.runtime.bundle import Bundle, Provider
 from model.runtime.errors import BundleError
-from model.runtime.tokens import QuantisedTokens, TokenKind, store_tokens
+from model.runtime.tokens import QuantisedTokens, store_tokens
 
 #: Frames of one model call on a CPU: as fast as more, in less memory.
 _CPU_CALL_FRAMES = 4
@@ -207,8 +207,7 @@ def _stored_tokens(
 ) -> QuantisedTokens | NDArray[np.float32]:
     """Frames' tokens as the library stores them. [F, P, H] → [F, P', H]."""
     try:
-        kind: TokenKind = "float32" if layout.tokens == "float32" else "int8"
-        return store_tokens(tokens, layout.tokens_per_frame, kind)
+        return store_tokens(tokens, layout.tokens_per_frame, int8=layout.tokens == "int8")
     except ValueError as error:
         raise BundleError(f"{bundle.folder}: {error}; index with --tokens float32") from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from model.evaluation.encoders import Array, Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
 from model.runtime.preprocess import resize_frames
-from model.runtime.tokens import QuantisedTokens, TokenKind, dequantise, store_tokens
+from model.runtime.tokens import QuantisedTokens, dequantise, store_tokens
 from model.runtime.video import VideoReader
 
 Rows = NDArray[np.int64]
@@ -30,7 +31,7 @@ _FRAMES_A_PASS, _SEGMENTS_A_PASS, _TEXTS_A_PASS = 32, 256, 128
 class TokenOptions:
     """How frame tokens are kept: int8, as the index does, or float32; merged to `per_frame`; None: all."""
 
-    kind: TokenKind = "int8"
+    kind: Literal["int8", "float32"] = "int8"
     per_frame: int | None = None
 
     def __post_init__(self) -> None:
@@ -79,7 +80,7 @@ class FrameTokens:
 def kept_tokens(tokens: Array, options: TokenOptions) -> Array | QuantisedTokens:
     """What of a frame's tokens is kept. float32 [F, P, H]."""
     present = tokens.shape[1]
-    return store_tokens(tokens, min(options.per_frame or present, present), options.kind)
+    return store_tokens(tokens, min(options.per_frame or present, present), int8=options.kind == "int8")
 
 
 @dataclass(frozen=True)

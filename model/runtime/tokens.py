@@ -6,13 +6,9 @@ Shapes: F frames, P tokens a frame, H their width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-#: how tokens are stored
-TokenKind = Literal["int8", "float32"]
 
 _LEVELS = 127
 # Of the tokens that could be merged at once, half are: then neighbours are chosen anew.
@@ -65,9 +61,9 @@ def quantise(tokens: NDArray[np.float32]) -> QuantisedTokens:
 
 
 def store_tokens(
-    tokens: NDArray[np.float32], count: int, kind: TokenKind
+    tokens: NDArray[np.float32], count: int, *, int8: bool
 ) -> QuantisedTokens | NDArray[np.float32]:
-    """Frames' tokens as an index stores them: merged to `count` a frame, and rounded where `kind` is int8.
+    """Frames' tokens as an index stores them: merged to `count` a frame, and rounded with `int8`.
 
     Shape float32 [F, P, H] → [F, count, H].
 
@@ -75,7 +71,7 @@ def store_tokens(
         ValueError: as `merge_tokens` and `quantise`.
     """
     merged = merge_tokens(tokens, count)
-    return quantise(merged) if kind == "int8" else merged
+    return quantise(merged) if int8 else merged
 
 
 def dequantise(quantised: QuantisedTokens) -> NDArray[np.float32]:
