@@ -28,7 +28,8 @@ class Query(_Request):
 
 
 #: Why an answer is the first stage's alone.
-RerankSkipped = Literal["not_requested", "no_matcher", "no_tokens", "deadline"]
+CannotRerank = Literal["no_matcher", "no_tokens"]
+RerankSkipped = Literal["not_requested", CannotRerank, "deadline"]
 
 
 class SearchRequest(_Request):
@@ -207,7 +208,7 @@ class LibraryInfo(BaseModel):
     num_segments: int
     hours: float = Field(description="Hours of video that can be searched.")
     bundle: BundleInfo
-    cannot_rerank: Literal["no_matcher", "no_tokens"] | None = Field(
+    cannot_rerank: CannotRerank | None = Field(
         description="Why no search is re-ranked: the bundle has no matching head, or the library no tokens."
     )
     problem: str | None = Field(description="Why a newer snapshot is not served, if there is one.")

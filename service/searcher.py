@@ -9,7 +9,6 @@ Shapes: B texts, V videos of the snapshot, failures included.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from service.matching import Matcher
 from service.query import check_num_candidates, check_num_salient_frames
 from service.rerank import Block, Stopwatch, best_of_each_video, rerank, scores_of
 from service.retrieval import FirstStage, best_segments
-from service.schemas import RerankSkipped, SearchResponse, Timings
+from service.schemas import CannotRerank, RerankSkipped, SearchResponse, Timings
 
 # Scores of this many query-segment pairs, and so many encoded texts, are held at once when all are ranked.
 _MAX_PAIRS = 8_000_000
@@ -150,7 +149,7 @@ class Searcher:
         return Ranking(similarity, ensemble if skipped is None else None, skipped)
 
     @property
-    def cannot_rerank(self) -> Literal["no_matcher", "no_tokens"] | None:
+    def cannot_rerank(self) -> CannotRerank | None:
         """Why no search is re-ranked, if none is."""
         if not self.bundle.has_matcher:
             return "no_matcher"
