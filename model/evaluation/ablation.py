@@ -173,14 +173,16 @@ def measure(
     chosen = STRATEGIES if row.sfp else ("collaborative",)
     for strategy in chosen:
         matches = local(scores, films, strategy)
-        tuned = None if validation is None else local(*validation, strategy)
+        lambdas: dict[int, float] = {}
+        if validation is not None:
+            known = np.arange(len(validation[1].captions))
+            for n, match in local(*validation, strategy).items():
+                lambdas[n], _ = tune_lambda(validation[0].similarity, match, known)
         for n in SALIENT_FRAMES:
             ranking = Reranking(scores.similarity, matches[n], target)
             cell: dict[str, Any] = {"local": ranking.ranks(0.0).metrics()}
-            if validation is not None and tuned is not None:
-                known = np.arange(len(validation[1].captions))
-                lam, _ = tune_lambda(validation[0].similarity, tuned[n], known)
-                cell |= {"ensemble": ranking.ranks(lam).metrics(), "lambda": lam}
+            if n in lambdas:
+                cell |= {"ensemble": ranking.ranks(lambdas[n]).metrics(), "lambda": lambdas[n]}
             result.setdefault(strategy, {})[str(n)] = cell
     return result
 
