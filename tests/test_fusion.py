@@ -279,6 +279,15 @@ def test_cross_attention_is_that_of_a_loop() -> None:
     close(layer.fuse(text, bias, frame, 0.0)[0], x, 1e-4)
 
 
+def gradients(fusion: Fusion, text: Tensor, mask: Tensor, frame: Tensor) -> list[Tensor | None]:
+    """The logits of a training step, and the gradients of the frame tokens and of every weight."""
+    torch.manual_seed(4)
+    tokens = frame.clone().requires_grad_()
+    logits = fusion(text, mask, tokens)
+    logits.square().sum().backward()
+    return [logits, tokens.grad, *(p.grad for p in fusion.parameters())]
+
+
 @pytest.mark.parametrize(("pairs", "dropout"), [(2, 0.0), (1000, 0.3)])
 def test_gradient_checkpointing_of_the_joint_fusion_changes_nothing(
     pairs: int, dropout: float, monkeypatch: pytest.MonkeyPatch
@@ -291,11 +300,7 @@ def test_gradient_checkpointing_of_the_joint_fusion_changes_nothing(
         torch.manual_seed(3)
         fusion = JointFusion(tiny_model_config(dropout=dropout, gradient_checkpointing=again)).train()
         torch.nn.init.normal_(fusion.head.weight)
-        torch.manual_seed(4)
-        tokens = frame.clone().requires_grad_()
-        logits = fusion(text, mask, tokens)
-        logits.square().sum().backward()
-        results.append([logits, tokens.grad, *(p.grad for p in fusion.parameters())])
+        results.append(gradients(fusion, text, mask, frame))
     for ours, theirs in zip(*results, strict=True):
         close(ours, theirs, 1e-4)  # sums in another order
 
@@ -307,11 +312,7 @@ def test_gradient_checkpointing_changes_nothing() -> None:
     for again in (False, True):
         config = tiny_model_config(fusion="cross_attention", dropout=0.3, gradient_checkpointing=again)
         fusion = started(config, bert_layers(2, True)).train()
-        torch.manual_seed(4)
-        tokens = frame.clone().requires_grad_()
-        logits = fusion(text, mask, tokens)
-        logits.square().sum().backward()
-        results.append([logits, tokens.grad, *(p.grad for p in fusion.parameters())])
+        results.append(gradients(fusion, text, mask, frame))
     for ours, theirs in zip(*results, strict=True):
         close(ours, theirs, 1e-6)
     fusion.eval()
