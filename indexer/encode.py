@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.channel import Channel
+from indexer.engines.channel import Channel
+from indexer.engines.worker import Decoded, DecodedSegment, Unchanged
 from indexer.events import Event, SegmentEncoded
+from indexer.library.schema import Layout, SegmentRow
 from indexer.plan import Task
-from indexer.schema import Layout, SegmentRow
-from indexer.worker import Decoded, DecodedSegment, Unchanged
 from model.runtime.bundle import Bundle, Provider
 from model.runtime.errors import BundleError
 from model.runtime.tokens import QuantisedTokens, store_tokens

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indexer.records import Verdict
+from indexer.library.records import Verdict
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from model.backbones.base import TextBackbone
 from model.backbones.huggingface import read_config, read_weights, size_of
 from model.backbones.shapes import check_sizes
-from model.modules import masked_mean
+from model.families.lgdn.temporal import masked_mean
 
 
 @dataclass(frozen=True)

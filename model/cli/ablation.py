@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from model.cli.terminal import exit_codes, report
-from model.evaluation.ablation import run_ablation, table
+from model.experiments.ablation import run_ablation, table
 
 _RECIPE = Path(__file__).parents[1] / "recipes" / "ablation.yaml"
 

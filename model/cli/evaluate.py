@@ -11,11 +11,10 @@ import numpy as np
 import torch
 import typer
 
-from model.checkpoints import load_checkpoints
 from model.cli.terminal import exit_codes, report
 from model.config import load_config
-from model.data import CaptionedPhotos, VideoSource, read_captions
-from model.datasets import SplitName, open_dataset
+from model.data.datasets import SplitName, open_dataset
+from model.data.loaders import CaptionedPhotos, VideoSource, read_captions
 from model.evaluation.corpus import TokenOptions
 from model.evaluation.encoders import BundleEncoder, Encoder, TowersEncoder
 from model.evaluation.evaluate import evaluate, evaluate_videos, read_queries, tune
@@ -23,9 +22,10 @@ from model.evaluation.figure import choose, save
 from model.evaluation.measure import Options, settings_of
 from model.evaluation.spliced import NOISY, SplicedFilms, splice
 from model.evaluation.tables import table
+from model.families.lgdn.weights import tokenizer_path
 from model.runtime.bundle import Bundle
-from model.runtime.preprocess import TextTokenizer
-from model.weights import tokenizer_path
+from model.runtime.preprocessing import TextTokenizer
+from model.training.checkpoints import load_checkpoints
 
 _FIGURE_ROWS = 3
 

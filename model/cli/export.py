@@ -10,13 +10,13 @@ from typing import Annotated, Any, cast
 import torch
 import typer
 
-from model.checkpoints import load_checkpoints
 from model.cli.terminal import exit_codes, report
 from model.config import Config, essentials, to_mapping
 from model.export.bundle import ExportOptions, StorageChoice, current_commit, export_bundle
 from model.export.storage import STORAGES, Storage
-from model.fusion import JointFusion
-from model.weights import sources, tokenizer_path
+from model.families.lgdn.fusion import JointFusion
+from model.families.lgdn.weights import sources, tokenizer_path
+from model.training.checkpoints import load_checkpoints
 
 #: what a bundle says of the data that its model was trained on, by `data.kind`
 _DATA: dict[str, tuple[str, str]] = {

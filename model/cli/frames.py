@@ -9,8 +9,8 @@ import typer
 
 from model.cli.terminal import exit_codes, report
 from model.config import Config, load_config
-from model.datasets import SplitName, VideoFrames, open_dataset
-from model.datasets.frame_cache import fill_cache
+from model.data.datasets import SplitName, VideoFrames, open_dataset
+from model.data.datasets.frame_cache import fill_cache
 
 
 @exit_codes()

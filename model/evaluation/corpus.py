@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data import CaptionedPhotos, VideoSource
+from model.data.loaders import CaptionedPhotos, VideoSource
 from model.evaluation.encoders import Array, Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
-from model.runtime.preprocess import resize_frames
+from model.runtime.preprocessing import resize_frames
 from model.runtime.tokens import QuantisedTokens, dequantise, store_tokens
 from model.runtime.video import VideoReader
 

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.chosen import Chosen
-from model.lgdn import LGDN
+from model.families.lgdn.inference import Chosen
+from model.families.lgdn.network import LGDN
+from model.families.lgdn.salience import frame_salience, text_salience
 from model.runtime.bundle import Bundle, FrameEncoding, TextEncoding
 from model.runtime.bundle.encodings import matcher_feed
-from model.runtime.preprocess import ResizeRule, TextTokenizer
-from model.salience import frame_salience, text_salience
+from model.runtime.preprocessing import ResizeRule, TextTokenizer
 
 Array = NDArray[np.float32]
 _SEGMENT_SECONDS = 32.0

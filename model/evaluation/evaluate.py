@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from model.data import CaptionedPhotos, VideoSource
+from model.data.loaders import CaptionedPhotos, VideoSource
 from model.evaluation.corpus import encode_source, encode_texts, encode_videos
 from model.evaluation.encoders import Encoder
 from model.evaluation.measure import Gallery, Measurement, Options

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.runtime.metrics import Ranks, retrieval_metrics, text_to_video, video_to_text
 from model.runtime.ranking import ensemble, match_score, select_salient, tail_scores
+from model.runtime.retrieval_metrics import Ranks, retrieval_metrics, text_to_video, video_to_text
 
 Array = NDArray[np.floating]
 Rows = NDArray[np.int64]

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.cache import augment
 from model.config import DataConfig
-from model.data import CaptionedPhotos
+from model.data.films import PLAIN, Plan, compose
+from model.data.loaders import CaptionedPhotos
+from model.data.view_cache import augment
 from model.evaluation.corpus import Corpus, Frames, TokenOptions, encode_frames, join_segments
 from model.evaluation.encoders import Encoder
-from model.films import PLAIN, Plan, compose
 from model.progress import Progress, Report, silent
 
 #: a part of 1 to 4 views among up to 16 frames, a fifth of the others transitions

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.chosen import Chosen
 from model.export.graphs import FRAME, MATCHER, TEXT, graphs_of, tokens_per_frame
 from model.export.storage import Storage, store
 from model.export.tracing import check_graph, to_onnx
-from model.lgdn import LGDN
+from model.families.lgdn.inference import Chosen
+from model.families.lgdn.network import LGDN
+from model.families.lgdn.salience import salience_dim
 from model.runtime.bundle import BundleManifest, write_bundle
 from model.runtime.tokens import check_count
-from model.salience import salience_dim
 
 #: largest difference of any output from PyTorch's: float32 graphs, and graphs with weights stored smaller
 TOLERANCE: Mapping[Storage, float] = {"float32": 1e-4, "float16": 5e-3, "int8": 8e-2}

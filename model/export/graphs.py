@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.chosen import Chosen
-from model.fusion import Fusion
-from model.salience import frame_salience, text_salience
+from model.families.lgdn.fusion import Fusion
+from model.families.lgdn.inference import Chosen
+from model.families.lgdn.salience import frame_salience, text_salience
 
 FRAME, SEGMENT, TEXT = "frame_encoder.onnx", "segment_encoder.onnx", "text_encoder.onnx"
 MATCHER = "matcher.onnx"

@@ -3,7 +3,7 @@
 ReelfindError
 ├── BundleError         a bundle that cannot be read, trusted or run
 ├── VideoError          a media file without a frame to index
-└── LibraryError        (indexer.errors) a library that cannot be read or written
+└── LibraryError        (indexer.library.errors) a library that cannot be read or written
     └── BusyError       another process is writing it
 """
 

@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 from model.config import Config, essentials, to_mapping
-from model.data import CaptionedPhotos, Loader, VideoSource
-from model.lgdn import LGDN
-from model.runtime.preprocess import TextTokenizer
+from model.data.loaders import CaptionedPhotos, Loader, VideoSource
+from model.families.lgdn.network import LGDN
+from model.runtime.preprocessing import TextTokenizer
 
 #: what follows from the precision's name; float32 needs no casting
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

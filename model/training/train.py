@@ -23,19 +23,33 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model import distributed
 from model.backbones import with_shapes
-from model.cache import build_cache
-from model.closed_form import start_projections
 from model.config import Config, to_mapping
-from model.data import CaptionedPhotos, Loader, PhotoLoader, VideoLoader, VideoSource, ahead, read_captions
+from model.data.loaders import (
+    CaptionedPhotos,
+    Loader,
+    PhotoLoader,
+    VideoLoader,
+    VideoSource,
+    ahead,
+    read_captions,
+)
+from model.data.view_cache import build_cache
 from model.evaluation.corpus import TokenOptions, encode_source
 from model.evaluation.encoders import TowersEncoder
-from model.lgdn import LGDN, Batch
-from model.objective import Objective
-from model.runtime.preprocess import TextTokenizer
+from model.families.lgdn.closed_form import start_projections
+from model.families.lgdn.network import LGDN, Batch
+from model.families.lgdn.objective import Objective
+from model.families.lgdn.weights import (
+    class_names,
+    keep_tokenizer,
+    load_published,
+    load_start,
+    tokenizer_path,
+)
+from model.runtime.preprocessing import TextTokenizer
 from model.training.monitor import Monitor, StopRequest
 from model.training.run import Run, choose_device, learning_rate_share, make_optimizer, resume, save
 from model.training.validate import recall_sum, validate
-from model.weights import class_names, keep_tokenizer, load_published, load_start, tokenizer_path
 
 __all__ = ["Run", "start", "train", "train_step"]
 
@@ -81,7 +95,7 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
         classes = config.model.classes if config.loss.retention_weight > 0 else 0
         loader = PhotoLoader(cache, photos, tokenizer, config, classes, rank, world)
     else:
-        from model.datasets import open_dataset
+        from model.data.datasets import open_dataset
 
         source = open_dataset(config, "train", report)
         validation = open_dataset(config, "val", report) if config.train.evaluate else None

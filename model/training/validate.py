@@ -14,8 +14,8 @@ from model.evaluation.corpus import Corpus, encode_texts
 from model.evaluation.encoders import Encoder
 from model.evaluation.matching import match_pairs
 from model.evaluation.rerank import LAMBDA_GRID, joined_scores, nearest
-from model.runtime.metrics import retrieval_metrics, text_to_video
 from model.runtime.ranking import ensemble
+from model.runtime.retrieval_metrics import retrieval_metrics, text_to_video
 
 #: videos whose first caption is re-ranked, and how many candidates are
 SAMPLE, CANDIDATES = 1000, 16

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from indexer.faiss_index import build_index
+from indexer.library.vectors.faiss import build_index
 from service.bench.figures import Figure, ratios
 
 SECTION = "FAISS against exact search"

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from indexer.encode import available_cores
-from indexer.errors import InputError
+from indexer.library.errors import InputError
 from model.runtime.bundle import default_bundle_path
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Report, print_figures, print_grids

@@ -6,13 +6,13 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.pipeline import IndexOptions, index_paths
+from indexer.run import IndexOptions, index_paths
 from model.runtime.bundle import Bundle
 from service.bench.splice import MAX_CHARACTERS, splice
-from service.demo import QUERIES as DEMO_QUERIES
-from service.demo_films import collect
-from service.engine import open_searcher
-from service.evaluate import LabelledQuery, evaluate, read_queries
+from service.demo.command import QUERIES as DEMO_QUERIES
+from service.demo.films import collect
+from service.live import open_searcher
+from service.search.evaluation import LabelledQuery, evaluate, read_queries
 from service.settings import load_settings
 
 

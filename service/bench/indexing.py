@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from indexer.decoders import ProcessDecoder
 from indexer.encode import available_cores, encode_segments, open_encoder
-from indexer.library import make_layout
-from indexer.pipeline import CPU_BATCH_FRAMES, IndexOptions, default_workers, index_paths
+from indexer.engines.decoders import ProcessDecoder
+from indexer.engines.worker import DecodedSegment, Job
+from indexer.library.folder import make_layout
+from indexer.library.records import video_id_of
 from indexer.plan import Task
-from indexer.records import video_id_of
-from indexer.worker import DecodedSegment, Job
+from indexer.run import CPU_BATCH_FRAMES, IndexOptions, default_workers, index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Bar, Figure, ratios

@@ -10,7 +10,7 @@ from pathlib import Path
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Bar, Figure
 from service.bench.media import cached, repeat_video, write_video
-from service.child import REELFIND
+from service.server_process import REELFIND
 
 SECTION = "Peak memory of indexing"
 _BAR = Bar("<=", 1.2)

@@ -16,13 +16,13 @@ from model.runtime.bundle.encodings import matcher_feed
 from model.runtime.bundle.manifest import GRAPHS, MATCHER
 from model.runtime.bundle.sessions import Session, open_session
 from model.runtime.errors import ReelfindError
+from service.api.schemas import SearchResponse
 from service.bench.figures import Bar, Figure, ratios
 from service.bench.serving import CLIENTS, Load, drive, query_texts, take
-from service.child import running_server
-from service.engine import open_searcher
-from service.rerank import salient_frames
-from service.schemas import SearchResponse
-from service.searcher import Searcher, SearchOptions
+from service.live import open_searcher
+from service.search.rerank import salient_frames
+from service.search.searcher import Searcher, SearchOptions
+from service.server_process import running_server
 from service.settings import load_settings
 
 SECTION = "Re-ranking"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from service.bench.figures import Bar, Figure, ratios
-from service.child import ServerProcess, post_json, running_server
-from service.engine import open_searcher
-from service.searcher import Searcher, SearchOptions
+from service.live import open_searcher
+from service.search.searcher import Searcher, SearchOptions
+from service.server_process import ServerProcess, post_json, running_server
 from service.settings import load_settings
 
 SECTION = "Search over HTTP"

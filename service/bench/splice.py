@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from model.runtime.errors import ReelfindError
 from model.runtime.video import VideoReader, probe
 from service.errors import QueryError
-from service.evaluate import LabelledQuery, read_queries
+from service.search.evaluation import LabelledQuery, read_queries
 
 WIDTH, HEIGHT, FRAMES_PER_SECOND = 426, 240, 25
 CLIPS_A_FILM = 3

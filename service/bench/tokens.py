@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from indexer.library import make_layout
-from indexer.pipeline import IndexOptions, default_workers
-from indexer.schema import Layout
+from indexer.library.folder import make_layout
+from indexer.library.schema import Layout
+from indexer.run import IndexOptions, default_workers
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Cell, Grid, Report

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from model.runtime.errors import BundleError
-from model.runtime.preprocess import ResizeRule
+from model.runtime.preprocessing import ResizeRule
 from model.runtime.tokens import check_count
 
 MANIFEST_NAME = "bundle.json"

@@ -32,7 +32,7 @@ from model.runtime.bundle.manifest import (
 from model.runtime.bundle.running import run_matcher, run_parts
 from model.runtime.bundle.sessions import Provider, Session, check_provider, open_session
 from model.runtime.errors import BundleError
-from model.runtime.preprocess import TextTokenizer
+from model.runtime.preprocessing import TextTokenizer
 
 
 class Bundle:

@@ -21,7 +21,7 @@ from model.runtime.bundle.manifest import (
 from model.runtime.bundle.reader import Bundle
 from model.runtime.errors import BundleError
 from model.runtime.files import flush, sha256_of
-from model.runtime.preprocess import ResizeRule
+from model.runtime.preprocessing import ResizeRule
 
 _TOKENIZER = "tokenizer.json"
 

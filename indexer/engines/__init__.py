@@ -1,0 +1,1 @@
+"""Engines that decode and encode the files of an indexing run."""

@@ -1,0 +1,316 @@
+"""The read side of a library: one published, immutable state of it. Safe for many threads at once."""
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from indexer.library.errors import LibraryError
+from indexer.library.manifest import INDEX_FILE, SnapshotManifest, current_number, read_manifest, snapshot_folder
+from indexer.library.opening import check_counts, check_files, nothing_published, read_layout
+from indexer.library.reads import take_fixed, take_tokens
+from indexer.library.records import SegmentRecord, Verdict, VideoRecord, displayable, parse_frame_id
+from indexer.library.tables import VERIFY_REMEDY, lance_errors, open_table, table_path
+
+_ALL_THREADS: int = faiss.omp_get_max_threads()
+_LIGHT = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
+_HIDDEN_VIDEO_COLUMNS = ("ingest_id", "mtime_ns", "num_frames", "path")
+
+
+class Snapshot:
+    """One published state of a library: opened once, never changed.
+
+    Attributes:
+        index: inner-product FAISS index; its row is the segment's row.
+        video_rows: int32 [num_segments], the row of each segment's video in the list of all videos.
+        num_videos: videos with segments; failures are listed by `videos` too, but not counted here.
+    """
+
+    def __init__(self, library: Path, manifest: SnapshotManifest, index: faiss.Index) -> None:
+        self.library = library
+        self.manifest = manifest
+        self.number = manifest.number
+        self.created: datetime = manifest.created_at
+        self.bundle_checksum = manifest.bundle_checksum
+        self.num_videos = manifest.num_videos
+        self.num_segments = manifest.num_segments
+        self.media_roots: tuple[Path, ...] = tuple(Path(root) for root in manifest.media_roots)
+        self.index = index
+        self._tables = {name: open_table(library, name, v) for name, v in manifest.tables.items()}
+        self._layout = read_layout(library, self._tables)
+        with lance_errors(table_path(library, "videos")):
+            videos = self._tables["videos"].to_table()
+        # Listed by path: an order that stays as videos come and go.
+        self._videos = videos.take(pc.sort_indices(videos["path"].combine_chunks())).combine_chunks()
+        self._video_ids: list[str] = self._videos["video_id"].to_pylist()
+        self._row_of_video = {video_id: row for row, video_id in enumerate(self._video_ids)}
+        with lance_errors(table_path(library, "segments")):
+            light = self._tables["segments"].to_table(columns=_LIGHT).combine_chunks()
+        rows = pc.fill_null(pc.index_in(light["video_id"], self._videos["video_id"].combine_chunks()), -1)
+        self.video_rows: NDArray[np.int32] = rows.to_numpy().astype(np.int32)
+        self._segment_index: NDArray[np.int32] = light["segment_index"].to_numpy()
+        self._start: NDArray[np.float64] = light["start_seconds"].to_numpy()
+        self._end: NDArray[np.float64] = light["end_seconds"].to_numpy()
+        counts = light["num_frames"].to_numpy().astype(np.int64)
+        self._frame_offset: NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)])
+        # Rows of one video's segments: a slice of `_by_video`, found by bisection.
+        self._by_video = np.argsort(self.video_rows, kind="stable")
+        self._sorted_video_rows = self.video_rows[self._by_video]
+        check_counts(
+            library,
+            manifest,
+            index,
+            segments=len(self.video_rows),
+            named_frames=int(self._frame_offset[-1]),
+            frames=self._tables["frames"].count_rows(),
+        )
+        if self.num_segments and int(self.video_rows.min()) < 0:
+            where = snapshot_folder(library, self.number)
+            raise LibraryError(f"{where}: segments without a video; {VERIFY_REMEDY}")
+
+    @classmethod
+    def open(cls, library_path: Path | str, number: int | None = None) -> "Snapshot":
+        """Open a snapshot, by default the one that CURRENT names.
+
+        Raises:
+            LibraryError: the library or the snapshot is missing, half-written or damaged; names the file
+                and the remedy. Every file must be there in its size; `segments.faiss` and, up to 64 MiB
+                in all, the other files must have their SHA-256.
+        """
+        library = Path(library_path)
+        if number is not None:
+            return cls._open(library, number)
+        current = current_number(library)
+        if current is None:
+            raise LibraryError(nothing_published(library))
+        try:
+            return cls._open(library, current)
+        except LibraryError:
+            newer = current_number(library)
+            if newer in (None, current):
+                raise
+            # It was replaced, and perhaps removed, after CURRENT was read.
+            return cls._open(library, newer)
+
+    @classmethod
+    def _open(cls, library: Path, number: int) -> "Snapshot":
+        manifest = read_manifest(library, number)
+        # An index file is hostile input to FAISS until its checksum is known to be ours.
+        check_files(library, manifest)
+        with lance_errors(library / manifest.index_name):
+            index = faiss.read_index(str(snapshot_folder(library, number) / INDEX_FILE))
+        return cls(library, manifest, index)
+
+    @property
+    def embedding_dim(self) -> int:
+        """D: the size of an embedding."""
+        return self.manifest.embedding_dim
+
+    @property
+    def salience_dim(self) -> int:
+        """S: the size of a frame's salience."""
+        return self.manifest.salience_dim
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """P': stored tokens of a frame; 0: none are stored."""
+        return self._layout.tokens_per_frame
+
+    @property
+    def hours(self) -> float:
+        """Hours of video that can be found."""
+        searchable = self._videos.filter(pc.greater(self._videos["num_segments"], 0))
+        return float(pc.sum(searchable["duration_seconds"]).as_py() or 0.0) / 3600
+
+    def search(
+        self, embeddings: NDArray[np.float32], num_candidates: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Find the segments nearest to each query embedding.
+
+        Args:
+            embeddings: Shape [B, D], L2-normalised.
+            num_candidates: K, at least 1; more than there are segments is cut down to that number.
+
+        Returns:
+            Scores (cosines), best first, and segment rows, both [B, K]; rows are -1 where an approximate
+            index found fewer.
+
+        Raises:
+            ValueError: the embeddings have another size, or K is not positive.
+        """
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim:
+            raise ValueError(
+                f"embeddings of shape {embeddings.shape}, expected [B, {self.embedding_dim}]: "
+                "encode the query with the library's bundle"
+            )
+        if num_candidates < 1:
+            raise ValueError(f"num_candidates is {num_candidates}, must be at least 1")
+        k = min(num_candidates, self.num_segments)
+        if k == 0:
+            empty = (len(embeddings), 0)
+            return np.empty(empty, np.float32), np.empty(empty, np.int64)
+        # OpenMP keeps this number for each calling thread. The service searches from several threads at
+        # once, and on busy cores the threads of one query wait for each other longer than they work.
+        faiss.omp_set_num_threads(1 if len(embeddings) == 1 else _ALL_THREADS)
+        scores, rows = self.index.search(np.ascontiguousarray(embeddings, np.float32), k)
+        return scores, rows
+
+    def segments(self, rows: Sequence[int] | NDArray[np.int64]) -> list[SegmentRecord]:
+        """Fetch segments by row, in the order of `rows`. LibraryError when the table cannot be read."""
+        wanted = self._checked(rows, self.num_segments, "segment")
+        if not len(wanted):
+            return []
+        columns = ["frame_pts_seconds", "frame_salience"]
+        pts, stored = take_fixed(
+            self._tables["segments"], table_path(self.library, "segments"), wanted, columns
+        )
+        salience = stored.reshape(*pts.shape, -1).astype(np.float32)
+        records = []
+        for i, row in enumerate(wanted.tolist()):
+            count = int(self._frame_offset[row + 1] - self._frame_offset[row])
+            records.append(
+                SegmentRecord(
+                    row=row,
+                    video_id=self._video_ids[self.video_rows[row]],
+                    segment_index=int(self._segment_index[row]),
+                    start_seconds=float(self._start[row]),
+                    end_seconds=float(self._end[row]),
+                    frame_pts_seconds=pts[i, :count],
+                    frame_salience=salience[i, :count],
+                    frame_rows=np.arange(count) + self._frame_offset[row],
+                )
+            )
+        return records
+
+    def candidate_salience(
+        self, rows: Sequence[int] | NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """What chooses the salient frames of many segments at once.
+
+        Args:
+            rows: int64, shape [K]: segments' rows.
+
+        Returns:
+            The frames' salience vectors, float32 [K, N, S], zero beyond a segment's frames, and how many
+            frames each segment has, int64 [K].
+
+        Raises:
+            ValueError: a row that is not there.
+            LibraryError: the table cannot be read.
+        """
+        wanted = self._checked(rows, self.num_segments, "segment")
+        counts = self._frame_offset[wanted + 1] - self._frame_offset[wanted]
+        shape = (len(wanted), self._layout.frames_per_segment, self.salience_dim)
+        if not len(wanted):
+            return np.zeros(shape, np.float32), counts
+        where = table_path(self.library, "segments")
+        (salience,) = take_fixed(self._tables["segments"], where, wanted, ["frame_salience"])
+        return salience.reshape(shape).astype(np.float32), counts
+
+    def first_frame_rows(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row in `frames` of each segment's first frame; its others follow. int64 [K] → [K].
+
+        Raises:
+            ValueError: a row that is not there.
+        """
+        return self._frame_offset[self._checked(rows, self.num_segments, "segment")]
+
+    def frame_tokens(self, frame_rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """The stored tokens of frames, in the order of `frame_rows`, as the matcher takes them.
+
+        Args:
+            frame_rows: int64, shape [K]: rows in `frames`, see `first_frame_rows`; may repeat.
+
+        Returns:
+            float32, shape [K, P', H].
+
+        Raises:
+            ValueError: a row that is not there.
+            LibraryError: the library stores no tokens, or the table cannot be read.
+        """
+        if not self.tokens_per_frame:
+            raise LibraryError(
+                f"the library at {self.library} stores no frame tokens: index into a new folder with a "
+                "bundle that has a matcher, without `--tokens none`"
+            )
+        wanted = self._checked(frame_rows, self.manifest.num_frames, "frame")
+        where = table_path(self.library, "frames")
+        return take_tokens(self._tables["frames"], where, wanted, self._layout)
+
+    @staticmethod
+    def _checked(rows: Sequence[int] | NDArray[np.int64], count: int, what: str) -> NDArray[np.int64]:
+        wanted = np.asarray(rows, np.int64).reshape(-1)
+        wrong = wanted[(wanted < 0) | (wanted >= count)]
+        if len(wrong):
+            raise ValueError(f"{what} row {wrong[0]} is not in 0..{count - 1}")
+        return wanted
+
+    def segment_rows(self, video_id: str) -> NDArray[np.int64]:
+        """Rows of a video's segments, in no promised order; empty for an unknown video."""
+        video_row = self._row_of_video.get(video_id, -1)
+        if video_row < 0:
+            return np.empty(0, np.int64)
+        first, end = np.searchsorted(self._sorted_video_rows, [video_row, video_row + 1])
+        return self._by_video[first:end]
+
+    def video(self, video_id: str) -> VideoRecord | None:
+        """A video's record, failures included; None when it is not in the library."""
+        row = self._row_of_video.get(video_id)
+        return None if row is None else self._records(self._videos.slice(row, 1))[0]
+
+    def label(self, video_id: str) -> tuple[str, str | None] | None:
+        """A video's path and title as its record shows them, in a tenth of the time a record takes."""
+        row = self._row_of_video.get(video_id)
+        if row is None:
+            return None
+        path = Path(os.fsdecode(self._videos["path"][row].as_py()))
+        return displayable(path), self._videos["title"][row].as_py()
+
+    def video_at(self, row: int) -> VideoRecord:
+        """The record at a row of the list of all videos, as in `video_rows`."""
+        return self._records(self._videos.slice(row, 1))[0]
+
+    def videos(self, offset: int, limit: int, verdict: Verdict | None = None) -> list[VideoRecord]:
+        """A page of all videos ordered by path, failures included unless a verdict is asked for."""
+        return self._records(self._with_verdict(verdict).slice(offset, limit))
+
+    def count_videos(self, verdict: Verdict | None = None) -> int:
+        """How many videos there are, failures included unless a verdict is asked for."""
+        return int(self._with_verdict(verdict).num_rows)
+
+    def thumbnail(self, frame_id: str) -> bytes | None:
+        """A stored frame as JPEG, at most 320 pixels on its longer side; None when there is no such frame."""
+        parts = parse_frame_id(frame_id)
+        if parts is None:
+            return None
+        video_id, segment_index, frame_index = parts
+        for row in self.segment_rows(video_id):
+            if self._segment_index[row] == segment_index:
+                frame_row = int(self._frame_offset[row]) + frame_index
+                if frame_row >= self._frame_offset[row + 1]:
+                    return None
+                with lance_errors(table_path(self.library, "frames")):
+                    table = self._tables["frames"].take([frame_row], columns=["thumbnail"])
+                thumbnail: bytes = table["thumbnail"][0].as_py()
+                return thumbnail
+        return None
+
+    def _with_verdict(self, verdict: Verdict | None) -> pa.Table:
+        if verdict is None:
+            return self._videos
+        return self._videos.filter(pc.equal(self._videos["verdict"], verdict))
+
+    def _records(self, table: pa.Table) -> list[VideoRecord]:
+        records = []
+        for row in table.to_pylist():
+            file = Path(os.fsdecode(row["path"]))
+            kept = {k: v for k, v in row.items() if k not in _HIDDEN_VIDEO_COLUMNS}
+            kept["indexed_at"] = kept["indexed_at"].astimezone(UTC)
+            records.append(VideoRecord(file=file, **kept))
+        return records

@@ -1,0 +1,312 @@
+"""The write side of a library: rows in, commits out, leftovers of a killed run cleared away.
+
+Everything that belongs to one video carries one fresh `ingest_id`. Segments and frames are committed first,
+the row of `videos` last: rows whose `ingest_id` is in no row of `videos` do not count, and the next run
+removes them. Segments of a video that is still being read are kept aside, a long video's in data files that
+no version of a table names yet, so that every committed version holds whole videos only.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from lance.fragment import FragmentMetadata, write_fragments
+
+from indexer.library.errors import LibraryError
+from model.runtime.faults import checkpoint
+from indexer.library.folder import Library
+from indexer.library.manifest import SNAPSHOTS
+from indexer.library.schema import (
+    TABLES,
+    SegmentRow,
+    VideoRow,
+    frames_table,
+    segments_table,
+    videos_table,
+)
+from indexer.library.tables import lance_errors, open_table, table_path, version_files
+from model.runtime.files import flush
+
+#: A video's segments beyond so many, or so much memory, are moved to disk while it is still being read.
+_SPILL_SEGMENTS = 32
+_SPILL_BYTES = 16 << 20
+#: Fragments smaller than this are joined; also the bound of what one joining rewrites, with `_JOINED_BYTES`.
+_JOINED_BYTES = 256 << 20
+_JOINED_ROWS = {"videos": 65536, "segments": 16384, "frames": 65536}
+_MAX_SMALL_FRAGMENTS = 8
+#: Rows copied at once while fragments are joined.
+_COPIED_ROWS = 1024
+_COPIED_BYTES = 16 << 20
+#: What tells rows apart; few bytes each.
+_KEYS = {
+    "videos": ["video_id", "ingest_id"],
+    "segments": ["ingest_id", "segment_index", "num_frames"],
+    "frames": ["ingest_id", "segment_index", "frame_index"],
+}
+_KEY_ROWS = 1 << 18
+
+
+@dataclass
+class _Pending:
+    """What is known of a video that is being read."""
+
+    rows: list[SegmentRow] = field(default_factory=list)
+    segments: list[FragmentMetadata] = field(default_factory=list)
+    frames: list[FragmentMetadata] = field(default_factory=list)
+
+
+class LibraryWriter:
+    """Adds, replaces and removes videos. Used by one thread, inside `Library.writing`."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.layout = library.layout
+        self.datasets = {name: open_table(library.path, name) for name in TABLES}
+        self._durable = {f for name in TABLES for f in self._files(name)}
+        self._spill_at = max(1, min(_SPILL_SEGMENTS, _SPILL_BYTES // self.layout.segment_bytes))
+        self._pending: dict[str, _Pending] = {}
+        self._finished: list[tuple[VideoRow, _Pending]] = []
+        _remove_leftovers(library.path)
+        self._recover()
+        self.known = self._read_videos()
+
+    def add_segments(self, rows: Sequence[SegmentRow]) -> None:
+        """Keep segments of a video, in time order, until `finish` or `discard` decides on them."""
+        for row in rows:
+            pending = self._pending.setdefault(row.ingest_id, _Pending())
+            pending.rows.append(row)
+            if len(pending.rows) >= self._spill_at:
+                self._spill(pending)
+
+    def finish(self, video: VideoRow) -> None:
+        """Take a video and its segments into the next commit."""
+        self._finished.append((video, self._pending.pop(video.ingest_id, _Pending())))
+
+    def discard(self, ingest_id: str) -> None:
+        """Forget the segments of a video that could not be read to its end."""
+        self._pending.pop(ingest_id, None)
+
+    @property
+    def uncommitted_segments(self) -> int:
+        """How many segments of finished videos a kill would lose now."""
+        return sum(video.num_segments for video, _ in self._finished)
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """About how much memory finished videos take now."""
+        return sum(len(pending.rows) for _, pending in self._finished) * self.layout.segment_bytes
+
+    def flush(self) -> list[VideoRow]:
+        """Commit the finished videos and return them. LibraryError when the disk is full or broken."""
+        done, self._finished = self._finished, []
+        if not done:
+            return []
+        rows = [row for _, pending in done for row in pending.rows]
+        replaced = [self.known[video.video_id].ingest_id for video, _ in done if video.video_id in self.known]
+        # The same order in both tables: that is how a segment finds its frames.
+        frames = [fragment for _, pending in done for fragment in pending.frames]
+        segments = [fragment for _, pending in done for fragment in pending.segments]
+        if rows:
+            frames += self._write("frames", frames_table(self.layout, rows))
+            segments += self._write("segments", segments_table(self.layout, rows))
+        self._append("frames", frames)
+        self._append("segments", segments)
+        self._upsert([video for video, _ in done])
+        self._delete_ingests(replaced)
+        return [video for video, _ in done]
+
+    def touch(self, videos: Iterable[VideoRow]) -> None:
+        """Store new modification times of files whose content is unchanged."""
+        rows = list(videos)
+        if rows:
+            self._upsert(rows)
+
+    def remove(self, video_ids: Sequence[str]) -> None:
+        """Remove videos with all that belongs to them."""
+        ingests = [self.known[video_id].ingest_id for video_id in video_ids]
+        for chunk in _chunks(video_ids):
+            self._delete("videos", "video_id", chunk)
+        for video_id in video_ids:
+            del self.known[video_id]
+        self._delete_ingests(ingests)
+
+    def compact(self) -> None:
+        """Join small fragments and drop deleted rows, where there are many. Rows keep their order."""
+        for name in TABLES:
+            dataset = self.datasets[name]
+            fragments = dataset.get_fragments()
+            joined, batch = _JOINED_ROWS[name], _COPIED_ROWS
+            if name == "frames":
+                joined = min(joined, _JOINED_BYTES // self.layout.frame_bytes)
+                batch = min(batch, max(1, _COPIED_BYTES // self.layout.frame_bytes))
+            small = sum(f.physical_rows < joined for f in fragments)
+            deleted = sum(f.num_deletions for f in fragments)
+            if small <= _MAX_SMALL_FRAGMENTS and deleted * 4 <= dataset.count_rows():
+                continue
+            before, keys = dataset.version, _keys(name, dataset)
+            checkpoint(f"compact.{name}")
+            with lance_errors(table_path(self.library.path, name)):
+                dataset.optimize.compact_files(
+                    target_rows_per_fragment=joined,
+                    materialize_deletions_threshold=0.0,
+                    batch_size=batch,
+                    num_threads=1,
+                    # Without deleted rows files are joined as they are: a fraction of the time and memory.
+                    compaction_mode="try_binary_copy",
+                )
+                dataset = open_table(self.library.path, name)
+                if not _keys(name, dataset).equals(keys):
+                    # Never seen; without the order, segments would show other segments' frames.
+                    dataset = dataset.checkout_version(before)
+                    dataset.restore()  # type: ignore[no-untyped-call]
+            checkpoint(f"compacted.{name}")
+            self._committed(name, dataset)
+
+    def _spill(self, pending: _Pending) -> None:
+        pending.frames += self._write("frames", frames_table(self.layout, pending.rows))
+        pending.segments += self._write("segments", segments_table(self.layout, pending.rows))
+        pending.rows = []
+
+    def _write(self, name: str, table: pa.Table) -> list[FragmentMetadata]:
+        checkpoint(f"write.{name}")
+        with lance_errors(table_path(self.library.path, name)):
+            fragments: list[FragmentMetadata] = write_fragments(table, self.datasets[name], mode="append")
+        return fragments
+
+    def _append(self, name: str, fragments: list[FragmentMetadata]) -> None:
+        if not fragments:
+            return
+        dataset = self.datasets[name]
+        checkpoint(f"append.{name}")
+        with lance_errors(table_path(self.library.path, name)):
+            operation = lance.LanceOperation.Append(fragments)
+            dataset = lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
+        checkpoint(f"appended.{name}")
+        self._committed(name, dataset)
+
+    def _upsert(self, videos: list[VideoRow]) -> None:
+        dataset = self.datasets["videos"]
+        checkpoint("upsert.videos")
+        with lance_errors(table_path(self.library.path, "videos")):
+            upsert = dataset.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all()
+            upsert.execute(videos_table(self.layout, videos))
+        checkpoint("upserted.videos")
+        self._committed("videos", open_table(self.library.path, "videos"))
+        self.known.update((video.video_id, video) for video in videos)
+
+    def _delete_ingests(self, ingests: Sequence[str]) -> None:
+        for name in ("segments", "frames"):
+            for chunk in _chunks(ingests):
+                self._delete(name, "ingest_id", chunk)
+
+    def _delete(self, name: str, column: str, values: Sequence[str]) -> None:
+        # The values are ids made here: hexadecimal digits, nothing to quote.
+        listed = ", ".join(f"'{value}'" for value in values)
+        checkpoint(f"delete.{name}")
+        with lance_errors(table_path(self.library.path, name)):
+            self.datasets[name].delete(f"{column} IN ({listed})")
+        checkpoint(f"deleted.{name}")
+        self._committed(name, open_table(self.library.path, name))
+
+    def _committed(self, name: str, dataset: lance.LanceDataset) -> None:
+        """Force a new version's files to disk: neither Lance nor its object store does."""
+        self.datasets[name] = dataset
+        with lance_errors(table_path(self.library.path, name)):
+            new = self._files(name) - self._durable
+            for path in new:
+                flush(path)
+            for folder in {path.parent for path in new} | {table_path(self.library.path, name)}:
+                flush(folder)
+        self._durable |= new
+
+    def _files(self, name: str) -> set[Path]:
+        return set(version_files(self.library.path, name, self.datasets[name]))
+
+    def _read_videos(self) -> dict[str, VideoRow]:
+        columns = [f.name for f in fields(VideoRow)]
+        with lance_errors(table_path(self.library.path, "videos")):
+            rows = self.datasets["videos"].to_table(columns=columns).to_pylist()
+        return {row["video_id"]: VideoRow(**row) for row in rows}
+
+    def _recover(self) -> None:
+        """Remove what a killed run left: rows without a video, videos without all of their rows."""
+        counts = {}
+        for name in ("segments", "frames"):
+            with lance_errors(table_path(self.library.path, name)):
+                counts[name] = _counts(self.datasets[name])
+        with lance_errors(table_path(self.library.path, "videos")):
+            columns = ["ingest_id", "num_segments", "num_frames"]
+            videos = self.datasets["videos"].to_table(columns=columns)
+        broken, whole = [], set()
+        for row in videos.to_pylist():
+            ingest = row["ingest_id"]
+            found = (counts["segments"].get(ingest, 0), counts["frames"].get(ingest, 0))
+            if found == (row["num_segments"], row["num_frames"]):
+                whole.add(ingest)
+            else:
+                broken.append(ingest)
+        for chunk in _chunks(broken):
+            self._delete("videos", "ingest_id", chunk)
+        for name in ("segments", "frames"):
+            for chunk in _chunks(sorted(set(counts[name]) - whole)):
+                self._delete(name, "ingest_id", chunk)
+
+
+def alignment(segments: lance.LanceDataset, frames: lance.LanceDataset) -> str | None:
+    """Why the frames do not stand in the order of the segments; None when they do."""
+    left = _keys("segments", segments)
+    counts = left["num_frames"].to_numpy().astype(np.int64)
+    ends = np.cumsum(counts)
+    total, row = int(counts.sum()), 0
+    # In batches: there are many times more frames than segments.
+    for batch in frames.to_batches(columns=_KEYS["frames"], batch_size=_KEY_ROWS):
+        rows = np.arange(row, row + batch.num_rows)
+        row += batch.num_rows
+        if row > total:
+            break
+        of = np.searchsorted(ends, rows, side="right")
+        expected = left.take(pa.array(of))
+        for column in ("ingest_id", "segment_index"):
+            if not expected[column].combine_chunks().equals(batch[column]):
+                return "frames do not stand in the order of their segments"
+        if not np.array_equal(batch["frame_index"].to_numpy(), rows - (ends - counts)[of]):
+            return "a segment's frames are not in order"
+    found = frames.count_rows()
+    return None if found == total else f"{found} frames, segments name {total}"
+
+
+def _keys(name: str, dataset: lance.LanceDataset) -> pa.Table:
+    return dataset.to_table(columns=_KEYS[name]).combine_chunks()
+
+
+def _counts(dataset: lance.LanceDataset) -> dict[str, int]:
+    """How many rows each ingest has."""
+    counted: Counter[str] = Counter()
+    for batch in dataset.to_batches(columns=["ingest_id"], batch_size=_KEY_ROWS):
+        values = pc.value_counts(batch["ingest_id"])
+        counted.update(dict(zip(values.field(0).to_pylist(), values.field(1).to_pylist(), strict=True)))
+    return counted
+
+
+def _chunks(values: Sequence[str], size: int = 500) -> list[Sequence[str]]:
+    return [values[i : i + size] for i in range(0, len(values), size)]
+
+
+def _remove_leftovers(library: Path) -> None:
+    """Remove half-written snapshots and files of a killed run. Only with the lock held."""
+    snapshots = library / SNAPSHOTS
+    try:
+        snapshots.mkdir(exist_ok=True)
+        for path in snapshots.iterdir():
+            if path.name.startswith("."):
+                shutil.rmtree(path)
+        for path in library.glob(".*.new"):
+            path.unlink()
+    except OSError as error:
+        raise LibraryError(f"{error.filename} cannot be removed: {error.strerror}") from error

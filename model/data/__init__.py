@@ -1,0 +1,1 @@
+"""What training and evaluation read: photos, films spliced from them, data sets of videos."""

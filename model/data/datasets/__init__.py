@@ -1,0 +1,113 @@
+"""Captioned videos from the official files of the data sets.
+
+`open_split` reads annotations and finds the files; `open_dataset` also gives frames, as training reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from model.config import Config, DataConfig
+from model.data.datasets.didemo import read_didemo
+from model.data.datasets.files import (
+    IMAGE_EXTENSIONS,
+    VIDEO_EXTENSIONS,
+    Folder,
+    MissingFilesError,
+    find_files,
+)
+from model.data.datasets.frame_cache import FrameCache
+from model.data.datasets.frames import VideoFrames
+from model.data.datasets.image_text import read_image_text
+from model.data.datasets.msrvtt import read_msrvtt
+from model.data.datasets.msvd import read_msvd
+from model.data.datasets.records import Annotated, CaptionedVideo, Split
+from model.data.datasets.vatex import read_vatex
+
+__all__ = [
+    "CaptionedVideo",
+    "MissingFilesError",
+    "Split",
+    "SplitName",
+    "VideoFrames",
+    "open_dataset",
+    "open_split",
+]
+
+SplitName = Literal["train", "val", "test"]
+Report = Callable[[str], None]
+# Videos kept out of training are drawn with this seed, so that every run keeps out the same ones.
+_KEPT_OUT_SEED = 0
+
+
+def open_split(data: DataConfig, split: SplitName, report: Report | None = None) -> Split:
+    """One split of the data set that the settings name, with the files of its videos.
+
+    With `data.validation`, that many of the training videos are the validation split, and do not train.
+
+    Raises:
+        MissingFilesError: videos are missing and `data.allow_missing` is false.
+        ValueError: an unknown split, settings left out, or a malformed annotation file.
+    """
+    if split not in get_args(SplitName):
+        raise ValueError(f"split {split!r} is not known: use one of {', '.join(get_args(SplitName))}")
+    for setting in ("annotations", "videos"):
+        if not getattr(data, setting):
+            raise ValueError(f"no data.{setting}: set it to the folder of {data.kind}'s {setting}")
+    photos = data.kind == "image_text"
+    source: SplitName = "train" if data.validation and split == "val" else split
+    annotated = _kept(_read(data, source), data.validation, split)
+    part = f" {data.msrvtt}" if data.kind == "msrvtt" else ""
+    folder = Folder(Path(data.videos), IMAGE_EXTENSIONS if photos else VIDEO_EXTENSIONS)
+    name = f"{data.kind}{part} {split}"
+    return find_files(name, annotated, folder, allow_missing=data.allow_missing, report=report)
+
+
+def open_dataset(config: Config, split: SplitName, report: Report | None = None) -> VideoFrames:
+    """One split with its frames, through the frame cache where `data.frame_cache` names one.
+
+    Raises:
+        ValueError: from `open_split`, or a frame cache of other settings.
+    """
+    data, model = config.data, config.model
+    cache = FrameCache(Path(data.frame_cache), model.frames, model.image_size) if data.frame_cache else None
+    return VideoFrames(open_split(data, split, report), cache)
+
+
+def _read(data: DataConfig, split: SplitName) -> list[Annotated]:
+    path = Path(data.annotations)
+    if not path.exists():
+        raise ValueError(
+            f"data.annotations={path} does not exist: set it to the folder of {data.kind}'s files"
+        )
+    if data.kind == "image_text":
+        return read_image_text(path, split)
+    if not path.is_dir():
+        raise ValueError(f"data.annotations={path} is a file: set it to the folder that holds it")
+    if data.kind == "msrvtt":
+        if split == "val" and data.msrvtt != "full":
+            raise ValueError(
+                f"MSR-VTT {data.msrvtt} has no validation split: set data.validation=500 to keep that many "
+                "training videos for it, or train.evaluate=false"
+            )
+        return read_msrvtt(path, data.msrvtt, split)
+    readers = {"msvd": read_msvd, "didemo": read_didemo, "vatex": read_vatex}
+    if data.kind not in readers:
+        raise ValueError(
+            f"data.kind={data.kind} is no data set of videos: use {', '.join(readers)} or msrvtt"
+        )
+    return readers[data.kind](path, split)
+
+
+def _kept(annotated: list[Annotated], count: int, split: SplitName) -> list[Annotated]:
+    """What of the training videos `split` gets: `count` are for validation, all others train."""
+    if not count or split == "test":
+        return annotated
+    if count >= len(annotated):
+        raise ValueError(f"data.validation={count} leaves none of the {len(annotated)} videos to train on")
+    chosen = set(np.random.default_rng(_KEPT_OUT_SEED).permutation(len(annotated))[:count].tolist())
+    return [video for i, video in enumerate(annotated) if (i in chosen) == (split == "val")]

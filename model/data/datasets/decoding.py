@@ -1,0 +1,84 @@
+"""Frames of one captioned video, decoded and resized as the service does it.
+
+Shapes: N frame slots, n distinct frames, s side in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.datasets.files import IMAGE_EXTENSIONS
+from model.data.datasets.records import CaptionedVideo
+from model.runtime.errors import VideoError
+from model.runtime.preprocessing import load_image, resize_frames
+from model.runtime.video import Picture, Span, VideoReader
+
+Frames = NDArray[np.uint8]
+Slots = NDArray[np.int64]
+
+
+def is_photo(path: Path) -> bool:
+    """Whether a file is a photo, which is a video of one frame."""
+    return path.suffix.lower() in IMAGE_EXTENSIONS
+
+
+def part_shares(count: int, rng: np.random.Generator | None = None) -> NDArray[np.float64]:
+    """A random point of each of `count` equal parts of [0, 1], or their middles. → float64 [count]."""
+    offsets = 0.5 if rng is None else rng.random(count)
+    return (np.arange(count) + offsets) / count
+
+
+def decode(item: CaptionedVideo, shares: NDArray[np.float64], size: int) -> tuple[Frames, Slots]:
+    """Frames at shares of the video's span, each different one once.
+
+    Shape float64 [N], not decreasing → [n, s, s, 3], and which of them each share shows, int64 [N].
+
+    Raises:
+        ValueError: a file that cannot be read, named with its reason.
+    """
+    if is_photo(item.path):
+        return resize_frames(load_image(item.path)[None], size), np.zeros(len(shares), np.int64)
+    try:
+        with VideoReader(item.path, threads=1) as reader:
+            span = span_of(item, reader.info.duration_seconds)
+            times = span.start_seconds + shares * (span.end_seconds - span.start_seconds)
+            frames, slots = _distinct(reader.pictures(times.tolist()), size)
+    except VideoError as error:
+        remedy = "replace the file, or remove it and set data.allow_missing=true"
+        raise ValueError(f"{error}; {remedy}") from error
+    if not frames:
+        raise ValueError(f"{item.path}: is damaged before {times[0]:.1f} s, where its captions begin")
+    # The rest of a damaged file: what is there stands for it.
+    slots += [len(frames) - 1] * (len(times) - len(slots))
+    return np.stack(frames), np.array(slots, np.int64)
+
+
+def span_of(item: CaptionedVideo, duration: float) -> Span:
+    """The part of the file that the captions speak of.
+
+    Raises:
+        ValueError: it lies behind the file's end.
+    """
+    start, end = item.span_seconds or (0.0, duration)
+    if start > duration:
+        raise ValueError(
+            f"{item.path} ends at {duration:.1f} s, its captions speak of {start:.1f} to {end:.1f} s: "
+            "is it another cut of the video?"
+        )
+    return Span(start, min(end, duration))
+
+
+def _distinct(pictures: Iterable[Picture], size: int) -> tuple[list[Frames], list[int]]:
+    frames: list[Frames] = []
+    slots: list[int] = []
+    last: float | None = None
+    for picture in pictures:
+        if picture.pts_seconds != last:
+            frames.append(resize_frames(picture.data[None], size)[0])
+            last = picture.pts_seconds
+        slots.append(len(frames) - 1)
+    return frames, slots

@@ -1,0 +1,41 @@
+"""A split of a data set with its frames, as training and evaluation read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from model.data.datasets.decoding import Frames, decode, is_photo, part_shares
+from model.data.datasets.frame_cache import FrameCache
+from model.data.datasets.records import Split
+
+
+class VideoFrames:
+    """Captioned videos whose frames can be asked for. Threads may share it.
+
+    Args:
+        split: the videos.
+        cache: frames that are decoded already; it gets those that it lacks.
+    """
+
+    def __init__(self, split: Split, cache: FrameCache | None = None) -> None:
+        self.split, self.cache = split, cache
+        self.captions: Sequence[Sequence[str]] = tuple(item.captions for item in split.items)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def frames(self, index: int, count: int, size: int, rng: np.random.Generator | None) -> Frames:
+        """A random frame of each of `count` equal parts, without `rng` the middle ones; different ones once.
+
+        Shape [n, size, size, 3], 1 ≤ n ≤ count.
+
+        Raises:
+            ValueError: a file that cannot be read, or a cache of other frames.
+        """
+        item = self.split.items[index]
+        if self.cache is None or is_photo(item.path):
+            return decode(item, part_shares(count, rng), size)[0]
+        self.cache.check(count, size)
+        return self.cache.frames(item, rng)

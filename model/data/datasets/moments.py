@@ -1,0 +1,123 @@
+"""Described moments of videos: TVR, QVHighlights, Charades-STA, ActivityNet Captions, DiDeMo."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.data.datasets.didemo import chunk_seconds
+from model.data.datasets.records import Row, Seconds, json_lines, read_json, read_text, rows_of
+
+_CHARADES = re.compile(r"(\S+) (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)##(.+)")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A text and where in a video it is true; several spans are several right ones (annotators, windows)."""
+
+    moment_id: str
+    video_id: str
+    text: str
+    spans: tuple[Seconds, ...]
+    duration_seconds: float | None = None
+    #: what a text speaks of in TVR: the video (v), the subtitles (t), or both (vt)
+    kind: str | None = None
+
+
+def read_tvr(path: Path) -> list[Moment]:
+    """TVR, JSON lines: {vid_name, duration, ts: [start, end], desc, type, desc_id}; How2R is alike.
+
+    Raises:
+        ValueError: a missing or malformed file; so do all readers here.
+    """
+    return [
+        Moment(
+            row.name("desc_id"),
+            row.text("vid_name"),
+            row.text("desc"),
+            (row.span("ts"),),
+            row.number("duration"),
+            row.text("type") if row.values.get("type") else None,
+        )
+        for row in json_lines(path)
+    ]
+
+
+def read_tvr_durations(path: Path, split: str) -> dict[str, tuple[float, int]]:
+    """Seconds and number of each video of a split: {split: {video: [seconds, number]}}."""
+    values = read_json(path)
+    group = values.get(split) if isinstance(values, dict) else None
+    if not isinstance(group, dict):
+        raise ValueError(f"{path}: no split {split!r}; there are {', '.join(values) if values else 'none'}")
+    out = {}
+    for name, pair in group.items():
+        row = Row(path, f"split {split}", {name: pair})
+        seconds, number = (*row.items(name), None, None)[:2]
+        if not isinstance(number, int) or not isinstance(seconds, int | float):
+            raise row.fail(f"{name} is {pair}: it must be [seconds, number]")
+        out[name] = (float(seconds), number)
+    return out
+
+
+def read_windows(path: Path) -> list[Moment]:
+    """QVHighlights, and other sets in its form, JSON lines: {qid, query, duration, vid, relevant_windows}."""
+    return [
+        Moment(
+            row.name("qid"),
+            row.text("vid"),
+            row.text("query"),
+            tuple(row.span("relevant_windows", window) for window in row.items("relevant_windows")),
+            row.number("duration"),
+        )
+        for row in json_lines(path)
+    ]
+
+
+def read_charades(path: Path) -> list[Moment]:
+    """Charades-STA as published: `3MSZA 24.3 30.4##person turn a light on.` A few ends come first."""
+    out = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        match = _CHARADES.fullmatch(line.strip())
+        if match is None:
+            raise ValueError(
+                f"{path}, line {number}: must be like '3MSZA 24.3 30.4##person turn a light on.'"
+            )
+        video, first, second, text = match.groups()
+        start, end = sorted((float(first), float(second)))
+        out.append(Moment(str(number), video, text.strip(), ((start, end),)))
+    return out
+
+
+def read_activitynet(path: Path) -> list[Moment]:
+    """ActivityNet Captions: {"v_<id>": {duration, sentences, timestamps}}. Some ends precede their starts."""
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold an object of videos, not {type(values).__name__}")
+    out = []
+    for name, value in values.items():
+        if not isinstance(value, dict):
+            raise ValueError(f"{path}, video {name}: must be an object")
+        row = Row(path, f"video {name}", value)
+        sentences, times = row.items("sentences"), row.items("timestamps")
+        if len(sentences) != len(times):
+            raise row.fail(f"{len(sentences)} sentences and {len(times)} timestamps: they must be as many")
+        for number, (sentence, pair) in enumerate(zip(sentences, times, strict=True)):
+            text = Row(path, f"video {name}", {"sentences": sentence}).text("sentences")
+            span = row.span("timestamps", sorted(pair) if _two_numbers(pair) else pair)
+            out.append(Moment(f"{name}/{number}", name, text, (span,), row.number("duration")))
+    return out
+
+
+def _two_numbers(pair: object) -> bool:
+    return isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, int | float) for part in pair)
+
+
+def read_didemo_moments(path: Path) -> list[Moment]:
+    """DiDeMo's sentences, each with the chunks that every annotator chose."""
+    return [
+        Moment(row.name("annotation_id"), row.text("video"), row.text("description"), chunk_seconds(row))
+        for row in rows_of(path, read_json(path))
+    ]

@@ -1,0 +1,336 @@
+"""LGDN's ablation (Table 1, Table 2 and Figure 3 of the paper) on noisy video, in direction and rough size.
+
+Films are spliced from photos that were never trained on: each shows one captioned photo in a few views among
+unrelated frames, cross-fades and blanks. Every row of the table is a training run of its own, for several
+seeds. One pass of the matcher over all texts and distinct frames gives every number of salient frames, every
+strategy and every ensemble.
+
+Shapes: Q texts, G films (one of each text), F distinct frames, N frame slots, S salience.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.config import DataConfig, load_config, to_mapping
+from model.data.loaders import CaptionedPhotos, read_captions
+from model.evaluation.corpus import passes
+from model.evaluation.rerank import Reranking, global_ranks, sweep, tune_lambda
+from model.evaluation.spliced import splice
+from model.families.lgdn.fusion import JointFusion
+from model.families.lgdn.network import LGDN, TextFeatures
+from model.families.lgdn.salience import STRATEGIES, frame_salience, text_salience
+from model.progress import Report
+from model.runtime.preprocessing import TextTokenizer
+from model.training.train import Run, start, train
+
+Array = NDArray[np.float32]
+
+SALIENT_FRAMES = (1, 2, 3, 4, 8, 16)
+# Frames a call of the fusion: their tokens stay in a CPU's caches.
+_FRAMES_A_CALL = 256
+_FRAMES_A_PASS = 32
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of Table 2: what is minimised, and whether SFP is used, in training and in inference."""
+
+    name: str
+    settings: tuple[str, ...]
+    sfp: bool = False
+
+
+ROWS = (
+    Row("LSFM (w/o SFP)", ("loss.mvcl=0", "loss.mfcl=0", "loss.sfp=false")),
+    Row("LSFM (w/o SFP) + MFCL (w/o MSL)", ("loss.mvcl=0", "loss.msl=false", "loss.sfp=false")),
+    Row("LSFM (w/o SFP) + MFCL", ("loss.mvcl=0", "loss.sfp=false")),
+    Row("LSFM (w/o SFP) + MFCL + MVCL", ("loss.sfp=false",)),
+    Row("LSFM + MFCL + MVCL", (), sfp=True),
+)
+
+
+@dataclass(frozen=True)
+class Films:
+    """Films of one split: what they show, as the backbone's frozen stages see it, and a caption of each.
+
+    Shapes: prepared [F, C, h', w'], slots int64 [G, N] (real frames first), counts int64 [G].
+    """
+
+    prepared: Tensor
+    slots: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    captions: tuple[str, ...]
+
+
+def make_films(
+    photos: CaptionedPhotos, count: int, noise: int, data: DataConfig, model: LGDN, seed: int
+) -> Films:
+    """Splice `count` films of the first photos, with unrelated frames from the `noise` last ones.
+
+    Raises:
+        ValueError: when the split has fewer photos.
+    """
+    config = model.config
+    spliced = splice(photos, count, noise, data, config.frames, seed)
+    frames = (frame[None] for frame in spliced.frames(config.image_size))
+    with torch.inference_mode():
+        prepared = [model.online.image.prepare(torch.from_numpy(part)) for part in passes(frames)]
+    return Films(torch.cat(prepared).half(), spliced.slots, spliced.counts, spliced.captions)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A model's view of films. Shapes similarity [Q, G], logits [Q, F], relevance by strategy [Q, F]."""
+
+    similarity: Array
+    logits: Array
+    relevance: Mapping[str, Array]
+
+
+@torch.inference_mode()
+def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
+    """Every text with every film and every distinct frame, by the online weights.
+
+    Raises:
+        ValueError: for another fusion than the joint one.
+    """
+    if not isinstance(model.fusion, JointFusion):
+        raise ValueError(
+            f"model.fusion={model.config.fusion}: the ablation scores all pairs by a joint fusion"
+        )
+    model.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        parts = [
+            (model.online.encode_frames(x.float()), model.momentum.encode_frames(x.float()).embedding)
+            for x in torch.split(films.prepared, _FRAMES_A_PASS)
+        ]
+        ids = tokenizer(films.captions)
+        words = torch.from_numpy(ids.input_ids), torch.from_numpy(ids.attention_mask)
+        text, text_hat = model.online.encode_text(*words), model.momentum.encode_text(*words).embedding
+    frames = torch.cat([x.embedding for x, _ in parts]).float()
+    frames_hat = torch.cat([x for _, x in parts]).float()
+    tokens = torch.cat([x.tokens for x, _ in parts])
+    places = torch.arange(films.slots.shape[1])
+    mask = (places[None, :] < torch.from_numpy(films.counts)[:, None]).float()
+    segments = model.online.encode_segment(frames[torch.from_numpy(films.slots)], mask)
+    relevance = {
+        s: (
+            text_salience(s, text.embedding.float(), text_hat.float())
+            @ frame_salience(s, frames, frames_hat).T
+        )
+        for s in STRATEGIES
+    }
+    return Scores(
+        (text.embedding.float() @ segments.T).numpy(),
+        _match_all(model.fusion, text, tokens),
+        {name: value.numpy() for name, value in relevance.items()},
+    )
+
+
+def _match_all(fusion: JointFusion, text: TextFeatures, tokens: Tensor) -> Array:
+    """Match logits of every text and every frame. → [Q, F]."""
+    out = np.empty((len(text.embedding), len(tokens)), np.float32)
+    for begin in range(0, len(tokens), _FRAMES_A_CALL):
+        part = tokens[begin : begin + _FRAMES_A_CALL]
+        with torch.autocast("cpu", torch.bfloat16):
+            frames = fusion.read(part)
+            for q, (words, mask) in enumerate(zip(text.tokens, text.attention_mask, strict=True)):
+                length, count = int(mask.sum()), len(part)
+                logits = fusion.judge(
+                    words[None, :length].expand(count, -1, -1), mask[None, :length].expand(count, -1), frames
+                )
+                out[q, begin : begin + count] = (logits[:, 1] - logits[:, 0]).float().numpy()
+    return out
+
+
+def measure(
+    row: Row, test: tuple[Scores, Films], validation: tuple[Scores, Films] | None = None
+) -> dict[str, Any]:
+    """A trained model's rows of the table: local by N_salient and strategy, and global.
+
+    With validation films also the ensemble, its λ tuned on them for each number of salient frames.
+    """
+
+    def local(scores: Scores, films: Films, strategy: str) -> dict[int, Array]:
+        relevance = scores.relevance[strategy]
+        return sweep(scores.logits, relevance, films.slots, films.counts, SALIENT_FRAMES)
+
+    scores, films = test
+    target = np.arange(len(films.captions))
+    result: dict[str, Any] = {"row": row.name, "sfp": row.sfp}
+    result["global"] = global_ranks(scores.similarity, target).metrics()
+    chosen = STRATEGIES if row.sfp else ("collaborative",)
+    for strategy in chosen:
+        matches = local(scores, films, strategy)
+        lambdas: dict[int, float] = {}
+        if validation is not None:
+            known = np.arange(len(validation[1].captions))
+            for n, match in local(*validation, strategy).items():
+                lambdas[n], _ = tune_lambda(validation[0].similarity, match, known)
+        for n in SALIENT_FRAMES:
+            ranking = Reranking(scores.similarity, matches[n], target)
+            cell: dict[str, Any] = {"local": ranking.ranks(0.0).metrics()}
+            if n in lambdas:
+                cell |= {"ensemble": ranking.ranks(lambdas[n]).metrics(), "lambda": lambdas[n]}
+            result.setdefault(strategy, {})[str(n)] = cell
+    return result
+
+
+def run_ablation(
+    recipe: Path,
+    overrides: Sequence[str],
+    output: Path,
+    seeds: Sequence[int],
+    films: Mapping[str, int],
+    noise: int,
+    report: Report,
+    tokenizer_file: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Train and measure every row for every seed; what `output` holds already is not done again.
+
+    `films` says how many films of `val`, which only tune λ, and of `test`. Checkpoints go once a run is
+    measured: hundreds of megabytes each.
+
+    Raises:
+        ValueError: from the recipe or the data, or `output` holds results of other settings.
+    """
+    results: list[dict[str, Any]] = []
+    made: dict[str, Films] = {}
+    for seed in seeds:
+        for number, row in enumerate(ROWS):
+            folder = output / f"row{number + 1}-seed{seed}"
+            done = folder / "result.json"
+            words = (*overrides, *row.settings, f"train.seed={seed}", f"output={folder}")
+            config = load_config(recipe, words)
+            wanted = {"settings": to_mapping(config), "films": dict(films), "noise": noise}
+            if not done.exists():
+                result = _run(start(config, report, tokenizer_file), row, films, noise, made) | wanted
+                partial = done.with_suffix(".partial")
+                partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
+                partial.replace(done)
+                for checkpoint in folder.glob("*.pt"):
+                    checkpoint.unlink()
+            result = json.loads(done.read_text(encoding="utf-8"))
+            if any(result.get(name) != value for name, value in wanted.items()):
+                raise ValueError(f"{done} was measured with other settings: choose another --output")
+            results.append(result | {"seed": seed})
+            report(f"{row.name}, seed {seed}: {_headline(results[-1])}")
+    return results
+
+
+def _run(run: Run, row: Row, films: Mapping[str, int], noise: int, made: dict[str, Films]) -> dict[str, Any]:
+    train(run)
+    config = run.config
+    scored: dict[str, tuple[Scores, Films]] = {}
+    # An ensemble is only shown of the row with SFP.
+    for split in ("test", "val") if row.sfp else ("test",):
+        if split not in made:
+            # The same films for every row and seed: the frozen stages, which prepare them, never change.
+            photos = read_captions(Path(config.data.path), split)
+            made[split] = make_films(photos, films[split], noise, config.data, run.model, seed=0)
+        shown = made[split]
+        run.report(f"{row.name}: scoring {films[split]} films of {split}, {len(shown.prepared)} frames")
+        scored[split] = score_films(run.model, shown, run.tokenizer), shown
+    frames = {"frames": len(scored["test"][1].prepared)}
+    return measure(row, scored["test"], scored.get("val")) | frames
+
+
+def _headline(result: Mapping[str, Any]) -> str:
+    measured = {"global": result["global"], **result["collaborative"]["2" if result["sfp"] else "16"]}
+    return " · ".join(
+        f"{name} R@1 {measured[name]['text_to_video']['R@1']:.1f}"
+        for name in ("global", "local", "ensemble")
+        if name in measured
+    )
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """The tables as Markdown: mean ± standard deviation over the seeds of the metrics of both directions."""
+    seeds = sorted({r["seed"] for r in results})
+    by_row = {row.name: sorted((r for r in results if r["row"] == row.name), key=_seed) for row in ROWS}
+    last = ROWS[-1].name
+    films = results[0]["films"]
+    what = (
+        f"{films['test']} films, {results[0]['frames']} frames, seeds {seeds}: R@1 / R@5 / R@10; "
+        f"λ tuned on {films['val']} other films."
+    )
+    lines = [what, "", *_head("Table 2: trained with")]
+    for count in (16, 2):
+        lines += [_line(name, f"local, {count} frames", _local(by_row[name], count)) for name in by_row]
+    lines += [_line(name, "global", [r["global"] for r in by_row[name]]) for name in by_row]
+    lines += [_line(last, "ensemble, 2 frames", _cells(by_row[last], 2, "ensemble"))]
+    lines += ["", *_head("Figure 3: N_salient")]
+    for kind in ("local", "ensemble"):
+        lines += [_line(str(n), kind, _cells(by_row[last], n, kind)) for n in SALIENT_FRAMES]
+    lines += ["", *_head("Table 1: strategy")]
+    for strategy in STRATEGIES:
+        lines.append(_line(strategy, "local", [r[strategy]["2"]["local"] for r in by_row[last]]))
+    return "\n".join([*lines, "", *_claims(by_row)])
+
+
+def _claims(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The paper's claims as differences within each seed."""
+    full, without = by_row[ROWS[-1].name], by_row[ROWS[-2].name]
+    ranked = [r["global"] for r in full]
+    claims = {"local: SFP, 2 frames − no SFP, all frames": (_local(full, 2), _local(without, 16))}
+    for n in (2, 3, 4):
+        claims[f"local: {n} salient frames − 16"] = _local(full, n), _local(full, 16)
+    for n in (2, 3, 4):
+        best = _cells(full, n, "ensemble")
+        claims[f"{n} frames: ensemble − local"] = best, _local(full, n)
+        claims[f"{n} frames: ensemble − global"] = best, ranked
+    lines = ["| more − less | R@1, text → video, of each seed | R@SUM of each seed |", "|---|---|---|"]
+    for name, (more, less) in claims.items():
+        cells = []
+        for value in (_recall_at_1, _recall_sum):
+            differences = [value(a) - value(b) for a, b in zip(more, less, strict=True)]
+            cells.append(", ".join(f"{x:+.1f}" for x in differences) + f": {_spread(differences)}")
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
+    return lines
+
+
+def _recall_at_1(metrics: Mapping[str, Any]) -> float:
+    return float(metrics["text_to_video"]["R@1"])
+
+
+def _recall_sum(metrics: Mapping[str, Any]) -> float:
+    return float(metrics["R@SUM"])
+
+
+def _seed(result: Mapping[str, Any]) -> int:
+    return int(result["seed"])
+
+
+def _cells(results: Sequence[Mapping[str, Any]], count: int, kind: str) -> list[Mapping[str, Any]]:
+    return [r["collaborative"][str(count)][kind] for r in results]
+
+
+def _local(results: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    return _cells(results, count, "local")
+
+
+def _head(what: str) -> list[str]:
+    return [f"| {what} | inference | text → video | video → text | R@SUM |", "|---|---|---|---|---|"]
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{fmean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def _line(name: str, inference: str, metrics: Sequence[Mapping[str, Any]]) -> str:
+    cells = [
+        " / ".join(_spread([m[way][k] for m in metrics]) for k in ("R@1", "R@5", "R@10"))
+        for way in ("text_to_video", "video_to_text")
+    ]
+    return f"| {name} | {inference} | {cells[0]} | {cells[1]} | {_spread([m['R@SUM'] for m in metrics])} |"

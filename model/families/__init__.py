@@ -1,0 +1,1 @@
+"""The families of models, each behind the protocol in `base.py`."""

@@ -1,0 +1,101 @@
+"""A closed-form start of the two projections: canonical correlation of the published features.
+
+It takes a minute, is the floor that training has to beat, and spares the first epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.config import TrainConfig
+from model.data.loaders import CaptionedPhotos
+from model.data.view_cache import ViewCache
+from model.families.lgdn.network import CLASS_SOFTNESS, LGDN
+from model.runtime.preprocessing import TextTokenizer
+
+_CAPTIONS_PER_PHOTO = 2
+_IMAGE_RIDGE, _TEXT_RIDGE = 1.0, 0.5
+
+
+def _inverse_root(covariance: Tensor, ridge: float) -> Tensor:
+    """(C + ridge · mean variance · I)^-½. Shape [H, H]."""
+    strength = ridge * covariance.diagonal().mean()
+    values, vectors = torch.linalg.eigh(covariance + strength * torch.eye(len(covariance)))
+    root: Tensor = vectors @ torch.diag(values.clamp_min(1e-8).rsqrt()) @ vectors.T
+    return root
+
+
+def canonical_correlation(x: Tensor, y: Tensor, dim: int) -> tuple[nn.Linear, nn.Linear]:
+    """Regularised CCA of pairs, each direction weighted by its correlation.
+
+    Shapes x [n, Hx], y [n, Hy] → linear maps Hx → dim and Hy → dim.
+    Directions beyond what the data has are zeros.
+    """
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    x, y = x - mean_x, y - mean_y
+    root_x, root_y = (
+        _inverse_root(x.T @ x / len(x), _IMAGE_RIDGE),
+        _inverse_root(y.T @ y / len(y), _TEXT_RIDGE),
+    )
+    left, correlation, right = torch.linalg.svd(root_x @ (x.T @ y / len(x)) @ root_y)
+    rank = min(dim, len(correlation))
+    maps = []
+    for root, basis, mean in ((root_x, left, mean_x), (root_y, right.T, mean_y)):
+        weight = torch.zeros(dim, len(mean))
+        weight[:rank] = (root @ basis[:, :rank] * correlation[:rank]).T
+        linear = nn.Linear(len(mean), dim)
+        linear.weight.data.copy_(weight)
+        linear.bias.data.copy_(-weight @ mean)
+        maps.append(linear)
+    return maps[0], maps[1]
+
+
+@torch.no_grad()
+def start_projections(
+    model: LGDN,
+    cache: ViewCache,
+    photos: CaptionedPhotos,
+    tokenizer: TextTokenizer,
+    class_names: Sequence[str],
+    settings: TrainConfig,
+) -> None:
+    """Set both towers' projections from the plain views and the first captions of the training photos.
+
+    Where the classes have names, each class projects to its name's text embedding.
+    """
+    was_training = model.training
+    model.eval()
+    online = model.online
+    images, texts = [], []
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        for start in range(0, len(photos), 128):
+            rows = np.arange(start, min(start + 128, len(photos)))
+            maps = cache.gather(np.zeros_like(rows), rows)
+            images.append(online.image(maps)[0])
+        captions = [c for group in photos.captions for c in group[:_CAPTIONS_PER_PHOTO]]
+        owners = [i for i, group in enumerate(photos.captions) for _ in group[:_CAPTIONS_PER_PHOTO]]
+        for start in range(0, len(captions), 256):
+            tokens = tokenizer(captions[start : start + 256])
+            _, pooled = online.text(
+                torch.from_numpy(tokens.input_ids), torch.from_numpy(tokens.attention_mask)
+            )
+            texts.append(pooled.float())
+    features = torch.cat(images)
+    frame, text = canonical_correlation(features[owners], torch.cat(texts), model.config.dim)
+    online.frame_projection.load_state_dict(frame.state_dict())
+    online.text_projection.load_state_dict(text.state_dict())
+    if class_names and online.classifier is not None and online.class_projection is not None:
+        tokens = tokenizer([f"a photo of a {name}" for name in class_names])
+        names = online.text_projection(
+            online.text(torch.from_numpy(tokens.input_ids), torch.from_numpy(tokens.attention_mask))[1]
+        )
+        names = names - names.mean(0)
+        shares = torch.softmax(online.classifier(features) / CLASS_SOFTNESS, -1)
+        length = online.frame_projection(features).norm(dim=-1).mean() / (shares @ names).norm(dim=-1).mean()
+        online.class_projection.weight.copy_((settings.class_share * length * names).T)
+    model.reset_momentum()
+    model.train(was_training)

@@ -1,0 +1,197 @@
+"""The total objective of LGDN (eq. 10) for one batch, on one process or on several.
+
+With several processes each holds a part of the joint batch and every loss is that of one process with all
+of it: banks and negatives are gathered, and a pair of LSFM is computed where its video is, so that only text
+tokens travel with a gradient.
+
+Shapes: B this process's batch, G the joint batch, N frame slots, R frame-text pairs, D joint space.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+import model.distributed as distributed
+from model.config import LossConfig
+from model.families.lgdn.losses import Negatives, lsfm, mfcl, mvcl, retention
+from model.families.lgdn.network import LGDN, Batch, FrameFeatures, TextFeatures
+from model.families.lgdn.salience import chosen_mask, frame_salience, select_salient, text_salience
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Video-text pairs of LSFM, shapes [Q]: rows of the joint texts, of this process's videos, and labels."""
+
+    texts: Tensor
+    videos: Tensor
+    matched: Tensor
+
+
+class Objective(nn.Module):
+    """Losses of a model; a module of its own, so that DistributedDataParallel can wrap it."""
+
+    def __init__(self, model: LGDN, loss: LossConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.model, self.loss, self.seed = model, loss, seed
+
+    def forward(self, batch: Batch, step: int, sfp: bool) -> dict[str, Tensor]:
+        """Losses of one batch; afterwards its momentum embeddings are in the banks.
+
+        Args:
+            batch: this process's part.
+            step: seeds the choice of hard negatives, the same on every process.
+            sfp: propose salient frames; False in the warm-up: all real frames count.
+
+        Returns:
+            Scalars: `v2t`, `t2v`, `mvcl`, `t2e`, `e2t`, `mfcl`, `lsfm`, `retention` as far as they are on,
+            and `total` (eq. 10, weighted). Their mean over the processes is the joint batch's.
+        """
+        model, weights = self.model, self.loss
+        frames = model.online.encode_frames(batch.frames)
+        text = model.online.encode_text(batch.input_ids, batch.attention_mask)
+        with torch.no_grad():
+            frames_hat = model.momentum.encode_frames(batch.frames).embedding
+            text_hat = model.momentum.encode_text(batch.input_ids, batch.attention_mask).embedding
+        with torch.autocast(batch.frame_mask.device.type, enabled=False):
+            slots = frames.embedding.float()[batch.slots]
+            slots_hat = frames_hat.float()[batch.slots]
+            text_hat = text_hat.float()
+            video = model.online.encode_segment(slots, batch.frame_mask)
+            with torch.no_grad():
+                video_hat = model.momentum.encode_segment(slots_hat, batch.frame_mask)
+                newest = _gathered(video_hat, text_hat, slots_hat, batch)
+                negatives = model.bank.negatives()
+                if weights.batch_negatives:
+                    negatives = negatives.join(_as_negatives(*newest))
+                strategy, mask = model.config.salience_strategy, batch.frame_mask
+                stored = frame_salience(strategy, slots.detach(), slots_hat)
+                asked = text_salience(strategy, text.embedding.detach(), text_hat)
+                positives = mask > 0
+                if sfp:
+                    relevance = torch.einsum("bns,bs->bn", stored, asked)
+                    chosen = select_salient(relevance, mask, model.config.num_salient_frames)
+                    positives = chosen_mask(*chosen, mask.shape[1])
+            tau = model.temperature
+            losses: dict[str, Tensor] = {}
+            total = torch.zeros((), device=mask.device)
+            if weights.mvcl:
+                losses |= mvcl(video, text.embedding, video_hat, text_hat, batch.video_ids, negatives, tau)
+                total = total + weights.mvcl * losses["mvcl"]
+            if weights.mfcl:
+                losses |= mfcl(
+                    slots, text.embedding, slots_hat, text_hat,
+                    positives, batch.video_ids, negatives, tau, weights.msl,
+                )  # fmt: skip
+                total = total + weights.mfcl * losses["mfcl"]
+        if weights.lsfm:
+            losses["lsfm"] = self._lsfm(batch, frames, text, video, stored, asked, step, sfp)
+            total = total + weights.lsfm * losses["lsfm"]
+        if batch.teacher is not None and model.online.classifier is not None:
+            with torch.autocast(batch.frame_mask.device.type, enabled=False):
+                each = retention(model.online.classifier(frames.pooled.float()), batch.teacher)
+            # Frames without a teacher, or that count for another process, have rows of zeros.
+            losses["retention"] = distributed.mean_of(each[batch.teacher.sum(1) > 0])
+            total = total + weights.retention_weight * losses["retention"]
+        model.bank.enqueue(*newest)
+        return losses | {"total": total}
+
+    def _lsfm(
+        self,
+        batch: Batch,
+        frames: FrameFeatures,
+        text: TextFeatures,
+        video: Tensor,
+        stored: Tensor,
+        asked: Tensor,
+        step: int,
+        sfp: bool,
+    ) -> Tensor:
+        """Eq. 9 over matched pairs and hard negatives, each at the salient frames for its own text."""
+        model = self.model
+        length = distributed.longest(batch.input_ids.shape[1], video.device)
+        if model.fusion.reads == "ids":
+            words = distributed.gather(distributed.pad_second(batch.input_ids, length))
+        else:
+            words = distributed.gather_with_grad(distributed.pad_second(text.tokens, length))
+        token_mask = distributed.gather(distributed.pad_second(batch.attention_mask, length))
+        # In half precision near frames would be equal, and other ones chosen than in search.
+        with torch.no_grad(), torch.autocast(video.device.type, enabled=False):
+            embeddings, asked = distributed.gather(text.embedding), distributed.gather(asked)
+            owners = distributed.gather(batch.video_ids)
+            similarity = embeddings.float() @ distributed.gather(video).T / model.temperature
+            first = distributed.rank() * len(video)
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+            pairs = choose_pairs(
+                similarity, owners, slice(first, first + len(video)), self.loss.hard_negatives, generator
+            )
+            mask = batch.frame_mask[pairs.videos]
+            if sfp:
+                relevance = torch.einsum("qns,qs->qn", stored[pairs.videos], asked[pairs.texts])
+                index, real = select_salient(relevance, mask, model.config.num_salient_frames)
+            else:
+                index = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+                real = mask > 0
+            packed = batch.slots[pairs.videos].gather(1, index)[real]
+            texts = pairs.texts[:, None].expand_as(index)[real]
+            matched = pairs.matched[:, None].expand_as(index)[real]
+        # The longest text of these pairs, not of the batch: less to attend to.
+        used = int(token_mask[texts].sum(1).max()) if len(texts) else 1
+        logits = model.fusion(
+            words[:, :used].index_select(0, texts),
+            token_mask[texts, :used],
+            frames.tokens.index_select(0, packed),
+        )
+        return distributed.mean_of(lsfm(logits.float(), matched))
+
+
+def choose_pairs(
+    similarity: Tensor, owners: Tensor, mine: slice, hard: bool, generator: torch.Generator
+) -> Pairs:
+    """Each text with its video, with one other video, and each video with one other text.
+
+    Others are drawn by the softmax of their similarity (ALBEF's hard negatives), or evenly; those of the same
+    video are left out, so a text or video without any foreign partner gives no negative.
+
+    Args:
+        similarity: cosines of joint texts and videos over the temperature, shape [G, G].
+        owners: int64 [G], the video that each pair shows.
+        mine: this process's videos among the joint ones; pairs of other videos are left out.
+        hard: draw by similarity.
+        generator: on the CPU and the same on every process, so that all draw alike.
+    """
+    foreign = (owners[:, None] != owners[None, :]).cpu()
+    # A model that broke down is for its losses to show.
+    weight = similarity.detach().float().cpu().nan_to_num() if hard else torch.zeros(foreign.shape)
+    everyone = torch.arange(len(owners))
+    texts, videos, matched = [everyone], [everyone], [torch.ones(len(owners), dtype=torch.bool)]
+    for logits, allowed, of_texts in ((weight, foreign, True), (weight.T, foreign.T, False)):
+        some = allowed.any(1)
+        # A row without a partner is drawn from nonetheless, so that draws do not depend on the data's order.
+        share = logits.masked_fill(~allowed & some[:, None], float("-inf")).softmax(1)
+        drawn = torch.multinomial(share, 1, generator=generator)[:, 0]
+        texts.append((everyone if of_texts else drawn)[some])
+        videos.append((drawn if of_texts else everyone)[some])
+        matched.append(torch.zeros(int(some.sum()), dtype=torch.bool))
+    text, video, label = torch.cat(texts), torch.cat(videos), torch.cat(matched)
+    here = (video >= mine.start) & (video < mine.stop)
+    device = similarity.device
+    return Pairs(text[here].to(device), (video[here] - mine.start).to(device), label[here].to(device))
+
+
+def _gathered(
+    video: Tensor, text: Tensor, frames: Tensor, batch: Batch
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What the banks take, of all processes."""
+    everything = (video, text, frames, batch.frame_mask, batch.video_ids)
+    a, b, c, d, e = (distributed.gather(x) for x in everything)
+    return a, b, c, d, e
+
+
+def _as_negatives(
+    videos: Tensor, texts: Tensor, frames: Tensor, frame_mask: Tensor, owners: Tensor
+) -> Negatives:
+    real = frame_mask > 0
+    return Negatives(videos, texts, owners, frames[real], owners[:, None].expand_as(real)[real])

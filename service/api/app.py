@@ -1,0 +1,99 @@
+"""The HTTP application: `create_app` puts the parts together, the lifespan loads the models."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from starlette.concurrency import run_in_threadpool
+
+from model.runtime.bundle import Bundle
+from service.api.context import Context
+from service.api.middleware import Envelope
+from service.api.openapi import install_openapi
+from service.api.pool import SearchPool
+from service.api.problems import install_problem_handlers
+from service.api.routes import frames, health, library, page, search, videos
+from service.live import Engine, open_bundle
+from service.metrics import Metrics
+from service.settings import Settings
+
+logger = logging.getLogger("reelfind")
+
+ROUTERS: Sequence[APIRouter] = (
+    search.router,
+    videos.router,
+    frames.router,
+    library.router,
+    health.router,
+    page.router,
+)
+
+
+def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
+    """The app. `bundle` is one that is open already; without it the lifespan opens the one of the settings.
+
+    Starts without a library too: it answers 503 with the remedy until there is one.
+    """
+    metrics = Metrics()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        opened = await run_in_threadpool(open_bundle, settings) if bundle is None else bundle
+        engine = Engine(settings, opened, metrics)
+        pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
+        app.state.context = Context(settings, engine, metrics, pool)
+        await run_in_threadpool(engine.poll)
+        watcher = asyncio.create_task(_watch(engine, settings.reload_seconds))
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+            await run_in_threadpool(engine.close)
+
+    app = FastAPI(
+        title="Reelfind",
+        summary="Find videos, and moments in videos, by describing them.",
+        version=version("reelfind"),
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        # Both load their scripts from another site.
+        docs_url=None,
+        redoc_url=None,
+    )
+    install_problem_handlers(app)
+    install_openapi(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.mount("/static", page.PageFiles(), name="static")
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["content-type", "range"],
+            expose_headers=["accept-ranges", "content-range", "etag"],
+        )
+    app.add_middleware(
+        Envelope,
+        metrics=metrics,
+        max_body_bytes=settings.max_body_bytes,
+        access_log=settings.access_log,
+        same_origin=not settings.cors_origins,
+    )
+    return app
+
+
+async def _watch(engine: Engine, seconds: float) -> None:
+    """Look for a new snapshot every so often; 0 seconds: never."""
+    while seconds:
+        await asyncio.sleep(seconds)
+        try:
+            await run_in_threadpool(engine.poll)
+        except Exception:
+            logger.exception("looking for a new snapshot failed; trying again in %g s", seconds)

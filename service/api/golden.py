@@ -1,0 +1,17 @@
+"""`python -m service.api.golden > tests/golden/openapi.json` writes the golden file of the HTTP interface."""
+
+import json
+import sys
+
+from service.api.app import create_app
+from service.settings import load_settings
+
+
+def openapi_text() -> str:
+    """The OpenAPI document as it is committed. It does not depend on settings."""
+    document = create_app(load_settings()).openapi()
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(openapi_text())

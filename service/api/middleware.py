@@ -1,0 +1,113 @@
+"""What wraps every request: body limit, security headers, the last resort for errors, metrics and the log.
+
+One plain ASGI class: each layer of a request costs time that a search should have.
+"""
+
+import logging
+import time
+
+from fastapi import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import BODY_TOO_LARGE, INTERNAL, new_instance, problem_response
+from service.metrics import Metrics
+
+logger = logging.getLogger("reelfind")
+access_logger = logging.getLogger("reelfind.access")
+
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-security-policy", _CONTENT_SECURITY_POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_CLIENT_LEFT = 499  # the usual word in logs for a client that went before there was an answer
+_SAME_ORIGIN = (b"cross-origin-resource-policy", b"same-origin")
+
+
+class Envelope:
+    """The ASGI middleware around all routes."""
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, max_body_bytes: int, access_log: bool, same_origin: bool
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
+        self._access_log = access_log
+        self._too_large = (
+            f"The body is larger than {max_body_bytes:,} bytes, the most that is read. Send less."
+        )
+        self._headers = SECURITY_HEADERS + ((_SAME_ORIGIN,) if same_origin else ())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request, as ASGI defines it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 0
+        received = 0
+
+        async def limited_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise HTTPException(413, self._too_large, {"connection": "close"})
+            return message
+
+        async def observed_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *self._headers]
+            await send(message)
+
+        try:
+            if _declared_length(scope) > self._max_body_bytes:
+                # Closing spares reading what would be thrown away.
+                refusal = problem_response(BODY_TOO_LARGE, self._too_large, headers={"connection": "close"})
+                await refusal(scope, receive, observed_send)
+            else:
+                await self._app(scope, limited_receive, observed_send)
+        except Exception:
+            instance = new_instance()
+            logger.exception("%s %s failed, instance %s", scope["method"], _shown_path(scope), instance)
+            if status:  # the client has half an answer already: only closing the connection tells it so
+                raise
+            detail = "The request could not be answered. The server's log has more under this instance."
+            response = problem_response(INTERNAL, detail, instance=instance)
+            await response(scope, receive, observed_send)
+        finally:
+            seconds = time.perf_counter() - started
+            status = status or _CLIENT_LEFT
+            self._metrics.observe_request(scope["method"], _route(scope), status, seconds)
+            if self._access_log:
+                access_logger.info(
+                    "%s %s %d %.1f ms", scope["method"], _shown_path(scope), status, seconds * 1000
+                )
+
+
+def _declared_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
+
+
+def _route(scope: Scope) -> str:
+    """The route's template: a label must not grow with what callers type."""
+    template = getattr(scope.get("route"), "path", None)
+    if isinstance(template, str):
+        return template
+    return "/static" if scope["path"].startswith("/static/") else "unmatched"
+
+
+def _shown_path(scope: Scope) -> str:
+    """The path as it came, percent-encoded, so that it cannot break a log line."""
+    raw: bytes = scope.get("raw_path") or b"?"
+    return raw[:200].decode("ascii", "backslashreplace")

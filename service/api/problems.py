@@ -1,0 +1,167 @@
+"""The one place where errors become HTTP: RFC 9457 problem documents, whatever went wrong."""
+
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from indexer.library.errors import InputError
+from model.runtime.errors import ReelfindError
+from service.api.schemas import InvalidValue, Problem
+from service.errors import (
+    GoneError,
+    NotFoundError,
+    NotReadyError,
+    OverloadedError,
+    QueryError,
+    RefusedError,
+)
+from service.search.query import shorten
+
+logger = logging.getLogger("reelfind")
+
+MEDIA_TYPE = "application/problem+json"
+_EXAMPLE = '{"query": {"text": "a dog runs on a beach"}, "top_k": 10}'
+
+
+class Kind(NamedTuple):
+    """A kind of problem: the status, the last part of its type and its title."""
+
+    status: int
+    slug: str
+    title: str
+
+
+INVALID = Kind(422, "invalid-request", "The request cannot be used as it is")
+BODY_TOO_LARGE = Kind(413, "body-too-large", "The request's body is too large")
+INTERNAL = Kind(500, "internal-error", "The server failed")
+_BY_ERROR: Mapping[type[ReelfindError], Kind] = {
+    InputError: INVALID,
+    NotFoundError: Kind(404, "not-found", "There is no such thing here"),
+    RefusedError: Kind(409, "snapshot-refused", "The new snapshot is not served"),
+    GoneError: Kind(410, "media-gone", "The video's file is not there any more"),
+    OverloadedError: Kind(503, "overloaded", "Too many searches wait"),
+    NotReadyError: Kind(503, "not-ready", "No snapshot is served"),
+}
+_UNAVAILABLE = Kind(503, "unavailable", "The library or the bundle cannot be read")
+_BY_STATUS = {
+    404: _BY_ERROR[NotFoundError],
+    405: Kind(405, "method-not-allowed", "The method is not allowed here"),
+    413: BODY_TOO_LARGE,
+    416: Kind(416, "range-not-satisfiable", "The range is outside the file"),
+}
+RETRY_SECONDS = "1"
+
+
+def problem_response(
+    kind: Kind,
+    detail: str,
+    *,
+    instance: str | None = None,
+    errors: Sequence[InvalidValue] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem document as a response; `instance` is made up unless given."""
+    problem = Problem(
+        type=f"urn:reelfind:problem:{kind.slug}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=instance or new_instance(),
+        errors=list(errors) if errors else None,
+    )
+    body = problem.model_dump_json(exclude_none=True)
+    all_headers = {"cache-control": "no-store", **(headers or {})}
+    return Response(body, kind.status, all_headers, media_type=MEDIA_TYPE)
+
+
+def new_instance() -> str:
+    """A name for one occurrence of a problem."""
+    return uuid.uuid4().urn
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every error of `app` with a problem document."""
+    app.add_exception_handler(ReelfindError, _on_reelfind_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+async def _on_reelfind_error(_: Request, error: Exception) -> Response:
+    kind = next((kind for known, kind in _BY_ERROR.items() if isinstance(error, known)), _UNAVAILABLE)
+    headers = {"retry-after": RETRY_SECONDS} if isinstance(error, OverloadedError) else None
+    errors = None
+    if isinstance(error, QueryError) and error.field is not None:
+        errors = [InvalidValue(pointer=f"#{error.field}", detail=str(error))]
+    return problem_response(kind, str(error), errors=errors, headers=headers)
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    issues = error.errors() if isinstance(error, RequestValidationError) else []
+    values = [explain(issue) for issue in issues]
+    return problem_response(INVALID, " ".join(value.detail for value in values), errors=values)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    detail = str(error.detail) if isinstance(error, HTTPException) else ""
+    path = shorten(request.url.path)
+    if status == 404 and detail == "Not Found":
+        detail = f"Nothing is at {path}. /openapi.json lists what there is."
+    elif status == 405:
+        allowed = headers.get("allow", headers.get("Allow", ""))
+        detail = f"{shorten(request.method)} is not allowed at {path}. Use {allowed or 'another method'}."
+    elif status == 400:  # the framework's word for a body that is not text in UTF-8, or nested without end
+        return problem_response(INVALID, f"The body cannot be read as JSON in UTF-8. Send {_EXAMPLE}.")
+    kind = _BY_STATUS.get(status, Kind(status, f"http-{status}", detail))
+    return problem_response(kind, detail, headers=headers)
+
+
+def explain(issue: Mapping[str, Any]) -> InvalidValue:
+    """One of pydantic's validation errors in words that name the value and the remedy."""
+    place, *path = issue["loc"]
+    kind, value, context = issue["type"], issue.get("input"), issue.get("ctx", {})
+    name = ".".join(map(str, path))
+    if kind == "json_invalid":
+        position = path[0] if path else 0
+        return InvalidValue(
+            pointer="#",
+            detail=f"The body is not JSON: {context['error']} at character {position}. Send {_EXAMPLE}.",
+        )
+    pointer = "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    if place != "body":
+        pointer = f"?{name}"
+    shown = shorten(value)
+    if not path and kind == "missing":
+        detail = f"The request has no body. Send {_EXAMPLE}."
+    elif isinstance(value, bytes):
+        detail = "The body is not declared as JSON. Send it with the header Content-Type: application/json."
+    elif kind == "missing":
+        detail = f'"{name}" is missing. Send {_EXAMPLE}.'
+    elif kind == "extra_forbidden":
+        detail = f"{shorten(name)} is not a known field. Remove it; /openapi.json lists those that are known."
+    elif kind.startswith("int_"):
+        detail = f"{name} must be a whole number such as 10, not {shown}."
+    elif kind == "bool_type":
+        detail = f"{name} must be true or false, not {shown}."
+    elif kind == "string_type":
+        detail = f"{name} must be text, not {shown}."
+    elif kind == "string_unicode":
+        detail = f"{name} holds half of a surrogate pair, which is no character. Remove it."
+    elif kind == "greater_than_equal":
+        detail = f"{name} must be at least {context['ge']}, not {shown}."
+    elif kind == "less_than_equal":
+        detail = f"{name} must be at most {context['le']}, not {shown}."
+    elif kind in ("model_type", "model_attributes_type", "dict_type"):
+        detail = f"{name or 'The body'} must be a JSON object, not {shown}. Send {_EXAMPLE}."
+    elif kind in ("literal_error", "enum"):
+        detail = f"{name} must be {context['expected']}, not {shown}."
+    else:
+        detail = f"{name or 'The request'}: {issue['msg']}; it is {shown}. See /openapi.json."
+    return InvalidValue(pointer=pointer, detail=detail)

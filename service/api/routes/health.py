@@ -1,0 +1,36 @@
+"""Liveness, readiness and metrics, for machines that watch the service."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+
+from service.api.context import ContextDep
+from service.api.openapi import problems
+from service.api.schemas import Health, Readiness
+
+router = APIRouter(tags=["operation"])
+
+
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", operation_id="healthz", summary="Is the process alive?")
+async def healthz() -> Health:
+    """Answers as long as the process runs, whatever it serves."""
+    return Health()
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", operation_id="readyz", summary="Are searches answered?", responses=problems(503))
+async def readyz(context: ContextDep) -> Readiness:
+    """503 with the reason until a snapshot is served."""
+    return Readiness(snapshot=context.engine.searcher.snapshot.number)
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(context: ContextDep) -> Response:
+    """Requests, stages of searches, and what is served."""
+    return Response(context.metrics.render(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

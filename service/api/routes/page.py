@@ -1,0 +1,43 @@
+"""The web page and its files."""
+
+import os
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+STATIC = Path(__file__).parents[2] / "static"
+
+# Without it browsers keep files for as long as they see fit, and run an old script with a new page.
+_ASK_AGAIN = {"cache-control": "no-cache"}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.head("/")
+@router.get("/")
+async def page() -> FileResponse:
+    """The search page."""
+    return FileResponse(STATIC / "index.html", headers=_ASK_AGAIN)
+
+
+class PageFiles(StaticFiles):
+    """The page's scripts and styles, mounted at `/static`."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=STATIC)
+
+    def file_response(
+        self,
+        full_path: str | os.PathLike[str],
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        """A file, or 304; to be asked for again each time."""
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(_ASK_AGAIN)
+        return response

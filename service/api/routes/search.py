@@ -1,0 +1,48 @@
+"""POST /v1/search."""
+
+import time
+
+from fastapi import APIRouter, Response
+
+from service.api.context import ContextDep
+from service.api.openapi import problems
+from service.api.schemas import SearchRequest, SearchResponse
+from service.search.query import check_top_k, clean_text
+from service.search.searcher import SearchOptions
+
+router = APIRouter(tags=["search"])
+
+
+@router.post(
+    "/v1/search",
+    operation_id="search",
+    summary="Find videos by describing them",
+    response_model=SearchResponse,
+    responses=problems(413, 422, 503),
+)
+async def search(request: SearchRequest, context: ContextDep) -> Response:
+    """The videos that answer best, each at its best segment, with that segment's frames as evidence."""
+    started = time.monotonic()
+    settings = context.settings
+    text = clean_text(request.query.text, settings.max_query_characters)
+    top_k = settings.default_top_k if request.top_k is None else request.top_k
+    check_top_k(top_k, settings.max_top_k)
+    searcher = context.engine.searcher
+    deadline_ms = settings.deadline_ms if request.deadline_ms is None else request.deadline_ms
+    options = SearchOptions(
+        rerank=request.rerank,
+        num_candidates=request.num_candidates,
+        num_salient_frames=request.num_salient_frames,
+        # Waiting for a thread counts too: a server with too much to do leaves re-ranking out.
+        deadline=started + deadline_ms / 1000,
+        explain=request.explain,
+    )
+    searcher.check(options)
+
+    def run() -> tuple[SearchResponse, str]:
+        found = searcher.search(text, top_k, options)
+        return found, found.model_dump_json()
+
+    found, body = await context.pool.run(run)
+    context.metrics.observe_search(found)
+    return Response(body, media_type="application/json")

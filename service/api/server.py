@@ -1,0 +1,98 @@
+"""Runs the HTTP server until it is told to stop."""
+
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from model.runtime.bundle import Bundle
+from model.runtime.errors import ReelfindError
+from service.api.app import create_app
+from service.errors import QueryError
+from service.settings import Settings
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; taken before the models load, so that a port in use is known at once.
+
+    Raises:
+        QueryError: the host is no address of this machine.
+        ReelfindError: the port is in use or not allowed.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise QueryError(
+            f"--host {host} is no address of this machine: {error}. Use 127.0.0.1 or 0.0.0.0."
+        ) from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise ReelfindError(
+            f"cannot listen on {host} port {port}: {error.strerror}. Stop what uses it or choose another "
+            "--port; 0 takes a free one."
+        ) from None
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """The URL of a listening socket, as a browser on this machine can use it."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run_server(
+    settings: Settings, bundle: Bundle, listener: socket.socket, on_started: Callable[[], None] | None = None
+) -> None:
+    """Serve on `listener` until SIGINT or SIGTERM; requests in flight get `shutdown_seconds` to finish.
+
+    `on_started` is called once requests are answered.
+    """
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    app = create_app(settings, bundle)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.shutdown_seconds,
+            ws="none",
+        ),
+        on_started,
+    )
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    # uvicorn raises the signal again when it is done, for the handlers that were there before it: these.
+    # Stopping when asked to is success, so that the exit code is 0.
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server.run(sockets=[listener])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._on_started is not None:
+            self._on_started()

@@ -1,0 +1,132 @@
+"""Progress of a run, on stderr: a bar on a terminal, now and then a line elsewhere."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from indexer.events import Event, FileDone, FileStarted, Note, Published, Scanned, SegmentEncoded
+from indexer.library.records import displayable
+
+_LINE_SECONDS = 10.0
+
+
+class ProgressView:
+    """Shows events; a context manager, because a bar occupies the terminal's last line."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
+        self._last_line = self._started
+        self._total = 0
+        self._done = 0
+        self._failed = 0
+        self._video_seconds = 0.0
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        if console.is_terminal:
+            columns = (
+                SpinnerColumn(),
+                MofNCompleteColumn(),
+                TextColumn("files"),
+                BarColumn(),
+                TextColumn("{task.fields[speed]}"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[left]}"),
+                TextColumn("{task.description}"),
+            )
+            self._bar = Progress(*columns, console=console, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+            self._task = self._bar.add_task("looking for videos", total=None, speed="", left="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case Scanned():
+                self._scanned(event)
+            case FileStarted():
+                if self._bar:
+                    self._bar.update(self._task, description=escape(_short(event.path)))
+            case SegmentEncoded():
+                self._video_seconds += event.seconds
+                self._refresh()
+            case FileDone():
+                self._file_done(event)
+            case Published():
+                self._say(
+                    f"snapshot {event.number} is published: {event.num_videos} videos, "
+                    f"{event.num_segments} segments"
+                )
+            case Note():
+                self._say(event.text)
+
+    @property
+    def throughput(self) -> float:
+        """Hours of video read an hour, so far."""
+        return self._video_seconds / max(time.monotonic() - self._started, 1e-9)
+
+    def _scanned(self, event: Scanned) -> None:
+        self._total = event.to_read
+        self._started = self._last_line = time.monotonic()
+        for path, reason in event.problems:
+            self._say(f"{displayable(path)}: {reason}; passed over")
+        self._say(f"{event.files} files found, {event.unchanged} unchanged, {event.to_read} to read")
+        if self._bar:
+            self._bar.update(self._task, total=event.to_read, description="")
+
+    def _file_done(self, event: FileDone) -> None:
+        self._done += 1
+        if event.verdict not in (None, "ok"):
+            self._failed += 1
+            # A log shows failures when they happen; a terminal gets them in the summary.
+            if not self._bar:
+                self._say(f"{event.verdict}: {displayable(event.path)}: {event.reason}")
+        self._refresh()
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        speed = f"{self.throughput:.1f} h of video/h"
+        left = self._time_left(now)
+        if self._bar:
+            self._bar.update(self._task, completed=self._done, speed=speed, left=left)
+        elif now - self._last_line >= _LINE_SECONDS:
+            self._last_line = now
+            self._say(f"{self._done}/{self._total} files, {self._failed} failed, {speed}, {left}")
+
+    def _time_left(self, now: float) -> str:
+        if not self._done:
+            return ""
+        seconds = (now - self._started) / self._done * (self._total - self._done)
+        hours, minutes = divmod(round(seconds / 60), 60)
+        return f"{hours} h {minutes:02d} min left" if hours or minutes else f"{seconds:.0f} s left"
+
+    def _say(self, text: str) -> None:
+        target = self._bar.console if self._bar else self._console
+        target.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _short(path: Path, most: int = 40) -> str:
+    name = displayable(path).rsplit("/", 1)[-1]
+    return name if len(name) <= most else f"{name[: most - 1]}…"

@@ -1,0 +1,66 @@
+"""What the command line prints of a search and of an evaluation, for people."""
+
+from rich.console import Console
+from rich.table import Table
+from typer import echo
+
+from service.api.schemas import Explanation, Hit, SearchResponse
+from service.search.evaluation import Figures
+
+# Times of frames that a row of the table shows.
+_MOST_TIMES = 4
+
+
+def show_hits(found: SearchResponse, console: Console) -> None:
+    """A table of the hits, and under it the explanations that there are."""
+    console.print(_table(found.hits))
+    for hit in found.hits:
+        if hit.explanation is not None:
+            console.print()
+            console.print(hit.path, highlight=False, markup=False, soft_wrap=True)
+            _show_explanation(hit, hit.explanation, console)
+
+
+def show_figures(figures: Figures) -> None:
+    """A line a figure; a column a stage where there are two."""
+    columns = {"global": figures.similarity}
+    if figures.ensemble is not None:
+        columns["ensemble"] = figures.ensemble
+        echo(f"{'':<5} " + " ".join(f"{name:>8}" for name in columns))
+    for name in figures.similarity:
+        values = [dict(column)[name] for column in columns.values()]
+        shown = [str(value) if name == "n" else f"{value:.1f}" for value in values]
+        echo(f"{name:<5} " + (shown[0] if len(shown) == 1 else " ".join(f"{each:>8}" for each in shown)))
+
+
+def _table(hits: list[Hit]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("score", "from", "to", "salient frames"):
+        table.add_column(name, justify="right")
+    table.add_column("video", overflow="fold")
+    for hit in hits:
+        salient = [_clock(frame.pts_seconds) for frame in hit.frames if frame.salient]
+        table.add_row(
+            f"{hit.score:.3f}",
+            _clock(hit.start_seconds),
+            _clock(hit.end_seconds),
+            " ".join(salient[:_MOST_TIMES]) + (" …" if len(salient) > _MOST_TIMES else ""),
+            hit.path,
+        )
+    return table
+
+
+def _show_explanation(hit: Hit, explanation: Explanation, console: Console) -> None:
+    times = {frame.frame_id: frame.pts_seconds for frame in hit.frames}
+    lines = [f"  {hit.score:.4f} = {explanation.formula}"]
+    lines.append(f"  by similarity alone: place {explanation.first_stage_rank} of all segments")
+    for term in explanation.frames:
+        match = "" if term.match_logit is None else f", match {term.match_logit:.4f}"
+        lines.append(f"  frame at {_clock(times[term.frame_id])}: relevance {term.relevance:.4f}{match}")
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"

@@ -1,0 +1,1 @@
+"""The demo: videos that packages install, indexed and served."""

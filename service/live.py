@@ -1,0 +1,188 @@
+"""What is served now, and the change to a new snapshot while requests run.
+
+A request takes `Engine.searcher` once and keeps it: a reload swaps the reference, so what is in flight
+finishes on the old bundle and snapshot, which are freed with the last request.
+"""
+
+import logging
+import threading
+import time
+import weakref
+
+from indexer.library.manifest import CURRENT, current_number, read_manifest
+from indexer.library.snapshot import Snapshot
+from model.runtime.bundle import Bundle, default_bundle_path
+from model.runtime.errors import BundleError, ReelfindError
+from service.api.schemas import ReloadResult
+from service.errors import NotReadyError, RefusedError
+from service.metrics import Metrics
+from service.search.match_queue import Matcher
+from service.search.searcher import Searcher
+from service.settings import Settings
+
+logger = logging.getLogger("reelfind")
+
+# A snapshot that failed to load is tried again this often even if CURRENT stays: disks and mounts recover.
+_RETRY_SECONDS = 60.0
+# Pairs of one call of the matching head. On a CPU small calls are the faster ones (their tensors stay in its
+# caches) and let others have their turn sooner; a GPU wants to be filled.
+_MAX_PAIRS_CPU = 32
+_MAX_PAIRS_GPU = 256
+
+
+def open_bundle(settings: Settings) -> Bundle:
+    """The bundle that the settings name.
+
+    Raises:
+        BundleError: it cannot be read or run.
+    """
+    folder = settings.bundle or default_bundle_path()
+    bundle = Bundle.open(
+        folder,
+        provider=settings.provider,
+        threads=settings.threads,
+        cache_dir=settings.engine_cache,
+        max_pairs=_MAX_PAIRS_CPU if settings.provider == "cpu" else _MAX_PAIRS_GPU,
+    )
+    # Opens the text encoder, so that the first search does not wait for it or meet a folder that has changed.
+    bundle.encode_text(["a dog runs on a beach"])
+    return bundle
+
+
+def open_searcher(settings: Settings, matcher: Matcher | None = None) -> Searcher:
+    """The bundle with the snapshot that CURRENT names.
+
+    `matcher` is used where the snapshot was made with its bundle; without one, or with another, the settings'
+    bundle is opened.
+
+    Raises:
+        LibraryError: there is no snapshot, or it is damaged.
+        BundleError: the bundle cannot be read, or the snapshot was made with another one.
+    """
+    snapshot = Snapshot.open(settings.library)
+    if matcher is None or matcher.bundle.checksum != snapshot.bundle_checksum:
+        # The folder may hold by now the bundle that the library was made with.
+        matcher = Matcher(open_bundle(settings), None if matcher is None else matcher.observe)
+    bundle = matcher.bundle
+    if bundle.checksum != snapshot.bundle_checksum:
+        raise BundleError(
+            f"Snapshot {snapshot.number} of {settings.library} was made with another bundle "
+            f"({snapshot.bundle_checksum[:12]}…) than the one given, {bundle.manifest.name} "
+            f"({bundle.checksum[:12]}…). "
+            "Name with --bundle the one it was made with, or index again into a new library."
+        )
+    return Searcher(matcher, snapshot, settings.max_candidates)
+
+
+class Engine:
+    """Holds the one searcher that is served; every method may be called from any thread."""
+
+    def __init__(self, settings: Settings, bundle: Bundle, metrics: Metrics) -> None:
+        self._settings = settings
+        self._matcher = Matcher(bundle, metrics.observe_match_call)
+        # Those of bundles that are not served any more, while searches in flight use them.
+        self._matchers = weakref.WeakSet([self._matcher])
+        self._metrics = metrics
+        self._searcher: Searcher | None = None
+        self._problem: str | None = "The library has not been read yet; try again in a moment."
+        self._lock = threading.Lock()
+        self._tried: tuple[int, ...] | None = None
+        self._retry_at = 0.0
+
+    @property
+    def searcher(self) -> Searcher:
+        """What answers now.
+
+        Raises:
+            NotReadyError: nothing does; says why.
+        """
+        searcher = self._searcher
+        if searcher is None:
+            raise NotReadyError(self._problem or "No snapshot is loaded.")
+        return searcher
+
+    @property
+    def problem(self) -> str | None:
+        """Why the newest snapshot is not the one served, or None."""
+        return self._problem
+
+    def reload(self) -> ReloadResult:
+        """Load what CURRENT names now, unless it is served already.
+
+        Raises:
+            RefusedError: it cannot be served; the one before goes on.
+            NotReadyError: it cannot be served and nothing was.
+        """
+        with self._lock:
+            return self._reload()
+
+    def poll(self) -> None:
+        """Reload where CURRENT has changed since the last try; problems are kept and logged, not raised."""
+        with self._lock:
+            if self._signature() == self._tried and (
+                self._problem is None or time.monotonic() < self._retry_at
+            ):
+                return
+            known = self._problem
+            try:
+                self._reload()
+            except ReelfindError as error:
+                if self._problem != known:
+                    logger.warning("%s", error)
+
+    def close(self) -> None:
+        """End the searches that wait for the matching head; the process stops."""
+        for matcher in list(self._matchers):
+            matcher.close()
+
+    def _reload(self) -> ReloadResult:
+        self._tried, self._retry_at = self._signature(), time.monotonic() + _RETRY_SECONDS
+        before = self._searcher
+        try:
+            loaded = self._load(before)
+        except Exception as error:
+            if isinstance(error, ReelfindError):
+                problem = str(error)
+            else:  # whatever is wrong with a new snapshot must not end what is served
+                problem = f"The newest snapshot cannot be read: {type(error).__name__}: {error}."
+                logger.exception("a snapshot could not be loaded")
+            self._problem = problem
+            if before is None:
+                raise NotReadyError(problem) from error
+            self._metrics.observe_reload(loaded=False)
+            raise RefusedError(f"{problem} Snapshot {before.snapshot.number} is served on.") from error
+        self._problem = None
+        if loaded is before:
+            return ReloadResult(snapshot=loaded.snapshot.number, changed=False)
+        self._searcher = loaded
+        self._metrics.observe_reload(loaded=True)
+        snapshot = loaded.snapshot
+        self._metrics.show_snapshot(snapshot.number, snapshot.num_videos, snapshot.num_segments)
+        logger.info(
+            "serving snapshot %d (videos: %d, segments: %d)",
+            snapshot.number,
+            snapshot.num_videos,
+            snapshot.num_segments,
+        )
+        return ReloadResult(snapshot=snapshot.number, changed=True)
+
+    def _load(self, before: Searcher | None) -> Searcher:
+        library = self._settings.library
+        number = current_number(library)
+        # Not the number alone: another library, with a snapshot of the same number, may stand in the folder.
+        if before and number is not None and read_manifest(library, number) == before.snapshot.manifest:
+            return before
+        searcher = open_searcher(self._settings, self._matcher)
+        if searcher.matcher.bundle.has_matcher and (before is None or before.matcher is not searcher.matcher):
+            searcher.matcher.warm()
+        self._matcher = searcher.matcher
+        self._matchers.add(self._matcher)
+        return searcher
+
+    def _signature(self) -> tuple[int, ...] | None:
+        """Changes whenever CURRENT is replaced."""
+        try:
+            stat = (self._settings.library / CURRENT).stat()
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size

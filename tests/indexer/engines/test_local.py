@@ -1,0 +1,173 @@
+"""Decoding in worker processes: crashes, hangs, and that their result is that of decoding in place."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer.events import IndexSummary
+from indexer.library.snapshot import Snapshot
+from indexer.run import IndexOptions, index_paths
+from model.runtime.bundle import Bundle
+from model.runtime.errors import ReelfindError
+from tests.support.toy import COLOURS, make_toy_bundle, make_video
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
+
+
+def index(bundle: Bundle, library: Path, media: Path, **options: object) -> IndexSummary:
+    return index_paths([media], library, bundle, IndexOptions(**options), lambda _: None)
+
+
+def verdicts(summary: IndexSummary) -> dict[str, tuple[str, str]]:
+    return {f.path.name: (f.verdict, f.reason) for f in summary.failures}
+
+
+def test_workers_give_what_decoding_in_place_gives(bundle: Bundle, tmp_path: Path) -> None:
+    for i, colour in enumerate(COLOURS):
+        make_video(tmp_path / f"media/{i}.mp4", parts=[(colour, 0.3)])
+    make_video(tmp_path / "media/long.mkv", parts=[("red", 40.0), ("blue", 40.0)], fps=2)
+    (tmp_path / "media/empty.mp4").touch()
+    summaries = [index(bundle, tmp_path / f"{n}", tmp_path / "media", workers=n) for n in (0, 2)]
+    assert summaries[0].verdicts == summaries[1].verdicts == {"ok": 9, "corrupt": 1}
+    assert verdicts(summaries[0]) == verdicts(summaries[1])
+    inline, processes = (Snapshot.open(tmp_path / f"{n}") for n in (0, 2))
+    assert inline.num_segments == processes.num_segments == 11
+    for row in range(11):
+        segment = inline.segments([row])[0]
+        twins = processes.segments(processes.segment_rows(segment.video_id))
+        twin = next(t for t in twins if t.segment_index == segment.segment_index)
+        assert np.array_equal(segment.frame_pts_seconds, twin.frame_pts_seconds)
+        assert np.array_equal(segment.frame_salience, twin.frame_salience)
+        assert inline.index.reconstruct(row) == pytest.approx(processes.index.reconstruct(twin.row), abs=1e-6)
+        assert inline.thumbnail(segment.frame_ids[-1]) == processes.thumbnail(twin.frame_ids[-1])
+
+
+@pytest.mark.parametrize("point", ["decode.b.mp4", "decoded.b.mp4"])
+def test_a_crash_costs_that_file_only(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    for name in "abc":
+        make_video(tmp_path / f"media/{name}.mp4", parts=[("red", 33.0)], fps=1)
+    monkeypatch.setenv("REELFIND_FAULT", f"kill {point} 1")
+    summary = index(bundle, tmp_path / "library", tmp_path / "media", workers=1)
+    assert summary.verdicts == {"ok": 2, "corrupt": 1}
+    assert verdicts(summary) == {"b.mp4": ("corrupt", "the decoder crashed on it (SIGKILL)")}
+    assert Snapshot.open(tmp_path / "library").num_segments == 4
+    monkeypatch.delenv("REELFIND_FAULT")
+    again = index(bundle, tmp_path / "library", tmp_path / "media", workers=1)
+    assert (again.unchanged, again.failed_before) == (3, 1)
+    retried = index(bundle, tmp_path / "library", tmp_path / "media", workers=1, retry_failed=True)
+    assert (retried.verdicts, retried.num_segments) == ({"ok": 1}, 6)
+
+
+def test_a_decoder_that_hangs_is_given_up(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        make_video(tmp_path / f"media/{name}.mp4", parts=[("red", 0.3)])
+    monkeypatch.setenv("REELFIND_FAULT", "hang decode.a.mp4 1")
+    options = {"workers": 1, "timeout_seconds": 3.0}
+    summary = index(bundle, tmp_path / "library", tmp_path / "media", **options)
+    assert summary.verdicts == {"ok": 2, "timed_out": 1}
+    assert verdicts(summary) == {"a.mp4": ("timed_out", "no progress for 3 seconds (--timeout)")}
+    monkeypatch.delenv("REELFIND_FAULT")
+    again = index(bundle, tmp_path / "library", tmp_path / "media", **options)
+    assert (again.unchanged, again.failed_before) == (3, 1)
+
+
+def test_workers_that_cannot_start_are_an_error_not_a_verdict(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_video(tmp_path / "media/a.mp4", parts=[("red", 0.3)])
+    monkeypatch.setattr("indexer.engines.decoders._WORKER", "raise SystemExit('no such module')")
+    with pytest.raises(ReelfindError, match=r"could not be started: exit code 1: no such module"):
+        index(bundle, tmp_path / "library", tmp_path / "media", workers=1)
+
+
+def test_what_lies_in_the_current_folder_is_not_imported(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_video(tmp_path / "media/a.mp4", parts=[("red", 0.3)])
+    (tmp_path / "media/random.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.chdir(tmp_path / "media")
+    assert index(bundle, tmp_path / "library", Path(), workers=1).verdicts == {"ok": 1}
+
+
+def test_workers_die_with_the_indexer(bundle: Bundle, tmp_path: Path) -> None:
+    """Even one that hangs in a decoder, which no closed pipe would end."""
+    make_video(tmp_path / "media/a.mp4", parts=[("red", 0.3)])
+    code = "import typer; from service.cli.index import index_command; typer.run(index_command)"
+    command = [sys.executable, "-c", code, str(tmp_path / "media"), "--workers", "1"]
+    command += ["--library", str(tmp_path / "library"), "--bundle", str(bundle.folder)]
+    log = tmp_path / "points"
+    env = {**os.environ, "REELFIND_FAULT": "hang decode.a.mp4 1", "REELFIND_FAULT_LOG": str(log)}
+    parent = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: log.exists() and "decode.a.mp4" in log.read_text())
+        (child,) = children(parent.pid)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        wait_until(lambda: not running(child))
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_publishes_what_is_done(bundle: Bundle, tmp_path: Path, number: signal.Signals) -> None:
+    for name in "abc":
+        make_video(tmp_path / f"media/{name}.mp4", parts=[("red", 0.3)])
+    code = "import typer; from service.cli.index import index_command; typer.run(index_command)"
+    command = [sys.executable, "-c", code, str(tmp_path / "media"), "--workers", "1"]
+    command += ["--library", str(tmp_path / "library"), "--bundle", str(bundle.folder)]
+    log = tmp_path / "points"
+    env = {**os.environ, "REELFIND_FAULT": "hang decode.b.mp4 1", "REELFIND_FAULT_LOG": str(log)}
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: log.exists() and "decode.b.mp4" in log.read_text())
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 128 + number
+    assert "what was done is published" in errors
+    assert "Traceback" not in errors
+    snapshot = Snapshot.open(tmp_path / "library")
+    assert [v.file.name for v in snapshot.videos(0, 9)] == ["a.mp4"]
+
+
+def wait_until(condition: object, seconds: float = 60.0) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

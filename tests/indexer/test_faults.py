@@ -1,0 +1,188 @@
+"""Kill the indexer at every step of a run: what was served stays whole, and the next run completes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from indexer.library.manifest import current_number
+from indexer.library.snapshot import Snapshot
+from indexer.library.verify import rollback, verify_library
+from indexer.run import IndexOptions, index_paths
+from model.runtime.bundle import Bundle
+from tests.support.toy import COLOURS, make_toy_bundle, make_video, text_embedding
+
+#: Runs the real commands, each in a process of its own: forked, because imports would take most of the time.
+#: Nothing is opened before the fork: Lance and ONNX Runtime start their threads in the child.
+_SERVER = """
+import importlib, json, os, sys, warnings
+from pathlib import Path
+import model.runtime.faults
+from service.cli.index import index_command, rollback_command
+
+warnings.simplefilter("ignore")
+for line in sys.stdin:
+    command, options, fault = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.environ.update(fault)
+        importlib.reload(model.runtime.faults)
+        null = os.open(os.devnull, os.O_RDWR)
+        for handle in (0, 1, 2):
+            os.dup2(null, handle)
+        options = {k: Path(v) if k in ("library", "bundle") else v for k, v in options.items()}
+        try:
+            {"index": index_command, "rollback": rollback_command}[command](**options)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+#: Everything a snapshot shows: videos with verdicts, answers to every colour with thumbnails and tokens.
+View = tuple[object, ...]
+
+
+def view(library: Path) -> View:
+    snapshot = Snapshot.open(library)
+    videos = [(v.file.name, v.verdict, v.num_segments, v.sha256) for v in snapshot.videos(0, 100)]
+    answers = {}
+    for colour in COLOURS:
+        scores, rows = snapshot.search(text_embedding(colour)[None], 100)
+        segments = snapshot.segments(rows[0])
+        answers[colour] = sorted(
+            (
+                *(round(float(score), 4), s.video_id, s.segment_index, snapshot.thumbnail(s.frame_ids[0])),
+                snapshot.frame_tokens(s.frame_rows).round(4).tolist(),
+            )
+            for score, s in zip(scores[0], segments, strict=True)
+        )
+    return videos, answers
+
+
+class Home:
+    """Media, a bundle, a library published once, and changes to the media that the next run takes in."""
+
+    def __init__(self, root: Path) -> None:
+        self.media = root / "media"
+        self.library = root / "library"
+        self.bundle = Bundle.open(make_toy_bundle(root / "toy"))
+        make_video(self.media / "changed.mp4", parts=[("red", 0.3)])
+        make_video(self.media / "gone.mp4", parts=[("green", 0.3)])
+        make_video(self.media / "touched.mp4", parts=[("cyan", 0.3)])
+        self.index(self.library)
+        make_video(self.media / "changed.mp4", parts=[("blue", 33.0)], fps=1)
+        (self.media / "gone.mp4").unlink()
+        os.utime(self.media / "touched.mp4", (9, 9))
+        make_video(self.media / "new.mp4", parts=[("yellow", 0.3)])
+        (self.media / "noise.mp4").write_bytes(bytes(range(1, 256)) * 8)
+        self.server = subprocess.Popen(
+            [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.before = view(self.library)
+        self.after = self.view_after(self.library)
+
+    def index(self, library: Path) -> None:
+        options = IndexOptions(workers=0, prune=True, keep_snapshots=1)
+        index_paths([self.media], library, self.bundle, options, lambda _: None)
+
+    def view_after(self, library: Path) -> View:
+        """What an uninterrupted run on a copy gives."""
+        copy = library.with_name("uninterrupted")
+        shutil.copytree(library, copy)
+        self.index(copy)
+        return view(copy)
+
+    def run(self, library: Path, command: str = "index", **fault: str) -> int:
+        """Run a command in a process of its own; its exit status."""
+        options: dict[str, object] = {"library": str(library)}
+        if command == "index":
+            options |= {"paths": [str(self.media)], "bundle": str(self.bundle.folder)}
+            options |= {"prune": True, "workers": 0, "keep_snapshots": 1}
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        self.server.stdin.write(json.dumps([command, options, fault]) + "\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home(tmp_path_factory.mktemp("faults"))
+    yield home
+    home.server.communicate()
+
+
+def points(log: Path) -> Iterator[str]:
+    """`name count` for each point that a run reached, the second time of a name included, not the third."""
+    seen: dict[str, int] = {}
+    for name in log.read_text().split("\n")[:-1]:
+        seen[name] = seen.get(name, 0) + 1
+        if seen[name] <= 2:
+            yield f"{name} {seen[name]}"
+
+
+def kill_everywhere(home: Home, folder: Path, start: Path | None, served: set[int | None]) -> list[str]:
+    """Kill a run at each of its points, each on a fresh copy of `start`; the points."""
+    log = folder / "points"
+    plain = folder / "plain"
+    if start:
+        shutil.copytree(start, plain)
+    assert home.run(plain, REELFIND_FAULT_LOG=str(log)) == 0
+    reached = list(points(log))
+
+    for point in reached:
+        library = folder / f"killed at {point}"
+        if start:
+            shutil.copytree(start, library)
+        assert home.run(library, REELFIND_FAULT=f"kill {point}") == -signal.SIGKILL, point
+        number = current_number(library) if library.exists() else None
+        assert number in served, point
+        if number is not None:
+            assert verify_library(library).ok, point
+            assert view(library) == (home.before if number == 1 and start else home.after), point
+        home.index(library)
+        assert view(library) == home.after, point
+        assert verify_library(library).ok, point
+        leftovers = [p.name for p in (library / "snapshots").iterdir() if not p.name.isdecimal()]
+        assert leftovers == [], point
+        assert list(library.glob(".*")) == [], point
+        shutil.rmtree(library)
+    return reached
+
+
+def test_a_kill_at_any_step_of_an_update_leaves_a_whole_snapshot(home: Home, tmp_path: Path) -> None:
+    reached = kill_everywhere(home, tmp_path, home.library, {1, 2})
+    steps = {point.split(" ")[0].split(".")[0] for point in reached}
+    assert steps >= {"write", "append", "upsert", "delete", "compact", "publish", "current", "prune"}
+
+
+def test_a_kill_at_any_step_of_the_first_run_leaves_nothing_half_served(home: Home, tmp_path: Path) -> None:
+    reached = kill_everywhere(home, tmp_path, None, {None, 1})
+    assert {point.split(".")[0] for point in reached} >= {"create", "write", "publish", "current"}
+
+
+def test_a_kill_at_any_step_of_a_rollback(home: Home, tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(home.library, start)
+    index_paths([home.media], start, home.bundle, IndexOptions(workers=0, prune=True), lambda _: None)
+    names = [f"rollback.{table}" for table in ("videos", "segments", "frames")]
+    names += [f"rollback.current.{step}" for step in ("write", "fsync", "rename", "renamed")]
+    for name in names:
+        library = tmp_path / name
+        shutil.copytree(start, library)
+        assert home.run(library, "rollback", REELFIND_FAULT=f"kill {name} 1") == -signal.SIGKILL, name
+        assert view(library) == (home.before if current_number(library) == 1 else home.after), name
+        assert verify_library(library).ok, name
+        if current_number(library) == 2:
+            assert rollback(library) == 1
+        assert view(library) == home.before, name
+        home.index(library)
+        assert view(library) == home.after, name
+        assert verify_library(library).ok, name

@@ -1,0 +1,137 @@
+"""`reelfind-model` from the outside: a whole small run, and mistakes that end in one line and a code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+import yaml  # noqa: E402
+from typer.testing import CliRunner  # noqa: E402
+
+from model.cli import app  # noqa: E402
+from model.config import to_mapping  # noqa: E402
+from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
+from tests.support.toy import make_toy_bundle, make_video  # noqa: E402
+
+runner = CliRunner()
+
+
+@pytest.mark.filterwarnings("ignore:.*score the same as others")
+def test_train_export_and_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, tokenizer = make_photos(tmp_path / "data"), make_tokenizer(tmp_path / "tokenizer.json")
+    # The tiny text encoder comes without a package; measuring and export find the run's own copy.
+    monkeypatch.setattr("model.training.train.tokenizer_path", lambda *_: tokenizer)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(to_mapping(tiny_config(Path(), tmp_path / "run"))), encoding="utf-8")
+
+    trained = runner.invoke(
+        app, ["train", str(recipe), f"data={data}", "train.epochs=2", "train.evaluate=true"]
+    )
+    assert trained.exit_code == 0, trained.output
+    assert "step 6/6" in trained.stderr
+    assert "epoch 2/2: validation" in trained.stderr
+    best, bundle, metrics = tmp_path / "run" / "best.pt", tmp_path / "bundle", tmp_path / "metrics.json"
+
+    photos = ["--data", str(data), "--split", "val", "--mode", "all-pairs", "--threads", "1"]
+    tuned = runner.invoke(
+        app, ["evaluate", str(best), *photos, "--tune-on", "train", "--output", str(metrics)]
+    )
+    assert tuned.exit_code == 0, tuned.output
+    written = json.loads(metrics.read_text(encoding="utf-8"))
+    assert list(written) == ["settings", "tuned", "photos"]
+    lam = written["tuned"]["ensemble_lambda"]
+    assert written["settings"]["ensemble_lambda"] == lam
+    assert f"λ = {lam:g} was best of {len(written['tuned']['tried'])} on train" in tuned.stdout
+    assert written["photos"]["val"]["global"]["text_to_video"]["n"] == 48
+
+    asked = ["--metrics", str(metrics), "--salience", "simdot", "--num-salient-frames", "3"]
+    exported = runner.invoke(app, ["export", str(best), "--output", str(bundle), "--threads", "1", *asked])
+    assert exported.exit_code == 0, exported.output
+    manifest = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    assert json.loads(manifest["provenance"]["recipe"])["train"]["epochs"] == 2
+    assert (manifest["ensemble_lambda"], manifest["num_salient_frames"]) == (lam, 3)
+    assert manifest["salience_strategy"] == "simdot"
+    assert manifest["provenance"]["metrics"]["photos"] == written["photos"]
+    assert "tried" not in manifest["provenance"]["metrics"]["tuned"]
+    # A bundle is published: it must not tell where it was made.
+    assert str(tmp_path) not in (bundle / "bundle.json").read_text(encoding="utf-8")
+
+    measured = runner.invoke(app, ["evaluate", str(bundle), *photos, "--json"])
+    assert measured.exit_code == 0, measured.output
+    result = json.loads(measured.stdout)
+    assert result["settings"]["ensemble_lambda"] == lam
+    assert result["photos"]["val"]["ensemble"]["video_to_text"]["n"] == 24
+    # Stored weights and int8 tokens change little.
+    first, second = (r["photos"]["val"]["ensemble"]["R@SUM"] for r in (written, result))
+    assert second == pytest.approx(first, abs=30)
+
+
+@pytest.mark.filterwarnings("ignore:.*score the same as others")
+def test_videos_are_measured_and_drawn(tmp_path: Path) -> None:
+    bundle = make_toy_bundle(tmp_path / "bundle")
+    for name in ("red", "blue", "green"):
+        make_video(tmp_path / f"{name}.mp4", parts=[("white", 1.0), (name, 1.0)])
+    queries = tmp_path / "queries.jsonl"
+    rows = [{"video": f"{n}.mp4", "query": f"a {n} one", "set": "s"} for n in ("red", "blue", "green")]
+    queries.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    figure = tmp_path / "figure.png"
+    command = ["evaluate", str(bundle), "--clips", str(tmp_path), "--queries", str(queries)]
+    done = runner.invoke(
+        app, [*command, "--salient-frames", "1,16", "--figure", str(figure), "--figure-queries", "3,1"]
+    )
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0] == "the 100 nearest matched on 2 salient frames (int8 tokens, 4 a frame); λ = 1"
+    assert "videos, s, gallery own: 3 texts, 3 videos" in lines
+    (row,) = {line for line in lines if line.startswith("ensemble, 1 frame")}
+    assert row.split()[3:] == ["100.0", "100.0", "100.0", "1.0", "1.0"] * 2 + ["600.0"]
+    with Image.open(figure) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    framed = (np.abs(pixels - [206, 32, 41]).max(axis=2) < 8).any(axis=1)
+    # Two rows, one for each line asked for.
+    assert np.count_nonzero(np.diff(framed.astype(int)) == 1) >= 2
+
+    plain = runner.invoke(app, [*command, "--no-rerank"])
+    assert plain.exit_code == 0
+    assert plain.stdout.startswith("by similarity alone\n")
+    assert "ensemble" not in plain.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "none.yaml"], 2, "error: no recipe none.yaml"),
+        (["export", "none.pt", "--output", "x"], 2, "error: no checkpoint none.pt"),
+        (["export", "none.pt", "--output", "x", "--image", "int4"], 2, "error: unknown storage 'int4'"),
+        (["evaluate", "none.pt"], 2, "error: nothing to measure on"),
+        (["evaluate", ".", "--data", "."], 3, "error: "),
+        (["evaluate", ".", "--data", ".", "--mode", "all"], 2, "error: mode 'all' is unknown"),
+        (["evaluate", ".", "--data", ".", "--salient-frames", "1;2"], 2, "error: --salient-frames '1;2'"),
+        (["evaluate", ".", "--data", ".", "--device", "gpu"], 2, "error: device 'gpu' is unknown"),
+        (["evaluate", ".", "--data", ".", "--figure", "x.png"], 2, "error: --figure draws videos"),
+        (
+            ["evaluate", ".", "--clips", ".", "--queries", "q", "--tune-on", "val"],
+            2,
+            "error: --tune-on needs --data",
+        ),
+        (["evaluate", "none.pt", "--data", "."], 2, "error: no checkpoint none.pt"),
+        (["export", "none.pt", "--output", "x", "--lambda", "-1"], 2, "error: λ is -1.0"),
+        (["export", "none.pt", "--output", "x", "--metrics", "none.json"], 2, "error: none.json holds no"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    arguments: list[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""

@@ -1,0 +1,90 @@
+"""Films to measure on: each distinct frame is encoded once, with the result of encoding every film whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from typer.testing import CliRunner
+
+from model.cli import app
+from model.data.loaders import read_captions
+from model.evaluation.corpus import TokenOptions, encode_segments
+from model.evaluation.encoders import BundleEncoder
+from model.evaluation.evaluate import evaluate, tune
+from model.evaluation.spliced import NOISY, SplicedFilms, encode_films, splice
+from model.runtime.bundle import Bundle
+from tests.support.tiny_training import make_photos
+from tests.support.toy import make_toy_bundle
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*score the same as others")
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> BundleEncoder:
+    return BundleEncoder(Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle"), threads=1))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def films(data: Path, encoder: BundleEncoder) -> SplicedFilms:
+    slots = encoder.profile.frames_per_segment
+    settings = replace(NOISY, film_frames=min(NOISY.film_frames, slots))
+    return splice(read_captions(data, "val"), 12, 10, settings, slots, seed=3)
+
+
+def test_a_film_shows_its_photo_among_others(films: SplicedFilms) -> None:
+    for row, slots, count in zip(films.rows, films.slots, films.counts, strict=True):
+        shown = films.plan.photos[slots[:count]]
+        own = [bool((pair == row).all()) for pair in shown]
+        assert any(own)
+        assert not all(own)
+        first, last = own.index(True), count - 1 - own[::-1].index(True)
+        assert all(own[first : last + 1]), "the captioned part is in one piece"
+        others = {int(photo) for pair in shown for photo in pair} - {int(row)}
+        assert not others & {int(r) for r in films.rows}, "another film's photo would be a second answer"
+
+
+def test_films_encode_as_if_each_were_encoded_whole(films: SplicedFilms, encoder: BundleEncoder) -> None:
+    frames = np.stack(list(films.frames(encoder.profile.image_size)))
+    whole = encode_segments(
+        encoder,
+        [(i, frames[films.slots[i, :n]]) for i, n in enumerate(films.counts)],
+        TokenOptions("float32"),
+    )
+    once = encode_films(encoder, films, TokenOptions("float32"))
+    np.testing.assert_allclose(once.embedding, whole.embedding, atol=1e-5)
+    assert once.tokens is not None
+    assert whole.tokens is not None
+    for i, n in enumerate(films.counts):
+        ours, theirs = once.slots[i, :n], whole.slots[i, :n]
+        np.testing.assert_allclose(once.salience[ours], whole.salience[theirs], atol=1e-5)
+        np.testing.assert_allclose(once.tokens.take(ours), whole.tokens.take(theirs), atol=1e-5)
+
+
+def test_films_are_measured_and_tuned_on(films: SplicedFilms, encoder: BundleEncoder) -> None:
+    result = evaluate(encoder, films)
+    assert result["ensemble"]["text_to_video"]["n"] == 12
+    tuned = tune(encoder, films)
+    best = max(row["R@1"] for row in tuned["tried"])
+    assert best == next(r["R@1"] for r in tuned["tried"] if r["lambda"] == tuned["ensemble_lambda"])
+
+
+def test_the_command_measures_films(data: Path, encoder: BundleEncoder) -> None:
+    words = ["evaluate", str(encoder.bundle.folder), "--data", str(data), "--split", "val", "--json"]
+    ran = CliRunner().invoke(app, [*words, "--films", "12", "--film-noise", "10", "--threads", "1"])
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["films"]["val"]["global"]["text_to_video"]["n"] == 12
+    refused = CliRunner().invoke(app, [*words, "--films", "20", "--film-noise", "10"])
+    assert refused.exit_code == 2
+    assert "20 films and 10 unrelated photos need more than 24 photos" in refused.stderr

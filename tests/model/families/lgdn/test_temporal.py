@@ -1,0 +1,35 @@
+"""The temporal layer against its definition."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from model.families.lgdn.temporal import TemporalLayer, masked_mean  # noqa: E402
+
+
+def test_an_untrained_temporal_layer_is_the_masked_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(3, 6, 16, generator=generator)
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 1]], dtype=torch.float32)
+    expected = torch.stack([frames[i][mask[i].bool()].mean(0) for i in range(3)])
+    with torch.no_grad():
+        torch.testing.assert_close(TemporalLayer(16, 8)(frames, mask), expected)
+        torch.testing.assert_close(masked_mean(frames, mask), expected)
+
+
+def test_padding_frames_never_reach_a_trained_temporal_layer() -> None:
+    torch.manual_seed(0)
+    layer = TemporalLayer(16, 8)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    frames = torch.randn(1, 5, 16)
+    padded = torch.cat([frames, torch.full((1, 3, 16), 50.0)], 1)
+    mask = torch.tensor([[1.0] * 5 + [0.0] * 3])
+    with torch.no_grad():
+        alone = layer(frames, torch.ones(1, 5))
+        torch.testing.assert_close(layer(padded, mask), alone, rtol=1e-4, atol=1e-4)
+        assert float((alone - frames.mean(1)).abs().max()) > 0.1

@@ -1,0 +1,61 @@
+"""Every recipe loads, and those of the paper's data sets build the paper's model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from model.backbones import build_image, build_text  # noqa: E402
+from model.config import load_config  # noqa: E402
+from tests.support.paths import ROOT  # noqa: E402
+
+RECIPES = sorted((ROOT / "model" / "recipes").glob("*.yaml"))
+PAPER = {
+    "didemo": "didemo",
+    "image_text": "image_text",
+    "msrvtt_1ka": "msrvtt",
+    "msrvtt_7k": "msrvtt",
+    "msrvtt_full": "msrvtt",
+    "msvd": "msvd",
+    "vatex": "vatex",
+}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads_under_its_own_name(path: Path) -> None:
+    config = load_config(path)
+    assert config.name == path.stem
+    assert config.output == f"runs/{path.stem}"
+    assert path.name in path.read_text().split("\nname:")[0], "its head tells the command"
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_settings(name: str) -> None:
+    config = load_config(next(path for path in RECIPES if path.stem == name))
+    model, train = config.model, config.train
+    assert config.data.kind == PAPER[name]
+    if config.data.kind == "msrvtt":
+        assert config.data.msrvtt == name.removeprefix("msrvtt_")
+    assert (model.frames, model.num_salient_frames, model.bank_size) == (16, 2, 9600)
+    assert (model.momentum, model.temperature, model.learn_temperature) == (0.99, 0.07, False)
+    assert (model.dim, model.image_size, model.salience_strategy) == (256, 224, "collaborative")
+    assert model.context_length == (64 if name == "didemo" else 32)
+    assert (train.batch_size, train.epochs, train.weight_decay, train.final_lr) == (24, 5, 0.02, 0.1)
+    assert {train.lr_image, train.lr_text, train.lr_head} == {1e-5}
+    assert (config.loss.mvcl, config.loss.mfcl, config.loss.lsfm) == (1.0, 1.0, 1.0)
+    assert (config.loss.warmup_epochs, config.loss.batch_negatives, config.loss.retention_weight) == (
+        1,
+        False,
+        0,
+    )
+    # Without the weights' folders the sizes are the paper's own.
+    with torch.device("meta"):
+        bare = replace(model, backbone_weights="", text_weights="")
+        image, text = build_image(bare), build_text(bare)
+    assert (image.width, text.width) == (768, 768)
+    assert (len(image.layers), len(text.layers), model.fusion_from_text) == (12, 6, 6)
+    assert model.fusion == "cross_attention"

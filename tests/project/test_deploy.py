@@ -1,0 +1,314 @@
+"""The container files, checked without an engine: they agree with the package, commands and settings."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import click
+import pytest
+import typer
+import yaml
+from packaging.requirements import Requirement
+
+from service.cli import app
+from service.settings import ENV_PREFIX, Settings
+from tests.support.paths import ROOT
+from tests.support.server import clean_environment, make_library, running_server
+
+OPERATIONS = ROOT / "deploy" / "operations.md"
+SETTINGS = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+# Read by docker-compose.yml itself.
+COMPOSE_ONLY = {"REELFIND_MEDIA", "REELFIND_PUBLISH"}
+FORBIDDEN = {"torch", "torchvision", "transformers", "sentence-transformers", "triton"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    base: str
+    instructions: tuple[tuple[str, str], ...]
+
+    def all(self, name: str) -> list[str]:
+        return [argument for keyword, argument in self.instructions if keyword == name]
+
+
+def read_stages() -> dict[str, Stage]:
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    lines = "\n".join(line for line in text.splitlines() if not line.startswith("#")).replace("\\\n", " ")
+    stages: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+    for line in filter(None, map(str.strip, lines.splitlines())):
+        keyword, _, argument = line.partition(" ")
+        if keyword == "FROM":
+            base, _, name = argument.partition(" AS ")
+            current: list[tuple[str, str]] = []
+            stages[name] = (base, current)
+        else:
+            current.append((keyword, argument.strip()))
+    return {name: Stage(base, tuple(found)) for name, (base, found) in stages.items()}
+
+
+STAGES = read_stages()
+
+
+def lineage(target: str) -> list[Stage]:
+    """A target's stages, from the image it starts from to itself."""
+    stage = STAGES[target]
+    return [*(lineage(stage.base) if stage.base in STAGES else []), stage]
+
+
+def last(target: str, keyword: str) -> str:
+    return [argument for stage in lineage(target) for argument in stage.all(keyword)][-1]
+
+
+def environment(target: str) -> dict[str, str]:
+    pairs = [shlex.split(argument) for stage in lineage(target) for argument in stage.all("ENV")]
+    return dict(pair.split("=", 1) for group in pairs for pair in group)
+
+
+def read_compose(name: str) -> dict:
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+COMPOSE = read_compose("docker-compose.yml")
+SERVICE, INDEXER = COMPOSE["services"]["service"], COMPOSE["services"]["indexer"]
+targets = pytest.mark.parametrize("target", ["cpu", "gpu"])
+
+
+def mounts(service: dict) -> dict[str, tuple[str, str]]:
+    """Where → (what, mode)."""
+    # The default value of a variable holds a colon too: ${NAME:-default}.
+    parts = [re.fullmatch(r"(\$\{.*?\}|[^:]+):([^:]+)(?::(\w+))?", line) for line in service["volumes"]]
+    return {part[2]: (part[1], part[3] or "rw") for part in parts}
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = Path(sysconfig.get_path("scripts")) / "hadolint"
+    run = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "")
+
+
+@targets
+def test_the_image_runs_as_a_user_without_rights(target: str) -> None:
+    user, _, group = last(target, "USER").partition(":")
+    assert int(user) > 0
+    assert int(group) > 0
+    assert f"--uid {user} " in " ".join(run for stage in lineage(target) for run in stage.all("RUN"))
+
+
+@targets
+def test_the_image_installs_an_extra_at_locked_versions_and_nothing_else(target: str) -> None:
+    (copy,) = STAGES[target].all("COPY")
+    assert copy == f"--from=install-{target} /opt/reelfind /opt/reelfind"
+    (run,) = STAGES[f"install-{target}"].all("RUN")
+    words = shlex.split(re.sub(r"--mount=\S+ ", "", run))
+    assert words[1:] == ["-m", "pip", "install", "--constraint", "constraints.txt", f".[{target}]"]
+    assert target in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def test_the_builder_gets_what_the_package_is_built_from() -> None:
+    copied = {word for line in STAGES["source"].all("COPY") for word in line.split()[:-1]}
+    copied = {name.removeprefix("./") for name in copied}
+    ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert ignore[1] == "*"
+    assert copied == {line.removeprefix("!") for line in ignore if line.startswith("!")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
+    packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert copied == needed | packages | {"constraints.txt"}
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_cpu_is_the_default_target() -> None:
+    assert list(STAGES)[-1] == "cpu"
+
+
+def test_the_serving_image_gets_no_pytorch() -> None:
+    """Whatever `pip install '.[cpu]'` resolves to is installed here: walk it."""
+    seen: set[str] = set()
+    waiting = [("reelfind", frozenset({"cpu"}))]
+    while waiting:
+        name, extras = waiting.pop()
+        for line in distribution(name).requires or ():
+            requirement = Requirement(line)
+            wanted = [{"extra": extra} for extra in extras] or [{"extra": ""}]
+            if requirement.marker and not any(requirement.marker.evaluate(context) for context in wanted):
+                continue
+            key = requirement.name.lower().replace("_", "-")
+            if key not in seen:
+                seen.add(key)
+                try:
+                    distribution(key)
+                except PackageNotFoundError:
+                    pytest.fail(f"{name} needs {key}, which is not installed here")
+                waiting.append((key, frozenset(requirement.extras)))
+    assert {"numpy", "onnxruntime", "faiss-cpu", "fastapi"} <= seen
+    assert not seen & FORBIDDEN
+
+
+@targets
+def test_ports_and_settings_agree(target: str) -> None:
+    env = environment(target)
+    assert {name for name in env if name.startswith(ENV_PREFIX)} <= SETTINGS
+    port = env["REELFIND_PORT"]
+    assert last(target, "EXPOSE") == port
+    assert SERVICE["ports"] == [f"${{REELFIND_PUBLISH:-127.0.0.1:{port}}}:{port}"]
+    assert env["REELFIND_HOST"] == "0.0.0.0"
+    assert env["REELFIND_LIBRARY"] in mounts(SERVICE)
+    Settings(**{name.removeprefix(ENV_PREFIX).lower(): env[name] for name in env if name in SETTINGS})
+
+
+def test_compose_and_the_example_name_real_settings() -> None:
+    for service in (SERVICE, INDEXER):
+        assert set(service["environment"]) <= SETTINGS
+    used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
+    assert used == COMPOSE_ONLY
+    example = (ROOT / "deploy" / "example.env").read_text(encoding="utf-8")
+    named = dict(re.findall(r"^#?(REELFIND_\w+)=(.*)$", example, re.MULTILINE))
+    assert set(named) == COMPOSE_ONLY | set(SERVICE["environment"])
+    values = {name.removeprefix(ENV_PREFIX).lower(): value for name, value in named.items()}
+    assert Settings(**{name: values[name] for name in values if name in Settings.model_fields})
+    assert f"${{REELFIND_PUBLISH:-{named['REELFIND_PUBLISH']}}}" in SERVICE["ports"][0]
+
+
+def test_service_and_indexer_share_the_library_and_see_the_media_at_one_path() -> None:
+    serving, indexing = mounts(SERVICE), mounts(INDEXER)
+    assert serving["/library"] == ("library", "ro")
+    assert indexing["/library"] == ("library", "rw")
+    assert serving["/media"] == indexing["/media"]
+    assert serving["/media"][1] == "ro"
+    assert COMPOSE["volumes"] == {"library": None}
+    # The volume belongs to the image's user because the image's folder does.
+    assert "chown reelfind:reelfind /library" in " ".join(STAGES["runtime"].all("RUN"))
+
+
+def test_the_indexer_is_a_job_and_the_service_comes_back() -> None:
+    assert INDEXER["profiles"] == ["index"]
+    assert INDEXER["restart"] == "no"
+    assert INDEXER["healthcheck"] == {"disable": True}
+    assert "profiles" not in SERVICE
+    assert SERVICE["restart"] == "unless-stopped"
+    assert "healthcheck" not in SERVICE  # the image's holds
+    for service in (SERVICE, INDEXER):
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+
+
+def test_the_gpu_override_changes_both_services() -> None:
+    override = read_compose("deploy/compose.gpu.yml")["services"]
+    assert set(override) == set(COMPOSE["services"])
+    for service in override.values():
+        assert service["build"]["target"] == "gpu"
+        assert service["image"] != SERVICE["image"]
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    env = environment("gpu")
+    assert env["REELFIND_PROVIDER"] == "cuda"
+    assert "REELFIND_PROVIDER" not in environment("cpu")
+    version = re.match(r"python:(\d+\.\d+)-", STAGES["runtime"].base)[1]
+    assert {path.split("/")[4] for path in env["LD_LIBRARY_PATH"].split(":")} == {f"python{version}"}
+    assert STAGES["source"].base == STAGES["runtime"].base
+
+
+def test_the_gpu_libraries_are_pinned_as_the_pair_that_shares_one_cuda() -> None:
+    """Newer onnxruntime-gpu is built for CUDA 13 and newer faiss-gpu is not: neither may drift alone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pair = [Requirement(line) for line in project["optional-dependencies"]["gpu"]]
+    assert {requirement.name for requirement in pair} == {"faiss-gpu", "onnxruntime-gpu"}
+    assert all(str(requirement.specifier).startswith("==") for requirement in pair)
+
+
+@pytest.mark.parametrize("overrides", [[], ["deploy/compose.gpu.yml"]])
+def test_compose_accepts_the_files(overrides: list[str]) -> None:
+    command = _compose_command()
+    if command is None:
+        pytest.skip("neither `docker compose` nor `docker-compose` is installed")
+    for name in ("docker-compose.yml", *overrides):
+        command += ["--file", str(ROOT / name)]
+    run = subprocess.run(
+        [*command, "--profile", "index", "config"],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    services = yaml.safe_load(run.stdout)["services"]
+    assert services["indexer"]["command"] == INDEXER["command"]
+    assert services["service"]["build"]["target"] == ("gpu" if overrides else "cpu")
+
+
+def _compose_command() -> list[str] | None:
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]):
+            run = subprocess.run([*command, "version"], capture_output=True, check=False)
+            if run.returncode == 0:
+                return command
+    return None
+
+
+def test_the_commands_exist() -> None:
+    assert json.loads(last("cpu", "ENTRYPOINT")) == json.loads(last("gpu", "ENTRYPOINT")) == ["reelfind"]
+    assert json.loads(last("cpu", "CMD")) == SERVICE["command"]
+    for command in (SERVICE["command"], INDEXER["command"]):
+        run = subprocess.run(
+            [sys.executable, "-m", "service", command[0], "--help"],
+            env=clean_environment() | {"COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
+        for word in command[1:]:
+            assert not word.startswith("--") or word in run.stdout
+
+
+def test_the_operations_page_names_real_options_and_settings() -> None:
+    page = OPERATIONS.read_text(encoding="utf-8")
+    known = {option for command in walk(typer.main.get_command(app)) for option in options_of(command)}
+    elsewhere = {"--constraint", "--profile", "--rm", "--detach", "--file", "--request"}  # pip, docker, curl
+    assert set(re.findall(r"(?<!\S)`?\(?`?(--[a-z-]+)", page)) <= known | elsewhere
+    assert set(re.findall(r"REELFIND_\w+", page)) <= SETTINGS | COMPOSE_ONLY | {"REELFIND_TRACEBACK"}
+
+
+def walk(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    for child in getattr(command, "commands", {}).values():
+        yield from walk(child)
+
+
+def options_of(command: click.Command) -> list[str]:
+    return [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
+
+
+def test_the_health_check_tells_a_running_server_from_none(tmp_path: Path) -> None:
+    check = last("cpu", "HEALTHCHECK").partition("CMD ")[2]
+    command = json.loads(check)
+    assert command[0] == "python"
+
+    def run_check(port: str) -> int:
+        # A proxy of the environment's must not be asked.
+        env = os.environ | {"REELFIND_PORT": port, "http_proxy": "http://127.0.0.1:9"}
+        return subprocess.run(
+            [sys.executable, *command[1:]], env=env, capture_output=True, check=False
+        ).returncode
+
+    toy = make_library(tmp_path, {"red.mp4": [("red", 1.0)]})
+    missing = ["--library", str(tmp_path / "none"), "--bundle", str(toy.bundle)]
+    for options, ready in ((toy.options, True), (missing, False)):
+        with running_server(*options, ready=ready) as server:
+            port = server.url.rpartition(":")[2]
+            assert run_check(port) == 0
+            assert (server.client.get("/readyz").status_code == 200) is ready
+            names = set(re.findall(r"^# TYPE (\w+)", server.client.get("/metrics").text, re.MULTILINE))
+            page = OPERATIONS.read_text(encoding="utf-8")
+            assert set(re.findall(r"`((?:reelfind|process)_\w+)", page)) <= names
+        assert run_check(port) != 0

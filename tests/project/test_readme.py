@@ -1,0 +1,71 @@
+"""The README's commands, as they are written, on a folder of videos with the shipped bundle."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+from tests.support.server import clean_environment, running_server
+from tests.support.toy import make_video
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+SERVE = "reelfind serve --library library --host 127.0.0.1 --port 8000\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with a folder of videos, as the README assumes one."""
+    make_video(tmp_path / "Videos" / "beach.mp4", parts=[("yellow", 1.0), ("blue", 1.0)])
+    make_video(tmp_path / "Videos" / "holidays 2026" / "lawn.mp4", parts=[("green", 2.0)])
+    return tmp_path
+
+
+def _run(script: str, home: Path) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", "-euc", script],
+        cwd=home,
+        env=clean_environment() | {"HOME": str(home), "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert result.returncode == 0, f"{script}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def test_commands_run_in_the_order_they_are_read(home: Path) -> None:
+    first, second, request, explained, evaluation = BLOCKS
+    before, serve, after = first.partition(SERVE)
+    assert serve
+    assert not after, "a command after `serve` would never run"
+    _run(before, home)
+    # A server does not return, so it runs beside the other commands; port 8000 may be taken here.
+    with running_server("--library", str(home / "library")) as server:
+        _run(second, home)
+        answer = json.loads(_run(request.replace("http://127.0.0.1:8000", server.url), home))
+        assert {Path(hit["path"]).name for hit in answer["hits"]} == {"beach.mp4", "lawn.mp4"}
+        words = _run(explained.replace("http://127.0.0.1:8000", server.url), home)
+        assert json.loads(words.splitlines()[-1])["reranked"] is True
+        assert "R@1" in _run(evaluation, home)
+
+
+def test_make_runs_the_commands_that_the_readme_names() -> None:
+    for target, command in (("demo", "reelfind demo"), ("test", "-m pytest")):
+        assert re.search(rf"^make {target}\b", README, flags=re.MULTILINE)
+        planned = subprocess.run(
+            ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        assert command in planned
+
+
+def test_files_that_the_readme_links_are_there() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link

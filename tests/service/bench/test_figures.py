@@ -1,0 +1,169 @@
+"""The benchmark measures what it says: its arithmetic, its inputs and its parts on small ones."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer.run import IndexOptions
+from model.runtime.bundle import Bundle
+from model.runtime.video import VideoReader, probe
+from service.bench import ann, indexing, memory, serving
+from service.bench.figures import Bar, Figure, ratios
+from service.bench.media import cached, repeat_video, write_video
+from tests.support.server import clean_environment, make_library
+from tests.support.toy import make_toy_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy")
+
+
+def by_name(figures: list[Figure], part: str) -> Figure:
+    (found,) = [figure for figure in figures if part in figure.name]
+    return found
+
+
+def test_a_figure_shows_its_median_range_and_bar() -> None:
+    figure = Figure("section", "name", (1.5, 0.9, 1.0), bar=Bar("<=", 1.0))
+    assert figure.passed
+    shown = figure.to_json()
+    assert (shown["n"], shown["median"], shown["min"], shown["max"]) == (3, 1.0, 0.9, 1.5)
+    assert (shown["bar"], shown["passed"]) == ("<= 1", True)
+    assert not Figure("section", "name", (0.84,), bar=Bar(">=", 0.85)).passed
+    assert Figure("section", "name", (0.84,)).passed is None
+    with pytest.raises(ValueError, match="'name' has no values"):
+        Figure("section", "name", ())
+
+
+def test_ratios_pair_repetitions() -> None:
+    assert ratios([2.0, 9.0], [1.0, 3.0]) == (2.0, 3.0)
+    with pytest.raises(ValueError, match="zip"):
+        ratios([1.0], [1.0, 2.0])
+
+
+def test_recall_is_the_share_of_exact_neighbours_found() -> None:
+    exact = np.array([[0, 1, 2, 3], [4, 5, 6, 7]])
+    found = np.array([[3, 2, 9, -1], [4, 5, 6, 7]])
+    assert ann.recall(found, exact) == 6 / 8
+
+
+def test_vectors_are_of_unit_length_and_in_clusters() -> None:
+    corpus, queries = ann.clustered_vectors(1000, 50, 64, clusters=4, seed=1)
+    assert np.allclose(np.linalg.norm(corpus, axis=1), 1, atol=1e-5)
+    similarity = np.sort(queries @ corpus.T, axis=1)
+    # A quarter of the corpus is in a query's cluster, the rest elsewhere.
+    assert similarity[:, -150:].min() > similarity[:, :600].max()
+
+
+def test_exact_search_finds_everything_and_lists_do_not_lose_much() -> None:
+    figures = ann.measure(2000, queries=20, dim=32, repeats=2)
+    recalls = {figure.name: figure.median for figure in figures if "recall" in figure.name}
+    assert recalls["Flat: recall@100"] == 1.0
+    assert len(recalls) == 5
+    assert all(0.5 < value <= 1 for value in recalls.values())
+    assert all(len(figure.values) == 2 for figure in figures if "time" in figure.name)
+
+
+def test_a_repeated_video_is_as_long_as_it_says(tmp_path: Path) -> None:
+    block = tmp_path / "block.mp4"
+    write_video(block, width=160, height=90, seconds=2, seed=1)
+    long = tmp_path / "long.mp4"
+    repeat_video(block, long, 20)
+    assert probe(long).duration_seconds == pytest.approx(40, abs=0.05)
+    with VideoReader(long) as reader:
+        segments = list(reader.segments(segment_seconds=20.0))
+    assert reader.damage is None
+    times = np.concatenate([segment.frames.pts_seconds for segment in segments])
+    assert len(times) == 32
+    assert np.allclose(np.diff(times), 40 / 32, atol=0.05)
+
+
+def test_a_file_is_made_once_and_never_half(tmp_path: Path) -> None:
+    target = tmp_path / "folder" / "video.mp4"
+
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        cached(target, fail)
+    assert not target.exists()
+    assert cached(target, lambda path: path.write_bytes(b"whole")) == target
+    assert cached(target, fail).read_bytes() == b"whole"
+
+
+def test_memory_of_a_tree_counts_grandchildren() -> None:
+    hold = "import time; data = bytearray(100 << 20); print(flush=True); time.sleep(60)"
+    spawn = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
+    with subprocess.Popen([sys.executable, "-c", spawn], stdout=subprocess.PIPE) as process:
+        try:
+            process.stdout.readline()
+            assert memory.tree_bytes(process.pid) > 100 << 20
+            assert memory.tree_bytes(process.pid) > memory._resident_bytes(process.pid) + (100 << 20)
+        finally:
+            _kill_children(process.pid)
+            process.kill()
+
+
+def _kill_children(pid: int) -> None:
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        subprocess.run(["kill", child], check=False)
+
+
+def test_indexing_is_compared_with_its_halves(tmp_path: Path, bundle: Path) -> None:
+    corpus = indexing.small_clips(tmp_path, 5)
+    assert [path.name for path in corpus.files] == [f"video-{n:03d}.mp4" for n in range(5)]
+    figures = indexing.measure_corpus(corpus, Bundle.open(bundle), IndexOptions(workers=1), repeats=2)
+    ratio = by_name(figures, "over the slower half")
+    slower = [
+        max(pair)
+        for pair in zip(
+            by_name(figures, "decoding alone").values, by_name(figures, "encoding alone").values, strict=True
+        )
+    ]
+    assert ratio.values == pytest.approx(
+        [a / b for a, b in zip(slower, by_name(figures, ": indexing").values, strict=True)]
+    )
+    assert "80 frames in 5 segments" in ratio.note
+    assert ratio.bar == Bar(">=", 0.85)
+    # What the cores allow takes at least as long as the slower half.
+    assert by_name(figures, "allow for both").median >= ratio.median
+
+
+def test_search_is_measured_on_a_real_server(tmp_path: Path) -> None:
+    toy = make_library(tmp_path)
+    figures = serving.measure(toy.library, toy.bundle, repeats=2, queries=8, clients=(1, 3))
+    assert by_name(figures, "÷ median in process").bar == Bar("<=", 1.3)
+    assert {len(figure.values) for figure in figures} == {2}
+    assert by_name(figures, "3 clients").median > 0
+
+
+def test_queries_never_come_twice() -> None:
+    texts = serving.query_texts()
+    assert len({next(texts) for _ in range(5000)}) == 5000
+
+
+def test_the_command_prints_json_and_goes_on_after_a_part_that_fails(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", "service", "bench", "--quick", "--json"),
+            *("--only", "search", "--only", "faiss", "--bundle", str(tmp_path / "none")),
+            *("--cache", str(tmp_path / "cache")),
+        ],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 3, run.stderr
+    body = json.loads(run.stdout)
+    assert list(body["failed"]) == ["search"]
+    assert str(tmp_path / "none") in body["failed"]["search"]
+    assert {figure["section"] for figure in body["figures"]} == {ann.SECTION}
+    assert "Traceback" not in run.stderr

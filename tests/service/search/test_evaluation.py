@@ -1,0 +1,212 @@
+"""`reelfind eval` without its command: query files, matching of videos, and figures against plain NumPy."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from indexer.library.errors import InputError
+from service.live import open_searcher
+from service.search.evaluation import VideoFinder, evaluate, read_queries
+from service.search.searcher import Searcher, SearchOptions
+from service.settings import load_settings
+from tests.support.server import ToyLibrary, make_library
+from tests.support.toy import text_embedding
+
+FILMS = {
+    "a/one.mp4": [("red", 2.0)],
+    "b/one.mp4": [("green", 2.0)],
+    "b/two.mp4": [("blue", 1.0), ("red", 1.0)],
+    "three.mp4": [("yellow", 2.0)],
+    "long.mp4": [("black", 40.0), ("cyan", 40.0)],
+    "drei Filme.mp4": [("magenta", 1.0), ("white", 1.0)],
+}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
+    toy = make_library(tmp_path_factory.mktemp("eval"), FILMS)
+    (toy.media / "broken.mp4").write_bytes(b"This is no video.")
+    toy.index()
+    return toy
+
+
+@pytest.fixture(scope="module")
+def searcher(toy: ToyLibrary) -> Searcher:
+    return open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
+
+
+def write(path: Path, *rows: object) -> Path:
+    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def queries_of(path: Path, *rows: object, only_set: str | None = None) -> list[Any]:
+    return read_queries(write(path, *rows), only_set, 1000)
+
+
+def test_figures_equal_those_of_plain_numpy(searcher: Searcher, tmp_path: Path) -> None:
+    rows = [
+        ("red", "a/one.mp4"),
+        ("red and blue", "two.mp4"),
+        ("cyan", "long.mp4"),
+        ("green", "three.mp4"),
+        ("yellow", "three.mp4"),
+        ("white magenta", "drei Filme.mp4"),
+        ("black", "b/one.mp4"),
+        ("blue", "two.mp4"),
+    ]
+    file = tmp_path / "queries.jsonl"
+    queries = queries_of(file, *({"query": text, "video": video} for text, video in rows))
+    first_stage = evaluate(searcher, queries, SearchOptions(rerank=False))
+    assert (first_stage.ensemble, first_stage.rerank_skipped) == (None, "not_requested")
+    figures = first_stage.similarity
+    assert evaluate(searcher, queries).similarity == figures
+
+    snapshot = searcher.snapshot
+    vectors = snapshot.index.reconstruct_n(0, snapshot.num_segments)
+    files = [video.path for video in snapshot.videos(0, 100)]
+    ranks = []
+    for text, name in rows:
+        similarity = vectors @ text_embedding(text)
+        best = [
+            max(
+                (similarity[i] for i in range(len(vectors)) if snapshot.video_rows[i] == row), default=-np.inf
+            )
+            for row in range(len(files))
+        ]
+        right = next(row for row, path in enumerate(files) if path.endswith("/" + name))
+        ranks.append(1 + sum(score > best[right] for score in best))
+    assert figures == {
+        "n": len(rows),
+        "R@1": pytest.approx(100 * np.mean(np.array(ranks) <= 1)),
+        "R@5": pytest.approx(100 * np.mean(np.array(ranks) <= 5)),
+        "R@10": pytest.approx(100.0),
+        "MdR": pytest.approx(np.median(ranks)),
+        "MnR": pytest.approx(np.mean(ranks)),
+    }
+    assert 1 < figures["MnR"] < 6, "the case must tell good from bad"
+
+
+@pytest.mark.parametrize(
+    "name", ["a/one.mp4", "three.mp4", "drei Filme.mp4", "./three.mp4", "media/three.mp4"]
+)
+def test_a_video_is_named_by_the_end_of_its_path(searcher: Searcher, name: str) -> None:
+    row = VideoFinder(searcher.snapshot).row_of(name)
+    assert searcher.snapshot.video_at(row).path.endswith("/" + name.removeprefix("./"))
+
+
+def test_a_whole_path_names_a_video_too(searcher: Searcher, toy: ToyLibrary) -> None:
+    path = os.fspath((toy.media / "b" / "one.mp4").resolve())
+    assert searcher.snapshot.video_at(VideoFinder(searcher.snapshot).row_of(path)).path == path
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("four.mp4", 'no video of the library is "four.mp4"'),
+        ("ree.mp4", 'no video of the library is "ree.mp4"'),
+        ("c/one.mp4", "no video of the library"),
+        ("/one.mp4", "no video of the library"),
+        ("three", "no video of the library"),
+        ("/", "no video of the library"),
+        ("one.mp4", '2 videos of the library end with "one.mp4". Give more of the path'),
+        ("broken.mp4", "is in the library but cannot be searched .(corrupt|unsupported)"),
+    ],
+)
+def test_a_name_that_fits_no_single_video(searcher: Searcher, tmp_path: Path, name: str, said: str) -> None:
+    file = tmp_path / "queries.jsonl"
+    rows = queries_of(file, {"query": "red", "video": "a/one.mp4"}, "\n", {"query": "red", "video": name})
+    with pytest.raises(InputError, match=said) as caught:
+        evaluate(searcher, rows)
+    assert str(caught.value).startswith("line 3: ")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('{"query": "red"', "line 2 is not JSON"),
+        ("red\tone.mp4", "line 2 is not JSON"),
+        ('["red", "one.mp4"]', r"line 2 holds \[\"red\""),
+        ('{"video": "one.mp4"}', 'line 2: "query" is missing'),
+        ('{"query": "red"}', 'line 2: "video" is missing'),
+        ('{"query": 5, "video": "one.mp4"}', 'line 2: "query" must be text, not 5'),
+        ('{"query": "red", "video": null}', 'line 2: "video" must be text, not null'),
+        ('{"query": "red", "video": " "}', 'line 2: "video" must be text'),
+        ('{"query": "", "video": "one.mp4"}', 'line 2: "query" must be text, not ""'),
+        ('{"query": "\\u200b", "video": "one.mp4"}', "line 2: The query is empty"),
+        ('{"query": "' + "x" * 1001 + '", "video": "one.mp4"}', "line 2: The query has 1,001 characters"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_by_its_line(tmp_path: Path, row: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        queries_of(tmp_path / "queries.jsonl", {"query": "red", "video": "one.mp4"}, row)
+
+
+def test_a_set_is_kept_and_the_rest_left_unread(tmp_path: Path) -> None:
+    rows = [
+        {"query": "red", "video": "a.mp4", "set": "x"},
+        {"query": "red", "video": 5, "set": "y"},
+        {"query": "blue", "video": "b.mp4", "set": "x", "more": [1]},
+    ]
+    kept = queries_of(tmp_path / "queries.jsonl", *rows, only_set="x")
+    assert [(query.line, query.text, query.video) for query in kept] == [
+        (1, "red", "a.mp4"),
+        (3, "blue", "b.mp4"),
+    ]
+    with pytest.raises(InputError, match='holds no query of the set "z"'):
+        queries_of(tmp_path / "queries.jsonl", *rows, only_set="z")
+
+
+def test_line_breaks_of_windows_a_byte_order_mark_and_odd_separators(tmp_path: Path) -> None:
+    file = tmp_path / "queries.jsonl"
+    file.write_bytes(
+        b'\xef\xbb\xbf{"query": "red\xe2\x80\xa8car", "video": "a.mp4"}\r\n\r\n{"query": "b", "video": "c"}'
+    )
+    assert [(query.line, query.text) for query in read_queries(file, None, 100)] == [
+        (1, "red\u2028car"),
+        (3, "b"),
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe{}", None])
+def test_a_file_without_queries(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "queries.jsonl"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=r"queries\.jsonl (holds no query|cannot be read)"):
+        read_queries(file, None, 100)
+
+
+def test_videos_that_score_the_same_share_their_rank(tmp_path: Path) -> None:
+    toy = make_library(tmp_path, {f"{name}.mp4": [("red", 1.0)] for name in "abcdefgh"})
+    twins = open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
+    rows = queries_of(tmp_path / "queries.jsonl", {"query": "red", "video": "c.mp4"})
+    with pytest.warns(UserWarning, match="score the same"):
+        figures = evaluate(twins, rows)
+    assert figures.similarity["MnR"] == 4.5
+    assert figures.ensemble is not None
+    assert figures.ensemble["MnR"] == 4.5
+    # A search lists them in one order, however many are asked for.
+    order = [hit.video_id for hit in twins.search("red", 8).hits]
+    for top_k in range(1, 8):
+        for options in (SearchOptions(), SearchOptions(rerank=False), SearchOptions(num_candidates=3)):
+            assert [hit.video_id for hit in twins.search("red", top_k, options).hits] == order[:top_k]
+
+
+def test_a_video_that_fills_the_first_candidates_does_not_crowd_out_others(tmp_path: Path) -> None:
+    films = {
+        "long.mp4": [("red", 12 * 32.0)],
+        "less.mp4": [("red", 3.0), ("yellow", 1.0)],
+        "least.mp4": [("blue", 1.0)],
+    }
+    toy = make_library(tmp_path, films)
+    crowded = open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
+    assert crowded.snapshot.num_segments == 14
+    for top_k in (1, 2, 3):
+        for options in (SearchOptions(rerank=False), SearchOptions(num_candidates=2)):
+            hits = crowded.search("red", top_k, options).hits
+            assert [Path(hit.path).name for hit in hits] == list(films)[:top_k]

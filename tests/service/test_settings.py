@@ -1,0 +1,80 @@
+"""Settings: flags over environment over defaults, one-line errors, and a table that cannot go stale."""
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import QueryError
+from service.settings import Settings, load_settings, settings_table
+from tests.support.paths import ROOT
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"REELFIND_{name.upper()}", raising=False)
+
+
+def test_the_committed_table_is_the_generated_one() -> None:
+    assert (ROOT / "deploy" / "settings.md").read_text(encoding="utf-8") == settings_table(), (
+        "run: python -m service.settings > deploy/settings.md"
+    )
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().port == 8000
+    monkeypatch.setenv("REELFIND_PORT", "9001")
+    assert load_settings({"port": None}).port == 9001
+    assert load_settings({"port": 9002}).port == 9002
+
+
+@pytest.mark.parametrize("name", ["bundle", "engine_cache"])
+@pytest.mark.parametrize(("value", "expected"), [("", None), ("/models/mini", Path("/models/mini"))])
+def test_an_empty_folder_is_none(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: object
+) -> None:
+    monkeypatch.setenv(f"REELFIND_{name.upper()}", value)
+    assert getattr(load_settings(), name) == expected
+
+
+def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REELFIND_CORS_ORIGINS", "https://a.example, https://b.example,")
+    assert load_settings().cors_origins == ("https://a.example", "https://b.example")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "eighty"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("PROVIDER", "abacus"),
+        ("MAX_TOP_K", "0"),
+        ("MAX_CANDIDATES", "0"),
+        ("MAX_CANDIDATES", "many"),
+        ("DEADLINE_MS", "0"),
+        ("DEADLINE_MS", "0.5"),
+        ("DEADLINE_MS", "99999999"),
+        ("RELOAD_SECONDS", "nan"),
+        ("THREADS", "0"),
+        ("ACCESS_LOG", "perhaps"),
+        ("HOST", ""),
+    ],
+)
+def test_a_wrong_variable_is_named_with_its_value(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"REELFIND_{name}", value)
+    with pytest.raises(QueryError) as caught:
+        load_settings()
+    assert f"REELFIND_{name} is {value!r}" in str(caught.value)
+
+
+def test_a_wrong_flag_is_named_as_a_flag() -> None:
+    with pytest.raises(QueryError, match="--search-threads is 0"):
+        load_settings({"search_threads": 0})
+
+
+def test_the_default_must_be_within_the_maximum() -> None:
+    with pytest.raises(QueryError, match="default_top_k 20 is above max_top_k 5"):
+        load_settings({"default_top_k": 20, "max_top_k": 5})

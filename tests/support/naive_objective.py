@@ -1,0 +1,152 @@
+"""The total objective, frame by frame, text by text and pair by pair: the reference of its tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.config import LossConfig
+from model.families.lgdn.network import LGDN, Batch, Towers
+from model.families.lgdn.objective import choose_pairs
+from tests.support import naive
+
+Rows = list[Tensor]
+
+
+@dataclass
+class Entry:
+    """What a bank keeps of a pair: vectors of the video, the text and the real frames, without gradients."""
+
+    owner: int
+    video: Tensor
+    text: Tensor
+    frames: Rows
+
+
+@dataclass
+class Encoded:
+    """Of each pair: the video, the text with its tokens, and frames with their tokens (None where masked)."""
+
+    videos: Rows = field(default_factory=list)
+    texts: Rows = field(default_factory=list)
+    words: Rows = field(default_factory=list)
+    frames: list[list[Tensor | None]] = field(default_factory=list)
+    tokens: list[list[Tensor | None]] = field(default_factory=list)
+
+
+def encode(towers: Towers, batch: Batch) -> Encoded:
+    """Every text without padding, every frame by itself."""
+    out, packed = Encoded(), [towers.encode_frames(frame[None]) for frame in batch.frames]
+    for slots, mask, ids, words in zip(
+        batch.slots, batch.frame_mask, batch.input_ids, batch.attention_mask.sum(1).tolist(), strict=True
+    ):
+        each = [packed[slot] for slot in slots.tolist()]
+        text = towers.encode_text(ids[None, :words], torch.ones(1, words, dtype=torch.int64))
+        embeddings = torch.cat([features.embedding for features in each])
+        out.videos.append(towers.encode_segment(embeddings[None], mask[None])[0])
+        out.texts.append(text.embedding[0])
+        out.words.append(text.tokens[0])
+        real = list(zip(each, mask.tolist(), strict=True))
+        out.frames.append([features.embedding[0] if m else None for features, m in real])
+        out.tokens.append([features.tokens[0] if m else None for features, m in real])
+    return out
+
+
+def relevance(strategy: str, f: Tensor, f_hat: Tensor, text: Tensor, text_hat: Tensor) -> float:
+    """Table 1."""
+    score = {
+        "simdot": f @ text,
+        "momentum": f @ text + f_hat @ text_hat,
+        "crossmom": f_hat @ text + f @ text_hat,
+        "collaborative": (f + f_hat) @ (text + text_hat),
+    }
+    return float(score[strategy].detach())
+
+
+class NaiveObjective:
+    """Takes what `Objective` takes, and gives what it gives."""
+
+    def __init__(self, model: LGDN, loss: LossConfig, seed: int = 0) -> None:
+        self.model, self.loss, self.seed = model, loss, seed
+        self.bank: list[Entry] = []
+
+    def __call__(self, batch: Batch, step: int, sfp: bool) -> dict[str, Tensor]:
+        model, loss, tau = self.model, self.loss, self.model.temperature
+        owners = batch.video_ids.tolist()
+        online = encode(model.online, batch)
+        with torch.no_grad():
+            slow = encode(model.momentum, batch)
+        newest = [
+            Entry(owner, slow.videos[i], slow.texts[i], [f for f in slow.frames[i] if f is not None])
+            for i, owner in enumerate(owners)
+        ]
+        entries = self.bank + (newest if loss.batch_negatives else [])
+        others = [[entry for entry in entries if entry.owner != owner] for owner in owners]
+        videos, texts = torch.stack(online.videos), torch.stack(online.texts)
+        videos_hat, texts_hat = torch.stack(slow.videos), torch.stack(slow.texts)
+
+        def salient(video: int, text: int) -> list[int]:
+            """The frames of a video that are proposed for a text, which may be another pair's."""
+            frames = [j for j, frame in enumerate(online.frames[video]) if frame is not None]
+            if not sfp:
+                return frames
+            scores = {
+                j: relevance(
+                    model.config.salience_strategy,
+                    online.frames[video][j],
+                    slow.frames[video][j],
+                    online.texts[text],
+                    slow.texts[text],
+                )
+                for j in frames
+            }
+            return sorted(frames, key=lambda j: -scores[j])[: model.config.num_salient_frames]
+
+        losses = {}
+        foreign_texts = [[entry.text for entry in row] for row in others]
+        if loss.mvcl:
+            foreign_videos = [[entry.video for entry in row] for row in others]
+            losses["v2t"] = naive.contrast(videos, texts_hat, foreign_texts, tau)
+            losses["t2v"] = naive.contrast(texts, videos_hat, foreign_videos, tau)
+            losses["mvcl"] = losses["v2t"] + losses["t2v"]
+        if loss.mfcl:
+            foreign_frames = [[frame for entry in row for frame in entry.frames] for row in others]
+            sets = [[online.frames[i][j] for j in salient(i, i)] for i in range(len(owners))]
+            sets_hat = [[slow.frames[i][j] for j in salient(i, i)] for i in range(len(owners))]
+            losses["t2e"] = naive.text_to_frames(texts, sets_hat, foreign_frames, tau, loss.msl)
+            losses["e2t"] = naive.frames_to_text(sets, texts_hat, foreign_texts, tau, loss.msl)
+            losses["mfcl"] = losses["t2e"] + losses["e2t"]
+        if loss.lsfm:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+            everyone = slice(0, len(owners))
+            similarity = texts @ videos.T / tau
+            pairs = choose_pairs(similarity, batch.video_ids, everyone, loss.hard_negatives, generator)
+            logits, labels = [], []
+            for text, video, label in zip(*(x.tolist() for x in vars(pairs).values()), strict=True):
+                for j in salient(video, text):
+                    words = online.words[text][None]
+                    ones = torch.ones(words.shape[:2], dtype=torch.int64)
+                    logits.append(model.fusion(words, ones, online.tokens[video][j][None])[0])
+                    labels.append(int(label))
+            losses["lsfm"] = naive.matching(logits, labels)
+        if batch.teacher is not None and model.online.classifier is not None:
+            pooled = [model.online.encode_frames(frame[None]).pooled for frame in batch.frames]
+            losses["retention"] = naive.mean(
+                [
+                    -(shares * F.log_softmax(model.online.classifier(x)[0], 0)).sum()
+                    for x, shares in zip(pooled, batch.teacher, strict=True)
+                    if shares.sum() > 0
+                ]
+            )
+        weights = {
+            "mvcl": loss.mvcl,
+            "mfcl": loss.mfcl,
+            "lsfm": loss.lsfm,
+            "retention": loss.retention_weight,
+        }
+        losses["total"] = sum(weight * losses[name] for name, weight in weights.items() if name in losses)
+        self.bank = (self.bank + newest)[-model.config.bank_size :]
+        return losses

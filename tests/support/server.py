@@ -1,0 +1,162 @@
+"""Toy libraries made by the real indexer, and the real `reelfind serve` as a process, for tests over HTTP."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from indexer.events import IndexSummary
+from indexer.run import IndexOptions, index_paths
+from model.runtime.bundle import Bundle
+from tests.support.toy import make_toy_bundle, make_video
+
+REELFIND = (sys.executable, "-m", "service")
+START_SECONDS = 60.0
+
+Parts = Sequence[tuple[str, float]]
+
+#: What `make_library` films unless told: the colours of each file. `long.mp4` is three segments of 24 s.
+FILMS: Mapping[str, Parts] = {
+    "red.mp4": [("red", 2.0)],
+    "green.mp4": [("green", 2.0)],
+    "shelf/ein Film, früher.mp4": [("blue", 2.0)],
+    "shelf/traffic.mp4": [("red", 1.0), ("yellow", 1.0), ("green", 1.0)],
+    "long.mp4": [("black", 24.0), ("cyan", 24.0), ("white", 24.0)],
+}
+
+
+@dataclass(frozen=True)
+class ToyLibrary:
+    """Where a library, its media and its bundle are."""
+
+    media: Path
+    library: Path
+    bundle: Path
+
+    @property
+    def options(self) -> list[str]:
+        """The options that name the library and the bundle to `reelfind`."""
+        return ["--library", str(self.library), "--bundle", str(self.bundle)]
+
+    def film(self, name: str, parts: Parts, title: str | None = None) -> Path:
+        """Add a video to the media folder; `index` brings it into the library."""
+        return make_video(self.media / name, parts=parts, size=(64, 48), fps=4, title=title)
+
+    def index(self) -> IndexSummary:
+        """Index the media folder and publish a snapshot, as `reelfind index --prune` does."""
+        # Decoding in this process: what is tested with these libraries is not the indexer.
+        options = IndexOptions(workers=0, prune=True, prune_empty=True)
+        return index_paths([self.media], self.library, Bundle.open(self.bundle), options, lambda _event: None)
+
+
+def make_library(folder: Path, films: Mapping[str, Parts] = FILMS, **bundle: Any) -> ToyLibrary:
+    """Film `films` into `folder`, index them with the toy bundle and publish snapshot 1.
+
+    `bundle` are options of `make_toy_bundle`.
+    """
+    toy = ToyLibrary(folder / "media", folder / "library", folder / "bundle")
+    make_toy_bundle(toy.bundle, **bundle)
+    toy.media.mkdir(parents=True, exist_ok=True)
+    for name, parts in films.items():
+        toy.film(name, parts, title="Traffic lights" if name.endswith("traffic.mp4") else None)
+    toy.index()
+    return toy
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; `client` has its address as base."""
+
+    url: str
+    process: subprocess.Popen[str]
+    client: httpx.Client
+    log_file: Path
+
+    def log(self) -> str:
+        """What the server has written to stderr."""
+        return self.log_file.read_text(encoding="utf-8")
+
+    def ask(self, text: str, **fields: object) -> dict[str, Any]:
+        """The whole answer for a text."""
+        response = self.client.post("/v1/search", json={"query": {"text": text}, **fields})
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def search(self, text: str, **fields: object) -> list[dict]:
+        """The hits for a text."""
+        return self.ask(text, **fields)["hits"]
+
+
+@contextmanager
+def running_server(
+    *options: str, environment: Mapping[str, str] | None = None, ready: bool = True
+) -> Iterator[Server]:
+    """`reelfind serve` with `options` on a free port of the loopback, stopped at the end.
+
+    Waits until searches are answered, or with `ready=False` only until the process answers at all.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        log_file = Path(folder) / "log"
+        command = [*REELFIND, "serve", "--host", "127.0.0.1", "--port", "0", *options]
+        with log_file.open("w") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=clean_environment() | dict(environment or {}),
+            )
+        try:
+            # The one line on stdout comes when the address answers, or never when the process ends.
+            watchdog = threading.Timer(START_SECONDS, process.kill)
+            watchdog.start()
+            line = process.stdout.readline()
+            watchdog.cancel()
+            url = next((word for word in line.split() if word.startswith("http://")), None)
+            if url is None:
+                process.wait(START_SECONDS)
+                raise RuntimeError(f"the server did not start: {line}{log_file.read_text()}")
+            with httpx.Client(base_url=url, timeout=30.0, trust_env=False) as client:
+                if ready:
+                    wait_until_ready(client, log_file)
+                yield Server(url, process, client, log_file)
+        finally:
+            stop(process)
+
+
+def wait_until_ready(client: httpx.Client, log_file: Path) -> None:
+    """Return once /readyz answers 200."""
+    deadline = time.monotonic() + START_SECONDS
+    while (response := client.get("/readyz")).status_code != 200:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not ready: {response.text}\n{log_file.read_text()}")
+        time.sleep(0.05)
+
+
+def stop(process: subprocess.Popen[str]) -> int:
+    """End a server in order and return its exit code."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        code = process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        code = process.wait()
+    process.stdout.close()
+    return code
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without settings of ours, so that only a test's options count."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("REELFIND_")}

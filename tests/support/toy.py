@@ -1,0 +1,432 @@
+"""A bundle without weights whose vectors can be predicted, and videos made of colours.
+
+The toy model sees colours and nothing else. With `rgb` a frame's mean colour in 0–1:
+
+    frame_embedding  e_k ∝ exp(−4 · |rgb − colour_k|²) for the eight COLOURS, then unit length      [8]
+    frame_salience   (e, e) / √2, so that text_salience · frame_salience = the cosine               [16]
+    frame_tokens     2 · rgb − 1 of the four quarters                                               [4, 3]
+    segment          the mean of the frames' embeddings, then unit length
+    text_embedding   the sum over words of one_hot(colour), or 0.05 · (1, …, 1)/√8 for others; unit length
+    text_tokens      (2 · rgb − 1, 1) of the word's colour, 0 for other words                       [L, 4]
+    match_logit      8 · (the largest cosine of a frame's token and the mean colour of the text) − 4
+
+The functions of these names below are the same in NumPy. A red frame's logit is 4 for "red", −6.7 for
+"green", −4 for a text without a colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from model.runtime.bundle import write_bundle
+from model.runtime.preprocessing import normalise_text
+
+COLOURS: dict[str, tuple[int, int, int]] = {
+    "red": (255, 0, 0),
+    "green": (0, 255, 0),
+    "blue": (0, 0, 255),
+    "yellow": (255, 255, 0),
+    "cyan": (0, 255, 255),
+    "magenta": (255, 0, 255),
+    "white": (255, 255, 255),
+    "black": (0, 0, 0),
+}
+IMAGE_SIZE = 32
+CONTEXT_LENGTH = 16
+SHARPNESS = 4.0
+OTHER_WORD = 0.05
+DIM = len(COLOURS)
+_PROTOTYPES = np.array(list(COLOURS.values()), np.float32) / 255
+
+
+def unit(x: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Scale vectors to length 1 along the last axis."""
+    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def frame_embedding(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """NumPy twin of the frame encoder. [B, h, w, 3] → [B, 8]."""
+    rgb = frames.astype(np.float64).mean(axis=(1, 2)) / 255
+    distance = ((rgb[:, None] - _PROTOTYPES) ** 2).sum(axis=2)
+    return unit(np.exp(-SHARPNESS * distance))
+
+
+def colour_embedding(colour: str) -> NDArray[np.float32]:
+    """The embedding of a frame of one colour, [8]."""
+    return frame_embedding(np.full((1, 1, 1, 3), COLOURS[colour], np.uint8))[0]
+
+
+def segment_embedding(embedding: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """NumPy twin of the segment encoder. [B, N, 8], [B, N] → [B, 8]."""
+    return unit((embedding * mask[..., None]).sum(axis=1))
+
+
+def text_embedding(text: str) -> NDArray[np.float32]:
+    """NumPy twin of the text encoder (words are separated by white space). → [8]."""
+    words = normalise_text(text).lower().split()[:CONTEXT_LENGTH]
+    return unit(sum(_word_rows()[list(COLOURS).index(w) + 2 if w in COLOURS else 1] for w in words))
+
+
+def salience(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[…, 8] → […, 16]."""
+    return np.concatenate([embedding, embedding], axis=-1) / np.float32(np.sqrt(2))
+
+
+def frame_tokens(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """NumPy twin of the frame encoder's tokens. [B, 32, 32, 3] → [B, 4, 3]."""
+    half = IMAGE_SIZE // 2
+    quarters = [frames[:, y : y + half, x : x + half] for y in (0, half) for x in (0, half)]
+    rgb = np.stack([part.astype(np.float64).mean(axis=(1, 2)) / 255 for part in quarters], axis=1)
+    return (2 * rgb - 1).astype(np.float32)
+
+
+def text_tokens(text: str) -> NDArray[np.float32]:
+    """NumPy twin of the text encoder's tokens. → [L, 4]."""
+    words = normalise_text(text).lower().split()[:CONTEXT_LENGTH]
+    return np.stack([_word_tokens()[list(COLOURS).index(w) + 2 if w in COLOURS else 1] for w in words])
+
+
+def match_logit(text: str, tokens: NDArray[np.float32]) -> float:
+    """NumPy twin of the matcher for one text and one frame's tokens, [P', 3]."""
+    mean = text_tokens(text)[:, :3].mean(axis=0)
+    lengths = np.linalg.norm(tokens, axis=1) * np.linalg.norm(mean)
+    return float(8 * (tokens @ mean / (lengths + 1e-6)).max() - 4)
+
+
+def _word_tokens() -> NDArray[np.float32]:
+    """Token rows: 0 padding, 1 any other word, 2… the colours. [10, 4]."""
+    colours = np.concatenate([2 * _PROTOTYPES - 1, np.ones((DIM, 1), np.float32)], axis=1)
+    return np.concatenate([np.zeros((2, 4), np.float32), colours])
+
+
+def _word_rows() -> NDArray[np.float32]:
+    """Embedding rows: 0 padding, 1 any other word, 2… the colours. [10, 8]."""
+    other = np.full((1, DIM), OTHER_WORD / np.sqrt(DIM))
+    return np.concatenate([np.zeros((1, DIM)), other, np.eye(DIM)]).astype(np.float32)
+
+
+def random_frames(count: int) -> NDArray[np.uint8]:
+    """Frames of noise that fit the toy bundle, [count, 32, 32, 3]; the same ones each time."""
+    shape = (count, IMAGE_SIZE, IMAGE_SIZE, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def make_toy_bundle(
+    folder: str | Path,
+    *,
+    name: str = "toy",
+    overwrite: bool = False,
+    matcher: bool | Literal["ids"] = True,
+    **changes: Any,
+) -> Path:
+    """Write the toy bundle to `folder`, which this makes, and return it. Another `name`, another checksum.
+
+    `matcher` may be False, or "ids" for one that reads the texts' ids instead of their tokens; `changes` are
+    other arguments of `write_bundle`.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer = folder.with_name(f"{folder.name}.tokenizer.json")
+    toy_tokenizer().save(str(tokenizer))
+    try:
+        fields = {**bundle_fields(folder, tokenizer), "name": name, "overwrite": overwrite, **changes}
+        if matcher:
+            fields["graphs"] = {**fields["graphs"], "matcher.onnx": toy_matcher(ids=matcher == "ids")}
+        write_bundle(**fields)
+    finally:
+        tokenizer.unlink()
+    return folder
+
+
+def bundle_fields(folder: Path, tokenizer: Path) -> dict:
+    """What `write_bundle` is called with, for tests that change one thing of it."""
+    return {
+        "folder": folder,
+        "description": "Knows eight colours.",
+        "licence": "Apache-2.0",
+        "provenance": {
+            "recipe": "tests/support/toy.py",
+            "data": [],
+            "weights": [],
+            "commit": "none",
+            "metrics": {},
+        },
+        "embedding_dim": DIM,
+        "salience_dim": 2 * DIM,
+        "tokens_per_frame": 4,
+        "hidden_dim": 3,
+        "text_hidden_dim": 4,
+        "image_size": IMAGE_SIZE,
+        "context_length": CONTEXT_LENGTH,
+        "tokenizer": tokenizer,
+        "graphs": toy_graphs(),
+    }
+
+
+def toy_tokenizer() -> Tokenizer:
+    """One id a word: 0 padding, 1 any other word, 2… the colours."""
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *COLOURS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+def toy_graphs() -> dict[str, bytes]:
+    """The three graphs that every bundle has, serialised."""
+    return {
+        "frame_encoder.onnx": _frame_encoder(),
+        "segment_encoder.onnx": _segment_encoder(),
+        "text_encoder.onnx": _text_encoder(),
+    }
+
+
+def build_graph(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[tuple[str, int, list]],
+    outputs: Sequence[tuple[str, int, list]],
+    constants: dict[str, NDArray],
+) -> bytes:
+    """Serialise an ONNX graph; inputs and outputs are (name, type, shape)."""
+    graph = helper.make_graph(
+        list(nodes),
+        "toy",
+        [helper.make_tensor_value_info(*item) for item in inputs],
+        [helper.make_tensor_value_info(*item) for item in outputs],
+        [numpy_helper.from_array(value, key) for key, value in constants.items()],
+    )
+    proto = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 18)])
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString()
+
+
+def _unit_nodes(source: str, target: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("ReduceL2", [source, "last"], [f"{target}_length"]),
+        helper.make_node("Div", [source, f"{target}_length"], [target]),
+    ]
+
+
+def _salience_nodes(source: str, target: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("Concat", [source, source], [f"{target}_twice"], axis=1),
+        helper.make_node("Div", [f"{target}_twice", "root"], [target]),
+    ]
+
+
+_COMMON = {"last": np.array([-1], np.int64), "root": np.array(np.sqrt(2), np.float32)}
+
+
+def _frame_encoder() -> bytes:
+    node = helper.make_node
+    half = IMAGE_SIZE // 2
+    nodes = [
+        node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
+        node("Div", ["float", "white"], ["pixels"]),
+        node("ReduceMean", ["pixels", "plane"], ["rgb"], keepdims=0),
+        node("Unsqueeze", ["rgb", "one"], ["rgb_row"]),
+        node("Sub", ["rgb_row", "prototypes"], ["difference"]),
+        node("Mul", ["difference", "difference"], ["square"]),
+        node("ReduceSum", ["square", "two"], ["distance"], keepdims=0),
+        node("Mul", ["distance", "sharpness"], ["logit"]),
+        node("Exp", ["logit"], ["weight"]),
+        *_unit_nodes("weight", "frame_embedding"),
+        *_salience_nodes("frame_embedding", "frame_salience"),
+        node("Add", ["pixels", "pixels"], ["twice"]),
+        node("Sub", ["twice", "unit"], ["signed"]),
+        node("Transpose", ["signed"], ["planes"], perm=[0, 3, 1, 2]),
+        node("AveragePool", ["planes"], ["quarters"], kernel_shape=[half, half], strides=[half, half]),
+        node("Reshape", ["quarters", "flat"], ["columns"]),
+        node("Transpose", ["columns"], ["frame_tokens"], perm=[0, 2, 1]),
+    ]
+    constants = {
+        **_COMMON,
+        "white": np.array(255, np.float32),
+        "unit": np.array(1, np.float32),
+        "plane": np.array([1, 2], np.int64),
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+        "prototypes": _PROTOTYPES[None],
+        "sharpness": np.array(-SHARPNESS, np.float32),
+        "flat": np.array([0, 3, 4], np.int64),
+    }
+    outputs = [
+        ("frame_embedding", TensorProto.FLOAT, ["B", DIM]),
+        ("frame_salience", TensorProto.FLOAT, ["B", 2 * DIM]),
+        ("frame_tokens", TensorProto.FLOAT, ["B", 4, 3]),
+    ]
+    frames = ("frames", TensorProto.UINT8, ["B", IMAGE_SIZE, IMAGE_SIZE, 3])
+    return build_graph(nodes, [frames], outputs, constants)
+
+
+def _segment_encoder() -> bytes:
+    node = helper.make_node
+    nodes = [
+        node("Unsqueeze", ["frame_mask", "two"], ["weight"]),
+        node("Mul", ["frame_embedding", "weight"], ["real"]),
+        node("ReduceSum", ["real", "one"], ["sum"], keepdims=0),
+        *_unit_nodes("sum", "segment_embedding"),
+    ]
+    constants = {
+        "last": _COMMON["last"],
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+    }
+    inputs = [
+        ("frame_embedding", TensorProto.FLOAT, ["B", "N", DIM]),
+        ("frame_mask", TensorProto.FLOAT, ["B", "N"]),
+    ]
+    return build_graph(nodes, inputs, [("segment_embedding", TensorProto.FLOAT, ["B", DIM])], constants)
+
+
+def _text_encoder() -> bytes:
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["mask", "two"], ["weight"]),
+        node("Gather", ["rows", "input_ids"], ["words"]),
+        node("Mul", ["words", "weight"], ["real"]),
+        node("ReduceSum", ["real", "one"], ["sum"], keepdims=0),
+        *_unit_nodes("sum", "text_embedding"),
+        *_salience_nodes("text_embedding", "text_salience"),
+        node("Gather", ["colours", "input_ids"], ["text_tokens"]),
+    ]
+    constants = {
+        **_COMMON,
+        "rows": _word_rows(),
+        "colours": _word_tokens(),
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+    }
+    inputs = [("input_ids", TensorProto.INT64, ["B", "L"]), ("attention_mask", TensorProto.INT64, ["B", "L"])]
+    outputs = [
+        ("text_embedding", TensorProto.FLOAT, ["B", DIM]),
+        ("text_salience", TensorProto.FLOAT, ["B", 2 * DIM]),
+        ("text_tokens", TensorProto.FLOAT, ["B", "L", 4]),
+    ]
+    return build_graph(nodes, inputs, outputs, constants)
+
+
+def toy_matcher(*, ids: bool = False) -> bytes:
+    """The matcher, serialised: fed text tokens, or the texts' ids."""
+    node = helper.make_node
+    nodes = [
+        *([node("Gather", ["colours", "input_ids"], ["text_tokens"])] if ids else []),
+        node("Slice", ["text_tokens", "zero", "three", "two"], ["words"]),
+        node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["mask", "two"], ["weight"]),
+        node("Mul", ["words", "weight"], ["real"]),
+        node("ReduceSum", ["real", "one"], ["sum"], keepdims=1),
+        node("ReduceSum", ["weight", "one"], ["count"], keepdims=1),
+        node("Div", ["sum", "count"], ["mean"]),
+        node("Mul", ["frame_tokens", "mean"], ["products"]),
+        node("ReduceSum", ["products", "two"], ["dot"], keepdims=0),
+        node("ReduceL2", ["frame_tokens", "two"], ["frame_length"], keepdims=0),
+        node("ReduceL2", ["mean", "two"], ["text_length"], keepdims=0),
+        node("Mul", ["frame_length", "text_length"], ["length"]),
+        node("Add", ["length", "tiny"], ["divisor"]),
+        node("Div", ["dot", "divisor"], ["cosine"]),
+        node("ReduceMax", ["cosine", "one"], ["largest"], keepdims=0),
+        node("Mul", ["largest", "eight"], ["scaled"]),
+        node("Sub", ["scaled", "four"], ["match_logit"]),
+    ]
+    constants = {
+        "zero": np.array([0], np.int64),
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+        "three": np.array([3], np.int64),
+        "tiny": np.array(1e-6, np.float32),
+        "eight": np.array(8, np.float32),
+        "four": np.array(4, np.float32),
+        **({"colours": _word_tokens()} if ids else {}),
+    }
+    text = ("input_ids", TensorProto.INT64, ["B", "L"])
+    inputs = [
+        text if ids else ("text_tokens", TensorProto.FLOAT, ["B", "L", 4]),
+        ("attention_mask", TensorProto.INT64, ["B", "L"]),
+        ("frame_tokens", TensorProto.FLOAT, ["B", "P", 3]),
+    ]
+    return build_graph(nodes, inputs, [("match_logit", TensorProto.FLOAT, ["B"])], constants)
+
+
+def make_video(
+    path: str | Path,
+    *,
+    parts: Sequence[tuple[str, float]] = (("red", 2.0), ("blue", 1.0)),
+    size: tuple[int, int] = (64, 48),
+    fps: int = 10,
+    codec: str = "libx264",
+    audio: bool = False,
+    title: str | None = None,
+) -> Path:
+    """Write a video of coloured parts: (colour, seconds) each. The container follows the path's suffix.
+
+    `size` is (width, height), both even; `audio` adds a 440 Hz tone.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        if title is not None:
+            container.metadata["title"] = title
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        if codec == "libx264":
+            stream.options = {"preset": "ultrafast"}
+        sound = container.add_stream("aac", rate=16000, layout="mono") if audio else None
+        for colour, seconds in parts:
+            pixels = np.full((size[1], size[0], 3), COLOURS[colour], np.uint8)
+            for _ in range(round(seconds * fps)):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+        if sound is not None:
+            _add_tone(container, sound, sum(seconds for _, seconds in parts))
+    return path
+
+
+def make_audio(path: str | Path, *, seconds: float = 1.0) -> Path:
+    """Write a file that holds a 440 Hz tone and no picture."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        _add_tone(container, container.add_stream("aac", rate=16000, layout="mono"), seconds)
+    return path
+
+
+def _add_tone(container: av.container.OutputContainer, stream: av.AudioStream, seconds: float) -> None:
+    count = round(seconds * 16000)
+    tone = (0.1 * np.sin(2 * np.pi * 440 * np.arange(count) / 16000)).astype(np.float32)
+    for start in range(0, count, 1024):
+        frame = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 16000, start
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+def make_corrupt_files(folder: str | Path) -> dict[str, Path]:
+    """Write files that no decoder can read whole, and return them by what is wrong with them."""
+    folder = Path(folder)
+    whole = make_video(folder / "whole.mkv", parts=[("red", 2.0), ("blue", 2.0)])
+    data = whole.read_bytes()
+    whole.unlink()
+    files = {
+        "empty": (folder / "empty.mp4", b""),
+        "text": (folder / "text.mp4", b"This is no video.\n" * 200),
+        "noise": (folder / "noise.mp4", np.random.default_rng(0).bytes(20_000)),
+        "header_only": (folder / "header only.mkv", data[:300]),
+        "truncated": (folder / "truncated.mkv", data[: len(data) * 3 // 4]),
+    }
+    for path, content in files.values():
+        path.write_bytes(content)
+    paths = {name: path for name, (path, _) in files.items()}
+    paths["audio"] = make_audio(folder / "audio.m4a")
+    return paths
