@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indexer.library.errors import InputError
 from indexer.library.records import SEARCHABLE, displayable, video_id_of
 from indexer.library.schema import VideoRow
 from indexer.scan import Scan
+from model.runtime.errors import InputError
 
 
 @dataclass(frozen=True)

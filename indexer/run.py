@@ -19,7 +19,6 @@ from indexer.engines.channel import Abort, AbortedError, Channel
 from indexer.engines.decoders import Decoder, InlineDecoder, ProcessDecoder
 from indexer.engines.worker import Job
 from indexer.events import Event, FileStarted, IndexSummary, Scanned
-from indexer.library.errors import InputError
 from indexer.library.folder import Library
 from indexer.library.publish import PublishOptions
 from indexer.library.schema import TOKEN_KINDS, TokenKind
@@ -29,6 +28,7 @@ from indexer.plan import Plan, Task, check_not_emptied, make_plan
 from indexer.scan import Scan, scan
 from indexer.sink import Ending, WriterThread
 from model.runtime.bundle import Bundle
+from model.runtime.errors import InputError
 from model.runtime.video import DecoderName
 
 #: One segment: more makes a CPU no faster.

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indexer.library.errors import InputError
+from model.runtime.errors import InputError
 
 #: Containers that phones, cameras, recorders, discs and the web use for video.
 EXTENSIONS = frozenset(

@@ -1,7 +1,7 @@
 """The service's own errors; `api/problems.py` maps all errors to HTTP, `cli/` to exit codes.
 
 ReelfindError           (model.runtime.errors)
-├── InputError          (indexer.library.errors) what the caller named cannot be used: exit code 2
+├── InputError          (model.runtime.errors) what the caller named cannot be used: exit code 2
 │   └── QueryError      the same in a query, a request or a query file: HTTP 422
 ├── NotFoundError       there is no such video, frame or page: HTTP 404
 ├── RefusedError        a new snapshot cannot be served, the old one goes on: HTTP 409
@@ -10,8 +10,7 @@ ReelfindError           (model.runtime.errors)
 └── NotReadyError       no snapshot is served yet: HTTP 503
 """
 
-from indexer.library.errors import InputError
-from model.runtime.errors import ReelfindError
+from model.runtime.errors import InputError, ReelfindError
 
 
 class QueryError(InputError):

@@ -9,7 +9,3 @@ class LibraryError(ReelfindError):
 
 class BusyError(LibraryError):
     """Another process is writing the library."""
-
-
-class InputError(ReelfindError):
-    """What the caller named does not exist, or an option has a value that cannot be."""

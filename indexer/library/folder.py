@@ -9,7 +9,8 @@ from pathlib import Path
 
 import lance
 
-from indexer.library.errors import BusyError, InputError, LibraryError
+from model.runtime.errors import InputError
+from indexer.library.errors import BusyError, LibraryError
 from model.runtime.faults import checkpoint
 from indexer.library.manifest import CURRENT, SNAPSHOTS
 from indexer.library.schema import TABLES, Layout, TokenKind

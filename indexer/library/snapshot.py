@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from indexer.library.errors import LibraryError
 from indexer.library.manifest import INDEX_FILE, SnapshotManifest, current_number, read_manifest, snapshot_folder
 from indexer.library.opening import check_counts, check_files, nothing_published, read_layout
-from indexer.library.reads import take_fixed, take_tokens
+from indexer.library.tables import take_fixed, take_tokens
 from indexer.library.records import SegmentRecord, Verdict, VideoRecord, displayable, parse_frame_id
 from indexer.library.tables import VERIFY_REMEDY, lance_errors, open_table, table_path
 

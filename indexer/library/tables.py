@@ -1,14 +1,19 @@
-"""Lance datasets on disk: opening them, the files of a version, their errors as ours."""
+"""Lance datasets on disk: opening them, reading rows, the files of a version, their errors as ours."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lance
+import numpy as np
+from numpy.typing import NDArray
 
 from indexer.library.errors import LibraryError
+from indexer.library.schema import Layout, fixed_to_numpy
 from model.runtime.errors import ReelfindError
+from model.runtime.tokens import QuantisedTokens, dequantise
 
 VERIFY_REMEDY = "`reelfind library verify` names what is damaged, `reelfind library rollback` goes back"
 
@@ -67,3 +72,44 @@ def version_files(library: Path, table: str, dataset: lance.LanceDataset) -> lis
         if deletion:
             files.append(root / deletion)
     return files
+
+
+def take_fixed(
+    dataset: lance.LanceDataset, where: Path, rows: NDArray[np.int64], columns: Sequence[str]
+) -> list[NDArray[Any]]:
+    """Columns of fixed-size lists at some rows.
+
+    Args:
+        dataset: a table at one version.
+        where: its folder, for messages.
+        rows: int64, shape [K]; may repeat, in any order.
+        columns: their names.
+
+    Returns:
+        An array [K, size] a column.
+
+    Raises:
+        LibraryError: the table cannot be read.
+    """
+    # Each row once and ascending: Lance reads neighbours together, and need not sort.
+    distinct, inverse = np.unique(rows, return_inverse=True)
+    with lance_errors(where):
+        table = dataset.take(distinct.tolist(), columns=list(columns))
+    arrays = [fixed_to_numpy(table[name]) for name in columns]
+    if np.array_equal(distinct, rows):
+        return arrays
+    return [array[inverse] for array in arrays]
+
+
+def take_tokens(
+    dataset: lance.LanceDataset, where: Path, rows: NDArray[np.int64], layout: Layout
+) -> NDArray[np.float32]:
+    """Tokens of frames, int64 [K] → float32 [K, P', H]. LibraryError when the table cannot be read."""
+    shape = (len(rows), layout.tokens_per_frame, layout.token_dim)
+    if not len(rows):
+        return np.zeros(shape, np.float32)
+    if layout.tokens == "float32":
+        (tokens,) = take_fixed(dataset, where, rows, ["tokens"])
+        return tokens.reshape(shape)
+    values, scale = take_fixed(dataset, where, rows, ["tokens", "token_scale"])
+    return dequantise(QuantisedTokens(values.reshape(shape), scale))

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.export.graphs import FRAME, MATCHER, TEXT, graphs_of, tokens_per_frame
 from model.export.storage import Storage, store
 from model.export.tracing import check_graph, to_onnx
+from model.families.lgdn.graphs import FRAME, MATCHER, TEXT, graphs_of, tokens_per_frame
 from model.families.lgdn.inference import Chosen
 from model.families.lgdn.network import LGDN
 from model.families.lgdn.salience import salience_dim

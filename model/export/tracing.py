@@ -13,8 +13,8 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from model.export.graphs import Graph
 from model.export.storage import share
+from model.families.base import Graph
 
 _OPSET = 20
 # Rounding of float32 in kernels that differ with the batch.

@@ -1,6 +1,7 @@
 """The errors a user may see. Each message names the value at fault and the remedy.
 
 ReelfindError
+├── InputError          what a user named does not exist, or an option value is invalid
 ├── BundleError         a bundle that cannot be read, trusted or run
 ├── VideoError          a media file without a frame to index
 └── LibraryError        (indexer.library.errors) a library that cannot be read or written
@@ -12,6 +13,10 @@ from typing import Literal
 
 class ReelfindError(Exception):
     """Base of every error that is shown to a user as one line, never as a traceback."""
+
+
+class InputError(ReelfindError):
+    """What the user named does not exist, or an option value is invalid."""
 
 
 class BundleError(ReelfindError):

@@ -10,8 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from indexer.library.errors import InputError
-from model.runtime.errors import ReelfindError
+from model.runtime.errors import InputError, ReelfindError
 from service.api.schemas import InvalidValue, Problem
 from service.errors import (
     GoneError,

@@ -15,9 +15,8 @@ import typer
 from rich.console import Console
 
 from indexer.encode import available_cores
-from indexer.library.errors import InputError
 from model.runtime.bundle import default_bundle_path
-from model.runtime.errors import ReelfindError
+from model.runtime.errors import InputError, ReelfindError
 from service.bench.figures import Report, print_figures, print_grids
 
 _FAILED = 3

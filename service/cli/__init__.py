@@ -16,8 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from typer.core import TyperGroup
 
-from indexer.library.errors import InputError
-from model.runtime.errors import ReelfindError
+from model.runtime.errors import InputError, ReelfindError
 from service.api.schemas import RerankSkipped
 from service.api.server import address_of, bind, run_server
 from service.bench.command import bench_command

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from indexer.events import Event, FileDone, IndexSummary, Published
-from indexer.library.errors import InputError, LibraryError
+from indexer.library.errors import LibraryError
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import verify_library
 from indexer.run import IndexOptions, index_paths
 from model.runtime.bundle import Bundle
+from model.runtime.errors import InputError
 from tests.support.toy import (
     COLOURS,
     colour_embedding,

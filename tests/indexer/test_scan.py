@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.library.errors import InputError
 from indexer.scan import scan
+from model.runtime.errors import InputError
 
 needs_user = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 

@@ -26,9 +26,9 @@ from model.evaluation.encoders import BundleEncoder, TowersEncoder  # noqa: E402
 from model.evaluation.evaluate import evaluate  # noqa: E402
 from model.evaluation.measure import Options  # noqa: E402
 from model.export.bundle import TOLERANCE, ExportOptions, StorageChoice, export_bundle  # noqa: E402
-from model.export.graphs import FRAME, MATCHER, SEGMENT, TEXT, Graph, graphs_of  # noqa: E402
 from model.export.storage import quantise, share, store  # noqa: E402
 from model.export.tracing import check_graph, to_onnx  # noqa: E402
+from model.families.lgdn.graphs import FRAME, MATCHER, SEGMENT, TEXT, Graph, graphs_of  # noqa: E402
 from model.families.lgdn.inference import Chosen  # noqa: E402
 from model.families.lgdn.network import LGDN  # noqa: E402
 from model.families.lgdn.salience import STRATEGIES  # noqa: E402

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from indexer.library.errors import InputError
+from model.runtime.errors import InputError
 from service.live import open_searcher
 from service.search.evaluation import VideoFinder, evaluate, read_queries
 from service.search.searcher import Searcher, SearchOptions

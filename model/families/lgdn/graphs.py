@@ -6,12 +6,11 @@ tokens, D joint space, S salience.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.families.base import Graph
 from model.families.lgdn.fusion import Fusion
 from model.families.lgdn.inference import Chosen
 from model.families.lgdn.salience import frame_salience, text_salience
@@ -74,18 +73,6 @@ class MatcherGraph(nn.Module):
         """Text tokens [B, L, T] or ids int64 [B, L], int64 [B, L], [B, P, H] → match_logit [B]."""
         logits: Tensor = self.fusion(text, attention_mask, frame_tokens)
         return logits[:, 1] - logits[:, 0]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """One graph: its module, names, example inputs, dynamic axes, and inputs of other sizes for the check."""
-
-    module: nn.Module
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    example: tuple[Tensor, ...]
-    dynamic: tuple[dict[int, str], ...]
-    others: tuple[tuple[Tensor, ...], ...] = ()
 
 
 def graphs_of(chosen: Chosen, *, matcher: bool = True) -> dict[str, Graph]:
