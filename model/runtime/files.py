@@ -1,16 +1,37 @@
-"""Files that must be right to the byte and survive a power cut: checksums and flushing."""
+"""Files that must be right to the byte and survive a power cut: checksums, flushing, replacing."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from model.runtime.faults import checkpoint
+
+_BLOCK_BYTES = 1 << 22
 
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex; read in parts."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_steps(path: Path, step_bytes: int = 1 << 28) -> Generator[None, None, str]:
+    """SHA-256 of a file in hex; yields after every `step_bytes`, so that the caller can show progress."""
+    digest = hashlib.sha256()
+    unreported = 0
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            unreported += len(block)
+            if unreported >= step_bytes:
+                unreported = 0
+                yield
+    return digest.hexdigest()
 
 
 def flush(path: Path) -> None:
@@ -20,3 +41,42 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def replacing(path: Path, *, shared: bool = False, step: str | None = None) -> Iterator[Path]:
+    """Replace a file whole: give a path beside it to write to, then flush that and rename it into place.
+
+    A reader sees the old file or the new one, never half of one, whatever happens. If the writing raises an
+    error, the old file stays and the half-written one is removed.
+
+    Args:
+        path: the file to replace or to make. The temporary name starts with a dot and keeps the suffix.
+        shared: several processes or threads may replace the file at the same time; the last one counts.
+        step: names the fault points around the replacement, see `model.runtime.faults`; None: there are none.
+    """
+    writer = f".{os.getpid()}.{threading.get_ident()}" if shared else ""
+    temporary = path.with_name(f".{path.stem}{writer}.new{path.suffix}")
+    _reach(step, "write")
+    try:
+        yield temporary
+        _reach(step, "fsync")
+        flush(temporary)
+        _reach(step, "rename")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _reach(step, "renamed")
+    flush(path.parent)
+
+
+def replace_text(path: Path, text: str, *, shared: bool = False, step: str | None = None) -> None:
+    """Replace a text file whole, in UTF-8; see `replacing`."""
+    with replacing(path, shared=shared, step=step) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _reach(step: str | None, name: str) -> None:
+    if step is not None:
+        checkpoint(f"{step}.{name}")
