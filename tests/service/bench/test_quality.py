@@ -87,7 +87,7 @@ def test_the_matching_head_alone_gets_the_searchers_own_pairs(toy: ToyLibrary) -
         for logit in shown:
             assert np.abs(logits - logit).min() < 1e-3
         assert max(shown) == pytest.approx(logits.max(), abs=1e-3)
-    searcher.matcher.close()
+    searcher.match_queue.close()
 
 
 def test_reranking_is_measured_in_process_and_over_http(toy: ToyLibrary) -> None:
