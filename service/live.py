@@ -1,6 +1,6 @@
 """What is served now, and the change to a new snapshot while requests run.
 
-A request takes `Engine.searcher` once and keeps it: a reload swaps the reference, so what is in flight
+A request takes `LiveLibrary.searcher` once and keeps it: a reload swaps the reference, so what is in flight
 finishes on the old bundle and snapshot, which are freed with the last request.
 """
 
@@ -8,15 +8,15 @@ import logging
 import threading
 import time
 import weakref
+from dataclasses import dataclass
 
 from indexer.library.manifest import CURRENT, current_number, read_manifest
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import BundleError, ReelfindError
-from service.api.schemas import ReloadResult
 from service.errors import NotReadyError, RefusedError
 from service.metrics import Metrics
-from service.search.match_queue import Matcher
+from service.search.match_queue import MatchQueue
 from service.search.searcher import Searcher
 from service.settings import Settings
 
@@ -49,21 +49,22 @@ def open_bundle(settings: Settings) -> Bundle:
     return bundle
 
 
-def open_searcher(settings: Settings, matcher: Matcher | None = None) -> Searcher:
+def open_searcher(settings: Settings, match_queue: MatchQueue | None = None) -> Searcher:
     """The bundle with the snapshot that CURRENT names.
 
-    `matcher` is used where the snapshot was made with its bundle; without one, or with another, the settings'
-    bundle is opened.
+    `match_queue` is used where the snapshot was made with its bundle; without one, or with another, the
+    settings' bundle is opened.
 
     Raises:
         LibraryError: there is no snapshot, or it is damaged.
         BundleError: the bundle cannot be read, or the snapshot was made with another one.
     """
     snapshot = Snapshot.open(settings.library)
-    if matcher is None or matcher.bundle.checksum != snapshot.bundle_checksum:
+    if match_queue is None or match_queue.bundle.checksum != snapshot.bundle_checksum:
         # The folder may hold by now the bundle that the library was made with.
-        matcher = Matcher(open_bundle(settings), None if matcher is None else matcher.observe)
-    bundle = matcher.bundle
+        observe = None if match_queue is None else match_queue.observe
+        match_queue = MatchQueue(open_bundle(settings), observe)
+    bundle = match_queue.bundle
     if bundle.checksum != snapshot.bundle_checksum:
         raise BundleError(
             f"Snapshot {snapshot.number} of {settings.library} was made with another bundle "
@@ -71,17 +72,25 @@ def open_searcher(settings: Settings, matcher: Matcher | None = None) -> Searche
             f"({bundle.checksum[:12]}…). "
             "Name with --bundle the one it was made with, or index again into a new library."
         )
-    return Searcher(matcher, snapshot, settings.max_candidates)
+    return Searcher(match_queue, snapshot, settings.max_candidates)
 
 
-class Engine:
+@dataclass(frozen=True)
+class ReloadOutcome:
+    """The snapshot that is served after a reload, and whether it is another one than before."""
+
+    snapshot: int
+    changed: bool
+
+
+class LiveLibrary:
     """Holds the one searcher that is served; every method may be called from any thread."""
 
     def __init__(self, settings: Settings, bundle: Bundle, metrics: Metrics) -> None:
         self._settings = settings
-        self._matcher = Matcher(bundle, metrics.observe_match_call)
+        self._match_queue = MatchQueue(bundle, metrics.observe_match_call)
         # Those of bundles that are not served any more, while searches in flight use them.
-        self._matchers = weakref.WeakSet([self._matcher])
+        self._match_queues = weakref.WeakSet([self._match_queue])
         self._metrics = metrics
         self._searcher: Searcher | None = None
         self._problem: str | None = "The library has not been read yet; try again in a moment."
@@ -106,7 +115,7 @@ class Engine:
         """Why the newest snapshot is not the one served, or None."""
         return self._problem
 
-    def reload(self) -> ReloadResult:
+    def reload(self) -> ReloadOutcome:
         """Load what CURRENT names now, unless it is served already.
 
         Raises:
@@ -132,10 +141,10 @@ class Engine:
 
     def close(self) -> None:
         """End the searches that wait for the matching head; the process stops."""
-        for matcher in list(self._matchers):
-            matcher.close()
+        for match_queue in list(self._match_queues):
+            match_queue.close()
 
-    def _reload(self) -> ReloadResult:
+    def _reload(self) -> ReloadOutcome:
         self._tried, self._retry_at = self._signature(), time.monotonic() + _RETRY_SECONDS
         before = self._searcher
         try:
@@ -153,7 +162,7 @@ class Engine:
             raise RefusedError(f"{problem} Snapshot {before.snapshot.number} is served on.") from error
         self._problem = None
         if loaded is before:
-            return ReloadResult(snapshot=loaded.snapshot.number, changed=False)
+            return ReloadOutcome(snapshot=loaded.snapshot.number, changed=False)
         self._searcher = loaded
         self._metrics.observe_reload(loaded=True)
         snapshot = loaded.snapshot
@@ -164,7 +173,7 @@ class Engine:
             snapshot.num_videos,
             snapshot.num_segments,
         )
-        return ReloadResult(snapshot=snapshot.number, changed=True)
+        return ReloadOutcome(snapshot=snapshot.number, changed=True)
 
     def _load(self, before: Searcher | None) -> Searcher:
         library = self._settings.library
@@ -172,11 +181,12 @@ class Engine:
         # Not the number alone: another library, with a snapshot of the same number, may stand in the folder.
         if before and number is not None and read_manifest(library, number) == before.snapshot.manifest:
             return before
-        searcher = open_searcher(self._settings, self._matcher)
-        if searcher.matcher.bundle.has_matcher and (before is None or before.matcher is not searcher.matcher):
-            searcher.matcher.warm()
-        self._matcher = searcher.matcher
-        self._matchers.add(self._matcher)
+        searcher = open_searcher(self._settings, self._match_queue)
+        is_new = before is None or before.match_queue is not searcher.match_queue
+        if is_new and searcher.bundle.has_matcher:
+            searcher.match_queue.warm()
+        self._match_queue = searcher.match_queue
+        self._match_queues.add(self._match_queue)
         return searcher
 
     def _signature(self) -> tuple[int, ...] | None:

@@ -1,10 +1,11 @@
 """Prometheus metrics, in a registry of their own so that one process can hold many apps."""
 
+from dataclasses import asdict
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from service.api.schemas import RerankSkipped, SearchResponse
+from service.search.results import SearchResult, TextRerankSkipped
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -60,8 +61,8 @@ class Metrics:
             buckets=_SEARCHES,
             registry=self.registry,
         )
-        for result in ("done", *get_args(RerankSkipped)):
-            self._reranks.labels(result)  # a rate needs the 0 before the first
+        for outcome in ("done", *get_args(TextRerankSkipped)):
+            self._reranks.labels(outcome)  # a rate needs the 0 before the first
         self._reloads = Counter(
             "reelfind_reloads",
             "New snapshots met, by what became of them: loaded or refused.",
@@ -82,13 +83,13 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(method, route).observe(seconds)
 
-    def observe_search(self, found: SearchResponse) -> None:
+    def observe_search(self, result: SearchResult) -> None:
         """Count one search, and the stages that it went through."""
-        for stage, milliseconds in found.timings_ms:
+        for stage, milliseconds in asdict(result.timings_ms).items():
             if milliseconds:
                 self._stage_seconds.labels(stage).observe(milliseconds / 1000)
-        self._reranks.labels(found.rerank_skipped or "done").inc()
-        self._candidates.inc(found.num_candidates)
+        self._reranks.labels(result.rerank_skipped or "done").inc()
+        self._candidates.inc(result.num_candidates)
 
     def observe_match_call(self, pairs: int, searches: int) -> None:
         """Count one call of the matching head."""

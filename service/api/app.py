@@ -13,11 +13,11 @@ from starlette.concurrency import run_in_threadpool
 from model.runtime.bundle import Bundle
 from service.api.context import Context
 from service.api.middleware import Envelope
-from service.api.openapi import install_openapi
 from service.api.pool import SearchPool
+from service.api.problem_schema import describe_problems
 from service.api.problems import install_problem_handlers
 from service.api.routes import frames, health, library, page, search, videos
-from service.live import Engine, open_bundle
+from service.live import LiveLibrary, open_bundle
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -43,18 +43,18 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = await run_in_threadpool(open_bundle, settings) if bundle is None else bundle
-        engine = Engine(settings, opened, metrics)
+        live = LiveLibrary(settings, opened, metrics)
         pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
-        app.state.context = Context(settings, engine, metrics, pool)
-        await run_in_threadpool(engine.poll)
-        watcher = asyncio.create_task(_watch(engine, settings.reload_seconds))
+        app.state.context = Context(settings, live, metrics, pool)
+        await run_in_threadpool(live.poll)
+        watcher = asyncio.create_task(_watch(live, settings.reload_seconds))
         try:
             yield
         finally:
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
-            await run_in_threadpool(engine.close)
+            await run_in_threadpool(live.close)
 
     app = FastAPI(
         title="Reelfind",
@@ -67,7 +67,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
         redoc_url=None,
     )
     install_problem_handlers(app)
-    install_openapi(app)
+    describe_problems(app)
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/static", page.PageFiles(), name="static")
@@ -89,11 +89,11 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
     return app
 
 
-async def _watch(engine: Engine, seconds: float) -> None:
+async def _watch(live: LiveLibrary, seconds: float) -> None:
     """Look for a new snapshot every so often; 0 seconds: never."""
     while seconds:
         await asyncio.sleep(seconds)
         try:
-            await run_in_threadpool(engine.poll)
+            await run_in_threadpool(live.poll)
         except Exception:
             logger.exception("looking for a new snapshot failed; trying again in %g s", seconds)

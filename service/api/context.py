@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from service.api.pool import SearchPool
-from service.live import Engine
+from service.live import LiveLibrary
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -16,7 +16,7 @@ class Context:
     """The app's parts; made in its lifespan."""
 
     settings: Settings
-    engine: Engine
+    live: LiveLibrary
     metrics: Metrics
     pool: SearchPool
 

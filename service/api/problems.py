@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from model.runtime.errors import InputError, ReelfindError
+from model.runtime.messages import shorten
 from service.api.schemas import InvalidValue, Problem
 from service.errors import (
     GoneError,
@@ -20,7 +21,6 @@ from service.errors import (
     QueryError,
     RefusedError,
 )
-from service.search.query import shorten
 
 logger = logging.getLogger("reelfind")
 

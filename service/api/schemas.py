@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from indexer.library.records import Verdict
+from service.search.results import CannotRerank, TextRerankSkipped
 
 VideoId = Annotated[
     str, Field(description="Stable id of a video: 16 hex digits.", examples=["0f3a9c52d1e8b764"])
@@ -25,11 +26,6 @@ class Query(_Request):
     """What to find."""
 
     text: str = Field(description="A description in plain words.", examples=["a dog runs on a beach"])
-
-
-#: Why an answer is the first stage's alone.
-CannotRerank = Literal["no_matcher", "no_tokens"]
-RerankSkipped = Literal["not_requested", CannotRerank, "deadline"]
 
 
 class SearchRequest(_Request):
@@ -145,7 +141,7 @@ class SearchResponse(BaseModel):
     hits: list[Hit]
     snapshot: int = Field(description="Number of the snapshot that answered.")
     reranked: bool = Field(description="Whether the best segments were judged anew by the matching head.")
-    rerank_skipped: RerankSkipped | None = Field(
+    rerank_skipped: TextRerankSkipped | None = Field(
         description="Why they were not: not asked for, the model has no matching head, the library holds no "
         "tokens of its frames, or it would have passed the deadline."
     )

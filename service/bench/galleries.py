@@ -8,11 +8,12 @@ from pathlib import Path
 
 from indexer.run import IndexOptions, index_paths
 from model.runtime.bundle import Bundle
+from model.runtime.queries import LabelledQuery
 from service.bench.splice import MAX_CHARACTERS, splice
 from service.demo.command import QUERIES as DEMO_QUERIES
 from service.demo.films import collect
 from service.live import open_searcher
-from service.search.evaluation import LabelledQuery, evaluate, read_queries
+from service.search.evaluation import evaluate, read_clean_queries
 from service.settings import load_settings
 
 
@@ -35,10 +36,10 @@ def read_galleries(clips: Path, queries: Path, *, whole: bool = False) -> list[G
     `whole` adds one of all rows where there are several sets.
 
     Raises:
-        QueryError: the file cannot be read, or a row is not as it must be.
+        InputError: the file cannot be read, or a row is not as it must be.
     """
-    read_queries(queries, None, MAX_CHARACTERS)  # which raises: what follows takes rows as they must be
-    sets = _sets(queries)
+    labelled = read_clean_queries(queries, None, MAX_CHARACTERS)
+    sets = list(dict.fromkeys(query.set_name for query in labelled if query.set_name is not None))
     galleries = [_gallery(name, clips, queries, name) for name in sets]
     if not sets or (whole and len(sets) > 1):
         galleries.append(_gallery("all" if sets else queries.stem, clips, queries, None))
@@ -56,7 +57,7 @@ def demo_gallery(cache: Path) -> Gallery:
     queries = folder / "queries.jsonl"
     rows = [{"query": query.text, "video": query.video} for query in DEMO_QUERIES]
     queries.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    labelled = tuple(read_queries(queries, None, MAX_CHARACTERS))
+    labelled = tuple(read_clean_queries(queries, None, MAX_CHARACTERS))
     return Gallery("the demo's films", folder, queries, None, labelled, tuple(files))
 
 
@@ -109,19 +110,13 @@ def search_gallery(gallery: Gallery, library: Path, bundle: Path) -> Found:
             warnings.simplefilter("ignore")  # ties: the rank counts half of them
             figures = evaluate(searcher, list(gallery.queries))
     finally:
-        searcher.matcher.close()
+        searcher.match_queue.close()
     manifest = searcher.snapshot.manifest
     ensemble = None if figures.ensemble is None else figures.ensemble["R@1"]
     return Found(figures.similarity["R@1"], ensemble, manifest.num_segments, manifest.num_frames)
 
 
 def _gallery(label: str, clips: Path, queries: Path, only_set: str | None) -> Gallery:
-    labelled = tuple(read_queries(queries, only_set, MAX_CHARACTERS))
+    labelled = tuple(read_clean_queries(queries, only_set, MAX_CHARACTERS))
     files = tuple(clips / name for name in sorted({query.video for query in labelled}))
     return Gallery(label, clips, queries, only_set, labelled, files)
-
-
-def _sets(queries: Path) -> list[str]:
-    """The values of the field `set`; the file was read before, so every row is an object."""
-    rows = (json.loads(line) for line in queries.read_text(encoding="utf-8-sig").split("\n") if line.strip())
-    return list(dict.fromkeys(row["set"] for row in rows if isinstance(row.get("set"), str)))

@@ -16,11 +16,12 @@ from model.runtime.bundle.encodings import matcher_feed
 from model.runtime.bundle.manifest import GRAPHS, MATCHER
 from model.runtime.bundle.sessions import Session, open_session
 from model.runtime.errors import ReelfindError
-from service.api.schemas import SearchResponse
 from service.bench.figures import Bar, Figure, ratios
 from service.bench.serving import CLIENTS, Load, drive, query_texts, take
 from service.live import open_searcher
+from service.search.encoded_query import EncodedQuery
 from service.search.rerank import salient_frames
+from service.search.results import SearchResult
 from service.search.searcher import Searcher, SearchOptions
 from service.server_process import running_server
 from service.settings import load_settings
@@ -48,7 +49,7 @@ def measure(
     try:
         inside = in_process(searcher, repeats=repeats, queries=queries)
     finally:
-        searcher.matcher.close()
+        searcher.match_queue.close()
     patience = settings.deadline_ms
     return inside + _over_http(library, bundle, repeats, queries, clients, patience)
 
@@ -101,9 +102,10 @@ def candidate_pairs(
     """What the searcher matches for a text: its encoding, rows into it [B], and frame tokens [B, P', H]."""
     snapshot = searcher.snapshot
     encoding = searcher.bundle.encode_text([text], tokens=True)
-    rows = snapshot.search(encoding.embedding, count)[1][0]
+    query = EncodedQuery(encoding.embedding[0], encoding.salience[0], encoding)
+    rows = snapshot.search(query.embedding[None], count)[1][0]
     rows = rows[rows >= 0]
-    tokens = snapshot.frame_tokens(salient_frames(snapshot, encoding, rows, num_salient)[2])
+    tokens = snapshot.frame_tokens(salient_frames(snapshot, query, rows, num_salient)[2])
     return encoding, np.zeros(len(tokens), np.int64), tokens
 
 
@@ -134,20 +136,20 @@ def _by_salient_frames(searcher: Searcher, repeats: int, queries: int) -> list[F
 def _rerank_seconds(searcher: Searcher, text: str, num_salient: int) -> float:
     """Seconds of the stages that a search without re-ranking leaves out."""
     options = SearchOptions(num_candidates=CANDIDATES, num_salient_frames=num_salient)
-    found = searcher.search(text, _TOP_K, options)
-    _check(found)
-    stages = found.timings_ms
+    result = searcher.search(text, _TOP_K, options)
+    _check(result)
+    stages = result.timings_ms
     return (stages.salience + stages.tokens + stages.match) / 1000
 
 
-def _check(found: SearchResponse) -> None:
-    if not found.reranked:
+def _check(result: SearchResult) -> None:
+    if not result.reranked:
         why = {
             "no_matcher": "the bundle has no matching head: choose another with --bundle",
             "no_tokens": "the library holds no tokens of its frames: index it again",
         }
         raise ReelfindError(
-            f"Nothing is re-ranked: {why.get(str(found.rerank_skipped), found.rerank_skipped)}"
+            f"Nothing is re-ranked: {why.get(str(result.rerank_skipped), result.rerank_skipped)}"
         )
 
 

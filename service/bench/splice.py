@@ -17,10 +17,11 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from model.runtime.errors import ReelfindError
+from model.runtime.errors import InputError, ReelfindError
+from model.runtime.queries import LabelledQuery
 from model.runtime.video import VideoReader, probe
 from service.errors import QueryError
-from service.search.evaluation import LabelledQuery, read_queries
+from service.search.evaluation import read_clean_queries
 
 WIDTH, HEIGHT, FRAMES_PER_SECOND = 426, 240, 25
 CLIPS_A_FILM = 3
@@ -95,10 +96,10 @@ def splice(
         on_made: told of each film written.
 
     Raises:
-        QueryError: the queries cannot be read, or a clip is missing; names the line.
+        InputError: the queries cannot be read, or a clip is missing; names the line.
         VideoError: a clip cannot be decoded.
     """
-    labelled = read_queries(queries, only_set, MAX_CHARACTERS)
+    labelled = read_clean_queries(queries, only_set, MAX_CHARACTERS)
     for query in labelled:
         if not (clips / query.video).is_file():
             raise QueryError(
@@ -246,7 +247,7 @@ def _command(
         made = splice(clips, queries, out, seed=seed, only_set=only_set)
     except ReelfindError as error:
         typer.echo(f"{error}", err=True)
-        raise typer.Exit(2 if isinstance(error, QueryError) else 3) from None
+        raise typer.Exit(2 if isinstance(error, InputError) else 3) from None
     typer.echo(
         f"{len(made.films)} films, {made.seconds:.0f} s, {made.num_queries} queries: {made.folder}\n"
         f"reelfind index {made.folder} --library LIBRARY\n"

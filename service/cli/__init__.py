@@ -17,16 +17,16 @@ from rich.progress import Progress
 from typer.core import TyperGroup
 
 from model.runtime.errors import InputError, ReelfindError
-from service.api.schemas import RerankSkipped
 from service.api.server import address_of, bind, run_server
 from service.bench.command import bench_command
 from service.cli.bundle import bundle_app
 from service.cli.index import index_command, library_app
-from service.cli.show import show_figures, show_hits
+from service.cli.show import result_json, show_figures, show_hits
 from service.demo.command import demo_command
 from service.live import open_bundle, open_searcher
-from service.search.evaluation import evaluate, read_queries
+from service.search.evaluation import evaluate, read_clean_queries
 from service.search.query import check_top_k, clean_text
+from service.search.results import RerankSkipped
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import Settings, load_settings
 
@@ -182,14 +182,13 @@ def search(
     count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
     searcher = _open(settings)
     options = searcher.check(SearchOptions(rerank, num_candidates, num_salient_frames, explain=explain))
-    found = searcher.search(cleaned, count, options)
+    result = searcher.search(cleaned, count, options)
     if as_json:
-        rest = {"hits": {"__all__": {"title"}}, "snapshot": True, "timings_ms": True}
-        typer.echo(found.model_dump_json(exclude=rest))  # type: ignore[arg-type]
-    elif found.hits:
-        show_hits(found, Console())
-        _note_skipped(found.rerank_skipped)
-    if not found.hits:
+        typer.echo(result_json(result))
+    elif result.hits:
+        show_hits(result, Console())
+        _note_skipped(result.rerank_skipped)
+    if not result.hits:
         _report("nothing found: the library holds no video that can be searched")
         raise typer.Exit(NOTHING_FOUND)
 
@@ -211,7 +210,7 @@ def evaluate_command(
 ) -> None:
     """Measure how well a library's videos are found: R@K in percent, median and mean rank."""
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
-    rows = read_queries(queries, only_set, settings.max_query_characters)
+    rows = read_clean_queries(queries, only_set, settings.max_query_characters)
     searcher = _open(settings)
     options = searcher.check(SearchOptions(rerank, num_candidates, num_salient_frames))
     with warnings.catch_warnings(record=True) as notes:

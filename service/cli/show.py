@@ -1,20 +1,30 @@
-"""What the command line prints of a search and of an evaluation, for people."""
+"""What the command line prints of a search and of an evaluation."""
 
+from typing import Any
+
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 from typer import echo
 
-from service.api.schemas import Explanation, Hit, SearchResponse
 from service.search.evaluation import Figures
+from service.search.results import Explanation, Hit, SearchResult
 
 # Times of frames that a row of the table shows.
 _MOST_TIMES = 4
+_SEARCH_RESULT = TypeAdapter(SearchResult)
+_LEFT_OUT_OF_JSON: Any = {"hits": {"__all__": {"title"}}, "snapshot": True, "timings_ms": True}
 
 
-def show_hits(found: SearchResponse, console: Console) -> None:
+def result_json(result: SearchResult) -> str:
+    """The answer for programs: a line of JSON."""
+    return _SEARCH_RESULT.dump_json(result, exclude=_LEFT_OUT_OF_JSON).decode()
+
+
+def show_hits(result: SearchResult, console: Console) -> None:
     """A table of the hits, and under it the explanations that there are."""
-    console.print(_table(found.hits))
-    for hit in found.hits:
+    console.print(_table(result.hits))
+    for hit in result.hits:
         if hit.explanation is not None:
             console.print()
             console.print(hit.path, highlight=False, markup=False, soft_wrap=True)

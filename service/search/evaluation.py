@@ -1,84 +1,39 @@
 """`reelfind eval`: retrieval figures of a library through the real searcher."""
 
-import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from indexer.library.snapshot import Snapshot
+from model.runtime.messages import shorten
+from model.runtime.queries import LabelledQuery, read_queries
 from model.runtime.retrieval_metrics import RetrievalMetrics, ranks, retrieval_metrics
-from service.api.schemas import RerankSkipped
 from service.errors import QueryError
-from service.search.query import clean_text, shorten
+from service.search.query import clean_text
+from service.search.results import RerankSkipped
 from service.search.searcher import Searcher, SearchOptions
 
 _PAGE = 1000
-_EXAMPLE = '{"query": "a dog runs", "video": "dog.mp4"}'
 
 
-@dataclass(frozen=True)
-class LabelledQuery:
-    """A line of a query file: a text and the video that is right for it."""
-
-    line: int
-    text: str
-    video: str
-
-
-def read_queries(file: Path, only_set: str | None, max_characters: int) -> list[LabelledQuery]:
-    """The queries of a JSON-lines file with the fields `query` and `video`; blank lines are skipped.
-
-    `only_set` keeps the rows whose field `set` has that value.
+def read_clean_queries(file: Path, only_set: str | None, max_characters: int) -> list[LabelledQuery]:
+    """The queries of a file as `read_queries` reads them, their texts cleaned as a search does.
 
     Raises:
-        QueryError: the file cannot be read, a row is not as it must be (named by its line), or none is left.
+        InputError: the file or a line cannot be used, or no query is left.
+        QueryError: a text cannot be a query; names the line.
     """
-    try:
-        # Not splitlines(): it also splits at characters that JSON allows within a string.
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise QueryError(
-            f"{file} cannot be read as text in UTF-8: {error}. Give a file with a JSON object a line."
-        ) from None
     queries = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{file}, line {number}"
-        row = _parse(line, where)
-        if only_set is not None and row.get("set") != only_set:
-            continue
-        text, video = _text_field(row, "query", where), _text_field(row, "video", where)
+    for query in read_queries(file, only_set):
         try:
-            queries.append(LabelledQuery(number, clean_text(text, max_characters), video))
+            queries.append(replace(query, text=clean_text(query.text, max_characters)))
         except QueryError as error:
-            raise QueryError(f"{where}: {error}") from None
-    if not queries:
-        which = "no query" if only_set is None else f"no query of the set {shorten(only_set)}"
-        raise QueryError(f"{file} holds {which}. A row is like {_EXAMPLE}.")
+            raise QueryError(f"{file}, line {query.line}: {error}") from None
     return queries
-
-
-def _parse(line: str, where: str) -> Mapping[str, object]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise QueryError(f"{where} is not JSON: {error}. Write one JSON object a line.") from None
-    if not isinstance(row, dict):
-        raise QueryError(f'{where} holds {shorten(row)}. Write a JSON object with "query" and "video".')
-    return row
-
-
-def _text_field(row: Mapping[str, object], name: str, where: str) -> str:
-    value = row.get(name)
-    if not isinstance(value, str) or not value.strip():
-        what = f"must be text, not {shorten(value)}" if name in row else "is missing"
-        raise QueryError(f'{where}: "{name}" {what}. A row is like {_EXAMPLE}.')
-    return value
 
 
 class VideoFinder:
@@ -152,17 +107,17 @@ def evaluate(
     Raises:
         QueryError: a row's video is unknown, ambiguous or not searchable; names the line.
     """
-    matcher = VideoFinder(searcher.snapshot)
+    finder = VideoFinder(searcher.snapshot)
     targets = []
     for query in queries:
         try:
-            targets.append(matcher.row_of(query.video))
+            targets.append(finder.row_of(query.video))
         except QueryError as error:
             raise QueryError(f"line {query.line}: {error}") from None
     ranking = searcher.rank_all([query.text for query in queries], options, on_ranked)
-    right = np.array(targets)
+    target_rows = np.array(targets)
     return Figures(
-        retrieval_metrics(ranks(ranking.similarity, right)),
-        None if ranking.ensemble is None else retrieval_metrics(ranks(ranking.ensemble, right)),
+        retrieval_metrics(ranks(ranking.similarity, target_rows)),
+        None if ranking.ensemble is None else retrieval_metrics(ranks(ranking.ensemble, target_rows)),
         ranking.rerank_skipped,
     )

@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from indexer.library.records import SegmentRecord
 from indexer.library.snapshot import Snapshot
 from model.runtime.ranking import SCORE_DECIMALS, select_salient
-from service.api.schemas import Explanation, FrameHit, FrameTerm, Hit
-from service.search.rerank import Block
-from service.search.retrieval import FirstStage
+from service.search.rerank import RerankedCandidates
+from service.search.results import Explanation, FrameHit, FrameTerm, Hit
+from service.search.retrieval import RetrievedSegments
 
 
 @dataclass(frozen=True)
-class HitMaker:
-    """Makes the hits of one search; positions are those of `first`."""
+class HitBuilder:
+    """Builds the hits of one search; positions are those of `retrieved`."""
 
     snapshot: Snapshot
-    first: FirstStage
-    block: Block | None
+    retrieved: RetrievedSegments
+    reranked: RerankedCandidates | None
     scores: NDArray[np.float64]
-    text_salience: NDArray[np.float32]
+    query_salience: NDArray[np.float32]
     num_salient_frames: int
     ensemble_lambda: float
     explain: bool
@@ -33,17 +33,18 @@ class HitMaker:
         Raises:
             LibraryError: a table cannot be read.
         """
-        segments = self.snapshot.segments(self.first.rows[positions])
-        hits = [self._hit(*each) for each in zip(positions.tolist(), segments, strict=True)]
+        segments = self.snapshot.segments(self.retrieved.rows[positions])
+        pairs = zip(positions.tolist(), segments, strict=True)
+        hits = [self._hit(position, segment) for position, segment in pairs]
         return [hit for hit in hits if hit is not None]
 
     def _hit(self, position: int, segment: SegmentRecord) -> Hit | None:
         label = self.snapshot.label(segment.video_id)
         if label is None:  # a snapshot is whole by contract; a hit without a video helps nobody
             return None
-        relevance = (segment.frame_salience @ self.text_salience).round(SCORE_DECIMALS)
+        relevance = (segment.frame_salience @ self.query_salience).round(SCORE_DECIMALS)
         salient, logits = self._salient(position, relevance)
-        matched = None if logits is None or self.block is None else self.block.match_score[position]
+        mean_logit = None if logits is None or self.reranked is None else self.reranked.match_score[position]
         terms = [
             FrameTerm(
                 frame_id=segment.frame_ids[frame],
@@ -53,7 +54,7 @@ class HitMaker:
             for i, frame in enumerate(salient)
         ]
         logit_of = {frame: term.match_logit for frame, term in zip(salient, terms, strict=True)}
-        score, similarity = self.scores[position], self.first.similarity[position]
+        score, similarity = self.scores[position], self.retrieved.similarity[position]
         return Hit(
             video_id=segment.video_id,
             path=label[0],
@@ -62,7 +63,7 @@ class HitMaker:
             end_seconds=segment.end_seconds,
             score=_rounded(score),
             similarity=_rounded(similarity),
-            match_score=None if matched is None else _rounded(matched),
+            match_score=None if mean_logit is None else _rounded(mean_logit),
             frames=[
                 FrameHit(
                     frame_id=frame_id,
@@ -72,10 +73,10 @@ class HitMaker:
                     match_score=logit_of.get(frame),
                 )
                 for frame, (frame_id, pts_seconds, value) in enumerate(
-                    zip(segment.frame_ids, segment.frame_pts_seconds, relevance, strict=True)
+                    zip(segment.frame_ids, segment.frame_pts_seconds.tolist(), relevance, strict=True)
                 )
             ],
-            explanation=self._explanation(position, score, similarity, matched, terms)
+            explanation=self._explanation(position, score, similarity, mean_logit, terms)
             if self.explain
             else None,
         )
@@ -84,10 +85,10 @@ class HitMaker:
         self, position: int, relevance: NDArray[np.float32]
     ) -> tuple[list[int], Sequence[float] | None]:
         """The salient frames, most relevant first, and their logits where the segment was re-ranked."""
-        if self.block is not None and position < len(self.block.score):
-            chosen = self.block.chosen[position]
-            frames: list[int] = self.block.frames[position][chosen].tolist()
-            return frames, self.block.logits[position][chosen].tolist()
+        if self.reranked is not None and position < len(self.reranked.score):
+            chosen = self.reranked.chosen[position]
+            frames: list[int] = self.reranked.frames[position][chosen].tolist()
+            return frames, self.reranked.logits[position][chosen].tolist()
         counts = np.array([len(relevance)])
         frames_of, chosen_of = select_salient(relevance[None], counts, self.num_salient_frames)
         return frames_of[chosen_of].tolist(), None
@@ -97,25 +98,25 @@ class HitMaker:
         position: int,
         score: float,
         similarity: float,
-        matched: float | None,
+        mean_logit: float | None,
         terms: list[FrameTerm],
     ) -> Explanation:
-        weight = 1.0 if self.block is None else self.ensemble_lambda
+        weight = 1.0 if self.reranked is None else self.ensemble_lambda
         term = weight * float(similarity)
         offset = None
         last = f"{weight:g} × {similarity:.4f} (similarity)"
-        if self.block is None:
+        if self.reranked is None:
             formula = f"{similarity:.4f} (similarity alone: nothing was re-ranked)"
-        elif matched is not None:
-            formula = f"{matched:.4f} (mean match of the salient frames: {len(terms)}) + {last}"
+        elif mean_logit is not None:
+            formula = f"{mean_logit:.4f} (mean match of the salient frames: {len(terms)}) + {last}"
         else:
             offset = score - term
-            formula = f"{offset:.4f} (behind all that were re-ranked: {len(self.block.score)}) + {last}"
+            formula = f"{offset:.4f} (behind all that were re-ranked: {len(self.reranked.score)}) + {last}"
         return Explanation(
             similarity=_rounded(similarity),
             ensemble_lambda=weight,
             similarity_term=_rounded(term),
-            match_score=None if matched is None else _rounded(matched),
+            match_score=None if mean_logit is None else _rounded(mean_logit),
             tail_offset=None if offset is None else _rounded(offset),
             frames=terms,
             first_stage_rank=position + 1,

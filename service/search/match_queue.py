@@ -56,8 +56,11 @@ class _Job:
 _Piece = tuple[_Job, slice]
 
 
-class Matcher:
-    """The matching head of one bundle; `match` may be called from any thread."""
+class MatchQueue:
+    """Batches the pairs of all searches for one bundle's matching head.
+
+    `match` may be called from any thread.
+    """
 
     def __init__(self, bundle: Bundle, observe: BatchObserver | None = None) -> None:
         self.bundle = bundle
@@ -94,7 +97,7 @@ class Matcher:
 
         Raises:
             BundleError: the model fails on these pairs.
-            NotReadyError: the matcher was closed.
+            NotReadyError: the queue was closed.
         """
         if len(frame_tokens) == 0:
             return np.empty(0, np.float32)
@@ -142,7 +145,7 @@ class Matcher:
         if job.deadline is None:
             return True
         left = job.deadline - time.monotonic()
-        # Nobody is kept out of an idle matcher: what was measured in a bad moment would never be corrected.
+        # An idle queue refuses nobody: what was measured in a bad moment would never be corrected.
         if left <= 0 or self._pair_seconds is None or not self._jobs:
             return left > 0
         own = job.left + job.following

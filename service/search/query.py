@@ -1,8 +1,8 @@
 """What a query may be: shared by HTTP and the command line, so that both refuse with the same words."""
 
-import json
 import unicodedata
 
+from model.runtime.messages import shorten
 from service.errors import QueryError
 
 _LINE_BREAKS = "\t\n\r\x0b\x0c\x85"
@@ -76,13 +76,3 @@ def check_num_salient_frames(num_salient_frames: int, frames_per_segment: int) -
             "/num_salient_frames",
         )
     return num_salient_frames
-
-
-def shorten(value: object, limit: int = 60) -> str:
-    """`value` as JSON would write it, at most `limit` characters long and safe to print."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=repr)
-    except ValueError:  # an integer of thousands of digits
-        return "a number that is too long"
-    text = "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

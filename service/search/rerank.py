@@ -4,14 +4,12 @@ Shapes: K candidates, n salient frames, V videos.
 """
 
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.library.snapshot import Snapshot
-from model.runtime.bundle import TextEncoding
 from model.runtime.ranking import (
     LOGIT_DECIMALS,
     ensemble,
@@ -20,33 +18,17 @@ from model.runtime.ranking import (
     select_salient,
     tail_scores,
 )
-from service.search.match_queue import Matcher
-from service.search.retrieval import FirstStage
+from service.search.encoded_query import EncodedQuery
+from service.search.match_queue import MatchQueue
+from service.search.retrieval import RetrievedSegments
+from service.search.stopwatch import Stopwatch
 
 # Tokens of so many bytes are held at once: the largest search fetches them in parts.
 _TOKEN_BYTES = 32 << 20
 
 
-class Stopwatch:
-    """Milliseconds by stage; a stage's laps add up."""
-
-    def __init__(self) -> None:
-        self.milliseconds: defaultdict[str, float] = defaultdict(float)
-        self._started = self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Count the time since the last lap to `stage`."""
-        now = time.perf_counter()
-        self.milliseconds[stage] += (now - self._last) * 1000
-        self._last = now
-
-    def total(self) -> float:
-        """Milliseconds since the start."""
-        return (time.perf_counter() - self._started) * 1000
-
-
 @dataclass(frozen=True)
-class Block:
+class RerankedCandidates:
     """The re-ranked candidates, in the order of the first stage.
 
     Attributes:
@@ -66,64 +48,67 @@ class Block:
 
 def rerank(
     snapshot: Snapshot,
-    matcher: Matcher,
-    text: TextEncoding,
-    candidates: FirstStage,
+    match_queue: MatchQueue,
+    query: EncodedQuery,
+    candidates: RetrievedSegments,
     num_salient_frames: int,
     deadline: float | None,
-    watch: Stopwatch,
-) -> Block | None:
+    stopwatch: Stopwatch,
+) -> RerankedCandidates | None:
     """Judge the candidates, K ≥ 1, for one text; None where that would pass the deadline.
 
     Args:
         snapshot: where the candidates are.
-        matcher: of the snapshot's bundle.
-        text: one text, encoded with tokens.
+        match_queue: of the snapshot's bundle.
+        query: a text, encoded with tokens.
         candidates: segments of the first stage.
         num_salient_frames: n.
         deadline: of `time.monotonic()`, or None.
-        watch: gets the laps `salience`, `tokens` and `match`.
+        stopwatch: gets the laps `salience`, `tokens` and `match`.
 
     Raises:
+        ValueError: the query has no text.
         LibraryError: a table cannot be read.
         BundleError: the model fails.
     """
+    if query.text is None:
+        raise ValueError("the query has no text, which the matching head reads: leave re-ranking out")
     if _is_late(deadline):
         return None
-    frames, chosen, frame_rows = salient_frames(snapshot, text, candidates.rows, num_salient_frames)
-    watch.lap("salience")
-    manifest = matcher.bundle.manifest
+    frames, chosen, frame_rows = salient_frames(snapshot, query, candidates.rows, num_salient_frames)
+    stopwatch.lap("salience")
+    manifest = match_queue.bundle.manifest
     step = max(
-        matcher.bundle.max_pairs, _TOKEN_BYTES // (4 * manifest.hidden_dim * snapshot.tokens_per_frame)
+        match_queue.bundle.max_pairs, _TOKEN_BYTES // (4 * manifest.hidden_dim * snapshot.tokens_per_frame)
     )
-    found = np.empty(len(frame_rows), np.float32)
+    pair_logits = np.empty(len(frame_rows), np.float32)
     for start in range(0, len(frame_rows), step):
         if _is_late(deadline):
             return None
         tokens = snapshot.frame_tokens(frame_rows[start : start + step])
-        watch.lap("tokens")
+        stopwatch.lap("tokens")
         following = max(0, len(frame_rows) - start - step)
-        part = matcher.match(text, tokens, deadline, following)
-        watch.lap("match")
+        part = match_queue.match(query.text, tokens, deadline, following)
+        stopwatch.lap("match")
         if part is None:
             return None
-        found[start : start + step] = part
+        pair_logits[start : start + step] = part
     logits = np.zeros(chosen.shape, np.float32)
-    logits[chosen] = found.round(LOGIT_DECIMALS)
-    matched = match_score(logits, chosen)
-    return Block(
-        ensemble(matched, candidates.similarity, manifest.ensemble_lambda), matched, frames, chosen, logits
+    logits[chosen] = pair_logits.round(LOGIT_DECIMALS)
+    scores = match_score(logits, chosen)
+    return RerankedCandidates(
+        ensemble(scores, candidates.similarity, manifest.ensemble_lambda), scores, frames, chosen, logits
     )
 
 
 def salient_frames(
-    snapshot: Snapshot, text: TextEncoding, rows: NDArray[np.int64], num_salient_frames: int
+    snapshot: Snapshot, query: EncodedQuery, rows: NDArray[np.int64], num_salient_frames: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
-    """Where SFP sends the matcher: each segment's most relevant frames for a text.
+    """Where SFP sends the matcher: each segment's most relevant frames for a query.
 
     Args:
         snapshot: where the segments are.
-        text: one text.
+        query: what they are relevant for.
         rows: segments, shape [K].
         num_salient_frames: n.
 
@@ -132,20 +117,22 @@ def salient_frames(
         [K, n]; and the rows of these frames in the snapshot, flat.
     """
     salience, counts = snapshot.candidate_salience(rows)
-    frames, chosen = select_salient(relevance(salience, text.salience[0]), counts, num_salient_frames)
+    frames, chosen = select_salient(relevance(salience, query.salience), counts, num_salient_frames)
     return frames, chosen, (snapshot.first_frame_rows(rows)[:, None] + frames)[chosen]
 
 
-def scores_of(first: FirstStage, block: Block | None, ensemble_lambda: float) -> NDArray[np.float64]:
-    """The final score of each of the first stage's segments, float64 [K]; the block stands at its start.
+def final_scores(
+    retrieved: RetrievedSegments, reranked: RerankedCandidates | None, ensemble_lambda: float
+) -> NDArray[np.float64]:
+    """The final score of each retrieved segment, float64 [K]; those that were re-ranked come first.
 
-    What was not re-ranked comes below what was, in the first stage's order; without a block the score is the
-    similarity.
+    What was not re-ranked comes below what was, in the first stage's order. Where nothing was re-ranked the
+    score is the similarity.
     """
-    if block is None:
-        return first.similarity.astype(np.float64)
-    tail = first.similarity[len(block.score) :]
-    return np.concatenate([block.score, tail_scores(block.score, tail, ensemble_lambda)])
+    if reranked is None:
+        return retrieved.similarity.astype(np.float64)
+    tail = retrieved.similarity[len(reranked.score) :]
+    return np.concatenate([reranked.score, tail_scores(reranked.score, tail, ensemble_lambda)])
 
 
 def best_of_each_video(

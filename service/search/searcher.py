@@ -1,27 +1,28 @@
 """Search without HTTP: the same code answers the API, `reelfind search` and `reelfind eval`.
 
-A text is encoded; the index gives the nearest segments (`retrieval.py`); the matching head judges the best of
-them anew on the frames that matter for the text (`rerank.py`); the best segment of each video becomes a hit
-(`hits.py`).
+A query is encoded (`encoded_query.py`); the index gives the nearest segments (`retrieval.py`); the matching
+head judges the best of them anew on the frames that matter for the query (`rerank.py`); the best segment of
+each video becomes a hit (`hits.py`).
 
 Shapes: B texts, V videos of the snapshot, failures included.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.library.snapshot import Snapshot
-from model.runtime.bundle import Bundle, TextEncoding
-from service.api.schemas import CannotRerank, RerankSkipped, SearchResponse, Timings
-from service.errors import QueryError
-from service.search.hits import HitMaker
-from service.search.match_queue import Matcher
+from model.runtime.bundle import Bundle
+from service.search.encoded_query import EncodedQuery, encode_texts
+from service.search.hits import HitBuilder
+from service.search.match_queue import MatchQueue
 from service.search.query import check_num_candidates, check_num_salient_frames
-from service.search.rerank import Block, Stopwatch, best_of_each_video, rerank, scores_of
-from service.search.retrieval import FirstStage, best_segments
+from service.search.rerank import RerankedCandidates, best_of_each_video, final_scores, rerank
+from service.search.results import CannotRerank, RerankSkipped, SearchResult, StageTimings
+from service.search.retrieval import RetrievedSegments, best_segments
+from service.search.stopwatch import Stopwatch
 
 # Scores of this many query-segment pairs, and so many encoded texts, are held at once when all are ranked.
 _MAX_PAIRS = 8_000_000
@@ -63,14 +64,21 @@ class Ranking:
 class Searcher:
     """One bundle and one snapshot made with it; never changes, so a request that holds it sees one state."""
 
-    matcher: Matcher
+    match_queue: MatchQueue
     snapshot: Snapshot
     max_candidates: int
 
     @property
     def bundle(self) -> Bundle:
         """The model."""
-        return self.matcher.bundle
+        return self.match_queue.bundle
+
+    @property
+    def cannot_rerank(self) -> CannotRerank | None:
+        """Why no search is re-ranked, if none is."""
+        if not self.bundle.has_matcher:
+            return "no_matcher"
+        return None if self.snapshot.tokens_per_frame or not self.snapshot.num_segments else "no_tokens"
 
     def check(self, options: SearchOptions) -> SearchOptions:
         """The options themselves where this searcher can follow them.
@@ -84,41 +92,30 @@ class Searcher:
             check_num_salient_frames(options.num_salient_frames, self.bundle.manifest.frames_per_segment)
         return options
 
-    def search(self, text: str, top_k: int, options: SearchOptions | None = None) -> SearchResponse:
-        """The `top_k` best videos for `text`, each at its best segment. `text` is clean already."""
+    def search(self, text: str, top_k: int, options: SearchOptions | None = None) -> SearchResult:
+        """The `top_k` best videos for `text`, each at its best segment. `text` is clean already.
+
+        Raises:
+            QueryError: the model reads nothing in the text.
+            LibraryError: a table cannot be read.
+            BundleError: the model fails.
+        """
         options = options or SearchOptions()
-        watch = Stopwatch()
-        skipped = self._why_no_rerank(options)
-        encoding = self._encode([text], tokens=skipped is None)
-        watch.lap("encode_text")
-        num_candidates = 0 if skipped else self._num_candidates(options)
-        first = best_segments(self.snapshot, encoding.embedding, top_k, num_candidates)
-        watch.lap("retrieve")
-        block = None
-        if num_candidates and len(first.rows):
-            block = self._rerank(encoding, first, options, options.deadline, watch)
-            skipped = "deadline" if block is None else None
-        scores = scores_of(first, block, self.bundle.manifest.ensemble_lambda)
-        shown = best_of_each_video(scores, first.rows, self.snapshot.video_rows, top_k)
-        hits = HitMaker(
-            self.snapshot,
-            first,
-            block,
-            scores,
-            encoding.salience[0],
-            self._num_salient_frames(options),
-            self.bundle.manifest.ensemble_lambda,
-            options.explain,
-        ).hits(shown)
-        watch.lap("fetch")
-        return SearchResponse(
-            hits=hits,
-            snapshot=self.snapshot.number,
-            reranked=skipped is None,
-            rerank_skipped=skipped,
-            num_candidates=0 if block is None else len(block.score),
-            timings_ms=_timings(watch),
-        )
+        stopwatch = Stopwatch()
+        (query,) = encode_texts(self.bundle, [text], tokens=self._why_no_rerank(options) is None)
+        stopwatch.lap("encode_text")
+        return self._search(query, top_k, options, stopwatch)
+
+    def search_encoded(
+        self, query: EncodedQuery, top_k: int, options: SearchOptions | None = None
+    ) -> SearchResult:
+        """The same for a query that is encoded already: for re-ranking, a text needs its tokens.
+
+        Raises:
+            LibraryError: a table cannot be read.
+            BundleError: the model fails.
+        """
+        return self._search(query, top_k, options or SearchOptions(), Stopwatch())
 
     def rank_all(
         self,
@@ -126,8 +123,14 @@ class Searcher:
         options: SearchOptions | None = None,
         on_ranked: Callable[[], None] = lambda: None,
     ) -> Ranking:
-        """Scores of every video for every text, without a deadline; `on_ranked` is called after each text."""
-        options = options or SearchOptions()
+        """Scores of every video for every text, without a deadline; `on_ranked` is called after each text.
+
+        Raises:
+            QueryError: the model reads nothing in a text.
+            LibraryError: a table cannot be read.
+            BundleError: the model fails.
+        """
+        options = replace(options or SearchOptions(), deadline=None)
         skipped = self._why_no_rerank(options)
         num_segments = self.snapshot.num_segments
         shape = (len(texts), self.snapshot.count_videos())
@@ -135,28 +138,62 @@ class Searcher:
         ensemble = np.full(shape if skipped is None else (0, 0), -np.inf, dtype=np.float64)
         step = max(1, min(_MAX_TEXTS, _MAX_PAIRS // max(1, num_segments)))
         for start in range(0, len(texts), step):
-            encoding = self._encode(texts[start : start + step], tokens=skipped is None)
-            found = self.snapshot.search(encoding.embedding, num_segments)
-            for query, (scores, rows) in enumerate(zip(*found, strict=True)):
-                first = FirstStage.of(scores, rows)
-                videos = self.snapshot.video_rows[first.rows]
-                np.maximum.at(similarity[start + query], videos, first.similarity)
-                if skipped is None and len(first.rows):
-                    block = self._rerank(_one(encoding, query), first, options, None, Stopwatch())
-                    final = scores_of(first, block, self.bundle.manifest.ensemble_lambda)
-                    np.maximum.at(ensemble[start + query], videos, final)
+            queries = encode_texts(self.bundle, texts[start : start + step], tokens=skipped is None)
+            embeddings = np.stack([query.embedding for query in queries])
+            scores, rows = self.snapshot.search(embeddings, num_segments)
+            for place, query in enumerate(queries):
+                retrieved = RetrievedSegments.from_index(scores[place], rows[place])
+                videos = self.snapshot.video_rows[retrieved.rows]
+                np.maximum.at(similarity[start + place], videos, retrieved.similarity)
+                if skipped is None and len(retrieved.rows):
+                    reranked = self._rerank(query, retrieved, options, Stopwatch())
+                    final = final_scores(retrieved, reranked, self.bundle.manifest.ensemble_lambda)
+                    np.maximum.at(ensemble[start + place], videos, final)
                 on_ranked()
         return Ranking(similarity, ensemble if skipped is None else None, skipped)
 
-    @property
-    def cannot_rerank(self) -> CannotRerank | None:
-        """Why no search is re-ranked, if none is."""
-        if not self.bundle.has_matcher:
-            return "no_matcher"
-        return None if self.snapshot.tokens_per_frame or not self.snapshot.num_segments else "no_tokens"
+    def _search(
+        self, query: EncodedQuery, top_k: int, options: SearchOptions, stopwatch: Stopwatch
+    ) -> SearchResult:
+        skipped = self._why_no_rerank(options, query)
+        num_candidates = 0 if skipped else self._num_candidates(options)
+        retrieved = best_segments(self.snapshot, query, top_k, num_candidates)
+        stopwatch.lap("retrieve")
+        reranked = None
+        if num_candidates and len(retrieved.rows):
+            reranked = self._rerank(query, retrieved, options, stopwatch)
+            skipped = "deadline" if reranked is None else None
+        scores = final_scores(retrieved, reranked, self.bundle.manifest.ensemble_lambda)
+        positions = best_of_each_video(scores, retrieved.rows, self.snapshot.video_rows, top_k)
+        hits = HitBuilder(
+            self.snapshot,
+            retrieved,
+            reranked,
+            scores,
+            query.salience,
+            self._num_salient_frames(options),
+            self.bundle.manifest.ensemble_lambda,
+            options.explain,
+        ).hits(positions)
+        stopwatch.lap("fetch")
+        return SearchResult(
+            hits=hits,
+            snapshot=self.snapshot.number,
+            reranked=skipped is None,
+            rerank_skipped=skipped,
+            num_candidates=0 if reranked is None else len(reranked.score),
+            timings_ms=StageTimings.from_stopwatch(stopwatch),
+        )
 
-    def _why_no_rerank(self, options: SearchOptions) -> RerankSkipped | None:
-        return self.cannot_rerank if options.rerank else "not_requested"
+    def _why_no_rerank(
+        self, options: SearchOptions, query: EncodedQuery | None = None
+    ) -> RerankSkipped | None:
+        """Why this search is not re-ranked; without a query, why a text's is not."""
+        if not options.rerank:
+            return "not_requested"
+        if self.cannot_rerank is not None:
+            return self.cannot_rerank
+        return "no_text" if query is not None and query.text is None else None
 
     def _num_candidates(self, options: SearchOptions) -> int:
         return min(options.num_candidates or self.bundle.manifest.num_candidates, self.max_candidates)
@@ -166,38 +203,14 @@ class Searcher:
 
     def _rerank(
         self,
-        text: TextEncoding,
-        first: FirstStage,
+        query: EncodedQuery,
+        retrieved: RetrievedSegments,
         options: SearchOptions,
-        deadline: float | None,
-        watch: Stopwatch,
-    ) -> Block | None:
+        stopwatch: Stopwatch,
+    ) -> RerankedCandidates | None:
         count = self._num_candidates(options)
-        candidates = FirstStage(first.similarity[:count], first.rows[:count])
-        frames = self._num_salient_frames(options)
-        return rerank(self.snapshot, self.matcher, text, candidates, frames, deadline, watch)
-
-    def _encode(self, texts: Sequence[str], *, tokens: bool) -> TextEncoding:
-        try:
-            return self.bundle.encode_text(texts, tokens=tokens)
-        except ValueError as error:
-            raise QueryError(f"The model reads nothing in the query: {error}.", "/query/text") from error
-
-
-def _one(texts: TextEncoding, row: int) -> TextEncoding:
-    """One text of several."""
-    part = slice(row, row + 1)
-    return TextEncoding(
-        texts.embedding[part],
-        texts.salience[part],
-        None if texts.tokens is None else texts.tokens[part],
-        texts.attention_mask[part],
-        texts.input_ids[part],
-    )
-
-
-def _timings(watch: Stopwatch) -> Timings:
-    values = {
-        stage: round(watch.milliseconds[stage], 3) for stage in Timings.model_fields if stage != "total"
-    }
-    return Timings(**values, total=round(watch.total(), 3))
+        candidates = RetrievedSegments(retrieved.similarity[:count], retrieved.rows[:count])
+        num_frames = self._num_salient_frames(options)
+        return rerank(
+            self.snapshot, self.match_queue, query, candidates, num_frames, options.deadline, stopwatch
+        )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import NotReadyError
-from service.live import Engine, open_bundle
+from service.live import LiveLibrary, open_bundle
 from service.metrics import Metrics
 from service.search.searcher import Searcher
 from service.settings import load_settings
@@ -25,12 +25,12 @@ def toy(tmp_path: Path) -> ToyLibrary:
 
 
 @pytest.fixture
-def engine(toy: ToyLibrary) -> Iterator[Engine]:
+def live(toy: ToyLibrary) -> Iterator[LiveLibrary]:
     settings = load_settings({"library": toy.library, "bundle": toy.bundle})
-    engine = Engine(settings, open_bundle(settings), Metrics())
-    engine.reload()
-    yield engine
-    engine.close()
+    live = LiveLibrary(settings, open_bundle(settings), Metrics())
+    live.reload()
+    yield live
+    live.close()
 
 
 class Held:
@@ -39,7 +39,7 @@ class Held:
     def __init__(self, searcher: Searcher) -> None:
         self.release = threading.Event()
         self._reached = threading.Event()
-        searcher.matcher.observe = self._hold
+        searcher.match_queue.observe = self._hold
         self._pool = ThreadPoolExecutor(4)
         self.first = self.search(searcher)
         assert self._reached.wait(_LONG)
@@ -54,17 +54,17 @@ class Held:
 
 
 def test_a_reload_does_not_wait_for_searches_and_they_keep_their_snapshot(
-    toy: ToyLibrary, engine: Engine
+    toy: ToyLibrary, live: LiveLibrary
 ) -> None:
-    before = engine.searcher
+    before = live.searcher
     held = Held(before)
     waiting = held.search(before)
     toy.film("green.mp4", [("green", 1.0)])
     toy.index()
-    assert engine.reload().changed
-    after = engine.searcher
+    assert live.reload().changed
+    after = live.searcher
     assert not waiting.done()
-    assert after.matcher is before.matcher, "one matching head serves all snapshots of its bundle"
+    assert after.match_queue is before.match_queue, "one matching head serves all snapshots of its bundle"
     behind = held.search(after)
     held.release.set()
     for future, snapshot, videos in ((held.first, 1, 2), (waiting, 1, 2), (behind, 2, 3)):
@@ -73,8 +73,10 @@ def test_a_reload_does_not_wait_for_searches_and_they_keep_their_snapshot(
         assert Path(answer.hits[0].path).name == "red.mp4"
 
 
-def test_another_bundle_brings_another_matching_head(toy: ToyLibrary, engine: Engine, tmp_path: Path) -> None:
-    before = engine.searcher
+def test_another_bundle_brings_another_matching_head(
+    toy: ToyLibrary, live: LiveLibrary, tmp_path: Path
+) -> None:
+    before = live.searcher
     held = Held(before)
     waiting = held.search(before)
     make_toy_bundle(toy.bundle, name="other", overwrite=True, ensemble_lambda=2.0)
@@ -82,10 +84,10 @@ def test_another_bundle_brings_another_matching_head(toy: ToyLibrary, engine: En
     beside.index()
     toy.library.rename(tmp_path / "old")
     beside.library.rename(toy.library)
-    assert engine.reload().changed
-    after = engine.searcher
-    assert after.matcher is not before.matcher
-    after.matcher.observe = None  # which the new one took over
+    assert live.reload().changed
+    after = live.searcher
+    assert after.match_queue is not before.match_queue
+    after.match_queue.observe = None  # which the new one took over
     first = after.search("red", 10)
     assert first.reranked, "the new head waits for the old one"
     assert not waiting.done()
@@ -97,16 +99,16 @@ def test_another_bundle_brings_another_matching_head(toy: ToyLibrary, engine: En
     assert held.first.result(_LONG).hits[0].score == pytest.approx(first.hits[0].score - 1, abs=0.01)
 
 
-def test_stopping_does_not_wait_for_the_searches_that_wait(engine: Engine) -> None:
-    held = Held(engine.searcher)
-    waiting = held.search(engine.searcher)
-    while engine.searcher.matcher.waiting < 2:
+def test_stopping_does_not_wait_for_the_searches_that_wait(live: LiveLibrary) -> None:
+    held = Held(live.searcher)
+    waiting = held.search(live.searcher)
+    while live.searcher.match_queue.waiting < 2:
         assert not waiting.done()
-    closing = threading.Thread(target=engine.close)
+    closing = threading.Thread(target=live.close)
     closing.start()
     with pytest.raises(NotReadyError, match="is stopping"):
         waiting.result(_LONG)
     held.release.set()
     closing.join(_LONG)
     with pytest.raises(NotReadyError, match="is stopping"):
-        engine.searcher.search("red", 10)
+        live.searcher.search("red", 10)

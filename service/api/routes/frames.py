@@ -6,11 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from indexer.library.records import parse_frame_id
+from model.runtime.messages import shorten
 from service.api.context import ContextDep
 from service.api.media import is_fresh
-from service.api.openapi import problems
+from service.api.problem_schema import problem_responses
 from service.errors import NotFoundError
-from service.search.query import shorten
 
 router = APIRouter(tags=["videos"])
 
@@ -30,7 +30,7 @@ _IMAGE = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "bin
     responses={
         200: {"description": "The picture, at most 320 pixels on its longer side.", **_IMAGE},
         304: {"description": "The client's copy is still right."},
-        **problems(404, 422, 503),
+        **problem_responses(404, 422, 503),
     },
 )
 def get_frame(
@@ -41,7 +41,7 @@ def get_frame(
     A frame's id stays when its video is replaced and indexed again, so only an address that names the
     snapshot served (`?snapshot=3`) may be kept for ever; without it the client asks again with the ETag.
     """
-    served = context.engine.searcher.snapshot
+    served = context.live.searcher.snapshot
     picture = served.thumbnail(frame_id) if parse_frame_id(frame_id) else None
     if picture is None:
         raise NotFoundError(

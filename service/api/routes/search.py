@@ -4,10 +4,12 @@ import time
 
 from fastapi import APIRouter, Response
 
+from service.api.answers import search_body
 from service.api.context import ContextDep
-from service.api.openapi import problems
+from service.api.problem_schema import problem_responses
 from service.api.schemas import SearchRequest, SearchResponse
 from service.search.query import check_top_k, clean_text
+from service.search.results import SearchResult
 from service.search.searcher import SearchOptions
 
 router = APIRouter(tags=["search"])
@@ -18,7 +20,7 @@ router = APIRouter(tags=["search"])
     operation_id="search",
     summary="Find videos by describing them",
     response_model=SearchResponse,
-    responses=problems(413, 422, 503),
+    responses=problem_responses(413, 422, 503),
 )
 async def search(request: SearchRequest, context: ContextDep) -> Response:
     """The videos that answer best, each at its best segment, with that segment's frames as evidence."""
@@ -27,7 +29,7 @@ async def search(request: SearchRequest, context: ContextDep) -> Response:
     text = clean_text(request.query.text, settings.max_query_characters)
     top_k = settings.default_top_k if request.top_k is None else request.top_k
     check_top_k(top_k, settings.max_top_k)
-    searcher = context.engine.searcher
+    searcher = context.live.searcher
     deadline_ms = settings.deadline_ms if request.deadline_ms is None else request.deadline_ms
     options = SearchOptions(
         rerank=request.rerank,
@@ -39,10 +41,10 @@ async def search(request: SearchRequest, context: ContextDep) -> Response:
     )
     searcher.check(options)
 
-    def run() -> tuple[SearchResponse, str]:
-        found = searcher.search(text, top_k, options)
-        return found, found.model_dump_json()
+    def run() -> tuple[SearchResult, bytes]:
+        result = searcher.search(text, top_k, options)
+        return result, search_body(result)
 
-    found, body = await context.pool.run(run)
-    context.metrics.observe_search(found)
+    result, body = await context.pool.run(run)
+    context.metrics.observe_search(result)
     return Response(body, media_type="application/json")

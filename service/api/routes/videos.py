@@ -7,12 +7,13 @@ from fastapi.responses import FileResponse
 
 from indexer.library.records import VideoRecord
 from indexer.library.snapshot import Snapshot
+from model.runtime.messages import shorten
+from service.api import answers
 from service.api.context import ContextDep
 from service.api.media import RangeError, is_fresh, locate, media_type, wants_range
-from service.api.openapi import problems
+from service.api.problem_schema import problem_responses
 from service.api.schemas import Video, VideoList, VideoListQuery
 from service.errors import NotFoundError
-from service.search.query import shorten
 
 router = APIRouter(tags=["videos"])
 
@@ -22,26 +23,34 @@ _MEDIA_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", **_MEDIA},
     206: {"description": "The range asked for.", **_MEDIA},
     304: {"description": "The client's copy is still right."},
-    **problems(404, 410, 416, 503),
+    **problem_responses(404, 410, 416, 503),
 }
 
 
 @router.get(
-    "/v1/videos", operation_id="listVideos", summary="The library's videos", responses=problems(422, 503)
+    "/v1/videos",
+    operation_id="listVideos",
+    summary="The library's videos",
+    responses=problem_responses(422, 503),
 )
 def list_videos(page: Annotated[VideoListQuery, Query()], context: ContextDep) -> VideoList:
     """Videos in the library's order, with what became of each when it was indexed."""
-    snapshot = context.engine.searcher.snapshot
+    snapshot = context.live.searcher.snapshot
     records = snapshot.videos(page.offset, page.limit, page.verdict)
-    return VideoList(videos=[_video(record) for record in records], total=snapshot.count_videos(page.verdict))
+    return VideoList(
+        videos=[answers.video(record) for record in records], total=snapshot.count_videos(page.verdict)
+    )
 
 
 @router.get(
-    "/v1/videos/{video_id}", operation_id="getVideo", summary="One video", responses=problems(404, 503)
+    "/v1/videos/{video_id}",
+    operation_id="getVideo",
+    summary="One video",
+    responses=problem_responses(404, 503),
 )
 def get_video(video_id: VideoIdPath, context: ContextDep) -> Video:
     """What the library knows of one video."""
-    return _video(_find(context.engine.searcher.snapshot, video_id))
+    return answers.video(_find(context.live.searcher.snapshot, video_id))
 
 
 @router.head("/v1/videos/{video_id}/media", include_in_schema=False)
@@ -54,7 +63,7 @@ def get_video(video_id: VideoIdPath, context: ContextDep) -> Video:
 )
 def get_media(video_id: VideoIdPath, request: Request, context: ContextDep) -> Response:
     """The file itself, or one byte range of it."""
-    snapshot = context.engine.searcher.snapshot
+    snapshot = context.live.searcher.snapshot
     video = _find(snapshot, video_id)
     path, status = locate(video, snapshot.media_roots)
     response = FileResponse(
@@ -94,7 +103,3 @@ def _find(snapshot: Snapshot, video_id: str) -> VideoRecord:
             "lists them."
         )
     return video
-
-
-def _video(record: VideoRecord) -> Video:
-    return Video.model_validate(record, from_attributes=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.api.golden import openapi_text
+from service.api.openapi import openapi_text
 from tests.support.paths import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "openapi.json"
@@ -19,7 +19,7 @@ def document() -> dict[str, Any]:
 def test_the_golden_file_is_the_generated_one() -> None:
     assert GOLDEN.read_text(encoding="utf-8") == openapi_text(), (
         "the HTTP interface changed: if it should, run "
-        "python -m service.api.golden > tests/golden/openapi.json"
+        "python -m service.api.openapi > tests/golden/openapi.json"
     )
 
 

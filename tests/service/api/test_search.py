@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def test_top_k_is_ten_unless_told_and_null_is_unset(server: Server, toy: ToyLibr
 def test_the_server_and_the_searcher_give_the_same_hits(server: Server, searcher: Searcher) -> None:
     for text in ("red", "cyan car", "nothing known"):
         local = searcher.search(clean_text(text, 100), 10)
-        assert server.search(text) == [hit.model_dump() for hit in local.hits]
+        assert server.search(text) == [asdict(hit) for hit in local.hits]
 
 
 def test_a_batch_ranks_as_single_queries_do(searcher: Searcher) -> None:

@@ -11,12 +11,11 @@ from typer.testing import CliRunner, Result
 from indexer.library.snapshot import Snapshot
 from indexer.run import IndexOptions
 from model.runtime.bundle import Bundle
-from model.runtime.errors import ReelfindError
+from model.runtime.errors import InputError, ReelfindError
 from service.bench import rerank, spliced, tokens
 from service.bench.figures import Bar, Figure, Grid
 from service.bench.galleries import index_gallery, read_galleries, search_gallery
 from service.cli import app
-from service.errors import QueryError
 from service.live import open_searcher
 from service.search.searcher import SearchOptions
 from service.settings import load_settings
@@ -69,7 +68,7 @@ def test_each_set_is_a_gallery_of_its_own(clips: Path, tmp_path: Path) -> None:
     (only,) = read_galleries(clips, plain, whole=True)
     assert (only.label, only.files) == ("holiday", (clips / "red.mp4",))
     plain.write_text('{"query": "red"}\n')
-    with pytest.raises(QueryError, match="line 1"):
+    with pytest.raises(InputError, match="line 1"):
         read_galleries(clips, plain)
 
 
@@ -87,7 +86,7 @@ def test_the_matching_head_alone_gets_the_searchers_own_pairs(toy: ToyLibrary) -
         for logit in shown:
             assert np.abs(logits - logit).min() < 1e-3
         assert max(shown) == pytest.approx(logits.max(), abs=1e-3)
-    searcher.matcher.close()
+    searcher.match_queue.close()
 
 
 def test_reranking_is_measured_in_process_and_over_http(toy: ToyLibrary) -> None:

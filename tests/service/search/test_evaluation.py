@@ -3,14 +3,14 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from model.runtime.errors import InputError
+from model.runtime.queries import LabelledQuery
 from service.live import open_searcher
-from service.search.evaluation import VideoFinder, evaluate, read_queries
+from service.search.evaluation import VideoFinder, evaluate, read_clean_queries
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
 from tests.support.server import ToyLibrary, make_library
@@ -44,8 +44,8 @@ def write(path: Path, *rows: object) -> Path:
     return path
 
 
-def queries_of(path: Path, *rows: object, only_set: str | None = None) -> list[Any]:
-    return read_queries(write(path, *rows), only_set, 1000)
+def queries_of(path: Path, *rows: object, only_set: str | None = None) -> list[LabelledQuery]:
+    return read_clean_queries(write(path, *rows), only_set, 1000)
 
 
 def test_figures_equal_those_of_plain_numpy(searcher: Searcher, tmp_path: Path) -> None:
@@ -128,57 +128,25 @@ def test_a_name_that_fits_no_single_video(searcher: Searcher, tmp_path: Path, na
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ('{"query": "red"', "line 2 is not JSON"),
-        ("red\tone.mp4", "line 2 is not JSON"),
-        ('["red", "one.mp4"]', r"line 2 holds \[\"red\""),
-        ('{"video": "one.mp4"}', 'line 2: "query" is missing'),
-        ('{"query": "red"}', 'line 2: "video" is missing'),
-        ('{"query": 5, "video": "one.mp4"}', 'line 2: "query" must be text, not 5'),
-        ('{"query": "red", "video": null}', 'line 2: "video" must be text, not null'),
-        ('{"query": "red", "video": " "}', 'line 2: "video" must be text'),
         ('{"query": "", "video": "one.mp4"}', 'line 2: "query" must be text, not ""'),
         ('{"query": "\\u200b", "video": "one.mp4"}', "line 2: The query is empty"),
         ('{"query": "' + "x" * 1001 + '", "video": "one.mp4"}', "line 2: The query has 1,001 characters"),
     ],
 )
-def test_a_row_that_cannot_be_used_is_named_by_its_line(tmp_path: Path, row: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_a_text_that_cannot_be_a_query_is_named_by_its_line(tmp_path: Path, row: str, said: str) -> None:
+    with pytest.raises(InputError, match=rf"queries\.jsonl, {said}"):
         queries_of(tmp_path / "queries.jsonl", {"query": "red", "video": "one.mp4"}, row)
 
 
-def test_a_set_is_kept_and_the_rest_left_unread(tmp_path: Path) -> None:
+def test_texts_are_cleaned_as_a_search_cleans_them_and_those_of_other_sets_are_not_read(
+    tmp_path: Path,
+) -> None:
     rows = [
-        {"query": "red", "video": "a.mp4", "set": "x"},
-        {"query": "red", "video": 5, "set": "y"},
-        {"query": "blue", "video": "b.mp4", "set": "x", "more": [1]},
+        {"query": " red\tcar\n", "video": "a.mp4", "set": "x"},
+        {"query": "\u200b", "video": "b.mp4", "set": "y"},
     ]
-    kept = queries_of(tmp_path / "queries.jsonl", *rows, only_set="x")
-    assert [(query.line, query.text, query.video) for query in kept] == [
-        (1, "red", "a.mp4"),
-        (3, "blue", "b.mp4"),
-    ]
-    with pytest.raises(InputError, match='holds no query of the set "z"'):
-        queries_of(tmp_path / "queries.jsonl", *rows, only_set="z")
-
-
-def test_line_breaks_of_windows_a_byte_order_mark_and_odd_separators(tmp_path: Path) -> None:
-    file = tmp_path / "queries.jsonl"
-    file.write_bytes(
-        b'\xef\xbb\xbf{"query": "red\xe2\x80\xa8car", "video": "a.mp4"}\r\n\r\n{"query": "b", "video": "c"}'
-    )
-    assert [(query.line, query.text) for query in read_queries(file, None, 100)] == [
-        (1, "red\u2028car"),
-        (3, "b"),
-    ]
-
-
-@pytest.mark.parametrize("content", [b"", b"\n \n", b"\xff\xfe{}", None])
-def test_a_file_without_queries(tmp_path: Path, content: bytes | None) -> None:
-    file = tmp_path / "queries.jsonl"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(InputError, match=r"queries\.jsonl (holds no query|cannot be read)"):
-        read_queries(file, None, 100)
+    (query,) = queries_of(tmp_path / "queries.jsonl", *rows, only_set="x")
+    assert query == LabelledQuery(1, "red car", "a.mp4", "x")
 
 
 def test_videos_that_score_the_same_share_their_rank(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError
 from service.errors import NotReadyError
 from service.search import match_queue
-from service.search.match_queue import Matcher, stack_texts
+from service.search.match_queue import MatchQueue, stack_texts
 from tests.support.toy import make_toy_bundle, match_logit
 
 LONG = 3600.0
@@ -29,7 +29,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 class Gate:
-    """Watches a matcher's calls; while shut, the matcher stands still after its first one."""
+    """Watches a queue's calls of the model; while shut, the queue stands still after its first one."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, int]] = []
@@ -43,22 +43,22 @@ class Gate:
 
 
 class Bench:
-    """A matcher whose thread is held, with threads to queue searches in."""
+    """A queue whose thread is held, with threads to search in."""
 
     def __init__(self, bundle: Bundle, pool: ThreadPoolExecutor) -> None:
         self.gate = Gate()
-        self.matcher = Matcher(bundle, self.gate)
+        self.queue = MatchQueue(bundle, self.gate)
         self.bundle = bundle
         self.pool = pool
         self.first = self.ask("red", tokens(1), wait=False)
         assert self.gate.reached.wait(120)
 
     def ask(self, text: str, frame_tokens: NDArray, *, wait: bool = True, **options: float) -> Future:
-        waiting = self.matcher.waiting
+        waiting = self.queue.waiting
         encoding = self.bundle.encode_text([text], tokens=True)
-        future = self.pool.submit(self.matcher.match, encoding, frame_tokens, **options)
+        future = self.pool.submit(self.queue.match, encoding, frame_tokens, **options)
         if wait:
-            until(lambda: self.matcher.waiting > waiting or future.done())
+            until(lambda: self.queue.waiting > waiting or future.done())
         return future
 
 
@@ -75,7 +75,7 @@ def bench(bundle: Bundle) -> Iterator[Bench]:
         bench = Bench(bundle, pool)
         yield bench
         bench.gate.open.set()
-        bench.matcher.close()
+        bench.queue.close()
 
 
 def tokens(count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -83,14 +83,14 @@ def tokens(count: int, seed: int = 0) -> NDArray[np.float32]:
 
 
 def test_a_search_alone_gets_what_the_model_says(bundle: Bundle) -> None:
-    matcher = Matcher(bundle)
-    matcher.warm()
+    queue = MatchQueue(bundle)
+    queue.warm()
     frames = tokens(30)
     encoding = bundle.encode_text(["a blue car"], tokens=True)
-    logits = matcher.match(encoding, frames)
+    logits = queue.match(encoding, frames)
     np.testing.assert_array_equal(logits, bundle.match(encoding, np.zeros(30, np.int64), frames))
     assert logits == pytest.approx([match_logit("a blue car", frame) for frame in frames], abs=1e-4)
-    empty = matcher.match(encoding, frames[:0])
+    empty = queue.match(encoding, frames[:0])
     assert empty is not None
     assert empty.shape == (0,)
 
@@ -165,13 +165,13 @@ def test_a_failure_reaches_only_its_own_search(bench: Bench) -> None:
         broken.result(120)
     with pytest.raises(ValueError, match="frame_tokens has shape"):
         other.result(120)
-    assert bench.ask("red", tokens(1)).result(120) is not None, "the matcher does not go on"
+    assert bench.ask("red", tokens(1)).result(120) is not None, "the queue does not go on"
 
 
 def test_a_deadline_that_has_passed_costs_no_call(bench: Bench) -> None:
     assert bench.ask("red", tokens(8), deadline=time.monotonic() - 1).result(120) is None
     late = bench.ask("red", tokens(8), deadline=time.monotonic() + 0.2)
-    assert late.result(120) is None, "the deadline passed while the matcher was busy"
+    assert late.result(120) is None, "the deadline passed while the queue was busy"
     bench.gate.open.set()
     assert bench.ask("red", tokens(3), deadline=time.monotonic() + LONG).result(120) is not None
     assert bench.gate.calls == [(1, 1), (3, 1)]
@@ -184,15 +184,15 @@ def test_a_search_that_cannot_be_done_in_time_is_told_at_once(bench: Bench) -> N
     assert behind.result() is None
     bench.gate.open.set()
     bench.first.result(120)
-    until(lambda: bench.matcher.waiting == 0)
+    until(lambda: bench.queue.waiting == 0)
     alone = bench.ask("red", tokens(100), deadline=time.monotonic() + LONG, following=many, wait=False)
     assert alone.result(120) is None
-    assert bench.gate.calls[1:] == [(8, 1)], "a matcher that is idle tries once, and sees"
+    assert bench.gate.calls[1:] == [(8, 1)], "a queue that is idle tries once, and sees"
 
 
 def test_closing_ends_who_waits_and_refuses_who_comes(bench: Bench) -> None:
     waiting = [bench.ask("red", tokens(100)) for _ in range(3)]
-    closing = bench.pool.submit(bench.matcher.close)
+    closing = bench.pool.submit(bench.queue.close)
     for future in waiting:
         with pytest.raises(NotReadyError, match="is stopping"):
             future.result(120)
@@ -203,18 +203,16 @@ def test_closing_ends_who_waits_and_refuses_who_comes(bench: Bench) -> None:
         bench.ask("red", tokens(1), wait=False).result(120)
 
 
-def test_an_idle_matcher_holds_no_thread_and_no_bundle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_idle_queue_holds_no_thread_and_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(match_queue, "_IDLE_SECONDS", 0.01)
     bundle = Bundle.open(make_toy_bundle(tmp_path / "bundle"))
-    matcher = Matcher(bundle)
+    queue = MatchQueue(bundle)
     encoding = bundle.encode_text(["red"], tokens=True)
     for _ in range(3):
-        assert matcher.match(encoding, tokens(2)) is not None
+        assert queue.match(encoding, tokens(2)) is not None
         until(lambda: not any(thread.name == "reelfind-matcher" for thread in threading.enumerate()))
     gone = weakref.ref(bundle)
-    del bundle, matcher
+    del bundle, queue
     gc.collect()
     assert gone() is None
 

@@ -1,9 +1,9 @@
-"""What a query may be, and how values are shown in messages."""
+"""What a query may be."""
 
 import pytest
 
 from service.errors import QueryError
-from service.search.query import check_top_k, clean_text, shorten
+from service.search.query import check_top_k, clean_text
 
 LIMIT = 1000
 
@@ -57,25 +57,3 @@ def test_top_k_within_its_bounds(top_k: int) -> None:
 def test_top_k_out_of_bounds(top_k: int) -> None:
     with pytest.raises(QueryError, match=r"top_k is .*; ask for 1 to 1,000 hits"):
         check_top_k(top_k, 1000)
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        ("ten", '"ten"'),
-        (True, "true"),
-        (None, "null"),
-        ([1, 2], "[1, 2]"),
-        ("a\x00\u202eb", '"a\\u0000\\u202eb"'),
-        ("\ud800", '"\\ud800"'),
-        (b"x", "\"b'x'\""),
-        pytest.param(10**5000, "a number that is too long", id="5,001 digits"),
-    ],
-)
-def test_values_are_shown_as_json_and_safe_to_print(value: object, shown: str) -> None:
-    assert shorten(value) == shown
-    shorten(value).encode("utf-8")
-
-
-def test_long_values_are_cut() -> None:
-    assert shorten("x" * 500, 20) == '"' + "x" * 18 + "…"

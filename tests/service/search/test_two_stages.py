@@ -13,8 +13,8 @@ import pytest
 from indexer.library.snapshot import Snapshot
 from indexer.run import IndexOptions, index_paths
 from model.runtime.bundle import Bundle
-from service.api.schemas import Hit
 from service.live import open_searcher
+from service.search.results import Hit
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
 from tests.support.server import FILMS, Server, ToyLibrary, make_library, running_server
@@ -213,14 +213,14 @@ def test_a_deadline_that_passes_while_the_model_works(searcher: Searcher) -> Non
         release.wait(120)
 
     expected = searcher.search("red", 10, SearchOptions(rerank=False)).hits
-    searcher.matcher.observe = hold
+    searcher.match_queue.observe = hold
     try:
         held = threading.Thread(target=searcher.search, args=("blue", 10))
         held.start()
         assert reached.wait(120)
         answer = searcher.search("red", 10, SearchOptions(deadline=time.monotonic() + 0.3))
     finally:
-        searcher.matcher.observe = None
+        searcher.match_queue.observe = None
         release.set()
     held.join()
     assert (answer.reranked, answer.rerank_skipped) == (False, "deadline")

@@ -1,0 +1,83 @@
+"""Reads files of labelled queries: a JSON object a line that names a text and the video that answers it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.runtime.errors import InputError
+from model.runtime.messages import shorten
+
+_EXAMPLE = '{"query": "a dog runs", "video": "dog.mp4"}'
+
+
+@dataclass(frozen=True)
+class LabelledQuery:
+    """A line of a query file.
+
+    Attributes:
+        line: its number in the file, from 1.
+        text: the query, as it is written.
+        video: names the video that is right for it.
+        set_name: the field `set`; None where the line has none, or one that is not text.
+    """
+
+    line: int
+    text: str
+    video: str
+    set_name: str | None = None
+
+
+def read_queries(file: Path, only_set: str | None = None) -> list[LabelledQuery]:
+    """The queries of a JSON-lines file with the fields `query`, `video` and, if wanted, `set`.
+
+    Blank lines are skipped, and other fields are ignored.
+
+    Args:
+        file: text in UTF-8; a byte order mark is allowed.
+        only_set: keeps the lines whose field `set` has this value; the others are not checked.
+
+    Raises:
+        InputError: the file cannot be read, a line lacks what it needs (named by its number), or no query is
+            left.
+    """
+    try:
+        # Not splitlines(): it also splits at characters that JSON allows within a string.
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{file} cannot be read as text in UTF-8: {error}. Give a file with a JSON object a line."
+        ) from None
+    queries = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{file}, line {number}"
+        row = _parse(line, where)
+        set_name = row.get("set")
+        if only_set is not None and set_name != only_set:
+            continue
+        text, video = _text_field(row, "query", where), _text_field(row, "video", where)
+        queries.append(LabelledQuery(number, text, video, set_name if isinstance(set_name, str) else None))
+    if not queries:
+        which = "no query" if only_set is None else f"no query of the set {shorten(only_set)}"
+        raise InputError(f"{file} holds {which}. A row is like {_EXAMPLE}.")
+    return queries
+
+
+def _parse(line: str, where: str) -> Mapping[str, object]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not JSON: {error}. Write one JSON object a line.") from None
+    if not isinstance(row, dict):
+        raise InputError(f'{where} holds {shorten(row)}. Write a JSON object with "query" and "video".')
+    return row
+
+
+def _text_field(row: Mapping[str, object], name: str, where: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        what = f"must be text, not {shorten(value)}" if name in row else "is missing"
+        raise InputError(f'{where}: "{name}" {what}. A row is like {_EXAMPLE}.')
+    return value

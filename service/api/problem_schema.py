@@ -1,0 +1,62 @@
+"""How OpenAPI describes problems: as they are sent, not by the framework's own error shapes."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service.api.problems import MEDIA_TYPE
+from service.api.schemas import Problem
+
+_MEANINGS = {
+    404: "There is no such thing.",
+    409: "The new snapshot is damaged or made with another bundle; the one before is served on.",
+    410: "The video's file is not there any more.",
+    413: "The body is too large.",
+    416: "The range is outside the file.",
+    422: "The request cannot be used as it is.",
+    500: "The server failed.",
+    503: "No snapshot is served, or too many searches wait.",
+}
+_REF = "#/components/schemas/{model}"
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer with these problems."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in (*statuses, 500)}
+
+
+def describe_problems(app: FastAPI) -> None:
+    """Make `app.openapi()` describe problems as they are sent."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _build(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _build(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        license_info=app.license_info,
+        routes=app.routes,
+    )
+    schemas: dict[str, Any] = document["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    problem = Problem.model_json_schema(ref_template=_REF)
+    schemas.update(problem.pop("$defs"))
+    schemas["Problem"] = problem
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            # The framework adds its own 422 to every route with a parameter; one that a route declares stays.
+            invalid = operation["responses"].get("422")
+            if invalid is not None and MEDIA_TYPE not in invalid.get("content", {}):
+                del operation["responses"]["422"]
+    return document

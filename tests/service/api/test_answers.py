@@ -1,0 +1,60 @@
+"""Results of searches on the wire: every field of theirs, under the name that the schema has."""
+
+import json
+from dataclasses import asdict, fields
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+
+from service.api import schemas
+from service.api.answers import reload_result, search_body
+from service.live import ReloadOutcome
+from service.search import results
+
+FRAME = results.FrameHit("0f3a9c52d1e8b764-00002-07", 1.5, 0.25, True, -3.1416)
+OTHER_FRAME = results.FrameHit("0f3a9c52d1e8b764-00002-08", 1e-6, -1e-6, False, None)
+TERM = results.FrameTerm(FRAME.frame_id, 0.25, -3.1416)
+EXPLANATION = results.Explanation(0.123457, 2.5, 0.308642, -3.1416, None, [TERM], 7, "a × 0.1 (“b”)")
+HIT = results.Hit(
+    "0f3a9c52d1e8b764", "/é/one.mp4", "Ein Film", 0.0, 32.0, 2.833, 0.123457, -3.1416, [FRAME], EXPLANATION
+)
+OTHER_HIT = results.Hit(
+    "1f3a9c52d1e8b764", "/two.mp4", None, 32.5, 64.0, 0.1, 1.0, None, [FRAME, OTHER_FRAME], None
+)
+TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 21.375)
+RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, TIMINGS)
+
+
+@pytest.mark.parametrize(
+    ("internal", "wire"),
+    [
+        (results.SearchResult, schemas.SearchResponse),
+        (results.Hit, schemas.Hit),
+        (results.FrameHit, schemas.FrameHit),
+        (results.Explanation, schemas.Explanation),
+        (results.FrameTerm, schemas.FrameTerm),
+        (results.StageTimings, schemas.Timings),
+        (ReloadOutcome, schemas.ReloadResult),
+    ],
+)
+def test_fields_are_those_of_the_schema_in_its_order(internal: type, wire: type[BaseModel]) -> None:
+    assert [field.name for field in fields(internal)] == list(wire.model_fields)
+
+
+def test_a_result_is_written_value_by_value_as_the_schema_would() -> None:
+    body = search_body(RESULT)
+    assert json.loads(body) == asdict(RESULT)
+    parsed = schemas.SearchResponse.model_validate_json(body, strict=True)
+    assert parsed.model_dump() == asdict(RESULT)
+    assert parsed.model_dump_json().encode() == body
+
+
+@pytest.mark.parametrize("skipped", get_args(results.TextRerankSkipped))
+def test_every_reason_that_a_text_can_meet_is_in_the_schema(skipped: results.TextRerankSkipped) -> None:
+    result = results.SearchResult([], 1, False, skipped, 0, TIMINGS)
+    assert schemas.SearchResponse.model_validate_json(search_body(result)).rerank_skipped == skipped
+
+
+def test_a_reload_is_told() -> None:
+    assert reload_result(ReloadOutcome(4, True)) == schemas.ReloadResult(snapshot=4, changed=True)
