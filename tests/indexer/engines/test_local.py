@@ -12,7 +12,8 @@ import pytest
 
 from indexer.events import IndexSummary
 from indexer.library.snapshot import Snapshot
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from tests.support.toy import COLOURS, make_toy_bundle, make_video
@@ -88,7 +89,7 @@ def test_workers_that_cannot_start_are_an_error_not_a_verdict(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_video(tmp_path / "media/a.mp4", parts=[("red", 0.3)])
-    monkeypatch.setattr("indexer.engines.decoders._WORKER", "raise SystemExit('no such module')")
+    monkeypatch.setattr("indexer.engines.local_decoders._WORKER", "raise SystemExit('no such module')")
     with pytest.raises(ReelfindError, match=r"could not be started: exit code 1: no such module"):
         index(bundle, tmp_path / "library", tmp_path / "media", workers=1)
 

@@ -14,7 +14,8 @@ import pytest
 from indexer.library.errors import BusyError, LibraryError
 from indexer.library.folder import Library
 from indexer.library.manifest import current_number, read_manifest, snapshot_numbers
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import rollback, verify_library
 from model.runtime.bundle import Bundle

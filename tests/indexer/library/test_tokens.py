@@ -17,7 +17,8 @@ from indexer.library.errors import LibraryError
 from indexer.events import IndexSummary
 from indexer.library.folder import Library
 from indexer.library.manifest import _checksum, current_number, read_manifest
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from indexer.library.schema import SCHEMA_VERSION
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import open_table
