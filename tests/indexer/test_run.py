@@ -5,6 +5,7 @@ import shutil
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
 
 
-def index(bundle: Bundle, library: Path, *paths: Path, **options: object) -> IndexSummary:
+def index(bundle: Bundle, library: Path, *paths: Path, **options: Any) -> IndexSummary:
     return index_paths(paths, library, bundle, IndexOptions(**{"workers": 0, **options}), lambda _: None)
 
 
@@ -88,7 +89,7 @@ def test_a_video_of_parts_is_stored_segment_by_segment(bundle: Bundle, tmp_path:
 def _mean_colour(jpeg: bytes, folder: Path) -> list[float]:
     (folder / "thumbnail.jpg").write_bytes(jpeg)
     with Image.open(folder / "thumbnail.jpg") as image:
-        return np.asarray(image).mean(axis=(0, 1)).tolist()
+        return [float(level) for level in np.asarray(image).mean(axis=(0, 1))]
 
 
 def test_mixed_segments_join_their_frames(bundle: Bundle, tmp_path: Path) -> None:
@@ -277,8 +278,8 @@ def test_decord_reads_what_pyav_reads(bundle: Bundle, tmp_path: Path) -> None:
         index(bundle, tmp_path / decoder, tmp_path / "a.mp4", decoder=decoder)
     left, right = (Snapshot.open(tmp_path / decoder) for decoder in ("pyav", "decord"))
     assert left.index.reconstruct(0) == pytest.approx(right.index.reconstruct(0), abs=0.02)
-    ours, theirs = left.segments([0])[0], right.segments([0])[0]
-    assert ours.frame_pts_seconds == pytest.approx(theirs.frame_pts_seconds)
+    left_segment, right_segment = left.segments([0])[0], right.segments([0])[0]
+    assert left_segment.frame_pts_seconds == pytest.approx(right_segment.frame_pts_seconds)
 
 
 def test_a_decoder_that_is_not_installed_is_refused(
