@@ -1,26 +1,82 @@
-"""Encoding decoded segments in batches across files, several batches at the same time."""
+"""Encoding: from decoded segments to the rows of a library.
 
-import os
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+What to encode is picklable, and nothing here starts a thread or a process: an engine decides where it runs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.engines.channel import Channel
-from indexer.engines.worker import Decoded, DecodedSegment, Unchanged
-from indexer.events import Event, SegmentEncoded
+from indexer.decode import DecodedSegment
 from indexer.library.schema import Layout, SegmentRow
-from indexer.plan import Task
+from indexer.options import available_cores
+from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle, Provider
 from model.runtime.errors import BundleError
 from model.runtime.tokens import QuantisedTokens, store_tokens
 
 #: Frames of one model call on a CPU: as fast as more, in less memory.
 _CPU_CALL_FRAMES = 4
+
+#: A decoded segment with the task that it belongs to.
+TaskSegment = tuple[IndexTask, DecodedSegment]
+
+
+@dataclass(frozen=True)
+class EncodeSpec:
+    """How to encode all segments of a run.
+
+    Attributes:
+        bundle_folder: the bundle's absolute path.
+        provider: where the model runs.
+        threads: CPU threads of one model call; None leaves it to ONNX Runtime.
+        max_batch: frames of one model call, at most.
+        batch_frames: frames that an engine gathers before it encodes them, about.
+        layout: the library's; says which bundle made it and which tokens it stores.
+    """
+
+    bundle_folder: Path
+    provider: Provider
+    threads: int | None
+    max_batch: int
+    batch_frames: int
+    layout: Layout
+
+    @classmethod
+    def of(cls, bundle: Bundle, layout: Layout, batch_frames: int) -> "EncodeSpec":
+        """How to encode as `bundle`, which is open, does."""
+        return cls(bundle.folder, bundle.provider, bundle.threads, bundle.max_batch, batch_frames, layout)
+
+    @property
+    def pad_to(self) -> int | None:
+        """Frames are filled up to a multiple of this, so that a GPU sees one shape; None: not at all."""
+        return None if self.provider == "cpu" else self.batch_frames
+
+    def open_bundle(self, engine_cache: Path | None = None) -> Bundle:
+        """Open the bundle in this process.
+
+        Args:
+            engine_cache: where TensorRT keeps the engines it builds on this machine; None: nowhere.
+
+        Raises:
+            BundleError: it cannot be read, is not the library's, or the provider is not active.
+        """
+        bundle = Bundle.open(
+            self.bundle_folder,
+            provider=self.provider,
+            threads=self.threads,
+            max_batch=self.max_batch,
+            cache_dir=engine_cache,
+        )
+        if bundle.checksum != self.layout.bundle_checksum:
+            raise BundleError(
+                f"the bundle at {self.bundle_folder} has changed since the run began: "
+                "run `reelfind index` again"
+            )
+        return bundle
 
 
 def open_encoder(
@@ -30,17 +86,18 @@ def open_encoder(
     batch_frames: int,
     engine_cache: Path | None = None,
 ) -> tuple[Bundle, int]:
-    """Open a bundle for indexing.
+    """Open a bundle for indexing on this machine.
 
     Args:
-        folder: the bundle's.
+        folder: where the bundle lies.
         provider: where the model runs.
-        threads: CPU threads for the model; None is one a core.
+        threads: CPU threads for the model; None: as many as there are cores.
         batch_frames: frames that a GPU takes at once.
         engine_cache: where TensorRT keeps the engines it builds; None: nowhere.
 
     Returns:
-        The bundle, and how many batches to encode at the same time: on a CPU one a thread.
+        The bundle, and how many batches to encode at the same time: on a CPU as many as `threads`, each with
+        one thread of its own.
 
     Raises:
         BundleError: it cannot be read, or the provider is not active.
@@ -54,137 +111,36 @@ def open_encoder(
     return bundle, threads or available_cores()
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class ReaderEnded:
-    """A decoder's thread has no more files."""
-
-
-#: What decoders' threads hand over: a file's segments, then what became of it.
-Item = tuple[Task, DecodedSegment | Decoded | Unchanged] | ReaderEnded
-#: What the writer gets: rows, a file's end, or None when all is done.
-Encoded = list[SegmentRow] | tuple[Task, Decoded | Unchanged] | None
-
-
-@dataclass
-class _Batch:
-    """Segments to encode together, and the files that end with them."""
-
-    segments: list[tuple[Task, DecodedSegment]] = field(default_factory=list)
-    endings: list[tuple[Task, Decoded | Unchanged]] = field(default_factory=list)
-    rows: Future[list[SegmentRow]] | None = None
-
-
-class EncodingStage:
-    """Takes decoded segments, gives rows, in the order in which they came."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        layout: Layout,
-        batch_frames: int,
-        encoders: int,
-        pad_to: int | None,
-        decoded: Channel[Item],
-        encoded: Channel[Encoded],
-        emit: Callable[[Event], None],
-    ) -> None:
-        self._bundle = bundle
-        self._layout = layout
-        self._batch_frames = batch_frames
-        self._encoders = encoders
-        self._pad_to = pad_to
-        self._decoded = decoded
-        self._encoded = encoded
-        self._emit = emit
-        self._readers = 0
-
-    def run(self, readers: int) -> None:
-        """Encode what `readers` decoders give until all of them have ended. Raises what encoding raises."""
-        self._readers = readers
-        under_way: deque[_Batch] = deque()
-        pool = ThreadPoolExecutor(self._encoders, thread_name_prefix="encoder")
-        try:
-            while self._readers:
-                # With nothing decoded yet, finish what is under way: it must not wait for a slow file.
-                item = self._decoded.get_if_any() if under_way else self._decoded.get()
-                if item is not None:
-                    batch = self._gather(item)
-                    if batch.segments:
-                        batch.rows = pool.submit(
-                            encode_segments, self._bundle, batch.segments, self._layout, self._pad_to
-                        )
-                    under_way.append(batch)
-                if item is None or len(under_way) > self._encoders:
-                    self._hand_over(under_way.popleft())
-            while under_way:
-                self._hand_over(under_way.popleft())
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _gather(self, item: Item) -> _Batch:
-        """A batch from `item` and what else there is now: waiting for more would leave the encoders idle."""
-        batch, frames = _Batch(), 0
-        following: Item | None = item
-        while following is not None:
-            if isinstance(following, ReaderEnded):
-                self._readers -= 1
-            elif isinstance(following[1], DecodedSegment):
-                batch.segments.append((following[0], following[1]))
-                frames += len(following[1].frames)
-            else:
-                batch.endings.append((following[0], following[1]))
-            if frames >= self._batch_frames or not self._readers:
-                break
-            following = self._decoded.get_if_any()
-        return batch
-
-    def _hand_over(self, batch: _Batch) -> None:
-        if batch.rows is not None:
-            self._encoded.put(batch.rows.result())
-            for task, segment in batch.segments:
-                self._emit(SegmentEncoded(task.path, segment.end_seconds - segment.start_seconds))
-        # A file's end comes after its last segment, so after this batch is as good.
-        for ending in batch.endings:
-            self._encoded.put(ending)
-
-
-def encode_segments(
-    bundle: Bundle,
-    batch: Sequence[tuple[Task, DecodedSegment]],
-    layout: Layout | None = None,
-    pad_to: int | None = None,
-) -> list[SegmentRow]:
+def encode_segments(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> list[SegmentRow]:
     """Encode segments of any files together.
 
     Args:
-        bundle: the library's.
-        batch: at least one segment, each with the task it belongs to.
-        layout: the library's, which says what tokens it stores; None: none.
-        pad_to: fill the frames up to a multiple of this with black ones, so that a GPU sees one shape.
+        bundle: opened as `spec` says.
+        spec: how to encode.
+        batch: at least one segment.
 
     Returns:
-        A row a segment, in order.
+        A row for each segment, in order.
+
+    Raises:
+        BundleError: the bundle fails, or its tokens cannot be stored as the layout says.
     """
     counts = [len(segment.frames) for _, segment in batch]
     frames = np.concatenate([segment.frames for _, segment in batch])
     total = len(frames)
-    if pad_to and total % pad_to:
-        missing = pad_to - total % pad_to
+    if spec.pad_to and total % spec.pad_to:
+        missing = spec.pad_to - total % spec.pad_to
         frames = np.concatenate([frames, np.zeros((missing, *frames.shape[1:]), np.uint8)])
-    encoding = bundle.encode_frames(frames, tokens=layout is not None and layout.tokens != "none")
+    encoding = bundle.encode_frames(frames, tokens=spec.layout.tokens != "none")
     ends = np.cumsum(counts)
     embedding, mask = _padded(encoding.embedding[:total], counts, bundle.manifest.frames_per_segment)
-    joined = bundle.encode_segments(embedding, mask)
+    segment_embedding = bundle.encode_segments(embedding, mask)
     tokens = None
-    if layout is not None and encoding.tokens is not None:
-        tokens = _stored_tokens(bundle, layout, encoding.tokens[:total])
+    if encoding.tokens is not None:
+        tokens = _stored_tokens(bundle, spec.layout, encoding.tokens[:total])
     rows = []
     for i, (task, segment) in enumerate(batch):
-        own = slice(ends[i] - counts[i], ends[i])
+        frames_of_segment = slice(ends[i] - counts[i], ends[i])
         rows.append(
             SegmentRow(
                 video_id=task.video_id,
@@ -193,10 +149,10 @@ def encode_segments(
                 start_seconds=segment.start_seconds,
                 end_seconds=segment.end_seconds,
                 frame_pts_seconds=segment.pts_seconds,
-                frame_salience=encoding.salience[own],
-                embedding=joined[i],
+                frame_salience=encoding.salience[frames_of_segment],
+                embedding=segment_embedding[i],
                 thumbnails=segment.thumbnails,
-                tokens=None if tokens is None else tokens[own],
+                tokens=None if tokens is None else tokens[frames_of_segment],
             )
         )
     return rows
@@ -205,7 +161,7 @@ def encode_segments(
 def _stored_tokens(
     bundle: Bundle, layout: Layout, tokens: NDArray[np.float32]
 ) -> QuantisedTokens | NDArray[np.float32]:
-    """Frames' tokens as the library stores them. [F, P, H] → [F, P', H]."""
+    """The tokens of F frames as the library stores them. [F, P, H] → [F, P', H]."""
     try:
         return store_tokens(tokens, layout.tokens_per_frame, int8=layout.tokens == "int8")
     except ValueError as error:
@@ -213,10 +169,10 @@ def _stored_tokens(
 
 
 def _padded(
-    embedding: NDArray[np.float32], counts: Sequence[int], most: int
+    embedding: NDArray[np.float32], counts: Sequence[int], num_frames: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Frames one after the other to segments: [ΣN, D] → [B, N, D] and which are real, [B, N]."""
-    out = np.zeros((len(counts), most, embedding.shape[1]), np.float32)
-    mask = np.arange(most)[None, :] < np.asarray(counts)[:, None]
+    """Frames sorted into segments, [Σn, D] → [B, N, D], and a mask [B, N]: true where there is a frame."""
+    out = np.zeros((len(counts), num_frames, embedding.shape[1]), np.float32)
+    mask = np.arange(num_frames)[None, :] < np.asarray(counts)[:, None]
     out[mask] = embedding
     return out, mask

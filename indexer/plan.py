@@ -13,12 +13,15 @@ from model.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
-class Task:
-    """One file to read.
+class IndexTask:
+    """One file to index.
 
     Attributes:
-        ingest_id: marks all rows that this reading writes.
-        same_sha256: with this content the file counts as unchanged, though its time has changed.
+        path: the file's absolute path.
+        video_id: the id of the video at this path.
+        ingest_id: marks all rows that this task writes; drawn anew for every task.
+        same_sha256: a file with this checksum is unchanged, though its modification time is new; None: the
+            file is new, has another size, or is to be read again.
     """
 
     path: Path
@@ -28,25 +31,31 @@ class Task:
 
 
 @dataclass
-class Plan:
-    """What a scan and a library's state amount to."""
+class IndexPlan:
+    """What there is to do.
 
-    tasks: list[Task] = field(default_factory=list)
+    Attributes:
+        tasks: the files to index.
+        unchanged: how many files have the size and modification time they had.
+        failed_before: how many of these could not be read when they were tried.
+        vanished: ids of the videos below the scanned paths whose files are gone.
+    """
+
+    tasks: list[IndexTask] = field(default_factory=list)
     unchanged: int = 0
     failed_before: int = 0
     vanished: list[str] = field(default_factory=list)
-    """Ids of videos below the scanned paths whose files are gone."""
 
 
-def make_plan(found: Scan, known: Mapping[str, VideoRow], *, retry_failed: bool) -> Plan:
+def make_plan(scanned: Scan, known: Mapping[str, VideoRow], *, retry_failed: bool) -> IndexPlan:
     """Decide for every file: read it, look at its content, or pass it over.
 
     A file of the size and modification time it had is unchanged. One of the same size and another time is
     read only if its SHA-256 differs. A failure is remembered like a success, unless `retry_failed`.
     """
-    plan = Plan()
+    plan = IndexPlan()
     present = set()
-    for path in found.files:
+    for path in scanned.files:
         video_id = video_id_of(path)
         present.add(video_id)
         row = known.get(video_id)
@@ -63,33 +72,33 @@ def make_plan(found: Scan, known: Mapping[str, VideoRow], *, retry_failed: bool)
                     plan.failed_before += failed
                     continue
                 same_sha256 = row.sha256 or None
-        plan.tasks.append(Task(path, video_id, secrets.token_hex(8), same_sha256))
+        plan.tasks.append(IndexTask(path, video_id, secrets.token_hex(8), same_sha256))
     plan.vanished = [
         video_id
         for video_id, row in known.items()
-        if video_id not in present and _is_gone(Path(os.fsdecode(row.path)), found)
+        if video_id not in present and _is_gone(Path(os.fsdecode(row.path)), scanned)
     ]
     return plan
 
 
-def check_not_emptied(found: Scan, plan: Plan, known: Mapping[str, VideoRow]) -> None:
+def check_not_emptied(scanned: Scan, plan: IndexPlan, known: Mapping[str, VideoRow]) -> None:
     """Refuse to prune a folder in which there is no video any more: its disk may not be mounted.
 
     Raises:
         InputError: there is such a folder, and the library has videos below it.
     """
     gone = [Path(os.fsdecode(known[video_id].path)) for video_id in plan.vanished]
-    for root in found.covered:
+    for root in scanned.covered:
         lost = sum(_below(path, [root]) for path in gone)
-        if lost and not any(_below(path, [root]) for path in found.files):
+        if lost and not any(_below(path, [root]) for path in scanned.files):
             raise InputError(
-                f"no video is left in {displayable(root)}, and --prune would remove the {lost} that the "
-                "library has from there: is its disk mounted? Give --prune-empty if they are really gone"
+                f"no video is left in {displayable(root)}, and `prune` would remove the {lost} that the "
+                "library has from there: is its disk mounted? Give `prune_empty` if they are really gone"
             )
 
 
-def _is_gone(path: Path, found: Scan) -> bool:
-    if not _below(path, found.covered) or _below(path, [folder for folder, _ in found.problems]):
+def _is_gone(path: Path, scanned: Scan) -> bool:
+    if not _below(path, scanned.covered) or _below(path, [folder for folder, _ in scanned.problems]):
         return False
     try:
         path.stat()

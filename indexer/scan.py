@@ -21,7 +21,7 @@ EXTENSIONS = frozenset(
 
 @dataclass
 class Scan:
-    """What a scan found.
+    """What is below the paths that were named.
 
     Attributes:
         files: absolute paths, each file once, in order.
@@ -87,11 +87,11 @@ def _walk(root: Path, seen: set[tuple[int, int]], result: Scan) -> None:
                 continue
             seen.add((stat.st_dev, stat.st_ino))
             with os.scandir(folder) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+                children = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             result.problems.append((folder, error.strerror or str(error)))
             continue
-        for entry in found:
+        for entry in children:
             if entry.name.startswith("."):
                 continue
             path = folder / entry.name

@@ -1,22 +1,19 @@
-"""The writer's thread: rows into commits, commits into snapshots, verdicts into the summary."""
+"""The commit policy: when rows are committed, when commits are published, and what is done at the end."""
 
 import os
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from indexer.encode import Encoded
-from indexer.engines.channel import Channel
-from indexer.engines.worker import Decoded, Unchanged
+from indexer.decode import FileOutcome, FileUnchanged, FileVerdict
 from indexer.events import Event, Failure, FileDone, IndexSummary, Note, Published
 from indexer.library.publish import PublishOptions, needs_publishing, publish, served
 from indexer.library.records import SEARCHABLE
 from indexer.library.schema import SegmentRow, VideoRow
 from indexer.library.vectors.faiss import AUTOMATIC
 from indexer.library.writer import LibraryWriter
-from indexer.plan import Task
+from indexer.plan import IndexTask
 
 #: Finished segments beyond so many, or so much memory, are committed at once.
 _FLUSH_SEGMENTS = 128
@@ -26,74 +23,76 @@ _PUBLISH_SHARE = 20
 
 
 @dataclass(frozen=True)
-class Ending:
-    """When to commit and to publish, and what to do at the end."""
+class CommitOptions:
+    """When to commit and to publish, and what to do at the end.
+
+    Attributes:
+        publish: how to publish.
+        publish_seconds: publish about so often, but spend little of the time on it.
+        flush_seconds: commit finished videos about so often.
+        vanished: ids of the videos whose files are gone.
+        prune: remove these at the end.
+    """
 
     publish: PublishOptions
     publish_seconds: float
     flush_seconds: float
-    vanished: list[str]
-    prune: bool
+    vanished: Sequence[str] = ()
+    prune: bool = False
 
 
-class WriterThread:
-    """Takes rows and ends of files from a queue; None ends the run."""
+class LibrarySink:
+    """A `Sink` that writes a library. It has no thread of its own: it works when it is called.
+
+    Args:
+        writer: of the library; used by this sink alone.
+        options: when to commit and to publish.
+        emit: told of files that are done and of snapshots.
+        summary: filled in.
+        clock: gives seconds; only differences count.
+    """
 
     def __init__(
         self,
         writer: LibraryWriter,
-        inbox: Channel[Encoded],
-        ending: Ending,
+        options: CommitOptions,
         emit: Callable[[Event], None],
-        stop: threading.Event,
         summary: IndexSummary,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer
-        self._inbox = inbox
-        self._ending = ending
+        self._options = options
         self._emit = emit
-        self._stop = stop
         self._summary = summary
+        self._clock = clock
+        #: Numbers of segments and frames of the files that are not finished, by ingest id.
         self._counts: dict[str, tuple[int, int]] = {}
         self._touched: list[VideoRow] = []
+        self._last_flush = self._last_publish = clock()
+        self._publishing_took = 0.0
 
-    def run(self) -> None:
-        """Write until the queue ends, then prune and publish."""
-        flushed = published = time.monotonic()
-        publishing = 0.0
-        while (item := self._inbox.get()) is not None:
-            if isinstance(item, list):
-                self._add(item)
-                continue
-            task, outcome = item
-            if isinstance(outcome, Unchanged):
-                self._keep(task, outcome)
-            else:
-                self._finish(task, outcome)
-            now = time.monotonic()
-            if (
-                now - flushed >= self._ending.flush_seconds
-                or self._writer.uncommitted_segments >= _FLUSH_SEGMENTS
-                or self._writer.uncommitted_bytes >= _FLUSH_BYTES
-            ):
-                self._flush()
-                flushed = time.monotonic()
-            if now - published >= max(self._ending.publish_seconds, _PUBLISH_SHARE * publishing):
-                self._flush()
-                self._publish(last=False)
-                flushed = published = time.monotonic()
-                publishing = published - now
-        self._flush()
-        self._prune()
-        self._publish(last=True)
-
-    def _add(self, rows: list[SegmentRow]) -> None:
+    def add(self, rows: Sequence[SegmentRow]) -> None:
+        """See `Sink`."""
         for row in rows:
             segments, frames = self._counts.get(row.ingest_id, (0, 0))
             self._counts[row.ingest_id] = (segments + 1, frames + len(row.thumbnails))
         self._writer.add_segments(rows)
 
-    def _finish(self, task: Task, outcome: Decoded) -> None:
+    def finish(self, task: IndexTask, outcome: FileOutcome) -> None:
+        """See `Sink`. Commits and publishes when it is time to."""
+        if isinstance(outcome, FileUnchanged):
+            self._keep(task, outcome)
+        else:
+            self._take(task, outcome)
+        self._commit_when_due()
+
+    def close(self, *, interrupted: bool) -> None:
+        """See `Sink`. Prunes, unless interrupted, and publishes."""
+        self._flush()
+        self._prune(interrupted=interrupted)
+        self._publish(last=True)
+
+    def _take(self, task: IndexTask, outcome: FileVerdict) -> None:
         segments, frames = self._counts.pop(task.ingest_id, (0, 0))
         verdict, reason = outcome.verdict, outcome.reason
         if verdict in SEARCHABLE and segments == 0:
@@ -133,12 +132,28 @@ class WriterThread:
             summary.video_seconds += row.duration_seconds
         self._emit(FileDone(task.path, verdict, reason, row.duration_seconds, segments))
 
-    def _keep(self, task: Task, outcome: Unchanged) -> None:
+    def _keep(self, task: IndexTask, outcome: FileUnchanged) -> None:
         row = self._writer.known[task.video_id]
         self._touched.append(replace(row, mtime_ns=outcome.mtime_ns))
         self._summary.unchanged += 1
         self._summary.failed_before += row.verdict not in SEARCHABLE
         self._emit(FileDone(task.path, None, None, row.duration_seconds, row.num_segments))
+
+    def _commit_when_due(self) -> None:
+        now = self._clock()
+        if (
+            now - self._last_flush >= self._options.flush_seconds
+            or self._writer.uncommitted_segments >= _FLUSH_SEGMENTS
+            or self._writer.uncommitted_bytes >= _FLUSH_BYTES
+        ):
+            self._flush()
+            self._last_flush = self._clock()
+        pause = max(self._options.publish_seconds, _PUBLISH_SHARE * self._publishing_took)
+        if now - self._last_publish >= pause:
+            self._flush()
+            self._publish(last=False)
+            self._last_flush = self._last_publish = self._clock()
+            self._publishing_took = self._last_publish - now
 
     def _flush(self) -> None:
         self._writer.flush()
@@ -146,9 +161,9 @@ class WriterThread:
             self._writer.touch(self._touched)
             self._touched = []
 
-    def _prune(self) -> None:
-        vanished = [video_id for video_id in self._ending.vanished if video_id in self._writer.known]
-        if self._ending.prune and not self._stop.is_set():
+    def _prune(self, *, interrupted: bool) -> None:
+        vanished = [video_id for video_id in self._options.vanished if video_id in self._writer.known]
+        if self._options.prune and not interrupted:
             if vanished:
                 self._writer.remove(vanished)
             self._summary.removed = len(vanished)
@@ -156,14 +171,16 @@ class WriterThread:
             self._summary.vanished = len(vanished)
 
     def _publish(self, *, last: bool) -> None:
-        options, summary = self._ending.publish, self._summary
+        options, summary = self._options.publish, self._summary
         manifest = served(self._writer.library.path)
         if manifest is None or needs_publishing(self._writer, manifest, options):
             manifest = publish(self._writer, options, last=last)
             summary.published = True
-            asked = manifest.index_requested
-            if asked not in (AUTOMATIC, manifest.index_factory) and manifest.num_segments:
-                self._emit(Note(f"too few segments for an index {asked!r} yet: it is exact (Flat) for now"))
+            requested = manifest.index_requested
+            if requested not in (AUTOMATIC, manifest.index_factory) and manifest.num_segments:
+                self._emit(
+                    Note(f"too few segments for an index {requested!r} yet: it is exact (Flat) for now")
+                )
             self._emit(Published(manifest.number, manifest.num_videos, manifest.num_segments))
         summary.snapshot = manifest.number
         summary.num_videos, summary.num_segments = manifest.num_videos, manifest.num_segments

@@ -16,7 +16,15 @@ class ReelfindError(Exception):
 
 
 class InputError(ReelfindError):
-    """What the user named does not exist, or an option value is invalid."""
+    """What the user named does not exist, or an option value is invalid.
+
+    `field` is the name of the field at fault, where there is one; the message then begins with it. A field
+    that the remedy mentions stands in backticks. The command line shows its options in the place of both.
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class BundleError(ReelfindError):

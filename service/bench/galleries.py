@@ -6,7 +6,8 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.queries import LabelledQuery
 from service.bench.splice import MAX_CHARACTERS, splice

@@ -4,7 +4,6 @@ The halves are the pipeline's own: its decoding processes with nothing behind th
 segments that are decoded already.
 """
 
-import os
 import queue
 import resource
 import shutil
@@ -18,13 +17,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from indexer.encode import available_cores, encode_segments, open_encoder
-from indexer.engines.decoders import ProcessDecoder
-from indexer.engines.worker import DecodedSegment, Job
+from indexer.decode import DecodedSegment
+from indexer.encode import EncodeSpec, TaskSegment, encode_segments, open_encoder
+from indexer.engines.local_decoders import ProcessDecoder
 from indexer.library.folder import make_layout
 from indexer.library.records import video_id_of
-from indexer.plan import Task
-from indexer.run import CPU_BATCH_FRAMES, IndexOptions, default_workers, index_paths
+from indexer.options import CPU_BATCH_FRAMES, IndexOptions, available_cores, default_workers
+from indexer.plan import IndexTask
+from indexer.run import decode_spec, index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Bar, Figure, ratios
@@ -151,25 +151,24 @@ def _cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def decode(
-    corpus: Corpus, bundle: Bundle, options: IndexOptions, *, keep: bool = True
-) -> list[tuple[Task, DecodedSegment]]:
+def decode(corpus: Corpus, bundle: Bundle, options: IndexOptions, *, keep: bool = True) -> list[TaskSegment]:
     """Decode all files in the pipeline's worker processes; gives their segments, unless not to be kept."""
     todo: queue.SimpleQueue[Path] = queue.SimpleQueue()
     for path in corpus.files:
         todo.put(path)
-    kept: list[tuple[Task, DecodedSegment]] = []
-    sink: Callable[[Iterable[tuple[Task, DecodedSegment]]], object]
+    kept: list[TaskSegment] = []
+    sink: Callable[[Iterable[TaskSegment]], object]
     sink = kept.extend if keep else partial(deque, maxlen=0)
     failures: list[BaseException] = []
+    spec = decode_spec(bundle.manifest, options.decoder)
 
     def work() -> None:
         try:
             decoder = ProcessDecoder(_TIMEOUT_SECONDS, threading.Event())
             try:
                 while (path := _next(todo)) is not None:
-                    task = Task(path, video_id_of(path), "bench", None)
-                    outcomes = decoder.read(_job(path, bundle, options))
+                    task = IndexTask(path, video_id_of(path), "bench", None)
+                    outcomes = decoder.read(spec.job(path))
                     sink((task, outcome) for outcome in outcomes if isinstance(outcome, DecodedSegment))
             finally:
                 decoder.close()
@@ -193,29 +192,17 @@ def _next(todo: "queue.SimpleQueue[Path]") -> Path | None:
         return None
 
 
-def _job(path: Path, bundle: Bundle, options: IndexOptions) -> Job:
-    manifest = bundle.manifest
-    return Job(
-        path=os.fsencode(path),
-        decoder=options.decoder,
-        image_size=manifest.image.size,
-        resize=manifest.image.resize,
-        segment_seconds=manifest.segment_seconds,
-        frames_per_segment=manifest.frames_per_segment,
-        same_sha256=None,
-    )
-
-
-def encode(bundle: Bundle, segments: Sequence[tuple[Task, DecodedSegment]], options: IndexOptions) -> None:
+def encode(bundle: Bundle, segments: Sequence[TaskSegment], options: IndexOptions) -> None:
     """Encode segments as the pipeline does, and drop what comes of it."""
-    batches: list[list[tuple[Task, DecodedSegment]]] = [[]]
+    batches: list[list[TaskSegment]] = [[]]
     for item in segments:
         if sum(len(segment.frames) for _, segment in batches[-1]) >= options.batch_frames:
             batches.append([])
         batches[-1].append(item)
     layout = make_layout(bundle, options.tokens, options.tokens_per_frame)
+    spec = EncodeSpec.of(bundle, layout, options.batch_frames)
     with ThreadPoolExecutor(options.encoders) as pool:
-        for _ in pool.map(partial(encode_segments, bundle, layout=layout), batches):
+        for _ in pool.map(partial(encode_segments, bundle, spec), batches):
             pass
 
 

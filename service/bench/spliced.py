@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from indexer.run import IndexOptions, default_workers
+from indexer.options import IndexOptions, default_workers
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Bar, Cell, Figure, Grid, Report

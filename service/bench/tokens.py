@@ -8,7 +8,7 @@ from pathlib import Path
 
 from indexer.library.folder import make_layout
 from indexer.library.schema import Layout
-from indexer.run import IndexOptions, default_workers
+from indexer.options import IndexOptions, default_workers
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Cell, Grid, Report

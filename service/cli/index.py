@@ -1,6 +1,7 @@
 """`reelfind index` and `reelfind library info|verify|rollback`, as the `reelfind` command includes them."""
 
 import json
+import re
 import signal
 import sys
 import threading
@@ -20,14 +21,10 @@ from indexer.library.folder import Library
 from indexer.library.manifest import current_number, read_manifest, snapshot_numbers
 from indexer.library.schema import TokenKind
 from indexer.library.verify import rollback, verify_library
-from indexer.run import (
-    CPU_BATCH_FRAMES,
-    GPU_BATCH_FRAMES,
-    IndexOptions,
-    default_workers,
-    index_paths,
-)
+from indexer.options import CPU_BATCH_FRAMES, GPU_BATCH_FRAMES, IndexOptions, default_workers
+from indexer.run import index_paths
 from model.runtime.bundle import default_bundle_path
+from model.runtime.errors import InputError
 from model.runtime.video import DecoderName
 from service.cli.progress import ProgressView
 from service.cli.report import (
@@ -40,6 +37,19 @@ from service.cli.report import (
 )
 
 NOTHING_FOUND, FAILED = 1, 3
+
+#: The option that sets a field of `IndexOptions`, as errors name it.
+_OPTION_OF_FIELD = {
+    "batch_frames": "--batch-size",
+    "encoders": "--threads",
+    "keep_snapshots": "--keep-snapshots",
+    "prune": "--prune",
+    "prune_empty": "--prune-empty",
+    "timeout_seconds": "--timeout",
+    "tokens": "--tokens",
+    "tokens_per_frame": "--tokens-per-frame",
+    "workers": "--workers",
+}
 
 LibraryOption = Annotated[
     Path,
@@ -128,23 +138,23 @@ def index_command(
     """
     if batch_size is None:
         batch_size = CPU_BATCH_FRAMES if provider == "cpu" else GPU_BATCH_FRAMES
-    options = IndexOptions(
-        decoder=decoder,
-        workers=default_workers() if workers is None else workers,
-        batch_frames=batch_size,
-        timeout_seconds=timeout,
-        prune=prune,
-        prune_empty=prune_empty,
-        retry_failed=retry_failed,
-        index_factory=index_factory,
-        tokens=tokens,
-        tokens_per_frame=tokens_per_frame,
-        keep_snapshots=keep_snapshots,
-        publish_seconds=publish_minutes * 60,
-    )
     console = Console(stderr=True)
     stop = threading.Event()
-    with _stopping(stop) as received, ProgressView(console) as view:
+    with _naming_options(), _stopping(stop) as received, ProgressView(console) as view:
+        options = IndexOptions(
+            decoder=decoder,
+            workers=default_workers() if workers is None else workers,
+            batch_frames=batch_size,
+            timeout_seconds=timeout,
+            prune=prune,
+            prune_empty=prune_empty,
+            retry_failed=retry_failed,
+            index_factory=index_factory,
+            tokens=tokens,
+            tokens_per_frame=tokens_per_frame,
+            keep_snapshots=keep_snapshots,
+            publish_seconds=publish_minutes * 60,
+        )
         opened, encoders = open_encoder(
             bundle or default_bundle_path(), provider, threads, batch_size, engine_cache
         )
@@ -221,6 +231,19 @@ def rollback_command(
 
 def _print_json(value: dict[str, Any]) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+@contextmanager
+def _naming_options() -> Iterator[None]:
+    """Put the command's options in the place of the fields that an error names."""
+    try:
+        yield
+    except InputError as error:
+        message, field = str(error), error.field
+        if field in _OPTION_OF_FIELD:
+            message = _OPTION_OF_FIELD[field] + message.removeprefix(field)
+        message = re.sub(r"`(\w+)`", lambda name: _OPTION_OF_FIELD.get(name[1], name[0]), message)
+        raise InputError(message) from error
 
 
 @contextmanager

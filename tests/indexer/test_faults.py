@@ -14,7 +14,8 @@ import pytest
 from indexer.library.manifest import current_number
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import rollback, verify_library
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from tests.support.toy import COLOURS, make_toy_bundle, make_video, text_embedding
 

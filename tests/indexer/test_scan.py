@@ -20,10 +20,10 @@ def touch(*paths: Path) -> None:
 def test_finds_videos_recursively_by_extension_in_order(tmp_path: Path) -> None:
     videos = [tmp_path / n for n in ("b.mp4", "a/clip.MOV", "a/deep/er/x.3gp", "z.m2ts", "w.WebM")]
     touch(*videos, tmp_path / "notes.txt", tmp_path / "a/cover.jpg", tmp_path / "song.mp3", tmp_path / "mp4")
-    found = scan([tmp_path])
-    assert found.files == sorted(videos)
-    assert found.folders == [tmp_path]
-    assert found.problems == []
+    scanned = scan([tmp_path])
+    assert scanned.files == sorted(videos)
+    assert scanned.folders == [tmp_path]
+    assert scanned.problems == []
 
 
 def test_common_containers(tmp_path: Path) -> None:
@@ -42,9 +42,9 @@ def test_hidden_files_and_folders_are_passed_over_unless_named(tmp_path: Path) -
 
 def test_a_named_file_is_taken_whatever_its_extension(tmp_path: Path) -> None:
     touch(tmp_path / "recording.bin")
-    found = scan([tmp_path / "recording.bin"])
-    assert found.files == [tmp_path / "recording.bin"]
-    assert found.folders == [tmp_path]
+    scanned = scan([tmp_path / "recording.bin"])
+    assert scanned.files == [tmp_path / "recording.bin"]
+    assert scanned.folders == [tmp_path]
 
 
 def test_link_loops_end_and_linked_files_count_once(tmp_path: Path) -> None:
@@ -53,23 +53,23 @@ def test_link_loops_end_and_linked_files_count_once(tmp_path: Path) -> None:
     (tmp_path / "media/self").symlink_to(tmp_path / "media/self")
     (tmp_path / "media/0 link.mp4").symlink_to("a/clip.mp4")
     (tmp_path / "media/far").symlink_to(tmp_path / "elsewhere")
-    found = scan([tmp_path / "media"])
-    assert found.files == [tmp_path / "media/a/clip.mp4", tmp_path / "media/far/far.mkv"]
+    scanned = scan([tmp_path / "media"])
+    assert scanned.files == [tmp_path / "media/a/clip.mp4", tmp_path / "media/far/far.mkv"]
 
 
 def test_a_dangling_link_is_reported(tmp_path: Path) -> None:
     (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
-    found = scan([tmp_path])
-    assert found.files == []
-    assert [path for path, _ in found.problems] == [tmp_path / "gone.mp4"]
+    scanned = scan([tmp_path])
+    assert scanned.files == []
+    assert [path for path, _ in scanned.problems] == [tmp_path / "gone.mp4"]
 
 
 def test_the_same_file_named_twice_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path / "a/clip.mp4")
     (tmp_path / "b").symlink_to("a")
     monkeypatch.chdir(tmp_path)
-    found = scan(["a/clip.mp4", tmp_path, "./b/../a", Path("b/clip.mp4")])
-    assert found.files == [tmp_path / "a/clip.mp4"]
+    scanned = scan(["a/clip.mp4", tmp_path, "./b/../a", Path("b/clip.mp4")])
+    assert scanned.files == [tmp_path / "a/clip.mp4"]
 
 
 def test_only_regular_files(tmp_path: Path) -> None:
@@ -105,8 +105,8 @@ def test_an_unreadable_folder_is_reported_and_the_rest_scanned(tmp_path: Path) -
     touch(tmp_path / "shut/a.mp4", tmp_path / "open/b.mp4")
     (tmp_path / "shut").chmod(0)
     try:
-        found = scan([tmp_path])
+        scanned = scan([tmp_path])
     finally:
         (tmp_path / "shut").chmod(0o755)
-    assert found.files == [tmp_path / "open/b.mp4"]
-    assert [path for path, _ in found.problems] == [tmp_path / "shut"]
+    assert scanned.files == [tmp_path / "open/b.mp4"]
+    assert [path for path, _ in scanned.problems] == [tmp_path / "shut"]

@@ -16,7 +16,8 @@ from typing import Any
 import httpx
 
 from indexer.events import IndexSummary
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from tests.support.toy import make_toy_bundle, make_video
 

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from indexer.events import IndexSummary
 from indexer.library.snapshot import Snapshot
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from tests.support.toy import COLOURS, make_toy_bundle, make_video
@@ -23,7 +25,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
 
 
-def index(bundle: Bundle, library: Path, media: Path, **options: object) -> IndexSummary:
+def index(bundle: Bundle, library: Path, media: Path, **options: Any) -> IndexSummary:
     return index_paths([media], library, bundle, IndexOptions(**options), lambda _: None)
 
 
@@ -84,11 +86,19 @@ def test_a_decoder_that_hangs_is_given_up(
     assert (again.unchanged, again.failed_before) == (3, 1)
 
 
+def test_a_worker_imports_nothing_that_only_the_indexer_needs() -> None:
+    code = "import sys, indexer.engines.worker; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = {name.partition(".")[0] for name in result.stdout.split()}
+    assert imported.isdisjoint({"lance", "pyarrow", "faiss", "onnxruntime", "pydantic", "torch"})
+    assert "av" in imported
+
+
 def test_workers_that_cannot_start_are_an_error_not_a_verdict(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_video(tmp_path / "media/a.mp4", parts=[("red", 0.3)])
-    monkeypatch.setattr("indexer.engines.decoders._WORKER", "raise SystemExit('no such module')")
+    monkeypatch.setattr("indexer.engines.local_decoders._WORKER", "raise SystemExit('no such module')")
     with pytest.raises(ReelfindError, match=r"could not be started: exit code 1: no such module"):
         index(bundle, tmp_path / "library", tmp_path / "media", workers=1)
 
@@ -155,15 +165,15 @@ def wait_until(condition: object, seconds: float = 60.0) -> None:
 
 
 def children(pid: int) -> list[int]:
-    found = []
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[1]) == pid:
-            found.append(int(stat.parent.name))
-    return found
+            pids.append(int(stat.parent.name))
+    return pids
 
 
 def running(pid: int) -> bool:

@@ -20,7 +20,8 @@ from indexer.library.schema import SCHEMA_VERSION
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import open_table
 from indexer.library.verify import rollback, verify_library
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError, InputError
 from model.runtime.preprocessing import resize_frames
@@ -163,7 +164,7 @@ def test_a_creation_that_was_cut_short_binds_to_nothing(bundle: Bundle, media: P
 def test_options_that_cannot_be(bundle: Bundle, media: Path, tmp_path: Path) -> None:
     bare = Bundle.open(make_toy_bundle(tmp_path / "bare", matcher=False))
     for opened, options, message in [
-        (bundle, {"tokens": "int4"}, "--tokens is 'int4': it must be one of int8, float32, none"),
+        (bundle, {"tokens": "int4"}, "tokens is 'int4': it must be one of int8, float32, none"),
         (bundle, {"tokens_per_frame": 5}, "--tokens-per-frame: 4 tokens a frame cannot be merged to 5"),
         (bundle, {"tokens_per_frame": 1}, "choose 2 to 4"),
         (bundle, {"tokens": "none", "tokens_per_frame": 2}, "but --tokens is none"),

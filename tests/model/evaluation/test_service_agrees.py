@@ -13,7 +13,8 @@ import pytest
 
 pytest.importorskip("torch")
 
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from model.evaluation.corpus import TokenOptions, encode_texts, encode_videos
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.measure import Measurement, Options

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.run import IndexOptions
+from indexer.options import IndexOptions
 from model.runtime.bundle import Bundle
 from model.runtime.video import VideoReader, probe
 from service.bench import ann, indexing, memory, serving

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from indexer.library.snapshot import Snapshot
-from indexer.run import IndexOptions
+from indexer.options import IndexOptions
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError, ReelfindError
 from service.bench import rerank, spliced, tokens

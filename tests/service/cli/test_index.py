@@ -69,7 +69,8 @@ def test_gone_files_are_mentioned_and_pruned(bundle: Path, media: Path, tmp_path
         path.unlink()
     refused = index(bundle, tmp_path / "library", media, "--prune")
     assert refused.exit_code == 2
-    assert "is its disk mounted" in refused.stderr
+    assert "and --prune would remove the 3" in refused.stderr
+    assert "is its disk mounted? Give --prune-empty if" in refused.stderr
     emptied = index(bundle, tmp_path / "library", media, "--prune", "--prune-empty", "--json")
     assert json.loads(emptied.stdout)["removed"] == 3
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from indexer.library.snapshot import Snapshot
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from model.runtime.video import VideoReader, probe

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from indexer.library.snapshot import Snapshot
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from service.live import open_searcher
 from service.search.results import Hit

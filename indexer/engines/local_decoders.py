@@ -1,4 +1,4 @@
-"""Decoders as the pipeline sees them: one in a worker process, one in this process."""
+"""Decoders of the local engine: one runs in a worker process, one in this process."""
 
 import os
 import signal
@@ -12,21 +12,17 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import Literal, Protocol
 
-from indexer.engines.worker import (
+from indexer.decode import (
     NEVER_READ,
     Alive,
-    Decoded,
-    DecodedSegment,
-    Job,
-    Message,
-    Ready,
-    Unchanged,
+    DecodedPart,
+    DecodeJob,
+    FileUnchanged,
+    FileVerdict,
     decode,
 )
+from indexer.engines.worker import Ready, WorkerMessage
 from model.runtime.errors import ReelfindError
-
-#: What a decoder hands on: segments, then the end of the file.
-Outcome = DecodedSegment | Unchanged | Decoded
 
 # Not `-m`: its classes would be those of `__main__`, which this process cannot unpickle.
 _WORKER = "from indexer.engines.worker import main; main()"
@@ -34,32 +30,32 @@ _START_SECONDS = 120.0
 _POLL_SECONDS = 0.2
 
 
-class Decoder(Protocol):
-    """Reads one file after the other, in one thread."""
+class FileDecoder(Protocol):
+    """Decodes one file after the other, in one thread."""
 
-    def read(self, job: Job) -> Iterator[Outcome]:
-        """Give a file's segments, then `Decoded` or `Unchanged`; nothing more once asked to stop."""
+    def read(self, job: DecodeJob) -> Iterator[DecodedPart]:
+        """Yield a file's segments, then its outcome. Ends without an outcome when asked to stop."""
 
     def close(self) -> None:
         """Free what the decoder holds."""
 
 
 class InlineDecoder:
-    """Decodes in this process: no isolation, no timeout; for tests and for debugging."""
+    """Decodes in this process, without isolation or timeout; for tests and for debugging."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
 
-    def read(self, job: Job) -> Iterator[Outcome]:
-        """See `Decoder`."""
+    def read(self, job: DecodeJob) -> Iterator[DecodedPart]:
+        """See `FileDecoder`."""
         for message in decode(job):
             if self._stop.is_set():
                 return
-            if not isinstance(message, Ready | Alive):
+            if not isinstance(message, Alive):
                 yield message
 
     def close(self) -> None:
-        """See `Decoder`."""
+        """See `FileDecoder`."""
 
 
 class ProcessDecoder:
@@ -75,8 +71,8 @@ class ProcessDecoder:
         self._stop = stop
         self._start()
 
-    def read(self, job: Job) -> Iterator[Outcome]:
-        """See `Decoder`. ReelfindError when a worker cannot be started at all."""
+    def read(self, job: DecodeJob) -> Iterator[DecodedPart]:
+        """See `FileDecoder`. Raises ReelfindError when a worker process cannot be started."""
         if self._process.poll() is not None:
             self._restart()
         try:
@@ -92,35 +88,35 @@ class ProcessDecoder:
                 if isinstance(message, Ready | Alive):
                     continue
                 yield message
-                if isinstance(message, Decoded | Unchanged):
+                if isinstance(message, FileVerdict | FileUnchanged):
                     return
         except (EOFError, ConnectionError):
             self._end()
             yield _given_up(job, "corrupt", f"the decoder crashed on it ({self._how_it_ended()})")
 
     def close(self) -> None:
-        """See `Decoder`."""
+        """See `FileDecoder`."""
         self._end()
         self._stderr.close()
 
     def _start(self) -> None:
-        ours, theirs = Pipe(duplex=True)
+        parent_end, worker_end = Pipe(duplex=True)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
         # The worker must find this code, and nothing in the current folder, whatever that holds.
         root = str(Path(__file__).resolve().parents[2])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        with theirs:
+        with worker_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _WORKER, str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-P", "-c", _WORKER, str(worker_end.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=self._stderr,
                 stderr=self._stderr,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(worker_end.fileno(),),
                 # Out of the terminal's group: Ctrl-C reaches the parent only.
                 process_group=0,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
-        self._connection = ours
+        self._connection = parent_end
         try:
             ready = self._receive(_START_SECONDS)
         except (EOFError, ConnectionError):
@@ -136,13 +132,13 @@ class ProcessDecoder:
         self._stderr.close()
         self._start()
 
-    def _receive(self, seconds: float) -> Message | None:
+    def _receive(self, seconds: float) -> WorkerMessage | None:
         """The next message; None after so long without one, or when asked to stop."""
         deadline = time.monotonic() + seconds
         while not self._stop.is_set():
             left = deadline - time.monotonic()
             if self._connection.poll(min(max(left, 0.0), _POLL_SECONDS)):
-                message: Message = self._connection.recv()
+                message: WorkerMessage = self._connection.recv()
                 return message
             if left <= 0:
                 return None
@@ -170,9 +166,9 @@ class ProcessDecoder:
         return f"{text}: {last[:200]}" if last else text
 
 
-def _given_up(job: Job, verdict: Literal["corrupt", "timed_out"], reason: str) -> Decoded:
+def _given_up(job: DecodeJob, verdict: Literal["corrupt", "timed_out"], reason: str) -> FileVerdict:
     try:
-        stat = Path(os.fsdecode(job.path)).stat()
+        stat = job.file.stat()
     except OSError:
-        return Decoded(verdict, reason, None, "", 0, NEVER_READ)
-    return Decoded(verdict, reason, None, "", stat.st_size, stat.st_mtime_ns)
+        return FileVerdict(verdict, reason, None, "", 0, NEVER_READ)
+    return FileVerdict(verdict, reason, None, "", stat.st_size, stat.st_mtime_ns)

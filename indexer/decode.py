@@ -1,0 +1,203 @@
+"""Decoding: from a video file to segments that are ready to encode.
+
+What to decode is picklable, and nothing here starts a thread or a process: an engine decides where it runs.
+This module imports neither Lance, FAISS nor ONNX Runtime, so that a decoding process starts fast.
+"""
+
+import io
+import os
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from indexer.library.files import sha256_steps
+from indexer.library.records import Verdict
+from model.runtime.errors import VideoError
+from model.runtime.faults import checkpoint
+from model.runtime.preprocessing import ResizeRule, resize_frames
+from model.runtime.video import DecoderName, FrameBatch, VideoInfo, VideoReader
+
+THUMBNAIL_SIDE = 320
+_THUMBNAIL_QUALITY = 80
+#: `mtime_ns` of a file that could not be opened: no file has it, so the next run tries again.
+NEVER_READ = -1
+
+
+@dataclass(frozen=True)
+class DecodeSpec:
+    """How to decode all files of a run.
+
+    Attributes:
+        decoder: the library that reads videos.
+        image_size: side of the square frames that the model takes, in pixels.
+        resize: how a frame becomes a square.
+        segment_seconds: length of a segment; a file's last one may be shorter.
+        frames_per_segment: N, the frames sampled from a segment, at most.
+    """
+
+    decoder: DecoderName
+    image_size: int
+    resize: ResizeRule
+    segment_seconds: float
+    frames_per_segment: int
+
+    def job(self, path: Path, same_sha256: str | None = None) -> "DecodeJob":
+        """The job to decode one file; see `DecodeJob`."""
+        return DecodeJob(os.fsencode(path), same_sha256, self)
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """One file to decode.
+
+    Attributes:
+        path: the file's name in bytes, which need not be UTF-8.
+        same_sha256: a file with this checksum is unchanged and is not decoded; None: decode it always.
+        spec: how to decode it.
+    """
+
+    path: bytes
+    same_sha256: str | None
+    spec: DecodeSpec
+
+    @property
+    def file(self) -> Path:
+        """The file's path."""
+        return Path(os.fsdecode(self.path))
+
+
+@dataclass(frozen=True)
+class Alive:
+    """Decoding makes progress, though there is nothing to hand over yet."""
+
+
+@dataclass(frozen=True)
+class DecodedSegment:
+    """A segment ready to encode."""
+
+    index: int
+    start_seconds: float
+    end_seconds: float
+    frames: NDArray[np.uint8]
+    """Shape [n, size, size, 3]."""
+    pts_seconds: NDArray[np.float64]
+    """Shape [n]."""
+    thumbnails: tuple[bytes, ...]
+    """n JPEG images."""
+
+
+@dataclass(frozen=True)
+class FileVerdict:
+    """The end of a file: how decoding it went.
+
+    Attributes:
+        reason: why the verdict is not "ok"; None when it is.
+        info: what the file's headers say; None when it could not be opened as a video.
+        sha256: of the whole file; empty when it could not be read.
+        bytes: the file's size before it was read.
+        mtime_ns: its modification time before it was read, or `NEVER_READ`.
+    """
+
+    verdict: Verdict
+    reason: str | None
+    info: VideoInfo | None
+    sha256: str
+    bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class FileUnchanged:
+    """The end of a file whose content is the same as before; its modification time is new."""
+
+    mtime_ns: int
+
+
+#: How a file ends.
+FileOutcome = FileVerdict | FileUnchanged
+#: What decoding a file gives: its segments in time order, then its outcome.
+DecodedPart = DecodedSegment | FileOutcome
+DecodeMessage = Alive | DecodedPart
+
+
+def decode(job: DecodeJob) -> Iterator[DecodeMessage]:
+    """Decode one file.
+
+    Raises nothing that a file can cause.
+
+    Yields:
+        The file's segments, then one `FileVerdict`; or only `FileUnchanged`. `Alive` may come anywhere before
+        the end.
+    """
+    path = job.file
+    checkpoint(f"decode.{path.name}")
+    try:
+        # If the file changes while it is read, its time differs from this one, and the next run sees it.
+        stat = path.stat()
+        digest = yield from _digest(path)
+    except OSError as error:
+        unreadable = f"cannot be read: {error.strerror or error}"
+        yield FileVerdict("corrupt", unreadable, None, "", 0, NEVER_READ)
+        return
+    if digest == job.same_sha256:
+        yield FileUnchanged(stat.st_mtime_ns)
+        return
+    verdict, reason, info = yield from _segments(path, job.spec)
+    yield FileVerdict(verdict, reason, info, digest, stat.st_size, stat.st_mtime_ns)
+
+
+def _digest(path: Path) -> Generator[DecodeMessage, None, str]:
+    steps = sha256_steps(path)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return str(done.value)
+        yield Alive()
+
+
+def _segments(
+    path: Path, spec: DecodeSpec
+) -> Generator[DecodeMessage, None, tuple[Verdict, str | None, VideoInfo | None]]:
+    info = None
+    try:
+        with VideoReader(path, decoder=spec.decoder) as reader:
+            info = reader.info
+            yield Alive()
+            for segment in reader.segments(spec.segment_seconds, spec.frames_per_segment):
+                frames = segment.frames
+                yield DecodedSegment(
+                    index=segment.index,
+                    start_seconds=segment.span.start_seconds,
+                    end_seconds=segment.span.end_seconds,
+                    frames=resize_frames(frames.data, spec.image_size, spec.resize),
+                    pts_seconds=frames.pts_seconds,
+                    thumbnails=_thumbnails(frames),
+                )
+                checkpoint(f"decoded.{path.name}")
+            if reader.damage:
+                return "partial", reader.damage, info
+    except VideoError as error:
+        return error.verdict, str(error).removeprefix(f"{path}: "), info
+    except MemoryError:
+        return "corrupt", "decoding it takes more memory than there is", info
+    except Exception as error:
+        # A decoder's own failures on odd input; the file is named with them and the run goes on.
+        return "corrupt", f"the decoder failed: {type(error).__name__}: {error}", info
+    return "ok", None, info
+
+
+def _thumbnails(frames: FrameBatch) -> tuple[bytes, ...]:
+    """Each frame as JPEG, at most `THUMBNAIL_SIDE` pixels on its longer side."""
+    images = []
+    for frame in frames.data:
+        image = Image.fromarray(frame)
+        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
+        images.append(out.getvalue())
+    return tuple(images)

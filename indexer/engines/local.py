@@ -1,0 +1,178 @@
+"""The engine of one machine: processes that decode, threads that encode, a thread that writes.
+
+    tasks ─▶ decoder threads (a worker process each) ─▶ encoding threads ─▶ writer thread
+                      segments, bounded                      rows, bounded
+
+The parts of a file keep their order all the way, so that the sink sees a file's end after its rows.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from indexer.decode import DecodeSpec
+from indexer.encode import EncodeSpec
+from indexer.engines.base import Sink
+from indexer.engines.channel import Abort, AbortedError, Channel
+from indexer.engines.local_decoders import FileDecoder, InlineDecoder, ProcessDecoder
+from indexer.engines.local_encoding import DecoderEnded, EncodingStage, FromDecoder, ToWriter
+from indexer.events import Event, FileStarted
+from indexer.plan import IndexTask
+from model.runtime.bundle import Bundle
+
+#: Encoded rows that wait for the writer take about so much memory at most.
+_WAITING_BYTES = 32 << 20
+
+
+class LocalEngine:
+    """An `Engine` that works on this machine.
+
+    Args:
+        bundle: opened as the `EncodeSpec` of the run will say.
+        workers: decoding processes; 0 decodes in this process, without isolation or timeout.
+        encoders: batches encoded at the same time.
+        timeout_seconds: a file from which nothing comes for so long is given up.
+    """
+
+    def __init__(self, bundle: Bundle, *, workers: int, encoders: int, timeout_seconds: float) -> None:
+        self._bundle = bundle
+        self._workers = workers
+        self._encoders = encoders
+        self._timeout_seconds = timeout_seconds
+
+    def run(
+        self,
+        tasks: Sequence[IndexTask],
+        decode_spec: DecodeSpec,
+        encode_spec: EncodeSpec,
+        sink: Sink,
+        emit: Callable[[Event], None],
+        stop: threading.Event,
+    ) -> None:
+        """See `Engine`."""
+        abort = Abort()
+        # A segment in a queue takes a few MB at most: this bounds the memory, whatever the videos' length.
+        ahead = self._encoders + 2 * max(1, encode_spec.batch_frames // 16) + 1
+        decoded: Channel[FromDecoder] = Channel(ahead, abort)
+        encoded: Channel[ToWriter] = Channel(_waiting_batches(encode_spec), abort)
+        decoding = _DecodingThreads(self._new_decoder, tasks, decode_spec, decoded, emit, stop, abort)
+        encoding = EncodingStage(self._bundle, encode_spec, self._encoders, decoded, encoded, emit)
+
+        decoders = min(max(self._workers, 1), len(tasks))
+        threads = [
+            threading.Thread(target=_guarded, args=(decoding.work, abort), name=f"decoder-{i}")
+            for i in range(decoders)
+        ]
+        write = _writing(encoded, sink, stop)
+        threads.append(threading.Thread(target=_guarded, args=(write, abort), name="writer"))
+        for thread in threads:
+            thread.start()
+        try:
+            encoding.run(decoders)
+            encoded.put(None)
+        except AbortedError:
+            pass
+        except BaseException as error:
+            abort.fail(error)
+        finally:
+            for thread in threads:
+                _join(thread, abort)
+        if abort.error is not None:
+            raise abort.error
+
+    def _new_decoder(self, halt: threading.Event) -> FileDecoder:
+        if self._workers == 0:
+            return InlineDecoder(halt)
+        return ProcessDecoder(self._timeout_seconds, halt)
+
+
+class _DecodingThreads:
+    """The work of the decoders' threads, which share the tasks."""
+
+    def __init__(
+        self,
+        new_decoder: Callable[[threading.Event], FileDecoder],
+        tasks: Sequence[IndexTask],
+        spec: DecodeSpec,
+        decoded: Channel[FromDecoder],
+        emit: Callable[[Event], None],
+        stop: threading.Event,
+        abort: Abort,
+    ) -> None:
+        self._new_decoder = new_decoder
+        self._tasks = iter(tasks)
+        self._lock = threading.Lock()
+        self._spec = spec
+        self._decoded = decoded
+        self._emit = emit
+        self._halt = _StopOrAbort(stop, abort)
+
+    def work(self) -> None:
+        """Decode files until none are left, then say so. Runs in each thread."""
+        decoder: FileDecoder | None = None
+        try:
+            while (task := self._next_task()) is not None:
+                if decoder is None:
+                    decoder = self._new_decoder(self._halt)
+                self._emit(FileStarted(task.path))
+                for part in decoder.read(self._spec.job(task.path, task.same_sha256)):
+                    self._decoded.put((task, part))
+        finally:
+            if decoder is not None:
+                decoder.close()
+        self._decoded.put(DecoderEnded())
+
+    def _next_task(self) -> IndexTask | None:
+        with self._lock:
+            return None if self._halt.is_set() else next(self._tasks, None)
+
+
+class _StopOrAbort(threading.Event):
+    """Set when the run was asked to stop, or has failed."""
+
+    def __init__(self, stop: threading.Event, abort: Abort) -> None:
+        super().__init__()
+        self._stop = stop
+        self._abort = abort
+
+    def is_set(self) -> bool:
+        """Whether work should end."""
+        return self._stop.is_set() or self._abort.failed
+
+
+def _writing(encoded: Channel[ToWriter], sink: Sink, stop: threading.Event) -> Callable[[], None]:
+    """The work of the writer's thread, the only one that calls the sink."""
+
+    def write() -> None:
+        while (item := encoded.get()) is not None:
+            if isinstance(item, list):
+                sink.add(item)
+            else:
+                sink.finish(*item)
+        sink.close(interrupted=stop.is_set())
+
+    return write
+
+
+def _waiting_batches(spec: EncodeSpec) -> int:
+    """Batches of rows that may wait for the writer."""
+    segments = max(1, spec.batch_frames // spec.layout.frames_per_segment)
+    return max(2, min(16, _WAITING_BYTES // (spec.layout.segment_bytes * segments)))
+
+
+def _guarded(work: Callable[[], None], abort: Abort) -> None:
+    """Do a thread's work; when it fails, end all threads of the run."""
+    try:
+        work()
+    except AbortedError:
+        pass
+    except BaseException as error:
+        abort.fail(error)
+
+
+def _join(thread: threading.Thread, abort: Abort) -> None:
+    """Wait for a thread. Ctrl-C, where the caller does not handle it, ends all threads."""
+    while thread.is_alive():
+        try:
+            thread.join()
+        except KeyboardInterrupt as error:
+            abort.fail(error)

@@ -1,0 +1,116 @@
+"""The encoding stage of the local engine: batches across files, several batches at the same time."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from indexer.decode import DecodedPart, DecodedSegment, FileOutcome
+from indexer.encode import EncodeSpec, TaskSegment, encode_segments
+from indexer.engines.channel import Channel
+from indexer.events import Event, SegmentEncoded
+from indexer.library.schema import SegmentRow
+from indexer.plan import IndexTask
+from model.runtime.bundle import Bundle
+
+
+class DecoderEnded:
+    """A decoder's thread has no more files."""
+
+
+FileEnd = tuple[IndexTask, FileOutcome]
+#: What the decoders' threads hand over: each file's parts in order.
+FromDecoder = tuple[IndexTask, DecodedPart] | DecoderEnded
+#: What the writer's thread gets: rows, then the end of their file. None when all is done.
+ToWriter = list[SegmentRow] | FileEnd | None
+
+
+@dataclass
+class _SegmentBatch:
+    """Segments to encode together, and the files that end with them."""
+
+    segments: list[TaskSegment] = field(default_factory=list)
+    file_ends: list[FileEnd] = field(default_factory=list)
+    rows: Future[list[SegmentRow]] | None = None
+
+
+class EncodingStage:
+    """Takes decoded segments and gives rows, in the order in which the segments came.
+
+    Args:
+        bundle: opened as `spec` says.
+        spec: how to encode.
+        encoders: batches encoded at the same time.
+        decoded: where decoded parts come from.
+        encoded: where rows and ends of files go.
+        emit: told of every segment encoded.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        spec: EncodeSpec,
+        encoders: int,
+        decoded: Channel[FromDecoder],
+        encoded: Channel[ToWriter],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._bundle = bundle
+        self._spec = spec
+        self._encoders = encoders
+        self._decoded = decoded
+        self._encoded = encoded
+        self._emit = emit
+        self._decoders_left = 0
+
+    def run(self, decoders: int) -> None:
+        """Encode what `decoders` threads hand over until all of them have ended.
+
+        Raises what encoding raises.
+        """
+        self._decoders_left = decoders
+        under_way: deque[_SegmentBatch] = deque()
+        pool = ThreadPoolExecutor(self._encoders, thread_name_prefix="encoder")
+        try:
+            while self._decoders_left:
+                # With nothing decoded yet, finish what is under way: it must not wait for a slow file.
+                first = self._decoded.get_if_any() if under_way else self._decoded.get()
+                if first is not None:
+                    batch = self._gather(first)
+                    if batch.segments:
+                        batch.rows = pool.submit(encode_segments, self._bundle, self._spec, batch.segments)
+                    under_way.append(batch)
+                if first is None or len(under_way) > self._encoders:
+                    self._hand_over(under_way.popleft())
+            while under_way:
+                self._hand_over(under_way.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _gather(self, first: FromDecoder) -> _SegmentBatch:
+        """A batch of `first` and what else there is now: waiting for more would leave the encoders idle."""
+        batch, num_frames = _SegmentBatch(), 0
+        following: FromDecoder | None = first
+        while following is not None:
+            if isinstance(following, DecoderEnded):
+                self._decoders_left -= 1
+            else:
+                task, part = following
+                if isinstance(part, DecodedSegment):
+                    batch.segments.append((task, part))
+                    num_frames += len(part.frames)
+                else:
+                    batch.file_ends.append((task, part))
+            if num_frames >= self._spec.batch_frames or not self._decoders_left:
+                break
+            following = self._decoded.get_if_any()
+        return batch
+
+    def _hand_over(self, batch: _SegmentBatch) -> None:
+        if batch.rows is not None:
+            self._encoded.put(batch.rows.result())
+            for task, segment in batch.segments:
+                self._emit(SegmentEncoded(task.path, segment.end_seconds - segment.start_seconds))
+        # A file's end must come after its last segment; after the whole batch is as good.
+        for file_end in batch.file_ends:
+            self._encoded.put(file_end)

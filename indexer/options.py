@@ -1,0 +1,78 @@
+"""How to index: the options of a run, and their defaults for this machine."""
+
+import os
+from dataclasses import dataclass
+
+from indexer.library.schema import TOKEN_KINDS, TokenKind
+from model.runtime.errors import InputError
+from model.runtime.video import DecoderName
+
+#: The frames of one segment. A CPU is no faster with more.
+CPU_BATCH_FRAMES = 16
+GPU_BATCH_FRAMES = 128
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """How to index. A value that is invalid raises InputError, whose `field` names it.
+
+    Attributes:
+        decoder: the library that reads videos.
+        workers: decoding processes of the local engine; 0 decodes in this process, without isolation or
+            timeout.
+        batch_frames: frames encoded together, at least.
+        encoders: batches that the local engine encodes at the same time. On a CPU, one for each core with one
+            thread each takes less from the decoders than one batch with a thread for each core: those threads
+            wait for each other.
+        timeout_seconds: a file from which nothing comes for so long is given up.
+        prune: remove videos below the given paths whose files are gone.
+        prune_empty: prune also a folder that holds no video any more, as when its disk is not mounted.
+        retry_failed: read files again that could not be read before.
+        index_factory: a FAISS factory string, `auto`, or None for what the library was made with.
+        tokens: how frame tokens are stored; None: see `Library.open_or_create`.
+        tokens_per_frame: how many tokens of a frame are stored; None: see `Library.open_or_create`.
+        keep_snapshots: how many of the newest snapshots stay.
+        publish_seconds: a long run publishes about so often.
+        flush_seconds: finished videos are committed about so often.
+    """
+
+    decoder: DecoderName = "pyav"
+    workers: int = 1
+    batch_frames: int = CPU_BATCH_FRAMES
+    encoders: int = 1
+    timeout_seconds: float = 300.0
+    prune: bool = False
+    prune_empty: bool = False
+    retry_failed: bool = False
+    index_factory: str | None = None
+    tokens: TokenKind | None = None
+    tokens_per_frame: int | None = None
+    keep_snapshots: int = 5
+    publish_seconds: float = 300.0
+    flush_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for field, least in (("workers", 0), ("batch_frames", 1), ("encoders", 1), ("keep_snapshots", 1)):
+            value = getattr(self, field)
+            if value < least:
+                bound = "0 or more" if least == 0 else f"at least {least}"
+                raise InputError(f"{field} is {value}: it must be {bound}", field=field)
+        if self.tokens not in (None, *TOKEN_KINDS):
+            raise InputError(
+                f"tokens is {self.tokens!r}: it must be one of {', '.join(TOKEN_KINDS)}", field="tokens"
+            )
+        if not self.timeout_seconds > 0:
+            raise InputError(
+                f"timeout_seconds is {self.timeout_seconds}: it must be more than 0 seconds",
+                field="timeout_seconds",
+            )
+
+
+def default_workers() -> int:
+    """One decoding process less than there are cores, at least one: the encoder has the other core."""
+    return max(1, available_cores() - 1)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,193 @@
+"""The commit policy, called step by step: when rows are committed, published and pruned."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer.decode import DecodedSegment, FileUnchanged, FileVerdict
+from indexer.encode import EncodeSpec, encode_segments
+from indexer.events import Event, FileDone, IndexSummary, Published
+from indexer.library.folder import Library
+from indexer.library.manifest import current_number
+from indexer.library.publish import PublishOptions
+from indexer.library.records import Verdict, video_id_of
+from indexer.library.snapshot import Snapshot
+from indexer.library.writer import LibraryWriter
+from indexer.plan import IndexTask
+from indexer.sink import CommitOptions, LibrarySink
+from model.runtime.bundle import Bundle
+from tests.support.toy import make_toy_bundle, random_frames
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
+
+
+@dataclass
+class Bench:
+    """A sink on a new library, with a clock that stands still."""
+
+    bundle: Bundle
+    writer: LibraryWriter
+    now: float = 0.0
+    publishing_takes: float = 0.0
+    summary: IndexSummary = field(default_factory=IndexSummary)
+    events: list[Event] = field(default_factory=list)
+
+    def sink(self, vanished: tuple[str, ...] = ()) -> LibrarySink:
+        options = CommitOptions(
+            publish=PublishOptions(),
+            publish_seconds=100.0,
+            flush_seconds=10.0,
+            vanished=vanished,
+            prune=bool(vanished),
+        )
+        return LibrarySink(self.writer, options, self._take, self.summary, clock=lambda: self.now)
+
+    def _take(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, Published):
+            self.now += self.publishing_takes
+
+    def add(self, sink: LibrarySink, name: str, segments: int = 1) -> IndexTask:
+        task = task_of(name)
+        spec = EncodeSpec.of(self.bundle, self.writer.layout, 16)
+        for index in range(segments):
+            decoded = DecodedSegment(
+                index=index,
+                start_seconds=32.0 * index,
+                end_seconds=32.0 * (index + 1),
+                frames=random_frames(2),
+                pts_seconds=np.array([8.0, 24.0]),
+                thumbnails=(b"one", b"two"),
+            )
+            sink.add(encode_segments(self.bundle, spec, [(task, decoded)]))
+        return task
+
+    def index(self, sink: LibrarySink, name: str, segments: int = 1, verdict: Verdict = "ok") -> None:
+        task = self.add(sink, name, segments)
+        sink.finish(task, verdict_of(verdict))
+
+    def served(self) -> int | None:
+        """The number of the snapshot that is served."""
+        return current_number(self.writer.library.path)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot.open(self.writer.library.path)
+
+
+def task_of(name: str) -> IndexTask:
+    path = Path("/media") / name
+    return IndexTask(path, video_id_of(path), f"{video_id_of(path)[:8]}00000001", None)
+
+
+def verdict_of(verdict: Verdict) -> FileVerdict:
+    reason = None if verdict == "ok" else "a reason"
+    return FileVerdict(verdict, reason, None, "0" * 64, bytes=9, mtime_ns=5)
+
+
+@pytest.fixture
+def bench(bundle: Bundle, tmp_path: Path) -> Iterator[Bench]:
+    library = Library.open_or_create(tmp_path / "library", bundle)
+    with library.writing():
+        yield Bench(bundle, LibraryWriter(library))
+
+
+def test_finished_files_are_committed_after_the_flush_time(bench: Bench) -> None:
+    sink = bench.sink()
+    bench.now = 9.9
+    bench.index(sink, "a.mp4")
+    assert bench.writer.uncommitted_segments == 1
+    bench.now = 10.0
+    bench.index(sink, "b.mp4")
+    assert (bench.writer.uncommitted_segments, len(bench.writer.known)) == (0, 2)
+    bench.now = 19.0
+    bench.index(sink, "c.mp4")
+    assert bench.writer.uncommitted_segments == 1
+    assert bench.served() is None
+
+
+def test_many_segments_or_much_memory_are_committed_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.sink._FLUSH_SEGMENTS", 3)
+    sink = bench.sink()
+    bench.index(sink, "a.mp4", segments=2)
+    assert bench.writer.uncommitted_segments == 2
+    bench.index(sink, "b.mp4")
+    assert bench.writer.uncommitted_segments == 0
+    monkeypatch.setattr("indexer.sink._FLUSH_BYTES", 1)
+    bench.index(sink, "c.mp4")
+    assert bench.writer.uncommitted_segments == 0
+
+
+def test_publishing_waits_for_its_time_and_takes_a_small_share_of_it(bench: Bench) -> None:
+    sink = bench.sink()
+    bench.publishing_takes = 30.0
+    bench.index(sink, "a.mp4")
+    assert bench.served() is None
+    bench.now = 100.0
+    bench.index(sink, "b.mp4")
+    assert (bench.served(), bench.now) == (1, 130.0)
+    # One that took 30 seconds is the last one for 20 times as long.
+    bench.now = 130.0 + 599.0
+    bench.index(sink, "c.mp4")
+    assert (bench.served(), bench.snapshot().num_videos) == (1, 2)
+    bench.now = 130.0 + 600.0
+    bench.index(sink, "d.mp4")
+    assert (bench.served(), bench.snapshot().num_videos) == (2, 4)
+
+
+def test_closing_commits_and_publishes_what_is_finished_alone(bench: Bench) -> None:
+    sink = bench.sink()
+    bench.index(sink, "a.mp4", segments=3)
+    bench.add(sink, "half-read.mp4", segments=2)
+    bench.index(sink, "broken.mp4", segments=2, verdict="corrupt")
+    sink.finish(task_of("nothing in it.mp4"), verdict_of("ok"))
+    assert bench.served() is None
+    sink.close(interrupted=False)
+    assert (bench.snapshot().num_videos, bench.snapshot().num_segments) == (1, 3)
+    verdicts = {video.file.name: (video.verdict, video.reason) for video in bench.snapshot().videos(0, 9)}
+    assert verdicts == {
+        "a.mp4": ("ok", None),
+        "broken.mp4": ("corrupt", "a reason"),
+        "nothing in it.mp4": ("corrupt", "no frame could be decoded"),
+    }
+    summary = bench.summary
+    assert summary.verdicts == {"ok": 1, "corrupt": 2}
+    assert (summary.segments, summary.frames, summary.num_segments, summary.snapshot) == (3, 6, 3, 1)
+    assert [failure.path.name for failure in summary.failures] == ["broken.mp4", "nothing in it.mp4"]
+    assert [(e.path.name, e.num_segments) for e in bench.events if isinstance(e, FileDone)] == [
+        ("a.mp4", 3),
+        ("broken.mp4", 0),
+        ("nothing in it.mp4", 0),
+    ]
+    assert bench.events[-1] == Published(1, 1, 3)
+
+
+def test_an_unchanged_file_keeps_its_segments_and_gets_its_new_time(bench: Bench) -> None:
+    first = bench.sink()
+    bench.index(first, "a.mp4")
+    first.close(interrupted=False)
+    second = bench.sink()
+    second.finish(task_of("a.mp4"), FileUnchanged(mtime_ns=77))
+    second.close(interrupted=False)
+    assert bench.summary.unchanged == 1
+    assert bench.writer.known[video_id_of(Path("/media/a.mp4"))].mtime_ns == 77
+    assert bench.snapshot().num_segments == 1
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_what_vanished_is_removed_at_the_end_of_a_whole_run(bench: Bench, interrupted: bool) -> None:
+    first = bench.sink()
+    bench.index(first, "a.mp4")
+    bench.index(first, "gone.mp4")
+    first.close(interrupted=False)
+    second = bench.sink(vanished=(video_id_of(Path("/media/gone.mp4")), "not in the library"))
+    second.close(interrupted=interrupted)
+    removed, vanished = bench.summary.removed, bench.summary.vanished
+    assert (removed, vanished, bench.snapshot().num_videos) == ((0, 1, 2) if interrupted else (1, 0, 1))

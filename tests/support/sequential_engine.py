@@ -1,0 +1,52 @@
+"""A second engine: one file after the other, in this process, without threads.
+
+Whatever a distributed engine would send to another machine goes through pickle on its way.
+"""
+
+import pickle
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from indexer.decode import Alive, DecodedSegment, DecodeSpec, decode
+from indexer.encode import EncodeSpec, encode_segments
+from indexer.engines.base import Sink
+from indexer.events import Event, FileStarted, SegmentEncoded
+from indexer.plan import IndexTask
+
+T = TypeVar("T")
+
+
+class SequentialEngine:
+    """An `Engine` that opens the bundle itself, from nothing but the `EncodeSpec`."""
+
+    def run(
+        self,
+        tasks: Sequence[IndexTask],
+        decode_spec: DecodeSpec,
+        encode_spec: EncodeSpec,
+        sink: Sink,
+        emit: Callable[[Event], None],
+        stop: threading.Event,
+    ) -> None:
+        """See `Engine`."""
+        spec = sent(encode_spec)
+        bundle = spec.open_bundle()
+        for task in tasks:
+            if stop.is_set():
+                break
+            emit(FileStarted(task.path))
+            for message in decode(sent(decode_spec.job(task.path, task.same_sha256))):
+                received = sent(message)
+                if isinstance(received, DecodedSegment):
+                    sink.add(sent(encode_segments(bundle, spec, [(sent(task), received)])))
+                    emit(SegmentEncoded(task.path, received.end_seconds - received.start_seconds))
+                elif not isinstance(received, Alive):
+                    sink.finish(task, received)
+        sink.close(interrupted=stop.is_set())
+
+
+def sent(value: T) -> T:
+    """The value as another process would get it."""
+    received: T = pickle.loads(pickle.dumps(value))
+    return received
