@@ -9,14 +9,14 @@ from pathlib import Path
 
 import lance
 
-from model.runtime.errors import InputError
 from indexer.library.errors import BusyError, LibraryError
-from model.runtime.faults import checkpoint
 from indexer.library.manifest import CURRENT, SNAPSHOTS
 from indexer.library.schema import TABLES, Layout, TokenKind
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import lance_errors, open_table, table_path
 from model.runtime.bundle import Bundle
+from model.runtime.errors import InputError
+from model.runtime.faults import checkpoint
 from model.runtime.files import flush
 from model.runtime.tokens import check_count
 

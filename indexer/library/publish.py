@@ -11,8 +11,6 @@ from pathlib import Path
 import faiss
 
 from indexer.library.errors import LibraryError
-from indexer.library.vectors.faiss import AUTOMATIC, automatic_factory, build_index, extend_index
-from model.runtime.faults import checkpoint
 from indexer.library.files import replace_text
 from indexer.library.manifest import (
     CURRENT,
@@ -30,7 +28,9 @@ from indexer.library.manifest import (
 from indexer.library.records import SEARCHABLE
 from indexer.library.schema import TABLES
 from indexer.library.tables import lance_errors, open_table, table_path, version_files
+from indexer.library.vectors.faiss import AUTOMATIC, automatic_factory, build_index, extend_index
 from indexer.library.writer import LibraryWriter, alignment
+from model.runtime.faults import checkpoint
 from model.runtime.files import flush, sha256_of
 
 

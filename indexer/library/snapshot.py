@@ -12,11 +12,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from indexer.library.errors import LibraryError
-from indexer.library.manifest import INDEX_FILE, SnapshotManifest, current_number, read_manifest, snapshot_folder
+from indexer.library.manifest import (
+    INDEX_FILE,
+    SnapshotManifest,
+    current_number,
+    read_manifest,
+    snapshot_folder,
+)
 from indexer.library.opening import check_counts, check_files, nothing_published, read_layout
-from indexer.library.tables import take_fixed, take_tokens
 from indexer.library.records import SegmentRecord, Verdict, VideoRecord, displayable, parse_frame_id
-from indexer.library.tables import VERIFY_REMEDY, lance_errors, open_table, table_path
+from indexer.library.tables import (
+    VERIFY_REMEDY,
+    lance_errors,
+    open_table,
+    table_path,
+    take_fixed,
+    take_tokens,
+)
 
 _ALL_THREADS: int = faiss.omp_get_max_threads()
 _LIGHT = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]

@@ -9,8 +9,6 @@ import lance
 import numpy as np
 
 from indexer.library.errors import LibraryError
-from indexer.library.vectors.faiss import embeddings
-from model.runtime.faults import checkpoint
 from indexer.library.files import replace_text
 from indexer.library.folder import Library, lock_library
 from indexer.library.manifest import (
@@ -24,7 +22,9 @@ from indexer.library.records import SEARCHABLE
 from indexer.library.schema import TABLES, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import lance_errors, open_table, table_path
+from indexer.library.vectors.faiss import embeddings
 from indexer.library.writer import alignment
+from model.runtime.faults import checkpoint
 from model.runtime.files import sha256_of
 
 _CHECKED_VECTORS = 2048

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
 from indexer.library.errors import LibraryError
-from model.runtime.faults import checkpoint
 from indexer.library.folder import Library
 from indexer.library.manifest import SNAPSHOTS
 from indexer.library.schema import (
@@ -31,6 +30,7 @@ from indexer.library.schema import (
     videos_table,
 )
 from indexer.library.tables import lance_errors, open_table, table_path, version_files
+from model.runtime.faults import checkpoint
 from model.runtime.files import flush
 
 #: A video's segments beyond so many, or so much memory, are moved to disk while it is still being read.

@@ -14,9 +14,9 @@ import pytest
 from indexer.library.errors import BusyError, LibraryError
 from indexer.library.folder import Library
 from indexer.library.manifest import current_number, read_manifest, snapshot_numbers
-from indexer.run import IndexOptions, index_paths
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import rollback, verify_library
+from indexer.run import IndexOptions, index_paths
 from model.runtime.bundle import Bundle
 from tests.support.toy import make_toy_bundle, make_video, text_embedding
 

@@ -12,17 +12,17 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner, Result
 
-from model.runtime.errors import BundleError, InputError
-from indexer.library.errors import LibraryError
 from indexer.events import IndexSummary
+from indexer.library.errors import LibraryError
 from indexer.library.folder import Library
 from indexer.library.manifest import _checksum, current_number, read_manifest
-from indexer.run import IndexOptions, index_paths
 from indexer.library.schema import SCHEMA_VERSION
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import open_table
 from indexer.library.verify import rollback, verify_library
+from indexer.run import IndexOptions, index_paths
 from model.runtime.bundle import Bundle
+from model.runtime.errors import BundleError, InputError
 from model.runtime.preprocessing import resize_frames
 from model.runtime.ranking import relevance, select_salient
 from model.runtime.tokens import merge_tokens
