@@ -20,9 +20,9 @@ from indexer.engines.decoders import Decoder, InlineDecoder, ProcessDecoder
 from indexer.engines.worker import Job
 from indexer.events import Event, FileStarted, IndexSummary, Scanned
 from indexer.library.folder import Library
-from indexer.library.publish import PublishOptions
+from indexer.library.publish import PublishOptions, chosen_backend, served
 from indexer.library.schema import TOKEN_KINDS, TokenKind
-from indexer.library.vectors.faiss import check_factory
+from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
 from indexer.plan import Plan, Task, check_not_emptied, make_plan
 from indexer.scan import Scan, scan
@@ -51,6 +51,7 @@ class IndexOptions:
         publish_seconds: a long run publishes about so often.
         flush_seconds: finished videos are committed about so often.
         prune_empty: prune also a folder in which there is no video any more, as when its disk is not mounted.
+        index_backend: see `PublishOptions`, also for `index_factory`.
         tokens: how frame tokens are stored, and `tokens_per_frame` how many; None: see
             `Library.open_or_create`.
     """
@@ -63,6 +64,7 @@ class IndexOptions:
     prune: bool = False
     prune_empty: bool = False
     retry_failed: bool = False
+    index_backend: str | None = None
     index_factory: str | None = None
     tokens: TokenKind | None = None
     tokens_per_frame: int | None = None
@@ -120,11 +122,9 @@ def index_paths(
     found = scan(paths)
     if options.decoder == "decord" and importlib.util.find_spec("decord") is None:
         raise InputError("the decoder 'decord' is not installed: `pip install reelfind[decord]`, or use pyav")
-    if options.index_factory is not None:
-        try:
-            check_factory(options.index_factory, bundle.manifest.embedding_dim)
-        except ValueError as error:
-            raise InputError(str(error)) from error
+    backend = chosen_backend(options.index_backend, served(Path(library)))
+    if options.index_factory not in (None, AUTOMATIC):
+        backend.check_spec(options.index_factory, bundle.manifest.embedding_dim)
     if not found.files and not Library.exists(library):
         # Nothing to put into a library: make none.
         emit(_scanned(found, Plan()))
@@ -140,6 +140,7 @@ def index_paths(
         summary.unchanged, summary.failed_before = plan.unchanged, plan.failed_before
         ending = Ending(
             publish=PublishOptions(
+                index_backend=options.index_backend,
                 index_factory=options.index_factory,
                 gpu=bundle.provider != "cpu",
                 keep_snapshots=options.keep_snapshots,

@@ -103,7 +103,8 @@ def candidate_pairs(
     encoding = searcher.bundle.encode_text([text], tokens=True)
     rows = snapshot.search(encoding.embedding, count)[1][0]
     rows = rows[rows >= 0]
-    tokens = snapshot.frame_tokens(salient_frames(snapshot, encoding, rows, num_salient)[2])
+    frames, chosen = salient_frames(snapshot, encoding, rows, num_salient)
+    tokens = snapshot.frame_tokens(rows[np.nonzero(chosen)[0]], frames[chosen])
     return encoding, np.zeros(len(tokens), np.int64), tokens
 
 

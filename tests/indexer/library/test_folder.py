@@ -159,7 +159,8 @@ def test_an_index_run_heals_a_damaged_index(
 ) -> None:
     before = Snapshot.open(library)
     expected = before.search(text_embedding("red")[None], 10)
-    path = library / before.manifest.index_name
+    (name,) = before.manifest.index_files
+    path = library / name
     if damage == "gone":
         path.unlink()
     else:
