@@ -28,6 +28,7 @@ class IndexOptions:
         prune: remove videos below the given paths whose files are gone.
         prune_empty: prune also a folder that holds no video any more, as when its disk is not mounted.
         retry_failed: read files again that could not be read before.
+        index_backend: the backend of the vector index by name; None: that of the last snapshot.
         index_factory: a FAISS factory string, `auto`, or None for what the library was made with.
         tokens: how frame tokens are stored; None: see `Library.open_or_create`.
         tokens_per_frame: how many tokens of a frame are stored; None: see `Library.open_or_create`.
@@ -44,6 +45,7 @@ class IndexOptions:
     prune: bool = False
     prune_empty: bool = False
     retry_failed: bool = False
+    index_backend: str | None = None
     index_factory: str | None = None
     tokens: TokenKind | None = None
     tokens_per_frame: int | None = None

@@ -12,8 +12,8 @@ from indexer.engines.base import Engine
 from indexer.engines.local import LocalEngine
 from indexer.events import Event, IndexSummary, Scanned
 from indexer.library.folder import Library
-from indexer.library.publish import PublishOptions
-from indexer.library.vectors.faiss import check_factory
+from indexer.library.publish import PublishOptions, chosen_backend, served
+from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
 from indexer.options import IndexOptions
 from indexer.plan import IndexPlan, check_not_emptied, make_plan
@@ -54,7 +54,7 @@ def index_paths(
     stop = stop or threading.Event()
     emit = _one_at_a_time(on_event)
     scanned = scan(paths)
-    _check_options(options, bundle.manifest)
+    _check_options(options, bundle.manifest, Path(library))
     if not scanned.files and not Library.exists(library):
         # Nothing to put into a library: make none.
         emit(_scanned_event(scanned, IndexPlan()))
@@ -74,6 +74,7 @@ def index_paths(
         )
         commit_options = CommitOptions(
             publish=PublishOptions(
+                index_backend=options.index_backend,
                 index_factory=options.index_factory,
                 gpu=bundle.provider != "cpu",
                 keep_snapshots=options.keep_snapshots,
@@ -117,15 +118,13 @@ def _local_engine(bundle: Bundle, options: IndexOptions) -> Engine:
     )
 
 
-def _check_options(options: IndexOptions, manifest: BundleManifest) -> None:
+def _check_options(options: IndexOptions, manifest: BundleManifest, library: Path) -> None:
     """Raise InputError when an option asks for what is not installed or does not fit the bundle."""
     if options.decoder == "decord" and importlib.util.find_spec("decord") is None:
         raise InputError("the decoder 'decord' is not installed: `pip install reelfind[decord]`, or use pyav")
-    if options.index_factory is not None:
-        try:
-            check_factory(options.index_factory, manifest.embedding_dim)
-        except ValueError as error:
-            raise InputError(str(error)) from error
+    backend = chosen_backend(options.index_backend, served(library))
+    if options.index_factory not in (None, AUTOMATIC):
+        backend.check_spec(options.index_factory, manifest.embedding_dim)
 
 
 def _one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]:

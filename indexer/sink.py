@@ -11,7 +11,7 @@ from indexer.events import Event, Failure, FileDone, IndexSummary, Note, Publish
 from indexer.library.publish import PublishOptions, needs_publishing, publish, served
 from indexer.library.records import SEARCHABLE
 from indexer.library.schema import SegmentRow, VideoRow
-from indexer.library.vectors.faiss import AUTOMATIC
+from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
 from indexer.plan import IndexTask
 

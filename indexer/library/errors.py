@@ -1,6 +1,13 @@
 """The indexer's errors; their tree is drawn in `model.runtime.errors`."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 from model.runtime.errors import ReelfindError
+
+VERIFY_REMEDY = "`reelfind library verify` names what is damaged, `reelfind library rollback` goes back"
 
 
 class LibraryError(ReelfindError):
@@ -9,3 +16,34 @@ class LibraryError(ReelfindError):
 
 class BusyError(LibraryError):
     """Another process is writing the library."""
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what Lance, Arrow, FAISS and the file system raise into a LibraryError that names `path`."""
+    try:
+        yield
+    except ReelfindError:
+        raise
+    except MemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _library_error(path, error) from error
+    except BaseException as error:
+        # Rust panics derive from BaseException; nothing else of that kind is ours to catch.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _library_error(path, error) from error
+
+
+def _library_error(path: Path, error: BaseException) -> LibraryError:
+    text = " ".join(str(error).split())
+    code = getattr(error, "errno", None)
+    if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
+        return LibraryError(
+            f"{path}: the disk is full; free some space and run `reelfind index` again: "
+            "what was published before is unharmed"
+        )
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS) or "ermission denied" in text:
+        return LibraryError(f"{path}: no permission ({text[:200]}); check the folder's owner and mode")
+    return LibraryError(f"{path} cannot be read or written ({text[:300]}); {VERIFY_REMEDY}")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import lance
 
-from indexer.library.errors import BusyError, LibraryError
+from indexer.library.errors import BusyError, LibraryError, storage_errors
 from indexer.library.manifest import CURRENT, SNAPSHOTS
 from indexer.library.schema import TABLES, Layout, TokenKind
 from indexer.library.snapshot import Snapshot
-from indexer.library.tables import lance_errors, open_table, table_path
+from indexer.library.tables import open_table, table_path
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
@@ -179,7 +179,7 @@ def _table_exists(folder: Path, name: str) -> bool:
 
 def _create(folder: Path, layout: Layout) -> None:
     """Create a library, or complete one whose creation was cut short."""
-    with lance_errors(folder):
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         foreign = sorted(p.name for p in folder.iterdir() if p.name not in _OURS and p.name[0] != ".")
     if foreign and foreign != ["lost+found"]:
@@ -191,7 +191,7 @@ def _create(folder: Path, layout: Layout) -> None:
         for name in reversed(TABLES):
             if not _table_exists(folder, name):
                 checkpoint(f"create.{name}")
-                with lance_errors(table_path(folder, name)):
+                with storage_errors(table_path(folder, name)):
                     empty = layout.schema(name).empty_table()
                     lance.write_dataset(empty, str(table_path(folder, name)), mode="create")
         (folder / SNAPSHOTS).mkdir(exist_ok=True)
@@ -206,7 +206,7 @@ def _clear_unlike(folder: Path, layout: Layout) -> None:
         return
     for name, table in tables.items():
         if not table.schema.equals(layout.schema(name), check_metadata=True):
-            with lance_errors(table_path(folder, name)):
+            with storage_errors(table_path(folder, name)):
                 shutil.rmtree(table_path(folder, name))
 
 
@@ -214,7 +214,7 @@ def _clear_unlike(folder: Path, layout: Layout) -> None:
 def lock_library(folder: Path) -> Iterator[None]:
     """Hold the lock of the library in `folder`. BusyError names the process that has it."""
     path = folder / _LOCK
-    with lance_errors(path):
+    with storage_errors(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:

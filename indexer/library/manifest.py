@@ -7,14 +7,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from indexer.library.errors import LibraryError
+from indexer.library.errors import VERIFY_REMEDY, LibraryError
 from indexer.library.schema import TABLES
+from indexer.library.vectors.base import DEFAULT_BACKEND
+from model.runtime.files import sha256_of
 
 FORMAT_VERSION = 2
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
-INDEX_FILE = "segments.faiss"
 MANIFEST_FILE = "manifest.json"
+#: Files are hashed at opening until so many bytes are read, those of the index always; `verify` hashes all.
+_HASHED_AT_OPENING = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class SnapshotManifest:
     tables: dict[str, int]
     media_roots: list[str]
     files: dict[str, FileStamp]
+    index_backend: str = DEFAULT_BACKEND
 
     @property
     def created_at(self) -> datetime:
@@ -51,9 +55,9 @@ class SnapshotManifest:
         return datetime.fromisoformat(self.created)
 
     @property
-    def index_name(self) -> str:
-        """The index file, relative to the library."""
-        return f"{SNAPSHOTS}/{self.number}/{INDEX_FILE}"
+    def index_files(self) -> list[str]:
+        """The files of the vector index, relative to the library: those in the snapshot's own folder."""
+        return [name for name in self.files if name.startswith(f"{SNAPSHOTS}/{self.number}/")]
 
 
 def snapshot_folder(library: Path, number: int) -> Path:
@@ -85,9 +89,34 @@ def current_number(library: Path) -> int | None:
     return int(text)
 
 
+def published_number(library: Path) -> int:
+    """The number in `CURRENT`. LibraryError when there is none: says what is missing, and the remedy."""
+    number = current_number(library)
+    if number is None:
+        raise LibraryError(_nothing_published(library))
+    return number
+
+
+def _nothing_published(library: Path) -> str:
+    """What to say of a library without a snapshot: what is missing, and the remedy."""
+    if not library.exists():
+        return f"no library at {library}: create one with `reelfind index PATH --library {library}`"
+    if not library.is_dir():
+        return f"{library} is not a folder: --library names the folder that `reelfind index` writes"
+    if (library / "videos.lance").exists():
+        return (
+            f"the library at {library} has no published snapshot: its first run was cut short; "
+            "run `reelfind index` again, it continues"
+        )
+    return f"{library} is not a library: create one with `reelfind index PATH --library {library}`"
+
+
 def to_json(manifest: SnapshotManifest) -> str:
     """The manifest's text, with a checksum over all else in it."""
     body = {"format_version": FORMAT_VERSION, **asdict(manifest)}
+    if manifest.index_backend == DEFAULT_BACKEND:
+        # As in the libraries made before there was another.
+        del body["index_backend"]
     return json.dumps({"checksum": _checksum(body), **body}, indent=1) + "\n"
 
 
@@ -119,6 +148,44 @@ def read_manifest(library: Path, number: int) -> SnapshotManifest:
     if manifest.number != number or set(manifest.tables) != set(TABLES):
         raise LibraryError(f"{path} is damaged: it describes another snapshot; {remedy}")
     return manifest
+
+
+def check_files(library: Path, manifest: SnapshotManifest, hash_bytes: int = _HASHED_AT_OPENING) -> None:
+    """Check that a snapshot's files are there in their sizes, and hash some, the index first.
+
+    Raises:
+        LibraryError: a file is missing or differs.
+    """
+    hashed = 0
+    index_files = manifest.index_files
+    # The index always comes first, then the small tables' files, so that the budget covers the most files.
+    ordered = sorted(manifest.files.items(), key=lambda item: (item[0] not in index_files, item[1].bytes))
+    for name, stamp in ordered:
+        path = library / name
+        try:
+            size = path.stat().st_size
+            if size != stamp.bytes:
+                raise LibraryError(
+                    f"{path} is damaged: {size} bytes, expected {stamp.bytes}; {VERIFY_REMEDY}"
+                )
+            if name in index_files or hashed + size <= hash_bytes:
+                hashed += size
+                if sha256_of(path) != stamp.sha256:
+                    raise LibraryError(f"{path} is damaged: its SHA-256 differs; {VERIFY_REMEDY}")
+        except OSError as error:
+            raise LibraryError(f"{path} cannot be read: {error.strerror}; {VERIFY_REMEDY}") from error
+
+
+def index_is_whole(library: Path, manifest: SnapshotManifest) -> bool:
+    """Whether a snapshot's vector index is as it was written. All else that it holds is in the tables."""
+    try:
+        return all(
+            (library / name).stat().st_size == manifest.files[name].bytes
+            and sha256_of(library / name) == manifest.files[name].sha256
+            for name in manifest.index_files
+        )
+    except OSError:
+        return False
 
 
 def _checksum(body: dict[str, Any]) -> str:

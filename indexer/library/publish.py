@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import faiss
-
-from indexer.library.errors import LibraryError
+from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.files import replace_text
 from indexer.library.manifest import (
     CURRENT,
-    INDEX_FILE,
     MANIFEST_FILE,
     SNAPSHOTS,
     FileStamp,
     SnapshotManifest,
     current_number,
+    index_is_whole,
     read_manifest,
     snapshot_folder,
     snapshot_numbers,
@@ -27,9 +25,11 @@ from indexer.library.manifest import (
 )
 from indexer.library.records import SEARCHABLE
 from indexer.library.schema import TABLES
-from indexer.library.tables import lance_errors, open_table, table_path, version_files
-from indexer.library.vectors.faiss import AUTOMATIC, automatic_factory, build_index, extend_index
+from indexer.library.tables import SegmentVectors, open_table, table_path, version_files
+from indexer.library.vectors.base import AUTOMATIC, DEFAULT_BACKEND, AnyBackend, VectorIndex
+from indexer.library.vectors.registry import BACKENDS, drop_vectors, vector_backend
 from indexer.library.writer import LibraryWriter, alignment
+from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
 from model.runtime.files import flush, sha256_of
 
@@ -39,12 +39,15 @@ class PublishOptions:
     """How to publish.
 
     Attributes:
-        index_factory: a FAISS factory string, `auto`, or None for what the last snapshot was asked for.
-        gpu: build the index on the GPUs, when FAISS has any.
+        index_backend: one of `BACKENDS`, or None for that of the last snapshot.
+        index_factory: the kind of index, as the backend calls it, `auto`, or None for what the last snapshot
+            was asked for.
+        gpu: build the index on the GPUs, where the backend can and there are any.
         keep_snapshots: how many of the newest snapshots stay, for `rollback`.
         media_roots: folders to add to those of the last snapshot.
     """
 
+    index_backend: str | None = None
     index_factory: str | None = None
     gpu: bool = False
     keep_snapshots: int = 5
@@ -53,25 +56,39 @@ class PublishOptions:
 
 def needs_publishing(writer: LibraryWriter, base: SnapshotManifest, options: PublishOptions) -> bool:
     """Whether tables or options differ from the snapshot that is served, or its index is damaged."""
-    asked = options.index_factory or base.index_requested
+    backend = chosen_backend(options.index_backend, base).name
+    requested = _requested_index(options, backend, base)
     roots = {str(root) for root in options.media_roots}
     versions = {name: dataset.version for name, dataset in writer.datasets.items()}
     return (
         versions != base.tables
-        or asked != base.index_requested
+        or (backend, requested) != (base.index_backend, base.index_requested)
         or not roots <= set(base.media_roots)
         or not index_is_whole(writer.library.path, base)
     )
 
 
-def index_is_whole(library: Path, manifest: SnapshotManifest) -> bool:
-    """Whether a snapshot's FAISS file is as it was written. All else that it holds is in the tables."""
-    path = library / manifest.index_name
-    stamp = manifest.files.get(manifest.index_name)
-    try:
-        return stamp is not None and path.stat().st_size == stamp.bytes and sha256_of(path) == stamp.sha256
-    except OSError:
-        return False
+def chosen_backend(name: str | None, base: SnapshotManifest | None) -> AnyBackend:
+    """The backend that stores the vectors of the next snapshot.
+
+    Args:
+        name: one of `BACKENDS`, or None for that of `base`.
+        base: the snapshot that is served, if any.
+
+    Raises:
+        InputError: there is no backend of this name.
+        LibraryError: this program lacks the backend of `base`.
+    """
+    if name is not None and name not in BACKENDS:
+        raise InputError(f"index_backend is {name!r}: it must be one of {', '.join(sorted(BACKENDS))}")
+    return vector_backend(name or (base.index_backend if base else DEFAULT_BACKEND))
+
+
+def _requested_index(options: PublishOptions, backend: str, base: SnapshotManifest | None) -> str:
+    """The kind of index asked for, now or, of the same backend, the last time."""
+    if options.index_factory is not None:
+        return options.index_factory
+    return base.index_requested if base and base.index_backend == backend else AUTOMATIC
 
 
 def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> SnapshotManifest:
@@ -96,9 +113,9 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
     number = max([0, *snapshot_numbers(library), *([base.number] if base else [])]) + 1
     root = library / SNAPSHOTS
     folder = root / f".{number}.new"
-    with lance_errors(root):
+    with storage_errors(root):
         folder.mkdir()
-        manifest = _write_index(writer, options, number, base, folder / INDEX_FILE, extend=whole)
+        manifest = _write_index(writer, options, number, base, folder, extend=whole)
         checkpoint("publish.manifest")
         (folder / MANIFEST_FILE).write_text(to_json(manifest), encoding="utf-8")
         checkpoint("publish.fsync")
@@ -135,29 +152,32 @@ def _write_index(
     options: PublishOptions,
     number: int,
     base: SnapshotManifest | None,
-    path: Path,
+    folder: Path,
     *,
     extend: bool,
 ) -> SnapshotManifest:
+    """Write the vector index into the new snapshot's folder and return what the snapshot is made of."""
     library, layout = writer.library.path, writer.layout
     segments, frames = writer.datasets["segments"], writer.datasets["frames"]
-    where = table_path(library, "segments")
     fault = alignment(segments, frames)
     if fault is not None:
         raise LibraryError(f"tables of {library} disagree: {fault}; `reelfind library rollback` goes back")
-    count = segments.count_rows()
-    asked = options.index_factory or (base.index_requested if base else AUTOMATIC)
-    factory = automatic_factory(count) if asked == AUTOMATIC else asked
-    index = _extended(writer, base, factory) if base is not None and extend else None
+    vectors = SegmentVectors(library, segments)
+    backend = chosen_backend(options.index_backend, base)
+    requested = _requested_index(options, backend.name, base)
+    spec = backend.automatic_spec(vectors.num_rows) if requested == AUTOMATIC else requested
+    index = _extended(writer, base, backend, spec, vectors) if base is not None and extend else None
     if index is None:
-        index, factory = build_index(segments, where, layout.embedding_dim, factory, gpu=options.gpu)
+        index, spec = backend.build(vectors, spec, gpu=options.gpu)
     checkpoint("publish.index")
-    faiss.write_index(index, str(path))
+    written = backend.save(index, folder)
     checkpoint("publish.index_written")
-    flush(path)
+    files = {}
+    for path in written:
+        flush(path)
+        name = os.fspath(snapshot_folder(Path(), number) / path.relative_to(folder))
+        files[name] = FileStamp(sha256_of(path), path.stat().st_size)
     known = base.files if base else {}
-    index_stamp = FileStamp(sha256_of(path), path.stat().st_size)
-    files = {f"{SNAPSHOTS}/{number}/{INDEX_FILE}": index_stamp}
     for name in TABLES:
         files |= _stamps(library, version_files(library, name, writer.datasets[name]), known)
     verdicts = Counter(video.verdict for video in writer.known.values())
@@ -170,35 +190,37 @@ def _write_index(
         embedding_dim=layout.embedding_dim,
         salience_dim=layout.salience_dim,
         num_videos=sum(verdicts[verdict] for verdict in SEARCHABLE),
-        num_segments=count,
+        num_segments=vectors.num_rows,
         num_frames=frames.count_rows(),
         verdicts=dict(sorted(verdicts.items())),
-        index_factory=factory,
-        index_requested=asked,
+        index_factory=spec,
+        index_requested=requested,
         tables={name: writer.datasets[name].version for name in TABLES},
         media_roots=sorted(roots),
         files=files,
+        index_backend=backend.name,
     )
 
 
-def _extended(writer: LibraryWriter, base: SnapshotManifest, factory: str) -> faiss.Index | None:
+def _extended(
+    writer: LibraryWriter, base: SnapshotManifest, backend: AnyBackend, spec: str, vectors: SegmentVectors
+) -> VectorIndex | None:
     """A snapshot's whole index with the new rows added; None when that is not the same as a new one."""
     library = writer.library.path
-    if base.index_factory != factory or base.num_segments == 0:
+    if (base.index_backend, base.index_factory) != (backend.name, spec) or base.num_segments == 0:
         return None
-    path = library / base.index_name
     columns = ["ingest_id", "segment_index"]
     try:
         old = open_table(library, "segments", base.tables["segments"]).to_table(columns=columns)
         new = writer.datasets["segments"].to_table(columns=columns, limit=old.num_rows)
         if not old.combine_chunks().equals(new.combine_chunks()):
             return None
-        index = faiss.read_index(str(path))
-        if index.ntotal != old.num_rows:
+        index: VectorIndex = backend.open(snapshot_folder(library, base.number))
+        if index.num_rows != old.num_rows:
             return None
     except (OSError, ValueError, KeyError, RuntimeError, LibraryError):
         return None
-    extend_index(index, writer.datasets["segments"], table_path(library, "segments"))
+    backend.extend(index, vectors)
     return index
 
 
@@ -217,13 +239,14 @@ def prune_snapshots(writer: LibraryWriter, keep: int, *, last: bool, damaged: in
     current = current_number(library)
     numbers = snapshot_numbers(library)
     kept = (set(numbers[-max(keep, 1) :]) - {damaged}) | {current}
-    with lance_errors(library / SNAPSHOTS):
+    with storage_errors(library / SNAPSHOTS):
         for number in numbers:
             if number not in kept:
                 aside = library / SNAPSHOTS / f".{number}.removed"
                 checkpoint("prune.rename")
                 snapshot_folder(library, number).rename(aside)
                 checkpoint("prune.remove")
+                drop_vectors(aside)
                 shutil.rmtree(aside)
     try:
         pinned = [read_manifest(library, number).tables for number in snapshot_numbers(library)]
@@ -233,7 +256,7 @@ def prune_snapshots(writer: LibraryWriter, keep: int, *, last: bool, damaged: in
     for name in TABLES:
         dataset = writer.datasets[name]
         needed = {tables[name] for tables in pinned} | {dataset.version}
-        with lance_errors(table_path(library, name)):
+        with storage_errors(table_path(library, name)):
             old = [v["version"] for v in dataset.versions() if v["version"] not in needed]
             checkpoint(f"prune.{name}")
             # Data files that no version names are a long video's that is still being read, unless `last`.

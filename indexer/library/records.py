@@ -80,8 +80,6 @@ class SegmentRecord:
     """Shape [n], seconds."""
     frame_salience: NDArray[np.float32]
     """Shape [n, S]."""
-    frame_rows: NDArray[np.int64]
-    """Shape [n]: the frames' rows in the table of frames, for `Snapshot.frame_tokens`."""
 
     @property
     def frame_ids(self) -> list[str]:

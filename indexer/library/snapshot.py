@@ -5,32 +5,25 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from indexer.library.errors import LibraryError
+from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
 from indexer.library.manifest import (
-    INDEX_FILE,
     SnapshotManifest,
+    check_files,
     current_number,
+    published_number,
     read_manifest,
     snapshot_folder,
 )
-from indexer.library.opening import check_counts, check_files, nothing_published, read_layout
 from indexer.library.records import SegmentRecord, Verdict, VideoRecord, displayable, parse_frame_id
-from indexer.library.tables import (
-    VERIFY_REMEDY,
-    lance_errors,
-    open_table,
-    table_path,
-    take_fixed,
-    take_tokens,
-)
+from indexer.library.tables import open_table, read_layout, table_path, take_fixed, take_tokens
+from indexer.library.vectors.base import VectorIndex
+from indexer.library.vectors.registry import vector_backend
 
-_ALL_THREADS: int = faiss.omp_get_max_threads()
 _LIGHT = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
 _HIDDEN_VIDEO_COLUMNS = ("ingest_id", "mtime_ns", "num_frames", "path")
 
@@ -39,12 +32,12 @@ class Snapshot:
     """One published state of a library: opened once, never changed.
 
     Attributes:
-        index: inner-product FAISS index; its row is the segment's row.
+        index: the segments' embeddings; its row is the segment's row.
         video_rows: int32 [num_segments], the row of each segment's video in the list of all videos.
         num_videos: videos with segments; failures are listed by `videos` too, but not counted here.
     """
 
-    def __init__(self, library: Path, manifest: SnapshotManifest, index: faiss.Index) -> None:
+    def __init__(self, library: Path, manifest: SnapshotManifest, index: VectorIndex) -> None:
         self.library = library
         self.manifest = manifest
         self.number = manifest.number
@@ -56,13 +49,13 @@ class Snapshot:
         self.index = index
         self._tables = {name: open_table(library, name, v) for name, v in manifest.tables.items()}
         self._layout = read_layout(library, self._tables)
-        with lance_errors(table_path(library, "videos")):
+        with storage_errors(table_path(library, "videos")):
             videos = self._tables["videos"].to_table()
         # Listed by path: an order that stays as videos come and go.
         self._videos = videos.take(pc.sort_indices(videos["path"].combine_chunks())).combine_chunks()
         self._video_ids: list[str] = self._videos["video_id"].to_pylist()
         self._row_of_video = {video_id: row for row, video_id in enumerate(self._video_ids)}
-        with lance_errors(table_path(library, "segments")):
+        with storage_errors(table_path(library, "segments")):
             light = self._tables["segments"].to_table(columns=_LIGHT).combine_chunks()
         rows = pc.fill_null(pc.index_in(light["video_id"], self._videos["video_id"].combine_chunks()), -1)
         self.video_rows: NDArray[np.int32] = rows.to_numpy().astype(np.int32)
@@ -74,17 +67,7 @@ class Snapshot:
         # Rows of one video's segments: a slice of `_by_video`, found by bisection.
         self._by_video = np.argsort(self.video_rows, kind="stable")
         self._sorted_video_rows = self.video_rows[self._by_video]
-        check_counts(
-            library,
-            manifest,
-            index,
-            segments=len(self.video_rows),
-            named_frames=int(self._frame_offset[-1]),
-            frames=self._tables["frames"].count_rows(),
-        )
-        if self.num_segments and int(self.video_rows.min()) < 0:
-            where = snapshot_folder(library, self.number)
-            raise LibraryError(f"{where}: segments without a video; {VERIFY_REMEDY}")
+        self._check_counts()
 
     @classmethod
     def open(cls, library_path: Path | str, number: int | None = None) -> "Snapshot":
@@ -92,15 +75,13 @@ class Snapshot:
 
         Raises:
             LibraryError: the library or the snapshot is missing, half-written or damaged; names the file
-                and the remedy. Every file must be there in its size; `segments.faiss` and, up to 64 MiB
-                in all, the other files must have their SHA-256.
+                and the remedy. Every file must be there in its size; the files of the vector index and,
+                up to 64 MiB in all, the others must have their SHA-256.
         """
         library = Path(library_path)
         if number is not None:
             return cls._open(library, number)
-        current = current_number(library)
-        if current is None:
-            raise LibraryError(nothing_published(library))
+        current = published_number(library)
         try:
             return cls._open(library, current)
         except LibraryError:
@@ -113,11 +94,10 @@ class Snapshot:
     @classmethod
     def _open(cls, library: Path, number: int) -> "Snapshot":
         manifest = read_manifest(library, number)
-        # An index file is hostile input to FAISS until its checksum is known to be ours.
+        # An index file is hostile input to its backend until its checksum is known to be ours.
         check_files(library, manifest)
-        with lance_errors(library / manifest.index_name):
-            index = faiss.read_index(str(snapshot_folder(library, number) / INDEX_FILE))
-        return cls(library, manifest, index)
+        backend = vector_backend(manifest.index_backend)
+        return cls(library, manifest, backend.open(snapshot_folder(library, number)))
 
     @property
     def embedding_dim(self) -> int:
@@ -141,20 +121,26 @@ class Snapshot:
         return float(pc.sum(searchable["duration_seconds"]).as_py() or 0.0) / 3600
 
     def search(
-        self, embeddings: NDArray[np.float32], num_candidates: int
+        self,
+        embeddings: NDArray[np.float32],
+        num_candidates: int,
+        *,
+        allowed: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find the segments nearest to each query embedding.
 
         Args:
             embeddings: Shape [B, D], L2-normalised.
             num_candidates: K, at least 1; more than there are segments is cut down to that number.
+            allowed: segment rows to search among, ascending and without repeats; None allows all.
 
         Returns:
             Scores (cosines), best first, and segment rows, both [B, K]; rows are -1 where an approximate
             index found fewer.
 
         Raises:
-            ValueError: the embeddings have another size, or K is not positive.
+            ValueError: the embeddings have another size, K is not positive, or an allowed row is not there.
+            LibraryError: the index is of a kind that cannot search among chosen rows.
         """
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim:
             raise ValueError(
@@ -163,19 +149,11 @@ class Snapshot:
             )
         if num_candidates < 1:
             raise ValueError(f"num_candidates is {num_candidates}, must be at least 1")
-        k = min(num_candidates, self.num_segments)
-        if k == 0:
-            empty = (len(embeddings), 0)
-            return np.empty(empty, np.float32), np.empty(empty, np.int64)
-        # OpenMP keeps this number for each calling thread. The service searches from several threads at
-        # once, and on busy cores the threads of one query wait for each other longer than they work.
-        faiss.omp_set_num_threads(1 if len(embeddings) == 1 else _ALL_THREADS)
-        scores, rows = self.index.search(np.ascontiguousarray(embeddings, np.float32), k)
-        return scores, rows
+        return self.index.search(embeddings, num_candidates, allowed=allowed)
 
     def segments(self, rows: Sequence[int] | NDArray[np.int64]) -> list[SegmentRecord]:
         """Fetch segments by row, in the order of `rows`. LibraryError when the table cannot be read."""
-        wanted = self._checked(rows, self.num_segments, "segment")
+        wanted = self._checked(rows)
         if not len(wanted):
             return []
         columns = ["frame_pts_seconds", "frame_salience"]
@@ -195,7 +173,6 @@ class Snapshot:
                     end_seconds=float(self._end[row]),
                     frame_pts_seconds=pts[i, :count],
                     frame_salience=salience[i, :count],
-                    frame_rows=np.arange(count) + self._frame_offset[row],
                 )
             )
         return records
@@ -216,7 +193,7 @@ class Snapshot:
             ValueError: a row that is not there.
             LibraryError: the table cannot be read.
         """
-        wanted = self._checked(rows, self.num_segments, "segment")
+        wanted = self._checked(rows)
         counts = self._frame_offset[wanted + 1] - self._frame_offset[wanted]
         shape = (len(wanted), self._layout.frames_per_segment, self.salience_dim)
         if not len(wanted):
@@ -225,25 +202,22 @@ class Snapshot:
         (salience,) = take_fixed(self._tables["segments"], where, wanted, ["frame_salience"])
         return salience.reshape(shape).astype(np.float32), counts
 
-    def first_frame_rows(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        """The row in `frames` of each segment's first frame; its others follow. int64 [K] → [K].
-
-        Raises:
-            ValueError: a row that is not there.
-        """
-        return self._frame_offset[self._checked(rows, self.num_segments, "segment")]
-
-    def frame_tokens(self, frame_rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-        """The stored tokens of frames, in the order of `frame_rows`, as the matcher takes them.
+    def frame_tokens(
+        self,
+        segment_rows: Sequence[int] | NDArray[np.int64],
+        frame_indices: Sequence[int] | NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """The stored tokens of frames, in the order asked for, as the matcher takes them.
 
         Args:
-            frame_rows: int64, shape [K]: rows in `frames`, see `first_frame_rows`; may repeat.
+            segment_rows: int64, shape [K]: the segment of each frame; may repeat.
+            frame_indices: int64, shape [K]: each frame's position within its segment.
 
         Returns:
             float32, shape [K, P', H].
 
         Raises:
-            ValueError: a row that is not there.
+            ValueError: a segment or a frame is not there, or the two have other lengths.
             LibraryError: the library stores no tokens, or the table cannot be read.
         """
         if not self.tokens_per_frame:
@@ -251,16 +225,23 @@ class Snapshot:
                 f"the library at {self.library} stores no frame tokens: index into a new folder with a "
                 "bundle that has a matcher, without `--tokens none`"
             )
-        wanted = self._checked(frame_rows, self.manifest.num_frames, "frame")
+        segments = self._checked(segment_rows)
+        frames = np.asarray(frame_indices, np.int64).reshape(-1)
+        if len(frames) != len(segments):
+            raise ValueError(f"{len(frames)} frame indices for {len(segments)} segment rows")
+        first, end = self._frame_offset[segments], self._frame_offset[segments + 1]
+        for i in np.flatnonzero((frames < 0) | (frames >= end - first))[:1]:
+            raise ValueError(
+                f"frame {frames[i]} of segment row {segments[i]} is not in 0..{end[i] - first[i] - 1}"
+            )
         where = table_path(self.library, "frames")
-        return take_tokens(self._tables["frames"], where, wanted, self._layout)
+        return take_tokens(self._tables["frames"], where, first + frames, self._layout)
 
-    @staticmethod
-    def _checked(rows: Sequence[int] | NDArray[np.int64], count: int, what: str) -> NDArray[np.int64]:
+    def _checked(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         wanted = np.asarray(rows, np.int64).reshape(-1)
-        wrong = wanted[(wanted < 0) | (wanted >= count)]
+        wrong = wanted[(wanted < 0) | (wanted >= self.num_segments)]
         if len(wrong):
-            raise ValueError(f"{what} row {wrong[0]} is not in 0..{count - 1}")
+            raise ValueError(f"segment row {wrong[0]} is not in 0..{self.num_segments - 1}")
         return wanted
 
     def segment_rows(self, video_id: str) -> NDArray[np.int64]:
@@ -284,10 +265,6 @@ class Snapshot:
         path = Path(os.fsdecode(self._videos["path"][row].as_py()))
         return displayable(path), self._videos["title"][row].as_py()
 
-    def video_at(self, row: int) -> VideoRecord:
-        """The record at a row of the list of all videos, as in `video_rows`."""
-        return self._records(self._videos.slice(row, 1))[0]
-
     def videos(self, offset: int, limit: int, verdict: Verdict | None = None) -> list[VideoRecord]:
         """A page of all videos ordered by path, failures included unless a verdict is asked for."""
         return self._records(self._with_verdict(verdict).slice(offset, limit))
@@ -307,11 +284,30 @@ class Snapshot:
                 frame_row = int(self._frame_offset[row]) + frame_index
                 if frame_row >= self._frame_offset[row + 1]:
                     return None
-                with lance_errors(table_path(self.library, "frames")):
+                with storage_errors(table_path(self.library, "frames")):
                     table = self._tables["frames"].take([frame_row], columns=["thumbnail"])
                 thumbnail: bytes = table["thumbnail"][0].as_py()
                 return thumbnail
         return None
+
+    def _check_counts(self) -> None:
+        """Raise a LibraryError unless tables and index have as many rows as the manifest says."""
+        where, manifest = snapshot_folder(self.library, self.number), self.manifest
+        for what, count, expected in (
+            ("index rows", self.index.num_rows, manifest.num_segments),
+            ("segments", len(self.video_rows), manifest.num_segments),
+            ("frames named by segments", int(self._frame_offset[-1]), manifest.num_frames),
+            ("frames", self._tables["frames"].count_rows(), manifest.num_frames),
+        ):
+            if count != expected:
+                raise LibraryError(f"{where}: {count} {what}, expected {expected}; {VERIFY_REMEDY}")
+        if self.index.dim != manifest.embedding_dim:
+            raise LibraryError(
+                f"{where}: the index has {self.index.dim} dimensions, not {manifest.embedding_dim}; "
+                f"{VERIFY_REMEDY}"
+            )
+        if self.num_segments and int(self.video_rows.min()) < 0:
+            raise LibraryError(f"{where}: segments without a video; {VERIFY_REMEDY}")
 
     def _with_verdict(self, verdict: Verdict | None) -> pa.Table:
         if verdict is None:

@@ -1,8 +1,6 @@
-"""Lance datasets on disk: opening them, reading rows, the files of a version, their errors as ours."""
+"""Lance datasets on disk: opening them, reading rows, the files of a version."""
 
-import errno
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +8,12 @@ import lance
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.errors import LibraryError
+from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
 from indexer.library.schema import Layout, fixed_to_numpy
-from model.runtime.errors import ReelfindError
 from model.runtime.tokens import QuantisedTokens, dequantise
 
-VERIFY_REMEDY = "`reelfind library verify` names what is damaged, `reelfind library rollback` goes back"
+#: Embeddings that are read at once.
+_BATCH_ROWS = 16_384
 
 
 def table_path(library: Path, table: str) -> Path:
@@ -23,42 +21,23 @@ def table_path(library: Path, table: str) -> Path:
     return library / f"{table}.lance"
 
 
-@contextmanager
-def lance_errors(path: Path) -> Iterator[None]:
-    """Turn what Lance, Arrow and the file system raise into a LibraryError that names `path`."""
-    try:
-        yield
-    except ReelfindError:
-        raise
-    except MemoryError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _library_error(path, error) from error
-    except BaseException as error:
-        # Rust panics derive from BaseException; nothing else of that kind is ours to catch.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise _library_error(path, error) from error
-
-
-def _library_error(path: Path, error: BaseException) -> LibraryError:
-    text = " ".join(str(error).split())
-    code = getattr(error, "errno", None)
-    if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
-        return LibraryError(
-            f"{path}: the disk is full; free some space and run `reelfind index` again: "
-            "what was published before is unharmed"
-        )
-    if code in (errno.EACCES, errno.EPERM, errno.EROFS) or "ermission denied" in text:
-        return LibraryError(f"{path}: no permission ({text[:200]}); check the folder's owner and mode")
-    return LibraryError(f"{path} cannot be read or written ({text[:300]}); {VERIFY_REMEDY}")
-
-
 def open_table(library: Path, table: str, version: int | None = None) -> lance.LanceDataset:
     """Open a table at a version, or at its latest. LibraryError when it cannot be read."""
     path = table_path(library, table)
-    with lance_errors(path):
+    with storage_errors(path):
         return lance.dataset(str(path), version=version)
+
+
+def read_layout(library: Path, tables: Mapping[str, lance.LanceDataset]) -> Layout:
+    """The layout of a snapshot's tables. LibraryError when they have other columns."""
+    try:
+        layout = Layout.of_schema(tables["segments"].schema)
+    except ValueError as error:
+        raise LibraryError(f"{table_path(library, 'segments')}: {error}; {VERIFY_REMEDY}") from error
+    if not tables["frames"].schema.equals(layout.schema("frames")):
+        where = table_path(library, "frames")
+        raise LibraryError(f"{where}: other columns than the table of segments names; {VERIFY_REMEDY}")
+    return layout
 
 
 def version_files(library: Path, table: str, dataset: lance.LanceDataset) -> list[Path]:
@@ -93,7 +72,7 @@ def take_fixed(
     """
     # Each row once and ascending: Lance reads neighbours together, and need not sort.
     distinct, inverse = np.unique(rows, return_inverse=True)
-    with lance_errors(where):
+    with storage_errors(where):
         table = dataset.take(distinct.tolist(), columns=list(columns))
     arrays = [fixed_to_numpy(table[name]) for name in columns]
     if np.array_equal(distinct, rows):
@@ -113,3 +92,48 @@ def take_tokens(
         return tokens.reshape(shape)
     values, scale = take_fixed(dataset, where, rows, ["tokens", "token_scale"])
     return dequantise(QuantisedTokens(values.reshape(shape), scale))
+
+
+class SegmentVectors:
+    """The embeddings of the segments, for an index: a `VectorSource` whose rows are those of the table."""
+
+    def __init__(self, library: Path, segments: lance.LanceDataset) -> None:
+        """`segments` is the library's table at one version."""
+        self._path = table_path(library, "segments")
+        self._segments = segments
+
+    @property
+    def where(self) -> str:
+        """The table's folder."""
+        return str(self._path)
+
+    @property
+    def num_rows(self) -> int:
+        """How many segments there are."""
+        return int(self._segments.count_rows())
+
+    @property
+    def dim(self) -> int:
+        """D: the size of an embedding."""
+        return int(self._segments.schema.field("embedding").type.list_size)
+
+    def batches(self, start: int, stop: int) -> Iterator[NDArray[np.float32]]:
+        """The embeddings of rows `start` to `stop`, in batches [R, D].
+
+        Raises:
+            LibraryError: they cannot be read.
+        """
+        if start >= stop:
+            return
+        with storage_errors(self._path):
+            scanner = self._segments.scanner(
+                columns=["embedding"], offset=start, limit=stop - start, batch_size=_BATCH_ROWS
+            )
+            for batch in scanner.to_batches():
+                yield np.ascontiguousarray(fixed_to_numpy(batch["embedding"]), np.float32)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The embeddings of some rows, int64 [R] → [R, D]. LibraryError when they cannot be read."""
+        with storage_errors(self._path):
+            table = self._segments.take(rows.tolist(), columns=["embedding"])
+        return np.ascontiguousarray(fixed_to_numpy(table["embedding"]), np.float32)

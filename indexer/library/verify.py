@@ -4,30 +4,30 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import faiss
 import lance
 import numpy as np
 
-from indexer.library.errors import LibraryError
+from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.files import replace_text
 from indexer.library.folder import Library, lock_library
 from indexer.library.manifest import (
     CURRENT,
     SnapshotManifest,
     current_number,
+    published_number,
     read_manifest,
     snapshot_numbers,
 )
 from indexer.library.records import SEARCHABLE
 from indexer.library.schema import TABLES, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
-from indexer.library.tables import lance_errors, open_table, table_path
-from indexer.library.vectors.faiss import embeddings
+from indexer.library.tables import SegmentVectors, open_table, table_path
+from indexer.library.vectors.registry import vector_backend
 from indexer.library.writer import alignment
 from model.runtime.faults import checkpoint
 from model.runtime.files import sha256_of
 
-_CHECKED_VECTORS = 2048
+_CHECKED_FRAMES = 2048
 
 
 @dataclass
@@ -63,12 +63,9 @@ def verify_library(path: Path | str) -> VerifyReport:
         LibraryError: there is no library or no snapshot to check, or CURRENT is damaged.
     """
     library = Path(path)
-    current = current_number(library)
+    current = published_number(library)
     numbers = snapshot_numbers(library)
-    if current is None:
-        # Says what is missing and the remedy.
-        Snapshot.open(library)
-    if current is not None and current not in numbers:
+    if current not in numbers:
         numbers.append(current)
     hashes = _Hashes(library)
     reports = [_verify_snapshot(library, number, number == current, hashes) for number in numbers]
@@ -107,7 +104,7 @@ def rollback(path: Path | str, to: int | None = None) -> int:
         for name in TABLES:
             checkpoint(f"rollback.{name}")
             dataset = open_table(library, name, manifest.tables[name])
-            with lance_errors(table_path(library, name)):
+            with storage_errors(table_path(library, name)):
                 dataset.restore()  # type: ignore[no-untyped-call]
         replace_text(library / CURRENT, f"{target}\n", "rollback.current")
     return target
@@ -168,7 +165,7 @@ def _verify_snapshot(library: Path, number: int, current: bool, hashes: _Hashes)
             problem = hashes.problem(name, stamp.sha256, stamp.bytes)
             if problem:
                 report.problems.append(problem)
-        # Damaged files are not handed to FAISS and Lance.
+        # Damaged files are not handed to Lance and to the backend of the vectors.
         if not report.problems:
             report.problems += _disagreements(library, manifest)
     except LibraryError as error:
@@ -184,9 +181,9 @@ def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
     fault = alignment(tables["segments"], tables["frames"])
     if fault:
         yield f"{where}: {fault}"
-    with lance_errors(table_path(library, "videos")):
+    with storage_errors(table_path(library, "videos")):
         videos = tables["videos"].to_table(columns=["video_id", "ingest_id", "verdict", "num_segments"])
-    with lance_errors(table_path(library, "segments")):
+    with storage_errors(table_path(library, "segments")):
         segments = tables["segments"].to_table(columns=["video_id", "ingest_id", "segment_index"])
     counted: dict[tuple[str, str], list[int]] = {}
     for row in segments.to_pylist():
@@ -205,36 +202,21 @@ def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
         yield f"{where}: {searchable} videos, the manifest says {manifest.num_videos}"
     if snapshot.tokens_per_frame:
         yield from _wrong_tokens(tables["frames"], library, where)
-    yield from _wrong_vectors(snapshot, library, manifest)
+    vectors = SegmentVectors(library, tables["segments"])
+    fault = vector_backend(manifest.index_backend).verify(snapshot.index, vectors)
+    if fault:
+        yield f"{where}: {fault}"
 
 
 def _wrong_tokens(frames: lance.LanceDataset, library: Path, where: str) -> Iterable[str]:
     """Check that the stored tokens are numbers."""
     floats = [field.name for field in frames.schema if field.name in ("tokens", "token_scale")][-1:]
     path = table_path(library, "frames")
-    with lance_errors(path):
-        for batch in frames.to_batches(columns=floats, batch_size=_CHECKED_VECTORS):
+    with storage_errors(path):
+        for batch in frames.to_batches(columns=floats, batch_size=_CHECKED_FRAMES):
             if not np.isfinite(fixed_to_numpy(batch[floats[0]])).all():
                 yield f"{where}: {path} holds tokens that are no numbers"
                 return
-
-
-def _wrong_vectors(snapshot: Snapshot, library: Path, manifest: SnapshotManifest) -> Iterable[str]:
-    """Compare the index's vectors with the table's; only an exact index keeps them as they were."""
-    index = snapshot.index
-    if not isinstance(index, faiss.IndexFlat):
-        return
-    where = table_path(library, "segments")
-    dataset = open_table(library, "segments", manifest.tables["segments"])
-    # The first and the last rows: an index of another state differs in number or at an end.
-    size = min(_CHECKED_VECTORS, index.ntotal)
-    for start in {0, index.ntotal - size}:
-        row = start
-        for batch in embeddings(dataset, where, start, start + size):
-            if not np.array_equal(index.reconstruct_n(row, len(batch)), batch):
-                yield f"snapshot {manifest.number}: the index holds other vectors than {where}"
-                return
-            row += len(batch)
 
 
 def _remedy(reports: list[SnapshotReport]) -> str | None:
@@ -253,9 +235,10 @@ def _remedy(reports: list[SnapshotReport]) -> str | None:
         else None
     )
     if served is not None and served.manifest is not None:
-        name = served.manifest.index_name
-        if all(name in problem for problem in served.problems):
-            anew = f"only {name} is damaged: `reelfind index` makes it anew from the tables"
+        names = served.manifest.index_files
+        damaged = [name for name in names if any(name in problem for problem in served.problems)]
+        if all(any(name in problem for name in names) for problem in served.problems):
+            anew = f"only {', '.join(damaged)} is damaged: `reelfind index` makes it anew from the tables"
             return f"{anew}; or {rollback_remedy}" if rollback_remedy else anew
     if rollback_remedy:
         return rollback_remedy

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
-from indexer.library.errors import LibraryError
+from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.folder import Library
 from indexer.library.manifest import SNAPSHOTS
 from indexer.library.schema import (
@@ -29,7 +29,8 @@ from indexer.library.schema import (
     segments_table,
     videos_table,
 )
-from indexer.library.tables import lance_errors, open_table, table_path, version_files
+from indexer.library.tables import open_table, table_path, version_files
+from indexer.library.vectors.registry import drop_vectors
 from model.runtime.faults import checkpoint
 from model.runtime.files import flush
 
@@ -151,7 +152,7 @@ class LibraryWriter:
                 continue
             before, keys = dataset.version, _keys(name, dataset)
             checkpoint(f"compact.{name}")
-            with lance_errors(table_path(self.library.path, name)):
+            with storage_errors(table_path(self.library.path, name)):
                 dataset.optimize.compact_files(
                     target_rows_per_fragment=joined,
                     materialize_deletions_threshold=0.0,
@@ -175,7 +176,7 @@ class LibraryWriter:
 
     def _write(self, name: str, table: pa.Table) -> list[FragmentMetadata]:
         checkpoint(f"write.{name}")
-        with lance_errors(table_path(self.library.path, name)):
+        with storage_errors(table_path(self.library.path, name)):
             fragments: list[FragmentMetadata] = write_fragments(table, self.datasets[name], mode="append")
         return fragments
 
@@ -184,7 +185,7 @@ class LibraryWriter:
             return
         dataset = self.datasets[name]
         checkpoint(f"append.{name}")
-        with lance_errors(table_path(self.library.path, name)):
+        with storage_errors(table_path(self.library.path, name)):
             operation = lance.LanceOperation.Append(fragments)
             dataset = lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
         checkpoint(f"appended.{name}")
@@ -193,7 +194,7 @@ class LibraryWriter:
     def _upsert(self, videos: list[VideoRow]) -> None:
         dataset = self.datasets["videos"]
         checkpoint("upsert.videos")
-        with lance_errors(table_path(self.library.path, "videos")):
+        with storage_errors(table_path(self.library.path, "videos")):
             upsert = dataset.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all()
             upsert.execute(videos_table(self.layout, videos))
         checkpoint("upserted.videos")
@@ -209,7 +210,7 @@ class LibraryWriter:
         # The values are ids made here: hexadecimal digits, nothing to quote.
         listed = ", ".join(f"'{value}'" for value in values)
         checkpoint(f"delete.{name}")
-        with lance_errors(table_path(self.library.path, name)):
+        with storage_errors(table_path(self.library.path, name)):
             self.datasets[name].delete(f"{column} IN ({listed})")
         checkpoint(f"deleted.{name}")
         self._committed(name, open_table(self.library.path, name))
@@ -217,7 +218,7 @@ class LibraryWriter:
     def _committed(self, name: str, dataset: lance.LanceDataset) -> None:
         """Force a new version's files to disk: neither Lance nor its object store does."""
         self.datasets[name] = dataset
-        with lance_errors(table_path(self.library.path, name)):
+        with storage_errors(table_path(self.library.path, name)):
             new = self._files(name) - self._durable
             for path in new:
                 flush(path)
@@ -230,7 +231,7 @@ class LibraryWriter:
 
     def _read_videos(self) -> dict[str, VideoRow]:
         columns = [f.name for f in fields(VideoRow)]
-        with lance_errors(table_path(self.library.path, "videos")):
+        with storage_errors(table_path(self.library.path, "videos")):
             rows = self.datasets["videos"].to_table(columns=columns).to_pylist()
         return {row["video_id"]: VideoRow(**row) for row in rows}
 
@@ -238,9 +239,9 @@ class LibraryWriter:
         """Remove what a killed run left: rows without a video, videos without all of their rows."""
         counts = {}
         for name in ("segments", "frames"):
-            with lance_errors(table_path(self.library.path, name)):
+            with storage_errors(table_path(self.library.path, name)):
                 counts[name] = _counts(self.datasets[name])
-        with lance_errors(table_path(self.library.path, "videos")):
+        with storage_errors(table_path(self.library.path, "videos")):
             columns = ["ingest_id", "num_segments", "num_frames"]
             videos = self.datasets["videos"].to_table(columns=columns)
         broken, whole = [], set()
@@ -305,6 +306,7 @@ def _remove_leftovers(library: Path) -> None:
         snapshots.mkdir(exist_ok=True)
         for path in snapshots.iterdir():
             if path.name.startswith("."):
+                drop_vectors(path)
                 shutil.rmtree(path)
         for path in library.glob(".*.new"):
             path.unlink()

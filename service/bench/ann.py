@@ -3,17 +3,13 @@
 Legend of shapes: V vectors, Q queries, D joint space, K results.
 """
 
-import tempfile
 import time
-from pathlib import Path
 
-import faiss
-import lance
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from indexer.library.vectors.faiss import build_index
+from indexer.library.vectors.base import ArrayVectors, VectorIndex
+from indexer.library.vectors.faiss import FaissBackend
 from service.bench.figures import Figure, ratios
 
 SECTION = "FAISS against exact search"
@@ -59,11 +55,8 @@ def measure(count: int, queries: int, dim: int, repeats: int) -> list[Figure]:
     """
     corpus, asked = clustered_vectors(count, queries, dim, clusters=max(1, count // _CLUSTER_SIZE), seed=7)
     kinds = index_kinds(count)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "segments.lance"
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(corpus.ravel()), dim)
-        table = lance.write_dataset(pa.table({"embedding": vectors}), str(path))
-        exact, *indexes = (build_index(table, path, dim, kind)[0] for kind in ("Flat", *kinds))
+    backend, vectors = FaissBackend(), ArrayVectors(corpus)
+    exact, *indexes = (backend.build(vectors, kind)[0] for kind in ("Flat", *kinds))
     _, truth = exact.search(asked, RECALL_AT)
     exact_seconds: list[float] = []
     seconds: list[list[float]] = [[] for _ in indexes]
@@ -87,7 +80,7 @@ def measure(count: int, queries: int, dim: int, repeats: int) -> list[Figure]:
     return figures
 
 
-def _time_queries(index: faiss.Index, asked: NDArray[np.float32]) -> float:
+def _time_queries(index: VectorIndex, asked: NDArray[np.float32]) -> float:
     started = time.perf_counter()
     for row in range(len(asked)):
         index.search(asked[row : row + 1], RECALL_AT)

@@ -75,24 +75,26 @@ def rerank(
         raise ValueError("the query has no text, which the matching head reads: leave re-ranking out")
     if _is_late(deadline):
         return None
-    frames, chosen, frame_rows = salient_frames(snapshot, query, candidates.rows, num_salient_frames)
+    frames, chosen = salient_frames(snapshot, query, candidates.rows, num_salient_frames)
+    segment_rows, frame_indices = candidates.rows[np.nonzero(chosen)[0]], frames[chosen]
     stopwatch.lap("salience")
     manifest = match_queue.bundle.manifest
     step = max(
         match_queue.bundle.max_pairs, _TOKEN_BYTES // (4 * manifest.hidden_dim * snapshot.tokens_per_frame)
     )
-    pair_logits = np.empty(len(frame_rows), np.float32)
-    for start in range(0, len(frame_rows), step):
+    pair_logits = np.empty(len(frame_indices), np.float32)
+    for start in range(0, len(frame_indices), step):
         if _is_late(deadline):
             return None
-        tokens = snapshot.frame_tokens(frame_rows[start : start + step])
+        stop = start + step
+        tokens = snapshot.frame_tokens(segment_rows[start:stop], frame_indices[start:stop])
         stopwatch.lap("tokens")
-        following = max(0, len(frame_rows) - start - step)
+        following = max(0, len(frame_indices) - stop)
         part = match_queue.match(query.text, tokens, deadline, following)
         stopwatch.lap("match")
         if part is None:
             return None
-        pair_logits[start : start + step] = part
+        pair_logits[start:stop] = part
     logits = np.zeros(chosen.shape, np.float32)
     logits[chosen] = pair_logits.round(LOGIT_DECIMALS)
     scores = match_score(logits, chosen)
@@ -103,7 +105,7 @@ def rerank(
 
 def salient_frames(
     snapshot: Snapshot, query: EncodedQuery, rows: NDArray[np.int64], num_salient_frames: int
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Where SFP sends the matcher: each segment's most relevant frames for a query.
 
     Args:
@@ -113,12 +115,11 @@ def salient_frames(
         num_salient_frames: n.
 
     Returns:
-        positions of the frames within their segments [K, n], most relevant first; which of them there are
-        [K, n]; and the rows of these frames in the snapshot, flat.
+        positions of the frames within their segments [K, n], most relevant first; and which of them there
+        are [K, n].
     """
     salience, counts = snapshot.candidate_salience(rows)
-    frames, chosen = select_salient(relevance(salience, query.salience), counts, num_salient_frames)
-    return frames, chosen, (snapshot.first_frame_rows(rows)[:, None] + frames)[chosen]
+    return select_salient(relevance(salience, query.salience), counts, num_salient_frames)
 
 
 def final_scores(

@@ -60,7 +60,7 @@ def view(library: Path) -> View:
         answers[colour] = sorted(
             (
                 *(round(float(score), 4), s.video_id, s.segment_index, snapshot.thumbnail(s.frame_ids[0])),
-                snapshot.frame_tokens(s.frame_rows).round(4).tolist(),
+                snapshot.frame_tokens([s.row] * len(s.frame_ids), range(len(s.frame_ids))).round(4).tolist(),
             )
             for score, s in zip(scores[0], segments, strict=True)
         )

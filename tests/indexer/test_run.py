@@ -98,7 +98,7 @@ def test_mixed_segments_join_their_frames(bundle: Bundle, tmp_path: Path) -> Non
     snapshot = Snapshot.open(tmp_path / "library")
     frames = np.stack([colour_embedding("green")] * 8 + [colour_embedding("black")] * 8)[None]
     expected = segment_embedding(frames, np.ones((1, 16), bool))[0]
-    assert snapshot.index.reconstruct(0) == pytest.approx(expected, abs=0.02)
+    assert snapshot.index.vectors(np.array([0]))[0] == pytest.approx(expected, abs=0.02)
 
 
 def test_thumbnails_have_at_most_320_pixels_on_a_side(bundle: Bundle, tmp_path: Path) -> None:
@@ -277,7 +277,8 @@ def test_decord_reads_what_pyav_reads(bundle: Bundle, tmp_path: Path) -> None:
     for decoder in ("pyav", "decord"):
         index(bundle, tmp_path / decoder, tmp_path / "a.mp4", decoder=decoder)
     left, right = (Snapshot.open(tmp_path / decoder) for decoder in ("pyav", "decord"))
-    assert left.index.reconstruct(0) == pytest.approx(right.index.reconstruct(0), abs=0.02)
+    vectors = [snapshot.index.vectors(np.array([0])) for snapshot in (left, right)]
+    assert vectors[0] == pytest.approx(vectors[1], abs=0.02)
     left_segment, right_segment = left.segments([0])[0], right.segments([0])[0]
     assert left_segment.frame_pts_seconds == pytest.approx(right_segment.frame_pts_seconds)
 
@@ -378,5 +379,6 @@ def test_batches_and_encoding_threads_change_nothing(
     for row in range(8):
         left = one.segments([row])[0]
         twin = int(many.segment_rows(left.video_id)[0])
-        assert one.index.reconstruct(row) == pytest.approx(many.index.reconstruct(twin), abs=1e-6)
+        vectors = one.index.vectors(np.array([row])), many.index.vectors(np.array([twin]))
+        assert vectors[0] == pytest.approx(vectors[1], abs=1e-6)
         assert np.array_equal(left.frame_salience, many.segments([twin])[0].frame_salience)

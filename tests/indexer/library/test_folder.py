@@ -16,8 +16,7 @@ from indexer.library.folder import Library
 from indexer.library.manifest import current_number, read_manifest, snapshot_numbers
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import rollback, verify_library
-from indexer.options import IndexOptions
-from indexer.run import index_paths
+from indexer.run import IndexOptions, index_paths
 from model.runtime.bundle import Bundle
 from tests.support.toy import make_toy_bundle, make_video, text_embedding
 
@@ -160,7 +159,8 @@ def test_an_index_run_heals_a_damaged_index(
 ) -> None:
     before = Snapshot.open(library)
     expected = before.search(text_embedding("red")[None], 10)
-    path = library / before.manifest.index_name
+    (name,) = before.manifest.index_files
+    path = library / name
     if damage == "gone":
         path.unlink()
     else:

@@ -16,17 +16,17 @@ from indexer.events import IndexSummary
 from indexer.library.errors import LibraryError
 from indexer.library.folder import Library
 from indexer.library.manifest import _checksum, current_number, read_manifest
-from indexer.library.schema import SCHEMA_VERSION
+from indexer.library.records import SegmentRecord
+from indexer.library.schema import SCHEMA_VERSION, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import open_table
 from indexer.library.verify import rollback, verify_library
-from indexer.options import IndexOptions
-from indexer.run import index_paths
+from indexer.run import IndexOptions, index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError, InputError
 from model.runtime.preprocessing import resize_frames
 from model.runtime.ranking import relevance, select_salient
-from model.runtime.tokens import merge_tokens
+from model.runtime.tokens import QuantisedTokens, dequantise, merge_tokens
 from model.runtime.video import VideoReader
 from service.cli import app
 from tests.support import toy
@@ -65,6 +65,11 @@ def expected_tokens(bundle: Bundle, path: Path, count: int) -> list[np.ndarray]:
     return found
 
 
+def tokens_of_segment(snapshot: Snapshot, segment: SegmentRecord) -> np.ndarray:
+    count = len(segment.frame_ids)
+    return snapshot.frame_tokens([segment.row] * count, range(count))
+
+
 def compare(bundle: Bundle, snapshot: Snapshot, count: int, *, exact: bool) -> None:
     """Every stored token of every video against the bundle's."""
     seen = 0
@@ -72,8 +77,8 @@ def compare(bundle: Bundle, snapshot: Snapshot, count: int, *, exact: bool) -> N
         expected = expected_tokens(bundle, video.file, count)
         for segment in snapshot.segments(snapshot.segment_rows(video.video_id)):
             tokens = expected[segment.segment_index]
-            found = snapshot.frame_tokens(segment.frame_rows)
-            assert found.shape == tokens.shape == (len(segment.frame_rows), count, 3)
+            found = tokens_of_segment(snapshot, segment)
+            assert found.shape == tokens.shape == (len(segment.frame_ids), count, 3)
             # Half a step of int8, and the rounding of float32 in batches of another size.
             step = 0 if exact else np.abs(tokens).max(axis=2, keepdims=True) / 254 * 1.002
             assert (np.abs(found - tokens) <= step + 1e-6).all()
@@ -121,7 +126,7 @@ def test_by_default_a_bundle_with_a_matcher_gets_int8_and_one_without_none(
         assert verify_library(tmp_path / library).ok
         assert "tokens" not in open_table(tmp_path / library, "frames").schema.names
         with pytest.raises(LibraryError, match="stores no frame tokens: index into a new folder"):
-            snapshot.frame_tokens([0])
+            snapshot.frame_tokens([0], [0])
         salience, counts = snapshot.candidate_salience([0])
         assert (salience.shape, counts.tolist()) == ((1, 16, 16), [16])
 
@@ -164,7 +169,7 @@ def test_a_creation_that_was_cut_short_binds_to_nothing(bundle: Bundle, media: P
 def test_options_that_cannot_be(bundle: Bundle, media: Path, tmp_path: Path) -> None:
     bare = Bundle.open(make_toy_bundle(tmp_path / "bare", matcher=False))
     for opened, options, message in [
-        (bundle, {"tokens": "int4"}, "tokens is 'int4': it must be one of int8, float32, none"),
+        (bundle, {"tokens": "int4"}, "--tokens is 'int4': it must be one of int8, float32, none"),
         (bundle, {"tokens_per_frame": 5}, "--tokens-per-frame: 4 tokens a frame cannot be merged to 5"),
         (bundle, {"tokens_per_frame": 1}, "choose 2 to 4"),
         (bundle, {"tokens": "none", "tokens_per_frame": 2}, "but --tokens is none"),
@@ -188,7 +193,7 @@ def test_tokens_too_large_for_int8_end_the_run_in_one_line(media: Path, tmp_path
         index(huge, tmp_path / "library", media)
     assert current_number(tmp_path / "library") is None
     index(huge, tmp_path / "other", media, tokens="float32")
-    assert np.abs(Snapshot.open(tmp_path / "other").frame_tokens([0])).max() > 5e7
+    assert np.abs(Snapshot.open(tmp_path / "other").frame_tokens([0], [0])).max() > 5e7
 
 
 def test_candidates_are_what_segments_says(bundle: Bundle, media: Path, tmp_path: Path) -> None:
@@ -196,30 +201,40 @@ def test_candidates_are_what_segments_says(bundle: Bundle, media: Path, tmp_path
     snapshot = Snapshot.open(tmp_path / "library")
     rows = np.array([2, 0, 3, 0, 1])
     salience, counts = snapshot.candidate_salience(rows)
-    first = snapshot.first_frame_rows(rows)
     assert (salience.dtype, salience.shape) == (np.float32, (5, 16, 16))
     for i, segment in enumerate(snapshot.segments(rows)):
         n = counts[i]
-        assert n == len(segment.frame_rows)
+        assert n == len(segment.frame_ids)
         np.testing.assert_array_equal(salience[i, :n], segment.frame_salience)
         assert not salience[i, n:].any()
-        np.testing.assert_array_equal(segment.frame_rows, first[i] + np.arange(n))
     assert sorted(counts.tolist()) == [1, 16, 16, 16, 16]
-    # Each frame of the library once.
-    every = np.concatenate([s.frame_rows for s in snapshot.segments(range(snapshot.num_segments))])
-    np.testing.assert_array_equal(np.sort(every), np.arange(snapshot.manifest.num_frames))
+    # Each frame of the library once, in the order of the segments.
+    segments = snapshot.segments(range(snapshot.num_segments))
+    every = np.concatenate([tokens_of_segment(snapshot, segment) for segment in segments])
+    stored = open_table(tmp_path / "library", "frames").to_table(columns=["tokens", "token_scale"])
+    values = fixed_to_numpy(stored["tokens"]).reshape(-1, 4, 3)
+    np.testing.assert_array_equal(
+        every, dequantise(QuantisedTokens(values, fixed_to_numpy(stored["token_scale"])))
+    )
     empty, none = snapshot.candidate_salience([])
     assert (empty.shape, none.shape) == ((0, 16, 16), (0,))
-    assert snapshot.frame_tokens([]).shape == (0, 4, 3)
-    for read, message in [
-        (snapshot.candidate_salience, "segment row 4 is not in 0..3"),
-        (snapshot.first_frame_rows, "segment row 4 is not in 0..3"),
-        (snapshot.frame_tokens, "frame row 49 is not in 0..48"),
+    assert snapshot.frame_tokens([], []).shape == (0, 4, 3)
+    one = next(segment.row for segment in segments if len(segment.frame_ids) == 1)
+    other = 0 if one else 1
+    with pytest.raises(ValueError, match=r"segment row 4 is not in 0\.\.3"):
+        snapshot.candidate_salience([0, 4])
+    with pytest.raises(ValueError, match="row -1"):
+        snapshot.candidate_salience([-1])
+    for segment_rows, frame_indices, message in [
+        ([0, 4], [0, 0], "segment row 4 is not in 0..3"),
+        ([-1], [0], "segment row -1 is not in 0..3"),
+        ([other, other], [15, 16], f"frame 16 of segment row {other} is not in 0..15"),
+        ([other, one], [1, 1], f"frame 1 of segment row {one} is not in 0..0"),
+        ([other], [-1], "frame -1 of segment row"),
+        ([0, 1], [0], "1 frame indices for 2 segment rows"),
     ]:
         with pytest.raises(ValueError, match=message):
-            read([0, 4 if read != snapshot.frame_tokens else 49])
-        with pytest.raises(ValueError, match="row -1"):
-            read([-1])
+            snapshot.frame_tokens(segment_rows, frame_indices)
 
 
 def test_salient_frames_match_what_they_show(bundle: Bundle, media: Path, tmp_path: Path) -> None:
@@ -230,8 +245,8 @@ def test_salient_frames_match_what_they_show(bundle: Bundle, media: Path, tmp_pa
     _, rows = snapshot.search(text.embedding, 10)
     salience, counts = snapshot.candidate_salience(rows[0])
     chosen, mask = select_salient(relevance(salience, text.salience[0]), counts, 2)
-    frame_rows = (snapshot.first_frame_rows(rows[0])[:, None] + chosen)[mask]
-    logits = bundle.match(text, np.zeros(len(frame_rows), np.int64), snapshot.frame_tokens(frame_rows))
+    tokens = snapshot.frame_tokens(np.repeat(rows[0], mask.sum(axis=1)), chosen[mask])
+    logits = bundle.match(text, np.zeros(len(tokens), np.int64), tokens)
     segments = snapshot.segments(rows[0])
     names = []
     for i in np.repeat(np.arange(len(segments)), mask.sum(axis=1)):
@@ -273,14 +288,16 @@ def test_a_long_video_goes_to_disk_by_the_memory_it_takes(
 def test_many_threads_read_tokens(bundle: Bundle, media: Path, tmp_path: Path) -> None:
     index(bundle, tmp_path / "library", media)
     snapshot = Snapshot.open(tmp_path / "library")
-    expected = snapshot.frame_tokens(np.arange(snapshot.manifest.num_frames))
+    segments = snapshot.segments(range(snapshot.num_segments))
+    pairs = np.array([(segment.row, i) for segment in segments for i in range(len(segment.frame_ids))])
+    expected = snapshot.frame_tokens(*pairs.T)
     wrong = []
 
     def read(seed: int) -> None:
         rng = np.random.default_rng(seed)
         for _ in range(10):
             rows = rng.integers(0, len(expected), 20)
-            if not np.array_equal(snapshot.frame_tokens(rows), expected[rows]):
+            if not np.array_equal(snapshot.frame_tokens(*pairs[rows].T), expected[rows]):
                 wrong.append(seed)
 
     threads = [threading.Thread(target=read, args=(seed,)) for seed in range(6)]
@@ -297,7 +314,7 @@ def test_many_threads_read_tokens(bundle: Bundle, media: Path, tmp_path: Path) -
 def test_every_changed_byte_of_tokens_is_noticed(bundle: Bundle, media: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
     index(bundle, library, media)
-    stored = Snapshot.open(library).frame_tokens([0])[0]
+    stored = Snapshot.open(library).frame_tokens([0], [0])[0]
     scale = np.abs(stored).max(axis=1) / 127
     needle = np.rint(stored / scale[:, None]).astype(np.int8).tobytes()
     hits = 0

@@ -67,7 +67,7 @@ def test_figures_equal_those_of_plain_numpy(searcher: Searcher, tmp_path: Path) 
     assert evaluate(searcher, queries).similarity == figures
 
     snapshot = searcher.snapshot
-    vectors = snapshot.index.reconstruct_n(0, snapshot.num_segments)
+    vectors = snapshot.index.vectors(np.arange(snapshot.num_segments))
     files = [video.path for video in snapshot.videos(0, 100)]
     ranks = []
     for text, name in rows:
@@ -96,12 +96,12 @@ def test_figures_equal_those_of_plain_numpy(searcher: Searcher, tmp_path: Path) 
 )
 def test_a_video_is_named_by_the_end_of_its_path(searcher: Searcher, name: str) -> None:
     row = VideoFinder(searcher.snapshot).row_of(name)
-    assert searcher.snapshot.video_at(row).path.endswith("/" + name.removeprefix("./"))
+    assert searcher.snapshot.videos(row, 1)[0].path.endswith("/" + name.removeprefix("./"))
 
 
 def test_a_whole_path_names_a_video_too(searcher: Searcher, toy: ToyLibrary) -> None:
     path = os.fspath((toy.media / "b" / "one.mp4").resolve())
-    assert searcher.snapshot.video_at(VideoFinder(searcher.snapshot).row_of(path)).path == path
+    assert searcher.snapshot.videos(VideoFinder(searcher.snapshot).row_of(path), 1)[0].path == path
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,11 @@ class Twin:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.segments = snapshot.segments(range(snapshot.num_segments))
-        self.vectors = snapshot.index.reconstruct_n(0, snapshot.num_segments)
-        self.tokens = [snapshot.frame_tokens(segment.frame_rows) for segment in self.segments]
+        self.vectors = snapshot.index.vectors(np.arange(snapshot.num_segments))
+        self.tokens = [
+            snapshot.frame_tokens([segment.row] * len(segment.frame_ids), range(len(segment.frame_ids)))
+            for segment in self.segments
+        ]
 
     def search(self, text: str, num_candidates: int, num_salient_frames: int) -> list[dict[str, Any]]:
         """A hit a video, best first; `num_candidates` 0 is the first stage."""
