@@ -169,7 +169,7 @@ def test_a_creation_that_was_cut_short_binds_to_nothing(bundle: Bundle, media: P
 def test_options_that_cannot_be(bundle: Bundle, media: Path, tmp_path: Path) -> None:
     bare = Bundle.open(make_toy_bundle(tmp_path / "bare", matcher=False))
     for opened, options, message in [
-        (bundle, {"tokens": "int4"}, "--tokens is 'int4': it must be one of int8, float32, none"),
+        (bundle, {"tokens": "int4"}, "tokens is 'int4': it must be one of int8, float32, none"),
         (bundle, {"tokens_per_frame": 5}, "--tokens-per-frame: 4 tokens a frame cannot be merged to 5"),
         (bundle, {"tokens_per_frame": 1}, "choose 2 to 4"),
         (bundle, {"tokens": "none", "tokens_per_frame": 2}, "but --tokens is none"),

@@ -76,7 +76,7 @@ def test_it_answers_as_faiss_does(
         hits = searcher.search("a green thing", 3).hits
         assert hits[0].path.endswith("green.mp4")
         assert searcher.search("a green thing", 3).reranked
-        searcher.matcher.close()
+        searcher.match_queue.close()
 
 
 def test_it_searches_among_chosen_segments(
