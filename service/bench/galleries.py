@@ -9,8 +9,8 @@ from pathlib import Path
 from indexer.run import IndexOptions, index_paths
 from model.runtime.bundle import Bundle
 from service.bench.splice import MAX_CHARACTERS, splice
-from service.demo.command import QUERIES as DEMO_QUERIES
 from service.demo.films import collect
+from service.demo.queries import QUERIES as DEMO_QUERIES
 from service.live import open_searcher
 from service.search.evaluation import LabelledQuery, evaluate, read_queries
 from service.settings import load_settings

@@ -11,8 +11,8 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from indexer.events import FileDone, FileStarted, Note, Published, Scanned, SegmentEncoded
-from service.cli import app
-from service.cli.progress import ProgressView
+from service.cli.app import app
+from service.cli.index_progress import ProgressView
 from tests.support.toy import make_audio, make_toy_bundle, make_video
 
 
@@ -70,6 +70,8 @@ def test_gone_files_are_mentioned_and_pruned(bundle: Path, media: Path, tmp_path
     refused = index(bundle, tmp_path / "library", media, "--prune")
     assert refused.exit_code == 2
     assert "is its disk mounted" in refused.stderr
+    assert "--prune would remove the 3" in refused.stderr
+    assert "Give --prune-empty" in refused.stderr
     emptied = index(bundle, tmp_path / "library", media, "--prune", "--prune-empty", "--json")
     assert json.loads(emptied.stdout)["removed"] == 3
 

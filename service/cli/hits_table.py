@@ -1,11 +1,9 @@
-"""What the command line prints of a search and of an evaluation, for people."""
+"""The hits of a search as a table, for people."""
 
 from rich.console import Console
 from rich.table import Table
-from typer import echo
 
 from service.api.schemas import Explanation, Hit, SearchResponse
-from service.search.evaluation import Figures
 
 # Times of frames that a row of the table shows.
 _MOST_TIMES = 4
@@ -19,18 +17,6 @@ def show_hits(found: SearchResponse, console: Console) -> None:
             console.print()
             console.print(hit.path, highlight=False, markup=False, soft_wrap=True)
             _show_explanation(hit, hit.explanation, console)
-
-
-def show_figures(figures: Figures) -> None:
-    """A line a figure; a column a stage where there are two."""
-    columns = {"global": figures.similarity}
-    if figures.ensemble is not None:
-        columns["ensemble"] = figures.ensemble
-        echo(f"{'':<5} " + " ".join(f"{name:>8}" for name in columns))
-    for name in figures.similarity:
-        values = [dict(column)[name] for column in columns.values()]
-        shown = [str(value) if name == "n" else f"{value:.1f}" for value in values]
-        echo(f"{name:<5} " + (shown[0] if len(shown) == 1 else " ".join(f"{each:>8}" for each in shown)))
 
 
 def _table(hits: list[Hit]) -> Table:
