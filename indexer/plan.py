@@ -83,8 +83,8 @@ def check_not_emptied(found: Scan, plan: Plan, known: Mapping[str, VideoRow]) ->
         lost = sum(_below(path, [root]) for path in gone)
         if lost and not any(_below(path, [root]) for path in found.files):
             raise InputError(
-                f"no video is left in {displayable(root)}, and --prune would remove the {lost} that the "
-                "library has from there: is its disk mounted? Give --prune-empty if they are really gone"
+                f"no video is left in {displayable(root)}, and `prune` would remove the {lost} that the "
+                "library has from there: is its disk mounted? Give `prune_empty` if they are really gone"
             )
 
 

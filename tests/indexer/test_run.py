@@ -176,7 +176,7 @@ def test_prune_does_not_empty_a_folder_whose_disk_may_not_be_mounted(bundle: Bun
     (media / "lost+found").mkdir()
     assert index(bundle, library, media, tmp_path / "other").vanished == 2
     for paths in ([media], [media, tmp_path / "other"], [tmp_path / "other", media]):
-        with pytest.raises(InputError, match=r"no video is left in .*media, .* the 2 .*--prune-empty"):
+        with pytest.raises(InputError, match=r"no video is left in .*media, .* the 2 .*`prune_empty`"):
             index(bundle, library, *paths, prune=True)
     assert Snapshot.open(library).num_videos == 3
     # A folder that the library knows nothing of may be empty, and so may one below a folder that is not.
