@@ -7,13 +7,12 @@ from typing import Annotated, cast
 
 import typer
 
-from model.cli.terminal import exit_codes, report
+from model.cli.terminal import report
 from model.config import Config, load_config
 from model.data.datasets import SplitName, VideoFrames, open_dataset
 from model.data.datasets.frame_cache import fill_cache
 
 
-@exit_codes()
 def frames_command(
     recipe: Annotated[Path, typer.Argument(help="A YAML recipe, such as model/recipes/msvd.yaml.")],
     settings: Annotated[
