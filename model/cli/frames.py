@@ -31,8 +31,11 @@ def frames_command(
     config = load_config(recipe, settings or ())
     failed = fill(config, split or ["train", *(["val"] if config.train.evaluate else [])], workers)
     if failed:
-        lines = "\n".join(failed)
-        raise ValueError(f"{len(failed)} videos cannot be read, all others are in the cache:\n{lines}")
+        for line in failed:
+            report(line)
+        raise ValueError(
+            f"{len(failed)} videos cannot be read, all others are in the cache: see the lines above"
+        )
 
 
 def fill(config: Config, splits: list[str], workers: int) -> tuple[str, ...]:
