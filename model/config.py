@@ -286,7 +286,10 @@ def load_config(recipe: Path, overrides: Iterable[str] = ()) -> Config:
     """
     if not recipe.is_file():
         raise ValueError(f"no recipe {recipe}: name a YAML file such as model/recipes/mini.yaml")
-    values: dict[str, Any] = yaml.safe_load(recipe.read_text(encoding="utf-8")) or {}
+    try:
+        values: dict[str, Any] = yaml.safe_load(recipe.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{recipe} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{recipe} must hold settings, not {type(values).__name__}")
     for word in overrides:
@@ -299,7 +302,10 @@ def load_config(recipe: Path, overrides: Iterable[str] = ()) -> Config:
             group = group.setdefault(part, {})
             if not isinstance(group, dict):
                 raise ValueError(f"unknown setting {key}: {part} is not a group")
-        group[path[-1]] = yaml.safe_load(text) if text else ""
+        try:
+            group[path[-1]] = yaml.safe_load(text) if text else ""
+        except yaml.YAMLError as error:
+            raise ValueError(f"{word!r}: the value cannot be read as YAML: {error}") from error
     config: Config = from_mapping(Config, values)
     return config
 

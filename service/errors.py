@@ -19,10 +19,6 @@ class QueryError(InputError):
     `field` is the JSON pointer of the value at fault in the request's body, where there is one.
     """
 
-    def __init__(self, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.field = field
-
 
 class NotFoundError(ReelfindError):
     """No video, frame or page of that name."""

@@ -70,7 +70,7 @@ def open_searcher(settings: Settings, match_queue: MatchQueue | None = None) -> 
             f"Snapshot {snapshot.number} of {settings.library} was made with another bundle "
             f"({snapshot.bundle_checksum[:12]}…) than the one given, {bundle.manifest.name} "
             f"({bundle.checksum[:12]}…). "
-            "Name with --bundle the one it was made with, or index again into a new library."
+            "Name with `bundle` the one it was made with, or index again into a new library."
         )
     return Searcher(match_queue, snapshot, settings.max_candidates)
 

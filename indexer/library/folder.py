@@ -100,14 +100,15 @@ class Library:
     def check_tokens(self, tokens: TokenKind | None, tokens_per_frame: int | None) -> None:
         """Refuse to store tokens in another way than the library does. None asks for nothing."""
         ours = self.layout
-        for option, asked, has in (
-            ("--tokens", tokens, ours.tokens),
-            ("--tokens-per-frame", tokens_per_frame, ours.tokens_per_frame),
+        for field, wanted, stored in (
+            ("tokens", tokens, ours.tokens),
+            ("tokens_per_frame", tokens_per_frame, ours.tokens_per_frame),
         ):
-            if asked is not None and asked != has:
+            if wanted is not None and wanted != stored:
                 raise InputError(
-                    f"{option} is {asked}, but the library at {self.path} was made with {has}: "
-                    "leave the option out, or index into a new folder"
+                    f"{field} is {wanted}, but the library at {self.path} was made with {stored}: "
+                    "leave the option out, or index into a new folder",
+                    field=field,
                 )
 
     def check_bundle(self, bundle: Bundle) -> None:
@@ -117,7 +118,7 @@ class Library:
             raise LibraryError(
                 f"the library at {self.path} was made with the bundle {ours.bundle_name!r} "
                 f"({ours.bundle_checksum[:12]}), not with {bundle.manifest.name!r} ({bundle.checksum[:12]}): "
-                "name its bundle with --bundle, or index into a new folder"
+                "name its bundle with `bundle`, or index into a new folder"
             )
 
     def current(self) -> Snapshot:
@@ -139,17 +140,21 @@ def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int 
     if kind != "none":
         if not bundle.has_matcher:
             raise InputError(
-                f"--tokens is {kind}, but the bundle {manifest.name!r} has no matcher to read tokens: "
-                "leave the option out, or choose a bundle with a matcher"
+                f"tokens is {kind}, but the bundle {manifest.name!r} has no matcher to read tokens: "
+                "leave the option out, or choose a bundle with a matcher",
+                field="tokens",
             )
         count = manifest.stored_tokens_per_frame if tokens_per_frame is None else tokens_per_frame
         try:
             check_count(count, manifest.tokens_per_frame)
         except ValueError as error:
-            raise InputError(f"--tokens-per-frame: {error}") from error
+            raise InputError(f"tokens_per_frame: {error}", field="tokens_per_frame") from error
     elif tokens_per_frame is not None:
-        why = "--tokens is none" if tokens else f"the bundle {manifest.name!r} has no matcher"
-        raise InputError(f"--tokens-per-frame is {tokens_per_frame}, but {why}: leave the option out")
+        why = "`tokens` is none" if tokens else f"the bundle {manifest.name!r} has no matcher"
+        raise InputError(
+            f"tokens_per_frame is {tokens_per_frame}, but {why}: leave the option out",
+            field="tokens_per_frame",
+        )
     return Layout(
         bundle_checksum=bundle.checksum,
         bundle_name=manifest.name,

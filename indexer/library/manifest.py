@@ -102,7 +102,7 @@ def _nothing_published(library: Path) -> str:
     if not library.exists():
         return f"no library at {library}: create one with `reelfind index PATH --library {library}`"
     if not library.is_dir():
-        return f"{library} is not a folder: --library names the folder that `reelfind index` writes"
+        return f"{library} is not a folder: `library` names the folder that `reelfind index` writes"
     if (library / "videos.lance").exists():
         return (
             f"the library at {library} has no published snapshot: its first run was cut short; "

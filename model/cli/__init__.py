@@ -11,17 +11,21 @@ from model.cli.ablation import ablation_command
 from model.cli.evaluate import evaluate_command
 from model.cli.export import export_command
 from model.cli.frames import frames_command
-from model.cli.terminal import exit_codes, report
+from model.cli.terminal import ReportingGroup, report
 from model.config import load_config
 from model.training.launch import launch
 
 app = typer.Typer(
-    help="Train, measure and export Reelfind's models.", no_args_is_help=True, add_completion=False
+    cls=ReportingGroup,
+    help="Train, measure and export Reelfind's models.",
+    epilog="Exit codes: 0 done, 2 bad input, 3 failed, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
 )
 
 
 @app.command("train")
-@exit_codes()
 def train_command(
     recipe: Annotated[Path, typer.Argument(help="A YAML recipe, such as model/recipes/mini.yaml.")],
     settings: Annotated[

@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
-from model.cli.terminal import exit_codes, report
+from model.cli.terminal import report
 from model.experiments.ablation import run_ablation, table
 
 _RECIPE = Path(__file__).parents[1] / "recipes" / "ablation.yaml"
 
 
-@exit_codes()
 def ablation_command(
     settings: Annotated[list[str], typer.Argument(help="key=value words, such as data=DIR train.threads=2.")],
     recipe: Annotated[Path, typer.Option(help="A YAML recipe that freezes the whole backbone.")] = _RECIPE,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import typer
 
-from model.cli.terminal import exit_codes, report
+from model.cli.terminal import report
 from model.config import load_config
 from model.data.datasets import SplitName, open_dataset
 from model.data.loaders import CaptionedPhotos, VideoSource, read_captions
@@ -97,7 +97,6 @@ def _draw(encoder: Encoder, clips: Path, queries: Path, lines: str, frames: int,
     report(f"figure written to {path}")
 
 
-@exit_codes()
 def evaluate_command(
     models: Annotated[list[Path], typer.Argument(help="A bundle's folder, or checkpoints to average.")],
     data: Annotated[Path | None, typer.Option(help="Folder with captions.csv and images/.")] = None,

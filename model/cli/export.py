@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import torch
 import typer
 
-from model.cli.terminal import exit_codes, report
+from model.cli.terminal import report
 from model.config import Config, essentials, to_mapping
 from model.export.bundle import ExportOptions, StorageChoice, current_commit, export_bundle
 from model.export.storage import STORAGES, Storage
@@ -80,7 +80,6 @@ def _provenance(
     }
 
 
-@exit_codes()
 def export_command(
     checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoints; several are averaged.")],
     output: Annotated[Path, typer.Option(help="The bundle's folder; replaced where it stands.")],

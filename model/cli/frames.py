@@ -7,13 +7,12 @@ from typing import Annotated, cast
 
 import typer
 
-from model.cli.terminal import exit_codes, report
+from model.cli.terminal import report
 from model.config import Config, load_config
 from model.data.datasets import SplitName, VideoFrames, open_dataset
 from model.data.datasets.frame_cache import fill_cache
 
 
-@exit_codes()
 def frames_command(
     recipe: Annotated[Path, typer.Argument(help="A YAML recipe, such as model/recipes/msvd.yaml.")],
     settings: Annotated[
@@ -32,8 +31,11 @@ def frames_command(
     config = load_config(recipe, settings or ())
     failed = fill(config, split or ["train", *(["val"] if config.train.evaluate else [])], workers)
     if failed:
-        lines = "\n".join(failed)
-        raise ValueError(f"{len(failed)} videos cannot be read, all others are in the cache:\n{lines}")
+        for line in failed:
+            report(line)
+        raise ValueError(
+            f"{len(failed)} videos cannot be read, all others are in the cache: see the lines above"
+        )
 
 
 def fill(config: Config, splits: list[str], workers: int) -> tuple[str, ...]:

@@ -1,34 +1,32 @@
-"""What the commands of `reelfind-model` have in common: progress, and errors without a traceback.
+"""What the commands of `reelfind-model` have in common: progress, and errors as one line and an exit code.
 
-Exit codes are those of `reelfind`: 0 ok, 2 bad input, 3 failed.
+Exit codes are those of `reelfind`, see `model.runtime.exits`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from model.runtime.errors import ReelfindError
+from model.runtime.exits import exit_codes
+
+#: The option for each field that an error may name.
+OPTION_OF_FIELD = {"output": "--output", "tune_on": "--tune-on"}
 
 
-def report(words: str) -> None:
-    """Progress goes to stderr, so that stdout stays readable by programs."""
-    typer.echo(words, err=True)
+class ReportingGroup(TyperGroup):
+    """Turns the errors of every command, and Ctrl-C, into one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was called."""
+        with exit_codes(
+            report, "error", OPTION_OF_FIELD, "interrupted: the same command continues a training run"
+        ):
+            return super().invoke(ctx)
 
 
-@contextmanager
-def exit_codes() -> Iterator[None]:
-    """Errors become one line on stderr and an exit code, never a traceback."""
-    try:
-        yield
-    except ValueError as error:
-        report(f"error: {error}")
-        raise typer.Exit(2) from None
-    except (ReelfindError, FloatingPointError) as error:
-        report(f"error: {error}")
-        raise typer.Exit(3) from None
-    except KeyboardInterrupt:
-        report("interrupted: the same command continues a training run")
-        raise typer.Exit(130) from None
+def report(line: str) -> None:
+    """Print a line on stderr, so that stdout stays readable by programs."""
+    typer.echo(line, err=True)

@@ -85,10 +85,17 @@ def read_captions(path: Path, split: str) -> CaptionedPhotos:
     if not table.is_file():
         raise ValueError(f"no captions.csv in {path}: pass the data set's folder as data=DIR")
     groups: dict[str, list[str]] = {}
-    with table.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["split"] == split:
-                groups.setdefault(row["image"], []).append(row["caption"])
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if row["split"] == split:
+                    groups.setdefault(row["image"], []).append(row["caption"])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{table} cannot be read as a CSV file in UTF-8: {error}") from error
+    except KeyError as error:
+        raise ValueError(
+            f"{table} has no column {error}: its columns must be image, split, caption"
+        ) from error
     if not groups:
         raise ValueError(f"{table} has no rows of split {split!r}")
     names = tuple(sorted(groups))

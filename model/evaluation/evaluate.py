@@ -75,7 +75,7 @@ def tune(
         ValueError: the model has no matcher.
     """
     if not encoder.has_matcher:
-        raise ValueError("this model has no matcher, so there is no λ to tune: leave --tune-on out")
+        raise ValueError("this model has no matcher, so there is no λ to tune: leave `tune_on` out")
     measured = _measured(encoder, material, options, report)
     match = measured.match[measured.options.num_salient_frames or 1]
     lam, tried = tune_lambda(
@@ -94,8 +94,12 @@ def read_queries(queries: Path) -> list[dict[str, str]]:
         raise ValueError(
             f"no queries at {queries}: pass a file with a JSON object (video, query, set) a line"
         )
+    try:
+        text = queries.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{queries} is not text in UTF-8: {error}") from error
     rows = []
-    for number, line in enumerate(queries.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -223,7 +223,7 @@ def run_ablation(
                     checkpoint.unlink()
             result = json.loads(done.read_text(encoding="utf-8"))
             if any(result.get(name) != value for name, value in wanted.items()):
-                raise ValueError(f"{done} was measured with other settings: choose another --output")
+                raise ValueError(f"{done} was measured with other settings: choose another `output`")
             results.append(result | {"seed": seed})
             report(f"{row.name}, seed {seed}: {_headline(results[-1])}")
     return results

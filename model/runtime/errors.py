@@ -1,7 +1,7 @@
 """The errors a user may see. Each message names the value at fault and the remedy.
 
 ReelfindError
-├── InputError          what a user named does not exist, or an option value is invalid
+├── InputError          what a user named does not exist, or a value is invalid; also a ValueError
 ├── BundleError         a bundle that cannot be read, trusted or run
 ├── VideoError          a media file without a frame to index
 └── LibraryError        (indexer.library.errors) a library that cannot be read or written
@@ -15,11 +15,11 @@ class ReelfindError(Exception):
     """Base of every error that is shown to a user as one line, never as a traceback."""
 
 
-class InputError(ReelfindError):
-    """What the user named does not exist, or an option value is invalid.
+class InputError(ReelfindError, ValueError):
+    """What the user named does not exist, or a value is invalid: the user's mistake, not the program's.
 
     `field` is the name of the field at fault, where there is one; the message then begins with it. A field
-    that the remedy mentions stands in backticks. The command line shows its options in the place of both.
+    that the remedy mentions stands in backticks. The command line shows its options in place of both.
     """
 
     def __init__(self, message: str, field: str | None = None) -> None:

@@ -7,6 +7,7 @@ import queue
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from multiprocessing.context import SpawnProcess
@@ -18,12 +19,15 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from model.config import Config
-from model.runtime.errors import ReelfindError
+from model.runtime.errors import InputError, ReelfindError
 from model.training.run import choose_device
-from model.training.train import start, train
+from model.training.train import NotFiniteError, start, train
 
-# Errors that a user can do something about; they cross processes by name and words.
-_KINDS = {kind.__name__: kind for kind in (ValueError, FloatingPointError, KeyboardInterrupt)}
+# Errors whose message is for the user; they cross processes by name and message. Any other one is a fault of
+# the program and crosses with its traceback.
+_KINDS = {
+    kind.__name__: kind for kind in (InputError, NotFiniteError, ReelfindError, OSError, KeyboardInterrupt)
+}
 #: seconds for the others to end by themselves when one process has failed
 _GRACE = 10.0
 
@@ -32,10 +36,11 @@ def launch(config: Config, report: Callable[[str], None], tokenizer_file: Path |
     """Train by a configuration until its end.
 
     Raises:
-        ValueError: as `start`.
-        FloatingPointError: as `train_step`.
+        InputError: as `start`.
+        NotFiniteError: as `train_step`.
         KeyboardInterrupt: stopped by a signal, with the last step saved.
-        ReelfindError: a process of several ended without a word.
+        ReelfindError: a process of several ended without a message.
+        RuntimeError: a fault of the program in one of several processes; its traceback is a note.
     """
     if config.train.processes == 1:
         train(start(config, report, tokenizer_file))
@@ -68,21 +73,26 @@ def launch(config: Config, report: Callable[[str], None], tokenizer_file: Path |
 def _listen(workers: list[SpawnProcess], words: Any, report: Callable[[str], None]) -> BaseException | None:
     """Pass on what the processes say until all have ended; the first error, and a moment for the others."""
     error: BaseException | None = None
+    told = False  # whether the error is the cause: others may only follow from it
     while True:
         alive = any(worker.is_alive() for worker in workers)
         try:
-            kind, text = words.get(timeout=_GRACE if error else 0.2)
+            kind, text, trace = words.get(timeout=_GRACE if error else 0.2)
         except queue.Empty:
             if error or not alive:
                 break
             failed = [w.exitcode for w in workers if w.exitcode]
             if failed:
-                error = ReelfindError(f"a training process ended with code {failed[0]} and no word")
+                error = ReelfindError(f"a training process ended with code {failed[0]} and no message")
             continue
         if kind == "report":
             report(text)
-        elif error is None or isinstance(error, ReelfindError):
-            error = _KINDS[kind](text) if kind in _KINDS else ReelfindError(f"{kind}: {text}")
+        elif kind in _KINDS:
+            if not told:
+                error, told = _KINDS[kind](text), True
+        elif not told and not isinstance(error, RuntimeError):
+            error = RuntimeError(f"{kind}: {text}")
+            error.add_note(trace)
     return error
 
 
@@ -119,7 +129,7 @@ def _worker(rank: int, config: Config, tokenizer_file: Path | None, store: Path,
 
     def report(text: str) -> None:
         if not rank:
-            words.put(("report", text))
+            words.put(("report", text, ""))
 
     try:
         device = choose_device(config.train.device, rank)
@@ -134,7 +144,8 @@ def _worker(rank: int, config: Config, tokenizer_file: Path | None, store: Path,
         train(start(config, report, tokenizer_file))
         dist.destroy_process_group()
     except BaseException as error:
-        words.put((type(error).__name__, str(error)))
+        known = (name for name, kind in _KINDS.items() if isinstance(error, kind))
+        words.put((next(known, type(error).__name__), str(error), traceback.format_exc()))
         # Without this an exit may come before the words are out.
         words.close()
         words.join_thread()

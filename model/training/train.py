@@ -46,6 +46,7 @@ from model.families.lgdn.weights import (
     load_start,
     tokenizer_path,
 )
+from model.runtime.errors import ReelfindError
 from model.runtime.preprocessing import TextTokenizer
 from model.training.monitor import Monitor, StopRequest
 from model.training.run import Run, choose_device, learning_rate_share, make_optimizer, resume, save
@@ -55,6 +56,10 @@ __all__ = ["Run", "start", "train", "train_step"]
 
 #: steps in a row that float16 may leave out while its scale settles
 _MOST_SKIPPED = 40
+
+
+class NotFiniteError(ReelfindError, FloatingPointError):
+    """A loss or the gradient is not finite: training cannot go on with these settings."""
 
 
 def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | None = None) -> Run:
@@ -154,7 +159,7 @@ def train_step(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
     Each batch finds the momentum embeddings of those before it in the banks; one larger batch would not.
 
     Raises:
-        FloatingPointError: a loss or the gradient is not finite; names losses, step and batch.
+        NotFiniteError: a loss or the gradient is not finite; names losses, step and batch.
     """
     rates, losses = run.config.train, run.config.loss
     epoch, place = divmod(run.step, run.steps)
@@ -204,7 +209,7 @@ def _check(run: Run, values: dict[str, float], epoch: int, place: int) -> None:
         words = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         last = run.folder / "last.pt"
         way_on = f"the same command goes on from {last}" if last.exists() else "no step was saved before"
-        raise FloatingPointError(
+        raise NotFiniteError(
             f"step {run.step} (epoch {epoch + 1}, batch {numbers}): {', '.join(bad)} not finite ({words}); "
             "lower train.lr_image, train.lr_text and train.lr_head, or set train.precision=float32, with "
             f"another output=DIR; {way_on}"
@@ -216,7 +221,7 @@ def train(run: Run, stop_at: int | None = None) -> None:
     """Run all epochs, or until step `stop_at`.
 
     Raises:
-        FloatingPointError: as `train_step`; `last.pt` stays as it was.
+        NotFiniteError: as `train_step`; `last.pt` stays as it was.
         KeyboardInterrupt: after Ctrl-C or a request to terminate, with the last step in `last.pt`.
     """
     rates = run.config.train

@@ -9,9 +9,8 @@ from types import FrameType
 import uvicorn
 
 from model.runtime.bundle import Bundle
-from model.runtime.errors import ReelfindError
+from model.runtime.errors import InputError, ReelfindError
 from service.api.app import create_app
-from service.errors import QueryError
 from service.settings import Settings
 
 
@@ -19,7 +18,7 @@ def bind(host: str, port: int) -> socket.socket:
     """A listening socket; taken before the models load, so that a port in use is known at once.
 
     Raises:
-        QueryError: the host is no address of this machine.
+        InputError: the host is no address of this machine.
         ReelfindError: the port is in use or not allowed.
     """
     try:
@@ -28,8 +27,8 @@ def bind(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
-        raise QueryError(
-            f"--host {host} is no address of this machine: {error}. Use 127.0.0.1 or 0.0.0.0."
+        raise InputError(
+            f"host {host} is no address of this machine: {error}. Use 127.0.0.1 or 0.0.0.0.", field="host"
         ) from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -39,7 +38,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise ReelfindError(
             f"cannot listen on {host} port {port}: {error.strerror}. Stop what uses it or choose another "
-            "--port; 0 takes a free one."
+            "`port`; 0 takes a free one."
         ) from None
     return listener
 

@@ -11,8 +11,8 @@ from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.queries import LabelledQuery
 from service.bench.splice import MAX_CHARACTERS, splice
-from service.demo.command import QUERIES as DEMO_QUERIES
 from service.demo.films import collect
+from service.demo.queries import QUERIES as DEMO_QUERIES
 from service.live import open_searcher
 from service.search.evaluation import evaluate, read_clean_queries
 from service.settings import load_settings

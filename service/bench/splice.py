@@ -17,7 +17,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from model.runtime.errors import InputError, ReelfindError
+from model.runtime.exits import exit_codes
 from model.runtime.queries import LabelledQuery
 from model.runtime.video import VideoReader, probe
 from service.errors import QueryError
@@ -243,11 +243,8 @@ def _command(
     ] = None,
 ) -> None:
     """Splice every three clips into a longer film."""
-    try:
+    with exit_codes(lambda line: typer.echo(line, err=True), "splice"):
         made = splice(clips, queries, out, seed=seed, only_set=only_set)
-    except ReelfindError as error:
-        typer.echo(f"{error}", err=True)
-        raise typer.Exit(2 if isinstance(error, InputError) else 3) from None
     typer.echo(
         f"{len(made.films)} films, {made.seconds:.0f} s, {made.num_queries} queries: {made.folder}\n"
         f"reelfind index {made.folder} --library LIBRARY\n"

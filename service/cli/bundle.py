@@ -11,22 +11,24 @@ import typer
 from model.runtime.bundle import Bundle, BundleManifest, Provider, default_bundle_path
 from model.runtime.bundle.manifest import MANIFEST_NAME, MATCHER
 from model.runtime.errors import BundleError
+from service.cli.exits import CheckedCommand
+from service.cli.options import JsonOption
+from service.settings import variable_of
 
 bundle_app = typer.Typer(name="bundle", help="Look into a bundle (an exported model).", no_args_is_help=True)
 
 Folder = Annotated[
     Path | None,
     typer.Argument(
-        envvar="REELFIND_BUNDLE",
+        envvar=variable_of("bundle"),
         help="The bundle's folder; without it, the one installed.",
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-@bundle_app.command("info")
-def info_command(folder: Folder = None, as_json: AsJson = False) -> None:
+@bundle_app.command("info", cls=CheckedCommand)
+def info_command(folder: Folder = None, as_json: JsonOption = False) -> None:
     """Show what a bundle is, where it comes from, and what it measured."""
     place = _existing(folder)
     bundle = Bundle.open(place)
@@ -39,11 +41,11 @@ def info_command(folder: Folder = None, as_json: AsJson = False) -> None:
     typer.echo(f"{'folder':<12} {bundle.folder}")
 
 
-@bundle_app.command("verify")
+@bundle_app.command("verify", cls=CheckedCommand)
 def verify_command(
     folder: Folder = None,
     provider: Annotated[Provider, typer.Option(help="Where the graphs must run.")] = "cpu",
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check every file's sha256, open every graph and run each once. Ends with 3 if anything is wrong."""
     place = _existing(folder)

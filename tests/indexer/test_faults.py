@@ -25,7 +25,8 @@ _SERVER = """
 import importlib, json, os, sys, warnings
 from pathlib import Path
 import model.runtime.faults
-from service.cli.index import index_command, rollback_command
+from service.cli.index import index_command
+from service.cli.library import rollback_command
 
 warnings.simplefilter("ignore")
 for line in sys.stdin:

@@ -20,7 +20,7 @@ import typer
 import yaml
 from packaging.requirements import Requirement
 
-from service.cli import app
+from service.cli.app import app
 from service.settings import ENV_PREFIX, Settings
 from tests.support.paths import ROOT
 from tests.support.server import clean_environment, make_library, running_server

@@ -1,12 +1,18 @@
 """Settings: flags over environment over defaults, one-line errors, and a table that cannot go stale."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from model.runtime.errors import InputError
 from service.errors import QueryError
-from service.settings import Settings, load_settings, settings_table
+from service.settings import OTHER_VARIABLES, Settings, check_environment, load_settings, settings_table
 from tests.support.paths import ROOT
+
+_TEXTS = {".py", ".md", ".yml", ".env"}
+#: What tests misspell on purpose.
+_MISSPELT = {f"REELFIND_{name}" for name in ("DEADLNE_MS", "THREAD", "XYZZY", "HOSTS", "PORTS", "X")}
 
 
 @pytest.fixture(autouse=True)
@@ -78,3 +84,42 @@ def test_a_wrong_flag_is_named_as_a_flag() -> None:
 def test_the_default_must_be_within_the_maximum() -> None:
     with pytest.raises(QueryError, match="default_top_k 20 is above max_top_k 5"):
         load_settings({"default_top_k": 20, "max_top_k": 5})
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("REELFIND_DEADLNE_MS", "did you mean REELFIND_DEADLINE_MS?"),
+        ("REELFIND_THREAD", "did you mean REELFIND_THREADS?"),
+        ("reelfind_libary", "did you mean REELFIND_LIBRARY?"),
+        ("REELFIND_XYZZY", "unset it"),
+        ("REELFIND_", "unset it"),
+    ],
+)
+def test_a_misspelt_variable_is_named_with_the_nearest_one(name: str, remedy: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_environment({name: "1", "REELFIND_PORT": "80", "PATH": "/bin"})
+    assert str(caught.value) == f"{name} is not a setting: {remedy}"
+
+
+def test_all_misspelt_variables_are_named_at_once() -> None:
+    with pytest.raises(InputError, match=r"^REELFIND_HOSTS is .*; REELFIND_PORTS is .*REELFIND_PORT\?$"):
+        check_environment({"REELFIND_PORTS": "1", "REELFIND_HOSTS": "1"})
+
+
+def test_known_variables_and_those_of_others_pass() -> None:
+    settings = {f"REELFIND_{name.upper()}": "" for name in Settings.model_fields}
+    lower = {"reelfind_port": "80", "MY_REELFIND_X": "1", "REELFINDER": "1"}
+    check_environment(settings | dict.fromkeys(OTHER_VARIABLES, "1") | lower)
+
+
+def test_every_variable_that_the_project_reads_is_known() -> None:
+    """Code, tests, containers and pages name no other variable."""
+    places = ["model", "indexer", "service", "tests", "deploy"]
+    files = [path for place in places for path in (ROOT / place).rglob("*") if path.suffix in _TEXTS]
+    files += [ROOT / name for name in ("Dockerfile", "docker-compose.yml", "README.md", "CONTRIBUTING.md")]
+    names = {
+        name for path in files for name in re.findall(r"\bREELFIND_[A-Z_]*[A-Z]\b", path.read_text("utf-8"))
+    }
+    known = {f"REELFIND_{name.upper()}" for name in Settings.model_fields} | set(OTHER_VARIABLES)
+    assert names - _MISSPELT <= known

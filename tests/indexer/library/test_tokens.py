@@ -28,7 +28,7 @@ from model.runtime.preprocessing import resize_frames
 from model.runtime.ranking import relevance, select_salient
 from model.runtime.tokens import QuantisedTokens, dequantise, merge_tokens
 from model.runtime.video import VideoReader
-from service.cli import app
+from service.cli.app import app
 from tests.support import toy
 from tests.support.toy import make_toy_bundle, make_video
 
@@ -135,9 +135,9 @@ def test_a_library_keeps_the_layout_it_was_made_with(bundle: Bundle, media: Path
     library = tmp_path / "library"
     index(bundle, library, media / "one.mp4", tokens="float32", tokens_per_frame=2)
     for options, message in [
-        ({"tokens": "int8"}, r"--tokens is int8, but the library at .*library was made with float32"),
-        ({"tokens": "none"}, "--tokens is none, but the library .* with float32"),
-        ({"tokens_per_frame": 4}, "--tokens-per-frame is 4, but the library .* with 2: leave the option out"),
+        ({"tokens": "int8"}, r"tokens is int8, but the library at .*library was made with float32"),
+        ({"tokens": "none"}, "tokens is none, but the library .* with float32"),
+        ({"tokens_per_frame": 4}, "tokens_per_frame is 4, but the library .* with 2: leave the option out"),
     ]:
         with pytest.raises(InputError, match=message):
             index(bundle, library, media, **options)
@@ -170,9 +170,9 @@ def test_options_that_cannot_be(bundle: Bundle, media: Path, tmp_path: Path) -> 
     bare = Bundle.open(make_toy_bundle(tmp_path / "bare", matcher=False))
     for opened, options, message in [
         (bundle, {"tokens": "int4"}, "tokens is 'int4': it must be one of int8, float32, none"),
-        (bundle, {"tokens_per_frame": 5}, "--tokens-per-frame: 4 tokens a frame cannot be merged to 5"),
+        (bundle, {"tokens_per_frame": 5}, "tokens_per_frame: 4 tokens a frame cannot be merged to 5"),
         (bundle, {"tokens_per_frame": 1}, "choose 2 to 4"),
-        (bundle, {"tokens": "none", "tokens_per_frame": 2}, "but --tokens is none"),
+        (bundle, {"tokens": "none", "tokens_per_frame": 2}, "but `tokens` is none"),
         (bare, {"tokens": "int8"}, "the bundle 'toy' has no matcher"),
         (bare, {"tokens_per_frame": 2}, "the bundle 'toy' has no matcher"),
     ]:

@@ -135,3 +135,58 @@ def test_mistakes_end_in_one_line(
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert result.stdout == ""
+
+
+def test_a_bug_is_a_fault_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_threads: int) -> None:
+        raise ValueError("shapes do not match")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REELFIND_TRACEBACK", raising=False)
+    monkeypatch.setattr(torch, "set_num_threads", fail)
+    export = ["export", "none.pt", "--output", "x"]
+    result = runner.invoke(app, export)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith("error: internal error, ValueError: shapes do not match.")
+    assert "REELFIND_TRACEBACK=1" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    monkeypatch.setenv("REELFIND_TRACEBACK", "1")
+    assert isinstance(runner.invoke(app, export).exception, ValueError)
+
+
+def test_a_failure_of_the_system_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = make_toy_bundle(tmp_path / "bundle")
+    make_video(tmp_path / "red.mp4", parts=[("red", 1.0)])
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text('{"video": "red.mp4", "query": "red", "set": "s"}\n', encoding="utf-8")
+    measure = ["evaluate", str(bundle), "--clips", str(tmp_path), "--queries", str(queries)]
+    result = runner.invoke(app, [*measure, "--output", str(tmp_path / "none" / "x.json")])
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.splitlines()[-1].startswith("error: [Errno 2] No such file or directory")
+
+
+def test_ctrl_c_is_exit_code_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_threads: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch, "set_num_threads", stop)
+    result = runner.invoke(app, ["export", "none.pt", "--output", "x"])
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted: the same command continues a training run\n"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "word", "message"),
+    [
+        ("train: [1, 2", "train.epochs=2", "recipe.yaml cannot be read as YAML"),
+        ("train:\n  epochs: 2\n", "train.epochs=[1", "'train.epochs=[1': the value cannot be read as YAML"),
+    ],
+)
+def test_a_recipe_that_is_no_yaml_is_a_mistake(recipe: str, word: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe, encoding="utf-8")
+    result = runner.invoke(app, ["train", str(path), word])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1

@@ -76,6 +76,17 @@ def test_an_error_in_a_process_arrives_whole(config: Config, tmp_path: Path) -> 
         launch(broken, lambda _: None, make_tokenizer(tmp_path / "tokenizer.json"))
 
 
+def test_a_bug_in_a_process_arrives_with_its_traceback(config: Config, tmp_path: Path) -> None:
+    train = dataclasses.replace(config.train, processes=2)
+    object.__setattr__(train, "threads", "two")  # past the checks of the settings
+    broken = dataclasses.replace(config, output=str(tmp_path / "broken"))
+    object.__setattr__(broken, "train", train)
+    with pytest.raises(RuntimeError, match=r"^TypeError: ") as raised:
+        launch(broken, lambda _: None, make_tokenizer(tmp_path / "tokenizer.json"))
+    assert "Traceback (most recent call last)" in raised.value.__notes__[0]
+    assert "set_num_threads" in raised.value.__notes__[0]
+
+
 def test_ctrl_c_ends_all_processes_after_the_step_and_the_command_goes_on(
     config: Config, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from model.runtime.errors import InputError, ReelfindError
 from service.bench import rerank, spliced, tokens
 from service.bench.figures import Bar, Figure, Grid
 from service.bench.galleries import index_gallery, read_galleries, search_gallery
-from service.cli import app
+from service.cli.app import app
 from service.live import open_searcher
 from service.search.searcher import SearchOptions
 from service.settings import load_settings

@@ -13,7 +13,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from service.cli import ReportingGroup, app
+from service.cli.app import app
+from service.cli.exits import ReportingGroup
 from tests.support.server import REELFIND, ToyLibrary, clean_environment, make_library, running_server
 from tests.support.toy import make_toy_bundle
 

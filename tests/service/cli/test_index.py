@@ -11,8 +11,8 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from indexer.events import FileDone, FileStarted, Note, Published, Scanned, SegmentEncoded
-from service.cli import app
-from service.cli.progress import ProgressView
+from service.cli.app import app
+from service.cli.index_progress import ProgressView
 from tests.support.toy import make_audio, make_toy_bundle, make_video
 
 

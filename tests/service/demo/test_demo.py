@@ -18,8 +18,9 @@ from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from model.runtime.video import VideoReader, probe
-from service.demo.command import QUERIES, is_stale
 from service.demo.films import CLIPS, FILMS, NOTICE, collect, package_folder, write_film
+from service.demo.queries import QUERIES
+from service.demo.run import is_stale
 from tests.support.server import clean_environment
 from tests.support.toy import make_toy_bundle, make_video
 

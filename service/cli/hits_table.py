@@ -1,13 +1,11 @@
-"""What the command line prints of a search and of an evaluation."""
+"""The hits of a search as a table for people, and as JSON for programs."""
 
 from typing import Any
 
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
-from typer import echo
 
-from service.search.evaluation import Figures
 from service.search.results import Explanation, Hit, SearchResult
 
 # Times of frames that a row of the table shows.
@@ -29,18 +27,6 @@ def show_hits(result: SearchResult, console: Console) -> None:
             console.print()
             console.print(hit.path, highlight=False, markup=False, soft_wrap=True)
             _show_explanation(hit, hit.explanation, console)
-
-
-def show_figures(figures: Figures) -> None:
-    """A line a figure; a column a stage where there are two."""
-    columns = {"global": figures.similarity}
-    if figures.ensemble is not None:
-        columns["ensemble"] = figures.ensemble
-        echo(f"{'':<5} " + " ".join(f"{name:>8}" for name in columns))
-    for name in figures.similarity:
-        values = [dict(column)[name] for column in columns.values()]
-        shown = [str(value) if name == "n" else f"{value:.1f}" for value in values]
-        echo(f"{name:<5} " + (shown[0] if len(shown) == 1 else " ".join(f"{each:>8}" for each in shown)))
 
 
 def _table(hits: list[Hit]) -> Table:

@@ -1,86 +1,16 @@
-"""What the commands print: tables for people, objects for programs."""
+"""What a library is and what is wrong with it: lines for people, objects for programs."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from indexer.events import IndexSummary
 from indexer.library.folder import Library
 from indexer.library.manifest import SnapshotManifest
 from indexer.library.records import VERDICTS, displayable
 from indexer.library.verify import VerifyReport
-
-_SHOWN_FAILURES = 50
-
-
-def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
-    """A run's summary for `--json`."""
-    return {
-        "library": displayable(library),
-        "snapshot": summary.snapshot,
-        "published": summary.published,
-        "interrupted": summary.interrupted,
-        "files": summary.files,
-        "unchanged": summary.unchanged,
-        "failed_before": summary.failed_before,
-        "verdicts": {verdict: summary.verdicts[verdict] for verdict in VERDICTS},
-        "failures": [
-            {"path": displayable(f.path), "verdict": f.verdict, "reason": f.reason} for f in summary.failures
-        ],
-        "not_scanned": [{"path": displayable(path), "reason": reason} for path, reason in summary.problems],
-        "removed": summary.removed,
-        "vanished": summary.vanished,
-        "segments": summary.segments,
-        "frames": summary.frames,
-        "video_seconds": round(summary.video_seconds, 3),
-        "elapsed_seconds": round(summary.elapsed_seconds, 3),
-        "num_videos": summary.num_videos,
-        "num_segments": summary.num_segments,
-    }
-
-
-def print_summary(summary: IndexSummary, library: Path, console: Console) -> None:
-    """A run's summary: a table of verdicts, then the failures."""
-    table = Table(title=None, box=None, pad_edge=False)
-    table.add_column("verdict")
-    table.add_column("files", justify="right")
-    for verdict in VERDICTS:
-        if summary.verdicts[verdict]:
-            table.add_row(verdict, str(summary.verdicts[verdict]))
-    if summary.unchanged:
-        note = f" ({summary.failed_before} failed before)" if summary.failed_before else ""
-        table.add_row(f"unchanged{note}", str(summary.unchanged))
-    if summary.removed:
-        table.add_row("removed", str(summary.removed))
-    if table.row_count:
-        console.print(table)
-    for failure in summary.failures[:_SHOWN_FAILURES]:
-        _line(console, f"  {failure.verdict}: {displayable(failure.path)}: {failure.reason}")
-    if len(summary.failures) > _SHOWN_FAILURES:
-        _line(console, f"  … and {len(summary.failures) - _SHOWN_FAILURES} more: `--json` lists all")
-    if not summary.files:
-        _line(console, "no video files found: name a folder that holds videos, or the files themselves")
-    if summary.vanished:
-        _line(console, f"{summary.vanished} videos are gone from the disk: `--prune` removes them")
-    if summary.failed_before:
-        _line(console, "`--retry-failed` tries again what failed before")
-    if summary.video_seconds:
-        rate = summary.video_seconds / max(summary.elapsed_seconds, 1e-9)
-        _line(
-            console,
-            f"{summary.video_seconds / 3600:.2f} hours of video in {summary.elapsed_seconds:.1f} s "
-            f"({rate:.1f} × real time)",
-        )
-    if summary.snapshot is not None:
-        _line(
-            console,
-            f"snapshot {summary.snapshot} of {displayable(library)}: {summary.num_videos} videos, "
-            f"{summary.num_segments} segments",
-        )
+from service.cli.printing import print_line
 
 
 def info_object(library: Library, current: int | None, manifests: list[SnapshotManifest]) -> dict[str, Any]:
@@ -134,11 +64,11 @@ def print_info(info: dict[str, Any], console: Console) -> None:
         ("media", ", ".join(info["media_roots"])),
     ]
     for label, text in lines:
-        _line(console, f"{label:<10} {text}")
+        print_line(console, f"{label:<10} {text}")
     for entry in reversed(info["snapshots"]):
         mark = "served" if entry["number"] == info["snapshot"] else ""
         counts = f"{entry['num_videos']} videos, {entry['num_segments']} segments"
-        _line(console, f"  {entry['number']:>4}  {entry['created']}  {counts}  {mark}".rstrip())
+        print_line(console, f"  {entry['number']:>4}  {entry['created']}  {counts}  {mark}".rstrip())
 
 
 def verify_object(report: VerifyReport) -> dict[str, Any]:
@@ -160,13 +90,11 @@ def print_verify(report: VerifyReport, console: Console) -> None:
     """What is wrong with a library, for people."""
     for snapshot in report.snapshots:
         served = ", served" if snapshot.current else ""
-        _line(console, f"snapshot {snapshot.number}{served}: {'damaged' if snapshot.problems else 'whole'}")
+        print_line(
+            console, f"snapshot {snapshot.number}{served}: {'damaged' if snapshot.problems else 'whole'}"
+        )
         for problem in snapshot.problems:
-            _line(console, f"  {problem}")
-    _line(console, f"{report.files} files, {report.bytes / 1e6:.1f} MB read")
+            print_line(console, f"  {problem}")
+    print_line(console, f"{report.files} files, {report.bytes / 1e6:.1f} MB read")
     if report.remedy:
-        _line(console, report.remedy)
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(Text(text), soft_wrap=True)
+        print_line(console, report.remedy)

@@ -1,0 +1,55 @@
+"""The `reelfind` command: puts the commands together.
+
+Exit codes: 0 done, 1 nothing found, 2 bad input, 3 failed, 130 interrupted.
+"""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from service.cli.bench import bench_command
+from service.cli.bundle import bundle_app
+from service.cli.demo import demo_command
+from service.cli.evaluate import evaluate_command
+from service.cli.exits import CheckedCommand, ReportingGroup
+from service.cli.index import index_command
+from service.cli.library import library_app
+from service.cli.search import search_command
+from service.cli.serve import serve_command
+
+app = typer.Typer(
+    cls=ReportingGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Find videos, and moments in videos, by describing them.",
+    epilog="Where an option can be set by an environment variable, the command's --help names it; "
+    "deploy/settings.md lists all variables. "
+    "Exit codes: 0 done, 1 nothing found, 2 bad input, 3 failed, 130 interrupted.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"reelfind {version('reelfind')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find videos, and moments in videos, by describing them."""
+
+
+# The order is that of `reelfind --help`.
+app.command("serve", cls=CheckedCommand)(serve_command)
+app.command("search", cls=CheckedCommand)(search_command)
+app.command("eval", cls=CheckedCommand)(evaluate_command)
+app.command("index", cls=CheckedCommand)(index_command)
+app.command("demo", cls=CheckedCommand)(demo_command)
+app.command("bench", cls=CheckedCommand)(bench_command)
+app.add_typer(library_app, name="library")
+app.add_typer(bundle_app, name="bundle")

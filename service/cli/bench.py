@@ -1,0 +1,96 @@
+"""`reelfind bench`: measures the parts and prints their figures."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from indexer.encode import available_cores
+from model.runtime.bundle import default_bundle_path
+from model.runtime.errors import InputError, ReelfindError
+from model.runtime.exits import FAILED
+from service.bench.figures import Report, print_figures, print_grids
+from service.bench.parts import FULL, QUICK, BenchPart, LabelledClips, default_cache, measurements
+from service.cli.options import JsonOption
+
+
+def bench_command(
+    quick: Annotated[bool, typer.Option("--quick", help="Less of everything: a few minutes.")] = False,
+    only: Annotated[list[BenchPart] | None, typer.Option(help="Only this part; may be given again.")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="The model bundle's folder.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Where the videos to measure with are kept.")] = None,
+    clips: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of videos of yours to measure quality with; may be given again."),
+    ] = None,
+    queries: Annotated[
+        list[Path] | None,
+        typer.Option(help="What is in them, a file for each --clips, as `reelfind eval` reads it."),
+    ] = None,
+    splice: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Also splice every three clips into a longer film, by so many seeds: for `rerank`."
+        ),
+    ] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure this machine: ratios of two things taken in one run, each with n, median and range.
+
+    The exit code is 0 whether or not the figures hold their bars, 3 when a part could not be measured.
+    """
+    labelled = _labelled(clips or [], queries or [], splice)
+    scale = QUICK if quick else FULL
+    bundle = bundle or default_bundle_path()
+    cache = cache or default_cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    notes = Console(stderr=True)
+    reports: list[Report] = []
+    failed: dict[str, str] = {}
+    for part, measure in measurements(scale, bundle, cache, labelled, splice).items():
+        if only and part not in only:
+            continue
+        notes.print(f"[dim]measuring {part} …[/dim]")
+        started = time.monotonic()
+        try:
+            report = measure()
+        except ReelfindError as error:
+            failed[part] = str(error)
+            notes.print(f"[red]{part} could not be measured:[/red] {error}", highlight=False)
+            continue
+        notes.print(f"[dim]{part} took {time.monotonic() - started:.0f} s[/dim]")
+        reports.append(report)
+        if not as_json:
+            print_figures(Console(), report.figures)
+            print_grids(Console(), report.grids)
+    if as_json:
+        about = {
+            "bundle": str(bundle),
+            "quick": quick,
+            "cores": available_cores(),
+            "python": sys.version.split()[0],
+        }
+        body = {
+            "about": about,
+            "figures": [figure.to_json() for report in reports for figure in report.figures],
+            "tables": [grid.to_json() for report in reports for grid in report.grids],
+            "failed": failed,
+        }
+        typer.echo(json.dumps(body, indent=1))
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _labelled(clips: Sequence[Path], queries: Sequence[Path], splice: int) -> list[LabelledClips]:
+    if len(clips) != len(queries):
+        raise InputError(
+            f"{len(clips)} --clips and {len(queries)} --queries: give a file of queries for each folder"
+        )
+    if splice and not clips:
+        raise InputError("--splice needs videos with queries: name them with --clips and --queries")
+    return [LabelledClips(*pair) for pair in zip(clips, queries, strict=True)]

@@ -1,0 +1,74 @@
+"""`reelfind library info|verify|rollback`: look into a library and its snapshots."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from indexer.library.errors import LibraryError
+from indexer.library.folder import Library
+from indexer.library.manifest import current_number, read_manifest, snapshot_numbers
+from indexer.library.verify import rollback, verify_library
+from model.runtime.exits import FAILED
+from service.cli.exits import CheckedCommand, note
+from service.cli.library_report import info_object, print_info, print_verify, verify_object
+from service.cli.options import JsonOption, RequiredLibraryOption
+from service.cli.printing import print_json
+
+library_app = typer.Typer(
+    name="library",
+    help="Look into a library, check it, go back to an earlier snapshot.",
+    no_args_is_help=True,
+)
+
+
+@library_app.command("info", cls=CheckedCommand)
+def info_command(library: RequiredLibraryOption, as_json: JsonOption = False) -> None:
+    """Show what a library holds, and its snapshots."""
+    home = Library.open(library)
+    current = current_number(home.path)
+    if current is None:
+        home.current()
+    manifests = []
+    for number in snapshot_numbers(home.path):
+        try:
+            manifests.append(read_manifest(home.path, number))
+        except LibraryError as error:
+            if number == current:
+                raise
+            note(str(error))
+    if current not in {manifest.number for manifest in manifests}:
+        home.current()
+    info = info_object(home, current, manifests)
+    if as_json:
+        print_json(info)
+    else:
+        print_info(info, Console())
+
+
+@library_app.command("verify", cls=CheckedCommand)
+def verify_command(library: RequiredLibraryOption, as_json: JsonOption = False) -> None:
+    """Read every file of every snapshot and compare it with what was written. Ends with 3 on damage."""
+    report = verify_library(library)
+    if as_json:
+        print_json(verify_object(report))
+    else:
+        print_verify(report, Console())
+    if not report.ok:
+        raise typer.Exit(FAILED)
+
+
+@library_app.command("rollback", cls=CheckedCommand)
+def rollback_command(
+    library: RequiredLibraryOption,
+    to: Annotated[
+        int | None, typer.Option(help="The snapshot to serve; without it, the whole one before the present.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve an earlier snapshot; the next `reelfind index` goes on from it."""
+    number = rollback(library, to)
+    if as_json:
+        print_json({"library": str(library), "snapshot": number})
+    else:
+        typer.echo(f"snapshot {number} is served now; `reelfind index` goes on from it")

@@ -1,0 +1,59 @@
+"""`reelfind search`: one search, as a table or as JSON."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from model.runtime.exits import NOTHING_FOUND
+from service.cli.exits import note
+from service.cli.hits_table import result_json, show_hits
+from service.cli.options import (
+    BundleOption,
+    CandidatesOption,
+    JsonOption,
+    LibraryOption,
+    ProviderOption,
+    RerankOption,
+    SalientOption,
+    ThreadsOption,
+)
+from service.cli.searcher import note_skipped, open_library
+from service.search.query import check_top_k, clean_text
+from service.search.searcher import SearchOptions
+from service.settings import load_settings
+
+
+def search_command(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to find, in plain words.")],
+    library: LibraryOption = None,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k", help="The most videos to list.", show_default="10, or REELFIND_DEFAULT_TOP_K"
+        ),
+    ] = None,
+    rerank: RerankOption = True,
+    num_candidates: CandidatesOption = None,
+    num_salient_frames: SalientOption = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say how each score came about.")] = False,
+    bundle: BundleOption = None,
+    provider: ProviderOption = None,
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find videos from the command line. Exit code 1: nothing found."""
+    settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
+    cleaned = clean_text(text, settings.max_query_characters)
+    count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
+    searcher = open_library(settings)
+    options = searcher.check(SearchOptions(rerank, num_candidates, num_salient_frames, explain=explain))
+    result = searcher.search(cleaned, count, options)
+    if as_json:
+        typer.echo(result_json(result))
+    elif result.hits:
+        show_hits(result, Console())
+        note_skipped(result.rerank_skipped)
+    if not result.hits:
+        note("nothing found: the library holds no video that can be searched")
+        raise typer.Exit(NOTHING_FOUND)

@@ -1,0 +1,64 @@
+"""`reelfind serve`: the HTTP server with the page."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from service.api.server import address_of, bind, run_server
+from service.cli.options import BundleOption, LibraryOption, ProviderOption, ThreadsOption, setting_option
+from service.cli.searcher import check_bundle_path
+from service.live import open_bundle
+from service.settings import load_settings
+
+
+def serve_command(
+    library: LibraryOption = None,
+    host: Annotated[str | None, setting_option("host", "Address to listen on.")] = None,
+    port: Annotated[int | None, setting_option("port", "Port to listen on; 0 takes a free one.")] = None,
+    bundle: BundleOption = None,
+    provider: ProviderOption = None,
+    threads: ThreadsOption = None,
+    search_threads: Annotated[
+        int | None, setting_option("search_threads", "Searches that run at the same time.")
+    ] = None,
+    deadline_ms: Annotated[
+        int | None,
+        setting_option("deadline_ms", "Milliseconds after which a search gives re-ranking up."),
+    ] = None,
+    reload_seconds: Annotated[
+        float | None,
+        setting_option("reload_seconds", "Seconds between looks for a new snapshot; 0 never looks."),
+    ] = None,
+    access_log: Annotated[bool | None, setting_option("access_log", "Log a line a request.")] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        setting_option(
+            "log_level", "The least severe messages to log: debug, info, warning or error.", metavar="LEVEL"
+        ),
+    ] = None,
+) -> None:
+    """Serve a library over HTTP, with the page at /."""
+    settings = load_settings(
+        {
+            "library": library,
+            "host": host,
+            "port": port,
+            "bundle": bundle,
+            "provider": provider,
+            "threads": threads,
+            "search_threads": search_threads,
+            "deadline_ms": deadline_ms,
+            "reload_seconds": reload_seconds,
+            "access_log": access_log,
+            "log_level": log_level,
+        }
+    )
+    check_bundle_path(settings)
+    with bind(settings.host, settings.port) as listener:
+        address = address_of(listener)
+        run_server(
+            settings,
+            open_bundle(settings),
+            listener,
+            on_started=lambda: typer.echo(f"Reelfind is at {address} (Ctrl-C stops it)"),
+        )

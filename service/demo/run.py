@@ -1,0 +1,111 @@
+"""The demo's run: makes the films, indexes them and serves them."""
+
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from indexer.library.errors import LibraryError
+from indexer.library.folder import Library
+from indexer.library.manifest import FORMAT_VERSION, MANIFEST_FILE, current_number, snapshot_folder
+from model.runtime.bundle import Bundle, default_bundle_path
+from model.runtime.errors import ReelfindError
+from model.runtime.exits import FAILED
+from service.demo.films import NOTICE, collect
+from service.server_process import REELFIND, ServerProcess, running_server
+
+
+class IndexingFailed(ReelfindError):  # noqa: N818 - named as what happened
+    """`reelfind index` ended with an exit code other than 0, and has said why."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"`reelfind index` ended with exit code {code}")
+        self.code = code
+
+
+@contextmanager
+def demo_server(
+    library: Path, *, host: str, port: int, bundle: Path | None, keep: bool, console: Console
+) -> Iterator[ServerProcess]:
+    """Make the films beside the library, index them, and serve the library while the context is open.
+
+    Args:
+        library: its folder; the films go beside it, in a folder with `-films` after its name.
+        host: the address to listen on.
+        port: the port to listen on; 0 takes a free one.
+        bundle: the model bundle's folder; None: the one that is installed.
+        keep: False deletes at the end the folders that this run made.
+        console: shows progress.
+
+    Raises:
+        IndexingFailed: the videos could not be indexed.
+        ReelfindError: a package of the demo is missing, or the server does not become ready.
+    """
+    library = library if library.name else library.absolute()  # "." has no name to build on
+    films = library.with_name(f"{library.name}-films")
+    made = [folder for folder in (films, library) if not folder.exists()]
+    try:
+        _prepare(films, library, bundle, console)
+        with running_server(library, bundle=bundle, host=host, port=port) as server:
+            yield server
+    finally:
+        if not keep:
+            for folder in made:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prepare(films: Path, library: Path, bundle: Path | None, console: Console) -> None:
+    with console.status("making the films") as status:
+        videos = collect(films, on_made=lambda name: status.update(f"made {name}"))
+    console.print(f"{len(videos)} videos in {films} (whose they are: {films / NOTICE})")
+    if is_stale(films, library, bundle):
+        console.print(
+            f"{library} holds these videos as another bundle or version of Reelfind saw them: making it anew"
+        )
+        shutil.rmtree(library)
+    command = ["index", str(films), "--library", str(library)]
+    command += ["--bundle", str(bundle)] if bundle is not None else []
+    console.print(f"[bold]reelfind {' '.join(command)}[/bold]", soft_wrap=True)
+    # In a session of its own: Ctrl-C reaches only this process, which then asks it once to stop.
+    process = subprocess.Popen([*REELFIND, *command], start_new_session=True)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()  # it keeps what it has encoded
+        raise
+    if code != 0:  # it has said why
+        raise IndexingFailed(code if code > 0 else FAILED)
+
+
+def is_stale(films: Path, library: Path, bundle: Path | None) -> bool:
+    """Whether the library is the demo's own, of its films alone, made with another bundle or version."""
+    own = [str(films.resolve())]
+    try:
+        snapshot = Library.open(library).current()
+    except LibraryError:
+        # Indexing makes it, mends it, or says what is wrong, unless another version of Reelfind made it.
+        manifest = _manifest_of_another_version(library)
+        return manifest is not None and manifest.get("media_roots") == own
+    if [str(root) for root in snapshot.media_roots] != own:
+        return False
+    return snapshot.bundle_checksum != Bundle.open(bundle or default_bundle_path()).checksum
+
+
+def _manifest_of_another_version(library: Path) -> dict[str, Any] | None:
+    try:
+        number = current_number(library)
+        if number is None:
+            return None
+        manifest = json.loads((snapshot_folder(library, number) / MANIFEST_FILE).read_bytes())
+    except (LibraryError, OSError, ValueError):
+        return None
+    if not isinstance(manifest, dict) or manifest.get("format_version") == FORMAT_VERSION:
+        return None
+    return manifest
