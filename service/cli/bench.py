@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from indexer.encode import available_cores
+from indexer.options import available_cores
 from model.runtime.bundle import default_bundle_path
 from model.runtime.errors import InputError, ReelfindError
 from model.runtime.exits import FAILED
