@@ -173,7 +173,8 @@ class Engine:
         if before and number is not None and read_manifest(library, number) == before.snapshot.manifest:
             return before
         searcher = open_searcher(self._settings, self._matcher)
-        if searcher.matcher.bundle.has_matcher and (before is None or before.matcher is not searcher.matcher):
+        can_match = "match" in searcher.matcher.bundle.capabilities
+        if can_match and (before is None or before.matcher is not searcher.matcher):
             searcher.matcher.warm()
         self._matcher = searcher.matcher
         self._matchers.add(self._matcher)

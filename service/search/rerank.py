@@ -92,10 +92,8 @@ def rerank(
         return None
     frames, chosen, frame_rows = salient_frames(snapshot, text, candidates.rows, num_salient_frames)
     watch.lap("salience")
-    manifest = matcher.bundle.manifest
-    step = max(
-        matcher.bundle.max_pairs, _TOKEN_BYTES // (4 * manifest.hidden_dim * snapshot.tokens_per_frame)
-    )
+    manifest, sizes = matcher.bundle.manifest, matcher.bundle.token_sizes()
+    step = max(matcher.bundle.max_pairs, _TOKEN_BYTES // (4 * sizes.hidden_dim * snapshot.tokens_per_frame))
     found = np.empty(len(frame_rows), np.float32)
     for start in range(0, len(frame_rows), step):
         if _is_late(deadline):

@@ -97,6 +97,16 @@ def test_another_bundle_brings_another_matching_head(toy: ToyLibrary, engine: En
     assert held.first.result(_LONG).hits[0].score == pytest.approx(first.hits[0].score - 1, abs=0.01)
 
 
+def test_another_bundle_may_have_no_tokens(toy: ToyLibrary, engine: Engine, tmp_path: Path) -> None:
+    assert engine.searcher.search("red", 10).reranked
+    make_toy_bundle(toy.bundle, overwrite=True, tokens=False)
+    toy.library.rename(tmp_path / "old")
+    toy.index()
+    assert engine.reload().changed
+    answer = engine.searcher.search("red", 10)
+    assert (answer.rerank_skipped, Path(answer.hits[0].path).name) == ("no_matcher", "red.mp4")
+
+
 def test_stopping_does_not_wait_for_the_searches_that_wait(engine: Engine) -> None:
     held = Held(engine.searcher)
     waiting = held.search(engine.searcher)
