@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import typer
 
-from model.runtime.errors import ReelfindError
+from model.runtime.errors import InputError, ReelfindError
 
 
 def report(words: str) -> None:
@@ -23,7 +23,7 @@ def exit_codes() -> Iterator[None]:
     """Errors become one line on stderr and an exit code, never a traceback."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, InputError) as error:
         report(f"error: {error}")
         raise typer.Exit(2) from None
     except (ReelfindError, FloatingPointError) as error:
