@@ -48,8 +48,8 @@ class DatasetRecord:
         if self.items is None or self.captions is None:
             counts = "counts not recorded by the checkpoint"
         else:
-            unit = "photos" if self.kind in _PHOTOS else "videos"
-            counts = f"{self.items:,} {unit}, {self.captions:,} captions"
+            unit = "photo" if self.kind in _PHOTOS else "video"
+            counts = f"{_count(self.items, unit)}, {_count(self.captions, 'caption')}"
         return f"{self.kind}{name}{media}, split {self.split}: {counts}"
 
 
@@ -161,6 +161,10 @@ def _named(data: Mapping[str, Any], name_of: Callable[[str], str]) -> DatasetRec
         return DatasetRecord(kind, name_of(data["path"]))
     kind = f"{kind} {data['msrvtt']}" if kind == "msrvtt" else kind
     return DatasetRecord(kind, name_of(data["annotations"]), name_of(data["videos"]))
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"
 
 
 def _own_name(path: str) -> str:

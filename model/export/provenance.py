@@ -76,8 +76,8 @@ def _stated(field: str, values: Sequence[str], names: Sequence[str]) -> tuple[st
         return (NOT_STATED,) * len(names)
     if len(values) != len(names):
         raise InputError(
-            f"{field} is given {len(values)} times, but there are {len(names)} data sets: give one for each, "
-            f"in this order: {'; '.join(names)}"
+            f"{field}: {len(values)} given, {len(names)} needed, one for each data set in this order: "
+            f"{'; '.join(names)}"
         )
     if not all(value.strip() for value in values):
         raise InputError(f"{field} is blank: leave it out, or write {NOT_STATED!r}")
