@@ -183,7 +183,7 @@ class LiveLibrary:
             return before
         searcher = open_searcher(self._settings, self._match_queue)
         is_new = before is None or before.match_queue is not searcher.match_queue
-        if is_new and searcher.bundle.has_matcher:
+        if is_new and "match" in searcher.bundle.capabilities:
             searcher.match_queue.warm()
         self._match_queue = searcher.match_queue
         self._match_queues.add(self._match_queue)

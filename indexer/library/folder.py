@@ -135,18 +135,20 @@ class Library:
 def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int | None) -> Layout:
     """The layout of a new library, see `Library.open_or_create`. InputError when it cannot be."""
     manifest = bundle.manifest
-    kind: TokenKind = tokens or ("int8" if bundle.has_matcher else "none")
-    count = 0
+    sizes = manifest.tokens if "match" in bundle.capabilities else None
+    kind: TokenKind = tokens or ("none" if sizes is None else "int8")
+    count = width = 0
     if kind != "none":
-        if not bundle.has_matcher:
+        if sizes is None:
             raise InputError(
                 f"tokens is {kind}, but the bundle {manifest.name!r} has no matcher to read tokens: "
                 "leave the option out, or choose a bundle with a matcher",
                 field="tokens",
             )
-        count = manifest.stored_tokens_per_frame if tokens_per_frame is None else tokens_per_frame
+        count = sizes.stored_tokens_per_frame if tokens_per_frame is None else tokens_per_frame
+        width = sizes.hidden_dim
         try:
-            check_count(count, manifest.tokens_per_frame)
+            check_count(count, sizes.tokens_per_frame)
         except ValueError as error:
             raise InputError(f"tokens_per_frame: {error}", field="tokens_per_frame") from error
     elif tokens_per_frame is not None:
@@ -163,7 +165,7 @@ def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int 
         frames_per_segment=manifest.frames_per_segment,
         tokens=kind,
         tokens_per_frame=count,
-        token_dim=manifest.hidden_dim if count else 0,
+        token_dim=width,
     )
 
 

@@ -11,33 +11,14 @@ import torch
 import typer
 
 from model.cli.terminal import report
-from model.config import Config, essentials, to_mapping
-from model.export.bundle import ExportOptions, StorageChoice, current_commit, export_bundle
-from model.export.storage import STORAGES, Storage
-from model.families.lgdn.fusion import JointFusion
+from model.data.record import data_of
+from model.export.bundle import ExportOptions, StorageChoice, export_bundle
+from model.export.provenance import NOT_STATED, make_provenance
+from model.export.storage import Storage
+from model.families.base import InferenceOptions
 from model.families.lgdn.weights import sources, tokenizer_path
-from model.training.checkpoints import load_checkpoints
-
-#: what a bundle says of the data that its model was trained on, by `data.kind`
-_DATA: dict[str, tuple[str, str]] = {
-    "photos": (
-        "Flickr8k, training split (6,091 photos, 5 captions each)",
-        "Hodosh, Young, Hockenmaier: Framing Image Description as a Ranking Task, 2013",
-    ),
-    "msrvtt": ("MSR-VTT, training split", "Xu, Mei, Yao, Rui: MSR-VTT, 2016"),
-    "msvd": ("MSVD, training split", "Chen, Dolan: Collecting Highly Parallel Data, 2011"),
-    "didemo": ("DiDeMo, training split", "Hendricks et al.: Localizing Moments in Video, 2017"),
-    "vatex": ("VATEX, training split", "Wang et al.: VaTeX, 2019"),
-    "image_text": ("images with texts, as the recipe says", "given by who trained the model"),
-}
-_MINI = "A small model for tests, demos and machines without a GPU: short English descriptions."
-
-
-def _storage(image: str, text: str, words: str, matcher: str) -> StorageChoice:
-    for choice in (image, text, words, matcher):
-        if choice not in STORAGES:
-            raise ValueError(f"unknown storage {choice!r}: use one of {', '.join(STORAGES)}")
-    return StorageChoice(*(cast(Storage, choice) for choice in (image, text, words, matcher)))
+from model.runtime.errors import InputError
+from model.training.checkpoints import load_checkpoints, read_state
 
 
 def _measured(path: Path | None) -> dict[str, Any]:
@@ -62,22 +43,6 @@ def _lambda(given: float | None, metrics: dict[str, Any]) -> float:
     if not (math.isfinite(lam) and lam >= 0):
         raise ValueError(f"λ is {lam}: it must be 0 or more")
     return lam
-
-
-def _provenance(
-    config: Config, averaged: int, match_similarity: float | None, metrics: dict[str, Any]
-) -> dict[str, Any]:
-    name, source = _DATA[config.data.kind]
-    exported: dict[str, Any] = {"name": config.name, "averaged": averaged}
-    if match_similarity is not None:
-        exported["match_similarity"] = match_similarity
-    return {
-        "recipe": json.dumps(exported | essentials(to_mapping(config))),
-        "data": [{"name": name, "licence": "research use", "source": source}],
-        "weights": sources(config.model),
-        "commit": current_commit(),
-        "metrics": metrics,
-    }
 
 
 def export_command(
@@ -112,38 +77,65 @@ def export_command(
     text: Annotated[str, typer.Option(help="How text weights are stored.")] = "int8",
     words: Annotated[str, typer.Option(help="How word embeddings are stored.")] = "int8",
     matcher_storage: Annotated[str, typer.Option(help="How the matcher's weights are stored.")] = "float16",
-    description: Annotated[str, typer.Option(help="What the bundle is good for.")] = _MINI,
+    description: Annotated[str, typer.Option(help="What the bundle is good for.")] = "",
+    licence: Annotated[str, typer.Option(help="The bundle's licence, an SPDX expression.")] = NOT_STATED,
+    data_licence: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Licence of the training data. For several data sets give the option once for each, in the "
+            "order in which the bundle lists them.",
+            show_default=NOT_STATED,
+        ),
+    ] = None,
+    data_source: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where the training data comes from, such as an address or a publication. For several data "
+            "sets as --data-licence.",
+            show_default=NOT_STATED,
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
-    """Write a bundle; fails when an ONNX graph differs from PyTorch."""
-    storage = _storage(image, text, words, matcher_storage)
+    """Write a bundle; fails when an ONNX graph differs from PyTorch.
+
+    The bundle names the data that the checkpoints were trained on by its folders' names and its counts.
+    """
+    if not licence.strip():
+        raise InputError("the bundle's licence is blank: leave the option out, or name a licence")
     measured = _measured(metrics)
     options = ExportOptions(
-        weights=weights,
-        salience=salience,
+        inference=InferenceOptions(weights, salience, match_similarity),
         matcher=matcher,
         num_salient_frames=num_salient_frames,
         num_candidates=num_candidates,
         ensemble_lambda=_lambda(ensemble_lambda, measured),
         tokens_per_frame=tokens_per_frame,
-        storage=storage,
+        storage=StorageChoice(*(cast(Storage, choice) for choice in (image, text, words, matcher_storage))),
     )
     torch.set_num_threads(threads)
     config, model = load_checkpoints(checkpoints)
-    if match_similarity is not None:
-        for fusion in (model.fusion, model.fusion_average):
-            if not isinstance(fusion, JointFusion):
-                raise ValueError("--match-similarity is for model.fusion=joint: leave it out")
-            fusion.weigh_similarity(match_similarity)
+    provenance = make_provenance(
+        config,
+        [data_of(read_state(path)) for path in checkpoints],
+        sources(config.model),
+        match_similarity=match_similarity,
+        metrics=measured,
+        data_licences=data_licence or (),
+        data_sources=data_source or (),
+    )
     manifest = export_bundle(
         output,
         model,
         tokenizer_path(config.model, checkpoints[0].parent),
-        _provenance(config, len(checkpoints), match_similarity, measured),
+        provenance,
         options,
         name=config.name,
+        licence=licence,
         description=description,
         report=report,
     )
+    for item in manifest.provenance.data:
+        report(f"trained on {item.name} (licence: {item.licence}; source: {item.source})")
     total = sum(record.bytes for record in manifest.files.values())
     report(f"{output}: {total / 1e6:.1f} MB, λ = {manifest.ensemble_lambda:g}")

@@ -77,6 +77,7 @@ class BundleEncoder:
     def profile(self) -> Profile:
         """What the manifest says."""
         m = self.bundle.manifest
+        tokens = m.tokens
         return Profile(
             image_size=m.image.size,
             resize=m.image.resize,
@@ -85,13 +86,13 @@ class BundleEncoder:
             num_salient_frames=m.num_salient_frames,
             num_candidates=m.num_candidates,
             ensemble_lambda=m.ensemble_lambda,
-            tokens_per_frame=m.stored_tokens_per_frame,
+            tokens_per_frame=None if tokens is None else tokens.stored_tokens_per_frame,
         )
 
     @property
     def has_matcher(self) -> bool:
         """Whether the bundle was exported with one."""
-        return self.bundle.has_matcher
+        return "match" in self.bundle.capabilities
 
     def frames(self, frames: NDArray[np.uint8], *, tokens: bool = False) -> FrameEncoding:
         """As `Bundle.encode_frames`."""

@@ -1,24 +1,25 @@
-"""From a model to a bundle: ONNX graphs, checked against PyTorch before they are written.
+"""From the graphs of a model to a bundle: each graph is checked against PyTorch before it is written.
 
-Shapes: B batch, N frames, P tokens a frame, L text tokens, H and T widths of frame and text tokens, D joint
-space, S salience.
+Shapes: P tokens a frame, H and T widths of frame and text tokens.
 """
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from model.export.storage import Storage, store
+from model.export.storage import STORAGES, Storage, store
 from model.export.tracing import check_graph, to_onnx
-from model.families.lgdn.graphs import FRAME, MATCHER, TEXT, graphs_of, tokens_per_frame
-from model.families.lgdn.inference import Chosen
+from model.families.base import Graph, InferenceOptions, ModelDescription
+from model.families.lgdn import export as lgdn
 from model.families.lgdn.network import LGDN
-from model.families.lgdn.salience import salience_dim
-from model.runtime.bundle import BundleManifest, write_bundle
+from model.progress import Report, silent
+from model.runtime.bundle import BundleDescription, BundleManifest, write_bundle
+from model.runtime.bundle.graphs import FRAME_ENCODER, MATCHER, TEXT_ENCODER
+from model.runtime.bundle.manifest import ImageSpec, Provenance, SalienceStrategy, TokenSizes
+from model.runtime.errors import InputError
 from model.runtime.tokens import check_count
 
 #: largest difference of any output from PyTorch's: float32 graphs, and graphs with weights stored smaller
@@ -27,17 +28,30 @@ TOLERANCE: Mapping[Storage, float] = {"float32": 1e-4, "float16": 5e-3, "int8": 
 
 @dataclass(frozen=True)
 class StorageChoice:
-    """How each part's weights are stored."""
+    """How each part's weights are stored.
+
+    Raises:
+        InputError: an unknown way to store.
+    """
 
     image: Storage = "float16"
     text: Storage = "int8"
     words: Storage = "int8"
     matcher: Storage = "float16"
 
+    def __post_init__(self) -> None:
+        for choice in vars(self).values():
+            if choice not in STORAGES:
+                raise InputError(f"unknown storage {choice!r}: use one of {', '.join(STORAGES)}")
+
     def of(self, graph: str) -> tuple[Storage, Storage]:
         """How a graph's weights and its tables are stored."""
-        parts = {FRAME: (self.image, self.image), TEXT: (self.text, self.words)}
-        return parts.get(graph, (self.matcher, self.matcher) if graph == MATCHER else ("float32", "float32"))
+        parts = {
+            FRAME_ENCODER: (self.image, self.image),
+            TEXT_ENCODER: (self.text, self.words),
+            MATCHER: (self.matcher, self.matcher),
+        }
+        return parts.get(graph, ("float32", "float32"))
 
 
 @dataclass(frozen=True)
@@ -45,18 +59,16 @@ class ExportOptions:
     """What of a model goes into its bundle; None is what the model's settings say.
 
     Attributes:
-        weights: `momentum` or `online`.
-        salience: the strategy that is baked into the salience vectors.
+        inference: which weights, and how frames are scored.
         matcher: with the matching head.
-        num_salient_frames: frames re-ranked by.
-        num_candidates: segments re-ranked.
+        num_salient_frames: frames of a segment that are matched.
+        num_candidates: segments that are re-ranked.
         ensemble_lambda: λ.
         tokens_per_frame: tokens of a frame that an index keeps, merged; None: all.
         storage: how weights are stored.
     """
 
-    weights: str = "momentum"
-    salience: str | None = None
+    inference: InferenceOptions = field(default_factory=InferenceOptions)
     matcher: bool = True
     num_salient_frames: int | None = None
     num_candidates: int = 100
@@ -69,78 +81,130 @@ def export_bundle(
     folder: Path,
     model: LGDN,
     tokenizer: Path,
-    provenance: Mapping[str, Any],
+    provenance: Provenance,
     options: ExportOptions | None = None,
     *,
     name: str = "mini",
-    licence: str = "Apache-2.0",
+    licence: str = "not stated",
     description: str = "",
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = silent,
 ) -> BundleManifest:
-    """Write the bundle, or fail and write nothing when a graph differs from PyTorch.
+    """Describe a model and write its bundle, or fail and write nothing.
 
     Raises:
-        ValueError: an option cannot be, or from `check_graph`.
+        InputError: an option does not fit the model.
+        ExportError: a graph differs from PyTorch.
         BundleError: the bundle cannot be written.
     """
     options = options or ExportOptions()
-    config = model.config
-    strategy = options.salience or config.salience_strategy
-    chosen = Chosen(model.eval(), options.weights, strategy)
-    salient = options.num_salient_frames or config.num_salient_frames
-    if not salient <= config.frames:
-        raise ValueError(f"{salient} salient frames of {config.frames} a segment: lower num_salient_frames")
-    tokens = tokens_per_frame(chosen)
-    if options.tokens_per_frame is not None:
-        check_count(options.tokens_per_frame, tokens)
-    for towers in (model.online, model.momentum):
-        towers.text.trim(config.context_length)
-    contents: dict[str, bytes] = {}
-    for file, graph in graphs_of(chosen, matcher=options.matcher).items():
-        traced = to_onnx(graph)
-        worst = check_graph(file, graph, traced.SerializeToString(), TOLERANCE["float32"])
-        kind, words = options.storage.of(file)
-        content = store(traced, kind, words).SerializeToString()
-        stored = check_graph(file, graph, content, max(TOLERANCE[kind], TOLERANCE[words]))
-        report(
-            f"{file}: {len(content) / 1e6:.1f} MB, from PyTorch {worst:.1g} exact and {stored:.1g} as stored"
-        )
-        contents[file] = content
-    return write_bundle(
-        folder,
+    described = describe(
+        lgdn.describe(model, options.inference),
+        options,
         name=name,
         licence=licence,
         description=description,
         provenance=provenance,
-        embedding_dim=config.dim,
-        salience_dim=salience_dim(strategy, config.dim),
-        tokens_per_frame=tokens,
-        stored_tokens_per_frame=options.tokens_per_frame,
-        hidden_dim=chosen.towers.token_width,
-        text_hidden_dim=chosen.towers.text_token_width,
-        image_size=config.image_size,
-        context_length=config.context_length,
-        frames_per_segment=config.frames,
-        num_salient_frames=salient,
-        num_candidates=options.num_candidates,
-        salience_strategy=strategy,  # type: ignore[arg-type]
-        ensemble_lambda=options.ensemble_lambda,
-        graphs=contents,
-        tokenizer=tokenizer,
-        overwrite=True,
+    )
+    graphs = lgdn.graphs(model, options.inference, matcher=options.matcher)
+    return write_graphs(
+        folder, graphs, described, tokenizer, storage=options.storage, report=report, overwrite=True
     )
 
 
-def current_commit() -> str:
-    """The commit of the code that runs; `unknown` outside of a repository."""
-    try:
-        out = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
+def describe(
+    model: ModelDescription,
+    options: ExportOptions,
+    *,
+    name: str,
+    licence: str,
+    description: str,
+    provenance: Provenance,
+) -> BundleDescription:
+    """The bundle's description: the model's part, the options of ranking, and what its author says.
+
+    Raises:
+        InputError: an option does not fit the model.
+    """
+    salient = options.num_salient_frames or model.num_salient_frames
+    if salient > model.frames_per_segment:
+        raise InputError(
+            f"{salient} salient frames of {model.frames_per_segment} a segment: lower num_salient_frames"
         )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return out.stdout.strip()
+    return BundleDescription(
+        name=name,
+        licence=licence,
+        provenance=provenance,
+        embedding_dim=model.embedding_dim,
+        salience_dim=model.salience_dim,
+        image=ImageSpec(size=model.image_size, resize="squash"),
+        context_length=model.context_length,
+        description=description,
+        tokens=_token_sizes(model, options.tokens_per_frame),
+        frames_per_segment=model.frames_per_segment,
+        num_salient_frames=salient,
+        num_candidates=options.num_candidates,
+        # The manifest checks it.
+        salience_strategy=cast(SalienceStrategy, model.salience_strategy),
+        ensemble_lambda=options.ensemble_lambda,
+    )
+
+
+def _token_sizes(model: ModelDescription, stored: int | None) -> TokenSizes | None:
+    count, width, text_width = model.tokens_per_frame, model.hidden_dim, model.text_hidden_dim
+    if count is None or width is None or text_width is None:
+        if stored is not None:
+            raise InputError(f"tokens_per_frame is {stored}, but the model gives no tokens: leave it out")
+        return None
+    if stored is not None:
+        try:
+            check_count(stored, count)
+        except ValueError as error:
+            raise InputError(f"tokens_per_frame: {error}") from error
+    return TokenSizes(
+        tokens_per_frame=count,
+        stored_tokens_per_frame=count if stored is None else stored,
+        hidden_dim=width,
+        text_hidden_dim=text_width,
+    )
+
+
+def write_graphs(
+    folder: Path,
+    graphs: Mapping[str, Graph],
+    description: BundleDescription,
+    tokenizer: Path,
+    *,
+    storage: StorageChoice | None = None,
+    report: Report = silent,
+    overwrite: bool = False,
+) -> BundleManifest:
+    """Trace graphs to ONNX, check them against PyTorch, store their weights smaller, and write the bundle.
+
+    Args:
+        folder: where the bundle will stand; its parent must exist.
+        graphs: by their names in the format.
+        description: everything else that `bundle.json` says.
+        tokenizer: a `tokenizer.json`.
+        storage: how weights are stored; None: by the defaults.
+        report: is told each graph's size, and its differences from PyTorch.
+        overwrite: replace the bundle that stands there.
+
+    Returns:
+        the manifest as written.
+
+    Raises:
+        ExportError: a graph differs from PyTorch, or a batch from its rows; nothing is written.
+        BundleError: the bundle cannot be written.
+    """
+    storage = storage or StorageChoice()
+    contents: dict[str, bytes] = {}
+    for name, graph in graphs.items():
+        traced = to_onnx(graph)
+        exact = check_graph(name, graph, traced.SerializeToString(), TOLERANCE["float32"])
+        weights, tables = storage.of(name)
+        content = store(traced, weights, tables).SerializeToString()
+        stored = check_graph(name, graph, content, max(TOLERANCE[weights], TOLERANCE[tables]))
+        size = len(content) / 1e6
+        report(f"{name}: {size:.1f} MB, from PyTorch {exact:.1g} exact and {stored:.1g} as stored")
+        contents[name] = content
+    return write_bundle(folder, contents, description, tokenizer, overwrite=overwrite)

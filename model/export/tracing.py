@@ -15,10 +15,15 @@ from numpy.typing import NDArray
 
 from model.export.storage import share
 from model.families.base import Graph
+from model.runtime.errors import ReelfindError
 
 _OPSET = 20
 # Rounding of float32 in kernels that differ with the batch.
 _BATCH_TOLERANCE = 1e-4
+
+
+class ExportError(ReelfindError):
+    """A graph does not compute what the model computes, so that no bundle is written."""
 
 
 def to_onnx(graph: Graph) -> onnx.ModelProto:
@@ -68,7 +73,7 @@ def check_graph(name: str, graph: Graph, content: bytes, tolerance: float) -> fl
         the largest difference from PyTorch.
 
     Raises:
-        ValueError: an output differs by more than `tolerance`, or a batch from its rows by more than 1e-4.
+        ExportError: an output differs by more than `tolerance`, or a batch from its rows by more than 1e-4.
     """
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     worst = 0.0
@@ -80,12 +85,12 @@ def check_graph(name: str, graph: Graph, content: bytes, tolerance: float) -> fl
         found = session.run(None, inputs)
         for label, want, got in zip(graph.outputs, expected, found, strict=True):
             if want.shape != got.shape:
-                raise ValueError(
+                raise ExportError(
                     f"{name}: {label} is {got.shape} in ONNX and {want.shape} in PyTorch; not exported"
                 )
             difference = _difference(want, got)
             if not difference <= tolerance:
-                raise ValueError(
+                raise ExportError(
                     f"{name}: {label} differs from PyTorch by {difference:.2g}, more than {tolerance:.2g}; "
                     "not exported: store its weights in a larger type"
                 )
@@ -95,7 +100,7 @@ def check_graph(name: str, graph: Graph, content: bytes, tolerance: float) -> fl
             for label, many, one in zip(graph.outputs, found, single, strict=True):
                 difference = _difference(many[row], one[0])
                 if not difference <= _BATCH_TOLERANCE:
-                    raise ValueError(
+                    raise ExportError(
                         f"{name}: {label} of a batch and of a single row differ by {difference:.2g}"
                     )
     return worst

@@ -13,28 +13,41 @@ from model.config import Config, from_mapping
 from model.families.lgdn.network import LGDN
 
 
-def load_checkpoint(path: Path) -> tuple[Config, LGDN]:
-    """The settings and the model of a checkpoint, on the CPU, in evaluation mode.
+def read_state(path: Path) -> dict[str, Any]:
+    """The state of a checkpoint, its weights under `model`; tensors stay in the file until they are used.
 
     Raises:
-        ValueError: the file is missing, no checkpoint, or of another version.
+        ValueError: the file is missing, or no checkpoint.
     """
     if not path.is_file():
         raise ValueError(
             f"no checkpoint {path}: train first, then pass best.pt or last.pt of the run's folder"
         )
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        settings, weights = state["config"], state["model"]
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        if "model" not in state:
+            raise KeyError("model")
     # Whatever torch meets in a file that it did not write.
     except Exception as error:
         raise ValueError(
             f"{path} is no checkpoint ({type(error).__name__}): pass best.pt or last.pt of a run's folder"
         ) from error
-    config: Config = from_mapping(Config, settings)
+    return state
+
+
+def load_checkpoint(path: Path) -> tuple[Config, LGDN]:
+    """The settings and the model of a checkpoint, on the CPU, in evaluation mode.
+
+    Raises:
+        ValueError: the file is missing, no checkpoint, or of another version.
+    """
+    state = read_state(path)
+    if "config" not in state:
+        raise ValueError(f"{path} holds no settings: pass best.pt or last.pt of a run's folder")
+    config: Config = from_mapping(Config, state["config"])
     model = LGDN(config.model)
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise ValueError(f"{path} holds another model than this version builds: train again") from error
     return config, model.eval()

@@ -19,6 +19,7 @@ from torch import nn
 
 from model.config import Config, essentials, to_mapping
 from model.data.loaders import CaptionedPhotos, Loader, VideoSource
+from model.data.record import DATA_KEY, resumed_data
 from model.families.lgdn.network import LGDN
 from model.runtime.preprocessing import TextTokenizer
 
@@ -42,6 +43,8 @@ class Run:
     device: torch.device
     folder: Path
     report: Callable[[str], None]
+    #: what is trained on, by `describe_data`
+    data: dict[str, Any]
     rank: int = 0
     world: int = 1
     step: int = 0
@@ -131,6 +134,7 @@ def save(run: Run, name: str = "last.pt") -> None:
         "model": run.model.state_dict(),
         "step": run.step,
         "best": run.best,
+        DATA_KEY: run.data,
     }
     if name == "last.pt":
         state |= {"optimizer": run.optimizer.state_dict(), "scaler": run.scaler.state_dict()}
@@ -153,6 +157,7 @@ def resume(run: Run, path: Path) -> None:
             run.optimizer.load_state_dict(state["optimizer"])
             run.scaler.load_state_dict(state["scaler"])
             run.step, run.best = state["step"], state["best"]
+            run.data = resumed_data(state, run.data)
     except (RuntimeError, KeyError, EOFError, OSError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be resumed ({reason}): delete it to start again") from error

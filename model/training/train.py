@@ -33,6 +33,7 @@ from model.data.loaders import (
     ahead,
     read_captions,
 )
+from model.data.record import describe_data
 from model.data.view_cache import build_cache
 from model.evaluation.corpus import TokenOptions, encode_source
 from model.evaluation.encoders import TowersEncoder
@@ -48,6 +49,7 @@ from model.families.lgdn.weights import (
 )
 from model.runtime.errors import ReelfindError
 from model.runtime.preprocessing import TextTokenizer
+from model.training.checkpoints import read_state
 from model.training.monitor import Monitor, StopRequest
 from model.training.run import Run, choose_device, learning_rate_share, make_optimizer, resume, save
 from model.training.validate import recall_sum, validate
@@ -84,13 +86,16 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
     tokenizer = TextTokenizer.from_file(tokenizer_file, config.model.context_length)
     model = LGDN(config.model)
     classifier = load_published(model)
+    start_state = None
     if config.train.start_from:
         load_start(model, Path(config.train.start_from))
+        start_state = read_state(Path(config.train.start_from))
     loader: Loader
     validation: CaptionedPhotos | VideoSource | None
     if photos_wanted:
         photos = read_captions(Path(config.data.path), "train").first(config.data.limit)
         validation = read_captions(Path(config.data.path), "val") if config.train.evaluate else None
+        captions: Sequence[Sequence[str]] = photos.captions
         cache_folder = Path(config.data.cache) if config.data.cache else folder / "cache"
         if rank:  # the first process fills the cache
             dist.barrier()
@@ -105,6 +110,7 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
         source = open_dataset(config, "train", report)
         validation = open_dataset(config, "val", report) if config.train.evaluate else None
         loader = VideoLoader(source, tokenizer, config, rank, world)
+        captions = source.captions
     if loader.steps < config.train.accumulate:
         raise ValueError(
             f"train.accumulate={config.train.accumulate} is more than an epoch's {loader.steps} batches: "
@@ -141,6 +147,7 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
         device=device,
         folder=folder,
         report=report,
+        data=describe_data(config, captions, start_state),
         rank=rank,
         world=world,
     )

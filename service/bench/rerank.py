@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.runtime.bundle import Bundle, TextEncoding
 from model.runtime.bundle.encodings import matcher_feed
-from model.runtime.bundle.manifest import GRAPHS, MATCHER
+from model.runtime.bundle.graphs import MATCHER
 from model.runtime.bundle.sessions import Session, open_session
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Bar, Figure, ratios
@@ -155,11 +155,11 @@ def _check(result: SearchResult) -> None:
 
 
 def _matcher(bundle: Bundle) -> Session:
-    if not bundle.has_matcher:
+    if "match" not in bundle.capabilities:
         raise ReelfindError(f"{bundle.folder} has no {MATCHER}: choose another bundle with --bundle")
     return open_session(
         bundle.folder / MATCHER,
-        GRAPHS[MATCHER],
+        bundle.manifest.graph_spec(MATCHER),
         bundle.manifest.dims(),
         bundle.provider,
         threads=bundle.threads,

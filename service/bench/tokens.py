@@ -23,7 +23,7 @@ _ENCODED_FILES = 6
 
 def layouts(bundle: Bundle) -> list[Layout]:
     """No tokens, all of them as float32 and as int8, and as int8 merged to a half and to a quarter."""
-    most = bundle.manifest.tokens_per_frame
+    most = bundle.token_sizes().tokens_per_frame
     # Two are left at least: the first one of a frame is never merged.
     counts = dict.fromkeys(max(min(2, most), -(-most // share)) for share in (1, 2, 4))
     return [
@@ -42,7 +42,7 @@ def measure(galleries: Sequence[Gallery], bundle: Path, *, repeats: int) -> Repo
         QueryError: a query's video cannot be searched.
     """
     opened = Bundle.open(bundle)
-    if not opened.has_matcher:
+    if "match" not in opened.capabilities:
         raise ReelfindError(f"{opened.folder} has no matching head: choose another bundle with --bundle")
     return Report(grids=[_measure(gallery, opened, repeats) for gallery in galleries])
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from model.runtime.bundle import Bundle, BundleManifest, Provider, default_bundle_path
-from model.runtime.bundle.manifest import MANIFEST_NAME, MATCHER
+from model.runtime.bundle.manifest import MANIFEST_NAME
 from model.runtime.errors import BundleError
 from service.cli.exits import CheckedCommand
 from service.cli.options import JsonOption
@@ -89,6 +89,7 @@ def _existing(folder: Path | None) -> Path:
 def _as_object(bundle: Bundle) -> dict[str, object]:
     return {
         **bundle.manifest.model_dump(mode="json"),
+        "capabilities": sorted(bundle.capabilities),
         "checksum": bundle.checksum,
         "folder": str(bundle.folder),
     }
@@ -110,10 +111,12 @@ def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
         ("text", f"at most {m.text.context_length} tokens"),
         ("embedding", f"{m.embedding_dim} dimensions; salience {m.salience_dim} ({m.salience_strategy})"),
         ("segment", f"{m.frames_per_segment} frames of at most {m.segment_seconds:g} seconds"),
-        ("tokens", f"{m.tokens_per_frame} × {m.hidden_dim} a frame"),
+        ("capabilities", ", ".join(sorted(m.capabilities)) or "none besides retrieval"),
     ]
-    if MATCHER in m.files:
-        stored, count = m.stored_tokens_per_frame, m.num_salient_frames
+    if m.tokens is not None:
+        lines += [("tokens", f"{m.tokens.tokens_per_frame} × {m.tokens.hidden_dim} a frame")]
+    if m.tokens is not None and "match" in m.capabilities:
+        stored, count = m.tokens.stored_tokens_per_frame, m.num_salient_frames
         lines += [
             (
                 "re-ranking",

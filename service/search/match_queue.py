@@ -121,10 +121,10 @@ class MatchQueue:
         """Open the graph and run it once, so that the first search does not wait for that.
 
         Raises:
-            BundleError: the graph cannot be opened or run.
+            BundleError: the bundle has no matcher, or the graph cannot be opened or run.
         """
-        manifest = self.bundle.manifest
-        tokens = np.zeros((1, manifest.stored_tokens_per_frame, manifest.hidden_dim), np.float32)
+        sizes = self.bundle.token_sizes()
+        tokens = np.zeros((1, sizes.stored_tokens_per_frame, sizes.hidden_dim), np.float32)
         text = self.bundle.encode_text(["a dog runs on a beach"], tokens=True)
         self.bundle.match(text, np.zeros(1, np.int64), tokens)
 

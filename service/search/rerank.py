@@ -78,10 +78,9 @@ def rerank(
     frames, chosen = salient_frames(snapshot, query, candidates.rows, num_salient_frames)
     segment_rows, frame_indices = candidates.rows[np.nonzero(chosen)[0]], frames[chosen]
     stopwatch.lap("salience")
-    manifest = match_queue.bundle.manifest
-    step = max(
-        match_queue.bundle.max_pairs, _TOKEN_BYTES // (4 * manifest.hidden_dim * snapshot.tokens_per_frame)
-    )
+    bundle = match_queue.bundle
+    token_bytes = 4 * bundle.token_sizes().hidden_dim * snapshot.tokens_per_frame
+    step = max(bundle.max_pairs, _TOKEN_BYTES // token_bytes)
     pair_logits = np.empty(len(frame_indices), np.float32)
     for start in range(0, len(frame_indices), step):
         if _is_late(deadline):
@@ -99,7 +98,11 @@ def rerank(
     logits[chosen] = pair_logits.round(LOGIT_DECIMALS)
     scores = match_score(logits, chosen)
     return RerankedCandidates(
-        ensemble(scores, candidates.similarity, manifest.ensemble_lambda), scores, frames, chosen, logits
+        ensemble(scores, candidates.similarity, bundle.manifest.ensemble_lambda),
+        scores,
+        frames,
+        chosen,
+        logits,
     )
 
 

@@ -76,7 +76,7 @@ class Searcher:
     @property
     def cannot_rerank(self) -> CannotRerank | None:
         """Why no search is re-ranked, if none is."""
-        if not self.bundle.has_matcher:
+        if "match" not in self.bundle.capabilities:
             return "no_matcher"
         return None if self.snapshot.tokens_per_frame or not self.snapshot.num_segments else "no_tokens"
 

@@ -99,6 +99,16 @@ def test_another_bundle_brings_another_matching_head(
     assert held.first.result(_LONG).hits[0].score == pytest.approx(first.hits[0].score - 1, abs=0.01)
 
 
+def test_another_bundle_may_have_no_tokens(toy: ToyLibrary, live: LiveLibrary, tmp_path: Path) -> None:
+    assert live.searcher.search("red", 10).reranked
+    make_toy_bundle(toy.bundle, overwrite=True, tokens=False)
+    toy.library.rename(tmp_path / "old")
+    toy.index()
+    assert live.reload().changed
+    answer = live.searcher.search("red", 10)
+    assert (answer.rerank_skipped, Path(answer.hits[0].path).name) == ("no_matcher", "red.mp4")
+
+
 def test_stopping_does_not_wait_for_the_searches_that_wait(live: LiveLibrary) -> None:
     held = Held(live.searcher)
     waiting = held.search(live.searcher)

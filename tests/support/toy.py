@@ -16,7 +16,8 @@ The functions of these names below are the same in NumPy. A red frame's logit is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from model.runtime.bundle import write_bundle
+from model.runtime.bundle import BundleDescription, write_bundle
+from model.runtime.bundle.manifest import ImageSpec, Provenance, TokenSizes
 from model.runtime.preprocessing import normalise_text
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -123,53 +125,48 @@ def random_frames(count: int) -> NDArray[np.uint8]:
 def make_toy_bundle(
     folder: str | Path,
     *,
-    name: str = "toy",
     overwrite: bool = False,
     matcher: bool | Literal["ids"] = True,
+    tokens: bool = True,
+    graphs: Mapping[str, bytes] | None = None,
     **changes: Any,
 ) -> Path:
     """Write the toy bundle to `folder`, which this makes, and return it. Another `name`, another checksum.
 
-    `matcher` may be False, or "ids" for one that reads the texts' ids instead of their tokens; `changes` are
-    other arguments of `write_bundle`.
+    `matcher` may be False, or "ids" for one that reads the texts' ids instead of their tokens; without
+    `tokens` there is none. `graphs` takes the place of `toy_graphs()`; `changes` are as in `describe`.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    files = dict(toy_graphs(tokens=tokens) if graphs is None else graphs)
+    if matcher and tokens:
+        files["matcher.onnx"] = toy_matcher(ids=matcher == "ids")
     tokenizer = folder.with_name(f"{folder.name}.tokenizer.json")
     toy_tokenizer().save(str(tokenizer))
     try:
-        fields = {**bundle_fields(folder, tokenizer), "name": name, "overwrite": overwrite, **changes}
-        if matcher:
-            fields["graphs"] = {**fields["graphs"], "matcher.onnx": toy_matcher(ids=matcher == "ids")}
-        write_bundle(**fields)
+        write_bundle(folder, files, describe(tokens=tokens, **changes), tokenizer, overwrite=overwrite)
     finally:
         tokenizer.unlink()
     return folder
 
 
-def bundle_fields(folder: Path, tokenizer: Path) -> dict:
-    """What `write_bundle` is called with, for tests that change one thing of it."""
-    return {
-        "folder": folder,
-        "description": "Knows eight colours.",
-        "licence": "Apache-2.0",
-        "provenance": {
-            "recipe": "tests/support/toy.py",
-            "data": [],
-            "weights": [],
-            "commit": "none",
-            "metrics": {},
-        },
-        "embedding_dim": DIM,
-        "salience_dim": 2 * DIM,
-        "tokens_per_frame": 4,
-        "hidden_dim": 3,
-        "text_hidden_dim": 4,
-        "image_size": IMAGE_SIZE,
-        "context_length": CONTEXT_LENGTH,
-        "tokenizer": tokenizer,
-        "graphs": toy_graphs(),
-    }
+def describe(*, tokens: bool = True, stored_tokens_per_frame: int = 4, **changes: Any) -> BundleDescription:
+    """The description of the toy bundle; `changes` are other values of its fields."""
+    sizes = TokenSizes(
+        tokens_per_frame=4, stored_tokens_per_frame=stored_tokens_per_frame, hidden_dim=3, text_hidden_dim=4
+    )
+    description = BundleDescription(
+        name="toy",
+        licence="Apache-2.0",
+        provenance=Provenance(recipe="tests/support/toy.py", data=(), weights=(), commit="none", metrics={}),
+        embedding_dim=DIM,
+        salience_dim=2 * DIM,
+        image=ImageSpec(size=IMAGE_SIZE, resize="squash"),
+        context_length=CONTEXT_LENGTH,
+        description="Knows eight colours.",
+        tokens=sizes if tokens else None,
+    )
+    return dataclasses.replace(description, **changes)
 
 
 def toy_tokenizer() -> Tokenizer:
@@ -181,12 +178,12 @@ def toy_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def toy_graphs() -> dict[str, bytes]:
-    """The three graphs that every bundle has, serialised."""
+def toy_graphs(*, tokens: bool = True) -> dict[str, bytes]:
+    """The three graphs that every bundle has, serialised; their encoders with or without token outputs."""
     return {
-        "frame_encoder.onnx": _frame_encoder(),
+        "frame_encoder.onnx": _frame_encoder(tokens),
         "segment_encoder.onnx": _segment_encoder(),
-        "text_encoder.onnx": _text_encoder(),
+        "text_encoder.onnx": _text_encoder(tokens),
     }
 
 
@@ -226,7 +223,7 @@ def _salience_nodes(source: str, target: str) -> list[onnx.NodeProto]:
 _COMMON = {"last": np.array([-1], np.int64), "root": np.array(np.sqrt(2), np.float32)}
 
 
-def _frame_encoder() -> bytes:
+def _frame_encoder(tokens: bool) -> bytes:
     node = helper.make_node
     half = IMAGE_SIZE // 2
     nodes = [
@@ -262,8 +259,9 @@ def _frame_encoder() -> bytes:
     outputs = [
         ("frame_embedding", TensorProto.FLOAT, ["B", DIM]),
         ("frame_salience", TensorProto.FLOAT, ["B", 2 * DIM]),
-        ("frame_tokens", TensorProto.FLOAT, ["B", 4, 3]),
     ]
+    if tokens:
+        outputs.append(("frame_tokens", TensorProto.FLOAT, ["B", 4, 3]))
     frames = ("frames", TensorProto.UINT8, ["B", IMAGE_SIZE, IMAGE_SIZE, 3])
     return build_graph(nodes, [frames], outputs, constants)
 
@@ -288,7 +286,7 @@ def _segment_encoder() -> bytes:
     return build_graph(nodes, inputs, [("segment_embedding", TensorProto.FLOAT, ["B", DIM])], constants)
 
 
-def _text_encoder() -> bytes:
+def _text_encoder(tokens: bool) -> bytes:
     node = helper.make_node
     nodes = [
         node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
@@ -311,8 +309,9 @@ def _text_encoder() -> bytes:
     outputs = [
         ("text_embedding", TensorProto.FLOAT, ["B", DIM]),
         ("text_salience", TensorProto.FLOAT, ["B", 2 * DIM]),
-        ("text_tokens", TensorProto.FLOAT, ["B", "L", 4]),
     ]
+    if tokens:
+        outputs.append(("text_tokens", TensorProto.FLOAT, ["B", "L", 4]))
     return build_graph(nodes, inputs, outputs, constants)
 
 

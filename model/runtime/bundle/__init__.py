@@ -1,5 +1,6 @@
 """The bundle: a folder with `bundle.json`, ONNX graphs and a tokenizer, its writer and its reader."""
 
+from model.runtime.bundle.description import BundleDescription
 from model.runtime.bundle.encodings import FrameEncoding, TextEncoding
 from model.runtime.bundle.files import default_bundle_path
 from model.runtime.bundle.manifest import BundleManifest
@@ -9,6 +10,7 @@ from model.runtime.bundle.writer import write_bundle
 
 __all__ = [
     "Bundle",
+    "BundleDescription",
     "BundleManifest",
     "FrameEncoding",
     "Provider",

@@ -1,9 +1,9 @@
-"""`bundle.json`: what a bundle says of itself, and the names and shapes of its graphs."""
+"""`bundle.json`: what a bundle says of itself."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,12 +19,12 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from model.runtime.bundle.graphs import CAPABILITIES, FORMAT_VERSION, GRAPHS, MATCHER, GraphSpec
 from model.runtime.errors import BundleError
 from model.runtime.preprocessing import ResizeRule
 from model.runtime.tokens import check_count
 
 MANIFEST_NAME = "bundle.json"
-FORMAT_VERSION = 2
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Count = Annotated[int, Field(gt=0)]
@@ -37,74 +37,20 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
-class TensorSpec:
-    """One input or output of a graph: `shape` holds a dimension's letter or its fixed size."""
+class TokenSizes:
+    """Sizes of the tokens that a bundle's encoders give and its matcher reads.
 
-    name: str
-    dtype: str
-    shape: tuple[str | int, ...]
+    Attributes:
+        tokens_per_frame: P.
+        stored_tokens_per_frame: how many of a frame's tokens an index stores by default, merged from P.
+        hidden_dim: H, the width of a frame token.
+        text_hidden_dim: T, the width of a text token.
+    """
 
-
-@dataclass(frozen=True)
-class GraphSpec:
-    """A graph of the format, taking `inputs` and exactly one of `either`; `optional` ones may be absent."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    either: tuple[TensorSpec, ...] = ()
-    optional: bool = False
-
-
-FRAME_ENCODER = "frame_encoder.onnx"
-SEGMENT_ENCODER = "segment_encoder.onnx"
-TEXT_ENCODER = "text_encoder.onnx"
-MATCHER = "matcher.onnx"
-MOMENT_HEAD = "moment_head.onnx"
-
-_FLOAT, _INT, _BYTE = "tensor(float)", "tensor(int64)", "tensor(uint8)"
-
-#: Every graph of format version 2. B batch, N frames, P tokens a frame, P' as many or fewer, L text tokens,
-#: H width of frame tokens, T of text tokens, D joint space, S salience. `size` is the image's side.
-GRAPHS: dict[str, GraphSpec] = {
-    FRAME_ENCODER: GraphSpec(
-        (TensorSpec("frames", _BYTE, ("B", "size", "size", 3)),),
-        (
-            TensorSpec("frame_embedding", _FLOAT, ("B", "D")),
-            TensorSpec("frame_salience", _FLOAT, ("B", "S")),
-            TensorSpec("frame_tokens", _FLOAT, ("B", "P", "H")),
-        ),
-    ),
-    SEGMENT_ENCODER: GraphSpec(
-        (
-            TensorSpec("frame_embedding", _FLOAT, ("B", "N", "D")),
-            TensorSpec("frame_mask", _FLOAT, ("B", "N")),
-        ),
-        (TensorSpec("segment_embedding", _FLOAT, ("B", "D")),),
-    ),
-    TEXT_ENCODER: GraphSpec(
-        (TensorSpec("input_ids", _INT, ("B", "L")), TensorSpec("attention_mask", _INT, ("B", "L"))),
-        (
-            TensorSpec("text_embedding", _FLOAT, ("B", "D")),
-            TensorSpec("text_salience", _FLOAT, ("B", "S")),
-            TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),
-        ),
-    ),
-    # A pair is a text and a frame; the text comes as the text encoder's tokens, or as ids to be read anew.
-    MATCHER: GraphSpec(
-        (
-            TensorSpec("attention_mask", _INT, ("B", "L")),
-            TensorSpec("frame_tokens", _FLOAT, ("B", "P'", "H")),
-        ),
-        (TensorSpec("match_logit", _FLOAT, ("B",)),),
-        either=(
-            TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),
-            TensorSpec("input_ids", _INT, ("B", "L")),
-        ),
-        optional=True,
-    ),
-    # Named by the format, not used by this version: its inputs are settled when it is.
-    MOMENT_HEAD: GraphSpec((), (), optional=True),
-}
+    tokens_per_frame: int
+    stored_tokens_per_frame: int
+    hidden_dim: int
+    text_hidden_dim: int
 
 
 def check_file_name(name: str) -> None:
@@ -171,7 +117,11 @@ class FileRecord(_Frozen):
 
 
 class BundleManifest(_Frozen):
-    """The content of `bundle.json`, format version 2. Unknown and missing fields are refused."""
+    """The content of `bundle.json`, format version 2. Unknown and missing fields are refused.
+
+    The sizes of tokens (`tokens_per_frame`, `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are
+    null, all four, in a bundle whose encoders give no tokens; such a bundle has no matcher.
+    """
 
     format_version: Literal[2]
     name: Text
@@ -180,10 +130,10 @@ class BundleManifest(_Frozen):
     provenance: Provenance
     embedding_dim: Count
     salience_dim: Count
-    tokens_per_frame: Count
-    stored_tokens_per_frame: Count
-    hidden_dim: Count
-    text_hidden_dim: Count
+    tokens_per_frame: Count | None
+    stored_tokens_per_frame: Count | None
+    hidden_dim: Count | None
+    text_hidden_dim: Count | None
     frames_per_segment: Count
     segment_seconds: Seconds
     num_salient_frames: Count
@@ -209,10 +159,7 @@ class BundleManifest(_Frozen):
     def _check_together(self) -> BundleManifest:
         if self.text.tokenizer not in self.files:
             raise ValueError(f"files lists no {self.text.tokenizer!r}, which text.tokenizer names")
-        try:
-            check_count(self.stored_tokens_per_frame, self.tokens_per_frame)
-        except ValueError as error:
-            raise ValueError(f"stored_tokens_per_frame: {error}") from error
+        self._check_tokens()
         if self.num_salient_frames > self.frames_per_segment:
             raise ValueError(
                 f"num_salient_frames {self.num_salient_frames} is more than "
@@ -220,16 +167,53 @@ class BundleManifest(_Frozen):
             )
         return self
 
+    def _check_tokens(self) -> None:
+        sizes = {field.name: getattr(self, field.name) for field in fields(TokenSizes)}
+        missing = [name for name, size in sizes.items() if size is None]
+        if missing and len(missing) < len(sizes):
+            raise ValueError(f"{', '.join(missing)} must not be null, or all of {', '.join(sizes)} must be")
+        tokens = self.tokens
+        if tokens is None:
+            if MATCHER in self.files:
+                raise ValueError(
+                    f"{MATCHER} reads frame_tokens, but the encoders give no tokens ({', '.join(sizes)} are "
+                    "null): leave the matcher out, or add the token outputs"
+                )
+            return
+        try:
+            check_count(tokens.stored_tokens_per_frame, tokens.tokens_per_frame)
+        except ValueError as error:
+            raise ValueError(f"stored_tokens_per_frame: {error}") from error
+
+    @property
+    def tokens(self) -> TokenSizes | None:
+        """Sizes of the encoders' tokens; None where the encoders give no tokens."""
+        count, stored = self.tokens_per_frame, self.stored_tokens_per_frame
+        width, text_width = self.hidden_dim, self.text_hidden_dim
+        if count is None or stored is None or width is None or text_width is None:
+            return None
+        return TokenSizes(count, stored, width, text_width)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the bundle can do beyond retrieval, see `CAPABILITIES`."""
+        return frozenset(word for graph, word in CAPABILITIES.items() if graph in self.files)
+
+    def graph_spec(self, graph: str) -> GraphSpec:
+        """What a graph of this bundle takes and gives: its token outputs only where the bundle has tokens."""
+        spec = GRAPHS[graph]
+        return spec if self.tokens is None else replace(spec, outputs=spec.outputs + spec.tokens)
+
     def dims(self) -> dict[str, int]:
         """The letters of `GRAPHS` whose sizes this bundle fixes."""
-        return {
-            "D": self.embedding_dim,
-            "S": self.salience_dim,
-            "P": self.tokens_per_frame,
-            "H": self.hidden_dim,
-            "T": self.text_hidden_dim,
-            "size": self.image.size,
-        }
+        dims = {"D": self.embedding_dim, "S": self.salience_dim, "size": self.image.size}
+        if self.tokens is not None:
+            dims |= {
+                "P": self.tokens.tokens_per_frame,
+                "H": self.tokens.hidden_dim,
+                "T": self.tokens.text_hidden_dim,
+            }
+        return dims
 
     def to_json(self) -> bytes:
         """The bytes of `bundle.json`, ending with a line break."""

@@ -19,14 +19,17 @@ from model.runtime.bundle.encodings import (
     check_pairs,
 )
 from model.runtime.bundle.files import FileState, file_state, read_manifest, verify_file
-from model.runtime.bundle.manifest import (
+from model.runtime.bundle.graphs import (
     FRAME_ENCODER,
     GRAPHS,
-    MANIFEST_NAME,
     MATCHER,
     SEGMENT_ENCODER,
     TEXT_ENCODER,
+)
+from model.runtime.bundle.manifest import (
+    MANIFEST_NAME,
     BundleManifest,
+    TokenSizes,
     parse_manifest,
 )
 from model.runtime.bundle.running import run_matcher, run_parts
@@ -129,7 +132,8 @@ class Bundle:
 
         Raises:
             ValueError: another dtype or shape, or no frame.
-            BundleError: the graph fails, or gives something else than the manifest says.
+            BundleError: tokens are asked of a bundle without tokens, the graph fails, or gives something else
+                than the manifest says.
         """
         size = self.manifest.image.size
         wanted = f"uint8 [B, {size}, {size}, 3] with B ≥ 1"
@@ -137,13 +141,13 @@ class Bundle:
             raise ValueError(f"frames are {getattr(frames, 'dtype', type(frames).__name__)}: pass {wanted}")
         if frames.ndim != 4 or frames.shape[1:] != (size, size, 3) or len(frames) == 0:
             raise ValueError(f"frames have shape {list(frames.shape)}: pass {wanted}; resize_frames makes it")
-        shapes = {
+        shapes: dict[str, tuple[int, ...]] = {
             "frame_embedding": (self.manifest.embedding_dim,),
             "frame_salience": (self.manifest.salience_dim,),
-            "frame_tokens": (self.manifest.tokens_per_frame, self.manifest.hidden_dim),
         }
-        if not tokens:
-            del shapes["frame_tokens"]
+        if tokens:
+            sizes = self.token_sizes()
+            shapes["frame_tokens"] = (sizes.tokens_per_frame, sizes.hidden_dim)
         out = self._run(FRAME_ENCODER, {"frames": frames}, shapes)
         return FrameEncoding(out["frame_embedding"], out["frame_salience"], out.get("frame_tokens"))
 
@@ -192,16 +196,16 @@ class Bundle:
 
         Raises:
             ValueError: no text, an empty one, or one that is not a string.
-            BundleError: the graph fails, or gives something else than the manifest says.
+            BundleError: tokens are asked of a bundle without tokens, the graph fails, or gives something else
+                than the manifest says.
         """
         batch = self.tokenizer(texts)
-        shapes = {
+        shapes: dict[str, tuple[int, ...]] = {
             "text_embedding": (self.manifest.embedding_dim,),
             "text_salience": (self.manifest.salience_dim,),
-            "text_tokens": (batch.input_ids.shape[1], self.manifest.text_hidden_dim),
         }
-        if not tokens:
-            del shapes["text_tokens"]
+        if tokens:
+            shapes["text_tokens"] = (batch.input_ids.shape[1], self.token_sizes().text_hidden_dim)
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         out = self._run(TEXT_ENCODER, inputs, shapes)
         return TextEncoding(
@@ -213,9 +217,21 @@ class Bundle:
         )
 
     @property
-    def has_matcher(self) -> bool:
-        """Whether `match` works."""
-        return MATCHER in self.manifest.files
+    def capabilities(self) -> frozenset[str]:
+        """What the bundle can do beyond retrieval: "match" where it has a matcher."""
+        return self.manifest.capabilities
+
+    def token_sizes(self) -> TokenSizes:
+        """Sizes of the tokens that the encoders give.
+
+        Raises:
+            BundleError: they give no tokens.
+        """
+        if self.manifest.tokens is None:
+            raise BundleError(
+                f"{self.folder} gives no tokens: choose a bundle with a matcher, or encode with tokens=False"
+            )
+        return self.manifest.tokens
 
     def match(
         self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: NDArray[np.float32]
@@ -234,10 +250,10 @@ class Bundle:
             ValueError: another dtype or shape, no pair, a row that `text` does not have, or no text tokens.
             BundleError: the bundle has no matcher, or the graph fails or gives no finite number.
         """
-        if not self.has_matcher:
+        if "match" not in self.capabilities:
             raise BundleError(f"{self.folder} has no {MATCHER}: choose a bundle that was exported with one")
-        rows = np.asarray(text_rows)
-        check_pairs(text, rows, frame_tokens, self.manifest.hidden_dim, self.manifest.tokens_per_frame)
+        rows, sizes = np.asarray(text_rows), self.token_sizes()
+        check_pairs(text, rows, frame_tokens, sizes.hidden_dim, sizes.tokens_per_frame)
         return run_matcher(self._session(MATCHER), text, rows, frame_tokens, self.max_pairs)
 
     def check(self) -> None:
@@ -250,12 +266,13 @@ class Bundle:
         # Two of each, so that a graph with a fixed batch is found.
         frames = np.zeros((2, size, size, 3), np.uint8)
         frames[1] = np.arange(size * size * 3, dtype=np.uint8).reshape(size, size, 3)
-        encoding = self.encode_frames(frames, tokens=True)
+        tokens = self.manifest.tokens is not None
+        encoding = self.encode_frames(frames, tokens=tokens)
         mask = np.ones((2, count), np.bool_)
         mask[1, 1:] = False
         self.encode_segments(np.repeat(encoding.embedding[:, None], count, axis=1), mask)
-        text = self.encode_text(["a", "a dog runs along the beach"], tokens=True)
-        if self.has_matcher and encoding.tokens is not None:
+        text = self.encode_text(["a", "a dog runs along the beach"], tokens=tokens)
+        if "match" in self.capabilities and encoding.tokens is not None:
             both = np.array([0, 1])
             self.match(text, both, encoding.tokens)
             self.match(text, both, encoding.tokens[:, :1])
@@ -272,7 +289,7 @@ class Bundle:
                     raise BundleError(f"{path} changed while the bundle was open: start again")
                 self._sessions[graph] = open_session(
                     path,
-                    GRAPHS[graph],
+                    self.manifest.graph_spec(graph),
                     self.manifest.dims(),
                     self.provider,
                     threads=self.threads,

@@ -5,82 +5,43 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from model.runtime.bundle.description import BundleDescription
 from model.runtime.bundle.files import aside_path
+from model.runtime.bundle.graphs import FORMAT_VERSION
 from model.runtime.bundle.manifest import (
-    FORMAT_VERSION,
     MANIFEST_NAME,
     BundleManifest,
-    SalienceStrategy,
+    TokenSizes,
     check_file_name,
     parse_manifest,
 )
 from model.runtime.bundle.reader import Bundle
 from model.runtime.errors import BundleError
 from model.runtime.files import flush, sha256_of
-from model.runtime.preprocessing import ResizeRule
 
 _TOKENIZER = "tokenizer.json"
 
 
 def write_bundle(
     folder: str | Path,
-    *,
-    name: str,
-    licence: str,
-    provenance: Mapping[str, Any],
-    embedding_dim: int,
-    salience_dim: int,
-    tokens_per_frame: int,
-    hidden_dim: int,
-    text_hidden_dim: int,
-    image_size: int,
-    context_length: int,
     graphs: Mapping[str, bytes | Path],
+    description: BundleDescription,
     tokenizer: Path,
-    description: str = "",
-    resize: ResizeRule = "squash",
-    frames_per_segment: int = 16,
-    segment_seconds: float = 32.0,
-    stored_tokens_per_frame: int | None = None,
-    num_salient_frames: int = 2,
-    num_candidates: int = 100,
-    salience_strategy: SalienceStrategy = "collaborative",
-    ensemble_lambda: float = 1.0,
-    calibration: Mapping[str, Any] | None = None,
-    extra_files: Sequence[Path] = (),
+    *,
     overwrite: bool = False,
 ) -> BundleManifest:
     """Write a bundle beside its place, flush it to disk, then rename it into place.
 
     Args:
         folder: where it will stand; its parent must exist.
-        name: a short name of the bundle.
-        licence: an SPDX expression.
-        provenance: {recipe, data [{name, licence, source}], weights [the same], commit, metrics {}}.
-        embedding_dim: D.
-        salience_dim: S.
-        tokens_per_frame: P.
-        hidden_dim: H, width of frame tokens.
-        text_hidden_dim: T, width of text tokens.
-        image_size: side of the frame encoder's input in pixels.
-        context_length: longest text in tokens.
         graphs: content or file of each graph, by its name in the format.
+        description: everything else that `bundle.json` says.
         tokenizer: a `tokenizer.json`.
-        description: what it is good for.
-        resize: how frames become squares.
-        frames_per_segment: N.
-        segment_seconds: the longest segment.
-        stored_tokens_per_frame: what an index stores by default, merged from P; None: all P.
-        num_salient_frames: frames kept for a query.
-        num_candidates: segments re-ranked for a query.
-        salience_strategy: what is baked into the salience vectors.
-        ensemble_lambda: weight of the similarity beside the match score.
-        calibration: None, or {kind: "logistic", scale, bias}.
-        extra_files: more files to carry, e.g. a licence's text or a graph's external data.
         overwrite: replace the bundle that stands there. Killed between the two renames, the old one is left
             at `aside_path(folder)`, and the next write puts it back first.
 
@@ -91,43 +52,40 @@ def write_bundle(
         BundleError: a field or graph is wrong, `folder` is taken, or it cannot be written.
     """
     place = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow a link at the place itself
-    contents: dict[str, bytes | Path] = {**graphs, _TOKENIZER: Path(tokenizer)}
-    for path in extra_files:
-        if path.name in contents:
-            raise BundleError(f"{path} has the name of another file of the bundle: rename it")
-        contents[path.name] = path
-    raw = {
-        "format_version": FORMAT_VERSION,
-        "name": name,
-        "description": description,
-        "licence": licence,
-        "provenance": dict(provenance),
-        "embedding_dim": embedding_dim,
-        "salience_dim": salience_dim,
-        "tokens_per_frame": tokens_per_frame,
-        "stored_tokens_per_frame": (
-            tokens_per_frame if stored_tokens_per_frame is None else stored_tokens_per_frame
-        ),
-        "hidden_dim": hidden_dim,
-        "text_hidden_dim": text_hidden_dim,
-        "frames_per_segment": frames_per_segment,
-        "segment_seconds": segment_seconds,
-        "num_salient_frames": num_salient_frames,
-        "num_candidates": num_candidates,
-        "salience_strategy": salience_strategy,
-        "image": {"size": image_size, "resize": resize},
-        "text": {"tokenizer": _TOKENIZER, "context_length": context_length},
-        "ensemble_lambda": ensemble_lambda,
-        "calibration": None if calibration is None else dict(calibration),
-    }
+    contents: dict[str, bytes | Path] = {**graphs, _TOKENIZER: tokenizer}
     try:
         for file in contents:
             check_file_name(file)
-        return _write_folder(place, raw, contents, overwrite)
+        return _write_folder(place, _fields(description), contents, overwrite)
     except ValueError as error:
         raise BundleError(f"{place} is not written: {error}") from error
     except OSError as error:
         raise BundleError(f"{place} cannot be written ({error}): check the place and its disk") from error
+
+
+def _fields(description: BundleDescription) -> dict[str, Any]:
+    """The fields of `bundle.json`, but for its files."""
+    d = description
+    tokens = {field.name: None for field in fields(TokenSizes)} if d.tokens is None else asdict(d.tokens)
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": d.name,
+        "description": d.description,
+        "licence": d.licence,
+        "provenance": d.provenance.model_dump(),
+        "embedding_dim": d.embedding_dim,
+        "salience_dim": d.salience_dim,
+        **tokens,
+        "frames_per_segment": d.frames_per_segment,
+        "segment_seconds": d.segment_seconds,
+        "num_salient_frames": d.num_salient_frames,
+        "num_candidates": d.num_candidates,
+        "salience_strategy": d.salience_strategy,
+        "image": d.image.model_dump(),
+        "text": {"tokenizer": _TOKENIZER, "context_length": d.context_length},
+        "ensemble_lambda": d.ensemble_lambda,
+        "calibration": None if d.calibration is None else d.calibration.model_dump(),
+    }
 
 
 def _write_folder(

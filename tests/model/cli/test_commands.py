@@ -17,6 +17,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from model.cli import app  # noqa: E402
 from model.config import to_mapping  # noqa: E402
+from model.training.train import start  # noqa: E402
 from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 from tests.support.toy import make_toy_bundle, make_video  # noqa: E402
 
@@ -25,7 +26,7 @@ runner = CliRunner()
 
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
 def test_train_export_and_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, tokenizer = make_photos(tmp_path / "data"), make_tokenizer(tmp_path / "tokenizer.json")
+    data, tokenizer = make_photos(tmp_path / "holiday"), make_tokenizer(tmp_path / "tokenizer.json")
     # The tiny text encoder comes without a package; measuring and export find the run's own copy.
     monkeypatch.setattr("model.training.train.tokenizer_path", lambda *_: tokenizer)
     recipe = tmp_path / "recipe.yaml"
@@ -60,6 +61,16 @@ def test_train_export_and_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert manifest["salience_strategy"] == "simdot"
     assert manifest["provenance"]["metrics"]["photos"] == written["photos"]
     assert "tried" not in manifest["provenance"]["metrics"]["tuned"]
+    # What is told of the data is what was trained on, and no licence that nobody stated.
+    assert manifest["provenance"]["data"] == [
+        {
+            "name": 'photos "holiday", split train: 24 photos, 48 captions',
+            "licence": "not stated",
+            "source": "not stated",
+        }
+    ]
+    assert (manifest["licence"], manifest["description"]) == ("not stated", "")
+    assert "Flickr" not in (bundle / "bundle.json").read_text(encoding="utf-8")
     # A bundle is published: it must not tell where it was made.
     assert str(tmp_path) not in (bundle / "bundle.json").read_text(encoding="utf-8")
 
@@ -71,6 +82,30 @@ def test_train_export_and_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # Stored weights and int8 tokens change little.
     first, second = (r["photos"]["val"]["ensemble"]["R@SUM"] for r in (written, result))
     assert second == pytest.approx(first, abs=30)
+
+
+def test_export_says_what_it_is_told_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = make_tokenizer(tmp_path / "tokenizer.json")
+    run = start(tiny_config(make_photos(tmp_path / "holiday"), tmp_path / "run"), lambda _: None, tokenizer)
+    state = torch.load(run.folder / "start.pt", weights_only=True)
+    del state["data"]  # as an earlier version wrote it
+    torch.save(state, run.folder / "older.pt")
+    export = ["export", str(run.folder / "start.pt"), "--output", str(tmp_path / "bundle"), "--threads", "1"]
+    twice = runner.invoke(app, [*export, "--data-licence", "MIT", "--data-licence", "MIT"])
+    assert twice.exit_code == 2
+    assert twice.stderr.startswith("error: ")
+    assert '2 given, 1 needed, one for each data set in this order: photos "holiday"' in twice.stderr
+    assert not (tmp_path / "bundle").exists()
+
+    export[1] = str(run.folder / "older.pt")
+    stated = ["--licence", "MIT", "--data-licence", "CC0-1.0", "--data-source", "my camera"]
+    done = runner.invoke(app, [*export, *stated])
+    assert done.exit_code == 0, done.output
+    name = 'photos "holiday", split train: counts not recorded by the checkpoint'
+    assert f"trained on {name} (licence: CC0-1.0; source: my camera)" in done.stderr
+    manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text(encoding="utf-8"))
+    assert manifest["licence"] == "MIT"
+    assert manifest["provenance"]["data"] == [{"name": name, "licence": "CC0-1.0", "source": "my camera"}]
 
 
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
@@ -123,6 +158,7 @@ def test_videos_are_measured_and_drawn(tmp_path: Path) -> None:
         ),
         (["evaluate", "none.pt", "--data", "."], 2, "error: no checkpoint none.pt"),
         (["export", "none.pt", "--output", "x", "--lambda", "-1"], 2, "error: λ is -1.0"),
+        (["export", "none.pt", "--output", "x", "--licence", " "], 2, "error: the bundle's licence is blank"),
         (["export", "none.pt", "--output", "x", "--metrics", "none.json"], 2, "error: none.json holds no"),
     ],
 )

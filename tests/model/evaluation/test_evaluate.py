@@ -33,9 +33,10 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> BundleEncoder:
     return BundleEncoder(Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle"), threads=1))
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> BundleEncoder:
-    folder = make_toy_bundle(tmp_path_factory.mktemp("toy") / "plain", matcher=False)
+@pytest.fixture(scope="module", params=["matcher", "tokens"])
+def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BundleEncoder:
+    """Without a matcher, with and without the tokens that one reads."""
+    folder = make_toy_bundle(tmp_path_factory.mktemp("toy") / "plain", **{request.param: False})
     return BundleEncoder(Bundle.open(folder, threads=1))
 
 

@@ -27,24 +27,27 @@ from model.evaluation.evaluate import evaluate  # noqa: E402
 from model.evaluation.measure import Options  # noqa: E402
 from model.export.bundle import TOLERANCE, ExportOptions, StorageChoice, export_bundle  # noqa: E402
 from model.export.storage import quantise, share, store  # noqa: E402
-from model.export.tracing import check_graph, to_onnx  # noqa: E402
+from model.export.tracing import ExportError, check_graph, to_onnx  # noqa: E402
+from model.families.base import InferenceOptions  # noqa: E402
 from model.families.lgdn.graphs import FRAME, MATCHER, SEGMENT, TEXT, Graph, graphs_of  # noqa: E402
 from model.families.lgdn.inference import Chosen  # noqa: E402
 from model.families.lgdn.network import LGDN  # noqa: E402
 from model.families.lgdn.salience import STRATEGIES  # noqa: E402
 from model.runtime.bundle import Bundle  # noqa: E402
+from model.runtime.bundle.manifest import Provenance, SourceRecord  # noqa: E402
+from model.runtime.errors import InputError  # noqa: E402
 from model.runtime.preprocessing import TextTokenizer  # noqa: E402
 from model.training.checkpoints import load_checkpoint, load_checkpoints  # noqa: E402
 from tests.support.paths import ROOT  # noqa: E402
 from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 
-PROVENANCE = {
-    "recipe": "tiny",
-    "data": [{"name": "generated", "licence": "CC0-1.0", "source": "tests"}],
-    "weights": [],
-    "commit": "none",
-    "metrics": {},
-}
+PROVENANCE = Provenance(
+    recipe="tiny",
+    data=(SourceRecord(name="generated", licence="CC0-1.0", source="tests"),),
+    weights=(),
+    commit="none",
+    metrics={},
+)
 
 
 def tiny_model(fusion: str = "joint") -> LGDN:
@@ -227,7 +230,7 @@ def test_a_graph_of_other_weights_is_refused(
     weights = next(t for t in other.graph.initializer if len(t.dims) == 2 and t.dims[0] == t.dims[1])
     flipped = np.ascontiguousarray(numpy_helper.to_array(weights)[::-1])
     weights.CopyFrom(numpy_helper.from_array(flipped, weights.name))
-    with pytest.raises(ValueError, match=r"text_encoder\.onnx: text_\w+ differs from PyTorch by"):
+    with pytest.raises(ExportError, match=r"text_encoder\.onnx: text_\w+ differs from PyTorch by"):
         check_graph(TEXT, graphs[TEXT], other.SerializeToString(), 1e-4)
 
 
@@ -237,7 +240,7 @@ def test_a_graph_that_mixes_rows_is_refused(graphs: dict[str, Graph]) -> None:
             return frame_embedding.mean(1) + frame_embedding.mean((0, 1)) + 0 * frame_mask[:, :1]
 
     graph = dataclasses.replace(graphs[SEGMENT], module=Mixing())
-    with pytest.raises(ValueError, match="of a batch and of a single row differ by"):
+    with pytest.raises(ExportError, match="of a batch and of a single row differ by"):
         check_graph(SEGMENT, graph, to_onnx(graph).SerializeToString(), 1e-4)
 
 
@@ -251,7 +254,7 @@ def test_a_graph_that_is_right_only_at_the_traced_size_is_refused(graphs: dict[s
     fixed = to_onnx(graph)
     for value in (*fixed.graph.input, *fixed.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "B"
-    with pytest.raises(ValueError, match=r"segment_embedding (differs|is|of a batch)"):
+    with pytest.raises(ExportError, match=r"segment_embedding (differs|is|of a batch)"):
         check_graph(SEGMENT, graph, fixed.SerializeToString(), 1e-4)
 
 
@@ -259,7 +262,7 @@ def test_nothing_is_written_when_a_graph_differs(
     model: LGDN, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("model.export.bundle.TOLERANCE", {"float32": 1e-4, "float16": 1e-9, "int8": 1e-9})
-    with pytest.raises(ValueError, match="not exported: store its weights in a larger type"):
+    with pytest.raises(ExportError, match="not exported: store its weights in a larger type"):
         export_bundle(tmp_path / "bundle", copy.deepcopy(model), tokenizer, PROVENANCE)
     assert list(tmp_path.iterdir()) == []
 
@@ -364,12 +367,13 @@ def test_smaller_weights_and_the_other_fusion_stay_close(tokenizer: Path, tmp_pa
 def test_a_bundle_may_have_no_matcher_and_another_strategy(
     model: LGDN, tokenizer: Path, tmp_path: Path
 ) -> None:
-    options = ExportOptions(matcher=False, salience="momentum", weights="online", tokens_per_frame=3)
+    inference = InferenceOptions(weights="online", salience="momentum")
+    options = ExportOptions(inference, matcher=False, tokens_per_frame=3)
     manifest = export_bundle(tmp_path / "bundle", copy.deepcopy(model), tokenizer, PROVENANCE, options)
     assert (manifest.salience_strategy, manifest.salience_dim) == ("momentum", 32)
     assert (manifest.stored_tokens_per_frame, manifest.num_salient_frames) == (3, 2)
     bundle = Bundle.open(tmp_path / "bundle", threads=1)
-    assert not bundle.has_matcher
+    assert bundle.capabilities == frozenset()
     frames = np.zeros((1, 48, 48, 3), np.uint8)
     with torch.no_grad():
         expected = model.online.encode_frames(torch.from_numpy(frames)).embedding.numpy()
@@ -377,13 +381,13 @@ def test_a_bundle_may_have_no_matcher_and_another_strategy(
 
 
 def test_options_that_cannot_be_are_refused(model: LGDN, tokenizer: Path, tmp_path: Path) -> None:
-    for options, message in (
-        (ExportOptions(salience="best"), "unknown salience strategy 'best'"),
-        (ExportOptions(weights="both"), "choose momentum or online"),
-        (ExportOptions(tokens_per_frame=9), "5 tokens a frame cannot be merged to 9"),
-        (ExportOptions(num_salient_frames=5), "5 salient frames of 4 a segment"),
+    for options, error, message in (
+        (ExportOptions(InferenceOptions(salience="best")), ValueError, "unknown salience strategy 'best'"),
+        (ExportOptions(InferenceOptions(weights="both")), ValueError, "choose momentum or online"),
+        (ExportOptions(tokens_per_frame=9), InputError, "5 tokens a frame cannot be merged to 9"),
+        (ExportOptions(num_salient_frames=5), InputError, "5 salient frames of 4 a segment"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(error, match=message):
             export_bundle(tmp_path / "bundle", copy.deepcopy(model), tokenizer, PROVENANCE, options)
     assert list(tmp_path.iterdir()) == []
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.service.cli.test_commands import FILMS, check_error, invoke
 from tests.support.server import ToyLibrary, make_library
+from tests.support.toy import make_toy_bundle, make_video
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,9 @@ def test_search_without_reranking(toy: ToyLibrary) -> None:
     assert result.stderr == ""
 
 
-def test_a_bundle_without_a_matching_head_is_noted(tmp_path: Path) -> None:
-    toy = make_library(tmp_path, {"red.mp4": [("red", 1.0)]}, matcher=False)
+@pytest.mark.parametrize("lacking", ["matcher", "tokens"])
+def test_a_bundle_without_a_matching_head_is_noted(tmp_path: Path, lacking: str) -> None:
+    toy = make_library(tmp_path, {"red.mp4": [("red", 1.0)]}, **{lacking: False})
     result = invoke("search", "red", *toy.options)
     assert (result.exit_code, result.stderr) == (
         0,
@@ -78,3 +80,23 @@ def test_re_ranking_options_out_of_bounds(
     queries.write_text('{"query": "red", "video": "red.mp4"}\n')
     what = ["red"] if command == "search" else ["--queries", queries]
     check_error(invoke(command, *what, option, value, *toy.options), 2, said)
+
+
+def test_a_bundle_without_tokens_is_indexed_and_searched(tmp_path: Path) -> None:
+    bundle, library = make_toy_bundle(tmp_path / "bundle", tokens=False), tmp_path / "library"
+    for colour in ("red", "blue"):
+        make_video(tmp_path / f"media/{colour}.mp4", parts=[(colour, 0.5)])
+    options = ("--library", str(library), "--bundle", str(bundle))
+    index = ("index", str(tmp_path / "media"), "--workers", "0", *options)
+    assert invoke(*index).exit_code == 0
+    info = json.loads(invoke("library", "info", "--library", str(library), "--json").stdout)
+    assert info["tokens"] == {"stored": "none", "per_frame": 0, "dim": 0}
+    assert invoke("library", "verify", "--library", str(library)).exit_code == 0
+    body = json.loads(invoke("search", "blue", "--json", *options).stdout)
+    assert (body["reranked"], body["rerank_skipped"]) == (False, "no_matcher")
+    assert [Path(hit["path"]).name for hit in body["hits"]] == ["blue.mp4", "red.mp4"]
+    # Salient frames are shown without a matcher, too.
+    assert all(any(frame["salient"] for frame in hit["frames"]) for hit in body["hits"])
+    refused = invoke(*index, "--tokens", "int8")
+    assert refused.exit_code == 2
+    assert "the bundle 'toy' has no matcher to read tokens" in refused.stderr

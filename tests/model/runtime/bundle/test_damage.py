@@ -14,6 +14,9 @@ from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError
 from tests.support import toy
 
+#: what `bundle.json` says of a bundle whose encoders give no tokens
+NO_TOKENS = dict.fromkeys(("tokens_per_frame", "stored_tokens_per_frame", "hidden_dim", "text_hidden_dim"))
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -70,6 +73,29 @@ def test_damaged_file_is_named(copy: Path, name: str, damage: str) -> None:
         Bundle.open(copy)
 
 
+def test_files_of_other_kinds_are_checked_too(copy: Path) -> None:
+    replace_file(copy, "LICENCE.txt", b"Do as you like.")
+    assert Bundle.open(copy).encode_text(["red"]).embedding.shape == (1, 8)
+    (copy / "LICENCE.txt").write_text("Or not at all.")
+    with pytest.raises(BundleError, match=r"LICENCE\.txt"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("graph", ["frame_encoder", "text_encoder"])
+def test_outputs_and_sizes_of_tokens_go_together(copy: Path, graph: str) -> None:
+    """Both encoders give tokens, or neither does, and `bundle.json` says which."""
+    change_manifest(copy, lambda c: (c.update(NO_TOKENS), c["files"].pop("matcher.onnx")))
+    opened = Bundle.open(copy)
+    with pytest.raises(BundleError, match=r"_encoder\.onnx has the outputs .*_tokens.* instead of"):
+        opened.check()
+    other = toy.toy_graphs(tokens=False)[f"{graph}.onnx"]
+    change_manifest(copy, lambda c: c.update(tokens_per_frame=4, stored_tokens_per_frame=4))
+    change_manifest(copy, lambda c: c.update(hidden_dim=3, text_hidden_dim=4))
+    replace_file(copy, f"{graph}.onnx", other)
+    with pytest.raises(BundleError, match=rf"{graph}\.onnx has the outputs .* instead of .*_tokens"):
+        Bundle.open(copy).check()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -111,6 +137,11 @@ def test_unreadable_manifest(copy: Path, content: bytes, message: str) -> None:
         (lambda c: c.update(num_salient_frames=17), "num_salient_frames 17"),
         (lambda c: c.update(num_candidates=0), "num_candidates"),
         (lambda c: c.pop("text_hidden_dim"), "text_hidden_dim: Field required"),
+        (
+            lambda c: c.update(hidden_dim=None),
+            "hidden_dim must not be null, or all of tokens_per_frame, .* must",
+        ),
+        (lambda c: c.update(NO_TOKENS), r"matcher\.onnx reads frame_tokens, but the encoders give no tokens"),
         (lambda c: c.update(stored_tokens_per_frame=5), "stored_tokens_per_frame: 4 tokens .* merged to 5"),
         (lambda c: c.update(stored_tokens_per_frame=1), "choose 2 to 4"),
         (lambda c: c.update(calibration={"kind": "linear"}), "calibration"),

@@ -154,13 +154,39 @@ def test_texts_without_tokens(folder: Path, bundle: Bundle) -> None:
 
 def test_a_bundle_without_a_matcher(bundle: Bundle, text: TextEncoding, tmp_path: Path) -> None:
     bare = Bundle.open(toy.make_toy_bundle(tmp_path / "bare", matcher=False))
-    assert bundle.has_matcher
-    assert not bare.has_matcher
+    assert bundle.capabilities == {"match"}
+    assert bare.capabilities == frozenset()
     bare.check()
     with pytest.raises(BundleError, match=r"bare has no matcher\.onnx: choose a bundle"):
         bare.match(text, *pairs(bundle))
     with pytest.raises(ValueError, match="max_pairs is 0"):
         Bundle.open(bundle.folder, max_pairs=0)
+
+
+def test_a_bundle_with_tokens_needs_no_matcher(bundle: Bundle, tmp_path: Path) -> None:
+    bare = Bundle.open(toy.make_toy_bundle(tmp_path / "bare", matcher=False))
+    frames = toy.random_frames(3)
+    tokens = bare.encode_frames(frames, tokens=True).tokens
+    np.testing.assert_array_equal(tokens, bundle.encode_frames(frames, tokens=True).tokens)
+
+
+def test_a_bundle_without_tokens(bundle: Bundle, text: TextEncoding, tmp_path: Path) -> None:
+    bare = Bundle.open(toy.make_toy_bundle(tmp_path / "bare", tokens=False))
+    assert bare.capabilities == frozenset()
+    assert bare.manifest.tokens is None
+    bare.check()
+    frames = toy.random_frames(3)
+    encoding = bare.encode_frames(frames)
+    np.testing.assert_array_equal(encoding.embedding, bundle.encode_frames(frames).embedding)
+    assert encoding.tokens is None
+    assert bare.encode_text(TEXTS).tokens is None
+    remedy = r"bare gives no tokens: choose a bundle with a matcher, or encode with tokens=False"
+    with pytest.raises(BundleError, match=remedy):
+        bare.encode_frames(frames, tokens=True)
+    with pytest.raises(BundleError, match=remedy):
+        bare.encode_text(TEXTS, tokens=True)
+    with pytest.raises(BundleError, match=r"bare has no matcher\.onnx: choose a bundle"):
+        bare.match(text, *pairs(bundle))
 
 
 def fixed_matcher(inputs: list, factor: float = 1.0, output: list | None = None) -> bytes:

@@ -11,39 +11,44 @@ import pytest
 from typer.testing import CliRunner
 
 from model.runtime.bundle import Bundle, write_bundle
+from model.runtime.bundle.manifest import Calibration, ImageSpec, Provenance, SourceRecord
 from model.runtime.errors import BundleError
 from service.cli.bundle import bundle_app
 from tests.support import toy
 from tests.support.paths import ROOT
 
-
-@pytest.fixture
-def fields(tmp_path: Path) -> dict:
-    tokenizer = tmp_path / "words.json"
-    toy.toy_tokenizer().save(str(tokenizer))
-    return {"name": "toy", **toy.bundle_fields(tmp_path / "place" / "bundle", tokenizer)}
+BARE: dict = {"recipe": "x", "data": (), "weights": (), "commit": "none", "metrics": {}}
 
 
 @pytest.fixture
-def place(fields: dict) -> Path:
-    fields["folder"].parent.mkdir()
-    return fields["folder"]
+def tokenizer(tmp_path: Path) -> Path:
+    path = tmp_path / "words.json"
+    toy.toy_tokenizer().save(str(path))
+    return path
 
 
-def test_what_is_written_is_what_is_read(fields: dict, place: Path) -> None:
-    fields["provenance"] = {
-        "recipe": "mini",
-        "data": [{"name": "photos", "licence": "CC0-1.0", "source": "a camera"}],
-        "weights": [],
-        "commit": "abc",
-        "metrics": {"photos": {"R@1": 20.5}},
-    }
-    fields["calibration"] = {"kind": "logistic", "scale": 10, "bias": -3.5}
-    written = write_bundle(**fields)
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "place").mkdir()
+    return tmp_path / "place" / "bundle"
+
+
+def test_what_is_written_is_what_is_read(place: Path, tokenizer: Path) -> None:
+    provenance = Provenance(
+        recipe="mini",
+        data=(SourceRecord(name="photos", licence="CC0-1.0", source="a camera"),),
+        weights=(),
+        commit="abc",
+        metrics={"photos": {"R@1": 20.5}},
+    )
+    calibration = Calibration(kind="logistic", scale=10, bias=-3.5)
+    description = toy.describe(provenance=provenance, calibration=calibration)
+    written = write_bundle(place, toy.toy_graphs(), description, tokenizer)
     opened = Bundle.open(place)
     assert opened.manifest == written
     assert opened.manifest.calibration is not None
     assert opened.manifest.calibration.scale == 10.0
+    assert opened.manifest.provenance == provenance
     assert opened.manifest.provenance.metrics == {"photos": {"R@1": 20.5}}
     names = {"frame_encoder.onnx", "segment_encoder.onnx", "text_encoder.onnx", "tokenizer.json"}
     assert set(written.files) == names
@@ -59,18 +64,13 @@ def test_what_is_written_is_what_is_read(fields: dict, place: Path) -> None:
     assert [path.name for path in place.parent.iterdir()] == ["bundle"]
 
 
-def test_graphs_may_be_files_and_more_files_come_along(fields: dict, place: Path, tmp_path: Path) -> None:
+def test_graphs_may_be_files(place: Path, tokenizer: Path, tmp_path: Path) -> None:
     graph = tmp_path / "some name.onnx"
-    graph.write_bytes(fields["graphs"]["text_encoder.onnx"])
-    licence = tmp_path / "LICENCE.txt"
-    licence.write_text("Do as you like.")
-    graphs = {**fields["graphs"], "text_encoder.onnx": graph, "matcher.onnx": toy.toy_matcher()}
-    manifest = write_bundle(**{**fields, "graphs": graphs, "extra_files": [licence]})
-    assert {"LICENCE.txt", "matcher.onnx"} <= set(manifest.files)
+    graph.write_bytes(toy.toy_graphs()["text_encoder.onnx"])
+    graphs = {**toy.toy_graphs(), "text_encoder.onnx": graph, "matcher.onnx": toy.toy_matcher()}
+    manifest = write_bundle(place, graphs, toy.describe(), tokenizer)
+    assert "matcher.onnx" in manifest.files
     assert Bundle.open(place).encode_text(["red"]).embedding.shape == (1, 8)
-    (place / "LICENCE.txt").write_text("Or not at all")
-    with pytest.raises(BundleError, match=r"LICENCE\.txt"):
-        Bundle.open(place)
 
 
 @pytest.mark.parametrize(
@@ -78,68 +78,94 @@ def test_graphs_may_be_files_and_more_files_come_along(fields: dict, place: Path
     [
         ({"licence": ""}, "licence"),
         ({"embedding_dim": 9}, r"segment_encoder\.onnx: input 'frame_embedding' .* instead of .*9"),
-        ({"image_size": 64}, "'frames'"),
-        ({"calibration": {"kind": "logistic"}}, "calibration"),
-        ({"provenance": {"recipe": "x"}}, "provenance.data"),
-        ({"provenance": {"recipe": {1, 2}}}, "no JSON form"),
+        ({"image": ImageSpec(size=64, resize="squash")}, "'frames'"),
+        ({"calibration": Calibration.model_construct(kind="logistic")}, "calibration"),
+        ({"provenance": Provenance.model_construct(recipe="x")}, r"provenance\.data"),
+        ({"provenance": Provenance(**{**BARE, "metrics": {"R@1": float("nan")}})}, "no JSON form"),
         ({"ensemble_lambda": float("nan")}, "no JSON form"),
-        ({"tokenizer": Path("nowhere.json")}, r"nowhere\.json cannot be copied"),
-        ({"graphs": {}}, "'frame_encoder.onnx' is missing"),
-        ({"graphs": {**toy.toy_graphs(), "../outside.onnx": b""}}, "not a plain file name"),
-        ({"graphs": {**toy.toy_graphs(), "other.onnx": b""}}, "not a graph of format version 2"),
-        (
-            {"graphs": {**toy.toy_graphs(), "text_encoder.onnx": b"?"}},
-            "not a graph that ONNX Runtime can open",
-        ),
-        ({"extra_files": [Path("a/notes.txt"), Path("b/notes.txt")]}, "name of another file"),
+        ({"tokens": None}, r"frame_encoder\.onnx has the outputs .*frame_tokens.* instead of"),
     ],
 )
-def test_what_is_wrong_is_not_written(fields: dict, place: Path, change: dict, message: str) -> None:
+def test_a_wrong_description_is_not_written(place: Path, tokenizer: Path, change: dict, message: str) -> None:
     with pytest.raises(BundleError, match=message):
-        write_bundle(**{**fields, **change})
+        write_bundle(place, toy.toy_graphs(), toy.describe(**change), tokenizer)
     assert list(place.parent.iterdir()) == []
 
 
-def test_needs_a_parent(fields: dict) -> None:
+@pytest.mark.parametrize(
+    ("graphs", "message"),
+    [
+        ({}, "'frame_encoder.onnx' is missing"),
+        ({**toy.toy_graphs(), "../outside.onnx": b""}, "not a plain file name"),
+        ({**toy.toy_graphs(), "other.onnx": b""}, "not a graph of format version 2"),
+        ({**toy.toy_graphs(), "text_encoder.onnx": b"?"}, "not a graph that ONNX Runtime can open"),
+        (toy.toy_graphs(tokens=False), r"_encoder\.onnx has the outputs .* instead of .*_tokens"),
+    ],
+)
+def test_wrong_graphs_are_not_written(
+    place: Path, tokenizer: Path, graphs: dict[str, bytes], message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        write_bundle(place, graphs, toy.describe(), tokenizer)
+    assert list(place.parent.iterdir()) == []
+
+
+def test_a_tokenizer_that_is_missing(place: Path) -> None:
+    with pytest.raises(BundleError, match=r"nowhere\.json cannot be copied"):
+        write_bundle(place, toy.toy_graphs(), toy.describe(), Path("nowhere.json"))
+    assert list(place.parent.iterdir()) == []
+
+
+def test_a_matcher_needs_tokens(place: Path, tokenizer: Path) -> None:
+    graphs = {**toy.toy_graphs(tokens=False), "matcher.onnx": toy.toy_matcher()}
+    message = r"matcher\.onnx reads frame_tokens, but .* no tokens .*: leave the matcher out, or add"
+    with pytest.raises(BundleError, match=message):
+        write_bundle(place, graphs, toy.describe(tokens=False), tokenizer)
+    assert list(place.parent.iterdir()) == []
+
+
+def test_needs_a_parent(tokenizer: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is no folder: make it first"):
-        write_bundle(**fields)
+        write_bundle(tmp_path / "place" / "bundle", toy.toy_graphs(), toy.describe(), tokenizer)
 
 
-def test_replaces_only_when_asked(fields: dict, place: Path) -> None:
-    write_bundle(**fields)
+def test_replaces_only_when_asked(place: Path, tokenizer: Path) -> None:
+    write_bundle(place, toy.toy_graphs(), toy.describe(), tokenizer)
     before = Bundle.open(place).checksum
     with pytest.raises(BundleError, match="exists: choose another folder, or ask to overwrite"):
-        write_bundle(**{**fields, "name": "second"})
+        write_bundle(place, toy.toy_graphs(), toy.describe(name="second"), tokenizer)
     assert Bundle.open(place).checksum == before
-    write_bundle(**{**fields, "name": "second"}, overwrite=True)
+    write_bundle(place, toy.toy_graphs(), toy.describe(name="second"), tokenizer, overwrite=True)
     assert Bundle.open(place).manifest.name == "second"
     assert [path.name for path in place.parent.iterdir()] == ["bundle"]
 
 
-def test_a_failed_replacement_leaves_the_old_one(fields: dict, place: Path) -> None:
-    write_bundle(**fields)
+def test_a_failed_replacement_leaves_the_old_one(place: Path, tokenizer: Path) -> None:
+    write_bundle(place, toy.toy_graphs(), toy.describe(), tokenizer)
+    wrong = toy.describe(image=ImageSpec(size=64, resize="squash"))
     with pytest.raises(BundleError):
-        write_bundle(**{**fields, "image_size": 64}, overwrite=True)
+        write_bundle(place, toy.toy_graphs(), wrong, tokenizer, overwrite=True)
     assert Bundle.open(place).manifest.name == "toy"
     assert [path.name for path in place.parent.iterdir()] == ["bundle"]
 
 
-def test_never_deletes_what_is_no_bundle(fields: dict, place: Path) -> None:
+def test_never_deletes_what_is_no_bundle(place: Path, tokenizer: Path) -> None:
     place.mkdir()
     (place / "holiday.mp4").write_bytes(b"precious")
     with pytest.raises(BundleError, match="is not a bundle and is left alone"):
-        write_bundle(**fields, overwrite=True)
+        write_bundle(place, toy.toy_graphs(), toy.describe(), tokenizer, overwrite=True)
     assert (place / "holiday.mp4").read_bytes() == b"precious"
     (place / "holiday.mp4").unlink()
-    write_bundle(**fields, overwrite=True)  # an empty folder may go
+    # An empty folder may go.
+    write_bundle(place, toy.toy_graphs(), toy.describe(), tokenizer, overwrite=True)
     assert Bundle.open(place).manifest.name == "toy"
 
 
-def test_a_place_that_cannot_be_written(fields: dict, place: Path) -> None:
+def test_a_place_that_cannot_be_written(place: Path, tokenizer: Path) -> None:
     place.parent.rmdir()
     place.parent.write_text("a file where the folder should be")
     with pytest.raises(BundleError, match="is no folder"):
-        write_bundle(**fields)
+        write_bundle(place, toy.toy_graphs(), toy.describe(), tokenizer)
 
 
 # In a process of its own: it forks once per kill point, before ONNX Runtime has any thread.
@@ -155,7 +181,7 @@ work = Path(sys.argv[1])
 tokenizer = work / "words.json"
 toy.toy_tokenizer().save(str(tokenizer))
 place = work / "place" / "bundle"
-fields = toy.bundle_fields(place, tokenizer)
+graphs = toy.toy_graphs()
 EVENTS = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree"}
 
 def write(name, kill_at=None):
@@ -168,7 +194,7 @@ def write(name, kill_at=None):
                 if count == kill_at:
                     os._exit(9)
         sys.addaudithook(hook)
-        write_bundle(name=name, overwrite=True, **fields)
+        write_bundle(place, graphs, toy.describe(name=name), tokenizer, overwrite=True)
         os._exit(0)
     pid = os.fork()
     if pid == 0:
@@ -224,8 +250,8 @@ def test_killed_at_any_point_there_is_a_whole_bundle(tmp_path: Path) -> None:
     assert states.count("new") >= 1
 
 
-def test_an_interrupted_replacement_says_where_the_old_one_is(fields: dict, place: Path) -> None:
-    write_bundle(**fields)
+def test_an_interrupted_replacement_says_where_the_old_one_is(place: Path, tokenizer: Path) -> None:
+    write_bundle(place, toy.toy_graphs(), toy.describe(), tokenizer)
     place.rename(place.with_name(".bundle.replaced"))
     with pytest.raises(BundleError, match=r"rename .*\.bundle\.replaced to bundle"):
         Bundle.open(place)
@@ -246,6 +272,7 @@ def test_info(bundle: Path) -> None:
     assert Bundle.open(bundle).checksum in run.stdout
     assert "text_encoder.onnx" in run.stdout
     assert "100 segments by 2 frames of 4 tokens; λ 1" in run.stdout
+    assert "\ncapabilities match\n" in run.stdout
 
 
 def test_info_json(bundle: Path) -> None:
@@ -254,7 +281,22 @@ def test_info_json(bundle: Path) -> None:
     printed = json.loads(run.stdout)
     assert printed.pop("checksum") == Bundle.open(bundle).checksum
     assert printed.pop("folder") == str(bundle)
+    assert printed.pop("capabilities") == ["match"]
     assert printed == json.loads((bundle / "bundle.json").read_text())
+
+
+def test_info_of_a_bundle_without_tokens(tmp_path: Path) -> None:
+    bare = toy.make_toy_bundle(tmp_path / "bare", tokens=False)
+    run = CliRunner().invoke(bundle_app, ["info", str(bare)])
+    assert run.exit_code == 0
+    assert "\ncapabilities none besides retrieval\n" in run.stdout
+    assert "tokens" not in run.stdout.replace("at most 16 tokens", "")
+    run = CliRunner().invoke(bundle_app, ["info", str(bare), "--json"])
+    printed = json.loads(run.stdout)
+    assert (printed["capabilities"], printed["tokens_per_frame"]) == ([], None)
+    run = CliRunner().invoke(bundle_app, ["verify", str(bare)])
+    assert run.exit_code == 0
+    assert "4 files are whole, and every graph runs on cpu" in run.stdout
 
 
 def test_verify(bundle: Path) -> None:

@@ -1,0 +1,190 @@
+"""What a run trained on, as its checkpoints keep it and its bundle tells it.
+
+A record names folders and files by their own names, never by a path: bundles are published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from model.config import Config
+
+#: the key of a checkpoint's state that holds the record
+DATA_KEY = "data"
+_PHOTOS = ("photos", "image_text")
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """One data set that a run trained on.
+
+    Attributes:
+        kind: `data.kind`, with the split that `data.msrvtt` names where it is MSR-VTT.
+        name: of the folder of photos, or of the annotations; empty: unknown.
+        media: of the folder of the videos or images that annotations speak of; empty: there is none.
+        split: the part that was trained on.
+        items: photos or videos; None: not recorded.
+        captions: captions of all of them; None: not recorded.
+        captions_sha256: sha256 of all captions in their order; None: not recorded.
+    """
+
+    kind: str
+    name: str
+    media: str = ""
+    split: str = "train"
+    items: int | None = None
+    captions: int | None = None
+    captions_sha256: str | None = None
+
+    def __str__(self) -> str:
+        """Such as `photos "flickr8k", split train: 6,091 photos, 30,455 captions`."""
+        name = f' "{self.name}"' if self.name else ""
+        media = f' with "{self.media}"' if self.media else ""
+        if self.items is None or self.captions is None:
+            counts = "counts not recorded by the checkpoint"
+        else:
+            unit = "photo" if self.kind in _PHOTOS else "video"
+            counts = f"{_count(self.items, unit)}, {_count(self.captions, 'caption')}"
+        return f"{self.kind}{name}{media}, split {self.split}: {counts}"
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything that the weights of a run learned from.
+
+    Attributes:
+        datasets: the run's own; more than one where it was resumed on other data.
+        start_from: the checkpoint that it started from; None: from published weights.
+    """
+
+    datasets: tuple[DatasetRecord, ...]
+    start_from: StartRecord | None = None
+
+    def lines(self) -> tuple[str, ...]:
+        """A line for each data set, those of `start_from` included."""
+        own = tuple(str(dataset) for dataset in self.datasets)
+        return own if self.start_from is None else own + self.start_from.lines()
+
+
+@dataclass(frozen=True)
+class StartRecord:
+    """The checkpoint that a run started from.
+
+    Attributes:
+        checkpoint: its run's folder and its file, such as `cc3m/best.pt`.
+        data: what it was trained on; None: not recorded.
+    """
+
+    checkpoint: str
+    data: TrainingData | None
+
+    def lines(self) -> tuple[str, ...]:
+        """A line for each data set of the checkpoint."""
+        lines = ("not recorded by the checkpoint",) if self.data is None else self.data.lines()
+        return tuple(f"start_from {self.checkpoint}: {line}" for line in lines)
+
+
+def describe_data(
+    config: Config, captions: Sequence[Sequence[str]], start: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The record of a run for its checkpoints: plain values under `DATA_KEY`.
+
+    Args:
+        config: the run's settings.
+        captions: the captions of each photo or video that is trained on.
+        start: the state of the checkpoint that `train.start_from` names; None: it names none.
+    """
+    dataset = replace(
+        _named(vars(config.data), _own_name),
+        items=len(captions),
+        captions=sum(map(len, captions)),
+        captions_sha256=_digest(captions),
+    )
+    start_from = None
+    if start is not None:
+        known = DATA_KEY in start or "config" in start
+        start_from = StartRecord(checkpoint_name(config.train.start_from), data_of(start) if known else None)
+    return asdict(TrainingData((dataset,), start_from))
+
+
+def data_of(state: Mapping[str, Any]) -> TrainingData:
+    """What the run of a checkpoint's state trained on; without a record, what the settings in it say.
+
+    Raises:
+        ValueError: the record is not one of this version.
+    """
+    if DATA_KEY in state:
+        try:
+            return _parse(state[DATA_KEY])
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"the checkpoint's record of its data is of another version ({error})"
+            ) from error
+    settings = state["config"]
+    # A relative path has its meaning where the run was started: only its own words count.
+    dataset = _named(settings["data"], lambda path: Path(path).name)
+    origin = settings["train"].get("start_from", "")
+    return TrainingData((dataset,), StartRecord(checkpoint_name(origin), None) if origin else None)
+
+
+def resumed_data(state: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a run that goes on from a checkpoint's state, perhaps with the data in another place.
+
+    Args:
+        state: of the checkpoint.
+        current: what `describe_data` says of the data as it is now.
+    """
+    before, now = data_of(state), _parse(current)
+    (dataset,) = now.datasets
+    if any(dataset.captions_sha256 == other.captions_sha256 for other in before.datasets):
+        return asdict(before)
+    # A set that was recorded by its name alone is told better now.
+    unrecorded = DatasetRecord(dataset.kind, dataset.name, dataset.media, dataset.split)
+    datasets = (*(other for other in before.datasets if other != unrecorded), dataset)
+    return asdict(TrainingData(datasets, before.start_from))
+
+
+def checkpoint_name(path: str) -> str:
+    """The last two parts of a checkpoint's path: its run's folder and its file."""
+    return "/".join(Path(os.path.abspath(path)).parts[1:][-2:])  # noqa: PTH100  absolute() keeps `..`
+
+
+def _named(data: Mapping[str, Any], name_of: Callable[[str], str]) -> DatasetRecord:
+    """The data set that settings of `data.*` speak of, without counts."""
+    kind = data["kind"]
+    if kind == "photos":
+        return DatasetRecord(kind, name_of(data["path"]))
+    kind = f"{kind} {data['msrvtt']}" if kind == "msrvtt" else kind
+    return DatasetRecord(kind, name_of(data["annotations"]), name_of(data["videos"]))
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"
+
+
+def _own_name(path: str) -> str:
+    return Path(os.path.abspath(path)).name  # noqa: PTH100  absolute() keeps `..`
+
+
+def _digest(captions: Sequence[Sequence[str]]) -> str:
+    digest = hashlib.sha256()
+    for texts in captions:
+        for text in texts:
+            digest.update(text.encode() + b"\n")
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _parse(record: Mapping[str, Any]) -> TrainingData:
+    start = record["start_from"]
+    start_from = None
+    if start is not None:
+        start_from = StartRecord(
+            start["checkpoint"], None if start["data"] is None else _parse(start["data"])
+        )
+    return TrainingData(tuple(DatasetRecord(**dataset) for dataset in record["datasets"]), start_from)

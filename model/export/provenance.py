@@ -1,0 +1,99 @@
+"""Where a bundle comes from: the recipe, and what its run really trained on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from model.config import Config, essentials, to_mapping
+from model.data.record import TrainingData, checkpoint_name
+from model.runtime.bundle.manifest import Provenance, SourceRecord
+from model.runtime.errors import InputError
+
+#: what a bundle says of a licence or a source that its author has not told
+NOT_STATED = "not stated"
+
+
+def make_provenance(
+    config: Config,
+    data: Sequence[TrainingData],
+    weights: Iterable[Mapping[str, str]],
+    *,
+    match_similarity: float | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    data_licences: Sequence[str] = (),
+    data_sources: Sequence[str] = (),
+) -> Provenance:
+    """The provenance of a bundle that is exported from checkpoints.
+
+    Args:
+        config: the settings of the checkpoints.
+        data: what each checkpoint trained on; several checkpoints are averaged.
+        weights: {"name", "licence", "source"} of the published weights.
+        match_similarity: what of the model was set for export; None: nothing.
+        metrics: an evaluation's results.
+        data_licences: the licence of each data set, in the order of `dataset_names`; empty: not stated.
+        data_sources: where each data set comes from, in the same order; empty: not stated.
+
+    Raises:
+        InputError: a licence or source is blank, or there is not one for each data set.
+    """
+    names = dataset_names(data)
+    licences = _stated("data_licence", data_licences, names)
+    sources = _stated("data_source", data_sources, names)
+    recipe: dict[str, Any] = {"name": config.name, "averaged": len(data)}
+    if match_similarity is not None:
+        recipe["match_similarity"] = match_similarity
+    if config.train.start_from:
+        recipe["start_from"] = checkpoint_name(config.train.start_from)
+    return Provenance(
+        recipe=json.dumps(recipe | essentials(to_mapping(config))),
+        data=tuple(
+            SourceRecord(name=name, licence=licence, source=source)
+            for name, licence, source in zip(names, licences, sources, strict=True)
+        ),
+        weights=tuple(SourceRecord(**source) for source in weights),
+        commit=current_commit(),
+        metrics=dict(metrics or {}),
+    )
+
+
+def dataset_names(data: Iterable[TrainingData]) -> tuple[str, ...]:
+    """Every data set once: those of the runs, and those of the checkpoints that they started from."""
+    return tuple(dict.fromkeys(line for record in data for line in record.lines()))
+
+
+def _stated(field: str, values: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """A value for each data set.
+
+    Raises:
+        InputError: a blank one, or another number of them.
+    """
+    if not values:
+        return (NOT_STATED,) * len(names)
+    if len(values) != len(names):
+        raise InputError(
+            f"{field}: {len(values)} given, {len(names)} needed, one for each data set in this order: "
+            f"{'; '.join(names)}"
+        )
+    if not all(value.strip() for value in values):
+        raise InputError(f"{field} is blank: leave it out, or write {NOT_STATED!r}")
+    return tuple(values)
+
+
+def current_commit() -> str:
+    """The commit of the code that runs; `unknown` outside of a repository."""
+    try:
+        out = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return out.stdout.strip()

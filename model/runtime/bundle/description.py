@@ -1,0 +1,54 @@
+"""What the author of a bundle says about it; the writer adds the files and their checksums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model.runtime.bundle.manifest import (
+    Calibration,
+    ImageSpec,
+    Provenance,
+    SalienceStrategy,
+    TokenSizes,
+)
+
+
+@dataclass(frozen=True)
+class BundleDescription:
+    """Everything that `bundle.json` says besides its files. The writer checks the values.
+
+    Attributes:
+        name: a short name of the bundle.
+        licence: an SPDX expression, or "not stated".
+        provenance: recipe, data, published weights, commit and measured figures.
+        embedding_dim: D, the dimensions of an embedding.
+        salience_dim: S, the dimensions of a salience vector.
+        image: how a frame becomes the frame encoder's input.
+        context_length: longest text in tokens.
+        description: what the bundle is good for.
+        tokens: sizes of the tokens that the encoders give; None: they give none, and there is no matcher.
+        frames_per_segment: N.
+        segment_seconds: the longest segment.
+        num_salient_frames: frames of a segment that are matched for a query.
+        num_candidates: segments that are re-ranked for a query.
+        salience_strategy: what is baked into the salience vectors.
+        ensemble_lambda: weight of the similarity beside the match score.
+        calibration: turns a score into a probability; None: not calibrated.
+    """
+
+    name: str
+    licence: str
+    provenance: Provenance
+    embedding_dim: int
+    salience_dim: int
+    image: ImageSpec
+    context_length: int
+    description: str = ""
+    tokens: TokenSizes | None = None
+    frames_per_segment: int = 16
+    segment_seconds: float = 32.0
+    num_salient_frames: int = 2
+    num_candidates: int = 100
+    salience_strategy: SalienceStrategy = "collaborative"
+    ensemble_lambda: float = 1.0
+    calibration: Calibration | None = None

@@ -1,0 +1,87 @@
+"""The graphs of a bundle: their names, inputs and outputs, and what a bundle can do with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FORMAT_VERSION = 2
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a graph: `shape` holds a dimension's letter or its fixed size."""
+
+    name: str
+    dtype: str
+    shape: tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """A graph of the format. An `optional` graph may be absent.
+
+    Attributes:
+        inputs: what the graph takes, besides exactly one of `either`.
+        outputs: what it gives in every bundle.
+        tokens: what it also gives in a bundle with tokens.
+        either: inputs of which the graph has exactly one.
+        optional: whether a bundle may lack the graph.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    tokens: tuple[TensorSpec, ...] = ()
+    either: tuple[TensorSpec, ...] = ()
+    optional: bool = False
+
+
+FRAME_ENCODER = "frame_encoder.onnx"
+SEGMENT_ENCODER = "segment_encoder.onnx"
+TEXT_ENCODER = "text_encoder.onnx"
+MATCHER = "matcher.onnx"
+
+_FLOAT, _INT, _BYTE = "tensor(float)", "tensor(int64)", "tensor(uint8)"
+
+#: Every graph of format version 2. B batch, N frames, P tokens a frame, P' as many or fewer, L text tokens,
+#: H width of frame tokens, T of text tokens, D joint space, S salience. `size` is the image's side.
+GRAPHS: dict[str, GraphSpec] = {
+    FRAME_ENCODER: GraphSpec(
+        (TensorSpec("frames", _BYTE, ("B", "size", "size", 3)),),
+        (
+            TensorSpec("frame_embedding", _FLOAT, ("B", "D")),
+            TensorSpec("frame_salience", _FLOAT, ("B", "S")),
+        ),
+        tokens=(TensorSpec("frame_tokens", _FLOAT, ("B", "P", "H")),),
+    ),
+    SEGMENT_ENCODER: GraphSpec(
+        (
+            TensorSpec("frame_embedding", _FLOAT, ("B", "N", "D")),
+            TensorSpec("frame_mask", _FLOAT, ("B", "N")),
+        ),
+        (TensorSpec("segment_embedding", _FLOAT, ("B", "D")),),
+    ),
+    TEXT_ENCODER: GraphSpec(
+        (TensorSpec("input_ids", _INT, ("B", "L")), TensorSpec("attention_mask", _INT, ("B", "L"))),
+        (
+            TensorSpec("text_embedding", _FLOAT, ("B", "D")),
+            TensorSpec("text_salience", _FLOAT, ("B", "S")),
+        ),
+        tokens=(TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),),
+    ),
+    # A pair is a text and a frame; the text comes as the text encoder's tokens, or as ids to be read anew.
+    MATCHER: GraphSpec(
+        (
+            TensorSpec("attention_mask", _INT, ("B", "L")),
+            TensorSpec("frame_tokens", _FLOAT, ("B", "P'", "H")),
+        ),
+        (TensorSpec("match_logit", _FLOAT, ("B",)),),
+        either=(
+            TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),
+            TensorSpec("input_ids", _INT, ("B", "L")),
+        ),
+        optional=True,
+    ),
+}
+
+#: What a bundle can do beyond retrieval, by the graph that it needs for that.
+CAPABILITIES: dict[str, str] = {MATCHER: "match"}
