@@ -10,7 +10,7 @@ import typer
 
 from model.runtime.bundle import Bundle, BundleManifest, Provider, default_bundle_path
 from model.runtime.bundle.manifest import MANIFEST_NAME
-from model.runtime.errors import BundleError
+from model.runtime.errors import BundleError, InputError
 from service.cli.exits import CheckedCommand
 from service.cli.options import JsonOption
 from service.settings import variable_of
@@ -82,7 +82,7 @@ def verify_command(
 def _existing(folder: Path | None) -> Path:
     place = default_bundle_path() if folder is None else folder
     if not place.is_dir():
-        raise typer.BadParameter(f"{place} is no folder: give the folder of a bundle", param_hint="FOLDER")
+        raise InputError(f"{place} is not a folder: give the folder of a bundle")
     return place
 
 

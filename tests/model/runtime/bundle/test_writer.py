@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from model.runtime.bundle import Bundle, write_bundle
 from model.runtime.bundle.manifest import Calibration, ImageSpec, Provenance, SourceRecord
 from model.runtime.errors import BundleError
+from service.cli.app import app
 from service.cli.bundle import bundle_app
 from tests.support import toy
 from tests.support.paths import ROOT
@@ -330,6 +331,6 @@ def test_verify_finds_a_changed_byte(bundle: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["info", "verify"])
 def test_a_folder_that_does_not_exist(command: str, tmp_path: Path) -> None:
-    run = CliRunner().invoke(bundle_app, [command, str(tmp_path / "nowhere")])
+    run = CliRunner().invoke(app, ["bundle", command, str(tmp_path / "nowhere")])
     assert run.exit_code == 2
-    assert "nowhere" in run.output
+    assert "nowhere is not a folder" in run.stderr
