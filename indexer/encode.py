@@ -79,7 +79,7 @@ class EncodeSpec:
         return bundle
 
 
-def open_encoder(
+def open_indexing_bundle(
     folder: Path,
     provider: Provider,
     threads: int | None,
@@ -111,7 +111,7 @@ def open_encoder(
     return bundle, threads or available_cores()
 
 
-def encode_segments(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> list[SegmentRow]:
+def encode_batch(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> list[SegmentRow]:
     """Encode segments of any files together.
 
     Args:

@@ -10,7 +10,7 @@ import time
 import weakref
 from dataclasses import dataclass
 
-from indexer.library.manifest import CURRENT, current_number, read_manifest
+from indexer.library.manifest import CURRENT, current_number, read_snapshot_manifest
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import BundleError, ReelfindError
@@ -179,7 +179,11 @@ class LiveLibrary:
         library = self._settings.library
         number = current_number(library)
         # Not the number alone: another library, with a snapshot of the same number, may stand in the folder.
-        if before and number is not None and read_manifest(library, number) == before.snapshot.manifest:
+        if (
+            before
+            and number is not None
+            and read_snapshot_manifest(library, number) == before.snapshot.manifest
+        ):
             return before
         searcher = open_searcher(self._settings, self._match_queue)
         is_new = before is None or before.match_queue is not searcher.match_queue

@@ -4,7 +4,7 @@
 
 An engine decides where files are decoded and encoded: in processes and threads of this machine, or elsewhere.
 All that it hands around is picklable: `IndexTask`, `DecodeSpec`, `DecodeJob` and what `decode` yields,
-`EncodeSpec`, and the rows that `encode_segments` returns.
+`EncodeSpec`, and the rows that `encode_batch` returns.
 """
 
 import threading

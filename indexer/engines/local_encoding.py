@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from indexer.decode import DecodedPart, DecodedSegment, FileOutcome
-from indexer.encode import EncodeSpec, TaskSegment, encode_segments
+from indexer.encode import EncodeSpec, TaskSegment, encode_batch
 from indexer.engines.channel import Channel
 from indexer.events import Event, SegmentEncoded
 from indexer.library.schema import SegmentRow
@@ -78,7 +78,7 @@ class EncodingStage:
                 if first is not None:
                     batch = self._gather(first)
                     if batch.segments:
-                        batch.rows = pool.submit(encode_segments, self._bundle, self._spec, batch.segments)
+                        batch.rows = pool.submit(encode_batch, self._bundle, self._spec, batch.segments)
                     under_way.append(batch)
                 if first is None or len(under_way) > self._encoders:
                     self._hand_over(under_way.popleft())

@@ -12,7 +12,7 @@ from indexer.library.schema import TABLES
 from indexer.library.vectors.base import DEFAULT_BACKEND
 from model.runtime.files import sha256_of
 
-FORMAT_VERSION = 2
+LIBRARY_FORMAT_VERSION = 2
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
 MANIFEST_FILE = "manifest.json"
@@ -113,14 +113,14 @@ def _nothing_published(library: Path) -> str:
 
 def to_json(manifest: SnapshotManifest) -> str:
     """The manifest's text, with a checksum over all else in it."""
-    body = {"format_version": FORMAT_VERSION, **asdict(manifest)}
+    body = {"format_version": LIBRARY_FORMAT_VERSION, **asdict(manifest)}
     if manifest.index_backend == DEFAULT_BACKEND:
         # As in the libraries made before there was another.
         del body["index_backend"]
     return json.dumps({"checksum": _checksum(body), **body}, indent=1) + "\n"
 
 
-def read_manifest(library: Path, number: int) -> SnapshotManifest:
+def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
     """Read and check a snapshot's manifest. LibraryError names the file and the remedy."""
     path = snapshot_folder(library, number) / MANIFEST_FILE
     remedy = "`reelfind library rollback` serves an earlier snapshot"
@@ -135,9 +135,9 @@ def read_manifest(library: Path, number: int) -> SnapshotManifest:
     if not isinstance(body, dict) or body.pop("checksum", None) != _checksum(body):
         raise LibraryError(f"{path} is damaged: its checksum differs; {remedy}")
     version = body.pop("format_version")
-    if version != FORMAT_VERSION:
+    if version != LIBRARY_FORMAT_VERSION:
         raise LibraryError(
-            f"{path} has format version {version}, this program reads {FORMAT_VERSION}: "
+            f"{path} has format version {version}, this program reads {LIBRARY_FORMAT_VERSION}: "
             "use the version of Reelfind that wrote it, or index into a new folder"
         )
     try:

@@ -18,7 +18,7 @@ from indexer.library.manifest import (
     SnapshotManifest,
     current_number,
     index_is_whole,
-    read_manifest,
+    read_snapshot_manifest,
     snapshot_folder,
     snapshot_numbers,
     to_json,
@@ -141,7 +141,7 @@ def served(library: Path) -> SnapshotManifest | None:
     """The manifest of the snapshot that is served; None when there is none to build on."""
     try:
         number = current_number(library)
-        return None if number is None else read_manifest(library, number)
+        return None if number is None else read_snapshot_manifest(library, number)
     except LibraryError:
         # What is served is broken: the new snapshot is made from the tables alone.
         return None
@@ -249,7 +249,7 @@ def prune_snapshots(writer: LibraryWriter, keep: int, *, last: bool, damaged: in
                 drop_vectors(aside)
                 shutil.rmtree(aside)
     try:
-        pinned = [read_manifest(library, number).tables for number in snapshot_numbers(library)]
+        pinned = [read_snapshot_manifest(library, number).tables for number in snapshot_numbers(library)]
     except LibraryError:
         # What a damaged manifest pins is unknown: remove no version until it has been pruned itself.
         return

@@ -16,7 +16,7 @@ from indexer.library.manifest import (
     check_files,
     current_number,
     published_number,
-    read_manifest,
+    read_snapshot_manifest,
     snapshot_folder,
 )
 from indexer.library.records import SegmentRecord, Verdict, VideoRecord, displayable, parse_frame_id
@@ -93,7 +93,7 @@ class Snapshot:
 
     @classmethod
     def _open(cls, library: Path, number: int) -> "Snapshot":
-        manifest = read_manifest(library, number)
+        manifest = read_snapshot_manifest(library, number)
         # An index file is hostile input to its backend until its checksum is known to be ours.
         check_files(library, manifest)
         backend = vector_backend(manifest.index_backend)

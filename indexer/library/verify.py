@@ -15,7 +15,7 @@ from indexer.library.manifest import (
     SnapshotManifest,
     current_number,
     published_number,
-    read_manifest,
+    read_snapshot_manifest,
     snapshot_numbers,
 )
 from indexer.library.records import SEARCHABLE
@@ -99,7 +99,7 @@ def rollback(path: Path | str, to: int | None = None) -> int:
         raise LibraryError(f"{library} has no snapshot: publish one with `reelfind index`")
     with lock_library(library):
         target = _choose(library, numbers, to)
-        manifest = read_manifest(library, target)
+        manifest = read_snapshot_manifest(library, target)
         # The commit marker first: the next run repairs whatever a kill between the tables leaves.
         for name in TABLES:
             checkpoint(f"rollback.{name}")
@@ -160,7 +160,7 @@ class _Hashes:
 def _verify_snapshot(library: Path, number: int, current: bool, hashes: _Hashes) -> SnapshotReport:
     report = SnapshotReport(number, current)
     try:
-        report.manifest = manifest = read_manifest(library, number)
+        report.manifest = manifest = read_snapshot_manifest(library, number)
         for name, stamp in manifest.files.items():
             problem = hashes.problem(name, stamp.sha256, stamp.bytes)
             if problem:

@@ -1,1 +1,1 @@
-"""What serving and training share, without PyTorch: decoding, preprocessing, the bundle, metrics."""
+"""Code that serving and training share, without PyTorch: decoding, preprocessing, the bundle, metrics."""

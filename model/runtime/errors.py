@@ -1,4 +1,4 @@
-"""The errors a user may see. Each message names the value at fault and the remedy.
+"""The errors that a user may see. Each message names the value at fault and the remedy.
 
 ReelfindError
 ├── InputError          what a user named does not exist, or a value is invalid; also a ValueError
@@ -18,8 +18,8 @@ class ReelfindError(Exception):
 class InputError(ReelfindError, ValueError):
     """What the user named does not exist, or a value is invalid: the user's mistake, not the program's.
 
-    `field` is the name of the field at fault, where there is one; the message then begins with it. A field
-    that the remedy mentions stands in backticks. The command line shows its options in place of both.
+    `field` names the field at fault, where there is one; the message then begins with it. Fields that the
+    remedy mentions are in backticks. The command line shows its options in place of both.
     """
 
     def __init__(self, message: str, field: str | None = None) -> None:
@@ -32,7 +32,7 @@ class BundleError(ReelfindError):
 
 
 class VideoError(ReelfindError):
-    """A media file gives no frame: `verdict` says whether it is damaged or of a kind that is not read."""
+    """A media file has no frame to index: `verdict` says whether it is damaged or of an unsupported kind."""
 
     def __init__(self, message: str, verdict: Literal["corrupt", "unsupported"]) -> None:
         super().__init__(message)

@@ -1,7 +1,7 @@
 """How a command ends when something goes wrong, the same for `reelfind` and `reelfind-model`.
 
-An error becomes one line on stderr and an exit code. A user's mistake (`InputError`) is told from a fault of
-the program (an error that nobody foresaw), whose line says how to see the traceback.
+An error becomes one line on stderr and an exit code. The exit code tells a user's mistake (`InputError`) from
+other errors; the line for an unforeseen error, a fault of the program, says how to see its traceback.
 """
 
 import os
@@ -17,7 +17,7 @@ TRACEBACK_VARIABLE = "REELFIND_TRACEBACK"
 
 
 def exit_code_of(error: Exception) -> int:
-    """The exit code for an error: BAD_INPUT for the user's mistakes, FAILED for all others."""
+    """The exit code for an error: BAD_INPUT for a user's mistake, FAILED for any other."""
     return BAD_INPUT if isinstance(error, InputError) else FAILED
 
 
@@ -26,24 +26,24 @@ def is_foreseen(error: Exception) -> bool:
     return isinstance(error, ReelfindError | OSError)
 
 
-def describe(error: Exception, options: Mapping[str, str] | None = None) -> str:
+def describe_error(error: Exception, options: Mapping[str, str] | None = None) -> str:
     """The line that a user sees.
 
     Args:
         error: what was raised.
-        options: the command's option for each field, such as `{"batch_frames": "--batch-size"}`; replaces the
-            field that an `InputError` names and every field in backticks.
+        options: the command's option for each field, such as `{"batch_frames": "--batch-size"}`; it replaces
+            the field that an `InputError` names and every field in backticks.
     """
     if not is_foreseen(error):
         return (
             f"internal error, {type(error).__name__}: {_one_line(error)}. Please report it with what "
             f"{TRACEBACK_VARIABLE}=1 prints in addition."
         )
-    message, known = _one_line(error), options or {}
+    message, options = _one_line(error), options or {}
     field = error.field if isinstance(error, InputError) else None
-    if field is not None and field in known and re.match(rf"{re.escape(field)}\b", message):
-        message = known[field] + message[len(field) :]
-    return re.sub(r"`(\w+)`", lambda name: known.get(name[1], name[0]), message)
+    if field is not None and field in options and re.match(rf"{re.escape(field)}\b", message):
+        message = options[field] + message[len(field) :]
+    return re.sub(r"`(\w+)`", lambda name: options.get(name[1], name[0]), message)
 
 
 @contextmanager
@@ -55,12 +55,12 @@ def exit_codes(
 ) -> Iterator[None]:
     """Turn the errors of a command into one line and an exit code.
 
-    With the environment variable REELFIND_TRACEBACK a fault of the program passes, for its traceback.
+    If the environment variable REELFIND_TRACEBACK is set, an unforeseen error passes through.
 
     Args:
         say: prints a line on stderr.
-        prefix: what an error's line begins with, before a colon.
-        options: see `describe`.
+        prefix: the start of an error's line, before a colon.
+        options: see `describe_error`.
         interrupted: the line for Ctrl-C; None prints nothing.
 
     Raises:
@@ -73,16 +73,16 @@ def exit_codes(
             say(interrupted)
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
-        # The reader, `head` for instance, has seen enough; the interpreter's last flush must not fail.
+        # The reader, such as `head`, has closed the pipe; the interpreter's last flush must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(FAILED) from None
     except Exception as error:
-        # The command line's parser has its own errors, for a wrong option, with an exit code in them.
+        # The command line's parser raises its own errors, with an exit code in them.
         if hasattr(error, "exit_code"):
             raise
         if not is_foreseen(error) and os.environ.get(TRACEBACK_VARIABLE):
             raise
-        say(f"{prefix}: {describe(error, options)}")
+        say(f"{prefix}: {describe_error(error, options)}")
         raise SystemExit(exit_code_of(error)) from None
 
 

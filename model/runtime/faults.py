@@ -1,8 +1,8 @@
-"""Deliberate faults for tests: stop this process dead, or hang it, at a named point.
+"""Deliberate faults for tests: kill this process, or hang it, at a named point.
 
-`REELFIND_FAULT="kill publish.renamed 2"` kills the process the second time that it reaches the point;
-`hang` in place of `kill` stops it from making progress. `REELFIND_FAULT_LOG` names a file to which every
-point reached is appended. With neither set a checkpoint is one look at a constant.
+`REELFIND_FAULT="kill publish.renamed 2"` kills the process the second time it reaches the point; `hang` in
+place of `kill` makes it wait for ever. `REELFIND_FAULT_LOG` names a file to which every point reached is
+appended. With neither set, a checkpoint only reads a constant.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Files that must be right to the byte and survive a power cut: checksums, flushing, replacing."""
+"""Checksums of files, flushing them to disk, and replacing them so that a power cut leaves them whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BLOCK_BYTES = 1 << 22
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex; read in parts."""
+    """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -45,14 +45,14 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, *, shared: bool = False, step: str | None = None) -> Iterator[Path]:
-    """Replace a file whole: give a path beside it to write to, then flush that and rename it into place.
+    """Replace a file whole: yield a path to write to, then flush that file and rename it into place.
 
-    A reader sees the old file or the new one, never half of one, whatever happens. If the writing raises an
-    error, the old file stays and the half-written one is removed.
+    A reader always sees the whole old file or the whole new one. If the caller raises an error while writing,
+    the old file stays and the new one is removed.
 
     Args:
-        path: the file to replace or to make. The temporary name starts with a dot and keeps the suffix.
-        shared: several processes or threads may replace the file at the same time; the last one counts.
+        path: the file to replace or create. The temporary name starts with a dot and keeps the suffix.
+        shared: several processes or threads may replace the file at the same time; the last one wins.
         step: names the fault points around the replacement, see `model.runtime.faults`; None: there are none.
     """
     writer = f".{os.getpid()}.{threading.get_ident()}" if shared else ""

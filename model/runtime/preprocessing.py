@@ -1,4 +1,4 @@
-"""What turns pixels and words into a model's input: one code for training, indexing and search.
+"""Turns pixels and text into a model's input, with the same code for training, indexing and search.
 
 Shapes: B batch, N frames, L text tokens.
 """
@@ -26,14 +26,14 @@ def resize_frames(frames: NDArray[np.uint8], size: int, rule: ResizeRule = "squa
     Args:
         frames: shape [N, h, w, 3], RGB.
         size: side of the square in pixels.
-        rule: "squash" scales each side on its own, so that nothing is cut off; "center_crop" scales both
-            alike and keeps the square in the middle.
+        rule: "squash" scales each side on its own and cuts nothing off; "center_crop" scales both sides
+            equally and keeps the square in the middle.
 
     Returns:
         shape [N, size, size, 3], RGB; always a new array.
 
     Raises:
-        ValueError: another dtype or shape, no frame, or an unknown rule.
+        ValueError: dtype, shape or size is wrong, there is no frame, or the rule is unknown.
     """
     if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
         raise ValueError(f"frames are {getattr(frames, 'dtype', type(frames).__name__)}: pass a uint8 array")
@@ -62,7 +62,7 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
         shape [h, w, 3], RGB; transparent parts are white.
 
     Raises:
-        ValueError: the file is missing, no photo, damaged, or truncated; the message names it.
+        ValueError: the file is missing, not a photo, damaged, or truncated; the message names it.
     """
     try:
         with Image.open(path) as image:
@@ -78,14 +78,15 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
             return np.array(upright.convert("RGB"))
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist") from error
-    # Pillow's readers raise almost anything on damaged input.
+    # Pillow's readers raise almost any error on damaged input.
     except Exception as error:
         raise ValueError(f"{path} is not a readable photo: {error}") from error
 
 
 def normalise_text(text: str) -> str:
-    """Unicode NFKC, broken surrogates replaced, runs of white space joined to one blank, ends stripped."""
-    # Half a surrogate pair (a JSON escape, a broken argument) has no UTF-8 form: tokenizers would fail.
+    """Normalise to Unicode NFKC, replace broken surrogates, and collapse white space to single spaces."""
+    # Half a surrogate pair (from a JSON escape or a broken argument) has no UTF-8 form: tokenizers would
+    # fail.
     whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return " ".join(unicodedata.normalize("NFKC", whole).split())
 
@@ -109,7 +110,7 @@ class TokenBatch:
 
 
 class TextTokenizer:
-    """Turns texts into padded token ids, by a `tokenizer.json` of the `tokenizers` package. Thread-safe."""
+    """Turns texts into padded token ids with a `tokenizer.json` of the `tokenizers` package. Thread-safe."""
 
     def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
         special: int = tokenizer.num_special_tokens_to_add(is_pair=False)
@@ -123,7 +124,7 @@ class TextTokenizer:
         pad_id = padding.get("pad_id")
         if pad_id is None:
             pad_id = next((i for t in ("[PAD]", "<pad>") if (i := tokenizer.token_to_id(t)) is not None), 0)
-        # The file's own truncation and padding are for its author's use: a fixed length, often.
+        # Replace the file's own truncation and padding, often to a fixed length.
         tokenizer.enable_truncation(context_length)
         tokenizer.enable_padding(pad_id=pad_id, pad_token=pad_token)
         self._tokenizer = tokenizer
@@ -135,11 +136,12 @@ class TextTokenizer:
         """Read a `tokenizer.json`.
 
         Raises:
-            ValueError: the file is missing or no tokenizer, or `context_length` leaves no room.
+            ValueError: the file is missing or not a tokenizer, or `context_length` leaves no room for a
+                token.
         """
         try:
             tokenizer = Tokenizer.from_file(str(path))
-        # The package raises bare Exception.
+        # The package raises a bare Exception.
         except Exception as error:
             raise ValueError(f"{path} is not a readable tokenizer file: {error}") from error
         return cls(tokenizer, context_length)
@@ -148,7 +150,7 @@ class TextTokenizer:
         """Normalise and tokenise texts, cut to `context_length` and padded to the longest.
 
         Raises:
-            ValueError: no text, one that is not a string, or one without a single token.
+            ValueError: there is no text, or a text is not a string or has no token.
         """
         if isinstance(texts, str):
             raise ValueError("texts is one string: pass a list of strings")

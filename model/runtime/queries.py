@@ -1,4 +1,4 @@
-"""Reads files of labelled queries: a JSON object a line that names a text and the video that answers it."""
+"""Reads files of labelled queries: each line is a JSON object with a query and the video that answers it."""
 
 import json
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ class LabelledQuery:
     """A line of a query file.
 
     Attributes:
-        line: its number in the file, from 1.
-        text: the query, as it is written.
-        video: names the video that is right for it.
-        set_name: the field `set`; None where the line has none, or one that is not text.
+        line: the line's number in the file, from 1.
+        text: the query as written.
+        video: the name of the right video.
+        set_name: the field `set`; None where it is missing or not text.
     """
 
     line: int
@@ -35,18 +35,18 @@ def read_queries(file: Path, only_set: str | None = None) -> list[LabelledQuery]
 
     Args:
         file: text in UTF-8; a byte order mark is allowed.
-        only_set: keeps the lines whose field `set` has this value; the others are not checked.
+        only_set: keep only the lines whose field `set` has this value; the others are not checked.
 
     Raises:
-        InputError: the file cannot be read, a line lacks what it needs (named by its number), or no query is
+        InputError: the file cannot be read, a line is invalid (the message gives its number), or no query is
             left.
     """
     try:
-        # Not splitlines(): it also splits at characters that JSON allows within a string.
+        # splitlines() would also split at characters that JSON allows within a string.
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{file} cannot be read as text in UTF-8: {error}. Give a file with a JSON object a line."
+            f"{file} cannot be read as text in UTF-8: {error}. Give a file with one JSON object per line."
         ) from None
     queries = []
     for number, line in enumerate(lines, 1):
@@ -69,7 +69,7 @@ def _parse(line: str, where: str) -> Mapping[str, object]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not JSON: {error}. Write one JSON object a line.") from None
+        raise InputError(f"{where} is not JSON: {error}. Write one JSON object per line.") from None
     if not isinstance(row, dict):
         raise InputError(f'{where} holds {shorten(row)}. Write a JSON object with "query" and "video".')
     return row

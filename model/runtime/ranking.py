@@ -1,4 +1,4 @@
-"""How candidates are re-ranked: salient frames, match score, ensemble. Serving and evaluation rank by this.
+"""Re-ranks candidates: salient frames, match score, ensemble. Serving and evaluation both use this.
 
 Shapes: K candidates, N frames, S salience, n salient frames.
 """
@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-#: Digits that count. Further ones of a cosine in single precision differ between batch sizes and kernels, and
-#: those of a logit with the other pairs of its batch: they would make the order of equals a matter of chance.
+#: Decimals that are compared. Further ones of a cosine in single precision differ between batch sizes and
+#: kernels, those of a logit with the other pairs of its batch: the order of ties would be random.
 SCORE_DECIMALS, LOGIT_DECIMALS = 6, 4
-#: keeps the best of the tail below the worst re-ranked candidate, and the tail in order where λ is 0
+# Keeps the best of the tail below the worst re-ranked candidate, and the tail in order where λ is 0.
 _STEP = 1e-3
 
 
 def relevance(frame_salience: NDArray[np.float32], text_salience: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How relevant each frame is for one text. [K, N, S], [S] → [K, N]; padding frames' values mean nothing.
+    """How relevant each frame is for one text. [K, N, S], [S] → [K, N]; ignore those of padding frames.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -33,15 +33,15 @@ def relevance(frame_salience: NDArray[np.float32], text_salience: NDArray[np.flo
 def select_salient(
     relevance: NDArray[np.float32], counts: NDArray[np.int64], n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Choose the most relevant frames of each candidate, best first; of equal ones the earlier.
+    """Choose the most relevant frames of each candidate, best first; among ties, the earlier frame.
 
     Args:
         relevance: float, shape [K, N].
-        counts: int, shape [K]: the first so many of the N frames are real.
+        counts: int, shape [K]: how many of the N frames are real; they come first.
         n: frames to choose; a candidate with fewer gives fewer.
 
     Returns:
-        frames int64 [K, n] and which of them were really chosen, bool [K, n]; the others are 0.
+        Frames int64 [K, n], and a mask bool [K, n] of those that were chosen; the others are 0.
 
     Raises:
         ValueError: `n` is below 1, or a count is below 1 or above N.
@@ -85,22 +85,22 @@ def match_score(logits: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray
 def ensemble(
     match_score: NDArray[np.floating], similarity: NDArray[np.floating], lam: float
 ) -> NDArray[np.float64]:
-    """match_score + λ · similarity. [K], [K] → [K]."""
+    """The final score: match_score + λ · similarity. [K], [K] → [K]."""
     return match_score.astype(np.float64) + lam * similarity.astype(np.float64)
 
 
 def tail_scores(
     reranked: NDArray[np.floating], tail_similarity: NDArray[np.floating], lam: float
 ) -> NDArray[np.float64]:
-    """Scores of what was not re-ranked: below every re-ranked one, in the order of similarity.
+    """Scores of the candidates that were not re-ranked: below all others, in the order of similarity.
 
-    min(reranked) + λ · (similarity − max similarity of the tail), a step lower, so that no score of the tail
-    equals one of the block; the similarity itself where nothing was re-ranked.
+    min(reranked) − 0.001 + λ · (similarity − max similarity of the tail). Where nothing was re-ranked, the
+    similarity itself.
 
     Args:
-        reranked: the block's scores, shape [K].
-        tail_similarity: the tail's, shape [T].
-        lam: λ; where it is 0 a small weight takes its place, since ties would be no order.
+        reranked: scores of the re-ranked candidates, shape [K].
+        tail_similarity: similarities of the others, shape [T].
+        lam: λ; where it is 0, a small weight replaces it to avoid ties.
 
     Returns:
         float64, shape [T].

@@ -1,4 +1,4 @@
-"""Retrieval metrics: R@K, median and mean rank, from text to video and back, ties averaged.
+"""Retrieval metrics: R@K, median and mean rank, from text to video and from video to text; ties are averaged.
 
 Shapes: Q queries (texts), V videos, D joint space.
 """
@@ -22,18 +22,18 @@ RetrievalMetrics = TypedDict(
 def ranks(similarity: ArrayLike, target: ArrayLike) -> Ranks:
     """The rank of each query's target: 1 + how many score higher + half of those that score the same.
 
-    Counting all ties as lost, or none, would make a model that says the same of everything the worst or the
-    best; half of them is what a random order gives on average.
+    Half of the ties is what a random order gives on average. Counting all or none of them would make a model
+    that scores everything the same the worst or the best.
 
     Args:
         similarity: shape [Q, V], higher is better.
-        target: integers, shape [Q]: the column that is right for each row.
+        target: integers, shape [Q]: the right column for each row.
 
     Returns:
-        shape [Q], from 1 to V; halves where targets tie, which also gives a warning.
+        Shape [Q], from 1 to V; a fraction of ½ is possible where targets tie, which also gives a warning.
 
     Raises:
-        ValueError: another shape, a NaN, or a target outside of [0, V).
+        ValueError: a shape is wrong, a score is NaN, or a target is outside of [0, V).
     """
     scores = _checked_scores(similarity)
     result, num_tied = _ranks(scores, _checked_targets(target, *scores.shape))
@@ -44,7 +44,7 @@ def ranks(similarity: ArrayLike, target: ArrayLike) -> Ranks:
 def ranks_in_chunks(
     queries: NDArray[np.floating], candidates: NDArray[np.floating], target: ArrayLike, chunk_size: int = 1024
 ) -> Ranks:
-    """`ranks(queries @ candidates.T, target)`, holding at most [chunk_size, V] similarities at once.
+    """`ranks(queries @ candidates.T, target)`, with at most [chunk_size, V] similarities in memory.
 
     Args:
         queries: shape [Q, D].
@@ -83,14 +83,14 @@ def text_to_video(similarity: ArrayLike, video_of_text: ArrayLike) -> Ranks:
 def video_to_text(similarity: ArrayLike, video_of_text: ArrayLike) -> Ranks:
     """Ranks of each video's best text among the texts of other videos.
 
-    A video may have several texts: the best placed one counts, the others do not stand in its way.
+    A video may have several texts: its best-ranked text counts, and its other texts are ignored.
 
     Args:
         similarity: shape [Q, V], as for the other direction.
         video_of_text: integers, shape [Q]: the video that each text describes.
 
     Returns:
-        a rank for each video that has a text, in the order of the videos.
+        A rank for each video that has a text, in the order of the videos.
 
     Raises:
         ValueError: as `ranks`.
@@ -101,10 +101,10 @@ def video_to_text(similarity: ArrayLike, video_of_text: ArrayLike) -> Ranks:
     result = np.empty(len(videos), np.float64)
     num_tied = 0
     for i, video in enumerate(videos):
-        own = owner == video
+        is_own = owner == video
         column = scores[:, video]
-        best = column[own].max()
-        others = column[~own]
+        best = column[is_own].max()
+        others = column[~is_own]
         ties = int(np.count_nonzero(others == best))
         result[i] = 1 + np.count_nonzero(others > best) + ties / 2
         num_tied += ties > 0
@@ -113,10 +113,10 @@ def video_to_text(similarity: ArrayLike, video_of_text: ArrayLike) -> Ranks:
 
 
 def retrieval_metrics(ranks: ArrayLike) -> RetrievalMetrics:
-    """Sum up ranks: R@K is the percentage (0–100) of ranks ≤ K; MdR and MnR are the median and the mean rank.
+    """Summarise ranks: R@K is the percentage (0–100) of ranks ≤ K, MdR the median and MnR the mean rank.
 
     Raises:
-        ValueError: no rank, or one that is NaN or below 1.
+        ValueError: there is no rank, or a rank is NaN or below 1.
     """
     values = np.asarray(ranks, np.float64)
     if values.ndim != 1 or len(values) == 0:
@@ -136,14 +136,14 @@ def retrieval_metrics(ranks: ArrayLike) -> RetrievalMetrics:
 
 def _ranks(scores: NDArray[Any], columns: NDArray[np.int64]) -> tuple[Ranks, int]:
     """The ranks, and how many of them tie."""
-    own = np.take_along_axis(scores, columns[:, None], axis=1)
-    greater = np.count_nonzero(scores > own, axis=1)
-    ties = np.count_nonzero(scores == own, axis=1) - 1
+    right = np.take_along_axis(scores, columns[:, None], axis=1)
+    greater = np.count_nonzero(scores > right, axis=1)
+    ties = np.count_nonzero(scores == right, axis=1) - 1
     return 1.0 + greater + ties / 2, int(np.count_nonzero(ties))
 
 
 def _parts(total: int, size: int) -> Iterator[slice]:
-    # One part at least, so that no query at all is refused with the message of the full matrix.
+    # At least one part, so that an empty input is refused with the same message as by `ranks`.
     for start in range(0, max(total, 1), size):
         yield slice(start, start + size)
 

@@ -1,4 +1,4 @@
-"""What a process does when it is asked to stop."""
+"""Handles the signals that ask a process to stop."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def handling_signals(
     handler: Callable[[int], None], numbers: Sequence[signal.Signals] = STOP_SIGNALS
 ) -> Iterator[None]:
-    """Call `handler` with the number of each of these signals; afterwards they do what they did before.
+    """Call `handler` with the number of each of these signals; restore the previous handlers at the end.
 
-    Python delivers signals to the main thread alone, so in another thread this changes nothing.
+    Only the main thread can handle signals in Python: in another thread this changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Frame tokens made small: merged to fewer, and stored in 8 bits with a scale a token.
+"""Makes frame tokens small: merges them to fewer, and rounds them to 8 bits with a scale for each token.
 
 Shapes: F frames, P tokens a frame, H their width.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEVELS = 127
-# Of the tokens that could be merged at once, half are: then neighbours are chosen anew.
+# A step merges half of the tokens that could be merged; then the most similar ones are found again.
 _SHARE = 2
 
 
@@ -39,14 +39,14 @@ class QuantisedTokens:
 def quantise(tokens: NDArray[np.float32]) -> QuantisedTokens:
     """Round tokens to 255 levels, symmetric about 0, with a scale for each token.
 
-    The error is at most half a scale: 1/254 of the token's largest value, and what rounding the scale up adds
-    (0.1 %, or 3e-8 where that is more).
+    The error is at most half a scale: 1/254 of the token's largest value, plus the error of rounding the
+    scale up (0.1 %, or 3e-8 where that is more).
 
     Args:
         tokens: float32, shape [F, P, H].
 
     Raises:
-        ValueError: another shape, or a value that is not finite or beyond 8e6.
+        ValueError: the shape is wrong, or a value is not finite or beyond 8e6.
     """
     if tokens.ndim != 3:
         raise ValueError(f"tokens have shape {list(tokens.shape)}: pass [F, P, H]")
@@ -54,7 +54,7 @@ def quantise(tokens: NDArray[np.float32]) -> QuantisedTokens:
     if not (exact <= np.finfo(np.float16).max).all():
         raise ValueError("tokens hold NaN, infinity or values beyond 8e6, which int8 cannot store")
     scale = exact.astype(np.float16)
-    # Never rounded down: the largest value would need a 128th level.
+    # Round the scale up: rounded down, the largest value would need a 128th level.
     scale = np.where(scale < exact, np.nextafter(scale, np.float16(np.inf)), scale)
     divisor = np.where(scale == 0, np.float16(1), scale).astype(np.float32)
     return QuantisedTokens(np.rint(tokens / divisor[..., None]).astype(np.int8), scale)
@@ -63,7 +63,7 @@ def quantise(tokens: NDArray[np.float32]) -> QuantisedTokens:
 def store_tokens(
     tokens: NDArray[np.float32], count: int, *, int8: bool
 ) -> QuantisedTokens | NDArray[np.float32]:
-    """Frames' tokens as an index stores them: merged to `count` a frame, and rounded with `int8`.
+    """Frames' tokens as a library stores them: merged to `count` per frame; with `int8`, rounded to 8 bits.
 
     Shape float32 [F, P, H] → [F, count, H].
 
@@ -75,23 +75,23 @@ def store_tokens(
 
 
 def dequantise(quantised: QuantisedTokens) -> NDArray[np.float32]:
-    """Stored tokens as the matcher takes them. → float32 [F, P, H]."""
+    """Stored tokens as the matcher reads them. → float32 [F, P, H]."""
     out = quantised.values.astype(np.float32)
     out *= quantised.scale.astype(np.float32)[..., None]
     return out
 
 
 def check_count(count: int, tokens_per_frame: int) -> None:
-    """Check that a frame's tokens can be merged to `count`.
+    """Check that the tokens of a frame can be merged to `count`.
 
     Raises:
         ValueError: they cannot.
     """
-    # Token 0 stays alone, so the others leave at least one.
+    # Token 0 is never merged, and at least one of the others is left.
     least = min(2, tokens_per_frame)
     if not least <= count <= tokens_per_frame:
         raise ValueError(
-            f"{tokens_per_frame} tokens a frame cannot be merged to {count}: "
+            f"{tokens_per_frame} tokens per frame cannot be merged to {count}: "
             f"choose {least} to {tokens_per_frame}"
         )
 
@@ -99,19 +99,20 @@ def check_count(count: int, tokens_per_frame: int) -> None:
 def merge_tokens(tokens: NDArray[np.float32], count: int) -> NDArray[np.float32]:
     """Merge each frame's most similar tokens until `count` are left, in the order they had.
 
-    Token 0, which stands for the whole frame, stays as it is. Of the others every second one looks for the
-    most similar (by cosine) of the rest; the most similar pairs become their mean, weighted by how many
-    tokens each stands for already. That is repeated; every frame goes its own way.
+    As in "Token Merging: Your ViT But Faster" (Bolya et al., 2023): token 0, which represents the whole
+    frame, stays as it is. Every second one of the others is paired with the most similar (by cosine) of the
+    rest; the most similar pairs are replaced by their mean, weighted by how many tokens each already
+    represents. This is repeated, for each frame on its own.
 
     Args:
         tokens: float32, shape [F, P, H].
-        count: tokens to leave: P, or 2 to P.
+        count: tokens to leave: 2 to P; 1 if P is 1.
 
     Returns:
         float32, shape [F, count, H].
 
     Raises:
-        ValueError: another shape, or a count that cannot be.
+        ValueError: the shape or the count is invalid.
     """
     if tokens.ndim != 3:
         raise ValueError(f"tokens have shape {list(tokens.shape)}: pass [F, P, H]")
@@ -134,17 +135,17 @@ def _merge_once(
     target = similarity.argmax(axis=2)
     best = similarity.max(axis=2)
     chosen = np.argsort(-best, axis=1, kind="stable")[:, :merges]
-    # Who takes whom in, as a matrix of 0 and 1: [F, targets, sources].
-    taken = np.zeros((frames, len(targets), len(sources)), np.float32)
+    # Which source is merged into which target, as 0 and 1: [F, targets, sources].
+    merging = np.zeros((frames, len(targets), len(sources)), np.float32)
     row = np.arange(frames)[:, None]
-    taken[row, target[row, chosen], chosen] = 1
+    merging[row, target[row, chosen], chosen] = 1
     total = tokens * size[..., None]
-    total[:, targets] += taken @ total[:, sources]
+    total[:, targets] += merging @ total[:, sources]
     size = size.copy()
-    size[:, targets] += (taken @ size[:, sources, None])[..., 0]
-    kept = np.ones((frames, present), np.bool_)
-    kept[row, sources[chosen]] = False
+    size[:, targets] += (merging @ size[:, sources, None])[..., 0]
+    is_left = np.ones((frames, present), np.bool_)
+    is_left[row, sources[chosen]] = False
     left = present - merges
-    size = size[kept].reshape(frames, left)
-    merged: NDArray[np.float32] = total[kept].reshape(frames, left, width) / size[..., None]
+    size = size[is_left].reshape(frames, left)
+    merged: NDArray[np.float32] = total[is_left].reshape(frames, left, width) / size[..., None]
     return merged, size

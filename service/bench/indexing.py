@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from indexer.decode import DecodedSegment
-from indexer.encode import EncodeSpec, TaskSegment, encode_segments, open_encoder
+from indexer.encode import EncodeSpec, TaskSegment, encode_batch, open_indexing_bundle
 from indexer.engines.local_decoders import ProcessDecoder
 from indexer.library.folder import make_layout
 from indexer.library.records import video_id_of
@@ -49,7 +49,7 @@ class Corpus:
 
 def measure(cache: Path, bundle: Path, *, repeats: int, clips: int) -> list[Figure]:
     """Measure on many small clips, where encoding is slow, and on 1080p, where decoding is."""
-    opened, encoders = open_encoder(bundle, "cpu", None, CPU_BATCH_FRAMES)
+    opened, encoders = open_indexing_bundle(bundle, "cpu", None, CPU_BATCH_FRAMES)
     options = IndexOptions(workers=default_workers(), encoders=encoders)
     figures = []
     for corpus in (small_clips(cache, clips), large_clips(cache, max(2, clips // 8))):
@@ -202,7 +202,7 @@ def encode(bundle: Bundle, segments: Sequence[TaskSegment], options: IndexOption
     layout = make_layout(bundle, options.tokens, options.tokens_per_frame)
     spec = EncodeSpec.of(bundle, layout, options.batch_frames)
     with ThreadPoolExecutor(options.encoders) as pool:
-        for _ in pool.map(partial(encode_segments, bundle, spec), batches):
+        for _ in pool.map(partial(encode_batch, bundle, spec), batches):
             pass
 
 

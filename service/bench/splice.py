@@ -179,7 +179,7 @@ def _clip_pictures(path: Path, frames: int) -> Iterator[NDArray[np.uint8]]:
     picture: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
     count, source = 0, None
     with VideoReader(path, max_side=None, threads=1) as reader:
-        for shown in reader.pictures(times):
+        for shown in reader.get_frames_played_at(times):
             if source is not shown:
                 source = shown
                 frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(shown.data), format="rgb24")

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from indexer.encode import open_encoder
+from indexer.encode import open_indexing_bundle
 from indexer.library.schema import TokenKind
 from indexer.options import CPU_BATCH_FRAMES, GPU_BATCH_FRAMES, IndexOptions, default_workers
 from indexer.run import index_paths
@@ -124,7 +124,7 @@ def index_command(
             keep_snapshots=keep_snapshots,
             publish_seconds=publish_minutes * 60,
         )
-        opened, encoders = open_encoder(
+        opened, encoders = open_indexing_bundle(
             bundle or default_bundle_path(), provider, threads, batch_size, engine_cache
         )
         summary = index_paths(paths, library, opened, replace(options, encoders=encoders), view, stop)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from indexer.library.errors import LibraryError
 from indexer.library.folder import Library
-from indexer.library.manifest import current_number, read_manifest, snapshot_numbers
+from indexer.library.manifest import current_number, read_snapshot_manifest, snapshot_numbers
 from indexer.library.verify import rollback, verify_library
 from model.runtime.exits import FAILED
 from service.cli.exits import CheckedCommand, note
@@ -32,7 +32,7 @@ def info_command(library: RequiredLibraryOption, as_json: JsonOption = False) ->
     manifests = []
     for number in snapshot_numbers(home.path):
         try:
-            manifests.append(read_manifest(home.path, number))
+            manifests.append(read_snapshot_manifest(home.path, number))
         except LibraryError as error:
             if number == current:
                 raise

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from indexer.decode import DecodedSegment, FileUnchanged, FileVerdict
-from indexer.encode import EncodeSpec, encode_segments
+from indexer.encode import EncodeSpec, encode_batch
 from indexer.events import Event, FileDone, IndexSummary, Published
 from indexer.library.folder import Library
 from indexer.library.manifest import current_number
@@ -65,7 +65,7 @@ class Bench:
                 pts_seconds=np.array([8.0, 24.0]),
                 thumbnails=(b"one", b"two"),
             )
-            sink.add(encode_segments(self.bundle, spec, [(task, decoded)]))
+            sink.add(encode_batch(self.bundle, spec, [(task, decoded)]))
         return task
 
     def index(self, sink: LibrarySink, name: str, segments: int = 1, verdict: Verdict = "ok") -> None:

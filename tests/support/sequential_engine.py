@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from indexer.decode import Alive, DecodedSegment, DecodeSpec, decode
-from indexer.encode import EncodeSpec, encode_segments
+from indexer.encode import EncodeSpec, encode_batch
 from indexer.engines.base import Sink
 from indexer.events import Event, FileStarted, SegmentEncoded
 from indexer.plan import IndexTask
@@ -39,7 +39,7 @@ class SequentialEngine:
             for message in decode(sent(decode_spec.job(task.path, task.same_sha256))):
                 received = sent(message)
                 if isinstance(received, DecodedSegment):
-                    sink.add(sent(encode_segments(bundle, spec, [(sent(task), received)])))
+                    sink.add(sent(encode_batch(bundle, spec, [(sent(task), received)])))
                     emit(SegmentEncoded(task.path, received.end_seconds - received.start_seconds))
                 elif not isinstance(received, Alive):
                     sink.finish(task, received)

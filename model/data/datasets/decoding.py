@@ -15,7 +15,7 @@ from model.data.datasets.files import IMAGE_EXTENSIONS
 from model.data.datasets.records import CaptionedVideo
 from model.runtime.errors import VideoError
 from model.runtime.preprocessing import load_image, resize_frames
-from model.runtime.video import Picture, Span, VideoReader
+from model.runtime.video import Frame, Span, VideoReader
 
 Frames = NDArray[np.uint8]
 Slots = NDArray[np.int64]
@@ -46,7 +46,7 @@ def decode(item: CaptionedVideo, shares: NDArray[np.float64], size: int) -> tupl
         with VideoReader(item.path, threads=1) as reader:
             span = span_of(item, reader.info.duration_seconds)
             times = span.start_seconds + shares * (span.end_seconds - span.start_seconds)
-            frames, slots = _distinct(reader.pictures(times.tolist()), size)
+            frames, slots = _distinct(reader.get_frames_played_at(times.tolist()), size)
     except VideoError as error:
         remedy = "replace the file, or remove it and set data.allow_missing=true"
         raise ValueError(f"{error}; {remedy}") from error
@@ -72,13 +72,13 @@ def span_of(item: CaptionedVideo, duration: float) -> Span:
     return Span(start, min(end, duration))
 
 
-def _distinct(pictures: Iterable[Picture], size: int) -> tuple[list[Frames], list[int]]:
+def _distinct(played: Iterable[Frame], size: int) -> tuple[list[Frames], list[int]]:
     frames: list[Frames] = []
     slots: list[int] = []
     last: float | None = None
-    for picture in pictures:
-        if picture.pts_seconds != last:
-            frames.append(resize_frames(picture.data[None], size)[0])
-            last = picture.pts_seconds
+    for frame in played:
+        if frame.pts_seconds != last:
+            frames.append(resize_frames(frame.data[None], size)[0])
+            last = frame.pts_seconds
         slots.append(len(frames) - 1)
     return frames, slots

@@ -26,12 +26,12 @@ class BundleDescription:
         image: how a frame becomes the frame encoder's input.
         context_length: longest text in tokens.
         description: what the bundle is good for.
-        tokens: sizes of the tokens that the encoders give; None: they give none, and there is no matcher.
+        tokens: sizes of the encoders' tokens; None: they return none, and there is no matcher.
         frames_per_segment: N.
         segment_seconds: the longest segment.
         num_salient_frames: frames of a segment that are matched for a query.
         num_candidates: segments that are re-ranked for a query.
-        salience_strategy: what is baked into the salience vectors.
+        salience_strategy: what the salience vectors are made of.
         ensemble_lambda: weight of the similarity beside the match score.
         calibration: turns a score into a probability; None: not calibrated.
     """

@@ -1,4 +1,4 @@
-"""What a bundle's encoders give, and the pairs of a text and a frame that its matcher takes.
+"""What a bundle's encoders return, and the pairs of a text and a frame that its matcher takes.
 
 Shapes: B batch or pairs, P tokens a frame, P' as many or fewer, L text tokens, H width of frame tokens,
 T of text tokens, D joint space, S salience.
@@ -43,17 +43,17 @@ def check_pairs(
     hidden: int,
     most: int,
 ) -> None:
-    """Check what the matcher is given.
+    """Check the matcher's inputs.
 
     Raises:
-        ValueError: no pair, a row that `text` does not have, or another dtype or shape.
+        ValueError: there is no pair, a row is not in `text`, or a dtype or shape is wrong.
     """
-    wanted = f"float32 [B, P', {hidden}] with B ≥ 1 and 1 ≤ P' ≤ {most}"
+    expected = f"float32 [B, P', {hidden}] with B ≥ 1 and 1 ≤ P' ≤ {most}"
     shape = np.shape(frame_tokens)
     if getattr(frame_tokens, "dtype", None) != np.float32:
-        raise ValueError(f"frame_tokens is {getattr(frame_tokens, 'dtype', '?')}: pass {wanted}")
+        raise ValueError(f"frame_tokens is {getattr(frame_tokens, 'dtype', '?')}: pass {expected}")
     if len(shape) != 3 or shape[0] == 0 or not 1 <= shape[1] <= most or shape[2] != hidden:
-        raise ValueError(f"frame_tokens has shape {list(shape)}: pass {wanted}")
+        raise ValueError(f"frame_tokens has shape {list(shape)}: pass {expected}")
     if rows.shape != shape[:1] or rows.dtype.kind not in "iu":
         raise ValueError(f"text_rows is {rows.dtype} {list(rows.shape)}: pass int64 [{shape[0]}]")
     texts = len(text.attention_mask)
@@ -63,7 +63,7 @@ def check_pairs(
 
 
 def text_lengths(attention_mask: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Columns up to the last token of each text. int64 [B, L] → int64 [B]."""
+    """The number of columns up to the last token of each text. int64 [B, L] → int64 [B]."""
     width = attention_mask.shape[1]
     lengths: NDArray[np.int64] = width - np.argmax(attention_mask[:, ::-1] != 0, axis=1)
     return lengths
@@ -72,7 +72,7 @@ def text_lengths(attention_mask: NDArray[np.int64]) -> NDArray[np.int64]:
 def matcher_feed(
     text: TextEncoding, rows: NDArray[np.int64], frame_tokens: NDArray[np.float32], inputs: frozenset[str]
 ) -> dict[str, NDArray[Any]]:
-    """The matcher's inputs for pairs of one call, cut to their longest text.
+    """The matcher's inputs for the pairs of one call, cut to the length of their longest text.
 
     Raises:
         ValueError: the matcher reads text tokens, and `text` has none.

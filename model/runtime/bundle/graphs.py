@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FORMAT_VERSION = 2
+BUNDLE_FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """A graph of the format. An `optional` graph may be absent.
+    """A graph of the bundle format.
 
     Attributes:
-        inputs: what the graph takes, besides exactly one of `either`.
-        outputs: what it gives in every bundle.
-        tokens: what it also gives in a bundle with tokens.
+        inputs: the graph's inputs, besides exactly one of `either`.
+        outputs: its outputs in every bundle.
+        tokens: its additional outputs in a bundle with tokens.
         either: inputs of which the graph has exactly one.
         optional: whether a bundle may lack the graph.
     """
@@ -68,7 +68,7 @@ GRAPHS: dict[str, GraphSpec] = {
         ),
         tokens=(TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),),
     ),
-    # A pair is a text and a frame; the text comes as the text encoder's tokens, or as ids to be read anew.
+    # A pair is a text and a frame; the matcher reads the text encoder's tokens, or encodes the ids itself.
     MATCHER: GraphSpec(
         (
             TensorSpec("attention_mask", _INT, ("B", "L")),
@@ -83,5 +83,5 @@ GRAPHS: dict[str, GraphSpec] = {
     ),
 }
 
-#: What a bundle can do beyond retrieval, by the graph that it needs for that.
+#: What a bundle can do beyond retrieval, by the graph that this needs.
 CAPABILITIES: dict[str, str] = {MATCHER: "match"}

@@ -1,4 +1,4 @@
-"""`bundle.json`: what a bundle says of itself."""
+"""Reads and checks `bundle.json`, the description of a bundle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     JsonValue,
+    PositiveInt,
     StringConstraints,
     ValidationError,
     field_validator,
@@ -19,30 +21,28 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from model.runtime.bundle.graphs import CAPABILITIES, FORMAT_VERSION, GRAPHS, MATCHER, GraphSpec
+from model.runtime.bundle.graphs import BUNDLE_FORMAT_VERSION, CAPABILITIES, GRAPHS, MATCHER, GraphSpec
 from model.runtime.errors import BundleError
 from model.runtime.preprocessing import ResizeRule
 from model.runtime.tokens import check_count
 
 MANIFEST_NAME = "bundle.json"
 
-Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-Count = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
+NonEmptyText = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SalienceStrategy = Literal["simdot", "momentum", "crossmom", "collaborative"]
 
-# A plain name: no folder, no drive, not hidden, so that no entry can point out of the bundle.
+# A plain name without folder or drive, not hidden: no entry can point outside the bundle.
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class TokenSizes:
-    """Sizes of the tokens that a bundle's encoders give and its matcher reads.
+    """Sizes of the tokens that a bundle's encoders return and its matcher reads.
 
     Attributes:
         tokens_per_frame: P.
-        stored_tokens_per_frame: how many of a frame's tokens an index stores by default, merged from P.
+        stored_tokens_per_frame: tokens of a frame that a library stores by default, merged from P.
         hidden_dim: H, the width of a frame token.
         text_hidden_dim: T, the width of a text token.
     """
@@ -57,12 +57,14 @@ def check_file_name(name: str) -> None:
     """Check a name that `files` lists.
 
     Raises:
-        ValueError: it is not a plain name, is `bundle.json` itself, or a graph that the format does not know.
+        ValueError: it is not a plain name, is `bundle.json` itself, or names an unknown graph.
     """
     if not _FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
         raise ValueError(f"{name!r} is not a plain file name")
     if name.endswith(".onnx") and name not in GRAPHS:
-        raise ValueError(f"{name!r} is not a graph of format version {FORMAT_VERSION}: {sorted(GRAPHS)}")
+        raise ValueError(
+            f"{name!r} is not a graph of format version {BUNDLE_FORMAT_VERSION}: {sorted(GRAPHS)}"
+        )
 
 
 class _Frozen(BaseModel):
@@ -72,45 +74,45 @@ class _Frozen(BaseModel):
 class SourceRecord(_Frozen):
     """Data or weights that went into a bundle."""
 
-    name: Text
-    licence: Text
-    source: Text
+    name: NonEmptyText
+    licence: NonEmptyText
+    source: NonEmptyText
 
 
 class Provenance(_Frozen):
-    """Where a bundle comes from: enough to train it again."""
+    """Where a bundle comes from, in enough detail to train it again."""
 
-    recipe: Text
+    recipe: NonEmptyText
     data: tuple[SourceRecord, ...]
     weights: tuple[SourceRecord, ...]
-    commit: Text
+    commit: NonEmptyText
     metrics: dict[str, JsonValue]
 
 
 class ImageSpec(_Frozen):
     """How a frame becomes the frame encoder's input: a square of `size` pixels."""
 
-    size: Count
+    size: PositiveInt
     resize: ResizeRule
 
 
 class TextSpec(_Frozen):
     """The tokenizer's file and the longest text in tokens."""
 
-    tokenizer: Text
-    context_length: Count
+    tokenizer: NonEmptyText
+    context_length: PositiveInt
 
 
 class Calibration(_Frozen):
     """score = 1 / (1 + exp(−(scale · similarity + bias)))."""
 
     kind: Literal["logistic"]
-    scale: Number
-    bias: Number
+    scale: FiniteFloat
+    bias: FiniteFloat
 
 
 class FileRecord(_Frozen):
-    """What a file of the bundle must be, to the byte."""
+    """The checksum and size that a file of the bundle must have."""
 
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, Field(ge=0)]
@@ -119,29 +121,29 @@ class FileRecord(_Frozen):
 class BundleManifest(_Frozen):
     """The content of `bundle.json`, format version 2. Unknown and missing fields are refused.
 
-    The sizes of tokens (`tokens_per_frame`, `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are
-    null, all four, in a bundle whose encoders give no tokens; such a bundle has no matcher.
+    In a bundle whose encoders return no tokens, all four sizes of tokens (`tokens_per_frame`,
+    `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are null, and there is no matcher.
     """
 
     format_version: Literal[2]
-    name: Text
+    name: NonEmptyText
     description: str
-    licence: Text
+    licence: NonEmptyText
     provenance: Provenance
-    embedding_dim: Count
-    salience_dim: Count
-    tokens_per_frame: Count | None
-    stored_tokens_per_frame: Count | None
-    hidden_dim: Count | None
-    text_hidden_dim: Count | None
-    frames_per_segment: Count
-    segment_seconds: Seconds
-    num_salient_frames: Count
-    num_candidates: Count
+    embedding_dim: PositiveInt
+    salience_dim: PositiveInt
+    tokens_per_frame: PositiveInt | None
+    stored_tokens_per_frame: PositiveInt | None
+    hidden_dim: PositiveInt | None
+    text_hidden_dim: PositiveInt | None
+    frames_per_segment: PositiveInt
+    segment_seconds: PositiveSeconds
+    num_salient_frames: PositiveInt
+    num_candidates: PositiveInt
     salience_strategy: SalienceStrategy
     image: ImageSpec
     text: TextSpec
-    ensemble_lambda: Number
+    ensemble_lambda: FiniteFloat
     calibration: Calibration | None
     files: dict[str, FileRecord]
 
@@ -176,8 +178,8 @@ class BundleManifest(_Frozen):
         if tokens is None:
             if MATCHER in self.files:
                 raise ValueError(
-                    f"{MATCHER} reads frame_tokens, but the encoders give no tokens ({', '.join(sizes)} are "
-                    "null): leave the matcher out, or add the token outputs"
+                    f"{MATCHER} reads frame_tokens, but the encoders return no tokens ({', '.join(sizes)} "
+                    "are null): leave the matcher out, or add the token outputs"
                 )
             return
         try:
@@ -187,7 +189,7 @@ class BundleManifest(_Frozen):
 
     @property
     def tokens(self) -> TokenSizes | None:
-        """Sizes of the encoders' tokens; None where the encoders give no tokens."""
+        """Sizes of the encoders' tokens; None where the encoders return no tokens."""
         count, stored = self.tokens_per_frame, self.stored_tokens_per_frame
         width, text_width = self.hidden_dim, self.text_hidden_dim
         if count is None or stored is None or width is None or text_width is None:
@@ -197,15 +199,15 @@ class BundleManifest(_Frozen):
     @property
     def capabilities(self) -> frozenset[str]:
         """What the bundle can do beyond retrieval, see `CAPABILITIES`."""
-        return frozenset(word for graph, word in CAPABILITIES.items() if graph in self.files)
+        return frozenset(name for graph, name in CAPABILITIES.items() if graph in self.files)
 
     def graph_spec(self, graph: str) -> GraphSpec:
-        """What a graph of this bundle takes and gives: its token outputs only where the bundle has tokens."""
+        """Inputs and outputs of a graph of this bundle; token outputs only where the bundle has tokens."""
         spec = GRAPHS[graph]
         return spec if self.tokens is None else replace(spec, outputs=spec.outputs + spec.tokens)
 
     def dims(self) -> dict[str, int]:
-        """The letters of `GRAPHS` whose sizes this bundle fixes."""
+        """The sizes that this bundle fixes, by their letters in `GRAPHS`."""
         dims = {"D": self.embedding_dim, "S": self.salience_dim, "size": self.image.size}
         if self.tokens is not None:
             dims |= {
@@ -216,15 +218,16 @@ class BundleManifest(_Frozen):
         return dims
 
     def to_json(self) -> bytes:
-        """The bytes of `bundle.json`, ending with a line break."""
+        """The content of `bundle.json`, ending with a line break."""
         return self.model_dump_json(indent=2).encode() + b"\n"
 
 
 def parse_manifest(data: bytes, path: Path) -> BundleManifest:
-    """Read `bundle.json` from its bytes; `path` is what messages name.
+    """Read `bundle.json` from its bytes; error messages name `path`.
 
     Raises:
-        BundleError: not JSON, an unknown format version, or a field that is missing, unknown or wrong.
+        BundleError: the data is not JSON, its format version is unknown, or a field is missing, unknown or
+            invalid.
     """
     try:
         raw = from_json(data, allow_inf_nan=False)
@@ -233,11 +236,12 @@ def parse_manifest(data: bytes, path: Path) -> BundleManifest:
     if not isinstance(raw, dict):
         raise BundleError(f"{path} holds no JSON object: export or download the bundle again")
     version = raw.get("format_version")
-    if version != FORMAT_VERSION or isinstance(version, bool):
-        newer = isinstance(version, int) and version > FORMAT_VERSION
+    if version != BUNDLE_FORMAT_VERSION or isinstance(version, bool):
+        newer = isinstance(version, int) and version > BUNDLE_FORMAT_VERSION
         remedy = "upgrade reelfind" if newer else "export the bundle again with this version's reelfind-model"
         raise BundleError(
-            f"{path} has format version {version!r}, this reelfind reads version {FORMAT_VERSION}: {remedy}"
+            f"{path} has format version {version!r}, this reelfind reads version {BUNDLE_FORMAT_VERSION}: "
+            f"{remedy}"
         )
     try:
         return BundleManifest.model_validate_json(data)

@@ -18,7 +18,7 @@ from model.runtime.bundle.encodings import (
     TextEncoding,
     check_pairs,
 )
-from model.runtime.bundle.files import FileState, file_state, read_manifest, verify_file
+from model.runtime.bundle.files import FileState, file_state, read_bundle_manifest, verify_file
 from model.runtime.bundle.graphs import (
     FRAME_ENCODER,
     GRAPHS,
@@ -87,19 +87,19 @@ class Bundle:
     ) -> Bundle:
         """Verify a bundle and open it.
 
-        Every file's sha256 is checked. The smallest graph is opened at once, which proves that the provider
-        works; the others follow when they are used.
+        Checks the SHA-256 of every file. Opens the smallest graph at once, which proves that the provider
+        works; the others are opened when they are first used.
 
         Args:
             folder: where `bundle.json` lies.
-            provider: where the graphs must run; there is no silent fallback.
+            provider: where the graphs must run; there is no silent fallback to the CPU.
             threads: threads of one operator; None leaves it to ONNX Runtime.
-            max_batch: at most so many frames, segments or texts are run at once, which bounds the memory.
-            max_pairs: the same for the matcher's pairs of a text and a frame.
-            cache_dir: where TensorRT keeps the engines it builds (minutes each); None: nowhere.
+            max_batch: frames, segments or texts run at once, at most; bounds the memory.
+            max_pairs: pairs of a text and a frame that the matcher runs at once, at most.
+            cache_dir: where TensorRT caches the engines it builds, which takes minutes each; None: no cache.
 
         Raises:
-            BundleError: a part is missing, damaged or of an unknown version, or the provider is not active.
+            BundleError: a file is missing, damaged or of an unknown version, or the provider is not active.
             ValueError: `threads`, `max_batch` or `max_pairs` is below 1.
         """
         if threads is not None and threads < 1:
@@ -109,7 +109,7 @@ class Bundle:
                 raise ValueError(f"{name} is {value}: it must be at least 1")
         check_provider(provider)
         folder = Path(folder).absolute()
-        data = read_manifest(folder)
+        data = read_bundle_manifest(folder)
         manifest = parse_manifest(data, folder / MANIFEST_NAME)
         checksum = hashlib.sha256(data).hexdigest()
         states = {name: verify_file(folder / name, record) for name, record in manifest.files.items()}
@@ -131,16 +131,18 @@ class Bundle:
             tokens: also compute and return the tokens.
 
         Raises:
-            ValueError: another dtype or shape, or no frame.
-            BundleError: tokens are asked of a bundle without tokens, the graph fails, or gives something else
-                than the manifest says.
+            ValueError: dtype or shape is wrong, or there is no frame.
+            BundleError: `tokens` is set for a bundle without tokens, the graph fails, or its outputs differ
+                from the manifest.
         """
         size = self.manifest.image.size
-        wanted = f"uint8 [B, {size}, {size}, 3] with B ≥ 1"
+        expected = f"uint8 [B, {size}, {size}, 3] with B ≥ 1"
         if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
-            raise ValueError(f"frames are {getattr(frames, 'dtype', type(frames).__name__)}: pass {wanted}")
+            raise ValueError(f"frames are {getattr(frames, 'dtype', type(frames).__name__)}: pass {expected}")
         if frames.ndim != 4 or frames.shape[1:] != (size, size, 3) or len(frames) == 0:
-            raise ValueError(f"frames have shape {list(frames.shape)}: pass {wanted}; resize_frames makes it")
+            raise ValueError(
+                f"frames have shape {list(frames.shape)}: pass {expected}; resize_frames makes it"
+            )
         shapes: dict[str, tuple[int, ...]] = {
             "frame_embedding": (self.manifest.embedding_dim,),
             "frame_salience": (self.manifest.salience_dim,),
@@ -154,26 +156,27 @@ class Bundle:
     def encode_segments(
         self, frame_embedding: NDArray[np.float32], frame_mask: NDArray[np.bool_] | NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Join the frames of segments to one embedding each.
+        """Join the frame embeddings of each segment to one segment embedding.
 
         Args:
-            frame_embedding: float32, shape [B, N, D]; padding frames may hold anything finite.
+            frame_embedding: float32, shape [B, N, D]; padding frames may hold any finite values.
             frame_mask: bool or 0/1 float, shape [B, N]: which frames are real; at least one of each segment.
 
         Returns:
             float32, shape [B, D], of unit length.
 
         Raises:
-            ValueError: another dtype or shape, no segment, one without a frame, or one with more than N.
-            BundleError: the graph fails, or gives something else than the manifest says.
+            ValueError: dtype or shape is wrong, there is no segment, or a segment has no frame or more than
+                N.
+            BundleError: the graph fails, or its outputs differ from the manifest.
         """
         dim, most = self.manifest.embedding_dim, self.manifest.frames_per_segment
-        wanted = f"float32 [B, N, {dim}] with B ≥ 1 and 1 ≤ N ≤ {most}"
+        expected = f"float32 [B, N, {dim}] with B ≥ 1 and 1 ≤ N ≤ {most}"
         shape = np.shape(frame_embedding)
         if getattr(frame_embedding, "dtype", None) != np.float32:
-            raise ValueError(f"frame_embedding is {getattr(frame_embedding, 'dtype', '?')}: pass {wanted}")
+            raise ValueError(f"frame_embedding is {getattr(frame_embedding, 'dtype', '?')}: pass {expected}")
         if len(shape) != 3 or shape[2] != dim or shape[0] == 0 or not 1 <= shape[1] <= most:
-            raise ValueError(f"frame_embedding has shape {list(shape)}: pass {wanted}")
+            raise ValueError(f"frame_embedding has shape {list(shape)}: pass {expected}")
         if not np.isfinite(frame_embedding).all():
             raise ValueError("frame_embedding holds NaN or infinity: put zeros where there is no frame")
         mask = np.asarray(frame_mask)
@@ -188,16 +191,16 @@ class Bundle:
         return self._run(SEGMENT_ENCODER, inputs, {"segment_embedding": (dim,)})["segment_embedding"]
 
     def encode_text(self, texts: Sequence[str], *, tokens: bool = False) -> TextEncoding:
-        """Encode texts; long ones are cut to the model's context length.
+        """Encode texts; long texts are cut to the model's context length.
 
         Args:
             texts: B strings, each with at least one word.
             tokens: also compute and return the tokens.
 
         Raises:
-            ValueError: no text, an empty one, or one that is not a string.
-            BundleError: tokens are asked of a bundle without tokens, the graph fails, or gives something else
-                than the manifest says.
+            ValueError: there is no text, or a text is empty or not a string.
+            BundleError: `tokens` is set for a bundle without tokens, the graph fails, or its outputs differ
+                from the manifest.
         """
         batch = self.tokenizer(texts)
         shapes: dict[str, tuple[int, ...]] = {
@@ -222,14 +225,14 @@ class Bundle:
         return self.manifest.capabilities
 
     def token_sizes(self) -> TokenSizes:
-        """Sizes of the tokens that the encoders give.
+        """Sizes of the encoders' tokens.
 
         Raises:
-            BundleError: they give no tokens.
+            BundleError: the encoders return no tokens.
         """
         if self.manifest.tokens is None:
             raise BundleError(
-                f"{self.folder} gives no tokens: choose a bundle with a matcher, or encode with tokens=False"
+                f"{self.folder} has no tokens: choose a bundle with a matcher, or encode with tokens=False"
             )
         return self.manifest.tokens
 
@@ -241,14 +244,15 @@ class Bundle:
         Args:
             text: texts encoded with `tokens=True`.
             text_rows: int64, shape [B]: each pair's text, by its row in `text`.
-            frame_tokens: float32, shape [B, P', H]: each pair's frame; P' ≤ P, where tokens were merged.
+            frame_tokens: float32, shape [B, P', H]: each pair's frame; P' < P where tokens were merged.
 
         Returns:
             float32, shape [B].
 
         Raises:
-            ValueError: another dtype or shape, no pair, a row that `text` does not have, or no text tokens.
-            BundleError: the bundle has no matcher, or the graph fails or gives no finite number.
+            ValueError: dtype or shape is wrong, there is no pair, a row is not in `text`, or `text` has no
+                tokens.
+            BundleError: the bundle has no matcher, or the graph fails or returns values that are not finite.
         """
         if "match" not in self.capabilities:
             raise BundleError(f"{self.folder} has no {MATCHER}: choose a bundle that was exported with one")
@@ -260,10 +264,10 @@ class Bundle:
         """Open every graph and run each once.
 
         Raises:
-            BundleError: a graph cannot be opened or run, or gives something else than the manifest says.
+            BundleError: a graph cannot be opened or run, or its outputs differ from the manifest.
         """
         size, count = self.manifest.image.size, self.manifest.frames_per_segment
-        # Two of each, so that a graph with a fixed batch is found.
+        # Batches of two: a graph with a fixed batch of one fails.
         frames = np.zeros((2, size, size, 3), np.uint8)
         frames[1] = np.arange(size * size * 3, dtype=np.uint8).reshape(size, size, 3)
         tokens = self.manifest.tokens is not None
@@ -273,9 +277,9 @@ class Bundle:
         self.encode_segments(np.repeat(encoding.embedding[:, None], count, axis=1), mask)
         text = self.encode_text(["a", "a dog runs along the beach"], tokens=tokens)
         if "match" in self.capabilities and encoding.tokens is not None:
-            both = np.array([0, 1])
-            self.match(text, both, encoding.tokens)
-            self.match(text, both, encoding.tokens[:, :1])
+            text_rows = np.array([0, 1])
+            self.match(text, text_rows, encoding.tokens)
+            self.match(text, text_rows, encoding.tokens[:, :1])
 
     def _session(self, graph: str) -> Session:
         session = self._sessions.get(graph)
@@ -286,7 +290,7 @@ class Bundle:
                 path = self.folder / graph
                 # The checksum was verified when the bundle was opened: this must still be the same file.
                 if not path.is_file() or file_state(path) != self._states[graph]:
-                    raise BundleError(f"{path} changed while the bundle was open: start again")
+                    raise BundleError(f"{path} changed while the bundle was open: restart the program")
                 self._sessions[graph] = open_session(
                     path,
                     self.manifest.graph_spec(graph),

@@ -1,4 +1,4 @@
-"""Runs open graphs on more rows than fit at once, and checks what they give.
+"""Runs open graphs on any number of rows, a part at a time, and checks their outputs.
 
 Shapes: B batch or pairs, P' tokens a frame, H width of frame tokens.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.runtime.bundle.encodings import TextEncoding, matcher_feed, text_lengths
-from model.runtime.bundle.files import AGAIN
+from model.runtime.bundle.files import EXPORT_AGAIN
 from model.runtime.bundle.sessions import Session
 from model.runtime.errors import BundleError
 
@@ -25,14 +25,15 @@ def run_parts(
     Args:
         session: the open graph.
         inputs: by name, each [B, …].
-        shapes: the outputs wanted, by name, without the batch.
+        shapes: the shape of each wanted output without the batch dimension, by name.
         max_batch: rows of a part.
 
     Returns:
-        float32 by name, each [B, …].
+        The outputs by name, float32, each [B, …].
 
     Raises:
-        BundleError: the graph fails, or gives another shape, NaN, or an embedding that is not of unit length.
+        BundleError: the graph fails, or an output has a wrong shape, is not finite, or is an embedding
+            without unit length.
     """
     total = len(next(iter(inputs.values())))
     out = {name: np.empty((total, *shape), np.float32) for name, shape in shapes.items()}
@@ -44,14 +45,14 @@ def run_parts(
             if result.shape != (count, *shapes[name]):
                 raise BundleError(
                     f"{session.path}: {name} has shape {list(result.shape)} instead of "
-                    f"{[count, *shapes[name]]}: {AGAIN}"
+                    f"{[count, *shapes[name]]}: {EXPORT_AGAIN}"
                 )
             out[name][part] = result
     for name, value in out.items():
         if name.endswith("_embedding"):
             _check_unit_length(session.path, name, value)
         elif not np.isfinite(value).all():
-            raise BundleError(f"{session.path}: {name} holds NaN or infinity: {AGAIN}")
+            raise BundleError(f"{session.path}: {name} holds NaN or infinity: {EXPORT_AGAIN}")
     return out
 
 
@@ -62,7 +63,7 @@ def run_matcher(
     frame_tokens: NDArray[np.float32],
     max_pairs: int,
 ) -> NDArray[np.float32]:
-    """Run the matcher on pairs that `check_pairs` has seen, in parts of at most `max_pairs`.
+    """Run the matcher on pairs that passed `check_pairs`, in parts of at most `max_pairs`.
 
     Args:
         session: the open matcher.
@@ -76,9 +77,9 @@ def run_matcher(
 
     Raises:
         ValueError: the matcher reads text tokens, and `text` has none.
-        BundleError: the graph fails, or gives another shape or NaN.
+        BundleError: the graph fails, or its output has a wrong shape or is not finite.
     """
-    # Texts of like length together: a part is padded to its longest text.
+    # Group texts of similar length: a part is padded to its longest text.
     order = np.argsort(text_lengths(text.attention_mask)[text_rows], kind="stable")
     in_order = bool((np.diff(order) == 1).all())
     out = np.empty(len(order), np.float32)
@@ -89,15 +90,15 @@ def run_matcher(
         (logits,) = session.run(["match_logit"], feed)
         if logits.shape != out[part].shape or not np.isfinite(logits).all():
             raise BundleError(
-                f"{session.path}: match_logit has shape {list(logits.shape)} or NaN in it, instead of "
-                f"{list(out[part].shape)} finite numbers: {AGAIN}"
+                f"{session.path}: match_logit has shape {list(logits.shape)} or holds NaN or infinity, not "
+                f"{list(out[part].shape)} finite numbers: {EXPORT_AGAIN}"
             )
         out[part] = logits
     return out
 
 
 def _check_unit_length(path: Path, name: str, embedding: NDArray[np.float32]) -> None:
-    """Catches NaN too. Scores are dot products: they mean nothing for vectors of another length."""
+    """Check embeddings [B, D], for NaN too: scores are dot products, so they need vectors of unit length."""
     worst = np.abs(np.linalg.norm(embedding, axis=1) - 1).max()
     if not worst < 1e-2:
-        raise BundleError(f"{path}: {name} is not of unit length (off by {worst:.3g}): {AGAIN}")
+        raise BundleError(f"{path}: {name} is not of unit length (off by {worst:.3g}): {EXPORT_AGAIN}")

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions that run on the provider asked for, or not at all."""
+"""Opens ONNX Runtime sessions that run on the requested provider, or not at all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ORT_NAMES: dict[str, str] = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-# Where nearly all of the work is: these must run on the provider asked for.
+# Operators that do nearly all of the work: they must run on the requested provider.
 _HEAVY = ("Conv", "MatMul", "Gemm", "Attention", "GRU", "LSTM")
 
 
@@ -31,13 +31,13 @@ def check_provider(provider: Provider) -> None:
     """Check that the installed ONNX Runtime knows a provider.
 
     Raises:
-        BundleError: it does not.
+        BundleError: it does not know it.
         ValueError: the name is none of `cpu`, `cuda`, `tensorrt`.
     """
     if provider not in _ORT_NAMES:
         raise ValueError(f"provider {provider!r} is unknown: use one of {list(_ORT_NAMES)}")
     if _ORT_NAMES[provider] not in ort.get_available_providers():
-        # Both packages install as `onnxruntime`: where both are, the one without CUDA may win.
+        # Both packages install as `onnxruntime`: where both are installed, the one without CUDA may be used.
         remedy = "pip install 'reelfind[cpu]'"
         if provider != "cpu":
             remedy = "pip uninstall onnxruntime onnxruntime-gpu && pip install 'reelfind[gpu]'"
@@ -48,8 +48,8 @@ def check_provider(provider: Provider) -> None:
 
 @cache
 def _preload_cuda() -> None:
-    """CUDA's libraries may come as Python packages, where ONNX Runtime looks only when it is told to."""
-    # It prints what it does not find: opening the session shows whether that matters.
+    """Load CUDA's libraries from Python packages too, where ONNX Runtime does not look by itself."""
+    # It prints the libraries that it does not find; opening the session shows whether they are needed.
     with contextlib.redirect_stdout(io.StringIO()):
         ort.preload_dlls()
 
@@ -66,11 +66,11 @@ def open_session(
 
     Args:
         path: the graph's file.
-        spec: its inputs and outputs by the format.
+        spec: its inputs and outputs in the format.
         dims: the sizes that the bundle fixes, by letter.
         provider: where it must run.
         threads: threads of one operator; None leaves it to ONNX Runtime.
-        cache_dir: where TensorRT keeps the engines it builds; None builds them anew each time.
+        cache_dir: where TensorRT caches the engines it builds; None: no cache.
 
     Raises:
         BundleError: the graph cannot be read, differs from the format, or the provider is not active.
@@ -80,11 +80,11 @@ def open_session(
     if threads is not None:
         options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Threads that spin while they wait take the processor from decoding and from other searches.
+    # Threads that spin while they wait take processor time from decoding and from other searches.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if provider != "cpu":
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    options.log_severity_level = 3  # errors: its warnings are about the graph's author's choices
+    options.log_severity_level = 3  # errors only: warnings concern how the graph was made
     try:
         session = ort.InferenceSession(
             str(path), options, providers=_provider_list(provider, cache_dir), enable_fallback=False
@@ -103,8 +103,8 @@ def open_session(
         raise _no_libraries(provider, f"ONNX Runtime fell back to {', '.join(active)}")
     if provider != "cpu":
         _check_placement(path, provider, placement(session))
-    chosen = _chosen_inputs(path, {item.name for item in session.get_inputs()}, spec)
-    _check_tensors(path, "input", session.get_inputs(), chosen, dims)
+    expected_inputs = _expected_inputs(path, {item.name for item in session.get_inputs()}, spec)
+    _check_tensors(path, "input", session.get_inputs(), expected_inputs, dims)
     _check_tensors(path, "output", session.get_outputs(), spec.outputs, dims)
     return Session(path, session)
 
@@ -118,7 +118,7 @@ class Session:
         self._session = session
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        """Run the graph; only what `outputs` need is computed.
+        """Run the graph and compute only what `outputs` need.
 
         Raises:
             BundleError: the graph fails on this input.
@@ -153,7 +153,7 @@ def _provider_list(provider: Provider, cache_dir: Path | None) -> list[Any]:
 
 
 def placement(session: ort.InferenceSession) -> dict[str, list[str]]:
-    """The operators of each provider's nodes, by ONNX Runtime's names."""
+    """The types of the nodes that each provider runs, by ONNX Runtime's name for the provider."""
     nodes: dict[str, list[str]] = {}
     for part in session.get_provider_graph_assignment_info():
         nodes.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
@@ -161,7 +161,7 @@ def placement(session: ort.InferenceSession) -> dict[str, list[str]]:
 
 
 def _check_placement(path: Path, provider: Provider, nodes: Mapping[str, Sequence[str]]) -> None:
-    """Refuse a graph whose heavy nodes stay on the CPU: a provider may be active and do nothing."""
+    """Refuse a graph whose heavy nodes stay on the CPU: a provider may be active and run nothing."""
     stranded = [op for op in nodes.get("CPUExecutionProvider", ()) if any(part in op for part in _HEAVY)]
     if stranded:
         kinds = ", ".join(sorted(set(stranded)))
@@ -186,24 +186,24 @@ def _inactive(provider: Provider, why: str, remedy: str) -> BundleError:
     )
 
 
-def _chosen_inputs(path: Path, found: set[str], spec: GraphSpec) -> tuple[TensorSpec, ...]:
-    """The inputs by the format, with the one of `either` that the graph has."""
+def _expected_inputs(path: Path, names: set[str], spec: GraphSpec) -> tuple[TensorSpec, ...]:
+    """The inputs of the format, with the one of `either` that the graph has."""
     if not spec.either:
         return spec.inputs
-    present = tuple(item for item in spec.either if item.name in found)
+    present = tuple(item for item in spec.either if item.name in names)
     if len(present) != 1:
         raise BundleError(
-            f"{path} has the inputs {sorted(found)}, of which exactly one must be of "
+            f"{path} has the inputs {sorted(names)}, of which exactly one must be of "
             f"{[item.name for item in spec.either]}: export it again"
         )
     return spec.inputs + present
 
 
 def _check_tensors(
-    path: Path, kind: str, found: Sequence[Any], expected: Sequence[TensorSpec], dims: Mapping[str, int]
+    path: Path, kind: str, tensors: Sequence[Any], expected: Sequence[TensorSpec], dims: Mapping[str, int]
 ) -> None:
-    """Compare a graph's inputs or outputs with the format; sizes that the graph leaves open pass here."""
-    by_name = {item.name: item for item in found}
+    """Compare a graph's inputs or outputs with the format; a size that the graph leaves open is accepted."""
+    by_name = {item.name: item for item in tensors}
     names = [spec.name for spec in expected]
     if set(by_name) != set(names):
         raise BundleError(
@@ -213,7 +213,7 @@ def _check_tensors(
         item = by_name[spec.name]
         shape = [dims.get(size, size) if isinstance(size, str) else size for size in spec.shape]
         sizes_fit = len(item.shape) == len(shape) and all(
-            # A letter without a size in `dims` must stay open: a graph with a fixed batch is of no use.
+            # A letter without a size in `dims` must stay open, such as the batch.
             not isinstance(have, int) if isinstance(want, str) else not isinstance(have, int) or have == want
             for have, want in zip(item.shape, shape, strict=True)
         )

@@ -1,4 +1,4 @@
-"""Writes a bundle: whole and checked, or not at all."""
+"""Writes a bundle: complete and checked, or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from model.runtime.bundle.description import BundleDescription
 from model.runtime.bundle.files import aside_path
-from model.runtime.bundle.graphs import FORMAT_VERSION
+from model.runtime.bundle.graphs import BUNDLE_FORMAT_VERSION
 from model.runtime.bundle.manifest import (
     MANIFEST_NAME,
     BundleManifest,
@@ -35,40 +35,42 @@ def write_bundle(
     *,
     overwrite: bool = False,
 ) -> BundleManifest:
-    """Write a bundle beside its place, flush it to disk, then rename it into place.
+    """Write a bundle beside its destination, flush it to disk, check it, then rename it into place.
 
     Args:
-        folder: where it will stand; its parent must exist.
+        folder: the destination; its parent must exist.
         graphs: content or file of each graph, by its name in the format.
         description: everything else that `bundle.json` says.
         tokenizer: a `tokenizer.json`.
-        overwrite: replace the bundle that stands there. Killed between the two renames, the old one is left
-            at `aside_path(folder)`, and the next write puts it back first.
+        overwrite: replace the bundle at the destination. If the process is killed between the two renames,
+            the old bundle is at `aside_path(folder)`, and the next write restores it first.
 
     Returns:
-        the manifest as written.
+        The manifest as written.
 
     Raises:
-        BundleError: a field or graph is wrong, `folder` is taken, or it cannot be written.
+        BundleError: a field or graph is invalid, `folder` exists, or the bundle cannot be written.
     """
-    place = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow a link at the place itself
+    destination = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow a link at the end
     contents: dict[str, bytes | Path] = {**graphs, _TOKENIZER: tokenizer}
     try:
         for file in contents:
             check_file_name(file)
-        return _write_folder(place, _fields(description), contents, overwrite)
+        return _write_folder(destination, _fields(description), contents, overwrite)
     except ValueError as error:
-        raise BundleError(f"{place} is not written: {error}") from error
+        raise BundleError(f"{destination} is not written: {error}") from error
     except OSError as error:
-        raise BundleError(f"{place} cannot be written ({error}): check the place and its disk") from error
+        raise BundleError(
+            f"{destination} cannot be written ({error}): check the path and its disk"
+        ) from error
 
 
 def _fields(description: BundleDescription) -> dict[str, Any]:
-    """The fields of `bundle.json`, but for its files."""
+    """The fields of `bundle.json` without its files."""
     d = description
     tokens = {field.name: None for field in fields(TokenSizes)} if d.tokens is None else asdict(d.tokens)
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": BUNDLE_FORMAT_VERSION,
         "name": d.name,
         "description": d.description,
         "licence": d.licence,
@@ -89,63 +91,65 @@ def _fields(description: BundleDescription) -> dict[str, Any]:
 
 
 def _write_folder(
-    place: Path, raw: dict[str, Any], contents: Mapping[str, bytes | Path], overwrite: bool
+    destination: Path, raw: dict[str, Any], contents: Mapping[str, bytes | Path], overwrite: bool
 ) -> BundleManifest:
-    _recover(place)
-    _check_place(place, overwrite)
-    temporary = place.with_name(f".{place.name}.writing")
+    _recover(destination)
+    _check_destination(destination, overwrite)
+    temporary = destination.with_name(f".{destination.name}.writing")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         files = {name: _copy(content, temporary / name) for name, content in sorted(contents.items())}
-        manifest = parse_manifest(_dump({**raw, "files": files}), place / MANIFEST_NAME)
+        manifest = parse_manifest(_dump({**raw, "files": files}), destination / MANIFEST_NAME)
         _write(temporary / MANIFEST_NAME, manifest.to_json())
         flush(temporary)
-        # Only what opens and runs is published.
+        # Publish only a bundle that opens and runs.
         Bundle.open(temporary).check()
-        _publish(temporary, place)
+        _publish(temporary, destination)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return manifest
 
 
-def _check_place(place: Path, overwrite: bool) -> None:
-    if not place.parent.is_dir():
-        raise BundleError(f"{place.parent} is no folder: make it first")
-    if not os.path.lexists(place):
+def _check_destination(destination: Path, overwrite: bool) -> None:
+    if not destination.parent.is_dir():
+        raise BundleError(f"{destination.parent} is not a folder: create it first")
+    if not os.path.lexists(destination):
         return
     if not overwrite:
-        raise BundleError(f"{place} exists: choose another folder, or ask to overwrite it")
-    # Never replace what is not ours: overwriting deletes the whole folder.
-    if not place.is_dir() or (any(place.iterdir()) and not (place / MANIFEST_NAME).is_file()):
-        raise BundleError(f"{place} is not a bundle and is left alone: choose another folder")
+        raise BundleError(f"{destination} exists: choose another folder, or ask to overwrite it")
+    # Replace nothing but a bundle: overwriting deletes the whole folder.
+    if not destination.is_dir() or (
+        any(destination.iterdir()) and not (destination / MANIFEST_NAME).is_file()
+    ):
+        raise BundleError(f"{destination} is not a bundle and is left alone: choose another folder")
 
 
-def _recover(place: Path) -> None:
-    """Finish or undo a replacement that was killed."""
-    aside = aside_path(place)
+def _recover(destination: Path) -> None:
+    """Finish or undo a replacement that was interrupted."""
+    aside = aside_path(destination)
     if not aside.is_dir():
         return
-    if (place / MANIFEST_NAME).is_file():
+    if (destination / MANIFEST_NAME).is_file():
         shutil.rmtree(aside)
-    elif not os.path.lexists(place):
-        aside.rename(place)
+    elif not os.path.lexists(destination):
+        aside.rename(destination)
 
 
-def _publish(temporary: Path, place: Path) -> None:
-    aside = aside_path(place)
-    replacing = place.exists()
-    if replacing:
-        place.rename(aside)
-    temporary.rename(place)
-    flush(place.parent)
-    if replacing:
+def _publish(temporary: Path, destination: Path) -> None:
+    aside = aside_path(destination)
+    exists = destination.exists()
+    if exists:
+        destination.rename(aside)
+    temporary.rename(destination)
+    flush(destination.parent)
+    if exists:
         shutil.rmtree(aside)
 
 
 def _copy(content: bytes | Path, target: Path) -> dict[str, Any]:
-    """Copy one file into the bundle, to the disk, and return its record."""
+    """Copy a file into the bundle, flush it to disk, and return its record."""
     if isinstance(content, bytes):
         _write(target, content)
     else:

@@ -1,14 +1,14 @@
-"""Reading videos: segments, and the frames on display at given times, with the times a player shows."""
+"""Reads videos: their segments, and the frames played at given times."""
 
 from model.runtime.errors import VideoError
 from model.runtime.video.reader import VideoReader, probe
 from model.runtime.video.sampling import middle_times, plan_segments
-from model.runtime.video.types import DecoderName, FrameBatch, Picture, Segment, Span, VideoInfo
+from model.runtime.video.types import DecoderName, Frame, FrameBatch, Segment, Span, VideoInfo
 
 __all__ = [
     "DecoderName",
+    "Frame",
     "FrameBatch",
-    "Picture",
     "Segment",
     "Span",
     "VideoError",

@@ -1,4 +1,4 @@
-"""Packets in, frames out: one decoder, its errors noted, every frame given a time."""
+"""Decodes packets to frames, notes errors, and gives every frame a time."""
 
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -8,13 +8,13 @@ from av.video.stream import VideoStream
 
 from model.runtime.video.demux import StreamPacket
 
-# Codecs in which a picture not marked as a reference is referred to by no other. (In HEVC it may be, by
-# pictures of a higher temporal layer.)
+# Codecs in which no frame refers to a frame that is not marked as a reference. (In HEVC, frames of a higher
+# temporal layer may.)
 SKIPS_UNREFERENCED = ("h264", "mpeg1video", "mpeg2video")
 
 
 class TimedFrame(NamedTuple):
-    """A decoded frame and when it appears, in ticks of its stream."""
+    """A decoded frame and the time it appears, in ticks of its stream."""
 
     ticks: int
     image: av.VideoFrame
@@ -24,10 +24,10 @@ class FrameDecoder:
     """Decodes the packets of one stream.
 
     Args:
-        stream: where the packets are from.
-        step: how long a frame usually stays, in ticks.
-        bad: gets the place in the file of every packet that could not be decoded, and the time of every frame
-            that the decoder calls damaged; what comes before the first good frame is left aside.
+        stream: the packets' stream.
+        step: the usual duration of a frame, in ticks.
+        bad: receives the byte position of every packet that cannot be decoded and the time of every frame
+            that the decoder calls damaged. Errors before the first good frame are not recorded.
     """
 
     def __init__(self, stream: VideoStream, step: int, bad: set[int]) -> None:
@@ -41,13 +41,13 @@ class FrameDecoder:
         self._can_skip = self._context.codec.canonical_name in SKIPS_UNREFERENCED
 
     def feed(self, packet: StreamPacket | None, skip: bool = False) -> list[TimedFrame]:
-        """Decode one packet (None: no more will come); frames come in display order, some packets later.
+        """Decode one packet, or None at the end; frames come in display order, some packets later.
 
-        With `skip`, the packet need only be decoded if others refer to it.
+        With `skip`, the packet is decoded only if other frames refer to it.
         """
         if packet is not None:
             if packet.pts is None:
-                # Shown in the order of decoding times, as players do with such files (AVI, raw streams).
+                # Show such frames in the order of decoding, as players do (AVI, raw streams).
                 heappush(self._untimed, packet.dts if packet.dts is not None else self._count * self._step)
             self._count += 1
             if packet.is_corrupt and self._started:
@@ -73,7 +73,7 @@ class FrameDecoder:
         return TimedFrame(ticks, image)
 
     def flush(self) -> None:
-        """Forget everything fed so far, to start anew at a key frame."""
+        """Forget everything fed so far; decoding can then start again at a key frame."""
         self._context.flush_buffers()
         self._untimed.clear()
         self._last = None

@@ -1,12 +1,17 @@
-"""The pictures on display at given times, decoded by decord (package `decord2`).
+"""Decodes the frames played at given times with decord (package `decord2`).
 
-decord names frames by number and rebases their times, and where it is wrong it does not say so. Measured
-with version 3.4 against the ffmpeg program: it loses the first pictures of MPEG transport and program
-streams; counts wrong after a seek in FLV and AVI, and elsewhere after a seek to a key frame that is not an
-instantaneous refresh (open groups of pictures, intra refresh); counts the pictures that an edit list hides;
-fills damaged places with neighbouring pictures; ignores mirroring; and takes BT.601 for every unnamed
-matrix. So times are read from the packets here, it seeks only where that is safe and reads on elsewhere,
-and a file that it would get wrong is refused.
+decord addresses frames by number, rebases their times, and gives wrong frames without an error. Version 3.4,
+compared with the ffmpeg program:
+
+- It loses the first frames of MPEG transport and program streams.
+- It miscounts after a seek in FLV and AVI, and in other formats after a seek to a key frame that is not an
+  instantaneous refresh (open groups of pictures, intra refresh).
+- It counts the frames that an edit list hides.
+- It fills damaged places with neighbouring frames.
+- It ignores mirroring, and assumes BT.601 for every unnamed colour matrix.
+
+So this module reads the times from the packets, seeks only where that is safe, and refuses a file that decord
+would decode wrongly.
 """
 
 import re
@@ -22,17 +27,17 @@ from numpy.typing import NDArray
 from model.runtime.errors import VideoError
 from model.runtime.video.demux import PacketSource, StreamPacket
 from model.runtime.video.pyav_decoder import PyavDecoder
-from model.runtime.video.types import Picture
+from model.runtime.video.types import Frame
 
 SEEKING_FORMATS = ("mov", "matroska")
 REFUSED_FORMATS = ("mpegts", "mpeg", "mpegvideo")
-# Their key frames always start anew.
+# Every key frame of these codecs is an instantaneous refresh.
 REFRESHING_CODECS = ("vp8", "vp9", "av1", "gif")
-# Kinds of NAL units that are instantaneous refreshes, and where the kind stands in the unit's first byte.
+# Types of the NAL units that are instantaneous refreshes; shift and mask of the type in a unit's first byte.
 REFRESHING_UNITS = {"h264": (frozenset({5}), 0, 0x1F), "hevc": (frozenset({19, 20}), 1, 0x3F)}
-# Its FFmpeg would write to the terminal.
+# Otherwise decord's FFmpeg writes to the terminal.
 decord.logging.set_level(decord.logging.QUIET)
-# Any picture made up from its neighbours is an error.
+# Treat any frame that decord fills in from its neighbours as an error.
 FAULT_TOLERANCE = 1e-9
 
 
@@ -40,7 +45,7 @@ class DecordDecoder:
     """Reads one video file from its start to its end.
 
     Raises:
-        VideoError: the file is not a video that can be read, or not by decord ("use decoder pyav").
+        VideoError: the file cannot be read as a video, or not correctly by decord ("use decoder pyav").
     """
 
     def __init__(self, path: Path, max_side: int | None, threads: int = 0) -> None:
@@ -50,7 +55,7 @@ class DecordDecoder:
         self.info = described.info
         self.damage = described.damage
         self.end_seconds = described.end_seconds
-        self._size = described.renderer.picture_size
+        self._size = described.renderer.output_size
         if described.renderer.orientation.mirrored:
             raise self._refusal("it is mirrored")
         if described.renderer.guesses_matrix:
@@ -64,37 +69,37 @@ class DecordDecoder:
         """Free the file and the decoder."""
         self._reader = None
 
-    def pictures(self, times: Sequence[float]) -> Iterator[Picture]:
-        """Give the picture on display at each of the times, which must not decrease.
+    def get_frames_played_at(self, times: Sequence[float]) -> Iterator[Frame]:
+        """Yield the frame played at each of the times, seconds, which must not decrease.
 
-        Times before the first picture get the first, times past the end the last.
+        A time before the first frame gives the first, a time past the end the last.
 
         Raises:
             VideoError: decord fails ("use decoder pyav").
         """
         if self._position:
             self._open()
-        picture: Picture | None = None
+        frame: Frame | None = None
         shown = -1
         for time in times:
             number = max(0, bisect_right(self._ticks, self._clock.ticks(time)) - 1)
-            if picture is None or number != shown:
-                picture, shown = self._picture(number), number
-            yield picture
+            if frame is None or number != shown:
+                frame, shown = self._frame(number), number
+            yield frame
 
-    def _picture(self, number: int) -> Picture:
+    def _frame(self, number: int) -> Frame:
         start = self._clock.seconds(self._ticks[number])
         last = number + 1 == len(self._ticks)
         end = self.end_seconds if last else self._clock.seconds(self._ticks[number + 1])
-        return Picture(self._decode(number), start, max(0.0, end - start))
+        return Frame(self._decode(number), start, max(0.0, end - start))
 
     def _refusal(self, reason: str) -> VideoError:
         return VideoError(
-            f"{self._path}: decord cannot read it rightly, {reason}: use decoder pyav", "unsupported"
+            f"{self._path}: decord cannot read it correctly, {reason}: use decoder pyav", "unsupported"
         )
 
     def _scan(self) -> None:
-        """Read all packets for the times of the frames, and for what decord gets wrong."""
+        """Read all packets: take the times of the frames, and refuse what decord decodes wrongly."""
         source = PacketSource(self._path)
         try:
             if source.container.format.name in REFUSED_FORMATS:
@@ -135,11 +140,11 @@ class DecordDecoder:
         except UnicodeEncodeError as error:
             raise self._refusal("its name is not UTF-8") from error
         except (decord.DECORDError, RuntimeError, AssertionError) as error:
-            raise self._refusal(_words(error)) from error
-        mine = np.array([self._clock.seconds(t - self._ticks[0]) for t in self._ticks])
-        mine -= mine[0]
-        if len(starts) != len(mine) or np.abs(starts - starts[0] - mine).max() > 1e-3:
-            raise self._refusal("it counts other frames than the file has")
+            raise self._refusal(_message(error)) from error
+        offsets = np.array([self._clock.seconds(t - self._ticks[0]) for t in self._ticks])
+        offsets -= offsets[0]
+        if len(starts) != len(offsets) or np.abs(starts - starts[0] - offsets).max() > 1e-3:
+            raise self._refusal("it does not count the same frames as the file has")
         self._position = 0
 
     def _decode(self, number: int) -> NDArray[np.uint8]:
@@ -154,24 +159,24 @@ class DecordDecoder:
                 raw = self._reader.next().asnumpy()
         except (decord.DECORDError, RuntimeError, AssertionError, StopIteration) as error:
             raise VideoError(
-                f"{self._path}: decord failed ({_words(error)}): use decoder pyav", "corrupt"
+                f"{self._path}: decord failed ({_message(error)}): use decoder pyav", "corrupt"
             ) from error
         self._position = number + 1
-        # Some widths come with the padding at the end of the rows.
+        # For some widths decord leaves the padding at the end of each row.
         rows = raw.reshape(height, -1)
         if raw.shape[0] != height or rows.shape[1] < 3 * width:
             raise self._refusal(f"it gives frames of {raw.shape} instead of {height}x{width}")
         return np.ascontiguousarray(rows[:, : 3 * width].reshape(height, width, 3))
 
 
-def _words(error: Exception) -> str:
-    """Give the sentence of decord's message, without its own source's place and stack."""
+def _message(error: Exception) -> str:
+    """The first line of decord's message, without the place in its source and the stack."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return re.sub(r"\[[^\]]*\]\s*|\S+\.(cc|h):\d+:\s*", "", lines[0]).strip() or type(error).__name__
 
 
 def _refreshes(packet: StreamPacket, source: PacketSource) -> bool:
-    """Tell whether decoding can start at a key frame without any memory of what came before."""
+    """Whether decoding can start at a key frame without the frames before it."""
     codec = source.stream.codec_context.codec
     if codec.intra_only or codec.canonical_name in REFRESHING_CODECS:
         return True
@@ -182,14 +187,14 @@ def _refreshes(packet: StreamPacket, source: PacketSource) -> bool:
 
 
 def _unit_heads(packet: StreamPacket, source: PacketSource) -> Iterator[int]:
-    """Give the first byte of every NAL unit in a packet."""
+    """Yield the first byte of every NAL unit in a packet."""
     data, setup = bytes(packet), source.stream.codec_context.extradata or b""
-    if not setup.startswith(b"\x01"):  # units follow start codes
+    if not setup.startswith(b"\x01"):  # each unit follows a start code
         for code in re.finditer(b"\x00\x00\x01", data):
             yield from data[code.end() : code.end() + 1]
         return
     width = (setup[4] if source.stream.codec_context.codec.canonical_name == "h264" else setup[21]) % 4 + 1
-    place = 0
-    while place + width < len(data):
-        yield data[place + width]
-        place += width + int.from_bytes(data[place : place + width], "big")
+    position = 0
+    while position + width < len(data):
+        yield data[position + width]
+        position += width + int.from_bytes(data[position : position + width], "big")

@@ -1,4 +1,4 @@
-"""The packets of a file, in decoding order: reading on past damage, and seeking where that pays."""
+"""Reads the packets of a file in decoding order, past damage, and seeks where that is faster."""
 
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 else:
     StreamPacket = Packet
 
-# A reader that fails this often in a row has nothing more to give.
+# After this many failures in a row, nothing more can be read.
 MAX_FAILURES = 16
-# Reading on costs reading and parsing every byte between; a seek costs a few small reads, and a search
-# where the file has no index.
+# Seek only over more bytes than these: reading on parses every byte, a seek costs a few small reads, and also
+# a search where the file has no index.
 SEEK_BYTES_WITH_INDEX = 1 << 20
 SEEK_BYTES_WITHOUT_INDEX = 8 << 20
 
@@ -28,12 +28,12 @@ SEEK_BYTES_WITHOUT_INDEX = 8 << 20
 def read_packets(
     container: InputContainer, streams: tuple[Stream, ...], on_error: Callable[[str], None]
 ) -> Generator[StreamPacket, None, None]:
-    """Give the packets of `streams` from where the container is, going on after errors."""
+    """Yield the packets of `streams` from the container's position on; continue after errors."""
     failures = 0
     while failures < MAX_FAILURES:
         try:
             for packet in container.demux(streams):
-                if packet.size > 0:  # an empty one is PyAV's sign of the end
+                if packet.size > 0:  # PyAV marks the end with an empty one
                     failures = 0
                     yield packet
             return
@@ -43,11 +43,11 @@ def read_packets(
 
 
 class PacketSource:
-    """The packets of the one video stream that is shown.
+    """The packets of the video stream that a player shows.
 
     Attributes:
-        failures: FFmpeg's words for every read that failed.
-        can_seek: False once the container has refused to.
+        failures: FFmpeg's message for every read that failed.
+        can_seek: False once the container has failed to seek.
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -80,7 +80,7 @@ class PacketSource:
         self.container.close()
 
     def read(self) -> StreamPacket | None:
-        """Give the next packet, or None at the end of what can be read."""
+        """The next packet, or None at the end of what can be read."""
         packet = next(self._packets, None)
         if packet is not None:
             self._position = packet.pos if packet.pos is not None else self._position
@@ -93,9 +93,12 @@ class PacketSource:
         self._open()
 
     def seek(self, ticks: int) -> bool:
-        """Go to a key frame at or before `ticks`, as well as the container can; False if it cannot.
+        """Go to a key frame at or before `ticks`, as exactly as the container can.
 
-        The decoder must be flushed afterwards. Where the container really went, the next packets tell.
+        Flush the decoder afterwards. Only the next packets tell where the container went.
+
+        Returns:
+            False if the container cannot seek.
         """
         if not self.can_seek:
             return False
@@ -109,9 +112,11 @@ class PacketSource:
         return True
 
     def worth_seeking(self, ticks: int, key_gap: int) -> bool:
-        """Tell whether seeking to `ticks` should be faster than reading on.
+        """Whether seeking to `ticks` should be faster than reading on.
 
-        `key_gap` is the longest distance between key frames known so far, in ticks; 0 when none is known.
+        Args:
+            ticks: where to go.
+            key_gap: the longest distance between key frames so far, in ticks; 0 when none is known.
         """
         if not self.can_seek or self._ticks is None or self._position is None or ticks <= self._ticks:
             return False

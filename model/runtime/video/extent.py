@@ -1,4 +1,4 @@
-"""How far a file's video really goes: from its packets, not from what its header promises."""
+"""Finds where a file's video ends, by its packets and not by its header."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,11 @@ from model.runtime.errors import VideoError
 from model.runtime.video.demux import read_packets
 from model.runtime.video.probe import Clock, clock_of, open_container, pick_stream
 
-# Formats whose header states a duration, so that a file that ends well before it has lost its last part.
+# Formats whose header states a duration. A file that ends well before it has lost its last part.
 STATES_DURATION = ("mov", "matroska", "avi", "asf", "flv", "mxf")
 SHORTFALL_SECONDS = 1.0
 TAIL_SECONDS = 2.0
-# Cameras record for days; a longer file is a broken one, and would be cut into segments without end.
+# Cameras record for days. A longer file has damaged times and would give segments without end.
 MAX_SECONDS = 100 * 3600.0
 
 
@@ -28,8 +28,8 @@ class Extent:
     damage: str | None
 
 
-def measure(path: Path) -> Extent:
-    """Find the end of the video by reading the last packets, or all of them where that does not tell.
+def measure_extent(path: Path) -> Extent:
+    """Find the end of the video from the last packets, or from all of them where the last do not tell.
 
     Raises:
         VideoError: the file cannot be read, or claims to last for days.
@@ -53,7 +53,7 @@ def measure(path: Path) -> Extent:
 
 
 def _ends(container: InputContainer, path: Path, since: float | None) -> tuple[float | None, float]:
-    """Read packets from the second `since` on (None: all): the end of the video, and of any stream."""
+    """The end of the video and of any stream, seconds, from the packets after `since` seconds (None: all)."""
     stream = pick_stream(container, path)
     clock = clock_of(container, stream)
     for other in container.streams:
@@ -66,7 +66,7 @@ def _ends(container: InputContainer, path: Path, since: float | None) -> tuple[f
             return None, 0.0
     video: float | None = None
     any_stream = 0.0
-    pictures = 0
+    num_frames = 0
     for packet in read_packets(container, tuple(container.streams), lambda _: None):
         if packet.is_discard or packet.is_corrupt:
             continue
@@ -74,8 +74,8 @@ def _ends(container: InputContainer, path: Path, since: float | None) -> tuple[f
         if packet.stream_index == stream.index:
             length = length or frame_ticks(stream, clock)
             if start is None:
-                start = packet.dts if packet.dts is not None else pictures * length
-            pictures += 1
+                start = packet.dts if packet.dts is not None else num_frames * length
+            num_frames += 1
         if start is None:
             continue
         base = Clock(packet.time_base, clock.origin)
@@ -83,14 +83,14 @@ def _ends(container: InputContainer, path: Path, since: float | None) -> tuple[f
         any_stream = max(any_stream, end)
         if packet.stream_index == stream.index:
             video = max(video or 0.0, end)
-    # Without times the packets count only from the first.
-    if since is not None and pictures and not _has_times(stream):
+    # Without times the end is known only by counting all packets.
+    if since is not None and num_frames and not _has_times(stream):
         return None, any_stream
     return video, any_stream
 
 
 def frame_ticks(stream: VideoStream, clock: Clock) -> int:
-    """Give the usual length of a frame in ticks, for files that do not say."""
+    """The usual duration of a frame in ticks, from the frame rate; 25 per second where none is stated."""
     rate = stream.average_rate or stream.guessed_rate or 25
     return max(1, round(1 / (rate * clock.time_base)))
 

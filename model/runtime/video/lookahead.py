@@ -1,4 +1,4 @@
-"""The packets between file and decoder: read far enough ahead to know which picture is on display."""
+"""Holds the packets between file and decoder: enough to know which frame is played at a time."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 from model.runtime.video.demux import PacketSource, StreamPacket
 
-# H.264 and HEVC let at most 16 pictures be decoded before, and shown after, another one.
+# In H.264 and HEVC at most 16 frames are decoded before a frame and shown after it.
 MAX_REORDER = 16
-# Starting anew at a key frame empties the decoder's pipeline: not worth it to pass over a few frames.
+# Restarting at a key frame empties the decoder's pipeline: skipping only a few frames does not pay.
 MIN_DROPPED_PACKETS = 4
-# Beyond this the decoder is fed although a key frame might still come.
+# Above this the decoder is fed, although a key frame might still make the packets unnecessary.
 MAX_HELD_BYTES = 32 << 20
 
 
 class Lookahead:
-    """Packets in decoding order that were read and not yet fed, and the times of the pictures around them.
+    """Packets in decoding order that were read but not yet decoded, and the times of the frames around them.
 
     Attributes:
-        untimed: a packet without a presentation time was met, so that nothing can be told from the times.
-        key_gap: the longest distance between key frames met, in ticks; 0 when none is known.
-        ended: the source has no more.
-        first_ticks: what is shown earlier cannot be decoded: set once the first frame is known.
-        tracks: whether times are kept at all; not for one who decodes every frame.
+        untimed: a packet had no presentation time, so the times tell nothing.
+        key_gap: the longest distance between key frames so far, in ticks; 0 when none is known.
+        ended: the source has no more packets.
+        first_ticks: the first frame that can be decoded; set once it is known.
+        tracks: whether times are kept; a caller that decodes every frame needs none.
     """
 
     def __init__(self, source: PacketSource, first_ticks: float, tracks: bool) -> None:
@@ -39,10 +39,10 @@ class Lookahead:
         return len(self._queue)
 
     def leave(self) -> None:
-        """Forget what was read: the source stands somewhere else now."""
+        """Forget all packets: the source has moved to another place."""
         self._queue: deque[StreamPacket] = deque()
         self._held_bytes = 0
-        self._known: list[int] = []  # times of all packets read, from the picture on display on, sorted
+        self._times: list[int] = []  # sorted, of all packets read, from the frame being played on
         self._floor = self.first_ticks
         self._last_key: int | None = None
         self.ended = False
@@ -58,7 +58,7 @@ class Lookahead:
             self.untimed = True
             return packet
         if self.tracks and not packet.is_discard and packet.pts >= self._floor:
-            insort(self._known, packet.pts)
+            insort(self._times, packet.pts)
         if packet.is_keyframe:
             if self._last_key is not None:
                 self.key_gap = max(self.key_gap, packet.pts - self._last_key)
@@ -66,7 +66,7 @@ class Lookahead:
         return packet
 
     def pop(self) -> StreamPacket | None:
-        """Give the next packet for the decoder, None at the end."""
+        """Take the next packet for the decoder; None at the end."""
         if not self._queue:
             self._read()
         if not self._queue:
@@ -76,33 +76,40 @@ class Lookahead:
         return packet
 
     def drop_before(self, ticks: int) -> None:
-        """Forget the times before the picture now on display."""
-        del self._known[: bisect_left(self._known, ticks)]
+        """Forget the times before `ticks`, the time of the frame being played."""
+        del self._times[: bisect_left(self._times, ticks)]
 
     def read_key_frame(self) -> None:
-        """Read on to a key frame and leave what is before it."""
+        """Read on to a key frame and drop the packets before it."""
         while (packet := self._read()) is not None:
             if packet.is_keyframe and packet.pts is not None:
                 self._start_at(packet, packet.pts)
                 return
         self._queue.clear()
-        self._known.clear()
+        self._times.clear()
 
     def _start_at(self, packet: StreamPacket, ticks: int) -> None:
         self._queue = deque([packet])
         self._held_bytes = packet.size
-        # Pictures that follow a key frame in the file and precede it on display may need what was before it.
+        # Frames after a key frame in the file but before it on display may need what was dropped.
         self._floor = ticks
         self.drop_before(ticks)
 
     def is_certain(self, ticks: int) -> bool:
-        """Tell whether no packet to come can hold the picture on display at `ticks`, or the one after it."""
-        return self.ended or len(self._known) - bisect_right(self._known, ticks) > self._reorder
+        """Whether the frame played at `ticks` and the one after it are among the packets read."""
+        return self.ended or len(self._times) - bisect_right(self._times, ticks) > self._reorder
 
     def read_for(self, ticks: int, idle: bool) -> bool:
-        """Read a packet; True when decoding for `ticks` should start anew at it, all before it being dropped.
+        """Read a packet; where it is a key frame worth restarting at for `ticks`, drop all packets before it.
 
-        An idle decoder, and one that needs no other pictures for any, starts anew at no cost.
+        A restart costs nothing where the decoder is idle or every frame is a key frame.
+
+        Args:
+            ticks: the time to be played.
+            idle: the decoder holds nothing.
+
+        Returns:
+            True when the decoder must be flushed for the restart.
         """
         held = len(self._queue)
         packet = self._read()
@@ -117,20 +124,20 @@ class Lookahead:
 
     @property
     def is_full(self) -> bool:
-        """Whether more is held than should be."""
+        """Whether the packets held take more memory than they should."""
         return self._held_bytes > MAX_HELD_BYTES and len(self._queue) > 2 * self._reorder
 
     def target(self, ticks: int) -> int | None:
-        """Give the time of the picture on display at `ticks`: the last at or before it, else the first."""
-        return self._known[max(0, bisect_right(self._known, ticks) - 1)] if self._known else None
+        """The time of the frame played at `ticks`: the last at or before it, else the first."""
+        return self._times[max(0, bisect_right(self._times, ticks) - 1)] if self._times else None
 
     def following(self, ticks: int) -> int | None:
-        """Give the time of the picture after the one at `ticks`, as far as is known."""
-        after = bisect_right(self._known, ticks)
-        return self._known[after] if after < len(self._known) else None
+        """The time of the frame after the one at `ticks`; None where it is not known."""
+        after = bisect_right(self._times, ticks)
+        return self._times[after] if after < len(self._times) else None
 
     def is_needed(self, packet: StreamPacket, times: Sequence[int]) -> bool:
-        """Tell whether the picture in a packet may be on display at one of the times to come."""
+        """Whether the frame in a packet may be played at one of the sorted `times`, in ticks."""
         if not self.tracks or packet.pts is None or packet.is_discard:
             return True
         time = bisect_left(times, packet.pts)

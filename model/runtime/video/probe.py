@@ -1,4 +1,4 @@
-"""Opening a media file safely and choosing the stream that a player would show."""
+"""Opens a media file safely and chooses the stream that a player would show."""
 
 import os
 import stat
@@ -14,27 +14,27 @@ from av.video.stream import VideoStream
 
 from model.runtime.errors import VideoError
 
-# What is read as video. Playlists and scripts (hls, dash, concat, ...) stay out: they name other files.
+# Formats read as video. Playlists and scripts (hls, dash, concat, …) are left out: they name other files.
 VIDEO_FORMATS = (
     "3dostr,amv,apng,asf,av1,avi,cavsvideo,dirac,dnxhd,dv,flv,gif,gxf,h261,h263,h264,hevc,ivf,ivr,"
     "live_flv,m4v,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,mpegtsraw,mxf,nsv,nut,obu,ogg,rm,vc1,vc1test,"
     "vvc,webp,wtv,yuv4mpegpipe"
 )
-# These are opened only to say what they are.
+# Formats opened only to say in the error what the file is.
 OTHER_FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,au,caf,dts,eac3,flac,mp3,mpc,opus,tta,w64,wav,wv,bmp_pipe,gif_pipe,"
     "ico,image2,j2k_pipe,jpeg_pipe,jpegxl_pipe,pbm_pipe,pgm_pipe,png_pipe,ppm_pipe,psd_pipe,qoi_pipe,"
     "svg_pipe,tiff_pipe,webp_pipe"
 )
 STILL_BRANDS = ("heic", "heix", "mif1", "avif", "heim", "heis")
-# 8K is 33 million; beyond this one picture takes half a gigabyte for every thread of the decoder.
+# 8K is 33 million; above this, one frame takes half a gigabyte in every thread of the decoder.
 MAX_PIXELS = 2**27
 TEXT_CONTROLS = set(range(32)) - set(b"\t\n\r\f\x1b")
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Turns a stream's ticks into a player's seconds and back; second 0 is the container's start."""
+    """Converts a stream's ticks to seconds from the container's start, as players show them, and back."""
 
     time_base: Fraction
     origin: Fraction
@@ -44,25 +44,25 @@ class Clock:
         return float(ticks * self.time_base - self.origin)
 
     def ticks(self, seconds: float) -> int:
-        """Give the last tick at or before `seconds`, a microsecond of rounding forgiven."""
+        """The last tick at or before `seconds`, with a tolerance of a microsecond."""
         return floor((Fraction(seconds + 1e-6) + self.origin) / self.time_base)
 
 
 def clock_of(container: InputContainer, stream: VideoStream) -> Clock:
-    """Give the clock of a stream."""
+    """The clock of a stream."""
     start = Fraction(container.start_time or 0, av.time_base)
     base = stream.time_base or Fraction(1, 90000)
-    # The container's start is in microseconds: put it back on the tick it was rounded from.
+    # The container's start is rounded to microseconds: restore the tick.
     if stream.start_time is not None and abs(stream.start_time * base - start) <= Fraction(1, av.time_base):
         start = stream.start_time * base
     return Clock(base, start)
 
 
 def check_file(path: Path) -> None:
-    """Refuse what cannot hold a video, before a decoder sees it.
+    """Check that a file may hold a video, before a decoder opens it.
 
     Raises:
-        VideoError: missing, unreadable, empty, or not a regular file.
+        VideoError: the file is missing, unreadable, empty, or not a regular file.
     """
     try:
         status = path.stat()
@@ -91,7 +91,7 @@ def open_container(path: Path) -> InputContainer:
         "format_whitelist": f"{VIDEO_FORMATS},{OTHER_FORMATS}",
     }
     try:
-        # An absolute path is never taken for an address or a filter such as "concat:".
+        # FFmpeg never takes an absolute path for an address or a protocol such as "concat:".
         container = av.open(os.path.abspath(path), options=options, metadata_errors="replace")  # noqa: PTH100
     except (av.FFmpegError, OSError) as error:
         if is_text(path):
@@ -110,18 +110,18 @@ def open_container(path: Path) -> InputContainer:
 
 
 def reason_of(error: Exception) -> str:
-    """Give FFmpeg's own words for an error, without number and path."""
+    """FFmpeg's message for an error, without number and path."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def is_text(path: Path) -> bool:
-    """Tell whether a file starts like text in UTF-8."""
+    """Whether a file starts like text in UTF-8."""
     with path.open("rb") as file:
         head = file.read(4096)
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # more than a character cut in two
+        if error.start < len(head) - 3:  # not just a character cut in two
             return False
     return not TEXT_CONTROLS & set(head)
 
@@ -138,15 +138,15 @@ def pick_stream(container: InputContainer, path: Path) -> VideoStream:
     """Choose the video stream that a player would show: the default one, else the largest.
 
     Raises:
-        VideoError: there is none, or nothing here can decode it.
+        VideoError: there is no video stream, or no decoder for it.
     """
-    films = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-    if not films:
+    videos = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    if not videos:
         kind = "audio only" if container.streams.audio else "no video stream"
         raise VideoError(f"{path}: {kind}", "unsupported")
-    streams = [s for s in films if s.codec_context is not None]
+    streams = [s for s in videos if s.codec_context is not None]
     if not streams:
-        raise VideoError(f"{path}: nothing here can decode its video stream", "unsupported")
+        raise VideoError(f"{path}: no decoder is installed for its video stream", "unsupported")
     stream = max(streams, key=_rank)
     if stream.width * stream.height > MAX_PIXELS:
         raise VideoError(

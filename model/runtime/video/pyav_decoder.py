@@ -1,10 +1,9 @@
-"""The pictures on display at given times, decoded by PyAV.
+"""Decodes the frames played at given times with PyAV.
 
-Packets are read ahead of the decoder until it is certain which of them holds the picture on display. So
-nothing that cannot matter is decoded: everything before the last key frame from which that picture can be
-had is dropped, and of the rest only what other pictures refer to, where the codec can tell. Where a stream
-has no presentation times, or does not keep what its packets promise, every frame is decoded in order: the
-plain way, which the tests hold against the other one.
+Packets are read ahead of the decoder until it is certain which of them holds the wanted frame. Packets before
+the last usable key frame are then dropped, and of the rest only those are decoded that other frames refer to,
+where the codec can tell. Where a stream has no presentation times, or its frames differ from what its packets
+announce, every frame is decoded in order: the plain way, with which the tests compare the short one.
 """
 
 from collections import deque
@@ -16,34 +15,37 @@ from typing import Literal
 from model.runtime.errors import VideoError
 from model.runtime.video.codec import FrameDecoder, TimedFrame
 from model.runtime.video.demux import PacketSource
-from model.runtime.video.extent import SHORTFALL_SECONDS, frame_ticks, measure
+from model.runtime.video.extent import SHORTFALL_SECONDS, frame_ticks, measure_extent
 from model.runtime.video.lookahead import Lookahead
 from model.runtime.video.render import Renderer
-from model.runtime.video.types import Picture, VideoInfo
+from model.runtime.video.types import Frame, VideoInfo
 
 Route = Literal["auto", "seek", "read"]
 
-# A decoder that was fed so many packets after a picture's own, and has not given it, never will.
+# A decoder that has not returned a frame this many packets after the frame's own never will.
 MAX_DELAY_PACKETS = 128
 MAX_SEEKS = 6
-# So many key frames are tried for an undamaged start before a damaged one is taken.
+# Key frames tried for an undamaged start before a damaged one is accepted.
 TRIES_FOR_WHOLE = 2
 
 
 class PyavDecoder:
     """Reads one video file from its start to its end.
 
-    `route` is for tests and measurements: "seek" goes to every time by a seek of the container, "read"
-    decodes every frame in order.
+    Args:
+        path: the file.
+        max_side: pixels on the longer side of the frames, at most; None keeps the native size.
+        threads: threads of the decoder; 0 leaves the number to FFmpeg.
+        route: for tests and measurements: "seek" seeks to every time, "read" decodes every frame in order.
 
     Raises:
-        VideoError: the file is not a video that can be read.
+        VideoError: the file cannot be read as a video.
     """
 
     def __init__(self, path: Path, max_side: int | None, threads: int = 0, route: Route = "auto") -> None:
         self._path = path
         self._route = route
-        self._extent = measure(path)
+        self._extent = measure_extent(path)
         self._source = PacketSource(path, threads)
         try:
             self._bad: set[int] = set()
@@ -54,7 +56,7 @@ class PyavDecoder:
             first = self._decode_next()
             if first is None:
                 raise VideoError(f"{path}: no frame could be decoded", "corrupt")
-            # What comes before cannot be decoded: a recording that starts between two key frames.
+            # Earlier frames cannot be decoded where a recording starts between two key frames.
             self._ahead.first_ticks = first.ticks
             self._ahead.drop_before(first.ticks)
             self._plain = self._plain or self._ahead.untimed
@@ -75,36 +77,40 @@ class PyavDecoder:
         if self._source.failures:
             parts.append(f"{len(self._source.failures)} reads failed ({self._source.failures[0]})")
         if self._stopped_at is not None:
-            parts.append(f"no picture after {self._stopped_at:.1f} s of {self._extent.end_seconds:.1f} s")
+            parts.append(f"no frame after {self._stopped_at:.1f} s of {self._extent.end_seconds:.1f} s")
         if self._bad:
             parts.append(f"damaged packets or frames: {len(self._bad)}")
         return ", ".join(parts) or None
 
     @property
     def end_seconds(self) -> float:
-        """Where the video ends, as far as is known by now."""
+        """Where the video ends, in seconds, as far as is known by now."""
         return self._extent.end_seconds if self._stopped_at is None else self._stopped_at
 
-    def pictures(self, times: Sequence[float]) -> Iterator[Picture]:
-        """Give the picture on display at each of the times, which must not decrease.
+    def get_frames_played_at(self, times: Sequence[float]) -> Iterator[Frame]:
+        """Yield the frame played at each of the times, seconds, which must not decrease.
 
-        Times before the first picture get the first, times past the end the last. Where the rest of a file is
-        damaged beyond decoding, it stops before the times.
+        A time before the first frame gives the first, a time past the end the last. Where the rest of the
+        file cannot be decoded, fewer frames than times are yielded.
+
+        Raises:
+            VideoError: nothing can be decoded.
+            ValueError: the times decrease.
         """
-        if self._times is not None:  # read before
+        if self._times is not None:  # a second call
             self._rewind()
         self._times = [self._clock.ticks(time) for time in times]
         if any(after < before for before, after in pairwise(self._times)):
             raise ValueError("times must not decrease")
-        picture: Picture | None = None
+        frame: Frame | None = None
         shown: TimedFrame | None = None
         for ticks in self._times:
-            frame = self._show(ticks)
-            if self._gave_up(frame, ticks):
+            decoded = self._show(ticks)
+            if self._gave_up(decoded, ticks):
                 return
-            if picture is None or frame is not shown:
-                picture, shown = self._render(frame), frame
-            yield picture
+            if frame is None or decoded is not shown:
+                frame, shown = self._render(decoded), decoded
+            yield frame
 
     def _describe(self, first: TimedFrame) -> VideoInfo:
         container, stream = self._source.container, self._source.stream
@@ -122,16 +128,16 @@ class PyavDecoder:
             title=tags.get("title") or None,
         )
 
-    def _render(self, frame: TimedFrame) -> Picture:
+    def _render(self, frame: TimedFrame) -> Frame:
         start = self._clock.seconds(frame.ticks)
         following = self._following(frame.ticks)
         if following is None and self._bad:
             following = frame.ticks + self._step
         end = self._extent.end_seconds if following is None else self._clock.seconds(following)
-        return Picture(self.renderer(frame.image), start, max(0.0, end - start))
+        return Frame(self.renderer(frame.image), start, max(0.0, end - start))
 
     def _gave_up(self, frame: TimedFrame, ticks: int) -> bool:
-        """Tell whether all that should come after `frame` is damaged: it would stand still from here on."""
+        """Whether everything after `frame` is damaged, so that it would be repeated until the end."""
         lost = self._bad and self._drained and not self._ready
         if not lost or (ticks - frame.ticks) * self._clock.time_base <= SHORTFALL_SECONDS:
             return False
@@ -139,7 +145,7 @@ class PyavDecoder:
         return True
 
     def _following(self, ticks: int) -> int | None:
-        """Give the time of the frame after the one at `ticks`."""
+        """The time of the frame after the one at `ticks`; None at the end."""
         if not self._plain:
             return self._ahead.following(ticks)
         while True:
@@ -148,7 +154,7 @@ class PyavDecoder:
                 return min(later, default=None)
             self._advance()
 
-    # Where the decoder stands
+    # The state of source and decoder
 
     def _start_decoder(self, first_ticks: float) -> None:
         self._clock = self._source.clock
@@ -159,9 +165,9 @@ class PyavDecoder:
         self._stale = False
 
     def _leave(self) -> None:
-        """Forget what was read and decoded: the next packet is from another place."""
+        """Forget what was read and decoded: the source has moved to another place."""
         self._ahead.leave()
-        self._ready: deque[TimedFrame] = deque()  # decoded, not yet on display
+        self._ready: deque[TimedFrame] = deque()  # decoded, not yet shown
         self._shown: TimedFrame | None = None
         self._drained = False
         self._stale = True  # the decoder must be flushed before its next packet
@@ -171,7 +177,7 @@ class PyavDecoder:
         self._start_decoder(self._ahead.first_ticks)
 
     def _seek(self, ticks: int) -> Iterator[None]:
-        """Stand at key frames further and further before `ticks`, and last at the start of the file."""
+        """Go to key frames ever further before `ticks`, and at last to the start; yield at each."""
         back = 0
         for _ in range(MAX_SEEKS):
             if not self._source.seek(ticks - back):
@@ -183,7 +189,7 @@ class PyavDecoder:
         yield
 
     def _advance(self) -> None:
-        """Feed the next packet to the decoder, or tell it that there is none."""
+        """Feed the next packet to the decoder, or signal the end."""
         if self._stale:
             self._decoder.flush()
             self._stale = False
@@ -196,7 +202,7 @@ class PyavDecoder:
             self._drained = True
 
     def _pass(self, ticks: int) -> None:
-        """Put on display what has its turn by `ticks`."""
+        """Show the decoded frames that are due by `ticks`."""
         while self._ready and self._ready[0].ticks <= ticks:
             frame = self._ready.popleft()
             if self._shown is None or frame.ticks >= self._shown.ticks:
@@ -209,7 +215,7 @@ class PyavDecoder:
 
     def _show(self, ticks: int) -> TimedFrame:
         frame = None if self._plain else self._show_target(ticks)
-        if frame is None and not self._plain:  # the decoder did not give what the packets promised
+        if frame is None and not self._plain:  # the frames are not those that the packets announce
             self._plain = True
             for attempt, _ in enumerate(self._seek(ticks)):
                 self._ahead.tracks = False
@@ -231,7 +237,7 @@ class PyavDecoder:
             raise VideoError(f"{self._path}: no frame could be decoded a second time", "corrupt")
         return self._shown or self._ready[0]
 
-    # The short way: decode what one picture needs
+    # The short way: decode only what the frame needs
 
     def _show_target(self, ticks: int) -> TimedFrame | None:
         if self._route == "seek" or self._source.worth_seeking(ticks, self._ahead.key_gap):

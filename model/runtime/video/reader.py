@@ -1,4 +1,4 @@
-"""From a file to its segments."""
+"""Reads the segments of a video file, and the frames played at given times."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -11,14 +11,14 @@ import numpy as np
 from model.runtime.errors import ReelfindError
 from model.runtime.video.pyav_decoder import PyavDecoder
 from model.runtime.video.sampling import middle_times, plan_segments
-from model.runtime.video.types import DecoderName, FrameBatch, Picture, Segment, Span, VideoInfo
+from model.runtime.video.types import DecoderName, Frame, FrameBatch, Segment, Span, VideoInfo
 
-# A picture that stays for longer is not cut into ever more segments: most likely a time is damaged.
+# A frame that lasts longer gives no further segments: most likely a time is damaged.
 MAX_STILL_SECONDS = 3600.0
 
 
-class Decoder(Protocol):
-    """What a decoder offers the reader."""
+class VideoDecoder(Protocol):
+    """A decoder of one file, as `VideoReader` uses it."""
 
     info: VideoInfo
 
@@ -28,10 +28,10 @@ class Decoder(Protocol):
 
     @property
     def end_seconds(self) -> float:
-        """Where the video ends, as far as is known by now."""
+        """Where the video ends, in seconds, as far as is known by now."""
 
-    def pictures(self, times: Sequence[float]) -> Iterator[Picture]:
-        """Give the picture on display at each of the times, which must not decrease."""
+    def get_frames_played_at(self, times: Sequence[float]) -> Iterator[Frame]:
+        """Yield the frame played at each of the times, seconds, which must not decrease."""
 
     def close(self) -> None:
         """Free the file and the decoder."""
@@ -42,16 +42,16 @@ class VideoReader:
 
     Args:
         path: the file.
-        decoder: "pyav" reads everything that FFmpeg reads; "decord" refuses what it would get wrong.
+        decoder: "pyav" reads all formats of FFmpeg; "decord" refuses files that it would decode wrongly.
         max_side: pixels on the longer side of the frames, at most; None keeps the native size.
-        threads: threads of the decoder; None leaves the number to it.
+        threads: threads of the decoder; None lets it choose.
 
     Attributes:
-        info: what the file is.
+        info: the file's properties.
         damage: during and after reading, why the file could be read only in part; None when all of it could.
 
     Raises:
-        VideoError: the file is not a video that can be read.
+        VideoError: the file cannot be read as a video.
         ReelfindError: the decoder is not installed.
         ValueError: an argument is out of range.
     """
@@ -69,8 +69,10 @@ class VideoReader:
             raise ValueError(f"max_side must be at least 1, or None for the native size, got {max_side}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, or None for the decoder's choice, got {threads}")
-        make: Callable[[Path, int | None, int], Decoder] = PyavDecoder if decoder == "pyav" else _decord()
-        self._decoder: Decoder = make(Path(path), max_side, threads or 0)
+        make: Callable[[Path, int | None, int], VideoDecoder] = (
+            PyavDecoder if decoder == "pyav" else _decord()
+        )
+        self._decoder: VideoDecoder = make(Path(path), max_side, threads or 0)
         self.info: VideoInfo = self._decoder.info
 
     @property
@@ -79,45 +81,46 @@ class VideoReader:
         return self._decoder.damage
 
     def segments(self, segment_seconds: float = 32.0, frames_per_segment: int = 16) -> Iterator[Segment]:
-        """Decode the file once, giving each segment as soon as its frames are there.
+        """Decode the file once and yield each segment as soon as its frames are decoded.
 
-        Each holds 1 to `frames_per_segment` different frames, [N, h, w, 3]; memory does not grow with length.
+        A segment holds 1 to `frames_per_segment` distinct frames, [N, h, w, 3]. Memory does not grow with the
+        video's length.
 
         Raises:
-            VideoError: nothing could be decoded.
+            VideoError: nothing can be decoded.
             ValueError: an argument is out of range.
         """
-        # A part before the first picture (sound alone) holds nothing.
+        # A part before the first frame (sound alone) holds nothing.
         planned = list(enumerate(plan_segments(self.info.duration_seconds, segment_seconds)))
         planned = [(i, s) for i, s in planned if s.end_seconds > self.info.start_seconds] or planned[-1:]
         times = np.concatenate([middle_times(span, frames_per_segment) for _, span in planned])
-        pictures = self._decoder.pictures(times.tolist())
-        last: Picture | None = None
+        frames = self._decoder.get_frames_played_at(times.tolist())
+        last: Frame | None = None
         for index, span in planned:
-            kept: list[Picture] = []
-            for picture in islice(pictures, frames_per_segment):
-                if not kept or picture.pts_seconds != kept[-1].pts_seconds:
-                    kept.append(picture)
-            if not kept:
+            distinct: list[Frame] = []
+            for frame in islice(frames, frames_per_segment):
+                if not distinct or frame.pts_seconds != distinct[-1].pts_seconds:
+                    distinct.append(frame)
+            if not distinct:
                 return
-            if last is not None and kept == [last] and last.duration_seconds > MAX_STILL_SECONDS:
+            if last is not None and distinct == [last] and last.duration_seconds > MAX_STILL_SECONDS:
                 continue
-            last = kept[-1]
+            last = distinct[-1]
             if self._decoder.end_seconds < span.end_seconds:
                 span = Span(span.start_seconds, max(span.start_seconds, self._decoder.end_seconds))
-            yield Segment(index, span, _batch(kept))
+            yield Segment(index, span, _batch(distinct))
 
-    def pictures(self, times: Sequence[float]) -> Iterator[Picture]:
-        """Give the picture on display at each of the times, seconds, which must not decrease.
+    def get_frames_played_at(self, times: Sequence[float]) -> Iterator[Frame]:
+        """Yield the frame played at each of the times, seconds, which must not decrease.
 
-        Times before the first picture get the first, times past the end the last. Where the rest of the file
-        is damaged, it stops before the times do.
+        A time before the first frame gives the first, a time past the end the last. Where the rest of the
+        file cannot be decoded, fewer frames than times are yielded.
 
         Raises:
-            VideoError: nothing could be decoded.
+            VideoError: nothing can be decoded.
             ValueError: the times decrease.
         """
-        return self._decoder.pictures(times)
+        return self._decoder.get_frames_played_at(times)
 
     def close(self) -> None:
         """Free the file and the decoder."""
@@ -132,7 +135,7 @@ class VideoReader:
         self.close()
 
 
-def _decord() -> Callable[[Path, int | None, int], Decoder]:
+def _decord() -> Callable[[Path, int | None, int], VideoDecoder]:
     try:
         from model.runtime.video.decord_decoder import DecordDecoder
     except ImportError as error:
@@ -141,19 +144,19 @@ def _decord() -> Callable[[Path, int | None, int], Decoder]:
     return DecordDecoder
 
 
-def _batch(pictures: list[Picture]) -> FrameBatch:
+def _batch(frames: list[Frame]) -> FrameBatch:
     return FrameBatch(
-        np.stack([p.data for p in pictures]),
-        np.array([p.pts_seconds for p in pictures], dtype=np.float64),
-        np.array([p.duration_seconds for p in pictures], dtype=np.float64),
+        np.stack([frame.data for frame in frames]),
+        np.array([frame.pts_seconds for frame in frames], dtype=np.float64),
+        np.array([frame.duration_seconds for frame in frames], dtype=np.float64),
     )
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Describe a video file: its header, its last packets and its first picture are read.
+    """Describe a video file from its header, its last packets and its first frame.
 
     Raises:
-        VideoError: it is not a video that can be read.
+        VideoError: it cannot be read as a video.
     """
     decoder = PyavDecoder(Path(path), max_side=None, threads=1)
     decoder.close()

@@ -1,4 +1,4 @@
-"""From a decoded frame to upright RGB of the size that is kept."""
+"""Turns a decoded frame into upright RGB of the wanted size."""
 
 import struct
 from fractions import Fraction
@@ -16,7 +16,7 @@ SCALER = Interpolation.BICUBIC
 
 
 class Orientation:
-    """How stored pictures are turned and mirrored for display."""
+    """How stored frames are turned and mirrored for display."""
 
     def __init__(self, transpose: bool, flip_rows: bool, flip_columns: bool) -> None:
         self.transpose = transpose
@@ -25,11 +25,11 @@ class Orientation:
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> Self:
-        """Read a frame's display matrix; angles between are taken to the nearest quarter turn."""
+        """Read a frame's display matrix; other angles are rounded to the nearest quarter turn."""
         data = frame.side_data.get("DISPLAYMATRIX")
         if not isinstance(data, SideData):
             return cls(False, False, False)
-        # Rows of the matrix (a, b, u), (c, d, v), (x, y, w): a pixel goes to (a x + c y, b x + d y).
+        # Rows of the matrix: (a, b, u), (c, d, v), (x, y, w). A pixel goes to (a x + c y, b x + d y).
         a, b, _, c, d = struct.unpack("=9i", bytes(data)[:36])[:5]
         if abs(a) + abs(d) >= abs(b) + abs(c):
             return cls(False, d < 0, a < 0)
@@ -37,18 +37,18 @@ class Orientation:
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise, the mirroring left aside."""
+        """Degrees clockwise, without the mirroring."""
         if self.transpose:
             return 90 if self.flip_columns else 270
         return 180 if self.flip_rows and self.flip_columns else 0
 
     @property
     def mirrored(self) -> bool:
-        """Whether turning alone does not do it."""
+        """Whether frames are mirrored as well as turned."""
         return (self.flip_rows != self.flip_columns) != self.transpose
 
     def apply(self, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turn [h, w, 3] upright."""
+        """Turn an array upright: [h, w, 3] → [h, w, 3] or [w, h, 3]."""
         if self.transpose:
             data = data.transpose(1, 0, 2)
         data = data[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
@@ -56,7 +56,7 @@ class Orientation:
 
 
 def display_size(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
-    """Give width and height with square pixels; the side that is too short is stretched, as players do."""
+    """Width and height with square pixels; the side that is too short is stretched, as players do."""
     if not aspect or aspect <= 0 or not Fraction(1, 20) < aspect < 20:
         return width, height
     if aspect > 1:
@@ -65,7 +65,7 @@ def display_size(width: int, height: int, aspect: Fraction | None) -> tuple[int,
 
 
 def fit(width: int, height: int, max_side: int | None) -> tuple[int, int]:
-    """Shrink a size to at most `max_side` on the longer side, its shape kept; never enlarge it."""
+    """Shrink a size to at most `max_side` on the longer side and keep its aspect ratio; never enlarge it."""
     longer = max(width, height)
     if max_side is None or longer <= max_side:
         return width, height
@@ -78,8 +78,8 @@ class Renderer:
     Attributes:
         orientation: how frames are turned.
         size: width and height as displayed.
-        picture_size: width and height of what is made.
-        guesses_matrix: the file does not name its colour matrix, and BT.709 is taken.
+        output_size: width and height of the RGB frames.
+        guesses_matrix: the file does not name its colour matrix, and BT.709 is assumed.
     """
 
     def __init__(self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None) -> None:
@@ -87,12 +87,12 @@ class Renderer:
         stored = display_size(first.width, first.height, aspect)
         self.size = stored[::-1] if self.orientation.transpose else stored
         self._stored = fit(*stored, max_side)
-        self.picture_size = self._stored[::-1] if self.orientation.transpose else self._stored
+        self.output_size = self._stored[::-1] if self.orientation.transpose else self._stored
         self.guesses_matrix = _matrix(first) is not None
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """Scale and convert in one step: uint8 [h, w, 3], the same for every frame of the video."""
+        """Scale and convert in one step. → uint8 [h, w, 3], the same size for every frame of the video."""
         rgb = self._reformatter.reformat(
             _as_progressive(frame) if frame.interlaced_frame else frame,
             width=self._stored[0],
@@ -107,14 +107,14 @@ class Renderer:
 
 
 def _matrix(frame: av.VideoFrame) -> Colorspace | None:
-    """Give what players assume when a file does not name its colour matrix: BT.709 for high definition."""
+    """What players assume where a file does not name its colour matrix: BT.709 for high definition."""
     if frame.colorspace == UNSPECIFIED and (frame.width >= 1280 or frame.height > 576):
         return Colorspace.ITU709
     return None
 
 
 def _as_progressive(frame: av.VideoFrame) -> av.VideoFrame:
-    """Mark an interlaced frame as progressive: scaled by fields, it would come out combed."""
+    """Mark an interlaced frame as progressive: scaling by fields would leave comb artefacts."""
     graph = Graph()
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)

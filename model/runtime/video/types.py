@@ -1,4 +1,4 @@
-"""What decoding gives: frames with true times, spans and segments. N frames, h rows, w columns."""
+"""What decoding returns: frames with their times, spans and segments. Shapes: N frames, h rows, w columns."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,16 +14,16 @@ class VideoInfo:
     """One video file as a player shows it.
 
     Attributes:
-        duration_seconds: when the last picture leaves the screen, counted from the container's start.
-        fps: average frame rate; 0.0 when the file does not tell.
+        duration_seconds: when the last frame ends, in seconds from the container's start.
+        fps: average frame rate; 0.0 when the file does not state it.
         width: columns as displayed, after rotation and sample aspect ratio.
         height: rows as displayed.
-        rotation: degrees clockwise (0, 90, 180 or 270) by which the stored pictures are turned for display.
+        rotation: degrees clockwise (0, 90, 180 or 270) by which the stored frames are turned for display.
         codec: short name, such as "h264".
         pixel_format: as stored, such as "yuv420p10le".
         container: short name of the format, such as "mov,mp4,m4a,3gp,3g2,mj2".
-        start_seconds: when the first picture appears, counted from the container's start.
-        title: the title the file carries, or None.
+        start_seconds: when the first frame appears, in seconds from the container's start.
+        title: the title in the file's metadata, or None.
     """
 
     duration_seconds: float
@@ -97,8 +97,12 @@ class Segment:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """One decoded frame: RGB uint8 [h, w, 3], upright, and when it is on display, in a player's seconds."""
+class Frame:
+    """One decoded frame: RGB uint8 [h, w, 3], upright.
+
+    `pts_seconds` is when it appears, counted from the container's start, `duration_seconds` how long it
+    stays.
+    """
 
     data: NDArray[np.uint8] = field(repr=False)
     pts_seconds: float

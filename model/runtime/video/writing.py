@@ -1,4 +1,4 @@
-"""Writing H.264 files: for demonstrations, benchmarks and tests. Shapes: h rows, w columns."""
+"""Writes H.264 files for the demo, the benchmark and the tests. Shapes: h rows, w columns."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def write_h264(
 
     Args:
         path: the file to write, whatever its suffix.
-        frames: uint8, shape [h, w, 3] each, RGB; h and w are even and the same for all.
+        frames: uint8, shape [h, w, 3] each, RGB; h and w are even and the same for all frames.
         frames_per_second: the constant rate.
         options: x264's, such as {"preset": "veryfast", "crf": "23"}.
 
     Raises:
-        ValueError: there is no frame.
+        ValueError: `frames` is empty.
     """
     with av.open(str(path), "w", format="mp4") as container:
         stream: av.VideoStream | None = None

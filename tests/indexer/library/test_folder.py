@@ -13,7 +13,7 @@ import pytest
 
 from indexer.library.errors import BusyError, LibraryError
 from indexer.library.folder import Library
-from indexer.library.manifest import current_number, read_manifest, snapshot_numbers
+from indexer.library.manifest import current_number, read_snapshot_manifest, snapshot_numbers
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import rollback, verify_library
 from indexer.run import IndexOptions, index_paths
@@ -63,7 +63,7 @@ def test_a_whole_library_verifies(library: Path) -> None:
     assert [s.number for s in report.snapshots if s.current] == [3]
     assert [s.number for s in report.snapshots] == [1, 2, 3]
     assert report.remedy is None
-    listed = set(read_manifest(library, 3).files)
+    listed = set(read_snapshot_manifest(library, 3).files)
     assert "snapshots/3/segments.faiss" in listed
     assert {name.split("/")[0] for name in listed} == {
         "snapshots",
@@ -74,7 +74,7 @@ def test_a_whole_library_verifies(library: Path) -> None:
 
 
 def test_every_changed_byte_of_a_served_file_is_noticed(library: Path) -> None:
-    for name in read_manifest(library, 3).files:
+    for name in read_snapshot_manifest(library, 3).files:
         path = library / name
         whole = path.read_bytes()
         flip(path, len(whole) // 2)
@@ -236,7 +236,7 @@ def test_old_snapshots_go_and_with_them_the_files_only_they_need(bundle: Bundle,
     library = tmp_path / "library"
     assert snapshot_numbers(library) == [4, 5]
     assert verify_library(library).ok
-    needed = {name for n in (4, 5) for name in read_manifest(library, n).files}
+    needed = {name for n in (4, 5) for name in read_snapshot_manifest(library, n).files}
     data = {os.fspath(p.relative_to(library)) for p in library.glob("*.lance/data/*.lance")}
     assert data == {name for name in needed if "/data/" in name}
 
@@ -268,13 +268,13 @@ def test_the_index_kind_is_kept_and_falls_back_when_there_is_too_little(
 ) -> None:
     make_video(tmp_path / "media/a.mp4", parts=[("red", 0.5)])
     run(bundle, tmp_path, index_factory="IVF64,Flat")
-    manifest = read_manifest(tmp_path / "library", 1)
+    manifest = read_snapshot_manifest(tmp_path / "library", 1)
     assert (manifest.index_factory, manifest.index_requested) == ("Flat", "IVF64,Flat")
     make_video(tmp_path / "media/b.mp4", parts=[("blue", 0.5)])
     run(bundle, tmp_path)
-    assert read_manifest(tmp_path / "library", 2).index_requested == "IVF64,Flat"
+    assert read_snapshot_manifest(tmp_path / "library", 2).index_requested == "IVF64,Flat"
     run(bundle, tmp_path, index_factory="auto")
-    assert read_manifest(tmp_path / "library", 3).index_requested == "auto"
+    assert read_snapshot_manifest(tmp_path / "library", 3).index_requested == "auto"
 
 
 def test_searching_checks_its_arguments(library: Path) -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from indexer.events import IndexSummary
 from indexer.library.errors import LibraryError
 from indexer.library.folder import Library
-from indexer.library.manifest import _checksum, current_number, read_manifest
+from indexer.library.manifest import _checksum, current_number, read_snapshot_manifest
 from indexer.library.records import SegmentRecord
 from indexer.library.schema import SCHEMA_VERSION, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
@@ -170,7 +170,7 @@ def test_options_that_cannot_be(bundle: Bundle, media: Path, tmp_path: Path) -> 
     bare = Bundle.open(make_toy_bundle(tmp_path / "bare", matcher=False))
     for opened, options, message in [
         (bundle, {"tokens": "int4"}, "tokens is 'int4': it must be one of int8, float32, none"),
-        (bundle, {"tokens_per_frame": 5}, "tokens_per_frame: 4 tokens a frame cannot be merged to 5"),
+        (bundle, {"tokens_per_frame": 5}, "tokens_per_frame: 4 tokens per frame cannot be merged to 5"),
         (bundle, {"tokens_per_frame": 1}, "choose 2 to 4"),
         (bundle, {"tokens": "none", "tokens_per_frame": 2}, "but `tokens` is none"),
         (bare, {"tokens": "int8"}, "the bundle 'toy' has no matcher"),
@@ -318,7 +318,7 @@ def test_every_changed_byte_of_tokens_is_noticed(bundle: Bundle, media: Path, tm
     scale = np.abs(stored).max(axis=1) / 127
     needle = np.rint(stored / scale[:, None]).astype(np.int8).tobytes()
     hits = 0
-    for name in read_manifest(library, 1).files:
+    for name in read_snapshot_manifest(library, 1).files:
         path = library / name
         data = path.read_bytes()
         if name.startswith("frames.lance/data") and needle in data:

@@ -26,7 +26,7 @@ from model.evaluation.encoders import BundleEncoder, TowersEncoder  # noqa: E402
 from model.evaluation.evaluate import evaluate  # noqa: E402
 from model.evaluation.measure import Options  # noqa: E402
 from model.export.bundle import TOLERANCE, ExportOptions, StorageChoice, export_bundle  # noqa: E402
-from model.export.storage import quantise, share, store  # noqa: E402
+from model.export.storage import quantise_weight, share, store  # noqa: E402
 from model.export.tracing import ExportError, check_graph, to_onnx  # noqa: E402
 from model.families.base import InferenceOptions  # noqa: E402
 from model.families.lgdn.graphs import FRAME, MATCHER, SEGMENT, TEXT, Graph, graphs_of  # noqa: E402
@@ -272,7 +272,7 @@ def test_nothing_is_written_when_a_graph_differs(
 def test_int8_is_within_half_a_step_of_each_channel(shape: tuple[int, ...], axis: int) -> None:
     weight = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     weight[0] = 0
-    values, scale = quantise(weight, axis)
+    values, scale = quantise_weight(weight, axis)
     assert values.dtype == np.int8
     assert scale.shape == tuple(n if i == axis else 1 for i, n in enumerate(shape))
     assert (np.abs(values * scale - weight) <= scale / 2 + 1e-7).all()
@@ -384,7 +384,7 @@ def test_options_that_cannot_be_are_refused(model: LGDN, tokenizer: Path, tmp_pa
     for options, error, message in (
         (ExportOptions(InferenceOptions(salience="best")), ValueError, "unknown salience strategy 'best'"),
         (ExportOptions(InferenceOptions(weights="both")), ValueError, "choose momentum or online"),
-        (ExportOptions(tokens_per_frame=9), InputError, "5 tokens a frame cannot be merged to 9"),
+        (ExportOptions(tokens_per_frame=9), InputError, "5 tokens per frame cannot be merged to 9"),
         (ExportOptions(num_salient_frames=5), InputError, "5 salient frames of 4 a segment"),
     ):
         with pytest.raises(error, match=message):

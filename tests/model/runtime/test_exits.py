@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from model.runtime.errors import BundleError, InputError
-from model.runtime.exits import BAD_INPUT, FAILED, INTERRUPTED, describe, exit_code_of, exit_codes
+from model.runtime.exits import BAD_INPUT, FAILED, INTERRUPTED, describe_error, exit_code_of, exit_codes
 
 OPTIONS = {"batch_frames": "--batch-size", "tokens": "--tokens"}
 
@@ -28,13 +28,13 @@ OPTIONS = {"batch_frames": "--batch-size", "tokens": "--tokens"}
 )
 def test_what_was_foreseen_is_told_in_its_own_words(error: Exception, code: int, line: str) -> None:
     assert exit_code_of(error) == code
-    assert describe(error, OPTIONS) == line
+    assert describe_error(error, OPTIONS) == line
 
 
 @pytest.mark.parametrize("error", [ValueError("5 is\nodd"), KeyError("`tokens`"), ZeroDivisionError()])
 def test_any_other_error_is_a_fault_of_the_program(error: Exception) -> None:
     assert exit_code_of(error) == FAILED
-    line = describe(error, OPTIONS)
+    line = describe_error(error, OPTIONS)
     assert line.startswith(f"internal error, {type(error).__name__}: {' '.join(str(error).split())}")
     assert "REELFIND_TRACEBACK=1" in line
 

@@ -136,7 +136,7 @@ def test_nothing_to_merge() -> None:
 
 @pytest.mark.parametrize(("count", "present"), [(1, 4), (0, 4), (5, 4), (-1, 4), (2, 1), (0, 1)])
 def test_counts_that_cannot_be(count: int, present: int) -> None:
-    with pytest.raises(ValueError, match=rf"{present} tokens a frame cannot be merged to {count}: choose"):
+    with pytest.raises(ValueError, match=rf"{present} tokens per frame cannot be merged to {count}: choose"):
         merge_tokens(random_tokens(1, present, 3), count)
     with pytest.raises(ValueError, match="cannot be merged"):
         check_count(count, present)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from indexer.library.errors import LibraryError
-from indexer.library.manifest import read_manifest, snapshot_numbers
+from indexer.library.manifest import read_snapshot_manifest, snapshot_numbers
 from indexer.library.snapshot import Snapshot
 from indexer.library.vectors.base import AnyBackend
 from indexer.library.vectors.registry import BACKENDS
@@ -64,7 +64,7 @@ def test_it_answers_as_faiss_does(
     run(bundle, tmp_path / "faiss", films)
     assert answers(tmp_path / "library") == answers(tmp_path / "faiss")
 
-    manifest = read_manifest(tmp_path / "library", 2)
+    manifest = read_snapshot_manifest(tmp_path / "library", 2)
     assert (manifest.index_backend, manifest.index_factory) == (backend.name, "exact")
     assert manifest.index_requested == "auto"
     assert verify_library(tmp_path / "library").ok
@@ -102,7 +102,7 @@ def test_changing_the_backend_makes_the_index_anew(
     before = answers(library)
     for number, name in ((2, backend.name), (3, "faiss")):
         run(bundle, library, films, index_backend=name)
-        manifest = read_manifest(library, number)
+        manifest = read_snapshot_manifest(library, number)
         # What was asked of one backend is nothing to another.
         assert (manifest.index_backend, manifest.index_requested) == (name, "auto")
         assert answers(library) == before
@@ -140,7 +140,7 @@ def test_a_damaged_index_is_named_and_made_anew(
     library = tmp_path / "library"
     run(bundle, library, films, index_backend=backend.name)
     before = answers(library)
-    (name,) = read_manifest(library, 1).index_files
+    (name,) = read_snapshot_manifest(library, 1).index_files
     content = (library / name).read_bytes()
     (library / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(LibraryError, match=rf"{name} is damaged: its SHA-256 differs"):
@@ -148,7 +148,7 @@ def test_a_damaged_index_is_named_and_made_anew(
     report = verify_library(library)
     assert report.remedy == f"only {name} is damaged: `reelfind index` makes it anew from the tables"
     run(bundle, library, films)
-    assert read_manifest(library, 2).index_backend == backend.name
+    assert read_snapshot_manifest(library, 2).index_backend == backend.name
     assert answers(library) == before
     assert verify_library(library).ok
 
@@ -216,4 +216,4 @@ def test_a_manifest_of_a_faiss_library_is_as_it_always_was(
         "files",
     ]
     assert next(iter(body["files"])) == "snapshots/1/segments.faiss"
-    assert read_manifest(tmp_path / "library", 1).index_backend == "faiss"
+    assert read_snapshot_manifest(tmp_path / "library", 1).index_backend == "faiss"

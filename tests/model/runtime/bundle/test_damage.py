@@ -44,7 +44,7 @@ def replace_file(folder: Path, name: str, data: bytes) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"bundle\.json does not exist: give the folder"):
+    with pytest.raises(BundleError, match=r"bundle\.json does not exist: name the folder"):
         Bundle.open(tmp_path / "nowhere")
 
 
@@ -141,7 +141,10 @@ def test_unreadable_manifest(copy: Path, content: bytes, message: str) -> None:
             lambda c: c.update(hidden_dim=None),
             "hidden_dim must not be null, or all of tokens_per_frame, .* must",
         ),
-        (lambda c: c.update(NO_TOKENS), r"matcher\.onnx reads frame_tokens, but the encoders give no tokens"),
+        (
+            lambda c: c.update(NO_TOKENS),
+            r"matcher\.onnx reads frame_tokens, but the encoders return no tokens",
+        ),
         (lambda c: c.update(stored_tokens_per_frame=5), "stored_tokens_per_frame: 4 tokens .* merged to 5"),
         (lambda c: c.update(stored_tokens_per_frame=1), "choose 2 to 4"),
         (lambda c: c.update(calibration={"kind": "linear"}), "calibration"),

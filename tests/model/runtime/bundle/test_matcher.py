@@ -180,7 +180,7 @@ def test_a_bundle_without_tokens(bundle: Bundle, text: TextEncoding, tmp_path: P
     np.testing.assert_array_equal(encoding.embedding, bundle.encode_frames(frames).embedding)
     assert encoding.tokens is None
     assert bare.encode_text(TEXTS).tokens is None
-    remedy = r"bare gives no tokens: choose a bundle with a matcher, or encode with tokens=False"
+    remedy = r"bare has no tokens: choose a bundle with a matcher, or encode with tokens=False"
     with pytest.raises(BundleError, match=remedy):
         bare.encode_frames(frames, tokens=True)
     with pytest.raises(BundleError, match=remedy):

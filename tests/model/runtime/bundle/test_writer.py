@@ -126,7 +126,7 @@ def test_a_matcher_needs_tokens(place: Path, tokenizer: Path) -> None:
 
 
 def test_needs_a_parent(tokenizer: Path, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="is no folder: make it first"):
+    with pytest.raises(BundleError, match="is not a folder: create it first"):
         write_bundle(tmp_path / "place" / "bundle", toy.toy_graphs(), toy.describe(), tokenizer)
 
 
@@ -165,7 +165,7 @@ def test_never_deletes_what_is_no_bundle(place: Path, tokenizer: Path) -> None:
 def test_a_place_that_cannot_be_written(place: Path, tokenizer: Path) -> None:
     place.parent.rmdir()
     place.parent.write_text("a file where the folder should be")
-    with pytest.raises(BundleError, match="is no folder"):
+    with pytest.raises(BundleError, match="is not a folder"):
         write_bundle(place, toy.toy_graphs(), toy.describe(), tokenizer)
 
 

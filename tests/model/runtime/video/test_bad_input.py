@@ -83,7 +83,7 @@ def test_reading_goes_on_after_damage_in_the_middle(clips: Clips, tmp_path: Path
         np.testing.assert_allclose(segment.frames.data[number].astype(int), expected.frames[index], atol=2)
 
 
-def test_a_file_whose_last_part_is_zeros_ends_where_its_pictures_end(clips: Clips, tmp_path: Path) -> None:
+def test_a_file_whose_last_part_is_zeros_ends_where_its_frames_end(clips: Clips, tmp_path: Path) -> None:
     whole = tmp_path / "whole.mp4"
     ffmpeg(
         "-stream_loop",
@@ -103,13 +103,13 @@ def test_a_file_whose_last_part_is_zeros_ends_where_its_pictures_end(clips: Clip
     with VideoReader(broken) as reader:
         segments = list(reader.segments(segment_seconds=6))
         assert reader.damage is not None
-        assert "no picture after" in reader.damage
+        assert "no frame after" in reader.damage
     assert 3 <= len(segments) <= 5
     assert 15 < segments[-1].span.end_seconds < 30
     assert [s.index for s in segments] == list(range(len(segments)))
 
 
-def test_a_recording_that_starts_between_key_frames_starts_with_the_first_whole_picture(
+def test_a_recording_that_starts_between_key_frames_starts_with_the_first_whole_frame(
     clips: Clips, tmp_path: Path
 ) -> None:
     packets = clips("mpeg2_ts").read_bytes()

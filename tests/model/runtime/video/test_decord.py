@@ -27,7 +27,7 @@ REFUSED = {
     "mpeg2_ps": "stream of the kind mpeg",
     "edit_list": "edit list hides frames",
     "no_times": "no presentation times",
-    "mpeg4_avi": "counts other frames than the file has",
+    "mpeg4_avi": "does not count the same frames as the file has",
     "no_duration": "broken metadata",
     "mirrored": "mirrored",
     "turned_and_mirrored": "mirrored",

@@ -11,7 +11,7 @@ import pytest
 
 from model.runtime.video import demux
 from model.runtime.video.pyav_decoder import PyavDecoder, Route
-from model.runtime.video.types import Picture
+from model.runtime.video.types import Frame
 from tests.support.media import CLIPS, Clips, Reference, clips, reference
 
 __all__ = ["clips"]
@@ -24,30 +24,30 @@ def check(
 ) -> None:
     decoder = PyavDecoder(path, max_side, route=route)
     try:
-        pictures = list(decoder.pictures(times))
+        frames = list(decoder.get_frames_played_at(times))
         assert decoder.damage is None
     finally:
         decoder.close()
-    assert len(pictures) == len(times)
-    compared: dict[int, Picture] = {}
-    for time, picture in zip(times, pictures, strict=True):
+    assert len(frames) == len(times)
+    compared: dict[int, Frame] = {}
+    for time, frame in zip(times, frames, strict=True):
         index = expected.at(time)
-        if compared.get(index) is picture:
+        if compared.get(index) is frame:
             continue
-        compared[index] = picture
-        assert picture.pts_seconds == pytest.approx(expected.times[index], abs=TIME_TOLERANCE)
-        difference = np.abs(picture.data.astype(np.int16) - expected.frames[index])
+        compared[index] = frame
+        assert frame.pts_seconds == pytest.approx(expected.times[index], abs=TIME_TOLERANCE)
+        difference = np.abs(frame.data.astype(np.int16) - expected.frames[index])
         assert difference.max() <= PIXEL_TOLERANCE, f"at {time:.3f} s"
         if index + 1 < len(expected.times):
             stays = expected.times[index + 1] - expected.times[index]
-            assert picture.duration_seconds == pytest.approx(stays, abs=2 * TIME_TOLERANCE)
+            assert frame.duration_seconds == pytest.approx(stays, abs=2 * TIME_TOLERANCE)
 
 
 def size_of(path: Path, max_side: int | None = None) -> tuple[tuple[int, int], float]:
     decoder = PyavDecoder(path, max_side)
-    [picture] = decoder.pictures([0.0])
+    [frame] = decoder.get_frames_played_at([0.0])
     decoder.close()
-    return (picture.data.shape[1], picture.data.shape[0]), decoder.info.duration_seconds
+    return (frame.data.shape[1], frame.data.shape[0]), decoder.info.duration_seconds
 
 
 @pytest.mark.parametrize("name", CLIPS)
