@@ -1,1 +1,1 @@
-"""Offline jobs: scan, decode, encode, write and publish a library."""
+"""Indexing: scans folders, decodes and encodes videos, and writes and publishes a library."""

@@ -1,7 +1,7 @@
-"""Decoding: from a video file to segments that are ready to encode.
+"""Decodes a video file to segments that are ready to encode.
 
-What to decode is picklable, and nothing here starts a thread or a process: an engine decides where it runs.
-This module imports neither Lance, FAISS nor ONNX Runtime, so that a decoding process starts fast.
+Jobs are picklable, and nothing here starts a thread or a process: an engine decides where they run. This
+module imports neither Lance, FAISS nor ONNX Runtime, so that a decoding process starts fast.
 """
 
 import io
@@ -14,28 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.library.files import sha256_steps
 from indexer.library.records import Verdict
 from model.runtime.errors import VideoError
 from model.runtime.faults import checkpoint
+from model.runtime.files import sha256_steps
 from model.runtime.preprocessing import ResizeRule, resize_frames
 from model.runtime.video import DecoderName, FrameBatch, VideoInfo, VideoReader
 
 THUMBNAIL_SIDE = 320
 _THUMBNAIL_QUALITY = 80
-#: `mtime_ns` of a file that could not be opened: no file has it, so the next run tries again.
+#: `mtime_ns` of a file that cannot be opened. No file has this time, so the next run tries it again.
 NEVER_READ = -1
 
 
 @dataclass(frozen=True)
 class DecodeSpec:
-    """How to decode all files of a run.
+    """How to decode the files of a run.
 
     Attributes:
         decoder: the library that reads videos.
-        image_size: side of the square frames that the model takes, in pixels.
+        image_size: side of the model's square frames, in pixels.
         resize: how a frame becomes a square.
-        segment_seconds: length of a segment; a file's last one may be shorter.
+        segment_seconds: the longest segment.
         frames_per_segment: N, the frames sampled from a segment, at most.
     """
 
@@ -46,7 +46,7 @@ class DecodeSpec:
     frames_per_segment: int
 
     def job(self, path: Path, same_sha256: str | None = None) -> "DecodeJob":
-        """The job to decode one file; see `DecodeJob`."""
+        """The job that decodes one file; for the arguments, see `DecodeJob`."""
         return DecodeJob(os.fsencode(path), same_sha256, self)
 
 
@@ -55,8 +55,8 @@ class DecodeJob:
     """One file to decode.
 
     Attributes:
-        path: the file's name in bytes, which need not be UTF-8.
-        same_sha256: a file with this checksum is unchanged and is not decoded; None: decode it always.
+        path: the file's path in bytes, which need not be UTF-8.
+        same_sha256: a file with this checksum is unchanged and is not decoded; None: always decode it.
         spec: how to decode it.
     """
 
@@ -72,12 +72,12 @@ class DecodeJob:
 
 @dataclass(frozen=True)
 class Alive:
-    """Decoding makes progress, though there is nothing to hand over yet."""
+    """Decoding makes progress, but no segment is ready yet."""
 
 
 @dataclass(frozen=True)
 class DecodedSegment:
-    """A segment ready to encode."""
+    """A segment that is ready to encode."""
 
     index: int
     start_seconds: float
@@ -92,12 +92,12 @@ class DecodedSegment:
 
 @dataclass(frozen=True)
 class FileVerdict:
-    """The end of a file: how decoding it went.
+    """The result of decoding a file.
 
     Attributes:
-        reason: why the verdict is not "ok"; None when it is.
-        info: what the file's headers say; None when it could not be opened as a video.
-        sha256: of the whole file; empty when it could not be read.
+        reason: why the verdict is not "ok"; None when it is "ok".
+        info: the file's properties; None when it cannot be opened as a video.
+        sha256: checksum of the whole file; empty when it cannot be read.
         bytes: the file's size before it was read.
         mtime_ns: its modification time before it was read, or `NEVER_READ`.
     """
@@ -112,31 +112,30 @@ class FileVerdict:
 
 @dataclass(frozen=True)
 class FileUnchanged:
-    """The end of a file whose content is the same as before; its modification time is new."""
+    """The result for a file whose content has not changed, but whose modification time has."""
 
     mtime_ns: int
 
 
-#: How a file ends.
+#: The result for a file.
 FileOutcome = FileVerdict | FileUnchanged
-#: What decoding a file gives: its segments in time order, then its outcome.
+#: What comes from decoding a file: its segments in time order, then its outcome.
 DecodedPart = DecodedSegment | FileOutcome
 DecodeMessage = Alive | DecodedPart
 
 
-def decode(job: DecodeJob) -> Iterator[DecodeMessage]:
-    """Decode one file.
-
-    Raises nothing that a file can cause.
+def decode_file(job: DecodeJob) -> Iterator[DecodeMessage]:
+    """Decode one file. No file makes it raise an error: a failure becomes the verdict.
 
     Yields:
-        The file's segments, then one `FileVerdict`; or only `FileUnchanged`. `Alive` may come anywhere before
-        the end.
+        The file's segments, then one `FileVerdict`; or only `FileUnchanged`. `Alive` may come at any time
+        before the end.
     """
     path = job.file
     checkpoint(f"decode.{path.name}")
     try:
-        # If the file changes while it is read, its time differs from this one, and the next run sees it.
+        # If the file changes while it is read, its time differs from this one, and the next run reads it
+        # again.
         stat = path.stat()
         digest = yield from _digest(path)
     except OSError as error:
@@ -184,15 +183,15 @@ def _segments(
     except VideoError as error:
         return error.verdict, str(error).removeprefix(f"{path}: "), info
     except MemoryError:
-        return "corrupt", "decoding it takes more memory than there is", info
+        return "corrupt", "decoding it takes more memory than is available", info
     except Exception as error:
-        # A decoder's own failures on odd input; the file is named with them and the run goes on.
+        # Decoders may raise any error on unusual input: it becomes the file's verdict, and the run continues.
         return "corrupt", f"the decoder failed: {type(error).__name__}: {error}", info
     return "ok", None, info
 
 
 def _thumbnails(frames: FrameBatch) -> tuple[bytes, ...]:
-    """Each frame as JPEG, at most `THUMBNAIL_SIDE` pixels on its longer side."""
+    """Each frame as a JPEG image, at most `THUMBNAIL_SIDE` pixels on its longer side."""
     images = []
     for frame in frames.data:
         image = Image.fromarray(frame)

@@ -1,6 +1,6 @@
-"""Encoding: from decoded segments to the rows of a library.
+"""Encodes decoded segments to the rows of a library.
 
-What to encode is picklable, and nothing here starts a thread or a process: an engine decides where it runs.
+All inputs are picklable, and nothing here starts a thread or a process: an engine decides where it runs.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from model.runtime.bundle import Bundle, Provider
 from model.runtime.errors import BundleError
 from model.runtime.tokens import QuantisedTokens, store_tokens
 
-#: Frames of one model call on a CPU: as fast as more, in less memory.
+#: Frames of one model call on a CPU: more are not faster and take more memory.
 _CPU_CALL_FRAMES = 4
 
 #: A decoded segment with the task that it belongs to.
@@ -27,15 +27,15 @@ TaskSegment = tuple[IndexTask, DecodedSegment]
 
 @dataclass(frozen=True)
 class EncodeSpec:
-    """How to encode all segments of a run.
+    """How to encode the segments of a run.
 
     Attributes:
         bundle_folder: the bundle's absolute path.
         provider: where the model runs.
-        threads: CPU threads of one model call; None leaves it to ONNX Runtime.
+        threads: CPU threads of one model call; None lets ONNX Runtime choose.
         max_batch: frames of one model call, at most.
-        batch_frames: frames that an engine gathers before it encodes them, about.
-        layout: the library's; says which bundle made it and which tokens it stores.
+        batch_frames: about how many frames an engine gathers before it encodes them.
+        layout: the library's layout: its bundle and how it stores tokens.
     """
 
     bundle_folder: Path
@@ -47,22 +47,22 @@ class EncodeSpec:
 
     @classmethod
     def of(cls, bundle: Bundle, layout: Layout, batch_frames: int) -> "EncodeSpec":
-        """How to encode as `bundle`, which is open, does."""
+        """How to encode with this open bundle."""
         return cls(bundle.folder, bundle.provider, bundle.threads, bundle.max_batch, batch_frames, layout)
 
     @property
     def pad_to(self) -> int | None:
-        """Frames are filled up to a multiple of this, so that a GPU sees one shape; None: not at all."""
+        """Batches are padded to a multiple of this, so that a GPU sees one shape; None: no padding."""
         return None if self.provider == "cpu" else self.batch_frames
 
     def open_bundle(self, engine_cache: Path | None = None) -> Bundle:
         """Open the bundle in this process.
 
         Args:
-            engine_cache: where TensorRT keeps the engines it builds on this machine; None: nowhere.
+            engine_cache: where TensorRT caches the engines it builds; None: no cache.
 
         Raises:
-            BundleError: it cannot be read, is not the library's, or the provider is not active.
+            BundleError: the bundle cannot be read, is not the library's, or its provider is not active.
         """
         bundle = Bundle.open(
             self.bundle_folder,
@@ -89,33 +89,33 @@ def open_indexing_bundle(
     """Open a bundle for indexing on this machine.
 
     Args:
-        folder: where the bundle lies.
+        folder: the bundle's folder.
         provider: where the model runs.
         threads: CPU threads for the model; None: as many as there are cores.
-        batch_frames: frames that a GPU takes at once.
-        engine_cache: where TensorRT keeps the engines it builds; None: nowhere.
+        batch_frames: frames that a GPU encodes at once.
+        engine_cache: where TensorRT caches the engines it builds; None: no cache.
 
     Returns:
-        The bundle, and how many batches to encode at the same time: on a CPU as many as `threads`, each with
-        one thread of its own.
+        The bundle, and how many batches to encode at the same time: on a CPU as many as `threads`, each in
+        one thread.
 
     Raises:
-        BundleError: it cannot be read, or the provider is not active.
+        BundleError: the bundle cannot be read, or the provider is not active.
     """
     if provider != "cpu":
-        opened = Bundle.open(
+        gpu_bundle = Bundle.open(
             folder, provider=provider, threads=threads, max_batch=batch_frames, cache_dir=engine_cache
         )
-        return opened, 1
+        return gpu_bundle, 1
     bundle = Bundle.open(folder, threads=1, max_batch=min(batch_frames, _CPU_CALL_FRAMES))
     return bundle, threads or available_cores()
 
 
 def encode_batch(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> list[SegmentRow]:
-    """Encode segments of any files together.
+    """Encode segments, of one or several files, together.
 
     Args:
-        bundle: opened as `spec` says.
+        bundle: opened as in `spec`.
         spec: how to encode.
         batch: at least one segment.
 
@@ -123,7 +123,7 @@ def encode_batch(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment])
         A row for each segment, in order.
 
     Raises:
-        BundleError: the bundle fails, or its tokens cannot be stored as the layout says.
+        BundleError: the bundle fails, or its tokens cannot be stored in this layout.
     """
     counts = [len(segment.frames) for _, segment in batch]
     frames = np.concatenate([segment.frames for _, segment in batch])
@@ -171,7 +171,7 @@ def _stored_tokens(
 def _padded(
     embedding: NDArray[np.float32], counts: Sequence[int], num_frames: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Frames sorted into segments, [Σn, D] → [B, N, D], and a mask [B, N]: true where there is a frame."""
+    """Frames grouped by segment, [Σn, D] → [B, N, D], and a mask [B, N] that is true for real frames."""
     out = np.zeros((len(counts), num_frames, embedding.shape[1]), np.float32)
     mask = np.arange(num_frames)[None, :] < np.asarray(counts)[:, None]
     out[mask] = embedding

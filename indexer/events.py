@@ -1,4 +1,4 @@
-"""What a run tells its caller while it goes on, and at its end."""
+"""The events and the summary that an indexing run reports."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,13 +9,13 @@ from indexer.library.records import Verdict
 
 @dataclass(frozen=True)
 class Scanned:
-    """The files are known. `to_read` of `files` are new, changed or tried again."""
+    """The scan is done. `to_read` of the `files` are new, changed or tried again."""
 
     files: int
     to_read: int
     unchanged: int
     failed_before: int
-    """Of the unchanged, those that could not be read when they were tried."""
+    """How many of the unchanged files could not be read when they were tried."""
     problems: tuple[tuple[Path, str], ...]
 
 
@@ -36,7 +36,7 @@ class SegmentEncoded:
 
 @dataclass(frozen=True)
 class FileDone:
-    """A file has its verdict; None: its content has not changed."""
+    """A file is done. The verdict is None when its content has not changed."""
 
     path: Path
     verdict: Verdict | None
@@ -56,7 +56,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Note:
-    """Something the user should know, which stops nothing."""
+    """Something the user should know; the run continues."""
 
     text: str
 
@@ -66,7 +66,7 @@ Event = Scanned | FileStarted | SegmentEncoded | FileDone | Published | Note
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that is not, or not wholly, in the library."""
+    """A file that is not, or only partly, in the library."""
 
     path: Path
     verdict: Verdict
@@ -78,15 +78,16 @@ class IndexSummary:
     """What a run did.
 
     Attributes:
-        files: how many the scan found.
-        unchanged: passed over, or of unchanged content; `failed_before` of them have no segments.
-        verdicts: of the files read in this run.
-        failures: those of this run that are not `ok`.
+        files: how many files the scan found.
+        unchanged: files that were skipped or have unchanged content; `failed_before` of them have no
+            segments.
+        verdicts: how many of the files read in this run have each verdict.
+        failures: files of this run whose verdict is not `ok`.
         removed: videos removed because their files are gone.
-        vanished: videos whose files are gone and that stay, without `prune`.
-        video_seconds: length of the videos read.
-        interrupted: stopped before the end, on request.
-        snapshot: the number served at the end.
+        vanished: videos whose files are gone but that were not removed, without `prune`.
+        video_seconds: total length of the videos read.
+        interrupted: the run was stopped before its end, on request.
+        snapshot: the number of the snapshot served at the end.
     """
 
     files: int = 0

@@ -1,4 +1,4 @@
-"""How to index: the options of a run, and their defaults for this machine."""
+"""The options of an indexing run, and their defaults for this machine."""
 
 import os
 from dataclasses import dataclass
@@ -7,34 +7,37 @@ from indexer.library.schema import TOKEN_KINDS, TokenKind
 from model.runtime.errors import InputError
 from model.runtime.video import DecoderName
 
-#: The frames of one segment. A CPU is no faster with more.
+#: The frames of one segment; more are not faster on a CPU.
 CPU_BATCH_FRAMES = 16
 GPU_BATCH_FRAMES = 128
 
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """How to index. A value that is invalid raises InputError, whose `field` names it.
+    """How to index.
 
     Attributes:
         decoder: the library that reads videos.
         workers: decoding processes of the local engine; 0 decodes in this process, without isolation or
             timeout.
-        batch_frames: frames encoded together, at least.
-        encoders: batches that the local engine encodes at the same time. On a CPU, one for each core with one
-            thread each takes less from the decoders than one batch with a thread for each core: those threads
-            wait for each other.
-        timeout_seconds: a file from which nothing comes for so long is given up.
+        batch_frames: minimum number of frames encoded together.
+        encoders: batches that the local engine encodes at the same time. On a CPU, one single-threaded batch
+            per core leaves more time to the decoders than one batch with a thread per core, since those
+            threads wait for each other.
+        timeout_seconds: give up a file that makes no progress for this long.
         prune: remove videos below the given paths whose files are gone.
-        prune_empty: prune also a folder that holds no video any more, as when its disk is not mounted.
-        retry_failed: read files again that could not be read before.
-        index_backend: the backend of the vector index by name; None: that of the last snapshot.
-        index_factory: a FAISS factory string, `auto`, or None for what the library was made with.
+        prune_empty: prune even a folder with no video left, which may mean that its disk is not mounted.
+        retry_failed: read files again that failed before.
+        index_backend: name of the vector index's backend; None: the backend of the last snapshot.
+        index_factory: a FAISS factory string, or `auto`; None: what was requested for the last snapshot.
         tokens: how frame tokens are stored; None: see `Library.open_or_create`.
         tokens_per_frame: how many tokens of a frame are stored; None: see `Library.open_or_create`.
-        keep_snapshots: how many of the newest snapshots stay.
-        publish_seconds: a long run publishes about so often.
-        flush_seconds: finished videos are committed about so often.
+        keep_snapshots: how many of the newest snapshots are kept.
+        publish_seconds: about how often a long run publishes.
+        flush_seconds: about how often finished videos are committed.
+
+    Raises:
+        InputError: a value is invalid; `field` names it.
     """
 
     decoder: DecoderName = "pyav"
@@ -71,10 +74,10 @@ class IndexOptions:
 
 
 def default_workers() -> int:
-    """One decoding process less than there are cores, at least one: the encoder has the other core."""
+    """One decoding process fewer than cores, but at least one: the encoder uses the other core."""
     return max(1, available_cores() - 1)
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

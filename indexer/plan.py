@@ -1,4 +1,4 @@
-"""What a run has to do: which files are new, changed, unchanged or gone."""
+"""Plans a run: which files are new, changed, unchanged or gone."""
 
 import os
 import secrets
@@ -19,9 +19,9 @@ class IndexTask:
     Attributes:
         path: the file's absolute path.
         video_id: the id of the video at this path.
-        ingest_id: marks all rows that this task writes; drawn anew for every task.
-        same_sha256: a file with this checksum is unchanged, though its modification time is new; None: the
-            file is new, has another size, or is to be read again.
+        ingest_id: marks all rows that this task writes; every task has a new one.
+        same_sha256: a file with this checksum is unchanged, although its modification time is new. None: the
+            file is new, has another size, or must be read again.
     """
 
     path: Path
@@ -32,11 +32,11 @@ class IndexTask:
 
 @dataclass
 class IndexPlan:
-    """What there is to do.
+    """What a run has to do.
 
     Attributes:
         tasks: the files to index.
-        unchanged: how many files have the size and modification time they had.
+        unchanged: how many files have the same size and modification time as before.
         failed_before: how many of these could not be read when they were tried.
         vanished: ids of the videos below the scanned paths whose files are gone.
     """
@@ -47,18 +47,24 @@ class IndexPlan:
     vanished: list[str] = field(default_factory=list)
 
 
-def make_plan(scanned: Scan, known: Mapping[str, VideoRow], *, retry_failed: bool) -> IndexPlan:
-    """Decide for every file: read it, look at its content, or pass it over.
+def make_plan(scanned: Scan, videos: Mapping[str, VideoRow], *, retry_failed: bool) -> IndexPlan:
+    """Decide for every file whether to index it, to compare its checksum first, or to skip it.
 
-    A file of the size and modification time it had is unchanged. One of the same size and another time is
-    read only if its SHA-256 differs. A failure is remembered like a success, unless `retry_failed`.
+    A file with the same size and modification time as before is unchanged. A file with the same size and
+    another time is decoded only if its SHA-256 differs. Files that failed before count as unchanged too,
+    unless `retry_failed` is set.
+
+    Args:
+        scanned: the files found.
+        videos: the library's videos, by id.
+        retry_failed: index files again that failed before.
     """
     plan = IndexPlan()
     present = set()
     for path in scanned.files:
         video_id = video_id_of(path)
         present.add(video_id)
-        row = known.get(video_id)
+        row = videos.get(video_id)
         same_sha256 = None
         if row is not None:
             failed = row.verdict not in SEARCHABLE
@@ -75,25 +81,25 @@ def make_plan(scanned: Scan, known: Mapping[str, VideoRow], *, retry_failed: boo
         plan.tasks.append(IndexTask(path, video_id, secrets.token_hex(8), same_sha256))
     plan.vanished = [
         video_id
-        for video_id, row in known.items()
+        for video_id, row in videos.items()
         if video_id not in present and _is_gone(Path(os.fsdecode(row.path)), scanned)
     ]
     return plan
 
 
-def check_not_emptied(scanned: Scan, plan: IndexPlan, known: Mapping[str, VideoRow]) -> None:
-    """Refuse to prune a folder in which there is no video any more: its disk may not be mounted.
+def check_not_emptied(scanned: Scan, plan: IndexPlan, videos: Mapping[str, VideoRow]) -> None:
+    """Refuse to prune a folder with no video left: its disk may not be mounted.
 
     Raises:
-        InputError: there is such a folder, and the library has videos below it.
+        InputError: the library has videos below a folder in which no video is left.
     """
-    gone = [Path(os.fsdecode(known[video_id].path)) for video_id in plan.vanished]
+    gone = [Path(os.fsdecode(videos[video_id].path)) for video_id in plan.vanished]
     for root in scanned.covered:
         lost = sum(_below(path, [root]) for path in gone)
         if lost and not any(_below(path, [root]) for path in scanned.files):
             raise InputError(
                 f"no video is left in {displayable(root)}, and `prune` would remove the {lost} that the "
-                "library has from there: is its disk mounted? Give `prune_empty` if they are really gone"
+                "library has from there: is its disk mounted? Set `prune_empty` if they are really gone"
             )
 
 
@@ -105,7 +111,7 @@ def _is_gone(path: Path, scanned: Scan) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
-        # Not to be reached now is not gone.
+        # A file that cannot be reached now is not gone.
         return False
     return False
 

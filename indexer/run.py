@@ -1,4 +1,4 @@
-"""One indexing run: scan, plan, open the library, let an engine decode and encode into a sink, sum up."""
+"""One indexing run: scans, plans, opens the library, and lets an engine decode and encode into a sink."""
 
 import importlib.util
 import threading
@@ -12,7 +12,7 @@ from indexer.engines.base import Engine
 from indexer.engines.local import LocalEngine
 from indexer.events import Event, IndexSummary, Scanned
 from indexer.library.folder import Library
-from indexer.library.publish import PublishOptions, chosen_backend, served
+from indexer.library.publish import PublishOptions, chosen_backend, served_manifest
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
 from indexer.options import IndexOptions
@@ -33,21 +33,21 @@ def index_paths(
     stop: threading.Event | None = None,
     engine: Engine | None = None,
 ) -> IndexSummary:
-    """Bring a library up to date with files and folders, and publish it.
+    """Update a library with the videos in files and folders, and publish it.
 
     Args:
-        paths: files and folders that exist.
-        library: its folder; created when there is none.
-        bundle: what the library was made with, or a new one's.
+        paths: existing files and folders.
+        library: the library's folder; created if it does not exist.
+        bundle: the bundle that the library was made with, or the one for a new library.
         options: how to index.
-        on_event: told what happens, by one thread at a time.
+        on_event: receives events, from one thread at a time.
         stop: set it to end early: what is encoded by then is kept and published.
-        engine: where to decode and encode; None: on this machine, as the options say.
+        engine: where to decode and encode; None: on this machine, as in `options`.
 
     Raises:
         InputError: a path does not exist, an option is invalid, or pruning would empty a whole folder.
-        LibraryError: the library is damaged, from another bundle, or cannot be written.
-        BusyError: another process writes it.
+        LibraryError: the library is damaged, was made with another bundle, or cannot be written.
+        BusyError: another process is writing the library.
         BundleError: the bundle fails.
     """
     started = time.monotonic()
@@ -56,15 +56,15 @@ def index_paths(
     scanned = scan(paths)
     _check_options(options, bundle.manifest, Path(library))
     if not scanned.files and not Library.exists(library):
-        # Nothing to put into a library: make none.
+        # There is nothing to index: create no library.
         emit(_scanned_event(scanned, IndexPlan()))
         return IndexSummary(problems=scanned.problems, elapsed_seconds=time.monotonic() - started)
-    home = Library.open_or_create(library, bundle, options.tokens, options.tokens_per_frame)
-    with home.writing():
-        writer = LibraryWriter(home)
-        plan = make_plan(scanned, writer.known, retry_failed=options.retry_failed)
+    opened = Library.open_or_create(library, bundle, options.tokens, options.tokens_per_frame)
+    with opened.writing():
+        writer = LibraryWriter(opened)
+        plan = make_plan(scanned, writer.videos, retry_failed=options.retry_failed)
         if options.prune and not options.prune_empty:
-            check_not_emptied(scanned, plan, writer.known)
+            check_not_emptied(scanned, plan, writer.videos)
         emit(_scanned_event(scanned, plan))
         summary = IndexSummary(
             files=len(scanned.files),
@@ -99,7 +99,7 @@ def index_paths(
 
 
 def decode_spec(manifest: BundleManifest, decoder: DecoderName) -> DecodeSpec:
-    """How to decode videos for a bundle."""
+    """How to decode videos for a bundle with this manifest."""
     return DecodeSpec(
         decoder=decoder,
         image_size=manifest.image.size,
@@ -119,10 +119,10 @@ def _local_engine(bundle: Bundle, options: IndexOptions) -> Engine:
 
 
 def _check_options(options: IndexOptions, manifest: BundleManifest, library: Path) -> None:
-    """Raise InputError when an option asks for what is not installed or does not fit the bundle."""
+    """Raise InputError when an option needs a package that is not installed, or does not fit the bundle."""
     if options.decoder == "decord" and importlib.util.find_spec("decord") is None:
         raise InputError("the decoder 'decord' is not installed: `pip install reelfind[decord]`, or use pyav")
-    backend = chosen_backend(options.index_backend, served(library))
+    backend = chosen_backend(options.index_backend, served_manifest(library))
     if options.index_factory not in (None, AUTOMATIC):
         backend.check_spec(options.index_factory, manifest.embedding_dim)
 
@@ -138,7 +138,7 @@ def _one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]
 
 
 def _media_roots(scanned: Scan) -> tuple[Path, ...]:
-    """Folders that the videos' real paths lie in: the service serves no file outside of them."""
+    """Folders that contain the videos' real paths: the service serves no file outside of them."""
     with_videos = {parent for path in scanned.files for parent in path.parents}
     return (*(folder for folder in scanned.folders if folder in with_videos), *scanned.linked)
 

@@ -1,4 +1,4 @@
-"""Finding video files in folders."""
+"""Finds video files in folders."""
 
 import os
 from collections.abc import Iterable
@@ -21,14 +21,14 @@ EXTENSIONS = frozenset(
 
 @dataclass
 class Scan:
-    """What is below the paths that were named.
+    """The video files at and below the given paths.
 
     Attributes:
-        files: absolute paths, each file once, in order.
-        folders: the folders that were asked for; where media may lie.
-        problems: folders and files that could not be looked into, and why.
-        linked: real folders that symbolic links lead to, or lead into.
-        covered: what was asked for, folders and files: a known video below and gone has vanished.
+        files: absolute paths, sorted, each file once.
+        folders: the given folders, and the folders of the given files.
+        linked: real folders to which, or into which, symbolic links lead.
+        problems: folders and files that cannot be read, and why.
+        covered: the given folders and files: an indexed video at or below one of them may have vanished.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -41,9 +41,9 @@ class Scan:
 def scan(paths: Iterable[Path | str]) -> Scan:
     """Find the video files at and below `paths`.
 
-    Folders are searched recursively for known extensions; hidden files and folders are passed over,
-    symbolic links followed, each folder and file once however many links lead to it. A file that is named
-    itself is taken whatever its name.
+    Folders are searched recursively for known extensions. Hidden files and folders are skipped; symbolic
+    links are followed; each folder and file counts once, however many links lead to it. A file among `paths`
+    is included whatever its name.
 
     Raises:
         InputError: a path does not exist, or is neither a file nor a folder.
@@ -52,13 +52,13 @@ def scan(paths: Iterable[Path | str]) -> Scan:
     seen: set[tuple[int, int]] = set()
     roots = []
     for path in paths:
-        # Resolved, so that one file has one id however it was named.
+        # Resolve the path, so that a file has one id however it is named.
         try:
             root = Path(path).resolve(strict=True)
             stat = root.stat()
         except (OSError, RuntimeError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"{os.fspath(path)!r}: {why}; name files or folders that exist") from error
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"{os.fspath(path)!r}: {reason}; name files or folders that exist") from error
         roots.append((root, stat))
     for root, stat in roots:
         result.covered.append(root)
@@ -100,9 +100,9 @@ def _walk(root: Path, seen: set[tuple[int, int]], result: Scan) -> None:
             elif entry.is_dir(follow_symlinks=False):
                 pending.append(path)
             elif entry.is_file(follow_symlinks=False):
-                _take(path, entry.stat(follow_symlinks=False), seen, result)
+                _add(path, entry.stat(follow_symlinks=False), seen, result)
         if not pending and links:
-            # Links last: a file reached both ways keeps its own name.
+            # Follow links last: a file that is reached both ways keeps its own name.
             pending = _follow(links, seen, result)
             links = []
 
@@ -114,18 +114,18 @@ def _follow(links: list[Path], seen: set[tuple[int, int]], result: Scan) -> list
             stat = path.stat()
         except OSError as error:
             if path.suffix.lower() in EXTENSIONS:
-                result.problems.append((path, f"a link that leads nowhere: {error.strerror}"))
+                result.problems.append((path, f"a broken link: {error.strerror}"))
             continue
         if path.is_dir():
             folders.append(path)
             result.linked.append(path.resolve())
-        elif path.is_file() and _take(path, stat, seen, result):
+        elif path.is_file() and _add(path, stat, seen, result):
             result.linked.append(path.resolve().parent)
     return folders
 
 
-def _take(path: Path, stat: os.stat_result, seen: set[tuple[int, int]], result: Scan) -> bool:
-    """Add a file when it looks like a video and is new; tells whether it was added."""
+def _add(path: Path, stat: os.stat_result, seen: set[tuple[int, int]], result: Scan) -> bool:
+    """Add a file if its extension is known and it is new. → Whether it was added."""
     if path.suffix.lower() not in EXTENSIONS or (stat.st_dev, stat.st_ino) in seen:
         return False
     seen.add((stat.st_dev, stat.st_ino))
@@ -136,7 +136,7 @@ def _take(path: Path, stat: os.stat_result, seen: set[tuple[int, int]], result: 
 
 
 def _is_text(path: Path) -> bool:
-    """Whether a `.ts` file is TypeScript and no transport stream, which has zero bytes in its headers."""
+    """Whether a `.ts` file is TypeScript: a transport stream has zero bytes in its headers."""
     try:
         with path.open("rb") as file:
             start = file.read(512)

@@ -1,4 +1,4 @@
-"""The commit policy: when rows are committed, when commits are published, and what is done at the end."""
+"""The commit policy: when rows are committed and published, and what happens at the end of a run."""
 
 import os
 import time
@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 
 from indexer.decode import FileOutcome, FileUnchanged, FileVerdict
 from indexer.events import Event, Failure, FileDone, IndexSummary, Note, Published
-from indexer.library.publish import PublishOptions, needs_publishing, publish, served
+from indexer.library.publish import PublishOptions, needs_publishing, publish, served_manifest
 from indexer.library.records import SEARCHABLE
 from indexer.library.schema import SegmentRow, VideoRow
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
 from indexer.plan import IndexTask
 
-#: Finished segments beyond so many, or so much memory, are committed at once.
+#: Finished segments, in number or in memory, above which they are committed at once.
 _FLUSH_SEGMENTS = 128
 _FLUSH_BYTES = 48 << 20
-#: Between two snapshots passes at least so many times what publishing one took.
+#: At least this many times the duration of publishing passes between two snapshots.
 _PUBLISH_SHARE = 20
 
 
@@ -28,10 +28,10 @@ class CommitOptions:
 
     Attributes:
         publish: how to publish.
-        publish_seconds: publish about so often, but spend little of the time on it.
-        flush_seconds: commit finished videos about so often.
+        publish_seconds: about how often to publish; less often where publishing takes long.
+        flush_seconds: about how often to commit finished videos.
         vanished: ids of the videos whose files are gone.
-        prune: remove these at the end.
+        prune: remove the vanished videos at the end.
     """
 
     publish: PublishOptions
@@ -42,14 +42,14 @@ class CommitOptions:
 
 
 class LibrarySink:
-    """A `Sink` that writes a library. It has no thread of its own: it works when it is called.
+    """A `Sink` that writes a library. It has no thread: it works only when it is called.
 
     Args:
-        writer: of the library; used by this sink alone.
+        writer: the library's writer; only this sink uses it.
         options: when to commit and to publish.
-        emit: told of files that are done and of snapshots.
-        summary: filled in.
-        clock: gives seconds; only differences count.
+        emit: receives events: files that are done, and snapshots.
+        summary: the summary to fill in.
+        clock: returns seconds; only differences matter.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LibrarySink:
         self._emit = emit
         self._summary = summary
         self._clock = clock
-        #: Numbers of segments and frames of the files that are not finished, by ingest id.
+        #: Numbers of segments and frames of unfinished files, by ingest id.
         self._counts: dict[str, tuple[int, int]] = {}
         self._touched: list[VideoRow] = []
         self._last_flush = self._last_publish = clock()
@@ -79,11 +79,11 @@ class LibrarySink:
         self._writer.add_segments(rows)
 
     def finish(self, task: IndexTask, outcome: FileOutcome) -> None:
-        """See `Sink`. Commits and publishes when it is time to."""
+        """See `Sink`. Commits and publishes when it is due."""
         if isinstance(outcome, FileUnchanged):
-            self._keep(task, outcome)
+            self._finish_unchanged(task, outcome)
         else:
-            self._take(task, outcome)
+            self._finish_decoded(task, outcome)
         self._commit_when_due()
 
     def close(self, *, interrupted: bool) -> None:
@@ -92,7 +92,7 @@ class LibrarySink:
         self._prune(interrupted=interrupted)
         self._publish(last=True)
 
-    def _take(self, task: IndexTask, outcome: FileVerdict) -> None:
+    def _finish_decoded(self, task: IndexTask, outcome: FileVerdict) -> None:
         segments, frames = self._counts.pop(task.ingest_id, (0, 0))
         verdict, reason = outcome.verdict, outcome.reason
         if verdict in SEARCHABLE and segments == 0:
@@ -132,8 +132,8 @@ class LibrarySink:
             summary.video_seconds += row.duration_seconds
         self._emit(FileDone(task.path, verdict, reason, row.duration_seconds, segments))
 
-    def _keep(self, task: IndexTask, outcome: FileUnchanged) -> None:
-        row = self._writer.known[task.video_id]
+    def _finish_unchanged(self, task: IndexTask, outcome: FileUnchanged) -> None:
+        row = self._writer.videos[task.video_id]
         self._touched.append(replace(row, mtime_ns=outcome.mtime_ns))
         self._summary.unchanged += 1
         self._summary.failed_before += row.verdict not in SEARCHABLE
@@ -162,7 +162,7 @@ class LibrarySink:
             self._touched = []
 
     def _prune(self, *, interrupted: bool) -> None:
-        vanished = [video_id for video_id in self._options.vanished if video_id in self._writer.known]
+        vanished = [video_id for video_id in self._options.vanished if video_id in self._writer.videos]
         if self._options.prune and not interrupted:
             if vanished:
                 self._writer.remove(vanished)
@@ -172,14 +172,14 @@ class LibrarySink:
 
     def _publish(self, *, last: bool) -> None:
         options, summary = self._options.publish, self._summary
-        manifest = served(self._writer.library.path)
+        manifest = served_manifest(self._writer.library.path)
         if manifest is None or needs_publishing(self._writer, manifest, options):
             manifest = publish(self._writer, options, last=last)
             summary.published = True
             requested = manifest.index_requested
             if requested not in (AUTOMATIC, manifest.index_factory) and manifest.num_segments:
                 self._emit(
-                    Note(f"too few segments for an index {requested!r} yet: it is exact (Flat) for now")
+                    Note(f"too few segments for an index {requested!r} yet: the index is exact (Flat)")
                 )
             self._emit(Published(manifest.number, manifest.num_videos, manifest.num_segments))
         summary.snapshot = manifest.number

@@ -1,1 +1,1 @@
-"""Engines that decode and encode the files of an indexing run."""
+"""Engines: they decode and encode the files of an indexing run."""

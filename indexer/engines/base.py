@@ -1,9 +1,9 @@
-"""The seam between what an indexing run does and where it does it.
+"""The protocols between an indexing run and the engine that decodes and encodes for it.
 
     scan ─▶ plan ─▶ tasks ─▶ Engine: decode ─▶ encode ─▶ Sink: commit, publish
 
 An engine decides where files are decoded and encoded: in processes and threads of this machine, or elsewhere.
-All that it hands around is picklable: `IndexTask`, `DecodeSpec`, `DecodeJob` and what `decode` yields,
+All data that it sends is picklable: `IndexTask`, `DecodeSpec`, `DecodeJob` and what `decode_file` yields,
 `EncodeSpec`, and the rows that `encode_batch` returns.
 """
 
@@ -19,19 +19,19 @@ from indexer.plan import IndexTask
 
 
 class Sink(Protocol):
-    """Takes what an engine makes. No two of its methods may run at the same time."""
+    """Receives an engine's results. Only one of its methods may run at a time."""
 
     def add(self, rows: Sequence[SegmentRow]) -> None:
-        """Take rows of any files; those of one file come in time order."""
+        """Add rows of any files; the rows of one file come in time order."""
 
     def finish(self, task: IndexTask, outcome: FileOutcome) -> None:
-        """End a file, after all of its rows. Rows of a file that is never finished do not count."""
+        """Finish a file after adding all of its rows. Rows of a file that is never finished do not count."""
 
     def close(self, *, interrupted: bool) -> None:
-        """Commit all that is finished, and end the run.
+        """Commit the finished files and end the run.
 
         Args:
-            interrupted: the run was asked to stop, so there may be tasks that were not finished.
+            interrupted: the run was asked to stop, so some tasks may not be finished.
         """
 
 
@@ -49,20 +49,20 @@ class Engine(Protocol):
     ) -> None:
         """Decode and encode the files of all tasks, then close the sink.
 
-        A file that cannot be decoded is finished with its verdict; it ends nothing else. Anything else that
-        fails ends the run: the first error is raised, and the sink is not closed.
+        A file that cannot be decoded is finished with its verdict, and the run continues. Any other failure
+        ends the run: the first error is raised, and the sink is not closed.
 
         Args:
-            tasks: the files. The engine may take them in any order, and several at a time.
+            tasks: the files, which the engine may process in any order and several at a time.
             decode_spec: how to decode them.
             encode_spec: how to encode their segments.
-            sink: gets the rows and the outcome of every file.
-            emit: told of every `FileStarted` and `SegmentEncoded`; may be called by any thread.
-            stop: when set, no further file is begun. A file that is not decoded to its end by then need not
-                be finished; the sink is closed as interrupted.
+            sink: receives the rows and the outcome of every file.
+            emit: receives every `FileStarted` and `SegmentEncoded`; may be called from any thread.
+            stop: when set, no further file is started. A file that is not fully decoded by then need not be
+                finished; the sink is closed as interrupted.
 
         Raises:
             BundleError: the bundle cannot be opened, or fails.
             LibraryError: the sink cannot write.
-            ReelfindError: the engine cannot work, for instance start its processes.
+            ReelfindError: the engine fails, for instance to start its processes.
         """

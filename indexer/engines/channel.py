@@ -6,11 +6,11 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 class AbortedError(Exception):
-    """Another thread failed; this one ends quietly."""
+    """Another thread failed, so this one ends without an error of its own."""
 
 
 class Abort:
@@ -22,7 +22,7 @@ class Abort:
         self.error: BaseException | None = None
 
     def fail(self, error: BaseException) -> None:
-        """End all threads because of `error`; the first one counts."""
+        """End all threads because of `error`; the first error is kept."""
         with self._lock:
             self.error = self.error or error
             self._set.set()
@@ -46,7 +46,7 @@ class Channel(Generic[T]):
             if self._abort.failed:
                 raise AbortedError
             try:
-                return self._queue.put(item, timeout=_LOOK_SECONDS)
+                return self._queue.put(item, timeout=_POLL_SECONDS)
             except queue.Full:
                 continue
 
@@ -56,7 +56,7 @@ class Channel(Generic[T]):
             if self._abort.failed:
                 raise AbortedError
             try:
-                return self._queue.get(timeout=_LOOK_SECONDS)
+                return self._queue.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 continue
 

@@ -3,7 +3,7 @@
     tasks ─▶ decoder threads (a worker process each) ─▶ encoding threads ─▶ writer thread
                       segments, bounded                      rows, bounded
 
-The parts of a file keep their order all the way, so that the sink sees a file's end after its rows.
+The parts of a file stay in order, so the sink gets a file's end after its rows.
 """
 
 import threading
@@ -19,7 +19,7 @@ from indexer.events import Event, FileStarted
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
 
-#: Encoded rows that wait for the writer take about so much memory at most.
+#: About the memory, at most, of the encoded rows that wait for the writer.
 _WAITING_BYTES = 32 << 20
 
 
@@ -27,10 +27,10 @@ class LocalEngine:
     """An `Engine` that works on this machine.
 
     Args:
-        bundle: opened as the `EncodeSpec` of the run will say.
+        bundle: opened as in the `EncodeSpec` of the run.
         workers: decoding processes; 0 decodes in this process, without isolation or timeout.
         encoders: batches encoded at the same time.
-        timeout_seconds: a file from which nothing comes for so long is given up.
+        timeout_seconds: give up a file that makes no progress for this long.
     """
 
     def __init__(self, bundle: Bundle, *, workers: int, encoders: int, timeout_seconds: float) -> None:
@@ -50,7 +50,7 @@ class LocalEngine:
     ) -> None:
         """See `Engine`."""
         abort = Abort()
-        # A segment in a queue takes a few MB at most: this bounds the memory, whatever the videos' length.
+        # A segment in a queue takes a few MB at most, so this bounds the memory, however long the videos are.
         ahead = self._encoders + 2 * max(1, encode_spec.batch_frames // 16) + 1
         decoded: Channel[FromDecoder] = Channel(ahead, abort)
         encoded: Channel[ToWriter] = Channel(_waiting_batches(encode_spec), abort)
@@ -86,7 +86,7 @@ class LocalEngine:
 
 
 class _DecodingThreads:
-    """The work of the decoders' threads, which share the tasks."""
+    """The work of the decoder threads, which share the tasks."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class _DecodingThreads:
         self._halt = _StopOrAbort(stop, abort)
 
     def work(self) -> None:
-        """Decode files until none are left, then say so. Runs in each thread."""
+        """Decode files until none are left, then send `DecoderEnded`. Runs in each thread."""
         decoder: FileDecoder | None = None
         try:
             while (task := self._next_task()) is not None:
@@ -127,7 +127,7 @@ class _DecodingThreads:
 
 
 class _StopOrAbort(threading.Event):
-    """Set when the run was asked to stop, or has failed."""
+    """Is set when the run was asked to stop or has failed."""
 
     def __init__(self, stop: threading.Event, abort: Abort) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class _StopOrAbort(threading.Event):
 
 
 def _writing(encoded: Channel[ToWriter], sink: Sink, stop: threading.Event) -> Callable[[], None]:
-    """The work of the writer's thread, the only one that calls the sink."""
+    """The work of the writer thread, the only one that calls the sink."""
 
     def write() -> None:
         while (item := encoded.get()) is not None:
@@ -154,13 +154,13 @@ def _writing(encoded: Channel[ToWriter], sink: Sink, stop: threading.Event) -> C
 
 
 def _waiting_batches(spec: EncodeSpec) -> int:
-    """Batches of rows that may wait for the writer."""
+    """How many batches of rows may wait for the writer."""
     segments = max(1, spec.batch_frames // spec.layout.frames_per_segment)
     return max(2, min(16, _WAITING_BYTES // (spec.layout.segment_bytes * segments)))
 
 
 def _guarded(work: Callable[[], None], abort: Abort) -> None:
-    """Do a thread's work; when it fails, end all threads of the run."""
+    """Do a thread's work; if it fails, end all threads of the run."""
     try:
         work()
     except AbortedError:
@@ -170,7 +170,7 @@ def _guarded(work: Callable[[], None], abort: Abort) -> None:
 
 
 def _join(thread: threading.Thread, abort: Abort) -> None:
-    """Wait for a thread. Ctrl-C, where the caller does not handle it, ends all threads."""
+    """Wait for a thread. A KeyboardInterrupt ends all threads."""
     while thread.is_alive():
         try:
             thread.join()

@@ -1,4 +1,4 @@
-"""Decoders of the local engine: one runs in a worker process, one in this process."""
+"""The decoders of the local engine: one runs in a worker process, the other in this process."""
 
 import os
 import signal
@@ -19,25 +19,25 @@ from indexer.decode import (
     DecodeJob,
     FileUnchanged,
     FileVerdict,
-    decode,
+    decode_file,
 )
 from indexer.engines.worker import Ready, WorkerMessage
 from model.runtime.errors import ReelfindError
 
-# Not `-m`: its classes would be those of `__main__`, which this process cannot unpickle.
-_WORKER = "from indexer.engines.worker import main; main()"
+# With `-m`, the worker's classes would belong to `__main__`, and this process could not unpickle them.
+_WORKER = "from indexer.engines.worker import run_worker; run_worker()"
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.2
 
 
 class FileDecoder(Protocol):
-    """Decodes one file after the other, in one thread."""
+    """Decodes files one after the other, in one thread."""
 
     def read(self, job: DecodeJob) -> Iterator[DecodedPart]:
-        """Yield a file's segments, then its outcome. Ends without an outcome when asked to stop."""
+        """Yield a file's segments, then its outcome; no outcome after a request to stop."""
 
     def close(self) -> None:
-        """Free what the decoder holds."""
+        """Free the decoder's resources."""
 
 
 class InlineDecoder:
@@ -48,7 +48,7 @@ class InlineDecoder:
 
     def read(self, job: DecodeJob) -> Iterator[DecodedPart]:
         """See `FileDecoder`."""
-        for message in decode(job):
+        for message in decode_file(job):
             if self._stop.is_set():
                 return
             if not isinstance(message, Alive):
@@ -59,11 +59,14 @@ class InlineDecoder:
 
 
 class ProcessDecoder:
-    """Decodes in a worker process, which is replaced when it crashes or makes no progress.
+    """Decodes in a worker process, and starts another one when it crashes or makes no progress.
 
     Args:
-        timeout_seconds: a file from which nothing comes for so long is given up.
-        stop: when set, the file at hand is given up.
+        timeout_seconds: give up a file that makes no progress for this long.
+        stop: when set, the current file is given up.
+
+    Raises:
+        ReelfindError: the worker process cannot be started.
     """
 
     def __init__(self, timeout_seconds: float, stop: threading.Event) -> None:
@@ -72,7 +75,11 @@ class ProcessDecoder:
         self._start()
 
     def read(self, job: DecodeJob) -> Iterator[DecodedPart]:
-        """See `FileDecoder`. Raises ReelfindError when a worker process cannot be started."""
+        """See `FileDecoder`.
+
+        Raises:
+            ReelfindError: a new worker process cannot be started.
+        """
         if self._process.poll() is not None:
             self._restart()
         try:
@@ -92,7 +99,7 @@ class ProcessDecoder:
                     return
         except (EOFError, ConnectionError):
             self._end()
-            yield _given_up(job, "corrupt", f"the decoder crashed on it ({self._how_it_ended()})")
+            yield _given_up(job, "corrupt", f"the decoder crashed on it ({self._exit_reason()})")
 
     def close(self) -> None:
         """See `FileDecoder`."""
@@ -102,7 +109,7 @@ class ProcessDecoder:
     def _start(self) -> None:
         parent_end, worker_end = Pipe(duplex=True)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
-        # The worker must find this code, and nothing in the current folder, whatever that holds.
+        # The worker must import this code, and nothing from the current folder.
         root = str(Path(__file__).resolve().parents[2])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         with worker_end:
@@ -112,7 +119,7 @@ class ProcessDecoder:
                 stdout=self._stderr,
                 stderr=self._stderr,
                 pass_fds=(worker_end.fileno(),),
-                # Out of the terminal's group: Ctrl-C reaches the parent only.
+                # In a process group of its own: Ctrl-C reaches only the parent.
                 process_group=0,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
@@ -123,9 +130,9 @@ class ProcessDecoder:
             ready = None
         if ready is None and not self._stop.is_set():
             self._end()
-            why = self._how_it_ended()
+            reason = self._exit_reason()
             self._stderr.close()
-            raise ReelfindError(f"a decoding process could not be started: {why}")
+            raise ReelfindError(f"a decoding process could not be started: {reason}")
 
     def _restart(self) -> None:
         self._end()
@@ -133,14 +140,14 @@ class ProcessDecoder:
         self._start()
 
     def _receive(self, seconds: float) -> WorkerMessage | None:
-        """The next message; None after so long without one, or when asked to stop."""
+        """The next message; None after this many seconds without one, or after a request to stop."""
         deadline = time.monotonic() + seconds
         while not self._stop.is_set():
-            left = deadline - time.monotonic()
-            if self._connection.poll(min(max(left, 0.0), _POLL_SECONDS)):
+            remaining = deadline - time.monotonic()
+            if self._connection.poll(min(max(remaining, 0.0), _POLL_SECONDS)):
                 message: WorkerMessage = self._connection.recv()
                 return message
-            if left <= 0:
+            if remaining <= 0:
                 return None
         return None
 
@@ -150,7 +157,8 @@ class ProcessDecoder:
             self._process.kill()
         self._process.wait()
 
-    def _how_it_ended(self) -> str:
+    def _exit_reason(self) -> str:
+        """How the process ended: its signal or exit code, and the last line that it printed."""
         code = self._process.returncode
         if code < 0:
             try:

@@ -1,4 +1,4 @@
-"""The encoding stage of the local engine: batches across files, several batches at the same time."""
+"""The encoding stage of the local engine: gathers batches across files and encodes several at a time."""
 
 from collections import deque
 from collections.abc import Callable
@@ -15,19 +15,19 @@ from model.runtime.bundle import Bundle
 
 
 class DecoderEnded:
-    """A decoder's thread has no more files."""
+    """A decoder thread has no more files."""
 
 
 FileEnd = tuple[IndexTask, FileOutcome]
-#: What the decoders' threads hand over: each file's parts in order.
+#: What the decoder threads send: each file's parts in order.
 FromDecoder = tuple[IndexTask, DecodedPart] | DecoderEnded
-#: What the writer's thread gets: rows, then the end of their file. None when all is done.
+#: What the writer thread receives: rows, then the end of their file; None at the end of the run.
 ToWriter = list[SegmentRow] | FileEnd | None
 
 
 @dataclass
 class _SegmentBatch:
-    """Segments to encode together, and the files that end with them."""
+    """Segments to encode together, and the ends of files that follow them."""
 
     segments: list[TaskSegment] = field(default_factory=list)
     file_ends: list[FileEnd] = field(default_factory=list)
@@ -35,15 +35,15 @@ class _SegmentBatch:
 
 
 class EncodingStage:
-    """Takes decoded segments and gives rows, in the order in which the segments came.
+    """Encodes segments to rows, in the order in which the segments come.
 
     Args:
-        bundle: opened as `spec` says.
+        bundle: opened as in `spec`.
         spec: how to encode.
         encoders: batches encoded at the same time.
         decoded: where decoded parts come from.
         encoded: where rows and ends of files go.
-        emit: told of every segment encoded.
+        emit: receives `SegmentEncoded` for every segment.
     """
 
     def __init__(
@@ -64,16 +64,18 @@ class EncodingStage:
         self._decoders_left = 0
 
     def run(self, decoders: int) -> None:
-        """Encode what `decoders` threads hand over until all of them have ended.
+        """Encode what `decoders` threads send until all of them have ended.
 
-        Raises what encoding raises.
+        Raises:
+            BundleError: see `encode_batch`.
+            AbortedError: another thread failed.
         """
         self._decoders_left = decoders
         under_way: deque[_SegmentBatch] = deque()
         pool = ThreadPoolExecutor(self._encoders, thread_name_prefix="encoder")
         try:
             while self._decoders_left:
-                # With nothing decoded yet, finish what is under way: it must not wait for a slow file.
+                # If nothing is decoded yet, finish a batch under way: it must not wait for a slow file.
                 first = self._decoded.get_if_any() if under_way else self._decoded.get()
                 if first is not None:
                     batch = self._gather(first)
@@ -88,7 +90,7 @@ class EncodingStage:
             pool.shutdown(cancel_futures=True)
 
     def _gather(self, first: FromDecoder) -> _SegmentBatch:
-        """A batch of `first` and what else there is now: waiting for more would leave the encoders idle."""
+        """A batch of `first` and what is decoded by now: waiting for more would leave the encoders idle."""
         batch, num_frames = _SegmentBatch(), 0
         following: FromDecoder | None = first
         while following is not None:
@@ -111,6 +113,6 @@ class EncodingStage:
             self._encoded.put(batch.rows.result())
             for task, segment in batch.segments:
                 self._emit(SegmentEncoded(task.path, segment.end_seconds - segment.start_seconds))
-        # A file's end must come after its last segment; after the whole batch is as good.
+        # A file's end must come after its last segment, so send it after the whole batch.
         for file_end in batch.file_ends:
             self._encoded.put(file_end)

@@ -1,6 +1,6 @@
-"""The decoding process: receives jobs from a socket and sends back what `decode` yields.
+"""The decoding process: receives jobs from a socket and sends back what `decode_file` yields.
 
-A decoder that crashes or hangs takes nothing but this process with it. The process imports neither Lance,
+A crash or a hang of a decoder affects only this process. The process imports neither Lance,
 FAISS nor ONNX Runtime.
 """
 
@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from indexer.decode import DecodeMessage, decode
+from indexer.decode import DecodeMessage, decode_file
 
 
 @dataclass(frozen=True)
@@ -19,28 +19,31 @@ class Ready:
     """The process has started and takes jobs."""
 
 
-#: What the process sends: `Ready` once, then for each job what `decode` yields.
+#: What the process sends: `Ready` once, then for each job what `decode_file` yields.
 WorkerMessage = Ready | DecodeMessage
 
 
-def main() -> None:
-    """Answer jobs until the socket closes. Arguments: the socket's file descriptor and the parent's id."""
+def run_worker() -> None:
+    """Answer jobs until the socket closes.
+
+    The process's arguments are the socket's file descriptor and the id of the parent process.
+    """
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
-    # Ctrl-C is for the parent, which decides what is still worth finishing.
+    # Ctrl-C is handled by the parent, which decides what to finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent(parent)
     with Connection(descriptor) as connection:
         try:
             connection.send(Ready())
             while True:
-                for message in decode(connection.recv()):
+                for message in decode_file(connection.recv()):
                     connection.send(message)
         except (EOFError, ConnectionError):
             return
 
 
 def _die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent is gone, even while a decoder hangs."""
+    """Let the kernel kill this process when its parent ends, even while a decoder hangs."""
     if sys.platform == "linux":
         set_death_signal = 1
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from model.runtime.errors import ReelfindError
 
-VERIFY_REMEDY = "`reelfind library verify` names what is damaged, `reelfind library rollback` goes back"
+VERIFY_REMEDY = (
+    "`reelfind library verify` names what is damaged, `reelfind library rollback` serves an earlier snapshot"
+)
 
 
 class LibraryError(ReelfindError):
-    """A library is missing, half-written, damaged, from another bundle, or cannot be written."""
+    """A library is missing, half-written, damaged, made with another bundle, or cannot be written."""
 
 
 class BusyError(LibraryError):
@@ -20,7 +22,7 @@ class BusyError(LibraryError):
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what Lance, Arrow, FAISS and the file system raise into a LibraryError that names `path`."""
+    """Turn the errors of Lance, Arrow, FAISS and the file system into a LibraryError that names `path`."""
     try:
         yield
     except ReelfindError:
@@ -30,7 +32,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError) as error:
         raise _library_error(path, error) from error
     except BaseException as error:
-        # Rust panics derive from BaseException; nothing else of that kind is ours to catch.
+        # Rust panics derive from BaseException; let everything else of that kind pass.
         if type(error).__name__ != "PanicException":
             raise
         raise _library_error(path, error) from error
@@ -41,9 +43,9 @@ def _library_error(path: Path, error: BaseException) -> LibraryError:
     code = getattr(error, "errno", None)
     if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
         return LibraryError(
-            f"{path}: the disk is full; free some space and run `reelfind index` again: "
-            "what was published before is unharmed"
+            f"{path}: the disk is full; free some space and run `reelfind index` again; "
+            "published snapshots are intact"
         )
     if code in (errno.EACCES, errno.EPERM, errno.EROFS) or "ermission denied" in text:
-        return LibraryError(f"{path}: no permission ({text[:200]}); check the folder's owner and mode")
+        return LibraryError(f"{path}: no permission ({text[:200]}); check the folder's owner and permissions")
     return LibraryError(f"{path} cannot be read or written ({text[:300]}); {VERIFY_REMEDY}")

@@ -1,4 +1,4 @@
-"""A library on disk: opening it, creating it, and the lock that lets one process write."""
+"""Opens and creates a library on disk, and holds the lock that lets one process write."""
 
 import fcntl
 import os
@@ -21,11 +21,11 @@ from model.runtime.files import flush
 from model.runtime.tokens import check_count
 
 _LOCK = "LOCK"
-_OURS = {f"{name}.lance" for name in TABLES} | {CURRENT, SNAPSHOTS, _LOCK}
+_LIBRARY_FILES = {f"{name}.lance" for name in TABLES} | {CURRENT, SNAPSHOTS, _LOCK}
 
 
 class Library:
-    """A folder with tables and snapshots. Opening it changes nothing; `writing` takes its lock."""
+    """A folder with tables and snapshots. Opening it changes nothing; `writing` holds its lock."""
 
     def __init__(self, path: Path, layout: Layout) -> None:
         self.path = path
@@ -33,7 +33,11 @@ class Library:
 
     @classmethod
     def open(cls, path: Path | str) -> "Library":
-        """Open a library that exists. LibraryError when it is missing, half-written or of another version."""
+        """Open an existing library.
+
+        Raises:
+            LibraryError: the library is missing, half-written, or of another version.
+        """
         folder = _folder(path)
         if not folder.is_dir():
             raise LibraryError(
@@ -46,9 +50,9 @@ class Library:
             )
         if missing:
             remedy = (
-                "bring the table back from a copy, or index into a new folder"
+                "restore the table from a backup, or index into a new folder"
                 if (folder / CURRENT).exists()
-                else "run `reelfind index` again, it continues"
+                else "run `reelfind index` again: it continues"
             )
             raise LibraryError(f"{folder} lacks its table {missing[0]}.lance; {remedy}")
         try:
@@ -62,8 +66,8 @@ class Library:
 
     @staticmethod
     def exists(path: Path | str) -> bool:
-        """Whether a folder holds a library, whole or not."""
-        return any((Path(path) / name).exists() for name in _OURS)
+        """Whether a folder holds a library, complete or not."""
+        return any((Path(path) / name).exists() for name in _LIBRARY_FILES)
 
     @classmethod
     def open_or_create(
@@ -73,20 +77,21 @@ class Library:
         tokens: TokenKind | None = None,
         tokens_per_frame: int | None = None,
     ) -> "Library":
-        """Open a library for writing with a bundle, creating it where there is none.
+        """Open a library for writing with a bundle; create it if it does not exist.
 
         Args:
             path: the library's folder.
-            bundle: what it was made with, or a new one's.
-            tokens: how frame tokens are stored; None: as they are already; in a new library int8, or not at
-                all where the bundle has no matcher to read them.
-            tokens_per_frame: how many of each frame; None: as there are already; in a new library what the
-                bundle advises.
+            bundle: the bundle that the library was made with, or the one for a new library.
+            tokens: how frame tokens are stored. None: as the library stores them; in a new library int8, or
+                none where the bundle has no matcher.
+            tokens_per_frame: tokens stored per frame. None: as many as the library stores; in a new library
+                as many as the bundle recommends.
 
         Raises:
-            LibraryError: the library is damaged, from another bundle, or the folder holds something else.
-            BusyError: another process is creating or writing it.
-            InputError: the library stores tokens in another way, or the bundle has no such tokens.
+            LibraryError: the library is damaged, was made with another bundle, or the folder holds other
+                files.
+            BusyError: another process is creating or writing the library.
+            InputError: the library stores tokens differently, or the bundle has no such tokens.
         """
         folder = _folder(path)
         layout = make_layout(bundle, tokens, tokens_per_frame)
@@ -98,42 +103,61 @@ class Library:
         return library
 
     def check_tokens(self, tokens: TokenKind | None, tokens_per_frame: int | None) -> None:
-        """Refuse to store tokens in another way than the library does. None asks for nothing."""
-        ours = self.layout
-        for field, wanted, stored in (
-            ("tokens", tokens, ours.tokens),
-            ("tokens_per_frame", tokens_per_frame, ours.tokens_per_frame),
+        """Check options against how the library stores tokens; None fits any library.
+
+        Raises:
+            InputError: the library stores tokens differently.
+        """
+        for field, requested, stored in (
+            ("tokens", tokens, self.layout.tokens),
+            ("tokens_per_frame", tokens_per_frame, self.layout.tokens_per_frame),
         ):
-            if wanted is not None and wanted != stored:
+            if requested is not None and requested != stored:
                 raise InputError(
-                    f"{field} is {wanted}, but the library at {self.path} was made with {stored}: "
+                    f"{field} is {requested}, but the library at {self.path} was made with {stored}: "
                     "leave the option out, or index into a new folder",
                     field=field,
                 )
 
     def check_bundle(self, bundle: Bundle) -> None:
-        """Refuse a bundle other than the library's: their vectors cannot be compared."""
-        ours = self.layout
-        if ours.bundle_checksum != bundle.checksum:
+        """Check that the library was made with this bundle: vectors of two bundles cannot be compared.
+
+        Raises:
+            LibraryError: it was made with another one.
+        """
+        layout = self.layout
+        if layout.bundle_checksum != bundle.checksum:
             raise LibraryError(
-                f"the library at {self.path} was made with the bundle {ours.bundle_name!r} "
-                f"({ours.bundle_checksum[:12]}), not with {bundle.manifest.name!r} ({bundle.checksum[:12]}): "
-                "name its bundle with `bundle`, or index into a new folder"
+                f"the library at {self.path} was made with the bundle {layout.bundle_name!r} "
+                f"({layout.bundle_checksum[:12]}), not with {bundle.manifest.name!r} "
+                f"({bundle.checksum[:12]}): name its bundle with `bundle`, or index into a new folder"
             )
 
     def current(self) -> Snapshot:
-        """Open the snapshot that is served. LibraryError with the remedy when there is none."""
+        """Open the snapshot that is served.
+
+        Raises:
+            LibraryError: there is none, or it is damaged; the message says what to do.
+        """
         return Snapshot.open(self.path)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the library's lock. BusyError names the process that has it."""
+        """Hold the library's lock.
+
+        Raises:
+            BusyError: another process holds it; the message names the process.
+        """
         with lock_library(self.path):
             yield
 
 
 def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int | None) -> Layout:
-    """The layout of a new library, see `Library.open_or_create`. InputError when it cannot be."""
+    """The layout of a new library; for the arguments, see `Library.open_or_create`.
+
+    Raises:
+        InputError: the bundle has no such tokens.
+    """
     manifest = bundle.manifest
     sizes = manifest.tokens if "match" in bundle.capabilities else None
     kind: TokenKind = tokens or ("none" if sizes is None else "int8")
@@ -152,9 +176,9 @@ def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int 
         except ValueError as error:
             raise InputError(f"tokens_per_frame: {error}", field="tokens_per_frame") from error
     elif tokens_per_frame is not None:
-        why = "`tokens` is none" if tokens else f"the bundle {manifest.name!r} has no matcher"
+        reason = "`tokens` is none" if tokens else f"the bundle {manifest.name!r} has no matcher"
         raise InputError(
-            f"tokens_per_frame is {tokens_per_frame}, but {why}: leave the option out",
+            f"tokens_per_frame is {tokens_per_frame}, but {reason}: leave the option out",
             field="tokens_per_frame",
         )
     return Layout(
@@ -185,16 +209,18 @@ def _table_exists(folder: Path, name: str) -> bool:
 
 
 def _create(folder: Path, layout: Layout) -> None:
-    """Create a library, or complete one whose creation was cut short."""
+    """Create a library, or complete one whose creation was interrupted."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = sorted(p.name for p in folder.iterdir() if p.name not in _OURS and p.name[0] != ".")
+        foreign = sorted(
+            p.name for p in folder.iterdir() if p.name not in _LIBRARY_FILES and p.name[0] != "."
+        )
     if foreign and foreign != ["lost+found"]:
         raise LibraryError(
             f"{folder} is not a library and not empty (it holds {foreign[0]!r}): choose another folder"
         )
     with lock_library(folder):
-        _clear_unlike(folder, layout)
+        _remove_other_layouts(folder, layout)
         for name in reversed(TABLES):
             if not _table_exists(folder, name):
                 checkpoint(f"create.{name}")
@@ -206,8 +232,8 @@ def _create(folder: Path, layout: Layout) -> None:
         flush(folder)
 
 
-def _clear_unlike(folder: Path, layout: Layout) -> None:
-    """Remove tables of another layout that an unfinished creation left: only where no table has a row."""
+def _remove_other_layouts(folder: Path, layout: Layout) -> None:
+    """Remove tables of another layout that an interrupted creation left, if no table has a row."""
     tables = {name: open_table(folder, name) for name in TABLES if _table_exists(folder, name)}
     if any(table.count_rows() for table in tables.values()):
         return
@@ -219,7 +245,11 @@ def _clear_unlike(folder: Path, layout: Layout) -> None:
 
 @contextmanager
 def lock_library(folder: Path) -> Iterator[None]:
-    """Hold the lock of the library in `folder`. BusyError names the process that has it."""
+    """Hold the lock of the library in `folder`.
+
+    Raises:
+        BusyError: another process holds it; the message names the process.
+    """
     path = folder / _LOCK
     with storage_errors(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -235,5 +265,5 @@ def lock_library(folder: Path) -> Iterator[None]:
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
-        # Closing drops the lock; the kernel does it for a killed process.
+        # Closing releases the lock; the kernel does this for a killed process.
         os.close(handle)

@@ -1,4 +1,4 @@
-"""`snapshots/<n>/manifest.json`: what a snapshot is made of, and `CURRENT`, which names the one served."""
+"""Reads and checks the manifest of a snapshot, and reads `CURRENT`, which names the snapshot served."""
 
 import hashlib
 import json
@@ -16,13 +16,14 @@ LIBRARY_FORMAT_VERSION = 2
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
 MANIFEST_FILE = "manifest.json"
-#: Files are hashed at opening until so many bytes are read, those of the index always; `verify` hashes all.
+#: Opening a snapshot hashes the files of its index, and others up to this many bytes in all. `verify` hashes
+#: all.
 _HASHED_AT_OPENING = 64 << 20
 
 
 @dataclass(frozen=True)
 class FileStamp:
-    """What a file must be."""
+    """The checksum and size that a file must have."""
 
     sha256: str
     bytes: int
@@ -66,7 +67,7 @@ def snapshot_folder(library: Path, number: int) -> Path:
 
 
 def snapshot_numbers(library: Path) -> list[int]:
-    """The numbers of the snapshots that are there, ascending."""
+    """The numbers of the existing snapshots, ascending."""
     folder = library / SNAPSHOTS
     if not folder.is_dir():
         return []
@@ -74,7 +75,11 @@ def snapshot_numbers(library: Path) -> list[int]:
 
 
 def current_number(library: Path) -> int | None:
-    """The number in `CURRENT`; None when nothing has been published. LibraryError when it is not a number."""
+    """The number in `CURRENT`; None when nothing has been published.
+
+    Raises:
+        LibraryError: `CURRENT` cannot be read or holds no number.
+    """
     try:
         text = (library / CURRENT).read_text(encoding="utf-8", errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
@@ -84,13 +89,17 @@ def current_number(library: Path) -> int | None:
     if not (text.isascii() and text.isdecimal()):
         raise LibraryError(
             f"{library / CURRENT} does not name a snapshot ({text[:40]!r}); "
-            "`reelfind library rollback --to N` names one again"
+            "`reelfind library rollback --to N` repairs it"
         )
     return int(text)
 
 
 def published_number(library: Path) -> int:
-    """The number in `CURRENT`. LibraryError when there is none: says what is missing, and the remedy."""
+    """The number in `CURRENT`.
+
+    Raises:
+        LibraryError: there is none; the message says what is missing and what to do.
+    """
     number = current_number(library)
     if number is None:
         raise LibraryError(_nothing_published(library))
@@ -98,30 +107,34 @@ def published_number(library: Path) -> int:
 
 
 def _nothing_published(library: Path) -> str:
-    """What to say of a library without a snapshot: what is missing, and the remedy."""
+    """The message for a library without a snapshot: what is missing, and what to do."""
     if not library.exists():
         return f"no library at {library}: create one with `reelfind index PATH --library {library}`"
     if not library.is_dir():
         return f"{library} is not a folder: `library` names the folder that `reelfind index` writes"
     if (library / "videos.lance").exists():
         return (
-            f"the library at {library} has no published snapshot: its first run was cut short; "
-            "run `reelfind index` again, it continues"
+            f"the library at {library} has no published snapshot: its first run was interrupted; "
+            "run `reelfind index` again: it continues"
         )
     return f"{library} is not a library: create one with `reelfind index PATH --library {library}`"
 
 
 def to_json(manifest: SnapshotManifest) -> str:
-    """The manifest's text, with a checksum over all else in it."""
+    """The manifest's text, with a checksum of all its other fields."""
     body = {"format_version": LIBRARY_FORMAT_VERSION, **asdict(manifest)}
     if manifest.index_backend == DEFAULT_BACKEND:
-        # As in the libraries made before there was another.
+        # As in libraries made before there were other backends.
         del body["index_backend"]
     return json.dumps({"checksum": _checksum(body), **body}, indent=1) + "\n"
 
 
 def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
-    """Read and check a snapshot's manifest. LibraryError names the file and the remedy."""
+    """Read and check a snapshot's manifest.
+
+    Raises:
+        LibraryError: it is missing, damaged or of another version; the message names the file and the remedy.
+    """
     path = snapshot_folder(library, number) / MANIFEST_FILE
     remedy = "`reelfind library rollback` serves an earlier snapshot"
     try:
@@ -151,14 +164,19 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
 
 
 def check_files(library: Path, manifest: SnapshotManifest, hash_bytes: int = _HASHED_AT_OPENING) -> None:
-    """Check that a snapshot's files are there in their sizes, and hash some, the index first.
+    """Check the sizes of all files of a snapshot, and the checksums of some, those of the index first.
+
+    Args:
+        library: the library's folder.
+        manifest: the snapshot's.
+        hash_bytes: hash files until this many bytes are read; the files of the index always.
 
     Raises:
         LibraryError: a file is missing or differs.
     """
     hashed = 0
     index_files = manifest.index_files
-    # The index always comes first, then the small tables' files, so that the budget covers the most files.
+    # The index first, then the smallest files, so that `hash_bytes` covers the most files.
     ordered = sorted(manifest.files.items(), key=lambda item: (item[0] not in index_files, item[1].bytes))
     for name, stamp in ordered:
         path = library / name
@@ -177,7 +195,7 @@ def check_files(library: Path, manifest: SnapshotManifest, hash_bytes: int = _HA
 
 
 def index_is_whole(library: Path, manifest: SnapshotManifest) -> bool:
-    """Whether a snapshot's vector index is as it was written. All else that it holds is in the tables."""
+    """Whether the files of a snapshot's vector index are as they were written."""
     try:
         return all(
             (library / name).stat().st_size == manifest.files[name].bytes

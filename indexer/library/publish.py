@@ -1,4 +1,4 @@
-"""Publishing: from the tables' latest versions to a new snapshot that `CURRENT` names."""
+"""Publishes the latest versions of the tables as a new snapshot, which `CURRENT` then names."""
 
 import os
 import shutil
@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from indexer.library.errors import LibraryError, storage_errors
-from indexer.library.files import replace_text
 from indexer.library.manifest import (
     CURRENT,
     MANIFEST_FILE,
@@ -28,10 +27,10 @@ from indexer.library.schema import TABLES
 from indexer.library.tables import SegmentVectors, open_table, table_path, version_files
 from indexer.library.vectors.base import AUTOMATIC, DEFAULT_BACKEND, AnyBackend, VectorIndex
 from indexer.library.vectors.registry import BACKENDS, drop_vectors, vector_backend
-from indexer.library.writer import LibraryWriter, alignment
+from indexer.library.writer import LibraryWriter, misalignment
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
-from model.runtime.files import flush, sha256_of
+from model.runtime.files import flush, replace_text, sha256_of
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,11 @@ class PublishOptions:
     """How to publish.
 
     Attributes:
-        index_backend: one of `BACKENDS`, or None for that of the last snapshot.
-        index_factory: the kind of index, as the backend calls it, `auto`, or None for what the last snapshot
-            was asked for.
-        gpu: build the index on the GPUs, where the backend can and there are any.
-        keep_snapshots: how many of the newest snapshots stay, for `rollback`.
+        index_backend: one of `BACKENDS`; None: the backend of the last snapshot.
+        index_factory: the kind of index in the backend's notation, or `auto`; None: what was requested for
+            the last snapshot.
+        gpu: build the index on the GPUs if there are any and the backend can.
+        keep_snapshots: how many of the newest snapshots are kept, for `rollback`.
         media_roots: folders to add to those of the last snapshot.
     """
 
@@ -69,10 +68,10 @@ def needs_publishing(writer: LibraryWriter, base: SnapshotManifest, options: Pub
 
 
 def chosen_backend(name: str | None, base: SnapshotManifest | None) -> AnyBackend:
-    """The backend that stores the vectors of the next snapshot.
+    """The backend for the vectors of the next snapshot.
 
     Args:
-        name: one of `BACKENDS`, or None for that of `base`.
+        name: one of `BACKENDS`; None: the backend of `base`.
         base: the snapshot that is served, if any.
 
     Raises:
@@ -85,7 +84,7 @@ def chosen_backend(name: str | None, base: SnapshotManifest | None) -> AnyBacken
 
 
 def _requested_index(options: PublishOptions, backend: str, base: SnapshotManifest | None) -> str:
-    """The kind of index asked for, now or, of the same backend, the last time."""
+    """The kind of index requested now or, for the same backend, the last time."""
     if options.index_factory is not None:
         return options.index_factory
     return base.index_requested if base and base.index_backend == backend else AUTOMATIC
@@ -94,12 +93,12 @@ def _requested_index(options: PublishOptions, backend: str, base: SnapshotManife
 def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> SnapshotManifest:
     """Publish the committed state of the tables as a new snapshot.
 
-    A crash at any moment leaves `CURRENT` naming a whole snapshot: this one or the one before.
+    After a crash at any moment, `CURRENT` names a whole snapshot: this one or the one before.
 
     Args:
-        writer: with nothing uncommitted that should be in the snapshot.
+        writer: has committed everything that the snapshot should hold.
         options: how to publish.
-        last: nothing is being read, so small files may be joined and unfinished ones removed.
+        last: no video is being read, so small files may be joined and unfinished files removed.
 
     Raises:
         LibraryError: the disk is full, or the tables cannot be read.
@@ -107,15 +106,15 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
     library = writer.library.path
     if last:
         writer.compact()
-    base = served(library)
-    whole = base is not None and index_is_whole(library, base)
-    # A number is never used twice: readers tell snapshots apart by it.
+    base = served_manifest(library)
+    is_whole = base is not None and index_is_whole(library, base)
+    # Never use a number twice: readers tell snapshots apart by it.
     number = max([0, *snapshot_numbers(library), *([base.number] if base else [])]) + 1
     root = library / SNAPSHOTS
     folder = root / f".{number}.new"
     with storage_errors(root):
         folder.mkdir()
-        manifest = _write_index(writer, options, number, base, folder, extend=whole)
+        manifest = _write_index(writer, options, number, base, folder, extend=is_whole)
         checkpoint("publish.manifest")
         (folder / MANIFEST_FILE).write_text(to_json(manifest), encoding="utf-8")
         checkpoint("publish.fsync")
@@ -126,24 +125,24 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
         checkpoint("publish.renamed")
         flush(root)
         flush(library)
-        replace_text(library / CURRENT, f"{number}\n", "current")
+        replace_text(library / CURRENT, f"{number}\n", step="current")
     checkpoint("publish.done")
     prune_snapshots(
         writer,
         options.keep_snapshots,
         last=last,
-        damaged=None if base is None or whole else base.number,
+        damaged=None if base is None or is_whole else base.number,
     )
     return manifest
 
 
-def served(library: Path) -> SnapshotManifest | None:
-    """The manifest of the snapshot that is served; None when there is none to build on."""
+def served_manifest(library: Path) -> SnapshotManifest | None:
+    """The manifest of the snapshot that is served; None when there is none, or it is damaged."""
     try:
         number = current_number(library)
         return None if number is None else read_snapshot_manifest(library, number)
     except LibraryError:
-        # What is served is broken: the new snapshot is made from the tables alone.
+        # The new snapshot is then made from the tables alone.
         return None
 
 
@@ -156,12 +155,14 @@ def _write_index(
     *,
     extend: bool,
 ) -> SnapshotManifest:
-    """Write the vector index into the new snapshot's folder and return what the snapshot is made of."""
+    """Write the vector index into the new snapshot's folder and return the snapshot's manifest."""
     library, layout = writer.library.path, writer.layout
     segments, frames = writer.datasets["segments"], writer.datasets["frames"]
-    fault = alignment(segments, frames)
-    if fault is not None:
-        raise LibraryError(f"tables of {library} disagree: {fault}; `reelfind library rollback` goes back")
+    problem = misalignment(segments, frames)
+    if problem is not None:
+        raise LibraryError(
+            f"tables of {library} disagree: {problem}; `reelfind library rollback` serves an earlier snapshot"
+        )
     vectors = SegmentVectors(library, segments)
     backend = chosen_backend(options.index_backend, base)
     requested = _requested_index(options, backend.name, base)
@@ -177,10 +178,10 @@ def _write_index(
         flush(path)
         name = os.fspath(snapshot_folder(Path(), number) / path.relative_to(folder))
         files[name] = FileStamp(sha256_of(path), path.stat().st_size)
-    known = base.files if base else {}
+    known_stamps = base.files if base else {}
     for name in TABLES:
-        files |= _stamps(library, version_files(library, name, writer.datasets[name]), known)
-    verdicts = Counter(video.verdict for video in writer.known.values())
+        files |= _stamps(library, version_files(library, name, writer.datasets[name]), known_stamps)
+    verdicts = Counter(video.verdict for video in writer.videos.values())
     roots = set(base.media_roots if base else []) | {str(root) for root in options.media_roots}
     return SnapshotManifest(
         number=number,
@@ -205,7 +206,7 @@ def _write_index(
 def _extended(
     writer: LibraryWriter, base: SnapshotManifest, backend: AnyBackend, spec: str, vectors: SegmentVectors
 ) -> VectorIndex | None:
-    """A snapshot's whole index with the new rows added; None when that is not the same as a new one."""
+    """The base's index with the new rows added; None when that would not equal a new index."""
     library = writer.library.path
     if (base.index_backend, base.index_factory) != (backend.name, spec) or base.num_segments == 0:
         return None
@@ -224,24 +225,24 @@ def _extended(
     return index
 
 
-def _stamps(library: Path, paths: Iterable[Path], known: dict[str, FileStamp]) -> dict[str, FileStamp]:
-    """Hash files; those that the last snapshot has are immutable, so their hashes are taken over."""
+def _stamps(library: Path, paths: Iterable[Path], known_stamps: dict[str, FileStamp]) -> dict[str, FileStamp]:
+    """Hash files. Files of the last snapshot are immutable, so their hashes are reused."""
     stamps = {}
     for path in paths:
         name = os.fspath(path.relative_to(library))
-        stamps[name] = known.get(name) or FileStamp(sha256_of(path), path.stat().st_size)
+        stamps[name] = known_stamps.get(name) or FileStamp(sha256_of(path), path.stat().st_size)
     return stamps
 
 
 def prune_snapshots(writer: LibraryWriter, keep: int, *, last: bool, damaged: int | None = None) -> None:
-    """Remove old snapshots, one known to be damaged, and the versions of tables that none needs any more."""
+    """Remove old snapshots, the damaged one, and the versions of tables that no snapshot needs any more."""
     library = writer.library.path
     current = current_number(library)
     numbers = snapshot_numbers(library)
-    kept = (set(numbers[-max(keep, 1) :]) - {damaged}) | {current}
+    remaining = (set(numbers[-max(keep, 1) :]) - {damaged}) | {current}
     with storage_errors(library / SNAPSHOTS):
         for number in numbers:
-            if number not in kept:
+            if number not in remaining:
                 aside = library / SNAPSHOTS / f".{number}.removed"
                 checkpoint("prune.rename")
                 snapshot_folder(library, number).rename(aside)
@@ -251,7 +252,7 @@ def prune_snapshots(writer: LibraryWriter, keep: int, *, last: bool, damaged: in
     try:
         pinned = [read_snapshot_manifest(library, number).tables for number in snapshot_numbers(library)]
     except LibraryError:
-        # What a damaged manifest pins is unknown: remove no version until it has been pruned itself.
+        # A damaged manifest may need any version: remove none until that snapshot is removed.
         return
     for name in TABLES:
         dataset = writer.datasets[name]
@@ -259,7 +260,7 @@ def prune_snapshots(writer: LibraryWriter, keep: int, *, last: bool, damaged: in
         with storage_errors(table_path(library, name)):
             old = [v["version"] for v in dataset.versions() if v["version"] not in needed]
             checkpoint(f"prune.{name}")
-            # Data files that no version names are a long video's that is still being read, unless `last`.
+            # Unless `last`, data files that no version names belong to a long video that is still being read.
             if old:
                 dataset.cleanup_old_versions(versions=old, delete_unverified=last)
             elif last:

@@ -1,4 +1,4 @@
-"""Ids, and the records a snapshot hands out."""
+"""Ids of videos and frames, and the records that a snapshot returns."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _FRAME_ID = re.compile(r"([0-9a-f]{16})-([0-9]{5,9})-([0-9]{2})")
 
 
 def video_id_of(path: Path) -> str:
-    """The id of the video at an absolute path: the same at every run, other for every path."""
+    """The id of the video at an absolute path: the same in every run, different for every path."""
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
@@ -36,17 +36,17 @@ def parse_frame_id(frame_id: str) -> tuple[str, int, int] | None:
 
 
 def displayable(path: Path) -> str:
-    """A path as valid Unicode: bytes of a name that are not UTF-8 become U+FFFD."""
+    """A path as valid Unicode: bytes that are not UTF-8 become U+FFFD."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One video of the library. Seconds are those a player shows; sizes are as displayed."""
+    """One video of the library. Seconds are as a player shows them; width and height are as displayed."""
 
     video_id: str
     file: Path
-    """Where the video is: for opening it. May hold undecodable bytes as surrogates."""
+    """The path to open. Bytes that are not UTF-8 are surrogates in it."""
     sha256: str
     bytes: int
     duration_seconds: float
@@ -63,7 +63,7 @@ class VideoRecord:
 
     @property
     def path(self) -> str:
-        """The path for showing and sending: always valid Unicode."""
+        """The path to show and to send: always valid Unicode."""
         return displayable(self.file)
 
 

@@ -1,9 +1,9 @@
 """The Lance tables: the only module that knows their columns.
 
-`videos` holds a row a file that was tried, failures included; it is the commit marker: segments and frames
-count only when a row of `videos` has their `ingest_id`. `segments` holds a row a segment, `frames` a row a
-stored frame; the frames of all segments stand in the order of the segments, so that a frame's row follows
-from the numbers of frames before it.
+`videos` has a row for each file that was read, failures included. It is the commit marker: segments and
+frames count only when a row of `videos` has their `ingest_id`. `segments` has a row for each segment,
+`frames` a row for each stored frame. Frames are in the order of their segments, so a frame's row follows from
+the numbers of frames of the segments before it.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,17 +27,17 @@ _META_TOKENS = b"reelfind.tokens"
 _META_TOKEN_COUNT = b"reelfind.tokens_per_frame"
 _META_TOKEN_DIM = b"reelfind.token_dim"
 
-#: How frame tokens are stored: rounded to 8 bits with a scale a token, as they are, or not at all.
+#: How frame tokens are stored: rounded to 8 bits with a scale for each token, unchanged, or not at all.
 TokenKind = Literal["int8", "float32", "none"]
 TOKEN_KINDS: tuple[TokenKind, ...] = get_args(TokenKind)
 
-#: About what a frame's thumbnail takes.
+#: About the size of a thumbnail.
 _THUMBNAIL_BYTES = 16 << 10
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the columns depend on: taken from a bundle and the options, kept in every table's metadata.
+    """What the columns depend on: the bundle and the options. Stored in the metadata of every table.
 
     `tokens_per_frame` and `token_dim` are P' and H of the stored tokens, 0 where there are none.
     """
@@ -53,18 +53,18 @@ class Layout:
 
     @property
     def token_bytes(self) -> int:
-        """What the tokens of a frame take."""
+        """The size of a frame's tokens, in bytes."""
         width = {"int8": self.token_dim + 2, "float32": 4 * self.token_dim, "none": 0}[self.tokens]
         return self.tokens_per_frame * width
 
     @property
     def frame_bytes(self) -> int:
-        """About what a stored frame takes, in memory and on disk."""
+        """About the size of a stored frame in memory and on disk, in bytes."""
         return self.token_bytes + _THUMBNAIL_BYTES
 
     @property
     def segment_bytes(self) -> int:
-        """The same for a segment with all its frames."""
+        """About the size of a segment with all its frames, in bytes."""
         return self.frames_per_segment * (self.frame_bytes + 2 * self.salience_dim)
 
     def schema(self, table: str) -> pa.Schema:
@@ -81,7 +81,11 @@ class Layout:
 
     @classmethod
     def of_schema(cls, segments: pa.Schema) -> "Layout":
-        """Read the layout back from the segments table. ValueError when it is not one of this version."""
+        """Read the layout from the schema of `segments`.
+
+        Raises:
+            ValueError: the schema is not one of this version.
+        """
         metadata = segments.metadata or {}
         version = metadata.get(_META_SCHEMA, b"none").decode()
         if version != str(SCHEMA_VERSION):
@@ -107,7 +111,7 @@ def _videos(_layout: Layout) -> list[pa.Field]:
     return [
         pa.field("video_id", pa.string(), nullable=False),
         pa.field("ingest_id", pa.string(), nullable=False),
-        # Names need not be UTF-8, so a path is its bytes.
+        # File names need not be UTF-8, so a path is stored as bytes.
         pa.field("path", pa.binary(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
@@ -137,7 +141,7 @@ def _segments(layout: Layout) -> list[pa.Field]:
         pa.field("end_seconds", pa.float64(), nullable=False),
         pa.field("num_frames", pa.int32(), nullable=False),
         pa.field("frame_pts_seconds", pa.list_(pa.float64(), layout.frames_per_segment), nullable=False),
-        # Rows of the frames that a short segment lacks are zero, here and in the times.
+        # Padded with zeros where a segment has fewer frames; so are the times.
         pa.field(
             "frame_salience", salience, nullable=False, metadata={"frames": str(layout.frames_per_segment)}
         ),
@@ -173,7 +177,7 @@ _FIELDS: dict[str, Callable[[Layout], list[pa.Field]]] = {
 
 @dataclass(frozen=True)
 class VideoRow:
-    """A row of `videos` as it is written."""
+    """A row of `videos` to write."""
 
     video_id: str
     ingest_id: str
@@ -197,7 +201,7 @@ class VideoRow:
 
 @dataclass(frozen=True)
 class SegmentRow:
-    """A segment with its n frames as it is written."""
+    """A segment with its n frames to write."""
 
     video_id: str
     ingest_id: str
@@ -213,18 +217,18 @@ class SegmentRow:
     thumbnails: tuple[bytes, ...]
     """n JPEG images."""
     tokens: QuantisedTokens | NDArray[np.float32] | None = None
-    """Of the n frames, [n, P', H], as the layout stores them."""
+    """Shape [n, P', H], as the layout stores them."""
 
 
 def videos_table(layout: Layout, rows: Sequence[VideoRow]) -> pa.Table:
-    """Rows for `videos`."""
+    """The rows as a table for `videos`."""
     schema = layout.schema("videos")
     columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
 def segments_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
-    """Rows for `segments`."""
+    """The rows as a table for `segments`."""
     schema = layout.schema("segments")
     n, s = layout.frames_per_segment, layout.salience_dim
     pts = np.zeros((len(rows), n), np.float64)
@@ -250,7 +254,11 @@ def segments_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
 
 
 def frames_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
-    """Rows for `frames`: those of each segment after those of the one before."""
+    """The frames of the rows as a table for `frames`, in the order of the segments.
+
+    Raises:
+        ValueError: a row has other tokens than the layout.
+    """
     schema = layout.schema("frames")
     flat = [(r.ingest_id, r.segment_index, i, jpeg) for r in rows for i, jpeg in enumerate(r.thumbnails)]
     tokens = _token_columns(layout, rows)
@@ -265,11 +273,11 @@ def frames_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
 
 def _token_columns(layout: Layout, rows: Sequence[SegmentRow]) -> dict[str, NDArray[Any]]:
     """The values of the token columns, flat. ValueError when a row has other tokens than the layout."""
-    wanted = (layout.tokens_per_frame, layout.token_dim)
+    token_shape = (layout.tokens_per_frame, layout.token_dim)
     values: list[NDArray[Any]] = []
     scales: list[NDArray[np.float16]] = []
     for row in rows:
-        tokens, expected = row.tokens, (len(row.thumbnails), *wanted)
+        tokens, expected = row.tokens, (len(row.thumbnails), *token_shape)
         if isinstance(tokens, QuantisedTokens):
             kind, shape = "int8", tokens.values.shape
             values.append(tokens.values.reshape(-1))
@@ -296,7 +304,7 @@ def _fixed(values: NDArray[Any], kind: pa.FixedSizeListType) -> pa.FixedSizeList
 
 
 def fixed_to_numpy(column: pa.ChunkedArray | pa.FixedSizeListArray) -> NDArray[Any]:
-    """A fixed-size list column as an array [rows, size], without copying where Arrow allows it."""
+    """A column of fixed-size lists as an array [rows, size], without a copy where Arrow allows it."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     values: NDArray[Any] = array.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(array), array.type.list_size)

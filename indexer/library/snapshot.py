@@ -1,13 +1,10 @@
-"""The read side of a library: one published, immutable state of it. Safe for many threads at once."""
+"""Reads a library: one published, immutable state of it. Many threads may use it at once."""
 
-import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
@@ -19,22 +16,23 @@ from indexer.library.manifest import (
     read_snapshot_manifest,
     snapshot_folder,
 )
-from indexer.library.records import SegmentRecord, Verdict, VideoRecord, displayable, parse_frame_id
+from indexer.library.records import SegmentRecord, Verdict, VideoRecord, parse_frame_id
 from indexer.library.tables import open_table, read_layout, table_path, take_fixed, take_tokens
 from indexer.library.vectors.base import VectorIndex
 from indexer.library.vectors.registry import vector_backend
+from indexer.library.video_list import VideoList
 
-_LIGHT = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
-_HIDDEN_VIDEO_COLUMNS = ("ingest_id", "mtime_ns", "num_frames", "path")
+#: The columns of `segments` that a snapshot holds in memory.
+_LIGHT_COLUMNS = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
 
 
 class Snapshot:
-    """One published state of a library: opened once, never changed.
+    """One published state of a library: it is opened once and never changes.
 
     Attributes:
-        index: the segments' embeddings; its row is the segment's row.
+        index: the segments' embeddings; the key of an embedding is its segment's row.
         video_rows: int32 [num_segments], the row of each segment's video in the list of all videos.
-        num_videos: videos with segments; failures are listed by `videos` too, but not counted here.
+        num_videos: videos with segments. `videos` also lists failures, which do not count here.
     """
 
     def __init__(self, library: Path, manifest: SnapshotManifest, index: VectorIndex) -> None:
@@ -50,21 +48,16 @@ class Snapshot:
         self._tables = {name: open_table(library, name, v) for name, v in manifest.tables.items()}
         self._layout = read_layout(library, self._tables)
         with storage_errors(table_path(library, "videos")):
-            videos = self._tables["videos"].to_table()
-        # Listed by path: an order that stays as videos come and go.
-        self._videos = videos.take(pc.sort_indices(videos["path"].combine_chunks())).combine_chunks()
-        self._video_ids: list[str] = self._videos["video_id"].to_pylist()
-        self._row_of_video = {video_id: row for row, video_id in enumerate(self._video_ids)}
+            self._videos = VideoList(self._tables["videos"].to_table())
         with storage_errors(table_path(library, "segments")):
-            light = self._tables["segments"].to_table(columns=_LIGHT).combine_chunks()
-        rows = pc.fill_null(pc.index_in(light["video_id"], self._videos["video_id"].combine_chunks()), -1)
-        self.video_rows: NDArray[np.int32] = rows.to_numpy().astype(np.int32)
+            light = self._tables["segments"].to_table(columns=_LIGHT_COLUMNS).combine_chunks()
+        self.video_rows: NDArray[np.int32] = self._videos.rows_of(light["video_id"])
         self._segment_index: NDArray[np.int32] = light["segment_index"].to_numpy()
         self._start: NDArray[np.float64] = light["start_seconds"].to_numpy()
         self._end: NDArray[np.float64] = light["end_seconds"].to_numpy()
         counts = light["num_frames"].to_numpy().astype(np.int64)
         self._frame_offset: NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)])
-        # Rows of one video's segments: a slice of `_by_video`, found by bisection.
+        # The segment rows of one video are a slice of `_by_video`, found by bisection.
         self._by_video = np.argsort(self.video_rows, kind="stable")
         self._sorted_video_rows = self.video_rows[self._by_video]
         self._check_counts()
@@ -74,9 +67,9 @@ class Snapshot:
         """Open a snapshot, by default the one that CURRENT names.
 
         Raises:
-            LibraryError: the library or the snapshot is missing, half-written or damaged; names the file
-                and the remedy. Every file must be there in its size; the files of the vector index and,
-                up to 64 MiB in all, the others must have their SHA-256.
+            LibraryError: the library or the snapshot is missing, half-written or damaged; the message names
+                the file and the remedy. The size of every file is checked, and the SHA-256 of the files of
+                the vector index and of others up to 64 MiB in all.
         """
         library = Path(library_path)
         if number is not None:
@@ -88,13 +81,13 @@ class Snapshot:
             newer = current_number(library)
             if newer in (None, current):
                 raise
-            # It was replaced, and perhaps removed, after CURRENT was read.
+            # Another snapshot was published, and this one perhaps removed, after CURRENT was read.
             return cls._open(library, newer)
 
     @classmethod
     def _open(cls, library: Path, number: int) -> "Snapshot":
         manifest = read_snapshot_manifest(library, number)
-        # An index file is hostile input to its backend until its checksum is known to be ours.
+        # A damaged index file can crash its backend: check the files first.
         check_files(library, manifest)
         backend = vector_backend(manifest.index_backend)
         return cls(library, manifest, backend.open(snapshot_folder(library, number)))
@@ -116,9 +109,8 @@ class Snapshot:
 
     @property
     def hours(self) -> float:
-        """Hours of video that can be found."""
-        searchable = self._videos.filter(pc.greater(self._videos["num_segments"], 0))
-        return float(pc.sum(searchable["duration_seconds"]).as_py() or 0.0) / 3600
+        """Hours of video that a search can find."""
+        return self._videos.hours
 
     def search(
         self,
@@ -131,16 +123,17 @@ class Snapshot:
 
         Args:
             embeddings: Shape [B, D], L2-normalised.
-            num_candidates: K, at least 1; more than there are segments is cut down to that number.
-            allowed: segment rows to search among, ascending and without repeats; None allows all.
+            num_candidates: K, at least 1; cut to the number of segments.
+            allowed: segment rows to search among, ascending and without repeats; None: all rows.
 
         Returns:
             Scores (cosines), best first, and segment rows, both [B, K]; rows are -1 where an approximate
             index found fewer.
 
         Raises:
-            ValueError: the embeddings have another size, K is not positive, or an allowed row is not there.
-            LibraryError: the index is of a kind that cannot search among chosen rows.
+            ValueError: the embeddings have a wrong shape, K is not positive, or an allowed row does not
+                exist.
+            LibraryError: this kind of index cannot search among chosen rows.
         """
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim:
             raise ValueError(
@@ -148,26 +141,26 @@ class Snapshot:
                 "encode the query with the library's bundle"
             )
         if num_candidates < 1:
-            raise ValueError(f"num_candidates is {num_candidates}, must be at least 1")
+            raise ValueError(f"num_candidates is {num_candidates}: it must be at least 1")
         return self.index.search(embeddings, num_candidates, allowed=allowed)
 
     def segments(self, rows: Sequence[int] | NDArray[np.int64]) -> list[SegmentRecord]:
         """Fetch segments by row, in the order of `rows`. LibraryError when the table cannot be read."""
-        wanted = self._checked(rows)
-        if not len(wanted):
+        row_array = self._checked(rows)
+        if not len(row_array):
             return []
         columns = ["frame_pts_seconds", "frame_salience"]
         pts, stored = take_fixed(
-            self._tables["segments"], table_path(self.library, "segments"), wanted, columns
+            self._tables["segments"], table_path(self.library, "segments"), row_array, columns
         )
         salience = stored.reshape(*pts.shape, -1).astype(np.float32)
         records = []
-        for i, row in enumerate(wanted.tolist()):
+        for i, row in enumerate(row_array.tolist()):
             count = int(self._frame_offset[row + 1] - self._frame_offset[row])
             records.append(
                 SegmentRecord(
                     row=row,
-                    video_id=self._video_ids[self.video_rows[row]],
+                    video_id=self._videos.id_at(int(self.video_rows[row])),
                     segment_index=int(self._segment_index[row]),
                     start_seconds=float(self._start[row]),
                     end_seconds=float(self._end[row]),
@@ -180,26 +173,26 @@ class Snapshot:
     def candidate_salience(
         self, rows: Sequence[int] | NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """What chooses the salient frames of many segments at once.
+        """The frames' salience vectors of many segments, from which salient frames are chosen.
 
         Args:
-            rows: int64, shape [K]: segments' rows.
+            rows: int64, shape [K]: the segments.
 
         Returns:
-            The frames' salience vectors, float32 [K, N, S], zero beyond a segment's frames, and how many
-            frames each segment has, int64 [K].
+            Salience vectors, float32 [K, N, S], zero beyond a segment's frames, and the number of frames of
+            each segment, int64 [K].
 
         Raises:
-            ValueError: a row that is not there.
+            ValueError: a row does not exist.
             LibraryError: the table cannot be read.
         """
-        wanted = self._checked(rows)
-        counts = self._frame_offset[wanted + 1] - self._frame_offset[wanted]
-        shape = (len(wanted), self._layout.frames_per_segment, self.salience_dim)
-        if not len(wanted):
+        row_array = self._checked(rows)
+        counts = self._frame_offset[row_array + 1] - self._frame_offset[row_array]
+        shape = (len(row_array), self._layout.frames_per_segment, self.salience_dim)
+        if not len(row_array):
             return np.zeros(shape, np.float32), counts
         where = table_path(self.library, "segments")
-        (salience,) = take_fixed(self._tables["segments"], where, wanted, ["frame_salience"])
+        (salience,) = take_fixed(self._tables["segments"], where, row_array, ["frame_salience"])
         return salience.reshape(shape).astype(np.float32), counts
 
     def frame_tokens(
@@ -207,17 +200,17 @@ class Snapshot:
         segment_rows: Sequence[int] | NDArray[np.int64],
         frame_indices: Sequence[int] | NDArray[np.int64],
     ) -> NDArray[np.float32]:
-        """The stored tokens of frames, in the order asked for, as the matcher takes them.
+        """The stored tokens of frames, in the order of the arguments, as the matcher reads them.
 
         Args:
-            segment_rows: int64, shape [K]: the segment of each frame; may repeat.
+            segment_rows: int64, shape [K]: each frame's segment; rows may repeat.
             frame_indices: int64, shape [K]: each frame's position within its segment.
 
         Returns:
             float32, shape [K, P', H].
 
         Raises:
-            ValueError: a segment or a frame is not there, or the two have other lengths.
+            ValueError: a segment or a frame does not exist, or the arguments differ in length.
             LibraryError: the library stores no tokens, or the table cannot be read.
         """
         if not self.tokens_per_frame:
@@ -238,40 +231,35 @@ class Snapshot:
         return take_tokens(self._tables["frames"], where, first + frames, self._layout)
 
     def _checked(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-        wanted = np.asarray(rows, np.int64).reshape(-1)
-        wrong = wanted[(wanted < 0) | (wanted >= self.num_segments)]
+        row_array = np.asarray(rows, np.int64).reshape(-1)
+        wrong = row_array[(row_array < 0) | (row_array >= self.num_segments)]
         if len(wrong):
             raise ValueError(f"segment row {wrong[0]} is not in 0..{self.num_segments - 1}")
-        return wanted
+        return row_array
 
     def segment_rows(self, video_id: str) -> NDArray[np.int64]:
-        """Rows of a video's segments, in no promised order; empty for an unknown video."""
-        video_row = self._row_of_video.get(video_id, -1)
-        if video_row < 0:
+        """The rows of a video's segments, in any order; empty for an unknown video."""
+        video_row = self._videos.row_of(video_id)
+        if video_row is None:
             return np.empty(0, np.int64)
         first, end = np.searchsorted(self._sorted_video_rows, [video_row, video_row + 1])
         return self._by_video[first:end]
 
     def video(self, video_id: str) -> VideoRecord | None:
         """A video's record, failures included; None when it is not in the library."""
-        row = self._row_of_video.get(video_id)
-        return None if row is None else self._records(self._videos.slice(row, 1))[0]
+        return self._videos.record(video_id)
 
     def label(self, video_id: str) -> tuple[str, str | None] | None:
-        """A video's path and title as its record shows them, in a tenth of the time a record takes."""
-        row = self._row_of_video.get(video_id)
-        if row is None:
-            return None
-        path = Path(os.fsdecode(self._videos["path"][row].as_py()))
-        return displayable(path), self._videos["title"][row].as_py()
+        """A video's path and title as in its record, ten times as fast as the record."""
+        return self._videos.label(video_id)
 
     def videos(self, offset: int, limit: int, verdict: Verdict | None = None) -> list[VideoRecord]:
-        """A page of all videos ordered by path, failures included unless a verdict is asked for."""
-        return self._records(self._with_verdict(verdict).slice(offset, limit))
+        """A page of the videos with `verdict`, or of all, failures included; ordered by path."""
+        return self._videos.page(offset, limit, verdict)
 
     def count_videos(self, verdict: Verdict | None = None) -> int:
-        """How many videos there are, failures included unless a verdict is asked for."""
-        return int(self._with_verdict(verdict).num_rows)
+        """How many videos have `verdict`, or how many there are, failures included."""
+        return self._videos.count(verdict)
 
     def thumbnail(self, frame_id: str) -> bytes | None:
         """A stored frame as JPEG, at most 320 pixels on its longer side; None when there is no such frame."""
@@ -291,7 +279,7 @@ class Snapshot:
         return None
 
     def _check_counts(self) -> None:
-        """Raise a LibraryError unless tables and index have as many rows as the manifest says."""
+        """Raise a LibraryError unless tables and index have as many rows as the manifest states."""
         where, manifest = snapshot_folder(self.library, self.number), self.manifest
         for what, count, expected in (
             ("index rows", self.index.num_rows, manifest.num_segments),
@@ -308,17 +296,3 @@ class Snapshot:
             )
         if self.num_segments and int(self.video_rows.min()) < 0:
             raise LibraryError(f"{where}: segments without a video; {VERIFY_REMEDY}")
-
-    def _with_verdict(self, verdict: Verdict | None) -> pa.Table:
-        if verdict is None:
-            return self._videos
-        return self._videos.filter(pc.equal(self._videos["verdict"], verdict))
-
-    def _records(self, table: pa.Table) -> list[VideoRecord]:
-        records = []
-        for row in table.to_pylist():
-            file = Path(os.fsdecode(row["path"]))
-            kept = {k: v for k, v in row.items() if k not in _HIDDEN_VIDEO_COLUMNS}
-            kept["indexed_at"] = kept["indexed_at"].astimezone(UTC)
-            records.append(VideoRecord(file=file, **kept))
-        return records

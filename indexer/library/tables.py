@@ -1,4 +1,4 @@
-"""Lance datasets on disk: opening them, reading rows, the files of a version."""
+"""Opens Lance tables, reads their rows, and lists the files of a version."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
 from indexer.library.schema import Layout, fixed_to_numpy
 from model.runtime.tokens import QuantisedTokens, dequantise
 
-#: Embeddings that are read at once.
+#: Embeddings read at once.
 _BATCH_ROWS = 16_384
 
 
@@ -22,28 +22,36 @@ def table_path(library: Path, table: str) -> Path:
 
 
 def open_table(library: Path, table: str, version: int | None = None) -> lance.LanceDataset:
-    """Open a table at a version, or at its latest. LibraryError when it cannot be read."""
+    """Open a table at a version, or at its latest.
+
+    Raises:
+        LibraryError: it cannot be read.
+    """
     path = table_path(library, table)
     with storage_errors(path):
         return lance.dataset(str(path), version=version)
 
 
 def read_layout(library: Path, tables: Mapping[str, lance.LanceDataset]) -> Layout:
-    """The layout of a snapshot's tables. LibraryError when they have other columns."""
+    """The layout of a snapshot's tables.
+
+    Raises:
+        LibraryError: they have unexpected columns.
+    """
     try:
         layout = Layout.of_schema(tables["segments"].schema)
     except ValueError as error:
         raise LibraryError(f"{table_path(library, 'segments')}: {error}; {VERIFY_REMEDY}") from error
     if not tables["frames"].schema.equals(layout.schema("frames")):
         where = table_path(library, "frames")
-        raise LibraryError(f"{where}: other columns than the table of segments names; {VERIFY_REMEDY}")
+        raise LibraryError(f"{where}: its columns do not match the table of segments; {VERIFY_REMEDY}")
     return layout
 
 
 def version_files(library: Path, table: str, dataset: lance.LanceDataset) -> list[Path]:
-    """Every file that reading this version of the table needs, manifest first; all are immutable."""
+    """Every file of this version of the table, the manifest first; all of them are immutable."""
     root = table_path(library, table)
-    # Lance numbers manifests downwards, so that the newest sorts first.
+    # Lance counts down in the names of manifests, so that the newest sorts first.
     files = [root / "_versions" / f"{2**64 - 1 - dataset.version:020d}.manifest"]
     for fragment in dataset.get_fragments():
         files += [root / "data" / data.path for data in fragment.data_files()]
@@ -56,21 +64,21 @@ def version_files(library: Path, table: str, dataset: lance.LanceDataset) -> lis
 def take_fixed(
     dataset: lance.LanceDataset, where: Path, rows: NDArray[np.int64], columns: Sequence[str]
 ) -> list[NDArray[Any]]:
-    """Columns of fixed-size lists at some rows.
+    """Read columns of fixed-size lists at some rows.
 
     Args:
         dataset: a table at one version.
-        where: its folder, for messages.
-        rows: int64, shape [K]; may repeat, in any order.
-        columns: their names.
+        where: its folder, for error messages.
+        rows: int64, shape [K], in any order; rows may repeat.
+        columns: the names of the columns.
 
     Returns:
-        An array [K, size] a column.
+        An array [K, size] for each column.
 
     Raises:
         LibraryError: the table cannot be read.
     """
-    # Each row once and ascending: Lance reads neighbours together, and need not sort.
+    # Each row once and ascending: Lance then reads neighbours together and need not sort.
     distinct, inverse = np.unique(rows, return_inverse=True)
     with storage_errors(where):
         table = dataset.take(distinct.tolist(), columns=list(columns))
@@ -83,7 +91,11 @@ def take_fixed(
 def take_tokens(
     dataset: lance.LanceDataset, where: Path, rows: NDArray[np.int64], layout: Layout
 ) -> NDArray[np.float32]:
-    """Tokens of frames, int64 [K] → float32 [K, P', H]. LibraryError when the table cannot be read."""
+    """Read the tokens of frames, int64 [K] → float32 [K, P', H].
+
+    Raises:
+        LibraryError: the table cannot be read.
+    """
     shape = (len(rows), layout.tokens_per_frame, layout.token_dim)
     if not len(rows):
         return np.zeros(shape, np.float32)
@@ -95,7 +107,7 @@ def take_tokens(
 
 
 class SegmentVectors:
-    """The embeddings of the segments, for an index: a `VectorSource` whose rows are those of the table."""
+    """The embeddings in `segments`: a `VectorSource` whose rows are the rows of the table."""
 
     def __init__(self, library: Path, segments: lance.LanceDataset) -> None:
         """`segments` is the library's table at one version."""
@@ -118,11 +130,7 @@ class SegmentVectors:
         return int(self._segments.schema.field("embedding").type.list_size)
 
     def batches(self, start: int, stop: int) -> Iterator[NDArray[np.float32]]:
-        """The embeddings of rows `start` to `stop`, in batches [R, D].
-
-        Raises:
-            LibraryError: they cannot be read.
-        """
+        """See `VectorSource`."""
         if start >= stop:
             return
         with storage_errors(self._path):
@@ -133,7 +141,7 @@ class SegmentVectors:
                 yield np.ascontiguousarray(fixed_to_numpy(batch["embedding"]), np.float32)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The embeddings of some rows, int64 [R] → [R, D]. LibraryError when they cannot be read."""
+        """See `VectorSource`."""
         with storage_errors(self._path):
             table = self._segments.take(rows.tolist(), columns=["embedding"])
         return np.ascontiguousarray(fixed_to_numpy(table["embedding"]), np.float32)

@@ -1,4 +1,4 @@
-"""Checking a library against its manifests, and going back to an earlier snapshot."""
+"""Checks a library against its manifests, and rolls back to an earlier snapshot."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,7 +8,6 @@ import lance
 import numpy as np
 
 from indexer.library.errors import LibraryError, storage_errors
-from indexer.library.files import replace_text
 from indexer.library.folder import Library, lock_library
 from indexer.library.manifest import (
     CURRENT,
@@ -23,16 +22,16 @@ from indexer.library.schema import TABLES, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import SegmentVectors, open_table, table_path
 from indexer.library.vectors.registry import vector_backend
-from indexer.library.writer import alignment
+from indexer.library.writer import misalignment
 from model.runtime.faults import checkpoint
-from model.runtime.files import sha256_of
+from model.runtime.files import replace_text, sha256_of
 
 _CHECKED_FRAMES = 2048
 
 
 @dataclass
 class SnapshotReport:
-    """What is wrong with one snapshot: nothing, if `problems` is empty."""
+    """The problems of one snapshot; it is whole if there are none."""
 
     number: int
     current: bool
@@ -42,7 +41,7 @@ class SnapshotReport:
 
 @dataclass
 class VerifyReport:
-    """What is wrong with a library."""
+    """The problems of a library's snapshots, and what to do about them."""
 
     library: Path
     snapshots: list[SnapshotReport]
@@ -52,12 +51,12 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether everything is as it was written."""
+        """Whether every snapshot is whole."""
         return not any(snapshot.problems for snapshot in self.snapshots)
 
 
 def verify_library(path: Path | str) -> VerifyReport:
-    """Read every file of every snapshot and check its SHA-256, then the counts, rows and ids of each.
+    """Check the SHA-256 of every file of every snapshot, then the counts, rows and ids of each snapshot.
 
     Raises:
         LibraryError: there is no library or no snapshot to check, or CURRENT is damaged.
@@ -67,30 +66,30 @@ def verify_library(path: Path | str) -> VerifyReport:
     numbers = snapshot_numbers(library)
     if current not in numbers:
         numbers.append(current)
-    hashes = _Hashes(library)
+    hashes = _FileHashes(library)
     reports = [_verify_snapshot(library, number, number == current, hashes) for number in numbers]
-    # An indexer at work may have removed an old snapshot meanwhile: that is no damage.
-    there = {current, *snapshot_numbers(library)}
-    reports = [report for report in reports if report.number in there]
-    return VerifyReport(library, reports, len(hashes.known), hashes.bytes, _remedy(reports))
+    # An indexer may have removed an old snapshot meanwhile: that is no damage.
+    existing = {current, *snapshot_numbers(library)}
+    reports = [report for report in reports if report.number in existing]
+    return VerifyReport(library, reports, len(hashes.results), hashes.bytes, _remedy(reports))
 
 
 def rollback(path: Path | str, to: int | None = None) -> int:
-    """Serve an earlier snapshot, and let the next run go on from its state.
+    """Serve an earlier snapshot; the next run continues from its state.
 
-    The tables get a new version equal to the snapshot's. The later snapshots stay, so that one can go
-    forward again.
+    The tables get a new version equal to the snapshot's. Later snapshots are kept, so that they can be served
+    again.
 
     Args:
-        path: the library.
-        to: the snapshot's number; by default the newest whole one before that which is served.
+        path: the library's folder.
+        to: the snapshot's number; None: the newest whole snapshot before the one that is served.
 
     Returns:
-        The number that is served now.
+        The number of the snapshot that is served now.
 
     Raises:
         LibraryError: there is no such snapshot, or it is damaged.
-        BusyError: another process is writing.
+        BusyError: another process is writing the library.
     """
     library = Path(path)
     numbers = snapshot_numbers(library)
@@ -100,19 +99,20 @@ def rollback(path: Path | str, to: int | None = None) -> int:
     with lock_library(library):
         target = _choose(library, numbers, to)
         manifest = read_snapshot_manifest(library, target)
-        # The commit marker first: the next run repairs whatever a kill between the tables leaves.
+        # Restore `videos`, the commit marker, first: the next run repairs what a kill between the tables
+        # leaves.
         for name in TABLES:
             checkpoint(f"rollback.{name}")
             dataset = open_table(library, name, manifest.tables[name])
             with storage_errors(table_path(library, name)):
                 dataset.restore()  # type: ignore[no-untyped-call]
-        replace_text(library / CURRENT, f"{target}\n", "rollback.current")
+        replace_text(library / CURRENT, f"{target}\n", step="rollback.current")
     return target
 
 
 def _choose(library: Path, numbers: list[int], to: int | None) -> int:
     listed = ", ".join(map(str, numbers))
-    hashes = _Hashes(library)
+    hashes = _FileHashes(library)
     if to is not None:
         if to not in numbers:
             raise LibraryError(f"{library} has no snapshot {to}: choose one of {listed}")
@@ -124,40 +124,42 @@ def _choose(library: Path, numbers: list[int], to: int | None) -> int:
         current = current_number(library)
     except LibraryError:
         current = None
-    before = [n for n in numbers if current is None or n < current]
-    for number in reversed(before):
+    earlier = [n for n in numbers if current is None or n < current]
+    for number in reversed(earlier):
         if not _verify_snapshot(library, number, False, hashes).problems:
             return number
     served = "the one that is served" if current is None else f"snapshot {current}"
     raise LibraryError(f"{library} has no whole snapshot before {served} (there are {listed})")
 
 
-class _Hashes:
-    """Hashes files once, however many snapshots share them."""
+class _FileHashes:
+    """Hashes each file once, however many snapshots share it."""
 
     def __init__(self, library: Path) -> None:
         self._library = library
-        self.known: dict[str, tuple[str, int] | str] = {}
+        #: Checksum and size of each file, or why it cannot be read.
+        self.results: dict[str, tuple[str, int] | str] = {}
         self.bytes = 0
 
     def problem(self, name: str, sha256: str, size: int) -> str | None:
-        """What is wrong with a file; None when it is whole."""
+        """The problem of a file; None when it is whole."""
         path = self._library / name
-        if name not in self.known:
+        if name not in self.results:
             try:
-                self.known[name] = (sha256_of(path), path.stat().st_size)
+                self.results[name] = (sha256_of(path), path.stat().st_size)
                 self.bytes += path.stat().st_size
             except OSError as error:
-                self.known[name] = error.strerror or str(error)
-        found = self.known[name]
-        if isinstance(found, str):
-            return f"{path}: {found}"
-        if found[1] != size:
-            return f"{path}: {found[1]} bytes, expected {size}"
-        return None if found[0] == sha256 else f"{path}: its SHA-256 differs"
+                self.results[name] = error.strerror or str(error)
+        result = self.results[name]
+        if isinstance(result, str):
+            return f"{path}: {result}"
+        actual_sha256, actual_size = result
+        if actual_size != size:
+            return f"{path}: {actual_size} bytes, expected {size}"
+        return None if actual_sha256 == sha256 else f"{path}: its SHA-256 differs"
 
 
-def _verify_snapshot(library: Path, number: int, current: bool, hashes: _Hashes) -> SnapshotReport:
+def _verify_snapshot(library: Path, number: int, current: bool, hashes: _FileHashes) -> SnapshotReport:
     report = SnapshotReport(number, current)
     try:
         report.manifest = manifest = read_snapshot_manifest(library, number)
@@ -165,7 +167,7 @@ def _verify_snapshot(library: Path, number: int, current: bool, hashes: _Hashes)
             problem = hashes.problem(name, stamp.sha256, stamp.bytes)
             if problem:
                 report.problems.append(problem)
-        # Damaged files are not handed to Lance and to the backend of the vectors.
+        # Do not open damaged files with Lance or with the backend of the vectors.
         if not report.problems:
             report.problems += _disagreements(library, manifest)
     except LibraryError as error:
@@ -174,48 +176,48 @@ def _verify_snapshot(library: Path, number: int, current: bool, hashes: _Hashes)
 
 
 def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
-    """Check that tables, manifest and index say the same. Opening checks the counts already."""
+    """How tables, manifest and index disagree. Opening the snapshot checks the counts."""
     snapshot = Snapshot.open(library, manifest.number)
     tables = {name: open_table(library, name, version) for name, version in manifest.tables.items()}
     where = f"snapshot {manifest.number}"
-    fault = alignment(tables["segments"], tables["frames"])
-    if fault:
-        yield f"{where}: {fault}"
+    problem = misalignment(tables["segments"], tables["frames"])
+    if problem:
+        yield f"{where}: {problem}"
     with storage_errors(table_path(library, "videos")):
         videos = tables["videos"].to_table(columns=["video_id", "ingest_id", "verdict", "num_segments"])
     with storage_errors(table_path(library, "segments")):
         segments = tables["segments"].to_table(columns=["video_id", "ingest_id", "segment_index"])
-    counted: dict[tuple[str, str], list[int]] = {}
+    segments_of: dict[tuple[str, str], list[int]] = {}
     for row in segments.to_pylist():
-        counted.setdefault((row["video_id"], row["ingest_id"]), []).append(row["segment_index"])
+        segments_of.setdefault((row["video_id"], row["ingest_id"]), []).append(row["segment_index"])
     searchable = 0
     for row in videos.to_pylist():
-        found = counted.pop((row["video_id"], row["ingest_id"]), [])
+        indices = segments_of.pop((row["video_id"], row["ingest_id"]), [])
         searchable += row["verdict"] in SEARCHABLE
-        if sorted(found) != list(range(row["num_segments"])):
-            yield f"{where}: video {row['video_id']} has segments {found[:5]}, not {row['num_segments']}"
-    for video_id, _ in counted:
+        if sorted(indices) != list(range(row["num_segments"])):
+            yield f"{where}: video {row['video_id']} has segments {indices[:5]}, not {row['num_segments']}"
+    for video_id, _ in segments_of:
         yield f"{where}: segments of video {video_id}, which is not in the table of videos"
     if len(set(videos["video_id"].to_pylist())) != videos.num_rows:
-        yield f"{where}: a video id stands twice in the table of videos"
+        yield f"{where}: a video id occurs twice in the table of videos"
     if searchable != manifest.num_videos:
         yield f"{where}: {searchable} videos, the manifest says {manifest.num_videos}"
     if snapshot.tokens_per_frame:
         yield from _wrong_tokens(tables["frames"], library, where)
     vectors = SegmentVectors(library, tables["segments"])
-    fault = vector_backend(manifest.index_backend).verify(snapshot.index, vectors)
-    if fault:
-        yield f"{where}: {fault}"
+    problem = vector_backend(manifest.index_backend).verify(snapshot.index, vectors)
+    if problem:
+        yield f"{where}: {problem}"
 
 
 def _wrong_tokens(frames: lance.LanceDataset, library: Path, where: str) -> Iterable[str]:
-    """Check that the stored tokens are numbers."""
+    """Check that the stored tokens are finite."""
     floats = [field.name for field in frames.schema if field.name in ("tokens", "token_scale")][-1:]
     path = table_path(library, "frames")
     with storage_errors(path):
         for batch in frames.to_batches(columns=floats, batch_size=_CHECKED_FRAMES):
             if not np.isfinite(fixed_to_numpy(batch[floats[0]])).all():
-                yield f"{where}: {path} holds tokens that are no numbers"
+                yield f"{where}: {path} holds tokens that are not finite"
                 return
 
 
@@ -226,8 +228,8 @@ def _remedy(reports: list[SnapshotReport]) -> str | None:
     served = next((report for report in reports if report.current), None)
     if served is not None and not served.problems:
         return (
-            "the snapshot that is served is whole; the damaged ones go as new ones are published "
-            "(`reelfind index`)"
+            "the snapshot that is served is whole; damaged ones are removed as `reelfind index` publishes "
+            "new ones"
         )
     rollback_remedy = (
         f"serve a whole snapshot with `reelfind library rollback --to {whole[-1]}`, then index again"
@@ -238,8 +240,8 @@ def _remedy(reports: list[SnapshotReport]) -> str | None:
         names = served.manifest.index_files
         damaged = [name for name in names if any(name in problem for problem in served.problems)]
         if all(any(name in problem for name in names) for problem in served.problems):
-            anew = f"only {', '.join(damaged)} is damaged: `reelfind index` makes it anew from the tables"
-            return f"{anew}; or {rollback_remedy}" if rollback_remedy else anew
+            rebuild = f"only {', '.join(damaged)} is damaged: `reelfind index` rebuilds it from the tables"
+            return f"{rebuild}; or {rollback_remedy}" if rollback_remedy else rebuild
     if rollback_remedy:
         return rollback_remedy
-    return "no snapshot is whole: bring the library back from a copy, or index into a new folder"
+    return "no snapshot is whole: restore the library from a backup, or index into a new folder"

@@ -1,9 +1,9 @@
-"""The write side of a library: rows in, commits out, leftovers of a killed run cleared away.
+"""Writes a library: takes rows, commits them, and removes what a killed run left.
 
-Everything that belongs to one video carries one fresh `ingest_id`. Segments and frames are committed first,
-the row of `videos` last: rows whose `ingest_id` is in no row of `videos` do not count, and the next run
-removes them. Segments of a video that is still being read are kept aside, a long video's in data files that
-no version of a table names yet, so that every committed version holds whole videos only.
+All rows of one video have the same new `ingest_id`. Segments and frames are committed first, the row of
+`videos` last: rows whose `ingest_id` is in no row of `videos` do not count, and the next run removes them.
+Segments of a video that is still being read are held back, those of a long video in data files that no
+version of a table names yet. So every committed version holds whole videos only.
 """
 
 import shutil
@@ -34,17 +34,17 @@ from indexer.library.vectors.registry import drop_vectors
 from model.runtime.faults import checkpoint
 from model.runtime.files import flush
 
-#: A video's segments beyond so many, or so much memory, are moved to disk while it is still being read.
+#: Segments of a video, in number or in memory, above which they are written to disk while it is being read.
 _SPILL_SEGMENTS = 32
 _SPILL_BYTES = 16 << 20
-#: Fragments smaller than this are joined; also the bound of what one joining rewrites, with `_JOINED_BYTES`.
+#: Fragments smaller than this are joined, to fragments of at most this size.
 _JOINED_BYTES = 256 << 20
 _JOINED_ROWS = {"videos": 65536, "segments": 16384, "frames": 65536}
 _MAX_SMALL_FRAGMENTS = 8
 #: Rows copied at once while fragments are joined.
 _COPIED_ROWS = 1024
 _COPIED_BYTES = 16 << 20
-#: What tells rows apart; few bytes each.
+#: The small columns that identify a row.
 _KEYS = {
     "videos": ["video_id", "ingest_id"],
     "segments": ["ingest_id", "segment_index", "num_frames"],
@@ -55,7 +55,7 @@ _KEY_ROWS = 1 << 18
 
 @dataclass
 class _Pending:
-    """What is known of a video that is being read."""
+    """The segments so far of a video that is being read: rows, and fragments already on disk."""
 
     rows: list[SegmentRow] = field(default_factory=list)
     segments: list[FragmentMetadata] = field(default_factory=list)
@@ -63,7 +63,11 @@ class _Pending:
 
 
 class LibraryWriter:
-    """Adds, replaces and removes videos. Used by one thread, inside `Library.writing`."""
+    """Adds, replaces and removes videos. One thread uses it, inside `Library.writing`.
+
+    Attributes:
+        videos: the committed row of every video, by its id.
+    """
 
     def __init__(self, library: Library) -> None:
         self.library = library
@@ -75,10 +79,10 @@ class LibraryWriter:
         self._finished: list[tuple[VideoRow, _Pending]] = []
         _remove_leftovers(library.path)
         self._recover()
-        self.known = self._read_videos()
+        self.videos = self._read_videos()
 
     def add_segments(self, rows: Sequence[SegmentRow]) -> None:
-        """Keep segments of a video, in time order, until `finish` or `discard` decides on them."""
+        """Hold segments of videos, in time order, until `finish` or `discard` is called."""
         for row in rows:
             pending = self._pending.setdefault(row.ingest_id, _Pending())
             pending.rows.append(row)
@@ -86,7 +90,7 @@ class LibraryWriter:
                 self._spill(pending)
 
     def finish(self, video: VideoRow) -> None:
-        """Take a video and its segments into the next commit."""
+        """Include a video and its segments in the next commit."""
         self._finished.append((video, self._pending.pop(video.ingest_id, _Pending())))
 
     def discard(self, ingest_id: str) -> None:
@@ -95,50 +99,56 @@ class LibraryWriter:
 
     @property
     def uncommitted_segments(self) -> int:
-        """How many segments of finished videos a kill would lose now."""
+        """Segments of finished videos that are not committed yet."""
         return sum(video.num_segments for video, _ in self._finished)
 
     @property
     def uncommitted_bytes(self) -> int:
-        """About how much memory finished videos take now."""
+        """About how much memory these segments take."""
         return sum(len(pending.rows) for _, pending in self._finished) * self.layout.segment_bytes
 
     def flush(self) -> list[VideoRow]:
-        """Commit the finished videos and return them. LibraryError when the disk is full or broken."""
-        done, self._finished = self._finished, []
-        if not done:
+        """Commit the finished videos and return them.
+
+        Raises:
+            LibraryError: the disk is full, or a table cannot be written.
+        """
+        finished, self._finished = self._finished, []
+        if not finished:
             return []
-        rows = [row for _, pending in done for row in pending.rows]
-        replaced = [self.known[video.video_id].ingest_id for video, _ in done if video.video_id in self.known]
-        # The same order in both tables: that is how a segment finds its frames.
-        frames = [fragment for _, pending in done for fragment in pending.frames]
-        segments = [fragment for _, pending in done for fragment in pending.segments]
+        rows = [row for _, pending in finished for row in pending.rows]
+        replaced = [
+            self.videos[video.video_id].ingest_id for video, _ in finished if video.video_id in self.videos
+        ]
+        # Use the same order in both tables: a segment's position gives the rows of its frames.
+        frames = [fragment for _, pending in finished for fragment in pending.frames]
+        segments = [fragment for _, pending in finished for fragment in pending.segments]
         if rows:
             frames += self._write("frames", frames_table(self.layout, rows))
             segments += self._write("segments", segments_table(self.layout, rows))
         self._append("frames", frames)
         self._append("segments", segments)
-        self._upsert([video for video, _ in done])
+        self._upsert([video for video, _ in finished])
         self._delete_ingests(replaced)
-        return [video for video, _ in done]
+        return [video for video, _ in finished]
 
     def touch(self, videos: Iterable[VideoRow]) -> None:
-        """Store new modification times of files whose content is unchanged."""
+        """Store new modification times of files with unchanged content."""
         rows = list(videos)
         if rows:
             self._upsert(rows)
 
     def remove(self, video_ids: Sequence[str]) -> None:
-        """Remove videos with all that belongs to them."""
-        ingests = [self.known[video_id].ingest_id for video_id in video_ids]
+        """Remove videos with their segments and frames."""
+        ingests = [self.videos[video_id].ingest_id for video_id in video_ids]
         for chunk in _chunks(video_ids):
             self._delete("videos", "video_id", chunk)
         for video_id in video_ids:
-            del self.known[video_id]
+            del self.videos[video_id]
         self._delete_ingests(ingests)
 
     def compact(self) -> None:
-        """Join small fragments and drop deleted rows, where there are many. Rows keep their order."""
+        """Join small fragments and drop deleted rows if there are many. Rows keep their order."""
         for name in TABLES:
             dataset = self.datasets[name]
             fragments = dataset.get_fragments()
@@ -158,12 +168,13 @@ class LibraryWriter:
                     materialize_deletions_threshold=0.0,
                     batch_size=batch,
                     num_threads=1,
-                    # Without deleted rows files are joined as they are: a fraction of the time and memory.
+                    # Join files without decoding them if they have no deleted rows: much faster, in less
+                    # memory.
                     compaction_mode="try_binary_copy",
                 )
                 dataset = open_table(self.library.path, name)
                 if not _keys(name, dataset).equals(keys):
-                    # Never seen; without the order, segments would show other segments' frames.
+                    # Not observed so far; in another order, segments would show the frames of others.
                     dataset = dataset.checkout_version(before)
                     dataset.restore()  # type: ignore[no-untyped-call]
             checkpoint(f"compacted.{name}")
@@ -199,7 +210,7 @@ class LibraryWriter:
             upsert.execute(videos_table(self.layout, videos))
         checkpoint("upserted.videos")
         self._committed("videos", open_table(self.library.path, "videos"))
-        self.known.update((video.video_id, video) for video in videos)
+        self.videos.update((video.video_id, video) for video in videos)
 
     def _delete_ingests(self, ingests: Sequence[str]) -> None:
         for name in ("segments", "frames"):
@@ -207,7 +218,7 @@ class LibraryWriter:
                 self._delete(name, "ingest_id", chunk)
 
     def _delete(self, name: str, column: str, values: Sequence[str]) -> None:
-        # The values are ids made here: hexadecimal digits, nothing to quote.
+        # The values are hexadecimal ids, so they need no quoting.
         listed = ", ".join(f"'{value}'" for value in values)
         checkpoint(f"delete.{name}")
         with storage_errors(table_path(self.library.path, name)):
@@ -216,7 +227,7 @@ class LibraryWriter:
         self._committed(name, open_table(self.library.path, name))
 
     def _committed(self, name: str, dataset: lance.LanceDataset) -> None:
-        """Force a new version's files to disk: neither Lance nor its object store does."""
+        """Flush a new version's files to disk, since Lance does not."""
         self.datasets[name] = dataset
         with storage_errors(table_path(self.library.path, name)):
             new = self._files(name) - self._durable
@@ -236,7 +247,7 @@ class LibraryWriter:
         return {row["video_id"]: VideoRow(**row) for row in rows}
 
     def _recover(self) -> None:
-        """Remove what a killed run left: rows without a video, videos without all of their rows."""
+        """Remove what a killed run left: rows without a video, and videos that lack some of their rows."""
         counts = {}
         for name in ("segments", "frames"):
             with storage_errors(table_path(self.library.path, name)):
@@ -247,8 +258,8 @@ class LibraryWriter:
         broken, whole = [], set()
         for row in videos.to_pylist():
             ingest = row["ingest_id"]
-            found = (counts["segments"].get(ingest, 0), counts["frames"].get(ingest, 0))
-            if found == (row["num_segments"], row["num_frames"]):
+            present = (counts["segments"].get(ingest, 0), counts["frames"].get(ingest, 0))
+            if present == (row["num_segments"], row["num_frames"]):
                 whole.add(ingest)
             else:
                 broken.append(ingest)
@@ -259,10 +270,10 @@ class LibraryWriter:
                 self._delete(name, "ingest_id", chunk)
 
 
-def alignment(segments: lance.LanceDataset, frames: lance.LanceDataset) -> str | None:
-    """Why the frames do not stand in the order of the segments; None when they do."""
-    left = _keys("segments", segments)
-    counts = left["num_frames"].to_numpy().astype(np.int64)
+def misalignment(segments: lance.LanceDataset, frames: lance.LanceDataset) -> str | None:
+    """How the frames are not in the order of the segments; None when they are."""
+    segment_keys = _keys("segments", segments)
+    counts = segment_keys["num_frames"].to_numpy().astype(np.int64)
     ends = np.cumsum(counts)
     total, row = int(counts.sum()), 0
     # In batches: there are many times more frames than segments.
@@ -271,15 +282,15 @@ def alignment(segments: lance.LanceDataset, frames: lance.LanceDataset) -> str |
         row += batch.num_rows
         if row > total:
             break
-        of = np.searchsorted(ends, rows, side="right")
-        expected = left.take(pa.array(of))
+        segment_of = np.searchsorted(ends, rows, side="right")
+        expected = segment_keys.take(pa.array(segment_of))
         for column in ("ingest_id", "segment_index"):
             if not expected[column].combine_chunks().equals(batch[column]):
-                return "frames do not stand in the order of their segments"
-        if not np.array_equal(batch["frame_index"].to_numpy(), rows - (ends - counts)[of]):
+                return "frames are not in the order of their segments"
+        if not np.array_equal(batch["frame_index"].to_numpy(), rows - (ends - counts)[segment_of]):
             return "a segment's frames are not in order"
-    found = frames.count_rows()
-    return None if found == total else f"{found} frames, segments name {total}"
+    num_frames = frames.count_rows()
+    return None if num_frames == total else f"{num_frames} frames, but the segments have {total}"
 
 
 def _keys(name: str, dataset: lance.LanceDataset) -> pa.Table:
@@ -287,7 +298,7 @@ def _keys(name: str, dataset: lance.LanceDataset) -> pa.Table:
 
 
 def _counts(dataset: lance.LanceDataset) -> dict[str, int]:
-    """How many rows each ingest has."""
+    """The number of rows of each ingest."""
     counted: Counter[str] = Counter()
     for batch in dataset.to_batches(columns=["ingest_id"], batch_size=_KEY_ROWS):
         values = pc.value_counts(batch["ingest_id"])
@@ -300,7 +311,7 @@ def _chunks(values: Sequence[str], size: int = 500) -> list[Sequence[str]]:
 
 
 def _remove_leftovers(library: Path) -> None:
-    """Remove half-written snapshots and files of a killed run. Only with the lock held."""
+    """Remove half-written snapshots and files of a killed run. The lock must be held."""
     snapshots = library / SNAPSHOTS
     try:
         snapshots.mkdir(exist_ok=True)

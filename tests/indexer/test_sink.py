@@ -104,7 +104,7 @@ def test_finished_files_are_committed_after_the_flush_time(bench: Bench) -> None
     assert bench.writer.uncommitted_segments == 1
     bench.now = 10.0
     bench.index(sink, "b.mp4")
-    assert (bench.writer.uncommitted_segments, len(bench.writer.known)) == (0, 2)
+    assert (bench.writer.uncommitted_segments, len(bench.writer.videos)) == (0, 2)
     bench.now = 19.0
     bench.index(sink, "c.mp4")
     assert bench.writer.uncommitted_segments == 1
@@ -177,7 +177,7 @@ def test_an_unchanged_file_keeps_its_segments_and_gets_its_new_time(bench: Bench
     second.finish(task_of("a.mp4"), FileUnchanged(mtime_ns=77))
     second.close(interrupted=False)
     assert bench.summary.unchanged == 1
-    assert bench.writer.known[video_id_of(Path("/media/a.mp4"))].mtime_ns == 77
+    assert bench.writer.videos[video_id_of(Path("/media/a.mp4"))].mtime_ns == 77
     assert bench.snapshot().num_segments == 1
 
 

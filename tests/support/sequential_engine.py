@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from indexer.decode import Alive, DecodedSegment, DecodeSpec, decode
+from indexer.decode import Alive, DecodedSegment, DecodeSpec, decode_file
 from indexer.encode import EncodeSpec, encode_batch
 from indexer.engines.base import Sink
 from indexer.events import Event, FileStarted, SegmentEncoded
@@ -36,7 +36,7 @@ class SequentialEngine:
             if stop.is_set():
                 break
             emit(FileStarted(task.path))
-            for message in decode(sent(decode_spec.job(task.path, task.same_sha256))):
+            for message in decode_file(sent(decode_spec.job(task.path, task.same_sha256))):
                 received = sent(message)
                 if isinstance(received, DecodedSegment):
                     sink.add(sent(encode_batch(bundle, spec, [(sent(task), received)])))

@@ -1,7 +1,7 @@
-"""The seam to stores of vectors: what a snapshot asks of an index, and of the program that makes it.
+"""The protocols of vector stores: the index that a snapshot searches, and the backend that makes it.
 
-The key of a vector is its row in the table of segments. The table is the store of record, so an index can
-always be made anew from it, by any backend.
+The key of a vector is its row in the table of segments. The table is the store of record: any backend can
+always rebuild an index from it.
 
 Shapes: B queries, D joint space, K results, R rows.
 """
@@ -18,23 +18,23 @@ from indexer.library.errors import LibraryError
 
 #: The backend of a library whose manifest names none.
 DEFAULT_BACKEND = "faiss"
-#: The spec that asks for what `VectorBackend.automatic_spec` says, each time an index is published.
+#: The spec that stands for what `VectorBackend.automatic_spec` returns each time an index is published.
 AUTOMATIC = "auto"
 _BATCH_ROWS = 16_384
 _VERIFIED_ROWS = 2048
 
 
 class VectorSource(Protocol):
-    """Vectors that an index is made from, or compared with."""
+    """Vectors from which an index is built, or with which it is compared."""
 
     @property
     def where(self) -> str:
-        """Where the vectors are, for messages."""
+        """Where the vectors are, for error messages."""
         ...
 
     @property
     def num_rows(self) -> int:
-        """How many there are."""
+        """How many vectors there are."""
         ...
 
     @property
@@ -46,7 +46,7 @@ class VectorSource(Protocol):
         """The vectors of rows `start` to `stop`, in order, as contiguous batches [R, D].
 
         Raises:
-            LibraryError: they cannot be read.
+            LibraryError: the vectors cannot be read.
         """
         ...
 
@@ -54,13 +54,13 @@ class VectorSource(Protocol):
         """The vectors of some rows, ascending and without repeats: int64 [R] → contiguous [R, D].
 
         Raises:
-            LibraryError: they cannot be read.
+            LibraryError: the vectors cannot be read.
         """
         ...
 
 
 class VectorIndex(Protocol):
-    """Vectors that can be searched by inner product, by many threads at once while nothing extends them."""
+    """Vectors that can be searched by inner product. Many threads may search while no one extends it."""
 
     @property
     def num_rows(self) -> int:
@@ -79,15 +79,15 @@ class VectorIndex(Protocol):
 
         Args:
             embeddings: Shape [B, D].
-            k: how many, at least 1.
-            allowed: rows to search among, ascending and without repeats; None allows all.
+            k: how many vectors to find, at least 1.
+            allowed: rows to search among, ascending and without repeats; None: all rows.
 
         Returns:
-            Inner products float32 [B, K], best first, and rows int64 [B, K]. K is k, or less where fewer
-            rows are there or allowed. A row is -1 where an approximate index found fewer; these come last.
+            Inner products float32 [B, K], best first, and rows int64 [B, K]. K is k, or the number of allowed
+            rows if that is less. A row is -1 where an approximate index found fewer; these come last.
 
         Raises:
-            ValueError: `allowed` is not in order, or names a row that is not there.
+            ValueError: `allowed` is not in order, or names a row that does not exist.
             LibraryError: this kind of index cannot search among chosen rows, or cannot be read.
         """
         ...
@@ -96,10 +96,10 @@ class VectorIndex(Protocol):
         """The vectors of some rows, int64 [R] → [R, D].
 
         Returns:
-            The vectors exactly as they were added; None where the index keeps only something like them.
+            The vectors exactly as they were added; None where the index stores only approximations.
 
         Raises:
-            ValueError: a row that is not there.
+            ValueError: a row does not exist.
         """
         ...
 
@@ -110,37 +110,38 @@ IndexT = TypeVar("IndexT", bound=VectorIndex)
 class VectorBackend(Protocol[IndexT]):
     """Makes, stores and opens one kind of index.
 
-    An index is stored in a snapshot's folder, which is renamed once it is complete, and later removed. Where
-    a backend keeps vectors elsewhere, it writes into the folder what it needs to find them.
+    An index is stored in a snapshot's folder, which is renamed when it is complete, and later removed. A
+    backend that keeps vectors elsewhere writes into the folder what it needs to find them.
     """
 
     @property
     def name(self) -> str:
-        """What a library's manifest calls it."""
+        """The name in a library's manifest."""
         ...
 
     def automatic_spec(self, num_rows: int) -> str:
-        """The kind of index for so many vectors."""
+        """The recommended kind of index for this number of vectors."""
         ...
 
     def check_spec(self, spec: str, dim: int) -> None:
         """Check that `spec`, which is not `AUTOMATIC`, names a kind of index for vectors of size `dim`.
 
         Raises:
-            InputError: it does not; says which do.
+            InputError: it does not; the message shows specs that do.
         """
         ...
 
     def build(self, source: VectorSource, spec: str, *, gpu: bool = False) -> tuple[IndexT, str]:
-        """Make an index of all vectors of a source.
+        """Build an index of all vectors of a source.
 
         Args:
-            source: the vectors; their row is their key.
+            source: the vectors; a vector's key is its row.
             spec: the kind of index, never `AUTOMATIC`.
-            gpu: use the GPUs, where the backend can and there are any.
+            gpu: use the GPUs if there are any and the backend can.
 
         Returns:
-            The index, and the spec of what it is: an exact one where there are too few vectors for another.
+            The index and its spec, which is that of an exact index where there are too few vectors for
+            `spec`.
 
         Raises:
             LibraryError: the source cannot be read, or holds values that are not finite.
@@ -148,7 +149,7 @@ class VectorBackend(Protocol[IndexT]):
         ...
 
     def extend(self, index: IndexT, source: VectorSource) -> None:
-        """Add the rows that the index lacks; those that it has must be the source's first.
+        """Add the rows that the index lacks; its own rows must be the first of the source.
 
         Raises:
             LibraryError: the source cannot be read, or holds values that are not finite.
@@ -156,15 +157,15 @@ class VectorBackend(Protocol[IndexT]):
         ...
 
     def save(self, index: IndexT, folder: Path) -> tuple[Path, ...]:
-        """Write the index into a folder and return the files written, all inside of it.
+        """Write the index into a folder and return the written files, all of them inside the folder.
 
         Raises:
-            LibraryError: they cannot be written.
+            LibraryError: the files cannot be written.
         """
         ...
 
     def open(self, folder: Path) -> IndexT:
-        """Open the index that `save` wrote into a folder, or into one that was renamed to it.
+        """Open the index that `save` wrote into a folder, which may have been renamed since.
 
         Raises:
             LibraryError: it is missing or damaged.
@@ -172,7 +173,7 @@ class VectorBackend(Protocol[IndexT]):
         ...
 
     def verify(self, index: IndexT, source: VectorSource) -> str | None:
-        """Why the index is not that of the source's vectors; None when nothing says so.
+        """How the index differs from the source's vectors; None when no difference is found.
 
         Raises:
             LibraryError: the source cannot be read.
@@ -180,7 +181,7 @@ class VectorBackend(Protocol[IndexT]):
         ...
 
     def drop(self, folder: Path) -> None:
-        """Remove what `save` wrote for a folder; where it wrote nothing, do nothing.
+        """Remove what `save` wrote for a folder, if anything.
 
         Raises:
             LibraryError: it cannot be removed.
@@ -219,19 +220,27 @@ class ArrayVectors:
 
 
 def finite_batches(source: VectorSource, start: int = 0) -> Iterator[NDArray[np.float32]]:
-    """The vectors of a source from row `start` on, as batches [R, D]. LibraryError if one is not finite."""
+    """The vectors of a source from row `start` on, in batches [R, D].
+
+    Raises:
+        LibraryError: a vector is not finite, or they cannot be read.
+    """
     for batch in source.batches(start, source.num_rows):
         if not np.isfinite(batch).all():
             raise LibraryError(
-                f"{source.where} holds embeddings that are not numbers: index into a new folder"
+                f"{source.where} holds embeddings that are not finite: index into a new folder"
             )
         yield batch
 
 
 def results_per_query(num_rows: int, k: int, allowed: NDArray[np.int64] | None) -> int:
-    """K of a search, see `VectorIndex.search`. ValueError when `allowed` is not as it says there."""
+    """K of a search, see `VectorIndex.search`.
+
+    Raises:
+        ValueError: `k` or `allowed` is invalid.
+    """
     if k < 1:
-        raise ValueError(f"k is {k}, must be at least 1")
+        raise ValueError(f"k is {k}: it must be at least 1")
     if allowed is None:
         return min(k, num_rows)
     if allowed.ndim != 1 or allowed.dtype != np.int64 or (np.diff(allowed) <= 0).any():
@@ -243,14 +252,14 @@ def results_per_query(num_rows: int, k: int, allowed: NDArray[np.int64] | None) 
 
 
 def no_results(num_queries: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """What a search returns where nothing can be found: scores and rows of shape [B, 0]."""
+    """The result of a search among no rows: scores and rows of shape [B, 0]."""
     return np.empty((num_queries, 0), np.float32), np.empty((num_queries, 0), np.int64)
 
 
 def difference(index: VectorIndex, source: VectorSource) -> str | None:
     """How an index differs from the source in number, size or vectors; None when it does not.
 
-    The first and the last vectors are compared, where the index keeps them: an index of another state
+    Only the first and the last vectors are compared, if the index stores them: an index of another state
     differs at one end.
     """
     if (index.num_rows, index.dim) != (source.num_rows, source.dim):

@@ -22,11 +22,11 @@ from indexer.library.vectors.base import (
 from model.runtime.errors import InputError
 
 INDEX_FILE = "segments.faiss"
-#: Up to here an exact scan answers in some 20 ms on two cores.
+#: Up to this many vectors, an exact scan takes about 20 ms on two cores.
 FLAT_LIMIT = 200_000
 _TRAINING_PER_LIST = 40
 _MIN_TRAINING_ROWS = 4096
-#: Lists searched among chosen rows, over those that hold as many chosen rows as a search among all sees.
+#: A search among chosen rows probes this many times the lists needed to see as many rows as one among all.
 _FILTERED_EFFORT = 2
 _ALL_THREADS: int = faiss.omp_get_max_threads()
 
@@ -35,16 +35,17 @@ _ALL_THREADS: int = faiss.omp_get_max_threads()
 class FaissIndex:
     """An inner-product FAISS index; its ids are the rows.
 
-    A search among chosen rows depends on the kind of index. In brackets is the recall@100 measured with
-    100,000 clustered vectors, of which 50 to 90,000 were allowed:
+    How a search among chosen rows works depends on the kind of index. In brackets: the recall@100, measured
+    with 100,000 clustered vectors, of which 50 to 90,000 were allowed.
 
-    - `Flat` reads the allowed vectors alone: exact (1.0), and the faster the fewer they are.
+    - `Flat` reads only the allowed vectors: exact (1.0); the fewer they are, the faster.
     - `SQ…` skips the other rows as it scans: as good as a search among all (0.99).
-    - `IVF…` probes the more lists the fewer rows are allowed, in the end all of them (0.94 to 1.0; 0.03 to
-      0.5 with its usual number of lists and 5 % of the rows allowed).
-    - `HNSW…` leaves its graph aside and scans the vectors at its nodes: exact (1.0), in the time of `Flat`. A
-      walk through the graph loses sight of chosen rows (0.01 to 0.3 with up to 10 % allowed).
-    - Of other kinds some cannot do it: `PQ…`, `NSG…`, `…,RFlat`. They raise a LibraryError.
+    - `IVF…` probes more lists the fewer rows are allowed, up to all of them (0.94 to 1.0; with its usual
+    number
+      of lists and 5 % of the rows allowed: 0.03 to 0.5).
+    - `HNSW…` scans the vectors at the nodes of its graph: exact (1.0), as fast as `Flat`. A walk through the
+      graph misses chosen rows (0.01 to 0.3 with up to 10 % allowed).
+    - Some other kinds cannot search among chosen rows (`PQ…`, `NSG…`, `…,RFlat`): they raise a LibraryError.
     """
 
     faiss_index: faiss.Index
@@ -67,7 +68,7 @@ class FaissIndex:
         if k == 0:
             return no_results(len(embeddings))
         # OpenMP keeps this number for each calling thread. The service searches from several threads at
-        # once, and on busy cores the threads of one query wait for each other longer than they work.
+        # once; on busy cores the threads of one query wait for each other longer than they work.
         faiss.omp_set_num_threads(1 if len(embeddings) == 1 else _ALL_THREADS)
         queries = np.ascontiguousarray(embeddings, np.float32)
         scores: NDArray[np.float32]
@@ -79,10 +80,10 @@ class FaissIndex:
         return scores, rows
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
-        """See `VectorIndex`: a flat index has them."""
+        """See `VectorIndex`. Only a flat index stores them exactly."""
         if not isinstance(self.faiss_index, faiss.IndexFlat):
             return None
-        # FAISS would read beyond its memory.
+        # FAISS does not check rows: it would read outside its memory.
         if len(rows) and not 0 <= rows.min() <= rows.max() < self.num_rows:
             raise ValueError(f"rows {rows.min()} to {rows.max()} are not in 0..{self.num_rows - 1}")
         vectors: NDArray[np.float32] = self.faiss_index.reconstruct_batch(np.asarray(rows, np.int64))
@@ -92,6 +93,8 @@ class FaissIndex:
         self, allowed: NDArray[np.int64], queries: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         index = self.faiss_index
+        scores: NDArray[np.float32]
+        rows: NDArray[np.int64]
         if isinstance(index, faiss.IndexPreTransform):
             for i in range(index.chain.size()):
                 queries = faiss.downcast_VectorTransform(index.chain.at(i)).apply(queries)
@@ -99,14 +102,13 @@ class FaissIndex:
         if isinstance(index, faiss.IndexHNSW):
             index = faiss.downcast_index(index.storage)
         try:
-            found = index.search(queries, k, params=_parameters(index, allowed))
+            scores, rows = index.search(queries, k, params=_parameters(index, allowed))
         except RuntimeError as error:
             raise _no_filter(index) from error
-        rows: NDArray[np.int64] = found[1]
-        # A kind of index that passes over the parameters must not show rows that a caller may not see.
+        # Some kinds of index ignore the parameters: never return a row that the caller may not see.
         if not np.isin(rows[rows >= 0], allowed).all():
             raise _no_filter(index)
-        return found[0], rows
+        return scores, rows
 
 
 class FaissBackend:
@@ -117,25 +119,25 @@ class FaissBackend:
     def automatic_spec(self, num_rows: int) -> str:
         """Exact up to `FLAT_LIMIT` vectors, then lists of 8-bit vectors.
 
-        The number of lists is about 4·√n as a power of two, so it changes, and the index is trained anew,
-        each time the library has grown about fourfold.
+        The number of lists is the power of two nearest to 4·√n, so it changes, and the index is trained
+        again, each time the library has grown about fourfold.
         """
         if num_rows <= FLAT_LIMIT:
             return "Flat"
         return f"IVF{2 ** round(np.log2(4 * np.sqrt(num_rows)))},SQ8"
 
     def check_spec(self, spec: str, dim: int) -> None:
-        """InputError when FAISS cannot make such an index of inner products."""
+        """See `VectorBackend`."""
         remedy = "use one like 'Flat', 'IVF4096,SQ8' or 'HNSW32', or 'auto'"
         try:
             index = _new_index(dim, spec)
         except (RuntimeError, ValueError, MemoryError) as error:
-            raise InputError(f"index factory {spec!r} is not one for {dim} dimensions: {remedy}") from error
+            raise InputError(f"index factory {spec!r} is invalid for {dim} dimensions: {remedy}") from error
         if index.metric_type != faiss.METRIC_INNER_PRODUCT or not hasattr(index, "add"):
             raise InputError(f"index factory {spec!r} does not rank by inner product: {remedy}")
 
     def build(self, source: VectorSource, spec: str, *, gpu: bool = False) -> tuple[FaissIndex, str]:
-        """See `VectorBackend`: `Flat` when there are too few vectors to train another kind."""
+        """See `VectorBackend`. The index is `Flat` when there are too few vectors to train another kind."""
         index = _new_index(source.dim, spec)
         if not index.is_trained:
             sample = _training_sample(source, _num_lists(index) * _TRAINING_PER_LIST)
@@ -154,7 +156,7 @@ class FaissBackend:
         return FaissIndex(index), spec
 
     def extend(self, index: FaissIndex, source: VectorSource) -> None:
-        """See `VectorBackend`: what was trained stays as it is."""
+        """See `VectorBackend`. The trained parts do not change."""
         for batch in finite_batches(source, index.num_rows):
             index.faiss_index.add(batch)
 
@@ -166,7 +168,7 @@ class FaissBackend:
         return (path,)
 
     def open(self, folder: Path) -> FaissIndex:
-        """Read `segments.faiss`: hostile input to FAISS until its checksum is known to be right."""
+        """Read `segments.faiss`. Check the file first: a damaged one can crash FAISS."""
         path = folder / INDEX_FILE
         with storage_errors(path):
             index = faiss.read_index(str(path))
@@ -175,7 +177,7 @@ class FaissBackend:
         return FaissIndex(index)
 
     def verify(self, index: FaissIndex, source: VectorSource) -> str | None:
-        """See `VectorBackend`: vectors are compared in a flat index, which alone keeps them as they were."""
+        """See `VectorBackend`. Vectors are compared only in a flat index, which alone stores them exactly."""
         return difference(index, source)
 
     def drop(self, folder: Path) -> None:
@@ -190,9 +192,9 @@ def _new_index(dim: int, spec: str) -> faiss.Index:
 
 
 def _parameters(index: faiss.Index, allowed: NDArray[np.int64]) -> faiss.SearchParameters:
-    """What makes an index search among some of its rows, at least one."""
+    """The parameters that make an index search among some of its rows, at least one."""
     if isinstance(index, faiss.IndexFlat):
-        # Given a list, FAISS goes through the list and not through the rows.
+        # With an array, FAISS reads only the allowed rows.
         return faiss.SearchParameters(sel=faiss.IDSelectorArray(allowed))
     mask = np.zeros(index.ntotal, np.bool_)
     mask[allowed] = True
@@ -211,9 +213,9 @@ def _no_filter(index: faiss.Index) -> LibraryError:
     )
 
 
-def _training_sample(source: VectorSource, wanted: int) -> NDArray[np.float32]:
+def _training_sample(source: VectorSource, size: int) -> NDArray[np.float32]:
     count = source.num_rows
-    rows = np.linspace(0, max(count - 1, 0), min(count, max(wanted, _MIN_TRAINING_ROWS)))
+    rows = np.linspace(0, max(count - 1, 0), min(count, max(size, _MIN_TRAINING_ROWS)))
     return source.take(np.unique(rows.astype(np.int64)))
 
 
@@ -225,7 +227,7 @@ def _num_lists(index: faiss.Index) -> int:
 
 
 def _set_effort(index: faiss.Index) -> None:
-    """Search widely enough for a recall@100 near 1; kept in the index file."""
+    """Set the search effort for a recall@100 near 1; the index file stores it."""
     try:
         ivf = faiss.extract_index_ivf(index)
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""The backends that this program has, by the name that a library's manifest calls them."""
+"""The available backends, by their name in a library's manifest."""
 
 from pathlib import Path
 
@@ -6,12 +6,16 @@ from indexer.library.errors import LibraryError
 from indexer.library.vectors.base import AnyBackend
 from indexer.library.vectors.faiss import FaissBackend
 
-#: A backend that is added here can be named in `PublishOptions`, and its libraries are served.
+#: A backend listed here can be named in `PublishOptions`, and its libraries can be served.
 BACKENDS: dict[str, AnyBackend] = {backend.name: backend for backend in (FaissBackend(),)}
 
 
 def vector_backend(name: str) -> AnyBackend:
-    """The backend of a name. LibraryError when this program has none."""
+    """The backend with this name.
+
+    Raises:
+        LibraryError: there is none.
+    """
     backend = BACKENDS.get(name)
     if backend is None:
         raise LibraryError(
@@ -23,6 +27,10 @@ def vector_backend(name: str) -> AnyBackend:
 
 
 def drop_vectors(folder: Path) -> None:
-    """Remove what any backend stored for a snapshot's folder. LibraryError when it cannot be removed."""
+    """Remove what any backend stored for a snapshot's folder.
+
+    Raises:
+        LibraryError: it cannot be removed.
+    """
     for backend in BACKENDS.values():
         backend.drop(folder)

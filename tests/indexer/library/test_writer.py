@@ -130,7 +130,7 @@ def test_leftovers_of_a_killed_run_are_removed(bundle: Bundle, tmp_path: Path) -
         writer._delete("frames", "ingest_id", [f"{102:016x}"])
     with library.writing():
         writer = LibraryWriter(library)
-        assert list(writer.known) == [f"{3:016x}"]
+        assert list(writer.videos) == [f"{3:016x}"]
         publish(writer, PublishOptions(), last=True)
     snapshot = Snapshot.open(tmp_path / "library")
     assert (snapshot.num_videos, snapshot.num_segments) == (1, 2)
@@ -171,7 +171,7 @@ def test_tokens_that_are_no_numbers_are_found(bundle: Bundle, tmp_path: Path) ->
         publish(writer, PublishOptions(), last=True)
     (report,) = verify_library(tmp_path / "library").snapshots
     assert report.problems == [
-        f"snapshot 1: {tmp_path / 'library/frames.lance'} holds tokens that are no numbers"
+        f"snapshot 1: {tmp_path / 'library/frames.lance'} holds tokens that are not finite"
     ]
 
 

@@ -294,10 +294,10 @@ def test_vectors_that_are_not_finite_are_refused(
     for row in (0, NUM_ROWS - 1):
         wrong = vectors.copy()
         wrong[row, 2] = value
-        with pytest.raises(LibraryError, match="the table holds embeddings that are not numbers"):
+        with pytest.raises(LibraryError, match="the table holds embeddings that are not finite"):
             case.backend.build(ArrayVectors(wrong, "the table"), case.spec)
     grown = case.build(vectors[:1000])
-    with pytest.raises(LibraryError, match="the table holds embeddings that are not numbers"):
+    with pytest.raises(LibraryError, match="the table holds embeddings that are not finite"):
         case.backend.extend(grown, ArrayVectors(wrong, "the table"))
 
 

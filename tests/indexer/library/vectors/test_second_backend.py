@@ -146,7 +146,7 @@ def test_a_damaged_index_is_named_and_made_anew(
     with pytest.raises(LibraryError, match=rf"{name} is damaged: its SHA-256 differs"):
         Snapshot.open(library)
     report = verify_library(library)
-    assert report.remedy == f"only {name} is damaged: `reelfind index` makes it anew from the tables"
+    assert report.remedy == f"only {name} is damaged: `reelfind index` rebuilds it from the tables"
     run(bundle, library, films)
     assert read_snapshot_manifest(library, 2).index_backend == backend.name
     assert answers(library) == before
@@ -177,7 +177,7 @@ def test_what_the_backend_cannot_be_or_do(
         run(bundle, library, films, index_backend="milk")
     with pytest.raises(InputError, match="index factory 'Flat' is not one: use 'exact', or 'auto'"):
         run(bundle, library, films, index_backend=backend.name, index_factory="Flat")
-    with pytest.raises(InputError, match="index factory 'exact' is not one for 8 dimensions"):
+    with pytest.raises(InputError, match="index factory 'exact' is invalid for 8 dimensions"):
         run(bundle, library, films, index_factory="exact")
     assert not library.exists()
 

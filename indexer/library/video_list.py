@@ -1,0 +1,78 @@
+"""The videos of a snapshot, in memory, in the order of their paths."""
+
+import os
+from datetime import UTC
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from indexer.library.records import Verdict, VideoRecord, displayable
+
+_HIDDEN_COLUMNS = ("ingest_id", "mtime_ns", "num_frames", "path")
+
+
+class VideoList:
+    """All rows of `videos`, failures included. A video's position is its row in this list."""
+
+    def __init__(self, table: pa.Table) -> None:
+        # Sorted by path: the order stays as videos come and go.
+        self._table = table.take(pc.sort_indices(table["path"].combine_chunks())).combine_chunks()
+        self._ids: list[str] = self._table["video_id"].to_pylist()
+        self._row_of_id = {video_id: row for row, video_id in enumerate(self._ids)}
+
+    @property
+    def hours(self) -> float:
+        """Hours of video that a search can find."""
+        searchable = self._table.filter(pc.greater(self._table["num_segments"], 0))
+        return float(pc.sum(searchable["duration_seconds"]).as_py() or 0.0) / 3600
+
+    def id_at(self, row: int) -> str:
+        """The id of the video in a row."""
+        return self._ids[row]
+
+    def row_of(self, video_id: str) -> int | None:
+        """The row of a video; None when it is not in the list."""
+        return self._row_of_id.get(video_id)
+
+    def rows_of(self, video_ids: pa.Array) -> NDArray[np.int32]:
+        """The row of each id, -1 where it is not in the list. Strings [R] → int32 [R]."""
+        rows = pc.fill_null(pc.index_in(video_ids, self._table["video_id"].combine_chunks()), -1)
+        return rows.to_numpy().astype(np.int32)  # type: ignore[no-any-return]
+
+    def record(self, video_id: str) -> VideoRecord | None:
+        """A video's record; None when it is not in the list."""
+        row = self.row_of(video_id)
+        return None if row is None else _records(self._table.slice(row, 1))[0]
+
+    def label(self, video_id: str) -> tuple[str, str | None] | None:
+        """A video's path and title as in its record, ten times as fast as the record."""
+        row = self.row_of(video_id)
+        if row is None:
+            return None
+        path = Path(os.fsdecode(self._table["path"][row].as_py()))
+        return displayable(path), self._table["title"][row].as_py()
+
+    def page(self, offset: int, limit: int, verdict: Verdict | None) -> list[VideoRecord]:
+        """A page of the list, or of the videos with this verdict."""
+        return _records(self._with_verdict(verdict).slice(offset, limit))
+
+    def count(self, verdict: Verdict | None) -> int:
+        """How many videos there are, or how many with this verdict."""
+        return int(self._with_verdict(verdict).num_rows)
+
+    def _with_verdict(self, verdict: Verdict | None) -> pa.Table:
+        if verdict is None:
+            return self._table
+        return self._table.filter(pc.equal(self._table["verdict"], verdict))
+
+
+def _records(table: pa.Table) -> list[VideoRecord]:
+    records = []
+    for row in table.to_pylist():
+        columns = {name: value for name, value in row.items() if name not in _HIDDEN_COLUMNS}
+        columns["indexed_at"] = columns["indexed_at"].astimezone(UTC)
+        records.append(VideoRecord(file=Path(os.fsdecode(row["path"])), **columns))
+    return records
