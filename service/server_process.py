@@ -1,4 +1,4 @@
-"""Run the real server as a child process: for the demo and the benchmark."""
+"""Runs the real server as a child process, for the demo and the benchmark."""
 
 import http.client
 import json
@@ -16,14 +16,14 @@ from typing import Any
 
 from model.runtime.errors import ReelfindError
 
-# -P: a folder named `service` where the command runs must not be taken for ours.
+# -P: do not import a folder named `service` in the current folder.
 REELFIND = (sys.executable, "-P", "-m", "service")
 _STOP_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
 class ServerProcess:
-    """A server that answers: its address and its process."""
+    """A running server: its address and its process."""
 
     host: str
     port: int
@@ -35,16 +35,20 @@ class ServerProcess:
         return f"http://{_reachable(self.host)}:{self.port}"
 
     def connect(self, timeout_seconds: float = 30.0) -> http.client.HTTPConnection:
-        """Open a connection that may be used for many requests, one after another."""
+        """Open a connection, which may send many requests, one after another."""
         return http.client.HTTPConnection(_reachable(self.host), self.port, timeout=timeout_seconds)
 
 
-class RequestFailed(ReelfindError):  # noqa: N818 - named as what happened, like the library's other errors
+class RequestFailed(ReelfindError):  # noqa: N818 - named after what happened
     """The server answered with an error, or not at all."""
 
 
 def post_json(connection: http.client.HTTPConnection, path: str, body: Any) -> Any:
-    """POST `body` as JSON and return the answer's JSON. Raises RequestFailed on any status but 200."""
+    """POST `body` as JSON and return the JSON of the answer.
+
+    Raises:
+        RequestFailed: there is no answer, or its status is not 200.
+    """
     try:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         response = connection.getresponse()
@@ -68,14 +72,21 @@ def running_server(
 ) -> Iterator[ServerProcess]:
     """Start `reelfind serve` on `library`, wait until it is ready, and stop it at the end.
 
-    Port 0 takes a free one. Raises ReelfindError with the end of the server's log when it does not
-    become ready within `ready_seconds`.
+    Args:
+        library: the library's folder.
+        bundle: the model bundle's folder; None: the installed one.
+        host: the address to listen on.
+        port: the port to listen on; 0: any free port.
+        ready_seconds: how long to wait.
+
+    Raises:
+        ReelfindError: the server is not ready in time; the message has the end of its log.
     """
     port = port or _free_port(host)
     command = [*REELFIND, "serve", "--library", str(library), "--host", host]
     command += ["--port", str(port)] + (["--bundle", str(bundle)] if bundle is not None else [])
     with tempfile.TemporaryFile() as log:
-        # A session of its own: Ctrl-C reaches only the parent, which then stops the child in order.
+        # In a session of its own: Ctrl-C reaches only the parent, which then stops the child cleanly.
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
@@ -125,5 +136,5 @@ def _free_port(host: str) -> int:
 
 
 def _reachable(host: str) -> str:
-    """Where to reach a server that listens on `host`: "every address" is none to connect to."""
+    """The address to connect to for a server that listens on `host`, which may mean every address."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104

@@ -1,1 +1,1 @@
-"""The benchmark behind `reelfind bench`: ratios of two things measured in the same run, on the same input."""
+"""The benchmark behind `reelfind bench`: ratios of two measurements in the same run, on the same input."""

@@ -1,4 +1,4 @@
-"""FAISS index types against exact search, on made-up clustered vectors.
+"""Compares FAISS index types with exact search, on synthetic clustered vectors.
 
 Legend of shapes: V vectors, Q queries, D joint space, K results.
 """
@@ -10,21 +10,20 @@ from numpy.typing import NDArray
 
 from indexer.library.vectors.base import ArrayVectors, VectorIndex
 from indexer.library.vectors.faiss import FaissBackend
-from service.bench.figures import Figure, ratios
+from service.bench.figures import Figure, Section, ratios
 
-SECTION = "FAISS against exact search"
 RECALL_AT = 100
-# The noise that is added to a cluster's unit-length centre has this length: members are some 60° apart.
+# The length of the noise added to a cluster's unit-length centre: members are about 60° apart.
 _SPREAD = 1.0
 _CLUSTER_SIZE = 500
-# FAISS warns when it has fewer.
+# FAISS warns about fewer training vectors.
 _TRAINING_PER_LIST = 39
 
 
 def clustered_vectors(
     count: int, queries: int, dim: int, *, clusters: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Unit vectors around random centres: the corpus [V, D] and queries from the same clusters [Q, D]."""
+    """Unit vectors around random centres: a corpus [V, D], and queries [Q, D] from the same clusters."""
     rng = np.random.default_rng(seed)
     centres = _unit(rng.standard_normal((clusters, dim), np.float32))
     members = rng.integers(0, clusters, count + queries)
@@ -33,9 +32,9 @@ def clustered_vectors(
     return points[:count], points[count:]
 
 
-def recall(found: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
-    """The share of the exact neighbours [Q, K] that are among the found ones [Q, K]."""
-    hits = [np.intersect1d(a, b).size for a, b in zip(found, exact, strict=True)]
+def recall(approximate: NDArray[np.int64], exact: NDArray[np.int64]) -> float:
+    """The share of the exact neighbours [Q, K] that are among the approximate ones [Q, K]."""
+    hits = [np.intersect1d(a, b).size for a, b in zip(approximate, exact, strict=True)]
     return float(np.sum(hits)) / exact.size
 
 
@@ -47,26 +46,28 @@ def index_kinds(count: int) -> tuple[str, ...]:
     return ("Flat", "SQ8", "HNSW32", f"IVF{lists},Flat", f"IVF{lists},SQ8")
 
 
-def measure(count: int, queries: int, dim: int, repeats: int) -> list[Figure]:
-    """Recall@100 and the time of a query, over exact search, of every kind of index.
+def measure_faiss(count: int, queries: int, dim: int, repeats: int) -> list[Figure]:
+    """Recall@100 and the time of a query, relative to exact search, of every kind of index.
 
-    The indexer's own code builds each, with the search effort that it sets. Queries are sent one at a time,
-    as the service sends them; all kinds take turns in every repetition.
+    The indexer's own code builds each index and sets its search effort. Queries are sent one at a time, as by
+    the service. In every repetition, all kinds take turns.
     """
-    corpus, asked = clustered_vectors(count, queries, dim, clusters=max(1, count // _CLUSTER_SIZE), seed=7)
+    corpus, query_vectors = clustered_vectors(
+        count, queries, dim, clusters=max(1, count // _CLUSTER_SIZE), seed=7
+    )
     kinds = index_kinds(count)
     backend, vectors = FaissBackend(), ArrayVectors(corpus)
     exact, *indexes = (backend.build(vectors, kind)[0] for kind in ("Flat", *kinds))
-    _, truth = exact.search(asked, RECALL_AT)
+    _, exact_rows = exact.search(query_vectors, RECALL_AT)
     exact_seconds: list[float] = []
     seconds: list[list[float]] = [[] for _ in indexes]
     for _ in range(repeats):
-        exact_seconds.append(_time_queries(exact, asked))
+        exact_seconds.append(_time_queries(exact, query_vectors))
         for index, times in zip(indexes, seconds, strict=True):
-            times.append(_time_queries(index, asked))
+            times.append(_time_queries(index, query_vectors))
     figures = [
         Figure(
-            SECTION,
+            Section.FAISS,
             "exact: time of a query",
             tuple(1000 * value for value in exact_seconds),
             "ms",
@@ -74,17 +75,19 @@ def measure(count: int, queries: int, dim: int, repeats: int) -> list[Figure]:
         )
     ]
     for kind, index, times in zip(kinds, indexes, seconds, strict=True):
-        found = recall(index.search(asked, RECALL_AT)[1], truth)
-        figures.append(Figure(SECTION, f"{kind}: recall@{RECALL_AT}", (found,)))
-        figures.append(Figure(SECTION, f"{kind}: time of a query ÷ exact", ratios(times, exact_seconds)))
+        share = recall(index.search(query_vectors, RECALL_AT)[1], exact_rows)
+        figures.append(Figure(Section.FAISS, f"{kind}: recall@{RECALL_AT}", (share,)))
+        figures.append(
+            Figure(Section.FAISS, f"{kind}: time of a query ÷ exact", ratios(times, exact_seconds))
+        )
     return figures
 
 
-def _time_queries(index: VectorIndex, asked: NDArray[np.float32]) -> float:
+def _time_queries(index: VectorIndex, query_vectors: NDArray[np.float32]) -> float:
     started = time.perf_counter()
-    for row in range(len(asked)):
-        index.search(asked[row : row + 1], RECALL_AT)
-    return (time.perf_counter() - started) / len(asked)
+    for row in range(len(query_vectors)):
+        index.search(query_vectors[row : row + 1], RECALL_AT)
+    return (time.perf_counter() - started) / len(query_vectors)
 
 
 def _unit(points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,8 +1,9 @@
-"""What the benchmark says: figures with their n, medians, ranges and bars."""
+"""The benchmark's results: figures with their n, medians, ranges and bars, and how they are printed."""
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Literal
 
 from rich import box
@@ -12,21 +13,33 @@ from rich.table import Table
 Cell = str | int | float | None
 
 
+class Section(StrEnum):
+    """The headings of the report."""
+
+    INDEXING = "Indexing throughput"
+    MEMORY = "Peak memory of indexing"
+    SEARCH = "Search over HTTP"
+    FAISS = "FAISS against exact search"
+    RERANKING = "Re-ranking"
+    ENSEMBLE = "Spliced films: the ensemble against the similarity alone"
+    TOKENS = "Stored tokens"
+
+
 @dataclass(frozen=True)
 class Bar:
-    """Where a figure should be: at least or at most `limit`."""
+    """The value that a figure should reach: at least, or at most, `limit`."""
 
     kind: Literal[">=", "<="]
     limit: float
 
     def holds(self, value: float) -> bool:
-        """Whether `value` is where it should be."""
+        """Whether `value` meets the bar."""
         return value >= self.limit if self.kind == ">=" else value <= self.limit
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the report: `values`, one a repetition, and what they are of."""
+    """One line of the report: its name, and a value for each repetition."""
 
     section: str
     name: str
@@ -37,20 +50,20 @@ class Figure:
 
     def __post_init__(self) -> None:
         if not self.values:
-            raise ValueError(f"{self.name!r} has no values: give one a repetition")
+            raise ValueError(f"{self.name!r} has no values: give one for each repetition")
 
     @property
     def median(self) -> float:
-        """The middle value."""
+        """The median of the values."""
         return statistics.median(self.values)
 
     @property
     def passed(self) -> bool | None:
-        """Whether the median holds the bar; None without one."""
+        """Whether the median meets the bar; None where there is no bar."""
         return None if self.bar is None else self.bar.holds(self.median)
 
     def to_json(self) -> dict[str, Any]:
-        """The figure as plain values."""
+        """The figure as a JSON object."""
         return {
             "section": self.section,
             "name": self.name,
@@ -67,7 +80,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Grid:
-    """Things compared in several respects at once: a row each, the name first; None where nothing applies."""
+    """A table: a row for each thing compared, its name first; None where a column does not apply."""
 
     section: str
     columns: tuple[str, ...]
@@ -80,26 +93,26 @@ class Grid:
                 raise ValueError(f"the row {row} has {len(row)} cells for {len(self.columns)} columns")
 
     def to_json(self) -> dict[str, Any]:
-        """The grid as plain values, a row an object."""
+        """The grid as a JSON object, with an object for each row."""
         rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
         return {"section": self.section, "note": self.note, "rows": rows}
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a part of the benchmark found."""
+class BenchReport:
+    """The results of one part of the benchmark."""
 
     figures: Sequence[Figure] = ()
     grids: Sequence[Grid] = ()
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> tuple[float, ...]:
-    """Divide repetition by repetition, so that what slowed both of a pair cancels."""
+    """Divide repetition by repetition, so that what slows both of a pair cancels out."""
     return tuple(a / b for a, b in zip(over, under, strict=True))
 
 
 def print_figures(console: Console, figures: Sequence[Figure]) -> None:
-    """Print a table a section."""
+    """Print a table for each section."""
     for section in dict.fromkeys(figure.section for figure in figures):
         table = Table(title=section, title_justify="left", title_style="bold", pad_edge=False)
         for heading in ("figure", "median", "min to max", "n", "bar"):
@@ -111,7 +124,7 @@ def print_figures(console: Console, figures: Sequence[Figure]) -> None:
 
 
 def print_grids(console: Console, grids: Sequence[Grid]) -> None:
-    """Print a table a grid."""
+    """Print a table for each grid."""
     for grid in grids:
         table = Table(title=grid.section, title_justify="left", title_style="bold", pad_edge=False)
         table.box, table.caption, table.caption_justify = box.SIMPLE_HEAD, grid.note, "left"

@@ -1,4 +1,4 @@
-"""Labelled videos to measure quality with: the caller's, the demo's, or films spliced from either."""
+"""Labelled videos that quality is measured on: the user's, the demo's, or films spliced from them."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.queries import LabelledQuery
-from service.bench.splice import MAX_CHARACTERS, splice
+from service.bench.splice import MAX_CHARACTERS, splice_clips
 from service.demo.films import collect
 from service.demo.queries import QUERIES as DEMO_QUERIES
 from service.live import open_searcher
@@ -19,8 +19,8 @@ from service.settings import load_settings
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Videos and the queries about them; every query's video is one of them."""
+class VideoGallery:
+    """Videos and queries about them; `files` includes the video of every query."""
 
     label: str
     folder: Path
@@ -28,16 +28,15 @@ class Gallery:
     only_set: str | None
     queries: tuple[LabelledQuery, ...]
     files: tuple[Path, ...]
-    """The videos; those of the queries are among them."""
 
 
-def read_galleries(clips: Path, queries: Path, *, whole: bool = False) -> list[Gallery]:
-    """A gallery for each value of the rows' field `set`, in the order of the file; one if there is none.
+def read_galleries(clips: Path, queries: Path, *, whole: bool = False) -> list[VideoGallery]:
+    """A gallery for each value of the field `set`, in the order of the file; a single one without sets.
 
-    `whole` adds one of all rows where there are several sets.
+    With `whole`, there is also a gallery of all rows where there are several sets.
 
     Raises:
-        InputError: the file cannot be read, or a row is not as it must be.
+        InputError: the file cannot be read, or a row is invalid.
     """
     labelled = read_clean_queries(queries, None, MAX_CHARACTERS)
     sets = list(dict.fromkeys(query.set_name for query in labelled if query.set_name is not None))
@@ -47,7 +46,7 @@ def read_galleries(clips: Path, queries: Path, *, whole: bool = False) -> list[G
     return galleries
 
 
-def demo_gallery(cache: Path) -> Gallery:
+def demo_gallery(cache: Path) -> VideoGallery:
     """The demo's videos and its three queries.
 
     Raises:
@@ -59,23 +58,23 @@ def demo_gallery(cache: Path) -> Gallery:
     rows = [{"query": query.text, "video": query.video} for query in DEMO_QUERIES]
     queries.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     labelled = tuple(read_clean_queries(queries, None, MAX_CHARACTERS))
-    return Gallery("the demo's films", folder, queries, None, labelled, tuple(files))
+    return VideoGallery("the demo's films", folder, queries, None, labelled, tuple(files))
 
 
-def spliced_gallery(gallery: Gallery, cache: Path, seed: int) -> Gallery:
-    """Films spliced from a gallery's videos; made once.
+def spliced_gallery(gallery: VideoGallery, cache: Path, seed: int) -> VideoGallery:
+    """Films spliced from a gallery's videos; kept in `cache` for the next run.
 
     Raises:
         QueryError: a video is missing.
-        VideoError: one cannot be decoded.
+        VideoError: a video cannot be decoded.
     """
     name = re.sub(r"[^\w.-]+", "-", gallery.label)
     out = cache / "spliced" / f"{name}-seed{seed}"
-    made = splice(gallery.folder, gallery.queries_file, out, seed=seed, only_set=gallery.only_set)
-    return _gallery(f"{gallery.label}, spliced with seed {seed}", made.folder, made.queries, None)
+    spliced = splice_clips(gallery.folder, gallery.queries_file, out, seed=seed, only_set=gallery.only_set)
+    return _gallery(f"{gallery.label}, spliced with seed {seed}", spliced.folder, spliced.queries, None)
 
 
-def index_gallery(gallery: Gallery, library: Path, bundle: Bundle, options: IndexOptions) -> None:
+def index_gallery(gallery: VideoGallery, library: Path, bundle: Bundle, options: IndexOptions) -> None:
     """Index the gallery's videos into a new library.
 
     Raises:
@@ -87,19 +86,19 @@ def index_gallery(gallery: Gallery, library: Path, bundle: Bundle, options: Inde
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search of a gallery's library finds first, in percent of the queries, and the library's size."""
+class GalleryResult:
+    """R@1 of a gallery's queries, in percent, and the size of its library."""
 
     similarity: float
-    """R@1 of the first stage."""
+    """R@1 by the similarity alone."""
     ensemble: float | None
-    """R@1 with re-ranking; None where there was none."""
+    """R@1 with re-ranking; None where nothing was re-ranked."""
     num_segments: int
     num_frames: int
 
 
-def search_gallery(gallery: Gallery, library: Path, bundle: Path) -> Found:
-    """Search a library that holds the gallery for every query of it, as `reelfind eval` does.
+def search_gallery(gallery: VideoGallery, library: Path, bundle: Path) -> GalleryResult:
+    """Search a gallery's library with all of its queries, as `reelfind eval` does.
 
     Raises:
         QueryError: a query's video cannot be searched.
@@ -108,16 +107,16 @@ def search_gallery(gallery: Gallery, library: Path, bundle: Path) -> Found:
     searcher = open_searcher(load_settings({"library": library, "bundle": bundle}))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # ties: the rank counts half of them
+            warnings.simplefilter("ignore")  # about ties: the rank counts half of them
             figures = evaluate(searcher, list(gallery.queries))
     finally:
         searcher.match_queue.close()
     manifest = searcher.snapshot.manifest
     ensemble = None if figures.ensemble is None else figures.ensemble["R@1"]
-    return Found(figures.similarity["R@1"], ensemble, manifest.num_segments, manifest.num_frames)
+    return GalleryResult(figures.similarity["R@1"], ensemble, manifest.num_segments, manifest.num_frames)
 
 
-def _gallery(label: str, clips: Path, queries: Path, only_set: str | None) -> Gallery:
+def _gallery(label: str, clips: Path, queries: Path, only_set: str | None) -> VideoGallery:
     labelled = tuple(read_clean_queries(queries, only_set, MAX_CHARACTERS))
     files = tuple(clips / name for name in sorted({query.video for query in labelled}))
-    return Gallery(label, clips, queries, only_set, labelled, files)
+    return VideoGallery(label, clips, queries, only_set, labelled, files)

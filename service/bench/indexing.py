@@ -1,7 +1,7 @@
-"""Indexing throughput against the slower of its two halves, each alone with the same settings.
+"""Compares the speed of indexing with the slower of its two halves, each alone with the same settings.
 
-The halves are the pipeline's own: its decoding processes with nothing behind them, and its encoding of
-segments that are decoded already.
+The halves are the indexer's own code: its decoding processes without encoding, and its encoding of segments
+that are already decoded.
 """
 
 import queue
@@ -27,44 +27,44 @@ from indexer.plan import IndexTask
 from indexer.run import decode_spec, index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
-from service.bench.figures import Bar, Figure, ratios
+from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.media import cached, repeat_video, write_video
 
-SECTION = "Indexing throughput"
 _BAR = Bar(">=", 0.85)
 _TIMEOUT_SECONDS = 300.0
+# Different videos of a set; the others are copies.
 _DISTINCT = 2
 
 
 @dataclass(frozen=True)
-class Corpus:
+class VideoSet:
     """Videos of one kind."""
 
     label: str
     folder: Path
     files: tuple[Path, ...]
     seconds: float
-    """Length of all of them together."""
+    """Total length of the videos."""
 
 
-def measure(cache: Path, bundle: Path, *, repeats: int, clips: int) -> list[Figure]:
-    """Measure on many small clips, where encoding is slow, and on 1080p, where decoding is."""
+def measure_indexing(cache: Path, bundle: Path, *, repeats: int, clips: int) -> list[Figure]:
+    """Measure on many small clips, where encoding takes longer, and on 1080p, where decoding does."""
     opened, encoders = open_indexing_bundle(bundle, "cpu", None, CPU_BATCH_FRAMES)
     options = IndexOptions(workers=default_workers(), encoders=encoders)
     figures = []
-    for corpus in (small_clips(cache, clips), large_clips(cache, max(2, clips // 8))):
-        figures += measure_corpus(corpus, opened, options, repeats)
+    for videos in (small_clips(cache, clips), large_clips(cache, max(2, clips // 8))):
+        figures += measure_videos(videos, opened, options, repeats)
     return figures
 
 
-def small_clips(cache: Path, count: int) -> Corpus:
+def small_clips(cache: Path, count: int) -> VideoSet:
     """`count` files of 320 x 240, 6 s each: one segment each."""
-    return _corpus(cache, f"{count} clips of 240p, 6 s", count, width=320, height=240, seconds=6, times=1)
+    return _video_set(cache, f"{count} clips of 240p, 6 s", count, width=320, height=240, seconds=6, times=1)
 
 
-def large_clips(cache: Path, count: int) -> Corpus:
+def large_clips(cache: Path, count: int) -> VideoSet:
     """`count` files of 1920 x 1080, 20 s each: one segment each."""
-    return _corpus(
+    return _video_set(
         cache, f"{count} videos of 1080p, 20 s", count, width=1920, height=1080, seconds=5, times=4
     )
 
@@ -79,9 +79,9 @@ def index_clips(cache: Path, bundle: Path, folder: Path, count: int) -> Path:
     return library
 
 
-def _corpus(
+def _video_set(
     cache: Path, label: str, count: int, *, width: int, height: int, seconds: int, times: int
-) -> Corpus:
+) -> VideoSet:
     folder = cache / f"{count}-{height}p-{seconds * times}s"
     sources = []
     for seed in range(_DISTINCT):
@@ -93,72 +93,89 @@ def _corpus(
     for number in range(count):
         copy = partial(shutil.copyfile, sources[number % _DISTINCT])
         files.append(cached(folder / f"video-{number:03d}.mp4", copy))
-    return Corpus(label, folder, tuple(files), float(count * seconds * times))
+    return VideoSet(label, folder, tuple(files), float(count * seconds * times))
 
 
-def measure_corpus(corpus: Corpus, bundle: Bundle, options: IndexOptions, repeats: int) -> list[Figure]:
-    """Decode, encode and index `corpus`, taking turns, `repeats` times."""
-    segments = decode(corpus, bundle, options)  # also the warm-up: files and code are in memory now
-    encode(bundle, segments[:8], options)
-    decoding: list[_Took] = []
-    encoding: list[_Took] = []
-    indexing: list[_Took] = []
+def measure_videos(videos: VideoSet, bundle: Bundle, options: IndexOptions, repeats: int) -> list[Figure]:
+    """Decode, encode and index `videos`, taking turns, `repeats` times."""
+    segments = decode_alone(videos, bundle, options)  # also the warm-up: files and code are in memory now
+    encode_alone(bundle, segments[:8], options)
+    decoding: list[_Timing] = []
+    encoding: list[_Timing] = []
+    indexing: list[_Timing] = []
     for _ in range(repeats):
-        decoding.append(_timed(lambda: decode(corpus, bundle, options, keep=False)))
-        encoding.append(_timed(lambda: encode(bundle, segments, options)))
+        decoding.append(_timed(lambda: decode_alone(videos, bundle, options, keep=False)))
+        encoding.append(_timed(lambda: encode_alone(bundle, segments, options)))
         with tempfile.TemporaryDirectory() as folder:
-            indexing.append(_timed(lambda: _index(corpus, bundle, options, Path(folder) / "library")))
+            indexing.append(_timed(lambda: _index(videos, bundle, options, Path(folder) / "library")))
     both = list(zip(decoding, encoding, strict=True))
     slower = [max(a.seconds, b.seconds) for a, b in both]
     cores = available_cores()
-    # Where both halves run on the CPU they share its cores: no overlap can beat the sum of their work.
+    # Both halves may share the cores of the CPU: then the time is at least the sum of their CPU time over the
+    # cores.
     floor = [
         max(least, (a.cpu_seconds + b.cpu_seconds) / cores)
         for least, (a, b) in zip(slower, both, strict=True)
     ]
-    total = [took.seconds for took in indexing]
+    total = [timing.seconds for timing in indexing]
     frames = sum(len(segment.frames) for _, segment in segments)
-    about = (
+    note = (
         f"{frames} frames in {len(segments)} segments; {options.workers} decoding "
         f"process{'es' if options.workers != 1 else ''}, batches of {options.batch_frames}, {cores} cores"
     )
-    label = corpus.label
+    label = videos.label
     return [
-        Figure(SECTION, f"{label}: over the slower half alone", ratios(slower, total), bar=_BAR, note=about),
-        Figure(SECTION, f"{label}: over what {cores} cores allow for both", ratios(floor, total)),
-        Figure(SECTION, f"{label}: decoding alone", tuple(took.seconds for took in decoding), "s"),
-        Figure(SECTION, f"{label}: encoding alone", tuple(took.seconds for took in encoding), "s"),
-        Figure(SECTION, f"{label}: indexing", tuple(total), "s"),
-        Figure(SECTION, f"{label}: length ÷ time to index", tuple(corpus.seconds / value for value in total)),
+        Figure(
+            Section.INDEXING,
+            f"{label}: over the slower half alone",
+            ratios(slower, total),
+            bar=_BAR,
+            note=note,
+        ),
+        Figure(Section.INDEXING, f"{label}: over what {cores} cores allow for both", ratios(floor, total)),
+        Figure(
+            Section.INDEXING, f"{label}: decoding alone", tuple(timing.seconds for timing in decoding), "s"
+        ),
+        Figure(
+            Section.INDEXING, f"{label}: encoding alone", tuple(timing.seconds for timing in encoding), "s"
+        ),
+        Figure(Section.INDEXING, f"{label}: indexing", tuple(total), "s"),
+        Figure(
+            Section.INDEXING,
+            f"{label}: length ÷ time to index",
+            tuple(videos.seconds / value for value in total),
+        ),
     ]
 
 
 @dataclass(frozen=True)
-class _Took:
+class _Timing:
     seconds: float
     cpu_seconds: float
 
 
-def _timed(work: Callable[[], object]) -> _Took:
+def _timed(work: Callable[[], object]) -> _Timing:
     cpu, started = _cpu_seconds(), time.perf_counter()
     work()
-    return _Took(time.perf_counter() - started, _cpu_seconds() - cpu)
+    return _Timing(time.perf_counter() - started, _cpu_seconds() - cpu)
 
 
 def _cpu_seconds() -> float:
-    """Of this process and of the children that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+    """CPU seconds of this process and of its children that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def decode(corpus: Corpus, bundle: Bundle, options: IndexOptions, *, keep: bool = True) -> list[TaskSegment]:
-    """Decode all files in the pipeline's worker processes; gives their segments, unless not to be kept."""
-    todo: queue.SimpleQueue[Path] = queue.SimpleQueue()
-    for path in corpus.files:
-        todo.put(path)
-    kept: list[TaskSegment] = []
+def decode_alone(
+    videos: VideoSet, bundle: Bundle, options: IndexOptions, *, keep: bool = True
+) -> list[TaskSegment]:
+    """Decode all files in the indexer's worker processes. → Their segments; none without `keep`."""
+    pending: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    for path in videos.files:
+        pending.put(path)
+    segments: list[TaskSegment] = []
     sink: Callable[[Iterable[TaskSegment]], object]
-    sink = kept.extend if keep else partial(deque, maxlen=0)
+    sink = segments.extend if keep else partial(deque, maxlen=0)
     failures: list[BaseException] = []
     spec = decode_spec(bundle.manifest, options.decoder)
 
@@ -166,10 +183,10 @@ def decode(corpus: Corpus, bundle: Bundle, options: IndexOptions, *, keep: bool 
         try:
             decoder = ProcessDecoder(_TIMEOUT_SECONDS, threading.Event())
             try:
-                while (path := _next(todo)) is not None:
+                while (path := _next(pending)) is not None:
                     task = IndexTask(path, video_id_of(path), "bench", None)
-                    outcomes = decoder.read(spec.job(path))
-                    sink((task, outcome) for outcome in outcomes if isinstance(outcome, DecodedSegment))
+                    parts = decoder.read(spec.job(path))
+                    sink((task, part) for part in parts if isinstance(part, DecodedSegment))
             finally:
                 decoder.close()
         except BaseException as error:
@@ -182,18 +199,18 @@ def decode(corpus: Corpus, bundle: Bundle, options: IndexOptions, *, keep: bool 
         thread.join()
     if failures:
         raise failures[0]
-    return kept
+    return segments
 
 
-def _next(todo: "queue.SimpleQueue[Path]") -> Path | None:
+def _next(pending: "queue.SimpleQueue[Path]") -> Path | None:
     try:
-        return todo.get_nowait()
+        return pending.get_nowait()
     except queue.Empty:
         return None
 
 
-def encode(bundle: Bundle, segments: Sequence[TaskSegment], options: IndexOptions) -> None:
-    """Encode segments as the pipeline does, and drop what comes of it."""
+def encode_alone(bundle: Bundle, segments: Sequence[TaskSegment], options: IndexOptions) -> None:
+    """Encode segments as the indexer does, and discard the rows."""
     batches: list[list[TaskSegment]] = [[]]
     for item in segments:
         if sum(len(segment.frames) for _, segment in batches[-1]) >= options.batch_frames:
@@ -206,9 +223,9 @@ def encode(bundle: Bundle, segments: Sequence[TaskSegment], options: IndexOption
             pass
 
 
-def _index(corpus: Corpus, bundle: Bundle, options: IndexOptions, library: Path) -> None:
-    summary = index_paths([corpus.folder], library, bundle, options, lambda _event: None)
-    if summary.files != len(corpus.files):
+def _index(videos: VideoSet, bundle: Bundle, options: IndexOptions, library: Path) -> None:
+    summary = index_paths([videos.folder], library, bundle, options, lambda _event: None)
+    if summary.files != len(videos.files):
         raise ReelfindError(
-            f"{corpus.folder} holds {summary.files} videos, not {len(corpus.files)}: delete it"
+            f"{videos.folder} holds {summary.files} videos, not {len(videos.files)}: delete it"
         )

@@ -1,7 +1,6 @@
-"""Videos to measure with: made once into a cache folder, the same on every machine with the same encoder."""
+"""Makes the videos to measure with, once in a cache folder; the same wherever the encoder is the same."""
 
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -9,38 +8,35 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.runtime.files import replacing
+from model.runtime.video.writing import write_h264
+
 FRAMES_PER_SECOND = 25
 _SCENE_SECONDS = 5
 _OCTAVES = (4, 8, 16, 32, 64, 128, 256)
 
 
 def cached(path: Path, make: Callable[[Path], object]) -> Path:
-    """Make `path` unless it is there; half a file never takes its name."""
+    """Make the file `path` unless it exists; a half-written file never has its name."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}")
-        make(partial)
-        partial.replace(path)
+        with replacing(path) as temporary:
+            make(temporary)
     return path
 
 
 def write_video(path: Path, *, width: int, height: int, seconds: float, seed: int) -> None:
     """Write an H.264 file: camera moves over textures with the spectrum of photographs, a cut every 5 s.
 
-    There is a key frame every 2 s, as web video has.
+    There is a key frame every 2 s, as in web videos.
     """
-    with av.open(str(path), "w", format="mp4") as container:
-        options = {"preset": "veryfast", "crf": "23", "g": str(2 * FRAMES_PER_SECOND)}
-        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.time_base = Fraction(1, FRAMES_PER_SECOND)
-        for picture in _pictures(width, height, round(seconds * FRAMES_PER_SECOND), seed):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
+    frames = _frames(width, height, round(seconds * FRAMES_PER_SECOND), seed)
+    options = {"preset": "veryfast", "crf": "23", "g": str(2 * FRAMES_PER_SECOND)}
+    write_h264(path, frames, FRAMES_PER_SECOND, options)
 
 
 def repeat_video(source: Path, path: Path, times: int) -> None:
-    """Play `source` `times` times over in one file: packets are copied, nothing is encoded again."""
+    """Write `source` `times` times in a row into one file; packets are copied, nothing is encoded again."""
     with av.open(str(source)) as reader, av.open(str(path), "w", format="mp4") as writer:
         stream = reader.streams.video[0]
         copy = writer.add_stream_from_template(stream)
@@ -57,7 +53,7 @@ def repeat_video(source: Path, path: Path, times: int) -> None:
                 writer.mux(packet)
 
 
-def _pictures(width: int, height: int, count: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+def _frames(width: int, height: int, count: int, seed: int) -> Iterator[NDArray[np.uint8]]:
     rng = np.random.default_rng(seed)
     margin = 64
     for number in range(count):
@@ -71,7 +67,7 @@ def _pictures(width: int, height: int, count: int, seed: int) -> Iterator[NDArra
 
 
 def _texture(height: int, width: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Noise whose finer octaves are fainter: [height, width, 3]."""
+    """Noise whose finer octaves are fainter. → uint8 [height, width, 3]."""
     total = np.zeros((height, width, 3), np.float32)
     for cells in _OCTAVES:
         noise = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)

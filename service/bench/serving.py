@@ -1,6 +1,6 @@
-"""HTTP search against the same search in process, and queries a second at several clients.
+"""Compares search over HTTP with the same search in process, and measures queries per second.
 
-All of it is the first stage: what re-ranking costs is measured apart.
+All searches are without re-ranking, whose cost `rerank` measures.
 """
 
 import itertools
@@ -13,56 +13,70 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.bench.figures import Bar, Figure, ratios
+from service.bench.figures import Bar, Figure, Section, ratios
 from service.live import open_searcher
 from service.search.searcher import Searcher, SearchOptions
 from service.server_process import ServerProcess, post_json, running_server
 from service.settings import load_settings
 
-SECTION = "Search over HTTP"
 CLIENTS = (1, 8, 32)
 _TOP_K = 10
 _BAR = Bar("<=", 1.3)
 _WARM_UP = 20
-# For many clients on a slow machine; what is measured is how long it takes.
-_PATIENCE_SECONDS = 600.0
+# Long enough for many clients on a slow machine.
+_TIMEOUT_SECONDS = 600.0
 
 
 def query_texts() -> Iterator[str]:
-    """Endless captions of everyday length; none comes twice, so no cache can help."""
-    who = ("a man", "two women", "a small dog", "children", "a red car", "a band", "an old couple", "a chef")
-    does = ("walking along", "playing beside", "waiting near", "racing past", "talking about", "dancing at")
-    where = ("a busy street", "the beach at sunset", "a wooden table", "an empty stage", "a green meadow")
+    """Endless captions of usual length, all different, so that no cache can help."""
+    subjects = (
+        "a man",
+        "two women",
+        "a small dog",
+        "children",
+        "a red car",
+        "a band",
+        "an old couple",
+        "a chef",
+    )
+    actions = (
+        "walking along",
+        "playing beside",
+        "waiting near",
+        "racing past",
+        "talking about",
+        "dancing at",
+    )
+    places = ("a busy street", "the beach at sunset", "a wooden table", "an empty stage", "a green meadow")
     for number in itertools.count():
-        subject = who[number % len(who)]
-        rest = f"{does[number % len(does)]} {where[number % len(where)]}"
-        yield f"{subject} {rest} in scene {number}"
+        parts = [words[number % len(words)] for words in (subjects, actions, places)]
+        yield f"{' '.join(parts)} in scene {number}"
 
 
 @dataclass(frozen=True)
 class Load:
-    """What clients saw that searched at the same time."""
+    """What several clients measured that searched at the same time."""
 
     seconds: float
     latencies: tuple[float, ...]
-    """Seconds that each search took."""
+    """Seconds of each search."""
     reranked: float
     """The share of the answers that were re-ranked."""
 
     @property
     def rate(self) -> float:
-        """Searches a second."""
+        """Searches per second."""
         return len(self.latencies) / self.seconds
 
 
-def measure(
+def measure_serving(
     library: Path, bundle: Path | None, *, repeats: int, queries: int, clients: Sequence[int] = CLIENTS
 ) -> list[Figure]:
-    """Start a server on `library` and compare; `queries` searches for each figure of a repetition."""
+    """Start a server on `library` and compare; `queries` searches for each figure in a repetition."""
     settings = load_settings({"library": library, "bundle": bundle})
     searcher = open_searcher(settings)
     texts = query_texts()
-    about = f"{searcher.snapshot.num_segments} segments, top_k {_TOP_K}, {queries} searches a repetition"
+    note = f"{searcher.snapshot.num_segments} segments, top_k {_TOP_K}, {queries} searches per repetition"
     with running_server(library, bundle=bundle) as server:
         _compare(searcher, server, take(texts, _WARM_UP))
         pairs = [_compare(searcher, server, take(texts, queries)) for _ in range(repeats)]
@@ -73,14 +87,18 @@ def measure(
     inside, outside = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     figures = [
         Figure(
-            SECTION, "median over HTTP ÷ median in process", ratios(outside, inside), bar=_BAR, note=about
+            Section.SEARCH,
+            "median over HTTP ÷ median in process",
+            ratios(outside, inside),
+            bar=_BAR,
+            note=note,
         ),
-        Figure(SECTION, "median in process", tuple(1000 * value for value in inside), "ms"),
-        Figure(SECTION, "median over HTTP, 1 client", tuple(1000 * value for value in outside), "ms"),
+        Figure(Section.SEARCH, "median in process", tuple(1000 * value for value in inside), "ms"),
+        Figure(Section.SEARCH, "median over HTTP, 1 client", tuple(1000 * value for value in outside), "ms"),
     ]
     for count, values in rates.items():
         label = f"{count} client{'s' if count > 1 else ''}"
-        figures.append(Figure(SECTION, f"queries a second, {label}", tuple(values), "queries/s"))
+        figures.append(Figure(Section.SEARCH, f"queries a second, {label}", tuple(values), "queries/s"))
     return figures
 
 
@@ -94,7 +112,7 @@ def _body(text: str) -> dict[str, object]:
 
 
 def _compare(searcher: Searcher, server: ServerProcess, texts: Sequence[str]) -> tuple[float, float]:
-    """Median seconds in process and over HTTP; the two take turns, query by query."""
+    """Median seconds in process and over HTTP, which take turns, query by query."""
     inside: list[float] = []
     outside: list[float] = []
     connection = server.connect()
@@ -113,35 +131,35 @@ def _compare(searcher: Searcher, server: ServerProcess, texts: Sequence[str]) ->
 
 
 def drive(server: ServerProcess, bodies: Sequence[dict[str, Any]], clients: int) -> Load:
-    """Send the searches from `clients` that each send one after another, on connections of their own.
+    """Share the searches among `clients`; each sends one after another, on its own connection.
 
     Raises:
-        RequestFailed: the server does not answer one.
+        RequestFailed: the server does not answer a search.
     """
-    together = threading.Barrier(clients + 1)
+    start = threading.Barrier(clients + 1)
 
     def client(share: Sequence[dict[str, Any]]) -> list[tuple[float, bool]]:
-        connection = server.connect(_PATIENCE_SECONDS)
-        seen = []
+        connection = server.connect(_TIMEOUT_SECONDS)
+        answers = []
         try:
             connection.connect()
-            together.wait()
+            start.wait()
             for body in share:
                 started = time.perf_counter()
                 answer = post_json(connection, "/v1/search", body)
-                seen.append((time.perf_counter() - started, bool(answer["reranked"])))
+                answers.append((time.perf_counter() - started, bool(answer["reranked"])))
         except BaseException:
-            together.abort()
+            start.abort()
             raise
         finally:
             connection.close()
-        return seen
+        return answers
 
     with ThreadPoolExecutor(clients) as pool:
         futures = [pool.submit(client, bodies[number::clients]) for number in range(clients)]
-        together.wait()
+        start.wait()
         started = time.perf_counter()
-        seen = [entry for future in futures for entry in future.result()]
+        answers = [entry for future in futures for entry in future.result()]
         seconds = time.perf_counter() - started
-    reranked = sum(was for _, was in seen) / max(1, len(seen))
-    return Load(seconds, tuple(latency for latency, _ in seen), reranked)
+    reranked = sum(was_reranked for _, was_reranked in answers) / max(1, len(answers))
+    return Load(seconds, tuple(latency for latency, _ in answers), reranked)

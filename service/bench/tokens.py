@@ -1,4 +1,4 @@
-"""What stored tokens cost, and what they are worth: bytes a segment against R@1, by how they are stored."""
+"""Compares ways to store tokens: the bytes of a segment, and the R@1 of re-ranking."""
 
 import statistics
 import tempfile
@@ -11,11 +11,10 @@ from indexer.library.schema import Layout
 from indexer.options import IndexOptions, default_workers
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
-from service.bench.figures import Cell, Grid, Report
-from service.bench.galleries import Found, Gallery, index_gallery, search_gallery
-from service.bench.indexing import Corpus, decode, encode
+from service.bench.figures import BenchReport, Cell, Grid, Section
+from service.bench.galleries import GalleryResult, VideoGallery, index_gallery, search_gallery
+from service.bench.indexing import VideoSet, decode_alone, encode_alone
 
-SECTION = "Stored tokens"
 _COLUMNS = ("stored as", "tokens", "computed", "measured", "all", "global", "ensemble", "encode")
 _FEW_QUERIES = 30
 _ENCODED_FILES = 6
@@ -24,7 +23,7 @@ _ENCODED_FILES = 6
 def layouts(bundle: Bundle) -> list[Layout]:
     """No tokens, all of them as float32 and as int8, and as int8 merged to a half and to a quarter."""
     most = bundle.token_sizes().tokens_per_frame
-    # Two are left at least: the first one of a frame is never merged.
+    # At least two are left: the first token of a frame is never merged.
     counts = dict.fromkeys(max(min(2, most), -(-most // share)) for share in (1, 2, 4))
     return [
         make_layout(bundle, "none", None),
@@ -33,33 +32,33 @@ def layouts(bundle: Bundle) -> list[Layout]:
     ]
 
 
-def measure(galleries: Sequence[Gallery], bundle: Path, *, repeats: int) -> Report:
-    """Index every gallery in each layout and search it; encode some of it in all of them by turns.
+def measure_tokens(galleries: Sequence[VideoGallery], bundle: Path, *, repeats: int) -> BenchReport:
+    """Index every gallery in each layout and search it; time the encoding of some segments in each.
 
     Raises:
-        ReelfindError: the bundle has no matching head, so tokens are worth nothing.
+        ReelfindError: the bundle has no matching head, so it needs no tokens.
         InputError: a video is missing.
         QueryError: a query's video cannot be searched.
     """
     opened = Bundle.open(bundle)
     if "match" not in opened.capabilities:
         raise ReelfindError(f"{opened.folder} has no matching head: choose another bundle with --bundle")
-    return Report(grids=[_measure(gallery, opened, repeats) for gallery in galleries])
+    return BenchReport(grids=[_compare_layouts(gallery, opened, repeats) for gallery in galleries])
 
 
-def _measure(gallery: Gallery, bundle: Bundle, repeats: int) -> Grid:
+def _compare_layouts(gallery: VideoGallery, bundle: Bundle, repeats: int) -> Grid:
     compared = layouts(bundle)
     sizes: dict[Layout, int] = {}
-    found: dict[Layout, Found] = {}
+    results: dict[Layout, GalleryResult] = {}
     for layout in compared:
         with tempfile.TemporaryDirectory() as folder:
             library = Path(folder) / "library"
             index_gallery(gallery, library, bundle, options_of(layout))
             sizes[layout] = _bytes(library)
-            found[layout] = search_gallery(gallery, library, bundle.folder)
+            results[layout] = search_gallery(gallery, library, bundle.folder)
     encoding = _encode_seconds(gallery, bundle, compared, repeats)
     bare = compared[0]
-    segments, frames = found[bare].num_segments, found[bare].num_frames
+    segments, frames = results[bare].num_segments, results[bare].num_frames
     rows: list[tuple[Cell, ...]] = []
     for layout in compared:
         stored = layout != bare
@@ -70,39 +69,39 @@ def _measure(gallery: Gallery, bundle: Bundle, repeats: int) -> Grid:
                 round(layout.token_bytes * frames / segments),
                 round((sizes[layout] - sizes[bare]) / segments) if stored else None,
                 round(sizes[layout] / segments),
-                found[layout].similarity,
-                found[layout].ensemble if stored else None,
+                results[layout].similarity,
+                results[layout].ensemble if stored else None,
                 1000 * encoding[layout],
             )
         )
     note = (
-        f"{len(gallery.files)} videos, {segments} segments, {len(gallery.queries)} queries; tokens a frame; "
-        "bytes a segment: of its tokens as computed and as measured, of all; R@1 in percent: by the "
-        f"similarity, by the ensemble; ms to encode a segment, median of {repeats}"
+        f"{len(gallery.files)} videos, {segments} segments, {len(gallery.queries)} queries; "
+        "tokens per frame; bytes per segment: of its tokens as computed and as measured, and in all; "
+        f"R@1 in percent: by the similarity and by the ensemble; ms to encode a segment, median of {repeats}"
     )
     if len(gallery.queries) < _FEW_QUERIES:
         note += ". So few queries only show that it works."
-    return Grid(f"{SECTION}: {gallery.label}", _COLUMNS, tuple(rows), note)
+    return Grid(f"{Section.TOKENS}: {gallery.label}", _COLUMNS, tuple(rows), note)
 
 
 def _encode_seconds(
-    gallery: Gallery, bundle: Bundle, compared: Sequence[Layout], repeats: int
+    gallery: VideoGallery, bundle: Bundle, compared: Sequence[Layout], repeats: int
 ) -> dict[Layout, float]:
-    """Seconds to encode a segment, by layout: the same segments, by turns; medians."""
-    some = Corpus(gallery.label, gallery.folder, gallery.files[:_ENCODED_FILES], 0.0)
-    segments = decode(some, bundle, options_of(compared[0]))[:_ENCODED_FILES]
-    taken: dict[Layout, list[float]] = {layout: [] for layout in compared}
+    """Median seconds to encode a segment in each layout; the layouts take turns with the same segments."""
+    some = VideoSet(gallery.label, gallery.folder, gallery.files[:_ENCODED_FILES], 0.0)
+    segments = decode_alone(some, bundle, options_of(compared[0]))[:_ENCODED_FILES]
+    seconds: dict[Layout, list[float]] = {layout: [] for layout in compared}
     for turn in range(repeats + 1):
         for layout in compared:
             started = time.perf_counter()
-            encode(bundle, segments, options_of(layout))
-            if turn:  # the first one warms up
-                taken[layout].append((time.perf_counter() - started) / len(segments))
-    return {layout: statistics.median(values) for layout, values in taken.items()}
+            encode_alone(bundle, segments, options_of(layout))
+            if turn:  # the first turn warms up
+                seconds[layout].append((time.perf_counter() - started) / len(segments))
+    return {layout: statistics.median(values) for layout, values in seconds.items()}
 
 
 def options_of(layout: Layout) -> IndexOptions:
-    """What makes a library of this layout."""
+    """Options that make a library of this layout."""
     per_frame = layout.tokens_per_frame or None
     return IndexOptions(workers=default_workers(), tokens=layout.tokens, tokens_per_frame=per_frame)
 

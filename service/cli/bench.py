@@ -14,7 +14,7 @@ from indexer.options import available_cores
 from model.runtime.bundle import default_bundle_path
 from model.runtime.errors import InputError, ReelfindError
 from model.runtime.exits import FAILED
-from service.bench.figures import Report, print_figures, print_grids
+from service.bench.figures import BenchReport, print_figures, print_grids
 from service.bench.parts import FULL, QUICK, BenchPart, LabelledClips, default_cache, measurements
 from service.cli.options import JsonOption
 
@@ -50,7 +50,7 @@ def bench_command(
     cache = cache or default_cache()
     cache.mkdir(parents=True, exist_ok=True)
     notes = Console(stderr=True)
-    reports: list[Report] = []
+    reports: list[BenchReport] = []
     failed: dict[str, str] = {}
     for part, measure in measurements(scale, bundle, cache, labelled, splice).items():
         if only and part not in only:

@@ -1,1 +1,1 @@
-"""The demo: videos that packages install, indexed and served."""
+"""The demo: indexes and serves videos that Python packages install."""

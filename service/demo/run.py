@@ -1,4 +1,4 @@
-"""The demo's run: makes the films, indexes them and serves them."""
+"""Runs the demo: makes the films, indexes them and serves them."""
 
 import json
 import shutil
@@ -17,12 +17,13 @@ from indexer.library.manifest import LIBRARY_FORMAT_VERSION, MANIFEST_FILE, curr
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import ReelfindError
 from model.runtime.exits import FAILED
+from model.runtime.signals import handling_signals
 from service.demo.films import NOTICE, collect
 from service.server_process import REELFIND, ServerProcess, running_server
 
 
-class IndexingFailed(ReelfindError):  # noqa: N818 - named as what happened
-    """`reelfind index` ended with an exit code other than 0, and has said why."""
+class IndexingFailed(ReelfindError):  # noqa: N818 - named after what happened
+    """`reelfind index` ended with an exit code other than 0, and has printed the reason."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"`reelfind index` ended with exit code {code}")
@@ -36,11 +37,11 @@ def demo_server(
     """Make the films beside the library, index them, and serve the library while the context is open.
 
     Args:
-        library: its folder; the films go beside it, in a folder with `-films` after its name.
+        library: the library's folder; the films go beside it, in a folder of the same name with `-films`.
         host: the address to listen on.
-        port: the port to listen on; 0 takes a free one.
-        bundle: the model bundle's folder; None: the one that is installed.
-        keep: False deletes at the end the folders that this run made.
+        port: the port to listen on; 0: any free port.
+        bundle: the model bundle's folder; None: the installed one.
+        keep: False deletes the folders that this run created at the end.
         console: shows progress.
 
     Raises:
@@ -49,51 +50,55 @@ def demo_server(
     """
     library = library if library.name else library.absolute()  # "." has no name to build on
     films = library.with_name(f"{library.name}-films")
-    made = [folder for folder in (films, library) if not folder.exists()]
+    created = [folder for folder in (films, library) if not folder.exists()]
     try:
         _prepare(films, library, bundle, console)
         with running_server(library, bundle=bundle, host=host, port=port) as server:
             yield server
     finally:
         if not keep:
-            for folder in made:
+            for folder in created:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 def _prepare(films: Path, library: Path, bundle: Path | None, console: Console) -> None:
     with console.status("making the films") as status:
         videos = collect(films, on_made=lambda name: status.update(f"made {name}"))
-    console.print(f"{len(videos)} videos in {films} (whose they are: {films / NOTICE})")
+    console.print(f"{len(videos)} videos in {films} (their sources: {films / NOTICE})")
     if is_stale(films, library, bundle):
-        console.print(
-            f"{library} holds these videos as another bundle or version of Reelfind saw them: making it anew"
-        )
+        console.print(f"{library} was made with another bundle or version of Reelfind: making it again")
         shutil.rmtree(library)
     command = ["index", str(films), "--library", str(library)]
     command += ["--bundle", str(bundle)] if bundle is not None else []
     console.print(f"[bold]reelfind {' '.join(command)}[/bold]", soft_wrap=True)
-    # In a session of its own: Ctrl-C reaches only this process, which then asks it once to stop.
+    # In a session of its own: Ctrl-C reaches only this process, which passes it on.
     process = subprocess.Popen([*REELFIND, *command], start_new_session=True)
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:
+    stopped = False
+
+    def stop(_signal: int) -> None:
+        nonlocal stopped
+        stopped = True
         process.send_signal(signal.SIGINT)
-        process.wait()  # it keeps what it has encoded
-        raise
-    if code != 0:  # it has said why
+
+    with handling_signals(stop):
+        code = process.wait()  # after a signal, too: it keeps what it has encoded
+    if stopped:
+        raise KeyboardInterrupt
+    if code != 0:  # it has printed the reason
         raise IndexingFailed(code if code > 0 else FAILED)
 
 
 def is_stale(films: Path, library: Path, bundle: Path | None) -> bool:
-    """Whether the library is the demo's own, of its films alone, made with another bundle or version."""
-    own = [str(films.resolve())]
+    """Whether the library holds only the demo's films, but was made with another bundle or version."""
+    media_roots = [str(films.resolve())]
     try:
         snapshot = Library.open(library).current()
     except LibraryError:
-        # Indexing makes it, mends it, or says what is wrong, unless another version of Reelfind made it.
+        # Indexing creates it, repairs it, or reports what is wrong, unless another version of Reelfind made
+        # it.
         manifest = _manifest_of_another_version(library)
-        return manifest is not None and manifest.get("media_roots") == own
-    if [str(root) for root in snapshot.media_roots] != own:
+        return manifest is not None and manifest.get("media_roots") == media_roots
+    if [str(root) for root in snapshot.media_roots] != media_roots:
         return False
     return snapshot.bundle_checksum != Bundle.open(bundle or default_bundle_path()).checksum
 

@@ -12,7 +12,7 @@ from indexer.options import IndexOptions
 from model.runtime.bundle import Bundle
 from model.runtime.video import VideoReader, probe
 from service.bench import ann, indexing, memory, serving
-from service.bench.figures import Bar, Figure, ratios
+from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.media import cached, repeat_video, write_video
 from tests.support.server import clean_environment, make_library
 from tests.support.toy import make_toy_bundle
@@ -61,7 +61,7 @@ def test_vectors_are_of_unit_length_and_in_clusters() -> None:
 
 
 def test_exact_search_finds_everything_and_lists_do_not_lose_much() -> None:
-    figures = ann.measure(2000, queries=20, dim=32, repeats=2)
+    figures = ann.measure_faiss(2000, queries=20, dim=32, repeats=2)
     recalls = {figure.name: figure.median for figure in figures if "recall" in figure.name}
     assert recalls["Flat: recall@100"] == 1.0
     assert len(recalls) == 5
@@ -116,9 +116,9 @@ def _kill_children(pid: int) -> None:
 
 
 def test_indexing_is_compared_with_its_halves(tmp_path: Path, bundle: Path) -> None:
-    corpus = indexing.small_clips(tmp_path, 5)
-    assert [path.name for path in corpus.files] == [f"video-{n:03d}.mp4" for n in range(5)]
-    figures = indexing.measure_corpus(corpus, Bundle.open(bundle), IndexOptions(workers=1), repeats=2)
+    videos = indexing.small_clips(tmp_path, 5)
+    assert [path.name for path in videos.files] == [f"video-{n:03d}.mp4" for n in range(5)]
+    figures = indexing.measure_videos(videos, Bundle.open(bundle), IndexOptions(workers=1), repeats=2)
     ratio = by_name(figures, "over the slower half")
     slower = [
         max(pair)
@@ -137,7 +137,7 @@ def test_indexing_is_compared_with_its_halves(tmp_path: Path, bundle: Path) -> N
 
 def test_search_is_measured_on_a_real_server(tmp_path: Path) -> None:
     toy = make_library(tmp_path)
-    figures = serving.measure(toy.library, toy.bundle, repeats=2, queries=8, clients=(1, 3))
+    figures = serving.measure_serving(toy.library, toy.bundle, repeats=2, queries=8, clients=(1, 3))
     assert by_name(figures, "÷ median in process").bar == Bar("<=", 1.3)
     assert {len(figure.values) for figure in figures} == {2}
     assert by_name(figures, "3 clients").median > 0
@@ -165,5 +165,5 @@ def test_the_command_prints_json_and_goes_on_after_a_part_that_fails(tmp_path: P
     body = json.loads(run.stdout)
     assert list(body["failed"]) == ["search"]
     assert str(tmp_path / "none") in body["failed"]["search"]
-    assert {figure["section"] for figure in body["figures"]} == {ann.SECTION}
+    assert {figure["section"] for figure in body["figures"]} == {Section.FAISS}
     assert "Traceback" not in run.stderr

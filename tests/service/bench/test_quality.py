@@ -12,7 +12,7 @@ from indexer.library.snapshot import Snapshot
 from indexer.options import IndexOptions
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError, ReelfindError
-from service.bench import rerank, spliced, tokens
+from service.bench import ensemble, rerank, tokens
 from service.bench.figures import Bar, Figure, Grid
 from service.bench.galleries import index_gallery, read_galleries, search_gallery
 from service.cli.app import app
@@ -90,7 +90,7 @@ def test_the_matching_head_alone_gets_the_searchers_own_pairs(toy: ToyLibrary) -
 
 
 def test_reranking_is_measured_in_process_and_over_http(toy: ToyLibrary) -> None:
-    figures = rerank.measure(toy.library, toy.bundle, repeats=2, queries=6, clients=(1, 3))
+    figures = rerank.measure_reranking(toy.library, toy.bundle, repeats=2, queries=6, clients=(1, 3))
     assert {len(figure.values) for figure in figures} == {2}
     ratio = by_name(figures, "÷ matcher.onnx alone")
     assert ratio.bar == Bar("<=", 1.25)
@@ -119,13 +119,13 @@ def test_a_bundle_without_a_matcher_is_refused(clips: Path, tmp_path: Path) -> N
     bundle = make_toy_bundle(tmp_path / "plain", matcher=False)
     galleries = read_galleries(clips, clips / "clips.jsonl")
     with pytest.raises(ReelfindError, match="plain has no match"):
-        tokens.measure(galleries, bundle, repeats=1)
+        tokens.measure_tokens(galleries, bundle, repeats=1)
     with pytest.raises(ReelfindError, match="plain has no match"):
-        spliced.measure(galleries[:1], tmp_path, bundle, seeds=1)
+        ensemble.measure_ensemble(galleries[:1], tmp_path, bundle, seeds=1)
     library = tmp_path / "library"
     index_gallery(galleries[0], library, Bundle.open(bundle), IndexOptions(workers=0))
     with pytest.raises(ReelfindError, match=r"plain has no matcher\.onnx"):
-        rerank.measure(library, bundle, repeats=1, queries=2)
+        rerank.measure_reranking(library, bundle, repeats=1, queries=2)
     found = search_gallery(galleries[0], library, bundle)
     assert (found.similarity, found.ensemble, found.num_segments, found.num_frames) == (100.0, None, 3, 48)
 
@@ -135,13 +135,13 @@ def test_a_library_without_tokens_is_refused(clips: Path, tmp_path: Path) -> Non
     gallery = read_galleries(clips, clips / "clips.jsonl")[0]
     index_gallery(gallery, tmp_path / "library", Bundle.open(bundle), IndexOptions(workers=0, tokens="none"))
     with pytest.raises(ReelfindError, match="no tokens"):
-        rerank.measure(tmp_path / "library", bundle, repeats=1, queries=2)
+        rerank.measure_reranking(tmp_path / "library", bundle, repeats=1, queries=2)
 
 
 def test_tokens_are_compared_in_every_layout(clips: Path, tmp_path: Path) -> None:
     bundle = make_toy_bundle(tmp_path / "toy")
     galleries = read_galleries(clips, clips / "clips.jsonl")
-    grids = tokens.measure(galleries[:1], bundle, repeats=1).grids
+    grids = tokens.measure_tokens(galleries[:1], bundle, repeats=1).grids
     (grid,) = grids
     rows = [dict(zip(grid.columns, row, strict=True)) for row in grid.rows]
     named = [(row["stored as"], row["tokens"]) for row in rows]
@@ -169,7 +169,7 @@ def test_what_is_measured_of_a_layout_is_what_the_library_stores(clips: Path, tm
 def test_spliced_films_are_indexed_and_searched(clips: Path, tmp_path: Path) -> None:
     bundle = make_toy_bundle(tmp_path / "toy")
     galleries = read_galleries(clips, clips / "clips.jsonl", whole=True)
-    report = spliced.measure(galleries[2:], tmp_path / "cache", bundle, seeds=2)
+    report = ensemble.measure_ensemble(galleries[2:], tmp_path / "cache", bundle, seeds=2)
     (grid,) = report.grids
     rows = [dict(zip(grid.columns, row, strict=True)) for row in grid.rows]
     assert [(row["clips"], row["seed"], row["films"], row["segments"], row["queries"]) for row in rows] == [

@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 
 from model.runtime.video import VideoReader, probe
-from service.bench.splice import FRAMES_PER_SECOND, HEIGHT, QUERIES, WIDTH, Film, Part, plan_films, splice
-from service.bench.splice import write_film as write_spliced_film
+from service.bench.splice import (
+    FRAMES_PER_SECOND,
+    HEIGHT,
+    QUERIES_FILE,
+    WIDTH,
+    Part,
+    SplicedFilm,
+    plan_films,
+    splice_clips,
+    write_spliced_film,
+)
 from service.errors import QueryError
 from tests.support.toy import COLOURS, make_video
 
@@ -30,7 +39,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def colours_at(film: Path, seconds: list[float]) -> list[str]:
-    """The colour nearest to the middle of the picture at each time."""
+    """The colour nearest to the middle of the frame at each time."""
     with VideoReader(film) as reader:
         frames = [f for segment in reader.segments(1.0, FRAMES_PER_SECOND) for f in _frames(segment)]
     names = list(COLOURS)
@@ -47,8 +56,8 @@ def _frames(segment: object) -> list[tuple[float, np.ndarray]]:
 
 
 def test_each_query_finds_its_clip_where_the_row_says(clips: Path, tmp_path: Path) -> None:
-    made = splice(clips, clips / "clips.jsonl", tmp_path / "films", seed=1)
-    rows = [json.loads(line) for line in (tmp_path / "films" / QUERIES).read_text().splitlines()]
+    made = splice_clips(clips, clips / "clips.jsonl", tmp_path / "films", seed=1)
+    rows = [json.loads(line) for line in (tmp_path / "films" / QUERIES_FILE).read_text().splitlines()]
     assert (len(made.films), made.num_queries, len(rows)) == (3, 9, 9)
     assert [row["query"] for row in rows] == [*(f"{colour} things" for colour in HUES), "red again"]
     for film in made.films:
@@ -63,7 +72,7 @@ def test_each_query_finds_its_clip_where_the_row_says(clips: Path, tmp_path: Pat
 
 def test_a_fade_mixes_both_and_a_cut_does_not(clips: Path, tmp_path: Path) -> None:
     faded = (Part("black.mp4", 0, 0, 25, 0), Part("white.mp4", 0, 15, 25, 10))
-    film = Film("film.mp4", faded)
+    film = SplicedFilm("film.mp4", faded)
     write_spliced_film(clips, film, tmp_path / "fade.mp4")
     cut = replace(film, parts=(faded[0], replace(faded[1], start=25, fade=0)))
     write_spliced_film(clips, cut, tmp_path / "cut.mp4")
@@ -101,7 +110,7 @@ def test_films_are_the_same_every_time_and_made_once(clips: Path, tmp_path: Path
     made: list[str] = []
 
     def again(folder: str, seed: int = 3) -> dict[str, bytes]:
-        splice(
+        splice_clips(
             clips, clips / "clips.jsonl", tmp_path / folder, seed=seed, on_made=lambda f: made.append(f.name)
         )
         return {path.name: path.read_bytes() for path in sorted((tmp_path / folder).iterdir())}
@@ -120,9 +129,9 @@ def test_films_are_the_same_every_time_and_made_once(clips: Path, tmp_path: Path
 
 
 def test_one_set_can_be_spliced_alone(clips: Path, tmp_path: Path) -> None:
-    made = splice(clips, clips / "clips.jsonl", tmp_path / "films", seed=0, only_set="others")
+    made = splice_clips(clips, clips / "clips.jsonl", tmp_path / "films", seed=0, only_set="others")
     assert [[part.clip for part in film.parts] for film in made.films] == [["red.mp4"]]
-    row = json.loads((tmp_path / "films" / QUERIES).read_text())
+    row = json.loads((tmp_path / "films" / QUERIES_FILE).read_text())
     assert (row["query"], row["set"], row["video"]) == ("red again", "others", "spliced-000.mp4")
 
 
@@ -130,4 +139,4 @@ def test_a_missing_clip_is_named_with_its_line(clips: Path, tmp_path: Path) -> N
     queries = tmp_path / "queries.jsonl"
     queries.write_text('\n{"query": "a", "video": "red.mp4"}\n{"query": "b", "video": "gone.mp4"}\n')
     with pytest.raises(QueryError, match=r"queries\.jsonl, line 3: .*gone\.mp4 is missing"):
-        splice(clips, queries, tmp_path / "films", seed=0)
+        splice_clips(clips, queries, tmp_path / "films", seed=0)

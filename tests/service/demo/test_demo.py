@@ -148,7 +148,7 @@ def test_a_new_bundle_makes_the_demos_own_library_anew_and_no_other(
     other = make_toy_bundle(tmp_path / "toy", name="other", matcher=False)
     again = run_demo(own, "--once", "--bundle", str(other))
     assert again.returncode == 0, again.stderr
-    assert "making it anew" in again.stdout
+    assert "making it again" in again.stdout
     # Without a matching head the first stage's order is shown.
     assert "match" not in again.stdout
     assert len(re.findall(r"\.mp4 +\d\.\d{3} +at \d+\.\d s", again.stdout)) >= 9
