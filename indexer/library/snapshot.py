@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.library.catalog import VideoCatalog
 from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
 from indexer.library.manifest import (
     SnapshotManifest,
@@ -20,7 +21,6 @@ from indexer.library.records import SegmentRecord, Verdict, VideoRecord, parse_f
 from indexer.library.tables import open_table, read_layout, table_path, take_fixed, take_tokens
 from indexer.library.vectors.base import VectorIndex
 from indexer.library.vectors.registry import vector_backend
-from indexer.library.video_list import VideoList
 
 #: The columns of `segments` that a snapshot holds in memory.
 _LIGHT_COLUMNS = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
@@ -48,7 +48,7 @@ class Snapshot:
         self._tables = {name: open_table(library, name, v) for name, v in manifest.tables.items()}
         self._layout = read_layout(library, self._tables)
         with storage_errors(table_path(library, "videos")):
-            self._videos = VideoList(self._tables["videos"].to_table())
+            self._videos = VideoCatalog(self._tables["videos"].to_table())
         with storage_errors(table_path(library, "segments")):
             light = self._tables["segments"].to_table(columns=_LIGHT_COLUMNS).combine_chunks()
         self.video_rows: NDArray[np.int32] = self._videos.rows_of(light["video_id"])

@@ -14,7 +14,7 @@ from indexer.library.records import Verdict, VideoRecord, displayable
 _HIDDEN_COLUMNS = ("ingest_id", "mtime_ns", "num_frames", "path")
 
 
-class VideoList:
+class VideoCatalog:
     """All rows of `videos`, failures included. A video's position is its row in this list."""
 
     def __init__(self, table: pa.Table) -> None:
