@@ -99,7 +99,7 @@ def check_not_emptied(scanned: Scan, plan: IndexPlan, videos: Mapping[str, Video
         if lost and not any(_below(path, [root]) for path in scanned.files):
             raise InputError(
                 f"no video is left in {displayable(root)}, and `prune` would remove the {lost} that the "
-                "library has from there: is its disk mounted? Set `prune_empty` if they are really gone"
+                "library has from there: is its disk mounted? Give `prune_empty` if they are really gone"
             )
 
 
