@@ -199,22 +199,6 @@ class Reranking:
         return BothRanks(text_to_video(forwards, self._target), video_to_text(backwards.T, self._target))
 
 
-def rank_metrics(
-    similarity: Array,
-    match: Array | None,
-    target: Rows,
-    lam: float,
-    owner: Rows | None = None,
-    num_candidates: int | None = None,
-) -> dict[str, Any]:
-    """Metrics of both directions: `global`, and with match scores `local` and `ensemble`; as `Reranking`."""
-    result = {"global": global_ranks(similarity, target, owner).metrics()}
-    if match is not None:
-        reranking = Reranking(similarity, match, target, owner, num_candidates)
-        result |= {"local": reranking.ranks(0.0).metrics(), "ensemble": reranking.ranks(lam).metrics()}
-    return result
-
-
 def tune_lambda(
     similarity: Array,
     match: Array,
