@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from model.backbones.base import TextBackbone
 from model.backbones.huggingface import read_config, read_weights, size_of
+from model.backbones.pooling import masked_mean
 from model.backbones.shapes import check_sizes
-from model.families.lgdn.temporal import masked_mean
 
 
 @dataclass(frozen=True)

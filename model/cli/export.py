@@ -11,12 +11,12 @@ import torch
 import typer
 
 from model.cli.terminal import exit_codes, report
-from model.config import Config, essentials, to_mapping
+from model.config import Config, essentials
 from model.export.bundle import ExportOptions, StorageChoice, current_commit, export_bundle
 from model.export.storage import STORAGES, Storage
-from model.families.lgdn.fusion import JointFusion
-from model.families.lgdn.weights import sources, tokenizer_path
-from model.training.checkpoints import load_checkpoints
+from model.families import get_family
+from model.settings import to_mapping
+from model.training.checkpoints import load_checkpoints, tokenizer_path
 
 #: what a bundle says of the data that its model was trained on, by `data.kind`
 _DATA: dict[str, tuple[str, str]] = {
@@ -74,7 +74,7 @@ def _provenance(
     return {
         "recipe": json.dumps(exported | essentials(to_mapping(config))),
         "data": [{"name": name, "licence": "research use", "source": source}],
-        "weights": sources(config.model),
+        "weights": get_family(config.family).sources(config.model),
         "commit": current_commit(),
         "metrics": metrics,
     }
@@ -122,6 +122,7 @@ def export_command(
     options = ExportOptions(
         weights=weights,
         salience=salience,
+        match_similarity=match_similarity,
         matcher=matcher,
         num_salient_frames=num_salient_frames,
         num_candidates=num_candidates,
@@ -131,19 +132,15 @@ def export_command(
     )
     torch.set_num_threads(threads)
     config, model = load_checkpoints(checkpoints)
-    if match_similarity is not None:
-        for fusion in (model.fusion, model.fusion_average):
-            if not isinstance(fusion, JointFusion):
-                raise ValueError("--match-similarity is for model.fusion=joint: leave it out")
-            fusion.weigh_similarity(match_similarity)
     manifest = export_bundle(
         output,
         model,
-        tokenizer_path(config.model, checkpoints[0].parent),
+        tokenizer_path(config, checkpoints[0].parent),
         _provenance(config, len(checkpoints), match_similarity, measured),
         options,
         name=config.name,
         description=description,
+        family=config.family,
         report=report,
     )
     total = sum(record.bytes for record in manifest.files.values())

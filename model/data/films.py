@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import DataConfig
+from model.settings import DataConfig
 
 Rows = NDArray[np.int64]
 #: plain frames, by negative photo numbers; their grey values

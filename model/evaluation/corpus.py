@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.loaders import CaptionedPhotos, VideoSource
-from model.evaluation.encoders import Array, Encoder
+from model.data.sources import Source
+from model.families.encoder import Array, Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
 from model.runtime.preprocessing import resize_frames
@@ -229,32 +229,15 @@ def encode_segments(
     )
 
 
-def encode_photos(
-    encoder: Encoder,
-    photos: CaptionedPhotos,
-    tokens: TokenOptions | None = None,
-    report: Report = silent,
+def encode_source(
+    encoder: Encoder, source: Source, tokens: TokenOptions | None = None, report: Report = silent
 ) -> Corpus:
-    """Every photo as a video of one segment of one frame."""
-    progress = Progress("photos", len(photos), report)
-
-    def load() -> Iterable[tuple[int, Frames]]:
-        for row in range(len(photos)):
-            yield row, photos.load(row, encoder.profile.image_size)[None]
-            progress.step()
-
-    return encode_segments(encoder, load(), tokens)
-
-
-def encode_dataset(
-    encoder: Encoder, source: VideoSource, tokens: TokenOptions | None = None, report: Report = silent
-) -> Corpus:
-    """Every video of a data set as one segment, the middle frames of equal parts, as the papers test.
+    """Every video of a source as one segment, the middle frames of equal parts, as the papers test.
 
     Raises:
         ValueError: a file cannot be read.
     """
-    profile, progress = encoder.profile, Progress("videos", len(source), report)
+    profile, progress = encoder.profile, Progress(source.unit, len(source), report)
 
     def read() -> Iterable[tuple[int, Frames]]:
         for row in range(len(source)):
@@ -262,18 +245,6 @@ def encode_dataset(
             progress.step()
 
     return encode_segments(encoder, read(), tokens)
-
-
-def encode_source(
-    encoder: Encoder,
-    source: CaptionedPhotos | VideoSource,
-    tokens: TokenOptions | None = None,
-    report: Report = silent,
-) -> Corpus:
-    """Photos as `encode_photos` takes them, or a data set's videos as `encode_dataset` does."""
-    if isinstance(source, CaptionedPhotos):
-        return encode_photos(encoder, source, tokens, report)
-    return encode_dataset(encoder, source, tokens, report)
 
 
 def encode_videos(

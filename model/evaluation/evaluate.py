@@ -13,35 +13,30 @@ from typing import Any
 
 import numpy as np
 
-from model.data.loaders import CaptionedPhotos, VideoSource
+from model.data.sources import Source
 from model.evaluation.corpus import encode_source, encode_texts, encode_videos
-from model.evaluation.encoders import Encoder
 from model.evaluation.measure import Gallery, Measurement, Options
 from model.evaluation.rerank import tune_lambda
 from model.evaluation.spliced import SplicedFilms, encode_films
+from model.families.encoder import Encoder
 from model.progress import Report, silent
 
 
 def _measured(
-    encoder: Encoder,
-    material: CaptionedPhotos | VideoSource | SplicedFilms,
-    options: Options | None,
-    report: Report,
+    encoder: Encoder, source: Source | SplicedFilms, options: Options | None, report: Report
 ) -> Measurement:
     options = options or Options()
     filled = options.filled(encoder)
-    groups = (
-        [[text] for text in material.captions] if isinstance(material, SplicedFilms) else material.captions
-    )
+    groups = source.captions
     target = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     texts = encode_texts(
         encoder, [text for group in groups for text in group], tokens=filled.rerank, report=report
     )
     tokens = filled.tokens if filled.rerank else None
-    if isinstance(material, SplicedFilms):
-        corpus = encode_films(encoder, material, tokens, report)
+    if isinstance(source, SplicedFilms):
+        corpus = encode_films(encoder, source, tokens, report)
     else:
-        corpus = encode_source(encoder, material, tokens, report)
+        corpus = encode_source(encoder, source, tokens, report)
     measured = Measurement(encoder, texts, corpus, target, options)
     measured.score([measured.whole()], report)
     return measured
@@ -49,18 +44,18 @@ def _measured(
 
 def evaluate(
     encoder: Encoder,
-    material: CaptionedPhotos | VideoSource | SplicedFilms,
+    source: Source | SplicedFilms,
     options: Options | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
     """Every caption against every photo, video of a data set, or noisy film, and back."""
-    measured = _measured(encoder, material, options, report)
+    measured = _measured(encoder, source, options, report)
     return measured.metrics(measured.whole())
 
 
 def tune(
     encoder: Encoder,
-    material: CaptionedPhotos | VideoSource | SplicedFilms,
+    source: Source | SplicedFilms,
     options: Options | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
@@ -72,11 +67,13 @@ def tune(
         {"ensemble_lambda", "tried": [{"lambda", "R@1", "R@SUM"}, …]}.
 
     Raises:
-        ValueError: the model has no matcher.
+        ValueError: the model has no matcher, or the options leave it out.
     """
     if not encoder.has_matcher:
-        raise ValueError("this model has no matcher, so there is no λ to tune: leave --tune-on out")
-    measured = _measured(encoder, material, options, report)
+        raise ValueError("this model has no matcher, so there is no λ to tune: give ensemble_lambda a number")
+    if options is not None and not options.rerank:
+        raise ValueError("without re-ranking there is no λ to tune: give ensemble_lambda a number")
+    measured = _measured(encoder, source, options, report)
     match = measured.match[measured.options.num_salient_frames or 1]
     lam, tried = tune_lambda(
         measured.similarity, match, measured.target, num_candidates=measured.options.num_candidates

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.corpus import Corpus, Texts, TokenOptions
-from model.evaluation.encoders import Array, Encoder
 from model.evaluation.matching import match_pairs
 from model.evaluation.rerank import BothRanks, Reranking, Rows, global_ranks, wanted_pairs
+from model.families.encoder import Array, Encoder
 from model.progress import Report, silent
 from model.runtime.ranking import SCORE_DECIMALS
 

@@ -22,17 +22,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.config import DataConfig, load_config, to_mapping
-from model.data.loaders import CaptionedPhotos, read_captions
+from model.config import load_config
+from model.data.photos import CaptionedPhotos, read_captions
 from model.evaluation.corpus import passes
 from model.evaluation.rerank import Reranking, global_ranks, sweep, tune_lambda
 from model.evaluation.spliced import splice
+from model.families.lgdn.config import STRATEGIES
 from model.families.lgdn.fusion import JointFusion
 from model.families.lgdn.network import LGDN, TextFeatures
-from model.families.lgdn.salience import STRATEGIES, frame_salience, text_salience
+from model.families.lgdn.salience import frame_salience, text_salience
 from model.progress import Report
 from model.runtime.preprocessing import TextTokenizer
-from model.training.train import Run, start, train
+from model.settings import DataConfig, to_mapping
+from model.training.run import Run
+from model.training.setup import start
+from model.training.train import train
 
 Array = NDArray[np.float32]
 
@@ -86,7 +90,8 @@ def make_films(
     frames = (frame[None] for frame in spliced.frames(config.image_size))
     with torch.inference_mode():
         prepared = [model.online.image.prepare(torch.from_numpy(part)) for part in passes(frames)]
-    return Films(torch.cat(prepared).half(), spliced.slots, spliced.counts, spliced.captions)
+    captions = tuple(caption for (caption,) in spliced.captions)
+    return Films(torch.cat(prepared).half(), spliced.slots, spliced.counts, captions)
 
 
 @dataclass(frozen=True)
@@ -230,18 +235,20 @@ def run_ablation(
 
 
 def _run(run: Run, row: Row, films: Mapping[str, int], noise: int, made: dict[str, Films]) -> dict[str, Any]:
+    config, model = run.config, run.model
+    if not isinstance(model, LGDN):
+        raise ValueError(f"family={config.family}: the ablation is about lgdn")
     train(run)
-    config = run.config
     scored: dict[str, tuple[Scores, Films]] = {}
     # An ensemble is only shown of the row with SFP.
     for split in ("test", "val") if row.sfp else ("test",):
         if split not in made:
             # The same films for every row and seed: the frozen stages, which prepare them, never change.
             photos = read_captions(Path(config.data.path), split)
-            made[split] = make_films(photos, films[split], noise, config.data, run.model, seed=0)
+            made[split] = make_films(photos, films[split], noise, config.data, model, seed=0)
         shown = made[split]
         run.report(f"{row.name}: scoring {films[split]} films of {split}, {len(shown.prepared)} frames")
-        scored[split] = score_films(run.model, shown, run.tokenizer), shown
+        scored[split] = score_films(model, shown, run.tokenizer), shown
     frames = {"frames": len(scored["test"][1].prepared)}
     return measure(row, scored["test"], scored.get("val")) | frames
 

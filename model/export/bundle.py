@@ -12,15 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from model.config import DEFAULT_FAMILY
 from model.export.storage import Storage, store
 from model.export.tracing import check_graph, to_onnx
-from model.families.lgdn.graphs import FRAME, MATCHER, TEXT, graphs_of, tokens_per_frame
-from model.families.lgdn.inference import Chosen
-from model.families.lgdn.network import LGDN
-from model.families.lgdn.salience import salience_dim
+from model.families import get_family
+from model.families.base import InferenceOptions
 from model.runtime.bundle import BundleManifest, write_bundle
 from model.runtime.tokens import check_count
 
+FRAME, TEXT, MATCHER = "frame_encoder.onnx", "text_encoder.onnx", "matcher.onnx"
 #: largest difference of any output from PyTorch's: float32 graphs, and graphs with weights stored smaller
 TOLERANCE: Mapping[Storage, float] = {"float32": 1e-4, "float16": 5e-3, "int8": 8e-2}
 
@@ -45,8 +47,9 @@ class ExportOptions:
     """What of a model goes into its bundle; None is what the model's settings say.
 
     Attributes:
-        weights: `momentum` or `online`.
+        weights: as `InferenceOptions`; so are the next two.
         salience: the strategy that is baked into the salience vectors.
+        match_similarity: weight of the similarity in the match.
         matcher: with the matching head.
         num_salient_frames: frames re-ranked by.
         num_candidates: segments re-ranked.
@@ -55,8 +58,9 @@ class ExportOptions:
         storage: how weights are stored.
     """
 
-    weights: str = "momentum"
+    weights: str | None = None
     salience: str | None = None
+    match_similarity: float | None = None
     matcher: bool = True
     num_salient_frames: int | None = None
     num_candidates: int = 100
@@ -67,7 +71,7 @@ class ExportOptions:
 
 def export_bundle(
     folder: Path,
-    model: LGDN,
+    model: nn.Module,
     tokenizer: Path,
     provenance: Mapping[str, Any],
     options: ExportOptions | None = None,
@@ -75,6 +79,7 @@ def export_bundle(
     name: str = "mini",
     licence: str = "Apache-2.0",
     description: str = "",
+    family: str = DEFAULT_FAMILY,
     report: Callable[[str], None] = lambda _: None,
 ) -> BundleManifest:
     """Write the bundle, or fail and write nothing when a graph differs from PyTorch.
@@ -84,19 +89,20 @@ def export_bundle(
         BundleError: the bundle cannot be written.
     """
     options = options or ExportOptions()
-    config = model.config
-    strategy = options.salience or config.salience_strategy
-    chosen = Chosen(model.eval(), options.weights, strategy)
-    salient = options.num_salient_frames or config.num_salient_frames
-    if not salient <= config.frames:
-        raise ValueError(f"{salient} salient frames of {config.frames} a segment: lower num_salient_frames")
-    tokens = tokens_per_frame(chosen)
+    inference = InferenceOptions(options.weights, options.salience, options.match_similarity)
+    described = get_family(family).describe(model, inference)
+    salient = options.num_salient_frames or described.num_salient_frames
+    if not salient <= described.frames_per_segment:
+        raise ValueError(
+            f"{salient} salient frames of {described.frames_per_segment} a segment: lower num_salient_frames"
+        )
+    if described.tokens_per_frame is None or None in (described.hidden_dim, described.text_hidden_dim):
+        raise ValueError(f"family {family} has no token outputs, which a bundle needs")
     if options.tokens_per_frame is not None:
-        check_count(options.tokens_per_frame, tokens)
-    for towers in (model.online, model.momentum):
-        towers.text.trim(config.context_length)
+        check_count(options.tokens_per_frame, described.tokens_per_frame)
+    graphs = get_family(family).graphs(model, inference, matcher=options.matcher)
     contents: dict[str, bytes] = {}
-    for file, graph in graphs_of(chosen, matcher=options.matcher).items():
+    for file, graph in graphs.items():
         traced = to_onnx(graph)
         worst = check_graph(file, graph, traced.SerializeToString(), TOLERANCE["float32"])
         kind, words = options.storage.of(file)
@@ -112,18 +118,18 @@ def export_bundle(
         licence=licence,
         description=description,
         provenance=provenance,
-        embedding_dim=config.dim,
-        salience_dim=salience_dim(strategy, config.dim),
-        tokens_per_frame=tokens,
+        embedding_dim=described.embedding_dim,
+        salience_dim=described.salience_dim,
+        tokens_per_frame=described.tokens_per_frame,
         stored_tokens_per_frame=options.tokens_per_frame,
-        hidden_dim=chosen.towers.token_width,
-        text_hidden_dim=chosen.towers.text_token_width,
-        image_size=config.image_size,
-        context_length=config.context_length,
-        frames_per_segment=config.frames,
+        hidden_dim=described.hidden_dim,  # type: ignore[arg-type]
+        text_hidden_dim=described.text_hidden_dim,  # type: ignore[arg-type]
+        image_size=described.image_size,
+        context_length=described.context_length,
+        frames_per_segment=described.frames_per_segment,
         num_salient_frames=salient,
         num_candidates=options.num_candidates,
-        salience_strategy=strategy,  # type: ignore[arg-type]
+        salience_strategy=described.salience_strategy,  # type: ignore[arg-type]
         ensemble_lambda=options.ensemble_lambda,
         graphs=contents,
         tokenizer=tokenizer,

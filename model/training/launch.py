@@ -20,7 +20,8 @@ import torch.multiprocessing as mp
 from model.config import Config
 from model.runtime.errors import ReelfindError
 from model.training.run import choose_device
-from model.training.train import start, train
+from model.training.setup import start
+from model.training.train import train
 
 # Errors that a user can do something about; they cross processes by name and words.
 _KINDS = {kind.__name__: kind for kind in (ValueError, FloatingPointError, KeyboardInterrupt)}

@@ -11,7 +11,6 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from model.config import Config, DataConfig
 from model.data.datasets.didemo import read_didemo
 from model.data.datasets.files import (
     IMAGE_EXTENSIONS,
@@ -27,6 +26,7 @@ from model.data.datasets.msrvtt import read_msrvtt
 from model.data.datasets.msvd import read_msvd
 from model.data.datasets.records import Annotated, CaptionedVideo, Split
 from model.data.datasets.vatex import read_vatex
+from model.settings import DataConfig, Settings
 
 __all__ = [
     "CaptionedVideo",
@@ -67,7 +67,7 @@ def open_split(data: DataConfig, split: SplitName, report: Report | None = None)
     return find_files(name, annotated, folder, allow_missing=data.allow_missing, report=report)
 
 
-def open_dataset(config: Config, split: SplitName, report: Report | None = None) -> VideoFrames:
+def open_dataset(config: Settings, split: SplitName, report: Report | None = None) -> VideoFrames:
     """One split with its frames, through the frame cache where `data.frame_cache` names one.
 
     Raises:

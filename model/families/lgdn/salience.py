@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-STRATEGIES = ("simdot", "momentum", "crossmom", "collaborative")
+from model.families.lgdn.config import STRATEGIES
 
 
 def salience_dim(strategy: str, dim: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.huggingface import find_folder
 from model.backbones.vit import VisionTransformer
-from model.config import ModelConfig
+from model.families.lgdn.config import ModelConfig
 from model.families.lgdn.fusion import CrossAttentionFusion
 from model.families.lgdn.network import LGDN
 
@@ -79,16 +80,12 @@ def _hugging_face(kind: str, weights: str) -> list[dict[str, str]]:
     return [{"name": f"{kind} {name}", "licence": "see its model card", "source": "Hugging Face"}]
 
 
-def tokenizer_path(config: ModelConfig, run: Path | None = None) -> Path:
-    """The text encoder's `tokenizer.json`: a training run's own copy, else that of the published weights.
-
-    An empty path for the tiny encoder, which tests bring themselves.
+def tokenizer_path(config: ModelConfig) -> Path:
+    """The text encoder's published `tokenizer.json`; an empty path for the tiny one, which tests bring.
 
     Raises:
         ValueError: a BERT without weights, or a folder without the file.
     """
-    if run is not None and (run / "tokenizer.json").is_file():
-        return run / "tokenizer.json"
     if config.text == "minilm":
         return _folder(TEXT_PACKAGE) / "model" / "tokenizer.json"
     if config.text != "bert":
@@ -104,37 +101,18 @@ def tokenizer_path(config: ModelConfig, run: Path | None = None) -> Path:
     return path
 
 
-def keep_tokenizer(path: Path, run: Path) -> None:
-    """Copy the tokenizer to a training run, which can then be measured and exported on any machine."""
-    if path.parent.resolve() != run.resolve():
-        partial = run / "tokenizer.json.partial"
-        partial.write_bytes(path.read_bytes())
-        partial.replace(run / "tokenizer.json")
-
-
-def load_start(model: LGDN, path: Path) -> None:
+def load_start(model: LGDN, weights: Mapping[str, Tensor]) -> None:
     """Go on from another run's weights, as fine-tuning does after pre-training. Banks start empty.
 
     Raises:
-        ValueError: no checkpoint, or one of another model.
+        ValueError: weights are missing, or there are others.
+        RuntimeError: a tensor has another shape.
     """
-    if not path.is_file():
-        raise ValueError(
-            f"train.start_from={path}: no such checkpoint; pass best.pt or last.pt of a run's folder"
-        )
-    try:
-        weights: dict[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")["model"]
-        kept = {name: tensor for name, tensor in weights.items() if not name.startswith("bank.")}
-        missing, unknown = model.load_state_dict(kept, strict=False)
-        different = [*unknown, *(name for name in missing if not name.startswith("bank."))]
-        if different:
-            raise KeyError(f"{len(different)} weights such as {different[0]} differ")
-    # Whatever torch meets in a file that it did not write.
-    except Exception as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(
-            f"train.start_from={path} holds another model than the settings name: {reason}"
-        ) from error
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith("bank.")}
+    missing, unknown = model.load_state_dict(kept, strict=False)
+    different = [*unknown, *(name for name in missing if not name.startswith("bank."))]
+    if different:
+        raise ValueError(f"{len(different)} weights such as {different[0]} differ")
 
 
 def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
