@@ -4,8 +4,8 @@ ReelfindError           (model.runtime.errors)
 ├── InputError          (model.runtime.errors) what the caller named cannot be used: exit code 2
 │   └── QueryError      the same in a query, a request or a query file: HTTP 422
 ├── NotFoundError       there is no such video, frame or page: HTTP 404
-├── RefusedError        a new snapshot cannot be served, the old one goes on: HTTP 409
-├── GoneError           the library knows the video, its file is not there any more: HTTP 410
+├── SnapshotRefusedError        a new snapshot cannot be served, the old one goes on: HTTP 409
+├── MediaGoneError           the library knows the video, its file is not there any more: HTTP 410
 ├── OverloadedError     too many searches wait already: HTTP 503
 └── NotReadyError       no snapshot is served yet: HTTP 503
 """
@@ -24,11 +24,11 @@ class NotFoundError(ReelfindError):
     """No video, frame or page of that name."""
 
 
-class RefusedError(ReelfindError):
+class SnapshotRefusedError(ReelfindError):
     """A new snapshot that cannot be served; the one before goes on."""
 
 
-class GoneError(ReelfindError):
+class MediaGoneError(ReelfindError):
     """A video of the library whose file cannot be served any more."""
 
 

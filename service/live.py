@@ -14,7 +14,7 @@ from indexer.library.manifest import CURRENT, current_number, read_manifest
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import BundleError, ReelfindError
-from service.errors import NotReadyError, RefusedError
+from service.errors import NotReadyError, SnapshotRefusedError
 from service.metrics import Metrics
 from service.search.match_queue import MatchQueue
 from service.search.searcher import Searcher
@@ -119,7 +119,7 @@ class LiveLibrary:
         """Load what CURRENT names now, unless it is served already.
 
         Raises:
-            RefusedError: it cannot be served; the one before goes on.
+            SnapshotRefusedError: it cannot be served; the one before goes on.
             NotReadyError: it cannot be served and nothing was.
         """
         with self._lock:
@@ -159,7 +159,9 @@ class LiveLibrary:
             if before is None:
                 raise NotReadyError(problem) from error
             self._metrics.observe_reload(loaded=False)
-            raise RefusedError(f"{problem} Snapshot {before.snapshot.number} is served on.") from error
+            raise SnapshotRefusedError(
+                f"{problem} Snapshot {before.snapshot.number} is served on."
+            ) from error
         self._problem = None
         if loaded is before:
             return ReloadOutcome(snapshot=loaded.snapshot.number, changed=False)

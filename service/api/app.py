@@ -13,8 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from model.runtime.bundle import Bundle
 from service.api.context import Context
 from service.api.middleware import Envelope
+from service.api.openapi_errors import describe_errors
 from service.api.pool import SearchPool
-from service.api.problem_schema import describe_problems
 from service.api.problems import install_problem_handlers
 from service.api.routes import frames, health, library, page, search, videos
 from service.live import LiveLibrary, open_bundle
@@ -67,7 +67,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
         redoc_url=None,
     )
     install_problem_handlers(app)
-    describe_problems(app)
+    describe_errors(app)
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/static", page.PageFiles(), name="static")

@@ -10,7 +10,7 @@ from pathlib import Path
 from starlette.datastructures import Headers
 
 from indexer.library.records import VideoRecord
-from service.errors import GoneError, NotFoundError
+from service.errors import MediaGoneError, NotFoundError
 
 # Types of what is served are ours to say: the machine's own table differs from one to the next.
 _TYPES = {
@@ -52,7 +52,7 @@ def locate(video: VideoRecord, roots: Iterable[Path]) -> tuple[Path, os.stat_res
 
     Raises:
         NotFoundError: links lead out of the media folders that were indexed.
-        GoneError: the file is not there any more, or cannot be read.
+        MediaGoneError: the file is not there any more, or cannot be read.
     """
     remedy = "Put it back, or run `reelfind index --prune` to remove it from the library."
     try:
@@ -60,7 +60,7 @@ def locate(video: VideoRecord, roots: Iterable[Path]) -> tuple[Path, os.stat_res
         status = real.stat()
         readable = stat.S_ISREG(status.st_mode) and os.access(real, os.R_OK)
     except (OSError, RuntimeError):
-        raise GoneError(
+        raise MediaGoneError(
             f"The file of video {video.video_id}, {video.path}, is not there any more. {remedy}"
         ) from None
     if not any(real.is_relative_to(root.resolve()) for root in roots):
@@ -69,7 +69,7 @@ def locate(video: VideoRecord, roots: Iterable[Path]) -> tuple[Path, os.stat_res
             "served. Index the folder that holds it."
         )
     if not readable:
-        raise GoneError(
+        raise MediaGoneError(
             f"The file of video {video.video_id}, {video.path}, cannot be read any more. {remedy}"
         )
     return real, status

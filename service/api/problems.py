@@ -14,12 +14,12 @@ from model.runtime.errors import InputError, ReelfindError
 from model.runtime.messages import shorten
 from service.api.schemas import InvalidValue, Problem
 from service.errors import (
-    GoneError,
+    MediaGoneError,
     NotFoundError,
     NotReadyError,
     OverloadedError,
     QueryError,
-    RefusedError,
+    SnapshotRefusedError,
 )
 
 logger = logging.getLogger("reelfind")
@@ -28,7 +28,7 @@ MEDIA_TYPE = "application/problem+json"
 _EXAMPLE = '{"query": {"text": "a dog runs on a beach"}, "top_k": 10}'
 
 
-class Kind(NamedTuple):
+class ProblemKind(NamedTuple):
     """A kind of problem: the status, the last part of its type and its title."""
 
     status: int
@@ -36,29 +36,29 @@ class Kind(NamedTuple):
     title: str
 
 
-INVALID = Kind(422, "invalid-request", "The request cannot be used as it is")
-BODY_TOO_LARGE = Kind(413, "body-too-large", "The request's body is too large")
-INTERNAL = Kind(500, "internal-error", "The server failed")
-_BY_ERROR: Mapping[type[ReelfindError], Kind] = {
+INVALID = ProblemKind(422, "invalid-request", "The request cannot be used as it is")
+BODY_TOO_LARGE = ProblemKind(413, "body-too-large", "The request's body is too large")
+INTERNAL = ProblemKind(500, "internal-error", "The server failed")
+_BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     InputError: INVALID,
-    NotFoundError: Kind(404, "not-found", "There is no such thing here"),
-    RefusedError: Kind(409, "snapshot-refused", "The new snapshot is not served"),
-    GoneError: Kind(410, "media-gone", "The video's file is not there any more"),
-    OverloadedError: Kind(503, "overloaded", "Too many searches wait"),
-    NotReadyError: Kind(503, "not-ready", "No snapshot is served"),
+    NotFoundError: ProblemKind(404, "not-found", "There is no such thing here"),
+    SnapshotRefusedError: ProblemKind(409, "snapshot-refused", "The new snapshot is not served"),
+    MediaGoneError: ProblemKind(410, "media-gone", "The video's file is not there any more"),
+    OverloadedError: ProblemKind(503, "overloaded", "Too many searches wait"),
+    NotReadyError: ProblemKind(503, "not-ready", "No snapshot is served"),
 }
-_UNAVAILABLE = Kind(503, "unavailable", "The library or the bundle cannot be read")
+_UNAVAILABLE = ProblemKind(503, "unavailable", "The library or the bundle cannot be read")
 _BY_STATUS = {
     404: _BY_ERROR[NotFoundError],
-    405: Kind(405, "method-not-allowed", "The method is not allowed here"),
+    405: ProblemKind(405, "method-not-allowed", "The method is not allowed here"),
     413: BODY_TOO_LARGE,
-    416: Kind(416, "range-not-satisfiable", "The range is outside the file"),
+    416: ProblemKind(416, "range-not-satisfiable", "The range is outside the file"),
 }
 RETRY_SECONDS = "1"
 
 
 def problem_response(
-    kind: Kind,
+    kind: ProblemKind,
     detail: str,
     *,
     instance: str | None = None,
@@ -102,7 +102,7 @@ async def _on_reelfind_error(_: Request, error: Exception) -> Response:
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
     issues = error.errors() if isinstance(error, RequestValidationError) else []
-    values = [explain(issue) for issue in issues]
+    values = [invalid_value(issue) for issue in issues]
     return problem_response(INVALID, " ".join(value.detail for value in values), errors=values)
 
 
@@ -118,11 +118,11 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         detail = f"{shorten(request.method)} is not allowed at {path}. Use {allowed or 'another method'}."
     elif status == 400:  # the framework's word for a body that is not text in UTF-8, or nested without end
         return problem_response(INVALID, f"The body cannot be read as JSON in UTF-8. Send {_EXAMPLE}.")
-    kind = _BY_STATUS.get(status, Kind(status, f"http-{status}", detail))
+    kind = _BY_STATUS.get(status, ProblemKind(status, f"http-{status}", detail))
     return problem_response(kind, detail, headers=headers)
 
 
-def explain(issue: Mapping[str, Any]) -> InvalidValue:
+def invalid_value(issue: Mapping[str, Any]) -> InvalidValue:
     """One of pydantic's validation errors in words that name the value and the remedy."""
     place, *path = issue["loc"]
     kind, value, context = issue["type"], issue.get("input"), issue.get("ctx", {})

@@ -1,15 +1,14 @@
 """Runs the HTTP server until it is told to stop."""
 
 import logging
-import signal
 import socket
 from collections.abc import Callable
-from types import FrameType
 
 import uvicorn
 
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError, ReelfindError
+from model.runtime.signals import handling_signals
 from service.api.app import create_app
 from service.settings import Settings
 
@@ -72,17 +71,15 @@ def run_server(
         on_started,
     )
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
+    def stop(_number: int) -> None:
         server.should_exit = True
 
-    # uvicorn raises the signal again when it is done, for the handlers that were there before it: these.
-    # Stopping when asked to is success, so that the exit code is 0.
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # While it runs, uvicorn handles the signals itself. At its end it restores the handlers from before and
+    # raises the signals again. `stop` takes them then, so that stopping on request ends with exit code 0.
     try:
-        server.run(sockets=[listener])
+        with handling_signals(stop):
+            server.run(sockets=[listener])
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         listener.close()
 
 

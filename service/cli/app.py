@@ -11,15 +11,15 @@ import typer
 from service.cli.bench import bench_command
 from service.cli.bundle import bundle_app
 from service.cli.demo import demo_command
-from service.cli.evaluate import evaluate_command
-from service.cli.exits import CheckedCommand, ReportingGroup
+from service.cli.evaluate import eval_command
+from service.cli.exits import CheckedCommand, ReelfindGroup
 from service.cli.index import index_command
 from service.cli.library import library_app
 from service.cli.search import search_command
 from service.cli.serve import serve_command
 
 app = typer.Typer(
-    cls=ReportingGroup,
+    cls=ReelfindGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Find videos, and moments in videos, by describing them.",
@@ -47,7 +47,7 @@ def root(
 # The order is that of `reelfind --help`.
 app.command("serve", cls=CheckedCommand)(serve_command)
 app.command("search", cls=CheckedCommand)(search_command)
-app.command("eval", cls=CheckedCommand)(evaluate_command)
+app.command("eval", cls=CheckedCommand)(eval_command)
 app.command("index", cls=CheckedCommand)(index_command)
 app.command("demo", cls=CheckedCommand)(demo_command)
 app.command("bench", cls=CheckedCommand)(bench_command)

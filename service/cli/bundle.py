@@ -17,7 +17,7 @@ from service.settings import variable_of
 
 bundle_app = typer.Typer(name="bundle", help="Look into a bundle (an exported model).", no_args_is_help=True)
 
-Folder = Annotated[
+FolderArgument = Annotated[
     Path | None,
     typer.Argument(
         envvar=variable_of("bundle"),
@@ -28,7 +28,7 @@ Folder = Annotated[
 
 
 @bundle_app.command("info", cls=CheckedCommand)
-def info_command(folder: Folder = None, as_json: JsonOption = False) -> None:
+def bundle_info_command(folder: FolderArgument = None, as_json: JsonOption = False) -> None:
     """Show what a bundle is, where it comes from, and what it measured."""
     place = _existing(folder)
     bundle = Bundle.open(place)
@@ -42,8 +42,8 @@ def info_command(folder: Folder = None, as_json: JsonOption = False) -> None:
 
 
 @bundle_app.command("verify", cls=CheckedCommand)
-def verify_command(
-    folder: Folder = None,
+def bundle_verify_command(
+    folder: FolderArgument = None,
     provider: Annotated[Provider, typer.Option(help="Where the graphs must run.")] = "cpu",
     as_json: JsonOption = False,
 ) -> None:

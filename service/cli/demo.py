@@ -1,11 +1,8 @@
 """`reelfind demo`: real clips and short films, indexed and served, with queries to try."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,6 +10,7 @@ from rich.table import Table
 
 from model.runtime.errors import ReelfindError
 from model.runtime.exits import INTERRUPTED, NOTHING_FOUND
+from model.runtime.signals import handling_signals
 from service.demo.queries import QUERIES, DemoAnswer, ask
 from service.demo.run import IndexingFailed, demo_server
 from service.server_process import ServerProcess
@@ -43,7 +41,7 @@ def demo_command(
         port = 0 if once else 8000
     try:
         with (
-            _sigterm_as_ctrl_c(),
+            handling_signals(_interrupt, [signal.SIGTERM]),
             demo_server(library, host=host, port=port, bundle=bundle, keep=keep, console=console) as server,
         ):
             if not once:
@@ -91,15 +89,6 @@ def _print_answers(answers: list[DemoAnswer], console: Console) -> None:
     console.print(f"\n{first} of {len(answers)} queries found the expected video first.")
 
 
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Stop the server and leave in order on SIGTERM too, as `timeout` and service managers send it."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt(_number: int) -> NoReturn:
+    """Treat SIGTERM, which `timeout` and service managers send, like Ctrl-C: the server is stopped too."""
+    raise KeyboardInterrupt

@@ -20,13 +20,13 @@ from service.cli.options import (
     SalientOption,
     ThreadsOption,
 )
-from service.cli.searcher import note_skipped, open_library
-from service.search.evaluation import Figures, evaluate, read_clean_queries
+from service.cli.searcher import note_skipped, open_checked_searcher
+from service.search.evaluation import EvaluationResult, evaluate_library, read_clean_queries
 from service.search.searcher import SearchOptions
 from service.settings import load_settings
 
 
-def evaluate_command(
+def eval_command(
     queries: Annotated[Path, typer.Option(help='A file with a row {"query": …, "video": …} a line.')],
     library: LibraryOption = None,
     only_set: Annotated[
@@ -43,14 +43,14 @@ def evaluate_command(
     """Measure how well a library's videos are found: R@K in percent, median and mean rank."""
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
     rows = read_clean_queries(queries, only_set, settings.max_query_characters)
-    searcher = open_library(settings)
+    searcher = open_checked_searcher(settings)
     options = searcher.check(SearchOptions(rerank, num_candidates, num_salient_frames))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task("searching", total=len(rows))
-            figures = evaluate(searcher, rows, options, lambda: progress.advance(task))
+            figures = evaluate_library(searcher, rows, options, lambda: progress.advance(task))
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         note(f"note: {message}")
     if as_json:
@@ -60,7 +60,7 @@ def evaluate_command(
     _show_figures(figures)
 
 
-def _show_figures(figures: Figures) -> None:
+def _show_figures(figures: EvaluationResult) -> None:
     """A line a figure; a column a stage where there are two."""
     columns = {"global": figures.similarity}
     if figures.ensemble is not None:

@@ -12,7 +12,7 @@ from service.settings import check_environment
 _NAME = "reelfind"
 
 
-class ReportingGroup(TyperGroup):
+class ReelfindGroup(TyperGroup):
     """Turns the errors of every command, and Ctrl-C, into one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:

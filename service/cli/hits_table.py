@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from service.search.results import Explanation, Hit, SearchResult
+from service.search.results import ScoreExplanation, SearchResult, VideoHit
 
 # Times of frames that a row of the table shows.
 _MOST_TIMES = 4
@@ -29,7 +29,7 @@ def show_hits(result: SearchResult, console: Console) -> None:
             _show_explanation(hit, hit.explanation, console)
 
 
-def _table(hits: list[Hit]) -> Table:
+def _table(hits: list[VideoHit]) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("score", "from", "to", "salient frames"):
         table.add_column(name, justify="right")
@@ -46,7 +46,7 @@ def _table(hits: list[Hit]) -> Table:
     return table
 
 
-def _show_explanation(hit: Hit, explanation: Explanation, console: Console) -> None:
+def _show_explanation(hit: VideoHit, explanation: ScoreExplanation, console: Console) -> None:
     times = {frame.frame_id: frame.pts_seconds for frame in hit.frames}
     lines = [f"  {hit.score:.4f} = {explanation.formula}"]
     lines.append(f"  by similarity alone: place {explanation.first_stage_rank} of all segments")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -19,6 +18,7 @@ from indexer.options import CPU_BATCH_FRAMES, GPU_BATCH_FRAMES, IndexOptions, de
 from indexer.run import index_paths
 from model.runtime.bundle import Provider, default_bundle_path
 from model.runtime.exits import NOTHING_FOUND
+from model.runtime.signals import handling_signals
 from model.runtime.video import DecoderName
 from service.cli.index_progress import ProgressView
 from service.cli.index_report import print_summary, summary_object
@@ -141,25 +141,21 @@ def index_command(
 
 @contextmanager
 def _stopping(stop: threading.Event) -> Iterator[list[int]]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one ends the process."""
+    """Set `stop` on the first Ctrl-C or SIGTERM; the second one ends the process.
+
+    Gives the list of the signals received so far.
+    """
     received: list[int] = []
 
-    def handle(number: int, _frame: FrameType | None) -> None:
+    def handle(number: int) -> None:
         received.append(number)
         if len(received) == 1:
             stop.set()
-            # Not the console, whose lock the interrupted code may hold.
+            # Not through the console: the interrupted code may hold its lock.
             sys.stderr.write("\nstopping: finishing the batch in flight; once more to stop at once\n")
         else:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    if threading.current_thread() is not threading.main_thread():
+    with handling_signals(handle):
         yield received
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -23,7 +23,7 @@ library_app = typer.Typer(
 
 
 @library_app.command("info", cls=CheckedCommand)
-def info_command(library: RequiredLibraryOption, as_json: JsonOption = False) -> None:
+def library_info_command(library: RequiredLibraryOption, as_json: JsonOption = False) -> None:
     """Show what a library holds, and its snapshots."""
     home = Library.open(library)
     current = current_number(home.path)
@@ -47,7 +47,7 @@ def info_command(library: RequiredLibraryOption, as_json: JsonOption = False) ->
 
 
 @library_app.command("verify", cls=CheckedCommand)
-def verify_command(library: RequiredLibraryOption, as_json: JsonOption = False) -> None:
+def library_verify_command(library: RequiredLibraryOption, as_json: JsonOption = False) -> None:
     """Read every file of every snapshot and compare it with what was written. Ends with 3 on damage."""
     report = verify_library(library)
     if as_json:
@@ -59,7 +59,7 @@ def verify_command(library: RequiredLibraryOption, as_json: JsonOption = False) 
 
 
 @library_app.command("rollback", cls=CheckedCommand)
-def rollback_command(
+def library_rollback_command(
     library: RequiredLibraryOption,
     to: Annotated[
         int | None, typer.Option(help="The snapshot to serve; without it, the whole one before the present.")

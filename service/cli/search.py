@@ -18,7 +18,7 @@ from service.cli.options import (
     SalientOption,
     ThreadsOption,
 )
-from service.cli.searcher import note_skipped, open_library
+from service.cli.searcher import note_skipped, open_checked_searcher
 from service.search.query import check_top_k, clean_text
 from service.search.searcher import SearchOptions
 from service.settings import load_settings
@@ -46,7 +46,7 @@ def search_command(
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
     cleaned = clean_text(text, settings.max_query_characters)
     count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
-    searcher = open_library(settings)
+    searcher = open_checked_searcher(settings)
     options = searcher.check(SearchOptions(rerank, num_candidates, num_salient_frames, explain=explain))
     result = searcher.search(cleaned, count, options)
     if as_json:

@@ -8,7 +8,7 @@ from service.search.searcher import Searcher
 from service.settings import Settings
 
 
-def open_library(settings: Settings) -> Searcher:
+def open_checked_searcher(settings: Settings) -> Searcher:
     """The searcher of the settings' library.
 
     Raises:

@@ -39,7 +39,7 @@ class EncodedQuery:
             raise ValueError(f"text holds {len(self.text.attention_mask)} texts: pass one")
 
 
-def encode_texts(bundle: Bundle, texts: Sequence[str], *, tokens: bool) -> list[EncodedQuery]:
+def encode_text_queries(bundle: Bundle, texts: Sequence[str], *, tokens: bool) -> list[EncodedQuery]:
     """Encode texts in one batch.
 
     Args:

@@ -74,7 +74,7 @@ class VideoFinder:
 
 
 @dataclass(frozen=True)
-class Figures:
+class EvaluationResult:
     """How well a library's videos are found.
 
     Attributes:
@@ -94,12 +94,12 @@ class Figures:
         return {**best, "global": self.similarity, "ensemble": self.ensemble, "rerank_skipped": skipped}
 
 
-def evaluate(
+def evaluate_library(
     searcher: Searcher,
     queries: list[LabelledQuery],
     options: SearchOptions | None = None,
     on_ranked: Callable[[], None] = lambda: None,
-) -> Figures:
+) -> EvaluationResult:
     """R@K in percent, median and mean rank of the right video among all of the library.
 
     `on_ranked` is called after each query.
@@ -116,7 +116,7 @@ def evaluate(
             raise QueryError(f"line {query.line}: {error}") from None
     ranking = searcher.rank_all([query.text for query in queries], options, on_ranked)
     target_rows = np.array(targets)
-    return Figures(
+    return EvaluationResult(
         retrieval_metrics(ranks(ranking.similarity, target_rows)),
         None if ranking.ensemble is None else retrieval_metrics(ranks(ranking.ensemble, target_rows)),
         ranking.rerank_skipped,

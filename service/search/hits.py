@@ -10,7 +10,7 @@ from indexer.library.records import SegmentRecord
 from indexer.library.snapshot import Snapshot
 from model.runtime.ranking import SCORE_DECIMALS, select_salient
 from service.search.rerank import RerankedCandidates
-from service.search.results import Explanation, FrameHit, FrameTerm, Hit
+from service.search.results import FrameEvidence, SalientFrame, ScoreExplanation, VideoHit
 from service.search.retrieval import RetrievedSegments
 
 
@@ -27,7 +27,7 @@ class HitBuilder:
     ensemble_lambda: float
     explain: bool
 
-    def hits(self, positions: NDArray[np.int64]) -> list[Hit]:
+    def hits(self, positions: NDArray[np.int64]) -> list[VideoHit]:
         """The hits at some positions, in their order.
 
         Raises:
@@ -38,7 +38,7 @@ class HitBuilder:
         hits = [self._hit(position, segment) for position, segment in pairs]
         return [hit for hit in hits if hit is not None]
 
-    def _hit(self, position: int, segment: SegmentRecord) -> Hit | None:
+    def _hit(self, position: int, segment: SegmentRecord) -> VideoHit | None:
         label = self.snapshot.label(segment.video_id)
         if label is None:  # a snapshot is whole by contract; a hit without a video helps nobody
             return None
@@ -46,7 +46,7 @@ class HitBuilder:
         salient, logits = self._salient(position, relevance)
         mean_logit = None if logits is None or self.reranked is None else self.reranked.match_score[position]
         terms = [
-            FrameTerm(
+            SalientFrame(
                 frame_id=segment.frame_ids[frame],
                 relevance=_rounded(relevance[frame]),
                 match_logit=None if logits is None else _rounded(logits[i]),
@@ -55,7 +55,7 @@ class HitBuilder:
         ]
         logit_of = {frame: term.match_logit for frame, term in zip(salient, terms, strict=True)}
         score, similarity = self.scores[position], self.retrieved.similarity[position]
-        return Hit(
+        return VideoHit(
             video_id=segment.video_id,
             path=label[0],
             title=label[1],
@@ -65,7 +65,7 @@ class HitBuilder:
             similarity=_rounded(similarity),
             match_score=None if mean_logit is None else _rounded(mean_logit),
             frames=[
-                FrameHit(
+                FrameEvidence(
                     frame_id=frame_id,
                     pts_seconds=pts_seconds,
                     relevance=_rounded(value),
@@ -99,8 +99,8 @@ class HitBuilder:
         score: float,
         similarity: float,
         mean_logit: float | None,
-        terms: list[FrameTerm],
-    ) -> Explanation:
+        terms: list[SalientFrame],
+    ) -> ScoreExplanation:
         weight = 1.0 if self.reranked is None else self.ensemble_lambda
         term = weight * float(similarity)
         offset = None
@@ -112,7 +112,7 @@ class HitBuilder:
         else:
             offset = score - term
             formula = f"{offset:.4f} (behind all that were re-ranked: {len(self.reranked.score)}) + {last}"
-        return Explanation(
+        return ScoreExplanation(
             similarity=_rounded(similarity),
             ensemble_lambda=weight,
             similarity_term=_rounded(term),

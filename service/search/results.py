@@ -17,7 +17,7 @@ RerankSkipped = Literal[TextRerankSkipped, "no_text"]
 
 
 @dataclass(frozen=True, slots=True)
-class FrameHit:
+class FrameEvidence:
     """One stored frame of a hit's segment.
 
     Attributes:
@@ -36,7 +36,7 @@ class FrameHit:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameTerm:
+class SalientFrame:
     """What one salient frame adds to an explanation; `match_logit` is None where it was not matched."""
 
     frame_id: str
@@ -45,7 +45,7 @@ class FrameTerm:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class ScoreExplanation:
     """Every term of a score: `score` = (`match_score` or `tail_offset` or 0) + `similarity_term`.
 
     Attributes:
@@ -64,13 +64,13 @@ class Explanation:
     similarity_term: float
     match_score: float | None
     tail_offset: float | None
-    frames: list[FrameTerm]
+    frames: list[SalientFrame]
     first_stage_rank: int
     formula: str
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class VideoHit:
     """A video, at the segment of it that answers the query best.
 
     Attributes:
@@ -94,8 +94,8 @@ class Hit:
     score: float
     similarity: float
     match_score: float | None
-    frames: list[FrameHit]
-    explanation: Explanation | None
+    frames: list[FrameEvidence]
+    explanation: ScoreExplanation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class SearchResult:
         timings_ms: what each stage took.
     """
 
-    hits: list[Hit]
+    hits: list[VideoHit]
     snapshot: int
     reranked: bool
     rerank_skipped: RerankSkipped | None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
-from service.search.encoded_query import EncodedQuery, encode_texts
+from service.search.encoded_query import EncodedQuery, encode_text_queries
 from service.search.hits import HitBuilder
 from service.search.match_queue import MatchQueue
 from service.search.query import check_num_candidates, check_num_salient_frames
@@ -102,7 +102,7 @@ class Searcher:
         """
         options = options or SearchOptions()
         stopwatch = Stopwatch()
-        (query,) = encode_texts(self.bundle, [text], tokens=self._why_no_rerank(options) is None)
+        (query,) = encode_text_queries(self.bundle, [text], tokens=self._why_no_rerank(options) is None)
         stopwatch.lap("encode_text")
         return self._search(query, top_k, options, stopwatch)
 
@@ -138,7 +138,7 @@ class Searcher:
         ensemble = np.full(shape if skipped is None else (0, 0), -np.inf, dtype=np.float64)
         step = max(1, min(_MAX_TEXTS, _MAX_PAIRS // max(1, num_segments)))
         for start in range(0, len(texts), step):
-            queries = encode_texts(self.bundle, texts[start : start + step], tokens=skipped is None)
+            queries = encode_text_queries(self.bundle, texts[start : start + step], tokens=skipped is None)
             embeddings = np.stack([query.embedding for query in queries])
             scores, rows = self.snapshot.search(embeddings, num_segments)
             for place, query in enumerate(queries):

@@ -9,7 +9,7 @@ from indexer.library.records import parse_frame_id
 from model.runtime.messages import shorten
 from service.api.context import ContextDep
 from service.api.media import is_fresh
-from service.api.problem_schema import problem_responses
+from service.api.openapi_errors import error_responses
 from service.errors import NotFoundError
 
 router = APIRouter(tags=["videos"])
@@ -30,7 +30,7 @@ _IMAGE = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "bin
     responses={
         200: {"description": "The picture, at most 320 pixels on its longer side.", **_IMAGE},
         304: {"description": "The client's copy is still right."},
-        **problem_responses(404, 422, 503),
+        **error_responses(404, 422, 503),
     },
 )
 def get_frame(

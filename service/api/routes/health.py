@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.api.context import ContextDep
-from service.api.problem_schema import problem_responses
+from service.api.openapi_errors import error_responses
 from service.api.schemas import Health, Readiness
 
 router = APIRouter(tags=["operation"])
@@ -19,7 +19,7 @@ async def healthz() -> Health:
 
 @router.head("/readyz", include_in_schema=False)
 @router.get(
-    "/readyz", operation_id="readyz", summary="Are searches answered?", responses=problem_responses(503)
+    "/readyz", operation_id="readyz", summary="Are searches answered?", responses=error_responses(503)
 )
 async def readyz(context: ContextDep) -> Readiness:
     """503 with the reason until a snapshot is served."""

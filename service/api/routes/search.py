@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from service.api.answers import search_body
 from service.api.context import ContextDep
-from service.api.problem_schema import problem_responses
+from service.api.openapi_errors import error_responses
 from service.api.schemas import SearchRequest, SearchResponse
 from service.search.query import check_top_k, clean_text
 from service.search.results import SearchResult
@@ -20,7 +20,7 @@ router = APIRouter(tags=["search"])
     operation_id="search",
     summary="Find videos by describing them",
     response_model=SearchResponse,
-    responses=problem_responses(413, 422, 503),
+    responses=error_responses(413, 422, 503),
 )
 async def search(request: SearchRequest, context: ContextDep) -> Response:
     """The videos that answer best, each at its best segment, with that segment's frames as evidence."""

@@ -11,7 +11,7 @@ from model.runtime.messages import shorten
 from service.api import answers
 from service.api.context import ContextDep
 from service.api.media import RangeError, is_fresh, locate, media_type, wants_range
-from service.api.problem_schema import problem_responses
+from service.api.openapi_errors import error_responses
 from service.api.schemas import Video, VideoList, VideoListQuery
 from service.errors import NotFoundError
 
@@ -23,7 +23,7 @@ _MEDIA_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", **_MEDIA},
     206: {"description": "The range asked for.", **_MEDIA},
     304: {"description": "The client's copy is still right."},
-    **problem_responses(404, 410, 416, 503),
+    **error_responses(404, 410, 416, 503),
 }
 
 
@@ -31,7 +31,7 @@ _MEDIA_RESPONSES: dict[int | str, dict[str, Any]] = {
     "/v1/videos",
     operation_id="listVideos",
     summary="The library's videos",
-    responses=problem_responses(422, 503),
+    responses=error_responses(422, 503),
 )
 def list_videos(page: Annotated[VideoListQuery, Query()], context: ContextDep) -> VideoList:
     """Videos in the library's order, with what became of each when it was indexed."""
@@ -46,7 +46,7 @@ def list_videos(page: Annotated[VideoListQuery, Query()], context: ContextDep) -
     "/v1/videos/{video_id}",
     operation_id="getVideo",
     summary="One video",
-    responses=problem_responses(404, 503),
+    responses=error_responses(404, 503),
 )
 def get_video(video_id: VideoIdPath, context: ContextDep) -> Video:
     """What the library knows of one video."""

@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from service.cli.app import app
-from service.cli.exits import ReportingGroup
+from service.cli.exits import ReelfindGroup
 from tests.support.server import REELFIND, ToyLibrary, clean_environment, make_library, running_server
 from tests.support.toy import make_toy_bundle
 
@@ -274,7 +274,7 @@ def test_commands_of_other_packages_report_in_the_same_way(toy: ToyLibrary, tmp_
 
 
 def test_what_nobody_foresaw_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = typer.Typer(cls=ReportingGroup, pretty_exceptions_enable=False)
+    broken = typer.Typer(cls=ReelfindGroup, pretty_exceptions_enable=False)
 
     @broken.command()
     def divide() -> None:

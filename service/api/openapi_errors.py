@@ -21,13 +21,13 @@ _MEANINGS = {
 _REF = "#/components/schemas/{model}"
 
 
-def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these problems."""
     content = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}
     return {status: {"description": _MEANINGS[status], "content": content} for status in (*statuses, 500)}
 
 
-def describe_problems(app: FastAPI) -> None:
+def describe_errors(app: FastAPI) -> None:
     """Make `app.openapi()` describe problems as they are sent."""
 
     def openapi() -> dict[str, Any]:
