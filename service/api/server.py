@@ -14,10 +14,10 @@ from service.settings import Settings
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; taken before the models load, so that a port in use is known at once.
+    """Open a listening socket. Do it before the models load, so that a port in use is reported at once.
 
     Raises:
-        InputError: the host is no address of this machine.
+        InputError: `host` is not an address of this machine.
         ReelfindError: the port is in use or not allowed.
     """
     try:
@@ -27,7 +27,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
         raise InputError(
-            f"host {host} is no address of this machine: {error}. Use 127.0.0.1 or 0.0.0.0.", field="host"
+            f"host {host} is not an address of this machine: {error}. Use 127.0.0.1 or 0.0.0.0.", field="host"
         ) from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -36,14 +36,14 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ReelfindError(
-            f"cannot listen on {host} port {port}: {error.strerror}. Stop what uses it or choose another "
-            "`port`; 0 takes a free one."
+            f"cannot listen on {host} port {port}: {error.strerror}. Stop the program that uses it, "
+            "or choose another `port`; 0 chooses a free one."
         ) from None
     return listener
 
 
 def address_of(listener: socket.socket) -> str:
-    """The URL of a listening socket, as a browser on this machine can use it."""
+    """The URL of a listening socket for a browser on this machine."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -54,7 +54,7 @@ def run_server(
 ) -> None:
     """Serve on `listener` until SIGINT or SIGTERM; requests in flight get `shutdown_seconds` to finish.
 
-    `on_started` is called once requests are answered.
+    `on_started` is called when the server answers requests.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What a search shows of its best segments: where they are, their frames, and why they score as they do."""
+"""Builds the hits of a search: the best segments with their frames and the explanation of their scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,11 @@ from service.search.retrieval import RetrievedSegments
 
 @dataclass(frozen=True)
 class HitBuilder:
-    """Builds the hits of one search; positions are those of `retrieved`."""
+    """Builds the hits of one search.
+
+    Positions are those in `retrieved` and `scores`. `reranked` covers the first of them; None: nothing was
+    re-ranked.
+    """
 
     snapshot: Snapshot
     retrieved: RetrievedSegments
@@ -28,7 +32,7 @@ class HitBuilder:
     explain: bool
 
     def hits(self, positions: NDArray[np.int64]) -> list[VideoHit]:
-        """The hits at some positions, in their order.
+        """The hits at these positions, in this order.
 
         Raises:
             LibraryError: a table cannot be read.
@@ -40,7 +44,7 @@ class HitBuilder:
 
     def _hit(self, position: int, segment: SegmentRecord) -> VideoHit | None:
         label = self.snapshot.label(segment.video_id)
-        if label is None:  # a snapshot is whole by contract; a hit without a video helps nobody
+        if label is None:  # never in a whole snapshot; without its video a hit is of no use
             return None
         relevance = (segment.frame_salience @ self.query_salience).round(SCORE_DECIMALS)
         salient, logits = self._salient(position, relevance)
@@ -84,7 +88,7 @@ class HitBuilder:
     def _salient(
         self, position: int, relevance: NDArray[np.float32]
     ) -> tuple[list[int], Sequence[float] | None]:
-        """The salient frames, most relevant first, and their logits where the segment was re-ranked."""
+        """The salient frames, most relevant first, and their logits, if the segment was re-ranked."""
         if self.reranked is not None and position < len(self.reranked.score):
             chosen = self.reranked.chosen[position]
             frames: list[int] = self.reranked.frames[position][chosen].tolist()

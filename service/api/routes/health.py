@@ -1,4 +1,4 @@
-"""Liveness, readiness and metrics, for machines that watch the service."""
+"""Liveness, readiness and metrics, for monitoring."""
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
@@ -13,7 +13,7 @@ router = APIRouter(tags=["operation"])
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", operation_id="healthz", summary="Is the process alive?")
 async def healthz() -> Health:
-    """Answers as long as the process runs, whatever it serves."""
+    """Answers as long as the process runs, even if no snapshot is served."""
     return Health()
 
 
@@ -22,7 +22,7 @@ async def healthz() -> Health:
     "/readyz", operation_id="readyz", summary="Are searches answered?", responses=error_responses(503)
 )
 async def readyz(context: ContextDep) -> Readiness:
-    """503 with the reason until a snapshot is served."""
+    """Answers 503 with the reason until a snapshot is served."""
     return Readiness(snapshot=context.live.searcher.snapshot.number)
 
 
@@ -34,5 +34,5 @@ async def readyz(context: ContextDep) -> Readiness:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(context: ContextDep) -> Response:
-    """Requests, stages of searches, and what is served."""
+    """Metrics of requests, of the stages of searches, and of the served snapshot."""
     return Response(context.metrics.render(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -12,10 +12,10 @@ router = APIRouter(tags=["library"])
 
 
 @router.get(
-    "/v1/library", operation_id="getLibrary", summary="What is served", responses=error_responses(503)
+    "/v1/library", operation_id="getLibrary", summary="The served library", responses=error_responses(503)
 )
 def get_library(context: ContextDep) -> LibraryInfo:
-    """The snapshot and the bundle that answer now."""
+    """The snapshot and the bundle that are served."""
     return answers.library_info(context.live)
 
 
@@ -26,5 +26,5 @@ def get_library(context: ContextDep) -> LibraryInfo:
     responses=error_responses(409, 503),
 )
 async def reload_library(context: ContextDep) -> ReloadResult:
-    """Load the snapshot that CURRENT names; where it cannot be trusted the one before is served on."""
+    """Load the newest snapshot. If it is damaged or of another bundle, the one before is still served."""
     return answers.reload_result(await run_in_threadpool(context.live.reload))

@@ -97,7 +97,7 @@ def test_texts_of_a_batch_are_single_queries(searcher: Searcher) -> None:
 
 
 def test_a_text_that_the_model_reads_nothing_in(searcher: Searcher) -> None:
-    with pytest.raises(QueryError, match="reads nothing in the query") as caught:
+    with pytest.raises(QueryError, match="cannot read the query") as caught:
         encode_text_queries(searcher.bundle, [" "], tokens=False)
     assert caught.value.field == "/query/text"
 

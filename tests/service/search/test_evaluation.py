@@ -107,13 +107,13 @@ def test_a_whole_path_names_a_video_too(searcher: Searcher, toy: ToyLibrary) -> 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("four.mp4", 'no video of the library is "four.mp4"'),
-        ("ree.mp4", 'no video of the library is "ree.mp4"'),
-        ("c/one.mp4", "no video of the library"),
-        ("/one.mp4", "no video of the library"),
-        ("three", "no video of the library"),
-        ("/", "no video of the library"),
-        ("one.mp4", '2 videos of the library end with "one.mp4". Give more of the path'),
+        ("four.mp4", 'the library has no video "four.mp4"'),
+        ("ree.mp4", 'the library has no video "ree.mp4"'),
+        ("c/one.mp4", "the library has no video"),
+        ("/one.mp4", "the library has no video"),
+        ("three", "the library has no video"),
+        ("/", "the library has no video"),
+        ("one.mp4", '2 videos of the library match "one.mp4". Give more of the path'),
         ("broken.mp4", "is in the library but cannot be searched .(corrupt|unsupported)"),
     ],
 )
