@@ -8,19 +8,19 @@ from rich.table import Table
 
 from service.search.results import ScoreExplanation, SearchResult, VideoHit
 
-# Times of frames that a row of the table shows.
+# Most frame times shown in one row of the table.
 _MOST_TIMES = 4
 _SEARCH_RESULT = TypeAdapter(SearchResult)
 _LEFT_OUT_OF_JSON: Any = {"hits": {"__all__": {"title"}}, "snapshot": True, "timings_ms": True}
 
 
 def result_json(result: SearchResult) -> str:
-    """The answer for programs: a line of JSON."""
+    """The result as one line of JSON, for programs."""
     return _SEARCH_RESULT.dump_json(result, exclude=_LEFT_OUT_OF_JSON).decode()
 
 
 def show_hits(result: SearchResult, console: Console) -> None:
-    """A table of the hits, and under it the explanations that there are."""
+    """Print a table of the hits, followed by their explanations, if they have any."""
     console.print(_table(result.hits))
     for hit in result.hits:
         if hit.explanation is not None:
