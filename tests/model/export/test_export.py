@@ -19,24 +19,25 @@ pytest.importorskip("onnxscript")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from model.config import to_mapping  # noqa: E402
-from model.data.loaders import read_captions  # noqa: E402
+from model.data.photos import read_captions  # noqa: E402
 from model.evaluation.corpus import TokenOptions  # noqa: E402
-from model.evaluation.encoders import BundleEncoder, TowersEncoder  # noqa: E402
+from model.evaluation.encoders import BundleEncoder  # noqa: E402
 from model.evaluation.evaluate import evaluate  # noqa: E402
 from model.evaluation.measure import Options  # noqa: E402
 from model.export.bundle import TOLERANCE, ExportOptions, StorageChoice, export_bundle  # noqa: E402
 from model.export.storage import quantise, share, store  # noqa: E402
 from model.export.tracing import ExportError, check_graph, to_onnx  # noqa: E402
 from model.families.base import InferenceOptions  # noqa: E402
+from model.families.lgdn.config import STRATEGIES  # noqa: E402
+from model.families.lgdn.encoder import TowersEncoder  # noqa: E402
 from model.families.lgdn.graphs import FRAME, MATCHER, SEGMENT, TEXT, Graph, graphs_of  # noqa: E402
-from model.families.lgdn.inference import Chosen  # noqa: E402
+from model.families.lgdn.inference import InferenceModel  # noqa: E402
 from model.families.lgdn.network import LGDN  # noqa: E402
-from model.families.lgdn.salience import STRATEGIES  # noqa: E402
 from model.runtime.bundle import Bundle  # noqa: E402
 from model.runtime.bundle.manifest import Provenance, SourceRecord  # noqa: E402
 from model.runtime.errors import InputError  # noqa: E402
 from model.runtime.preprocessing import TextTokenizer  # noqa: E402
+from model.settings import to_mapping  # noqa: E402
 from model.training.checkpoints import load_checkpoint, load_checkpoints  # noqa: E402
 from tests.support.paths import ROOT  # noqa: E402
 from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
@@ -84,7 +85,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def graphs(model: LGDN) -> dict[str, Graph]:
-    return graphs_of(Chosen(model, "momentum", "collaborative"))
+    return graphs_of(InferenceModel(model, "momentum", "collaborative"))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +132,7 @@ def test_graphs_are_checked_at_several_sizes_before_they_are_written(graphs: dic
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_salience_vectors_hold_the_strategy(model: LGDN, strategy: str, weights: str) -> None:
     """Their dot product is the relevance of Table 1, by both twins' embeddings."""
-    made = graphs_of(Chosen(model, weights, strategy), matcher=False)
+    made = graphs_of(InferenceModel(model, weights, strategy), matcher=False)
     frames, ids, mask = *made[FRAME].example, *made[TEXT].example
     with torch.no_grad():
         embedding, frame_salience, _ = made[FRAME].module(frames)
@@ -167,8 +168,8 @@ def test_the_frame_graph_normalises_pixels_itself(
 
 
 def test_what_the_twins_share_is_stored_and_computed_once(model: LGDN) -> None:
-    both = graphs_of(Chosen(model, "momentum", "collaborative"))
-    alone = graphs_of(Chosen(model, "momentum", "simdot"))
+    both = graphs_of(InferenceModel(model, "momentum", "collaborative"))
+    alone = graphs_of(InferenceModel(model, "momentum", "simdot"))
     sizes, convolutions = {}, {}
     for name, graphs in (("both", both), ("alone", alone)):
         made = to_onnx(graphs[FRAME])
@@ -263,7 +264,7 @@ def test_nothing_is_written_when_a_graph_differs(
 ) -> None:
     monkeypatch.setattr("model.export.bundle.TOLERANCE", {"float32": 1e-4, "float16": 1e-9, "int8": 1e-9})
     with pytest.raises(ExportError, match="not exported: store its weights in a larger type"):
-        export_bundle(tmp_path / "bundle", copy.deepcopy(model), tokenizer, PROVENANCE)
+        export_bundle(tmp_path / "bundle", "lgdn", copy.deepcopy(model), tokenizer, PROVENANCE)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -316,6 +317,7 @@ def test_a_bundle_measures_like_the_model_it_came_from(model: LGDN, tokenizer: P
     exact = StorageChoice("float32", "float32", "float32", "float32")
     manifest = export_bundle(
         tmp_path / "bundle",
+        "lgdn",
         copy.deepcopy(model),
         tokenizer,
         PROVENANCE,
@@ -354,7 +356,9 @@ def test_smaller_weights_and_the_other_fusion_stay_close(tokenizer: Path, tmp_pa
     model = tiny_model("cross_attention")
     stored = StorageChoice("float16", "int8", "int8", "float16")
     options = ExportOptions(storage=stored)
-    manifest = export_bundle(tmp_path / "bundle", copy.deepcopy(model), tokenizer, PROVENANCE, options)
+    manifest = export_bundle(
+        tmp_path / "bundle", "lgdn", copy.deepcopy(model), tokenizer, PROVENANCE, options
+    )
     assert (manifest.hidden_dim, manifest.text_hidden_dim) == (64, 32)
     ours = TowersEncoder(model, TextTokenizer.from_file(tokenizer, 16))
     pairs = zip(
@@ -369,7 +373,9 @@ def test_a_bundle_may_have_no_matcher_and_another_strategy(
 ) -> None:
     inference = InferenceOptions(weights="online", salience="momentum")
     options = ExportOptions(inference, matcher=False, tokens_per_frame=3)
-    manifest = export_bundle(tmp_path / "bundle", copy.deepcopy(model), tokenizer, PROVENANCE, options)
+    manifest = export_bundle(
+        tmp_path / "bundle", "lgdn", copy.deepcopy(model), tokenizer, PROVENANCE, options
+    )
     assert (manifest.salience_strategy, manifest.salience_dim) == ("momentum", 32)
     assert (manifest.stored_tokens_per_frame, manifest.num_salient_frames) == (3, 2)
     bundle = Bundle.open(tmp_path / "bundle", threads=1)
@@ -388,7 +394,7 @@ def test_options_that_cannot_be_are_refused(model: LGDN, tokenizer: Path, tmp_pa
         (ExportOptions(num_salient_frames=5), InputError, "5 salient frames of 4 a segment"),
     ):
         with pytest.raises(error, match=message):
-            export_bundle(tmp_path / "bundle", copy.deepcopy(model), tokenizer, PROVENANCE, options)
+            export_bundle(tmp_path / "bundle", "lgdn", copy.deepcopy(model), tokenizer, PROVENANCE, options)
     assert list(tmp_path.iterdir()) == []
 
 
