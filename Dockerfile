@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two images that run the same command: `docker build --target cpu` (the default) and `docker build --target gpu`.
+# Builds two images with the same command: `docker build --target cpu` (the default) and `docker build --target gpu`.
 
 FROM python:3.11-slim-bookworm AS source
 WORKDIR /src
@@ -18,7 +18,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/reelfind/bin/python -m pip install --constraint constraints.txt '.[gpu]'
 
 FROM python:3.11-slim-bookworm AS runtime
-# The library's volume takes its owner from this folder when it is first made.
+# A new volume for the library takes its owner from this folder.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin reelfind \
     && mkdir /library /media \
     && chown reelfind:reelfind /library
@@ -30,14 +30,14 @@ ENV PATH=/opt/reelfind/bin:$PATH \
     REELFIND_PORT=8000
 USER 10001:10001
 EXPOSE 8000
-# Alive, not ready: without a library yet the service runs and says on /readyz what to do.
+# Checks that the process is alive, not ready: without a library, the service runs and says on /readyz what to do.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['REELFIND_PORT']), timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["reelfind"]
 CMD ["serve"]
 
 FROM runtime AS gpu
 COPY --from=install-gpu /opt/reelfind /opt/reelfind
-# Where pip puts the CUDA 12 libraries that ONNX Runtime loads; the driver comes from the host.
+# pip installs the CUDA 12 libraries that ONNX Runtime loads here; the driver comes from the host.
 ENV LD_LIBRARY_PATH=/opt/reelfind/lib/python3.11/site-packages/nvidia/cublas/lib:/opt/reelfind/lib/python3.11/site-packages/nvidia/cuda_nvrtc/lib:/opt/reelfind/lib/python3.11/site-packages/nvidia/cuda_runtime/lib:/opt/reelfind/lib/python3.11/site-packages/nvidia/cudnn/lib:/opt/reelfind/lib/python3.11/site-packages/nvidia/cufft/lib:/opt/reelfind/lib/python3.11/site-packages/nvidia/curand/lib:/opt/reelfind/lib/python3.11/site-packages/nvidia/nvjitlink/lib \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \

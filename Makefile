@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. Each keeps a virtual environment of its own.
+# `make demo` and `make test` are all you need to start. Each makes its own virtual environment.
 PYTHON ?= python3
 DEMO_ENV := .venv/demo
 TEST_ENV := .venv/test
@@ -11,24 +11,24 @@ SOURCES := model indexer service tests
 help:  ## Show the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(TEST_ENV)/.installed  ## Make the development environment in .venv/test.
+setup: $(TEST_ENV)/.installed  ## Create the development environment in .venv/test.
 
-demo: $(DEMO_ENV)/.installed  ## Index real clips, serve them, print three queries (ONCE=1: answer them and exit).
+demo: $(DEMO_ENV)/.installed  ## Index real clips, serve them, print three queries to try (ONCE=1: print their answers and exit).
 	$(DEMO_ENV)/bin/reelfind demo $(if $(ONCE),--once) $(DEMO_ARGS)
 
-test: $(TEST_ENV)/.installed browser  ## Run all tests (ARGS="-k name" to choose).
+test: $(TEST_ENV)/.installed browser  ## Run all tests (ARGS="-k name" selects some).
 	$(TEST_ENV)/bin/python -m pytest $(ARGS)
 
-check: $(TEST_ENV)/.installed  ## Format, lint, type-check, check the import contracts (CI=1: change nothing).
+check: $(TEST_ENV)/.installed  ## Format, lint, check types and import contracts (CI=1: only report, change no file).
 	$(TEST_ENV)/bin/ruff format $(if $(CI),--check) $(SOURCES)
 	$(TEST_ENV)/bin/ruff check $(if $(CI),,--fix) $(SOURCES)
 	$(TEST_ENV)/bin/mypy
 	$(TEST_ENV)/bin/lint-imports
 
-bench: $(TEST_ENV)/.installed  ## Print the benchmark's ratios (ARGS=--quick for a short run).
+bench: $(TEST_ENV)/.installed  ## Run the benchmark and print its figures (ARGS=--quick for a short run).
 	$(TEST_ENV)/bin/reelfind bench $(ARGS)
 
-lock:  ## Write constraints.txt anew from the newest releases (PyTorch stays at its pin).
+lock:  ## Update constraints.txt to the newest releases (PyTorch keeps its pinned version).
 	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
 	grep '^torch==' constraints.txt > .venv/lock/pin.txt
 	.venv/lock/bin/python -m pip install --quiet --constraint .venv/lock/pin.txt '.[dev]'

@@ -1,1 +1,1 @@
-"""The search service: searcher, HTTP, page and the `reelfind` command."""
+"""The search service: search, HTTP interface, web page and the `reelfind` command."""

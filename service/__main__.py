@@ -1,4 +1,4 @@
-"""`python -m service` is `reelfind`."""
+"""`python -m service` runs the `reelfind` command."""
 
 from service.cli import main
 

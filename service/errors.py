@@ -1,40 +1,40 @@
-"""The service's own errors; `api/problems.py` maps all errors to HTTP, `cli/` to exit codes.
+"""The service's own errors. `api/problems.py` maps errors to HTTP, `model.runtime.exits` to exit codes.
 
-ReelfindError           (model.runtime.errors)
-├── InputError          (model.runtime.errors) what the caller named cannot be used: exit code 2
-│   └── QueryError      the same in a query, a request or a query file: HTTP 422
-├── NotFoundError       there is no such video, frame or page: HTTP 404
-├── RefusedError        a new snapshot cannot be served, the old one goes on: HTTP 409
-├── GoneError           the library knows the video, its file is not there any more: HTTP 410
-├── OverloadedError     too many searches wait already: HTTP 503
-└── NotReadyError       no snapshot is served yet: HTTP 503
+ReelfindError             (model.runtime.errors)
+├── InputError            (model.runtime.errors) a mistake of the user: exit code 2
+│   └── QueryError        the same in a query, a request, a query file or a setting: HTTP 422
+├── NotFoundError         no such video, frame or page exists: HTTP 404
+├── SnapshotRefusedError  the new snapshot cannot be served, so the one before still is: HTTP 409
+├── MediaGoneError        the library knows the video, but its file is missing: HTTP 410
+├── OverloadedError       too many searches are waiting: HTTP 503
+└── NotReadyError         no snapshot is served: HTTP 503
 """
 
 from model.runtime.errors import InputError, ReelfindError
 
 
 class QueryError(InputError):
-    """A query, option or row of the caller's that cannot be used as it is.
+    """A query, an option of a search, a line of a query file or a setting is invalid.
 
-    `field` is the JSON pointer of the value at fault in the request's body, where there is one.
+    In a request, `field` is the JSON pointer of the value at fault in the body.
     """
 
 
 class NotFoundError(ReelfindError):
-    """No video, frame or page of that name."""
+    """No video, frame or page has that name."""
 
 
-class RefusedError(ReelfindError):
-    """A new snapshot that cannot be served; the one before goes on."""
+class SnapshotRefusedError(ReelfindError):
+    """A new snapshot cannot be served; the one before still is."""
 
 
-class GoneError(ReelfindError):
-    """A video of the library whose file cannot be served any more."""
+class MediaGoneError(ReelfindError):
+    """The file of a video in the library is missing or cannot be read."""
 
 
 class OverloadedError(ReelfindError):
-    """The queue of searches is full."""
+    """As many searches as may wait are waiting already."""
 
 
 class NotReadyError(ReelfindError):
-    """No snapshot is loaded; the message says why and what to do."""
+    """No snapshot is served; the message says why and what to do."""

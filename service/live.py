@@ -1,7 +1,7 @@
-"""What is served now, and the change to a new snapshot while requests run.
+"""The library that is served, and its reload while requests run.
 
-A request takes `LiveLibrary.searcher` once and keeps it: a reload swaps the reference, so what is in flight
-finishes on the old bundle and snapshot, which are freed with the last request.
+A request takes `LiveLibrary.searcher` once and keeps it. A reload replaces the reference, so requests in
+flight finish on the old bundle and snapshot, which are freed with the last of them.
 """
 
 import logging
@@ -14,7 +14,7 @@ from indexer.library.manifest import CURRENT, current_number, read_snapshot_mani
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import BundleError, ReelfindError
-from service.errors import NotReadyError, RefusedError
+from service.errors import NotReadyError, SnapshotRefusedError
 from service.metrics import Metrics
 from service.search.match_queue import MatchQueue
 from service.search.searcher import Searcher
@@ -22,19 +22,19 @@ from service.settings import Settings
 
 logger = logging.getLogger("reelfind")
 
-# A snapshot that failed to load is tried again this often even if CURRENT stays: disks and mounts recover.
+# A snapshot that failed to load is tried again after this time, even if CURRENT is unchanged: disks recover.
 _RETRY_SECONDS = 60.0
-# Pairs of one call of the matching head. On a CPU small calls are the faster ones (their tensors stay in its
-# caches) and let others have their turn sooner; a GPU wants to be filled.
+# Most text-frame pairs in one call of the matching head. On a CPU small calls are faster, because their
+# tensors stay in its caches, and other searches get their turn sooner. A GPU needs large calls.
 _MAX_PAIRS_CPU = 32
 _MAX_PAIRS_GPU = 256
 
 
 def open_bundle(settings: Settings) -> Bundle:
-    """The bundle that the settings name.
+    """Open the bundle that the settings name.
 
     Raises:
-        BundleError: it cannot be read or run.
+        BundleError: the bundle cannot be read or run.
     """
     folder = settings.bundle or default_bundle_path()
     bundle = Bundle.open(
@@ -44,16 +44,16 @@ def open_bundle(settings: Settings) -> Bundle:
         cache_dir=settings.engine_cache,
         max_pairs=_MAX_PAIRS_CPU if settings.provider == "cpu" else _MAX_PAIRS_GPU,
     )
-    # Opens the text encoder, so that the first search does not wait for it or meet a folder that has changed.
+    # Open the text encoder now: the first search need not wait for it, nor find a folder that has changed.
     bundle.encode_text(["a dog runs on a beach"])
     return bundle
 
 
 def open_searcher(settings: Settings, match_queue: MatchQueue | None = None) -> Searcher:
-    """The bundle with the snapshot that CURRENT names.
+    """Open the snapshot that CURRENT names, with its bundle.
 
-    `match_queue` is used where the snapshot was made with its bundle; without one, or with another, the
-    settings' bundle is opened.
+    If the snapshot was made with the bundle of `match_queue`, that is used; otherwise the bundle that the
+    settings name is opened.
 
     Raises:
         LibraryError: there is no snapshot, or it is damaged.
@@ -61,35 +61,34 @@ def open_searcher(settings: Settings, match_queue: MatchQueue | None = None) -> 
     """
     snapshot = Snapshot.open(settings.library)
     if match_queue is None or match_queue.bundle.checksum != snapshot.bundle_checksum:
-        # The folder may hold by now the bundle that the library was made with.
+        # By now, the bundle's folder may hold the bundle that the library was made with.
         observe = None if match_queue is None else match_queue.observe
         match_queue = MatchQueue(open_bundle(settings), observe)
     bundle = match_queue.bundle
     if bundle.checksum != snapshot.bundle_checksum:
         raise BundleError(
             f"Snapshot {snapshot.number} of {settings.library} was made with another bundle "
-            f"({snapshot.bundle_checksum[:12]}…) than the one given, {bundle.manifest.name} "
-            f"({bundle.checksum[:12]}…). "
-            "Name with `bundle` the one it was made with, or index again into a new library."
+            f"({snapshot.bundle_checksum[:12]}…) than {bundle.manifest.name} ({bundle.checksum[:12]}…). "
+            "Set `bundle` to the one it was made with, or index again into a new library."
         )
     return Searcher(match_queue, snapshot, settings.max_candidates)
 
 
 @dataclass(frozen=True)
 class ReloadOutcome:
-    """The snapshot that is served after a reload, and whether it is another one than before."""
+    """The number of the snapshot served after a reload, and whether it differs from the one before."""
 
     snapshot: int
     changed: bool
 
 
 class LiveLibrary:
-    """Holds the one searcher that is served; every method may be called from any thread."""
+    """Holds the searcher that is served. Every method may be called from any thread."""
 
     def __init__(self, settings: Settings, bundle: Bundle, metrics: Metrics) -> None:
         self._settings = settings
         self._match_queue = MatchQueue(bundle, metrics.observe_match_call)
-        # Those of bundles that are not served any more, while searches in flight use them.
+        # Also the queues of bundles served before, as long as searches in flight use them.
         self._match_queues = weakref.WeakSet([self._match_queue])
         self._metrics = metrics
         self._searcher: Searcher | None = None
@@ -100,10 +99,10 @@ class LiveLibrary:
 
     @property
     def searcher(self) -> Searcher:
-        """What answers now.
+        """The searcher that answers now.
 
         Raises:
-            NotReadyError: nothing does; says why.
+            NotReadyError: no snapshot is served; says why.
         """
         searcher = self._searcher
         if searcher is None:
@@ -116,31 +115,31 @@ class LiveLibrary:
         return self._problem
 
     def reload(self) -> ReloadOutcome:
-        """Load what CURRENT names now, unless it is served already.
+        """Load the snapshot that CURRENT names, unless it is served already.
 
         Raises:
-            RefusedError: it cannot be served; the one before goes on.
-            NotReadyError: it cannot be served and nothing was.
+            SnapshotRefusedError: it cannot be served; the one before still is.
+            NotReadyError: it cannot be served, and no other one is.
         """
         with self._lock:
             return self._reload()
 
     def poll(self) -> None:
-        """Reload where CURRENT has changed since the last try; problems are kept and logged, not raised."""
+        """Reload if CURRENT has changed since the last attempt. Failures are logged, not raised."""
         with self._lock:
             if self._signature() == self._tried and (
                 self._problem is None or time.monotonic() < self._retry_at
             ):
                 return
-            known = self._problem
+            problem_before = self._problem
             try:
                 self._reload()
             except ReelfindError as error:
-                if self._problem != known:
+                if self._problem != problem_before:
                     logger.warning("%s", error)
 
     def close(self) -> None:
-        """End the searches that wait for the matching head; the process stops."""
+        """End the searches that wait for the matching head, because the process stops."""
         for match_queue in list(self._match_queues):
             match_queue.close()
 
@@ -152,14 +151,16 @@ class LiveLibrary:
         except Exception as error:
             if isinstance(error, ReelfindError):
                 problem = str(error)
-            else:  # whatever is wrong with a new snapshot must not end what is served
+            else:  # no fault of a new snapshot may stop the service
                 problem = f"The newest snapshot cannot be read: {type(error).__name__}: {error}."
                 logger.exception("a snapshot could not be loaded")
             self._problem = problem
             if before is None:
                 raise NotReadyError(problem) from error
             self._metrics.observe_reload(loaded=False)
-            raise RefusedError(f"{problem} Snapshot {before.snapshot.number} is served on.") from error
+            raise SnapshotRefusedError(
+                f"{problem} Snapshot {before.snapshot.number} is still served."
+            ) from error
         self._problem = None
         if loaded is before:
             return ReloadOutcome(snapshot=loaded.snapshot.number, changed=False)
@@ -178,7 +179,7 @@ class LiveLibrary:
     def _load(self, before: Searcher | None) -> Searcher:
         library = self._settings.library
         number = current_number(library)
-        # Not the number alone: another library, with a snapshot of the same number, may stand in the folder.
+        # Compare manifests, not only numbers: the folder may hold another library by now.
         if (
             before
             and number is not None
@@ -194,7 +195,7 @@ class LiveLibrary:
         return searcher
 
     def _signature(self) -> tuple[int, ...] | None:
-        """Changes whenever CURRENT is replaced."""
+        """Identifies the file CURRENT; changes whenever it is replaced. None if there is none."""
         try:
             stat = (self._settings.library / CURRENT).stat()
         except OSError:

@@ -1,4 +1,4 @@
-"""Prometheus metrics, in a registry of their own so that one process can hold many apps."""
+"""Prometheus metrics. Each app has its own registry, so that one process can hold several apps."""
 
 from dataclasses import asdict
 from typing import get_args
@@ -28,21 +28,21 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "reelfind_http_request_seconds",
-            "Time to answer an HTTP request, the body sent included.",
+            "Time to answer an HTTP request, including sending the body.",
             ("method", "route"),
             buckets=_REQUEST_SECONDS,
             registry=self.registry,
         )
         self._stage_seconds = Histogram(
             "reelfind_search_stage_seconds",
-            "Time of each stage of a search.",
+            "Time that each stage of a search takes.",
             ("stage",),
             buckets=_STAGE_SECONDS,
             registry=self.registry,
         )
         self._reranks = Counter(
             "reelfind_reranks",
-            "Searches by what became of re-ranking: done, or why not.",
+            "Searches by outcome of re-ranking: done, or why it was skipped.",
             ("result",),
             registry=self.registry,
         )
@@ -51,40 +51,40 @@ class Metrics:
         )
         self._match_pairs = Histogram(
             "reelfind_match_call_pairs",
-            "Pairs of a text and a frame in a call of the matching head.",
+            "Text-frame pairs in one call of the matching head.",
             buckets=_PAIRS,
             registry=self.registry,
         )
         self._match_searches = Histogram(
             "reelfind_match_call_searches",
-            "Searches that share a call of the matching head.",
+            "Searches that share one call of the matching head.",
             buckets=_SEARCHES,
             registry=self.registry,
         )
         for outcome in ("done", *get_args(TextRerankSkipped)):
-            self._reranks.labels(outcome)  # a rate needs the 0 before the first
+            self._reranks.labels(outcome)  # exported as 0 from the start, which rates need
         self._reloads = Counter(
             "reelfind_reloads",
-            "New snapshots met, by what became of them: loaded or refused.",
+            "New snapshots by outcome: loaded or refused.",
             ("result",),
             registry=self.registry,
         )
         self._snapshot = Gauge(
-            "reelfind_snapshot_number", "Number of the snapshot served; 0 is none.", registry=self.registry
+            "reelfind_snapshot_number", "Number of the snapshot served; 0 if none is.", registry=self.registry
         )
-        self._videos = Gauge("reelfind_videos", "Videos of the snapshot served.", registry=self.registry)
+        self._videos = Gauge("reelfind_videos", "Videos in the snapshot served.", registry=self.registry)
         self._segments = Gauge(
-            "reelfind_segments", "Segments of the snapshot served.", registry=self.registry
+            "reelfind_segments", "Segments in the snapshot served.", registry=self.registry
         )
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answered request under its route's template."""
+        """Count one answered request; `route` is the template of its path."""
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(method, route).observe(seconds)
 
     def observe_search(self, result: SearchResult) -> None:
-        """Count one search, and the stages that it went through."""
+        """Count one search, and the time of each stage that it went through."""
         for stage, milliseconds in asdict(result.timings_ms).items():
             if milliseconds:
                 self._stage_seconds.labels(stage).observe(milliseconds / 1000)
@@ -92,16 +92,16 @@ class Metrics:
         self._candidates.inc(result.num_candidates)
 
     def observe_match_call(self, pairs: int, searches: int) -> None:
-        """Count one call of the matching head."""
+        """Count one call of the matching head, its pairs and the searches that share it."""
         self._match_pairs.observe(pairs)
         self._match_searches.observe(searches)
 
     def observe_reload(self, loaded: bool) -> None:
-        """Count a new snapshot that was loaded, or refused."""
+        """Count a new snapshot that was loaded or refused."""
         self._reloads.labels("loaded" if loaded else "refused").inc()
 
     def show_snapshot(self, number: int, num_videos: int, num_segments: int) -> None:
-        """Set what is served."""
+        """Set the gauges of the snapshot that is served."""
         self._snapshot.set(number)
         self._videos.set(num_videos)
         self._segments.set(num_segments)

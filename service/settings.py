@@ -1,4 +1,4 @@
-"""The settings of the service: one table that is the code, the environment and the documentation.
+"""The settings of the service: one class defines their values, their variables and their documentation.
 
 `python -m service.settings` prints the documentation (`deploy/settings.md`).
 """
@@ -19,74 +19,84 @@ from service.errors import QueryError
 
 ENV_PREFIX = "REELFIND_"
 
-#: Variables that are no settings, and what they do. Any other one is a mistake.
+#: Variables with our prefix that are not settings, and what they do. Any other variable is refused.
 OTHER_VARIABLES: Mapping[str, str] = {
     TRACEBACK_VARIABLE: "`1` shows the traceback of an internal error.",
     "REELFIND_MEDIA": "Read by `docker-compose.yml`: the folder of videos on the host.",
     "REELFIND_PUBLISH": "Read by `docker-compose.yml`: the address and port on the host.",
-    "REELFIND_FAULT": "Tests: kills or hangs a process at a named point, see `model/runtime/faults.py`.",
-    "REELFIND_FAULT_LOG": "Tests: a file that gets a line for every such point.",
-    "REELFIND_DATA": "Tests: the folder with the data sets that some tests want.",
-    "REELFIND_REQUIRE_BROWSER": "Tests: `1` fails those that need a browser where there is none.",
-    "REELFIND_REQUIRE_CUDA": "Tests: `1` fails those that need a GPU where there is none.",
+    "REELFIND_FAULT": "Tests: kills or hangs a process at a named point; see `model/runtime/faults.py`.",
+    "REELFIND_FAULT_LOG": "Tests: a file to which the name of every such point reached is appended.",
+    "REELFIND_DATA": "Tests: the folder with the data sets that some tests need.",
+    "REELFIND_REQUIRE_BROWSER": "Tests: with `1`, those that need a browser fail without one, not skip.",
+    "REELFIND_REQUIRE_CUDA": "Tests: with `1`, those that need a GPU fail without one, not skip.",
 }
 
 
 def _default_search_threads() -> int:
-    # More than one a core: a search that waits for the matching head waits for others to join its batch.
+    # At least 4 even on fewer cores: searches that wait for the matching head share its calls.
     return max(4, min(8, os.cpu_count() or 4))
 
 
 class Settings(BaseSettings):
-    """What a service needs to know. A flag wins over the environment, the environment over the default."""
+    """The settings. A command-line option wins over the environment variable, which wins over the default."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
 
-    library: Path = Field(Path("library"), description="The library's folder.")
+    library: Path = Field(Path("library"), description="Folder of the library.")
     bundle: Path | None = Field(
-        None, description="The model bundle's folder. Empty: the one that is shipped."
+        None, description="Folder of the model bundle. Empty: the bundle that ships with Reelfind."
     )
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` is every one.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    provider: Literal["cpu", "cuda", "tensorrt"] = Field("cpu", description="Where the model runs.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` means all.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 chooses a free one.")
+    provider: Literal["cpu", "cuda", "tensorrt"] = Field(
+        "cpu", description="Where the model runs: `cpu`, `cuda` or `tensorrt`."
+    )
     engine_cache: Path | None = Field(
-        None, description="Where TensorRT keeps the engines it builds, which takes minutes. Empty: nowhere."
+        None,
+        description="Folder where TensorRT stores its engines, which take minutes to build. Empty: nowhere.",
     )
     threads: int | None = Field(
-        None, ge=1, description="Threads of one model call. Empty: the model runtime's choice."
+        None, ge=1, description="CPU threads for one call of the model. Empty: ONNX Runtime chooses."
     )
-    default_top_k: int = Field(10, ge=1, description="Hits of a search that names no `top_k`.")
-    max_top_k: int = Field(1000, ge=1, description="The most hits that a search may ask for.")
+    default_top_k: int = Field(10, ge=1, description="Number of hits of a search that does not set `top_k`.")
+    max_top_k: int = Field(1000, ge=1, description="Largest `top_k` that a search may set.")
     max_candidates: int = Field(
         1000,
         ge=1,
-        description="The most segments that a search may have re-ranked; a model's default is cut to it.",
+        description="Most segments that one search may re-rank; also caps the bundle's default.",
     )
     deadline_ms: int = Field(
         2000,
         ge=1,
         le=3_600_000,
-        description="Milliseconds after which a search that names no deadline gives re-ranking up.",
+        description="Deadline, in milliseconds, of a search that sets none. Re-ranking that would miss it is "
+        "skipped.",
     )
-    max_query_characters: int = Field(1000, ge=1, description="The longest query text.")
-    max_body_bytes: int = Field(65536, ge=1024, description="The largest request body.")
+    max_query_characters: int = Field(1000, ge=1, description="Longest query text, in characters.")
+    max_body_bytes: int = Field(65536, ge=1024, description="Largest request body, in bytes.")
     search_threads: int = Field(
-        default_factory=_default_search_threads, ge=1, description="Searches that run at the same time."
+        default_factory=_default_search_threads,
+        ge=1,
+        description="Number of searches that run at the same time.",
     )
     max_waiting_searches: int = Field(
-        256, ge=0, description="Searches that may wait for a thread; the next one is answered 503."
+        256,
+        ge=0,
+        description="Number of searches that may wait for a thread; further ones are answered with 503.",
     )
     reload_seconds: float = Field(
-        5.0, ge=0, description="How often to look for a new snapshot, in seconds; 0 never looks."
+        5.0, ge=0, description="Seconds between checks for a new snapshot; 0 turns the checks off."
     )
     shutdown_seconds: int = Field(
-        10, ge=0, description="How long requests in flight may take to finish after SIGTERM, in seconds."
+        10, ge=0, description="Seconds that requests in flight may take to finish after SIGTERM."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of other sites whose pages may call the API, separated by commas."
     )
-    access_log: bool = Field(True, description="Log a line a request.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least to log.")
+    access_log: bool = Field(True, description="Whether to log one line per request.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe messages to log: `debug`, `info`, `warning` or `error`."
+    )
 
     @field_validator("bundle", "engine_cache", "threads", mode="before")
     @classmethod
@@ -111,39 +121,39 @@ class Settings(BaseSettings):
 
 
 def variable_of(setting: str) -> str:
-    """The environment variable of a setting."""
+    """The name of a setting's environment variable."""
     return f"{ENV_PREFIX}{setting.upper()}"
 
 
 def check_environment(environment: Mapping[str, str] | None = None) -> None:
-    """Refuse variables that begin as ours do and that nothing reads: a misspelt setting would be ignored.
+    """Refuse variables with our prefix that nothing reads: otherwise a misspelt setting would be ignored.
 
     Raises:
-        InputError: there are such variables; names each with the one that it looks like.
+        InputError: there are such variables; names each, and the variable whose name is nearest.
     """
-    known = [variable_of(name).removeprefix(ENV_PREFIX) for name in Settings.model_fields]
-    known += [name.removeprefix(ENV_PREFIX) for name in OTHER_VARIABLES]
-    problems = []
+    known_names = [variable_of(name).removeprefix(ENV_PREFIX) for name in Settings.model_fields]
+    known_names += [name.removeprefix(ENV_PREFIX) for name in OTHER_VARIABLES]
+    messages = []
     for variable in sorted(os.environ if environment is None else environment):
-        # Settings are read in any case of letters.
+        # pydantic reads variables in upper and lower case.
         name = variable.upper().removeprefix(ENV_PREFIX)
-        if name != variable.upper() and name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
+        if name != variable.upper() and name not in known_names:
+            nearest = difflib.get_close_matches(name, known_names, n=1)
             remedy = f"did you mean {ENV_PREFIX}{nearest[0]}?" if nearest else "unset it"
-            problems.append(f"{variable} is not a setting: {remedy}")
-    if problems:
-        raise InputError("; ".join(problems))
+            messages.append(f"{variable} is not a setting: {remedy}")
+    if messages:
+        raise InputError("; ".join(messages))
 
 
 def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
-    """Settings from flags (those that are not None), the environment and the defaults.
+    """Load the settings from `flags` (those that are not None), the environment and the defaults.
 
     Raises:
-        QueryError: a value that does not fit, with its name and what would.
+        QueryError: a value is invalid; names its flag or variable and what is allowed.
     """
-    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    set_flags = {name: value for name, value in (flags or {}).items() if value is not None}
     try:
-        return Settings(**given)
+        return Settings(**set_flags)
     except ValidationError as error:
         lines = []
         for issue in error.errors(include_url=False):
@@ -151,7 +161,7 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
             if not name:
                 lines.append(issue["msg"].removeprefix("Value error, "))
                 continue
-            source = f"--{name.replace('_', '-')}" if name in given else variable_of(name)
+            source = f"--{name.replace('_', '-')}" if name in set_flags else variable_of(name)
             lines.append(f"{source} is {issue['input']!r}: {issue['msg'][:1].lower()}{issue['msg'][1:]}")
         raise QueryError("; ".join(lines)) from None
 
@@ -159,31 +169,32 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
 _HEADER = """\
 # Settings
 
-Generated by `python -m service.settings > deploy/settings.md`; a test holds that they agree.
+Generated by `python -m service.settings > deploy/settings.md`; a test checks that this file is up to date.
 
-Each is an environment variable. Those that `reelfind serve --help` lists are options too, and win over it.
-A variable that begins with `REELFIND_` and is in neither table stops every command with exit code 2.
+Each setting is an environment variable. Those that `reelfind serve --help` lists are also options, which win
+over the variable. If a variable begins with `REELFIND_` and is in neither table, every command ends with
+exit code 2.
 
-| Variable | Default | What |
+| Variable | Default | Meaning |
 |---|---|---|
 """
 
 
 _OTHER_HEADER = """
-Variables that are no settings:
+Variables that are not settings:
 
-| Variable | What |
+| Variable | Meaning |
 |---|---|
 """
 
 
 def settings_table() -> str:
-    """The Markdown page of all settings and other variables, made from the model and the table above."""
+    """A Markdown page of all settings (`Settings`) and other variables (`OTHER_VARIABLES`)."""
     rows = []
     for name, field in Settings.model_fields.items():
         default = field.default
         if field.default_factory is not None:
-            shown = "cores, 4 to 8"
+            shown = "number of cores, but 4 to 8"
         elif default is None or default == ():
             shown = "empty"
         else:

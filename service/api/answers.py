@@ -1,4 +1,4 @@
-"""Makes what goes over the wire from what the search and the library answer."""
+"""Converts search results and library records to the wire format."""
 
 from pydantic import TypeAdapter
 
@@ -11,24 +11,24 @@ _SEARCH_RESULT = TypeAdapter(SearchResult)
 
 
 def search_body(result: SearchResult) -> bytes:
-    """The answer of a search for a text, as JSON that `schemas.SearchResponse` describes.
+    """The result of a search for a text as JSON, which `schemas.SearchResponse` describes.
 
-    It is written from the result itself, without a model in between: the fields are the same, and an answer
-    can have thousands of frames.
+    The result is serialised without an instance of that schema: its fields are the same, and an answer can
+    have thousands of frames.
     """
     return _SEARCH_RESULT.dump_json(result)
 
 
 def video(record: VideoRecord) -> schemas.Video:
-    """A file of the library."""
+    """A video of the library."""
     return schemas.Video.model_validate(record, from_attributes=True)
 
 
 def library_info(live: LiveLibrary) -> schemas.LibraryInfo:
-    """What is served now.
+    """The snapshot and the bundle that are served.
 
     Raises:
-        NotReadyError: nothing is.
+        NotReadyError: no snapshot is served.
     """
     searcher = live.searcher
     snapshot, manifest = searcher.snapshot, searcher.bundle.manifest
@@ -50,5 +50,5 @@ def library_info(live: LiveLibrary) -> schemas.LibraryInfo:
 
 
 def reload_result(outcome: ReloadOutcome) -> schemas.ReloadResult:
-    """What became of a reload."""
+    """The outcome of a reload."""
     return schemas.ReloadResult(snapshot=outcome.snapshot, changed=outcome.changed)

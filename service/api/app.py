@@ -1,4 +1,4 @@
-"""The HTTP application: `create_app` puts the parts together, the lifespan loads the models."""
+"""The HTTP application: `create_app` assembles its parts, the lifespan loads the models."""
 
 import asyncio
 import contextlib
@@ -13,8 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from model.runtime.bundle import Bundle
 from service.api.context import Context
 from service.api.middleware import Envelope
+from service.api.openapi_errors import describe_errors
 from service.api.pool import SearchPool
-from service.api.problem_schema import describe_problems
 from service.api.problems import install_problem_handlers
 from service.api.routes import frames, health, library, page, search, videos
 from service.live import LiveLibrary, open_bundle
@@ -34,9 +34,13 @@ ROUTERS: Sequence[APIRouter] = (
 
 
 def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
-    """The app. `bundle` is one that is open already; without it the lifespan opens the one of the settings.
+    """Create the app.
 
-    Starts without a library too: it answers 503 with the remedy until there is one.
+    Without a library it starts too, and answers 503 with the remedy until there is one.
+
+    Args:
+        settings: the service's settings.
+        bundle: an open bundle; None: the lifespan opens the one that the settings name.
     """
     metrics = Metrics()
 
@@ -62,12 +66,12 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
         version=version("reelfind"),
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
-        # Both load their scripts from another site.
+        # Both pages load scripts from another site.
         docs_url=None,
         redoc_url=None,
     )
     install_problem_handlers(app)
-    describe_problems(app)
+    describe_errors(app)
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/static", page.PageFiles(), name="static")
@@ -90,7 +94,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
 
 
 async def _watch(live: LiveLibrary, seconds: float) -> None:
-    """Look for a new snapshot every so often; 0 seconds: never."""
+    """Look for a new snapshot every `seconds`; 0: never."""
     while seconds:
         await asyncio.sleep(seconds)
         try:

@@ -1,4 +1,4 @@
-"""What the routes of one app share, kept in `app.state.context`."""
+"""The objects that the routes of one app share, kept in `app.state.context`."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,7 +13,7 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class Context:
-    """The app's parts; made in its lifespan."""
+    """The parts of an app, created in its lifespan."""
 
     settings: Settings
     live: LiveLibrary
@@ -22,7 +22,7 @@ class Context:
 
 
 async def get_context(request: Request) -> Context:
-    """The running app's context."""
+    """The context of the app that handles `request`."""
     context: Context = request.app.state.context
     return context
 

@@ -1,4 +1,4 @@
-"""Files on their way to a browser: which may be served, and which part of them."""
+"""Serving media files: which may be served, whether the client's copy is current, and which byte range."""
 
 import os
 import re
@@ -10,9 +10,9 @@ from pathlib import Path
 from starlette.datastructures import Headers
 
 from indexer.library.records import VideoRecord
-from service.errors import GoneError, NotFoundError
+from service.errors import MediaGoneError, NotFoundError
 
-# Types of what is served are ours to say: the machine's own table differs from one to the next.
+# Our own table of content types: the operating system's differs from machine to machine.
 _TYPES = {
     ".3gp": "video/3gpp",
     ".avi": "video/x-msvideo",
@@ -35,7 +35,7 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
 class RangeError(Exception):
-    """A byte range that lies outside the file of `size` bytes."""
+    """A byte range lies outside a file of `size` bytes."""
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
@@ -43,16 +43,16 @@ class RangeError(Exception):
 
 
 def media_type(path: Path) -> str:
-    """The content type of a video file, by its name."""
+    """The content type of a video file, by its suffix."""
     return _TYPES.get(path.suffix.lower(), "application/octet-stream")
 
 
 def locate(video: VideoRecord, roots: Iterable[Path]) -> tuple[Path, os.stat_result]:
-    """The real file of a video and its status.
+    """The path of a video's file, with links resolved, and the file's status.
 
     Raises:
         NotFoundError: links lead out of the media folders that were indexed.
-        GoneError: the file is not there any more, or cannot be read.
+        MediaGoneError: the file is missing or cannot be read.
     """
     remedy = "Put it back, or run `reelfind index --prune` to remove it from the library."
     try:
@@ -60,27 +60,25 @@ def locate(video: VideoRecord, roots: Iterable[Path]) -> tuple[Path, os.stat_res
         status = real.stat()
         readable = stat.S_ISREG(status.st_mode) and os.access(real, os.R_OK)
     except (OSError, RuntimeError):
-        raise GoneError(
-            f"The file of video {video.video_id}, {video.path}, is not there any more. {remedy}"
+        raise MediaGoneError(
+            f"The file of video {video.video_id}, {video.path}, is missing. {remedy}"
         ) from None
     if not any(real.is_relative_to(root.resolve()) for root in roots):
         raise NotFoundError(
-            f"The file of video {video.video_id} leads out of the library's media folders, so it is not "
-            "served. Index the folder that holds it."
+            f"The file of video {video.video_id} is a link out of the library's media folders, so it is not "
+            "served. Index the folder that it leads to."
         )
     if not readable:
-        raise GoneError(
-            f"The file of video {video.video_id}, {video.path}, cannot be read any more. {remedy}"
-        )
+        raise MediaGoneError(f"The file of video {video.video_id}, {video.path}, cannot be read. {remedy}")
     return real, status
 
 
 def is_fresh(request: Headers, etag: str, modified: str | None = None) -> bool:
-    """Whether the client's copy is still right, so that 304 is the answer (RFC 9110, 13.1)."""
+    """Whether the client's copy is up to date, so that the answer is 304 (RFC 9110, section 13.1)."""
     condition = request.get("if-none-match")
     if condition is not None:
-        known = [part.strip().removeprefix("W/") for part in condition.split(",")]
-        return "*" in known or etag in known
+        etags = [part.strip().removeprefix("W/") for part in condition.split(",")]
+        return "*" in etags or etag in etags
     since = request.get("if-modified-since")
     if since is None or modified is None:
         return False
@@ -91,10 +89,10 @@ def is_fresh(request: Headers, etag: str, modified: str | None = None) -> bool:
 
 
 def wants_range(request: Headers, size: int, etag: str, modified: str) -> bool:
-    """Whether to answer with the single range that the request names.
+    """Whether to answer with the one byte range that the request names.
 
-    A header that is malformed, in other units, for several ranges or for another version of the file is
-    ignored, as RFC 9110 allows: the answer is the whole file.
+    A header that is malformed, has other units, names several ranges or is for another version of the file is
+    ignored, as RFC 9110 allows: the answer is then the whole file.
 
     Raises:
         RangeError: the range lies outside the file.

@@ -1,6 +1,6 @@
-"""What wraps every request: body limit, security headers, the last resort for errors, metrics and the log.
+"""Wraps every request: body limit, security headers, the answer to unexpected errors, metrics, access log.
 
-One plain ASGI class: each layer of a request costs time that a search should have.
+It is one plain ASGI class, because every layer around a request adds to the time of a search.
 """
 
 import logging
@@ -24,7 +24,7 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-_CLIENT_LEFT = 499  # the usual word in logs for a client that went before there was an answer
+_CLIENT_LEFT = 499  # the usual status in logs for a client that left before the answer
 _SAME_ORIGIN = (b"cross-origin-resource-policy", b"same-origin")
 
 
@@ -38,13 +38,11 @@ class Envelope:
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._access_log = access_log
-        self._too_large = (
-            f"The body is larger than {max_body_bytes:,} bytes, the most that is read. Send less."
-        )
+        self._too_large = f"The body is larger than the limit of {max_body_bytes:,} bytes. Send less."
         self._headers = SECURITY_HEADERS + ((_SAME_ORIGIN,) if same_origin else ())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request, as ASGI defines it."""
+        """Handle one ASGI request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -69,7 +67,7 @@ class Envelope:
 
         try:
             if _declared_length(scope) > self._max_body_bytes:
-                # Closing spares reading what would be thrown away.
+                # Closing the connection spares reading the body.
                 refusal = problem_response(BODY_TOO_LARGE, self._too_large, headers={"connection": "close"})
                 await refusal(scope, receive, observed_send)
             else:
@@ -77,9 +75,9 @@ class Envelope:
         except Exception:
             instance = new_instance()
             logger.exception("%s %s failed, instance %s", scope["method"], _shown_path(scope), instance)
-            if status:  # the client has half an answer already: only closing the connection tells it so
+            if status:  # the answer has begun: only closing the connection tells the client
                 raise
-            detail = "The request could not be answered. The server's log has more under this instance."
+            detail = "The request could not be answered. The server's log has the error under this instance."
             response = problem_response(INTERNAL, detail, instance=instance)
             await response(scope, receive, observed_send)
         finally:
@@ -100,7 +98,7 @@ def _declared_length(scope: Scope) -> int:
 
 
 def _route(scope: Scope) -> str:
-    """The route's template: a label must not grow with what callers type."""
+    """The template of the route's path: callers must not be able to add labels to the metrics."""
     template = getattr(scope.get("route"), "path", None)
     if isinstance(template, str):
         return template
@@ -108,6 +106,6 @@ def _route(scope: Scope) -> str:
 
 
 def _shown_path(scope: Scope) -> str:
-    """The path as it came, percent-encoded, so that it cannot break a log line."""
+    """The path as it was sent, percent-encoded, so that it cannot break a log line."""
     raw: bytes = scope.get("raw_path") or b"?"
     return raw[:200].decode("ascii", "backslashreplace")

@@ -8,7 +8,7 @@ from service.settings import load_settings
 
 
 def openapi_text() -> str:
-    """The OpenAPI document as it is committed. It does not depend on settings."""
+    """The OpenAPI document as JSON. It is the same for all settings."""
     document = create_app(load_settings()).openapi()
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 

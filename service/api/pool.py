@@ -1,4 +1,4 @@
-"""Threads for searches: so many at once, so many waiting, and no more."""
+"""A pool of threads for searches, with a limit to those that wait for a thread."""
 
 from collections.abc import Callable
 from typing import TypeVar, TypeVarTuple
@@ -20,19 +20,19 @@ class SearchPool:
 
     @property
     def waiting(self) -> int:
-        """How many calls wait for a thread."""
+        """Number of calls that wait for a thread."""
         return self._limiter.statistics().tasks_waiting
 
     async def run(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """The function's result.
+        """Call the function in a thread and return its result.
 
         Raises:
-            OverloadedError: as many calls as may wait are waiting.
+            OverloadedError: as many calls as may wait are waiting already.
         """
         waiting = self.waiting
         if waiting >= self._max_waiting and self._limiter.available_tokens < 1:
             raise OverloadedError(
-                f"{waiting} searches wait already, the most that may. Try again in a moment, or raise "
-                "REELFIND_SEARCH_THREADS or REELFIND_MAX_WAITING_SEARCHES."
+                f"{waiting} searches are waiting already, which is the limit. Try again in a moment, or "
+                "raise REELFIND_SEARCH_THREADS or REELFIND_MAX_WAITING_SEARCHES."
             )
         return await to_thread.run_sync(function, *arguments, limiter=self._limiter)

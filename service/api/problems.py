@@ -1,4 +1,4 @@
-"""The one place where errors become HTTP: RFC 9457 problem documents, whatever went wrong."""
+"""Turns every error into an HTTP response: a problem document (RFC 9457)."""
 
 import logging
 import uuid
@@ -14,12 +14,12 @@ from model.runtime.errors import InputError, ReelfindError
 from model.runtime.messages import shorten
 from service.api.schemas import InvalidValue, Problem
 from service.errors import (
-    GoneError,
+    MediaGoneError,
     NotFoundError,
     NotReadyError,
     OverloadedError,
     QueryError,
-    RefusedError,
+    SnapshotRefusedError,
 )
 
 logger = logging.getLogger("reelfind")
@@ -28,44 +28,44 @@ MEDIA_TYPE = "application/problem+json"
 _EXAMPLE = '{"query": {"text": "a dog runs on a beach"}, "top_k": 10}'
 
 
-class Kind(NamedTuple):
-    """A kind of problem: the status, the last part of its type and its title."""
+class ProblemKind(NamedTuple):
+    """A kind of problem: its status, the last part of its type, and its title."""
 
     status: int
     slug: str
     title: str
 
 
-INVALID = Kind(422, "invalid-request", "The request cannot be used as it is")
-BODY_TOO_LARGE = Kind(413, "body-too-large", "The request's body is too large")
-INTERNAL = Kind(500, "internal-error", "The server failed")
-_BY_ERROR: Mapping[type[ReelfindError], Kind] = {
+INVALID = ProblemKind(422, "invalid-request", "The request is invalid")
+BODY_TOO_LARGE = ProblemKind(413, "body-too-large", "The request's body is too large")
+INTERNAL = ProblemKind(500, "internal-error", "The server failed")
+_BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     InputError: INVALID,
-    NotFoundError: Kind(404, "not-found", "There is no such thing here"),
-    RefusedError: Kind(409, "snapshot-refused", "The new snapshot is not served"),
-    GoneError: Kind(410, "media-gone", "The video's file is not there any more"),
-    OverloadedError: Kind(503, "overloaded", "Too many searches wait"),
-    NotReadyError: Kind(503, "not-ready", "No snapshot is served"),
+    NotFoundError: ProblemKind(404, "not-found", "Not found"),
+    SnapshotRefusedError: ProblemKind(409, "snapshot-refused", "The new snapshot is not served"),
+    MediaGoneError: ProblemKind(410, "media-gone", "The video's file is missing"),
+    OverloadedError: ProblemKind(503, "overloaded", "Too many searches are waiting"),
+    NotReadyError: ProblemKind(503, "not-ready", "No snapshot is served"),
 }
-_UNAVAILABLE = Kind(503, "unavailable", "The library or the bundle cannot be read")
+_UNAVAILABLE = ProblemKind(503, "unavailable", "The library or the bundle cannot be read")
 _BY_STATUS = {
     404: _BY_ERROR[NotFoundError],
-    405: Kind(405, "method-not-allowed", "The method is not allowed here"),
+    405: ProblemKind(405, "method-not-allowed", "The method is not allowed here"),
     413: BODY_TOO_LARGE,
-    416: Kind(416, "range-not-satisfiable", "The range is outside the file"),
+    416: ProblemKind(416, "range-not-satisfiable", "The range is outside the file"),
 }
 RETRY_SECONDS = "1"
 
 
 def problem_response(
-    kind: Kind,
+    kind: ProblemKind,
     detail: str,
     *,
     instance: str | None = None,
     errors: Sequence[InvalidValue] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem document as a response; `instance` is made up unless given."""
+    """A problem document as a response. Without `instance`, it gets a new one."""
     problem = Problem(
         type=f"urn:reelfind:problem:{kind.slug}",
         title=kind.title,
@@ -80,7 +80,7 @@ def problem_response(
 
 
 def new_instance() -> str:
-    """A name for one occurrence of a problem."""
+    """A unique name for one occurrence of a problem."""
     return uuid.uuid4().urn
 
 
@@ -92,7 +92,7 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 
 async def _on_reelfind_error(_: Request, error: Exception) -> Response:
-    kind = next((kind for known, kind in _BY_ERROR.items() if isinstance(error, known)), _UNAVAILABLE)
+    kind = next((kind for type_, kind in _BY_ERROR.items() if isinstance(error, type_)), _UNAVAILABLE)
     headers = {"retry-after": RETRY_SECONDS} if isinstance(error, OverloadedError) else None
     errors = None
     if isinstance(error, QueryError) and error.field is not None:
@@ -102,7 +102,7 @@ async def _on_reelfind_error(_: Request, error: Exception) -> Response:
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
     issues = error.errors() if isinstance(error, RequestValidationError) else []
-    values = [explain(issue) for issue in issues]
+    values = [invalid_value(issue) for issue in issues]
     return problem_response(INVALID, " ".join(value.detail for value in values), errors=values)
 
 
@@ -112,18 +112,18 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     detail = str(error.detail) if isinstance(error, HTTPException) else ""
     path = shorten(request.url.path)
     if status == 404 and detail == "Not Found":
-        detail = f"Nothing is at {path}. /openapi.json lists what there is."
+        detail = f"There is nothing at {path}. /openapi.json lists all paths."
     elif status == 405:
         allowed = headers.get("allow", headers.get("Allow", ""))
         detail = f"{shorten(request.method)} is not allowed at {path}. Use {allowed or 'another method'}."
-    elif status == 400:  # the framework's word for a body that is not text in UTF-8, or nested without end
+    elif status == 400:  # from the framework: the body is not UTF-8, or is nested too deeply
         return problem_response(INVALID, f"The body cannot be read as JSON in UTF-8. Send {_EXAMPLE}.")
-    kind = _BY_STATUS.get(status, Kind(status, f"http-{status}", detail))
+    kind = _BY_STATUS.get(status, ProblemKind(status, f"http-{status}", detail))
     return problem_response(kind, detail, headers=headers)
 
 
-def explain(issue: Mapping[str, Any]) -> InvalidValue:
-    """One of pydantic's validation errors in words that name the value and the remedy."""
+def invalid_value(issue: Mapping[str, Any]) -> InvalidValue:
+    """Describe a validation error of pydantic: the value at fault and the remedy."""
     place, *path = issue["loc"]
     kind, value, context = issue["type"], issue.get("input"), issue.get("ctx", {})
     name = ".".join(map(str, path))
@@ -144,7 +144,7 @@ def explain(issue: Mapping[str, Any]) -> InvalidValue:
     elif kind == "missing":
         detail = f'"{name}" is missing. Send {_EXAMPLE}.'
     elif kind == "extra_forbidden":
-        detail = f"{shorten(name)} is not a known field. Remove it; /openapi.json lists those that are known."
+        detail = f"{shorten(name)} is not a known field. Remove it; /openapi.json lists the known fields."
     elif kind.startswith("int_"):
         detail = f"{name} must be a whole number such as 10, not {shown}."
     elif kind == "bool_type":
@@ -152,7 +152,7 @@ def explain(issue: Mapping[str, Any]) -> InvalidValue:
     elif kind == "string_type":
         detail = f"{name} must be text, not {shown}."
     elif kind == "string_unicode":
-        detail = f"{name} holds half of a surrogate pair, which is no character. Remove it."
+        detail = f"{name} holds half of a surrogate pair, which is not a character. Remove it."
     elif kind == "greater_than_equal":
         detail = f"{name} must be at least {context['ge']}, not {shown}."
     elif kind == "less_than_equal":
@@ -162,5 +162,5 @@ def explain(issue: Mapping[str, Any]) -> InvalidValue:
     elif kind in ("literal_error", "enum"):
         detail = f"{name} must be {context['expected']}, not {shown}."
     else:
-        detail = f"{name or 'The request'}: {issue['msg']}; it is {shown}. See /openapi.json."
+        detail = f"{name or 'The request'} is invalid: {issue['msg']}, not {shown}. See /openapi.json."
     return InvalidValue(pointer=pointer, detail=detail)

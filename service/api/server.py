@@ -1,24 +1,23 @@
 """Runs the HTTP server until it is told to stop."""
 
 import logging
-import signal
 import socket
 from collections.abc import Callable
-from types import FrameType
 
 import uvicorn
 
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError, ReelfindError
+from model.runtime.signals import handling_signals
 from service.api.app import create_app
 from service.settings import Settings
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; taken before the models load, so that a port in use is known at once.
+    """Open a listening socket. Do it before the models load, so that a port in use is reported at once.
 
     Raises:
-        InputError: the host is no address of this machine.
+        InputError: `host` is not an address of this machine.
         ReelfindError: the port is in use or not allowed.
     """
     try:
@@ -28,7 +27,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
         raise InputError(
-            f"host {host} is no address of this machine: {error}. Use 127.0.0.1 or 0.0.0.0.", field="host"
+            f"host {host} is not an address of this machine: {error}. Use 127.0.0.1 or 0.0.0.0.", field="host"
         ) from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -37,14 +36,14 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ReelfindError(
-            f"cannot listen on {host} port {port}: {error.strerror}. Stop what uses it or choose another "
-            "`port`; 0 takes a free one."
+            f"cannot listen on {host} port {port}: {error.strerror}. Stop the program that uses it, "
+            "or choose another `port`; 0 chooses a free one."
         ) from None
     return listener
 
 
 def address_of(listener: socket.socket) -> str:
-    """The URL of a listening socket, as a browser on this machine can use it."""
+    """The URL of a listening socket for a browser on this machine."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -55,7 +54,7 @@ def run_server(
 ) -> None:
     """Serve on `listener` until SIGINT or SIGTERM; requests in flight get `shutdown_seconds` to finish.
 
-    `on_started` is called once requests are answered.
+    `on_started` is called when the server answers requests.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -72,17 +71,15 @@ def run_server(
         on_started,
     )
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
+    def stop(_number: int) -> None:
         server.should_exit = True
 
-    # uvicorn raises the signal again when it is done, for the handlers that were there before it: these.
-    # Stopping when asked to is success, so that the exit code is 0.
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # While it runs, uvicorn handles the signals itself. At its end it restores the handlers from before and
+    # raises the signals again. `stop` takes them then, so that stopping on request ends with exit code 0.
     try:
-        server.run(sockets=[listener])
+        with handling_signals(stop):
+            server.run(sockets=[listener])
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         listener.close()
 
 

@@ -14,7 +14,7 @@ from service.bench.splice import MAX_CHARACTERS, splice_clips
 from service.demo.films import collect
 from service.demo.queries import QUERIES as DEMO_QUERIES
 from service.live import open_searcher
-from service.search.evaluation import evaluate, read_clean_queries
+from service.search.evaluation import evaluate_library, read_clean_queries
 from service.settings import load_settings
 
 
@@ -108,7 +108,7 @@ def search_gallery(gallery: VideoGallery, library: Path, bundle: Path) -> Galler
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about ties: the rank counts half of them
-            figures = evaluate(searcher, list(gallery.queries))
+            figures = evaluate_library(searcher, list(gallery.queries))
     finally:
         searcher.match_queue.close()
     manifest = searcher.snapshot.manifest

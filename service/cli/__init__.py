@@ -1,9 +1,9 @@
-"""The `reelfind` command: one module a command, put together in `app.py`."""
+"""The `reelfind` command: one module per subcommand; `app.py` assembles them."""
 
 
 def main() -> None:
-    """The `reelfind` command."""
-    # Here, so that importing one command does not load all of them.
+    """Run the `reelfind` command."""
+    # Imported here, so that importing one subcommand does not load all of them.
     from service.cli.app import app
 
     app()

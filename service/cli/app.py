@@ -1,6 +1,6 @@
-"""The `reelfind` command: puts the commands together.
+"""The `reelfind` command, assembled from its subcommands.
 
-Exit codes: 0 done, 1 nothing found, 2 bad input, 3 failed, 130 interrupted.
+Exit codes: 0 done, 1 nothing found, 2 invalid input, 3 failed, 130 interrupted.
 """
 
 from importlib.metadata import version
@@ -11,26 +11,26 @@ import typer
 from service.cli.bench import bench_command
 from service.cli.bundle import bundle_app
 from service.cli.demo import demo_command
-from service.cli.evaluate import evaluate_command
-from service.cli.exits import CheckedCommand, ReportingGroup
+from service.cli.evaluate import eval_command
+from service.cli.exits import CheckedCommand, ReelfindGroup
 from service.cli.index import index_command
 from service.cli.library import library_app
 from service.cli.search import search_command
 from service.cli.serve import serve_command
 
 app = typer.Typer(
-    cls=ReportingGroup,
+    cls=ReelfindGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Find videos, and moments in videos, by describing them.",
-    epilog="Where an option can be set by an environment variable, the command's --help names it; "
-    "deploy/settings.md lists all variables. "
-    "Exit codes: 0 done, 1 nothing found, 2 bad input, 3 failed, 130 interrupted.",
+    epilog="Some options can also be set by an environment variable: `--help` of a command names it, and "
+    "deploy/settings.md lists all of them. "
+    "Exit codes: 0 done, 1 nothing found, 2 invalid input, 3 failed, 130 interrupted.",
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(f"reelfind {version('reelfind')}")
         raise typer.Exit
 
@@ -38,16 +38,17 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def root(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Find videos, and moments in videos, by describing them."""
 
 
-# The order is that of `reelfind --help`.
+# `reelfind --help` lists the commands in this order.
 app.command("serve", cls=CheckedCommand)(serve_command)
 app.command("search", cls=CheckedCommand)(search_command)
-app.command("eval", cls=CheckedCommand)(evaluate_command)
+app.command("eval", cls=CheckedCommand)(eval_command)
 app.command("index", cls=CheckedCommand)(index_command)
 app.command("demo", cls=CheckedCommand)(demo_command)
 app.command("bench", cls=CheckedCommand)(bench_command)

@@ -1,4 +1,4 @@
-"""`reelfind bench`: measures the parts and prints their figures."""
+"""`reelfind bench`: measures parts of Reelfind on this machine and prints their figures."""
 
 import json
 import sys
@@ -20,29 +20,40 @@ from service.cli.options import JsonOption
 
 
 def bench_command(
-    quick: Annotated[bool, typer.Option("--quick", help="Less of everything: a few minutes.")] = False,
-    only: Annotated[list[BenchPart] | None, typer.Option(help="Only this part; may be given again.")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="The model bundle's folder.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Where the videos to measure with are kept.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Measure less of everything; takes a few minutes.")
+    ] = False,
+    only: Annotated[
+        list[BenchPart] | None, typer.Option(help="Measure only this part. May be given several times.")
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the model bundle. Default: the one that ships with Reelfind."),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for the videos that the benchmark makes and reuses.")
+    ] = None,
     clips: Annotated[
         list[Path] | None,
-        typer.Option(help="A folder of videos of yours to measure quality with; may be given again."),
+        typer.Option(help="Folder of your own videos to measure quality with. May be given several times."),
     ] = None,
     queries: Annotated[
         list[Path] | None,
-        typer.Option(help="What is in them, a file for each --clips, as `reelfind eval` reads it."),
+        typer.Option(help="File of labelled queries, as for `reelfind eval`; one for each --clips."),
     ] = None,
     splice: Annotated[
         int,
         typer.Option(
-            min=0, help="Also splice every three clips into a longer film, by so many seeds: for `rerank`."
+            min=0,
+            help="Also measure `rerank` on videos spliced from three clips each, with this many seeds.",
         ),
     ] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure this machine: ratios of two things taken in one run, each with n, median and range.
+    """Measure how fast Reelfind is on this machine and, with --clips, how well it finds your videos.
 
-    The exit code is 0 whether or not the figures hold their bars, 3 when a part could not be measured.
+    Most figures are ratios of two measurements from one run, given as a median with its range and n.
+    The exit code is 3 if a part could not be measured. Otherwise it is 0, even if figures miss their targets.
     """
     labelled = _labelled(clips or [], queries or [], splice)
     scale = QUICK if quick else FULL
@@ -89,7 +100,7 @@ def bench_command(
 def _labelled(clips: Sequence[Path], queries: Sequence[Path], splice: int) -> list[LabelledClips]:
     if len(clips) != len(queries):
         raise InputError(
-            f"{len(clips)} --clips and {len(queries)} --queries: give a file of queries for each folder"
+            f"{len(clips)} --clips but {len(queries)} --queries: give one file of queries for each folder"
         )
     if splice and not clips:
         raise InputError("--splice needs videos with queries: name them with --clips and --queries")

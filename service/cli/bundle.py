@@ -1,4 +1,4 @@
-"""`reelfind bundle info|verify`: what a bundle says of itself, and whether it holds true."""
+"""`reelfind bundle info|verify`: shows and checks a bundle."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from service.cli.exits import CheckedCommand
 from service.cli.options import JsonOption
 from service.settings import variable_of
 
-bundle_app = typer.Typer(name="bundle", help="Look into a bundle (an exported model).", no_args_is_help=True)
+bundle_app = typer.Typer(
+    name="bundle", help="Show or check a bundle (an exported model).", no_args_is_help=True
+)
 
-Folder = Annotated[
+FolderArgument = Annotated[
     Path | None,
     typer.Argument(
         envvar=variable_of("bundle"),
-        help="The bundle's folder; without it, the one installed.",
+        help="Folder of the bundle. Default: the one that ships with Reelfind.",
         show_default=False,
     ),
 ]
 
 
 @bundle_app.command("info", cls=CheckedCommand)
-def info_command(folder: Folder = None, as_json: JsonOption = False) -> None:
-    """Show what a bundle is, where it comes from, and what it measured."""
-    place = _existing(folder)
-    bundle = Bundle.open(place)
+def bundle_info_command(folder: FolderArgument = None, as_json: JsonOption = False) -> None:
+    """Show a bundle's contents, licence, origin and measured quality."""
+    bundle = Bundle.open(_existing_folder(folder))
     if as_json:
         typer.echo(json.dumps(_as_object(bundle), ensure_ascii=False, indent=2))
         return
@@ -42,25 +43,25 @@ def info_command(folder: Folder = None, as_json: JsonOption = False) -> None:
 
 
 @bundle_app.command("verify", cls=CheckedCommand)
-def verify_command(
-    folder: Folder = None,
-    provider: Annotated[Provider, typer.Option(help="Where the graphs must run.")] = "cpu",
+def bundle_verify_command(
+    folder: FolderArgument = None,
+    provider: Annotated[Provider, typer.Option(help="Where to run the graphs.")] = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Check every file's sha256, open every graph and run each once. Ends with 3 if anything is wrong."""
-    place = _existing(folder)
+    """Check the SHA-256 of every file, and run every graph once. Exit code 3: the bundle is damaged."""
+    path = _existing_folder(folder)
     try:
-        bundle = Bundle.open(place, provider=provider)
+        bundle = Bundle.open(path, provider=provider)
         bundle.check()
     except BundleError as error:
         if as_json:
             typer.echo(
-                json.dumps({"ok": False, "folder": str(place), "error": str(error)}, ensure_ascii=False)
+                json.dumps({"ok": False, "folder": str(path), "error": str(error)}, ensure_ascii=False)
             )
         raise
     names = sorted(bundle.manifest.files)
     listed = {*names, MANIFEST_NAME}
-    unlisted = sorted(path.name for path in place.iterdir() if path.name not in listed)
+    unlisted = sorted(file.name for file in path.iterdir() if file.name not in listed)
     if as_json:
         result = {
             "ok": True,
@@ -75,15 +76,17 @@ def verify_command(
     for name in names:
         typer.echo(f"ok  {name}  {_size(bundle.manifest.files[name].bytes)}")
     for name in unlisted:
-        typer.echo(f"--  {name}  is no part of the bundle and is not read")
-    typer.echo(f"{bundle.manifest.name}: {len(names)} files are whole, and every graph runs on {provider}")
+        typer.echo(f"--  {name}  is not part of the bundle and is ignored")
+    typer.echo(
+        f"{bundle.manifest.name}: all {len(names)} files are intact, and every graph runs on {provider}"
+    )
 
 
-def _existing(folder: Path | None) -> Path:
-    place = default_bundle_path() if folder is None else folder
-    if not place.is_dir():
-        raise InputError(f"{place} is not a folder: give the folder of a bundle")
-    return place
+def _existing_folder(folder: Path | None) -> Path:
+    path = default_bundle_path() if folder is None else folder
+    if not path.is_dir():
+        raise InputError(f"{path} is not a folder: give the folder of a bundle")
+    return path
 
 
 def _as_object(bundle: Bundle) -> dict[str, object]:

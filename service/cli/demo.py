@@ -1,11 +1,8 @@
-"""`reelfind demo`: real clips and short films, indexed and served, with queries to try."""
+"""`reelfind demo`: indexes and serves real clips and short films, with queries to try."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,6 +10,7 @@ from rich.table import Table
 
 from model.runtime.errors import ReelfindError
 from model.runtime.exits import INTERRUPTED, NOTHING_FOUND
+from model.runtime.signals import handling_signals
 from service.demo.queries import QUERIES, DemoAnswer, ask
 from service.demo.run import IndexingFailed, demo_server
 from service.server_process import ServerProcess
@@ -21,29 +19,36 @@ _SHOWN_HITS = 3
 
 
 def demo_command(
-    once: Annotated[bool, typer.Option("--once", help="Answer the three queries and exit.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Print the answers to the three queries and exit.")
+    ] = False,
     library: Annotated[
-        Path, typer.Option(help="The library's folder; the videos go beside it, in DIR-films.")
+        Path, typer.Option(help="Folder of the library; the videos are stored beside it, in FOLDER-films.")
     ] = Path("demo-library"),
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port; else 8000, with --once a free one.")
+        int | None,
+        typer.Option(min=0, max=65535, help="Port to listen on. Default: 8000; with --once, a free port."),
     ] = None,
-    bundle: Annotated[Path | None, typer.Option(help="The model bundle's folder.")] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the model bundle. Default: the one that ships with Reelfind."),
+    ] = None,
     keep: Annotated[
-        bool, typer.Option(help="Keep videos and library for the next run, or delete what this run made.")
+        bool,
+        typer.Option(help="Keep the videos and the library for the next run, or delete what this run made."),
     ] = True,
 ) -> None:
     """Index real clips, serve them, and print three queries to try.
 
-    With --once: exit code 0 when every query had hits, 1 when one had none, 3 when the server failed.
+    With --once, the exit code is 0 if every query has hits, 1 if one has none, and 3 if the server fails.
     """
     console = Console(highlight=False)
     if port is None:
         port = 0 if once else 8000
     try:
         with (
-            _sigterm_as_ctrl_c(),
+            handling_signals(_interrupt, [signal.SIGTERM]),
             demo_server(library, host=host, port=port, bundle=bundle, keep=keep, console=console) as server,
         ):
             if not once:
@@ -54,7 +59,7 @@ def demo_command(
     except IndexingFailed as error:
         raise typer.Exit(error.code) from None
     except KeyboardInterrupt:
-        console.print("stopped; `reelfind demo` goes on from here")
+        console.print("stopped; `reelfind demo` continues from here")
         raise typer.Exit(INTERRUPTED) from None
     if not all(answer.hits for answer in answers):
         raise typer.Exit(NOTHING_FOUND)
@@ -73,7 +78,7 @@ def _serve_until_stopped(server: ServerProcess, console: Console) -> None:
     except KeyboardInterrupt:
         console.print("\nstopping")
         return
-    raise ReelfindError(f"The server ended by itself with exit code {code}.")
+    raise ReelfindError(f"The server stopped unexpectedly with exit code {code}.")
 
 
 def _print_answers(answers: list[DemoAnswer], console: Console) -> None:
@@ -91,15 +96,6 @@ def _print_answers(answers: list[DemoAnswer], console: Console) -> None:
     console.print(f"\n{first} of {len(answers)} queries found the expected video first.")
 
 
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Stop the server and leave in order on SIGTERM too, as `timeout` and service managers send it."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _interrupt(_number: int) -> NoReturn:
+    """Treat SIGTERM, which `timeout` and service managers send, like Ctrl-C: the server is stopped too."""
+    raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""`reelfind eval`: how well a library's videos are found."""
+"""`reelfind eval`: measures how well a library's videos are found."""
 
 import json
 import warnings
@@ -20,17 +20,17 @@ from service.cli.options import (
     SalientOption,
     ThreadsOption,
 )
-from service.cli.searcher import note_skipped, open_library
-from service.search.evaluation import Figures, evaluate, read_clean_queries
+from service.cli.searcher import note_skipped, open_checked_searcher
+from service.search.evaluation import EvaluationResult, evaluate_library, read_clean_queries
 from service.search.searcher import SearchOptions
 from service.settings import load_settings
 
 
-def evaluate_command(
-    queries: Annotated[Path, typer.Option(help='A file with a row {"query": …, "video": …} a line.')],
+def eval_command(
+    queries: Annotated[Path, typer.Option(help='File with one {"query": …, "video": …} per line.')],
     library: LibraryOption = None,
     only_set: Annotated[
-        str | None, typer.Option("--set", help="Only rows whose field `set` is this.")
+        str | None, typer.Option("--set", help="Use only the lines whose field `set` has this value.")
     ] = None,
     rerank: RerankOption = True,
     num_candidates: CandidatesOption = None,
@@ -40,33 +40,36 @@ def evaluate_command(
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how well a library's videos are found: R@K in percent, median and mean rank."""
+    """Measure how well a library's videos are found: R@K in percent, median and mean rank.
+
+    `global` ranks by similarity alone, `ensemble` with re-ranking.
+    """
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
-    rows = read_clean_queries(queries, only_set, settings.max_query_characters)
-    searcher = open_library(settings)
+    labelled_queries = read_clean_queries(queries, only_set, settings.max_query_characters)
+    searcher = open_checked_searcher(settings)
     options = searcher.check(SearchOptions(rerank, num_candidates, num_salient_frames))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task("searching", total=len(rows))
-            figures = evaluate(searcher, rows, options, lambda: progress.advance(task))
+            task = progress.add_task("searching", total=len(labelled_queries))
+            result = evaluate_library(searcher, labelled_queries, options, lambda: progress.advance(task))
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         note(f"note: {message}")
     if as_json:
-        typer.echo(json.dumps(figures.to_json()))
+        typer.echo(json.dumps(result.to_json()))
         return
-    note_skipped(figures.rerank_skipped)
-    _show_figures(figures)
+    note_skipped(result.rerank_skipped)
+    _show_metrics(result)
 
 
-def _show_figures(figures: Figures) -> None:
-    """A line a figure; a column a stage where there are two."""
-    columns = {"global": figures.similarity}
-    if figures.ensemble is not None:
-        columns["ensemble"] = figures.ensemble
+def _show_metrics(result: EvaluationResult) -> None:
+    """Print one line per metric, with one column per stage if there are two."""
+    columns = {"global": result.similarity}
+    if result.ensemble is not None:
+        columns["ensemble"] = result.ensemble
         typer.echo(f"{'':<5} " + " ".join(f"{name:>8}" for name in columns))
-    for name in figures.similarity:
+    for name in result.similarity:
         values = [dict(column)[name] for column in columns.values()]
         shown = [str(value) if name == "n" else f"{value:.1f}" for value in values]
         typer.echo(

@@ -1,4 +1,4 @@
-"""How the commands of `reelfind` end: errors as one line and an exit code (see `model.runtime.exits`)."""
+"""Turns errors of the `reelfind` commands into one line and an exit code (see `model.runtime.exits`)."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ from service.settings import check_environment
 _NAME = "reelfind"
 
 
-class ReportingGroup(TyperGroup):
-    """Turns the errors of every command, and Ctrl-C, into one line on stderr and an exit code."""
+class ReelfindGroup(TyperGroup):
+    """Turns errors of all commands, and Ctrl-C, into one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was called."""
+        """Run the chosen command."""
         with exit_codes(_print, _NAME, OPTION_OF_FIELD):
             return super().invoke(ctx)
 
 
 class CheckedCommand(TyperCommand):
-    """A command that does not start with a misspelt environment variable; `--help` works all the same."""
+    """A command that refuses misspelt environment variables, except for `--help`."""
 
     def invoke(self, ctx: Any) -> Any:
         """Check the environment, then run the command."""
@@ -31,7 +31,7 @@ class CheckedCommand(TyperCommand):
 
 
 def note(message: str) -> None:
-    """Print one line on stderr that begins with the command's name."""
+    """Print one line on stderr, after the command's name."""
     _print(f"{_NAME}: {' '.join(message.split())}")
 
 

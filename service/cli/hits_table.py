@@ -6,21 +6,21 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from service.search.results import Explanation, Hit, SearchResult
+from service.search.results import ScoreExplanation, SearchResult, VideoHit
 
-# Times of frames that a row of the table shows.
+# Most frame times shown in one row of the table.
 _MOST_TIMES = 4
 _SEARCH_RESULT = TypeAdapter(SearchResult)
 _LEFT_OUT_OF_JSON: Any = {"hits": {"__all__": {"title"}}, "snapshot": True, "timings_ms": True}
 
 
 def result_json(result: SearchResult) -> str:
-    """The answer for programs: a line of JSON."""
+    """The result as one line of JSON, for programs."""
     return _SEARCH_RESULT.dump_json(result, exclude=_LEFT_OUT_OF_JSON).decode()
 
 
 def show_hits(result: SearchResult, console: Console) -> None:
-    """A table of the hits, and under it the explanations that there are."""
+    """Print a table of the hits, followed by their explanations, if they have any."""
     console.print(_table(result.hits))
     for hit in result.hits:
         if hit.explanation is not None:
@@ -29,7 +29,7 @@ def show_hits(result: SearchResult, console: Console) -> None:
             _show_explanation(hit, hit.explanation, console)
 
 
-def _table(hits: list[Hit]) -> Table:
+def _table(hits: list[VideoHit]) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("score", "from", "to", "salient frames"):
         table.add_column(name, justify="right")
@@ -46,7 +46,7 @@ def _table(hits: list[Hit]) -> Table:
     return table
 
 
-def _show_explanation(hit: Hit, explanation: Explanation, console: Console) -> None:
+def _show_explanation(hit: VideoHit, explanation: ScoreExplanation, console: Console) -> None:
     times = {frame.frame_id: frame.pts_seconds for frame in hit.frames}
     lines = [f"  {hit.score:.4f} = {explanation.formula}"]
     lines.append(f"  by similarity alone: place {explanation.first_stage_rank} of all segments")

@@ -1,4 +1,4 @@
-"""`reelfind index`: bring a library up to date with folders of videos."""
+"""`reelfind index`: brings a library up to date with folders of videos."""
 
 import signal
 import sys
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -19,6 +18,7 @@ from indexer.options import CPU_BATCH_FRAMES, GPU_BATCH_FRAMES, IndexOptions, de
 from indexer.run import index_paths
 from model.runtime.bundle import Provider, default_bundle_path
 from model.runtime.exits import NOTHING_FOUND
+from model.runtime.signals import handling_signals
 from model.runtime.video import DecoderName
 from service.cli.index_progress import ProgressView
 from service.cli.index_report import print_summary, summary_object
@@ -28,26 +28,32 @@ from service.settings import variable_of
 
 
 def index_command(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Video files and folders of them.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Video files, and folders of videos.")
+    ],
     library: RequiredLibraryOption,
     bundle: Annotated[
         Path | None,
-        typer.Option(envvar=variable_of("bundle"), help="The model bundle; without it, the one installed."),
+        typer.Option(
+            envvar=variable_of("bundle"),
+            help="Folder of the model bundle. Default: the one that ships with Reelfind.",
+        ),
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove videos below PATH whose files are gone.")
+        bool, typer.Option("--prune", help="Remove videos under PATH whose files no longer exist.")
     ] = False,
     prune_empty: Annotated[
         bool,
         typer.Option(
             "--prune-empty",
-            help="With --prune: also where no video is left below PATH, as when its disk is not mounted.",
+            help="With --prune: prune a PATH even if it holds no video any more. Without this option that is "
+            "an error, because its disk may not be mounted.",
         ),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what could not be read before.")
+        bool, typer.Option("--retry-failed", help="Read files again that failed in an earlier run.")
     ] = False,
-    decoder: Annotated[DecoderName, typer.Option(help="What reads videos.")] = "pyav",
+    decoder: Annotated[DecoderName, typer.Option(help="Library that decodes the videos.")] = "pyav",
     provider: Annotated[
         Provider,
         typer.Option(envvar=variable_of("provider"), help="Where the model runs."),
@@ -56,54 +62,56 @@ def index_command(
         Path | None,
         typer.Option(
             envvar=variable_of("engine_cache"),
-            help="Where TensorRT keeps the engines it builds, which takes minutes; not given: nowhere.",
+            help="Folder where TensorRT stores its engines, which take minutes to build. Default: nowhere.",
             show_default=False,
         ),
     ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
-            min=1, envvar=variable_of("threads"), help="CPU threads for the model; one a core if not given."
+            min=1, envvar=variable_of("threads"), help="CPU threads for the model. Default: one per core."
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Decoding processes; one less than there are cores if not given; 0: none."),
+        typer.Option(
+            min=0, help="Decoding processes; 0 decodes in the main process. Default: one less than the cores."
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=4096, help="Frames encoded together; 16 on a CPU, 128 on a GPU if not given."
-        ),
+        typer.Option(min=1, max=4096, help="Frames encoded together. Default: 16 on a CPU, 128 on a GPU."),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Give a file up after so many seconds without progress.")
+        float, typer.Option(min=0.1, help="Skip a file after this many seconds without progress.")
     ] = 300.0,
     index_factory: Annotated[
         str | None,
-        typer.Option(help="FAISS factory string, kept for later runs; 'auto' chooses by size."),
+        typer.Option(help="FAISS factory string, remembered for later runs. 'auto' chooses by size."),
     ] = None,
     tokens: Annotated[
         TokenKind | None,
         typer.Option(
-            help="How frame tokens are stored, for re-ranking. Not given: as the library has them; "
-            "in a new one int8, or none if the bundle has no matcher.",
+            help="How to store frame tokens, which re-ranking needs. Default: as the library does; for a new "
+            "library int8, or none if the bundle has no matching head.",
             show_default=False,
         ),
     ] = None,
     tokens_per_frame: Annotated[
         int | None,
-        typer.Option(min=1, help="Merge a frame's tokens to so many; what the bundle advises if not given."),
+        typer.Option(
+            min=1, help="Merge the tokens of each frame until this many are left. Default: set by the bundle."
+        ),
     ] = None,
-    keep_snapshots: Annotated[int, typer.Option(min=1, help="Snapshots to keep for rollback.")] = 5,
+    keep_snapshots: Annotated[int, typer.Option(min=1, help="Number of snapshots to keep for rollback.")] = 5,
     publish_minutes: Annotated[
-        float, typer.Option(min=0.01, help="A long run makes its work searchable about so often.")
+        float, typer.Option(min=0.01, help="Publish a snapshot about this often during a long run.")
     ] = 5.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Index videos: read, encode and store what is new or changed, then publish a snapshot.
+    """Index videos: encode and store new and changed ones, then publish a snapshot.
 
-    Stopped with Ctrl-C, it publishes what is done; run again, it continues.
+    After Ctrl-C it publishes what is done. Run the same command again to continue.
     """
     if batch_size is None:
         batch_size = CPU_BATCH_FRAMES if provider == "cpu" else GPU_BATCH_FRAMES
@@ -133,7 +141,9 @@ def index_command(
     else:
         print_summary(summary, library, Console())
     if summary.interrupted:
-        console.print("stopped: what was done is published, `reelfind index` continues", highlight=False)
+        console.print(
+            "stopped: what was done is published; run the same command again to continue", highlight=False
+        )
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT))
     if not summary.searchable:
         raise typer.Exit(NOTHING_FOUND)
@@ -141,25 +151,21 @@ def index_command(
 
 @contextmanager
 def _stopping(stop: threading.Event) -> Iterator[list[int]]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; the second one ends the process."""
+    """Set `stop` on the first Ctrl-C or SIGTERM; the second one ends the process.
+
+    Gives the list of the signals received so far.
+    """
     received: list[int] = []
 
-    def handle(number: int, _frame: FrameType | None) -> None:
+    def handle(number: int) -> None:
         received.append(number)
         if len(received) == 1:
             stop.set()
-            # Not the console, whose lock the interrupted code may hold.
-            sys.stderr.write("\nstopping: finishing the batch in flight; once more to stop at once\n")
+            # Not through the console: the interrupted code may hold its lock.
+            sys.stderr.write("\nstopping after the current batch; press Ctrl-C again to stop at once\n")
         else:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    if threading.current_thread() is not threading.main_thread():
+    with handling_signals(handle):
         yield received
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -1,4 +1,4 @@
-"""Progress of a run, on stderr: a bar on a terminal, now and then a line elsewhere."""
+"""Progress of an indexing run, on stderr: a bar on a terminal, otherwise a line every few seconds."""
 
 import time
 from pathlib import Path
@@ -24,7 +24,7 @@ _LINE_SECONDS = 10.0
 
 
 class ProgressView:
-    """Shows events; a context manager, because a bar occupies the terminal's last line."""
+    """Shows the events of a run. A context manager: the bar is removed at the end."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -84,14 +84,14 @@ class ProgressView:
 
     @property
     def throughput(self) -> float:
-        """Hours of video read an hour, so far."""
+        """Hours of video indexed per hour so far."""
         return self._video_seconds / max(time.monotonic() - self._started, 1e-9)
 
     def _scanned(self, event: Scanned) -> None:
         self._total = event.to_read
         self._started = self._last_line = time.monotonic()
         for path, reason in event.problems:
-            self._say(f"{displayable(path)}: {reason}; passed over")
+            self._say(f"{displayable(path)}: {reason}; skipped")
         self._say(f"{event.files} files found, {event.unchanged} unchanged, {event.to_read} to read")
         if self._bar:
             self._bar.update(self._task, total=event.to_read, description="")
@@ -100,7 +100,7 @@ class ProgressView:
         self._done += 1
         if event.verdict not in (None, "ok"):
             self._failed += 1
-            # A log shows failures when they happen; a terminal gets them in the summary.
+            # Without a bar, show failures when they happen; on a terminal, the summary lists them.
             if not self._bar:
                 self._say(f"{event.verdict}: {displayable(event.path)}: {event.reason}")
         self._refresh()

@@ -1,4 +1,4 @@
-"""The summary of an indexing run: a table for people, an object for programs."""
+"""The summary of an indexing run: a table for people, JSON for programs."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ _SHOWN_FAILURES = 50
 
 
 def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
-    """A run's summary for `--json`."""
+    """The summary of a run, for `--json`."""
     return {
         "library": displayable(library),
         "snapshot": summary.snapshot,
@@ -40,7 +40,7 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
 
 
 def print_summary(summary: IndexSummary, library: Path, console: Console) -> None:
-    """A run's summary: a table of verdicts, then the failures."""
+    """Print the summary of a run: a table of verdicts, the failures, and what to do about them."""
     table = Table(title=None, box=None, pad_edge=False)
     table.add_column("verdict")
     table.add_column("files", justify="right")
@@ -57,13 +57,13 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
     for failure in summary.failures[:_SHOWN_FAILURES]:
         print_line(console, f"  {failure.verdict}: {displayable(failure.path)}: {failure.reason}")
     if len(summary.failures) > _SHOWN_FAILURES:
-        print_line(console, f"  … and {len(summary.failures) - _SHOWN_FAILURES} more: `--json` lists all")
+        print_line(console, f"  … and {len(summary.failures) - _SHOWN_FAILURES} more; `--json` lists all")
     if not summary.files:
         print_line(console, "no video files found: name a folder that holds videos, or the files themselves")
     if summary.vanished:
-        print_line(console, f"{summary.vanished} videos are gone from the disk: `--prune` removes them")
+        print_line(console, f"{summary.vanished} videos no longer exist on disk: `--prune` removes them")
     if summary.failed_before:
-        print_line(console, "`--retry-failed` tries again what failed before")
+        print_line(console, "`--retry-failed` reads the files again that failed before")
     if summary.video_seconds:
         rate = summary.video_seconds / max(summary.elapsed_seconds, 1e-9)
         print_line(

@@ -1,4 +1,4 @@
-"""`reelfind library info|verify|rollback`: look into a library and its snapshots."""
+"""`reelfind library info|verify|rollback`: shows and checks a library, and goes back to a snapshot."""
 
 from typing import Annotated
 
@@ -17,14 +17,14 @@ from service.cli.printing import print_json
 
 library_app = typer.Typer(
     name="library",
-    help="Look into a library, check it, go back to an earlier snapshot.",
+    help="Show a library, check it, or go back to an earlier snapshot.",
     no_args_is_help=True,
 )
 
 
 @library_app.command("info", cls=CheckedCommand)
-def info_command(library: RequiredLibraryOption, as_json: JsonOption = False) -> None:
-    """Show what a library holds, and its snapshots."""
+def library_info_command(library: RequiredLibraryOption, as_json: JsonOption = False) -> None:
+    """Show what a library holds, and list its snapshots."""
     home = Library.open(library)
     current = current_number(home.path)
     if current is None:
@@ -47,8 +47,8 @@ def info_command(library: RequiredLibraryOption, as_json: JsonOption = False) ->
 
 
 @library_app.command("verify", cls=CheckedCommand)
-def verify_command(library: RequiredLibraryOption, as_json: JsonOption = False) -> None:
-    """Read every file of every snapshot and compare it with what was written. Ends with 3 on damage."""
+def library_verify_command(library: RequiredLibraryOption, as_json: JsonOption = False) -> None:
+    """Check the SHA-256 of every file of every snapshot. Exit code 3: the library is damaged."""
     report = verify_library(library)
     if as_json:
         print_json(verify_object(report))
@@ -59,16 +59,19 @@ def verify_command(library: RequiredLibraryOption, as_json: JsonOption = False) 
 
 
 @library_app.command("rollback", cls=CheckedCommand)
-def rollback_command(
+def library_rollback_command(
     library: RequiredLibraryOption,
     to: Annotated[
-        int | None, typer.Option(help="The snapshot to serve; without it, the whole one before the present.")
+        int | None,
+        typer.Option(
+            help="Number of the snapshot to serve. Default: the last intact one before the current."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve an earlier snapshot; the next `reelfind index` goes on from it."""
+    """Serve an earlier snapshot. The next `reelfind index` continues from it."""
     number = rollback(library, to)
     if as_json:
         print_json({"library": str(library), "snapshot": number})
     else:
-        typer.echo(f"snapshot {number} is served now; `reelfind index` goes on from it")
+        typer.echo(f"snapshot {number} is served now; the next `reelfind index` continues from it")

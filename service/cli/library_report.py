@@ -1,4 +1,4 @@
-"""What a library is and what is wrong with it: lines for people, objects for programs."""
+"""Reports of a library's contents and damage: lines for people, JSON for programs."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ from service.cli.printing import print_line
 
 
 def info_object(library: Library, current: int | None, manifests: list[SnapshotManifest]) -> dict[str, Any]:
-    """What a library is, for `--json` and for printing."""
+    """A library's contents, for `--json` and `print_info`."""
     served = next(manifest for manifest in manifests if manifest.number == current)
     return {
         "library": os.fspath(library.path),
@@ -47,7 +47,7 @@ def info_object(library: Library, current: int | None, manifests: list[SnapshotM
 
 
 def print_info(info: dict[str, Any], console: Console) -> None:
-    """What a library is, for people."""
+    """Print a library's contents."""
     bundle, index, tokens = info["bundle"], info["index"], info["tokens"]
     stored = f"{tokens['per_frame']} × {tokens['dim']} a frame, {tokens['stored']}"
     failed = {v: n for v, n in info["verdicts"].items() if n and v != "ok"}
@@ -58,7 +58,7 @@ def print_info(info: dict[str, Any], console: Console) -> None:
         ("videos", f"{info['num_videos']} ({info['hours']:.2f} hours)"),
         ("segments", f"{info['num_segments']}, frames {info['num_frames']}"),
         ("not ok", ", ".join(f"{n} {verdict}" for verdict, n in failed.items()) or "none"),
-        ("index", f"{index['factory']} (asked for: {index['requested']})"),
+        ("index", f"{index['factory']} (requested: {index['requested']})"),
         ("tokens", stored if tokens["per_frame"] else "none: searches are not re-ranked"),
         ("size", f"{info['bytes'] / 1e6:.1f} MB"),
         ("media", ", ".join(info["media_roots"])),
@@ -72,7 +72,7 @@ def print_info(info: dict[str, Any], console: Console) -> None:
 
 
 def verify_object(report: VerifyReport) -> dict[str, Any]:
-    """What is wrong with a library, for `--json`."""
+    """A library's damage, for `--json`."""
     return {
         "ok": report.ok,
         "library": displayable(report.library),
@@ -87,11 +87,11 @@ def verify_object(report: VerifyReport) -> dict[str, Any]:
 
 
 def print_verify(report: VerifyReport, console: Console) -> None:
-    """What is wrong with a library, for people."""
+    """Print a library's damage and the remedy."""
     for snapshot in report.snapshots:
         served = ", served" if snapshot.current else ""
         print_line(
-            console, f"snapshot {snapshot.number}{served}: {'damaged' if snapshot.problems else 'whole'}"
+            console, f"snapshot {snapshot.number}{served}: {'damaged' if snapshot.problems else 'intact'}"
         )
         for problem in snapshot.problems:
             print_line(console, f"  {problem}")

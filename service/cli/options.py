@@ -1,4 +1,4 @@
-"""Options that several commands share, and what the command line calls the fields of the core."""
+"""Options that several commands share, and the option for each field that an error may name."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from model.runtime.bundle import Provider
 from service.settings import Settings, variable_of
 
-#: The option for each field that an error of the core may name.
+#: The option for each field that an `InputError` may name.
 OPTION_OF_FIELD: Mapping[str, str] = {
     "batch_frames": "--batch-size",
     "bundle": "--bundle",
@@ -29,9 +29,9 @@ OPTION_OF_FIELD: Mapping[str, str] = {
 
 
 def setting_option(setting: str, help_text: str, *declarations: str, **details: Any) -> Any:
-    """An option that wins over a setting's environment variable, which its help names.
+    """An option for a setting, whose help also names the setting's environment variable.
 
-    The option itself does not read the variable: `load_settings` does, and says which of the two is wrong.
+    The option does not read the variable: `load_settings` does, and its error says which of the two is wrong.
     """
     if setting not in Settings.model_fields:
         raise KeyError(f"no setting {setting!r}")
@@ -39,7 +39,7 @@ def setting_option(setting: str, help_text: str, *declarations: str, **details: 
     return typer.Option(*declarations, help=shown, **details)
 
 
-_LIBRARY_HELP = "The library's folder."
+_LIBRARY_HELP = "Folder of the library."
 
 LibraryOption = Annotated[Path | None, setting_option("library", _LIBRARY_HELP, "--library")]
 RequiredLibraryOption = Annotated[
@@ -47,7 +47,9 @@ RequiredLibraryOption = Annotated[
 ]
 BundleOption = Annotated[
     Path | None,
-    setting_option("bundle", "The model bundle's folder; without it, the one installed.", "--bundle"),
+    setting_option(
+        "bundle", "Folder of the model bundle. Default: the one that ships with Reelfind.", "--bundle"
+    ),
 ]
 ProviderOption = Annotated[
     Provider | None,
@@ -56,17 +58,25 @@ ProviderOption = Annotated[
 ThreadsOption = Annotated[
     int | None,
     setting_option(
-        "threads", "Threads of one model call; without it, the model runtime's choice.", "--threads"
+        "threads", "CPU threads for one call of the model. Default: ONNX Runtime chooses.", "--threads"
     ),
 ]
 RerankOption = Annotated[
-    bool, typer.Option("--rerank/--no-rerank", help="Re-rank the best segments by their salient frames.")
+    bool,
+    typer.Option(
+        "--rerank/--no-rerank", help="Whether to re-rank the best segments by their salient frames."
+    ),
 ]
 CandidatesOption = Annotated[
-    int | None, typer.Option("--num-candidates", help="The most segments to re-rank.", show_default="model's")
+    int | None,
+    typer.Option("--num-candidates", help="Number of segments to re-rank.", show_default="set by the bundle"),
 ]
 SalientOption = Annotated[
     int | None,
-    typer.Option("--num-salient-frames", help="Frames of a segment to match.", show_default="model's"),
+    typer.Option(
+        "--num-salient-frames",
+        help="Number of frames of each segment to match with the query.",
+        show_default="set by the bundle",
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]

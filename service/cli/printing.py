@@ -14,5 +14,5 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def print_line(console: Console, text: str) -> None:
-    """Print a line as it is: without markup, and not wrapped."""
+    """Print a line without interpreting markup and without wrapping."""
     console.print(Text(text), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`reelfind search`: one search, as a table or as JSON."""
+"""`reelfind search`: runs one search and prints a table or JSON."""
 
 from typing import Annotated
 
@@ -18,35 +18,35 @@ from service.cli.options import (
     SalientOption,
     ThreadsOption,
 )
-from service.cli.searcher import note_skipped, open_library
+from service.cli.searcher import note_skipped, open_checked_searcher
 from service.search.query import check_top_k, clean_text
 from service.search.searcher import SearchOptions
 from service.settings import load_settings
 
 
 def search_command(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to find, in plain words.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Description of what to find, in plain words.")],
     library: LibraryOption = None,
     top_k: Annotated[
         int | None,
         typer.Option(
-            "--top-k", help="The most videos to list.", show_default="10, or REELFIND_DEFAULT_TOP_K"
+            "--top-k", help="Maximum number of videos to list.", show_default="10, or REELFIND_DEFAULT_TOP_K"
         ),
     ] = None,
     rerank: RerankOption = True,
     num_candidates: CandidatesOption = None,
     num_salient_frames: SalientOption = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say how each score came about.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Explain how each score was computed.")] = False,
     bundle: BundleOption = None,
     provider: ProviderOption = None,
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find videos from the command line. Exit code 1: nothing found."""
+    """Search a library and list the best videos. Exit code 1: nothing found."""
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
     cleaned = clean_text(text, settings.max_query_characters)
     count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
-    searcher = open_library(settings)
+    searcher = open_checked_searcher(settings)
     options = searcher.check(SearchOptions(rerank, num_candidates, num_salient_frames, explain=explain))
     result = searcher.search(cleaned, count, options)
     if as_json:

@@ -1,4 +1,4 @@
-"""What `search` and `eval` do alike: open the library, and say why nothing was re-ranked."""
+"""Shared by `search` and `eval`: opens the library, and says why nothing was re-ranked."""
 
 from model.runtime.errors import InputError
 from service.cli.exits import note
@@ -8,11 +8,11 @@ from service.search.searcher import Searcher
 from service.settings import Settings
 
 
-def open_library(settings: Settings) -> Searcher:
-    """The searcher of the settings' library.
+def open_checked_searcher(settings: Settings) -> Searcher:
+    """Open the searcher of the settings' library, after checking that its folders exist.
 
     Raises:
-        InputError: there is no such library or bundle.
+        InputError: the library or the bundle does not exist.
         LibraryError: the library has no snapshot, or it is damaged.
         BundleError: the bundle cannot be read, or the snapshot was made with another one.
     """
@@ -26,16 +26,20 @@ def open_library(settings: Settings) -> Searcher:
 
 
 def note_skipped(skipped: RerankSkipped | None) -> None:
-    """Say on stderr why nothing was re-ranked, unless the caller did not want it."""
+    """Say on stderr why nothing was re-ranked, unless the user asked for that."""
     reasons = {
         "no_matcher": "the bundle has no matching head",
-        "no_tokens": "the library holds no tokens of its frames; index into a new library to have them",
+        "no_tokens": "the library stores no frame tokens; index into a new library to store them",
     }
     if skipped in reasons:
         note(f"note: not re-ranked: {reasons[skipped]}")
 
 
 def check_bundle_path(settings: Settings) -> None:
-    """InputError when the settings name a bundle that does not exist."""
+    """Check that the bundle that the settings name exists.
+
+    Raises:
+        InputError: it does not.
+    """
     if settings.bundle is not None and not settings.bundle.exists():
         raise InputError(f"no bundle at {settings.bundle}: name the folder that holds bundle.json")

@@ -1,4 +1,4 @@
-"""`reelfind serve`: the HTTP server with the page."""
+"""`reelfind serve`: runs the HTTP server with the web page."""
 
 from typing import Annotated, Literal
 
@@ -14,30 +14,37 @@ from service.settings import load_settings
 def serve_command(
     library: LibraryOption = None,
     host: Annotated[str | None, setting_option("host", "Address to listen on.")] = None,
-    port: Annotated[int | None, setting_option("port", "Port to listen on; 0 takes a free one.")] = None,
+    port: Annotated[int | None, setting_option("port", "Port to listen on; 0 chooses a free one.")] = None,
     bundle: BundleOption = None,
     provider: ProviderOption = None,
     threads: ThreadsOption = None,
     search_threads: Annotated[
-        int | None, setting_option("search_threads", "Searches that run at the same time.")
+        int | None, setting_option("search_threads", "Number of searches that run at the same time.")
     ] = None,
     deadline_ms: Annotated[
         int | None,
-        setting_option("deadline_ms", "Milliseconds after which a search gives re-ranking up."),
+        setting_option(
+            "deadline_ms",
+            "Milliseconds that a search may take; re-ranking that would take longer is skipped.",
+        ),
     ] = None,
     reload_seconds: Annotated[
         float | None,
-        setting_option("reload_seconds", "Seconds between looks for a new snapshot; 0 never looks."),
+        setting_option(
+            "reload_seconds", "Seconds between checks for a new snapshot; 0 turns the checks off."
+        ),
     ] = None,
-    access_log: Annotated[bool | None, setting_option("access_log", "Log a line a request.")] = None,
+    access_log: Annotated[
+        bool | None, setting_option("access_log", "Whether to log one line per request.")
+    ] = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
         setting_option(
-            "log_level", "The least severe messages to log: debug, info, warning or error.", metavar="LEVEL"
+            "log_level", "Least severe messages to log: debug, info, warning or error.", metavar="LEVEL"
         ),
     ] = None,
 ) -> None:
-    """Serve a library over HTTP, with the page at /."""
+    """Serve a library over HTTP: the API under /v1, the web page at /."""
     settings = load_settings(
         {
             "library": library,

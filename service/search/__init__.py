@@ -1,1 +1,1 @@
-"""Search without HTTP."""
+"""Search: from a query to hits, without HTTP."""

@@ -1,4 +1,4 @@
-"""A query as the stages of a search take it.
+"""An encoded query: the form in which the stages of a search use it.
 
 Shapes: D joint space, S salience.
 """
@@ -15,16 +15,16 @@ from service.errors import QueryError
 
 @dataclass(frozen=True)
 class EncodedQuery:
-    """One query, whatever it was made from.
+    """One query, made from a text or from something else.
 
-    Retrieval reads `embedding`, the relevance of frames reads `salience`, and the matching head reads `text`:
-    a query without a text is retrieved but not re-ranked.
+    Retrieval uses `embedding`, the relevance of frames uses `salience`, and the matching head uses `text`:
+    without a text, the nearest segments are retrieved but not re-ranked.
 
     Attributes:
         embedding: float32, shape [D], of unit length.
         salience: float32, shape [S].
-        text: a text's tokens, attention mask and input ids, as the matching head takes them: an encoding of
-            this one text. None where the query is not a text.
+        text: the encoding of this one text, with the tokens that the matching head reads. None if the query
+            is not a text.
     """
 
     embedding: NDArray[np.float32]
@@ -39,22 +39,22 @@ class EncodedQuery:
             raise ValueError(f"text holds {len(self.text.attention_mask)} texts: pass one")
 
 
-def encode_texts(bundle: Bundle, texts: Sequence[str], *, tokens: bool) -> list[EncodedQuery]:
-    """Encode texts in one batch.
+def encode_text_queries(bundle: Bundle, texts: Sequence[str], *, tokens: bool) -> list[EncodedQuery]:
+    """Encode texts in one batch, one query per text.
 
     Args:
-        bundle: encodes them.
+        bundle: the model.
         texts: at least one.
         tokens: also compute the tokens, which the matching head needs.
 
     Raises:
-        QueryError: the model reads nothing in a text.
+        QueryError: a text has no token.
         BundleError: the model fails.
     """
     try:
         encoding = bundle.encode_text(texts, tokens=tokens)
     except ValueError as error:
-        raise QueryError(f"The model reads nothing in the query: {error}.", "/query/text") from error
+        raise QueryError(f"The model cannot read the query: {error}.", "/query/text") from error
     return [
         EncodedQuery(encoding.embedding[row], encoding.salience[row], _one_text(encoding, row))
         for row in range(len(texts))

@@ -1,4 +1,4 @@
-"""`reelfind eval`: retrieval figures of a library through the real searcher."""
+"""Measures how well a library's videos are found, with the searcher that also answers requests."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -21,11 +21,11 @@ _PAGE = 1000
 
 
 def read_clean_queries(file: Path, only_set: str | None, max_characters: int) -> list[LabelledQuery]:
-    """The queries of a file as `read_queries` reads them, their texts cleaned as a search does.
+    """Read a query file (`read_queries`), and clean each text as a search does (`clean_text`).
 
     Raises:
-        InputError: the file or a line cannot be used, or no query is left.
-        QueryError: a text cannot be a query; names the line.
+        InputError: the file or a line is invalid, or no query is left.
+        QueryError: a text is not a valid query; names the line.
     """
     queries = []
     for query in read_queries(file, only_set):
@@ -37,7 +37,7 @@ def read_clean_queries(file: Path, only_set: str | None, max_characters: int) ->
 
 
 class VideoFinder:
-    """Finds videos by the end of their paths, on whole components: `b/c.mp4` fits `/a/b/c.mp4`."""
+    """Finds videos by the last components of their paths: `b/c.mp4` matches `/a/b/c.mp4`."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._by_name: dict[str, list[tuple[int, tuple[str, ...], str]]] = defaultdict(list)
@@ -45,42 +45,42 @@ class VideoFinder:
         for offset in range(0, total, _PAGE):
             for row, video in enumerate(snapshot.videos(offset, _PAGE), offset):
                 parts = PurePath(video.path).parts
-                why_not = "" if video.num_segments else f"{video.verdict}: {video.reason}"
-                self._by_name[parts[-1]].append((row, parts, why_not))
+                failure = "" if video.num_segments else f"{video.verdict}: {video.reason}"
+                self._by_name[parts[-1]].append((row, parts, failure))
 
     def row_of(self, name: str) -> int:
-        """The row of the one searchable video that `name` fits, in the snapshot's list of videos.
+        """The row of the one searchable video that `name` matches, in the snapshot's list of videos.
 
         Raises:
-            QueryError: it fits none, several, or one that could not be indexed.
+            QueryError: `name` matches no video, several, or one that could not be indexed.
         """
-        wanted = PurePath(name).parts
-        fitting = [
-            (row, why_not)
-            for row, parts, why_not in self._by_name.get(wanted[-1] if wanted else "", [])
-            if parts[-len(wanted) :] == wanted
+        suffix = PurePath(name).parts
+        matching = [
+            (row, failure)
+            for row, parts, failure in self._by_name.get(suffix[-1] if suffix else "", [])
+            if parts[-len(suffix) :] == suffix
         ]
         shown = shorten(name, 200)
-        if not fitting:
-            raise QueryError(f"no video of the library is {shown}. Index it, or correct the name.")
-        if len(fitting) > 1:
-            raise QueryError(f"{len(fitting)} videos of the library end with {shown}. Give more of the path.")
-        row, why_not = fitting[0]
-        if why_not:
+        if not matching:
+            raise QueryError(f"the library has no video {shown}. Index it, or correct the name.")
+        if len(matching) > 1:
+            raise QueryError(f"{len(matching)} videos of the library match {shown}. Give more of the path.")
+        row, failure = matching[0]
+        if failure:
             raise QueryError(
-                f"{shown} is in the library but cannot be searched ({why_not}). Leave the row out."
+                f"{shown} is in the library but cannot be searched ({failure}). Leave this query out."
             )
         return row
 
 
 @dataclass(frozen=True)
-class Figures:
+class EvaluationResult:
     """How well a library's videos are found.
 
     Attributes:
-        similarity: by the first stage alone.
-        ensemble: with re-ranking; None where there was none.
-        rerank_skipped: why not.
+        similarity: metrics of the first stage alone.
+        ensemble: metrics with re-ranking; None if nothing was re-ranked.
+        rerank_skipped: why nothing was re-ranked.
     """
 
     similarity: RetrievalMetrics
@@ -88,24 +88,24 @@ class Figures:
     rerank_skipped: RerankSkipped | None
 
     def to_json(self) -> dict[str, Any]:
-        """The figures of what a search gives, then of both stages by name."""
+        """The metrics of the final ranking, followed by those of each stage under its name."""
         best = self.ensemble or self.similarity
         skipped = self.rerank_skipped
         return {**best, "global": self.similarity, "ensemble": self.ensemble, "rerank_skipped": skipped}
 
 
-def evaluate(
+def evaluate_library(
     searcher: Searcher,
     queries: list[LabelledQuery],
     options: SearchOptions | None = None,
     on_ranked: Callable[[], None] = lambda: None,
-) -> Figures:
-    """R@K in percent, median and mean rank of the right video among all of the library.
+) -> EvaluationResult:
+    """Rank all videos of the library for each query, and measure where the right one comes.
 
-    `on_ranked` is called after each query.
+    The metrics are R@K in percent, and the median and mean rank. `on_ranked` is called after each query.
 
     Raises:
-        QueryError: a row's video is unknown, ambiguous or not searchable; names the line.
+        QueryError: the video of a query is unknown, ambiguous or not searchable; names the line.
     """
     finder = VideoFinder(searcher.snapshot)
     targets = []
@@ -116,7 +116,7 @@ def evaluate(
             raise QueryError(f"line {query.line}: {error}") from None
     ranking = searcher.rank_all([query.text for query in queries], options, on_ranked)
     target_rows = np.array(targets)
-    return Figures(
+    return EvaluationResult(
         retrieval_metrics(ranks(ranking.similarity, target_rows)),
         None if ranking.ensemble is None else retrieval_metrics(ranks(ranking.ensemble, target_rows)),
         ranking.rerank_skipped,

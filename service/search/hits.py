@@ -1,4 +1,4 @@
-"""What a search shows of its best segments: where they are, their frames, and why they score as they do."""
+"""Builds the hits of a search: the best segments with their frames and the explanation of their scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,17 @@ from indexer.library.records import SegmentRecord
 from indexer.library.snapshot import Snapshot
 from model.runtime.ranking import SCORE_DECIMALS, select_salient
 from service.search.rerank import RerankedCandidates
-from service.search.results import Explanation, FrameHit, FrameTerm, Hit
+from service.search.results import FrameEvidence, SalientFrame, ScoreExplanation, VideoHit
 from service.search.retrieval import RetrievedSegments
 
 
 @dataclass(frozen=True)
 class HitBuilder:
-    """Builds the hits of one search; positions are those of `retrieved`."""
+    """Builds the hits of one search.
+
+    Positions are those in `retrieved` and `scores`. `reranked` covers the first of them; None: nothing was
+    re-ranked.
+    """
 
     snapshot: Snapshot
     retrieved: RetrievedSegments
@@ -27,8 +31,8 @@ class HitBuilder:
     ensemble_lambda: float
     explain: bool
 
-    def hits(self, positions: NDArray[np.int64]) -> list[Hit]:
-        """The hits at some positions, in their order.
+    def hits(self, positions: NDArray[np.int64]) -> list[VideoHit]:
+        """The hits at these positions, in this order.
 
         Raises:
             LibraryError: a table cannot be read.
@@ -38,15 +42,15 @@ class HitBuilder:
         hits = [self._hit(position, segment) for position, segment in pairs]
         return [hit for hit in hits if hit is not None]
 
-    def _hit(self, position: int, segment: SegmentRecord) -> Hit | None:
+    def _hit(self, position: int, segment: SegmentRecord) -> VideoHit | None:
         label = self.snapshot.label(segment.video_id)
-        if label is None:  # a snapshot is whole by contract; a hit without a video helps nobody
+        if label is None:  # never in a whole snapshot; without its video a hit is of no use
             return None
         relevance = (segment.frame_salience @ self.query_salience).round(SCORE_DECIMALS)
         salient, logits = self._salient(position, relevance)
         mean_logit = None if logits is None or self.reranked is None else self.reranked.match_score[position]
         terms = [
-            FrameTerm(
+            SalientFrame(
                 frame_id=segment.frame_ids[frame],
                 relevance=_rounded(relevance[frame]),
                 match_logit=None if logits is None else _rounded(logits[i]),
@@ -55,7 +59,7 @@ class HitBuilder:
         ]
         logit_of = {frame: term.match_logit for frame, term in zip(salient, terms, strict=True)}
         score, similarity = self.scores[position], self.retrieved.similarity[position]
-        return Hit(
+        return VideoHit(
             video_id=segment.video_id,
             path=label[0],
             title=label[1],
@@ -65,7 +69,7 @@ class HitBuilder:
             similarity=_rounded(similarity),
             match_score=None if mean_logit is None else _rounded(mean_logit),
             frames=[
-                FrameHit(
+                FrameEvidence(
                     frame_id=frame_id,
                     pts_seconds=pts_seconds,
                     relevance=_rounded(value),
@@ -84,7 +88,7 @@ class HitBuilder:
     def _salient(
         self, position: int, relevance: NDArray[np.float32]
     ) -> tuple[list[int], Sequence[float] | None]:
-        """The salient frames, most relevant first, and their logits where the segment was re-ranked."""
+        """The salient frames, most relevant first, and their logits, if the segment was re-ranked."""
         if self.reranked is not None and position < len(self.reranked.score):
             chosen = self.reranked.chosen[position]
             frames: list[int] = self.reranked.frames[position][chosen].tolist()
@@ -99,8 +103,8 @@ class HitBuilder:
         score: float,
         similarity: float,
         mean_logit: float | None,
-        terms: list[FrameTerm],
-    ) -> Explanation:
+        terms: list[SalientFrame],
+    ) -> ScoreExplanation:
         weight = 1.0 if self.reranked is None else self.ensemble_lambda
         term = weight * float(similarity)
         offset = None
@@ -112,7 +116,7 @@ class HitBuilder:
         else:
             offset = score - term
             formula = f"{offset:.4f} (behind all that were re-ranked: {len(self.reranked.score)}) + {last}"
-        return Explanation(
+        return ScoreExplanation(
             similarity=_rounded(similarity),
             ensemble_lambda=weight,
             similarity_term=_rounded(term),

@@ -1,8 +1,8 @@
-"""Runs a bundle's matching head for all searches at once: pairs of concurrent searches share its calls.
+"""Runs a bundle's matching head for all searches: pairs of concurrent searches share its calls.
 
-A thread fills each call of the model with the pairs of the searches that wait, in turn, so that a large
-search does not stand in the way of a small one. It starts with the first pair and ends when none has come
-for a while: a bundle that is no longer served is freed with the last search that holds it.
+One thread fills each call of the model with pairs of the waiting searches in turn, so that a large search
+does not block a small one. The thread starts with the first pair and ends after a while without pairs: so a
+bundle that is no longer served is freed with the last search that holds it.
 
 Shapes: B pairs of a text and a frame, P' tokens a frame, L text tokens, H and T widths of the tokens.
 """
@@ -19,15 +19,16 @@ from model.runtime.bundle import Bundle, TextEncoding
 from service.errors import NotReadyError
 
 _IDLE_SECONDS = 2.0
-# How far one full call moves the estimate of a pair's time: fast enough for a machine that slows down.
+# Weight of one full call in the running estimate of the time per pair; high, so that the estimate follows a
+# machine that slows down.
 _LEARNING = 0.5
 
-#: Called after each call of the model with its number of pairs and of searches.
+#: Called after each call of the model with the number of its pairs and of its searches.
 BatchObserver = Callable[[int, int], None]
 
 
 class _Job:
-    """One search's pairs. `done` is set once there are all logits, an error, or neither: no time is left."""
+    """The pairs of one search. Once `done` is set, there are logits, an error or, if too late, neither."""
 
     def __init__(
         self, text: TextEncoding, frame_tokens: NDArray[np.float32], deadline: float | None, following: int
@@ -43,7 +44,7 @@ class _Job:
         self.done = threading.Event()
 
     @property
-    def left(self) -> int:
+    def pairs_left(self) -> int:
         return len(self.frame_tokens) - self.taken
 
     def finish(self, logits: NDArray[np.float32] | None = None, error: Exception | None = None) -> None:
@@ -52,14 +53,14 @@ class _Job:
             self.done.set()
 
 
-#: A search and which of its pairs a call of the model takes.
+#: A job, and which of its pairs a call of the model takes.
 _Piece = tuple[_Job, slice]
 
 
 class MatchQueue:
-    """Batches the pairs of all searches for one bundle's matching head.
+    """Batches the pairs of all searches for the matching head of one bundle.
 
-    `match` may be called from any thread.
+    Every method may be called from any thread.
     """
 
     def __init__(self, bundle: Bundle, observe: BatchObserver | None = None) -> None:
@@ -73,7 +74,7 @@ class MatchQueue:
 
     @property
     def waiting(self) -> int:
-        """Searches that have pairs in the queue or in the model."""
+        """Number of searches with pairs in the queue or in the model."""
         with self._wake:
             return sum(not job.done.is_set() for job in self._jobs)
 
@@ -84,16 +85,16 @@ class MatchQueue:
         deadline: float | None = None,
         following: int = 0,
     ) -> NDArray[np.float32] | None:
-        """How well one text fits frames; waits for its turn.
+        """Match one text with frames. Waits for a free place in the model's calls.
 
         Args:
             text: one text, encoded with tokens.
-            frame_tokens: float32, shape [B, P', H].
-            deadline: of `time.monotonic()`; None waits as long as it takes.
-            following: pairs that the same search will ask for afterwards, before the same deadline.
+            frame_tokens: tokens of the frames, float32, shape [B, P', H].
+            deadline: in seconds of `time.monotonic()`; None: no deadline.
+            following: number of pairs that the same search will ask for next, with the same deadline.
 
         Returns:
-            The logits, float32 [B]; None as soon as it is clear that the deadline passes before.
+            The logits, float32 [B]. None as soon as it is clear that the deadline cannot be met.
 
         Raises:
             BundleError: the model fails on these pairs.
@@ -118,7 +119,7 @@ class MatchQueue:
         return job.logits
 
     def warm(self) -> None:
-        """Open the graph and run it once, so that the first search does not wait for that.
+        """Open the matching head and run it once, so that the first search does not wait for that.
 
         Raises:
             BundleError: the bundle has no matcher, or the graph cannot be opened or run.
@@ -129,7 +130,7 @@ class MatchQueue:
         self.bundle.match(text, np.zeros(1, np.int64), tokens)
 
     def close(self, timeout: float = 5.0) -> None:
-        """End the searches that wait, with an error, and the thread after the call that it is in."""
+        """Fail the waiting searches with `NotReadyError`, and end the thread after its current call."""
         with self._wake:
             self._closed = True
             for job in self._jobs:
@@ -141,23 +142,24 @@ class MatchQueue:
             thread.join(timeout)
 
     def _would_be_in_time(self, job: _Job) -> bool:
-        """Whether a new job can be done before its deadline, by what a pair took lately."""
+        """Whether a new job can meet its deadline, judged by the recent time per pair."""
         if job.deadline is None:
             return True
-        left = job.deadline - time.monotonic()
-        # An idle queue refuses nobody: what was measured in a bad moment would never be corrected.
-        if left <= 0 or self._pair_seconds is None or not self._jobs:
-            return left > 0
-        own = job.left + job.following
-        ahead = sum(min(other.left, own) for other in self._jobs if not other.done.is_set())
-        return self._pair_seconds * (own + ahead) <= left
+        seconds_left = job.deadline - time.monotonic()
+        # An idle queue accepts every job: if it refused, a bad estimate would never be corrected.
+        if seconds_left <= 0 or self._pair_seconds is None or not self._jobs:
+            return seconds_left > 0
+        pairs = job.pairs_left + job.following
+        # Jobs take turns, so that each other job has at most as many pairs served before this one is done.
+        other_pairs = sum(min(other.pairs_left, pairs) for other in self._jobs if not other.done.is_set())
+        return self._pair_seconds * (pairs + other_pairs) <= seconds_left
 
     def _is_hopeless(self, job: _Job, now: float) -> bool:
         if job.deadline is None:
             return False
         needed = 0.0
         if job.taken and self._pair_seconds is not None:
-            needed = self._pair_seconds * (job.left + job.following)
+            needed = self._pair_seconds * (job.pairs_left + job.following)
         return now + needed > job.deadline
 
     def _start_thread(self) -> None:
@@ -176,9 +178,9 @@ class MatchQueue:
             self._run(batch)
 
     def _next_batch(self) -> list[_Piece]:
-        """The next call's pairs: the first jobs' until it is full, which then go to the end of the queue.
+        """Choose the pairs of the next call: jobs give theirs until the call is full, then queue up again.
 
-        Jobs that are over, or cannot be done in time, leave it.
+        Jobs that are done, or cannot meet their deadline, leave the queue.
         """
         now = time.monotonic()
         for job in self._jobs:
@@ -189,7 +191,7 @@ class MatchQueue:
         room = self.bundle.max_pairs
         for _ in range(len(self._jobs)):
             job = self._jobs[0]
-            count = min(job.left, room)
+            count = min(job.pairs_left, room)
             batch.append((job, slice(job.taken, job.taken + count)))
             job.taken += count
             room -= count
@@ -199,7 +201,7 @@ class MatchQueue:
         return batch
 
     def _run(self, batch: list[_Piece]) -> None:
-        """Run one call of the model and hand its logits out. A failure is the fault of single jobs only."""
+        """Run one call of the model. If it fails, run each job alone: only those at fault get the error."""
         try:
             self._run_together(batch)
         except Exception as error:
@@ -228,13 +230,13 @@ class MatchQueue:
     def _learn(self, pair_seconds: float, pairs: int) -> None:
         if self._pair_seconds is None:
             self._pair_seconds = pair_seconds
-        else:  # small calls say less: their fixed costs weigh more
+        else:  # a small call counts less: its fixed costs distort the time per pair
             weight = _LEARNING * min(1.0, pairs / self.bundle.max_pairs)
             self._pair_seconds += weight * (pair_seconds - self._pair_seconds)
 
 
 def stack_texts(texts: Sequence[TextEncoding]) -> TextEncoding:
-    """Encodings of some texts each as one, padded to the longest."""
+    """Join encodings of texts into one, padded to the longest text."""
     length = max(text.attention_mask.shape[1] for text in texts)
 
     def pad(values: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -252,8 +254,8 @@ def stack_texts(texts: Sequence[TextEncoding]) -> TextEncoding:
 
 
 def _call(bundle: Bundle, batch: Sequence[_Piece]) -> NDArray[np.float32]:
-    """The logits of a batch's pairs, in its order."""
-    if len(batch) == 1:  # nothing is copied
+    """The logits of a batch's pairs, in the order of the batch."""
+    if len(batch) == 1:  # without copying anything
         job, part = batch[0]
         return bundle.match(job.text, np.zeros(part.stop - part.start, np.int64), job.frame_tokens[part])
     rows = np.repeat(np.arange(len(batch)), [part.stop - part.start for _, part in batch])
@@ -262,4 +264,4 @@ def _call(bundle: Bundle, batch: Sequence[_Piece]) -> NDArray[np.float32]:
 
 
 def _closed() -> NotReadyError:
-    return NotReadyError("The server is stopping. Ask it again once it has started anew.")
+    return NotReadyError("The server is stopping. Try again when it has restarted.")

@@ -1,4 +1,4 @@
-"""What a query may be: shared by HTTP and the command line, so that both refuse with the same words."""
+"""Which queries are valid: shared by HTTP and the command line, so that both give the same errors."""
 
 import unicodedata
 
@@ -6,20 +6,21 @@ from model.runtime.messages import shorten
 from service.errors import QueryError
 
 _LINE_BREAKS = "\t\n\r\x0b\x0c\x85"
-# Categories without a mark on the page. Unassigned is not one: newer emoji are unassigned to older tables.
+# Unicode categories of invisible characters. Unassigned characters are not among them: Python's tables may be
+# older than an emoji.
 _INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs"})
 
 
 def clean_text(text: str, max_characters: int) -> str:
-    """The query text to encode: trimmed, with line breaks and tabs as spaces.
+    """The query text to encode: trimmed, with line breaks and tabs replaced by spaces.
 
     Raises:
-        QueryError: too long, without anything visible, or with control characters or lone surrogates.
+        QueryError: the text is too long, has nothing visible, or holds control characters or lone surrogates.
     """
     if len(text) > max_characters:
         raise QueryError(
-            f"The query has {len(text):,} characters; at most {max_characters:,} are read. Shorten it: "
-            "a sentence or two say what to find.",
+            f"The query has {len(text):,} characters; at most {max_characters:,} are allowed. Shorten it to "
+            "a sentence or two.",
             "/query/text",
         )
     cleaned = text.translate(dict.fromkeys(map(ord, _LINE_BREAKS), " ")).strip()
@@ -39,10 +40,10 @@ def clean_text(text: str, max_characters: int) -> str:
 
 
 def check_top_k(top_k: int, max_top_k: int) -> int:
-    """`top_k` itself where it is allowed.
+    """Return `top_k` if it is allowed.
 
     Raises:
-        QueryError: below 1 or above `max_top_k`.
+        QueryError: it is below 1 or above `max_top_k`.
     """
     if not 1 <= top_k <= max_top_k:
         raise QueryError(f"top_k is {shorten(top_k)}; ask for 1 to {max_top_k:,} hits.", "/top_k")
@@ -50,10 +51,10 @@ def check_top_k(top_k: int, max_top_k: int) -> int:
 
 
 def check_num_candidates(num_candidates: int, max_candidates: int) -> int:
-    """`num_candidates` itself where it is allowed.
+    """Return `num_candidates` if it is allowed.
 
     Raises:
-        QueryError: below 1 or above `max_candidates`.
+        QueryError: it is below 1 or above `max_candidates`.
     """
     if not 1 <= num_candidates <= max_candidates:
         raise QueryError(
@@ -64,15 +65,15 @@ def check_num_candidates(num_candidates: int, max_candidates: int) -> int:
 
 
 def check_num_salient_frames(num_salient_frames: int, frames_per_segment: int) -> int:
-    """`num_salient_frames` itself where it is allowed.
+    """Return `num_salient_frames` if it is allowed.
 
     Raises:
-        QueryError: below 1 or above the frames that a segment of the model has.
+        QueryError: it is below 1 or above the number of frames of a segment.
     """
     if not 1 <= num_salient_frames <= frames_per_segment:
         raise QueryError(
-            f"num_salient_frames is {shorten(num_salient_frames)}; ask for 1 to {frames_per_segment}, the "
-            "frames of a segment.",
+            f"num_salient_frames is {shorten(num_salient_frames)}; ask for 1 to {frames_per_segment} "
+            f"(a segment has {frames_per_segment} frames).",
             "/num_salient_frames",
         )
     return num_salient_frames

@@ -1,4 +1,4 @@
-"""The second stage: the best segments are judged anew by the matching head, on their salient frames.
+"""The second stage: the matching head scores the best segments again, on their salient frames.
 
 Shapes: K candidates, n salient frames, V videos.
 """
@@ -23,7 +23,7 @@ from service.search.match_queue import MatchQueue
 from service.search.retrieval import RetrievedSegments
 from service.search.stopwatch import Stopwatch
 
-# Tokens of so many bytes are held at once: the largest search fetches them in parts.
+# Most bytes of tokens held at once: a search that needs more fetches its tokens in parts.
 _TOKEN_BYTES = 32 << 20
 
 
@@ -32,11 +32,11 @@ class RerankedCandidates:
     """The re-ranked candidates, in the order of the first stage.
 
     Attributes:
-        score: float64, shape [K].
-        match_score: float64, shape [K], the mean of the chosen frames' logits.
-        frames: int64, shape [K, n], the salient frames of each segment, most relevant first.
-        chosen: bool, shape [K, n]: which of `frames` there are; short segments have fewer.
-        logits: float32, shape [K, n], those of the frames; 0 where there is none.
+        score: the final score, float64, shape [K].
+        match_score: mean logit of the salient frames, float64, shape [K].
+        frames: positions of the salient frames in each segment, most relevant first, int64, shape [K, n].
+        chosen: which entries of `frames` are valid, bool, shape [K, n]; short segments have fewer frames.
+        logits: logits of the frames, float32, shape [K, n]; 0 where `chosen` is False.
     """
 
     score: NDArray[np.float64]
@@ -55,16 +55,19 @@ def rerank(
     deadline: float | None,
     stopwatch: Stopwatch,
 ) -> RerankedCandidates | None:
-    """Judge the candidates, K ≥ 1, for one text; None where that would pass the deadline.
+    """Score the candidates, K ≥ 1, for one text.
 
     Args:
-        snapshot: where the candidates are.
-        match_queue: of the snapshot's bundle.
+        snapshot: holds the candidates.
+        match_queue: runs the matching head of the snapshot's bundle.
         query: a text, encoded with tokens.
-        candidates: segments of the first stage.
+        candidates: segments from the first stage.
         num_salient_frames: n.
-        deadline: of `time.monotonic()`, or None.
+        deadline: in seconds of `time.monotonic()`; None: no deadline.
         stopwatch: gets the laps `salience`, `tokens` and `match`.
+
+    Returns:
+        The scores, or None if the deadline cannot be met.
 
     Raises:
         ValueError: the query has no text.
@@ -72,7 +75,7 @@ def rerank(
         BundleError: the model fails.
     """
     if query.text is None:
-        raise ValueError("the query has no text, which the matching head reads: leave re-ranking out")
+        raise ValueError("the query has no text, which the matching head needs: search without re-ranking")
     if _is_late(deadline):
         return None
     frames, chosen = salient_frames(snapshot, query, candidates.rows, num_salient_frames)
@@ -109,17 +112,17 @@ def rerank(
 def salient_frames(
     snapshot: Snapshot, query: EncodedQuery, rows: NDArray[np.int64], num_salient_frames: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where SFP sends the matcher: each segment's most relevant frames for a query.
+    """Choose the frames that are most relevant to a query in each segment (LGDN's salient frame proposal).
 
     Args:
-        snapshot: where the segments are.
-        query: what they are relevant for.
-        rows: segments, shape [K].
+        snapshot: holds the segments.
+        query: the query.
+        rows: rows of the segments, shape [K].
         num_salient_frames: n.
 
     Returns:
-        positions of the frames within their segments [K, n], most relevant first; and which of them there
-        are [K, n].
+        Positions of the frames in their segments, shape [K, n], most relevant first; and which of these
+        entries are valid, shape [K, n].
     """
     salience, counts = snapshot.candidate_salience(rows)
     return select_salient(relevance(salience, query.salience), counts, num_salient_frames)
@@ -128,10 +131,10 @@ def salient_frames(
 def final_scores(
     retrieved: RetrievedSegments, reranked: RerankedCandidates | None, ensemble_lambda: float
 ) -> NDArray[np.float64]:
-    """The final score of each retrieved segment, float64 [K]; those that were re-ranked come first.
+    """The final score of each retrieved segment, float64, shape [K], in the order of `retrieved`.
 
-    What was not re-ranked comes below what was, in the first stage's order. Where nothing was re-ranked the
-    score is the similarity.
+    Segments that were not re-ranked score below all that were, in the first stage's order. If nothing was
+    re-ranked, the score is the similarity.
     """
     if reranked is None:
         return retrieved.similarity.astype(np.float64)
@@ -142,10 +145,10 @@ def final_scores(
 def best_of_each_video(
     scores: NDArray[np.float64], rows: NDArray[np.int64], video_rows: NDArray[np.int32], top_k: int
 ) -> NDArray[np.int64]:
-    """Positions of the best segment of each of the `top_k` best videos; ties in the order of positions."""
+    """Positions of the best segments of the `top_k` best videos, best first; ties: lower position first."""
     order = np.argsort(-scores, kind="stable")
-    _, firsts = np.unique(video_rows[rows[order]], return_index=True)
-    return order[np.sort(firsts)[:top_k]]
+    _, first_of_video = np.unique(video_rows[rows[order]], return_index=True)
+    return order[np.sort(first_of_video)[:top_k]]
 
 
 def _is_late(deadline: float | None) -> bool:

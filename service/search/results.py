@@ -1,6 +1,6 @@
-"""What a search answers. Times in a video are in seconds, times that stages took in milliseconds.
+"""The results of a search. Times in a video are in seconds, durations of stages in milliseconds.
 
-`service/api` writes these as JSON: their fields are those of the wire schemas.
+`service/api` writes them as JSON: `service/api/schemas.py` describes the same fields.
 """
 
 from dataclasses import dataclass, fields
@@ -8,24 +8,24 @@ from typing import Literal
 
 from service.search.stopwatch import Stopwatch
 
-#: Why no search of a library can be re-ranked: the bundle has no matching head, or the library no tokens.
+#: Why no search can be re-ranked: the bundle has no matching head, or the library stores no tokens.
 CannotRerank = Literal["no_matcher", "no_tokens"]
-#: Why the answer for a text is the first stage's alone.
+#: Why the search for a text was not re-ranked.
 TextRerankSkipped = Literal["not_requested", CannotRerank, "deadline"]
-#: The same for any query: the matching head reads only texts.
+#: Why any search was not re-ranked: the matching head reads only texts.
 RerankSkipped = Literal[TextRerankSkipped, "no_text"]
 
 
 @dataclass(frozen=True, slots=True)
-class FrameHit:
+class FrameEvidence:
     """One stored frame of a hit's segment.
 
     Attributes:
-        frame_id: names the stored frame.
-        pts_seconds: when the frame is shown.
+        frame_id: identifies the stored frame.
+        pts_seconds: when the frame is shown, in seconds from the start of the video.
         relevance: text_salience · frame_salience.
         salient: whether it is one of the segment's most relevant frames.
-        match_score: the matching head's logit; None where it was not asked.
+        match_score: the matching head's logit; None if the frame was not matched.
     """
 
     frame_id: str
@@ -36,8 +36,8 @@ class FrameHit:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameTerm:
-    """What one salient frame adds to an explanation; `match_logit` is None where it was not matched."""
+class SalientFrame:
+    """A salient frame in the explanation of a score; `match_logit` is None if it was not matched."""
 
     frame_id: str
     relevance: float
@@ -45,18 +45,19 @@ class FrameTerm:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class ScoreExplanation:
     """Every term of a score: `score` = (`match_score` or `tail_offset` or 0) + `similarity_term`.
 
     Attributes:
         similarity: cosine of the query's and the segment's embeddings.
-        ensemble_lambda: what the similarity is multiplied by; 1 where nothing was re-ranked.
+        ensemble_lambda: factor of the similarity; 1 if nothing was re-ranked.
         similarity_term: `ensemble_lambda` × `similarity`.
-        match_score: mean of the frames' `match_logit`; None where the segment was not re-ranked.
-        tail_offset: for segments behind those re-ranked: what puts them below, in the first stage's order.
+        match_score: mean of the frames' `match_logit`; None if the segment was not re-ranked.
+        tail_offset: only for segments that were not re-ranked while others were: moves them below those
+            others and keeps the first stage's order.
         frames: the salient frames, most relevant first.
-        first_stage_rank: the segment's place by similarity among all segments, from 1.
-        formula: the sum in words and figures.
+        first_stage_rank: the segment's rank by similarity among all segments, from 1.
+        formula: the sum, written out.
     """
 
     similarity: float
@@ -64,26 +65,26 @@ class Explanation:
     similarity_term: float
     match_score: float | None
     tail_offset: float | None
-    frames: list[FrameTerm]
+    frames: list[SalientFrame]
     first_stage_rank: int
     formula: str
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """A video, at the segment of it that answers the query best.
+class VideoHit:
+    """A video, represented by its segment that fits the query best.
 
     Attributes:
-        video_id: names the video.
-        path: the video's file, as it was indexed.
-        title: the title that the file carries, if any.
-        start_seconds: where the segment starts.
-        end_seconds: where it ends.
-        score: how well the segment answers the query; higher is better.
+        video_id: identifies the video.
+        path: path of the video's file when it was indexed.
+        title: the title stored in the file, if any.
+        start_seconds: start of the segment.
+        end_seconds: end of the segment.
+        score: how well the segment fits the query; higher is better.
         similarity: cosine of the query's and the segment's embeddings.
-        match_score: mean logit of the salient frames; None where the segment was not re-ranked.
+        match_score: mean logit of the salient frames; None if the segment was not re-ranked.
         frames: all stored frames of the segment, in time order.
-        explanation: the terms of the score, where they were asked for.
+        explanation: the terms of the score, if they were asked for.
     """
 
     video_id: str
@@ -94,13 +95,13 @@ class Hit:
     score: float
     similarity: float
     match_score: float | None
-    frames: list[FrameHit]
-    explanation: Explanation | None
+    frames: list[FrameEvidence]
+    explanation: ScoreExplanation | None
 
 
 @dataclass(frozen=True, slots=True)
 class StageTimings:
-    """Milliseconds that the stages of a search took; 0 for a stage that was left out."""
+    """Milliseconds that each stage of a search took; 0 for a stage that was skipped."""
 
     encode_text: float
     retrieve: float
@@ -112,7 +113,7 @@ class StageTimings:
 
     @classmethod
     def from_stopwatch(cls, stopwatch: Stopwatch) -> "StageTimings":
-        """The laps so far, to a microsecond."""
+        """The laps so far, rounded to a microsecond."""
         names = (field.name for field in fields(cls) if field.name != "total")
         stages = {name: round(stopwatch.milliseconds[name], 3) for name in names}
         return cls(**stages, total=round(stopwatch.total(), 3))
@@ -120,18 +121,18 @@ class StageTimings:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits, best first, one a video.
+    """The answer to a search.
 
     Attributes:
-        hits: the best videos.
+        hits: the best videos, best first.
         snapshot: number of the snapshot that answered.
-        reranked: whether the best segments were judged anew by the matching head.
-        rerank_skipped: why they were not.
-        num_candidates: segments that were re-ranked.
-        timings_ms: what each stage took.
+        reranked: whether the matching head re-ranked the best segments.
+        rerank_skipped: why it did not.
+        num_candidates: number of segments that were re-ranked.
+        timings_ms: duration of each stage.
     """
 
-    hits: list[Hit]
+    hits: list[VideoHit]
     snapshot: int
     reranked: bool
     rerank_skipped: RerankSkipped | None

@@ -12,22 +12,22 @@ from indexer.library.snapshot import Snapshot
 from model.runtime.ranking import SCORE_DECIMALS
 from service.search.encoded_query import EncodedQuery
 
-# Candidates a hit asked for: segments of one video stand next to each other in the ranking.
+# Segments fetched per hit: neighbours in the ranking often belong to one video, which is one hit.
 _OVER_FETCH = 4
 
 
 @dataclass(frozen=True)
 class RetrievedSegments:
-    """Segments, best first; of equally similar ones the lower row. `similarity` and `rows` have shape [K]."""
+    """Segments, best first; ties: lower row first. `similarity` and `rows` have shape [K]."""
 
     similarity: NDArray[np.float32]
     rows: NDArray[np.int64]
 
     @classmethod
     def from_index(cls, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> "RetrievedSegments":
-        """From what the index gives for one query, in any order; -1 among the rows is none."""
-        reached = rows >= 0
-        scores, rows = scores[reached].round(SCORE_DECIMALS), rows[reached]
+        """From the index's answer for one query, in any order; rows of -1 are left out."""
+        is_row = rows >= 0
+        scores, rows = scores[is_row].round(SCORE_DECIMALS), rows[is_row]
         order = np.lexsort((rows, -scores))
         return cls(scores[order], rows[order])
 
@@ -35,16 +35,16 @@ class RetrievedSegments:
 def best_segments(
     snapshot: Snapshot, query: EncodedQuery, top_k: int, num_candidates: int
 ) -> RetrievedSegments:
-    """The segments that the `top_k` best videos and the `num_candidates` best segments need, and some more.
+    """Retrieve enough segments for the `top_k` best videos and the `num_candidates` best segments.
 
-    Those that share their similarity with the last one needed are all there, so that which ones are taken
-    does not depend on how many were asked for.
+    All segments with the same similarity as the last one needed are included, so that the choice among equals
+    does not depend on how many segments were asked for.
 
     Args:
-        snapshot: where to search.
-        query: what to search for.
-        top_k: videos, at least 1.
-        num_candidates: segments, 0 or more.
+        snapshot: the snapshot to search.
+        query: the query.
+        top_k: number of videos, at least 1.
+        num_candidates: number of segments, 0 or more.
     """
     num_segments = snapshot.num_segments
     fetched = min(num_segments, max(top_k * _OVER_FETCH, num_candidates + num_candidates // 8 + 1))
@@ -64,5 +64,7 @@ def _is_enough(
     last = retrieved.similarity[-1]
     if num_candidates and not retrieved.similarity[num_candidates - 1] > last:
         return False
-    _, firsts = np.unique(video_rows[retrieved.rows], return_index=True)
-    return len(firsts) >= top_k and bool(retrieved.similarity[np.sort(firsts)[top_k - 1]] > last)
+    _, first_of_video = np.unique(video_rows[retrieved.rows], return_index=True)
+    if len(first_of_video) < top_k:
+        return False
+    return bool(retrieved.similarity[np.sort(first_of_video)[top_k - 1]] > last)

@@ -1,10 +1,10 @@
 """Search without HTTP: the same code answers the API, `reelfind search` and `reelfind eval`.
 
-A query is encoded (`encoded_query.py`); the index gives the nearest segments (`retrieval.py`); the matching
-head judges the best of them anew on the frames that matter for the query (`rerank.py`); the best segment of
-each video becomes a hit (`hits.py`).
+The query is encoded (`encoded_query.py`); the index gives the nearest segments (`retrieval.py`); the
+matching head re-ranks the best of them by the frames most relevant to the query (`rerank.py`); the best
+segment of each video becomes a hit (`hits.py`).
 
-Shapes: B texts, V videos of the snapshot, failures included.
+Shapes: B texts, V videos of the snapshot, including those that could not be indexed.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
-from service.search.encoded_query import EncodedQuery, encode_texts
+from service.search.encoded_query import EncodedQuery, encode_text_queries
 from service.search.hits import HitBuilder
 from service.search.match_queue import MatchQueue
 from service.search.query import check_num_candidates, check_num_salient_frames
@@ -24,16 +24,22 @@ from service.search.results import CannotRerank, RerankSkipped, SearchResult, St
 from service.search.retrieval import RetrievedSegments, best_segments
 from service.search.stopwatch import Stopwatch
 
-# Scores of this many query-segment pairs, and so many encoded texts, are held at once when all are ranked.
+# Most query-segment scores, and most encoded texts, held at once when all videos are ranked.
 _MAX_PAIRS = 8_000_000
 _MAX_TEXTS = 256
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How to search; None is the bundle's default. `Searcher.check` checks the values.
+    """How to search. `Searcher.check` checks the values.
 
-    `deadline` is one of `time.monotonic()`, or None: when re-ranking would pass it, the first stage answers.
+    Attributes:
+        rerank: whether to re-rank the best segments.
+        num_candidates: number of segments to re-rank; None: the bundle's default.
+        num_salient_frames: frames of each segment to match; None: the bundle's default.
+        deadline: in seconds of `time.monotonic()`: if re-ranking cannot meet it, the first stage answers.
+            None: no deadline.
+        explain: whether to explain each score.
     """
 
     rerank: bool = True
@@ -45,14 +51,15 @@ class SearchOptions:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Scores of every video for every text, shape [B, V], in the order of the snapshot's list of all videos.
+    """Scores of every video for every text, shape [B, V], in the order of the snapshot's list of videos.
 
-    A video's score is its best segment's; -inf where it has none, or an approximate index did not reach it.
+    The score of a video is that of its best segment; -inf if it has no segment, or if an approximate index
+    did not reach it.
 
     Attributes:
-        similarity: float32, the first stage's.
-        ensemble: float64, what a search ranks by; None where nothing was re-ranked.
-        rerank_skipped: why not.
+        similarity: score of the first stage, float32.
+        ensemble: final score, float64; None if nothing was re-ranked.
+        rerank_skipped: why nothing was re-ranked.
     """
 
     similarity: NDArray[np.float32]
@@ -62,7 +69,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Searcher:
-    """One bundle and one snapshot made with it; never changes, so a request that holds it sees one state."""
+    """One bundle and one snapshot made with it. It never changes, so a request sees one state throughout."""
 
     match_queue: MatchQueue
     snapshot: Snapshot
@@ -75,16 +82,16 @@ class Searcher:
 
     @property
     def cannot_rerank(self) -> CannotRerank | None:
-        """Why no search is re-ranked, if none is."""
+        """Why no search can be re-ranked; None if searches can."""
         if "match" not in self.bundle.capabilities:
             return "no_matcher"
         return None if self.snapshot.tokens_per_frame or not self.snapshot.num_segments else "no_tokens"
 
     def check(self, options: SearchOptions) -> SearchOptions:
-        """The options themselves where this searcher can follow them.
+        """Return the options if they are valid for this searcher.
 
         Raises:
-            QueryError: more candidates than may be re-ranked, more frames than a segment has, or none.
+            QueryError: `num_candidates` or `num_salient_frames` is out of range.
         """
         if options.num_candidates is not None:
             check_num_candidates(options.num_candidates, self.max_candidates)
@@ -93,23 +100,23 @@ class Searcher:
         return options
 
     def search(self, text: str, top_k: int, options: SearchOptions | None = None) -> SearchResult:
-        """The `top_k` best videos for `text`, each at its best segment. `text` is clean already.
+        """The `top_k` best videos for `text`, which `clean_text` has cleaned.
 
         Raises:
-            QueryError: the model reads nothing in the text.
+            QueryError: the text has no token.
             LibraryError: a table cannot be read.
             BundleError: the model fails.
         """
         options = options or SearchOptions()
         stopwatch = Stopwatch()
-        (query,) = encode_texts(self.bundle, [text], tokens=self._why_no_rerank(options) is None)
+        (query,) = encode_text_queries(self.bundle, [text], tokens=self._why_no_rerank(options) is None)
         stopwatch.lap("encode_text")
         return self._search(query, top_k, options, stopwatch)
 
     def search_encoded(
         self, query: EncodedQuery, top_k: int, options: SearchOptions | None = None
     ) -> SearchResult:
-        """The same for a query that is encoded already: for re-ranking, a text needs its tokens.
+        """The `top_k` best videos for an encoded query. For re-ranking, it needs a text with tokens.
 
         Raises:
             LibraryError: a table cannot be read.
@@ -123,10 +130,10 @@ class Searcher:
         options: SearchOptions | None = None,
         on_ranked: Callable[[], None] = lambda: None,
     ) -> Ranking:
-        """Scores of every video for every text, without a deadline; `on_ranked` is called after each text.
+        """Score every video for every text, without a deadline. `on_ranked` is called after each text.
 
         Raises:
-            QueryError: the model reads nothing in a text.
+            QueryError: a text has no token.
             LibraryError: a table cannot be read.
             BundleError: the model fails.
         """
@@ -138,7 +145,7 @@ class Searcher:
         ensemble = np.full(shape if skipped is None else (0, 0), -np.inf, dtype=np.float64)
         step = max(1, min(_MAX_TEXTS, _MAX_PAIRS // max(1, num_segments)))
         for start in range(0, len(texts), step):
-            queries = encode_texts(self.bundle, texts[start : start + step], tokens=skipped is None)
+            queries = encode_text_queries(self.bundle, texts[start : start + step], tokens=skipped is None)
             embeddings = np.stack([query.embedding for query in queries])
             scores, rows = self.snapshot.search(embeddings, num_segments)
             for place, query in enumerate(queries):
@@ -188,7 +195,7 @@ class Searcher:
     def _why_no_rerank(
         self, options: SearchOptions, query: EncodedQuery | None = None
     ) -> RerankSkipped | None:
-        """Why this search is not re-ranked; without a query, why a text's is not."""
+        """Why this search is not re-ranked; None: it is. Without a query, the query is a text."""
         if not options.rerank:
             return "not_requested"
         if self.cannot_rerank is not None:

@@ -5,14 +5,14 @@ from collections import defaultdict
 
 
 class Stopwatch:
-    """Milliseconds by stage; a stage's laps add up."""
+    """Measures milliseconds per stage; several laps of a stage add up."""
 
     def __init__(self) -> None:
         self.milliseconds: defaultdict[str, float] = defaultdict(float)
         self._started = self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Count the time since the last lap to `stage`."""
+        """Add the time since the last lap to `stage`."""
         now = time.perf_counter()
         self.milliseconds[stage] += (now - self._last) * 1000
         self._last = now

@@ -1,10 +1,10 @@
-// The service's HTTP interface. Addresses are relative, so the page also works below a proxy's prefix.
+// Calls the service's HTTP interface. Addresses are relative, so the page also works below a proxy's prefix.
 
 const DEADLINE_MS = 30_000;
 
 /**
- * What went wrong, in words for the reader. `kind` is the last part of the problem's type (`not-ready`, …), or
- * `unreachable` or `late` when there is no answer.
+ * An error whose message is for the reader. `kind` is the last part of the problem's type (`not-ready`, …), or
+ * `unreachable` or `late` if there was no answer.
  */
 export class ServiceProblem extends Error {
   constructor(kind, message, { status = 0, retryAfterSeconds = null } = {}) {
@@ -15,24 +15,24 @@ export class ServiceProblem extends Error {
     this.retryAfterSeconds = retryAfterSeconds;
   }
 
-  /** Whether asking again later may help without the reader doing anything. */
-  get passes() {
+  /** Whether the same request may succeed later. */
+  get isTemporary() {
     return this.status === 0 || this.status === 503;
   }
 }
 
-/** The problem document (RFC 9457) of an answer that is not ok; its `detail` is written for people. */
+/** The problem document (RFC 9457) of a failed response; its `detail` is written for people. */
 export async function problemOf(response) {
   let body = {};
   try {
     body = (await response.json()) ?? {};
   } catch {
-    // Not JSON: something in between answered.
+    // Not JSON: the answer is from a proxy, not from the service.
   }
-  const words = [body.detail, body.title].find((text) => typeof text === "string" && text);
+  const text = [body.detail, body.title].find((value) => typeof value === "string" && value);
   const kind = String(body.type ?? "").split(":").pop();
   const retryAfter = Number(response.headers.get("Retry-After"));
-  const message = words ?? `The server answered with status ${response.status}.`;
+  const message = text ?? `The server answered with status ${response.status}.`;
   const retryAfterSeconds = Number.isFinite(retryAfter) && retryAfter > 0 ? retryAfter : null;
   return new ServiceProblem(kind, message, { status: response.status, retryAfterSeconds });
 }
@@ -46,10 +46,10 @@ async function fetchJson(address, { signal, ...options } = {}) {
   } catch (error) {
     if (signal?.aborted) throw error;
     if (deadline.aborted) {
-      throw new ServiceProblem("late", `The server has not answered in ${DEADLINE_MS / 1000} seconds.`);
+      throw new ServiceProblem("late", `The server did not answer within ${DEADLINE_MS / 1000} seconds.`);
     }
     const message = navigator.onLine
-      ? "Check that it is running (reelfind serve) and that this address still leads to it."
+      ? "Check that it is running (reelfind serve) and that the address is right."
       : "This device is offline.";
     throw new ServiceProblem("unreachable", message);
   }
@@ -58,7 +58,7 @@ async function fetchJson(address, { signal, ...options } = {}) {
 
 export const fetchLibrary = (signal) => fetchJson("v1/library", { signal });
 
-/** Searches. A number that is null is left to the server; hits come with the terms of their scores. */
+/** Runs a search. The server chooses numbers that are null. Hits come with the terms of their scores. */
 export const search = (text, { topK, rerank, numCandidates, numSalientFrames, deadlineMs }, signal) =>
   fetchJson("v1/search", {
     method: "POST",
@@ -75,12 +75,12 @@ export const search = (text, { topK, rerank, numCandidates, numSalientFrames, de
     signal,
   });
 
-/** With the snapshot that answered in its address, the browser may keep a picture for good. */
+/** The address of a thumbnail. It names the snapshot that answered, so the browser may cache it for ever. */
 export const frameAddress = (frameId, snapshot) =>
   `v1/frames/${encodeURIComponent(frameId)}.jpg?snapshot=${encodeURIComponent(snapshot)}`;
 export const mediaAddress = (videoId) => `v1/videos/${encodeURIComponent(videoId)}/media`;
 
-/** Why a media file cannot be had, or null when the server does deliver it (one byte is asked for). */
+/** Why the server does not deliver a media file, or null if it does. Asks for one byte of it. */
 export async function mediaProblem(videoId) {
   try {
     const response = await fetch(mediaAddress(videoId), { headers: { Range: "bytes=0-0" } });

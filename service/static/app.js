@@ -1,4 +1,4 @@
-// The page: the query and the options in the address, what is asked of the service, and which state is shown.
+// The page: keeps query and options in the address, sends requests, and decides which state is shown.
 
 import { fetchLibrary, search } from "./api.js";
 import { byId, hasModifier } from "./dom.js";
@@ -14,7 +14,7 @@ import { Why } from "./why.js";
 const FIRST_TOP_K = 12;
 const LAST_TOP_K = 768;
 const SKELETON_DELAY_MS = 150;
-const EMPTY_LIBRARY = "Run `reelfind index` with the folder of your videos; the server takes up the result by itself.";
+const EMPTY_LIBRARY = "Run `reelfind index` on the folder of your videos; the server loads the result by itself.";
 
 const form = byId("search-form");
 const input = byId("query");
@@ -48,7 +48,7 @@ function setView(view) {
   if (view === "initial") grid.clear();
 }
 
-/** Begins a request that replaces the one under way, and the repetition that may be waiting. */
+/** Begins a request: cancels the one in progress and a retry that is waiting. */
 function begin() {
   notice.stopWaiting();
   request?.abort();
@@ -78,7 +78,7 @@ async function showLibrary() {
 
 // --- Searching -----------------------------------------------------------------------------------------------
 
-/** What the entry in the history holds beside the address: how far "More" and "more time" have gone. */
+/** The state of the history entry: how many results to show, and the deadline after "Give it more time". */
 const remembered = () => ({ topK: FIRST_TOP_K, deadlineMs: null, ...history.state });
 
 function showAnswer(query, { topK, deadlineMs }, answer) {
@@ -88,7 +88,7 @@ function showAnswer(query, { topK, deadlineMs }, answer) {
   setView("results");
   tally.showAnswer(answer, deadlineMs);
   grid.show(hits);
-  // The server gave all it was asked for: there may be more.
+  // The server returned as many as it was asked for, so there may be more.
   more.hidden = hits.length < topK || topK >= LAST_TOP_K;
   current = { query, topK, shown: hits.length };
   if (hits.length === 0) {
@@ -104,13 +104,13 @@ function showSkeletons() {
   grid.showSkeletons(FIRST_TOP_K);
 }
 
-/** Asks the service. `isMore` and `isRetry` leave what is on display until there is an answer. */
+/** Runs a search. With `isMore` or `isRetry`, the page stays as it is until there is an answer. */
 async function runSearch(query, state, { isMore = false, isRetry = false } = {}) {
   const signal = begin();
   byId("query-problem").textContent = "";
   byId("more-problem").textContent = "";
   results.setAttribute("aria-busy", "true");
-  // Skeletons that only flash by would be worse than none.
+  // Skeletons that only flash up are worse than none.
   const skeletons = isMore || isRetry ? 0 : setTimeout(showSkeletons, SKELETON_DELAY_MS);
   try {
     const answer = await search(query, { ...optionsIn(location.search), ...state }, signal);
@@ -150,7 +150,7 @@ function switchOnRerank() {
   leaveNote();
 }
 
-/** The note goes with the answer that it is about; in the box, the focus would raise a phone's keyboard. */
+/** Takes the focus from the note, which will disappear. In the search box it would open a phone's keyboard. */
 const leaveNote = () => main.focus({ preventScroll: true });
 
 // --- The address ---------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ function showAddress() {
   showLibrary();
 }
 
-/** Goes to a query as a link would: a new entry in the history, unless it is the same one again. */
+/** Goes to a query as a link would: adds an entry to the history, unless query and options are unchanged. */
 function goTo(query, options) {
   optionsPanel.settle();
   const part = searchPart(query, options);
@@ -186,7 +186,7 @@ function goTo(query, options) {
   showAddress();
 }
 
-/** Options changed in the panel: the query that is shown is asked again; what is being typed stays. */
+/** Applies options from the panel: repeats the search that is shown; text being typed stays. */
 function applyOptions(options) {
   const typed = input.value;
   if (queryInAddress()) {
@@ -239,7 +239,7 @@ document.addEventListener("keydown", (event) => {
   input.select();
 });
 
-// Links to queries of this page (the name, the examples) need no new page; the name leads back to the defaults.
+// Links to queries (the brand, the examples) work without loading the page again; the brand resets the options.
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[href]");
   if (!link || event.button !== 0 || hasModifier(event) || link.target) return;
@@ -255,7 +255,7 @@ more.addEventListener("click", () => {
 });
 
 window.addEventListener("popstate", () => {
-  // A jump to an anchor (the skip link) is no other query.
+  // A jump to an anchor (the skip link) does not change the query.
   if (location.search !== shownAddress) showAddress();
 });
 window.addEventListener("online", () => {

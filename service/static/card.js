@@ -1,4 +1,4 @@
-// One hit as a card: its best frame, its strip, its name, span and score.
+// A hit as a card: its best frame, its strip, its name, time span and score.
 
 import { frameAddress } from "./api.js";
 import { element } from "./dom.js";
@@ -8,7 +8,7 @@ import { buildStrip, termsOf } from "./strip.js";
 
 export const nameOf = (hit) => hit.title || fileName(hit.path);
 
-/** The picture that plays the hit; `show(frame)` puts a frame in it, null the best one. */
+/** The large thumbnail, a button that plays the hit. `show(frame)` shows a frame on it; null: the best one. */
 function buildShot(hit, open) {
   const best = bestFrame(hit.frames);
   const span = clockSpan(hit.start_seconds, hit.end_seconds);
@@ -27,7 +27,7 @@ function buildShot(hit, open) {
     image,
     element("span", { class: "shot-chip" }, time, terms),
   );
-  image.addEventListener("error", () => shot.setAttribute("data-missing", "No picture"));
+  image.addEventListener("error", () => shot.setAttribute("data-missing", "No thumbnail"));
   image.addEventListener("load", () => shot.removeAttribute("data-missing"));
   const show = (frame) => {
     const shown = frame ?? best;
@@ -43,8 +43,8 @@ function buildShot(hit, open) {
 function buildScore(hit) {
   const name = scoreName(hit);
   const title = hit.reranked
-    ? "How well this stretch answers the description; the bar compares it with the other results"
-    : "Similarity of the description and this stretch; the bar compares it with the best result";
+    ? "How well this segment fits the description; the bar compares it with the other results"
+    : "Similarity of the description and this segment; the bar compares it with the best result";
   return element(
     "span",
     { class: "card-score", title },
@@ -54,7 +54,7 @@ function buildScore(hit) {
   );
 }
 
-/** `open(hit, frame | null)` plays the hit, `explain(hit)` says why it is one. */
+/** Builds a card. `open(hit, frame | null)` plays the hit, `explain(hit)` opens its explanation. */
 export function buildCard(hit, { open, explain }) {
   const name = nameOf(hit);
   const { shot, show } = buildShot(hit, open);
@@ -82,7 +82,7 @@ export function buildCard(hit, { open, explain }) {
       why,
     ),
   );
-  // A click on the name plays too, unless it ends a selection of text.
+  // A click elsewhere on the card plays too, unless it ends a selection of text.
   card.addEventListener("click", (event) => {
     if (!event.target.closest("button") && getSelection().isCollapsed) open(hit, null);
   });

@@ -1,6 +1,6 @@
-// Building nodes. Data only ever becomes text or an attribute, never markup.
+// Helpers for the DOM. Data becomes text or attributes, never markup.
 
-/** An element; `properties` are attributes, except `class`, `text` and functions (`onclick: …`). */
+/** Creates an element. `properties` are attributes, except `class`, `text` and event handlers (`onclick: …`). */
 export function element(tag, properties = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -14,13 +14,13 @@ export function element(tag, properties = {}, ...children) {
   return node;
 }
 
-/** Text in which `…` marks what is typed in a terminal, as nodes. */
+/** Turns text into nodes; parts in backticks become code. */
 export const withCode = (text) =>
   text.split("`").map((part, index) => (index % 2 ? element("code", { text: part }) : part));
 
 export const byId = (name) => document.getElementById(name);
 
-/** Keeps one of `nodes` in the tab order: the arrow keys reach the others. */
+/** Keeps only `current` of `nodes` in the tab order; the arrow keys reach the others. */
 export function rove(nodes, current) {
   for (const node of nodes) node.tabIndex = node === current ? 0 : -1;
 }

@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Formats numbers, times and paths for people.
 
 /** Seconds as m:ss, or h:mm:ss from an hour on. */
 export function clock(seconds) {
@@ -15,7 +15,7 @@ export function fineClock(seconds) {
   return `${clock(Math.floor(tenths / 10))}.${tenths % 10}`;
 }
 
-/** A span of seconds, its end rounded up so that a short one never reads as empty. */
+/** A span of seconds. The end is rounded up, so that a short span does not look empty. */
 export const clockSpan = (start, end) => `${clock(start)}–${clock(Math.ceil(end - 1e-6))}`;
 
 function inDecimals(value, decimals, plus) {
@@ -26,7 +26,7 @@ function inDecimals(value, decimals, plus) {
 
 export const score = (value, decimals = 2) => inDecimals(value, decimals, "");
 
-/** A number that may speak for or against, with its sign. */
+/** A number with its sign, plus included. */
 export const signed = (value, decimals = 2) => inDecimals(value, decimals, "+");
 
 /** 1st, 2nd, 3rd, 4th, … */
@@ -38,7 +38,7 @@ export function ordinal(number) {
 export const count = (number, one, many = `${one}s`) =>
   `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 
-/** A length of footage in the unit that suits it. */
+/** A duration in seconds, minutes or hours, whichever suits it. */
 export function footage(seconds) {
   if (seconds < 60) return count(Math.round(seconds), "second");
   if (seconds < 5400) return count(Math.round(seconds / 60), "minute");
@@ -48,5 +48,5 @@ export function footage(seconds) {
 
 export const milliseconds = (value) => (value < 1 ? "under 1 ms" : `${Math.round(value).toLocaleString("en")} ms`);
 
-/** The last part of a path, of either kind. */
+/** The last part of a path with slashes or backslashes. */
 export const fileName = (path) => path.split(/[\\/]/).pop() || path;

@@ -1,4 +1,4 @@
-// A message in place of results, and the repetition of what may still succeed.
+// A message in place of results, and automatic retries.
 
 import { byId, withCode } from "./dom.js";
 import { count } from "./format.js";
@@ -17,27 +17,27 @@ export class Notice {
   #place = byId("notice");
   #heading = byId("notice-heading");
   #text = byId("notice-text");
-  #refuge;
+  #fallback;
   #timer = 0;
   #attempt = 0;
 
-  /** `refuge` takes the focus when the message goes from under it. */
-  constructor(refuge) {
-    this.#refuge = refuge;
+  /** `fallback` gets the focus when the message that has it disappears. */
+  constructor(fallback) {
+    this.#fallback = fallback;
   }
 
-  /** Whether a message is shown whose cause is tried again by itself. */
+  /** Whether a message is shown and a retry is waiting. */
   get isWaiting() {
     return !this.#place.hidden && this.#timer !== 0;
   }
 
   hide() {
-    if (this.#place.contains(document.activeElement)) this.#refuge.focus();
+    if (this.#place.contains(document.activeElement)) this.#fallback.focus();
     this.#place.hidden = true;
     this.#say("", "");
   }
 
-  /** `again` offers to repeat, and `seconds` says when that happens by itself. */
+  /** Shows a message. The button calls `again`; `seconds` says when that happens automatically. */
   show(heading, text, { again = null, seconds = null } = {}) {
     this.#place.hidden = false;
     this.#say(heading, text);
@@ -46,9 +46,9 @@ export class Notice {
     byId("notice-wait").textContent = seconds === null ? "" : `Trying again in ${count(seconds, "second")}.`;
   }
 
-  /** Shows a problem; `again` is repeated on its own, ever more slowly, when the problem may pass. */
+  /** Shows a problem. If it is temporary, `again` is called automatically, at growing intervals. */
   showProblem(problem, again) {
-    if (!problem.passes) {
+    if (!problem.isTemporary) {
       this.show(headingFor(problem), problem.message, { again: problem.status >= 500 ? again : null });
       return;
     }
@@ -59,19 +59,19 @@ export class Notice {
     this.#timer = setTimeout(again, seconds * 1000);
   }
 
-  /** The repetition that waits is off: something else begins. */
+  /** Cancels the waiting retry. */
   stopWaiting() {
     clearTimeout(this.#timer);
     this.#timer = 0;
   }
 
-  /** As `stopWaiting`, and the next problem is the first of its kind. */
+  /** Cancels the waiting retry, and starts again with the shortest interval at the next problem. */
   stopRetrying() {
     this.stopWaiting();
     this.#attempt = 0;
   }
 
-  /** Replaces the words only where they change: what stays is not read out again. */
+  /** Replaces texts only if they change: screen readers would read them out again. */
   #say(heading, text) {
     if (this.#heading.textContent !== heading) this.#heading.textContent = heading;
     if (this.#place.dataset.text === text) return;

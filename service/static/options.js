@@ -1,16 +1,16 @@
-// How a search is ranked: chosen in the panel, kept in the address, sent with the request.
+// The search options: chosen in the panel, kept in the address, sent with each search.
 
 import { byId } from "./dom.js";
 import { Popup } from "./popup.js";
 
-/** Null leaves a number to the server. */
+/** For numbers, null means that the server chooses. */
 const DEFAULTS = Object.freeze({ rerank: true, numCandidates: null, numSalientFrames: null });
 
 const NUMBERS = { numCandidates: "num_candidates", numSalientFrames: "num_salient_frames" };
 
 const toCount = (text) => (/^[1-9][0-9]{0,8}$/.test(text ?? "") ? Number(text) : null);
 
-/** The options in an address; what cannot be understood counts as absent. */
+/** The options in an address; invalid values count as absent. */
 export function optionsIn(search) {
   const given = new URLSearchParams(search);
   const options = { ...DEFAULTS, rerank: given.get("rerank") !== "false" };
@@ -18,7 +18,7 @@ export function optionsIn(search) {
   return options;
 }
 
-/** The part of an address that holds a query and the options that differ from the defaults; may be empty. */
+/** The query string for a query and the options that differ from the defaults; may be empty. */
 export function searchPart(query, options) {
   const parameters = new URLSearchParams();
   if (query) parameters.set("q", query);
@@ -37,12 +37,12 @@ export class OptionsPanel {
   #popup = new Popup(byId("options-toggle"), byId("options-panel"));
   #timer = 0;
 
-  /** `changed()` is called after a change by hand, when the numbers can be used. */
+  /** `changed()` is called after the user changes an option, if all numbers are valid. */
   constructor({ changed }) {
     const apply = () => {
       this.#describe();
       if (!this.check()) return;
-      // Enter in a field changes it and submits the form: the submission then stands for both.
+      // Enter in a field changes it and submits the form: then only the submission counts.
       clearTimeout(this.#timer);
       this.#timer = setTimeout(changed);
     };
@@ -54,7 +54,7 @@ export class OptionsPanel {
     });
   }
 
-  /** What is chosen now. */
+  /** The chosen options. */
   get options() {
     const numbers = Object.entries(this.#inputs).map(([name, input]) => [name, toCount(input.value)]);
     return { rerank: this.#rerank.checked, ...Object.fromEntries(numbers) };
@@ -67,24 +67,24 @@ export class OptionsPanel {
     this.check();
   }
 
-  /** Opens the panel at the first number that cannot be used, or at its start. */
+  /** Opens the panel and focuses the first invalid number, or the first option. */
   open() {
     this.#popup.open();
     const wrong = Object.values(this.#inputs).find((input) => input.hasAttribute("aria-invalid"));
     (wrong ?? this.#rerank).focus();
   }
 
-  /** Forgets a change that waits to be announced, since a search with it begins anyway. */
+  /** Cancels a pending call of `changed`, because a search with the change begins anyway. */
   settle() {
     clearTimeout(this.#timer);
   }
 
-  /** Whether every number can be used; says what is wrong with one that cannot. */
+  /** Whether every number is valid; shows a message if one is not. */
   check() {
     let problem = "";
     for (const input of Object.values(this.#inputs)) {
       const isWrong = input.validity.badInput || (input.value !== "" && toCount(input.value) === null);
-      if (isWrong) problem = `${input.labels[0].textContent}: a whole number from 1, or nothing.`;
+      if (isWrong) problem = `${input.labels[0].textContent}: enter a whole number from 1, or nothing.`;
       if (isWrong) input.setAttribute("aria-invalid", "true");
       else input.removeAttribute("aria-invalid");
     }

@@ -1,4 +1,4 @@
-// The player: a dialog with the browser's own controls that starts at the hit, and the hit's strip to jump by.
+// The player: a dialog that plays a video from the hit, with the hit's strip to jump to its frames.
 
 import { mediaAddress, mediaProblem } from "./api.js";
 import { nameOf } from "./card.js";
@@ -7,7 +7,7 @@ import { clockSpan, fileName, score, signed } from "./format.js";
 import { isMatched, scoreName } from "./ranking.js";
 import { buildStrip, drawBars } from "./strip.js";
 
-// Past a frame's own start, so that rounding cannot show the frame before it.
+// Jumps go this far past the start of a frame, so that rounding cannot show the frame before it.
 const INTO_FRAME_SECONDS = 0.001;
 
 export class Player {
@@ -19,7 +19,7 @@ export class Player {
   #start = 0;
   #closed;
 
-  /** `closed(hit)` is called when the player has closed, by whatever way; `explain(hit)` when asked why it is one. */
+  /** `closed(hit)` is called after the player has closed in any way; `explain(hit)` opens the explanation. */
   constructor({ closed, explain }) {
     this.#closed = closed;
     byId("player-why").addEventListener("click", () => explain(this.#hit));
@@ -34,7 +34,7 @@ export class Player {
     this.#video.addEventListener("seeked", () => this.#markCurrent());
   }
 
-  /** Plays from a frame, or from the hit's start when it is null; `scale` is that of the bars in the grid. */
+  /** Plays from a frame, or from the hit's start if `frame` is null; `scale` is that of the bars in the grid. */
   open(hit, frame, scale) {
     this.#hit = hit;
     this.#start = frame ? frame.pts_seconds + INTO_FRAME_SECONDS : hit.start_seconds;
@@ -44,7 +44,7 @@ export class Player {
     const span = clockSpan(hit.start_seconds, hit.end_seconds);
     const match = isMatched(hit) ? ` · match ${signed(hit.match_score)}` : "";
     byId("player-facts").textContent = `${span} · ${scoreName(hit).toLowerCase()} ${score(hit.score)}${match}`;
-    // A media fragment makes the tab, too, start at the hit.
+    // With the media fragment, the new tab also starts at the hit.
     byId("player-open").href = `${mediaAddress(hit.video_id)}#t=${hit.start_seconds}`;
     const download = byId("player-download");
     download.href = mediaAddress(hit.video_id);
@@ -62,7 +62,7 @@ export class Player {
     this.#strip.querySelector("[data-best]")?.scrollIntoView({ block: "nearest", inline: "center" });
   }
 
-  /** As `open`, but a player that shows the hit already only goes to the frame. */
+  /** Like `open`, but if the player already shows the hit, it only jumps to the frame. */
   play(hit, frame, scale) {
     if (this.isOpen && this.#hit === hit) this.#jump(frame);
     else this.open(hit, frame, scale);
@@ -78,7 +78,7 @@ export class Player {
 
   #load() {
     this.#video.src = `${mediaAddress(this.#hit.video_id)}#t=${this.#start}`;
-    // Refused (no gesture, no codec): the controls, or the error event, say the rest.
+    // If the browser refuses (no gesture, no codec), the controls or the error event tell the user.
     this.#video.play().catch(() => {});
   }
 
@@ -92,7 +92,7 @@ export class Player {
   #onMetadata() {
     if (Math.abs(this.#video.currentTime - this.#start) > 0.05) this.#video.currentTime = this.#start;
     if (this.#video.videoWidth === 0) {
-      this.#explain("This browser plays the sound of this file but not its picture.");
+      this.#explain("This browser can play the sound of this file, but not its video.");
     }
   }
 
@@ -104,19 +104,19 @@ export class Player {
     this.#explain(problem ? problem.message : "This browser cannot play this kind of video.", !problem);
   }
 
-  /** Says why there is no picture, in place of it. */
+  /** Shows, in place of the video, why it cannot be played. */
   #explain(reason, available = true) {
     const advice = available ? "Download the file, or open it in another player." : "";
     this.#problem.replaceChildren(element("p", { text: reason }), element("p", { text: advice }));
     this.#problem.hidden = false;
     byId("player-links").hidden = !available;
     if (this.#video.readyState !== HTMLMediaElement.HAVE_NOTHING) return;
-    // The focus must not go with the video.
+    // The focus must not disappear with the video.
     this.#video.hidden = true;
     byId(available ? "player-download" : "player-close").focus();
   }
 
-  /** Marks the frame on display: the last one that has begun. */
+  /** Marks the current frame: the last one that has started. */
   #markCurrent() {
     if (!this.#strip) return;
     const now = this.#video.currentTime;
@@ -133,7 +133,7 @@ export class Player {
     const hit = this.#hit;
     this.#hit = null;
     this.#strip = null;
-    // Without a source the browser stops loading.
+    // Without a source, the browser stops loading the file.
     this.#video.pause();
     this.#video.removeAttribute("src");
     this.#video.load();

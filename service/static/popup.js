@@ -1,10 +1,10 @@
-// A panel that a button opens beside itself: Escape, a press elsewhere and leaving it with Tab close it.
+// A panel that a button opens. Escape, a click elsewhere, or leaving it with Tab closes it.
 
 export class Popup {
   #button;
   #panel;
 
-  /** `button` names its panel with aria-controls; both stand in one element, which holds the focus together. */
+  /** `button` and `panel` have one parent element: the panel closes when the focus leaves that. */
   constructor(button, panel) {
     this.#button = button;
     this.#panel = panel;

@@ -5,7 +5,7 @@ import { element, hasModifier, rove } from "./dom.js";
 import { scoreScale } from "./ranking.js";
 import { drawBars, relevanceScale } from "./strip.js";
 
-// Whatever a card prints is in its key: a card is kept only where nothing of it has changed.
+// The key holds everything that a card shows, so that a card is reused only if nothing in it has changed.
 const keyOf = (hit) =>
   JSON.stringify([hit.video_id, hit.start_seconds, hit.snapshot, hit.reranked, hit.score, hit.match_score]);
 
@@ -28,8 +28,8 @@ export class Grid {
   #scale = null;
 
   /**
-   * `open(hit, frame | null, scale)` plays a hit; `explain(hit, place, scale)` says why it stands where it does;
-   * `leave()` takes the focus when it moves up out of the grid.
+   * `open(hit, frame | null, scale)` plays a hit; `explain(hit, place, scale)` opens its explanation;
+   * `leave()` is called when the focus moves up out of the grid.
    */
   constructor(list, { open, explain, leave }) {
     this.#list = list;
@@ -40,12 +40,12 @@ export class Grid {
     list.addEventListener("focusin", (event) => this.#rove(event.target.closest("li:has(.shot)")));
   }
 
-  /** The scale of the bars of all strips. */
+  /** The scale of the bars in all strips. */
   get relevanceScale() {
     return this.#scale;
   }
 
-  /** A hit's place among those shown, from 1; 0 when it is not. */
+  /** A hit's rank among those shown, from 1; 0 if it is not shown. */
   placeOf(hit) {
     return [...this.#items.keys()].indexOf(keyOf(hit)) + 1;
   }
@@ -54,7 +54,7 @@ export class Grid {
     return [...this.#list.querySelectorAll(".shot")];
   }
 
-  /** Tab stops at one card: at its picture, then at its explanation. */
+  /** Tab stops at one card only: at its thumbnail, then at its explanation. */
   #rove(item) {
     if (!item) return;
     rove(this.#shots(), item.querySelector(".shot"));
@@ -71,7 +71,7 @@ export class Grid {
     this.#list.replaceChildren(...Array.from({ length: number }, buildSkeleton));
   }
 
-  /** Shows the hits, best first; cards that are there already (`More results`) stay as they are. */
+  /** Shows the hits, best first; cards of hits that are already shown are reused. */
   show(hits) {
     this.#scale = relevanceScale(hits);
     const shareOf = scoreScale(hits);
@@ -95,7 +95,7 @@ export class Grid {
     this.#shots()[index]?.focus();
   }
 
-  /** Gives the focus back to a hit's card, when it is still there. */
+  /** Gives the focus back to a hit's card, if it is still shown. */
   focusHit(hit) {
     this.#items.get(keyOf(hit))?.querySelector(".shot").focus();
   }
@@ -115,7 +115,7 @@ export class Grid {
         next = index - 1;
         break;
       case "ArrowDown":
-        // From the row above a short last row, down leads to its end.
+        // From above the gap in a short last row, down leads to the last card.
         next = index + columns;
         if (next >= shots.length && Math.floor(index / columns) < Math.floor((shots.length - 1) / columns)) {
           next = shots.length - 1;

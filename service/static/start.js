@@ -1,7 +1,7 @@
-// Light or dark, home or results, before the first paint: a classic script in the head, since modules run too late.
+// Sets theme and view before the first paint. It is a classic script in the head, because modules run too late.
 "use strict";
 
-// A link to a query never shows the home page, which would jump away a moment later.
+// With a query in the address, do not show the home page, which would disappear a moment later.
 if (new URLSearchParams(location.search).get("q")?.trim()) document.documentElement.dataset.view = "results";
 
 (() => {
@@ -22,7 +22,7 @@ if (new URLSearchParams(location.search).get("q")?.trim()) document.documentElem
       if (theme) localStorage.setItem(KEY, theme);
       else localStorage.removeItem(KEY);
     } catch {
-      // Nothing to do.
+      // The theme is not remembered.
     }
   };
 

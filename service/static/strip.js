@@ -1,12 +1,12 @@
-// The strip: a segment's frames in time order, each over a bar that shows its relevance to the query. The salient
-// ones are larger and framed, with their match score below where there is one.
+// The strip: a segment's frames in time order, each above a bar that shows its relevance to the query. Salient
+// frames are larger and outlined, with their match scores below, if there are any.
 
 import { frameAddress } from "./api.js";
 import { element, hasModifier, rove } from "./dom.js";
 import { clock, fineClock, score, signed } from "./format.js";
 import { bestFrame, isMatched } from "./ranking.js";
 
-/** Maps relevance to 0…1, on one scale for all the hits of an answer, so that strips can be compared. */
+/** Maps relevance to 0…1, on one scale for all hits of an answer, so that strips can be compared. */
 export function relevanceScale(hits) {
   let low = Infinity;
   let high = -Infinity;
@@ -20,7 +20,7 @@ export function relevanceScale(hits) {
   return (relevance) => (range > 1e-9 ? (relevance - low) / range : 1);
 }
 
-/** Writes a frame's time, finely where the frames of the hit stand less than a second apart. */
+/** A frame's time, with tenths of a second if the frames of the hit are less than a second apart. */
 export function timeOf(hit, frame) {
   const close = (hit.end_seconds - hit.start_seconds) / hit.frames.length < 1;
   return (close ? fineClock : clock)(frame.pts_seconds);
@@ -28,7 +28,7 @@ export function timeOf(hit, frame) {
 
 const hasMatch = (frame) => frame.match_score !== null && frame.match_score !== undefined;
 
-/** A frame's terms in words: its relevance, and its match score where there is one. */
+/** A frame's relevance, and its match score if there is one, as text. */
 export const termsOf = (frame) =>
   `relevance ${score(frame.relevance)}${hasMatch(frame) ? `, match ${signed(frame.match_score)}` : ""}`;
 
@@ -59,7 +59,7 @@ function buildCell(hit, frame, isBest, { choose, times }) {
   return cell;
 }
 
-/** A list of frame buttons. `choose` and `preview` are called with a frame; `times` writes the times below. */
+/** A list of frame buttons. `choose` and `preview` are called with a frame; `times` shows the times below. */
 export function buildStrip(hit, { choose, preview = null, times = false, tabStops = false }) {
   const best = bestFrame(hit.frames);
   const cells = hit.frames.map((frame) => {

@@ -1,4 +1,4 @@
-// The lines above the grid: how many results, how long each stage took, and a note when the closer look is missing.
+// The lines above the grid: the number of results, the time of each stage, and a note if nothing was re-ranked.
 
 import { byId, element, withCode } from "./dom.js";
 import { count, milliseconds } from "./format.js";
@@ -6,12 +6,12 @@ import { Popup } from "./popup.js";
 import { skippedNote } from "./ranking.js";
 
 const STAGES = [
-  ["encode_text", "Read the words"],
+  ["encode_text", "Read the query"],
   ["retrieve", "Find candidates"],
   ["salience", "Choose salient frames"],
-  ["tokens", "Fetch their details"],
-  ["match", "Compare them with the words"],
-  ["fetch", "Gather what is shown"],
+  ["tokens", "Read their tokens"],
+  ["match", "Match them with the query"],
+  ["fetch", "Collect the results"],
 ];
 const ACTIONS = { time: "Give it more time", rerank: "Switch it on" };
 
@@ -33,14 +33,14 @@ function buildStages(answer) {
   const total = element(
     "tr",
     { class: "stage-total", "data-stage": "total" },
-    element("th", { scope: "row", text: "In all" }),
+    element("th", { scope: "row", text: "Total" }),
     element("td"),
     element("td", { class: "stage-time", text: exact(timings.total) }),
   );
-  const looked = answer.reranked ? `${count(answer.num_candidates, "candidate")} looked at closely · ` : "";
+  const reranked = answer.reranked ? `${count(answer.num_candidates, "candidate")} re-ranked · ` : "";
   return [
     element("table", { class: "stages" }, element("tbody", {}, ...rows, total)),
-    element("p", { class: "panel-fact", text: `${looked}snapshot ${answer.snapshot}` }),
+    element("p", { class: "panel-fact", text: `${reranked}snapshot ${answer.snapshot}` }),
   ];
 }
 
@@ -48,12 +48,12 @@ export class Tally {
   #popup = new Popup(byId("timing"), byId("timing-panel"));
   #act;
 
-  /** `act("time" | "rerank")` does what the note offers. */
+  /** `act("time" | "rerank")` is called by the button of the note. */
   constructor({ act }) {
     this.#act = act;
   }
 
-  /** `deadlineMs` is what was granted beyond the server's own deadline, or null. */
+  /** `deadlineMs` is the deadline after "Give it more time"; null: the server's own. */
   showAnswer(answer, deadlineMs) {
     byId("count").textContent = answer.hits.length ? count(answer.hits.length, "result") : "No results";
     byId("timing").textContent = milliseconds(answer.timings_ms.total);
@@ -62,7 +62,7 @@ export class Tally {
     this.#showNote(answer.hits.length ? skippedNote(answer.rerank_skipped, deadlineMs) : null, answer.rerank_skipped);
   }
 
-  /** Clears what belongs to an answer; a note stays until the next answer, which often has the same. */
+  /** Clears count and timings; a note stays until the next answer, which often has the same note. */
   showBusy() {
     byId("count").textContent = "Searching…";
     this.#clearTimings();

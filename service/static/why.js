@@ -1,4 +1,4 @@
-// "Why this result": a sheet with a hit's salient frames and every term of its score.
+// "Why this result": a dialog with a hit's salient frames and every term of its score.
 
 import { frameAddress } from "./api.js";
 import { nameOf } from "./card.js";
@@ -7,7 +7,7 @@ import { clockSpan, count, ordinal, score, signed } from "./format.js";
 import { decimalsThatAddUp, isMatched, skippedNote } from "./ranking.js";
 import { termsOf, timeOf } from "./strip.js";
 
-/** A salient frame: its picture, which plays from there, over its terms. */
+/** A salient frame: a thumbnail that plays from there, above its scores. */
 function buildFrame(hit, frame, scale, play) {
   const bar = element("span", { class: "proof-bar" }, element("span"));
   bar.style.setProperty("--relevance", scale(frame.relevance).toFixed(3));
@@ -39,23 +39,23 @@ function buildFrame(hit, frame, scale, play) {
   );
 }
 
-function evidenceWords(hit, salient) {
-  const chosen = `The ${salient.length === 1 ? "frame" : `${salient.length} frames`} of ${hit.frames.length}`;
-  const verb = salient.length === 1 ? "fits" : "fit";
-  if (!isMatched(hit)) return `${chosen} that ${verb} the description best.`;
-  return `${chosen} that ${verb} the description best, and how surely a closer look matches ${
-    salient.length === 1 ? "it" : "each"
-  }: above zero speaks for it, below against.`;
+function describeFrames(hit, salient) {
+  const isOne = salient.length === 1;
+  const chosen = `The ${salient.length} of ${count(hit.frames.length, "frame")}`;
+  const best = `${chosen} that ${isOne ? "fits" : "fit"} the description best`;
+  if (!isMatched(hit)) return `${best}.`;
+  const scores = isOne ? "its match score" : "their match scores";
+  return `${best}, with ${scores}: above zero, the frame probably shows what you described; below, probably not.`;
 }
 
-/** The sum: a row a term, then the score. Printed figures add up as printed. */
+/** The sum: one row per term, then the score. The rounded figures add up. */
 function buildSum(hit, explanation) {
   const terms = [];
   if (explanation.match_score !== null) {
     const frames = explanation.frames.length;
     terms.push(["match", "Match", frames > 1 ? `mean of ${count(frames, "frame")}` : "", explanation.match_score]);
   }
-  if (explanation.tail_offset) terms.push(["offset", "Offset", "behind the candidates", explanation.tail_offset]);
+  if (explanation.tail_offset) terms.push(["offset", "Offset", "not re-ranked", explanation.tail_offset]);
   const weight = explanation.ensemble_lambda;
   const cosine = explanation.similarity.toFixed(4).replace("-", "−");
   terms.push(["similarity", "Similarity", weight === 1 ? "" : `${cosine} × ${weight}`, explanation.similarity_term]);
@@ -80,18 +80,18 @@ function buildSum(hit, explanation) {
   return element("table", { class: "sum" }, element("tbody", {}, ...rows, ...(terms.length > 1 ? [total] : [])));
 }
 
-function placeWords(hit, place, rank) {
-  if (!hit.reranked) return "The similarity of the description and the whole stretch alone decides its place.";
-  const before = `By similarity alone this stretch comes ${ordinal(rank)} in the library.`;
-  if (!isMatched(hit)) return `${before} It was not among the candidates that got the closer look.`;
-  return place > 0 ? `${before} With the closer look, its video comes ${ordinal(place)}.` : before;
+function describeRank(hit, place, firstStageRank) {
+  if (!hit.reranked) return "Its rank depends only on the similarity of the description and the whole segment.";
+  const before = `By similarity alone, this segment ranks ${ordinal(firstStageRank)} in the library.`;
+  if (!isMatched(hit)) return `${before} It was not among the candidates for re-ranking.`;
+  return place > 0 ? `${before} After re-ranking, its video ranks ${ordinal(place)}.` : before;
 }
 
 export class Why {
   #dialog = byId("why");
   #play;
 
-  /** `play(hit, frame)` is called for a frame that was chosen, after the sheet has closed. */
+  /** `play(hit, frame)` is called for the chosen frame, after the dialog has closed. */
   constructor({ play }) {
     this.#play = play;
     byId("why-close").addEventListener("click", () => this.close());
@@ -108,7 +108,7 @@ export class Why {
     if (this.#dialog.open) this.#dialog.close();
   }
 
-  /** Explains a hit at its place, from 1; `scale` is that of the bars in the grid. */
+  /** Explains a hit with the rank `place`, from 1; `scale` is that of the bars in the grid. */
   open(hit, place, scale) {
     byId("why-name").textContent = nameOf(hit);
     byId("why-span").textContent = clockSpan(hit.start_seconds, hit.end_seconds);
@@ -128,7 +128,7 @@ export class Why {
       const proofs = salient.map((frame) => buildFrame(hit, frame, scale, play));
       parts.push(
         element("ol", { class: "proofs", role: "list", "aria-label": "Salient frames", "data-many": salient.length > 4 }, ...proofs),
-        element("p", { class: "sheet-words", text: evidenceWords(hit, salient) }),
+        element("p", { class: "sheet-words", text: describeFrames(hit, salient) }),
       );
     }
     const { explanation } = hit;
@@ -136,8 +136,8 @@ export class Why {
       parts.push(
         element("h3", { text: "Score" }),
         buildSum(hit, explanation),
-        element("h3", { text: "Place" }),
-        element("p", { class: "sheet-words", text: placeWords(hit, place, explanation.first_stage_rank) }),
+        element("h3", { text: "Rank" }),
+        element("p", { class: "sheet-words", text: describeRank(hit, place, explanation.first_stage_rank) }),
       );
     }
     const note = skippedNote(hit.skipped);

@@ -26,7 +26,7 @@ import importlib, json, os, sys, warnings
 from pathlib import Path
 import model.runtime.faults
 from service.cli.index import index_command
-from service.cli.library import rollback_command
+from service.cli.library import library_rollback_command
 
 warnings.simplefilter("ignore")
 for line in sys.stdin:
@@ -40,7 +40,7 @@ for line in sys.stdin:
             os.dup2(null, handle)
         options = {k: Path(v) if k in ("library", "bundle") else v for k, v in options.items()}
         try:
-            {"index": index_command, "rollback": rollback_command}[command](**options)
+            {"index": index_command, "rollback": library_rollback_command}[command](**options)
         except BaseException:
             os._exit(1)
         os._exit(0)

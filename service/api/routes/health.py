@@ -1,10 +1,10 @@
-"""Liveness, readiness and metrics, for machines that watch the service."""
+"""Liveness, readiness and metrics, for monitoring."""
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.api.context import ContextDep
-from service.api.problem_schema import problem_responses
+from service.api.openapi_errors import error_responses
 from service.api.schemas import Health, Readiness
 
 router = APIRouter(tags=["operation"])
@@ -13,16 +13,16 @@ router = APIRouter(tags=["operation"])
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", operation_id="healthz", summary="Is the process alive?")
 async def healthz() -> Health:
-    """Answers as long as the process runs, whatever it serves."""
+    """Answers as long as the process runs, even if no snapshot is served."""
     return Health()
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get(
-    "/readyz", operation_id="readyz", summary="Are searches answered?", responses=problem_responses(503)
+    "/readyz", operation_id="readyz", summary="Are searches answered?", responses=error_responses(503)
 )
 async def readyz(context: ContextDep) -> Readiness:
-    """503 with the reason until a snapshot is served."""
+    """Answers 503 with the reason until a snapshot is served."""
     return Readiness(snapshot=context.live.searcher.snapshot.number)
 
 
@@ -34,5 +34,5 @@ async def readyz(context: ContextDep) -> Readiness:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(context: ContextDep) -> Response:
-    """Requests, stages of searches, and what is served."""
+    """Metrics of requests, of the stages of searches, and of the served snapshot."""
     return Response(context.metrics.render(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

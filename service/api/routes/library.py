@@ -5,17 +5,17 @@ from starlette.concurrency import run_in_threadpool
 
 from service.api import answers
 from service.api.context import ContextDep
-from service.api.problem_schema import problem_responses
+from service.api.openapi_errors import error_responses
 from service.api.schemas import LibraryInfo, ReloadResult
 
 router = APIRouter(tags=["library"])
 
 
 @router.get(
-    "/v1/library", operation_id="getLibrary", summary="What is served", responses=problem_responses(503)
+    "/v1/library", operation_id="getLibrary", summary="The served library", responses=error_responses(503)
 )
 def get_library(context: ContextDep) -> LibraryInfo:
-    """The snapshot and the bundle that answer now."""
+    """The snapshot and the bundle that are served."""
     return answers.library_info(context.live)
 
 
@@ -23,8 +23,8 @@ def get_library(context: ContextDep) -> LibraryInfo:
     "/v1/library/reload",
     operation_id="reloadLibrary",
     summary="Serve the newest snapshot",
-    responses=problem_responses(409, 503),
+    responses=error_responses(409, 503),
 )
 async def reload_library(context: ContextDep) -> ReloadResult:
-    """Load the snapshot that CURRENT names; where it cannot be trusted the one before is served on."""
+    """Load the newest snapshot. If it is damaged or of another bundle, the one before is still served."""
     return answers.reload_result(await run_in_threadpool(context.live.reload))

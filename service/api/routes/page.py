@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 STATIC = Path(__file__).parents[2] / "static"
 
-# Without it browsers keep files for as long as they see fit, and run an old script with a new page.
+# Without this header, browsers may cache files as long as they like, and run an old script in a new page.
 _ASK_AGAIN = {"cache-control": "no-cache"}
 
 router = APIRouter(include_in_schema=False)
@@ -37,7 +37,7 @@ class PageFiles(StaticFiles):
         scope: Scope,
         status_code: int = 200,
     ) -> Response:
-        """A file, or 304; to be asked for again each time."""
+        """The file, or 304, with the header that makes browsers ask again each time."""
         response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers.update(_ASK_AGAIN)
         return response

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from service.api.answers import search_body
 from service.api.context import ContextDep
-from service.api.problem_schema import problem_responses
+from service.api.openapi_errors import error_responses
 from service.api.schemas import SearchRequest, SearchResponse
 from service.search.query import check_top_k, clean_text
 from service.search.results import SearchResult
@@ -20,10 +20,10 @@ router = APIRouter(tags=["search"])
     operation_id="search",
     summary="Find videos by describing them",
     response_model=SearchResponse,
-    responses=problem_responses(413, 422, 503),
+    responses=error_responses(413, 422, 503),
 )
 async def search(request: SearchRequest, context: ContextDep) -> Response:
-    """The videos that answer best, each at its best segment, with that segment's frames as evidence."""
+    """The videos that fit the description best, each with its best segment and that segment's frames."""
     started = time.monotonic()
     settings = context.settings
     text = clean_text(request.query.text, settings.max_query_characters)
@@ -35,7 +35,7 @@ async def search(request: SearchRequest, context: ContextDep) -> Response:
         rerank=request.rerank,
         num_candidates=request.num_candidates,
         num_salient_frames=request.num_salient_frames,
-        # Waiting for a thread counts too: a server with too much to do leaves re-ranking out.
+        # Waiting for a thread counts too, so that an overloaded server skips re-ranking.
         deadline=started + deadline_ms / 1000,
         explain=request.explain,
     )

@@ -11,19 +11,21 @@ from model.runtime.messages import shorten
 from service.api import answers
 from service.api.context import ContextDep
 from service.api.media import RangeError, is_fresh, locate, media_type, wants_range
-from service.api.problem_schema import problem_responses
+from service.api.openapi_errors import error_responses
 from service.api.schemas import Video, VideoList, VideoListQuery
 from service.errors import NotFoundError
 
 router = APIRouter(tags=["videos"])
 
-VideoIdPath = Annotated[str, Path(description="16 hex digits, from a search or GET /v1/videos.")]
+VideoIdPath = Annotated[
+    str, Path(description="Id of a video: 16 hex digits, from a search or `GET /v1/videos`.")
+]
 _MEDIA: dict[str, Any] = {"content": {"video/*": {"schema": {"type": "string", "format": "binary"}}}}
 _MEDIA_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", **_MEDIA},
-    206: {"description": "The range asked for.", **_MEDIA},
-    304: {"description": "The client's copy is still right."},
-    **problem_responses(404, 410, 416, 503),
+    206: {"description": "The requested range.", **_MEDIA},
+    304: {"description": "The client's copy is up to date."},
+    **error_responses(404, 410, 416, 503),
 }
 
 
@@ -31,10 +33,10 @@ _MEDIA_RESPONSES: dict[int | str, dict[str, Any]] = {
     "/v1/videos",
     operation_id="listVideos",
     summary="The library's videos",
-    responses=problem_responses(422, 503),
+    responses=error_responses(422, 503),
 )
 def list_videos(page: Annotated[VideoListQuery, Query()], context: ContextDep) -> VideoList:
-    """Videos in the library's order, with what became of each when it was indexed."""
+    """The videos in the library's order, with the outcome of indexing each."""
     snapshot = context.live.searcher.snapshot
     records = snapshot.videos(page.offset, page.limit, page.verdict)
     return VideoList(
@@ -46,10 +48,10 @@ def list_videos(page: Annotated[VideoListQuery, Query()], context: ContextDep) -
     "/v1/videos/{video_id}",
     operation_id="getVideo",
     summary="One video",
-    responses=problem_responses(404, 503),
+    responses=error_responses(404, 503),
 )
 def get_video(video_id: VideoIdPath, context: ContextDep) -> Video:
-    """What the library knows of one video."""
+    """What the library knows about one video."""
     return answers.video(_find(context.live.searcher.snapshot, video_id))
 
 
@@ -89,7 +91,7 @@ def get_media(video_id: VideoIdPath, request: Request, context: ContextDep) -> R
             f"them. Ask for bytes 0 to {max(0, error.size - 1)}.",
             {"content-range": f"bytes */{error.size}"},
         ) from None
-    if not ranged:  # FileResponse would answer what we ignore with 400, or in several parts
+    if not ranged:  # or FileResponse would answer an ignored header with 400, or with several parts
         headers = request.scope["headers"]
         request.scope["headers"] = [(name, value) for name, value in headers if name != b"range"]
     return response
@@ -99,7 +101,6 @@ def _find(snapshot: Snapshot, video_id: str) -> VideoRecord:
     video = snapshot.video(video_id) if len(video_id) == 16 and video_id.isalnum() else None
     if video is None:
         raise NotFoundError(
-            f"No video has the id {shorten(video_id)}. Ids are 16 hex digits; a search or GET /v1/videos "
-            "lists them."
+            f"No video has the id {shorten(video_id)}. Ids are 16 hex digits; GET /v1/videos lists them."
         )
     return video

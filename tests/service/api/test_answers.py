@@ -12,14 +12,14 @@ from service.api.answers import reload_result, search_body
 from service.live import ReloadOutcome
 from service.search import results
 
-FRAME = results.FrameHit("0f3a9c52d1e8b764-00002-07", 1.5, 0.25, True, -3.1416)
-OTHER_FRAME = results.FrameHit("0f3a9c52d1e8b764-00002-08", 1e-6, -1e-6, False, None)
-TERM = results.FrameTerm(FRAME.frame_id, 0.25, -3.1416)
-EXPLANATION = results.Explanation(0.123457, 2.5, 0.308642, -3.1416, None, [TERM], 7, "a × 0.1 (“b”)")
-HIT = results.Hit(
+FRAME = results.FrameEvidence("0f3a9c52d1e8b764-00002-07", 1.5, 0.25, True, -3.1416)
+OTHER_FRAME = results.FrameEvidence("0f3a9c52d1e8b764-00002-08", 1e-6, -1e-6, False, None)
+TERM = results.SalientFrame(FRAME.frame_id, 0.25, -3.1416)
+EXPLANATION = results.ScoreExplanation(0.123457, 2.5, 0.308642, -3.1416, None, [TERM], 7, "a × 0.1 (“b”)")
+HIT = results.VideoHit(
     "0f3a9c52d1e8b764", "/é/one.mp4", "Ein Film", 0.0, 32.0, 2.833, 0.123457, -3.1416, [FRAME], EXPLANATION
 )
-OTHER_HIT = results.Hit(
+OTHER_HIT = results.VideoHit(
     "1f3a9c52d1e8b764", "/two.mp4", None, 32.5, 64.0, 0.1, 1.0, None, [FRAME, OTHER_FRAME], None
 )
 TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 21.375)
@@ -30,10 +30,10 @@ RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, TIMINGS)
     ("internal", "wire"),
     [
         (results.SearchResult, schemas.SearchResponse),
-        (results.Hit, schemas.Hit),
-        (results.FrameHit, schemas.FrameHit),
-        (results.Explanation, schemas.Explanation),
-        (results.FrameTerm, schemas.FrameTerm),
+        (results.VideoHit, schemas.Hit),
+        (results.FrameEvidence, schemas.FrameHit),
+        (results.ScoreExplanation, schemas.Explanation),
+        (results.SalientFrame, schemas.FrameTerm),
         (results.StageTimings, schemas.Timings),
         (ReloadOutcome, schemas.ReloadResult),
     ],

@@ -46,7 +46,7 @@ def test_a_failure_is_a_problem_without_its_traceback(app: FastAPI, caplog: pyte
 
     async def use(client: httpx.AsyncClient) -> None:
         response = await client.get("/broken?token=abc")
-        problem = check_problem(response, 500, "could not be answered. The server's log has more")
+        problem = check_problem(response, 500, "could not be answered. The server's log has the error")
         assert "secret" not in response.text
         assert "ZeroDivision" not in response.text
         record = next(record for record in caplog.records if record.levelno == logging.ERROR)
@@ -89,7 +89,7 @@ def test_no_more_searches_wait_than_may() -> None:
         await asyncio.sleep(0)
         while pool.waiting < 2:
             await asyncio.sleep(0.001)
-        with pytest.raises(OverloadedError, match=r"2 searches wait already.*REELFIND_SEARCH_THREADS"):
+        with pytest.raises(OverloadedError, match=r"2 searches are waiting already.*REELFIND_SEARCH_THREADS"):
             await pool.run(release.wait, 30)
         release.set()
         assert await asyncio.gather(*first) == [True] * 3
@@ -101,11 +101,11 @@ def test_no_more_searches_wait_than_may() -> None:
 def test_an_overloaded_server_says_when_to_come_back(app: FastAPI) -> None:
     @app.get("/full")
     def full() -> None:
-        raise OverloadedError("256 searches wait already")
+        raise OverloadedError("256 searches are waiting already")
 
     async def use(client: httpx.AsyncClient) -> None:
         response = await client.get("/full")
-        check_problem(response, 503, "256 searches wait")
+        check_problem(response, 503, "256 searches are waiting")
         assert response.headers["retry-after"] == "1"
 
     ask(app, use)

@@ -145,7 +145,7 @@ def test_a_body_that_is_not_declared_as_json(server: Server, content_type: str |
 
 def test_a_large_body_is_refused(server: Server) -> None:
     body = {"query": {"text": "x" * 70_000}}
-    check_problem(server.client.post(SEARCH, json=body), 413, "larger than 65,536 bytes")
+    check_problem(server.client.post(SEARCH, json=body), 413, "larger than the limit of 65,536 bytes")
 
 
 def test_a_large_body_of_unknown_length_is_refused(server: Server) -> None:
@@ -154,7 +154,7 @@ def test_a_large_body_of_unknown_length_is_refused(server: Server) -> None:
             yield b" " * 4096
 
     response = server.client.post(SEARCH, content=endless(), headers={"content-type": "application/json"})
-    check_problem(response, 413, "larger than 65,536 bytes")
+    check_problem(response, 413, "larger than the limit of 65,536 bytes")
 
 
 @pytest.mark.parametrize(

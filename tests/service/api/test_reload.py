@@ -65,7 +65,7 @@ def test_a_damaged_snapshot_never_replaces_a_good_one(toy: ToyLibrary) -> None:
         refused = check_problem(
             server.client.post("/v1/library/reload"),
             409,
-            r"segments\.faiss is damaged.*Snapshot 1 is served on",
+            r"segments\.faiss is damaged.*Snapshot 1 is still served",
         )
         assert "rollback" in refused["detail"]
         assert names(server, "red") == ["red.mp4"]
@@ -135,9 +135,7 @@ def test_a_library_from_another_bundle(toy: ToyLibrary, tmp_path: Path) -> None:
     other = make_toy_bundle(tmp_path / "other", name="other")
     options = ("--library", str(toy.library), "--bundle", str(other), *NO_POLLING)
     with running_server(*options, ready=False) as server:
-        check_problem(
-            server.client.get("/readyz"), 503, "made with another bundle .* than the one given, other"
-        )
+        check_problem(server.client.get("/readyz"), 503, "made with another bundle .* than other")
         # Putting the right bundle in its place needs no restart.
         make_toy_bundle(other, overwrite=True)
         assert server.client.post("/v1/library/reload").json() == {"snapshot": 1, "changed": True}

@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from service.cli.app import app
-from service.cli.exits import ReportingGroup
+from service.cli.exits import ReelfindGroup
 from tests.support.server import REELFIND, ToyLibrary, clean_environment, make_library, running_server
 from tests.support.toy import make_toy_bundle
 
@@ -254,7 +254,7 @@ def test_eval_with_a_file_that_cannot_be_used(toy: ToyLibrary, queries: Path, tm
     check_error(invoke("eval", "--queries", tmp_path, *toy.options), 2, "cannot be read")
     queries.write_text('{"query": "red", "video": "red.mp4"}\n{"query": "red", "video": "pink.mp4"}\n')
     check_error(
-        invoke("eval", "--queries", queries, *toy.options), 2, 'line 2: no video of the library is "pink.mp4"'
+        invoke("eval", "--queries", queries, *toy.options), 2, 'line 2: the library has no video "pink.mp4"'
     )
     check_error(
         invoke("eval", "--queries", queries, "--set", "z", *toy.options), 2, 'holds no query of the set "z"'
@@ -274,7 +274,7 @@ def test_commands_of_other_packages_report_in_the_same_way(toy: ToyLibrary, tmp_
 
 
 def test_what_nobody_foresaw_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = typer.Typer(cls=ReportingGroup, pretty_exceptions_enable=False)
+    broken = typer.Typer(cls=ReelfindGroup, pretty_exceptions_enable=False)
 
     @broken.command()
     def divide() -> None:

@@ -113,7 +113,9 @@ def test_errors_of_the_core_name_the_options(toy: ToyLibrary, tmp_path: Path) ->
         invoke(*index, *old, "--tokens", "float32"), 2, "--tokens is float32, but the library at .* with int8"
     )
     check_error(
-        invoke("serve", *toy.options, "--host", "no host", "--port", "0"), 2, "--host no host is no address"
+        invoke("serve", *toy.options, "--host", "no host", "--port", "0"),
+        2,
+        "--host no host is not an address",
     )
 
 

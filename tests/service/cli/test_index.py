@@ -62,7 +62,7 @@ def test_index_as_json_is_one_object(bundle: Path, media: Path, tmp_path: Path) 
 def test_gone_files_are_mentioned_and_pruned(bundle: Path, media: Path, tmp_path: Path) -> None:
     index(bundle, tmp_path / "library", media)
     (media / "red.mp4").unlink()
-    assert "1 videos are gone from the disk: `--prune`" in index(bundle, tmp_path / "library", media).stdout
+    assert "1 videos no longer exist on disk: `--prune`" in index(bundle, tmp_path / "library", media).stdout
     result = index(bundle, tmp_path / "library", media, "--prune", "--json")
     assert json.loads(result.stdout)["removed"] == 1
     for path in media.iterdir():
@@ -130,7 +130,7 @@ def test_library_info_verify_and_rollback(bundle: Path, media: Path, tmp_path: P
 
     whole = reelfind("library", "verify", "--library", library)
     assert whole.exit_code == 0
-    assert "snapshot 2, served: whole" in whole.stdout
+    assert "snapshot 2, served: intact" in whole.stdout
 
     damaged = library / "snapshots/2/segments.faiss"
     data = bytearray(damaged.read_bytes())
@@ -183,7 +183,7 @@ def test_progress_without_a_terminal_is_plain_lines(capsys: pytest.CaptureFixtur
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.split("\n") == [
-        "/shut: Permission denied; passed over",
+        "/shut: Permission denied; skipped",
         "3 files found, 1 unchanged, 2 to read",
         "corrupt: /a.mp4: [red]no[/red]",
         "something to know",

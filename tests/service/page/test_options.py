@@ -56,7 +56,7 @@ def test_controls_have_names(page: Browser) -> None:
     assert page.find("#options-toggle").accessible_name == "Options"
     page.click("#options-toggle")
     names = {
-        "#option-rerank": "Closer look",
+        "#option-rerank": "Re-ranking",
         "#option-candidates": "Candidates",
         "#option-frames": "Salient frames",
     }
@@ -120,7 +120,7 @@ def test_numbers_are_sent_and_kept_in_the_address(page: Browser, server: Server)
     page.run(LISTEN)
     page.until("!$('#results').ariaBusy && $('#grid .card')")
     page.click("#timing")
-    assert "3 candidates looked at closely" in page.text("#timing-panel")
+    assert "3 candidates re-ranked" in page.text("#timing-panel")
     page.click("#options-toggle")
     values = "return [$('#option-candidates').value, $('#option-frames').value];"
     assert page.run(values) == ["3", "1"]
@@ -141,7 +141,7 @@ def test_numbers_that_cannot_be(page: Browser, server: Server) -> None:
     page.click("#option-frames")
     for wrong in ("0", "-2", "1.5"):
         page.press(wrong, Keys.ENTER)
-        assert page.text("#options-problem") == "Salient frames: a whole number from 1, or nothing."
+        assert page.text("#options-problem") == "Salient frames: enter a whole number from 1, or nothing."
         page.run("$('#option-frames').select();")
     # A search from elsewhere leads back to what is wrong.
     page.press("0", Keys.ESCAPE)

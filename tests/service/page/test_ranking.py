@@ -108,7 +108,7 @@ def test_the_explanation_adds_up(page: Browser, server: Server) -> None:
         words = page.run("return $('#why-body').textContent;")
         assert explanation["formula"] in words
         assert (
-            f"comes {place}{'st' if place == 1 else 'nd' if place == 2 else 'rd' if place == 3 else 'th'}."
+            f"ranks {place}{'st' if place == 1 else 'nd' if place == 2 else 'rd' if place == 3 else 'th'}."
             in words
         )
         page.press(Keys.ESCAPE)

@@ -10,7 +10,7 @@ import pytest
 from model.runtime.bundle import Bundle
 from service.errors import QueryError
 from service.live import open_searcher
-from service.search.encoded_query import EncodedQuery, encode_texts
+from service.search.encoded_query import EncodedQuery, encode_text_queries
 from service.search.rerank import rerank
 from service.search.results import SearchResult
 from service.search.retrieval import best_segments
@@ -73,7 +73,7 @@ def test_what_was_not_asked_for_or_cannot_be_is_told_before_the_missing_text(
 
 def test_a_text_encoded_before_gives_what_the_text_gives(searcher: Searcher) -> None:
     for text in ("red", "a green car", "nothing known"):
-        (query,) = encode_texts(searcher.bundle, [text], tokens=True)
+        (query,) = encode_text_queries(searcher.bundle, [text], tokens=True)
         assert query.text is not None
         whole = searcher.search(text, 10)
         encoded = searcher.search_encoded(query, 10)
@@ -83,7 +83,7 @@ def test_a_text_encoded_before_gives_what_the_text_gives(searcher: Searcher) -> 
 
 def test_texts_of_a_batch_are_single_queries(searcher: Searcher) -> None:
     texts = ["red", "one two three four blue", "a b"]
-    queries = encode_texts(searcher.bundle, texts, tokens=True)
+    queries = encode_text_queries(searcher.bundle, texts, tokens=True)
     for text, query in zip(texts, queries, strict=True):
         alone = searcher.bundle.encode_text([text], tokens=True)
         np.testing.assert_allclose(query.embedding, alone.embedding[0], atol=1e-6)
@@ -91,12 +91,14 @@ def test_texts_of_a_batch_are_single_queries(searcher: Searcher) -> None:
         assert query.text is not None
         assert query.text.tokens is not None
         assert query.text.attention_mask.sum() == alone.attention_mask.sum() == len(text.split())
-    assert all(query.text.tokens is None for query in encode_texts(searcher.bundle, texts, tokens=False))
+    assert all(
+        query.text.tokens is None for query in encode_text_queries(searcher.bundle, texts, tokens=False)
+    )
 
 
 def test_a_text_that_the_model_reads_nothing_in(searcher: Searcher) -> None:
-    with pytest.raises(QueryError, match="reads nothing in the query") as caught:
-        encode_texts(searcher.bundle, [" "], tokens=False)
+    with pytest.raises(QueryError, match="cannot read the query") as caught:
+        encode_text_queries(searcher.bundle, [" "], tokens=False)
     assert caught.value.field == "/query/text"
 
 

@@ -10,7 +10,7 @@ import pytest
 from model.runtime.errors import InputError
 from model.runtime.queries import LabelledQuery
 from service.live import open_searcher
-from service.search.evaluation import VideoFinder, evaluate, read_clean_queries
+from service.search.evaluation import VideoFinder, evaluate_library, read_clean_queries
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
 from tests.support.server import ToyLibrary, make_library
@@ -61,10 +61,10 @@ def test_figures_equal_those_of_plain_numpy(searcher: Searcher, tmp_path: Path) 
     ]
     file = tmp_path / "queries.jsonl"
     queries = queries_of(file, *({"query": text, "video": video} for text, video in rows))
-    first_stage = evaluate(searcher, queries, SearchOptions(rerank=False))
+    first_stage = evaluate_library(searcher, queries, SearchOptions(rerank=False))
     assert (first_stage.ensemble, first_stage.rerank_skipped) == (None, "not_requested")
     figures = first_stage.similarity
-    assert evaluate(searcher, queries).similarity == figures
+    assert evaluate_library(searcher, queries).similarity == figures
 
     snapshot = searcher.snapshot
     vectors = snapshot.index.vectors(np.arange(snapshot.num_segments))
@@ -107,13 +107,13 @@ def test_a_whole_path_names_a_video_too(searcher: Searcher, toy: ToyLibrary) -> 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("four.mp4", 'no video of the library is "four.mp4"'),
-        ("ree.mp4", 'no video of the library is "ree.mp4"'),
-        ("c/one.mp4", "no video of the library"),
-        ("/one.mp4", "no video of the library"),
-        ("three", "no video of the library"),
-        ("/", "no video of the library"),
-        ("one.mp4", '2 videos of the library end with "one.mp4". Give more of the path'),
+        ("four.mp4", 'the library has no video "four.mp4"'),
+        ("ree.mp4", 'the library has no video "ree.mp4"'),
+        ("c/one.mp4", "the library has no video"),
+        ("/one.mp4", "the library has no video"),
+        ("three", "the library has no video"),
+        ("/", "the library has no video"),
+        ("one.mp4", '2 videos of the library match "one.mp4". Give more of the path'),
         ("broken.mp4", "is in the library but cannot be searched .(corrupt|unsupported)"),
     ],
 )
@@ -121,7 +121,7 @@ def test_a_name_that_fits_no_single_video(searcher: Searcher, tmp_path: Path, na
     file = tmp_path / "queries.jsonl"
     rows = queries_of(file, {"query": "red", "video": "a/one.mp4"}, "\n", {"query": "red", "video": name})
     with pytest.raises(InputError, match=said) as caught:
-        evaluate(searcher, rows)
+        evaluate_library(searcher, rows)
     assert str(caught.value).startswith("line 3: ")
 
 
@@ -154,7 +154,7 @@ def test_videos_that_score_the_same_share_their_rank(tmp_path: Path) -> None:
     twins = open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
     rows = queries_of(tmp_path / "queries.jsonl", {"query": "red", "video": "c.mp4"})
     with pytest.warns(UserWarning, match="score the same"):
-        figures = evaluate(twins, rows)
+        figures = evaluate_library(twins, rows)
     assert figures.similarity["MnR"] == 4.5
     assert figures.ensemble is not None
     assert figures.ensemble["MnR"] == 4.5

@@ -15,7 +15,7 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from service.live import open_searcher
-from service.search.results import Hit
+from service.search.results import VideoHit
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
 from tests.support.server import FILMS, Server, ToyLibrary, make_library, running_server
@@ -116,7 +116,7 @@ def test_hits_are_those_of_the_twin(searcher: Searcher, twin: Twin, text: str, n
             check_hit(hit, by_video[hit.video_id], twin)
 
 
-def check_hit(hit: Hit, expected: dict[str, Any], twin: Twin) -> None:
+def check_hit(hit: VideoHit, expected: dict[str, Any], twin: Twin) -> None:
     assert hit.score == pytest.approx(expected["score"], abs=1e-3)
     assert hit.match_score == pytest.approx(expected["match_score"], abs=1e-3)
     # Of segments that score the same either may be shown.

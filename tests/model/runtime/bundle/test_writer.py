@@ -297,13 +297,13 @@ def test_info_of_a_bundle_without_tokens(tmp_path: Path) -> None:
     assert (printed["capabilities"], printed["tokens_per_frame"]) == ([], None)
     run = CliRunner().invoke(bundle_app, ["verify", str(bare)])
     assert run.exit_code == 0
-    assert "4 files are whole, and every graph runs on cpu" in run.stdout
+    assert "all 4 files are intact, and every graph runs on cpu" in run.stdout
 
 
 def test_verify(bundle: Path) -> None:
     run = CliRunner().invoke(bundle_app, ["verify", str(bundle)])
     assert run.exit_code == 0
-    assert "5 files are whole, and every graph runs on cpu" in run.stdout
+    assert "all 5 files are intact, and every graph runs on cpu" in run.stdout
 
 
 def test_verify_json_names_what_is_not_listed(bundle: Path, tmp_path: Path) -> None:

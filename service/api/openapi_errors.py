@@ -1,4 +1,4 @@
-"""How OpenAPI describes problems: as they are sent, not by the framework's own error shapes."""
+"""Describes errors in OpenAPI as the service sends them, in place of the framework's own error schemas."""
 
 from typing import Any
 
@@ -9,26 +9,26 @@ from service.api.problems import MEDIA_TYPE
 from service.api.schemas import Problem
 
 _MEANINGS = {
-    404: "There is no such thing.",
-    409: "The new snapshot is damaged or made with another bundle; the one before is served on.",
-    410: "The video's file is not there any more.",
+    404: "It does not exist.",
+    409: "The new snapshot is damaged or was made with another bundle; the one before is still served.",
+    410: "The video's file is missing.",
     413: "The body is too large.",
     416: "The range is outside the file.",
-    422: "The request cannot be used as it is.",
+    422: "The request is invalid.",
     500: "The server failed.",
-    503: "No snapshot is served, or too many searches wait.",
+    503: "No snapshot is served, or too many searches are waiting.",
 }
 _REF = "#/components/schemas/{model}"
 
 
-def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer with these problems."""
+def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer with these statuses, and with 500."""
     content = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}
     return {status: {"description": _MEANINGS[status], "content": content} for status in (*statuses, 500)}
 
 
-def describe_problems(app: FastAPI) -> None:
-    """Make `app.openapi()` describe problems as they are sent."""
+def describe_errors(app: FastAPI) -> None:
+    """Make `app.openapi()` describe errors as the service sends them."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -55,7 +55,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     for operations in document["paths"].values():
         for operation in operations.values():
-            # The framework adds its own 422 to every route with a parameter; one that a route declares stays.
+            # The framework adds its own 422 to every route with a parameter. Keep those that routes declare.
             invalid = operation["responses"].get("422")
             if invalid is not None and MEDIA_TYPE not in invalid.get("content", {}):
                 del operation["responses"]["422"]
