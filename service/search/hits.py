@@ -44,7 +44,7 @@ class HitBuilder:
 
     def _hit(self, position: int, segment: SegmentRecord) -> VideoHit | None:
         label = self.snapshot.label(segment.video_id)
-        if label is None:  # never in a whole snapshot; without its video a hit is of no use
+        if label is None:  # never in an intact snapshot; without its video a hit is of no use
             return None
         relevance = (segment.frame_salience @ self.query_salience).round(SCORE_DECIMALS)
         salient, logits = self._salient(position, relevance)
