@@ -98,7 +98,9 @@ def test_mixed_segments_join_their_frames(bundle: Bundle, tmp_path: Path) -> Non
     snapshot = Snapshot.open(tmp_path / "library")
     frames = np.stack([colour_embedding("green")] * 8 + [colour_embedding("black")] * 8)[None]
     expected = segment_embedding(frames, np.ones((1, 16), bool))[0]
-    assert snapshot.index.vectors(np.array([0]))[0] == pytest.approx(expected, abs=0.02)
+    vectors = snapshot.index.vectors(np.array([0]))
+    assert vectors is not None
+    assert vectors[0] == pytest.approx(expected, abs=0.02)
 
 
 def test_thumbnails_have_at_most_320_pixels_on_a_side(bundle: Bundle, tmp_path: Path) -> None:

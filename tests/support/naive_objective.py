@@ -28,13 +28,13 @@ class Entry:
 
 @dataclass
 class Encoded:
-    """Of each pair: the video, the text with its tokens, and frames with their tokens (None where masked)."""
+    """Of each pair: the video, the text with its tokens, and the real frames, by slot, with their tokens."""
 
     videos: Rows = field(default_factory=list)
     texts: Rows = field(default_factory=list)
     words: Rows = field(default_factory=list)
-    frames: list[list[Tensor | None]] = field(default_factory=list)
-    tokens: list[list[Tensor | None]] = field(default_factory=list)
+    frames: list[dict[int, Tensor]] = field(default_factory=list)
+    tokens: list[dict[int, Tensor]] = field(default_factory=list)
 
 
 def encode(towers: Towers, batch: Batch) -> Encoded:
@@ -49,9 +49,9 @@ def encode(towers: Towers, batch: Batch) -> Encoded:
         out.videos.append(towers.encode_segment(embeddings[None], mask[None])[0])
         out.texts.append(text.embedding[0])
         out.words.append(text.tokens[0])
-        real = list(zip(each, mask.tolist(), strict=True))
-        out.frames.append([features.embedding[0] if m else None for features, m in real])
-        out.tokens.append([features.tokens[0] if m else None for features, m in real])
+        real = mask.nonzero()[:, 0].tolist()
+        out.frames.append({j: each[j].embedding[0] for j in real})
+        out.tokens.append({j: each[j].tokens[0] for j in real})
     return out
 
 
@@ -80,7 +80,7 @@ class NaiveObjective:
         with torch.no_grad():
             slow = encode(model.momentum, batch)
         newest = [
-            Entry(owner, slow.videos[i], slow.texts[i], [f for f in slow.frames[i] if f is not None])
+            Entry(owner, slow.videos[i], slow.texts[i], list(slow.frames[i].values()))
             for i, owner in enumerate(owners)
         ]
         entries = self.bank + (newest if loss.batch_negatives else [])
@@ -90,7 +90,7 @@ class NaiveObjective:
 
         def salient(video: int, text: int) -> list[int]:
             """The frames of a video that are proposed for a text, which may be another pair's."""
-            frames = [j for j, frame in enumerate(online.frames[video]) if frame is not None]
+            frames = list(online.frames[video])
             if not sfp:
                 return frames
             scores = {
@@ -147,6 +147,8 @@ class NaiveObjective:
             "lsfm": loss.lsfm,
             "retention": loss.retention_weight,
         }
-        losses["total"] = sum(weight * losses[name] for name, weight in weights.items() if name in losses)
+        losses["total"] = naive.total(
+            [weight * losses[name] for name, weight in weights.items() if name in losses]
+        )
         self.bank = (self.bank + newest)[-model.config.bank_size :]
         return losses

@@ -42,7 +42,8 @@ def number(text: str) -> float:
 
 def bodies(page: Browser) -> list[dict[str, Any]]:
     """What the page has sent to the service since it was visited."""
-    return page.run("return window.sent;")
+    sent: list[dict[str, Any]] = page.run("return window.sent;")
+    return sent
 
 
 def settled(page: Browser, sent: int) -> None:

@@ -91,11 +91,13 @@ class Server:
         """The whole answer for a text."""
         response = self.client.post("/v1/search", json={"query": {"text": text}, **fields})
         assert response.status_code == 200, response.text
-        return response.json()
+        answer: dict[str, Any] = response.json()
+        return answer
 
-    def search(self, text: str, **fields: object) -> list[dict]:
+    def search(self, text: str, **fields: object) -> list[dict[str, Any]]:
         """The hits for a text."""
-        return self.ask(text, **fields)["hits"]
+        hits: list[dict[str, Any]] = self.ask(text, **fields)["hits"]
+        return hits
 
 
 @contextmanager
@@ -122,6 +124,7 @@ def running_server(
             # The one line on stdout comes when the address answers, or never when the process ends.
             watchdog = threading.Timer(START_SECONDS, process.kill)
             watchdog.start()
+            assert process.stdout is not None
             line = process.stdout.readline()
             watchdog.cancel()
             url = next((word for word in line.split() if word.startswith("http://")), None)
@@ -154,7 +157,8 @@ def stop(process: subprocess.Popen[str]) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         code = process.wait()
-    process.stdout.close()
+    if process.stdout is not None:
+        process.stdout.close()
     return code
 
 

@@ -40,10 +40,10 @@ def tiny_model(**changes: Any) -> LGDN:
     model = LGDN(tiny_model_config(**changes))
     with torch.no_grad():
         for parameter in [*model.online.parameters(), *model.fusion.parameters()]:
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(0.05 * torch.randn_like(parameter))
         model.reset_momentum()
         for parameter in [*model.momentum.parameters(), *model.fusion_average.parameters()]:
-            parameter += 0.02 * torch.randn_like(parameter)
+            parameter.add_(0.02 * torch.randn_like(parameter))
         for towers in (model.online, model.momentum):
             pooled, _ = towers.image(towers.image.prepare(random_frames(16, seed=99)))
             towers.frame_projection.weight *= 5

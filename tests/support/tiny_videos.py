@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from model.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
 from model.training.train import Run, start, train
@@ -10,7 +11,7 @@ from tests.support.annotations import write_msrvtt
 from tests.support.tiny_training import make_tokenizer
 from tests.support.toy import COLOURS, make_video
 
-SIZES = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+SIZES: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
 
 
 def make_set(parent: Path) -> Path:

@@ -52,7 +52,7 @@ _PROTOTYPES = np.array(list(COLOURS.values()), np.float32) / 255
 
 def unit(x: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale vectors to length 1 along the last axis."""
-    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+    return np.asarray(x / np.linalg.norm(x, axis=-1, keepdims=True), np.float32)
 
 
 def frame_embedding(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -64,7 +64,8 @@ def frame_embedding(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def colour_embedding(colour: str) -> NDArray[np.float32]:
     """The embedding of a frame of one colour, [8]."""
-    return frame_embedding(np.full((1, 1, 1, 3), COLOURS[colour], np.uint8))[0]
+    embedding: NDArray[np.float32] = frame_embedding(np.full((1, 1, 1, 3), COLOURS[colour], np.uint8))[0]
+    return embedding
 
 
 def segment_embedding(embedding: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -75,12 +76,13 @@ def segment_embedding(embedding: NDArray[np.float32], mask: NDArray[np.bool_]) -
 def text_embedding(text: str) -> NDArray[np.float32]:
     """NumPy twin of the text encoder (words are separated by white space). → [8]."""
     words = normalise_text(text).lower().split()[:CONTEXT_LENGTH]
-    return unit(sum(_word_rows()[list(COLOURS).index(w) + 2 if w in COLOURS else 1] for w in words))
+    rows = [list(COLOURS).index(word) + 2 if word in COLOURS else 1 for word in words]
+    return unit(_word_rows()[rows].sum(axis=0))
 
 
 def salience(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
     """[…, 8] → […, 16]."""
-    return np.concatenate([embedding, embedding], axis=-1) / np.float32(np.sqrt(2))
+    return (np.concatenate([embedding, embedding], axis=-1) / np.float32(np.sqrt(2))).astype(np.float32)
 
 
 def frame_tokens(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -187,11 +189,15 @@ def toy_graphs(*, tokens: bool = True) -> dict[str, bytes]:
     }
 
 
+#: A graph's input or output: name, element type (of `TensorProto`), shape in numbers and names.
+GraphValue = tuple[str, int, Sequence[Any]]
+
+
 def build_graph(
     nodes: Sequence[onnx.NodeProto],
-    inputs: Sequence[tuple[str, int, list]],
-    outputs: Sequence[tuple[str, int, list]],
-    constants: dict[str, NDArray],
+    inputs: Sequence[GraphValue],
+    outputs: Sequence[GraphValue],
+    constants: Mapping[str, NDArray[Any]],
 ) -> bytes:
     """Serialise an ONNX graph; inputs and outputs are (name, type, shape)."""
     graph = helper.make_graph(
@@ -203,7 +209,7 @@ def build_graph(
     )
     proto = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 18)])
     onnx.checker.check_model(proto)
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def _unit_nodes(source: str, target: str) -> list[onnx.NodeProto]:
@@ -220,7 +226,10 @@ def _salience_nodes(source: str, target: str) -> list[onnx.NodeProto]:
     ]
 
 
-_COMMON = {"last": np.array([-1], np.int64), "root": np.array(np.sqrt(2), np.float32)}
+_COMMON: dict[str, NDArray[Any]] = {
+    "last": np.array([-1], np.int64),
+    "root": np.array(np.sqrt(2), np.float32),
+}
 
 
 def _frame_encoder(tokens: bool) -> bytes:
@@ -245,7 +254,7 @@ def _frame_encoder(tokens: bool) -> bytes:
         node("Reshape", ["quarters", "flat"], ["columns"]),
         node("Transpose", ["columns"], ["frame_tokens"], perm=[0, 2, 1]),
     ]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         **_COMMON,
         "white": np.array(255, np.float32),
         "unit": np.array(1, np.float32),
@@ -256,13 +265,13 @@ def _frame_encoder(tokens: bool) -> bytes:
         "sharpness": np.array(-SHARPNESS, np.float32),
         "flat": np.array([0, 3, 4], np.int64),
     }
-    outputs = [
+    outputs: list[GraphValue] = [
         ("frame_embedding", TensorProto.FLOAT, ["B", DIM]),
         ("frame_salience", TensorProto.FLOAT, ["B", 2 * DIM]),
     ]
     if tokens:
         outputs.append(("frame_tokens", TensorProto.FLOAT, ["B", 4, 3]))
-    frames = ("frames", TensorProto.UINT8, ["B", IMAGE_SIZE, IMAGE_SIZE, 3])
+    frames: GraphValue = ("frames", TensorProto.UINT8, ["B", IMAGE_SIZE, IMAGE_SIZE, 3])
     return build_graph(nodes, [frames], outputs, constants)
 
 
@@ -274,12 +283,12 @@ def _segment_encoder() -> bytes:
         node("ReduceSum", ["real", "one"], ["sum"], keepdims=0),
         *_unit_nodes("sum", "segment_embedding"),
     ]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "last": _COMMON["last"],
         "one": np.array([1], np.int64),
         "two": np.array([2], np.int64),
     }
-    inputs = [
+    inputs: list[GraphValue] = [
         ("frame_embedding", TensorProto.FLOAT, ["B", "N", DIM]),
         ("frame_mask", TensorProto.FLOAT, ["B", "N"]),
     ]
@@ -298,7 +307,7 @@ def _text_encoder(tokens: bool) -> bytes:
         *_salience_nodes("text_embedding", "text_salience"),
         node("Gather", ["colours", "input_ids"], ["text_tokens"]),
     ]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         **_COMMON,
         "rows": _word_rows(),
         "colours": _word_tokens(),
@@ -306,7 +315,7 @@ def _text_encoder(tokens: bool) -> bytes:
         "two": np.array([2], np.int64),
     }
     inputs = [("input_ids", TensorProto.INT64, ["B", "L"]), ("attention_mask", TensorProto.INT64, ["B", "L"])]
-    outputs = [
+    outputs: list[GraphValue] = [
         ("text_embedding", TensorProto.FLOAT, ["B", DIM]),
         ("text_salience", TensorProto.FLOAT, ["B", 2 * DIM]),
     ]
@@ -338,7 +347,7 @@ def toy_matcher(*, ids: bool = False) -> bytes:
         node("Mul", ["largest", "eight"], ["scaled"]),
         node("Sub", ["scaled", "four"], ["match_logit"]),
     ]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "zero": np.array([0], np.int64),
         "one": np.array([1], np.int64),
         "two": np.array([2], np.int64),
@@ -349,7 +358,7 @@ def toy_matcher(*, ids: bool = False) -> bytes:
         **({"colours": _word_tokens()} if ids else {}),
     }
     text = ("input_ids", TensorProto.INT64, ["B", "L"])
-    inputs = [
+    inputs: list[GraphValue] = [
         text if ids else ("text_tokens", TensorProto.FLOAT, ["B", "L", 4]),
         ("attention_mask", TensorProto.INT64, ["B", "L"]),
         ("frame_tokens", TensorProto.FLOAT, ["B", "P", 3]),
@@ -377,6 +386,7 @@ def make_video(
         if title is not None:
             container.metadata["title"] = title
         stream = container.add_stream(codec, rate=fps)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         if codec == "libx264":

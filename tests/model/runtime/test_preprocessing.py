@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -38,14 +39,16 @@ def bicubic_weights(source: int, target: int, start: float = 0.0, span: float | 
                 weights[i, j] = 1.5 * t**3 - 2.5 * t**2 + 1
             elif t < 2:
                 weights[i, j] = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
-    return weights / weights.sum(axis=1, keepdims=True)
+    totals: NDArray[np.float64] = weights.sum(axis=1, keepdims=True)
+    return weights / totals
 
 
 def naive_resize(frame: np.ndarray, size: int, box: tuple[float, float, float, float]) -> np.ndarray:
     left, top, right, bottom = box
     rows = bicubic_weights(frame.shape[0], size, top, bottom - top)
     columns = bicubic_weights(frame.shape[1], size, left, right - left)
-    return np.einsum("ih,hwc,jw->ijc", rows, frame.astype(np.float64), columns).clip(0, 255)
+    resized: NDArray[np.float64] = np.einsum("ih,hwc,jw->ijc", rows, frame.astype(np.float64), columns)
+    return resized.clip(0, 255)
 
 
 @pytest.mark.parametrize(("height", "width"), [(90, 160), (48, 20), (33, 33), (17, 64), (1, 1), (3, 200)])

@@ -29,7 +29,7 @@ def check_problem(response: httpx.Response, status: int, said: str) -> dict[str,
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-content-type-options"] == "nosniff"
-    problem = response.json()
+    problem: dict[str, Any] = response.json()
     assert {"type", "title", "status", "detail", "instance"} <= set(problem)
     assert problem["status"] == status
     assert problem["type"].startswith("urn:reelfind:problem:")

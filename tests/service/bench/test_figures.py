@@ -102,6 +102,7 @@ def test_memory_of_a_tree_counts_grandchildren() -> None:
     spawn = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
     with subprocess.Popen([sys.executable, "-c", spawn], stdout=subprocess.PIPE) as process:
         try:
+            assert process.stdout is not None
             process.stdout.readline()
             assert memory.tree_bytes(process.pid) > 100 << 20
             assert memory.tree_bytes(process.pid) > memory._resident_bytes(process.pid) + (100 << 20)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,11 @@ def test_the_matching_head_alone_gets_the_searchers_own_pairs(toy: ToyLibrary) -
         assert len(logits) == searcher.snapshot.num_segments * salient
         options = SearchOptions(num_salient_frames=salient, explain=True)
         hits = searcher.search("a red thing", 100, options).hits
-        shown = [frame.match_logit for hit in hits for frame in hit.explanation.frames]
+        explanations = [hit.explanation for hit in hits if hit.explanation]
+        assert len(explanations) == len(hits)
+        shown = [
+            frame.match_logit for why in explanations for frame in why.frames if frame.match_logit is not None
+        ]
         # Of a video with several segments, a search shows one.
         assert len(shown) == searcher.snapshot.num_videos * salient < len(logits)
         for logit in shown:
@@ -138,12 +143,17 @@ def test_a_library_without_tokens_is_refused(clips: Path, tmp_path: Path) -> Non
         rerank.measure(tmp_path / "library", bundle, repeats=1, queries=2)
 
 
+def rows_of(grid: Grid) -> list[dict[str, Any]]:
+    """The rows of a table by the names of its columns."""
+    return [dict(zip(grid.columns, row, strict=True)) for row in grid.rows]
+
+
 def test_tokens_are_compared_in_every_layout(clips: Path, tmp_path: Path) -> None:
     bundle = make_toy_bundle(tmp_path / "toy")
     galleries = read_galleries(clips, clips / "clips.jsonl")
     grids = tokens.measure(galleries[:1], bundle, repeats=1).grids
     (grid,) = grids
-    rows = [dict(zip(grid.columns, row, strict=True)) for row in grid.rows]
+    rows = rows_of(grid)
     named = [(row["stored as"], row["tokens"]) for row in rows]
     assert named == [("none", 0), ("float32", 4), ("int8, default", 4), ("int8", 2)]
     assert [row["global"] for row in rows] == [100.0] * 4
@@ -171,7 +181,7 @@ def test_spliced_films_are_indexed_and_searched(clips: Path, tmp_path: Path) -> 
     galleries = read_galleries(clips, clips / "clips.jsonl", whole=True)
     report = spliced.measure(galleries[2:], tmp_path / "cache", bundle, seeds=2)
     (grid,) = report.grids
-    rows = [dict(zip(grid.columns, row, strict=True)) for row in grid.rows]
+    rows = rows_of(grid)
     assert [(row["clips"], row["seed"], row["films"], row["segments"], row["queries"]) for row in rows] == [
         ("all", 0, 2, 2, 6),
         ("all", 1, 2, 2, 6),

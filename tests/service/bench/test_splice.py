@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from model.runtime.video import VideoReader, probe
+from model.runtime.video import Segment, VideoReader, probe
 from service.bench.splice import FRAMES_PER_SECOND, HEIGHT, QUERIES, WIDTH, Film, Part, plan_films, splice
 from service.bench.splice import write_film as write_spliced_film
 from service.errors import QueryError
@@ -42,7 +43,7 @@ def colours_at(film: Path, seconds: list[float]) -> list[str]:
     return found
 
 
-def _frames(segment: object) -> list[tuple[float, np.ndarray]]:
+def _frames(segment: Segment) -> list[tuple[float, NDArray[np.uint8]]]:
     return list(zip(segment.frames.pts_seconds, segment.frames.data, strict=True))
 
 

@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -211,7 +210,7 @@ def test_a_damaged_library(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def queries(tmp_path: Path) -> Iterator[Path]:
+def queries(tmp_path: Path) -> Path:
     file = tmp_path / "queries.jsonl"
     rows = [
         {"query": "red", "video": "red.mp4", "set": "good"},
@@ -242,7 +241,7 @@ def test_eval_prints_the_promised_object(toy: ToyLibrary, queries: Path) -> None
 
 
 def test_eval_without_reranking_prints_the_first_stage(toy: ToyLibrary, queries: Path) -> None:
-    arguments = ("eval", "--queries", queries, "--no-rerank", *toy.options)
+    arguments: list[str | Path] = ["eval", "--queries", queries, "--no-rerank", *toy.options]
     figures = json.loads(invoke(*arguments, "--json").stdout)
     assert (figures["ensemble"], figures["rerank_skipped"]) == (None, "not_requested")
     assert figures["global"].items() <= figures.items()

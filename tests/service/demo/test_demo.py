@@ -222,6 +222,7 @@ def test_it_serves_until_it_is_stopped(library: Path, bundle: Path, stop: signal
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
     try:
         line = next(line for line in process.stdout if "Reelfind is at" in line)
         port = int(line.partition("http://127.0.0.1:")[2].split()[0])

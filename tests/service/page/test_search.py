@@ -64,7 +64,7 @@ def test_finds_a_video_and_shows_its_most_relevant_frame(page: Browser, server: 
     assert page.text("#timing").endswith(" ms")
     image = page.find("#grid .shot-image")
     assert image.get_attribute("data-frame-id") == best["frame_id"]
-    assert f"/v1/frames/{best['frame_id']}.jpg" in image.get_attribute("src")
+    assert f"/v1/frames/{best['frame_id']}.jpg" in str(image.get_attribute("src"))
     page.until("$('#grid .shot-image').naturalWidth > 0")
     assert page.text("#grid .shot-time") == "0:02"
     assert is_red(middle_pixel(page, "#grid .shot-image"))
@@ -79,7 +79,8 @@ def middle_pixel(page: Browser, selector: str) -> list[int]:
     context.drawImage(picture, 0, 0);
     return [...context.getImageData(width / 2, height / 2, 1, 1).data];
     """
-    return page.run(script, selector)
+    pixel: list[int] = page.run(script, selector)
+    return pixel
 
 
 def is_red(pixel: list[int]) -> bool:
@@ -256,7 +257,7 @@ def test_long_names_and_other_scripts(page: Browser) -> None:
     cards = page.driver.find_elements("css selector", "#grid .card-name")
     by_name = {card.get_attribute("textContent"): card for card in cards}
     long = by_name[LONG_NAME]
-    assert long.get_attribute("title").startswith(LONG_NAME)
+    assert str(long.get_attribute("title")).startswith(LONG_NAME)
     assert page.run("return arguments[0].scrollHeight > arguments[0].clientHeight;", long)
     assert page.run("return getComputedStyle(arguments[0]).direction;", by_name[RTL_NAME]) == "rtl"
 
@@ -328,7 +329,7 @@ def test_a_codec_that_the_browser_lacks(page: Browser) -> None:
     download = page.find("#player-download")
     assert download.get_attribute("download") == "old.mp4"
     assert page.focused("#player-download")
-    assert download.get_attribute("href").endswith("/media")
+    assert str(download.get_attribute("href")).endswith("/media")
     page.press(Keys.ESCAPE)
     page.until("!$('#player').open")
     assert page.focused("#grid li:nth-child(1) .shot")

@@ -68,6 +68,7 @@ def test_figures_equal_those_of_plain_numpy(searcher: Searcher, tmp_path: Path) 
 
     snapshot = searcher.snapshot
     vectors = snapshot.index.vectors(np.arange(snapshot.num_segments))
+    assert vectors is not None
     files = [video.path for video in snapshot.videos(0, 100)]
     ranks = []
     for text, name in rows:

@@ -3,6 +3,7 @@
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -157,7 +158,9 @@ def test_wrong_frames(bundle: Bundle, frames: np.ndarray, message: str) -> None:
         ((1, 2, 8), np.float32, [[1, np.nan]], "other values than 0 and 1"),
     ],
 )
-def test_wrong_segments(bundle: Bundle, shape: tuple, dtype: type, mask: list, message: str) -> None:
+def test_wrong_segments(
+    bundle: Bundle, shape: tuple[int, ...], dtype: type, mask: list[list[float]], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         bundle.encode_segments(np.ones(shape, dtype), np.array(mask, np.float32))
 
@@ -178,7 +181,7 @@ def test_segments_with_nan(bundle: Bundle) -> None:
         (["red", " \n "], "text 1 is empty"),
     ],
 )
-def test_wrong_texts(bundle: Bundle, texts: list, message: str) -> None:
+def test_wrong_texts(bundle: Bundle, texts: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bundle.encode_text(texts)
 
