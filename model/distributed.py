@@ -5,6 +5,9 @@ Tensors keep the same shape on every rank, but for the first axis of those that 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -20,6 +23,16 @@ def world() -> int:
 def rank() -> int:
     """Which of them this is."""
     return dist.get_rank() if world() > 1 else 0
+
+
+@contextmanager
+def first_before_others() -> Iterator[None]:
+    """The first process runs the block alone, then all others do: they find the files that it has written."""
+    if rank():
+        dist.barrier()
+    yield
+    if world() > 1 and not rank():
+        dist.barrier()
 
 
 def gather(x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol, TypeVar
 
 from model.backbones.base import ImageBackbone, TextBackbone
 from model.backbones.bert import TextEncoder, TextShape
@@ -10,37 +11,92 @@ from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.huggingface import find_folder
 from model.backbones.shapes import from_words, to_words
 from model.backbones.vit import VisionTransformer, VitShape
-from model.config import ModelConfig
+from model.runtime.errors import InputError
 
-__all__ = ["ImageBackbone", "TextBackbone", "build_image", "build_text", "with_shapes"]
+__all__ = ["EncoderSettings", "ImageBackbone", "TextBackbone", "build_image", "build_text", "with_shapes"]
 
 TINY_TEXT = TextShape(vocabulary=128, hidden=32, layers=2, heads=4, intermediate=64, positions=64)
 _BERT_BASE = TextShape(hidden=768, layers=12, heads=12, intermediate=3072)
 _IMAGE, _TEXT = "model.backbone", "model.text"
 
 
-def with_shapes(config: ModelConfig) -> ModelConfig:
+class EncoderSettings(Protocol):
+    """What the encoders read of a family's settings, a frozen dataclass."""
+
+    @property
+    def backbone(self) -> str:
+        """Name of the frame encoder."""
+
+    @property
+    def backbone_weights(self) -> str:
+        """Hugging Face name or folder of a ViT; empty: random weights."""
+
+    @property
+    def backbone_shape(self) -> str:
+        """Sizes of a ViT in words; empty: as its weights say."""
+
+    @property
+    def text(self) -> str:
+        """Name of the language encoder."""
+
+    @property
+    def text_weights(self) -> str:
+        """Hugging Face name or folder of a BERT; empty: random weights."""
+
+    @property
+    def text_shape(self) -> str:
+        """Sizes of a BERT in words; empty: as its weights say."""
+
+    @property
+    def text_pooling(self) -> str:
+        """What represents a text: `mean` of its tokens, or the token `cls`."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of a frame in pixels."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest text."""
+
+    @property
+    def frozen_stages(self) -> int:
+        """Stages of the frame encoder that never train."""
+
+    @property
+    def dropout(self) -> float:
+        """Share of activations dropped in training."""
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Compute activations again in the backward pass."""
+
+
+Encoders = TypeVar("Encoders", bound=EncoderSettings)
+
+
+def with_shapes(config: Encoders) -> Encoders:
     """Write the sizes of encoders that come from a folder into the settings, where they are not yet.
 
     Done once before training: a checkpoint then rebuilds its model where the folder is not at hand.
 
     Raises:
-        ValueError: from `find_folder` and the shapes' `read`.
+        InputError: from `find_folder` and the shapes' `read`.
     """
     if config.backbone == "vit" and not config.backbone_shape and config.backbone_weights:
         vit = VitShape.read(find_folder(config.backbone_weights, f"{_IMAGE}_weights"))
-        config = dataclasses.replace(config, backbone_shape=to_words(vit))
+        config = dataclasses.replace(config, backbone_shape=to_words(vit))  # type: ignore[type-var]
     if config.text == "bert" and not config.text_shape and config.text_weights:
         bert = TextShape.read(find_folder(config.text_weights, f"{_TEXT}_weights"))
-        config = dataclasses.replace(config, text_shape=to_words(bert))
+        config = dataclasses.replace(config, text_shape=to_words(bert))  # type: ignore[type-var]
     return config
 
 
-def build_image(config: ModelConfig) -> ImageBackbone:
+def build_image(config: EncoderSettings) -> ImageBackbone:
     """The frame encoder, with random weights.
 
     Raises:
-        ValueError: an unknown backbone, or sizes that do not fit together.
+        InputError: an unknown backbone, or sizes that do not fit together.
     """
     config = with_shapes(config)
     if config.backbone != "vit":
@@ -49,18 +105,18 @@ def build_image(config: ModelConfig) -> ImageBackbone:
     return VisionTransformer(shape, config.image_size, config.frozen_stages, config.gradient_checkpointing)
 
 
-def build_text(config: ModelConfig) -> TextBackbone:
-    """The language encoder, with random weights and without the layers that fusion starts from.
+def build_text(config: EncoderSettings, hand_over: int = 0) -> TextBackbone:
+    """The language encoder, with random weights and without its `hand_over` top layers, which others take.
 
     Raises:
-        ValueError: sizes that do not fit together.
+        InputError: sizes that do not fit together.
     """
     config = with_shapes(config)
     shape = {"tiny": TINY_TEXT, "bert": _BERT_BASE}.get(config.text, TextShape())
     if config.text == "bert" and config.text_shape:
         shape = from_words(TextShape, config.text_shape, f"{_TEXT}_shape")
     if config.context_length > shape.positions:
-        raise ValueError(
+        raise InputError(
             f"model.context_length={config.context_length} exceeds the text encoder's positions: "
             f"use at most {shape.positions}"
         )
@@ -68,7 +124,7 @@ def build_text(config: ModelConfig) -> TextBackbone:
         shape,
         config.dropout,
         pooling=config.text_pooling,
-        hand_over=config.fusion_from_text,
+        hand_over=hand_over,
         train_embeddings=config.text == "bert",
         gradient_checkpointing=config.gradient_checkpointing,
     )

@@ -12,8 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 from model.backbones.base import TextBackbone
 from model.backbones.huggingface import read_config, read_weights, size_of
+from model.backbones.pooling import masked_mean
 from model.backbones.shapes import check_sizes
-from model.families.lgdn.temporal import masked_mean
+from model.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class TextShape:
         """The sizes in a folder's `config.json`.
 
         Raises:
-            ValueError: the file is missing, or describes another network.
+            InputError: the file is missing, or describes another network.
         """
         config, path = read_config(folder, "bert"), folder / "config.json"
         if config.get("position_embedding_type", "absolute") != "absolute":
-            raise ValueError(f"{path}: position_embedding_type must be absolute for this encoder")
+            raise InputError(f"{path}: position_embedding_type must be absolute for this encoder")
         return cls(
             vocabulary=size_of(config, "vocab_size", path),
             hidden=size_of(config, "hidden_size", path),
@@ -111,7 +112,7 @@ class TextEncoder(TextBackbone):
         super().__init__()
         shape = shape or TextShape()
         if not 0 <= hand_over < shape.layers:
-            raise ValueError(
+            raise InputError(
                 f"model.fusion_from_text={hand_over} must be 0 to {shape.layers - 1}: "
                 "a layer must stay in the text encoder"
             )
@@ -166,7 +167,7 @@ class TextEncoder(TextBackbone):
             the top layers that this encoder leaves out, lowest first.
 
         Raises:
-            ValueError: another network, or a damaged file.
+            InputError: another network, or a damaged file.
         """
         state = read_weights(source, "bert.")
         kept = len(self.layers)
@@ -185,7 +186,7 @@ class TextEncoder(TextBackbone):
             for i, layer in enumerate(top, kept):
                 layer.load_state_dict(_layer_state(state, i))
         except (KeyError, RuntimeError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{source} holds other weights than this text encoder: choose the matching one"
             ) from error
         return top

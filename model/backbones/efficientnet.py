@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.backbones.base import ImageBackbone
+from model.runtime.errors import InputError
 
 # kernel, stride, expansion, output channels, repeats: the seven stages of EfficientNet-B0.
 _STAGES = (
@@ -94,7 +95,7 @@ class EfficientNetLite(ImageBackbone):
     ) -> None:
         super().__init__()
         if variant not in _SCALES:
-            raise ValueError(f"unknown backbone {variant!r}: use one of {sorted(_SCALES)}")
+            raise InputError(f"unknown backbone {variant!r}: use one of {sorted(_SCALES)}")
         width, depth = _SCALES[variant]
         stem, head = (8, 64) if variant == "tiny" else (_STEM, _HEAD)
         self.conv_stem = SamePadConv2d(3, stem, 3, 2)
@@ -164,7 +165,7 @@ class EfficientNetLite(ImageBackbone):
             the classifier's rows [1000, 1280] and biases [1000].
 
         Raises:
-            ValueError: when the file holds another network.
+            InputError: when the file holds another network.
         """
         state: dict[str, Tensor] = torch.load(path, weights_only=True)
         folded: dict[str, Tensor] = {}
@@ -185,7 +186,7 @@ class EfficientNetLite(ImageBackbone):
                 ).contiguous()
             self.load_state_dict(folded)
         except (KeyError, RuntimeError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{path} holds other weights than this backbone: choose the matching one"
             ) from error
         return state["_fc.weight"].contiguous(), state["_fc.bias"].contiguous()

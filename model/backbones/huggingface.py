@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from model.runtime.errors import InputError
+
 _SMALL = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
 _SAFE, _PICKLE = "model.safetensors", "pytorch_model.bin"
 
@@ -25,14 +27,14 @@ def find_folder(source: str, setting: str) -> Path:
         setting: the setting that holds it, for messages.
 
     Raises:
-        ValueError: no such folder, or a name that cannot be fetched.
+        InputError: no such folder, or a name that cannot be fetched.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
     remedy = f"pass a folder that holds config.json and {_SAFE} as {setting}=DIR"
     if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
-        raise ValueError(f"{setting}={source}: no such folder; {remedy}")
+        raise InputError(f"{setting}={source}: no such folder; {remedy}")
     from huggingface_hub import snapshot_download
 
     try:
@@ -42,7 +44,7 @@ def find_folder(source: str, setting: str) -> Path:
     # It raises its own errors, those of its HTTP library, and the system's.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{setting}={source}: cannot be fetched ({reason}); {remedy}") from error
+        raise InputError(f"{setting}={source}: cannot be fetched ({reason}); {remedy}") from error
     return local
 
 
@@ -50,18 +52,18 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        ValueError: the file is missing or holds something else.
+        InputError: the file is missing or holds something else.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(
+        raise InputError(
             f"no {path.name} in {path.parent}: it must hold a model saved by transformers"
         ) from error
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+        raise InputError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold an object, not {type(values).__name__}")
+        raise InputError(f"{path} must hold an object, not {type(values).__name__}")
     return values
 
 
@@ -69,14 +71,14 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     """`config.json`.
 
     Raises:
-        ValueError: it describes a network of another kind, or one with another activation than GELU.
+        InputError: it describes a network of another kind, or one with another activation than GELU.
     """
     path = folder / "config.json"
     config = read_json(path)
     if config.get("model_type") != kind:
-        raise ValueError(f"{path}: model_type is {config.get('model_type')!r}; this encoder reads {kind}")
+        raise InputError(f"{path}: model_type is {config.get('model_type')!r}; this encoder reads {kind}")
     if config.get("hidden_act", "gelu") != "gelu":
-        raise ValueError(f"{path}: hidden_act is {config['hidden_act']!r}; this encoder computes gelu")
+        raise InputError(f"{path}: hidden_act is {config['hidden_act']!r}; this encoder computes gelu")
     return config
 
 
@@ -84,11 +86,11 @@ def size_of(config: Mapping[str, Any], key: str, path: Path) -> int:
     """One size of a configuration.
 
     Raises:
-        ValueError: it is missing or not a positive whole number.
+        InputError: it is missing or not a positive whole number.
     """
     value = config.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{path}: {key} is {value!r}: it must be a positive whole number")
+        raise InputError(f"{path}: {key} is {value!r}: it must be a positive whole number")
     return value
 
 
@@ -96,7 +98,7 @@ def read_weights(source: Path, prefix: str) -> dict[str, Tensor]:
     """All tensors of a folder or of one file, as float32, without the wrapping model's `prefix`.
 
     Raises:
-        ValueError: no weights there, or a damaged file.
+        InputError: no weights there, or a damaged file.
     """
     state: dict[str, Tensor] = {}
     for path in _weight_files(source) if source.is_dir() else [source]:
@@ -114,9 +116,9 @@ def read_weights(source: Path, prefix: str) -> dict[str, Tensor]:
             pickle.UnpicklingError,
         ) as error:
             reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"{path} cannot be read as weights: {reason}") from error
+            raise InputError(f"{path} cannot be read as weights: {reason}") from error
         if not isinstance(part, dict) or not all(isinstance(t, Tensor) for t in part.values()):
-            raise ValueError(f"{path} must hold named tensors only: save the model's state_dict()")
+            raise InputError(f"{path} must hold named tensors only: save the model's state_dict()")
         state |= part
     # TensorFlow's names of a norm's scale and shift are left in early checkpoints.
     renamed = {}
@@ -137,6 +139,6 @@ def _weight_files(folder: Path) -> list[Path]:
         if index.is_file():
             parts = read_json(index).get("weight_map")
             if not isinstance(parts, dict) or not all(Path(str(p)).name == p for p in parts.values()):
-                raise ValueError(f"{index}: weight_map must name files of this folder")
+                raise InputError(f"{index}: weight_map must name files of this folder")
             return [folder / part for part in sorted(set(parts.values()))]
-    raise ValueError(f"no {_SAFE} and no {_PICKLE} in {folder}: it must hold a model saved by transformers")
+    raise InputError(f"no {_SAFE} and no {_PICKLE} in {folder}: it must hold a model saved by transformers")

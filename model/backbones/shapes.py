@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, TypeVar, get_type_hints
 
+from model.runtime.errors import InputError
+
 Shape = TypeVar("Shape", bound=Any)
 
 
@@ -17,18 +19,18 @@ def from_words(kind: type[Shape], words: str, setting: str) -> Shape:
     """The inverse of `to_words`; sizes left out keep their defaults.
 
     Raises:
-        ValueError: for an unknown size or a bad number, naming the setting.
+        InputError: for an unknown size or a bad number, naming the setting.
     """
     hints = get_type_hints(kind)
     values: dict[str, int | float | bool] = {}
     for word in filter(None, words.replace(" ", "").split(",")):
         name, _, text = word.partition("=")
         if name not in hints:
-            raise ValueError(f"{setting}: unknown size {name!r}: known are {', '.join(hints)}")
+            raise InputError(f"{setting}: unknown size {name!r}: known are {', '.join(hints)}")
         try:
             values[name] = {"True": True, "False": False}[text] if hints[name] is bool else hints[name](text)
         except (KeyError, ValueError) as error:
-            raise ValueError(f"{setting}: {word!r} must be {name}=<{hints[name].__name__}>") from error
+            raise InputError(f"{setting}: {word!r} must be {name}=<{hints[name].__name__}>") from error
     shape: Shape = kind(**values)
     return shape
 
@@ -37,11 +39,11 @@ def check_sizes(shape: Any, what: str) -> None:
     """Refuse sizes that no encoder has.
 
     Raises:
-        ValueError: a size below 1, or a width that its heads do not divide.
+        InputError: a size below 1, or a width that its heads do not divide.
     """
     for field in dataclasses.fields(shape):
         value = getattr(shape, field.name)
         if not isinstance(value, bool) and not value > 0:
-            raise ValueError(f"{what}: {field.name}={value} must be positive")
+            raise InputError(f"{what}: {field.name}={value} must be positive")
     if shape.hidden % shape.heads:
-        raise ValueError(f"{what}: hidden={shape.hidden} must be a multiple of heads={shape.heads}")
+        raise InputError(f"{what}: hidden={shape.hidden} must be a multiple of heads={shape.heads}")

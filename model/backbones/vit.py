@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from model.backbones.base import ImageBackbone
 from model.backbones.huggingface import read_config, read_json, read_weights, size_of
 from model.backbones.shapes import check_sizes
+from model.runtime.errors import InputError
 
 # Names of a layer's parts in files: as published, and as newer libraries name them in memory.
 _NAMES = (
@@ -52,11 +53,11 @@ class VitShape:
         """The sizes in a folder's `config.json`.
 
         Raises:
-            ValueError: the file is missing, or describes another network.
+            InputError: the file is missing, or describes another network.
         """
         config, path = read_config(folder, "vit"), folder / "config.json"
         if config.get("num_channels", 3) != 3:
-            raise ValueError(f"{path}: num_channels is {config['num_channels']}; frames have 3")
+            raise InputError(f"{path}: num_channels is {config['num_channels']}; frames have 3")
         return cls(
             hidden=size_of(config, "hidden_size", path),
             layers=size_of(config, "num_hidden_layers", path),
@@ -108,11 +109,11 @@ class VisionTransformer(ImageBackbone):
     ) -> None:
         super().__init__()
         if image_size % shape.patch:
-            raise ValueError(
+            raise InputError(
                 f"model.image_size={image_size} must be a multiple of {shape.patch}, this ViT's patch"
             )
         if not 0 <= frozen_layers <= shape.layers:
-            raise ValueError(
+            raise InputError(
                 f"model.frozen_stages={frozen_layers} must be 0 to this ViT's {shape.layers} layers"
             )
         self.shape, self.width = shape, shape.hidden
@@ -176,7 +177,7 @@ class VisionTransformer(ImageBackbone):
         Positions of another image size are interpolated.
 
         Raises:
-            ValueError: another network, or a damaged file.
+            InputError: another network, or a damaged file.
         """
         state = read_weights(folder, "vit.")
         try:
@@ -193,7 +194,7 @@ class VisionTransformer(ImageBackbone):
             mean, std = pixel_statistics(folder)
             self.load_state_dict(ours | {"mean": mean, "std": std})
         except (KeyError, RuntimeError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{folder} holds other weights than this ViT: choose the matching one"
             ) from error
 
@@ -233,7 +234,7 @@ def pixel_statistics(folder: Path) -> tuple[Tensor, Tensor]:
     """Mean and deviation of the pixels in 0…1 that the weights were trained with; 0.5 where none are named.
 
     Raises:
-        ValueError: `preprocessor_config.json` names no three positive numbers.
+        InputError: `preprocessor_config.json` names no three positive numbers.
     """
     path = folder / "preprocessor_config.json"
     values = read_json(path) if path.is_file() else {}
@@ -244,6 +245,6 @@ def pixel_statistics(folder: Path) -> tuple[Tensor, Tensor]:
         if not good or not all(
             isinstance(n, int | float) and (n > 0 or key == "image_mean") for n in numbers
         ):
-            raise ValueError(f"{path}: {key} is {numbers!r}: it must be three numbers")
+            raise InputError(f"{path}: {key} is {numbers!r}: it must be three numbers")
         out.append(torch.tensor(numbers, dtype=torch.float32))
     return out[0], out[1]

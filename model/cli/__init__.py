@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from model.cli.ablation import ablation_command
-from model.cli.evaluate import evaluate_command
+from model.cli.evaluate import app as evaluate_app
 from model.cli.export import export_command
 from model.cli.frames import frames_command
 from model.cli.terminal import ReportingGroup, report
@@ -39,7 +39,7 @@ def train_command(
     launch(load_config(recipe, settings or ()), report)
 
 
-app.command("evaluate")(evaluate_command)
+app.add_typer(evaluate_app, name="evaluate")
 app.command("export")(export_command)
 app.command("frames")(frames_command)
 app.command("ablation")(ablation_command)

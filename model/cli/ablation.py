@@ -10,6 +10,7 @@ import typer
 
 from model.cli.terminal import report
 from model.experiments.ablation import run_ablation, table
+from model.runtime.errors import InputError
 
 _RECIPE = Path(__file__).parents[1] / "recipes" / "ablation.yaml"
 
@@ -32,7 +33,7 @@ def ablation_command(
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError as error:
-        raise ValueError(f"seeds={seeds!r}: whole numbers separated by commas, such as 0,1,2") from error
+        raise InputError(f"seeds={seeds!r}: whole numbers separated by commas, such as 0,1,2") from error
     counts = {"val": val_films, "test": films}
     results = run_ablation(recipe, settings, output, numbers, counts, noise, report)
     (output / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")

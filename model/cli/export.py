@@ -15,10 +15,10 @@ from model.data.record import data_of
 from model.export.bundle import ExportOptions, StorageChoice, export_bundle
 from model.export.provenance import NOT_STATED, make_provenance
 from model.export.storage import Storage
+from model.families import get_family
 from model.families.base import InferenceOptions
-from model.families.lgdn.weights import sources, tokenizer_path
 from model.runtime.errors import InputError
-from model.training.checkpoints import load_checkpoints, read_state
+from model.training.checkpoints import load_checkpoints, read_state, tokenizer_path
 
 
 def _measured(path: Path | None) -> dict[str, Any]:
@@ -28,9 +28,9 @@ def _measured(path: Path | None) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} holds no metrics ({error}): write it with evaluate --output") from error
+        raise InputError(f"{path} holds no metrics ({error}): write it with evaluate --output") from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no metrics: write it with evaluate --output")
+        raise InputError(f"{path} holds no metrics: write it with evaluate --output")
     if isinstance(found.get("tuned"), dict):
         found["tuned"].pop("tried", None)
     return found
@@ -41,7 +41,7 @@ def _lambda(given: float | None, metrics: dict[str, Any]) -> float:
     value = settings.get("ensemble_lambda") if given is None else given
     lam = 1.0 if value is None else float(value)
     if not (math.isfinite(lam) and lam >= 0):
-        raise ValueError(f"λ is {lam}: it must be 0 or more")
+        raise InputError(f"λ is {lam}: it must be 0 or more")
     return lam
 
 
@@ -118,7 +118,7 @@ def export_command(
     provenance = make_provenance(
         config,
         [data_of(read_state(path)) for path in checkpoints],
-        sources(config.model),
+        get_family(config.family).sources(config.model),
         match_similarity=match_similarity,
         metrics=measured,
         data_licences=data_licence or (),
@@ -126,8 +126,9 @@ def export_command(
     )
     manifest = export_bundle(
         output,
+        config.family,
         model,
-        tokenizer_path(config.model, checkpoints[0].parent),
+        tokenizer_path(config, checkpoints[0].parent),
         provenance,
         options,
         name=config.name,

@@ -11,6 +11,7 @@ from model.cli.terminal import report
 from model.config import Config, load_config
 from model.data.datasets import SplitName, VideoFrames, open_dataset
 from model.data.datasets.frame_cache import fill_cache
+from model.runtime.errors import InputError
 
 
 def frames_command(
@@ -33,7 +34,7 @@ def frames_command(
     if failed:
         for line in failed:
             report(line)
-        raise ValueError(
+        raise InputError(
             f"{len(failed)} videos cannot be read, all others are in the cache: see the lines above"
         )
 
@@ -42,10 +43,10 @@ def fill(config: Config, splits: list[str], workers: int) -> tuple[str, ...]:
     """Fill the cache that the settings name. → an error for each video that could not be read.
 
     Raises:
-        ValueError: no cache is named, or from `open_dataset`.
+        InputError: no cache is named, or from `open_dataset`.
     """
     if not config.data.frame_cache:
-        raise ValueError("no data.frame_cache: set it to the folder that is to hold the frames")
+        raise InputError("no data.frame_cache: set it to the folder that is to hold the frames")
     sources: list[VideoFrames] = [open_dataset(config, cast(SplitName, name), report) for name in splits]
     failed: list[str] = []
     for source in sources:

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from model.runtime.exits import exit_codes
 
 #: The option for each field that an error may name.
-OPTION_OF_FIELD = {"output": "--output", "tune_on": "--tune-on"}
+OPTION_OF_FIELD = {"output": "--output", "ensemble_lambda": "--ensemble-lambda"}
 
 
 class ReportingGroup(TyperGroup):

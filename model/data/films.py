@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import DataConfig
+from model.runtime.errors import InputError
+from model.settings import DataConfig
 
 Rows = NDArray[np.int64]
 #: plain frames, by negative photo numbers; their grey values
@@ -86,7 +87,7 @@ def unrelated(
         rng: what chooses.
 
     Raises:
-        ValueError: when there is none.
+        InputError: when there is none.
     """
     used, said = set(rows.tolist()), set(texts)
     found: list[int] = []
@@ -96,7 +97,7 @@ def unrelated(
         if photo not in used and said.isdisjoint(captions[photo]):
             found.append(photo)
     if not found:
-        raise ValueError(
+        raise InputError(
             f"no photo is left for unrelated frames: a batch shows {len(rows)} of {len(captions)} photos; "
             "lower train.batch_size or set data.film_share=0"
         )

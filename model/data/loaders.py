@@ -1,105 +1,99 @@
-"""What training reads, and the batches made of it.
+"""The batches that training reads.
 
 A batch depends on (seed, epoch, batch number) alone: a resumed run sees what an uninterrupted one would, and
 each of several processes makes its share of the batch that one process would make.
-Shapes: B videos, F packed frames, N frame slots, L text tokens.
+Shapes: B videos, F packed frames, N frame slots.
 """
 
 from __future__ import annotations
 
-import csv
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.config import Config
+from model import distributed
+from model.data.examples import Examples
 from model.data.films import compose, part, unrelated
-from model.data.view_cache import ViewCache
-from model.families.lgdn.network import Batch
-from model.runtime.preprocessing import TextTokenizer, load_image, resize_frames
+from model.data.photos import CaptionedPhotos
+from model.data.sources import Source
+from model.data.view_cache import FrozenStages, build_cache
+from model.data.views import PixelViews, Views
+from model.progress import Report
+from model.runtime.errors import InputError
+from model.settings import Settings
 
 Rows = NDArray[np.int64]
+Batch = TypeVar("Batch")
+BatchOut = TypeVar("BatchOut", covariant=True)
 
 
-@dataclass(frozen=True)
-class CaptionedPhotos:
-    """Photos of one split with their captions."""
-
-    folder: Path
-    names: tuple[str, ...]
-    captions: tuple[tuple[str, ...], ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def first(self, count: int) -> CaptionedPhotos:
-        """Only the first `count` of them; 0: all."""
-        return self if not count else CaptionedPhotos(self.folder, self.names[:count], self.captions[:count])
-
-    def load(self, index: int, size: int) -> NDArray[np.uint8]:
-        """One photo by the serving path's resize rule. Shape [size, size, 3]."""
-        photo: NDArray[np.uint8] = resize_frames(load_image(self.folder / self.names[index])[None], size)[0]
-        return photo
-
-
-class VideoSource(Protocol):
-    """A set of captioned videos, as `model.data.datasets` opens them."""
-
-    captions: Sequence[Sequence[str]]
-
-    def __len__(self) -> int: ...
-
-    def frames(self, index: int, count: int, size: int, rng: np.random.Generator | None) -> NDArray[np.uint8]:
-        """A random frame of each of `count` equal parts, or by None the middle ones; fewer of a short video.
-
-        Shape [n, size, size, 3], 1 ≤ n ≤ count.
-        """
-
-
-class Loader(Protocol):
+class Loader(Protocol[BatchOut]):
     """Makes the batches of an epoch by their numbers."""
 
     @property
     def steps(self) -> int:
         """Batches an epoch."""
 
-    def make(self, epoch: int, number: int) -> Batch:
+    def make(self, epoch: int, number: int) -> BatchOut:
         """One batch, of which this process gets its share."""
 
 
-def read_captions(path: Path, split: str) -> CaptionedPhotos:
-    """Read `captions.csv` (image, split, caption) and keep one split.
+def make_loader(
+    source: Source,
+    config: Settings,
+    collate: Callable[[Examples], Batch],
+    stages: FrozenStages | None,
+    cache_folder: Path,
+    report: Report,
+) -> Loader[Batch]:
+    """The loader of a source, for this process of those that train together.
+
+    Args:
+        source: what is trained on.
+        config: how batches are made.
+        collate: makes a family's batch of examples; called in threads.
+        stages: what of the model never trains; its outputs for photos are cached. None: photos stay pixels.
+        cache_folder: where those outputs go, unless `data.cache` names another folder.
+        report: told how far the cache is.
 
     Raises:
-        ValueError: when the folder or the split is not there.
+        InputError: an epoch has fewer batches than a step takes.
     """
-    table = path / "captions.csv"
-    if not table.is_file():
-        raise ValueError(f"no captions.csv in {path}: pass the data set's folder as data=DIR")
-    groups: dict[str, list[str]] = {}
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                if row["split"] == split:
-                    groups.setdefault(row["image"], []).append(row["caption"])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table} cannot be read as a CSV file in UTF-8: {error}") from error
-    except KeyError as error:
-        raise ValueError(
-            f"{table} has no column {error}: its columns must be image, split, caption"
-        ) from error
-    if not groups:
-        raise ValueError(f"{table} has no rows of split {split!r}")
-    names = tuple(sorted(groups))
-    return CaptionedPhotos(path / "images", names, tuple(tuple(groups[n]) for n in names))
+    rank, world = distributed.rank(), distributed.world()
+    loader: Loader[Batch]
+    if isinstance(source, CaptionedPhotos):
+        views = _views(source, config, stages, cache_folder, report)
+        loader = PhotoLoader(views, source, collate, config, rank, world)
+    else:
+        loader = VideoLoader(source, collate, config, rank, world)
+    if loader.steps < config.train.accumulate:
+        raise InputError(
+            f"train.accumulate={config.train.accumulate} is more than an epoch's {loader.steps} batches: "
+            "lower it, or train.batch_size"
+        )
+    return loader
+
+
+def _views(
+    photos: CaptionedPhotos,
+    config: Settings,
+    stages: FrozenStages | None,
+    cache_folder: Path,
+    report: Report,
+) -> Views:
+    if stages is None:
+        return PixelViews(photos, config.model.image_size, config.train.seed)
+    folder = Path(config.data.cache) if config.data.cache else cache_folder
+    with distributed.first_before_others():
+        return build_cache(folder, photos, stages, config, report)
 
 
 def steps_per_epoch(items: int, batch_size: int) -> int:
@@ -120,15 +114,13 @@ def _by_length(texts: Sequence[str]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class PhotoLoader:
+class PhotoLoader(Generic[Batch]):
     """Captioned photos as videos of one or several views, and as films. An epoch shows each photo once."""
 
-    cache: ViewCache
+    views: Views
     photos: CaptionedPhotos
-    tokenizer: TextTokenizer
-    config: Config
-    #: classes of the teacher; 0: none
-    classes: int = 0
+    collate: Callable[[Examples], Batch]
+    config: Settings
     rank: int = 0
     world: int = 1
 
@@ -154,23 +146,21 @@ class PhotoLoader:
         )
         plan = compose(rows, pool, data, self.config.model.frames, rng)
         plan = part(plan, self.rank, self.world)
-        return _batch(
-            self.cache.frames(plan),
-            plan.slots,
-            plan.mask,
-            self.tokenizer,
-            *_mine(rows, texts, self.rank, self.world),
-            self.cache.teacher(plan, self.classes) if self.classes else None,
+        rows, texts = _share(rows, texts, self.rank, self.world)
+        return self.collate(
+            Examples(
+                self.views.frames(plan), plan.slots, plan.mask, tuple(texts), rows, self.views.teacher(plan)
+            )
         )
 
 
 @dataclass(frozen=True)
-class VideoLoader:
+class VideoLoader(Generic[Batch]):
     """Captioned videos as they are, in pixels. An epoch shows each pair of a video and a caption once."""
 
-    source: VideoSource
-    tokenizer: TextTokenizer
-    config: Config
+    source: Source
+    collate: Callable[[Examples], Batch]
+    config: Settings
     rank: int = 0
     world: int = 1
 
@@ -195,7 +185,7 @@ class VideoLoader:
         texts = [self.source.captions[owner[p]][caption[p]] for p in pairs]
         by_length = _by_length(texts)
         rows, texts = owner[pairs[by_length]], [texts[i] for i in by_length]
-        rows, texts = _mine(rows, texts, self.rank, self.world)
+        rows, texts = _share(rows, texts, self.rank, self.world)
         table, mask = np.zeros((len(rows), slots), np.int64), np.zeros((len(rows), slots), np.float32)
         packed: list[NDArray[np.uint8]] = []
         total = 0
@@ -208,34 +198,13 @@ class VideoLoader:
             packed.append(shown)
             total += len(shown)
         frames = torch.from_numpy(np.concatenate(packed))
-        return _batch(frames, table, mask, self.tokenizer, rows, texts, None)
+        return self.collate(Examples(frames, table, mask, tuple(texts), rows))
 
 
-def _mine(rows: Rows, texts: list[str], rank: int, world: int) -> tuple[Rows, list[str]]:
-    """Consecutive rows, as `films.part` takes them."""
+def _share(rows: Rows, texts: list[str], rank: int, world: int) -> tuple[Rows, list[str]]:
+    """This process's part of a batch: consecutive rows, as `films.part` takes them."""
     size = len(rows) // world
     return rows[rank * size : (rank + 1) * size], texts[rank * size : (rank + 1) * size]
-
-
-def _batch(
-    frames: torch.Tensor,
-    slots: Rows,
-    mask: NDArray[np.float32],
-    tokenizer: TextTokenizer,
-    rows: Rows,
-    texts: list[str],
-    teacher: torch.Tensor | None,
-) -> Batch:
-    tokens = tokenizer(texts)
-    return Batch(
-        frames=frames,
-        slots=torch.from_numpy(slots),
-        frame_mask=torch.from_numpy(mask),
-        input_ids=torch.from_numpy(tokens.input_ids),
-        attention_mask=torch.from_numpy(tokens.attention_mask),
-        video_ids=torch.from_numpy(rows),
-        teacher=teacher,
-    )
 
 
 def ahead(make: Callable[[int], Batch], numbers: Iterable[int], workers: int) -> Generator[Batch]:

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.config import Config
+from model.runtime.errors import InputError
+from model.settings import Settings
 
 #: the key of a checkpoint's state that holds the record
 DATA_KEY = "data"
@@ -90,7 +91,7 @@ class StartRecord:
 
 
 def describe_data(
-    config: Config, captions: Sequence[Sequence[str]], start: Mapping[str, Any] | None = None
+    config: Settings, captions: Sequence[Sequence[str]], start: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The record of a run for its checkpoints: plain values under `DATA_KEY`.
 
@@ -116,13 +117,13 @@ def data_of(state: Mapping[str, Any]) -> TrainingData:
     """What the run of a checkpoint's state trained on; without a record, what the settings in it say.
 
     Raises:
-        ValueError: the record is not one of this version.
+        InputError: the record is not one of this version.
     """
     if DATA_KEY in state:
         try:
             return _parse(state[DATA_KEY])
         except (KeyError, TypeError) as error:
-            raise ValueError(
+            raise InputError(
                 f"the checkpoint's record of its data is of another version ({error})"
             ) from error
     settings = state["config"]

@@ -1,86 +1,69 @@
 """What the frozen stages make of photos, computed once: the early stages are most of the backbone's time.
 
-Shapes: F packed frames, C channels or classes.
+Shapes: F packed frames, C channels or classes, Hv the backbone's width.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageFilter
 from torch import Tensor
 
 from model.backbones import ImageBackbone
-from model.config import Config
 from model.data.films import PLAIN, Plan
-
-if TYPE_CHECKING:
-    from model.data.loaders import CaptionedPhotos
+from model.data.photos import CaptionedPhotos
+from model.data.views import view_of
+from model.progress import Report
+from model.settings import Settings
 
 TEACHER_CLASSES = 8
 # Photos a pass of the early stages, whose maps are large: few enough to stay in a CPU's caches.
 _CHUNK = 8
 
 
-def augment(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A random view that looks like a frame of a small video. Shape [s, s, 3] → the same.
+@dataclass(frozen=True)
+class FrozenStages:
+    """What of a model never trains.
 
-    Crops change the aspect, as squashing wide video does; blur and JPEG stand for low resolution and strong
-    compression; black bars for letterboxes.
+    Attributes:
+        image: the backbone; `prepare` runs its frozen stages.
+        classifier: rows [C, Hv] and biases [C] of its published classifier.
+        key: with the image size, names what decides the outputs.
+        teacher_classes: classes of the classifier that training reads of each frame; 0: none.
     """
-    size = photo.shape[0]
-    image = Image.fromarray(photo)
-    area, ratio = rng.uniform(0.5, 1.0), np.exp(rng.uniform(-0.3, 0.3))
-    width = min(size, round(size * np.sqrt(area * ratio)))
-    height = min(size, round(size * np.sqrt(area / ratio)))
-    left, top = rng.integers(0, size - width + 1), rng.integers(0, size - height + 1)
-    image = image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + width, top + height))
-    if rng.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        if rng.random() < 0.5:
-            image = enhance(image).enhance(float(rng.uniform(0.65, 1.35)))
-    if rng.random() < 0.25:
-        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.5))))
-    if rng.random() < 0.3:
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=int(rng.integers(25, 75)))
-        image = Image.open(buffer).convert("RGB")
-    if rng.random() < 0.08:
-        bar = int(rng.integers(size // 16, size // 6))
-        inner = image.resize((size, size - 2 * bar), Image.Resampling.BICUBIC)
-        image = Image.new("RGB", (size, size))
-        image.paste(inner, (0, bar))
-    return np.asarray(image)
+
+    image: ImageBackbone
+    classifier: tuple[Tensor, Tensor]
+    key: tuple[str | int, ...]
+    teacher_classes: int = 0
 
 
 class ViewCache:
     """Outputs of the frozen stages for views of every photo: 0 is plain, the others are augmented."""
 
-    def __init__(self, folder: Path, views: int) -> None:
+    def __init__(self, folder: Path, views: int, teacher_classes: int = 0) -> None:
         self.maps = [np.load(folder / f"maps_{v}.npy", mmap_mode="r") for v in range(views)]
-        self.plain = np.load(folder / "plain.npy")
+        self.blank = np.load(folder / "plain.npy")
         self.teacher_classes = [np.load(folder / f"classes_{v}.npy") for v in range(views)]
         self.teacher_shares = [np.load(folder / f"shares_{v}.npy") for v in range(views)]
+        self._num_classes = teacher_classes
 
     def gather(self, views: NDArray[np.int64], photos: NDArray[np.int64]) -> Tensor:
         """Maps of chosen views, in channels-last memory; negative photos are plain frames.
 
         Shapes [F], [F] → float [F, C, h', w'].
         """
-        plain = list(PLAIN)
+        blank = list(PLAIN)
         rows = np.stack(
             [
-                self.maps[v][p] if p >= 0 else self.plain[plain.index(p)]
+                self.maps[v][p] if p >= 0 else self.blank[blank.index(p)]
                 for v, p in zip(views.tolist(), photos.tolist(), strict=True)
             ]
         )
@@ -98,12 +81,18 @@ class ViewCache:
             maps[mixed] = maps[mixed].lerp(other, torch.from_numpy(plan.share[mixed])[:, None, None, None])
         return maps
 
-    def teacher(self, plan: Plan, classes: int) -> Tensor:
-        """The published classifier's likeliest classes, the rest dropped. → [F, C]
+    def plain(self, photos: NDArray[np.int64]) -> Tensor:
+        """Maps of photos as they are. Shape [F] → float [F, C, h', w']."""
+        return self.gather(np.zeros_like(photos), photos)
+
+    def teacher(self, plan: Plan) -> Tensor | None:
+        """The published classifier's likeliest classes, the rest dropped; None without one. → [F, C]
 
         Rows of zeros are not to be counted: transitions, and frames that count for another process.
         """
-        out = torch.zeros(len(plan.share), classes)
+        if not self._num_classes:
+            return None
+        out = torch.zeros(len(plan.share), self._num_classes)
         for row in np.flatnonzero(plan.plain & plan.first):
             v, p = plan.views[row, 0], plan.photos[row, 0]
             out[row, self.teacher_classes[v][p]] = torch.from_numpy(self.teacher_shares[v][p])
@@ -111,27 +100,21 @@ class ViewCache:
 
 
 def build_cache(
-    folder: Path,
-    photos: CaptionedPhotos,
-    image: ImageBackbone,
-    classifier: tuple[Tensor, Tensor],
-    config: Config,
-    report: Callable[[str], None],
+    folder: Path, photos: CaptionedPhotos, stages: FrozenStages, config: Settings, report: Report
 ) -> ViewCache:
     """Open the cache, computing what is missing. Views are written whole, so an interrupted build resumes."""
-    model = config.model
-    key = json.dumps([model.backbone, model.frozen_stages, model.image_size, photos.names, config.train.seed])
+    size, seed = config.model.image_size, config.train.seed
+    key = json.dumps([*stages.key, size, photos.files, seed])
     folder = folder / hashlib.sha256(key.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
-    weight, bias = classifier
-    image = copy.deepcopy(image).eval().channels_last()
+    weight, bias = stages.classifier
+    image = copy.deepcopy(stages.image).eval().channels_last()
     if config.train.precision == "bfloat16":
         image = image.bfloat16()
     if not (folder / "plain.npy").exists():
-        size = model.image_size
-        plain = np.stack([np.full((size, size, 3), grey, np.uint8) for grey in PLAIN.values()])
+        blank = np.stack([np.full((size, size, 3), grey, np.uint8) for grey in PLAIN.values()])
         with torch.inference_mode():
-            _write(folder / "plain.npy", _half(image.prepare(torch.from_numpy(plain))))
+            _write(folder / "plain.npy", _half(image.prepare(torch.from_numpy(blank))))
     for view in range(config.data.views):
         target = folder / f"maps_{view}.npy"
         if target.exists():
@@ -139,13 +122,10 @@ def build_cache(
         maps: list[NDArray[np.float16]] = []
         shares, classes = [], []
         for start in range(0, len(photos), _CHUNK):
-            frames = []
-            for index in range(start, min(start + _CHUNK, len(photos))):
-                photo = photos.load(index, model.image_size)
-                rng = np.random.default_rng((config.train.seed, view, index))
-                frames.append(augment(photo, rng) if view else photo)
+            rows = range(start, min(start + _CHUNK, len(photos)))
+            frames = np.stack([view_of(photos, row, view, size, seed) for row in rows])
             with torch.inference_mode():
-                out = image.prepare(torch.from_numpy(np.stack(frames)))
+                out = image.prepare(torch.from_numpy(frames))
                 pooled = image(out)[0]
             top = torch.softmax(pooled @ weight.T + bias, -1).topk(min(TEACHER_CLASSES, len(bias)))
             maps.append(_half(out))
@@ -156,7 +136,7 @@ def build_cache(
         np.save(folder / f"shares_{view}.npy", np.concatenate(shares))
         np.save(folder / f"classes_{view}.npy", np.concatenate(classes))
         _write(target, np.concatenate(maps))
-    return ViewCache(folder, config.data.views)
+    return ViewCache(folder, config.data.views, stages.teacher_classes)
 
 
 def _half(maps: Tensor) -> NDArray[np.float16]:

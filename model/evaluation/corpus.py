@@ -14,10 +14,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.loaders import CaptionedPhotos, VideoSource
-from model.evaluation.encoders import Array, Encoder
+from model.data.sources import Source
+from model.families.encoder import Array, Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
+from model.runtime.errors import InputError
 from model.runtime.preprocessing import resize_frames
 from model.runtime.tokens import QuantisedTokens, dequantise, store_tokens
 from model.runtime.video import VideoReader
@@ -36,9 +37,9 @@ class TokenOptions:
 
     def __post_init__(self) -> None:
         if self.kind not in ("int8", "float32"):
-            raise ValueError(f"tokens {self.kind!r} cannot be kept: choose int8 or float32")
+            raise InputError(f"tokens {self.kind!r} cannot be kept: choose int8 or float32")
         if self.per_frame is not None and self.per_frame < 1:
-            raise ValueError(f"tokens_per_frame is {self.per_frame}: keep at least 1")
+            raise InputError(f"tokens_per_frame is {self.per_frame}: keep at least 1")
 
 
 class FrameTokens:
@@ -178,7 +179,7 @@ def encode_frames(
     """Encode frames that come in parts of any size, with tokens where they are asked.
 
     Raises:
-        ValueError: no frame.
+        InputError: no frame.
     """
     embedding: list[Array] = []
     salience: list[Array] = []
@@ -191,7 +192,7 @@ def encode_frames(
         if tokens is not None and encoding.tokens is not None:
             kept.append(kept_tokens(encoding.tokens, tokens))
     if not embedding:
-        raise ValueError("no segment to encode: pass at least one video or photo")
+        raise InputError("no segment to encode: pass at least one video or photo")
     return EncodedFrames(
         np.concatenate(embedding), np.concatenate(salience), FrameTokens(kept) if kept else None
     )
@@ -203,7 +204,7 @@ def encode_segments(
     """Encode segments, each (its video, resized frames [n, size, size, 3]), with tokens where they are asked.
 
     Raises:
-        ValueError: no segment.
+        InputError: no segment.
     """
     owners: list[int] = []
     counts: list[int] = []
@@ -229,32 +230,15 @@ def encode_segments(
     )
 
 
-def encode_photos(
-    encoder: Encoder,
-    photos: CaptionedPhotos,
-    tokens: TokenOptions | None = None,
-    report: Report = silent,
+def encode_source(
+    encoder: Encoder, source: Source, tokens: TokenOptions | None = None, report: Report = silent
 ) -> Corpus:
-    """Every photo as a video of one segment of one frame."""
-    progress = Progress("photos", len(photos), report)
-
-    def load() -> Iterable[tuple[int, Frames]]:
-        for row in range(len(photos)):
-            yield row, photos.load(row, encoder.profile.image_size)[None]
-            progress.step()
-
-    return encode_segments(encoder, load(), tokens)
-
-
-def encode_dataset(
-    encoder: Encoder, source: VideoSource, tokens: TokenOptions | None = None, report: Report = silent
-) -> Corpus:
-    """Every video of a data set as one segment, the middle frames of equal parts, as the papers test.
+    """Every video of a source as one segment, the middle frames of equal parts, as the papers test.
 
     Raises:
-        ValueError: a file cannot be read.
+        InputError: a file cannot be read.
     """
-    profile, progress = encoder.profile, Progress("videos", len(source), report)
+    profile, progress = encoder.profile, Progress(source.unit, len(source), report)
 
     def read() -> Iterable[tuple[int, Frames]]:
         for row in range(len(source)):
@@ -262,18 +246,6 @@ def encode_dataset(
             progress.step()
 
     return encode_segments(encoder, read(), tokens)
-
-
-def encode_source(
-    encoder: Encoder,
-    source: CaptionedPhotos | VideoSource,
-    tokens: TokenOptions | None = None,
-    report: Report = silent,
-) -> Corpus:
-    """Photos as `encode_photos` takes them, or a data set's videos as `encode_dataset` does."""
-    if isinstance(source, CaptionedPhotos):
-        return encode_photos(encoder, source, tokens, report)
-    return encode_dataset(encoder, source, tokens, report)
 
 
 def encode_videos(

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from model.evaluation.encoders import Array, Encoder
+from model.families.encoder import Array, Encoder
+from model.runtime.errors import InputError
 from model.runtime.preprocessing import resize_frames
 from model.runtime.ranking import relevance, select_salient
 from model.runtime.video import VideoReader
@@ -61,12 +62,12 @@ def choose(
         caption: kept in the row.
 
     Raises:
-        ValueError: `frames` is below 1 or above the model's frames a segment.
+        InputError: `frames` is below 1 or above the model's frames a segment.
         VideoError: the video cannot be decoded.
     """
     profile = encoder.profile
     if not 1 <= frames <= profile.frames_per_segment:
-        raise ValueError(f"{frames} frames in a figure: show 1 to {profile.frames_per_segment}")
+        raise InputError(f"{frames} frames in a figure: show 1 to {profile.frames_per_segment}")
     words = encoder.texts([text])
     found: list[tuple[float, Row]] = []
     with VideoReader(path) as reader:
@@ -116,13 +117,13 @@ def save(rows: Sequence[Row], path: Path, note: str = "") -> None:
     """Draw to a file; its suffix names the format.
 
     Raises:
-        ValueError: no row, an unknown suffix, or a place that cannot be written.
+        InputError: no row, an unknown suffix, or a place that cannot be written.
     """
     image = draw(rows, note)
     try:
         image.save(path)
     except (OSError, ValueError) as error:
-        raise ValueError(f"the figure cannot be written to {path}: {error}") from error
+        raise InputError(f"the figure cannot be written to {path}: {error}") from error
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.corpus import Corpus, Rows, Texts
-from model.evaluation.encoders import Array, Encoder
 from model.evaluation.rerank import salient_match
+from model.families.encoder import Array, Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
 from model.runtime.ranking import LOGIT_DECIMALS, relevance, select_salient

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.corpus import Corpus, Texts, TokenOptions
-from model.evaluation.encoders import Array, Encoder
 from model.evaluation.matching import match_pairs
 from model.evaluation.rerank import BothRanks, Reranking, Rows, global_ranks, wanted_pairs
+from model.families.encoder import Array, Encoder
 from model.progress import Report, silent
+from model.runtime.errors import InputError
 from model.runtime.ranking import SCORE_DECIMALS
 
 
@@ -48,15 +49,15 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.mode not in ("top-k", "all-pairs"):
-            raise ValueError(f"mode {self.mode!r} is unknown: choose top-k or all-pairs")
+            raise InputError(f"mode {self.mode!r} is unknown: choose top-k or all-pairs")
         for name in ("num_candidates", "num_salient_frames"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}: it must be at least 1")
+                raise InputError(f"{name} is {value}: it must be at least 1")
         if any(n < 1 for n in self.salient_frames):
-            raise ValueError(f"salient_frames are {list(self.salient_frames)}: each must be at least 1")
+            raise InputError(f"salient_frames are {list(self.salient_frames)}: each must be at least 1")
         if self.ensemble_lambda is not None and not 0 <= self.ensemble_lambda < float("inf"):
-            raise ValueError(f"ensemble_lambda is {self.ensemble_lambda}: it must be 0 or more")
+            raise InputError(f"ensemble_lambda is {self.ensemble_lambda}: it must be 0 or more")
 
     def filled(self, encoder: Encoder) -> Options:
         """What is not given, from the model's settings."""

@@ -186,7 +186,7 @@ class Reranking:
             each text's scores of the videos, as a search gives them [Q, V]; each video's of the texts [V, Q].
 
         Raises:
-            ValueError: a match score that is read is NaN.
+            InputError: a match score that is read is NaN.
         """
         pairs = ensemble(self._match, self._similarity, lam)
         forwards = _by_video(joined_scores(pairs, self._similarity, self._forwards, lam), self._owner)
@@ -197,22 +197,6 @@ class Reranking:
         """Ranks by `scores`."""
         forwards, backwards = self.scores(lam)
         return BothRanks(text_to_video(forwards, self._target), video_to_text(backwards.T, self._target))
-
-
-def rank_metrics(
-    similarity: Array,
-    match: Array | None,
-    target: Rows,
-    lam: float,
-    owner: Rows | None = None,
-    num_candidates: int | None = None,
-) -> dict[str, Any]:
-    """Metrics of both directions: `global`, and with match scores `local` and `ensemble`; as `Reranking`."""
-    result = {"global": global_ranks(similarity, target, owner).metrics()}
-    if match is not None:
-        reranking = Reranking(similarity, match, target, owner, num_candidates)
-        result |= {"local": reranking.ranks(0.0).metrics(), "ensemble": reranking.ranks(lam).metrics()}
-    return result
 
 
 def tune_lambda(

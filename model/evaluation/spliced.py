@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.config import DataConfig
-from model.data.films import PLAIN, Plan, compose
-from model.data.loaders import CaptionedPhotos
-from model.data.view_cache import augment
+from model.data.films import Plan, compose
+from model.data.photos import CaptionedPhotos
+from model.data.views import render
 from model.evaluation.corpus import Corpus, Frames, TokenOptions, encode_frames, join_segments
-from model.evaluation.encoders import Encoder
+from model.families.encoder import Encoder
 from model.progress import Progress, Report, silent
+from model.runtime.errors import InputError
+from model.settings import DataConfig
 
 #: a part of 1 to 4 views among up to 16 frames, a fifth of the others transitions
 NOISY = DataConfig(views=4, max_views=4, film_frames=16, transitions=0.2)
@@ -38,25 +39,18 @@ class SplicedFilms:
     seed: int
 
     @property
-    def captions(self) -> tuple[str, ...]:
+    def name(self) -> str:
+        """The split of the photos."""
+        return self.photos.name
+
+    @property
+    def captions(self) -> tuple[tuple[str], ...]:
         """The first caption of each film's photo."""
-        return tuple(self.photos.captions[row][0] for row in self.rows)
+        return tuple((self.photos.captions[row][0],) for row in self.rows)
 
     def frames(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """The distinct frames' pixels, one by one. Each [size, size, 3]."""
-        plan = self.plan
-        for (here, there), (view, other), share in zip(plan.photos, plan.views, plan.share, strict=True):
-            frame = self._shot(int(here), int(view), size)
-            if share:
-                frame = (1 - share) * frame + share * self._shot(int(there), int(other), size)
-            yield np.rint(frame).astype(np.uint8)
-
-    def _shot(self, photo: int, view: int, size: int) -> NDArray[np.float32]:
-        if photo < 0:
-            return np.full((size, size, 3), PLAIN[photo], np.float32)
-        picture = self.photos.load(photo, size)
-        rng = np.random.default_rng((self.seed, view, photo))
-        return (augment(picture, rng) if view else picture).astype(np.float32)
+        return render(self.plan, self.photos, size, self.seed)
 
 
 def splice(
@@ -65,10 +59,10 @@ def splice(
     """Plan `count` films, each of another photo, with unrelated frames from `noise` further photos.
 
     Raises:
-        ValueError: when there are fewer photos.
+        InputError: when there are fewer photos.
     """
     if count + noise > len(photos):
-        raise ValueError(f"{count} films and {noise} unrelated photos need more than {len(photos)} photos")
+        raise InputError(f"{count} films and {noise} unrelated photos need more than {len(photos)} photos")
     rng = np.random.default_rng((seed, count))
     chosen = rng.permutation(len(photos))
     rows, pool = chosen[:count], chosen[len(photos) - noise :]

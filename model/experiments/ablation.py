@@ -22,17 +22,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.config import DataConfig, load_config, to_mapping
-from model.data.loaders import CaptionedPhotos, read_captions
+from model.config import load_config
+from model.data.photos import CaptionedPhotos, read_captions
 from model.evaluation.corpus import passes
 from model.evaluation.rerank import Reranking, global_ranks, sweep, tune_lambda
 from model.evaluation.spliced import splice
+from model.families.lgdn.config import STRATEGIES
 from model.families.lgdn.fusion import JointFusion
 from model.families.lgdn.network import LGDN, TextFeatures
-from model.families.lgdn.salience import STRATEGIES, frame_salience, text_salience
+from model.families.lgdn.salience import frame_salience, text_salience
 from model.progress import Report
+from model.runtime.errors import InputError
 from model.runtime.preprocessing import TextTokenizer
-from model.training.train import Run, start, train
+from model.settings import DataConfig, to_mapping
+from model.training.run import Run
+from model.training.setup import start
+from model.training.train import train
 
 Array = NDArray[np.float32]
 
@@ -79,14 +84,15 @@ def make_films(
     """Splice `count` films of the first photos, with unrelated frames from the `noise` last ones.
 
     Raises:
-        ValueError: when the split has fewer photos.
+        InputError: when the split has fewer photos.
     """
     config = model.config
     spliced = splice(photos, count, noise, data, config.frames, seed)
     frames = (frame[None] for frame in spliced.frames(config.image_size))
     with torch.inference_mode():
         prepared = [model.online.image.prepare(torch.from_numpy(part)) for part in passes(frames)]
-    return Films(torch.cat(prepared).half(), spliced.slots, spliced.counts, spliced.captions)
+    captions = tuple(caption for (caption,) in spliced.captions)
+    return Films(torch.cat(prepared).half(), spliced.slots, spliced.counts, captions)
 
 
 @dataclass(frozen=True)
@@ -103,10 +109,10 @@ def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
     """Every text with every film and every distinct frame, by the online weights.
 
     Raises:
-        ValueError: for another fusion than the joint one.
+        InputError: for another fusion than the joint one.
     """
     if not isinstance(model.fusion, JointFusion):
-        raise ValueError(
+        raise InputError(
             f"model.fusion={model.config.fusion}: the ablation scores all pairs by a joint fusion"
         )
     model.eval()
@@ -203,7 +209,7 @@ def run_ablation(
     measured: hundreds of megabytes each.
 
     Raises:
-        ValueError: from the recipe or the data, or `output` holds results of other settings.
+        InputError: from the recipe or the data, or `output` holds results of other settings.
     """
     results: list[dict[str, Any]] = []
     made: dict[str, Films] = {}
@@ -223,25 +229,27 @@ def run_ablation(
                     checkpoint.unlink()
             result = json.loads(done.read_text(encoding="utf-8"))
             if any(result.get(name) != value for name, value in wanted.items()):
-                raise ValueError(f"{done} was measured with other settings: choose another `output`")
+                raise InputError(f"{done} was measured with other settings: choose another `output`")
             results.append(result | {"seed": seed})
             report(f"{row.name}, seed {seed}: {_headline(results[-1])}")
     return results
 
 
 def _run(run: Run, row: Row, films: Mapping[str, int], noise: int, made: dict[str, Films]) -> dict[str, Any]:
+    config, model = run.config, run.model
+    if not isinstance(model, LGDN):
+        raise InputError(f"family={config.family}: the ablation is about lgdn")
     train(run)
-    config = run.config
     scored: dict[str, tuple[Scores, Films]] = {}
     # An ensemble is only shown of the row with SFP.
     for split in ("test", "val") if row.sfp else ("test",):
         if split not in made:
             # The same films for every row and seed: the frozen stages, which prepare them, never change.
             photos = read_captions(Path(config.data.path), split)
-            made[split] = make_films(photos, films[split], noise, config.data, run.model, seed=0)
+            made[split] = make_films(photos, films[split], noise, config.data, model, seed=0)
         shown = made[split]
         run.report(f"{row.name}: scoring {films[split]} films of {split}, {len(shown.prepared)} frames")
-        scored[split] = score_films(run.model, shown, run.tokenizer), shown
+        scored[split] = score_films(model, shown, run.tokenizer), shown
     frames = {"frames": len(scored["test"][1].prepared)}
     return measure(row, scored["test"], scored.get("val")) | frames
 

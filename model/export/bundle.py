@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from torch import nn
+
 from model.export.storage import STORAGES, Storage, store
 from model.export.tracing import check_graph, to_onnx
+from model.families import get_family
 from model.families.base import Graph, InferenceOptions, ModelDescription
-from model.families.lgdn import export as lgdn
-from model.families.lgdn.network import LGDN
 from model.progress import Report, silent
 from model.runtime.bundle import BundleDescription, BundleManifest, write_bundle
 from model.runtime.bundle.graphs import FRAME_ENCODER, MATCHER, TEXT_ENCODER
@@ -79,7 +80,8 @@ class ExportOptions:
 
 def export_bundle(
     folder: Path,
-    model: LGDN,
+    family: str,
+    model: nn.Module,
     tokenizer: Path,
     provenance: Provenance,
     options: ExportOptions | None = None,
@@ -97,15 +99,16 @@ def export_bundle(
         BundleError: the bundle cannot be written.
     """
     options = options or ExportOptions()
+    own_family = get_family(family)
     described = describe(
-        lgdn.describe(model, options.inference),
+        own_family.describe(model, options.inference),
         options,
         name=name,
         licence=licence,
         description=description,
         provenance=provenance,
     )
-    graphs = lgdn.graphs(model, options.inference, matcher=options.matcher)
+    graphs = own_family.graphs(model, options.inference, matcher=options.matcher)
     return write_graphs(
         folder, graphs, described, tokenizer, storage=options.storage, report=report, overwrite=True
     )

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from model.config import Config, essentials, to_mapping
+from model.config import Config, essentials
 from model.data.record import TrainingData, checkpoint_name
 from model.runtime.bundle.manifest import Provenance, SourceRecord
 from model.runtime.errors import InputError
+from model.settings import to_mapping
 
 #: what a bundle says of a licence or a source that its author has not told
 NOT_STATED = "not stated"

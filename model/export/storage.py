@@ -16,6 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from model.runtime.errors import InputError
+
 Storage = Literal["float32", "float16", "int8"]
 STORAGES: tuple[Storage, ...] = ("float32", "float16", "int8")
 # Smaller tensors (biases, norms, depthwise kernels of narrow layers) stay as they are: nothing to win.
@@ -85,12 +87,12 @@ def store(model: onnx.ModelProto, weights: Storage, words: Storage | None = None
         words: how tables read by Gather are stored; None: as `weights`.
 
     Raises:
-        ValueError: for an unknown way to store.
+        InputError: for an unknown way to store.
     """
     words = words or weights
     for choice in (weights, words):
         if choice not in STORAGES:
-            raise ValueError(f"unknown storage {choice!r}: use one of {', '.join(STORAGES)}")
+            raise InputError(f"unknown storage {choice!r}: use one of {', '.join(STORAGES)}")
     graph = model.graph
     tensors = {t.name: t for t in graph.initializer}
     added: list[onnx.NodeProto] = []

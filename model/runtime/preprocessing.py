@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 
+from model.runtime.errors import InputError
+
 ResizeRule = Literal["squash", "center_crop"]
 _RULES = ("squash", "center_crop")
 
@@ -62,7 +64,7 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
         shape [h, w, 3], RGB; transparent parts are white.
 
     Raises:
-        ValueError: the file is missing, no photo, damaged, or truncated; the message names it.
+        InputError: the file is missing, no photo, damaged, or truncated; the message names it.
     """
     try:
         with Image.open(path) as image:
@@ -77,10 +79,10 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
                 upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
             return np.array(upright.convert("RGB"))
     except FileNotFoundError as error:
-        raise ValueError(f"{path} does not exist") from error
+        raise InputError(f"{path} does not exist") from error
     # Pillow's readers raise almost anything on damaged input.
     except Exception as error:
-        raise ValueError(f"{path} is not a readable photo: {error}") from error
+        raise InputError(f"{path} is not a readable photo: {error}") from error
 
 
 def normalise_text(text: str) -> str:
@@ -114,7 +116,7 @@ class TextTokenizer:
     def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
         special: int = tokenizer.num_special_tokens_to_add(is_pair=False)
         if context_length <= special:
-            raise ValueError(
+            raise InputError(
                 f"context_length is {context_length}, of which {special} are the tokenizer's own: "
                 "it must leave room for at least 1 token"
             )
@@ -135,13 +137,13 @@ class TextTokenizer:
         """Read a `tokenizer.json`.
 
         Raises:
-            ValueError: the file is missing or no tokenizer, or `context_length` leaves no room.
+            InputError: the file is missing or no tokenizer, or `context_length` leaves no room.
         """
         try:
             tokenizer = Tokenizer.from_file(str(path))
         # The package raises bare Exception.
         except Exception as error:
-            raise ValueError(f"{path} is not a readable tokenizer file: {error}") from error
+            raise InputError(f"{path} is not a readable tokenizer file: {error}") from error
         return cls(tokenizer, context_length)
 
     def __call__(self, texts: Sequence[str]) -> TokenBatch:
@@ -159,11 +161,11 @@ class TextTokenizer:
                 raise ValueError(f"text {i} is {type(text).__name__}: pass strings")
         normalised = [normalise_text(text) for text in texts]
         if "" in normalised:
-            raise ValueError(f"text {normalised.index('')} is empty: give it at least one word")
+            raise InputError(f"text {normalised.index('')} is empty: give it at least one word")
         encodings = self._tokenizer.encode_batch_fast(normalised)
         ids = np.array([encoding.ids for encoding in encodings], np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
         empty = np.flatnonzero(mask.sum(axis=1) <= self._num_special)
         if len(empty):
-            raise ValueError(f"text {empty[0]} has no token: {texts[empty[0]]!r}; give it at least one word")
+            raise InputError(f"text {empty[0]} has no token: {texts[empty[0]]!r}; give it at least one word")
         return TokenBatch(ids, mask)

@@ -1,12 +1,11 @@
 """Retrieval metrics: R@K, median and mean rank, from text to video and back, ties averaged.
 
-Shapes: Q queries (texts), V videos, D joint space.
+Shapes: Q queries (texts), V videos.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from typing import Any, TypedDict
 
 import numpy as np
@@ -38,36 +37,6 @@ def ranks(similarity: ArrayLike, target: ArrayLike) -> Ranks:
     scores = _checked_scores(similarity)
     result, num_tied = _ranks(scores, _checked_targets(target, *scores.shape))
     _warn_of_ties(num_tied, len(result))
-    return result
-
-
-def ranks_in_chunks(
-    queries: NDArray[np.floating], candidates: NDArray[np.floating], target: ArrayLike, chunk_size: int = 1024
-) -> Ranks:
-    """`ranks(queries @ candidates.T, target)`, holding at most [chunk_size, V] similarities at once.
-
-    Args:
-        queries: shape [Q, D].
-        candidates: shape [V, D].
-        target: integers, shape [Q].
-        chunk_size: queries at once.
-
-    Raises:
-        ValueError: as `ranks`; shapes that do not fit each other; `chunk_size` below 1.
-    """
-    if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
-        raise ValueError(
-            f"queries {list(queries.shape)} and candidates {list(candidates.shape)} must be [Q, D] and [V, D]"
-        )
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size is {chunk_size}: it must be at least 1")
-    columns = _checked_targets(target, len(queries), len(candidates))
-    parts = [
-        _ranks(_checked_scores(queries[part] @ candidates.T), columns[part])
-        for part in _parts(len(queries), chunk_size)
-    ]
-    result = np.concatenate([part for part, _ in parts])
-    _warn_of_ties(sum(num_tied for _, num_tied in parts), len(result))
     return result
 
 
@@ -140,12 +109,6 @@ def _ranks(scores: NDArray[Any], columns: NDArray[np.int64]) -> tuple[Ranks, int
     greater = np.count_nonzero(scores > own, axis=1)
     ties = np.count_nonzero(scores == own, axis=1) - 1
     return 1.0 + greater + ties / 2, int(np.count_nonzero(ties))
-
-
-def _parts(total: int, size: int) -> Iterator[slice]:
-    # One part at least, so that no query at all is refused with the message of the full matrix.
-    for start in range(0, max(total, 1), size):
-        yield slice(start, start + size)
 
 
 def _checked_scores(similarity: ArrayLike) -> NDArray[Any]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model.runtime.errors import InputError
+
 _LEVELS = 127
 # Of the tokens that could be merged at once, half are: then neighbours are chosen anew.
 _SHARE = 2
@@ -85,12 +87,12 @@ def check_count(count: int, tokens_per_frame: int) -> None:
     """Check that a frame's tokens can be merged to `count`.
 
     Raises:
-        ValueError: they cannot.
+        InputError: they cannot.
     """
     # Token 0 stays alone, so the others leave at least one.
     least = min(2, tokens_per_frame)
     if not least <= count <= tokens_per_frame:
-        raise ValueError(
+        raise InputError(
             f"{tokens_per_frame} tokens a frame cannot be merged to {count}: "
             f"choose {least} to {tokens_per_frame}"
         )

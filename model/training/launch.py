@@ -21,7 +21,8 @@ import torch.multiprocessing as mp
 from model.config import Config
 from model.runtime.errors import InputError, ReelfindError
 from model.training.run import choose_device
-from model.training.train import NotFiniteError, start, train
+from model.training.setup import start
+from model.training.train import NotFiniteError, train
 
 # Errors whose message is for the user; they cross processes by name and message. Any other one is a fault of
 # the program and crosses with its traceback.

@@ -1,4 +1,4 @@
-"""Training: one visible loop over `Objective`, in one process or in each of several.
+"""Training: one visible loop over a family's objective, in one process or in each of several.
 
 Everything that is drawn follows from the seed, the step and the process, so a resumed run equals one that was
 not interrupted.
@@ -8,53 +8,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import yaml
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from model import distributed
-from model.backbones import with_shapes
-from model.config import Config, to_mapping
-from model.data.loaders import (
-    CaptionedPhotos,
-    Loader,
-    PhotoLoader,
-    VideoLoader,
-    VideoSource,
-    ahead,
-    read_captions,
-)
-from model.data.record import describe_data
-from model.data.view_cache import build_cache
+from model.data.loaders import ahead
 from model.evaluation.corpus import TokenOptions, encode_source
-from model.evaluation.encoders import TowersEncoder
-from model.families.lgdn.closed_form import start_projections
-from model.families.lgdn.network import LGDN, Batch
-from model.families.lgdn.objective import Objective
-from model.families.lgdn.weights import (
-    class_names,
-    keep_tokenizer,
-    load_published,
-    load_start,
-    tokenizer_path,
-)
+from model.families.base import Batch
 from model.runtime.errors import ReelfindError
-from model.runtime.preprocessing import TextTokenizer
-from model.training.checkpoints import read_state
+from model.training.checkpoints import save
 from model.training.monitor import Monitor, StopRequest
-from model.training.run import Run, choose_device, learning_rate_share, make_optimizer, resume, save
+from model.training.run import Run, learning_rate_share
 from model.training.validate import recall_sum, validate
-
-__all__ = ["Run", "start", "train", "train_step"]
 
 #: steps in a row that float16 may leave out while its scale settles
 _MOST_SKIPPED = 40
@@ -64,113 +33,16 @@ class NotFiniteError(ReelfindError, FloatingPointError):
     """A loss or the gradient is not finite: training cannot go on with these settings."""
 
 
-def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | None = None) -> Run:
-    """Build everything, and continue from `last.pt` where there is one.
-
-    Raises:
-        ValueError: missing data or packages, or a checkpoint of another configuration.
-    """
-    rank, world = distributed.rank(), distributed.world()
-    photos_wanted = config.data.kind == "photos"
-    if photos_wanted and not config.data.path:
-        raise ValueError("no training data: pass data=DIR, a folder with captions.csv and images/")
-    device = choose_device(config.train.device, rank)
-    if config.train.precision == "float16" and device.type == "cpu":
-        raise ValueError("train.precision=float16 needs a GPU: use bfloat16 or float32 on a CPU")
-    torch.set_num_threads(max(1, config.train.threads // world))
-    torch.manual_seed(config.train.seed)
-    folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    config = replace(config, model=with_shapes(config.model))
-    tokenizer_file = tokenizer_file or tokenizer_path(config.model, folder)
-    tokenizer = TextTokenizer.from_file(tokenizer_file, config.model.context_length)
-    model = LGDN(config.model)
-    classifier = load_published(model)
-    start_state = None
-    if config.train.start_from:
-        load_start(model, Path(config.train.start_from))
-        start_state = read_state(Path(config.train.start_from))
-    loader: Loader
-    validation: CaptionedPhotos | VideoSource | None
-    if photos_wanted:
-        photos = read_captions(Path(config.data.path), "train").first(config.data.limit)
-        validation = read_captions(Path(config.data.path), "val") if config.train.evaluate else None
-        captions: Sequence[Sequence[str]] = photos.captions
-        cache_folder = Path(config.data.cache) if config.data.cache else folder / "cache"
-        if rank:  # the first process fills the cache
-            dist.barrier()
-        cache = build_cache(cache_folder, photos, model.online.image, classifier, config, report)
-        if world > 1 and not rank:
-            dist.barrier()
-        classes = config.model.classes if config.loss.retention_weight > 0 else 0
-        loader = PhotoLoader(cache, photos, tokenizer, config, classes, rank, world)
-    else:
-        from model.data.datasets import open_dataset
-
-        source = open_dataset(config, "train", report)
-        validation = open_dataset(config, "val", report) if config.train.evaluate else None
-        loader = VideoLoader(source, tokenizer, config, rank, world)
-        captions = source.captions
-    if loader.steps < config.train.accumulate:
-        raise ValueError(
-            f"train.accumulate={config.train.accumulate} is more than an epoch's {loader.steps} batches: "
-            "lower it, or train.batch_size"
-        )
-    for towers in (model.online, model.momentum):
-        towers.image.channels_last()
-    last = folder / "last.pt"
-    closed_form = config.train.closed_form_start and not config.train.start_from
-    if not last.exists() and photos_wanted and closed_form and not rank:
-        report("closed-form start of the projections")
-        start_projections(model, cache, photos, tokenizer, class_names(config.model), config.train)
-    model.to(device)
-    objective: nn.Module = Objective(model, config.loss, config.train.seed)
-    if world > 1:
-        # A group of its own: gradients travel while the losses' exchanges are still under way. Banks stay
-        # equal by themselves; a loss that is off, or the warm-up, leaves weights unused.
-        objective = DistributedDataParallel(
-            objective,
-            device_ids=[device] if device.type == "cuda" else None,
-            process_group=dist.new_group(),
-            broadcast_buffers=False,
-            find_unused_parameters=True,
-        )
-    run = Run(
-        config=config,
-        model=model,
-        objective=objective,
-        optimizer=make_optimizer(model, config),
-        scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "float16"),
-        tokenizer=tokenizer,
-        loader=loader,
-        validation=validation,
-        device=device,
-        folder=folder,
-        report=report,
-        data=describe_data(config, captions, start_state),
-        rank=rank,
-        world=world,
-    )
-    if last.exists():
-        resume(run, last)
-    elif not rank:
-        keep_tokenizer(tokenizer_file, folder)
-        (folder / "config.yaml").write_text(yaml.safe_dump(to_mapping(config)), encoding="utf-8")
-        save(run, "start.pt")
-    return run
-
-
 def train_step(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
     """One optimiser step over `train.accumulate` batches; returns the mean losses and the gradient's norm.
 
-    Each batch finds the momentum embeddings of those before it in the banks; one larger batch would not.
+    Banks of a model, if it has some, hold the embeddings of the batches before; one larger batch has none.
 
     Raises:
         NotFiniteError: a loss or the gradient is not finite; names losses, step and batch.
     """
-    rates, losses = run.config.train, run.config.loss
+    rates = run.config.train
     epoch, place = divmod(run.step, run.steps)
-    sfp = losses.sfp and epoch >= losses.warmup_epochs
     share = learning_rate_share(run.step, run.total, rates.warmup, rates.final_lr)
     for group in run.optimizer.param_groups:
         group["lr"] = group["peak"] * share
@@ -183,7 +55,7 @@ def train_step(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
         alone = run.world == 1 or i == len(batches) - 1
         with nullcontext() if alone else run.objective.no_sync():  # type: ignore[operator]
             with run.autocast():
-                values = run.objective(batch.to(run.device), number, sfp)
+                values = run.objective(batch.to(run.device), number, epoch)
             run.scaler.scale(values["total"] / len(batches)).backward()
         names = list(values)
         row = torch.stack([value.detach().float() for value in values.values()]) / len(batches)
@@ -199,7 +71,7 @@ def train_step(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
-    run.model.update_momentum()
+    run.family.after_step(run.model)
     run.step += 1
     return means
 
@@ -245,7 +117,7 @@ def train(run: Run, stop_at: int | None = None) -> None:
                     values = train_step(run, [next(stream) for _ in range(rates.accumulate)])
                     if run.step % rates.log_every == 0 or run.step == run.total:
                         monitor.step(run.step, epoch, values)
-                    if _any(run, stop.wanted):
+                    if _any_process(run, stop.wanted):
                         save(run)
                         run.report(f"stopped after step {run.step}, saved in {run.folder}/last.pt")
                         if run.world > 1:
@@ -268,15 +140,16 @@ def check(run: Run) -> dict[str, Any]:
     """Validate in the first process, and keep the best weights as `best.pt`."""
     metrics: dict[str, Any] = {}
     if not run.rank and run.validation is not None:
-        encoder = TowersEncoder(run.model, run.tokenizer, bfloat16=run.config.train.precision == "bfloat16")
-        corpus = encode_source(encoder, run.validation, TokenOptions())
+        bfloat16 = run.config.train.precision == "bfloat16"
+        encoder = run.family.encoder(run.model, run.tokenizer, bfloat16=bfloat16)
+        corpus = encode_source(encoder, run.validation, TokenOptions() if encoder.has_matcher else None)
         metrics = validate(encoder, run.validation.captions, corpus)
         for name, row in metrics.items():
             run.report(
                 f"epoch {run.step // run.steps}/{run.config.train.epochs}: validation, {name} "
                 + " ".join(f"{key} {value:.4g}" for key, value in row.items())
             )
-        score = recall_sum(metrics["ensemble" if run.config.loss.lsfm else "global"])
+        score = recall_sum(metrics["ensemble" if run.family.trains_matcher(run.config.loss) else "global"])
         if score > run.best:
             run.best = score
             save(run, "best.pt")
@@ -285,7 +158,7 @@ def check(run: Run) -> dict[str, Any]:
     return metrics
 
 
-def _any(run: Run, wanted: bool) -> bool:
+def _any_process(run: Run, wanted: bool) -> bool:
     """Whether any process was asked to stop: all must leave the loop after the same step."""
     if run.world == 1:
         return wanted

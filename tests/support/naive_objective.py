@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.config import LossConfig
+from model.families.lgdn.config import LossConfig
 from model.families.lgdn.network import LGDN, Batch, Towers
 from model.families.lgdn.objective import choose_pairs
 from tests.support import naive

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model.backbones import build_image
 from model.backbones.vit import VisionTransformer
-from model.config import ModelConfig
+from model.families.lgdn.config import ModelConfig
 
 VIT_SIZES = {
     "hidden_size": 24,

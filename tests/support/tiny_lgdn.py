@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.config import ModelConfig
+from model.families.lgdn.config import ModelConfig
 from model.families.lgdn.network import LGDN, Batch
 
 FRAMES, CLASSES, VOCABULARY = 4, 5, 128
@@ -35,7 +35,7 @@ def tiny_model_config(**changes: Any) -> ModelConfig:
 
 
 def tiny_model(**changes: Any) -> LGDN:
-    """Frames and texts are far from one another, no weight is zero, and the twins differ."""
+    """Frames and texts are far from one another, no weight is zero, and momentum differs from online."""
     torch.manual_seed(0)
     model = LGDN(tiny_model_config(**changes))
     with torch.no_grad():

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
+from model.config import Config
+from model.families.lgdn.config import LossConfig, ModelConfig
+from model.settings import DataConfig, TrainConfig
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 220), "white": (240, 240, 240)}
 PLACES = {"left": (0, 24), "right": (24, 48)}

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from model.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
-from model.training.train import Run, start, train
+from model.config import Config
+from model.families.lgdn.config import LossConfig, ModelConfig
+from model.settings import DataConfig, TrainConfig
+from model.training.run import Run
+from model.training.setup import start
+from model.training.train import train
 from tests.support.annotations import write_msrvtt
 from tests.support.tiny_training import make_tokenizer
 from tests.support.toy import COLOURS, make_video

@@ -11,7 +11,6 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from model.config import Config, DataConfig
 from model.data.datasets.didemo import read_didemo
 from model.data.datasets.files import (
     IMAGE_EXTENSIONS,
@@ -27,6 +26,8 @@ from model.data.datasets.msrvtt import read_msrvtt
 from model.data.datasets.msvd import read_msvd
 from model.data.datasets.records import Annotated, CaptionedVideo, Split
 from model.data.datasets.vatex import read_vatex
+from model.runtime.errors import InputError
+from model.settings import DataConfig, Settings
 
 __all__ = [
     "CaptionedVideo",
@@ -51,13 +52,13 @@ def open_split(data: DataConfig, split: SplitName, report: Report | None = None)
 
     Raises:
         MissingFilesError: videos are missing and `data.allow_missing` is false.
-        ValueError: an unknown split, settings left out, or a malformed annotation file.
+        InputError: an unknown split, settings left out, or a malformed annotation file.
     """
     if split not in get_args(SplitName):
-        raise ValueError(f"split {split!r} is not known: use one of {', '.join(get_args(SplitName))}")
+        raise InputError(f"split {split!r} is not known: use one of {', '.join(get_args(SplitName))}")
     for setting in ("annotations", "videos"):
         if not getattr(data, setting):
-            raise ValueError(f"no data.{setting}: set it to the folder of {data.kind}'s {setting}")
+            raise InputError(f"no data.{setting}: set it to the folder of {data.kind}'s {setting}")
     photos = data.kind == "image_text"
     source: SplitName = "train" if data.validation and split == "val" else split
     annotated = _kept(_read(data, source), data.validation, split)
@@ -67,11 +68,11 @@ def open_split(data: DataConfig, split: SplitName, report: Report | None = None)
     return find_files(name, annotated, folder, allow_missing=data.allow_missing, report=report)
 
 
-def open_dataset(config: Config, split: SplitName, report: Report | None = None) -> VideoFrames:
+def open_dataset(config: Settings, split: SplitName, report: Report | None = None) -> VideoFrames:
     """One split with its frames, through the frame cache where `data.frame_cache` names one.
 
     Raises:
-        ValueError: from `open_split`, or a frame cache of other settings.
+        InputError: from `open_split`, or a frame cache of other settings.
     """
     data, model = config.data, config.model
     cache = FrameCache(Path(data.frame_cache), model.frames, model.image_size) if data.frame_cache else None
@@ -81,23 +82,23 @@ def open_dataset(config: Config, split: SplitName, report: Report | None = None)
 def _read(data: DataConfig, split: SplitName) -> list[Annotated]:
     path = Path(data.annotations)
     if not path.exists():
-        raise ValueError(
+        raise InputError(
             f"data.annotations={path} does not exist: set it to the folder of {data.kind}'s files"
         )
     if data.kind == "image_text":
         return read_image_text(path, split)
     if not path.is_dir():
-        raise ValueError(f"data.annotations={path} is a file: set it to the folder that holds it")
+        raise InputError(f"data.annotations={path} is a file: set it to the folder that holds it")
     if data.kind == "msrvtt":
         if split == "val" and data.msrvtt != "full":
-            raise ValueError(
+            raise InputError(
                 f"MSR-VTT {data.msrvtt} has no validation split: set data.validation=500 to keep that many "
                 "training videos for it, or train.evaluate=false"
             )
         return read_msrvtt(path, data.msrvtt, split)
     readers = {"msvd": read_msvd, "didemo": read_didemo, "vatex": read_vatex}
     if data.kind not in readers:
-        raise ValueError(
+        raise InputError(
             f"data.kind={data.kind} is no data set of videos: use {', '.join(readers)} or msrvtt"
         )
     return readers[data.kind](path, split)
@@ -108,6 +109,6 @@ def _kept(annotated: list[Annotated], count: int, split: SplitName) -> list[Anno
     if not count or split == "test":
         return annotated
     if count >= len(annotated):
-        raise ValueError(f"data.validation={count} leaves none of the {len(annotated)} videos to train on")
+        raise InputError(f"data.validation={count} leaves none of the {len(annotated)} videos to train on")
     chosen = set(np.random.default_rng(_KEPT_OUT_SEED).permutation(len(annotated))[:count].tolist())
     return [video for i, video in enumerate(annotated) if (i in chosen) == (split == "val")]

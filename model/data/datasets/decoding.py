@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.data.datasets.files import IMAGE_EXTENSIONS
 from model.data.datasets.records import CaptionedVideo
-from model.runtime.errors import VideoError
+from model.runtime.errors import InputError, VideoError
 from model.runtime.preprocessing import load_image, resize_frames
 from model.runtime.video import Picture, Span, VideoReader
 
@@ -38,7 +38,7 @@ def decode(item: CaptionedVideo, shares: NDArray[np.float64], size: int) -> tupl
     Shape float64 [N], not decreasing → [n, s, s, 3], and which of them each share shows, int64 [N].
 
     Raises:
-        ValueError: a file that cannot be read, named with its reason.
+        InputError: a file that cannot be read, named with its reason.
     """
     if is_photo(item.path):
         return resize_frames(load_image(item.path)[None], size), np.zeros(len(shares), np.int64)
@@ -49,9 +49,9 @@ def decode(item: CaptionedVideo, shares: NDArray[np.float64], size: int) -> tupl
             frames, slots = _distinct(reader.pictures(times.tolist()), size)
     except VideoError as error:
         remedy = "replace the file, or remove it and set data.allow_missing=true"
-        raise ValueError(f"{error}; {remedy}") from error
+        raise InputError(f"{error}; {remedy}") from error
     if not frames:
-        raise ValueError(f"{item.path}: is damaged before {times[0]:.1f} s, where its captions begin")
+        raise InputError(f"{item.path}: is damaged before {times[0]:.1f} s, where its captions begin")
     # The rest of a damaged file: what is there stands for it.
     slots += [len(frames) - 1] * (len(times) - len(slots))
     return np.stack(frames), np.array(slots, np.int64)
@@ -61,11 +61,11 @@ def span_of(item: CaptionedVideo, duration: float) -> Span:
     """The part of the file that the captions speak of.
 
     Raises:
-        ValueError: it lies behind the file's end.
+        InputError: it lies behind the file's end.
     """
     start, end = item.span_seconds or (0.0, duration)
     if start > duration:
-        raise ValueError(
+        raise InputError(
             f"{item.path} ends at {duration:.1f} s, its captions speak of {start:.1f} to {end:.1f} s: "
             "is it another cut of the video?"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.data.datasets.records import Annotated, Row, Seconds, read_json, rows_of
+from model.runtime.errors import InputError
 
 CHUNK_SECONDS = 5.0
 
@@ -16,11 +17,11 @@ def read_didemo(folder: Path, split: str) -> list[Annotated]:
     """One split for retrieval: a clip's sentences joined to one paragraph, in the file's order.
 
     Raises:
-        ValueError: a missing or malformed file.
+        InputError: a missing or malformed file.
     """
     path = folder / f"{split}_data.json"
     if not path.is_file():
-        raise ValueError(f"no {path.name} in {folder}: set data.annotations to the folder that holds it")
+        raise InputError(f"no {path.name} in {folder}: set data.annotations to the folder that holds it")
     return read_paragraphs(path)
 
 
@@ -28,7 +29,7 @@ def read_paragraphs(path: Path) -> list[Annotated]:
     """As `read_didemo`, of one file. What was described is the clip's first `num_segments` chunks.
 
     Raises:
-        ValueError: a missing or malformed file.
+        InputError: a missing or malformed file.
     """
     sentences: dict[str, list[str]] = {}
     lengths: dict[str, float] = {}
@@ -55,7 +56,7 @@ def chunk_seconds(row: Row, duration: float | None = None) -> tuple[Seconds, ...
     """The annotators' chunks in seconds; both ends of [first, last] are inside.
 
     Raises:
-        ValueError: chunks that the clip does not have.
+        InputError: chunks that the clip does not have.
     """
     count, spans = _chunks(row), []
     for value in row.items("times"):

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from model.data.datasets.records import Annotated, CaptionedVideo, Split
+from model.runtime.errors import InputError
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".3gp", ".mpg", ".flv", ".wmv")
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 _NAMED = 5
 
 
-class MissingFilesError(ValueError):
+class MissingFilesError(InputError):
     """Files that annotations name are not in the folder."""
 
 
@@ -21,12 +22,12 @@ class Folder:
     """All files below a folder, found by their names with or without extension.
 
     Raises:
-        ValueError: there is no such folder.
+        InputError: there is no such folder.
     """
 
     def __init__(self, path: Path, extensions: Sequence[str], setting: str = "data.videos") -> None:
         if not path.is_dir():
-            raise ValueError(f"{setting}={path} is no folder: set it to the folder that holds the files")
+            raise InputError(f"{setting}={path} is no folder: set it to the folder that holds the files")
         self.path, self.extensions = path, tuple(extensions)
         self._exact: dict[str, Path] = {}
         self._stems: dict[str, Path] = {}
@@ -84,7 +85,7 @@ def find_files(
 
     Raises:
         MissingFilesError: files are missing and not allowed to be, or all of them are.
-        ValueError: no video at all.
+        InputError: no video at all.
     """
     items, missing = [], []
     for video in annotated:
@@ -95,7 +96,7 @@ def find_files(
             items.append(CaptionedVideo(video.video_id, path, video.captions, video.span_seconds))
     total = len(items) + len(missing)
     if not total:
-        raise ValueError(f"{name}: the annotation files name no video")
+        raise InputError(f"{name}: the annotation files name no video")
     if missing and not items:
         raise folder.missing(missing, total, "set data.videos to the folder that holds them")
     if missing and not allow_missing:

@@ -24,6 +24,7 @@ from PIL import Image
 
 from model.data.datasets.decoding import Frames, Slots, decode, is_photo, part_shares
 from model.data.datasets.records import CaptionedVideo
+from model.runtime.errors import InputError
 
 _FILE, _VERSION, _QUALITY = "frame_cache.json", 1, 95
 
@@ -49,12 +50,12 @@ class FrameCache:
         candidates: C, odd.
 
     Raises:
-        ValueError: the folder holds a cache of other settings, or something else.
+        InputError: the folder holds a cache of other settings, or something else.
     """
 
     def __init__(self, folder: Path, frames: int, image_size: int, candidates: int = 5) -> None:
         if candidates < 1 or candidates % 2 == 0:
-            raise ValueError(f"candidates={candidates} must be odd, so that one is in the middle of its part")
+            raise InputError(f"candidates={candidates} must be odd, so that one is in the middle of its part")
         self.folder = folder
         self.settings = CacheSettings(frames, image_size, candidates)
         path, wanted = folder / _FILE, asdict(self.settings)
@@ -64,12 +65,12 @@ class FrameCache:
                 changed = ", ".join(
                     f"{k} {found.get(k)} instead of {v}" for k, v in wanted.items() if found.get(k) != v
                 )
-                raise ValueError(
+                raise InputError(
                     f"frame cache {folder} has {changed}: set data.frame_cache to another folder"
                 )
             return
         if folder.is_dir() and any(folder.iterdir()):
-            raise ValueError(f"{folder} holds other files: set data.frame_cache to a new or an empty folder")
+            raise InputError(f"{folder} holds other files: set data.frame_cache to a new or an empty folder")
         folder.mkdir(parents=True, exist_ok=True)
         _write_whole(path, json.dumps(wanted).encode())
 
@@ -77,11 +78,11 @@ class FrameCache:
         """Refuse to give other frames than are here.
 
         Raises:
-            ValueError: another number of frames, or another size.
+            InputError: another number of frames, or another size.
         """
         own = (self.settings.frames, self.settings.image_size)
         if (frames, image_size) != own:
-            raise ValueError(
+            raise InputError(
                 f"frame cache {self.folder} holds {own[0]} frames of {own[1]} pixels, "
                 f"not {frames} of {image_size}"
             )
@@ -105,7 +106,7 @@ class FrameCache:
         Shape [n, s, s, 3], 1 ≤ n ≤ N.
 
         Raises:
-            ValueError: a file that cannot be read.
+            InputError: a file that cannot be read.
         """
         if not self.has(item):
             self.add(item)
@@ -117,7 +118,7 @@ class FrameCache:
         """Decode a video and write its candidates.
 
         Raises:
-            ValueError: a file that cannot be read.
+            InputError: a file that cannot be read.
         """
         shares = part_shares(self.settings.frames * self.settings.candidates)
         size = item.path.stat().st_size
@@ -142,7 +143,7 @@ class FrameCache:
         """Distinct frames of chosen candidates. Shape int64 [N] → [n, s, s, 3].
 
         Raises:
-            ValueError: a damaged file.
+            InputError: a damaged file.
         """
         try:
             with path.open("rb") as file:
@@ -156,7 +157,7 @@ class FrameCache:
                     out.append(np.asarray(picture.convert("RGB")))
             return np.stack(out)
         except (OSError, ValueError, KeyError, IndexError) as error:
-            raise ValueError(f"{path} is damaged ({error}): delete it, and it is made again") from error
+            raise InputError(f"{path} is damaged ({error}): delete it, and it is made again") from error
 
 
 def _head(line: bytes) -> dict[str, Any]:
@@ -170,7 +171,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     try:
         return _head(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged ({error}): delete the frame cache's folder") from error
+        raise InputError(f"{path} is damaged ({error}): delete the frame cache's folder") from error
 
 
 def _write_whole(path: Path, content: bytes) -> None:
@@ -230,6 +231,6 @@ def _add(cache: FrameCache, item: CaptionedVideo) -> str:
     """Add one video. → why it failed, or nothing."""
     try:
         cache.add(item)
-    except ValueError as error:
+    except InputError as error:
         return str(error)
     return ""

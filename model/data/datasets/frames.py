@@ -19,9 +19,16 @@ class VideoFrames:
         cache: frames that are decoded already; it gets those that it lacks.
     """
 
+    unit = "videos"
+
     def __init__(self, split: Split, cache: FrameCache | None = None) -> None:
         self.split, self.cache = split, cache
         self.captions: Sequence[Sequence[str]] = tuple(item.captions for item in split.items)
+
+    @property
+    def name(self) -> str:
+        """The split's name, such as "msrvtt 1ka test"."""
+        return self.split.name
 
     def __len__(self) -> int:
         return len(self.split)
@@ -32,7 +39,7 @@ class VideoFrames:
         Shape [n, size, size, 3], 1 ≤ n ≤ count.
 
         Raises:
-            ValueError: a file that cannot be read, or a cache of other frames.
+            InputError: a file that cannot be read, or a cache of other frames.
         """
         item = self.split.items[index]
         if self.cache is None or is_photo(item.path):

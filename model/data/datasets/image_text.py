@@ -12,6 +12,7 @@ from pathlib import Path
 from model.data.datasets.files import IMAGE_EXTENSIONS
 from model.data.datasets.msrvtt import table_rows
 from model.data.datasets.records import Annotated, Row, json_lines, read_json, read_text, rows_of
+from model.runtime.errors import InputError
 
 _KINDS = (".json", ".jsonl", ".csv", ".tsv")
 
@@ -24,7 +25,7 @@ def read_image_text(path: Path, split: str) -> list[Annotated]:
         split: rows with another `split` are left out; rows without one are all for training.
 
     Raises:
-        ValueError: a missing or malformed file, or a split without pairs.
+        InputError: a missing or malformed file, or a split without pairs.
     """
     files = [path]
     if path.is_dir():
@@ -32,7 +33,7 @@ def read_image_text(path: Path, split: str) -> list[Annotated]:
         if not files:
             own = path / split
             if not own.is_dir() and split != "train":
-                raise ValueError(
+                raise InputError(
                     f"{path} has no pairs of split {split!r}: give it a folder {split} of its own"
                 )
             return _gather(_beside(path, own if own.is_dir() else path), path, split)
@@ -45,7 +46,7 @@ def _gather(pairs: Iterable[tuple[str, tuple[str, ...]]], path: Path, split: str
     for name, texts in pairs:
         captions.setdefault(name, []).extend(texts)
     if not captions:
-        raise ValueError(
+        raise InputError(
             f"{path} has no pairs of split {split!r}: give rows a field split, or a file of its own"
         )
     return [Annotated(name, tuple(texts)) for name, texts in captions.items()]
@@ -55,10 +56,10 @@ def _rows(path: Path) -> Iterator[Row]:
     """A row each. JSON lines are also found in files named .json.
 
     Raises:
-        ValueError: a file of another kind, or a malformed one.
+        InputError: a file of another kind, or a malformed one.
     """
     if path.suffix not in _KINDS:
-        raise ValueError(f"{path}: image-text pairs are read from {', '.join(_KINDS)} or a folder")
+        raise InputError(f"{path}: image-text pairs are read from {', '.join(_KINDS)} or a folder")
     if path.suffix in (".csv", ".tsv"):
         yield from table_rows(path, ("image", "caption"))
     elif path.suffix == ".json" and read_text(path).lstrip().startswith("["):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from model.data.datasets.didemo import chunk_seconds
 from model.data.datasets.records import Row, Seconds, json_lines, read_json, read_text, rows_of
+from model.runtime.errors import InputError
 
 _CHARADES = re.compile(r"(\S+) (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)##(.+)")
 
@@ -29,7 +30,7 @@ def read_tvr(path: Path) -> list[Moment]:
     """TVR, JSON lines: {vid_name, duration, ts: [start, end], desc, type, desc_id}; How2R is alike.
 
     Raises:
-        ValueError: a missing or malformed file; so do all readers here.
+        InputError: a missing or malformed file; so do all readers here.
     """
     return [
         Moment(
@@ -49,7 +50,7 @@ def read_tvr_durations(path: Path, split: str) -> dict[str, tuple[float, int]]:
     values = read_json(path)
     group = values.get(split) if isinstance(values, dict) else None
     if not isinstance(group, dict):
-        raise ValueError(f"{path}: no split {split!r}; there are {', '.join(values) if values else 'none'}")
+        raise InputError(f"{path}: no split {split!r}; there are {', '.join(values) if values else 'none'}")
     out = {}
     for name, pair in group.items():
         row = Row(path, f"split {split}", {name: pair})
@@ -82,7 +83,7 @@ def read_charades(path: Path) -> list[Moment]:
             continue
         match = _CHARADES.fullmatch(line.strip())
         if match is None:
-            raise ValueError(
+            raise InputError(
                 f"{path}, line {number}: must be like '3MSZA 24.3 30.4##person turn a light on.'"
             )
         video, first, second, text = match.groups()
@@ -95,11 +96,11 @@ def read_activitynet(path: Path) -> list[Moment]:
     """ActivityNet Captions: {"v_<id>": {duration, sentences, timestamps}}. Some ends precede their starts."""
     values = read_json(path)
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold an object of videos, not {type(values).__name__}")
+        raise InputError(f"{path} must hold an object of videos, not {type(values).__name__}")
     out = []
     for name, value in values.items():
         if not isinstance(value, dict):
-            raise ValueError(f"{path}, video {name}: must be an object")
+            raise InputError(f"{path}, video {name}: must be an object")
         row = Row(path, f"video {name}", value)
         sentences, times = row.items("sentences"), row.items("timestamps")
         if len(sentences) != len(times):

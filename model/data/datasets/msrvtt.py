@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from model.data.datasets.records import Annotated, Row, read_json, read_text, rows_of
+from model.runtime.errors import InputError
 
 DATA = ("MSRVTT_data.json", "MSRVTT_v2.json", "test_videodatainfo.json", "train_val_videodatainfo.json")
 _SPLITS = {"train": "train", "val": "validate", "test": "test"}
@@ -24,19 +25,19 @@ def read_msrvtt(folder: Path, partition: str, split: str) -> list[Annotated]:
     Clips are files of their own, so the times in the original videos are not read.
 
     Raises:
-        ValueError: a missing or malformed file, or a split that the partition does not have.
+        InputError: a missing or malformed file, or a split that the partition does not have.
     """
     if partition == "full":
         return read_data(folder, {_SPLITS[split]})
     if split == "test":
         return read_jsfusion(folder / _TEST)
     if split != "train":
-        raise ValueError(f"MSR-VTT {partition} has no split {split!r}")
+        raise InputError(f"MSR-VTT {partition} has no split {split!r}")
     wanted = read_column(folder / _TRAIN[partition], "video_id")
     captions = {video.video_id: video for video in read_data(folder, None)}
     absent = [name for name in wanted if name not in captions]
     if absent:
-        raise ValueError(
+        raise InputError(
             f"{folder / _TRAIN[partition]} names {len(absent)} clips without captions, such as {absent[0]}: "
             "take it and the JSON file from the same download"
         )
@@ -47,18 +48,18 @@ def read_data(folder: Path, splits: set[str] | None) -> list[Annotated]:
     """Clips of `MSRVTT_data.json` and their captions, in the file's order; None: of all splits.
 
     Raises:
-        ValueError: no such file, or a malformed one.
+        InputError: no such file, or a malformed one.
     """
     paths = [folder / name for name in DATA if (folder / name).is_file()]
     if not paths:
-        raise ValueError(f"no {DATA[0]} in {folder}: set data.annotations to the folder that holds it")
+        raise InputError(f"no {DATA[0]} in {folder}: set data.annotations to the folder that holds it")
     # The first holds all; the last two hold a part each.
     paths = paths[:1] if paths[0].name in DATA[:2] else paths
     captions: dict[str, list[str]] = {}
     for path in paths:
         values = read_json(path)
         if not isinstance(values, dict):
-            raise ValueError(f"{path} must hold an object with videos and sentences")
+            raise InputError(f"{path} must hold an object with videos and sentences")
         for row in rows_of(path, values.get("videos"), "videos"):
             if splits is None or row.text("split") in splits:
                 captions.setdefault(row.text("video_id"), [])
@@ -68,7 +69,7 @@ def read_data(folder: Path, splits: set[str] | None) -> list[Annotated]:
                 group.append(row.text("caption"))
     for name, group in captions.items():
         if not group:
-            raise ValueError(f"{paths[0]}: video {name} has no caption among the sentences")
+            raise InputError(f"{paths[0]}: video {name} has no caption among the sentences")
     return [Annotated(name, tuple(group)) for name, group in captions.items()]
 
 
@@ -76,7 +77,7 @@ def read_jsfusion(path: Path) -> list[Annotated]:
     """The 1k-A test, 1,000 clips with one caption each: `key, vid_key, video_id, sentence`.
 
     Raises:
-        ValueError: a missing or malformed file, or a clip named twice.
+        InputError: a missing or malformed file, or a clip named twice.
     """
     found: dict[str, Annotated] = {}
     for row in table_rows(path, ("video_id", "sentence")):
@@ -91,7 +92,7 @@ def read_column(path: Path, column: str) -> list[str]:
     """One column of a table, doubles left out.
 
     Raises:
-        ValueError: a missing or malformed file.
+        InputError: a missing or malformed file.
     """
     return list(dict.fromkeys(row.text(column) for row in table_rows(path, (column,))))
 
@@ -100,7 +101,7 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """Rows of a table with a head, separated by commas, semicolons or tabs.
 
     Raises:
-        ValueError: a column is missing, or a row has more fields than the head.
+        InputError: a column is missing, or a row has more fields than the head.
     """
     lines = read_text(path).splitlines()
     head = lines[0] if lines else ""
@@ -109,7 +110,7 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     for column in columns:
         if column not in (reader.fieldnames or ()):
             names = ", ".join(reader.fieldnames or ()) or "none"
-            raise ValueError(f"{path}, line 1: no column {column!r}; there are {names}")
+            raise InputError(f"{path}, line 1: no column {column!r}; there are {names}")
     for values in reader:
         row = Row(path, f"line {reader.line_num}", values)
         if "" in values and separator == ";":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from model.data.datasets.records import Annotated, read_text
+from model.runtime.errors import InputError
 
 _CAPTIONS = "raw-captions.pkl"
 
@@ -25,7 +26,7 @@ def read_msvd(folder: Path, split: str) -> list[Annotated]:
     """One split, in the order of its list.
 
     Raises:
-        ValueError: a missing or malformed file, or a clip without captions.
+        InputError: a missing or malformed file, or a clip without captions.
     """
     captions, path = read_captions(folder / _CAPTIONS), folder / f"{split}_list.txt"
     found = []
@@ -34,7 +35,7 @@ def read_msvd(folder: Path, split: str) -> list[Annotated]:
         if not name:
             continue
         if name not in captions:
-            raise ValueError(f"{path}, line {number}: {name} has no captions in {_CAPTIONS}")
+            raise InputError(f"{path}, line {number}: {name} has no captions in {_CAPTIONS}")
         found.append(Annotated(name, captions[name]))
     return found
 
@@ -43,32 +44,32 @@ def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
     """Captions of each clip, their words joined.
 
     Raises:
-        ValueError: the file is missing, or holds anything but a dict of lists of lists of words.
+        InputError: the file is missing, or holds anything but a dict of lists of lists of words.
     """
     try:
         with path.open("rb") as file:
             # Pickles of Python 2 hold bytes.
             values: Any = _PlainUnpickler(file, encoding="utf-8", errors="replace").load()
     except FileNotFoundError as error:
-        raise ValueError(f"no {path.name} in {path.parent}: set data.annotations to its folder") from error
+        raise InputError(f"no {path.name} in {path.parent}: set data.annotations to its folder") from error
     # A damaged pickle raises almost anything.
     except Exception as error:
-        raise ValueError(f"{path} cannot be read: {error}; it must hold texts in lists in a dict") from error
+        raise InputError(f"{path} cannot be read: {error}; it must hold texts in lists in a dict") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a dict, not {type(values).__name__}")
+        raise InputError(f"{path} must hold a dict, not {type(values).__name__}")
     return {str(name): _joined(path, str(name), group) for name, group in values.items()}
 
 
 def _joined(path: Path, name: str, group: Any) -> tuple[str, ...]:
     if not isinstance(group, list) or not group:
-        raise ValueError(f"{path}, clip {name}: must have a list of captions that is not empty")
+        raise InputError(f"{path}, clip {name}: must have a list of captions that is not empty")
     out = []
     for number, words in enumerate(group):
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise ValueError(f"{path}, clip {name}, caption {number}: must be a list of words")
+            raise InputError(f"{path}, clip {name}, caption {number}: must be a list of words")
         text = " ".join(words).strip()
         if text:
             out.append(text)
     if not out:
-        raise ValueError(f"{path}, clip {name}: all its captions are blank")
+        raise InputError(f"{path}, clip {name}: all its captions are blank")
     return tuple(out)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.runtime.errors import InputError
+
 Seconds = tuple[float, float]
 
 
@@ -49,9 +51,9 @@ class Row:
     where: str
     values: Mapping[str, Any]
 
-    def fail(self, message: str) -> ValueError:
+    def fail(self, message: str) -> InputError:
         """An error that names the entry."""
-        return ValueError(f"{self.file}, {self.where}: {message}")
+        return InputError(f"{self.file}, {self.where}: {message}")
 
     def _get(self, field: str) -> Any:
         if self.values.get(field) is None:
@@ -63,7 +65,7 @@ class Row:
         """A text that is not blank, its ends stripped.
 
         Raises:
-            ValueError: naming file, line and field; so do all methods here.
+            InputError: naming file, line and field; so do all methods here.
         """
         value = self._get(field)
         if not isinstance(value, str) or not value.strip():
@@ -125,39 +127,39 @@ def read_text(path: Path) -> str:
     """A file in UTF-8, with or without its mark.
 
     Raises:
-        ValueError: it is missing or no text.
+        InputError: it is missing or no text.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise ValueError(f"no annotation file {path}: download it from the data set's own page") from error
+        raise InputError(f"no annotation file {path}: download it from the data set's own page") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as text: {error}") from error
+        raise InputError(f"{path} cannot be read as text: {error}") from error
 
 
 def read_json(path: Path) -> Any:
     """A JSON file.
 
     Raises:
-        ValueError: it is missing or damaged, naming the line.
+        InputError: it is missing or damaged, naming the line.
     """
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: is no JSON ({error.msg})") from error
+        raise InputError(f"{path}, line {error.lineno}: is no JSON ({error.msg})") from error
 
 
 def rows_of(path: Path, values: Any, where: str = "entry") -> Iterator[Row]:
     """The objects of a JSON list.
 
     Raises:
-        ValueError: it is no list, or holds something else.
+        InputError: it is no list, or holds something else.
     """
     if not isinstance(values, list):
-        raise ValueError(f"{path}: {where} must be a list of objects, not {type(values).__name__}")
+        raise InputError(f"{path}: {where} must be a list of objects, not {type(values).__name__}")
     for number, value in enumerate(values):
         if not isinstance(value, dict):
-            raise ValueError(f"{path}, {where} {number}: must be an object, not {_short(value)}")
+            raise InputError(f"{path}, {where} {number}: must be an object, not {_short(value)}")
         yield Row(path, f"{where} {number}", value)
 
 
@@ -165,7 +167,7 @@ def json_lines(path: Path) -> Iterator[Row]:
     """The objects of a file with one a line; blank lines are left out.
 
     Raises:
-        ValueError: a line holds something else.
+        InputError: a line holds something else.
     """
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
@@ -173,7 +175,7 @@ def json_lines(path: Path) -> Iterator[Row]:
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: is no JSON ({error.msg})") from error
+            raise InputError(f"{path}, line {number}: is no JSON ({error.msg})") from error
         if not isinstance(value, dict):
-            raise ValueError(f"{path}, line {number}: must be an object, not {_short(value)}")
+            raise InputError(f"{path}, line {number}: must be an object, not {_short(value)}")
         yield Row(path, f"line {number}", value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.data.datasets.records import Annotated, read_json, rows_of
+from model.runtime.errors import InputError
 
 _FILES = {"train": "vatex_training*.json", "val": "vatex_validation*.json", "test": "vatex_public_test*.json"}
 _SPLIT = "split.json"
@@ -18,7 +19,7 @@ def read_vatex(folder: Path, split: str) -> list[Annotated]:
     """One split. Clips are files named by videoID ("<YouTube id>_<start>_<end>"), cut to their times.
 
     Raises:
-        ValueError: a missing or malformed file, or a clip without captions.
+        InputError: a missing or malformed file, or a clip without captions.
     """
     if not (folder / _SPLIT).is_file():
         return read_captions(_one(folder, _FILES[split]))
@@ -26,14 +27,14 @@ def read_vatex(folder: Path, split: str) -> list[Annotated]:
     chosen = read_json(path)
     names = chosen.get(split) if isinstance(chosen, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{path}: {split} must be a list of clips' names")
+        raise InputError(f"{path}: {split} must be a list of clips' names")
     files = [file for pattern in _FILES.values() for file in sorted(folder.glob(pattern))]
     if not files:
         _one(folder, _FILES["train"])
     captions = {video.video_id: video for file in files for video in read_captions(file)}
     absent = [name for name in names if name not in captions]
     if absent:
-        raise ValueError(
+        raise InputError(
             f"{path}: {len(absent)} clips of {split} have no captions in {', '.join(f.name for f in files)}, "
             f"such as {absent[0]}"
         )
@@ -44,7 +45,7 @@ def read_captions(path: Path) -> list[Annotated]:
     """All clips of one file: a list of {videoID, enCap, chCap}.
 
     Raises:
-        ValueError: a missing or malformed file.
+        InputError: a missing or malformed file.
     """
     return [Annotated(row.text("videoID"), row.texts("enCap")) for row in rows_of(path, read_json(path))]
 
@@ -52,5 +53,5 @@ def read_captions(path: Path) -> list[Annotated]:
 def _one(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern))
     if not found:
-        raise ValueError(f"no {pattern} in {folder}: set data.annotations to the folder that holds it")
+        raise InputError(f"no {pattern} in {folder}: set data.annotations to the folder that holds it")
     return found[-1]

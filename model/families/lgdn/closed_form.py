@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.config import TrainConfig
-from model.data.loaders import CaptionedPhotos
-from model.data.view_cache import ViewCache
+from model.data.photos import CaptionedPhotos
+from model.data.views import Views
 from model.families.lgdn.network import CLASS_SOFTNESS, LGDN
 from model.runtime.preprocessing import TextTokenizer
+from model.settings import TrainConfig
 
 _CAPTIONS_PER_PHOTO = 2
 _IMAGE_RIDGE, _TEXT_RIDGE = 1.0, 0.5
@@ -57,7 +57,7 @@ def canonical_correlation(x: Tensor, y: Tensor, dim: int) -> tuple[nn.Linear, nn
 @torch.no_grad()
 def start_projections(
     model: LGDN,
-    cache: ViewCache,
+    views: Views,
     photos: CaptionedPhotos,
     tokenizer: TextTokenizer,
     class_names: Sequence[str],
@@ -74,8 +74,9 @@ def start_projections(
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
         for start in range(0, len(photos), 128):
             rows = np.arange(start, min(start + 128, len(photos)))
-            maps = cache.gather(np.zeros_like(rows), rows)
-            images.append(online.image(maps)[0])
+            frames = views.plain(rows)
+            prepared = online.image.prepare(frames) if frames.dtype == torch.uint8 else frames
+            images.append(online.image(prepared)[0])
         captions = [c for group in photos.captions for c in group[:_CAPTIONS_PER_PHOTO]]
         owners = [i for i, group in enumerate(photos.captions) for _ in group[:_CAPTIONS_PER_PHOTO]]
         for start in range(0, len(captions), 256):

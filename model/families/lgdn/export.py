@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from model.families.base import Graph, InferenceOptions, ModelDescription
-from model.families.lgdn.fusion import JointFusion
 from model.families.lgdn.graphs import graphs_of, tokens_per_frame
-from model.families.lgdn.inference import Chosen
+from model.families.lgdn.inference import inference_model
 from model.families.lgdn.network import LGDN
 from model.families.lgdn.salience import salience_dim
 
@@ -14,40 +13,29 @@ def graphs(model: LGDN, options: InferenceOptions | None = None, *, matcher: boo
     """Frame, segment and text encoder, and the fusion as the matcher; the model is put in evaluation mode.
 
     Raises:
-        ValueError: an option that the model does not have.
+        InputError: an option that the model does not have.
     """
     for towers in (model.online, model.momentum):
         towers.text.trim(model.config.context_length)
-    return graphs_of(_chosen(model, options), matcher=matcher)
+    return graphs_of(inference_model(model.eval(), options), matcher=matcher)
 
 
 def describe(model: LGDN, options: InferenceOptions | None = None) -> ModelDescription:
     """Widths, sizes and the strategy of SFP.
 
     Raises:
-        ValueError: an option that the model does not have.
+        InputError: an option that the model does not have.
     """
-    chosen, config = _chosen(model, options), model.config
+    inference, config = inference_model(model.eval(), options), model.config
     return ModelDescription(
         embedding_dim=config.dim,
-        salience_dim=salience_dim(chosen.strategy, config.dim),
+        salience_dim=salience_dim(inference.strategy, config.dim),
         image_size=config.image_size,
         context_length=config.context_length,
         frames_per_segment=config.frames,
         num_salient_frames=config.num_salient_frames,
-        salience_strategy=chosen.strategy,
-        tokens_per_frame=tokens_per_frame(chosen),
-        hidden_dim=chosen.towers.token_width,
-        text_hidden_dim=chosen.towers.text_token_width,
+        salience_strategy=inference.strategy,
+        tokens_per_frame=tokens_per_frame(inference),
+        hidden_dim=inference.towers.token_width,
+        text_hidden_dim=inference.towers.text_token_width,
     )
-
-
-def _chosen(model: LGDN, options: InferenceOptions | None) -> Chosen:
-    options = options or InferenceOptions()
-    if options.match_similarity is not None:
-        for fusion in (model.fusion, model.fusion_average):
-            if not isinstance(fusion, JointFusion):
-                raise ValueError("match_similarity is for model.fusion=joint: leave it out")
-            fusion.weigh_similarity(options.match_similarity)
-    strategy = options.salience or model.config.salience_strategy
-    return Chosen(model.eval(), options.weights or "momentum", strategy)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.backbones.bert import TextLayer, TextShape
-from model.config import ModelConfig
+from model.families.lgdn.config import ModelConfig
+from model.runtime.errors import InputError
 
 _NEGLIGIBLE = -10000.0
 _HEAD_WIDTH = 32
@@ -44,16 +45,10 @@ class Fusion(nn.Module, ABC):
 
 
 def build_fusion(config: ModelConfig, text: TextShape, frame_width: int) -> Fusion:
-    """The fusion that the settings name.
-
-    Raises:
-        ValueError: for an unknown `fusion`.
-    """
+    """The fusion that the settings name."""
     if config.fusion == "joint":
         return JointFusion(config)
-    if config.fusion == "cross_attention":
-        return CrossAttentionFusion(config, text, frame_width)
-    raise ValueError(f"unknown fusion {config.fusion!r}: use joint or cross_attention")
+    return CrossAttentionFusion(config, text, frame_width)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor | None) -> Tensor:
@@ -152,10 +147,10 @@ class JointFusion(Fusion):
         What layers learn from one small set misleads them on other footage; the similarity does so less.
 
         Raises:
-            ValueError: the match was trained without the similarity.
+            InputError: the match was trained without the similarity.
         """
         if not self.similarity:
-            raise ValueError(
+            raise InputError(
                 "this match was trained with model.fusion_similarity=false: it has no such weight"
             )
         self.whole_weight.fill_(weight)
@@ -253,8 +248,8 @@ class CrossAttentionFusion(Fusion):
         """
         if len(layers) != len(self.layers):
             raise ValueError(f"{len(layers)} text layers for {len(self.layers)} fusion layers: give as many")
-        for ours, theirs in zip(self.layers, layers, strict=True):
-            ours.load_state_dict(theirs.state_dict(), strict=False)
+        for layer, text_layer in zip(self.layers, layers, strict=True):
+            layer.load_state_dict(text_layer.state_dict(), strict=False)
 
     def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
         """Shapes [B, L, T], int64 [B, L], [B, P, H] → [B, 2]."""

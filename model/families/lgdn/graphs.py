@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model.families.base import Graph
 from model.families.lgdn.fusion import Fusion
-from model.families.lgdn.inference import Chosen
+from model.families.lgdn.inference import InferenceModel
 from model.families.lgdn.salience import frame_salience, text_salience
 
 FRAME, SEGMENT, TEXT = "frame_encoder.onnx", "segment_encoder.onnx", "text_encoder.onnx"
@@ -20,27 +20,29 @@ MATCHER = "matcher.onnx"
 
 
 class FrameGraph(nn.Module):
-    """`frame_encoder.onnx`: the frozen stages once, then each twin that the strategy reads."""
+    """`frame_encoder.onnx`: the frozen stages once, then the towers that the strategy reads."""
 
-    def __init__(self, chosen: Chosen) -> None:
+    def __init__(self, inference: InferenceModel) -> None:
         super().__init__()
-        self.chosen, self.towers, self.other = chosen, chosen.towers, chosen.other
+        self.inference, self.towers, self.other = inference, inference.towers, inference.other
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 [B, h, w, 3] → frame_embedding [B, D], frame_salience [B, S], frame_tokens [B, P, H]."""
         prepared = self.towers.image.prepare(frames)
         features = self.towers.encode_frames(prepared)
         others = None if self.other is None else self.other.encode_frames(prepared).embedding
-        salience = frame_salience(self.chosen.strategy, *self.chosen.twins(features.embedding, others))
+        salience = frame_salience(
+            self.inference.strategy, *self.inference.online_and_momentum(features.embedding, others)
+        )
         return features.embedding, salience, features.tokens
 
 
 class SegmentGraph(nn.Module):
     """`segment_encoder.onnx`."""
 
-    def __init__(self, chosen: Chosen) -> None:
+    def __init__(self, inference: InferenceModel) -> None:
         super().__init__()
-        self.temporal = chosen.towers.temporal
+        self.temporal = inference.towers.temporal
 
     def forward(self, frame_embedding: Tensor, frame_mask: Tensor) -> Tensor:
         """Shapes [B, N, D], float [B, N] → segment_embedding [B, D]."""
@@ -50,15 +52,17 @@ class SegmentGraph(nn.Module):
 class TextGraph(nn.Module):
     """`text_encoder.onnx`."""
 
-    def __init__(self, chosen: Chosen) -> None:
+    def __init__(self, inference: InferenceModel) -> None:
         super().__init__()
-        self.chosen, self.towers, self.other = chosen, chosen.towers, chosen.other
+        self.inference, self.towers, self.other = inference, inference.towers, inference.other
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Shapes int64 [B, L] → text_embedding [B, D], text_salience [B, S], text_tokens [B, L, T]."""
         features = self.towers.encode_text(input_ids, attention_mask)
         others = None if self.other is None else self.other.encode_text(input_ids, attention_mask).embedding
-        salience = text_salience(self.chosen.strategy, *self.chosen.twins(features.embedding, others))
+        salience = text_salience(
+            self.inference.strategy, *self.inference.online_and_momentum(features.embedding, others)
+        )
         return features.embedding, salience, features.tokens
 
 
@@ -75,50 +79,54 @@ class MatcherGraph(nn.Module):
         return logits[:, 1] - logits[:, 0]
 
 
-def graphs_of(chosen: Chosen, *, matcher: bool = True) -> dict[str, Graph]:
+def graphs_of(inference: InferenceModel, *, matcher: bool = True) -> dict[str, Graph]:
     """The graphs by file name, with examples of two rows: one row would be taken for a constant."""
-    graphs = {FRAME: _frame_graph(chosen), SEGMENT: _segment_graph(chosen), TEXT: _text_graph(chosen)}
+    graphs = {
+        FRAME: _frame_graph(inference),
+        SEGMENT: _segment_graph(inference),
+        TEXT: _text_graph(inference),
+    }
     if matcher:
-        graphs[MATCHER] = _matcher_graph(chosen)
+        graphs[MATCHER] = _matcher_graph(inference)
     return graphs
 
 
-def tokens_per_frame(chosen: Chosen) -> int:
+def tokens_per_frame(inference: InferenceModel) -> int:
     """P."""
     with torch.no_grad():
-        return int(chosen.towers.encode_frames(_random_frames(chosen, 1)).tokens.shape[1])
+        return int(inference.towers.encode_frames(_random_frames(inference, 1)).tokens.shape[1])
 
 
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def _random_frames(chosen: Chosen, count: int) -> Tensor:
-    side = chosen.model.config.image_size
+def _random_frames(inference: InferenceModel, count: int) -> Tensor:
+    side = inference.model.config.image_size
     return torch.randint(0, 256, (count, side, side, 3), generator=_generator(), dtype=torch.uint8)
 
 
-def _random_ids(chosen: Chosen, count: int, length: int) -> tuple[Tensor, Tensor]:
+def _random_ids(inference: InferenceModel, count: int, length: int) -> tuple[Tensor, Tensor]:
     """Token ids and masks; the last text is the shorter one."""
-    ids = torch.randint(1, chosen.towers.text.vocabulary, (count, length), generator=_generator())
+    ids = torch.randint(1, inference.towers.text.vocabulary, (count, length), generator=_generator())
     mask = torch.ones_like(ids)
     mask[-1, max(1, length // 2) :] = 0
     return ids, mask
 
 
-def _frame_graph(chosen: Chosen) -> Graph:
+def _frame_graph(inference: InferenceModel) -> Graph:
     return Graph(
-        FrameGraph(chosen),
+        FrameGraph(inference),
         ("frames",),
         ("frame_embedding", "frame_salience", "frame_tokens"),
-        (_random_frames(chosen, 2),),
+        (_random_frames(inference, 2),),
         ({0: "B"},),
-        ((_random_frames(chosen, 3),),),
+        ((_random_frames(inference, 3),),),
     )
 
 
-def _segment_graph(chosen: Chosen) -> Graph:
-    config = chosen.model.config
+def _segment_graph(inference: InferenceModel) -> Graph:
+    config = inference.model.config
 
     def inputs(count: int, frames: int) -> tuple[Tensor, Tensor]:
         embeddings = torch.randn(count, frames, config.dim, generator=_generator())
@@ -127,7 +135,7 @@ def _segment_graph(chosen: Chosen) -> Graph:
         return F.normalize(embeddings, dim=-1), mask
 
     return Graph(
-        SegmentGraph(chosen),
+        SegmentGraph(inference),
         ("frame_embedding", "frame_mask"),
         ("segment_embedding",),
         inputs(2, config.frames),
@@ -136,31 +144,31 @@ def _segment_graph(chosen: Chosen) -> Graph:
     )
 
 
-def _text_graph(chosen: Chosen) -> Graph:
-    longest = chosen.model.config.context_length
+def _text_graph(inference: InferenceModel) -> Graph:
+    longest = inference.model.config.context_length
     return Graph(
-        TextGraph(chosen),
+        TextGraph(inference),
         ("input_ids", "attention_mask"),
         ("text_embedding", "text_salience", "text_tokens"),
-        _random_ids(chosen, 2, min(12, longest)),
+        _random_ids(inference, 2, min(12, longest)),
         ({0: "B", 1: "L"}, {0: "B", 1: "L"}),
-        (_random_ids(chosen, 3, 4), _random_ids(chosen, 3, longest)),
+        (_random_ids(inference, 3, 4), _random_ids(inference, 3, longest)),
     )
 
 
-def _matcher_graph(chosen: Chosen) -> Graph:
-    fusion = chosen.fusion
+def _matcher_graph(inference: InferenceModel) -> Graph:
+    fusion = inference.fusion
     with torch.no_grad():
-        frames = chosen.towers.encode_frames(_random_frames(chosen, 3)).tokens
+        frames = inference.towers.encode_frames(_random_frames(inference, 3)).tokens
 
     def inputs(count: int, length: int, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
-        ids, mask = _random_ids(chosen, count, length)
+        ids, mask = _random_ids(inference, count, length)
         with torch.no_grad():
-            text = ids if fusion.reads == "ids" else chosen.towers.encode_text(ids, mask).tokens
+            text = ids if fusion.reads == "ids" else inference.towers.encode_text(ids, mask).tokens
         # Fewer tokens, as after merging.
         return text, mask, frames[:count, :tokens].contiguous()
 
-    longest, tokens = chosen.model.config.context_length, frames.shape[1]
+    longest, tokens = inference.model.config.context_length, frames.shape[1]
     return Graph(
         MatcherGraph(fusion),
         ("input_ids" if fusion.reads == "ids" else "text_tokens", "attention_mask", "frame_tokens"),

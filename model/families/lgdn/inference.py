@@ -1,4 +1,4 @@
-"""Which of a model's twins is used, and how frames are scored: the same choice in evaluation and export."""
+"""Which weights of a model are used, and how frames are scored: the same choice in evaluation and export."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from model.families.lgdn.fusion import Fusion
+from model.families.base import InferenceOptions
+from model.families.lgdn.fusion import Fusion, JointFusion
 from model.families.lgdn.network import LGDN, Towers
 from model.families.lgdn.salience import salience_dim
+from model.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
-class Chosen:
+class InferenceModel:
     """What of a model is measured, exported and served.
 
-    `weights` names the twin whose embeddings and tokens are used: `momentum`, with the fusion's moving
+    `weights` names the towers whose embeddings and tokens are used: `momentum`, with the fusion's moving
     average, or `online`, with the fusion itself; `strategy` makes the salience vectors.
     """
 
@@ -25,17 +27,17 @@ class Chosen:
 
     def __post_init__(self) -> None:
         if self.weights not in ("momentum", "online"):
-            raise ValueError(f"weights={self.weights!r}: choose momentum or online")
+            raise InputError(f"weights={self.weights!r}: choose momentum or online")
         salience_dim(self.strategy, self.model.config.dim)
 
     @property
     def towers(self) -> Towers:
-        """The twin whose embeddings are used."""
+        """The towers whose embeddings are used."""
         return self.model.momentum if self.weights == "momentum" else self.model.online
 
     @property
     def other(self) -> Towers | None:
-        """The other twin, where the strategy reads it too."""
+        """The other towers, where the strategy reads them too."""
         if self.strategy == "simdot":
             return None
         return self.model.online if self.weights == "momentum" else self.model.momentum
@@ -45,8 +47,26 @@ class Chosen:
         """The fusion that goes with the towers."""
         return self.model.fusion_average if self.weights == "momentum" else self.model.fusion
 
-    def twins(self, mine: Tensor, others: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(online, momentum) of what the used and the other twin give."""
+    def online_and_momentum(self, used: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(online, momentum) of the embeddings that the used and the other towers give."""
         # A second tensor: one value may not serve as two outputs.
-        both = (mine * 1.0, mine if others is None else others)
+        both = (used * 1.0, used if other is None else other)
         return both if self.weights == "online" else both[::-1]
+
+
+def inference_model(model: LGDN, options: InferenceOptions | None) -> InferenceModel:
+    """The model as the options want it; by default momentum weights with the strategy of the settings.
+
+    `match_similarity` changes the model's fusion.
+
+    Raises:
+        InputError: unknown weights or strategy, or a fusion without that weight.
+    """
+    options = options or InferenceOptions()
+    if options.match_similarity is not None:
+        for fusion in (model.fusion, model.fusion_average):
+            if not isinstance(fusion, JointFusion):
+                raise InputError("match_similarity is for model.fusion=joint: leave it out")
+            fusion.weigh_similarity(options.match_similarity)
+    strategy = options.salience or model.config.salience_strategy
+    return InferenceModel(model, options.weights or "momentum", strategy)

@@ -1,4 +1,4 @@
-"""The losses, as pure functions of embeddings; every one has a naive twin in the tests.
+"""The losses, as pure functions of embeddings; tests compare each with a naive one.
 
 Shapes: B batch, N frames, F packed frames, M bank entries, C classes, D joint space. Embeddings are
 L2-normalised, so a dot product is the cosine of the paper's equations.

@@ -1,4 +1,4 @@
-"""LGDN: the two towers, their momentum twins, the memory banks and the fusion (section 3 of the paper).
+"""LGDN: the two towers, their momentum copies, the memory banks and the fusion (section 3 of the paper).
 
 Shapes: B batch, N frame slots, F packed frames, P tokens a frame, L text tokens, H frame-token width,
 T text-token width, D joint space, M bank.
@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from model.backbones import build_image, build_text
 from model.backbones.bert import TextEncoder
-from model.config import ModelConfig
-from model.families.lgdn.fusion import CrossAttentionFusion, build_fusion
+from model.families.lgdn.config import ModelConfig
+from model.families.lgdn.fusion import build_fusion
 from model.families.lgdn.losses import Negatives
 from model.families.lgdn.temporal import TemporalLayer
+from model.runtime.errors import InputError
 
 # Softer than the classifier was trained: a scene is several things.
 CLASS_SOFTNESS = 2.0
@@ -80,7 +81,7 @@ class Towers(nn.Module):
         super().__init__()
         self.config = config
         self.image = build_image(config)
-        self.text = build_text(config)
+        self.text = build_text(config, config.fusion_from_text)
         self.frame_projection = nn.Linear(self.image.width, config.dim)
         self.text_projection = nn.Linear(self.text.width, config.dim)
         self.temporal = TemporalLayer(config.dim, config.frames)
@@ -181,7 +182,7 @@ class MemoryBank(nn.Module):
     def __init__(self, size: int, frames: int, dim: int) -> None:
         super().__init__()
         if size < 1:
-            raise ValueError(f"a memory bank of {size} entries holds nothing: set bank_size to 1 or more")
+            raise InputError(f"a memory bank of {size} entries holds nothing: set bank_size to 1 or more")
         self.register_buffer("videos", torch.zeros(size, dim))
         self.register_buffer("texts", torch.zeros(size, dim))
         self.register_buffer("frames", torch.zeros(size, frames, dim))
@@ -198,11 +199,11 @@ class MemoryBank(nn.Module):
         Shapes [B, D], [B, D], [B, N, D], [B, N], int64 [B].
 
         Raises:
-            ValueError: when a batch is larger than the bank.
+            InputError: when a batch is larger than the bank.
         """
         size, count = len(self.owners), len(owners)
         if count > size:
-            raise ValueError(f"a batch of {count} does not fit a memory bank of {size}: raise bank_size")
+            raise InputError(f"a batch of {count} does not fit a memory bank of {size}: raise bank_size")
         index = (self.position + torch.arange(count, device=owners.device)) % size
         self.videos[index], self.texts[index] = videos.float(), texts.float()
         self.frames[index], self.frame_mask[index] = frames.float(), frame_mask > 0
@@ -240,18 +241,12 @@ class LGDN(nn.Module):
         self.fusion_average = copy.deepcopy(self.fusion).requires_grad_(False)
 
     def reset_momentum(self) -> None:
-        """Make the twins equal, after weights were loaded into the online towers."""
+        """Copy the online weights to the momentum towers and to the fusion's average."""
         self.momentum.load_state_dict(self.online.state_dict())
         self.fusion_average.load_state_dict(self.fusion.state_dict())
 
-    def start_fusion_from(self, layers: nn.ModuleList) -> None:
-        """Start the fusion from the text encoder's top layers, as ALBEF does. Another fusion ignores it."""
-        if isinstance(self.fusion, CrossAttentionFusion):
-            self.fusion.start_from(layers)
-            self.fusion_average.load_state_dict(self.fusion.state_dict())
-
     def train(self, mode: bool = True) -> LGDN:
-        """Momentum twins never drop out: they provide targets."""
+        """Momentum weights never drop out: they provide targets."""
         super().train(mode)
         self.momentum.eval()
         self.fusion_average.eval()
@@ -265,11 +260,11 @@ class LGDN(nn.Module):
     @torch.no_grad()
     def update_momentum(self) -> None:
         """Eq. 2, for encoders, projections and the temporal module, and the fusion's average."""
-        slow, fast = zip(*self._twins(), strict=True)
-        torch._foreach_lerp_(list(slow), list(fast), 1.0 - self.config.momentum)
+        momentum, online = zip(*self._momentum_and_online(), strict=True)
+        torch._foreach_lerp_(list(momentum), list(online), 1.0 - self.config.momentum)
 
-    def _twins(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
-        for slow, fast in ((self.momentum, self.online), (self.fusion_average, self.fusion)):
-            for theirs, ours in zip(slow.parameters(), fast.parameters(), strict=True):
-                if ours.requires_grad:
-                    yield theirs, ours
+    def _momentum_and_online(self) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+        for average, trained in ((self.momentum, self.online), (self.fusion_average, self.fusion)):
+            for slow, fast in zip(average.parameters(), trained.parameters(), strict=True):
+                if fast.requires_grad:
+                    yield slow, fast

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-import model.distributed as distributed
-from model.config import LossConfig
+from model import distributed
+from model.families.lgdn.config import LossConfig
 from model.families.lgdn.losses import Negatives, lsfm, mfcl, mvcl, retention
 from model.families.lgdn.network import LGDN, Batch, FrameFeatures, TextFeatures
 from model.families.lgdn.salience import chosen_mask, frame_salience, select_salient, text_salience
@@ -37,19 +37,20 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.loss, self.seed = model, loss, seed
 
-    def forward(self, batch: Batch, step: int, sfp: bool) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, step: int, epoch: int) -> dict[str, Tensor]:
         """Losses of one batch; afterwards its momentum embeddings are in the banks.
 
         Args:
             batch: this process's part.
             step: seeds the choice of hard negatives, the same on every process.
-            sfp: propose salient frames; False in the warm-up: all real frames count.
+            epoch: counts from 0; in the warm-up no salient frames are proposed: all real ones count.
 
         Returns:
             Scalars: `v2t`, `t2v`, `mvcl`, `t2e`, `e2t`, `mfcl`, `lsfm`, `retention` as far as they are on,
             and `total` (eq. 10, weighted). Their mean over the processes is the joint batch's.
         """
         model, weights = self.model, self.loss
+        sfp = weights.sfp and epoch >= weights.warmup_epochs
         frames = model.online.encode_frames(batch.frames)
         text = model.online.encode_text(batch.input_ids, batch.attention_mask)
         with torch.no_grad():

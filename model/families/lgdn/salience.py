@@ -8,17 +8,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-STRATEGIES = ("simdot", "momentum", "crossmom", "collaborative")
+from model.families.lgdn.config import STRATEGIES
+from model.runtime.errors import InputError
 
 
 def salience_dim(strategy: str, dim: int) -> int:
     """S: twice D where a strategy concatenates two embeddings.
 
     Raises:
-        ValueError: for an unknown strategy.
+        InputError: for an unknown strategy.
     """
     if strategy not in STRATEGIES:
-        raise ValueError(f"unknown salience strategy {strategy!r}: use one of {', '.join(STRATEGIES)}")
+        raise InputError(f"unknown salience strategy {strategy!r}: use one of {', '.join(STRATEGIES)}")
     return 2 * dim if strategy in ("momentum", "crossmom") else dim
 
 
@@ -51,10 +52,10 @@ def select_salient(relevance: Tensor, mask: Tensor, count: int) -> tuple[Tensor,
     are real bool [B, n], n = min(count, N).
 
     Raises:
-        ValueError: when `count` is not positive.
+        InputError: when `count` is not positive.
     """
     if count < 1:
-        raise ValueError(f"{count} salient frames: choose 1 or more")
+        raise InputError(f"{count} salient frames: choose 1 or more")
     real = mask > 0
     masked = relevance.masked_fill(~real, float("-inf"))
     # Stable: of equal frames the earlier one.

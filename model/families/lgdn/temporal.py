@@ -11,11 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the second axis; no entries give zeros. Shapes x [B, N, H], mask [B, N] → [B, H]."""
-    weight = mask[:, :, None].to(x.dtype)
-    return (x * weight).sum(1) / weight.sum(1).clamp_min(1.0)
+from model.backbones.pooling import masked_mean
 
 
 class TemporalLayer(nn.Module):

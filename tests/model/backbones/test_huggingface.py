@@ -102,7 +102,7 @@ def test_sizes_without_weights_are_those_of_the_paper() -> None:
     assert VitShape() == VitShape(768, 12, 12, 3072, 16)
     with torch.device("meta"):
         image = build_image(config(image_size=224))
-        text = build_text(config(fusion_from_text=6))
+        text = build_text(config(), hand_over=6)
     assert (image.width, text.width, text.vocabulary, len(text.layers)) == (768, 768, 30522, 6)
     # ViT-B/16 without head and pooler.
     assert sum(p.numel() for p in image.parameters()) == 85_798_656

@@ -60,7 +60,7 @@ def test_bert_equals_transformers_on_padded_texts(bert: tuple[Any, Path], poolin
 
 def test_layers_handed_to_the_fusion_finish_what_the_text_encoder_begins(bert: tuple[Any, Path]) -> None:
     model, folder = bert
-    text = build_text(config(bert=folder, fusion_from_text=3)).eval()
+    text = build_text(config(bert=folder), hand_over=3).eval()
     top = text.load(folder)
     assert (len(text.layers), len(top)) == (1, 3)
     ids = texts()[0]
@@ -71,7 +71,7 @@ def test_layers_handed_to_the_fusion_finish_what_the_text_encoder_begins(bert: t
             x = layer(x, torch.zeros(len(ids), 1, 1, 1))
         torch.testing.assert_close(x, model(ids, attention_mask=mask).last_hidden_state, **CLOSE)
     with pytest.raises(ValueError, match=r"fusion_from_text=4 must be 0 to 3"):
-        build_text(config(bert=folder, fusion_from_text=4))
+        build_text(config(bert=folder), hand_over=4)
 
 
 def gradients(module: nn.Module, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:

@@ -16,8 +16,8 @@ import yaml  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from model.cli import app  # noqa: E402
-from model.config import to_mapping  # noqa: E402
-from model.training.train import start  # noqa: E402
+from model.settings import to_mapping  # noqa: E402
+from model.training.setup import start  # noqa: E402
 from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 from tests.support.toy import make_toy_bundle, make_video  # noqa: E402
 
@@ -25,10 +25,11 @@ runner = CliRunner()
 
 
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
-def test_train_export_and_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, tokenizer = make_photos(tmp_path / "holiday"), make_tokenizer(tmp_path / "tokenizer.json")
-    # The tiny text encoder comes without a package; measuring and export find the run's own copy.
-    monkeypatch.setattr("model.training.train.tokenizer_path", lambda *_: tokenizer)
+def test_train_export_and_evaluate(tmp_path: Path) -> None:
+    data = make_photos(tmp_path / "holiday")
+    # The tiny text encoder comes without a package: a run's own copy is what every command reads.
+    (tmp_path / "run").mkdir()
+    make_tokenizer(tmp_path / "run" / "tokenizer.json")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(to_mapping(tiny_config(Path(), tmp_path / "run"))), encoding="utf-8")
 
@@ -42,7 +43,8 @@ def test_train_export_and_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     photos = ["--data", str(data), "--split", "val", "--mode", "all-pairs", "--threads", "1"]
     tuned = runner.invoke(
-        app, ["evaluate", str(best), *photos, "--tune-on", "train", "--output", str(metrics)]
+        app,
+        ["evaluate", "photos", str(best), *photos, "--ensemble-lambda", "train", "--output", str(metrics)],
     )
     assert tuned.exit_code == 0, tuned.output
     written = json.loads(metrics.read_text(encoding="utf-8"))
@@ -74,7 +76,7 @@ def test_train_export_and_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # A bundle is published: it must not tell where it was made.
     assert str(tmp_path) not in (bundle / "bundle.json").read_text(encoding="utf-8")
 
-    measured = runner.invoke(app, ["evaluate", str(bundle), *photos, "--json"])
+    measured = runner.invoke(app, ["evaluate", "photos", str(bundle), *photos, "--json"])
     assert measured.exit_code == 0, measured.output
     result = json.loads(measured.stdout)
     assert result["settings"]["ensemble_lambda"] == lam
@@ -117,23 +119,28 @@ def test_videos_are_measured_and_drawn(tmp_path: Path) -> None:
     rows = [{"video": f"{n}.mp4", "query": f"a {n} one", "set": "s"} for n in ("red", "blue", "green")]
     queries.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     figure = tmp_path / "figure.png"
-    command = ["evaluate", str(bundle), "--clips", str(tmp_path), "--queries", str(queries)]
-    done = runner.invoke(
-        app, [*command, "--salient-frames", "1,16", "--figure", str(figure), "--figure-queries", "3,1"]
-    )
+    material = [str(bundle), "--clips", str(tmp_path), "--queries", str(queries)]
+    done = runner.invoke(app, ["evaluate", "videos", *material, "--salient-frames", "1,16"])
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert lines[0] == "the 100 nearest matched on 2 salient frames (int8 tokens, 4 a frame); λ = 1"
     assert "videos, s, gallery own: 3 texts, 3 videos" in lines
     (row,) = {line for line in lines if line.startswith("ensemble, 1 frame")}
     assert row.split()[3:] == ["100.0", "100.0", "100.0", "1.0", "1.0"] * 2 + ["600.0"]
+    drawn = runner.invoke(app, ["evaluate", "figure", *material, "--output", str(figure), "--lines", "3,1"])
+    assert drawn.exit_code == 0, drawn.output
+    assert f"figure written to {figure}" in drawn.stderr
     with Image.open(figure) as image:
         pixels = np.asarray(image.convert("RGB")).astype(int)
     framed = (np.abs(pixels - [206, 32, 41]).max(axis=2) < 8).any(axis=1)
     # Two rows, one for each line asked for.
     assert np.count_nonzero(np.diff(framed.astype(int)) == 1) >= 2
 
-    plain = runner.invoke(app, [*command, "--no-rerank"])
+    beyond = runner.invoke(app, ["evaluate", "figure", *material, "--output", str(figure), "--lines", "4"])
+    assert beyond.exit_code == 2
+    assert "error: --lines 4: there are 3 queries, counted from 1" in beyond.stderr
+
+    plain = runner.invoke(app, ["evaluate", "videos", *material, "--no-rerank"])
     assert plain.exit_code == 0
     assert plain.stdout.startswith("by similarity alone\n")
     assert "ensemble" not in plain.stdout
@@ -145,18 +152,35 @@ def test_videos_are_measured_and_drawn(tmp_path: Path) -> None:
         (["train", "none.yaml"], 2, "error: no recipe none.yaml"),
         (["export", "none.pt", "--output", "x"], 2, "error: no checkpoint none.pt"),
         (["export", "none.pt", "--output", "x", "--image", "int4"], 2, "error: unknown storage 'int4'"),
-        (["evaluate", "none.pt"], 2, "error: nothing to measure on"),
-        (["evaluate", ".", "--data", "."], 3, "error: "),
-        (["evaluate", ".", "--data", ".", "--mode", "all"], 2, "error: mode 'all' is unknown"),
-        (["evaluate", ".", "--data", ".", "--salient-frames", "1;2"], 2, "error: --salient-frames '1;2'"),
-        (["evaluate", ".", "--data", ".", "--device", "gpu"], 2, "error: device 'gpu' is unknown"),
-        (["evaluate", ".", "--data", ".", "--figure", "x.png"], 2, "error: --figure draws videos"),
+        (["evaluate", "photos", ".", "--data", "."], 3, "error: "),
+        (["evaluate", "photos", ".", "--data", ".", "--mode", "all"], 2, "error: mode 'all' is unknown"),
         (
-            ["evaluate", ".", "--clips", ".", "--queries", "q", "--tune-on", "val"],
+            ["evaluate", "photos", ".", "--data", ".", "--salient-frames", "1;2"],
             2,
-            "error: --tune-on needs --data",
+            "error: --salient-frames '1;2'",
         ),
-        (["evaluate", "none.pt", "--data", "."], 2, "error: no checkpoint none.pt"),
+        (["evaluate", "photos", ".", "--data", ".", "--device", "gpu"], 2, "error: device 'gpu' is unknown"),
+        (
+            ["evaluate", "videos", "none.pt", "--clips", ".", "--queries", "q"],
+            2,
+            "error: no checkpoint none.pt",
+        ),
+        (
+            ["evaluate", "films", "none.pt", "--data", ".", "--films", "9", "--tokens", "int4"],
+            2,
+            "error: tokens 'int4' cannot be kept",
+        ),
+        (
+            ["evaluate", "dataset", "none.pt", "--dataset", "none.yaml"],
+            2,
+            "error: no checkpoint none.pt",
+        ),
+        (
+            ["evaluate", "figure", "none.pt", "--clips", ".", "--queries", "none.jsonl", "--output", "x.png"],
+            2,
+            "error: no queries at none.jsonl",
+        ),
+        (["evaluate", "photos", "none.pt", "--data", "."], 2, "error: no checkpoint none.pt"),
         (["export", "none.pt", "--output", "x", "--lambda", "-1"], 2, "error: λ is -1.0"),
         (["export", "none.pt", "--output", "x", "--licence", " "], 2, "error: the bundle's licence is blank"),
         (["export", "none.pt", "--output", "x", "--metrics", "none.json"], 2, "error: none.json holds no"),

@@ -9,8 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from model.config import DataConfig  # noqa: E402
 from model.data.datasets import MissingFilesError, Split, open_split  # noqa: E402
+from model.settings import DataConfig  # noqa: E402
 from tests.support.annotations import didemo_row, write_json, write_msrvtt  # noqa: E402
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 from model.backbones import build_image  # noqa: E402
-from model.config import Config, DataConfig  # noqa: E402
+from model.config import Config  # noqa: E402
 from model.data.films import PLAIN, Plan, compose, part, unrelated  # noqa: E402
-from model.data.loaders import CaptionedPhotos, PhotoLoader, ahead, read_captions  # noqa: E402
-from model.data.view_cache import ViewCache, build_cache  # noqa: E402
+from model.data.loaders import PhotoLoader, ahead  # noqa: E402
+from model.data.photos import CaptionedPhotos, read_captions  # noqa: E402
+from model.data.view_cache import FrozenStages, ViewCache, build_cache  # noqa: E402
+from model.families.lgdn.family import LGDNFamily  # noqa: E402
 from model.runtime.preprocessing import TextTokenizer  # noqa: E402
+from model.settings import DataConfig  # noqa: E402
 from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 
 FILMS = DataConfig(
@@ -142,13 +146,14 @@ def cache(config: Config, folder: Path, photos: CaptionedPhotos) -> ViewCache:
     torch.manual_seed(0)
     image = build_image(config.model)
     teacher = torch.randn(7, image.width), torch.zeros(7)
-    built = build_cache(folder / "cache", photos, image, teacher, config, lambda _: None)
+    stages = FrozenStages(image, teacher, ("tiny", 2), teacher_classes=7)
+    built = build_cache(folder / "cache", photos, stages, config, lambda _: None)
     # Plain frames are what the frozen stages make of plain pixels.
     for place, grey in enumerate(PLAIN.values()):
         pixels = torch.full((1, 48, 48, 3), grey, dtype=torch.uint8)
         expected = image.eval().prepare(pixels)[0].permute(1, 2, 0)
         torch.testing.assert_close(
-            torch.from_numpy(built.plain[place]).float(), expected, atol=2e-3, rtol=2e-3
+            torch.from_numpy(built.blank[place]).float(), expected, atol=2e-3, rtol=2e-3
         )
     return built
 
@@ -156,13 +161,13 @@ def cache(config: Config, folder: Path, photos: CaptionedPhotos) -> ViewCache:
 def test_a_transition_mixes_maps(cache: ViewCache) -> None:
     data = dataclasses.replace(FILMS, views=3, film_share=1.0, transitions=0.6)
     made = compose(np.arange(8), np.arange(10, 16), data, SLOTS, np.random.default_rng(0))
-    frames, teacher = cache.frames(made), cache.teacher(made, 7)
+    frames, teacher = cache.frames(made), cache.teacher(made)
     mixed = 0
     for f in range(len(made.share)):
         a, b = (
             cache.maps[made.views[f, k]][made.photos[f, k]]
             if made.photos[f, k] >= 0
-            else cache.plain[list(PLAIN).index(int(made.photos[f, k]))]
+            else cache.blank[list(PLAIN).index(int(made.photos[f, k]))]
             for k in (0, 1)
         )
         share = float(made.share[f])
@@ -178,8 +183,9 @@ def test_processes_get_the_parts_of_one_batch(
     cache: ViewCache, photos: CaptionedPhotos, config: Config, folder: Path
 ) -> None:
     tokenizer = TextTokenizer.from_file(make_tokenizer(folder / "tokenizer.json"), 16)
-    whole = PhotoLoader(cache, photos, tokenizer, config, 7)
-    halves = [PhotoLoader(cache, photos, tokenizer, config, 7, rank, 2) for rank in range(2)]
+    collate = partial(LGDNFamily().collate, tokenizer=tokenizer)
+    whole = PhotoLoader(cache, photos, collate, config)
+    halves = [PhotoLoader(cache, photos, collate, config, rank, 2) for rank in range(2)]
     said: set[int] = set()
     for number in range(whole.steps):
         batch = whole.make(0, number)
@@ -191,8 +197,8 @@ def test_processes_get_the_parts_of_one_batch(
         assert torch.equal(torch.cat([p.video_ids for p in parts]), batch.video_ids)
         assert torch.equal(torch.cat([p.frame_mask for p in parts]), batch.frame_mask)
         real = batch.frame_mask[:, :, None, None, None]
-        pictures = torch.cat([p.frames[p.slots] for p in parts])
-        assert torch.equal(pictures * real, batch.frames[batch.slots] * real)
+        frames = torch.cat([p.frames[p.slots] for p in parts])
+        assert torch.equal(frames * real, batch.frames[batch.slots] * real)
         counted = sum(int((p.teacher.sum(1) > 0).sum()) for p in parts)
         assert counted == int((batch.teacher.sum(1) > 0).sum())
         assert len(captions) > 1
@@ -203,7 +209,7 @@ def test_batches_made_ahead_are_the_same_in_the_same_order(
     cache: ViewCache, photos: CaptionedPhotos, config: Config, folder: Path
 ) -> None:
     tokenizer = TextTokenizer.from_file(make_tokenizer(folder / "tokenizer.json"), 16)
-    loader = PhotoLoader(cache, photos, tokenizer, config)
+    loader = PhotoLoader(cache, photos, partial(LGDNFamily().collate, tokenizer=tokenizer), config)
     at_once = [loader.make(1, n) for n in range(3)]
     for workers in (0, 2):
         threaded = list(ahead(lambda n: loader.make(1, n), range(3), workers))

@@ -12,11 +12,13 @@ pytest.importorskip("torch")
 from typer.testing import CliRunner
 
 from model.cli import app
-from model.config import Config, DataConfig, ModelConfig
+from model.config import Config
 from model.data.datasets import open_dataset
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate, evaluate_videos, tune
+from model.families.lgdn.config import ModelConfig
 from model.runtime.bundle import Bundle
+from model.settings import DataConfig
 from tests.support.annotations import write_json
 from tests.support.paths import ROOT
 from tests.support.toy import COLOURS, IMAGE_SIZE, make_toy_bundle, make_video
@@ -68,7 +70,8 @@ def test_a_data_set_measures_as_its_clips_do(folder: Path) -> None:
 def test_the_command_measures_a_recipes_data_set(folder: Path, tmp_path: Path) -> None:
     bundle = make_toy_bundle(tmp_path / "bundle")
     recipe = ROOT / "model" / "recipes" / "msrvtt_full.yaml"
-    words = ["evaluate", str(bundle), "--dataset", str(recipe), "--output", str(tmp_path / "result.json")]
+    words = ["evaluate", "dataset", str(bundle), "--dataset", str(recipe)]
+    words += ["--output", str(tmp_path / "result.json")]
     places = ["--setting", f"data.annotations={folder}", "--setting", f"data.videos={folder / 'videos'}"]
     done = CliRunner().invoke(app, [*words, *places])
     assert done.exit_code == 0, done.output
@@ -78,5 +81,3 @@ def test_the_command_measures_a_recipes_data_set(folder: Path, tmp_path: Path) -
     wrong = CliRunner().invoke(app, [*words, *places, "--split", "val"])
     assert wrong.exit_code == 2
     assert "error: msrvtt full val: the annotation files name no video" in wrong.output
-    both = CliRunner().invoke(app, [*words, "--data", str(folder)])
-    assert "measure one of them at a time" in both.output

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from model.data.loaders import read_captions
+from model.data.photos import read_captions
 from model.evaluation.corpus import FrameTokens, TokenOptions, encode_segments, encode_texts
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate, evaluate_videos, tune

@@ -12,7 +12,6 @@ from model.evaluation.rerank import (
     best_of_videos,
     global_ranks,
     nearest,
-    rank_metrics,
     salient_match,
     sweep,
     tune_lambda,
@@ -175,11 +174,12 @@ def test_only_salient_frames_are_read() -> None:
     assert found[2].tolist() == [2.0, 1.0]
 
 
-def test_metrics_hold_the_three_ways_to_rank() -> None:
+def test_metrics_hold_both_directions() -> None:
     world = World(1)
-    metrics = rank_metrics(world.similarity, world.match, world.target, 0.5, world.owner, 4)
-    assert list(metrics) == ["global", "local", "ensemble"]
-    for block in metrics.values():
+    reranking = Reranking(world.similarity, world.match, world.target, world.owner, 4)
+    by_similarity = global_ranks(world.similarity, world.target, world.owner)
+    for ranks in (by_similarity, reranking.ranks(0.0), reranking.ranks(0.5)):
+        block = ranks.metrics()
         assert list(block) == ["text_to_video", "video_to_text", "R@SUM"]
         assert block["text_to_video"]["n"] == Q
         assert block["video_to_text"]["n"] == V
@@ -187,7 +187,6 @@ def test_metrics_hold_the_three_ways_to_rank() -> None:
             block[way][k] for way in ("text_to_video", "video_to_text") for k in ("R@1", "R@5", "R@10")
         ]
         assert block["R@SUM"] == pytest.approx(sum(recalls))
-    assert list(rank_metrics(world.similarity, None, world.target, 1.0, world.owner)) == ["global"]
 
 
 def test_lambda_is_found_where_both_parts_are_needed() -> None:

@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 from typer.testing import CliRunner
 
 from model.cli import app
-from model.data.loaders import read_captions
+from model.data.photos import read_captions
 from model.evaluation.corpus import TokenOptions, encode_segments
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate, tune
@@ -81,7 +81,7 @@ def test_films_are_measured_and_tuned_on(films: SplicedFilms, encoder: BundleEnc
 
 
 def test_the_command_measures_films(data: Path, encoder: BundleEncoder) -> None:
-    words = ["evaluate", str(encoder.bundle.folder), "--data", str(data), "--split", "val", "--json"]
+    words = ["evaluate", "films", str(encoder.bundle.folder), "--data", str(data), "--split", "val", "--json"]
     ran = CliRunner().invoke(app, [*words, "--films", "12", "--film-noise", "10", "--threads", "1"])
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout)["films"]["val"]["global"]["text_to_video"]["n"] == 12

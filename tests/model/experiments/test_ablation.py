@@ -13,10 +13,10 @@ import yaml
 from typer.testing import CliRunner
 
 from model.cli import app
-from model.config import from_mapping, load_config, to_mapping
+from model.config import config_from_mapping, load_config
 from model.data.films import Plan
-from model.data.loaders import read_captions
-from model.data.view_cache import augment
+from model.data.photos import read_captions
+from model.data.views import augment
 from model.evaluation.spliced import SplicedFilms
 from model.experiments.ablation import (
     ROWS,
@@ -28,9 +28,10 @@ from model.experiments.ablation import (
     score_films,
     table,
 )
+from model.families.lgdn.config import STRATEGIES
 from model.families.lgdn.network import LGDN
-from model.families.lgdn.salience import STRATEGIES
 from model.runtime.preprocessing import TextTokenizer
+from model.settings import to_mapping
 from tests.support.paths import ROOT
 from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config
 
@@ -166,7 +167,7 @@ def test_the_recipe_loads_and_freezes_the_backbone() -> None:
     assert config.model.frozen_stages == 7
     assert config.train.lr_image == 0
     assert config.data.film_share == 1
-    assert from_mapping(type(config), to_mapping(config)) == config
+    assert config_from_mapping(to_mapping(config)) == config
 
 
 def test_the_command_refuses_seeds_that_are_no_numbers(tmp_path: Path) -> None:

@@ -19,24 +19,25 @@ pytest.importorskip("onnxscript")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from model.config import to_mapping  # noqa: E402
-from model.data.loaders import read_captions  # noqa: E402
+from model.data.photos import read_captions  # noqa: E402
 from model.evaluation.corpus import TokenOptions  # noqa: E402
-from model.evaluation.encoders import BundleEncoder, TowersEncoder  # noqa: E402
+from model.evaluation.encoders import BundleEncoder  # noqa: E402
 from model.evaluation.evaluate import evaluate  # noqa: E402
 from model.evaluation.measure import Options  # noqa: E402
 from model.export.bundle import TOLERANCE, ExportOptions, StorageChoice, export_bundle  # noqa: E402
 from model.export.storage import quantise, share, store  # noqa: E402
 from model.export.tracing import ExportError, check_graph, to_onnx  # noqa: E402
 from model.families.base import InferenceOptions  # noqa: E402
+from model.families.lgdn.config import STRATEGIES  # noqa: E402
+from model.families.lgdn.encoder import TowersEncoder  # noqa: E402
 from model.families.lgdn.graphs import FRAME, MATCHER, SEGMENT, TEXT, Graph, graphs_of  # noqa: E402
-from model.families.lgdn.inference import Chosen  # noqa: E402
+from model.families.lgdn.inference import InferenceModel  # noqa: E402
 from model.families.lgdn.network import LGDN  # noqa: E402
-from model.families.lgdn.salience import STRATEGIES  # noqa: E402
 from model.runtime.bundle import Bundle  # noqa: E402
 from model.runtime.bundle.manifest import Provenance, SourceRecord  # noqa: E402
 from model.runtime.errors import InputError  # noqa: E402
 from model.runtime.preprocessing import TextTokenizer  # noqa: E402
+from model.settings import to_mapping  # noqa: E402
 from model.training.checkpoints import load_checkpoint, load_checkpoints  # noqa: E402
 from tests.support.paths import ROOT  # noqa: E402
 from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
@@ -84,7 +85,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def graphs(model: LGDN) -> dict[str, Graph]:
-    return graphs_of(Chosen(model, "momentum", "collaborative"))
+    return graphs_of(InferenceModel(model, "momentum", "collaborative"))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +132,7 @@ def test_graphs_are_checked_at_several_sizes_before_they_are_written(graphs: dic
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_salience_vectors_hold_the_strategy(model: LGDN, strategy: str, weights: str) -> None:
     """Their dot product is the relevance of Table 1, by both twins' embeddings."""
-    made = graphs_of(Chosen(model, weights, strategy), matcher=False)
+    made = graphs_of(InferenceModel(model, weights, strategy), matcher=False)
     frames, ids, mask = *made[FRAME].example, *made[TEXT].example
     with torch.no_grad():
         embedding, frame_salience, _ = made[FRAME].module(frames)
@@ -167,8 +168,8 @@ def test_the_frame_graph_normalises_pixels_itself(
 
 
 def test_what_the_twins_share_is_stored_and_computed_once(model: LGDN) -> None:
-    both = graphs_of(Chosen(model, "momentum", "collaborative"))
-    alone = graphs_of(Chosen(model, "momentum", "simdot"))
+    both = graphs_of(InferenceModel(model, "momentum", "collaborative"))
+    alone = graphs_of(InferenceModel(model, "momentum", "simdot"))
     sizes, convolutions = {}, {}
     for name, graphs in (("both", both), ("alone", alone)):
         made = to_onnx(graphs[FRAME])

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from model.cli import app
 from model.data.datasets import open_dataset
-from model.evaluation.encoders import BundleEncoder, TowersEncoder
+from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate
+from model.families.lgdn.encoder import TowersEncoder
 from model.runtime.bundle import Bundle
 from model.runtime.preprocessing import TextTokenizer
 from tests.support.tiny_videos import make_set, trained, video_config

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from model.runtime.retrieval_metrics import (
     ranks,
-    ranks_in_chunks,
     retrieval_metrics,
     text_to_video,
     video_to_text,
@@ -78,16 +77,6 @@ def test_order_does_not_matter(case: tuple[np.ndarray, np.ndarray], random: obje
     )
 
 
-@given(cases(), st.integers(1, 9))
-def test_chunks_equal_the_full_matrix(case: tuple[np.ndarray, np.ndarray], chunk_size: int) -> None:
-    similarity, target = case
-    # Whole numbers: the products are exact, whatever the order of the sums.
-    candidates = np.arange(similarity.shape[1] * 3).reshape(-1, 3).astype(np.float32) % 5
-    queries = np.resize(similarity, (len(target), 3))
-    full = quietly(ranks, queries @ candidates.T, target)
-    np.testing.assert_array_equal(quietly(ranks_in_chunks, queries, candidates, target, chunk_size), full)
-
-
 @given(st.lists(st.integers(2, 40).map(lambda x: x / 2), min_size=1, max_size=50))
 def test_metrics_are_ordered(values: list[float]) -> None:
     metrics = retrieval_metrics(values)
@@ -113,7 +102,7 @@ def test_an_even_number_of_ties_warns_too() -> None:
     with pytest.warns(UserWarning, match="1 of 2 targets"):
         assert ranks([[1, 1, 1], [3, 2, 1]], [0, 0]).tolist() == [2, 1]
     with pytest.warns(UserWarning, match="1 of 1 targets"):
-        assert ranks_in_chunks(np.ones((1, 2)), np.ones((3, 2)), [0]).tolist() == [2]
+        assert ranks(np.full((1, 3), 2.0), [0]).tolist() == [2]
 
 
 def test_the_best_of_several_texts_counts() -> None:
@@ -149,18 +138,6 @@ def test_wrong_input(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         function(similarity, target)
-
-
-def test_wrong_chunks() -> None:
-    queries, candidates = np.ones((2, 3)), np.eye(3)
-    with pytest.raises(ValueError, match="chunk_size is 0"):
-        ranks_in_chunks(queries, candidates, [0, 1], 0)
-    with pytest.raises(ValueError, match=r"\[2, 3\] and candidates \[2, 2\]"):
-        ranks_in_chunks(queries, np.eye(2), [0, 1])
-    with pytest.raises(ValueError, match="NaN"):
-        ranks_in_chunks(queries, candidates * np.nan, [0, 1])
-    with pytest.raises(ValueError, match=r"\[0, 3\]"):
-        ranks_in_chunks(queries[:0], candidates, np.zeros(0, int))
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [np.nan], [[1.0]]])

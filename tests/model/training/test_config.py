@@ -8,7 +8,9 @@ import pytest
 
 pytest.importorskip("yaml")
 
-from model.config import Config, from_mapping, load_config, to_mapping
+from model.config import Config, config_from_mapping, load_config
+from model.families.lgdn.config import ModelConfig
+from model.settings import to_mapping
 from tests.support.paths import ROOT
 
 RECIPES = sorted((ROOT / "model" / "recipes").glob("*.yaml"))
@@ -31,9 +33,18 @@ def test_words_override_the_recipe_which_overrides_defaults(tmp_path: Path) -> N
     assert config.output == "out"
 
 
+def test_settings_of_no_family_are_lgdns(tmp_path: Path) -> None:
+    old = to_mapping(Config(model=ModelConfig(dim=32)))
+    del old["family"]
+    assert config_from_mapping(old) == Config(family="lgdn", model=ModelConfig(dim=32))
+    assert to_mapping(Config())["family"] == "lgdn"
+    assert load_config(recipe(tmp_path, "family: lgdn"), []) == Config()
+    assert load_config(recipe(tmp_path, ""), ["family=lgdn"]) == Config()
+
+
 def test_a_saved_config_reads_back() -> None:
-    config = from_mapping(Config, {"model": {"dim": 32}, "train": {"batch_size": 8}})
-    assert from_mapping(Config, to_mapping(config)) == config
+    config = config_from_mapping({"model": {"dim": 32}, "train": {"batch_size": 8}})
+    assert config_from_mapping(to_mapping(config)) == config
 
 
 @pytest.mark.parametrize(
@@ -50,6 +61,8 @@ def test_a_saved_config_reads_back() -> None:
         ("", ["loss.msl=3"], "loss.msl=3 must be true or false"),
         ("", ["train.seed=true"], "train.seed=True must be a number"),
         ("", ["model=3"], "model=3 must be a group of settings"),
+        ("", ["family=feel"], r"family='feel' is not known: use one of lgdn"),
+        ("", ["family=7"], r"family=7 is not known: use one of lgdn"),
         ("", ["model.bank_size=4"], "model.bank_size=4 must hold train.batch_size"),
         ("", ["model.momentum=1"], r"model.momentum=1.0 must be in \[0, 1\)"),
         (

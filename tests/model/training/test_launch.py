@@ -17,7 +17,8 @@ pytest.importorskip("safetensors")
 
 import yaml  # noqa: E402
 
-from model.config import Config, to_mapping  # noqa: E402
+from model.config import Config  # noqa: E402
+from model.settings import to_mapping  # noqa: E402
 from model.training.launch import launch  # noqa: E402
 from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 

@@ -55,7 +55,7 @@ def test_the_papers_settings(name: str) -> None:
     # Without the weights' folders the sizes are the paper's own.
     with torch.device("meta"):
         bare = replace(model, backbone_weights="", text_weights="")
-        image, text = build_image(bare), build_text(bare)
+        image, text = build_image(bare), build_text(bare, model.fusion_from_text)
     assert (image.width, text.width) == (768, 768)
     assert (len(image.layers), len(text.layers), model.fusion_from_text) == (12, 6, 6)
     assert model.fusion == "cross_attention"

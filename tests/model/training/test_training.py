@@ -15,12 +15,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from model.config import Config, DataConfig  # noqa: E402
-from model.data.loaders import read_captions  # noqa: E402
-from model.data.view_cache import augment  # noqa: E402
+from model.config import Config  # noqa: E402
+from model.data.photos import read_captions  # noqa: E402
+from model.data.views import augment  # noqa: E402
 from model.families.lgdn.network import LGDN, Batch  # noqa: E402
-from model.training.run import choose_device  # noqa: E402
-from model.training.train import Run, start, train, train_step  # noqa: E402
+from model.settings import DataConfig  # noqa: E402
+from model.training.run import Run, choose_device  # noqa: E402
+from model.training.setup import start  # noqa: E402
+from model.training.train import train, train_step  # noqa: E402
 from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 
 
@@ -126,24 +128,24 @@ def test_a_signal_ends_after_the_step_and_saves_it(
 
 def test_accumulated_batches_are_one_step(config: Config, tokenizer: Path, tmp_path: Path) -> None:
     run = ready(config, tokenizer, accumulate=2)
-    twin = copy.deepcopy(run.model)
+    copied = copy.deepcopy(run.model)
     run.model.train()
-    twin.train()
+    copied.train()
     assert (run.steps, run.total) == (1, 2)
     batches = [run.loader.make(0, n) for n in range(2)]
     values = train_step(run, batches)
-    # A naive twin: each batch by itself, the second with the first in its banks; gradients are averaged.
-    objective = type(run.objective)(twin, config.loss, config.train.seed)
+    # Done naively: each batch by itself, the second with the first in its banks; gradients are averaged.
+    objective = type(run.objective)(copied, config.loss, config.train.seed)
     totals = []
     for number, batch in enumerate(batches):
         torch.manual_seed((config.train.seed * 1_000_003 + number) * 1024)
-        losses = objective(batch, number, False)
+        losses = objective(batch, number, epoch=0)
         (losses["total"] / 2).backward()
         totals.append(float(losses["total"].detach()))
-    trained = [p for p in twin.parameters() if p.requires_grad]
+    trained = [p for p in copied.parameters() if p.requires_grad]
     assert values["gradient"] == pytest.approx(float(torch.nn.utils.clip_grad_norm_(trained, 5.0)), rel=1e-5)
     assert values["total"] == pytest.approx(np.mean(totals), rel=1e-5)
-    assert int(run.model.bank.position) == int(twin.bank.position) == 16
+    assert int(run.model.bank.position) == int(copied.bank.position) == 16
 
 
 def test_accumulation_is_a_larger_batch_where_no_pair_reads_another(
@@ -254,7 +256,7 @@ def test_a_gpu_that_is_not_there_is_named(config: Config, tokenizer: Path) -> No
         ready(config, tokenizer, precision="float16")
 
 
-def test_the_momentum_twin_follows_by_equation_2(config: Config, tokenizer: Path) -> None:
+def test_the_momentum_weights_follow_by_equation_2(config: Config, tokenizer: Path) -> None:
     run = ready(config, tokenizer)
     run.model.train()
     # The first step only fills the bank: without negatives there is no gradient.

@@ -14,8 +14,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from model.families.lgdn.network import LGDN  # noqa: E402
-from model.families.lgdn.weights import load_start, tokenizer_path  # noqa: E402
-from model.training.train import Run, start  # noqa: E402
+from model.training.checkpoints import load_start, tokenizer_path  # noqa: E402
+from model.training.run import Run  # noqa: E402
+from model.training.setup import start  # noqa: E402
 from tests.support.tiny_videos import make_set, trained, video_config  # noqa: E402
 
 
@@ -57,9 +58,8 @@ def test_a_run_needs_its_weights_folders_no_more_and_starts_another(folder: Path
     model = replace(settings.model, backbone_weights=str(copies / "vit"), text_weights=str(copies / "bert"))
     run = trained(replace(settings, model=model))
     shutil.rmtree(copies)
-    kept = run.config.model
-    assert tokenizer_path(kept, run.folder) == run.folder / "tokenizer.json"
-    LGDN(kept).load_state_dict(run.model.state_dict())
+    assert tokenizer_path(run.config, run.folder) == run.folder / "tokenizer.json"
+    LGDN(run.config.model).load_state_dict(run.model.state_dict())
     fine = video_config(folder, tmp_path / "fine", start_from=str(run.folder / "last.pt"))
     tuned = start(fine, lambda _: None)
     for name, tensor in tuned.model.state_dict().items():
@@ -73,19 +73,19 @@ def test_a_run_needs_its_weights_folders_no_more_and_starts_another(folder: Path
 def test_a_start_that_does_not_fit_is_named(folder: Path, tmp_path: Path) -> None:
     run = start(video_config(folder, tmp_path / "run"), lambda _: None)
     with pytest.raises(ValueError, match=r"start_from=nowhere.pt: no such checkpoint"):
-        load_start(run.model, Path("nowhere.pt"))
+        load_start(run.model, "lgdn", Path("nowhere.pt"))
     other = replace(run.config.model, dim=16)
     torch.save({"model": type(run.model)(other).state_dict()}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"holds another model than the settings name: size mismatch"):
-        load_start(run.model, tmp_path / "other.pt")
+        load_start(run.model, "lgdn", tmp_path / "other.pt")
     state = run.model.state_dict()
     del state["online.frame_projection.bias"]
     torch.save({"model": state}, tmp_path / "less.pt")
     with pytest.raises(ValueError, match=r"1 weights such as online.frame_projection.bias differ"):
-        load_start(run.model, tmp_path / "less.pt")
+        load_start(run.model, "lgdn", tmp_path / "less.pt")
     (tmp_path / "bad.pt").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match=r"bad.pt holds another model"):
-        load_start(run.model, tmp_path / "bad.pt")
+        load_start(run.model, "lgdn", tmp_path / "bad.pt")
 
 
 def test_missing_videos_are_named_before_training(folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Memory banks and momentum twins: what the losses compare with."""
+"""Memory banks and momentum weights: what the losses compare with."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_a_bank_names_what_does_not_fit() -> None:
 
 def test_the_momentum_step_is_equation_2_and_averages_the_fusion() -> None:
     model = tiny_model(momentum=0.8)
-    twins = ((model.momentum, model.online), (model.fusion_average, model.fusion))
-    for slow, fast in twins:
+    pairs = ((model.momentum, model.online), (model.fusion_average, model.fusion))
+    for slow, fast in pairs:
         before = {name: p.clone() for name, p in slow.named_parameters()}
         online = {name: p.detach().clone() for name, p in fast.named_parameters()}
         assert any((before[name] - online[name]).abs().max() > 0.01 for name in before)
@@ -70,11 +70,11 @@ def test_the_momentum_step_is_equation_2_and_averages_the_fusion() -> None:
             for name, parameter in slow.named_parameters():
                 parameter.copy_(before[name])
     model.reset_momentum()
-    for slow, fast in twins:
+    for slow, fast in pairs:
         assert all(torch.equal(p, fast.get_parameter(name)) for name, p in slow.named_parameters())
 
 
-def test_momentum_twins_never_drop_out() -> None:
+def test_momentum_weights_never_drop_out() -> None:
     model = tiny_model(dropout=0.5).train()
     batch = tiny_batch([1, 2])
     assert model.online.training

@@ -9,11 +9,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from model.config import TrainConfig  # noqa: E402
 from model.data.loaders import PhotoLoader  # noqa: E402
 from model.families.lgdn.closed_form import canonical_correlation, start_projections  # noqa: E402
 from model.families.lgdn.network import CLASS_SOFTNESS  # noqa: E402
-from model.training.train import start  # noqa: E402
+from model.settings import TrainConfig  # noqa: E402
+from model.training.setup import start  # noqa: E402
 from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 
 
@@ -62,7 +62,7 @@ def test_each_class_projects_to_its_names_embedding(tmp_path: Path) -> None:
     names = ["red block", "green block", "blue", "white", "tall", "high", "low"]
     settings = TrainConfig(class_share=0.5, precision="float32")
     loader = cast(PhotoLoader, run.loader)
-    start_projections(run.model, loader.cache, loader.photos, run.tokenizer, names, settings)
+    start_projections(run.model, loader.views, loader.photos, run.tokenizer, names, settings)
 
     online = run.model.online.eval()
     tokens = run.tokenizer([f"a photo of a {name}" for name in names])

@@ -14,7 +14,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
 from model import distributed  # noqa: E402
-from model.config import LossConfig  # noqa: E402
+from model.families.lgdn.config import LossConfig  # noqa: E402
 from model.families.lgdn.network import LGDN, Batch  # noqa: E402
 from model.families.lgdn.objective import Objective  # noqa: E402
 from tests.support.tiny_lgdn import tiny_batch, tiny_model  # noqa: E402
@@ -59,7 +59,7 @@ def train(model: LGDN, objective: nn.Module, batches: list[Batch]) -> list[dict[
     history = []
     for step, batch in enumerate(batches):
         model.zero_grad()
-        losses = objective(batch, step, step > 0)
+        losses = objective(batch, step, epoch=int(step > 0))
         losses["total"].backward()
         grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         with torch.no_grad():

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from model.backbones.bert import TextLayer, TextShape  # noqa: E402
-from model.config import LossConfig, ModelConfig  # noqa: E402
+from model.families.lgdn.config import LossConfig, ModelConfig  # noqa: E402
 from model.families.lgdn.fusion import CrossAttentionFusion, CrossLayer, Fusion, JointFusion, build_fusion  # noqa: E402
 from model.families.lgdn.objective import Objective  # noqa: E402
 from tests.support.tiny_lgdn import VOCABULARY, tiny_batch, tiny_model, tiny_model_config  # noqa: E402
@@ -328,8 +328,8 @@ def test_the_settings_name_the_fusion() -> None:
     cross = build_fusion(tiny_model_config(fusion="cross_attention", fusion_layers=3), SHAPE, 24)
     assert isinstance(cross, CrossAttentionFusion)
     assert len(cross.layers) == 3
-    with pytest.raises(ValueError, match="unknown fusion 'sum': use joint or cross_attention"):
-        build_fusion(tiny_model_config(fusion="sum"), SHAPE, 16)
+    with pytest.raises(ValueError, match=r"model\.fusion='sum' is not known: use one of joint, cross_at"):
+        tiny_model_config(fusion="sum")
 
 
 def trained(build: Callable[[int], Fusion] | None) -> dict[str, Tensor]:
@@ -340,7 +340,7 @@ def trained(build: Callable[[int], Fusion] | None) -> dict[str, Tensor]:
         model.fusion = build(model.online.token_width)
         model.fusion_average = copy.deepcopy(model.fusion).requires_grad_(False)
     batch = tiny_batch([1, 2, 3, 1])
-    losses = Objective(model, LossConfig(mvcl=0.0, mfcl=0.0, retention_weight=0.0))(batch, 0, True)
+    losses = Objective(model, LossConfig(mvcl=0.0, mfcl=0.0, retention_weight=0.0))(batch, 0, epoch=1)
     losses["total"].backward()
     assert losses["lsfm"].isfinite()
     model.update_momentum()

@@ -1,4 +1,4 @@
-"""The total objective (eq. 10) against its naive twin, and everything that it is made of."""
+"""The total objective (eq. 10) against a naive one, and everything that it is made of."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from model.config import LossConfig  # noqa: E402
+from model.families.lgdn.config import LossConfig  # noqa: E402
 from model.families.lgdn.fusion import Fusion  # noqa: E402
 from model.families.lgdn.network import LGDN  # noqa: E402
 from model.families.lgdn.objective import Objective, choose_pairs  # noqa: E402
@@ -42,7 +42,7 @@ def gradients(model: LGDN, total: Tensor) -> dict[str, Tensor]:
     ],
     ids=["sfp", "warm-up", "paper's encoders and fusion", "weighted, batch negatives"],
 )
-def test_the_objective_is_its_naive_twin(settings: dict[str, object], loss: LossConfig, sfp: bool) -> None:
+def test_the_objective_is_the_naive_one(settings: dict[str, object], loss: LossConfig, sfp: bool) -> None:
     """Three steps, so that banks are empty, half filled and wrapped around; losses and all gradients."""
     model = tiny_model(**settings)
     fast, slow = Objective(model, loss, seed=5), NaiveObjective(model, loss, seed=5)
@@ -50,7 +50,7 @@ def test_the_objective_is_its_naive_twin(settings: dict[str, object], loss: Loss
         batch = tiny_batch(video_ids, seed=step)
         expected = slow(batch, step, sfp)
         expected_grads = gradients(model, expected["total"])
-        losses = fast(batch, step, sfp)
+        losses = fast(batch, step, epoch=int(sfp))
         grads = gradients(model, losses["total"])
         assert losses.keys() == expected.keys()
         torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
@@ -71,17 +71,17 @@ def test_a_weight_of_zero_turns_a_loss_off() -> None:
         ("mfcl", {"t2e", "e2t", "mfcl"}),
         ("lsfm", {"lsfm"}),
     ):
-        losses = Objective(model, LossConfig(**{loss: 0.0}))(tiny_batch([1, 2, 3]), 0, True)
+        losses = Objective(model, LossConfig(**{loss: 0.0}))(tiny_batch([1, 2, 3]), 0, epoch=1)
         assert losses.keys() == whole - names
-    losses = Objective(model, LossConfig())(tiny_batch([1, 2, 3], teacher=False), 0, True)
+    losses = Objective(model, LossConfig())(tiny_batch([1, 2, 3], teacher=False), 0, epoch=1)
     assert losses.keys() == whole - {"retention"}
 
 
 def test_gradients_reach_all_that_trains_and_nothing_else() -> None:
     model = tiny_model(learn_temperature=True)
     objective = Objective(model, LossConfig())
-    objective(tiny_batch([1, 2, 3, 4]), 0, True)
-    grads = gradients(model, objective(tiny_batch([5, 6, 7, 8], seed=1), 1, True)["total"])
+    objective(tiny_batch([1, 2, 3, 4]), 0, epoch=1)
+    grads = gradients(model, objective(tiny_batch([5, 6, 7, 8], seed=1), 1, epoch=1)["total"])
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert grads.keys() == trained
     assert all(grad.isfinite().all() and grad.abs().max() > 0 for grad in grads.values())
@@ -96,7 +96,7 @@ def test_a_few_steps_lower_every_loss() -> None:
     # Frames of its own for nearly every video: what several show, no loss can tell apart.
     batch, history = tiny_batch(range(6), packed=24), []
     for step in range(16):
-        losses = objective(batch, step, step > 2)
+        losses = objective(batch, step, epoch=int(step > 2))
         optimiser.zero_grad()
         losses["total"].backward()
         optimiser.step()
@@ -180,7 +180,7 @@ def test_processes_share_the_pairs_by_their_videos() -> None:
 def test_the_step_and_the_seed_choose_the_negatives() -> None:
     def lsfm(seed: int, step: int) -> float:
         objective = Objective(tiny_model(), LossConfig(mvcl=0.0, mfcl=0.0), seed)
-        return float(objective(tiny_batch(range(6)), step, True)["lsfm"].detach())
+        return float(objective(tiny_batch(range(6)), step, epoch=1)["lsfm"].detach())
 
     assert lsfm(0, 1) == lsfm(0, 1)
     assert len({lsfm(0, 0), lsfm(0, 1), lsfm(0, 2), lsfm(1, 0)}) > 2
@@ -213,7 +213,7 @@ def test_half_precision_does_not_change_which_frames_are_salient() -> None:
     near[:, ::16] += torch.arange(24, dtype=torch.uint8)[:, None, None, None] // 4
     batch = type(batch)(**(vars(batch) | {"frames": near, "frame_mask": torch.ones(6, FRAMES)}))
     with torch.autocast("cpu", torch.bfloat16):
-        Objective(model, LossConfig(mvcl=0.0, mfcl=0.0))(batch, 0, True)
+        Objective(model, LossConfig(mvcl=0.0, mfcl=0.0))(batch, 0, epoch=1)
         frames = model.online.encode_frames(near)
         text = model.online.encode_text(batch.input_ids, batch.attention_mask)
         with torch.no_grad():
@@ -234,6 +234,6 @@ def test_a_model_that_broke_down_gives_nan_losses() -> None:
     model = tiny_model()
     with torch.no_grad():
         model.online.text_projection.bias[0] = torch.nan
-    losses = Objective(model, LossConfig())(tiny_batch(range(4)), 0, True)
+    losses = Objective(model, LossConfig())(tiny_batch(range(4)), 0, epoch=1)
     assert losses["lsfm"].isnan()
     assert losses["total"].isnan()

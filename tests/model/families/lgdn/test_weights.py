@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from model.config import ModelConfig  # noqa: E402
+from model.families.lgdn.config import ModelConfig  # noqa: E402
 from model.families.lgdn.network import LGDN  # noqa: E402
 from model.families.lgdn.weights import load_published, sources, tokenizer_path  # noqa: E402
 from tests.support.tiny_training import make_tokenizer  # noqa: E402
@@ -46,7 +46,7 @@ def config(folder: Path, fusion: str = "cross_attention") -> ModelConfig:
     )
 
 
-def test_both_towers_their_twins_and_the_fusion_start_from_published_weights(folder: Path) -> None:
+def test_both_towers_and_the_fusion_start_from_published_weights(folder: Path) -> None:
     model = LGDN(config(folder))
     load_published(model)
     bert = transformers.BertModel.from_pretrained(folder / "bert")

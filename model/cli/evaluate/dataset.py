@@ -1,0 +1,58 @@
+"""`reelfind-model evaluate dataset`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from model.cli.evaluate import options
+from model.cli.evaluate.measuring import give, measure_sources, open_encoder
+from model.cli.terminal import report
+from model.config import load_config
+from model.data.datasets import SplitName, VideoFrames, open_dataset
+
+
+def dataset_command(
+    models: options.Models,
+    dataset: Annotated[Path, typer.Option(help="A recipe, or a run's config.yaml, that names the data set.")],
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(help="A setting of the recipe as key=value, such as data.videos=DIR; repeatable."),
+    ] = None,
+    split: options.Split = "test",
+    rerank: options.Rerank = True,
+    mode: options.Mode = "top-k",
+    num_candidates: options.NumCandidates = None,
+    num_salient_frames: options.NumSalientFrames = None,
+    salient_frames: options.SalientFrames = "",
+    ensemble_lambda: options.TunedLambda = "",
+    tokens: options.Tokens = "int8",
+    tokens_per_frame: options.TokensPerFrame = None,
+    weights: options.Weights = None,
+    salience: options.Salience = None,
+    threads: options.Threads = 2,
+    device: options.Device = "cpu",
+    output: options.Output = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure retrieval on a data set of videos, or of images with texts."""
+    lam, tune_on = options.number_or_split(ensemble_lambda)
+    chosen = options.make_options(
+        rerank,
+        mode,
+        num_candidates,
+        num_salient_frames,
+        salient_frames,
+        lam,
+        tokens,
+        tokens_per_frame,
+    )
+    encoder = open_encoder(models, weights, salience, threads, device)
+    config = load_config(dataset, setting or ())
+
+    def opened(name: str) -> VideoFrames:
+        return open_dataset(config, cast(SplitName, name), report)
+
+    give(measure_sources(encoder, "datasets", opened, split, tune_on, chosen), output, as_json)

@@ -1,0 +1,57 @@
+"""`reelfind-model evaluate figure`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from model.cli.evaluate import options
+from model.cli.evaluate.measuring import open_encoder
+from model.cli.terminal import report
+from model.evaluation.figure import choose, save
+from model.runtime.errors import InputError
+from model.runtime.queries import read_queries
+
+_ROWS = 3
+
+
+def figure_command(
+    models: options.Models,
+    clips: options.Clips,
+    queries: options.Queries,
+    output: Annotated[Path, typer.Option(help="The picture to write, such as salient.png.")],
+    lines: Annotated[
+        str, typer.Option(help="Lines of the queries to draw, such as 3,17; by default some of the file.")
+    ] = "",
+    frames: Annotated[int, typer.Option(help="Frames to draw of a video.")] = 5,
+    weights: options.Weights = None,
+    salience: options.Salience = None,
+    threads: options.Threads = 2,
+    device: options.Device = "cpu",
+) -> None:
+    """Draw frames of videos with their relevance for a query, the salient ones in red (Figure 4)."""
+    rows = read_queries(queries)
+    indices = _rows("--lines", lines, len(rows))
+    encoder = open_encoder(models, weights, salience, threads, device)
+    drawn = [
+        choose(encoder, row.text, clips / row.video, frames=frames, caption=row.video)
+        for row in (rows[index] for index in indices)
+    ]
+    count = max(int(row.salient.sum()) for row in drawn)
+    note = f"Under each frame its relevance for the text; red: the {count} most relevant, which are matched."
+    save(drawn, output, note)
+    report(f"figure written to {output}")
+
+
+def _rows(option: str, lines: str, count: int) -> list[int]:
+    """The queries to draw, counted from 0: those of the lines, each once, or some spread over the file."""
+    if not lines:
+        spread = np.linspace(0, count - 1, min(_ROWS, count) + 2).astype(int)[1:-1]
+        return list(dict.fromkeys(int(index) for index in spread))
+    indices = [number - 1 for number in options.numbers(option, lines)]
+    if not all(0 <= index < count for index in indices):
+        raise InputError(f"{option} {lines}: there are {count} queries, counted from 1")
+    return list(dict.fromkeys(indices))

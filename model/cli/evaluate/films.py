@@ -1,0 +1,60 @@
+"""`reelfind-model evaluate films`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from model.cli.evaluate import options
+from model.cli.evaluate.measuring import give, measure_sources, open_encoder
+from model.data.photos import read_captions
+from model.evaluation.spliced import NOISY, SplicedFilms, splice
+
+
+def films_command(
+    models: options.Models,
+    data: options.Photos,
+    films: Annotated[int, typer.Option(min=1, help="Number of films, each of another photo.")],
+    film_noise: Annotated[
+        int, typer.Option(min=2, help="Further photos that are only the films' other frames.")
+    ] = 150,
+    seed: Annotated[int, typer.Option(help="Random seed: decides what the films show.")] = 0,
+    split: options.Split = "test",
+    rerank: options.Rerank = True,
+    mode: options.Mode = "top-k",
+    num_candidates: options.NumCandidates = None,
+    num_salient_frames: options.NumSalientFrames = None,
+    salient_frames: options.SalientFrames = "",
+    ensemble_lambda: options.TunedLambda = "",
+    tokens: options.Tokens = "int8",
+    tokens_per_frame: options.TokensPerFrame = None,
+    weights: options.Weights = None,
+    salience: options.Salience = None,
+    threads: options.Threads = 2,
+    device: options.Device = "cpu",
+    output: options.Output = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure retrieval on noisy films that are spliced from captioned photos.
+
+    A split that λ is chosen on is spliced into as many films.
+    """
+    lam, tune_on = options.number_or_split(ensemble_lambda)
+    chosen = options.make_options(
+        rerank,
+        mode,
+        num_candidates,
+        num_salient_frames,
+        salient_frames,
+        lam,
+        tokens,
+        tokens_per_frame,
+    )
+    encoder = open_encoder(models, weights, salience, threads, device)
+    slots = encoder.profile.frames_per_segment
+
+    def spliced(name: str) -> SplicedFilms:
+        return splice(read_captions(data, name), films, film_noise, NOISY, slots, seed)
+
+    give(measure_sources(encoder, "films", spliced, split, tune_on, chosen), output, as_json)

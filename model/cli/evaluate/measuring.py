@@ -1,0 +1,95 @@
+"""What the subcommands of `reelfind-model evaluate` do alike: open a model, measure, give the result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+import typer
+
+from model.cli.terminal import report
+from model.data.sources import Source
+from model.evaluation.encoders import BundleEncoder
+from model.evaluation.evaluate import evaluate, tune
+from model.evaluation.measure import Options, settings_of
+from model.evaluation.spliced import SplicedFilms
+from model.evaluation.tables import table
+from model.families import get_family
+from model.families.base import InferenceOptions
+from model.families.encoder import Encoder
+from model.runtime.bundle import Bundle
+from model.runtime.errors import InputError
+from model.runtime.preprocessing import TextTokenizer
+from model.training.checkpoints import load_checkpoints, tokenizer_path
+
+
+def open_encoder(
+    models: list[Path], weights: str | None, salience: str | None, threads: int, device: str = "cpu"
+) -> Encoder:
+    """A bundle's folder, or checkpoints to average.
+
+    Raises:
+        InputError: there is no such model, or a bundle is asked for another strategy than its own.
+        BundleError: the bundle cannot be opened.
+    """
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"device {device!r} is unknown: choose cpu or cuda")
+    if len(models) == 1 and models[0].is_dir():
+        bundle = Bundle.open(models[0], threads=threads, provider=cast(Literal["cpu", "cuda"], device))
+        baked = bundle.manifest.salience_strategy
+        if salience not in (None, baked):
+            raise InputError(
+                f"{models[0]} was exported with the salience {baked}: measure a checkpoint instead"
+            )
+        return BundleEncoder(bundle)
+    torch.set_num_threads(threads)
+    config, model = load_checkpoints(models)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("PyTorch finds no GPU: leave --device out")
+    path = tokenizer_path(config, models[0].parent)
+    tokenizer = TextTokenizer.from_file(path, config.model.context_length)
+    return get_family(config.family).encoder(model.to(device), tokenizer, InferenceOptions(weights, salience))
+
+
+def measure_sources(
+    encoder: Encoder,
+    kind: str,
+    open_split: Callable[[str], Source | SplicedFilms],
+    split: str,
+    tune_on: str,
+    options: Options,
+) -> dict[str, Any]:
+    """The result for one split, with λ chosen on another one where `tune_on` names it.
+
+    Args:
+        encoder: the model.
+        kind: the result's key: photos, films or datasets.
+        open_split: gives a split by its name.
+        split: measured.
+        tune_on: a split, or nothing.
+        options: how to measure.
+
+    Raises:
+        InputError: from `open_split`, or there is no λ to tune.
+    """
+    result: dict[str, Any] = {"settings": settings_of(encoder, options)}
+    if tune_on:
+        tuned = tune(encoder, open_split(tune_on), options, report)
+        report(f"λ = {tuned['ensemble_lambda']:g}, by R@1 on {tune_on}")
+        options = replace(options, ensemble_lambda=tuned["ensemble_lambda"])
+        result = {"settings": settings_of(encoder, options), "tuned": {"split": tune_on, **tuned}}
+    source = open_split(split)
+    result[kind] = {source.name: evaluate(encoder, source, options, report)}
+    return result
+
+
+def give(result: Mapping[str, Any], output: Path | None, as_json: bool) -> None:
+    """Print the result as a table or as JSON, and write it to the file that `output` names."""
+    text = json.dumps(result, indent=2, ensure_ascii=False)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf-8")
+    typer.echo(text if as_json else table(result))

@@ -1,0 +1,45 @@
+"""`reelfind-model evaluate photos`."""
+
+from __future__ import annotations
+
+from model.cli.evaluate import options
+from model.cli.evaluate.measuring import give, measure_sources, open_encoder
+from model.data.photos import read_captions
+
+
+def photos_command(
+    models: options.Models,
+    data: options.Photos,
+    split: options.Split = "test",
+    rerank: options.Rerank = True,
+    mode: options.Mode = "top-k",
+    num_candidates: options.NumCandidates = None,
+    num_salient_frames: options.NumSalientFrames = None,
+    salient_frames: options.SalientFrames = "",
+    ensemble_lambda: options.TunedLambda = "",
+    tokens: options.Tokens = "int8",
+    tokens_per_frame: options.TokensPerFrame = None,
+    weights: options.Weights = None,
+    salience: options.Salience = None,
+    threads: options.Threads = 2,
+    device: options.Device = "cpu",
+    output: options.Output = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure retrieval on captioned photos: by similarity, by match, and by both."""
+    lam, tune_on = options.number_or_split(ensemble_lambda)
+    chosen = options.make_options(
+        rerank,
+        mode,
+        num_candidates,
+        num_salient_frames,
+        salient_frames,
+        lam,
+        tokens,
+        tokens_per_frame,
+    )
+    encoder = open_encoder(models, weights, salience, threads, device)
+    result = measure_sources(
+        encoder, "photos", lambda name: read_captions(data, name), split, tune_on, chosen
+    )
+    give(result, output, as_json)

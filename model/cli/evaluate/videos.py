@@ -1,0 +1,47 @@
+"""`reelfind-model evaluate videos`."""
+
+from __future__ import annotations
+
+from model.cli.evaluate import options
+from model.cli.evaluate.measuring import give, open_encoder
+from model.cli.terminal import report
+from model.evaluation.evaluate import evaluate_videos
+from model.evaluation.measure import settings_of
+
+
+def videos_command(
+    models: options.Models,
+    clips: options.Clips,
+    queries: options.Queries,
+    rerank: options.Rerank = True,
+    mode: options.Mode = "top-k",
+    num_candidates: options.NumCandidates = None,
+    num_salient_frames: options.NumSalientFrames = None,
+    salient_frames: options.SalientFrames = "",
+    ensemble_lambda: options.Lambda = None,
+    tokens: options.Tokens = "int8",
+    tokens_per_frame: options.TokensPerFrame = None,
+    weights: options.Weights = None,
+    salience: options.Salience = None,
+    threads: options.Threads = 2,
+    device: options.Device = "cpu",
+    output: options.Output = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure retrieval on a folder of videos with queries, sampled as when indexing."""
+    chosen = options.make_options(
+        rerank,
+        mode,
+        num_candidates,
+        num_salient_frames,
+        salient_frames,
+        ensemble_lambda,
+        tokens,
+        tokens_per_frame,
+    )
+    encoder = open_encoder(models, weights, salience, threads, device)
+    result = {
+        "settings": settings_of(encoder, chosen),
+        "videos": evaluate_videos(encoder, clips, queries, chosen, report),
+    }
+    give(result, output, as_json)

@@ -1,0 +1,59 @@
+"""What a model trains on and is measured on: photos, data sets of videos and image-text pairs, all alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.datasets import SplitName, open_dataset
+from model.data.photos import read_captions
+from model.progress import Report, silent
+from model.runtime.errors import InputError
+from model.settings import Settings
+
+
+class Source(Protocol):
+    """One split of captioned videos; a photo is a video of one frame. Threads may share it."""
+
+    @property
+    def name(self) -> str:
+        """The split, as results name it, such as "test" or "msrvtt 1ka test"."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted: "photos" or "videos"."""
+
+    @property
+    def captions(self) -> Sequence[Sequence[str]]:
+        """The captions of each video."""
+
+    def __len__(self) -> int:
+        """Videos."""
+
+    def frames(self, index: int, count: int, size: int, rng: np.random.Generator | None) -> NDArray[np.uint8]:
+        """A random frame of each of `count` equal parts of a video, or the middle ones where `rng` is None.
+
+        A short video gives fewer. Shape [n, size, size, 3], 1 ≤ n ≤ count.
+
+        Raises:
+            InputError: a file that cannot be read.
+        """
+
+
+def open_source(config: Settings, split: SplitName, report: Report = silent) -> Source:
+    """One split of the data that the settings name; `data.limit` shortens the training photos.
+
+    Raises:
+        InputError: the data is missing or malformed.
+    """
+    data = config.data
+    if data.kind != "photos":
+        return open_dataset(config, split, report)
+    if not data.path:
+        raise InputError("no training data: pass data=DIR, a folder with captions.csv and images/")
+    photos = read_captions(Path(data.path), split)
+    return photos.first(data.limit) if split == "train" else photos

@@ -1,0 +1,106 @@
+"""Views of photos: the pixels of what a plan of films shows, and their random changes.
+
+Shapes: F packed frames, s side in pixels.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageFilter
+from torch import Tensor
+
+from model.data.films import PLAIN, Plan
+from model.data.photos import CaptionedPhotos
+
+
+class Views(Protocol):
+    """Frames of plans, as pixels or as the outputs of a model's frozen stages."""
+
+    def frames(self, plan: Plan) -> Tensor:
+        """A plan's packed frames. → uint8 [F, s, s, 3], or float [F, C, h', w']"""
+
+    def teacher(self, plan: Plan) -> Tensor | None:
+        """What a published classifier says of each frame, where there is one. → [F, classes]"""
+
+    def plain(self, photos: NDArray[np.int64]) -> Tensor:
+        """Photos as they are. Shape [F] → as `frames`."""
+
+
+def augment(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A random view that looks like a frame of a small video. Shape [s, s, 3] → the same.
+
+    Crops change the aspect, as squashing wide video does; blur and JPEG stand for low resolution and strong
+    compression; black bars for letterboxes.
+    """
+    size = photo.shape[0]
+    image = Image.fromarray(photo)
+    area, ratio = rng.uniform(0.5, 1.0), np.exp(rng.uniform(-0.3, 0.3))
+    width = min(size, round(size * np.sqrt(area * ratio)))
+    height = min(size, round(size * np.sqrt(area / ratio)))
+    left, top = rng.integers(0, size - width + 1), rng.integers(0, size - height + 1)
+    image = image.resize((size, size), Image.Resampling.BICUBIC, (left, top, left + width, top + height))
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+        if rng.random() < 0.5:
+            image = enhance(image).enhance(float(rng.uniform(0.65, 1.35)))
+    if rng.random() < 0.25:
+        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.5))))
+    if rng.random() < 0.3:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=int(rng.integers(25, 75)))
+        image = Image.open(buffer).convert("RGB")
+    if rng.random() < 0.08:
+        bar = int(rng.integers(size // 16, size // 6))
+        inner = image.resize((size, size - 2 * bar), Image.Resampling.BICUBIC)
+        image = Image.new("RGB", (size, size))
+        image.paste(inner, (0, bar))
+    return np.asarray(image)
+
+
+def view_of(photos: CaptionedPhotos, photo: int, view: int, size: int, seed: int) -> NDArray[np.uint8]:
+    """One view of a photo: 0 is the photo itself, the others are augmented. → uint8 [s, s, 3]"""
+    pixels = photos.load(photo, size)
+    return augment(pixels, np.random.default_rng((seed, view, photo))) if view else pixels
+
+
+def render(plan: Plan, photos: CaptionedPhotos, size: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """The pixels of a plan's packed frames, one by one. Each uint8 [s, s, 3]."""
+
+    def shot(photo: int, view: int) -> NDArray[np.float32]:
+        if photo < 0:
+            return np.full((size, size, 3), PLAIN[photo], np.float32)
+        return view_of(photos, photo, view, size, seed).astype(np.float32)
+
+    for (first, second), (view, other), share in zip(plan.photos, plan.views, plan.share, strict=True):
+        frame = shot(int(first), int(view))
+        if share:
+            frame = (1 - share) * frame + share * shot(int(second), int(other))
+        yield np.rint(frame).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class PixelViews:
+    """Views that are made anew for every batch, for models without frozen stages."""
+
+    photos: CaptionedPhotos
+    size: int
+    seed: int
+
+    def frames(self, plan: Plan) -> Tensor:
+        """A plan's packed frames. → uint8 [F, s, s, 3]"""
+        return torch.from_numpy(np.stack(list(render(plan, self.photos, self.size, self.seed))))
+
+    def teacher(self, plan: Plan) -> None:
+        """Nobody says anything of pixels."""
+
+    def plain(self, photos: NDArray[np.int64]) -> Tensor:
+        """Photos as they are. Shape [F] → uint8 [F, s, s, 3]"""
+        return torch.from_numpy(np.stack([self.photos.load(int(photo), self.size) for photo in photos]))

@@ -1,0 +1,117 @@
+"""Settings of LGDN: its network and its losses, with their rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from model.settings import check_choices, check_rules
+
+#: how frames are scored against a text, Table 1
+STRATEGIES = ("simdot", "momentum", "crossmom", "collaborative")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "backbone": ("lite0", "lite1", "lite2", "tiny", "vit"),
+    "text": ("minilm", "bert", "tiny"),
+    "text_pooling": ("mean", "cls"),
+    "salience_strategy": STRATEGIES,
+    "fusion": ("joint", "cross_attention"),
+}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is built. A checkpoint carries it, so that export and evaluation rebuild the same model."""
+
+    backbone: str = "lite2"
+    #: Hugging Face name or folder of a ViT; the other backbones come as packages
+    backbone_weights: str = ""
+    #: sizes of the ViT in words, "hidden=768,layers=12"; empty: as its weights' config.json says
+    backbone_shape: str = ""
+    text: str = "minilm"
+    #: Hugging Face name or folder of a BERT; MiniLM comes as a package
+    text_weights: str = ""
+    #: sizes of the BERT in words; empty: as its weights' config.json says
+    text_shape: str = ""
+    #: what represents a text: the mean of its tokens, or the token [CLS]
+    text_pooling: str = "mean"
+    dim: int = 256
+    frames: int = 16
+    image_size: int = 224
+    context_length: int = 64
+    #: stages of the backbone (0 to 7) that stay as published; their outputs are computed once and cached
+    frozen_stages: int = 4
+    #: classes of the backbone's published classifier, whose names become part of a frame's embedding; 0: none
+    classes: int = 1000
+    dropout: float = 0.1
+    #: compute activations again in the backward pass: less memory, a third more time
+    gradient_checkpointing: bool = False
+    bank_size: int = 4096
+    momentum: float = 0.99
+    temperature: float = 0.07
+    learn_temperature: bool = False
+    #: how frames are scored against a text, Table 1
+    salience_strategy: str = "collaborative"
+    num_salient_frames: int = 2
+    #: joint: compares tokens of the joint space; cross_attention: ALBEF's, BERT layers that read the frame
+    fusion: str = "joint"
+    fusion_layers: int = 2
+    #: joint: width of its layers
+    fusion_dim: int = 256
+    #: joint: the similarity of the whole text and the whole frame is a term of the match too; without it the
+    #: match and the similarity are as separate as in the paper
+    fusion_similarity: bool = True
+    #: cross_attention: width of the frame tokens it reads; 0: the backbone's own
+    token_dim: int = 0
+    #: that many top layers of the text encoder leave it and become the start of fusion; 0: a fresh start
+    fusion_from_text: int = 0
+
+    def __post_init__(self) -> None:
+        check_choices("model", self, _CHOICES)
+        check_rules(self._rules())
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        yield 0.0 <= self.momentum < 1.0, f"model.momentum={self.momentum} must be in [0, 1)"
+        yield self.temperature > 0, f"model.temperature={self.temperature} must be positive"
+        yield 0 <= self.frozen_stages <= 7, f"model.frozen_stages={self.frozen_stages} must be 0 to 7"
+        yield 0.0 <= self.dropout < 1.0, f"model.dropout={self.dropout} must be in [0, 1)"
+        for name in ("dim", "frames", "image_size", "context_length", "fusion_layers", "fusion_dim"):
+            yield getattr(self, name) >= 1, f"model.{name}={getattr(self, name)} must be positive"
+        for name in ("token_dim", "classes", "fusion_from_text"):
+            yield getattr(self, name) >= 0, f"model.{name}={getattr(self, name)} must be 0 or more"
+        yield (
+            1 <= self.num_salient_frames <= self.frames,
+            f"model.num_salient_frames={self.num_salient_frames} must be 1 to model.frames={self.frames}",
+        )
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is minimised: eq. 10 and its parts' weights, 0 for off."""
+
+    mvcl: float = 1.0
+    mfcl: float = 1.0
+    lsfm: float = 1.0
+    #: eq. 6 and 7 over the set of positive frames; false: each frame a positive of its own
+    msl: bool = True
+    #: train on the salient frames that SFP proposes; false: on all frames
+    sfp: bool = True
+    #: epochs at the start without SFP
+    warmup_epochs: int = 1
+    #: unmatched pairs of LSFM drawn by similarity; false: at random
+    hard_negatives: bool = True
+    #: the current batch's momentum embeddings as further negatives: ALBEF's variant, not the paper's
+    batch_negatives: bool = False
+    #: how strongly the backbone keeps telling the classes it was published with
+    retention_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_rules(self._rules())
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        for name in ("mvcl", "mfcl", "lsfm", "retention_weight"):
+            yield getattr(self, name) >= 0, f"loss.{name}={getattr(self, name)} must be 0 (off) or more"
+        yield (
+            self.mvcl + self.mfcl + self.lsfm > 0,
+            "loss.mvcl, loss.mfcl and loss.lsfm are all off: nothing to learn",
+        )
+        yield self.warmup_epochs >= 0, f"loss.warmup_epochs={self.warmup_epochs} must be 0 or more"

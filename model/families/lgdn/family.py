@@ -1,0 +1,154 @@
+"""LGDN behind the seam `ModelFamily`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.backbones import with_shapes
+from model.data.examples import Examples
+from model.data.loaders import Loader, PhotoLoader
+from model.data.view_cache import FrozenStages
+from model.families.base import Graph, InferenceOptions, ModelDescription, ModelFamily
+from model.families.lgdn import export
+from model.families.lgdn import weights as published
+from model.families.lgdn.closed_form import start_projections
+from model.families.lgdn.config import LossConfig, ModelConfig
+from model.families.lgdn.encoder import TowersEncoder
+from model.families.lgdn.inference import inference_model
+from model.families.lgdn.network import LGDN, Batch
+from model.families.lgdn.objective import Objective
+from model.progress import Report
+from model.runtime.preprocessing import TextTokenizer
+from model.settings import DataConfig, TrainConfig, check_rules
+
+
+class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
+    """LGDN (Lu et al., NeurIPS 2022)."""
+
+    name = "lgdn"
+    network_config = ModelConfig
+    loss_config = LossConfig
+    places = frozenset({"backbone_weights", "text_weights"})
+
+    def check(
+        self,
+        config: ModelConfig,
+        losses: LossConfig,  # noqa: ARG002
+        data: DataConfig,  # noqa: ARG002
+        train: TrainConfig,
+    ) -> None:
+        """The banks hold a batch."""
+        message = f"model.bank_size={config.bank_size} must hold train.batch_size={train.batch_size}"
+        check_rules([(config.bank_size >= train.batch_size, message)])
+
+    def complete(self, config: ModelConfig) -> ModelConfig:
+        """Write the encoders' sizes into the settings."""
+        return with_shapes(config)
+
+    def build(self, config: ModelConfig) -> LGDN:
+        """Towers, banks and fusion."""
+        return LGDN(config)
+
+    def load_published(self, model: LGDN, losses: LossConfig) -> FrozenStages:
+        """Both encoders' published weights; the backbone's first stages never train."""
+        classifier = published.load_published(model)
+        _lay_out(model)
+        config = model.config
+        return FrozenStages(
+            model.online.image,
+            classifier,
+            (config.backbone, config.frozen_stages),
+            config.classes if losses.retention_weight > 0 else 0,
+        )
+
+    def load_start(self, model: LGDN, weights: Mapping[str, Tensor]) -> None:
+        """All weights but the banks, which start empty."""
+        published.load_start(model, weights)
+
+    def prepare_start(
+        self, model: LGDN, loader: Loader[Any], tokenizer: TextTokenizer, train: TrainConfig, report: Report
+    ) -> None:
+        """The closed-form start of the projections, where photos are trained on."""
+        if isinstance(loader, PhotoLoader) and train.closed_form_start and not train.start_from:
+            report("closed-form start of the projections")
+            names = published.class_names(model.config)
+            start_projections(model, loader.views, loader.photos, tokenizer, names, train)
+
+    def tokenizer_path(self, config: ModelConfig) -> Path:
+        """The text encoder's."""
+        return published.tokenizer_path(config)
+
+    def collate(self, examples: Examples, tokenizer: TextTokenizer) -> Batch:
+        """Tokens in place of texts."""
+        tokens = tokenizer(examples.texts)
+        return Batch(
+            frames=examples.frames,
+            slots=torch.from_numpy(examples.slots),
+            frame_mask=torch.from_numpy(examples.frame_mask),
+            input_ids=torch.from_numpy(tokens.input_ids),
+            attention_mask=torch.from_numpy(tokens.attention_mask),
+            video_ids=torch.from_numpy(examples.video_ids),
+            teacher=examples.teacher,
+        )
+
+    def objective(self, model: LGDN, losses: LossConfig, seed: int) -> nn.Module:
+        """Equation 10."""
+        return Objective(model, losses, seed)
+
+    def learning_rate(self, parameter: str, config: ModelConfig, train: TrainConfig) -> float:
+        """`lr_image` and `lr_text` for what is published, `lr_head` for what is new."""
+        if parameter.startswith(("online.image.", "online.classifier.")):
+            return train.lr_image
+        if parameter.startswith("online.text.") or (
+            parameter.startswith("fusion.") and config.fusion_from_text
+        ):
+            return train.lr_text
+        return train.lr_head
+
+    def after_step(self, model: LGDN) -> None:
+        """Equation 2."""
+        model.update_momentum()
+
+    def trains_matcher(self, losses: LossConfig) -> bool:
+        """Where LSFM is on."""
+        return losses.lsfm > 0
+
+    def encoder(
+        self,
+        model: LGDN,
+        tokenizer: TextTokenizer,
+        options: InferenceOptions | None = None,
+        *,
+        bfloat16: bool = False,
+    ) -> TowersEncoder:
+        """By default the momentum weights with the strategy of the settings."""
+        _lay_out(model)
+        inference = inference_model(model, options)
+        return TowersEncoder(
+            model, tokenizer, weights=inference.weights, strategy=inference.strategy, bfloat16=bfloat16
+        )
+
+    def graphs(
+        self, model: LGDN, options: InferenceOptions | None = None, *, matcher: bool = True
+    ) -> dict[str, Graph]:
+        """Frame, segment and text encoder, and the fusion as the matcher; the model is in evaluation mode."""
+        return export.graphs(model, options, matcher=matcher)
+
+    def describe(self, model: LGDN, options: InferenceOptions | None = None) -> ModelDescription:
+        """Widths, sizes and the strategy of SFP."""
+        return export.describe(model, options)
+
+    def sources(self, config: ModelConfig) -> list[dict[str, str]]:
+        """Both encoders, and the names of classes."""
+        return published.sources(config)
+
+
+def _lay_out(model: LGDN) -> None:
+    """Both backbones by channels; see `ImageBackbone.channels_last`."""
+    for towers in (model.online, model.momentum):
+        towers.image.channels_last()

@@ -1,0 +1,239 @@
+"""What settings have in common, and those that every family of models shares: data and training.
+
+A group of settings is a frozen dataclass that checks its own rules when it is made; its errors name settings
+as a recipe writes them, such as `train.epochs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, get_type_hints
+
+from model.runtime.errors import InputError
+
+
+class NetworkConfig(Protocol):
+    """What data and evaluation read of a family's settings of its network."""
+
+    @property
+    def frames(self) -> int:
+        """N: frame slots of a segment."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of a frame in pixels."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest text."""
+
+
+class Settings(Protocol):
+    """What data reads of `model.config.Config`."""
+
+    @property
+    def model(self) -> NetworkConfig:
+        """The network's settings."""
+
+    @property
+    def data(self) -> DataConfig:
+        """What is trained on."""
+
+    @property
+    def train(self) -> TrainConfig:
+        """How it is trained."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on."""
+
+    #: photos with captions, a video data set by name, or pairs of images and texts
+    kind: str = "photos"
+    #: photos: folder with captions.csv and images/; no default: it is never part of the project
+    path: str = ""
+    #: photos: train on this many of them; 0: on all
+    limit: int = 0
+    #: video data sets: the official annotation file, or the folder of those files
+    annotations: str = ""
+    #: video data sets: folder of the video files
+    videos: str = ""
+    #: which of MSR-VTT's splits
+    msrvtt: str = "1ka"
+    #: leave out videos whose files are missing, and say which; false: they are an error
+    allow_missing: bool = False
+    #: that many training videos are kept out to validate on, for sets without such a split; 0: none
+    validation: int = 0
+    #: folder of decoded frames, made by the first epoch; empty: decode again in every epoch
+    frame_cache: str = ""
+    #: threads that decode videos ahead of training
+    workers: int = 2
+    #: where cached outputs of the frozen stages go; empty: beside the checkpoints
+    cache: str = ""
+    views: int = 8
+    #: share of the photos shown as several views, so that the temporal layer sees several frames
+    multi_view: float = 0.15
+    max_views: int = 4
+    #: share of a batch's videos that are films: a photo's views spliced between unrelated frames
+    film_share: float = 0.0
+    #: most frames of a film
+    film_frames: int = 16
+    #: photos that a batch encodes only as unrelated frames, shared by its films
+    noise_pool: int = 32
+    #: share of a film's unrelated frames that are cross-fades, fades to black or blank
+    transitions: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_choices(
+            "data",
+            self,
+            {
+                "kind": ("photos", "msrvtt", "msvd", "didemo", "vatex", "image_text"),
+                "msrvtt": ("full", "7k", "1ka"),
+            },
+        )
+        check_rules(self._rules())
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        yield self.views >= 1, f"data.views={self.views} must be positive"
+        for name in ("workers", "validation"):
+            yield getattr(self, name) >= 0, f"data.{name}={getattr(self, name)} must be 0 or more"
+        for name in ("multi_view", "film_share", "transitions"):
+            yield 0.0 <= getattr(self, name) <= 1.0, f"data.{name}={getattr(self, name)} must be in [0, 1]"
+        if self.film_share > 0:
+            yield self.noise_pool >= 2, f"data.noise_pool={self.noise_pool} must be 2 or more for films"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How it is trained."""
+
+    seed: int = 0
+    epochs: int = 15
+    #: pairs of a batch over all processes; an optimiser step sees `accumulate` such batches
+    batch_size: int = 96
+    accumulate: int = 1
+    #: data-parallel processes, on as many GPUs where there are GPUs
+    processes: int = 1
+    device: str = "auto"
+    precision: str = "bfloat16"
+    lr_image: float = 3e-4
+    lr_text: float = 5e-5
+    lr_head: float = 5e-4
+    weight_decay: float = 0.02
+    warmup: float = 0.05
+    #: the cosine ends at this share of the peak
+    final_lr: float = 0.1
+    clip: float = 5.0
+    #: a checkpoint to start from, such as one of image-text pre-training; empty: the published weights
+    start_from: str = ""
+    #: closed-form start of the projections (canonical correlation of the published features)
+    closed_form_start: bool = True
+    #: weight of the class names' part of an embedding at that start, beside 1 for the projection
+    class_share: float = 0.5
+    threads: int = 2
+    log_every: int = 20
+    #: write TensorBoard events beside log.jsonl, where the package tensorboard is installed
+    tensorboard: bool = True
+    #: seconds between checkpoints; one is also written after every epoch
+    checkpoint_seconds: float = 300.0
+    evaluate: bool = True
+
+    def __post_init__(self) -> None:
+        check_choices(
+            "train",
+            self,
+            {"device": ("auto", "cpu", "cuda"), "precision": ("float32", "bfloat16", "float16")},
+        )
+        check_rules(self._rules())
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        yield self.epochs > 0 and self.batch_size > 0, "train.epochs and train.batch_size must be positive"
+        for name in ("accumulate", "processes", "threads", "log_every"):
+            yield getattr(self, name) >= 1, f"train.{name}={getattr(self, name)} must be positive"
+        yield (
+            self.batch_size % self.processes == 0,
+            f"train.batch_size={self.batch_size} must be a multiple of train.processes={self.processes}",
+        )
+        yield (
+            not (self.precision == "float16" and self.device == "cpu"),
+            "train.precision=float16 needs a GPU: use bfloat16 or float32 on a CPU",
+        )
+
+
+def check_choices(group: str, settings: object, choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse a setting that is none of its choices.
+
+    Raises:
+        InputError: names the setting as `group.name`, and its choices.
+    """
+    for name, known in choices.items():
+        value = getattr(settings, name)
+        if value not in known:
+            raise InputError(f"{group}.{name}={value!r} is not known: use one of {', '.join(known)}")
+
+
+def check_rules(rules: Iterable[tuple[bool, str]]) -> None:
+    """Refuse settings that break a rule; each rule is what must hold, and what to say where it does not.
+
+    Raises:
+        InputError: the message of the first broken rule.
+    """
+    for holds, message in rules:
+        if not holds:
+            raise InputError(message)
+
+
+def _convert(value: Any, kind: type, key: str) -> Any:
+    """A YAML scalar as the field's type; YAML reads 1e-4 as text, so numbers may come as strings."""
+    if isinstance(value, Mapping | list) or value is None:
+        raise InputError(f"{key}={value!r} must be one value")
+    if kind is bool and not isinstance(value, bool):
+        raise InputError(f"{key}={value!r} must be true or false")
+    if kind in (int, float) and (isinstance(value, bool) or not isinstance(value, int | float | str)):
+        raise InputError(f"{key}={value!r} must be a number")
+    try:
+        return kind(value) if kind is not int or not isinstance(value, float) else int(str(value))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{key}={value!r} must be of type {kind.__name__}") from error
+
+
+def from_mapping(
+    kind: type[Any],
+    values: Mapping[str, Any],
+    prefix: str = "",
+    groups: Mapping[str, type[Any]] | None = None,
+) -> Any:
+    """Fill a dataclass of settings.
+
+    Args:
+        kind: the dataclass.
+        values: settings by name, as YAML gives them.
+        prefix: of the names in messages.
+        groups: dataclasses of nested groups, by name, where the annotation of the field does not say.
+
+    Raises:
+        InputError: an unknown key, with the known ones, or a value that the settings refuse.
+    """
+    hints = get_type_hints(kind) | dict(groups or {})
+    names = [f.name for f in dataclasses.fields(kind)]
+    filled: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in names:
+            raise InputError(
+                f"unknown setting {prefix}{key}: known are {', '.join(prefix + n for n in names)}"
+            )
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise InputError(f"{prefix}{key}={value!r} must be a group of settings")
+            filled[key] = from_mapping(hints[key], value, f"{prefix}{key}.")
+        else:
+            filled[key] = _convert(value, hints[key], prefix + key)
+    return kind(**filled)
+
+
+def to_mapping(settings: Any) -> dict[str, Any]:
+    """The inverse of `from_mapping`, for checkpoints and bundles."""
+    return dataclasses.asdict(settings)

@@ -1,0 +1,133 @@
+"""From settings to a training run that is ready for its next step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import yaml
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from model import distributed
+from model.config import Config
+from model.data.loaders import make_loader
+from model.data.record import describe_data
+from model.data.sources import Source, open_source
+from model.data.view_cache import FrozenStages
+from model.families import get_family
+from model.runtime.errors import InputError
+from model.runtime.preprocessing import TextTokenizer
+from model.settings import to_mapping
+from model.training.checkpoints import (
+    keep_tokenizer,
+    load_start,
+    read_state,
+    resume,
+    save,
+    tokenizer_path,
+)
+from model.training.run import Run, choose_device, make_optimizer
+
+
+def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | None = None) -> Run:
+    """Build everything, and continue from `last.pt` where there is one.
+
+    Args:
+        config: the settings.
+        report: told what happens.
+        tokenizer_file: a `tokenizer.json` in place of the run's own or the published one.
+
+    Raises:
+        InputError: missing data or packages, or a checkpoint of another configuration.
+    """
+    rank, world = distributed.rank(), distributed.world()
+    device = _device(config, rank)
+    training, validation = _open_sources(config, report)
+    torch.set_num_threads(max(1, config.train.threads // world))
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    family = get_family(config.family)
+    config = replace(config, model=family.complete(config.model))
+    tokenizer_file = tokenizer_file or tokenizer_path(config, folder)
+    tokenizer = TextTokenizer.from_file(tokenizer_file, config.model.context_length)
+    model, stages = _build_model(config)
+    start_state = read_state(Path(config.train.start_from)) if config.train.start_from else None
+    collate = partial(family.collate, tokenizer=tokenizer)
+    loader = make_loader(training, config, collate, stages, folder / "cache", report)
+    last = folder / "last.pt"
+    if not last.exists() and not rank:
+        family.prepare_start(model, loader, tokenizer, config.train, report)
+    model.to(device)
+    run = Run(
+        config=config,
+        model=model,
+        objective=_parallel(family.objective(model, config.loss, config.train.seed), device, world),
+        optimizer=make_optimizer(model, config),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "float16"),
+        tokenizer=tokenizer,
+        loader=loader,
+        validation=validation,
+        device=device,
+        folder=folder,
+        report=report,
+        data=describe_data(config, training.captions, start_state),
+        rank=rank,
+        world=world,
+    )
+    if last.exists():
+        resume(run, last)
+    elif not rank:
+        _begin(run, tokenizer_file)
+    return run
+
+
+def _device(config: Config, rank: int) -> torch.device:
+    """This process's device, on which the precision can be computed."""
+    device = choose_device(config.train.device, rank)
+    if config.train.precision == "float16" and device.type == "cpu":
+        raise InputError("train.precision=float16 needs a GPU: use bfloat16 or float32 on a CPU")
+    return device
+
+
+def _open_sources(config: Config, report: Callable[[str], None]) -> tuple[Source, Source | None]:
+    """What is trained on, and what is validated on if anything is."""
+    training = open_source(config, "train", report)
+    return training, open_source(config, "val", report) if config.train.evaluate else None
+
+
+def _build_model(config: Config) -> tuple[nn.Module, FrozenStages | None]:
+    """The model with the weights it starts from, and what of it never trains."""
+    family = get_family(config.family)
+    torch.manual_seed(config.train.seed)
+    model: nn.Module = family.build(config.model)
+    stages = family.load_published(model, config.loss)
+    if config.train.start_from:
+        load_start(model, config.family, Path(config.train.start_from))
+    return model, stages
+
+
+def _parallel(objective: nn.Module, device: torch.device, world: int) -> nn.Module:
+    """The losses, wrapped where several processes train together."""
+    if world == 1:
+        return objective
+    # A group of its own: gradients travel while the losses' exchanges are still under way. Buffers, such as
+    # banks, stay equal by themselves; a loss that is off, or the warm-up, leaves weights unused.
+    return DistributedDataParallel(
+        objective,
+        device_ids=[device] if device.type == "cuda" else None,
+        process_group=dist.new_group(),
+        broadcast_buffers=False,
+        find_unused_parameters=True,
+    )
+
+
+def _begin(run: Run, tokenizer_file: Path) -> None:
+    """Write what a new run's folder holds before the first step."""
+    keep_tokenizer(tokenizer_file, run.folder)
+    (run.folder / "config.yaml").write_text(yaml.safe_dump(to_mapping(run.config)), encoding="utf-8")
+    save(run, "start.pt")

@@ -1,0 +1,168 @@
+"""A second family of models goes through training, checkpoints, evaluation and graphs by the seam alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+
+from typer.testing import CliRunner  # noqa: E402
+
+from model.cli import app  # noqa: E402
+from model.config import Config, config_from_mapping  # noqa: E402
+from model.data.photos import read_captions  # noqa: E402
+from model.evaluation.evaluate import evaluate  # noqa: E402
+from model.export.tracing import check_graph, to_onnx  # noqa: E402
+from model.families import get_family, register_family  # noqa: E402
+from model.families.base import InferenceOptions  # noqa: E402
+from model.families.lgdn.config import ModelConfig  # noqa: E402
+from model.families.lgdn.family import LGDNFamily  # noqa: E402
+from model.runtime.preprocessing import TextTokenizer  # noqa: E402
+from model.settings import to_mapping  # noqa: E402
+from model.training.checkpoints import load_checkpoint  # noqa: E402
+from model.training.run import Run  # noqa: E402
+from model.training.setup import start  # noqa: E402
+from model.training.train import train  # noqa: E402
+from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
+from tests.support.toy_family import ToyConfig, ToyFamily, ToyLosses, ToyModel  # noqa: E402
+
+# An untrained model may give two photos exactly the same score.
+pytestmark = pytest.mark.filterwarnings("ignore:.*score the same as others")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered() -> None:
+    register_family(ToyFamily())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photos(tmp_path_factory.mktemp("photos") / "data")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
+
+
+@pytest.fixture
+def config(data: Path, tmp_path: Path) -> Config:
+    """The shared settings are those of the tiny LGDN, films and their transitions included."""
+    values = to_mapping(tiny_config(data, tmp_path / "run"))
+    return config_from_mapping(values | {"family": "toy", "model": {"dim": 6}, "loss": {"temperature": 0.2}})
+
+
+def ready(config: Config, tokenizer: Path) -> Run:
+    return start(config, lambda _: None, tokenizer)
+
+
+def losses(run: Run) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [row for row in rows if "total" in row]
+
+
+def test_settings_are_the_familys_own(config: Config) -> None:
+    assert (config.model, config.loss) == (ToyConfig(dim=6), ToyLosses(0.2))
+    assert config_from_mapping(to_mapping(config)) == config
+    with pytest.raises(ValueError, match=r"unknown setting model\.backbone: known are model\.frames"):
+        config_from_mapping({"family": "toy", "model": {"backbone": "vit"}})
+    with pytest.raises(ValueError, match=r"model\.dim=0 must be positive"):
+        config_from_mapping({"family": "toy", "model": {"dim": 0}})
+    with pytest.raises(ValueError, match=r"data\.max_views=4 must be 1 to model\.frames=3"):
+        config_from_mapping({"family": "toy", "model": {"frames": 3}})
+    with pytest.raises(ValueError, match="model holds ModelConfig: family toy takes ToyConfig"):
+        Config(family="toy", model=ModelConfig())
+
+
+def test_families_are_known_by_name() -> None:
+    assert isinstance(get_family("toy"), ToyFamily)
+    assert isinstance(get_family("lgdn"), LGDNFamily)
+    with pytest.raises(ValueError, match="family='feel' is not known: use one of lgdn, toy"):
+        get_family("feel")
+
+    class Impostor(ToyFamily):
+        pass
+
+    for name in ("toy", "lgdn"):
+        Impostor.name = name
+        with pytest.raises(ValueError, match=f"family '{name}' is there already"):
+            register_family(Impostor())
+
+
+def test_it_trains_and_resumes_as_if_uninterrupted(config: Config, tokenizer: Path, tmp_path: Path) -> None:
+    whole = ready(config, tokenizer)
+    train(whole, stop_at=4)
+    in_parts = dataclasses.replace(config, output=str(tmp_path / "parts"))
+    for stop in (2, 4):
+        parts = ready(in_parts, tokenizer)
+        train(parts, stop_at=stop)
+    rows = losses(whole)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert all(row["contrastive"] == row["total"] > 0 for row in rows)
+    assert losses(parts) == rows
+    begun = torch.load(whole.folder / "start.pt", weights_only=True)["model"]
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, parts.model.state_dict()[name]), name
+        assert not torch.equal(value, begun[name]), name
+    assert not (whole.folder / "cache").exists(), "without frozen stages nothing is cached"
+
+
+def test_checkpoints_name_the_family(config: Config, tokenizer: Path, tmp_path: Path, data: Path) -> None:
+    run = ready(config, tokenizer)
+    train(run, stop_at=2)
+    last = run.folder / "last.pt"
+    assert torch.load(last, weights_only=True)["config"]["family"] == "toy"
+    loaded, model = load_checkpoint(last)
+    assert loaded == run.config
+    assert isinstance(model, ToyModel)
+    other = tiny_config(data, run.folder)
+    with pytest.raises(ValueError, match=r"belongs to other settings \(family\)"):
+        start(other, lambda _: None, tokenizer)
+    other = tiny_config(data, tmp_path / "other", start_from=str(last))
+    with pytest.raises(ValueError, match="holds another model than the settings name: its family is toy"):
+        start(other, lambda _: None, tokenizer)
+
+
+def test_it_is_validated_and_evaluated_by_its_encoder(config: Config, tokenizer: Path, data: Path) -> None:
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, evaluate=True, epochs=1))
+    run = ready(config, tokenizer)
+    train(run)
+    lines = (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    (validation,) = [row["validation"] for row in map(json.loads, lines) if "validation" in row]
+    assert list(validation) == ["global"], "there is no matcher to re-rank by"
+    best = run.folder / "best.pt"
+
+    saved, model = load_checkpoint(best)
+    reader = TextTokenizer.from_file(tokenizer, saved.model.context_length)
+    encoder = get_family(saved.family).encoder(model, reader)
+    metrics = evaluate(encoder, read_captions(data, "val"))
+    assert list(metrics) == ["global"]
+    assert metrics["global"]["text_to_video"]["n"] == 48
+    assert metrics["global"]["text_to_video"]["R@1"] == validation["global"]["R@1"]
+
+    command = ["evaluate", "photos", str(best), "--data", str(data), "--split", "val", "--threads", "1"]
+    told = CliRunner().invoke(app, [*command, "--json"])
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout) == {"settings": {"rerank": False}, "photos": {"val": metrics}}
+    refused = CliRunner().invoke(app, [*command, "--salience", "simdot"])
+    assert refused.exit_code == 2
+    assert "the toy family has no options" in refused.stderr
+
+
+def test_its_graphs_equal_pytorch(config: Config, tokenizer: Path) -> None:
+    run = ready(config, tokenizer)
+    train(run, stop_at=2)
+    family = get_family(run.config.family)
+    graphs = family.graphs(run.model.eval())
+    assert list(graphs) == ["frame_encoder.onnx", "segment_encoder.onnx", "text_encoder.onnx"]
+    for name, graph in graphs.items():
+        assert check_graph(name, graph, to_onnx(graph).SerializeToString(), 1e-5) <= 1e-5
+    described = family.describe(run.model)
+    assert (described.embedding_dim, described.tokens_per_frame) == (6, None)
+    with pytest.raises(ValueError, match="the toy family has no options"):
+        family.graphs(run.model, InferenceOptions(weights="online"))
