@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.families.lgdn.config import ModelConfig
 from model.families.lgdn.network import LGDN, Batch
+from model.training.run import Run
 
 FRAMES, CLASSES, VOCABULARY = 4, 5, 128
 
@@ -49,6 +50,12 @@ def tiny_model(**changes: Any) -> LGDN:
             towers.frame_projection.weight *= 5
             towers.frame_projection.bias.copy_(-towers.frame_projection.weight @ pooled.mean(0))
     return model
+
+
+def lgdn_of(run: Run) -> LGDN:
+    """The model of a run that trains LGDN."""
+    assert isinstance(run.model, LGDN)
+    return run.model
 
 
 def random_frames(count: int, seed: int) -> Tensor:

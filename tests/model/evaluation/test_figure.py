@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
             save([row()], tmp_path / name)
 
 
-def metrics(value: float) -> dict:
+def metrics(value: float) -> dict[str, Any]:
     way = {"n": 1234, "R@1": value, "R@5": 50.0, "R@10": 60.0, "MdR": 2.0, "MnR": 1234.5}
     return {"text_to_video": way, "video_to_text": {**way, "n": 7}, "R@SUM": 2 * (value + 110)}
 

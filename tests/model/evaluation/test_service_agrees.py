@@ -121,6 +121,7 @@ def test_tokens_that_are_kept_otherwise_score_otherwise(media: Path, tmp_path: P
     """What the first test would not notice if evaluation ignored how tokens are kept."""
     searcher = library(media, tmp_path, "int8", 2)
     found = searcher.rank_all(TEXTS).ensemble
+    assert found is not None
     work = measured(searcher, Options(tokens=TokenOptions("float32", 4)))
     exact, _ = work.ranking(work.whole()).scores(LAMBDA)
     assert np.abs(found - exact).max() > 0.01
@@ -133,4 +134,6 @@ def test_a_bundle_says_how_many_tokens_both_keep(media: Path, tmp_path: Path) ->
     assert work.corpus.tokens is not None
     assert work.corpus.tokens.per_frame == 3
     expected, _ = work.ranking(work.whole()).scores(LAMBDA)
-    np.testing.assert_allclose(searcher.rank_all(TEXTS).ensemble, expected, atol=2e-4)
+    found = searcher.rank_all(TEXTS).ensemble
+    assert found is not None
+    np.testing.assert_allclose(found, expected, atol=2e-4)

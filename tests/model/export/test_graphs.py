@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from model.export.bundle import StorageChoice, write_graphs  # noqa: E402
-from model.families.base import Graph  # noqa: E402
-from model.runtime.bundle import Bundle  # noqa: E402
-from model.runtime.errors import BundleError, InputError  # noqa: E402
-from tests.support import toy  # noqa: E402
+from model.export.bundle import StorageChoice, write_graphs
+from model.families.base import Graph
+from model.runtime.bundle import Bundle
+from model.runtime.errors import BundleError, InputError
+from tests.support import toy
 
 EXACT = StorageChoice("float32", "float32", "float32", "float32")
 
