@@ -51,7 +51,10 @@ def export_command(
     metrics: Annotated[
         Path | None, typer.Option(help="JSON written by evaluate, kept in the bundle; its λ is the bundle's.")
     ] = None,
-    weights: Annotated[str, typer.Option(help="momentum or online weights.")] = "momentum",
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Which weights: LGDN has momentum (the default) and online ones."),
+    ] = None,
     salience: Annotated[
         str | None,
         typer.Option(help="simdot, momentum, crossmom or collaborative; by default as it was trained."),

@@ -19,6 +19,7 @@ from model.data.examples import Examples
 from model.families.base import Graph, InferenceOptions, ModelDescription, ModelFamily
 from model.families.encoder import Array, Profile
 from model.runtime.bundle import FrameEncoding, TextEncoding
+from model.runtime.errors import InputError
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import TrainConfig, check_rules
 
@@ -278,4 +279,4 @@ class ToyFamily(ModelFamily[ToyModel, ToyConfig, ToyLosses]):
 
 def _refuse(options: InferenceOptions | None) -> None:
     if options not in (None, InferenceOptions()):
-        raise ValueError(f"the toy family has no options, but there are {options}")
+        raise InputError(f"the toy family has no options, but there are {options}")

@@ -178,7 +178,7 @@ def test_videos_are_measured_and_drawn(tmp_path: Path) -> None:
         (
             ["evaluate", "figure", "none.pt", "--clips", ".", "--queries", "none.jsonl", "--output", "x.png"],
             2,
-            "error: no queries at none.jsonl",
+            "error: none.jsonl cannot be read as text",
         ),
         (["evaluate", "photos", "none.pt", "--data", "."], 2, "error: no checkpoint none.pt"),
         (["export", "none.pt", "--output", "x", "--lambda", "-1"], 2, "error: λ is -1.0"),
@@ -219,7 +219,7 @@ def test_a_failure_of_the_system_is_one_line(tmp_path: Path, monkeypatch: pytest
     make_video(tmp_path / "red.mp4", parts=[("red", 1.0)])
     queries = tmp_path / "queries.jsonl"
     queries.write_text('{"video": "red.mp4", "query": "red", "set": "s"}\n', encoding="utf-8")
-    measure = ["evaluate", str(bundle), "--clips", str(tmp_path), "--queries", str(queries)]
+    measure = ["evaluate", "videos", str(bundle), "--clips", str(tmp_path), "--queries", str(queries)]
     result = runner.invoke(app, [*measure, "--output", str(tmp_path / "none" / "x.json")])
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr.splitlines()[-1].startswith("error: [Errno 2] No such file or directory")

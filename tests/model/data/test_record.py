@@ -10,15 +10,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from model.config import Config, DataConfig, to_mapping  # noqa: E402
+from model.config import Config  # noqa: E402
 from model.data.record import (  # noqa: E402
     DATA_KEY,
     data_of,
     describe_data,
     resumed_data,
 )
+from model.settings import DataConfig, to_mapping  # noqa: E402
 from model.training.checkpoints import read_state  # noqa: E402
-from model.training.train import Run, start, train  # noqa: E402
+from model.training.run import Run  # noqa: E402
+from model.training.setup import start  # noqa: E402
+from model.training.train import train  # noqa: E402
 from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
 
 CAPTIONS = (("a red block", "red"), ("blue",))

@@ -264,7 +264,7 @@ def test_nothing_is_written_when_a_graph_differs(
 ) -> None:
     monkeypatch.setattr("model.export.bundle.TOLERANCE", {"float32": 1e-4, "float16": 1e-9, "int8": 1e-9})
     with pytest.raises(ExportError, match="not exported: store its weights in a larger type"):
-        export_bundle(tmp_path / "bundle", copy.deepcopy(model), tokenizer, PROVENANCE)
+        export_bundle(tmp_path / "bundle", "lgdn", copy.deepcopy(model), tokenizer, PROVENANCE)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -317,6 +317,7 @@ def test_a_bundle_measures_like_the_model_it_came_from(model: LGDN, tokenizer: P
     exact = StorageChoice("float32", "float32", "float32", "float32")
     manifest = export_bundle(
         tmp_path / "bundle",
+        "lgdn",
         copy.deepcopy(model),
         tokenizer,
         PROVENANCE,
@@ -355,7 +356,9 @@ def test_smaller_weights_and_the_other_fusion_stay_close(tokenizer: Path, tmp_pa
     model = tiny_model("cross_attention")
     stored = StorageChoice("float16", "int8", "int8", "float16")
     options = ExportOptions(storage=stored)
-    manifest = export_bundle(tmp_path / "bundle", copy.deepcopy(model), tokenizer, PROVENANCE, options)
+    manifest = export_bundle(
+        tmp_path / "bundle", "lgdn", copy.deepcopy(model), tokenizer, PROVENANCE, options
+    )
     assert (manifest.hidden_dim, manifest.text_hidden_dim) == (64, 32)
     ours = TowersEncoder(model, TextTokenizer.from_file(tokenizer, 16))
     pairs = zip(
@@ -370,7 +373,9 @@ def test_a_bundle_may_have_no_matcher_and_another_strategy(
 ) -> None:
     inference = InferenceOptions(weights="online", salience="momentum")
     options = ExportOptions(inference, matcher=False, tokens_per_frame=3)
-    manifest = export_bundle(tmp_path / "bundle", copy.deepcopy(model), tokenizer, PROVENANCE, options)
+    manifest = export_bundle(
+        tmp_path / "bundle", "lgdn", copy.deepcopy(model), tokenizer, PROVENANCE, options
+    )
     assert (manifest.salience_strategy, manifest.salience_dim) == ("momentum", 32)
     assert (manifest.stored_tokens_per_frame, manifest.num_salient_frames) == (3, 2)
     bundle = Bundle.open(tmp_path / "bundle", threads=1)
@@ -389,7 +394,7 @@ def test_options_that_cannot_be_are_refused(model: LGDN, tokenizer: Path, tmp_pa
         (ExportOptions(num_salient_frames=5), InputError, "5 salient frames of 4 a segment"),
     ):
         with pytest.raises(error, match=message):
-            export_bundle(tmp_path / "bundle", copy.deepcopy(model), tokenizer, PROVENANCE, options)
+            export_bundle(tmp_path / "bundle", "lgdn", copy.deepcopy(model), tokenizer, PROVENANCE, options)
     assert list(tmp_path.iterdir()) == []
 
 

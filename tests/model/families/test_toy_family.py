@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -13,6 +14,9 @@ pytest.importorskip("onnxscript")
 
 from typer.testing import CliRunner  # noqa: E402
 
+from indexer.library.snapshot import Snapshot  # noqa: E402
+from indexer.options import IndexOptions  # noqa: E402
+from indexer.run import index_paths  # noqa: E402
 from model.cli import app  # noqa: E402
 from model.config import Config, config_from_mapping  # noqa: E402
 from model.data.photos import read_captions  # noqa: E402
@@ -22,13 +26,18 @@ from model.families import get_family, register_family  # noqa: E402
 from model.families.base import InferenceOptions  # noqa: E402
 from model.families.lgdn.config import ModelConfig  # noqa: E402
 from model.families.lgdn.family import LGDNFamily  # noqa: E402
-from model.runtime.preprocessing import TextTokenizer  # noqa: E402
+from model.runtime.bundle import Bundle  # noqa: E402
+from model.runtime.preprocessing import TextTokenizer, resize_frames  # noqa: E402
+from model.runtime.video import VideoReader  # noqa: E402
 from model.settings import to_mapping  # noqa: E402
 from model.training.checkpoints import load_checkpoint  # noqa: E402
 from model.training.run import Run  # noqa: E402
 from model.training.setup import start  # noqa: E402
 from model.training.train import train  # noqa: E402
+from service.search.match_queue import MatchQueue  # noqa: E402
+from service.search.searcher import Searcher  # noqa: E402
 from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
+from tests.support.toy import make_video  # noqa: E402
 from tests.support.toy_family import ToyConfig, ToyFamily, ToyLosses, ToyModel  # noqa: E402
 
 # An untrained model may give two photos exactly the same score.
@@ -166,3 +175,37 @@ def test_its_graphs_equal_pytorch(config: Config, tokenizer: Path) -> None:
     assert (described.embedding_dim, described.tokens_per_frame) == (6, None)
     with pytest.raises(ValueError, match="the toy family has no options"):
         family.graphs(run.model, InferenceOptions(weights="online"))
+
+
+def test_it_is_exported_indexed_and_searched(config: Config, tokenizer: Path, tmp_path: Path) -> None:
+    """From a checkpoint to answers by the commands that every family uses."""
+    run = ready(config, tokenizer)
+    train(run, stop_at=2)
+    bundle_folder, videos, library = tmp_path / "bundle", tmp_path / "videos", tmp_path / "library"
+    exported = CliRunner().invoke(
+        app, ["export", str(run.folder / "last.pt"), "--output", str(bundle_folder), "--threads", "1"]
+    )
+    assert exported.exit_code == 0, exported.output
+    bundle = Bundle.open(bundle_folder)
+    assert bundle.capabilities == frozenset()
+    for colour in ("red", "green", "blue"):
+        make_video(videos / f"{colour}.mp4", parts=[(colour, 1.0)])
+    summary = index_paths([videos], library, bundle, IndexOptions(workers=0), lambda _: None)
+    assert summary.verdicts == {"ok": 3}
+
+    searcher = Searcher(MatchQueue(bundle), Snapshot.open(library), max_candidates=10)
+    result = searcher.search("a red block", 3)
+    assert result.rerank_skipped == "no_matcher"
+    # The same answer as by PyTorch: frames of one colour make segments of this colour.
+    reader = TextTokenizer.from_file(tokenizer, run.config.model.context_length)
+    encoder = get_family("toy").encoder(run.model, reader)
+    text = encoder.texts(["a red block"]).embedding[0]
+    expected = {}
+    for path in videos.iterdir():
+        with VideoReader(path) as video:
+            (segment,) = video.segments(bundle.manifest.segment_seconds, bundle.manifest.frames_per_segment)
+        frames = encoder.frames(resize_frames(segment.frames.data, bundle.manifest.image.size))
+        embedding = encoder.segments(frames.embedding[None], np.ones((1, len(frames.embedding)), np.float32))
+        expected[path.name] = float(embedding[0] @ text)
+    assert {Path(hit.path).name: hit.similarity for hit in result.hits} == pytest.approx(expected, abs=1e-3)
+    assert [Path(hit.path).name for hit in result.hits] == sorted(expected, key=lambda name: -expected[name])
