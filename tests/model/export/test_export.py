@@ -6,41 +6,43 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-torch = pytest.importorskip("torch")
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
 
-from model.data.photos import read_captions  # noqa: E402
-from model.evaluation.corpus import TokenOptions  # noqa: E402
-from model.evaluation.encoders import BundleEncoder  # noqa: E402
-from model.evaluation.evaluate import evaluate  # noqa: E402
-from model.evaluation.measure import Options  # noqa: E402
-from model.export.bundle import TOLERANCE, ExportOptions, StorageChoice, export_bundle  # noqa: E402
-from model.export.storage import quantise, share, store  # noqa: E402
-from model.export.tracing import ExportError, check_graph, to_onnx  # noqa: E402
-from model.families.base import InferenceOptions  # noqa: E402
-from model.families.lgdn.config import STRATEGIES  # noqa: E402
-from model.families.lgdn.encoder import TowersEncoder  # noqa: E402
-from model.families.lgdn.graphs import FRAME, MATCHER, SEGMENT, TEXT, Graph, graphs_of  # noqa: E402
-from model.families.lgdn.inference import InferenceModel  # noqa: E402
-from model.families.lgdn.network import LGDN  # noqa: E402
-from model.runtime.bundle import Bundle  # noqa: E402
-from model.runtime.bundle.manifest import Provenance, SourceRecord  # noqa: E402
-from model.runtime.errors import InputError  # noqa: E402
-from model.runtime.preprocessing import TextTokenizer  # noqa: E402
-from model.settings import to_mapping  # noqa: E402
-from model.training.checkpoints import load_checkpoint, load_checkpoints  # noqa: E402
-from tests.support.paths import ROOT  # noqa: E402
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
+from model.data.photos import read_captions
+from model.evaluation.corpus import TokenOptions
+from model.evaluation.encoders import BundleEncoder
+from model.evaluation.evaluate import evaluate
+from model.evaluation.measure import Options
+from model.export.bundle import TOLERANCE, ExportOptions, StorageChoice, export_bundle
+from model.export.storage import Storage, quantise, share, store
+from model.export.tracing import ExportError, check_graph, to_onnx
+from model.families.base import Graph, InferenceOptions
+from model.families.lgdn.config import STRATEGIES
+from model.families.lgdn.encoder import TowersEncoder
+from model.families.lgdn.graphs import FRAME, MATCHER, SEGMENT, TEXT, graphs_of
+from model.families.lgdn.inference import InferenceModel
+from model.families.lgdn.network import LGDN
+from model.runtime.bundle import Bundle
+from model.runtime.bundle.manifest import Provenance, SourceRecord
+from model.runtime.errors import InputError
+from model.runtime.preprocessing import TextTokenizer
+from model.settings import to_mapping
+from model.training.checkpoints import load_checkpoint, load_checkpoints
+from tests.support.paths import ROOT
+from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config
 
 PROVENANCE = Provenance(
     recipe="tiny",
@@ -56,14 +58,15 @@ def tiny_model(fusion: str = "joint") -> LGDN:
     torch.manual_seed(0)
     config = dataclasses.replace(tiny_config(Path(), Path()).model, fusion=fusion, fusion_dim=32)
     model = LGDN(config)
+    assert model.online.class_projection is not None
     with torch.no_grad():
         for parameter in (*model.online.temporal.parameters(), *model.online.class_projection.parameters()):
             torch.nn.init.normal_(parameter, std=0.3)
-        torch.nn.init.normal_(model.fusion.head.weight, std=1.0)
+        torch.nn.init.normal_(model.fusion.get_parameter("head.weight"), std=1.0)
         model.reset_momentum()
         for parameter in (p for p in model.online.parameters() if p.requires_grad):
             parameter.add_(torch.randn_like(parameter) * 0.1)
-        model.fusion.head.bias.add_(torch.tensor([0.0, 3.0]))
+        model.fusion.get_parameter("head.bias").add_(torch.tensor([0.0, 3.0]))
     return model.eval()
 
 
@@ -163,6 +166,7 @@ def test_the_frame_graph_normalises_pixels_itself(
     found = run_onnx(exported[FRAME].SerializeToString(), {"frames": frames})
     encoder = TowersEncoder(model, TextTokenizer.from_file(tokenizer, 16), strategy="collaborative")
     expected = encoder.frames(frames, tokens=True)
+    assert expected.tokens is not None
     for have, want in zip(found, (expected.embedding, expected.salience, expected.tokens), strict=True):
         np.testing.assert_allclose(have, want, atol=1e-5)
 
@@ -298,8 +302,9 @@ def test_stored_weights_are_small_and_read_back() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     ids = np.array([3, 99, 0, 3])
     exact = table[ids] @ matrix
-    sizes = {}
-    for kind, tolerance in (("float32", 1e-5), ("float16", 2e-2), ("int8", 0.5)):
+    sizes: dict[Storage, int] = {}
+    tolerances: dict[Storage, float] = {"float32": 1e-5, "float16": 2e-2, "int8": 0.5}
+    for kind, tolerance in tolerances.items():
         content = store(copy.deepcopy(model), kind).SerializeToString()
         sizes[kind] = len(content)
         np.testing.assert_allclose(run_onnx(content, {"ids": ids})[0], exact, atol=tolerance)
@@ -309,7 +314,7 @@ def test_stored_weights_are_small_and_read_back() -> None:
     assert kinds["m"] == TensorProto.FLOAT
     assert kinds["table_i8"] == TensorProto.INT8
     with pytest.raises(ValueError, match="unknown storage 'int4': use one of float32, float16, int8"):
-        store(model, "int4")
+        store(model, cast(Storage, "int4"))
 
 
 def test_a_bundle_measures_like_the_model_it_came_from(model: LGDN, tokenizer: Path, tmp_path: Path) -> None:
@@ -347,6 +352,7 @@ def outputs(encoder: BundleEncoder | TowersEncoder) -> list[np.ndarray]:
     """All that an encoder gives for some frames, texts and pairs."""
     frames = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), dtype=np.uint8)
     image = encoder.frames(frames, tokens=True)
+    assert image.tokens is not None
     text = encoder.texts(["a red block left", "blue"], tokens=True)
     logits = encoder.match(text, np.array([0, 1, 1]), image.tokens)
     return [image.embedding, image.salience, image.tokens, text.embedding, text.salience, logits]
@@ -406,6 +412,7 @@ def test_checkpoints_are_read_averaged_and_refused(tmp_path: Path) -> None:
         models.append(LGDN(config.model))
         torch.save({"config": to_mapping(config), "model": models[-1].state_dict()}, tmp_path / f"{seed}.pt")
     _, mean = load_checkpoints([tmp_path / "0.pt", tmp_path / "1.pt"])
+    assert isinstance(mean, LGDN)
     for of in ("online", "momentum"):
         a, b = (getattr(m, of).text_projection.weight for m in models)
         torch.testing.assert_close(getattr(mean, of).text_projection.weight, (a + b) / 2)
