@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -112,4 +113,4 @@ def test_a_description_of_other_graphs_is_refused(
 
 def test_storage_must_be_known() -> None:
     with pytest.raises(InputError, match="unknown storage 'int4': use one of float32, float16, int8"):
-        StorageChoice(words="int4")  # type: ignore[arg-type]
+        StorageChoice(words=cast(Any, "int4"))

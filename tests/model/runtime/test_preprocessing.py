@@ -4,6 +4,7 @@ import json
 import unicodedata
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_resize_refuses_sizes_and_rules() -> None:
     with pytest.raises(ValueError, match="size is 0"):
         resize_frames(frames, 0)
     with pytest.raises(ValueError, match="'fit' is unknown"):
-        resize_frames(frames, 8, "fit")  # type: ignore[arg-type]
+        resize_frames(frames, 8, cast(Any, "fit"))
 
 
 # Photos
@@ -293,14 +294,15 @@ def test_texts_without_a_token(tmp_path: Path) -> None:
 
 
 def test_tokenizer_refuses(tmp_path: Path, tokenizer: TextTokenizer) -> None:
-    for texts, message in [
+    refused: list[tuple[Any, str]] = [
         ([], "empty"),
         ("red", "one string"),
         ([None], "NoneType"),
         (["a", " "], "text 1"),
-    ]:
+    ]
+    for texts, message in refused:
         with pytest.raises(ValueError, match=message):
-            tokenizer(texts)  # type: ignore[arg-type]
+            tokenizer(texts)
     with pytest.raises(ValueError, match=r"nowhere\.json is not a readable tokenizer"):
         TextTokenizer.from_file(tmp_path / "nowhere.json", 4)
     with pytest.raises(ValueError, match="context_length is 0"):

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -64,10 +65,10 @@ def test_ranks_equal_naive(case: tuple[np.ndarray, np.ndarray]) -> None:
 
 
 @given(cases(), st.randoms(use_true_random=False))
-def test_order_does_not_matter(case: tuple[np.ndarray, np.ndarray], random: object) -> None:
+def test_order_does_not_matter(case: tuple[np.ndarray, np.ndarray], random: Random) -> None:
     similarity, target = case
     order = list(range(similarity.shape[1]))
-    random.shuffle(order)  # type: ignore[attr-defined]
+    random.shuffle(order)
     moved = np.argsort(order)[target]
     np.testing.assert_array_equal(
         quietly(ranks, similarity[:, order], moved), quietly(ranks, similarity, target)

@@ -3,14 +3,14 @@
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from model.runtime.bundle import Bundle, default_bundle_path
+from model.runtime.bundle import Bundle, Provider, default_bundle_path
 from model.runtime.bundle.sessions import _check_placement, placement
 from model.runtime.errors import BundleError
 from tests.support import toy
@@ -192,17 +192,17 @@ def test_wrong_options(folder: Path) -> None:
     with pytest.raises(ValueError, match="max_batch is -1"):
         Bundle.open(folder, max_batch=-1)
     with pytest.raises(ValueError, match=r"'gpu' is unknown.*cuda"):
-        Bundle.open(folder, provider="gpu")  # type: ignore[arg-type]
+        Bundle.open(folder, provider=cast(Any, "gpu"))
 
 
 # Providers
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-def test_never_runs_on_another_provider(folder: Path, provider: str) -> None:
+def test_never_runs_on_another_provider(folder: Path, provider: Provider) -> None:
     name = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}[provider]
     try:
-        opened = Bundle.open(folder, provider=provider)  # type: ignore[arg-type]
+        opened = Bundle.open(folder, provider=provider)
     except BundleError as error:
         # Where ONNX Runtime has the provider but not its libraries, it falls back without an exception.
         message = str(error)
