@@ -19,17 +19,15 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
-from tests.support.toy import (
+from tests.support.toy_bundle import (
     COLOURS,
     colour_embedding,
-    make_audio,
-    make_corrupt_files,
     make_toy_bundle,
-    make_video,
     salience,
     segment_embedding,
     text_embedding,
 )
+from tests.support.toy_videos import make_audio, make_corrupt_files, make_video
 
 
 @pytest.fixture(scope="module")

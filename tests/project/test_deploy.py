@@ -23,7 +23,8 @@ from packaging.requirements import Requirement
 from service.cli.app import app
 from service.settings import ENV_PREFIX, Settings
 from tests.support.paths import ROOT
-from tests.support.server import clean_environment, make_library, running_server
+from tests.support.server import clean_environment, running_server
+from tests.support.toy_library import make_library
 
 OPERATIONS = ROOT / "deploy" / "operations.md"
 SETTINGS = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}

@@ -13,8 +13,8 @@ from service.metrics import Metrics
 from service.search.results import SearchResult
 from service.search.searcher import Searcher
 from service.settings import load_settings
-from tests.support.server import ToyLibrary, make_library
-from tests.support.toy import make_toy_bundle
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import ToyLibrary, make_library
 
 # Only a failure waits so long: on a busy machine everything takes its time.
 _LONG = 120.0

@@ -11,7 +11,7 @@ from torch import Tensor
 from model.families.lgdn.config import LossConfig
 from model.families.lgdn.network import LGDN, Batch, Towers
 from model.families.lgdn.objective import choose_pairs
-from tests.support import naive
+from tests.support import naive_losses
 
 Rows = list[Tensor]
 
@@ -109,15 +109,15 @@ class NaiveObjective:
         foreign_texts = [[entry.text for entry in row] for row in others]
         if loss.mvcl:
             foreign_videos = [[entry.video for entry in row] for row in others]
-            losses["v2t"] = naive.contrast(videos, texts_hat, foreign_texts, tau)
-            losses["t2v"] = naive.contrast(texts, videos_hat, foreign_videos, tau)
+            losses["v2t"] = naive_losses.contrast(videos, texts_hat, foreign_texts, tau)
+            losses["t2v"] = naive_losses.contrast(texts, videos_hat, foreign_videos, tau)
             losses["mvcl"] = losses["v2t"] + losses["t2v"]
         if loss.mfcl:
             foreign_frames = [[frame for entry in row for frame in entry.frames] for row in others]
             sets = [[online.frames[i][j] for j in salient(i, i)] for i in range(len(owners))]
             sets_hat = [[slow.frames[i][j] for j in salient(i, i)] for i in range(len(owners))]
-            losses["t2e"] = naive.text_to_frames(texts, sets_hat, foreign_frames, tau, loss.msl)
-            losses["e2t"] = naive.frames_to_text(sets, texts_hat, foreign_texts, tau, loss.msl)
+            losses["t2e"] = naive_losses.text_to_frames(texts, sets_hat, foreign_frames, tau, loss.msl)
+            losses["e2t"] = naive_losses.frames_to_text(sets, texts_hat, foreign_texts, tau, loss.msl)
             losses["mfcl"] = losses["t2e"] + losses["e2t"]
         if loss.lsfm:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
@@ -131,10 +131,10 @@ class NaiveObjective:
                     ones = torch.ones(words.shape[:2], dtype=torch.int64)
                     logits.append(model.fusion(words, ones, online.tokens[video][j][None])[0])
                     labels.append(int(label))
-            losses["lsfm"] = naive.matching(logits, labels)
+            losses["lsfm"] = naive_losses.matching(logits, labels)
         if batch.teacher is not None and model.online.classifier is not None:
             pooled = [model.online.encode_frames(frame[None]).pooled for frame in batch.frames]
-            losses["retention"] = naive.mean(
+            losses["retention"] = naive_losses.mean(
                 [
                     -(shares * F.log_softmax(model.online.classifier(x)[0], 0)).sum()
                     for x, shares in zip(pooled, batch.teacher, strict=True)
@@ -147,7 +147,7 @@ class NaiveObjective:
             "lsfm": loss.lsfm,
             "retention": loss.retention_weight,
         }
-        losses["total"] = naive.total(
+        losses["total"] = naive_losses.total(
             [weight * losses[name] for name, weight in weights.items() if name in losses]
         )
         self.bank = (self.bank + newest)[-model.config.bank_size :]

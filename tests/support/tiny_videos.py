@@ -12,8 +12,9 @@ from model.training.run import Run
 from model.training.setup import start
 from model.training.train import train
 from tests.support.annotations import write_msrvtt
-from tests.support.tiny_training import make_tokenizer
-from tests.support.toy import COLOURS, make_video
+from tests.support.tiny_photos import make_tokenizer
+from tests.support.toy_bundle import COLOURS
+from tests.support.toy_videos import make_video
 
 SIZES: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
 

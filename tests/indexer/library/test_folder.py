@@ -20,7 +20,8 @@ from indexer.library.verify import rollback, verify_library
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
-from tests.support.toy import make_toy_bundle, make_video, text_embedding
+from tests.support.toy_bundle import make_toy_bundle, text_embedding
+from tests.support.toy_videos import make_video
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,9 @@ from model.runtime.ranking import relevance, select_salient
 from model.runtime.tokens import QuantisedTokens, dequantise, merge_tokens
 from model.runtime.video import VideoReader
 from service.cli.app import app
-from tests.support import toy
-from tests.support.toy import make_toy_bundle, make_video
+from tests.support import toy_bundle as toy
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_videos import make_video
 
 
 @pytest.fixture(scope="module")

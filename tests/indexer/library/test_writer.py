@@ -16,7 +16,7 @@ from indexer.library.verify import verify_library
 from indexer.library.writer import LibraryWriter
 from model.runtime.bundle import Bundle
 from model.runtime.tokens import QuantisedTokens, dequantise, quantise
-from tests.support.toy import make_toy_bundle
+from tests.support.toy_bundle import make_toy_bundle
 
 
 @pytest.fixture(scope="module")

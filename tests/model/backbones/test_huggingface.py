@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from model.backbones import build_image, build_text, with_shapes
 from model.backbones.huggingface import find_folder
 from model.backbones.vit import VitShape
-from tests.support.tiny_hub import bert, config, load_vit, vit
+from tests.support.tiny_transformers import bert, config, load_vit, vit
 
 __all__ = ["bert", "vit"]
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from model.backbones import build_image, build_text
 from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.vit import VisionTransformer
-from tests.support.tiny_hub import bert, config, frames_of, load_vit, pixels_of, vit
+from tests.support.tiny_transformers import bert, config, frames_of, load_vit, pixels_of, vit
 
 __all__ = ["bert", "vit"]
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}

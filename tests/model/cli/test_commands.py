@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 from model.cli import app
 from model.settings import to_mapping
 from model.training.setup import start
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config
-from tests.support.toy import make_toy_bundle, make_video
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_videos import make_video
 
 runner = CliRunner()
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from model.cli import app
 from tests.support.annotations import write_msrvtt
-from tests.support.toy import make_video
+from tests.support.toy_videos import make_video
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from model.families.lgdn.family import LGDNFamily
 from model.families.lgdn.network import Batch
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import DataConfig
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 FILMS = DataConfig(
     views=5, multi_view=0.4, max_views=3, film_share=0.6, film_frames=9, noise_pool=7, transitions=0.3

@@ -24,7 +24,7 @@ from model.training.checkpoints import read_state
 from model.training.run import Run
 from model.training.setup import start
 from model.training.train import train
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 CAPTIONS = (("a red block", "red"), ("blue",))
 HOLIDAY = 'photos "holiday", split train: 2 photos, 3 captions'

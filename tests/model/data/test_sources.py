@@ -20,7 +20,7 @@ from model.data.sources import open_source
 from model.data.views import PixelViews, Views, augment
 from model.settings import DataConfig
 from tests.support.annotations import write_json
-from tests.support.tiny_training import make_photos, tiny_config
+from tests.support.tiny_photos import make_photos, tiny_config
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,10 @@ from model.evaluation.rerank import sweep
 from model.runtime.bundle import Bundle, TextEncoding
 from model.runtime.ranking import LOGIT_DECIMALS
 from model.runtime.tokens import merge_tokens
-from tests.support import toy
-from tests.support.tiny_training import make_photos
-from tests.support.toy import make_toy_bundle, make_video
+from tests.support import toy_bundle as toy
+from tests.support.tiny_photos import make_photos
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_videos import make_video
 
 RECALLS = ["n", "R@1", "R@5", "R@10", "MdR", "MnR"]
 TEXTS = ["red", "a blue one", "green and white", "yellow", "a cyan block in magenta", "black"]

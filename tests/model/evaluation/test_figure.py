@@ -17,7 +17,8 @@ from model.evaluation.figure import Row, choose, draw, save
 from model.evaluation.tables import table
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
-from tests.support.toy import make_toy_bundle, make_video
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_videos import make_video
 
 RED = (206, 32, 41)
 

@@ -22,7 +22,7 @@ from model.runtime.bundle import Bundle
 from service.live import open_searcher
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
-from tests.support.toy import COLOURS, make_toy_bundle
+from tests.support.toy_bundle import COLOURS, make_toy_bundle
 
 LAMBDA = 2.5
 TEXTS = [

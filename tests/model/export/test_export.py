@@ -42,7 +42,7 @@ from model.runtime.preprocessing import TextTokenizer
 from model.settings import to_mapping
 from model.training.checkpoints import load_checkpoint, load_checkpoints
 from tests.support.paths import ROOT
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 PROVENANCE = Provenance(
     recipe="tiny",

@@ -19,7 +19,7 @@ from model.export.bundle import StorageChoice, write_graphs
 from model.families.base import Graph
 from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError, InputError
-from tests.support import toy
+from tests.support import toy_bundle as toy
 
 EXACT = StorageChoice("float32", "float32", "float32", "float32")
 

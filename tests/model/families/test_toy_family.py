@@ -37,9 +37,9 @@ from model.training.setup import start
 from model.training.train import train
 from service.search.match_queue import MatchQueue
 from service.search.searcher import Searcher
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config
-from tests.support.toy import make_video
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 from tests.support.toy_family import ToyConfig, ToyFamily, ToyLosses, ToyModel
+from tests.support.toy_videos import make_video
 
 # An untrained model may give two photos exactly the same score.
 pytestmark = pytest.mark.filterwarnings("ignore:.*score the same as others")

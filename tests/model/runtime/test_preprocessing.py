@@ -15,7 +15,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from model.runtime.preprocessing import TextTokenizer, TokenBatch, load_image, normalise_text, resize_frames
-from tests.support import toy
+from tests.support import toy_bundle as toy
 
 
 def gradient(height: int, width: int, seed: int = 0) -> np.ndarray:

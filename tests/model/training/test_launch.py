@@ -21,7 +21,7 @@ import yaml
 from model.config import Config
 from model.settings import to_mapping
 from model.training.launch import launch
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from model.training.run import Run, choose_device
 from model.training.setup import start
 from model.training.train import train, train_step
 from tests.support.tiny_lgdn import lgdn_of
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.service.api.test_input import check_problem
-from tests.support.server import Server, ToyLibrary, make_library, running_server
-from tests.support.toy import make_video
+from tests.support.problems import check_problem
+from tests.support.server import Server, running_server
+from tests.support.toy_library import ToyLibrary, make_library
+from tests.support.toy_videos import make_video
 
 
 @pytest.fixture(scope="module")

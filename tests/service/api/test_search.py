@@ -13,8 +13,9 @@ from service.live import open_searcher
 from service.search.query import clean_text
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
-from tests.support.server import Server, ToyLibrary, make_library, running_server
-from tests.support.toy import colour_embedding, salience, segment_embedding, text_embedding
+from tests.support.server import Server, running_server
+from tests.support.toy_bundle import colour_embedding, salience, segment_embedding, text_embedding
+from tests.support.toy_library import ToyLibrary, make_library
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +168,7 @@ def test_a_library_says_what_it_is(server: Server) -> None:
     assert (info["problem"], info["cannot_rerank"]) == (None, None)
     assert info["bundle"]["name"] == "toy"
     assert len(info["bundle"]["checksum"]) == 64
-    assert info["bundle"]["provenance"]["recipe"] == "tests/support/toy.py"
+    assert info["bundle"]["provenance"]["recipe"] == "tests/support/toy_bundle.py"
 
 
 def test_videos_are_listed_by_page(server: Server) -> None:

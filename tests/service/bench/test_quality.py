@@ -20,8 +20,9 @@ from service.cli.app import app
 from service.live import open_searcher
 from service.search.searcher import SearchOptions
 from service.settings import load_settings
-from tests.support.server import ToyLibrary, make_library
-from tests.support.toy import make_toy_bundle, make_video
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import ToyLibrary, make_library
+from tests.support.toy_videos import make_video
 
 HUES = ("red", "green", "blue", "yellow", "cyan", "magenta")
 TOKEN_BYTES = {"float32": 4 * 3, "int8": 3 + 2}

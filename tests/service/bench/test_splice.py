@@ -12,7 +12,8 @@ from model.runtime.video import Segment, VideoReader, probe
 from service.bench.splice import FRAMES_PER_SECOND, HEIGHT, QUERIES, WIDTH, Film, Part, plan_films, splice
 from service.bench.splice import write_film as write_spliced_film
 from service.errors import QueryError
-from tests.support.toy import COLOURS, make_video
+from tests.support.toy_bundle import COLOURS
+from tests.support.toy_videos import make_video
 
 HUES = ("red", "green", "blue", "yellow", "cyan", "magenta", "white", "black")
 

@@ -12,17 +12,11 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from service.cli.app import app
 from service.cli.exits import ReportingGroup
-from tests.support.server import REELFIND, ToyLibrary, clean_environment, make_library, running_server
-from tests.support.toy import make_toy_bundle
-
-FILMS = {"red.mp4": [("red", 2.0)], "blue, früher.mp4": [("blue", 2.0)], "green.mp4": [("green", 1.0)]}
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
-    return make_library(tmp_path_factory.mktemp("cli"), FILMS)
+from tests.support.command_line import check_error, invoke
+from tests.support.server import REELFIND, clean_environment, running_server
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import ToyLibrary, make_library
 
 
 @pytest.fixture(autouse=True)
@@ -30,17 +24,6 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("REELFIND_"):
             monkeypatch.delenv(name)
-
-
-def invoke(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def check_error(result: Result, code: int, said: str) -> None:
-    """One line on stderr that starts with the command's name, nothing on stdout, the exit code."""
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    assert re.fullmatch(rf"reelfind: .*{said}.*\n", result.stderr), result.stderr
 
 
 def check_usage(result: Result, said: str) -> None:

@@ -22,7 +22,8 @@ from service.demo.films import CLIPS, FILMS, NOTICE, collect, package_folder, wr
 from service.demo.queries import QUERIES
 from service.demo.run import is_stale
 from tests.support.server import clean_environment
-from tests.support.toy import make_toy_bundle, make_video
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_videos import make_video
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.browser import Browser, open_browser
 from tests.support.page import visit
-from tests.support.server import Server, ToyLibrary, running_server
+from tests.support.server import Server, running_server
+from tests.support.toy_library import ToyLibrary
 
 
 @pytest.fixture(scope="module")

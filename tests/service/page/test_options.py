@@ -10,8 +10,9 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser import Browser
 from tests.support.page import LISTEN, bodies, find, number, settled, sum_terms, visit
-from tests.support.server import Server, ToyLibrary, make_library, running_server
-from tests.support.toy import make_toy_bundle
+from tests.support.server import Server, running_server
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import ToyLibrary, make_library
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser import Browser
 from tests.support.page import find, number, sought, stop_at_the_next_seek, sum_terms, visit
-from tests.support.server import Server, ToyLibrary, make_library
+from tests.support.server import Server
+from tests.support.toy_library import ToyLibrary, make_library
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>"
 FILMS = {

@@ -11,8 +11,10 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser import Browser
 from tests.support.page import find, sought, stop_at_the_next_seek
-from tests.support.server import Server, ToyLibrary, make_library, running_server
-from tests.support.toy import make_toy_bundle, make_video
+from tests.support.server import Server, running_server
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import ToyLibrary, make_library
+from tests.support.toy_videos import make_video
 
 XSS_NAME = "<img src=x onerror=\"document.title='owned'\">.mp4"
 RTL_NAME = "فيديو عن البحر.mp4"

@@ -17,8 +17,8 @@ from service.search.retrieval import best_segments
 from service.search.searcher import Searcher, SearchOptions
 from service.search.stopwatch import Stopwatch
 from service.settings import load_settings
-from tests.support.server import ToyLibrary, make_library
-from tests.support.toy import colour_embedding, salience
+from tests.support.toy_bundle import colour_embedding, salience
+from tests.support.toy_library import ToyLibrary, make_library
 
 
 @pytest.fixture(scope="module")

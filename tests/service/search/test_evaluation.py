@@ -13,8 +13,8 @@ from service.live import open_searcher
 from service.search.evaluation import VideoFinder, evaluate, read_clean_queries
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
-from tests.support.server import ToyLibrary, make_library
-from tests.support.toy import text_embedding
+from tests.support.toy_bundle import text_embedding
+from tests.support.toy_library import ToyLibrary, make_library
 
 FILMS = {
     "a/one.mp4": [("red", 2.0)],

@@ -17,7 +17,7 @@ from model.runtime.errors import BundleError
 from service.errors import NotReadyError
 from service.search import match_queue
 from service.search.match_queue import MatchQueue, stack_texts
-from tests.support.toy import make_toy_bundle, match_logit
+from tests.support.toy_bundle import make_toy_bundle, match_logit
 
 LONG = 3600.0
 

@@ -19,8 +19,9 @@ from service.live import open_searcher
 from service.search.results import Hit
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
-from tests.support.server import FILMS, Server, ToyLibrary, make_library, running_server
-from tests.support.toy import match_logit, salience, text_embedding
+from tests.support.server import Server, running_server
+from tests.support.toy_bundle import match_logit, salience, text_embedding
+from tests.support.toy_library import FILMS, ToyLibrary, make_library
 
 LAMBDA = 2.5
 #: Beside those of `FILMS`: films of which a part answers, so that the second stage changes the order.

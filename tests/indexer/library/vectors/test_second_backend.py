@@ -20,7 +20,8 @@ from model.runtime.errors import InputError
 from service.live import open_searcher
 from service.settings import load_settings
 from tests.support.numpy_vectors import NumpyBackend, ShelfBackend
-from tests.support.toy import COLOURS, make_toy_bundle, make_video, text_embedding
+from tests.support.toy_bundle import COLOURS, make_toy_bundle, text_embedding
+from tests.support.toy_videos import make_video
 
 
 @pytest.fixture(scope="module")

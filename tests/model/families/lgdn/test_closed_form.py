@@ -17,7 +17,7 @@ from model.families.lgdn.network import CLASS_SOFTNESS, Batch
 from model.settings import TrainConfig
 from model.training.setup import start
 from tests.support.tiny_lgdn import lgdn_of
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 
 def pairs(count: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:

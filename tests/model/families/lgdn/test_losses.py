@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.families.lgdn.losses import Negatives, info_nce, lsfm, mfcl, mvcl, retention
-from tests.support import naive
+from tests.support import naive_losses
 
 VIDEO_IDS = torch.tensor([10, 11, 12, 10])
 BANKS = {
@@ -63,8 +63,8 @@ class Inputs:
         )
         return Negatives(videos, texts, self.owners, frames, self.frame_owners)
 
-    def foreign(self, entries: Tensor, owners: Tensor) -> list[naive.Rows]:
-        return [naive.foreign(entries, owners, video) for video in VIDEO_IDS.tolist()]
+    def foreign(self, entries: Tensor, owners: Tensor) -> list[naive_losses.Rows]:
+        return [naive_losses.foreign(entries, owners, video) for video in VIDEO_IDS.tolist()]
 
 
 def make(owners: list[int], tau: float = 0.07) -> Inputs:
@@ -106,8 +106,8 @@ def test_mvcl_is_equations_3_to_5(bank: str) -> None:
     )
     losses = mvcl(video, text, video_hat, text_hat, VIDEO_IDS, x.negatives, x.tau)
 
-    v2t = naive.contrast(x.video, x.text_hat, x.foreign(x.bank_texts, x.owners), x.tau)
-    t2v = naive.contrast(x.text, x.video_hat, x.foreign(x.bank_videos, x.owners), x.tau)
+    v2t = naive_losses.contrast(x.video, x.text_hat, x.foreign(x.bank_texts, x.owners), x.tau)
+    t2v = naive_losses.contrast(x.text, x.video_hat, x.foreign(x.bank_videos, x.owners), x.tau)
     assert_same(losses["v2t"], v2t, x.leaves)
     assert_same(losses["t2v"], t2v, x.leaves)
     assert_same(losses["mvcl"], v2t + t2v, x.leaves)
@@ -130,8 +130,8 @@ def test_mfcl_is_equations_6_to_8(bank: str, positives: str, msl: bool) -> None:
 
     sets = [[x.frames[i, j] for j in range(5) if chosen[i][j]] for i in range(4)]
     sets_hat = [[x.frames_hat[i, j] for j in range(5) if chosen[i][j]] for i in range(4)]
-    t2e = naive.text_to_frames(x.text, sets_hat, x.foreign(x.bank_frames, x.frame_owners), x.tau, msl)
-    e2t = naive.frames_to_text(sets, x.text_hat, x.foreign(x.bank_texts, x.owners), x.tau, msl)
+    t2e = naive_losses.text_to_frames(x.text, sets_hat, x.foreign(x.bank_frames, x.frame_owners), x.tau, msl)
+    e2t = naive_losses.frames_to_text(sets, x.text_hat, x.foreign(x.bank_texts, x.owners), x.tau, msl)
     assert_same(losses["t2e"], t2e, x.leaves)
     assert_same(losses["e2t"], e2t, x.leaves)
     assert_same(losses["mfcl"], t2e + e2t, x.leaves)
@@ -236,7 +236,7 @@ def test_lsfm_is_equation_9() -> None:
     matched = torch.tensor([1, 0, 0, 1, 1, 0, 1], dtype=torch.bool)
     each = lsfm(logits, matched)
     assert each.shape == (7,)
-    assert_same(each.mean(), naive.matching(list(logits), matched.int().tolist()), [logits])
+    assert_same(each.mean(), naive_losses.matching(list(logits), matched.int().tolist()), [logits])
 
 
 def test_retention_is_the_cross_entropy_with_the_teacher() -> None:
@@ -246,6 +246,6 @@ def test_retention_is_the_cross_entropy_with_the_teacher() -> None:
     teacher = teacher / teacher.sum(-1, keepdim=True)
     each = retention(logits, teacher)
     for i in range(3):
-        norm = torch.log(naive.total([torch.exp(v) for v in logits[i]]))
-        expected = -naive.total([teacher[i, c] * (logits[i, c] - norm) for c in range(6)])
+        norm = torch.log(naive_losses.total([torch.exp(v) for v in logits[i]]))
+        expected = -naive_losses.total([teacher[i, c] * (logits[i, c] - norm) for c in range(6)])
         assert_same(each[i], expected, [logits])

@@ -16,7 +16,7 @@ import transformers
 from model.families.lgdn.config import ModelConfig
 from model.families.lgdn.network import LGDN
 from model.families.lgdn.weights import load_published, sources, tokenizer_path
-from tests.support.tiny_training import make_tokenizer
+from tests.support.tiny_photos import make_tokenizer
 
 SIZES: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError
-from tests.support import toy
+from tests.support import toy_bundle as toy
 
 #: what `bundle.json` says of a bundle whose encoders give no tokens
 NO_TOKENS = dict.fromkeys(("tokens_per_frame", "stored_tokens_per_frame", "hidden_dim", "text_hidden_dim"))

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from model.runtime.bundle import Bundle, TextEncoding
 from model.runtime.errors import BundleError
 from tests.model.runtime.bundle.test_damage import change_manifest, replace_file
-from tests.support import toy
+from tests.support import toy_bundle as toy
 
 TEXTS = ["red", "a green field", "the blue sky over a yellow house by the sea", "nothing known here", "cyan"]
 

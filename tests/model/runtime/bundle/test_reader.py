@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from model.runtime.bundle import Bundle, Provider, default_bundle_path
 from model.runtime.bundle.sessions import _check_placement, placement
 from model.runtime.errors import BundleError
-from tests.support import toy
+from tests.support import toy_bundle as toy
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from model.runtime.bundle.manifest import Calibration, ImageSpec, Provenance, So
 from model.runtime.errors import BundleError
 from service.cli.app import app
 from service.cli.bundle import bundle_app
-from tests.support import toy
+from tests.support import toy_bundle as toy
 from tests.support.paths import ROOT
 
 BARE: dict[str, Any] = {"recipe": "x", "data": (), "weights": (), "commit": "none", "metrics": {}}
@@ -183,7 +183,7 @@ from pathlib import Path
 from model.runtime.bundle import write_bundle
 from model.runtime.bundle.files import aside_path, verify_file
 from model.runtime.bundle.manifest import parse_manifest
-from tests.support import toy
+from tests.support import toy_bundle as toy
 
 work = Path(sys.argv[1])
 tokenizer = work / "words.json"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model.runtime.video import VideoReader, probe
-from tests.support.media import Clips, clips, ffmpeg, reference
+from tests.support.clips import Clips, clips, ffmpeg, reference
 
 __all__ = ["clips"]
 

@@ -19,8 +19,9 @@ from model.data.datasets.decoding import decode, part_shares
 from model.data.datasets.frame_cache import FrameCache, fill_cache
 from model.runtime.preprocessing import resize_frames
 from model.runtime.video import VideoReader
-from tests.support.media import Clips, clips
-from tests.support.toy import COLOURS, make_video
+from tests.support.clips import Clips, clips
+from tests.support.toy_bundle import COLOURS
+from tests.support.toy_videos import make_video
 
 __all__ = ["clips"]
 SIZE = 32

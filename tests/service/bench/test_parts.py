@@ -14,8 +14,9 @@ from model.runtime.video import VideoReader, probe
 from service.bench import ann, indexing, memory, serving
 from service.bench.figures import Bar, Figure, ratios
 from service.bench.media import cached, repeat_video, write_video
-from tests.support.server import clean_environment, make_library
-from tests.support.toy import make_toy_bundle
+from tests.support.server import clean_environment
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import make_library
 
 
 @pytest.fixture(scope="module")
