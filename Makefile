@@ -16,8 +16,8 @@ setup: $(TEST_ENV)/.installed  ## Make the development environment in .venv/test
 demo: $(DEMO_ENV)/.installed  ## Index real clips, serve them, print three queries (ONCE=1: answer them and exit).
 	$(DEMO_ENV)/bin/reelfind demo $(if $(ONCE),--once) $(DEMO_ARGS)
 
-test: $(TEST_ENV)/.installed browser  ## Run all tests (ARGS="-k name" to choose).
-	$(TEST_ENV)/bin/python -m pytest $(ARGS)
+test: $(TEST_ENV)/.installed browser  ## Run all tests on all cores (ARGS="-k name" to choose).
+	$(TEST_ENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(TEST_ENV)/.installed  ## Format, lint, type-check, check the import contracts (CI=1: change nothing).
 	$(TEST_ENV)/bin/ruff format $(if $(CI),--check) $(SOURCES)

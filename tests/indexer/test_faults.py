@@ -20,6 +20,8 @@ from model.runtime.bundle import Bundle
 from tests.support.toy_bundle import COLOURS, make_toy_bundle, text_embedding
 from tests.support.toy_videos import make_video
 
+pytestmark = pytest.mark.slow
+
 #: Runs the real commands, each in a process of its own: forked, because imports would take most of the time.
 #: Nothing is opened before the fork: Lance and ONNX Runtime start their threads in the child.
 _SERVER = """

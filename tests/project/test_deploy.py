@@ -293,6 +293,7 @@ def options_of(command: Any) -> list[str]:
     return [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
 
 
+@pytest.mark.slow
 def test_the_health_check_tells_a_running_server_from_none(tmp_path: Path) -> None:
     check = last("cpu", "HEALTHCHECK").partition("CMD ")[2]
     command = json.loads(check)

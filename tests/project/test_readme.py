@@ -41,6 +41,7 @@ def _run(script: str, home: Path) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_commands_run_in_the_order_they_are_read(home: Path) -> None:
     first, second, request, explained, evaluation = BLOCKS
     before, serve, after = first.partition(SERVE)

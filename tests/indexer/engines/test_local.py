@@ -20,6 +20,8 @@ from model.runtime.errors import ReelfindError
 from tests.support.toy_bundle import COLOURS, make_toy_bundle
 from tests.support.toy_videos import make_video
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:

@@ -150,6 +150,7 @@ class ImageGraph(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_both_export_with_any_batch(tmp_path: Path, vit: tuple[Any, Path], bert: tuple[Any, Path]) -> None:
     text = build_text(config(bert=bert[1], text_pooling="cls")).eval()
     text.load(bert[1])

@@ -23,6 +23,8 @@ from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_video
 
+pytestmark = pytest.mark.slow
+
 runner = CliRunner()
 
 

@@ -37,7 +37,7 @@ from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 SIZE = 48
 # A tiny untrained model finds some films equal.
-pytestmark = pytest.mark.filterwarnings("ignore:.*score the same")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*score the same")]
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,8 @@ from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError, InputError
 from tests.support import toy_bundle as toy
 
+pytestmark = pytest.mark.slow
+
 EXACT = StorageChoice("float32", "float32", "float32", "float32")
 
 

@@ -21,6 +21,8 @@ from model.runtime.preprocessing import TextTokenizer
 from tests.support.tiny_lgdn import lgdn_of
 from tests.support.tiny_videos import make_set, trained, video_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_exports_and_answers_as_trained(tmp_path: Path) -> None:

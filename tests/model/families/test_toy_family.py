@@ -42,7 +42,7 @@ from tests.support.toy_family import ToyConfig, ToyFamily, ToyLosses, ToyModel
 from tests.support.toy_videos import make_video
 
 # An untrained model may give two photos exactly the same score.
-pytestmark = pytest.mark.filterwarnings("ignore:.*score the same as others")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*score the same as others")]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,6 +23,8 @@ from model.settings import to_mapping
 from model.training.launch import launch
 from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:

@@ -72,6 +72,7 @@ def same_weights(a: LGDN, b: LGDN) -> None:
 
 # An untrained model may give two photos exactly the same score.
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
+@pytest.mark.slow
 def test_the_loss_falls_and_recall_stays_above_chance(config: Config, tokenizer: Path) -> None:
     run = ready(config, tokenizer, epochs=10, evaluate=True, tensorboard=True)
     train(run)

@@ -14,6 +14,8 @@ from tests.support.server import START_SECONDS, Server, running_server, wait_unt
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_library import ToyLibrary, make_library
 
+pytestmark = pytest.mark.slow
+
 NO_POLLING = ("--reload-seconds", "0")
 FAST_POLLING = ("--reload-seconds", "0.1")
 

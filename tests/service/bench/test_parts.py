@@ -18,6 +18,8 @@ from tests.support.server import clean_environment
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_library import make_library
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -16,6 +16,8 @@ from service.cli.index_progress import ProgressView
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_audio, make_video
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -25,6 +25,8 @@ from tests.support.server import clean_environment
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_video
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory) -> Path:

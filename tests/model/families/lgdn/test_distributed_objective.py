@@ -21,6 +21,8 @@ from model.families.lgdn.network import LGDN, Batch
 from model.families.lgdn.objective import Objective
 from tests.support.tiny_lgdn import tiny_batch, tiny_model
 
+pytestmark = pytest.mark.slow
+
 WORLD, STEPS, RATE = 2, 3, 0.01
 # Videos that both processes show, that one shows twice, and a process whose partners are all on the other.
 VIDEOS = [([3, 7, 3, 9], [7, 11, 12, 13]), ([5, 5, 5, 5], [6, 7, 6, 5]), ([1, 2, 3, 4], [5, 6, 7, 8])]

@@ -19,6 +19,8 @@ from model.families.lgdn.salience import frame_salience, select_salient, text_sa
 from tests.support.naive_objective import NaiveObjective
 from tests.support.tiny_lgdn import FRAMES, tiny_batch, tiny_model
 
+pytestmark = pytest.mark.slow
+
 VIT = "hidden=32,layers=1,heads=2,intermediate=32,patch=16"
 VIDEOS = [[3, 7, 3, 9, 11], [7, 20, 21, 22, 7], [9, 9, 9, 30, 31]]
 

@@ -241,6 +241,7 @@ print(json.dumps(states))
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_point_there_is_a_whole_bundle(tmp_path: Path) -> None:
     """Before each change to the disk: the old or the new bundle is whole, and the next write succeeds."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
