@@ -17,6 +17,8 @@ import httpx
 
 REELFIND = (sys.executable, "-m", "service")
 START_SECONDS = 60.0
+#: On a busy machine the default deadline may pass, and no answer is re-ranked.
+PATIENT = {"REELFIND_DEADLINE_MS": "600000"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def running_server(
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=clean_environment() | dict(environment or {}),
+                env=clean_environment() | PATIENT | dict(environment or {}),
             )
         try:
             # The one line on stdout comes when the address answers, or never when the process ends.

@@ -95,7 +95,10 @@ def test_the_matching_head_alone_gets_the_searchers_own_pairs(toy: ToyLibrary) -
     searcher.match_queue.close()
 
 
-def test_reranking_is_measured_in_process_and_over_http(toy: ToyLibrary) -> None:
+def test_reranking_is_measured_in_process_and_over_http(
+    toy: ToyLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REELFIND_DEADLINE_MS", "600000")
     figures = rerank.measure(toy.library, toy.bundle, repeats=2, queries=6, clients=(1, 3))
     assert {len(figure.values) for figure in figures} == {2}
     ratio = by_name(figures, "÷ matcher.onnx alone")
@@ -117,7 +120,7 @@ def test_reranking_is_measured_in_process_and_over_http(toy: ToyLibrary) -> None
     )
     assert by_name(figures, "queries a second, 3 clients").median > 0
     assert by_name(figures, "p50, 1 client").median <= by_name(figures, "p95, 1 client").median
-    # Toys are matched in a moment: no deadline is missed.
+    # No deadline is missed, however busy the machine is.
     assert by_name(figures, "answers re-ranked").values == (100.0, 100.0)
 
 

@@ -21,7 +21,7 @@ from model.runtime.video import VideoReader, probe
 from service.demo.films import CLIPS, FILMS, NOTICE, collect, package_folder, write_film
 from service.demo.queries import QUERIES
 from service.demo.run import is_stale
-from tests.support.server import clean_environment
+from tests.support.server import PATIENT, clean_environment
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_video
 
@@ -58,7 +58,7 @@ def run_demo(library: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         demo("--library", str(library), *arguments),
         cwd=library.parent,
-        env=clean_environment() | {"COLUMNS": "200"},
+        env=clean_environment() | PATIENT | {"COLUMNS": "200"},
         capture_output=True,
         text=True,
         timeout=120,
