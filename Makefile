@@ -16,8 +16,8 @@ setup: $(TEST_ENV)/.installed  ## Create the development environment in .venv/te
 demo: $(DEMO_ENV)/.installed  ## Index real clips, serve them, print three queries to try (ONCE=1: print their answers and exit).
 	$(DEMO_ENV)/bin/reelfind demo $(if $(ONCE),--once) $(DEMO_ARGS)
 
-test: $(TEST_ENV)/.installed browser  ## Run all tests (ARGS="-k name" selects some).
-	$(TEST_ENV)/bin/python -m pytest $(ARGS)
+test: $(TEST_ENV)/.installed browser  ## Run all tests on all cores (ARGS="-k name" selects some).
+	$(TEST_ENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(TEST_ENV)/.installed  ## Format, lint, check types and import contracts (CI=1: only report, change no file).
 	$(TEST_ENV)/bin/ruff format $(if $(CI),--check) $(SOURCES)

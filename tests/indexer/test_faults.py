@@ -17,7 +17,10 @@ from indexer.library.verify import rollback, verify_library
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
-from tests.support.toy import COLOURS, make_toy_bundle, make_video, text_embedding
+from tests.support.toy_bundle import COLOURS, make_toy_bundle, text_embedding
+from tests.support.toy_videos import make_video
+
+pytestmark = pytest.mark.slow
 
 #: Runs the real commands, each in a process of its own: forked, because imports would take most of the time.
 #: Nothing is opened before the fork: Lance and ONNX Runtime start their threads in the child.

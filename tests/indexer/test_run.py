@@ -19,17 +19,15 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
-from tests.support.toy import (
+from tests.support.toy_bundle import (
     COLOURS,
     colour_embedding,
-    make_audio,
-    make_corrupt_files,
     make_toy_bundle,
-    make_video,
     salience,
     segment_embedding,
     text_embedding,
 )
+from tests.support.toy_videos import make_audio, make_corrupt_files, make_video
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +96,9 @@ def test_mixed_segments_join_their_frames(bundle: Bundle, tmp_path: Path) -> Non
     snapshot = Snapshot.open(tmp_path / "library")
     frames = np.stack([colour_embedding("green")] * 8 + [colour_embedding("black")] * 8)[None]
     expected = segment_embedding(frames, np.ones((1, 16), bool))[0]
-    assert snapshot.index.vectors(np.array([0]))[0] == pytest.approx(expected, abs=0.02)
+    vectors = snapshot.index.vectors(np.array([0]))
+    assert vectors is not None
+    assert vectors[0] == pytest.approx(expected, abs=0.02)
 
 
 def test_thumbnails_have_at_most_320_pixels_on_a_side(bundle: Bundle, tmp_path: Path) -> None:

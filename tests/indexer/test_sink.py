@@ -19,7 +19,7 @@ from indexer.library.writer import LibraryWriter
 from indexer.plan import IndexTask
 from indexer.sink import CommitOptions, LibrarySink
 from model.runtime.bundle import Bundle
-from tests.support.toy import make_toy_bundle, random_frames
+from tests.support.toy_bundle import make_toy_bundle, random_frames
 
 
 @pytest.fixture(scope="module")

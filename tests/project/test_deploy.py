@@ -9,12 +9,12 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 import yaml
@@ -23,7 +23,8 @@ from packaging.requirements import Requirement
 from service.cli.app import app
 from service.settings import ENV_PREFIX, Settings
 from tests.support.paths import ROOT
-from tests.support.server import clean_environment, make_library, running_server
+from tests.support.server import clean_environment, running_server
+from tests.support.toy_library import make_library
 
 OPERATIONS = ROOT / "deploy" / "operations.md"
 SETTINGS = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
@@ -74,8 +75,9 @@ def environment(target: str) -> dict[str, str]:
     return dict(pair.split("=", 1) for group in pairs for pair in group)
 
 
-def read_compose(name: str) -> dict:
-    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+def read_compose(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+    return document
 
 
 COMPOSE = read_compose("docker-compose.yml")
@@ -83,11 +85,11 @@ SERVICE, INDEXER = COMPOSE["services"]["service"], COMPOSE["services"]["indexer"
 targets = pytest.mark.parametrize("target", ["cpu", "gpu"])
 
 
-def mounts(service: dict) -> dict[str, tuple[str, str]]:
+def mounts(service: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Where → (what, mode)."""
     # The default value of a variable holds a colon too: ${NAME:-default}.
     parts = [re.fullmatch(r"(\$\{.*?\}|[^:]+):([^:]+)(?::(\w+))?", line) for line in service["volumes"]]
-    return {part[2]: (part[1], part[3] or "rw") for part in parts}
+    return {part[2]: (part[1], part[3] or "rw") for part in parts if part}
 
 
 def test_hadolint_finds_nothing() -> None:
@@ -163,7 +165,8 @@ def test_ports_and_settings_agree(target: str) -> None:
     assert SERVICE["ports"] == [f"${{REELFIND_PUBLISH:-127.0.0.1:{port}}}:{port}"]
     assert env["REELFIND_HOST"] == "0.0.0.0"
     assert env["REELFIND_LIBRARY"] in mounts(SERVICE)
-    Settings(**{name.removeprefix(ENV_PREFIX).lower(): env[name] for name in env if name in SETTINGS})
+    values = {name.removeprefix(ENV_PREFIX).lower(): env[name] for name in env if name in SETTINGS}
+    Settings.model_validate(values)
 
 
 def test_compose_and_the_example_name_real_settings() -> None:
@@ -212,8 +215,9 @@ def test_the_gpu_override_changes_both_services() -> None:
     env = environment("gpu")
     assert env["REELFIND_PROVIDER"] == "cuda"
     assert "REELFIND_PROVIDER" not in environment("cpu")
-    version = re.match(r"python:(\d+\.\d+)-", STAGES["runtime"].base)[1]
-    assert {path.split("/")[4] for path in env["LD_LIBRARY_PATH"].split(":")} == {f"python{version}"}
+    version = re.match(r"python:(\d+\.\d+)-", STAGES["runtime"].base)
+    assert version is not None
+    assert {path.split("/")[4] for path in env["LD_LIBRARY_PATH"].split(":")} == {f"python{version[1]}"}
     assert STAGES["source"].base == STAGES["runtime"].base
 
 
@@ -279,16 +283,17 @@ def test_the_operations_page_names_real_options_and_settings() -> None:
     assert set(re.findall(r"REELFIND_\w+", page)) <= SETTINGS | COMPOSE_ONLY | {"REELFIND_TRACEBACK"}
 
 
-def walk(command: click.Command) -> Iterator[click.Command]:
+def walk(command: Any) -> Iterator[Any]:
     yield command
     for child in getattr(command, "commands", {}).values():
         yield from walk(child)
 
 
-def options_of(command: click.Command) -> list[str]:
+def options_of(command: Any) -> list[str]:
     return [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
 
 
+@pytest.mark.slow
 def test_the_health_check_tells_a_running_server_from_none(tmp_path: Path) -> None:
     check = last("cpu", "HEALTHCHECK").partition("CMD ")[2]
     command = json.loads(check)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.paths import ROOT
 from tests.support.server import clean_environment, running_server
-from tests.support.toy import make_video
+from tests.support.toy_videos import make_video
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
@@ -41,6 +41,7 @@ def _run(script: str, home: Path) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_commands_run_in_the_order_they_are_read(home: Path) -> None:
     first, second, request, explained, evaluation = BLOCKS
     before, serve, after = first.partition(SERVE)

@@ -10,10 +10,11 @@ import pytest
 from service.errors import NotReadyError
 from service.live import LiveLibrary, open_bundle
 from service.metrics import Metrics
+from service.search.results import SearchResult
 from service.search.searcher import Searcher
 from service.settings import load_settings
-from tests.support.server import ToyLibrary, make_library
-from tests.support.toy import make_toy_bundle
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import ToyLibrary, make_library
 
 # Only a failure waits so long: on a busy machine everything takes its time.
 _LONG = 120.0
@@ -48,7 +49,7 @@ class Held:
         self._reached.set()
         self.release.wait(_LONG)
 
-    def search(self, searcher: Searcher) -> Future:
+    def search(self, searcher: Searcher) -> Future[SearchResult]:
         """A search that waits for the matching head."""
         return self._pool.submit(searcher.search, "red", 10)
 

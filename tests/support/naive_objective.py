@@ -11,7 +11,7 @@ from torch import Tensor
 from model.families.lgdn.config import LossConfig
 from model.families.lgdn.network import LGDN, Batch, Towers
 from model.families.lgdn.objective import choose_pairs
-from tests.support import naive
+from tests.support import naive_losses
 
 Rows = list[Tensor]
 
@@ -28,13 +28,13 @@ class Entry:
 
 @dataclass
 class Encoded:
-    """Of each pair: the video, the text with its tokens, and frames with their tokens (None where masked)."""
+    """Of each pair: the video, the text with its tokens, and the real frames, by slot, with their tokens."""
 
     videos: Rows = field(default_factory=list)
     texts: Rows = field(default_factory=list)
     words: Rows = field(default_factory=list)
-    frames: list[list[Tensor | None]] = field(default_factory=list)
-    tokens: list[list[Tensor | None]] = field(default_factory=list)
+    frames: list[dict[int, Tensor]] = field(default_factory=list)
+    tokens: list[dict[int, Tensor]] = field(default_factory=list)
 
 
 def encode(towers: Towers, batch: Batch) -> Encoded:
@@ -49,9 +49,9 @@ def encode(towers: Towers, batch: Batch) -> Encoded:
         out.videos.append(towers.encode_segment(embeddings[None], mask[None])[0])
         out.texts.append(text.embedding[0])
         out.words.append(text.tokens[0])
-        real = list(zip(each, mask.tolist(), strict=True))
-        out.frames.append([features.embedding[0] if m else None for features, m in real])
-        out.tokens.append([features.tokens[0] if m else None for features, m in real])
+        real = mask.nonzero()[:, 0].tolist()
+        out.frames.append({j: each[j].embedding[0] for j in real})
+        out.tokens.append({j: each[j].tokens[0] for j in real})
     return out
 
 
@@ -80,7 +80,7 @@ class NaiveObjective:
         with torch.no_grad():
             slow = encode(model.momentum, batch)
         newest = [
-            Entry(owner, slow.videos[i], slow.texts[i], [f for f in slow.frames[i] if f is not None])
+            Entry(owner, slow.videos[i], slow.texts[i], list(slow.frames[i].values()))
             for i, owner in enumerate(owners)
         ]
         entries = self.bank + (newest if loss.batch_negatives else [])
@@ -90,7 +90,7 @@ class NaiveObjective:
 
         def salient(video: int, text: int) -> list[int]:
             """The frames of a video that are proposed for a text, which may be another pair's."""
-            frames = [j for j, frame in enumerate(online.frames[video]) if frame is not None]
+            frames = list(online.frames[video])
             if not sfp:
                 return frames
             scores = {
@@ -109,15 +109,15 @@ class NaiveObjective:
         foreign_texts = [[entry.text for entry in row] for row in others]
         if loss.mvcl:
             foreign_videos = [[entry.video for entry in row] for row in others]
-            losses["v2t"] = naive.contrast(videos, texts_hat, foreign_texts, tau)
-            losses["t2v"] = naive.contrast(texts, videos_hat, foreign_videos, tau)
+            losses["v2t"] = naive_losses.contrast(videos, texts_hat, foreign_texts, tau)
+            losses["t2v"] = naive_losses.contrast(texts, videos_hat, foreign_videos, tau)
             losses["mvcl"] = losses["v2t"] + losses["t2v"]
         if loss.mfcl:
             foreign_frames = [[frame for entry in row for frame in entry.frames] for row in others]
             sets = [[online.frames[i][j] for j in salient(i, i)] for i in range(len(owners))]
             sets_hat = [[slow.frames[i][j] for j in salient(i, i)] for i in range(len(owners))]
-            losses["t2e"] = naive.text_to_frames(texts, sets_hat, foreign_frames, tau, loss.msl)
-            losses["e2t"] = naive.frames_to_text(sets, texts_hat, foreign_texts, tau, loss.msl)
+            losses["t2e"] = naive_losses.text_to_frames(texts, sets_hat, foreign_frames, tau, loss.msl)
+            losses["e2t"] = naive_losses.frames_to_text(sets, texts_hat, foreign_texts, tau, loss.msl)
             losses["mfcl"] = losses["t2e"] + losses["e2t"]
         if loss.lsfm:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
@@ -131,10 +131,10 @@ class NaiveObjective:
                     ones = torch.ones(words.shape[:2], dtype=torch.int64)
                     logits.append(model.fusion(words, ones, online.tokens[video][j][None])[0])
                     labels.append(int(label))
-            losses["lsfm"] = naive.matching(logits, labels)
+            losses["lsfm"] = naive_losses.matching(logits, labels)
         if batch.teacher is not None and model.online.classifier is not None:
             pooled = [model.online.encode_frames(frame[None]).pooled for frame in batch.frames]
-            losses["retention"] = naive.mean(
+            losses["retention"] = naive_losses.mean(
                 [
                     -(shares * F.log_softmax(model.online.classifier(x)[0], 0)).sum()
                     for x, shares in zip(pooled, batch.teacher, strict=True)
@@ -147,6 +147,8 @@ class NaiveObjective:
             "lsfm": loss.lsfm,
             "retention": loss.retention_weight,
         }
-        losses["total"] = sum(weight * losses[name] for name, weight in weights.items() if name in losses)
+        losses["total"] = naive_losses.total(
+            [weight * losses[name] for name, weight in weights.items() if name in losses]
+        )
         self.bank = (self.bank + newest)[-model.config.bank_size :]
         return losses

@@ -1,13 +1,21 @@
-"""What tests of the page do on it: search, listen to what it sends, wait for answers."""
+"""The library that the page shows, and what tests do on the page: search, listen, wait for answers."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser import Browser
 from tests.support.server import Server
+from tests.support.toy_library import ToyLibrary, make_library
+from tests.support.toy_videos import make_video
+
+XSS_NAME = "<img src=x onerror=\"document.title='owned'\">.mp4"
+RTL_NAME = "فيديو عن البحر.mp4"
+LONG_NAME = "a name that goes on " * 8 + ".mp4"
+NUM_FILLERS = 10
 
 # Keeps the bodies of the requests for tests to look at.
 LISTEN = """
@@ -18,6 +26,24 @@ window.fetch = (address, options) => {
   return send(address, options);
 };
 """
+
+
+def make_page_library(root: Path) -> ToyLibrary:
+    """18 videos: one or two for each colour, awkward names, a codec that browsers lack, fillers."""
+    folder = root / "media"
+    make_video(folder / "sunset.mp4", parts=[("blue", 2.0), ("red", 2.0), ("blue", 1.0)], size=(320, 180))
+    # Two segments of 20 s: the second is the hit.
+    make_video(folder / "late.mp4", parts=[("white", 20.0), ("magenta", 20.0)], fps=4)
+    make_video(
+        folder / "titled.webm", parts=[("yellow", 2.0)], codec="libvpx-vp9", title="A yellow afternoon"
+    )
+    make_video(folder / "old.mp4", parts=[("green", 2.0), ("cyan", 1.0)], codec="mpeg4")
+    make_video(folder / "gone.mp4", parts=[("cyan", 2.0)])
+    for name in (XSS_NAME, RTL_NAME, LONG_NAME):
+        make_video(folder / name, parts=[("green", 1.0), ("white", 1.0)])
+    for number in range(NUM_FILLERS):
+        make_video(folder / f"filler {number}.mp4", parts=[("black", 1.0)])
+    return make_library(root, films={})
 
 
 def find(page: Browser, query: str) -> None:
@@ -42,7 +68,8 @@ def number(text: str) -> float:
 
 def bodies(page: Browser) -> list[dict[str, Any]]:
     """What the page has sent to the service since it was visited."""
-    return page.run("return window.sent;")
+    sent: list[dict[str, Any]] = page.run("return window.sent;")
+    return sent
 
 
 def settled(page: Browser, sent: int) -> None:

@@ -1,4 +1,4 @@
-"""Toy libraries made by the real indexer, and the real `reelfind serve` as a process, for tests over HTTP."""
+"""The real `reelfind serve` as a process, for tests over HTTP."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,63 +15,10 @@ from typing import Any
 
 import httpx
 
-from indexer.events import IndexSummary
-from indexer.options import IndexOptions
-from indexer.run import index_paths
-from model.runtime.bundle import Bundle
-from tests.support.toy import make_toy_bundle, make_video
-
 REELFIND = (sys.executable, "-m", "service")
 START_SECONDS = 60.0
-
-Parts = Sequence[tuple[str, float]]
-
-#: What `make_library` films unless told: the colours of each file. `long.mp4` is three segments of 24 s.
-FILMS: Mapping[str, Parts] = {
-    "red.mp4": [("red", 2.0)],
-    "green.mp4": [("green", 2.0)],
-    "shelf/ein Film, früher.mp4": [("blue", 2.0)],
-    "shelf/traffic.mp4": [("red", 1.0), ("yellow", 1.0), ("green", 1.0)],
-    "long.mp4": [("black", 24.0), ("cyan", 24.0), ("white", 24.0)],
-}
-
-
-@dataclass(frozen=True)
-class ToyLibrary:
-    """Where a library, its media and its bundle are."""
-
-    media: Path
-    library: Path
-    bundle: Path
-
-    @property
-    def options(self) -> list[str]:
-        """The options that name the library and the bundle to `reelfind`."""
-        return ["--library", str(self.library), "--bundle", str(self.bundle)]
-
-    def film(self, name: str, parts: Parts, title: str | None = None) -> Path:
-        """Add a video to the media folder; `index` brings it into the library."""
-        return make_video(self.media / name, parts=parts, size=(64, 48), fps=4, title=title)
-
-    def index(self) -> IndexSummary:
-        """Index the media folder and publish a snapshot, as `reelfind index --prune` does."""
-        # Decoding in this process: what is tested with these libraries is not the indexer.
-        options = IndexOptions(workers=0, prune=True, prune_empty=True)
-        return index_paths([self.media], self.library, Bundle.open(self.bundle), options, lambda _event: None)
-
-
-def make_library(folder: Path, films: Mapping[str, Parts] = FILMS, **bundle: Any) -> ToyLibrary:
-    """Film `films` into `folder`, index them with the toy bundle and publish snapshot 1.
-
-    `bundle` are options of `make_toy_bundle`.
-    """
-    toy = ToyLibrary(folder / "media", folder / "library", folder / "bundle")
-    make_toy_bundle(toy.bundle, **bundle)
-    toy.media.mkdir(parents=True, exist_ok=True)
-    for name, parts in films.items():
-        toy.film(name, parts, title="Traffic lights" if name.endswith("traffic.mp4") else None)
-    toy.index()
-    return toy
+#: On a busy machine the default deadline may pass, and no answer is re-ranked.
+PATIENT = {"REELFIND_DEADLINE_MS": "600000"}
 
 
 @dataclass(frozen=True)
@@ -91,11 +38,13 @@ class Server:
         """The whole answer for a text."""
         response = self.client.post("/v1/search", json={"query": {"text": text}, **fields})
         assert response.status_code == 200, response.text
-        return response.json()
+        answer: dict[str, Any] = response.json()
+        return answer
 
-    def search(self, text: str, **fields: object) -> list[dict]:
+    def search(self, text: str, **fields: object) -> list[dict[str, Any]]:
         """The hits for a text."""
-        return self.ask(text, **fields)["hits"]
+        hits: list[dict[str, Any]] = self.ask(text, **fields)["hits"]
+        return hits
 
 
 @contextmanager
@@ -116,12 +65,13 @@ def running_server(
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=clean_environment() | dict(environment or {}),
+                env=clean_environment() | PATIENT | dict(environment or {}),
             )
         try:
             # The one line on stdout comes when the address answers, or never when the process ends.
             watchdog = threading.Timer(START_SECONDS, process.kill)
             watchdog.start()
+            assert process.stdout is not None
             line = process.stdout.readline()
             watchdog.cancel()
             url = next((word for word in line.split() if word.startswith("http://")), None)
@@ -154,7 +104,8 @@ def stop(process: subprocess.Popen[str]) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         code = process.wait()
-    process.stdout.close()
+    if process.stdout is not None:
+        process.stdout.close()
     return code
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.families.lgdn.config import ModelConfig
 from model.families.lgdn.network import LGDN, Batch
+from model.training.run import Run
 
 FRAMES, CLASSES, VOCABULARY = 4, 5, 128
 
@@ -40,15 +41,21 @@ def tiny_model(**changes: Any) -> LGDN:
     model = LGDN(tiny_model_config(**changes))
     with torch.no_grad():
         for parameter in [*model.online.parameters(), *model.fusion.parameters()]:
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(0.05 * torch.randn_like(parameter))
         model.reset_momentum()
         for parameter in [*model.momentum.parameters(), *model.fusion_average.parameters()]:
-            parameter += 0.02 * torch.randn_like(parameter)
+            parameter.add_(0.02 * torch.randn_like(parameter))
         for towers in (model.online, model.momentum):
             pooled, _ = towers.image(towers.image.prepare(random_frames(16, seed=99)))
             towers.frame_projection.weight *= 5
             towers.frame_projection.bias.copy_(-towers.frame_projection.weight @ pooled.mean(0))
     return model
+
+
+def lgdn_of(run: Run) -> LGDN:
+    """The model of a run that trains LGDN."""
+    assert isinstance(run.model, LGDN)
+    return run.model
 
 
 def random_frames(count: int, seed: int) -> Tensor:

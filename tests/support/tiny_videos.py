@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from model.config import Config
 from model.families.lgdn.config import LossConfig, ModelConfig
@@ -11,10 +12,11 @@ from model.training.run import Run
 from model.training.setup import start
 from model.training.train import train
 from tests.support.annotations import write_msrvtt
-from tests.support.tiny_training import make_tokenizer
-from tests.support.toy import COLOURS, make_video
+from tests.support.tiny_photos import make_tokenizer
+from tests.support.toy_bundle import COLOURS
+from tests.support.toy_videos import make_video
 
-SIZES = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+SIZES: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
 
 
 def make_set(parent: Path) -> Path:
@@ -35,9 +37,9 @@ def make_set(parent: Path) -> Path:
     return parent
 
 
-def video_config(folder: Path, output: Path, **train_settings: object) -> Config:
+def video_config(folder: Path, output: Path, **train_settings: Any) -> Config:
     """The paper's model in the tiny, on 1k-A with three clips kept out to validate."""
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "epochs": 2,
         "batch_size": 4,
         "precision": "float32",
@@ -74,7 +76,7 @@ def video_config(folder: Path, output: Path, **train_settings: object) -> Config
             workers=2,
         ),
         loss=LossConfig(retention_weight=0.0),
-        train=TrainConfig(**(settings | train_settings)),  # type: ignore[arg-type]
+        train=TrainConfig(**(settings | train_settings)),
     )
 
 

@@ -31,14 +31,8 @@ from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError
 from model.runtime.files import sha256_of
 from tests.support.sequential_engine import SequentialEngine, sent
-from tests.support.toy import (
-    COLOURS,
-    make_audio,
-    make_corrupt_files,
-    make_toy_bundle,
-    make_video,
-    text_embedding,
-)
+from tests.support.toy_bundle import COLOURS, make_toy_bundle, text_embedding
+from tests.support.toy_videos import make_audio, make_corrupt_files, make_video
 
 
 def local_processes(bundle: Bundle) -> Engine:

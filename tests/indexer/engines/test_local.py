@@ -17,7 +17,10 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
-from tests.support.toy import COLOURS, make_toy_bundle, make_video
+from tests.support.toy_bundle import COLOURS, make_toy_bundle
+from tests.support.toy_videos import make_video
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

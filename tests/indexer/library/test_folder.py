@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from indexer.library.folder import Library
 from indexer.library.manifest import current_number, read_snapshot_manifest, snapshot_numbers
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import rollback, verify_library
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from model.runtime.bundle import Bundle
-from tests.support.toy import make_toy_bundle, make_video, text_embedding
+from tests.support.toy_bundle import make_toy_bundle, text_embedding
+from tests.support.toy_videos import make_video
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def library(template: Path, tmp_path: Path) -> Path:
     return tmp_path / "library"
 
 
-def run(bundle: Bundle, home: Path, **options: object) -> None:
+def run(bundle: Bundle, home: Path, **options: Any) -> None:
     chosen = IndexOptions(**{"workers": 0, **options})
     index_paths([home / "media"], home / "library", bundle, chosen, lambda _: None)
 
@@ -173,8 +176,9 @@ def test_an_index_run_heals_a_damaged_index(
     assert verify_library(library).ok
     healed = Snapshot.open(library)
     assert healed.number > before.number
-    for left, right in zip(healed.search(text_embedding("red")[None], 10), expected, strict=True):
-        assert np.array_equal(left, right)
+    scores, rows = healed.search(text_embedding("red")[None], 10)
+    np.testing.assert_array_equal(scores, expected[0])
+    np.testing.assert_array_equal(rows, expected[1])
 
 
 def test_rollback_serves_the_one_before_and_indexing_goes_on_from_it(

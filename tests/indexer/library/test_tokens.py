@@ -4,6 +4,7 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import lance
 import numpy as np
@@ -21,7 +22,8 @@ from indexer.library.schema import SCHEMA_VERSION, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import open_table
 from indexer.library.verify import rollback, verify_library
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError, InputError
 from model.runtime.preprocessing import resize_frames
@@ -29,8 +31,9 @@ from model.runtime.ranking import relevance, select_salient
 from model.runtime.tokens import QuantisedTokens, dequantise, merge_tokens
 from model.runtime.video import VideoReader
 from service.cli.app import app
-from tests.support import toy
-from tests.support.toy import make_toy_bundle, make_video
+from tests.support import toy_bundle as toy
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_videos import make_video
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def index(bundle: Bundle, library: Path, *paths: Path, **options: object) -> IndexSummary:
+def index(bundle: Bundle, library: Path, *paths: Path, **options: Any) -> IndexSummary:
     return index_paths(paths, library, bundle, IndexOptions(**{"workers": 0, **options}), lambda _: None)
 
 
@@ -134,11 +137,12 @@ def test_by_default_a_bundle_with_a_matcher_gets_int8_and_one_without_none(
 def test_a_library_keeps_the_layout_it_was_made_with(bundle: Bundle, media: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
     index(bundle, library, media / "one.mp4", tokens="float32", tokens_per_frame=2)
-    for options, message in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"tokens": "int8"}, r"tokens is int8, but the library at .*library was made with float32"),
         ({"tokens": "none"}, "tokens is none, but the library .* with float32"),
         ({"tokens_per_frame": 4}, "tokens_per_frame is 4, but the library .* with 2: leave the option out"),
-    ]:
+    ]
+    for options, message in refused:
         with pytest.raises(InputError, match=message):
             index(bundle, library, media, **options)
     assert Snapshot.open(library).num_videos == 1
@@ -168,14 +172,15 @@ def test_a_creation_that_was_cut_short_binds_to_nothing(bundle: Bundle, media: P
 
 def test_options_that_cannot_be(bundle: Bundle, media: Path, tmp_path: Path) -> None:
     bare = Bundle.open(make_toy_bundle(tmp_path / "bare", matcher=False))
-    for opened, options, message in [
+    refused: list[tuple[Bundle, dict[str, Any], str]] = [
         (bundle, {"tokens": "int4"}, "tokens is 'int4': it must be one of int8, float32, none"),
         (bundle, {"tokens_per_frame": 5}, "tokens_per_frame: 4 tokens per frame cannot be merged to 5"),
         (bundle, {"tokens_per_frame": 1}, "choose 2 to 4"),
         (bundle, {"tokens": "none", "tokens_per_frame": 2}, "but `tokens` is none"),
         (bare, {"tokens": "int8"}, "the bundle 'toy' has no matcher"),
         (bare, {"tokens_per_frame": 2}, "the bundle 'toy' has no matcher"),
-    ]:
+    ]
+    for opened, options, message in refused:
         with pytest.raises(InputError, match=message):
             index(opened, tmp_path / "library", media, **options)
         assert not (tmp_path / "library").exists()
@@ -201,7 +206,7 @@ def test_candidates_are_what_segments_says(bundle: Bundle, media: Path, tmp_path
     snapshot = Snapshot.open(tmp_path / "library")
     rows = np.array([2, 0, 3, 0, 1])
     salience, counts = snapshot.candidate_salience(rows)
-    assert (salience.dtype, salience.shape) == (np.float32, (5, 16, 16))
+    assert (salience.dtype, salience.shape) == (np.dtype(np.float32), (5, 16, 16))
     for i, segment in enumerate(snapshot.segments(rows)):
         n = counts[i]
         assert n == len(segment.frame_ids)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from indexer.library.folder import Library
 from indexer.library.publish import PublishOptions, publish
@@ -15,7 +16,7 @@ from indexer.library.verify import verify_library
 from indexer.library.writer import LibraryWriter
 from model.runtime.bundle import Bundle
 from model.runtime.tokens import QuantisedTokens, dequantise, quantise
-from tests.support.toy import make_toy_bundle
+from tests.support.toy_bundle import make_toy_bundle
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def segment_row(library: Library, video: int, index: int, frames: int) -> Segmen
         segment_index=index,
         start_seconds=float(index),
         end_seconds=index + 1.0,
-        frame_pts_seconds=np.arange(frames) + float(index),
+        frame_pts_seconds=np.arange(frames, dtype=np.float64) + index,
         frame_salience=rng.normal(size=(frames, library.layout.salience_dim)).astype(np.float32),
         embedding=vector / np.linalg.norm(vector),
         thumbnails=tuple(f"{video}-{index}-{i}".encode() for i in range(frames)),
@@ -40,11 +41,18 @@ def segment_row(library: Library, video: int, index: int, frames: int) -> Segmen
     )
 
 
-def tokens_of(library: Library, video: int, index: int, frames: int) -> QuantisedTokens | np.ndarray | None:
+def tokens_of(
+    library: Library, video: int, index: int, frames: int
+) -> QuantisedTokens | NDArray[np.float32] | None:
     layout = library.layout
     shape = (frames, layout.tokens_per_frame, layout.token_dim)
     tokens = np.random.default_rng([9, video, index]).normal(size=shape).astype(np.float32)
-    return {"int8": quantise(tokens), "float32": tokens, "none": None}[layout.tokens]
+    stored: dict[str, QuantisedTokens | NDArray[np.float32] | None] = {
+        "int8": quantise(tokens),
+        "float32": tokens,
+        "none": None,
+    }
+    return stored[layout.tokens]
 
 
 def video_row(video: int, segments: list[SegmentRow]) -> VideoRow:

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from safetensors.torch import load_file, save_file  # noqa: E402
+import torch
+from safetensors.torch import load_file, save_file
 
-from model.backbones import build_image, build_text, with_shapes  # noqa: E402
-from model.backbones.huggingface import find_folder  # noqa: E402
-from model.backbones.vit import VitShape  # noqa: E402
-from tests.support.tiny_hub import bert, config, load_vit, vit  # noqa: E402
+from model.backbones import build_image, build_text, with_shapes
+from model.backbones.huggingface import find_folder
+from model.backbones.vit import VitShape
+from tests.support.tiny_transformers import bert, config, load_vit, vit
 
 __all__ = ["bert", "vit"]
 

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-import onnxruntime  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import onnxruntime
+import torch
+from torch import Tensor, nn
 
-from model.backbones import build_image, build_text  # noqa: E402
-from model.backbones.bert import TextEncoder  # noqa: E402
-from model.backbones.efficientnet import EfficientNetLite  # noqa: E402
-from model.backbones.vit import VisionTransformer  # noqa: E402
-from tests.support.tiny_hub import bert, config, frames_of, load_vit, pixels_of, vit  # noqa: E402
+from model.backbones import build_image, build_text
+from model.backbones.efficientnet import EfficientNetLite
+from model.backbones.vit import VisionTransformer
+from tests.support.tiny_transformers import bert, config, frames_of, load_vit, pixels_of, vit
 
 __all__ = ["bert", "vit"]
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 
 
 @pytest.mark.parametrize("size", [32, 48, 16])
@@ -76,13 +76,13 @@ def test_layers_handed_to_the_fusion_finish_what_the_text_encoder_begins(bert: t
 
 def gradients(module: nn.Module, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
     module.zero_grad()
-    sum((o.square().sum() for o in outputs), torch.zeros(())).backward()
+    torch.autograd.backward(sum((o.square().sum() for o in outputs), torch.zeros(())))
     return {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("kind", ["vit", "bert", "efficientnet"])
 def test_gradient_checkpointing_changes_nothing(kind: str) -> None:
-    sizes = {
+    sizes: dict[str, Any] = {
         "backbone_shape": "hidden=24,layers=3,heads=4,intermediate=40,patch=8",
         "text_shape": "vocabulary=60,hidden=24,layers=3,heads=4,intermediate=40,positions=20",
         "dropout": 0.2,
@@ -93,16 +93,18 @@ def test_gradient_checkpointing_changes_nothing(kind: str) -> None:
         settings = config(gradient_checkpointing=again, **sizes)
         if kind == "efficientnet":
             settings = replace(settings, backbone="tiny", image_size=64)
-        module = build_text(settings) if kind == "bert" else build_image(settings)
+        text = build_text(settings) if kind == "bert" else None
+        image = build_image(settings) if text is None else None
+        module = image if text is None else text
+        assert module is not None
         module.freeze()
         module.train()
         calls = count_calls(module)
         torch.manual_seed(1)
-        if kind == "bert":
-            out = module(*texts())
-        else:
-            assert not isinstance(module, TextEncoder)
-            out = module(module.prepare(frames_of(settings.image_size)))
+        if text is not None:
+            out = text(*texts())
+        elif image is not None:
+            out = image(image.prepare(frames_of(settings.image_size)))
         found.append((out, gradients(module, out), calls))
     (plain, plain_grad, once), (saved, saved_grad, twice) = found
     for a, b in zip(plain, saved, strict=True):
@@ -118,6 +120,7 @@ def count_calls(module: nn.Module) -> list[str]:
     """Grows with every layer that runs, in the backward pass too."""
     calls: list[str] = []
     layers = module.blocks if isinstance(module, EfficientNetLite) else module.layers
+    assert isinstance(layers, nn.ModuleList)
     for layer in layers:
         layer.register_forward_pre_hook(lambda *_: calls.append("layer"))
     return calls
@@ -142,10 +145,12 @@ class ImageGraph(nn.Module):
         self.image = image
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        return self.image(self.image.prepare(frames))
+        pooled: tuple[Tensor, Tensor] = self.image(self.image.prepare(frames))
+        return pooled
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_both_export_with_any_batch(tmp_path: Path, vit: tuple[Any, Path], bert: tuple[Any, Path]) -> None:
     text = build_text(config(bert=bert[1], text_pooling="cls")).eval()
     text.load(bert[1])

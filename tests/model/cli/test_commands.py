@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-import yaml  # noqa: E402
-from typer.testing import CliRunner  # noqa: E402
+import torch
+import yaml
+from typer.testing import CliRunner
 
-from model.cli import app  # noqa: E402
-from model.settings import to_mapping  # noqa: E402
-from model.training.setup import start  # noqa: E402
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
-from tests.support.toy import make_toy_bundle, make_video  # noqa: E402
+from model.cli import app
+from model.settings import to_mapping
+from model.training.setup import start
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_videos import make_video
+
+pytestmark = pytest.mark.slow
 
 runner = CliRunner()
 

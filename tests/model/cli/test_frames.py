@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from typer.testing import CliRunner  # noqa: E402
 
-from model.cli import app  # noqa: E402
-from tests.support.annotations import write_msrvtt  # noqa: E402
-from tests.support.toy import make_video  # noqa: E402
+from typer.testing import CliRunner
+
+from model.cli import app
+from tests.support.annotations import write_msrvtt
+from tests.support.toy_videos import make_video
 
 
 @pytest.fixture

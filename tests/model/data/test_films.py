@@ -9,19 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from model.backbones import build_image  # noqa: E402
-from model.config import Config  # noqa: E402
-from model.data.films import PLAIN, Plan, compose, part, unrelated  # noqa: E402
-from model.data.loaders import PhotoLoader, ahead  # noqa: E402
-from model.data.photos import CaptionedPhotos, read_captions  # noqa: E402
-from model.data.view_cache import FrozenStages, ViewCache, build_cache  # noqa: E402
-from model.families.lgdn.family import LGDNFamily  # noqa: E402
-from model.runtime.preprocessing import TextTokenizer  # noqa: E402
-from model.settings import DataConfig  # noqa: E402
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
+import torch
+
+from model.backbones import build_image
+from model.config import Config
+from model.data.films import PLAIN, Plan, compose, part, unrelated
+from model.data.loaders import PhotoLoader, ahead
+from model.data.photos import CaptionedPhotos, read_captions
+from model.data.view_cache import FrozenStages, ViewCache, build_cache
+from model.families.lgdn.family import LGDNFamily
+from model.families.lgdn.network import Batch
+from model.runtime.preprocessing import TextTokenizer
+from model.settings import DataConfig
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 FILMS = DataConfig(
     views=5, multi_view=0.4, max_views=3, film_share=0.6, film_frames=9, noise_pool=7, transitions=0.3
@@ -52,7 +55,7 @@ def test_a_film_is_its_own_part_in_a_stretch_of_unrelated_frames(seed: int) -> N
     made = plan(seed)
     films = transitions = noise = 0
     for row in ROWS:
-        video = shown(made, row)
+        video = shown(made, int(row))
         own = [i for i, (a, _, share) in enumerate(video) if a[0] == row and share == 0]
         assert own == list(range(own[0], own[-1] + 1)), "the own part is in one piece"
         assert 1 <= len(own) <= FILMS.max_views
@@ -162,6 +165,7 @@ def test_a_transition_mixes_maps(cache: ViewCache) -> None:
     data = dataclasses.replace(FILMS, views=3, film_share=1.0, transitions=0.6)
     made = compose(np.arange(8), np.arange(10, 16), data, SLOTS, np.random.default_rng(0))
     frames, teacher = cache.frames(made), cache.teacher(made)
+    assert teacher is not None
     mixed = 0
     for f in range(len(made.share)):
         a, b = (
@@ -177,6 +181,12 @@ def test_a_transition_mixes_maps(cache: ViewCache) -> None:
         mixed += not simple
         assert float(teacher[f].sum()) == pytest.approx(1.0 if simple else 0.0, abs=1e-3)
     assert mixed >= 5
+
+
+def count_taught(batch: Batch) -> int:
+    """The frames of which the teacher says something."""
+    assert batch.teacher is not None
+    return int((batch.teacher.sum(1) > 0).sum())
 
 
 def test_processes_get_the_parts_of_one_batch(
@@ -199,8 +209,7 @@ def test_processes_get_the_parts_of_one_batch(
         real = batch.frame_mask[:, :, None, None, None]
         frames = torch.cat([p.frames[p.slots] for p in parts])
         assert torch.equal(frames * real, batch.frames[batch.slots] * real)
-        counted = sum(int((p.teacher.sum(1) > 0).sum()) for p in parts)
-        assert counted == int((batch.teacher.sum(1) > 0).sum())
+        assert sum(count_taught(part) for part in parts) == count_taught(batch)
         assert len(captions) > 1
     assert said == set(range(24)), "an epoch shows each photo once"
 
@@ -222,4 +231,4 @@ def test_batches_made_ahead_are_the_same_in_the_same_order(
         raise ValueError(f"video {number} is gone")
 
     with pytest.raises(ValueError, match="video 7 is gone"):
-        next(ahead(fail, range(7, 20), 2))  # type: ignore[arg-type]
+        next(ahead(fail, range(7, 20), 2))

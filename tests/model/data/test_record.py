@@ -5,24 +5,26 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from model.config import Config  # noqa: E402
-from model.data.record import (  # noqa: E402
+
+from model.config import Config
+from model.data.record import (
     DATA_KEY,
     data_of,
     describe_data,
     resumed_data,
 )
-from model.settings import DataConfig, to_mapping  # noqa: E402
-from model.training.checkpoints import read_state  # noqa: E402
-from model.training.run import Run  # noqa: E402
-from model.training.setup import start  # noqa: E402
-from model.training.train import train  # noqa: E402
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
+from model.settings import DataConfig, to_mapping
+from model.training.checkpoints import read_state
+from model.training.run import Run
+from model.training.setup import start
+from model.training.train import train
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 CAPTIONS = (("a red block", "red"), ("blue",))
 HOLIDAY = 'photos "holiday", split train: 2 photos, 3 captions'
@@ -32,7 +34,7 @@ def photos(path: str) -> Config:
     return Config(data=DataConfig(path=path))
 
 
-def state_of(record: dict) -> dict:
+def state_of(record: dict[str, Any]) -> dict[str, Any]:
     return {DATA_KEY: record}
 
 

@@ -8,17 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("yaml")
 
-from model.config import Config  # noqa: E402
-from model.data.films import PLAIN, compose  # noqa: E402
-from model.data.photos import CaptionedPhotos  # noqa: E402
-from model.data.sources import open_source  # noqa: E402
-from model.data.views import PixelViews, augment  # noqa: E402
-from model.settings import DataConfig  # noqa: E402
-from tests.support.annotations import write_json  # noqa: E402
-from tests.support.tiny_training import make_photos, tiny_config  # noqa: E402
+import torch
+
+from model.config import Config
+from model.data.films import PLAIN, compose
+from model.data.photos import CaptionedPhotos
+from model.data.sources import open_source
+from model.data.views import PixelViews, Views, augment
+from model.settings import DataConfig
+from tests.support.annotations import write_json
+from tests.support.tiny_photos import make_photos, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def test_pixels_of_a_plan_are_its_views_mixed(config: Config) -> None:
     assert isinstance(source, CaptionedPhotos)
     data = replace(config.data, film_share=1.0, transitions=0.6)
     plan = compose(np.arange(6), np.arange(10, 15), data, 4, np.random.default_rng(1))
-    views = PixelViews(source, 48, seed=3)
+    views: Views = PixelViews(source, 48, seed=3)
     frames = views.frames(plan)
     assert (frames.dtype, frames.shape) == (torch.uint8, (len(plan.share), 48, 48, 3))
     assert views.teacher(plan) is None

@@ -21,7 +21,8 @@ from model.runtime.bundle import Bundle
 from model.settings import DataConfig
 from tests.support.annotations import write_json
 from tests.support.paths import ROOT
-from tests.support.toy import COLOURS, IMAGE_SIZE, make_toy_bundle, make_video
+from tests.support.toy_bundle import COLOURS, IMAGE_SIZE, make_toy_bundle
+from tests.support.toy_videos import make_video
 
 PAIRS = [("red", "green"), ("green", "blue"), ("blue", "white"), ("yellow", "red"), ("cyan", "magenta")]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("torch")
 
@@ -17,12 +19,13 @@ from model.evaluation.evaluate import evaluate, evaluate_videos, tune
 from model.evaluation.matching import match_pairs
 from model.evaluation.measure import Measurement, Options, settings_of
 from model.evaluation.rerank import sweep
-from model.runtime.bundle import Bundle
+from model.runtime.bundle import Bundle, TextEncoding
 from model.runtime.ranking import LOGIT_DECIMALS
 from model.runtime.tokens import merge_tokens
-from tests.support import toy
-from tests.support.tiny_training import make_photos
-from tests.support.toy import make_toy_bundle, make_video
+from tests.support import toy_bundle as toy
+from tests.support.tiny_photos import make_photos
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_videos import make_video
 
 RECALLS = ["n", "R@1", "R@5", "R@10", "MdR", "MnR"]
 TEXTS = ["red", "a blue one", "green and white", "yellow", "a cyan block in magenta", "black"]
@@ -36,7 +39,9 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> BundleEncoder:
 @pytest.fixture(scope="module", params=["matcher", "tokens"])
 def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> BundleEncoder:
     """Without a matcher, with and without the tokens that one reads."""
-    folder = make_toy_bundle(tmp_path_factory.mktemp("toy") / "plain", **{request.param: False})
+    path = tmp_path_factory.mktemp("toy") / "plain"
+    without_tokens = request.param == "tokens"
+    folder = make_toy_bundle(path, tokens=False) if without_tokens else make_toy_bundle(path, matcher=False)
     return BundleEncoder(Bundle.open(folder, threads=1))
 
 
@@ -85,6 +90,7 @@ def test_match_scores_are_means_of_the_most_relevant_frames(encoder: BundleEncod
 def test_a_sweep_over_all_logits_equals_the_pairs(encoder: BundleEncoder) -> None:
     texts = encode_texts(encoder, TEXTS, tokens=True)
     corpus = encode_segments(encoder, colourful_segments(), TokenOptions())
+    assert corpus.tokens is not None
     pairs = match_pairs(encoder, texts, corpus, np.ones((len(TEXTS), 7), np.bool_), (1, 3))
     frames = np.arange(len(corpus.salience))
     logits = np.empty((len(TEXTS), len(frames)), np.float32)
@@ -102,7 +108,9 @@ def test_frames_of_several_segments_are_matched_once(encoder: BundleEncoder) -> 
     calls: list[int] = []
 
     class Counting(BundleEncoder):
-        def match(self, text, text_rows, frame_tokens):  # noqa: ANN001, ANN202
+        def match(
+            self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: NDArray[np.float32]
+        ) -> NDArray[np.float32]:
             calls.append(len(text_rows))
             return super().match(text, text_rows, frame_tokens)
 
@@ -123,6 +131,7 @@ def test_frames_of_several_segments_are_matched_once(encoder: BundleEncoder) -> 
 def test_tokens_are_kept_as_the_index_keeps_them(encoder: BundleEncoder) -> None:
     frames = np.concatenate([frames for _, frames in colourful_segments()])
     tokens = encoder.frames(frames, tokens=True).tokens
+    assert tokens is not None
     rows = np.array([3, 0, 3])
     exact = FrameTokens.keep(tokens, TokenOptions("float32"))
     np.testing.assert_array_equal(exact.take(rows), tokens[rows])
@@ -139,8 +148,8 @@ def test_tokens_are_kept_as_the_index_keeps_them(encoder: BundleEncoder) -> None
 
 
 def test_the_result_of_a_gallery_is_spelled_out(encoder: BundleEncoder, plain: BundleEncoder) -> None:
-    def measured(model: BundleEncoder, **options: object) -> dict:
-        chosen = Options(**options)  # type: ignore[arg-type]
+    def measured(model: BundleEncoder, **options: Any) -> dict[str, Any]:
+        chosen = Options(**options)
         rerank = chosen.filled(model).rerank
         texts = encode_texts(model, TEXTS, tokens=rerank)
         corpus = encode_segments(model, colourful_segments(), TokenOptions() if rerank else None)
@@ -203,7 +212,7 @@ def test_settings_are_the_models_where_none_are_given(encoder: BundleEncoder, pl
         ({"ensemble_lambda": float("nan")}, "ensemble_lambda is nan"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options: dict, message: str) -> None:
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Options(**options)
 
@@ -286,8 +295,11 @@ def test_texts_keep_their_order(encoder: BundleEncoder) -> None:
     )
     np.testing.assert_allclose(encoded.salience, np.concatenate([one.salience for one in single]), atol=1e-6)
     for rows, part in encoded.parts:
+        assert part.tokens is not None
         for row, tokens, mask in zip(rows, part.tokens, part.attention_mask, strict=True):
-            np.testing.assert_allclose(tokens[mask == 1], single[row].tokens[0], atol=1e-6)
+            alone = single[row].tokens
+            assert alone is not None
+            np.testing.assert_allclose(tokens[mask == 1], alone[0], atol=1e-6)
 
 
 def test_segments_are_encoded_in_passes_that_cross_them(encoder: BundleEncoder) -> None:
@@ -296,10 +308,12 @@ def test_segments_are_encoded_in_passes_that_cross_them(encoder: BundleEncoder) 
     segments = [(i, rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)) for i, n in enumerate(sizes)]
     corpus = encode_segments(encoder, segments, TokenOptions("float32"))
     assert corpus.counts.tolist() == sizes
+    assert corpus.tokens is not None
     for i, (_, frames) in enumerate(segments):
         own = corpus.slots[i, : sizes[i]]
         expected = encoder.frames(frames, tokens=True)
         np.testing.assert_allclose(corpus.salience[own], expected.salience, atol=5e-4)
+        assert expected.tokens is not None
         np.testing.assert_allclose(corpus.tokens.take(own), expected.tokens, atol=1e-6)
         joined = encoder.segments(expected.embedding[None], np.ones((1, sizes[i]), np.float32))[0]
         np.testing.assert_allclose(corpus.embedding[i], joined, atol=1e-6)

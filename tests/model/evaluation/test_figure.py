@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from model.evaluation.figure import Row, choose, draw, save
 from model.evaluation.tables import table
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
-from tests.support.toy import make_toy_bundle, make_video
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_videos import make_video
 
 RED = (206, 32, 41)
 
@@ -96,7 +98,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
             save([row()], tmp_path / name)
 
 
-def metrics(value: float) -> dict:
+def metrics(value: float) -> dict[str, Any]:
     way = {"n": 1234, "R@1": value, "R@5": 50.0, "R@10": 60.0, "MdR": 2.0, "MnR": 1234.5}
     return {"text_to_video": way, "video_to_text": {**way, "n": 7}, "R@SUM": 2 * (value + 110)}
 

@@ -5,7 +5,7 @@ searched, against the same videos measured by the training side.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -22,7 +22,7 @@ from model.runtime.bundle import Bundle
 from service.live import open_searcher
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
-from tests.support.toy import COLOURS, make_toy_bundle
+from tests.support.toy_bundle import COLOURS, make_toy_bundle
 
 LAMBDA = 2.5
 TEXTS = [
@@ -62,9 +62,13 @@ def film(path: Path, scenes: list[tuple[np.ndarray, float]], fps: int = 4) -> No
         container.mux(stream.encode(None))
 
 
-def library(media: Path, folder: Path, tokens: str, per_frame: int | None, **bundle: Any) -> Searcher:
+#: How tokens are stored.
+StoredType = Literal["int8", "float32"]
+
+
+def library(media: Path, folder: Path, tokens: StoredType, per_frame: int | None, **bundle: Any) -> Searcher:
     place = make_toy_bundle(folder / "bundle", ensemble_lambda=LAMBDA, **bundle)
-    options = IndexOptions(workers=0, tokens=tokens, tokens_per_frame=per_frame)  # type: ignore[arg-type]
+    options = IndexOptions(workers=0, tokens=tokens, tokens_per_frame=per_frame)
     index_paths([media], folder / "library", Bundle.open(place, threads=1), options, lambda _event: None)
     return open_searcher(load_settings({"library": folder / "library", "bundle": place}))
 
@@ -83,7 +87,9 @@ def measured(searcher: Searcher, options: Options) -> Measurement:
 @pytest.mark.parametrize(
     ("tokens", "per_frame"), [("int8", None), ("int8", 3), ("float32", None), ("float32", 2)]
 )
-def test_search_equals_evaluation(media: Path, tmp_path: Path, tokens: str, per_frame: int | None) -> None:
+def test_search_equals_evaluation(
+    media: Path, tmp_path: Path, tokens: StoredType, per_frame: int | None
+) -> None:
     searcher = library(media, tmp_path, tokens, per_frame)
     assert searcher.snapshot.num_segments > 20
     for num_candidates, num_salient in ((1000, 2), (6, 2), (6, 1), (11, 16)):
@@ -92,7 +98,7 @@ def test_search_equals_evaluation(media: Path, tmp_path: Path, tokens: str, per_
         options = Options(
             num_candidates=num_candidates,
             num_salient_frames=num_salient,
-            tokens=TokenOptions(tokens, per_frame),  # type: ignore[arg-type]
+            tokens=TokenOptions(tokens, per_frame),
         )
         work = measured(searcher, options)
         expected, _ = work.ranking(work.whole()).scores(LAMBDA)
@@ -121,6 +127,7 @@ def test_tokens_that_are_kept_otherwise_score_otherwise(media: Path, tmp_path: P
     """What the first test would not notice if evaluation ignored how tokens are kept."""
     searcher = library(media, tmp_path, "int8", 2)
     found = searcher.rank_all(TEXTS).ensemble
+    assert found is not None
     work = measured(searcher, Options(tokens=TokenOptions("float32", 4)))
     exact, _ = work.ranking(work.whole()).scores(LAMBDA)
     assert np.abs(found - exact).max() > 0.01
@@ -133,4 +140,6 @@ def test_a_bundle_says_how_many_tokens_both_keep(media: Path, tmp_path: Path) ->
     assert work.corpus.tokens is not None
     assert work.corpus.tokens.per_frame == 3
     expected, _ = work.ranking(work.whole()).scores(LAMBDA)
-    np.testing.assert_allclose(searcher.rank_all(TEXTS).ensemble, expected, atol=2e-4)
+    found = searcher.rank_all(TEXTS).ensemble
+    assert found is not None
+    np.testing.assert_allclose(found, expected, atol=2e-4)

@@ -20,8 +20,8 @@ from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate, tune
 from model.evaluation.spliced import NOISY, SplicedFilms, encode_films, splice
 from model.runtime.bundle import Bundle
-from tests.support.tiny_training import make_photos
-from tests.support.toy import make_toy_bundle
+from tests.support.tiny_photos import make_photos
+from tests.support.toy_bundle import make_toy_bundle
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*score the same as others")
 

@@ -33,11 +33,11 @@ from model.families.lgdn.network import LGDN
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import to_mapping
 from tests.support.paths import ROOT
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 SIZE = 48
 # A tiny untrained model finds some films equal.
-pytestmark = pytest.mark.filterwarnings("ignore:.*score the same")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*score the same")]
 
 
 @pytest.fixture(scope="module")

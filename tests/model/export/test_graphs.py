@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from model.export.bundle import StorageChoice, write_graphs  # noqa: E402
-from model.families.base import Graph  # noqa: E402
-from model.runtime.bundle import Bundle  # noqa: E402
-from model.runtime.errors import BundleError, InputError  # noqa: E402
-from tests.support import toy  # noqa: E402
+from model.export.bundle import StorageChoice, write_graphs
+from model.families.base import Graph
+from model.runtime.bundle import Bundle
+from model.runtime.errors import BundleError, InputError
+from tests.support import toy_bundle as toy
+
+pytestmark = pytest.mark.slow
 
 EXACT = StorageChoice("float32", "float32", "float32", "float32")
 
@@ -111,4 +115,4 @@ def test_a_description_of_other_graphs_is_refused(
 
 def test_storage_must_be_known() -> None:
     with pytest.raises(InputError, match="unknown storage 'int4': use one of float32, float16, int8"):
-        StorageChoice(words="int4")  # type: ignore[arg-type]
+        StorageChoice(words=cast(Any, "int4"))

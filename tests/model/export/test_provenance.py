@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
 
-from model.config import Config, DataConfig
+from model.config import Config
 from model.data.record import DatasetRecord, StartRecord, TrainingData
 from model.export.provenance import dataset_names, make_provenance
 from model.runtime.errors import InputError
+from model.settings import DataConfig
 
 HOLIDAY = DatasetRecord("photos", "holiday", items=24, captions=48, captions_sha256="a" * 64)
 OTHER = dataclasses.replace(HOLIDAY, name="other")
@@ -38,7 +40,7 @@ def test_the_data_is_named_and_its_licence_not_invented() -> None:
 
 
 def test_the_user_states_licence_and_source() -> None:
-    stated = {"data_licences": ["CC0-1.0"], "data_sources": ["https://example.org/holiday"]}
+    stated: dict[str, Any] = {"data_licences": ["CC0-1.0"], "data_sources": ["https://example.org/holiday"]}
     (data,) = make_provenance(Config(), [DATA], (), **stated).data
     assert (data.licence, data.source) == ("CC0-1.0", "https://example.org/holiday")
     # One may be known without the other, and one for each set in the order in which they are listed.
@@ -64,7 +66,7 @@ def test_the_user_states_licence_and_source() -> None:
         ({"data_sources": ["a", " "]}, "data_source is blank: leave it out, or write 'not stated'"),
     ],
 )
-def test_wrong_statements_are_refused(stated: dict, message: str) -> None:
+def test_wrong_statements_are_refused(stated: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_provenance(Config(), [STARTED], (), **stated)
 

@@ -18,7 +18,10 @@ from model.evaluation.evaluate import evaluate
 from model.families.lgdn.encoder import TowersEncoder
 from model.runtime.bundle import Bundle
 from model.runtime.preprocessing import TextTokenizer
+from tests.support.tiny_lgdn import lgdn_of
 from tests.support.tiny_videos import make_set, trained, video_config
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -35,7 +38,7 @@ def test_it_exports_and_answers_as_trained(tmp_path: Path) -> None:
     tokenizer = TextTokenizer.from_file(run.folder / "tokenizer.json", 16)
     measured = [
         evaluate(encoder, source)
-        for encoder in (BundleEncoder(bundle), TowersEncoder(run.model.eval(), tokenizer))
+        for encoder in (BundleEncoder(bundle), TowersEncoder(lgdn_of(run).eval(), tokenizer))
     ]
     assert measured[0] == measured[1]
     assert {"global", "local", "ensemble"} <= measured[0].keys()

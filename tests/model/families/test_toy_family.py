@@ -9,39 +9,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from typer.testing import CliRunner  # noqa: E402
+import torch
+from typer.testing import CliRunner
 
-from indexer.library.snapshot import Snapshot  # noqa: E402
-from indexer.options import IndexOptions  # noqa: E402
-from indexer.run import index_paths  # noqa: E402
-from model.cli import app  # noqa: E402
-from model.config import Config, config_from_mapping  # noqa: E402
-from model.data.photos import read_captions  # noqa: E402
-from model.evaluation.evaluate import evaluate  # noqa: E402
-from model.export.tracing import check_graph, to_onnx  # noqa: E402
-from model.families import get_family, register_family  # noqa: E402
-from model.families.base import InferenceOptions  # noqa: E402
-from model.families.lgdn.config import ModelConfig  # noqa: E402
-from model.families.lgdn.family import LGDNFamily  # noqa: E402
-from model.runtime.bundle import Bundle  # noqa: E402
-from model.runtime.preprocessing import TextTokenizer, resize_frames  # noqa: E402
-from model.runtime.video import VideoReader  # noqa: E402
-from model.settings import to_mapping  # noqa: E402
-from model.training.checkpoints import load_checkpoint  # noqa: E402
-from model.training.run import Run  # noqa: E402
-from model.training.setup import start  # noqa: E402
-from model.training.train import train  # noqa: E402
-from service.search.match_queue import MatchQueue  # noqa: E402
-from service.search.searcher import Searcher  # noqa: E402
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
-from tests.support.toy import make_video  # noqa: E402
-from tests.support.toy_family import ToyConfig, ToyFamily, ToyLosses, ToyModel  # noqa: E402
+from indexer.library.snapshot import Snapshot
+from indexer.options import IndexOptions
+from indexer.run import index_paths
+from model.cli import app
+from model.config import Config, config_from_mapping
+from model.data.photos import read_captions
+from model.evaluation.evaluate import evaluate
+from model.export.tracing import check_graph, to_onnx
+from model.families import get_family, register_family
+from model.families.base import InferenceOptions
+from model.families.lgdn.config import ModelConfig
+from model.families.lgdn.family import LGDNFamily
+from model.runtime.bundle import Bundle
+from model.runtime.preprocessing import TextTokenizer, resize_frames
+from model.runtime.video import VideoReader
+from model.settings import to_mapping
+from model.training.checkpoints import load_checkpoint
+from model.training.run import Run
+from model.training.setup import start
+from model.training.train import train
+from service.search.match_queue import MatchQueue
+from service.search.searcher import Searcher
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
+from tests.support.toy_family import ToyConfig, ToyFamily, ToyLosses, ToyModel
+from tests.support.toy_videos import make_video
 
 # An untrained model may give two photos exactly the same score.
-pytestmark = pytest.mark.filterwarnings("ignore:.*score the same as others")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*score the same as others")]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,16 +4,18 @@ import json
 import unicodedata
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from model.runtime.preprocessing import TextTokenizer, TokenBatch, load_image, normalise_text, resize_frames
-from tests.support import toy
+from tests.support import toy_bundle as toy
 
 
 def gradient(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -38,14 +40,16 @@ def bicubic_weights(source: int, target: int, start: float = 0.0, span: float | 
                 weights[i, j] = 1.5 * t**3 - 2.5 * t**2 + 1
             elif t < 2:
                 weights[i, j] = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
-    return weights / weights.sum(axis=1, keepdims=True)
+    totals: NDArray[np.float64] = weights.sum(axis=1, keepdims=True)
+    return weights / totals
 
 
 def naive_resize(frame: np.ndarray, size: int, box: tuple[float, float, float, float]) -> np.ndarray:
     left, top, right, bottom = box
     rows = bicubic_weights(frame.shape[0], size, top, bottom - top)
     columns = bicubic_weights(frame.shape[1], size, left, right - left)
-    return np.einsum("ih,hwc,jw->ijc", rows, frame.astype(np.float64), columns).clip(0, 255)
+    resized: NDArray[np.float64] = np.einsum("ih,hwc,jw->ijc", rows, frame.astype(np.float64), columns)
+    return resized.clip(0, 255)
 
 
 @pytest.mark.parametrize(("height", "width"), [(90, 160), (48, 20), (33, 33), (17, 64), (1, 1), (3, 200)])
@@ -116,7 +120,7 @@ def test_resize_refuses_sizes_and_rules() -> None:
     with pytest.raises(ValueError, match="size is 0"):
         resize_frames(frames, 0)
     with pytest.raises(ValueError, match="'fit' is unknown"):
-        resize_frames(frames, 8, "fit")  # type: ignore[arg-type]
+        resize_frames(frames, 8, cast(Any, "fit"))
 
 
 # Photos
@@ -290,14 +294,15 @@ def test_texts_without_a_token(tmp_path: Path) -> None:
 
 
 def test_tokenizer_refuses(tmp_path: Path, tokenizer: TextTokenizer) -> None:
-    for texts, message in [
+    refused: list[tuple[Any, str]] = [
         ([], "empty"),
         ("red", "one string"),
         ([None], "NoneType"),
         (["a", " "], "text 1"),
-    ]:
+    ]
+    for texts, message in refused:
         with pytest.raises(ValueError, match=message):
-            tokenizer(texts)  # type: ignore[arg-type]
+            tokenizer(texts)
     with pytest.raises(ValueError, match=r"nowhere\.json is not a readable tokenizer"):
         TextTokenizer.from_file(tmp_path / "nowhere.json", 4)
     with pytest.raises(ValueError, match="context_length is 0"):

@@ -2,11 +2,14 @@
 
 import warnings
 from collections.abc import Callable
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from model.runtime.retrieval_metrics import (
     ranks,
@@ -37,7 +40,7 @@ def naive_video_to_text(similarity: np.ndarray, owner: np.ndarray) -> list[float
     return result
 
 
-def quietly(function: Callable, *args: object) -> np.ndarray:
+def quietly(function: Callable[..., NDArray[np.float64]], *args: object) -> NDArray[np.float64]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*score the same")
         return function(*args)
@@ -62,10 +65,10 @@ def test_ranks_equal_naive(case: tuple[np.ndarray, np.ndarray]) -> None:
 
 
 @given(cases(), st.randoms(use_true_random=False))
-def test_order_does_not_matter(case: tuple[np.ndarray, np.ndarray], random: object) -> None:
+def test_order_does_not_matter(case: tuple[np.ndarray, np.ndarray], random: Random) -> None:
     similarity, target = case
     order = list(range(similarity.shape[1]))
-    random.shuffle(order)  # type: ignore[attr-defined]
+    random.shuffle(order)
     moved = np.argsort(order)[target]
     np.testing.assert_array_equal(
         quietly(ranks, similarity[:, order], moved), quietly(ranks, similarity, target)
@@ -131,12 +134,14 @@ def test_infinite_scores_have_ranks() -> None:
     ],
 )
 @pytest.mark.parametrize("function", [ranks, text_to_video, video_to_text])
-def test_wrong_input(function: Callable, similarity: object, target: object, message: str) -> None:
+def test_wrong_input(
+    function: Callable[..., object], similarity: object, target: object, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         function(similarity, target)
 
 
 @pytest.mark.parametrize("values", [[], [0.5], [np.nan], [[1.0]]])
-def test_wrong_ranks(values: list) -> None:
+def test_wrong_ranks(values: list[Any]) -> None:
     with pytest.raises(ValueError, match="ranks"):
         retrieval_metrics(values)

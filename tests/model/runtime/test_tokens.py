@@ -16,10 +16,10 @@ def random_tokens(*shape: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("size", [1e-2, 1.0, 37.0, 1500.0])
 def test_the_error_of_int8_is_at_most_half_a_step_of_its_token(size: float) -> None:
     # Tokens of very different lengths: each has its own scale.
-    tokens = random_tokens(5, 7, 64) * np.geomspace(1, 1000, 35).reshape(5, 7, 1).astype(np.float32) * size
-    tokens = tokens.astype(np.float32)
+    lengths = size * np.geomspace(1, 1000, 35).reshape(5, 7, 1)
+    tokens = (random_tokens(5, 7, 64) * lengths).astype(np.float32)
     stored = quantise(tokens)
-    assert (stored.values.dtype, stored.scale.dtype) == (np.int8, np.float16)
+    assert (stored.values.dtype, stored.scale.dtype) == (np.dtype(np.int8), np.dtype(np.float16))
     error = np.abs(dequantise(stored) - tokens).max(axis=2)
     largest = np.abs(tokens).max(axis=2)
     assert (error <= 0.5005 * stored.scale.astype(np.float64)).all()

@@ -12,15 +12,18 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-import yaml  # noqa: E402
+import torch
+import yaml
 
-from model.config import Config  # noqa: E402
-from model.settings import to_mapping  # noqa: E402
-from model.training.launch import launch  # noqa: E402
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
+from model.config import Config
+from model.settings import to_mapping
+from model.training.launch import launch
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,8 @@ def rows(config: Config) -> list[dict[str, float]]:
 
 
 def test_two_processes_train_as_one_with_the_joined_batch(config: Config, tmp_path: Path) -> None:
-    tokenizer, words = make_tokenizer(tmp_path / "tokenizer.json"), []
+    tokenizer = make_tokenizer(tmp_path / "tokenizer.json")
+    words: list[str] = []
     launch(config, lambda _: None, tokenizer)
     two = dataclasses.replace(
         config,

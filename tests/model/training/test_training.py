@@ -8,22 +8,27 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from model.config import Config  # noqa: E402
-from model.data.photos import read_captions  # noqa: E402
-from model.data.views import augment  # noqa: E402
-from model.families.lgdn.network import LGDN, Batch  # noqa: E402
-from model.settings import DataConfig  # noqa: E402
-from model.training.run import Run, choose_device  # noqa: E402
-from model.training.setup import start  # noqa: E402
-from model.training.train import train, train_step  # noqa: E402
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
+import torch
+from torch import nn
+
+from model.config import Config
+from model.data.photos import read_captions
+from model.data.views import augment
+from model.families.lgdn.network import LGDN, Batch
+from model.settings import DataConfig
+from model.training.run import Run, choose_device
+from model.training.setup import start
+from model.training.train import train, train_step
+from tests.support.tiny_lgdn import lgdn_of
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +60,7 @@ def ready(config: Config, tokenizer: Path, **settings: object) -> Run:
     return start(changed(config, "train", **settings), lambda _: None, tokenizer)
 
 
-def log(run: Run) -> list[dict[str, float]]:
+def log(run: Run) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
@@ -67,6 +72,7 @@ def same_weights(a: LGDN, b: LGDN) -> None:
 
 # An untrained model may give two photos exactly the same score.
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
+@pytest.mark.slow
 def test_the_loss_falls_and_recall_stays_above_chance(config: Config, tokenizer: Path) -> None:
     run = ready(config, tokenizer, epochs=10, evaluate=True, tensorboard=True)
     train(run)
@@ -102,7 +108,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(config: Config, tokenizer: Pa
                 file.write(json.dumps({"step": stop + 1, "total": 0.0}) + '\n{"step"')
     assert parts.step == whole.step == 6
     assert log(parts) == log(whole)
-    same_weights(whole.model, parts.model)
+    same_weights(lgdn_of(whole), lgdn_of(parts))
     moments, others = whole.optimizer.state_dict()["state"], parts.optimizer.state_dict()["state"]
     assert all(torch.equal(moments[i]["exp_avg_sq"], others[i]["exp_avg_sq"]) for i in moments)
 
@@ -128,11 +134,11 @@ def test_a_signal_ends_after_the_step_and_saves_it(
 
 def test_accumulated_batches_are_one_step(config: Config, tokenizer: Path, tmp_path: Path) -> None:
     run = ready(config, tokenizer, accumulate=2)
-    copied = copy.deepcopy(run.model)
+    copied = copy.deepcopy(lgdn_of(run))
     run.model.train()
     copied.train()
     assert (run.steps, run.total) == (1, 2)
-    batches = [run.loader.make(0, n) for n in range(2)]
+    batches = [lgdn_batch(run.loader.make(0, number)) for number in range(2)]
     values = train_step(run, batches)
     # Done naively: each batch by itself, the second with the first in its banks; gradients are averaged.
     objective = type(run.objective)(copied, config.loss, config.train.seed)
@@ -145,7 +151,7 @@ def test_accumulated_batches_are_one_step(config: Config, tokenizer: Path, tmp_p
     trained = [p for p in copied.parameters() if p.requires_grad]
     assert values["gradient"] == pytest.approx(float(torch.nn.utils.clip_grad_norm_(trained, 5.0)), rel=1e-5)
     assert values["total"] == pytest.approx(np.mean(totals), rel=1e-5)
-    assert int(run.model.bank.position) == int(copied.bank.position) == 16
+    assert int(lgdn_of(run).bank.position) == int(copied.bank.position) == 16
 
 
 def test_accumulation_is_a_larger_batch_where_no_pair_reads_another(
@@ -180,8 +186,13 @@ def test_accumulation_is_a_larger_batch_where_no_pair_reads_another(
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4, msg=name)
 
 
+def lgdn_batch(batch: object) -> Batch:
+    assert isinstance(batch, Batch)
+    return batch
+
+
 def map_batches(run: Run) -> list[Batch]:
-    batches = [run.loader.make(0, n) for n in range(2)]
+    batches = [lgdn_batch(run.loader.make(0, number)) for number in range(2)]
     length = max(b.input_ids.shape[1] for b in batches)
     return [
         dataclasses.replace(
@@ -200,8 +211,8 @@ def test_a_loss_that_is_not_finite_stops_with_advice(config: Config, tokenizer: 
     train(run, stop_at=1)
     saved = (run.folder / "last.pt").read_bytes()
     with torch.no_grad():
-        run.model.online.text_projection.weight.fill_(float("nan"))
-    before = run.model.online.frame_projection.weight.clone()
+        lgdn_of(run).online.text_projection.weight.fill_(float("nan"))
+    before = lgdn_of(run).online.frame_projection.weight.clone()
     with pytest.raises(FloatingPointError) as raised:
         train(run)
     message = str(raised.value)
@@ -209,7 +220,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice(config: Config, tokenizer: 
     assert message.startswith("step 1 (epoch 1, batch 1): t2v, mvcl, ")
     assert "lower train.lr_image" in message
     assert f"goes on from {run.folder / 'last.pt'}" in message
-    assert torch.equal(run.model.online.frame_projection.weight, before)
+    assert torch.equal(lgdn_of(run).online.frame_projection.weight, before)
     assert (run.folder / "last.pt").read_bytes() == saved
 
 
@@ -258,10 +269,13 @@ def test_a_gpu_that_is_not_there_is_named(config: Config, tokenizer: Path) -> No
 
 def test_the_momentum_weights_follow_by_equation_2(config: Config, tokenizer: Path) -> None:
     run = ready(config, tokenizer)
-    run.model.train()
+    model = lgdn_of(run).train()
     # The first step only fills the bank: without negatives there is no gradient.
     train_step(run, [run.loader.make(0, 0)])
-    pairs = [(run.model.momentum, run.model.online), (run.model.fusion_average, run.model.fusion)]
+    pairs: list[tuple[nn.Module, nn.Module]] = [
+        (model.momentum, model.online),
+        (model.fusion_average, model.fusion),
+    ]
     slow = [[p.clone() for p in a.parameters()] for a, _ in pairs]
     train_step(run, [run.loader.make(0, 1)])
     for before, (after, fast) in zip(slow, pairs, strict=True):
@@ -275,7 +289,7 @@ def test_the_momentum_weights_follow_by_equation_2(config: Config, tokenizer: Pa
 def test_what_is_cached_stays_frozen(config: Config, tokenizer: Path) -> None:
     run = ready(config, tokenizer)
     pixels = torch.from_numpy(read_captions(Path(config.data.path), "val").load(0, 48))[None]
-    online = run.model.online.eval()
+    online = lgdn_of(run).online.eval()
     before, trained = online.image.prepare(pixels), online.encode_frames(pixels).embedding
     train(run, stop_at=3)
     online.eval()

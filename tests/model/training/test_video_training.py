@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from model.families.lgdn.network import LGDN  # noqa: E402
-from model.training.checkpoints import load_start, tokenizer_path  # noqa: E402
-from model.training.run import Run  # noqa: E402
-from model.training.setup import start  # noqa: E402
-from tests.support.tiny_videos import make_set, trained, video_config  # noqa: E402
+import torch
+
+from model.families.lgdn.network import LGDN
+from model.training.checkpoints import load_start, tokenizer_path
+from model.training.run import Run
+from model.training.setup import start
+from tests.support.tiny_lgdn import lgdn_of
+from tests.support.tiny_videos import make_set, trained, video_config
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +69,8 @@ def test_a_run_needs_its_weights_folders_no_more_and_starts_another(folder: Path
         if name.startswith("bank."):
             continue
         assert torch.equal(tensor, run.model.state_dict()[name]), name
-    assert (tuned.model.bank.owners == -1).all()
-    assert (run.model.bank.owners >= 0).any()
+    assert (lgdn_of(tuned).bank.owners == -1).all()
+    assert (lgdn_of(run).bank.owners >= 0).any()
 
 
 def test_a_start_that_does_not_fit_is_named(folder: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from service.api.app import create_app
 from service.api.pool import SearchPool
 from service.errors import OverloadedError
 from service.settings import load_settings
-from tests.service.api.test_input import check_problem
-from tests.support.toy import make_toy_bundle
+from tests.support.problems import check_problem
+from tests.support.toy_bundle import make_toy_bundle
 
 
 def ask(app: FastAPI, use: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:

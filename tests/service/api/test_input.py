@@ -1,15 +1,14 @@
 """Bad input over HTTP: each is a problem document that names the value and the remedy; the rest is served."""
 
 import json
-import re
 import socket
 from collections.abc import Iterator
-from typing import Any
 
-import httpx
 import pytest
 
-from tests.support.server import Server, make_library, running_server
+from tests.support.problems import check_problem
+from tests.support.server import Server, running_server
+from tests.support.toy_library import make_library
 
 GOOD = {"query": {"text": "red"}}
 SEARCH = "/v1/search"
@@ -22,20 +21,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
         assert server.search("red")[0]["path"].endswith("red.mp4"), "the server does not serve on"
         assert "Traceback" not in server.log()
-
-
-def check_problem(response: httpx.Response, status: int, said: str) -> dict[str, Any]:
-    """The problem document of a response, which must be one of `status` whose detail matches `said`."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.headers["x-content-type-options"] == "nosniff"
-    problem = response.json()
-    assert {"type", "title", "status", "detail", "instance"} <= set(problem)
-    assert problem["status"] == status
-    assert problem["type"].startswith("urn:reelfind:problem:")
-    assert re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", problem["instance"])
-    assert re.search(said, problem["detail"]), problem["detail"]
-    return problem
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ GOLDEN = ROOT / "tests" / "golden" / "openapi.json"
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return json.loads(openapi_text())
+    document: dict[str, Any] = json.loads(openapi_text())
+    return document
 
 
 def test_the_golden_file_is_the_generated_one() -> None:

@@ -9,16 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.api.test_input import check_problem
-from tests.support.server import (
-    START_SECONDS,
-    Server,
-    ToyLibrary,
-    make_library,
-    running_server,
-    wait_until_ready,
-)
-from tests.support.toy import make_toy_bundle
+from tests.support.problems import check_problem
+from tests.support.server import START_SECONDS, Server, running_server, wait_until_ready
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import ToyLibrary, make_library
+
+pytestmark = pytest.mark.slow
 
 NO_POLLING = ("--reload-seconds", "0")
 FAST_POLLING = ("--reload-seconds", "0.1")

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from service.cli.app import app
 from service.live import open_searcher
 from service.search.searcher import SearchOptions
 from service.settings import load_settings
-from tests.support.server import ToyLibrary, make_library
-from tests.support.toy import make_toy_bundle, make_video
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import ToyLibrary, make_library
+from tests.support.toy_videos import make_video
 
 HUES = ("red", "green", "blue", "yellow", "cyan", "magenta")
 TOKEN_BYTES = {"float32": 4 * 3, "int8": 3 + 2}
@@ -80,7 +82,11 @@ def test_the_matching_head_alone_gets_the_searchers_own_pairs(toy: ToyLibrary) -
         assert len(logits) == searcher.snapshot.num_segments * salient
         options = SearchOptions(num_salient_frames=salient, explain=True)
         hits = searcher.search("a red thing", 100, options).hits
-        shown = [frame.match_logit for hit in hits for frame in hit.explanation.frames]
+        explanations = [hit.explanation for hit in hits if hit.explanation]
+        assert len(explanations) == len(hits)
+        shown = [
+            frame.match_logit for why in explanations for frame in why.frames if frame.match_logit is not None
+        ]
         # Of a video with several segments, a search shows one.
         assert len(shown) == searcher.snapshot.num_videos * salient < len(logits)
         for logit in shown:
@@ -89,7 +95,10 @@ def test_the_matching_head_alone_gets_the_searchers_own_pairs(toy: ToyLibrary) -
     searcher.match_queue.close()
 
 
-def test_reranking_is_measured_in_process_and_over_http(toy: ToyLibrary) -> None:
+def test_reranking_is_measured_in_process_and_over_http(
+    toy: ToyLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REELFIND_DEADLINE_MS", "600000")
     figures = rerank.measure_reranking(toy.library, toy.bundle, repeats=2, queries=6, clients=(1, 3))
     assert {len(figure.values) for figure in figures} == {2}
     ratio = by_name(figures, "÷ matcher.onnx alone")
@@ -111,7 +120,7 @@ def test_reranking_is_measured_in_process_and_over_http(toy: ToyLibrary) -> None
     )
     assert by_name(figures, "queries a second, 3 clients").median > 0
     assert by_name(figures, "p50, 1 client").median <= by_name(figures, "p95, 1 client").median
-    # Toys are matched in a moment: no deadline is missed.
+    # No deadline is missed, however busy the machine is.
     assert by_name(figures, "answers re-ranked").values == (100.0, 100.0)
 
 
@@ -138,12 +147,17 @@ def test_a_library_without_tokens_is_refused(clips: Path, tmp_path: Path) -> Non
         rerank.measure_reranking(tmp_path / "library", bundle, repeats=1, queries=2)
 
 
+def rows_of(grid: Grid) -> list[dict[str, Any]]:
+    """The rows of a table by the names of its columns."""
+    return [dict(zip(grid.columns, row, strict=True)) for row in grid.rows]
+
+
 def test_tokens_are_compared_in_every_layout(clips: Path, tmp_path: Path) -> None:
     bundle = make_toy_bundle(tmp_path / "toy")
     galleries = read_galleries(clips, clips / "clips.jsonl")
     grids = tokens.measure_tokens(galleries[:1], bundle, repeats=1).grids
     (grid,) = grids
-    rows = [dict(zip(grid.columns, row, strict=True)) for row in grid.rows]
+    rows = rows_of(grid)
     named = [(row["stored as"], row["tokens"]) for row in rows]
     assert named == [("none", 0), ("float32", 4), ("int8, default", 4), ("int8", 2)]
     assert [row["global"] for row in rows] == [100.0] * 4
@@ -171,7 +185,7 @@ def test_spliced_films_are_indexed_and_searched(clips: Path, tmp_path: Path) -> 
     galleries = read_galleries(clips, clips / "clips.jsonl", whole=True)
     report = ensemble.measure_ensemble(galleries[2:], tmp_path / "cache", bundle, seeds=2)
     (grid,) = report.grids
-    rows = [dict(zip(grid.columns, row, strict=True)) for row in grid.rows]
+    rows = rows_of(grid)
     assert [(row["clips"], row["seed"], row["films"], row["segments"], row["queries"]) for row in rows] == [
         ("all", 0, 2, 2, 6),
         ("all", 1, 2, 2, 6),
@@ -206,7 +220,7 @@ def test_the_command_takes_clips_of_ones_own(clips: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--clips", "somewhere"), "1 --clips but 0 --queries"),
+        (("--clips", "somewhere"), "1 --clips and 0 --queries"),
         (("--splice", "2"), "--splice needs videos"),
     ],
 )

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from model.runtime.video import VideoReader, probe
+from model.runtime.video import Segment, VideoReader, probe
 from service.bench.splice import (
     FRAMES_PER_SECOND,
     HEIGHT,
@@ -20,7 +21,8 @@ from service.bench.splice import (
     write_spliced_film,
 )
 from service.errors import QueryError
-from tests.support.toy import COLOURS, make_video
+from tests.support.toy_bundle import COLOURS
+from tests.support.toy_videos import make_video
 
 HUES = ("red", "green", "blue", "yellow", "cyan", "magenta", "white", "black")
 
@@ -39,7 +41,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def colours_at(film: Path, seconds: list[float]) -> list[str]:
-    """The colour nearest to the middle of the frame at each time."""
+    """The colour nearest to the middle of the picture at each time."""
     with VideoReader(film) as reader:
         frames = [f for segment in reader.segments(1.0, FRAMES_PER_SECOND) for f in _frames(segment)]
     names = list(COLOURS)
@@ -51,7 +53,7 @@ def colours_at(film: Path, seconds: list[float]) -> list[str]:
     return found
 
 
-def _frames(segment: object) -> list[tuple[float, np.ndarray]]:
+def _frames(segment: Segment) -> list[tuple[float, NDArray[np.uint8]]]:
     return list(zip(segment.frames.pts_seconds, segment.frames.data, strict=True))
 
 

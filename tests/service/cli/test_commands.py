@@ -6,24 +6,17 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from service.cli.app import app
 from service.cli.exits import ReelfindGroup
-from tests.support.server import REELFIND, ToyLibrary, clean_environment, make_library, running_server
-from tests.support.toy import make_toy_bundle
-
-FILMS = {"red.mp4": [("red", 2.0)], "blue, früher.mp4": [("blue", 2.0)], "green.mp4": [("green", 1.0)]}
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
-    return make_library(tmp_path_factory.mktemp("cli"), FILMS)
+from tests.support.command_line import check_error, invoke
+from tests.support.server import REELFIND, clean_environment, running_server
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import ToyLibrary, make_library
 
 
 @pytest.fixture(autouse=True)
@@ -31,17 +24,6 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("REELFIND_"):
             monkeypatch.delenv(name)
-
-
-def invoke(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def check_error(result: Result, code: int, said: str) -> None:
-    """One line on stderr that starts with the command's name, nothing on stdout, the exit code."""
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    assert re.fullmatch(rf"reelfind: .*{said}.*\n", result.stderr), result.stderr
 
 
 def check_usage(result: Result, said: str) -> None:
@@ -211,7 +193,7 @@ def test_a_damaged_library(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def queries(tmp_path: Path) -> Iterator[Path]:
+def queries(tmp_path: Path) -> Path:
     file = tmp_path / "queries.jsonl"
     rows = [
         {"query": "red", "video": "red.mp4", "set": "good"},
@@ -242,7 +224,7 @@ def test_eval_prints_the_promised_object(toy: ToyLibrary, queries: Path) -> None
 
 
 def test_eval_without_reranking_prints_the_first_stage(toy: ToyLibrary, queries: Path) -> None:
-    arguments = ("eval", "--queries", queries, "--no-rerank", *toy.options)
+    arguments: list[str | Path] = ["eval", "--queries", queries, "--no-rerank", *toy.options]
     figures = json.loads(invoke(*arguments, "--json").stdout)
     assert (figures["ensemble"], figures["rerank_skipped"]) == (None, "not_requested")
     assert figures["global"].items() <= figures.items()
@@ -254,7 +236,7 @@ def test_eval_with_a_file_that_cannot_be_used(toy: ToyLibrary, queries: Path, tm
     check_error(invoke("eval", "--queries", tmp_path, *toy.options), 2, "cannot be read")
     queries.write_text('{"query": "red", "video": "red.mp4"}\n{"query": "red", "video": "pink.mp4"}\n')
     check_error(
-        invoke("eval", "--queries", queries, *toy.options), 2, 'line 2: the library has no video "pink.mp4"'
+        invoke("eval", "--queries", queries, *toy.options), 2, 'line 2: no video of the library is "pink.mp4"'
     )
     check_error(
         invoke("eval", "--queries", queries, "--set", "z", *toy.options), 2, 'holds no query of the set "z"'

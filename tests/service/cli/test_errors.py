@@ -15,8 +15,8 @@ from rich.table import Table
 from service.cli.app import app
 from service.cli.options import OPTION_OF_FIELD, setting_option
 from service.settings import Settings, variable_of
-from tests.service.cli.test_commands import FILMS, check_error, invoke
-from tests.support.server import ToyLibrary, make_library
+from tests.support.command_line import check_error, invoke
+from tests.support.toy_library import ToyLibrary
 
 #: Each command with arguments that its parser takes; what they name is never opened.
 COMMANDS: dict[str, list[str]] = {
@@ -32,11 +32,6 @@ COMMANDS: dict[str, list[str]] = {
     "bundle info": ["none"],
     "bundle verify": ["none"],
 }
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
-    return make_library(tmp_path_factory.mktemp("cli"), FILMS)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,10 @@ from typer.testing import CliRunner, Result
 from indexer.events import FileDone, FileStarted, Note, Published, Scanned, SegmentEncoded
 from service.cli.app import app
 from service.cli.index_progress import ProgressView
-from tests.support.toy import make_audio, make_toy_bundle, make_video
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_videos import make_audio, make_video
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

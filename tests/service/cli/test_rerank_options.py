@@ -6,14 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.cli.test_commands import FILMS, check_error, invoke
-from tests.support.server import ToyLibrary, make_library
-from tests.support.toy import make_toy_bundle, make_video
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
-    return make_library(tmp_path_factory.mktemp("cli"), FILMS)
+from tests.support.command_line import check_error, invoke
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import ToyLibrary, make_library
+from tests.support.toy_videos import make_video
 
 
 @pytest.fixture(autouse=True)

@@ -21,8 +21,11 @@ from model.runtime.video import VideoReader, probe
 from service.demo.films import CLIPS, FILMS, NOTICE, collect, package_folder, write_film
 from service.demo.queries import QUERIES
 from service.demo.run import is_stale
-from tests.support.server import clean_environment
-from tests.support.toy import make_toy_bundle, make_video
+from tests.support.server import PATIENT, clean_environment
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_videos import make_video
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def run_demo(library: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         demo("--library", str(library), *arguments),
         cwd=library.parent,
-        env=clean_environment() | {"COLUMNS": "200"},
+        env=clean_environment() | PATIENT | {"COLUMNS": "200"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -222,6 +225,7 @@ def test_it_serves_until_it_is_stopped(library: Path, bundle: Path, stop: signal
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
     try:
         line = next(line for line in process.stdout if "Reelfind is at" in line)
         port = int(line.partition("http://127.0.0.1:")[2].split()[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,13 +11,22 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser import Browser
 from tests.support.page import LISTEN, bodies, find, number, settled, sum_terms, visit
-from tests.support.server import Server, ToyLibrary, make_library, running_server
-from tests.support.toy import make_toy_bundle
+from tests.support.server import Server, running_server
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import ToyLibrary, make_library
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     return make_library(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="module")
+def server(toy: ToyLibrary) -> Iterator[Server]:
+    with running_server(*toy.options) as server:
+        yield server
 
 
 def test_explanation_options_and_timings_with_the_keyboard(page: Browser) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from selenium.webdriver.common.keys import Keys
 
 from tests.support.browser import Browser
 from tests.support.page import find, number, sought, stop_at_the_next_seek, sum_terms, visit
-from tests.support.server import Server, ToyLibrary, make_library
+from tests.support.server import Server, running_server
+from tests.support.toy_library import ToyLibrary, make_library
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>"
 FILMS = {
@@ -25,6 +30,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     toy.film("hostile.mp4", [("cyan", 2.0)], title=HOSTILE)
     toy.index()
     return toy
+
+
+@pytest.fixture(scope="module")
+def server(toy: ToyLibrary) -> Iterator[Server]:
+    with running_server(*toy.options) as server:
+        yield server
 
 
 def test_salient_frames_are_those_of_the_api(page: Browser, server: Server) -> None:

@@ -13,8 +13,8 @@ from service.live import open_searcher
 from service.search.evaluation import VideoFinder, evaluate_library, read_clean_queries
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
-from tests.support.server import ToyLibrary, make_library
-from tests.support.toy import text_embedding
+from tests.support.toy_bundle import text_embedding
+from tests.support.toy_library import ToyLibrary, make_library
 
 FILMS = {
     "a/one.mp4": [("red", 2.0)],
@@ -68,6 +68,7 @@ def test_figures_equal_those_of_plain_numpy(searcher: Searcher, tmp_path: Path) 
 
     snapshot = searcher.snapshot
     vectors = snapshot.index.vectors(np.arange(snapshot.num_segments))
+    assert vectors is not None
     files = [video.path for video in snapshot.videos(0, 100)]
     ranks = []
     for text, name in rows:

@@ -17,7 +17,7 @@ from model.runtime.errors import BundleError
 from service.errors import NotReadyError
 from service.search import match_queue
 from service.search.match_queue import MatchQueue, stack_texts
-from tests.support.toy import make_toy_bundle, match_logit
+from tests.support.toy_bundle import make_toy_bundle, match_logit
 
 LONG = 3600.0
 
@@ -29,15 +29,24 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 class Gate:
-    """Watches a queue's calls of the model; while shut, the queue stands still after its first one."""
+    """Watches a queue's calls of the model; while shut, the queue stands still after its first one.
+
+    Attributes:
+        calls: of each call, its pairs and its searches.
+        unfinished: of each call, the searches that had no answer yet when the model was done with it.
+    """
 
     def __init__(self) -> None:
+        self.queue: MatchQueue | None = None
         self.calls: list[tuple[int, int]] = []
+        self.unfinished: list[int] = []
         self.reached = threading.Event()
         self.open = threading.Event()
 
     def __call__(self, pairs: int, searches: int) -> None:
+        assert self.queue is not None
         self.calls.append((pairs, searches))
+        self.unfinished.append(self.queue.waiting)
         self.reached.set()
         self.open.wait(120)
 
@@ -47,19 +56,36 @@ class Bench:
 
     def __init__(self, bundle: Bundle, pool: ThreadPoolExecutor) -> None:
         self.gate = Gate()
-        self.queue = MatchQueue(bundle, self.gate)
+        self.queue = self.gate.queue = MatchQueue(bundle, self.gate)
         self.bundle = bundle
         self.pool = pool
         self.first = self.ask("red", tokens(1), wait=False)
         assert self.gate.reached.wait(120)
 
-    def ask(self, text: str, frame_tokens: NDArray, *, wait: bool = True, **options: float) -> Future:
+    def ask(
+        self,
+        text: str,
+        frame_tokens: NDArray[np.float32],
+        *,
+        wait: bool = True,
+        deadline: float | None = None,
+        following: int = 0,
+    ) -> Future[NDArray[np.float32] | None]:
         waiting = self.queue.waiting
         encoding = self.bundle.encode_text([text], tokens=True)
-        future = self.pool.submit(self.queue.match, encoding, frame_tokens, **options)
+        future = self.pool.submit(
+            self.queue.match, encoding, frame_tokens, deadline=deadline, following=following
+        )
         if wait:
             until(lambda: self.queue.waiting > waiting or future.done())
         return future
+
+
+def logits_of(future: Future[NDArray[np.float32] | None]) -> NDArray[np.float32]:
+    """The answer of a search that has no deadline."""
+    logits = future.result(120)
+    assert logits is not None
+    return logits
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -104,7 +130,7 @@ def test_searches_that_share_calls_get_what_they_get_alone(bench: Bench) -> None
         alone = bench.bundle.match(
             bench.bundle.encode_text([text], tokens=True), np.zeros(len(frames), np.int64), frames
         )
-        np.testing.assert_allclose(future.result(120), alone, atol=1e-5)
+        np.testing.assert_allclose(logits_of(future), alone, atol=1e-5)
     calls = bench.gate.calls[1:]
     assert sum(pairs for pairs, _ in calls) == 3 + 20 + 1 + 9 + 33
     assert all(pairs <= 8 for pairs, _ in calls)
@@ -115,29 +141,20 @@ def test_searches_that_share_calls_get_what_they_get_alone(bench: Bench) -> None
 def test_a_small_search_does_not_wait_for_a_large_one(bench: Bench) -> None:
     large = bench.ask("red", tokens(800))
     small = bench.ask("blue", tokens(4))
-    done_first = []
-    large.add_done_callback(lambda _: done_first.append("large"))
-    small.add_done_callback(lambda _: done_first.append("small"))
     bench.gate.open.set()
-    large.result(120)
-    small.result(120)
-    until(lambda: len(done_first) == 2)
+    assert len(logits_of(large)) == 800
+    assert len(logits_of(small)) == 4
     assert bench.gate.calls[1:3] == [(8, 1), (8, 2)]
-    assert done_first == ["small", "large"]
+    assert bench.gate.unfinished[1:] == [2, 2, *[1] * 99], "the small search has its answer after two calls"
 
 
 def test_large_searches_take_turns(bench: Bench) -> None:
-    order: list[int] = []
     futures = [bench.ask("red", tokens(count)) for count in (32, 24, 16)]
-    for number, future in enumerate(futures):
-        future.add_done_callback(lambda _, number=number: order.append(number))
     bench.gate.open.set()
-    for future in futures:
-        future.result(120)
-    until(lambda: len(order) == 3)
+    assert [len(logits_of(future)) for future in futures] == [32, 24, 16]
     assert bench.gate.calls[1:] == [(8, 1)] * 9
-    # The waiting threads may wake in another order than their searches end, so only the first one counts.
-    assert order[0] != 0, "the first to come kept the others waiting"
+    # Of 4, 3 and 2 calls each: the last to come is done after 2 rounds of 3 calls, the first after all 9.
+    assert bench.gate.unfinished[1:] == [3, 3, 3, 3, 3, 3, 2, 2, 1]
 
 
 def test_small_searches_fill_a_call_together(bench: Bench) -> None:
@@ -146,7 +163,7 @@ def test_small_searches_fill_a_call_together(bench: Bench) -> None:
     encoding = bench.bundle.encode_text(["green"], tokens=True)
     for seed, future in enumerate(futures):
         alone = bench.bundle.match(encoding, np.zeros(2, np.int64), tokens(2, seed))
-        np.testing.assert_allclose(future.result(120), alone, atol=1e-5)
+        np.testing.assert_allclose(logits_of(future), alone, atol=1e-5)
     assert bench.gate.calls[1:] == [(8, 4), (8, 4), (8, 4)]
 
 

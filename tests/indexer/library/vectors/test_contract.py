@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ class Case:
     bad_spec: str
 
     def build(self, vectors: NDArray[np.float32]) -> VectorIndex:
+        index: VectorIndex
         index, spec = self.backend.build(ArrayVectors(vectors), self.spec)
         assert spec == self.spec
         return index
@@ -60,7 +62,8 @@ def unit_vectors(count: int, seed: int) -> NDArray[np.float32]:
     centres = np.random.default_rng(0).normal(size=(20, 12))
     points = np.zeros((count, DIM), np.float32)
     points[:, ::2] = centres[rng.integers(0, 20, count)] + 0.7 * rng.normal(size=(count, 12))
-    return points / np.linalg.norm(points, axis=1, keepdims=True)
+    lengths: NDArray[np.float32] = np.linalg.norm(points, axis=1, keepdims=True)
+    return points / lengths
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +94,13 @@ def recall(rows: NDArray[np.int64], expected: list[list[int]]) -> float:
 
 
 def check_ranking(
-    scores: NDArray[np.float32], rows: NDArray[np.int64], vectors: NDArray[np.float32], queries: NDArray
+    scores: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
 ) -> None:
     """Of what every search returns: types, order, distinct rows, true scores."""
-    assert (scores.dtype, rows.dtype) == (np.float32, np.int64)
+    assert (scores.dtype, rows.dtype) == (np.dtype(np.float32), np.dtype(np.int64))
     for query, row_scores, found in zip(queries, scores, rows, strict=True):
         reached = found >= 0
         assert not reached[np.argmin(reached) :].any() or reached.all(), "-1 comes last"
@@ -168,7 +174,7 @@ def test_more_results_than_rows(
 
 @pytest.mark.parametrize("allowed", [[3, 2], [2, 2], [-1, 4], [4, NUM_ROWS], [[1, 2]], [1.0, 2.0]], ids=str)
 def test_allowed_rows_that_cannot_be_are_refused(
-    index: VectorIndex, queries: NDArray[np.float32], allowed: list
+    index: VectorIndex, queries: NDArray[np.float32], allowed: list[Any]
 ) -> None:
     with pytest.raises(ValueError, match="allowed row"):
         index.search(queries, 5, allowed=np.array(allowed))
@@ -188,7 +194,7 @@ def test_none_allowed_and_none_there(
         assert (each.num_rows, each.dim) == (0, DIM)
         scores, rows = each.search(queries, 5)
         assert scores.shape == rows.shape == (NUM_QUERIES, 0)
-        assert (scores.dtype, rows.dtype) == (np.float32, np.int64)
+        assert (scores.dtype, rows.dtype) == (np.dtype(np.float32), np.dtype(np.int64))
         assert case.backend.verify(each, ArrayVectors(vectors[:0])) is None
     with pytest.raises(ValueError, match="k is 0"):
         each.search(queries, 0)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ from indexer.library.snapshot import Snapshot
 from indexer.library.vectors.base import AnyBackend
 from indexer.library.vectors.registry import BACKENDS
 from indexer.library.verify import rollback, verify_library
-from indexer.run import IndexOptions, index_paths
+from indexer.options import IndexOptions
+from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
 from service.live import open_searcher
 from service.settings import load_settings
 from tests.support.numpy_vectors import NumpyBackend, ShelfBackend
-from tests.support.toy import COLOURS, make_toy_bundle, make_video, text_embedding
+from tests.support.toy_bundle import COLOURS, make_toy_bundle, text_embedding
+from tests.support.toy_videos import make_video
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     return backend
 
 
-def run(bundle: Bundle, library: Path, films: list[Path], **options: object) -> None:
+def run(bundle: Bundle, library: Path, films: list[Path], **options: Any) -> None:
     chosen = IndexOptions(**{"workers": 0, **options})
     index_paths(films, library, bundle, chosen, lambda _: None)
 
@@ -47,10 +50,11 @@ def run(bundle: Bundle, library: Path, films: list[Path], **options: object) -> 
 def answers(library: Path) -> dict[str, list[tuple[str, float]]]:
     """What each colour finds: names without the rows, which two libraries need not share."""
     snapshot = Snapshot.open(library)
-    found = {}
+    found: dict[str, list[tuple[str, float]]] = {}
     for colour in COLOURS:
         scores, rows = snapshot.search(text_embedding(colour)[None], 100)
-        names = [snapshot.video(s.video_id).file.stem for s in snapshot.segments(rows[0])]
+        videos = [snapshot.video(segment.video_id) for segment in snapshot.segments(rows[0])]
+        names = [video.file.stem for video in videos if video is not None]
         found[colour] = sorted(zip(names, scores[0].round(4).tolist(), strict=True))
     return found
 

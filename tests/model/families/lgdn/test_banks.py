@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from model.families.lgdn.network import MemoryBank  # noqa: E402
-from tests.support.tiny_lgdn import tiny_batch, tiny_model  # noqa: E402
+import torch
+
+from model.families.lgdn.network import MemoryBank
+from tests.support.tiny_lgdn import tiny_batch, tiny_model
 
 
 def test_banks_are_rings_that_hold_frames_with_their_masks() -> None:
-    bank, kept = MemoryBank(5, 3, 2), []
+    bank = MemoryBank(5, 3, 2)
+    kept: list[tuple[Any, ...]] = []
     generator = torch.Generator().manual_seed(0)
     for step in range(4):
         owners = torch.arange(3) + 3 * step

@@ -7,14 +7,17 @@ from typing import cast
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from model.data.loaders import PhotoLoader  # noqa: E402
-from model.families.lgdn.closed_form import canonical_correlation, start_projections  # noqa: E402
-from model.families.lgdn.network import CLASS_SOFTNESS  # noqa: E402
-from model.settings import TrainConfig  # noqa: E402
-from model.training.setup import start  # noqa: E402
-from tests.support.tiny_training import make_photos, make_tokenizer, tiny_config  # noqa: E402
+import torch
+
+from model.data.loaders import PhotoLoader
+from model.families.lgdn.closed_form import canonical_correlation, start_projections
+from model.families.lgdn.network import CLASS_SOFTNESS, Batch
+from model.settings import TrainConfig
+from model.training.setup import start
+from tests.support.tiny_lgdn import lgdn_of
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 
 def pairs(count: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,10 +64,13 @@ def test_each_class_projects_to_its_names_embedding(tmp_path: Path) -> None:
     run = start(tiny_config(data, tmp_path / "run"), lambda _: None, tokenizer)
     names = ["red block", "green block", "blue", "white", "tall", "high", "low"]
     settings = TrainConfig(class_share=0.5, precision="float32")
-    loader = cast(PhotoLoader, run.loader)
-    start_projections(run.model, loader.views, loader.photos, run.tokenizer, names, settings)
+    loader = cast(PhotoLoader[Batch], run.loader)
+    model = lgdn_of(run)
+    start_projections(model, loader.views, loader.photos, run.tokenizer, names, settings)
 
-    online = run.model.online.eval()
+    online = model.online.eval()
+    assert online.class_projection is not None
+    assert online.classifier is not None
     tokens = run.tokenizer([f"a photo of a {name}" for name in names])
     with torch.no_grad():
         ids, mask = torch.from_numpy(tokens.input_ids), torch.from_numpy(tokens.attention_mask)
@@ -79,5 +85,5 @@ def test_each_class_projects_to_its_names_embedding(tmp_path: Path) -> None:
         part = online.class_projection(torch.softmax(online.classifier(pooled) / CLASS_SOFTNESS, -1))
         share = part.norm(dim=-1).mean() / online.frame_projection(pooled).norm(dim=-1).mean()
         assert float(share) == pytest.approx(0.5, rel=0.01)
-    for slow, fast in zip(run.model.momentum.parameters(), online.parameters(), strict=True):
+    for slow, fast in zip(model.momentum.parameters(), online.parameters(), strict=True):
         assert torch.equal(slow, fast)

@@ -7,17 +7,21 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-import torch.distributed as dist  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.nn.parallel import DistributedDataParallel  # noqa: E402
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
+from torch.nn.parallel import DistributedDataParallel
 
-from model import distributed  # noqa: E402
-from model.families.lgdn.config import LossConfig  # noqa: E402
-from model.families.lgdn.network import LGDN, Batch  # noqa: E402
-from model.families.lgdn.objective import Objective  # noqa: E402
-from tests.support.tiny_lgdn import tiny_batch, tiny_model  # noqa: E402
+from model import distributed
+from model.families.lgdn.config import LossConfig
+from model.families.lgdn.network import LGDN, Batch
+from model.families.lgdn.objective import Objective
+from tests.support.tiny_lgdn import tiny_batch, tiny_model
+
+pytestmark = pytest.mark.slow
 
 WORLD, STEPS, RATE = 2, 3, 0.01
 # Videos that both processes show, that one shows twice, and a process whose partners are all on the other.
@@ -65,7 +69,7 @@ def train(model: LGDN, objective: nn.Module, batches: list[Batch]) -> list[dict[
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name in grads:
-                    parameter -= RATE * grads[name]
+                    parameter.sub_(RATE * grads[name])
         model.update_momentum()
         history.append(
             {
@@ -94,7 +98,7 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(work, (str(folder),), WORLD)
+    spawn(work, (str(folder),), WORLD)  # type: ignore[no-untyped-call]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 

@@ -8,16 +8,17 @@ from collections.abc import Callable
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from model.backbones.bert import TextLayer, TextShape  # noqa: E402
-from model.families.lgdn.config import LossConfig, ModelConfig  # noqa: E402
-from model.families.lgdn.fusion import CrossAttentionFusion, CrossLayer, Fusion, JointFusion, build_fusion  # noqa: E402
-from model.families.lgdn.objective import Objective  # noqa: E402
-from tests.support.tiny_lgdn import VOCABULARY, tiny_batch, tiny_model, tiny_model_config  # noqa: E402
+from model.backbones.bert import TextLayer, TextShape
+from model.families.lgdn.config import LossConfig, ModelConfig
+from model.families.lgdn.fusion import CrossAttentionFusion, CrossLayer, Fusion, JointFusion, build_fusion
+from model.families.lgdn.objective import Objective
+from tests.support.tiny_lgdn import VOCABULARY, tiny_batch, tiny_model, tiny_model_config
 
 SHAPE = TextShape(vocabulary=VOCABULARY, hidden=32, layers=2, heads=4, intermediate=64, positions=64)
 PAIRS, LENGTH, TOKENS = 5, 7, 6
@@ -40,8 +41,10 @@ class BlipLikeFusion(Fusion):
         bias = (1.0 - attention_mask[:, None, None, :].float()) * -10000.0
         x = self.words(text) + self.positions[: text.shape[1]]
         for layer in self.layers:
+            assert isinstance(layer, CrossLayer)
             x = layer.fuse(x, bias, frame_tokens, 0.0)
-        return self.head(x[:, 0]).float()
+        logits: Tensor = self.head(x[:, 0])
+        return logits.float()
 
 
 def make(kind: str) -> tuple[Fusion, Tensor, Tensor, Tensor]:
@@ -59,7 +62,7 @@ def make(kind: str) -> tuple[Fusion, Tensor, Tensor, Tensor]:
         text, frame = torch.randint(1, VOCABULARY, (PAIRS, LENGTH)), torch.randn(PAIRS, TOKENS, 24)
     with torch.no_grad():
         for parameter in fusion.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
+            parameter.add_(0.1 * torch.randn_like(parameter))
     return fusion.eval(), text, mask, frame
 
 
@@ -133,6 +136,7 @@ def test_gradients_reach_every_weight_and_both_inputs(kind: str) -> None:
         assert parameter.grad.abs().max() > 0, name
     assert all(x.grad is not None and x.grad.abs().max() > 0 for x in inputs)
     if fusion.reads == "tokens":
+        assert text.grad is not None
         assert torch.equal(text.grad.abs().amax(2) > 0, mask == 1)
 
 
@@ -163,7 +167,7 @@ def test_joint_fusion_starts_as_late_interaction() -> None:
         agreement = torch.zeros(())
         for word, weight in zip(words, weights, strict=True):
             near = [torch.exp(fusion.sharpness * (word @ cell)) for cell in cells]
-            found = sum(n / sum(near) * cell for n, cell in zip(near, cells, strict=True))
+            found = (torch.stack(near)[:, None] / sum(near) * torch.stack(cells)).sum(0)
             agreement = agreement + weight / sum(weights) * (word @ F.normalize(found, dim=0))
         expected = fusion.word_weight * agreement + fusion.whole_weight * words[0] @ cells[0] + fusion.bias
         close(logits[i, 1] - logits[i, 0], expected, 1e-4)
@@ -174,7 +178,9 @@ def test_joint_fusion_leaves_its_start() -> None:
     torch.manual_seed(0)
     fusion = JointFusion(tiny_model_config())
     _, text, mask, frame = make("joint")
-    F.cross_entropy(fusion(text, mask, frame), torch.tensor([1, 0, 1, 0, 0])).backward()
+    loss = F.cross_entropy(fusion(text, mask, frame), torch.tensor([1, 0, 1, 0, 0]))
+    torch.autograd.backward(loss)
+    assert fusion.head.weight.grad is not None
     assert fusion.head.weight.grad.abs().max() > 0
 
 
@@ -193,7 +199,7 @@ def bert_layers(count: int, norms: bool) -> nn.ModuleList:
     with torch.no_grad():
         for name, parameter in layers.named_parameters():
             if norms or "attention_norm" not in name:
-                parameter += 0.1 * torch.randn_like(parameter)
+                parameter.add_(0.1 * torch.randn_like(parameter))
     return layers.eval()
 
 
@@ -215,8 +221,9 @@ def test_start_from_copies_the_layers_and_leaves_cross_attention() -> None:
         assert torch.equal(value, expected), name
     assert set(theirs) < set(fusion.layers.state_dict())
     with torch.no_grad():
-        layers[0].qkv.weight += 1
-    assert not torch.equal(fusion.layers[0].qkv.weight, layers[0].qkv.weight)
+        layers.get_parameter("0.qkv.weight").add_(1)
+    changed = layers.get_parameter("0.qkv.weight")
+    assert not torch.equal(fusion.layers.get_parameter("0.qkv.weight"), changed)
 
 
 def test_start_from_names_another_number_of_layers() -> None:
@@ -235,6 +242,7 @@ def run_bert(layers: nn.ModuleList, text: Tensor, mask: Tensor) -> Tensor:
 def silence(fusion: CrossAttentionFusion) -> None:
     with torch.no_grad():
         for layer in fusion.layers:
+            assert isinstance(layer, CrossLayer)
             layer.cross_out.weight.zero_()
             layer.cross_out.bias.zero_()
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from model.families.lgdn.losses import Negatives, info_nce, lsfm, mfcl, mvcl, retention  # noqa: E402
-from tests.support import naive  # noqa: E402
+from model.families.lgdn.losses import Negatives, info_nce, lsfm, mfcl, mvcl, retention
+from tests.support import naive_losses
 
 VIDEO_IDS = torch.tensor([10, 11, 12, 10])
 BANKS = {
@@ -62,21 +63,27 @@ class Inputs:
         )
         return Negatives(videos, texts, self.owners, frames, self.frame_owners)
 
-    def foreign(self, entries: Tensor, owners: Tensor) -> list[naive.Rows]:
-        return [naive.foreign(entries, owners, video) for video in VIDEO_IDS.tolist()]
+    def foreign(self, entries: Tensor, owners: Tensor) -> list[naive_losses.Rows]:
+        return [naive_losses.foreign(entries, owners, video) for video in VIDEO_IDS.tolist()]
 
 
 def make(owners: list[int], tau: float = 0.07) -> Inputs:
     # Banked videos have one to three real frames, as where frames are masked.
     frame_owners = [owner for i, owner in enumerate(owners) if owner != -1 for _ in range(1 + i % 3)]
-    vectors = [
-        random(*shape, 6, seed=seed).requires_grad_()
-        for seed, shape in enumerate(
-            [(4,), (4,), (4, 5), (4,), (4,), (4, 5), (7,), (7,), (len(frame_owners),)]
-        )
-    ]
+
+    def vectors(*shape: int, seed: int) -> Tensor:
+        return random(*shape, 6, seed=seed).requires_grad_()
+
     return Inputs(
-        *vectors,
+        vectors(4, seed=0),
+        vectors(4, seed=1),
+        vectors(4, 5, seed=2),
+        vectors(4, seed=3),
+        vectors(4, seed=4),
+        vectors(4, 5, seed=5),
+        vectors(7, seed=6),
+        vectors(7, seed=7),
+        vectors(len(frame_owners), seed=8),
         torch.tensor(owners),
         torch.tensor(frame_owners, dtype=torch.int64),
         torch.tensor(tau, dtype=torch.float64, requires_grad=True),
@@ -99,8 +106,8 @@ def test_mvcl_is_equations_3_to_5(bank: str) -> None:
     )
     losses = mvcl(video, text, video_hat, text_hat, VIDEO_IDS, x.negatives, x.tau)
 
-    v2t = naive.contrast(x.video, x.text_hat, x.foreign(x.bank_texts, x.owners), x.tau)
-    t2v = naive.contrast(x.text, x.video_hat, x.foreign(x.bank_videos, x.owners), x.tau)
+    v2t = naive_losses.contrast(x.video, x.text_hat, x.foreign(x.bank_texts, x.owners), x.tau)
+    t2v = naive_losses.contrast(x.text, x.video_hat, x.foreign(x.bank_videos, x.owners), x.tau)
     assert_same(losses["v2t"], v2t, x.leaves)
     assert_same(losses["t2v"], t2v, x.leaves)
     assert_same(losses["mvcl"], v2t + t2v, x.leaves)
@@ -123,8 +130,8 @@ def test_mfcl_is_equations_6_to_8(bank: str, positives: str, msl: bool) -> None:
 
     sets = [[x.frames[i, j] for j in range(5) if chosen[i][j]] for i in range(4)]
     sets_hat = [[x.frames_hat[i, j] for j in range(5) if chosen[i][j]] for i in range(4)]
-    t2e = naive.text_to_frames(x.text, sets_hat, x.foreign(x.bank_frames, x.frame_owners), x.tau, msl)
-    e2t = naive.frames_to_text(sets, x.text_hat, x.foreign(x.bank_texts, x.owners), x.tau, msl)
+    t2e = naive_losses.text_to_frames(x.text, sets_hat, x.foreign(x.bank_frames, x.frame_owners), x.tau, msl)
+    e2t = naive_losses.frames_to_text(sets, x.text_hat, x.foreign(x.bank_texts, x.owners), x.tau, msl)
     assert_same(losses["t2e"], t2e, x.leaves)
     assert_same(losses["e2t"], e2t, x.leaves)
     assert_same(losses["mfcl"], t2e + e2t, x.leaves)
@@ -187,8 +194,9 @@ def test_without_negatives_the_contrast_is_zero_and_so_is_its_gradient() -> None
     others = F.normalize(random(4, 3, seed=2), dim=-1)
     allowed = torch.zeros(2, 4, dtype=torch.bool)
     loss = info_nce(anchor, F.normalize(random(2, 3, seed=1), dim=-1), others, allowed, torch.tensor(0.07))
-    loss.backward()
+    torch.autograd.backward(loss)
     assert float(loss.detach()) == 0.0
+    assert anchor.grad is not None
     assert torch.equal(anchor.grad, torch.zeros_like(anchor))
 
 
@@ -228,7 +236,7 @@ def test_lsfm_is_equation_9() -> None:
     matched = torch.tensor([1, 0, 0, 1, 1, 0, 1], dtype=torch.bool)
     each = lsfm(logits, matched)
     assert each.shape == (7,)
-    assert_same(each.mean(), naive.matching(list(logits), matched.int().tolist()), [logits])
+    assert_same(each.mean(), naive_losses.matching(list(logits), matched.int().tolist()), [logits])
 
 
 def test_retention_is_the_cross_entropy_with_the_teacher() -> None:
@@ -238,6 +246,6 @@ def test_retention_is_the_cross_entropy_with_the_teacher() -> None:
     teacher = teacher / teacher.sum(-1, keepdim=True)
     each = retention(logits, teacher)
     for i in range(3):
-        norm = torch.log(sum(torch.exp(v) for v in logits[i]))
-        expected = -sum(teacher[i, c] * (logits[i, c] - norm) for c in range(6))
+        norm = torch.log(naive_losses.total([torch.exp(v) for v in logits[i]]))
+        expected = -naive_losses.total([teacher[i, c] * (logits[i, c] - norm) for c in range(6)])
         assert_same(each[i], expected, [logits])

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from torch import Tensor, nn  # noqa: E402
+import torch
+from torch import Tensor, nn
 
-from model.families.lgdn.config import LossConfig  # noqa: E402
-from model.families.lgdn.fusion import Fusion  # noqa: E402
-from model.families.lgdn.network import LGDN  # noqa: E402
-from model.families.lgdn.objective import Objective, choose_pairs  # noqa: E402
-from model.families.lgdn.salience import frame_salience, select_salient, text_salience  # noqa: E402
-from tests.support.naive_objective import NaiveObjective  # noqa: E402
-from tests.support.tiny_lgdn import FRAMES, tiny_batch, tiny_model  # noqa: E402
+from model.families.lgdn.config import LossConfig
+from model.families.lgdn.fusion import Fusion
+from model.families.lgdn.network import LGDN
+from model.families.lgdn.objective import Objective, choose_pairs
+from model.families.lgdn.salience import frame_salience, select_salient, text_salience
+from tests.support.naive_objective import NaiveObjective
+from tests.support.tiny_lgdn import FRAMES, tiny_batch, tiny_model
+
+pytestmark = pytest.mark.slow
 
 VIT = "hidden=32,layers=1,heads=2,intermediate=32,patch=16"
 VIDEOS = [[3, 7, 3, 9, 11], [7, 20, 21, 22, 7], [9, 9, 9, 30, 31]]
@@ -24,7 +27,7 @@ VIDEOS = [[3, 7, 3, 9, 11], [7, 20, 21, 22, 7], [9, 9, 9, 30, 31]]
 
 def gradients(model: LGDN, total: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
-    total.backward()
+    torch.autograd.backward(total)
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -59,7 +62,7 @@ def test_the_objective_is_the_naive_one(settings: dict[str, object], loss: LossC
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name in grads:
-                    parameter -= 0.01 * grads[name]
+                    parameter.sub_(0.01 * grads[name])
         model.update_momentum()
 
 
@@ -71,7 +74,8 @@ def test_a_weight_of_zero_turns_a_loss_off() -> None:
         ("mfcl", {"t2e", "e2t", "mfcl"}),
         ("lsfm", {"lsfm"}),
     ):
-        losses = Objective(model, LossConfig(**{loss: 0.0}))(tiny_batch([1, 2, 3]), 0, epoch=1)
+        without: dict[str, Any] = {loss: 0.0}
+        losses = Objective(model, LossConfig(**without))(tiny_batch([1, 2, 3]), 0, epoch=1)
         assert losses.keys() == whole - names
     losses = Objective(model, LossConfig())(tiny_batch([1, 2, 3], teacher=False), 0, epoch=1)
     assert losses.keys() == whole - {"retention"}
@@ -201,7 +205,8 @@ class Recorder(Fusion):
 
     def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
         self.seen = frame_tokens.detach()
-        return self.head(frame_tokens.mean(1)).float()
+        logits: Tensor = self.head(frame_tokens.mean(1))
+        return logits.float()
 
 
 def test_half_precision_does_not_change_which_frames_are_salient() -> None:

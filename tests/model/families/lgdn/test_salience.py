@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from model.families.lgdn.salience import (  # noqa: E402
-    STRATEGIES,
+from model.families.lgdn.config import STRATEGIES
+from model.families.lgdn.salience import (
     chosen_mask,
     frame_salience,
     salience_dim,
     select_salient,
     text_salience,
 )
-from model.runtime import ranking  # noqa: E402
+from model.runtime import ranking
 
 # Table 1, with f and f̂ of a frame, t and t̂ of a text (the paper's l).
 TABLE = {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+import torch
+from torch import nn
 
-from model.families.lgdn.temporal import TemporalLayer, masked_mean  # noqa: E402
+from model.backbones.pooling import masked_mean
+from model.families.lgdn.temporal import TemporalLayer
 
 
 def test_an_untrained_temporal_layer_is_the_masked_mean() -> None:

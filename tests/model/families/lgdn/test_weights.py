@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
 
-from model.families.lgdn.config import ModelConfig  # noqa: E402
-from model.families.lgdn.network import LGDN  # noqa: E402
-from model.families.lgdn.weights import load_published, sources, tokenizer_path  # noqa: E402
-from tests.support.tiny_training import make_tokenizer  # noqa: E402
+import torch
+import transformers
 
-SIZES = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+from model.families.lgdn.config import ModelConfig
+from model.families.lgdn.network import LGDN
+from model.families.lgdn.weights import load_published, sources, tokenizer_path
+from tests.support.tiny_photos import make_tokenizer
+
+SIZES: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +56,19 @@ def test_both_towers_and_the_fusion_start_from_published_weights(folder: Path) -
     bert = transformers.BertModel.from_pretrained(folder / "bert")
     vit = transformers.ViTModel.from_pretrained(folder / "vit")
     for towers in (model.online, model.momentum):
-        assert torch.equal(towers.image.patches.weight, vit.embeddings.patch_embeddings.projection.weight)
-        assert len(towers.text.layers) == 3
-        assert torch.equal(towers.text.layers[2].up.weight, bert.encoder.layer[2].intermediate.dense.weight)
+        patches = towers.image.get_parameter("patches.weight")
+        assert torch.equal(patches, vit.get_parameter("embeddings.patch_embeddings.projection.weight"))
+        assert len(list(towers.text.get_submodule("layers").children())) == 3
+        up = towers.text.get_parameter("layers.2.up.weight")
+        assert torch.equal(up, bert.get_parameter("encoder.layer.2.intermediate.dense.weight"))
     for fusion in (model.fusion, model.fusion_average):
-        for ours, theirs in zip(fusion.layers, bert.encoder.layer[3:], strict=True):
-            assert torch.equal(ours.up.weight, theirs.intermediate.dense.weight)
-            assert torch.equal(ours.qkv.weight[:16], theirs.attention.self.query.weight)
+        assert len(list(fusion.get_submodule("layers").children())) == 2
+        for number in range(2):
+            layer, published = f"layers.{number}", f"encoder.layer.{3 + number}"
+            up = fusion.get_parameter(f"{layer}.up.weight")
+            assert torch.equal(up, bert.get_parameter(f"{published}.intermediate.dense.weight"))
+            qkv = fusion.get_parameter(f"{layer}.qkv.weight")
+            assert torch.equal(qkv[:16], bert.get_parameter(f"{published}.attention.self.query.weight"))
 
 
 def test_a_fusion_that_takes_no_layers_refuses_them(folder: Path) -> None:

@@ -5,14 +5,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError
-from tests.support import toy
+from tests.support import toy_bundle as toy
 
 #: what `bundle.json` says of a bundle whose encoders give no tokens
 NO_TOKENS = dict.fromkeys(("tokens_per_frame", "stored_tokens_per_frame", "hidden_dim", "text_hidden_dim"))
@@ -29,7 +31,7 @@ def copy(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "copy"))
 
 
-def change_manifest(folder: Path, change: Callable[[dict], object]) -> None:
+def change_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path = folder / "bundle.json"
     content = json.loads(path.read_text())
     change(content)
@@ -157,7 +159,7 @@ def test_unreadable_manifest(copy: Path, content: bytes, message: str) -> None:
         (lambda c: c["files"]["tokenizer.json"].update(bytes=-1), "files.tokenizer.json.bytes"),
     ],
 )
-def test_wrong_manifest(copy: Path, change: Callable[[dict], object], message: str) -> None:
+def test_wrong_manifest(copy: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
     change_manifest(copy, change)
     with pytest.raises(BundleError, match=rf"bundle\.json is not valid: .*{message}"):
         Bundle.open(copy)
@@ -254,7 +256,10 @@ def segment_graph(
         ("frame_embedding", TensorProto.FLOAT, [batch, "N", "D" if open_dim else 8]),
         ("frame_mask", mask_type, [batch, "N"]),
     ]
-    constants = {"first": np.array(0, np.int64), "factor": np.array(factor, np.float32)}
+    constants: dict[str, NDArray[Any]] = {
+        "first": np.array(0, np.int64),
+        "factor": np.array(factor, np.float32),
+    }
     return toy.build_graph(
         nodes, inputs, [(output, TensorProto.FLOAT, [batch, "D" if open_dim else 8])], constants
     )
@@ -281,7 +286,7 @@ def test_open_dimension_is_checked_when_it_runs(copy: Path) -> None:
     Bundle.open(copy).check()
     change_manifest(copy, lambda c: c.update(embedding_dim=9))
     embedding = np.eye(9, dtype=np.float32)[None, :1]
-    assert Bundle.open(copy).encode_segments(embedding, np.ones((1, 1))).shape == (1, 9)
+    assert Bundle.open(copy).encode_segments(embedding, np.ones((1, 1), np.float32)).shape == (1, 9)
     with pytest.raises(BundleError, match=r"frame_encoder\.onnx: output 'frame_embedding'"):
         Bundle.open(copy).check()
 

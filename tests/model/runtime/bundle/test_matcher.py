@@ -1,17 +1,20 @@
 """The matcher of a bundle: pairs of texts and frames, of either kind of graph."""
 
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from model.runtime.bundle import Bundle, TextEncoding
 from model.runtime.errors import BundleError
 from tests.model.runtime.bundle.test_damage import change_manifest, replace_file
-from tests.support import toy
+from tests.support import toy_bundle as toy
 
 TEXTS = ["red", "a green field", "the blue sky over a yellow house by the sea", "nothing known here", "cyan"]
 
@@ -67,7 +70,9 @@ def test_batch_equals_single(folder: Path, bundle: Bundle, text: TextEncoding, m
     for i, row in enumerate(rows):
         # A text encoded alone is not padded to the others.
         alone = bundle.encode_text([TEXTS[row]], tokens=True)
-        np.testing.assert_allclose(whole[i], bundle.match(alone, [0], tokens[i : i + 1])[0], atol=1e-5)
+        np.testing.assert_allclose(
+            whole[i], bundle.match(alone, np.zeros(1, np.int64), tokens[i : i + 1])[0], atol=1e-5
+        )
 
 
 def test_fewer_tokens_than_the_encoder_gives(bundle: Bundle, text: TextEncoding) -> None:
@@ -93,12 +98,12 @@ def test_parts_are_no_longer_than_their_longest_text(folder: Path) -> None:
         node("Mul", ["sum", "zero"], ["zeros"]),
         node("Add", ["zeros", "number"], ["match_logit"]),
     ]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "one": np.array(1, np.int64),
         "axes": np.array([1, 2], np.int64),
         "zero": np.array(0, np.float32),
     }
-    inputs = [
+    inputs: list[toy.GraphValue] = [
         ("attention_mask", TensorProto.INT64, ["B", "L"]),
         ("frame_tokens", TensorProto.FLOAT, ["B", "P", 3]),
         (name, TensorProto.INT64 if ids else TensorProto.FLOAT, shape),
@@ -189,13 +194,18 @@ def test_a_bundle_without_tokens(bundle: Bundle, text: TextEncoding, tmp_path: P
         bare.match(text, *pairs(bundle))
 
 
-def fixed_matcher(inputs: list, factor: float = 1.0, output: list | None = None) -> bytes:
+def fixed_matcher(
+    inputs: Sequence[toy.GraphValue], factor: float = 1.0, output: Sequence[int | str] | None = None
+) -> bytes:
     """A matcher that gives the sum of the frame's tokens, times `factor`."""
     nodes = [
         helper.make_node("ReduceSum", ["frame_tokens", "axes"], ["sum"], keepdims=0 if output is None else 1),
         helper.make_node("Mul", ["sum", "factor"], ["match_logit"]),
     ]
-    constants = {"axes": np.array([1, 2], np.int64), "factor": np.array(factor, np.float32)}
+    constants: dict[str, NDArray[Any]] = {
+        "axes": np.array([1, 2], np.int64),
+        "factor": np.array(factor, np.float32),
+    }
     return toy.build_graph(nodes, inputs, [("match_logit", TensorProto.FLOAT, output or ["B"])], constants)
 
 

@@ -3,16 +3,17 @@
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from model.runtime.bundle import Bundle, default_bundle_path
+from model.runtime.bundle import Bundle, Provider, default_bundle_path
 from model.runtime.bundle.sessions import _check_placement, placement
 from model.runtime.errors import BundleError
-from tests.support import toy
+from tests.support import toy_bundle as toy
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +158,9 @@ def test_wrong_frames(bundle: Bundle, frames: np.ndarray, message: str) -> None:
         ((1, 2, 8), np.float32, [[1, np.nan]], "other values than 0 and 1"),
     ],
 )
-def test_wrong_segments(bundle: Bundle, shape: tuple, dtype: type, mask: list, message: str) -> None:
+def test_wrong_segments(
+    bundle: Bundle, shape: tuple[int, ...], dtype: type, mask: list[list[float]], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         bundle.encode_segments(np.ones(shape, dtype), np.array(mask, np.float32))
 
@@ -178,7 +181,7 @@ def test_segments_with_nan(bundle: Bundle) -> None:
         (["red", " \n "], "text 1 is empty"),
     ],
 )
-def test_wrong_texts(bundle: Bundle, texts: list, message: str) -> None:
+def test_wrong_texts(bundle: Bundle, texts: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         bundle.encode_text(texts)
 
@@ -189,17 +192,17 @@ def test_wrong_options(folder: Path) -> None:
     with pytest.raises(ValueError, match="max_batch is -1"):
         Bundle.open(folder, max_batch=-1)
     with pytest.raises(ValueError, match=r"'gpu' is unknown.*cuda"):
-        Bundle.open(folder, provider="gpu")  # type: ignore[arg-type]
+        Bundle.open(folder, provider=cast(Any, "gpu"))
 
 
 # Providers
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-def test_never_runs_on_another_provider(folder: Path, provider: str) -> None:
+def test_never_runs_on_another_provider(folder: Path, provider: Provider) -> None:
     name = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}[provider]
     try:
-        opened = Bundle.open(folder, provider=provider)  # type: ignore[arg-type]
+        opened = Bundle.open(folder, provider=provider)
     except BundleError as error:
         # Where ONNX Runtime has the provider but not its libraries, it falls back without an exception.
         message = str(error)

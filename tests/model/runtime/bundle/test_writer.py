@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,10 +16,10 @@ from model.runtime.bundle.manifest import Calibration, ImageSpec, Provenance, So
 from model.runtime.errors import BundleError
 from service.cli.app import app
 from service.cli.bundle import bundle_app
-from tests.support import toy
+from tests.support import toy_bundle as toy
 from tests.support.paths import ROOT
 
-BARE: dict = {"recipe": "x", "data": (), "weights": (), "commit": "none", "metrics": {}}
+BARE: dict[str, Any] = {"recipe": "x", "data": (), "weights": (), "commit": "none", "metrics": {}}
 
 
 @pytest.fixture
@@ -68,7 +69,11 @@ def test_what_is_written_is_what_is_read(place: Path, tokenizer: Path) -> None:
 def test_graphs_may_be_files(place: Path, tokenizer: Path, tmp_path: Path) -> None:
     graph = tmp_path / "some name.onnx"
     graph.write_bytes(toy.toy_graphs()["text_encoder.onnx"])
-    graphs = {**toy.toy_graphs(), "text_encoder.onnx": graph, "matcher.onnx": toy.toy_matcher()}
+    graphs: dict[str, bytes | Path] = {
+        **toy.toy_graphs(),
+        "text_encoder.onnx": graph,
+        "matcher.onnx": toy.toy_matcher(),
+    }
     manifest = write_bundle(place, graphs, toy.describe(), tokenizer)
     assert "matcher.onnx" in manifest.files
     assert Bundle.open(place).encode_text(["red"]).embedding.shape == (1, 8)
@@ -87,7 +92,9 @@ def test_graphs_may_be_files(place: Path, tokenizer: Path, tmp_path: Path) -> No
         ({"tokens": None}, r"frame_encoder\.onnx has the outputs .*frame_tokens.* instead of"),
     ],
 )
-def test_a_wrong_description_is_not_written(place: Path, tokenizer: Path, change: dict, message: str) -> None:
+def test_a_wrong_description_is_not_written(
+    place: Path, tokenizer: Path, change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(BundleError, match=message):
         write_bundle(place, toy.toy_graphs(), toy.describe(**change), tokenizer)
     assert list(place.parent.iterdir()) == []
@@ -176,7 +183,7 @@ from pathlib import Path
 from model.runtime.bundle import write_bundle
 from model.runtime.bundle.files import aside_path, verify_file
 from model.runtime.bundle.manifest import parse_manifest
-from tests.support import toy
+from tests.support import toy_bundle as toy
 
 work = Path(sys.argv[1])
 tokenizer = work / "words.json"
@@ -234,6 +241,7 @@ print(json.dumps(states))
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_point_there_is_a_whole_bundle(tmp_path: Path) -> None:
     """Before each change to the disk: the old or the new bundle is whole, and the next write succeeds."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

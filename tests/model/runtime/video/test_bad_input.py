@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from model.runtime.video import Segment, VideoError, VideoReader, probe
-from tests.support.media import Clips, clips, ffmpeg, reference
+from tests.support.clips import Clips, clips, ffmpeg, reference
 
 __all__ = ["clips"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from model.runtime.errors import ReelfindError
 from model.runtime.video import VideoError, VideoReader
-from tests.support.media import CLIPS, GUESSED, Clips, clips, ffmpeg, reference
+from tests.support.clips import CLIPS, GUESSED, Clips, clips, ffmpeg, reference
 
 pytest.importorskip("decord", reason="the package decord2 is not installed")
 __all__ = ["clips"]

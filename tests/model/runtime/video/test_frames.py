@@ -12,7 +12,7 @@ import pytest
 from model.runtime.video import demux
 from model.runtime.video.pyav_decoder import PyavDecoder, Route
 from model.runtime.video.types import Frame
-from tests.support.media import CLIPS, Clips, Reference, clips, reference
+from tests.support.clips import CLIPS, Clips, Reference, clips, reference
 
 __all__ = ["clips"]
 PIXEL_TOLERANCE = 2

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.media import Clips, clips, ffmpeg
+from tests.support.clips import Clips, clips, ffmpeg
 
 __all__ = ["clips"]
 READ = """

@@ -51,7 +51,7 @@ def test_counts_spans_and_batches_are_checked() -> None:
     with pytest.raises(ValueError, match=r"pts_seconds must be float64 \[2\], got float64 \[1\]"):
         FrameBatch(data, times[:1], times)
     with pytest.raises(ValueError, match=r"duration_seconds must be float64 \[2\], got float32"):
-        FrameBatch(data, times, times.astype(np.float32))  # type: ignore[arg-type]
+        FrameBatch(data, times, times.astype(np.float32))
     batch = FrameBatch(data, np.array([0.0, 0.5]), times)
     assert len(batch) == 2
     assert repr(batch) == "FrameBatch(data uint8 [2, 4, 6, 3], pts_seconds [0.000, 0.500])"

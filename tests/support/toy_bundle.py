@@ -1,4 +1,4 @@
-"""A bundle without weights whose vectors can be predicted, and videos made of colours.
+"""A bundle without weights whose vectors can be predicted.
 
 The toy model sees colours and nothing else. With `rgb` a frame's mean colour in 0–1:
 
@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import av
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -52,7 +51,7 @@ _PROTOTYPES = np.array(list(COLOURS.values()), np.float32) / 255
 
 def unit(x: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale vectors to length 1 along the last axis."""
-    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+    return np.asarray(x / np.linalg.norm(x, axis=-1, keepdims=True), np.float32)
 
 
 def frame_embedding(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -64,7 +63,8 @@ def frame_embedding(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def colour_embedding(colour: str) -> NDArray[np.float32]:
     """The embedding of a frame of one colour, [8]."""
-    return frame_embedding(np.full((1, 1, 1, 3), COLOURS[colour], np.uint8))[0]
+    embedding: NDArray[np.float32] = frame_embedding(np.full((1, 1, 1, 3), COLOURS[colour], np.uint8))[0]
+    return embedding
 
 
 def segment_embedding(embedding: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -75,12 +75,13 @@ def segment_embedding(embedding: NDArray[np.float32], mask: NDArray[np.bool_]) -
 def text_embedding(text: str) -> NDArray[np.float32]:
     """NumPy twin of the text encoder (words are separated by white space). → [8]."""
     words = normalise_text(text).lower().split()[:CONTEXT_LENGTH]
-    return unit(sum(_word_rows()[list(COLOURS).index(w) + 2 if w in COLOURS else 1] for w in words))
+    rows = [list(COLOURS).index(word) + 2 if word in COLOURS else 1 for word in words]
+    return unit(_word_rows()[rows].sum(axis=0))
 
 
 def salience(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
     """[…, 8] → […, 16]."""
-    return np.concatenate([embedding, embedding], axis=-1) / np.float32(np.sqrt(2))
+    return (np.concatenate([embedding, embedding], axis=-1) / np.float32(np.sqrt(2))).astype(np.float32)
 
 
 def frame_tokens(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -158,7 +159,9 @@ def describe(*, tokens: bool = True, stored_tokens_per_frame: int = 4, **changes
     description = BundleDescription(
         name="toy",
         licence="Apache-2.0",
-        provenance=Provenance(recipe="tests/support/toy.py", data=(), weights=(), commit="none", metrics={}),
+        provenance=Provenance(
+            recipe="tests/support/toy_bundle.py", data=(), weights=(), commit="none", metrics={}
+        ),
         embedding_dim=DIM,
         salience_dim=2 * DIM,
         image=ImageSpec(size=IMAGE_SIZE, resize="squash"),
@@ -187,11 +190,15 @@ def toy_graphs(*, tokens: bool = True) -> dict[str, bytes]:
     }
 
 
+#: A graph's input or output: name, element type (of `TensorProto`), shape in numbers and names.
+GraphValue = tuple[str, int, Sequence[Any]]
+
+
 def build_graph(
     nodes: Sequence[onnx.NodeProto],
-    inputs: Sequence[tuple[str, int, list]],
-    outputs: Sequence[tuple[str, int, list]],
-    constants: dict[str, NDArray],
+    inputs: Sequence[GraphValue],
+    outputs: Sequence[GraphValue],
+    constants: Mapping[str, NDArray[Any]],
 ) -> bytes:
     """Serialise an ONNX graph; inputs and outputs are (name, type, shape)."""
     graph = helper.make_graph(
@@ -203,7 +210,7 @@ def build_graph(
     )
     proto = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 18)])
     onnx.checker.check_model(proto)
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def _unit_nodes(source: str, target: str) -> list[onnx.NodeProto]:
@@ -220,7 +227,10 @@ def _salience_nodes(source: str, target: str) -> list[onnx.NodeProto]:
     ]
 
 
-_COMMON = {"last": np.array([-1], np.int64), "root": np.array(np.sqrt(2), np.float32)}
+_COMMON: dict[str, NDArray[Any]] = {
+    "last": np.array([-1], np.int64),
+    "root": np.array(np.sqrt(2), np.float32),
+}
 
 
 def _frame_encoder(tokens: bool) -> bytes:
@@ -245,7 +255,7 @@ def _frame_encoder(tokens: bool) -> bytes:
         node("Reshape", ["quarters", "flat"], ["columns"]),
         node("Transpose", ["columns"], ["frame_tokens"], perm=[0, 2, 1]),
     ]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         **_COMMON,
         "white": np.array(255, np.float32),
         "unit": np.array(1, np.float32),
@@ -256,13 +266,13 @@ def _frame_encoder(tokens: bool) -> bytes:
         "sharpness": np.array(-SHARPNESS, np.float32),
         "flat": np.array([0, 3, 4], np.int64),
     }
-    outputs = [
+    outputs: list[GraphValue] = [
         ("frame_embedding", TensorProto.FLOAT, ["B", DIM]),
         ("frame_salience", TensorProto.FLOAT, ["B", 2 * DIM]),
     ]
     if tokens:
         outputs.append(("frame_tokens", TensorProto.FLOAT, ["B", 4, 3]))
-    frames = ("frames", TensorProto.UINT8, ["B", IMAGE_SIZE, IMAGE_SIZE, 3])
+    frames: GraphValue = ("frames", TensorProto.UINT8, ["B", IMAGE_SIZE, IMAGE_SIZE, 3])
     return build_graph(nodes, [frames], outputs, constants)
 
 
@@ -274,12 +284,12 @@ def _segment_encoder() -> bytes:
         node("ReduceSum", ["real", "one"], ["sum"], keepdims=0),
         *_unit_nodes("sum", "segment_embedding"),
     ]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "last": _COMMON["last"],
         "one": np.array([1], np.int64),
         "two": np.array([2], np.int64),
     }
-    inputs = [
+    inputs: list[GraphValue] = [
         ("frame_embedding", TensorProto.FLOAT, ["B", "N", DIM]),
         ("frame_mask", TensorProto.FLOAT, ["B", "N"]),
     ]
@@ -298,7 +308,7 @@ def _text_encoder(tokens: bool) -> bytes:
         *_salience_nodes("text_embedding", "text_salience"),
         node("Gather", ["colours", "input_ids"], ["text_tokens"]),
     ]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         **_COMMON,
         "rows": _word_rows(),
         "colours": _word_tokens(),
@@ -306,7 +316,7 @@ def _text_encoder(tokens: bool) -> bytes:
         "two": np.array([2], np.int64),
     }
     inputs = [("input_ids", TensorProto.INT64, ["B", "L"]), ("attention_mask", TensorProto.INT64, ["B", "L"])]
-    outputs = [
+    outputs: list[GraphValue] = [
         ("text_embedding", TensorProto.FLOAT, ["B", DIM]),
         ("text_salience", TensorProto.FLOAT, ["B", 2 * DIM]),
     ]
@@ -338,7 +348,7 @@ def toy_matcher(*, ids: bool = False) -> bytes:
         node("Mul", ["largest", "eight"], ["scaled"]),
         node("Sub", ["scaled", "four"], ["match_logit"]),
     ]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "zero": np.array([0], np.int64),
         "one": np.array([1], np.int64),
         "two": np.array([2], np.int64),
@@ -349,83 +359,9 @@ def toy_matcher(*, ids: bool = False) -> bytes:
         **({"colours": _word_tokens()} if ids else {}),
     }
     text = ("input_ids", TensorProto.INT64, ["B", "L"])
-    inputs = [
+    inputs: list[GraphValue] = [
         text if ids else ("text_tokens", TensorProto.FLOAT, ["B", "L", 4]),
         ("attention_mask", TensorProto.INT64, ["B", "L"]),
         ("frame_tokens", TensorProto.FLOAT, ["B", "P", 3]),
     ]
     return build_graph(nodes, inputs, [("match_logit", TensorProto.FLOAT, ["B"])], constants)
-
-
-def make_video(
-    path: str | Path,
-    *,
-    parts: Sequence[tuple[str, float]] = (("red", 2.0), ("blue", 1.0)),
-    size: tuple[int, int] = (64, 48),
-    fps: int = 10,
-    codec: str = "libx264",
-    audio: bool = False,
-    title: str | None = None,
-) -> Path:
-    """Write a video of coloured parts: (colour, seconds) each. The container follows the path's suffix.
-
-    `size` is (width, height), both even; `audio` adds a 440 Hz tone.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        if title is not None:
-            container.metadata["title"] = title
-        stream = container.add_stream(codec, rate=fps)
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        if codec == "libx264":
-            stream.options = {"preset": "ultrafast"}
-        sound = container.add_stream("aac", rate=16000, layout="mono") if audio else None
-        for colour, seconds in parts:
-            pixels = np.full((size[1], size[0], 3), COLOURS[colour], np.uint8)
-            for _ in range(round(seconds * fps)):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
-        if sound is not None:
-            _add_tone(container, sound, sum(seconds for _, seconds in parts))
-    return path
-
-
-def make_audio(path: str | Path, *, seconds: float = 1.0) -> Path:
-    """Write a file that holds a 440 Hz tone and no picture."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        _add_tone(container, container.add_stream("aac", rate=16000, layout="mono"), seconds)
-    return path
-
-
-def _add_tone(container: av.container.OutputContainer, stream: av.AudioStream, seconds: float) -> None:
-    count = round(seconds * 16000)
-    tone = (0.1 * np.sin(2 * np.pi * 440 * np.arange(count) / 16000)).astype(np.float32)
-    for start in range(0, count, 1024):
-        frame = av.AudioFrame.from_ndarray(tone[None, start : start + 1024], format="fltp", layout="mono")
-        frame.sample_rate, frame.pts = 16000, start
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
-
-
-def make_corrupt_files(folder: str | Path) -> dict[str, Path]:
-    """Write files that no decoder can read whole, and return them by what is wrong with them."""
-    folder = Path(folder)
-    whole = make_video(folder / "whole.mkv", parts=[("red", 2.0), ("blue", 2.0)])
-    data = whole.read_bytes()
-    whole.unlink()
-    files = {
-        "empty": (folder / "empty.mp4", b""),
-        "text": (folder / "text.mp4", b"This is no video.\n" * 200),
-        "noise": (folder / "noise.mp4", np.random.default_rng(0).bytes(20_000)),
-        "header_only": (folder / "header only.mkv", data[:300]),
-        "truncated": (folder / "truncated.mkv", data[: len(data) * 3 // 4]),
-    }
-    for path, content in files.values():
-        path.write_bytes(content)
-    paths = {name: path for name, (path, _) in files.items()}
-    paths["audio"] = make_audio(folder / "audio.m4a")
-    return paths

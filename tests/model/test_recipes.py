@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from model.backbones import build_image, build_text  # noqa: E402
-from model.config import load_config  # noqa: E402
-from tests.support.paths import ROOT  # noqa: E402
+import torch
+from torch import nn
+
+from model.backbones import build_image, build_text
+from model.config import load_config
+from tests.support.paths import ROOT
 
 RECIPES = sorted((ROOT / "model" / "recipes").glob("*.yaml"))
 PAPER = {
@@ -57,5 +60,7 @@ def test_the_papers_settings(name: str) -> None:
         bare = replace(model, backbone_weights="", text_weights="")
         image, text = build_image(bare), build_text(bare, model.fusion_from_text)
     assert (image.width, text.width) == (768, 768)
-    assert (len(image.layers), len(text.layers), model.fusion_from_text) == (12, 6, 6)
+    layers = [module.get_submodule("layers") for module in (image, text)]
+    counts = [len(each) for each in layers if isinstance(each, nn.ModuleList)]
+    assert (*counts, model.fusion_from_text) == (12, 6, 6)
     assert model.fusion == "cross_attention"

@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from PIL import Image  # noqa: E402
 
-from model.data.datasets import CaptionedVideo, Split, VideoFrames  # noqa: E402
-from model.data.datasets.decoding import decode, part_shares  # noqa: E402
-from model.data.datasets.frame_cache import FrameCache, fill_cache  # noqa: E402
-from model.runtime.preprocessing import resize_frames  # noqa: E402
-from model.runtime.video import VideoReader  # noqa: E402
-from tests.support.media import Clips, clips  # noqa: E402
-from tests.support.toy import COLOURS, make_video  # noqa: E402
+from PIL import Image
+
+from model.data.datasets import CaptionedVideo, Split, VideoFrames
+from model.data.datasets.decoding import decode, part_shares
+from model.data.datasets.frame_cache import FrameCache, fill_cache
+from model.runtime.preprocessing import resize_frames
+from model.runtime.video import VideoReader
+from tests.support.clips import Clips, clips
+from tests.support.toy_bundle import COLOURS
+from tests.support.toy_videos import make_video
 
 __all__ = ["clips"]
 SIZE = 32
@@ -120,7 +122,8 @@ def test_cached_frames_are_the_decoded_ones(tmp_path: Path, clips: Clips) -> Non
         """Which candidates the cached frames are; JPEG changes them little."""
         distance = np.abs(candidates[None] - cached.frames(0, 4, SIZE, rng)[:, None]).mean((2, 3, 4))
         assert distance.min(1).max() < 4
-        return distance.argmin(1).tolist()
+        positions: list[int] = distance.argmin(1).tolist()
+        return positions
 
     assert nearest(None) == [2, 7, 12, 17]
     assert np.array_equal(candidates[2::5], frames_of(item).frames(0, 4, SIZE, None))

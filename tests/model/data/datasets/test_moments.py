@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from model.data.datasets.moments import (  # noqa: E402
+
+from model.data.datasets.moments import (
     Moment,
     read_activitynet,
     read_charades,
@@ -19,7 +20,7 @@ from model.data.datasets.moments import (  # noqa: E402
     read_tvr_durations,
     read_windows,
 )
-from tests.support.annotations import didemo_row, head, write_json  # noqa: E402
+from tests.support.annotations import didemo_row, head, write_json
 
 
 def test_the_real_tvr_head_and_its_durations() -> None:

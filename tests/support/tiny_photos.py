@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -49,9 +50,9 @@ def make_tokenizer(path: Path) -> Path:
     return path
 
 
-def tiny_config(data: Path, output: Path, **train: object) -> Config:
+def tiny_config(data: Path, output: Path, **train: Any) -> Config:
     """Settings of a model that trains in seconds; dropout is on, so that resuming must restore randomness."""
-    settings: dict[str, object] = {
+    settings: dict[str, Any] = {
         "epochs": 2,
         "batch_size": 8,
         "lr_image": 2e-3,
@@ -91,5 +92,5 @@ def tiny_config(data: Path, output: Path, **train: object) -> Config:
             transitions=0.3,
         ),
         loss=LossConfig(),
-        train=TrainConfig(**(settings | train)),  # type: ignore[arg-type]
+        train=TrainConfig(**(settings | train)),
     )

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from model.data.datasets import MissingFilesError, Split, open_split  # noqa: E402
-from model.settings import DataConfig  # noqa: E402
-from tests.support.annotations import didemo_row, write_json, write_msrvtt  # noqa: E402
+
+from model.data.datasets import MissingFilesError, Split, open_split
+from model.settings import DataConfig
+from tests.support.annotations import didemo_row, write_json, write_msrvtt
 
 
 def names(split: Split) -> list[str]:

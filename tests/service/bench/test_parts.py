@@ -14,8 +14,11 @@ from model.runtime.video import VideoReader, probe
 from service.bench import ann, indexing, memory, serving
 from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.media import cached, repeat_video, write_video
-from tests.support.server import clean_environment, make_library
-from tests.support.toy import make_toy_bundle
+from tests.support.server import clean_environment
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import make_library
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,7 @@ def test_memory_of_a_tree_counts_grandchildren() -> None:
     spawn = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
     with subprocess.Popen([sys.executable, "-c", spawn], stdout=subprocess.PIPE) as process:
         try:
+            assert process.stdout is not None
             process.stdout.readline()
             assert memory.tree_bytes(process.pid) > 100 << 20
             assert memory.tree_bytes(process.pid) > memory._resident_bytes(process.pid) + (100 << 20)

@@ -9,7 +9,8 @@ Rows = list[Tensor]
 
 
 def cos(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum() / (a.norm() * b.norm())
+    similarity: Tensor = (a * b).sum() / (a.norm() * b.norm())
+    return similarity
 
 
 def exp_cos(a: Tensor, b: Tensor, tau: Tensor) -> Tensor:
@@ -21,8 +22,13 @@ def foreign(entries: Tensor, owners: Tensor, video: int) -> Rows:
     return [entry for entry, owner in zip(entries, owners.tolist(), strict=True) if owner not in (-1, video)]
 
 
+def total(terms: Rows) -> Tensor:
+    """The sum of terms, one by one; 0 of none."""
+    return sum(terms, torch.zeros(()))
+
+
 def mean(losses: Rows) -> Tensor:
-    return sum(losses, torch.zeros_like(losses[0])) / len(losses)
+    return total(losses) / len(losses)
 
 
 def contrast(anchors: Tensor, positives: Tensor, negatives: list[Rows], tau: Tensor) -> Tensor:
@@ -30,7 +36,7 @@ def contrast(anchors: Tensor, positives: Tensor, negatives: list[Rows], tau: Ten
     losses = []
     for anchor, positive, others in zip(anchors, positives, negatives, strict=True):
         top = exp_cos(anchor, positive, tau)
-        losses.append(-torch.log(top / (top + sum(exp_cos(anchor, q, tau) for q in others))))
+        losses.append(-torch.log(top / (top + total([exp_cos(anchor, q, tau) for q in others]))))
     return mean(losses)
 
 
@@ -38,10 +44,10 @@ def text_to_frames(texts: Tensor, sets: list[Rows], negatives: list[Rows], tau: 
     """Eq. 6; without MSL each positive frame has a loss of its own. `sets[i]` are f̂ of S_i."""
     losses = []
     for text, frames, others in zip(texts, sets, negatives, strict=True):
-        bottom = sum(exp_cos(text, q, tau) for q in others)
+        bottom = total([exp_cos(text, q, tau) for q in others])
         tops = [exp_cos(text, frame, tau) for frame in frames]
         if msl:
-            losses.append(-torch.log(sum(tops) / (sum(tops) + bottom)))
+            losses.append(-torch.log(total(tops) / (total(tops) + bottom)))
         else:
             losses.append(mean([-torch.log(top / (top + bottom)) for top in tops]))
     return mean(losses)
@@ -52,9 +58,9 @@ def frames_to_text(sets: list[Rows], texts: Tensor, negatives: list[Rows], tau: 
     losses = []
     for frames, text, others in zip(sets, texts, negatives, strict=True):
         tops = [exp_cos(frame, text, tau) for frame in frames]
-        bottoms = [sum(exp_cos(frame, q, tau) for q in others) for frame in frames]
+        bottoms = [total([exp_cos(frame, q, tau) for q in others]) for frame in frames]
         if msl:
-            losses.append(-torch.log(sum(tops) / (sum(tops) + sum(bottoms))))
+            losses.append(-torch.log(total(tops) / (total(tops) + total(bottoms))))
         else:
             each = zip(tops, bottoms, strict=True)
             losses.append(mean([-torch.log(top / (top + bottom)) for top, bottom in each]))

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-import torch.nn.functional as F  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-from torch import nn  # noqa: E402
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
 
-from model.backbones.bert import TextEncoder, TextShape  # noqa: E402
-from model.backbones.efficientnet import EfficientNetLite  # noqa: E402
+from model.backbones.bert import TextEncoder, TextShape
+from model.backbones.efficientnet import EfficientNetLite, InvertedResidual
+
+
+def blocks_of(net: EfficientNetLite) -> list[InvertedResidual]:
+    return [block for block in net.blocks if isinstance(block, InvertedResidual)]
 
 
 def random_package(net: EfficientNetLite) -> dict[str, torch.Tensor]:
@@ -34,7 +39,7 @@ def random_package(net: EfficientNetLite) -> dict[str, torch.Tensor]:
 
     add("_conv_stem", "_bn0", net.conv_stem)
     add("_conv_head", "_bn1", net.conv_head)
-    for i, block in enumerate(net.blocks):
+    for i, block in enumerate(blocks_of(net)):
         if block.expand is not None:
             add(f"_blocks.{i}._expand_conv", f"_blocks.{i}._bn0", block.expand)
         add(f"_blocks.{i}._depthwise_conv", f"_blocks.{i}._bn1", block.depthwise)
@@ -64,7 +69,7 @@ def reference_efficientnet(
         return F.batch_norm(y, mean, var, state[f"{name}.weight"], state[f"{name}.bias"], False, 0.0, 1e-3)
 
     x = F.relu6(bn(same_pad_conv(x, state["_conv_stem.weight"], 2, 1), "_bn0"))
-    for i, block in enumerate(net.blocks):
+    for i, block in enumerate(blocks_of(net)):
         p, y = f"_blocks.{i}", x
         if f"{p}._expand_conv.weight" in state:
             y = F.relu6(bn(same_pad_conv(y, state[f"{p}._expand_conv.weight"], 1, 1), f"{p}._bn0"))

@@ -10,19 +10,20 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from PIL import Image  # noqa: E402
 
-from model.data.datasets import open_split  # noqa: E402
-from model.data.datasets.didemo import paragraph, read_didemo, read_paragraphs  # noqa: E402
-from model.data.datasets.image_text import read_image_text  # noqa: E402
-from model.data.datasets.msrvtt import read_jsfusion, read_msrvtt  # noqa: E402
-from model.data.datasets.msvd import read_msvd  # noqa: E402
-from model.data.datasets.records import Annotated  # noqa: E402
-from model.data.datasets.vatex import read_vatex  # noqa: E402
-from model.settings import DataConfig  # noqa: E402
-from tests.support.annotations import (  # noqa: E402
+from PIL import Image
+
+from model.data.datasets import open_split
+from model.data.datasets.didemo import paragraph, read_didemo, read_paragraphs
+from model.data.datasets.image_text import read_image_text
+from model.data.datasets.msrvtt import read_jsfusion, read_msrvtt
+from model.data.datasets.msvd import read_msvd
+from model.data.datasets.records import Annotated
+from model.data.datasets.vatex import read_vatex
+from model.settings import DataConfig
+from tests.support.annotations import (
     didemo_row,
     head,
     vatex_row,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -32,7 +32,10 @@ BERT_SIZES = {
 }
 
 
-def stir(module: nn.Module) -> nn.Module:
+M = TypeVar("M", bound=nn.Module)
+
+
+def stir(module: M) -> M:
     """Random values everywhere: a bias or a norm that is left at its start would hide a mistake."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -1,0 +1,25 @@
+"""What holds for the whole suite: which file is run first, and signals."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start be stopped by Ctrl-C.
+
+    Where pytest runs in the background of a shell, it ignores SIGINT, and its children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files with most slow tests first, so that all workers have something to do until the end."""
+    slow_tests: dict[Path, int] = {}
+    for item in items:
+        slow_tests[item.path] = slow_tests.get(item.path, 0) + (item.get_closest_marker("slow") is not None)
+    items.sort(key=lambda item: -slow_tests[item.path])
