@@ -15,7 +15,7 @@ pytest.importorskip("onnxscript")
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from model.export.storage import Storage, share, store
+from model.export.storage import Storage, quantise_weight, share, store
 from model.export.tracing import to_onnx
 from model.families.lgdn.graphs import FRAME, graphs_of
 from model.families.lgdn.inference import InferenceModel
