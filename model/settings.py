@@ -30,7 +30,7 @@ class NetworkConfig(Protocol):
         """Tokens of the longest text."""
 
 
-class Settings(Protocol):
+class RunSettings(Protocol):
     """What data reads of `model.config.Config`."""
 
     @property

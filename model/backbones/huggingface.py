@@ -48,7 +48,7 @@ def find_folder(source: str, setting: str) -> Path:
     return local
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
@@ -74,7 +74,7 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
         InputError: it describes a network of another kind, or one with another activation than GELU.
     """
     path = folder / "config.json"
-    config = read_json(path)
+    config = read_json_object(path)
     if config.get("model_type") != kind:
         raise InputError(f"{path}: model_type is {config.get('model_type')!r}; this encoder reads {kind}")
     if config.get("hidden_act", "gelu") != "gelu":
@@ -137,7 +137,7 @@ def _weight_files(folder: Path) -> list[Path]:
             return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
-            parts = read_json(index).get("weight_map")
+            parts = read_json_object(index).get("weight_map")
             if not isinstance(parts, dict) or not all(Path(str(p)).name == p for p in parts.values()):
                 raise InputError(f"{index}: weight_map must name files of this folder")
             return [folder / part for part in sorted(set(parts.values()))]

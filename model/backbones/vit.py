@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.backbones.base import ImageBackbone
-from model.backbones.huggingface import read_config, read_json, read_weights, size_of
+from model.backbones.huggingface import read_config, read_json_object, read_weights, size_of
 from model.backbones.shapes import check_sizes
 from model.runtime.errors import InputError
 
@@ -237,7 +237,7 @@ def pixel_statistics(folder: Path) -> tuple[Tensor, Tensor]:
         InputError: `preprocessor_config.json` names no three positive numbers.
     """
     path = folder / "preprocessor_config.json"
-    values = read_json(path) if path.is_file() else {}
+    values = read_json_object(path) if path.is_file() else {}
     out = []
     for key in ("image_mean", "image_std"):
         numbers = values.get(key, [0.5] * 3)

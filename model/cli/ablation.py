@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from model.cli.terminal import report
-from model.experiments.ablation import run_ablation, table
+from model.experiments.ablation import ablation_tables, run_ablation
 from model.runtime.errors import InputError
+from model.runtime.files import replace_text
 
 _RECIPE = Path(__file__).parents[1] / "recipes" / "ablation.yaml"
 
@@ -36,5 +37,5 @@ def ablation_command(
         raise InputError(f"seeds={seeds!r}: whole numbers separated by commas, such as 0,1,2") from error
     counts = {"val": val_films, "test": films}
     results = run_ablation(recipe, settings, output, numbers, counts, noise, report)
-    (output / "results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
-    typer.echo(table(results))
+    replace_text(output / "results.json", json.dumps(results, indent=1))
+    typer.echo(ablation_tables(results))

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Array, Rows
 from model.runtime.errors import InputError
 from model.settings import DataConfig
 
-Rows = NDArray[np.int64]
 #: plain frames, by negative photo numbers; their grey values
 BLACK = -1
 PLAIN = {BLACK: 0, -2: 255, -3: 128}
 
 
 @dataclass(frozen=True)
-class Plan:
+class FilmPlan:
     """What the videos of a batch show.
 
     A packed frame is a view of a photo, or a mix of two.
@@ -33,11 +33,11 @@ class Plan:
     """int64 [F, 2]: twice the same where nothing is mixed; negative ones are `PLAIN`."""
     views: Rows
     """int64 [F, 2]."""
-    share: NDArray[np.float32]
+    share: Array
     """float32 [F]: of the second."""
     slots: Rows
     """int64 [B, N]: the packed frame that each slot shows; 0 where masked."""
-    mask: NDArray[np.float32]
+    mask: Array
     """float32 [B, N]: 1 for real frames."""
     first: NDArray[np.bool_]
     """bool [F]: this process is the first of several to show it."""
@@ -104,7 +104,7 @@ def unrelated(
     return np.array(found, np.int64)
 
 
-def compose(rows: Rows, pool: Rows, data: DataConfig, slots: int, rng: np.random.Generator) -> Plan:
+def compose(rows: Rows, pool: Rows, data: DataConfig, slots: int, rng: np.random.Generator) -> FilmPlan:
     """Decide what each video of a batch shows: one view, several views, or a film.
 
     A film continues the batch's reel (unrelated photos with transitions between neighbours) up to a random
@@ -137,7 +137,7 @@ def compose(rows: Rows, pool: Rows, data: DataConfig, slots: int, rng: np.random
         places = np.sort(rng.choice(slots, len(shown), replace=False))
         table[i, places], mask[i, places] = shown, 1.0
     packed = frames.packed
-    plan = Plan(
+    plan = FilmPlan(
         photos=np.array([(p[0], p[2]) for p in packed], np.int64),
         views=np.array([(p[1], p[3]) for p in packed], np.int64),
         share=np.array([p[4] for p in packed], np.float32),
@@ -181,7 +181,7 @@ def _splice(
     return [*stretch[:before], *own, *stretch[before:]]
 
 
-def part(plan: Plan, rank: int, world: int) -> Plan:
+def part(plan: FilmPlan, rank: int, world: int) -> FilmPlan:
     """The share of one of `world` processes: consecutive videos, and only the frames they show.
 
     A frame that several processes encode counts for one of them (`first`), so that sums over all processes'
@@ -194,7 +194,7 @@ def part(plan: Plan, rank: int, world: int) -> Plan:
     earlier = np.unique(plan.slots[: rank * size][plan.mask[: rank * size] > 0])
     packed = np.zeros_like(slots)
     packed[mask > 0] = numbers
-    return Plan(
+    return FilmPlan(
         photos=plan.photos[used],
         views=plan.views[used],
         share=plan.share[used],

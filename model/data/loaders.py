@@ -17,9 +17,9 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from model import distributed
+from model.arrays import Frames, Rows
 from model.data.examples import Examples
 from model.data.films import compose, part, unrelated
 from model.data.photos import CaptionedPhotos
@@ -28,32 +28,31 @@ from model.data.view_cache import FrozenStages, build_cache
 from model.data.views import PixelViews, Views
 from model.progress import Report
 from model.runtime.errors import InputError
-from model.settings import Settings
+from model.settings import RunSettings
 
-Rows = NDArray[np.int64]
-Batch = TypeVar("Batch")
-BatchOut = TypeVar("BatchOut", covariant=True)
+BatchT = TypeVar("BatchT")
+BatchT_co = TypeVar("BatchT_co", covariant=True)
 
 
-class Loader(Protocol[BatchOut]):
+class Loader(Protocol[BatchT_co]):
     """Makes the batches of an epoch by their numbers."""
 
     @property
     def steps(self) -> int:
         """Batches an epoch."""
 
-    def make(self, epoch: int, number: int) -> BatchOut:
+    def make(self, epoch: int, number: int) -> BatchT_co:
         """One batch, of which this process gets its share."""
 
 
 def make_loader(
     source: Source,
-    config: Settings,
-    collate: Callable[[Examples], Batch],
+    config: RunSettings,
+    collate: Callable[[Examples], BatchT],
     stages: FrozenStages | None,
     cache_folder: Path,
     report: Report,
-) -> Loader[Batch]:
+) -> Loader[BatchT]:
     """The loader of a source, for this process of those that train together.
 
     Args:
@@ -68,7 +67,7 @@ def make_loader(
         InputError: an epoch has fewer batches than a step takes.
     """
     rank, world = distributed.rank(), distributed.world()
-    loader: Loader[Batch]
+    loader: Loader[BatchT]
     if isinstance(source, CaptionedPhotos):
         views = _views(source, config, stages, cache_folder, report)
         loader = PhotoLoader(views, source, collate, config, rank, world)
@@ -84,7 +83,7 @@ def make_loader(
 
 def _views(
     photos: CaptionedPhotos,
-    config: Settings,
+    config: RunSettings,
     stages: FrozenStages | None,
     cache_folder: Path,
     report: Report,
@@ -114,13 +113,13 @@ def _by_length(texts: Sequence[str]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class PhotoLoader(Generic[Batch]):
+class PhotoLoader(Generic[BatchT]):
     """Captioned photos as videos of one or several views, and as films. An epoch shows each photo once."""
 
     views: Views
     photos: CaptionedPhotos
-    collate: Callable[[Examples], Batch]
-    config: Settings
+    collate: Callable[[Examples], BatchT]
+    config: RunSettings
     rank: int = 0
     world: int = 1
 
@@ -129,7 +128,7 @@ class PhotoLoader(Generic[Batch]):
         """Batches an epoch."""
         return steps_per_epoch(len(self.photos), self.config.train.batch_size)
 
-    def make(self, epoch: int, number: int) -> Batch:
+    def make(self, epoch: int, number: int) -> BatchT:
         """One batch, of which this process gets its share."""
         data, seed, size = self.config.data, self.config.train.seed, self.config.train.batch_size
         rng = np.random.default_rng((seed, epoch, number))
@@ -155,12 +154,12 @@ class PhotoLoader(Generic[Batch]):
 
 
 @dataclass(frozen=True)
-class VideoLoader(Generic[Batch]):
+class VideoLoader(Generic[BatchT]):
     """Captioned videos as they are, in pixels. An epoch shows each pair of a video and a caption once."""
 
     source: Source
-    collate: Callable[[Examples], Batch]
-    config: Settings
+    collate: Callable[[Examples], BatchT]
+    config: RunSettings
     rank: int = 0
     world: int = 1
 
@@ -175,7 +174,7 @@ class VideoLoader(Generic[Batch]):
         """Batches an epoch."""
         return steps_per_epoch(len(self.pairs[0]), self.config.train.batch_size)
 
-    def make(self, epoch: int, number: int) -> Batch:
+    def make(self, epoch: int, number: int) -> BatchT:
         """One batch, of which this process gets its share; pairs of one video share its frames."""
         seed, size = self.config.train.seed, self.config.train.batch_size
         slots, image_size = self.config.model.frames, self.config.model.image_size
@@ -187,7 +186,7 @@ class VideoLoader(Generic[Batch]):
         rows, texts = owner[pairs[by_length]], [texts[i] for i in by_length]
         rows, texts = _share(rows, texts, self.rank, self.world)
         table, mask = np.zeros((len(rows), slots), np.int64), np.zeros((len(rows), slots), np.float32)
-        packed: list[NDArray[np.uint8]] = []
+        packed: list[Frames] = []
         total = 0
         for video in np.unique(rows):
             rng = np.random.default_rng((seed, epoch, number, int(video)))
@@ -207,12 +206,12 @@ def _share(rows: Rows, texts: list[str], rank: int, world: int) -> tuple[Rows, l
     return rows[rank * size : (rank + 1) * size], texts[rank * size : (rank + 1) * size]
 
 
-def ahead(make: Callable[[int], Batch], numbers: Iterable[int], workers: int) -> Generator[Batch]:
+def ahead(make: Callable[[int], BatchT], numbers: Iterable[int], workers: int) -> Generator[BatchT]:
     """Batches in order, made by threads while training computes; no workers: made when asked for."""
     if not workers:
         yield from map(make, numbers)
         return
-    waiting: deque[Future[Batch]] = deque()
+    waiting: deque[Future[BatchT]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
         try:
             for number in numbers:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from model.arrays import Frames
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import load_image, resize_frames
 
@@ -32,9 +32,9 @@ class CaptionedPhotos:
         """Only the first `count` of them; 0: all."""
         return replace(self, files=self.files[:count], captions=self.captions[:count]) if count else self
 
-    def load(self, index: int, size: int) -> NDArray[np.uint8]:
+    def load(self, index: int, size: int) -> Frames:
         """One photo by the serving path's resize rule. Shape [size, size, 3]."""
-        photo: NDArray[np.uint8] = resize_frames(load_image(self.folder / self.files[index])[None], size)[0]
+        photo: Frames = resize_frames(load_image(self.folder / self.files[index])[None], size)[0]
         return photo
 
     def frames(
@@ -43,12 +43,12 @@ class CaptionedPhotos:
         count: int,  # noqa: ARG002  one frame is all there is
         size: int,
         rng: np.random.Generator | None,  # noqa: ARG002
-    ) -> NDArray[np.uint8]:
+    ) -> Frames:
         """The photo, however many frames are wanted. Shape [1, size, size, 3]."""
         return self.load(index, size)[None]
 
 
-def read_captions(path: Path, split: str) -> CaptionedPhotos:
+def read_photos(path: Path, split: str) -> CaptionedPhotos:
     """Read `captions.csv` (image, split, caption) and keep one split.
 
     Raises:

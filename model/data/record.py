@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model.runtime.errors import InputError
-from model.settings import Settings
+from model.settings import RunSettings
 
 #: the key of a checkpoint's state that holds the record
 DATA_KEY = "data"
@@ -91,7 +91,7 @@ class StartRecord:
 
 
 def describe_data(
-    config: Settings, captions: Sequence[Sequence[str]], start: Mapping[str, Any] | None = None
+    config: RunSettings, captions: Sequence[Sequence[str]], start: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The record of a run for its checkpoints: plain values under `DATA_KEY`.
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from model.arrays import Frames
 from model.data.datasets import SplitName, open_dataset
-from model.data.photos import read_captions
+from model.data.photos import read_photos
 from model.progress import Report, silent
 from model.runtime.errors import InputError
-from model.settings import Settings
+from model.settings import RunSettings
 
 
 class Source(Protocol):
@@ -34,7 +34,7 @@ class Source(Protocol):
     def __len__(self) -> int:
         """Videos."""
 
-    def frames(self, index: int, count: int, size: int, rng: np.random.Generator | None) -> NDArray[np.uint8]:
+    def frames(self, index: int, count: int, size: int, rng: np.random.Generator | None) -> Frames:
         """A random frame of each of `count` equal parts of a video, or the middle ones where `rng` is None.
 
         A short video gives fewer. Shape [n, size, size, 3], 1 ≤ n ≤ count.
@@ -44,7 +44,7 @@ class Source(Protocol):
         """
 
 
-def open_source(config: Settings, split: SplitName, report: Report = silent) -> Source:
+def open_source(config: RunSettings, split: SplitName, report: Report = silent) -> Source:
     """One split of the data that the settings name; `data.limit` shortens the training photos.
 
     Raises:
@@ -55,5 +55,5 @@ def open_source(config: Settings, split: SplitName, report: Report = silent) -> 
         return open_dataset(config, split, report)
     if not data.path:
         raise InputError("no training data: pass data=DIR, a folder with captions.csv and images/")
-    photos = read_captions(Path(data.path), split)
+    photos = read_photos(Path(data.path), split)
     return photos.first(data.limit) if split == "train" else photos

@@ -10,18 +10,21 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.arrays import Rows
 from model.backbones import ImageBackbone
-from model.data.films import PLAIN, Plan
+from model.data.films import PLAIN, FilmPlan
 from model.data.photos import CaptionedPhotos
 from model.data.views import view_of
 from model.progress import Report
-from model.settings import Settings
+from model.runtime.files import replacing
+from model.settings import RunSettings
 
 TEACHER_CLASSES = 8
 # Photos a pass of the early stages, whose maps are large: few enough to stay in a CPU's caches.
@@ -55,7 +58,7 @@ class ViewCache:
         self.teacher_shares = [np.load(folder / f"shares_{v}.npy") for v in range(views)]
         self._num_classes = teacher_classes
 
-    def gather(self, views: NDArray[np.int64], photos: NDArray[np.int64]) -> Tensor:
+    def gather(self, views: Rows, photos: Rows) -> Tensor:
         """Maps of chosen views, in channels-last memory; negative photos are plain frames.
 
         Shapes [F], [F] → float [F, C, h', w'].
@@ -70,7 +73,7 @@ class ViewCache:
         # By NumPy: in a thread that makes batches PyTorch would start threads of its own beside training's.
         return torch.from_numpy(rows.astype(np.float32)).permute(0, 3, 1, 2)
 
-    def frames(self, plan: Plan) -> Tensor:
+    def frames(self, plan: FilmPlan) -> Tensor:
         """A plan's packed frames. A transition mixes maps, not pixels: that costs nothing and comes close,
         as the frozen stages are early ones. → float [F, C, h', w'].
         """
@@ -81,11 +84,11 @@ class ViewCache:
             maps[mixed] = maps[mixed].lerp(other, torch.from_numpy(plan.share[mixed])[:, None, None, None])
         return maps
 
-    def plain(self, photos: NDArray[np.int64]) -> Tensor:
+    def plain(self, photos: Rows) -> Tensor:
         """Maps of photos as they are. Shape [F] → float [F, C, h', w']."""
         return self.gather(np.zeros_like(photos), photos)
 
-    def teacher(self, plan: Plan) -> Tensor | None:
+    def teacher(self, plan: FilmPlan) -> Tensor | None:
         """The published classifier's likeliest classes, the rest dropped; None without one. → [F, C]
 
         Rows of zeros are not to be counted: transitions, and frames that count for another process.
@@ -100,7 +103,7 @@ class ViewCache:
 
 
 def build_cache(
-    folder: Path, photos: CaptionedPhotos, stages: FrozenStages, config: Settings, report: Report
+    folder: Path, photos: CaptionedPhotos, stages: FrozenStages, config: RunSettings, report: Report
 ) -> ViewCache:
     """Open the cache, computing what is missing. Views are written whole, so an interrupted build resumes."""
     size, seed = config.model.image_size, config.train.seed
@@ -133,8 +136,8 @@ def build_cache(
             classes.append(top.indices.numpy())
             if start % 1024 == 0:
                 report(f"cache view {view + 1}/{config.data.views} photo {start}/{len(photos)}")
-        np.save(folder / f"shares_{view}.npy", np.concatenate(shares))
-        np.save(folder / f"classes_{view}.npy", np.concatenate(classes))
+        _write(folder / f"shares_{view}.npy", np.concatenate(shares))
+        _write(folder / f"classes_{view}.npy", np.concatenate(classes))
         _write(target, np.concatenate(maps))
     return ViewCache(folder, config.data.views, stages.teacher_classes)
 
@@ -145,8 +148,7 @@ def _half(maps: Tensor) -> NDArray[np.float16]:
     return rows
 
 
-def _write(target: Path, array: NDArray[np.float16]) -> None:
-    """Write beside the final name, then rename: a file that is there is whole."""
-    partial = target.with_suffix(".partial.npy")
-    np.save(partial, array)
-    partial.replace(target)
+def _write(path: Path, array: NDArray[Any]) -> None:
+    """Write an array whole. Runs that share a cache may write the same one."""
+    with replacing(path, shared=True) as temporary:
+        np.save(temporary, array)

@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Array, Frames, Rows
 from model.data.sources import Source
-from model.families.encoder import Array, Encoder
+from model.families.encoder import Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
 from model.runtime.errors import InputError
@@ -23,8 +24,6 @@ from model.runtime.preprocessing import resize_frames
 from model.runtime.tokens import QuantisedTokens, dequantise, store_tokens
 from model.runtime.video import VideoReader
 
-Rows = NDArray[np.int64]
-Frames = NDArray[np.uint8]
 _FRAMES_A_PASS, _SEGMENTS_A_PASS, _TEXTS_A_PASS = 32, 256, 128
 
 
@@ -118,7 +117,7 @@ class Corpus:
         return len(self.embedding)
 
 
-def encode_texts(
+def encode_all_texts(
     encoder: Encoder, texts: Sequence[str], *, tokens: bool = False, report: Report = silent
 ) -> Texts:
     """Encode many texts, sorted by length so that little is padded."""
@@ -198,7 +197,7 @@ def encode_frames(
     )
 
 
-def encode_segments(
+def encode_corpus(
     encoder: Encoder, segments: Iterable[tuple[int, Frames]], tokens: TokenOptions | None = None
 ) -> Corpus:
     """Encode segments, each (its video, resized frames [n, size, size, 3]), with tokens where they are asked.
@@ -245,7 +244,7 @@ def encode_source(
             yield row, source.frames(row, profile.frames_per_segment, profile.image_size, None)
             progress.step()
 
-    return encode_segments(encoder, read(), tokens)
+    return encode_corpus(encoder, read(), tokens)
 
 
 def encode_videos(
@@ -267,7 +266,7 @@ def encode_videos(
                 yield row, frames
             progress.step()
 
-    return encode_segments(encoder, read(), tokens)
+    return encode_corpus(encoder, read(), tokens)
 
 
 def video_segments(encoder: Encoder, path: Path) -> Iterable[tuple[NDArray[np.float64], Frames]]:

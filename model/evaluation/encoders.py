@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.families.encoder import Array, Profile
+from model.arrays import Array, Frames
+from model.families.encoder import Profile
 from model.runtime.bundle import Bundle, FrameEncoding, TextEncoding
 
 
@@ -41,7 +42,7 @@ class BundleEncoder:
         """Whether the bundle was exported with one."""
         return "match" in self.bundle.capabilities
 
-    def frames(self, frames: NDArray[np.uint8], *, tokens: bool = False) -> FrameEncoding:
+    def frames(self, frames: Frames, *, tokens: bool = False) -> FrameEncoding:
         """As `Bundle.encode_frames`."""
         return self.bundle.encode_frames(frames, tokens=tokens)
 

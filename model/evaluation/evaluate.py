@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from model.data.sources import Source
-from model.evaluation.corpus import encode_source, encode_texts, encode_videos
+from model.evaluation.corpus import encode_all_texts, encode_source, encode_videos
 from model.evaluation.measure import Gallery, Measurement, Options
 from model.evaluation.rerank import tune_lambda
 from model.evaluation.spliced import SplicedFilms, encode_films
@@ -30,7 +30,7 @@ def _measured(
     filled = options.filled(encoder)
     groups = source.captions
     target = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    texts = encode_texts(
+    texts = encode_all_texts(
         encoder, [text for group in groups for text in group], tokens=filled.rerank, report=report
     )
     tokens = filled.tokens if filled.rerank else None
@@ -43,7 +43,7 @@ def _measured(
     return measured
 
 
-def evaluate(
+def evaluate_source(
     encoder: Encoder,
     source: Source | SplicedFilms,
     options: Options | None = None,
@@ -102,7 +102,7 @@ def evaluate_videos(
     filled = options.filled(encoder)
     rows = read_queries(queries)
     videos = sorted({row.video for row in rows})
-    texts = encode_texts(encoder, [row.text for row in rows], tokens=filled.rerank, report=report)
+    texts = encode_all_texts(encoder, [row.text for row in rows], tokens=filled.rerank, report=report)
     paths = [clips / video for video in videos]
     corpus = encode_videos(encoder, paths, filled.tokens if filled.rerank else None, report)
     target = np.array([videos.index(row.video) for row in rows], np.int64)

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from model.families.encoder import Array, Encoder
+from model.arrays import Array, Frames
+from model.families.encoder import Encoder
 from model.runtime.errors import InputError
+from model.runtime.files import replacing
 from model.runtime.preprocessing import resize_frames
 from model.runtime.ranking import relevance, select_salient
 from model.runtime.video import VideoReader
-
-Frames = NDArray[np.uint8]
 
 _WIDTH, _TALLEST, _GAP, _MARGIN, _FRAME = 248, 260, 14, 28, 6
 _INK, _GREY, _RED, _PAPER = (28, 28, 30), (120, 120, 126), (206, 32, 41), (255, 255, 255)
@@ -28,7 +28,7 @@ _MOST_LINES = 3
 
 
 @dataclass(frozen=True)
-class Row:
+class FigureRow:
     """One text and the frames of its video: `frames` uint8 [N, h, w, 3], `relevance` [N], `salient` bool [N].
 
     `times` are the frames' times in seconds, `caption` what is written small beside the text.
@@ -42,7 +42,7 @@ class Row:
     caption: str = ""
 
 
-def choose(
+def choose_segment(
     encoder: Encoder,
     text: str,
     path: Path,
@@ -50,7 +50,7 @@ def choose(
     frames: int = 5,
     num_salient: int | None = None,
     caption: str = "",
-) -> Row:
+) -> FigureRow:
     """The best segment of a video for a text, sampled at the middle of equal parts, and its salient frames.
 
     Args:
@@ -69,7 +69,7 @@ def choose(
     if not 1 <= frames <= profile.frames_per_segment:
         raise InputError(f"{frames} frames in a figure: show 1 to {profile.frames_per_segment}")
     words = encoder.texts([text])
-    found: list[tuple[float, Row]] = []
+    found: list[tuple[float, FigureRow]] = []
     with VideoReader(path) as reader:
         for segment in reader.segments(profile.segment_seconds, frames):
             data = segment.frames.data
@@ -82,12 +82,12 @@ def choose(
             salient = np.zeros(len(data), np.bool_)
             salient[index[mask]] = True
             times = tuple(float(t) for t in segment.frames.pts_seconds)
-            row = Row(text, data, relevant[0], salient, times, caption)
+            row = FigureRow(text, data, relevant[0], salient, times, caption)
             found.append((float(whole[0] @ words.embedding[0]), row))
     return max(found, key=lambda pair: pair[0])[1]
 
 
-def draw(rows: Sequence[Row], note: str = "") -> Image.Image:
+def draw_figure(rows: Sequence[FigureRow], note: str = "") -> Image.Image:
     """The picture: a row a text, one under the other; `note` is written below.
 
     Raises:
@@ -113,15 +113,16 @@ def draw(rows: Sequence[Row], note: str = "") -> Image.Image:
     return image
 
 
-def save(rows: Sequence[Row], path: Path, note: str = "") -> None:
+def save_figure(rows: Sequence[FigureRow], path: Path, note: str = "") -> None:
     """Draw to a file; its suffix names the format.
 
     Raises:
         InputError: no row, an unknown suffix, or a place that cannot be written.
     """
-    image = draw(rows, note)
+    image = draw_figure(rows, note)
     try:
-        image.save(path)
+        with replacing(path) as temporary:
+            image.save(temporary)
     except (OSError, ValueError) as error:
         raise InputError(f"the figure cannot be written to {path}: {error}") from error
 
@@ -137,7 +138,7 @@ def _picture_size(frames: Frames) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _height(row: Row, lines: int) -> int:
+def _height(row: FigureRow, lines: int) -> int:
     caption = 24 if row.caption else 0
     return lines * 30 + caption + 8 + _picture_size(row.frames)[1] + 2 * _FRAME + 34 + 36
 
@@ -157,7 +158,9 @@ def _wrapped(text: str, width: int) -> list[str]:
     return lines
 
 
-def _draw_row(image: Image.Image, pen: ImageDraw.ImageDraw, row: Row, lines: Sequence[str], top: int) -> None:
+def _draw_row(
+    image: Image.Image, pen: ImageDraw.ImageDraw, row: FigureRow, lines: Sequence[str], top: int
+) -> None:
     for line in lines:
         pen.text((_MARGIN, top), line, _INK, _font(23))
         top += 30

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.corpus import Corpus, Rows, Texts
+from model.arrays import Array, Rows
+from model.evaluation.corpus import Corpus, Texts
 from model.evaluation.rerank import salient_match
-from model.families.encoder import Array, Encoder
+from model.families.encoder import Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
 from model.runtime.ranking import LOGIT_DECIMALS, relevance, select_salient

@@ -16,10 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Array, Rows
 from model.evaluation.corpus import Corpus, Texts, TokenOptions
 from model.evaluation.matching import match_pairs
-from model.evaluation.rerank import BothRanks, Reranking, Rows, global_ranks, wanted_pairs
-from model.families.encoder import Array, Encoder
+from model.evaluation.rerank import BothRanks, Reranking, global_ranks, wanted_pairs
+from model.families.encoder import Encoder
 from model.progress import Report, silent
 from model.runtime.errors import InputError
 from model.runtime.ranking import SCORE_DECIMALS

@@ -14,27 +14,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Array, Floats, Rows
 from model.runtime.ranking import ensemble, match_score, select_salient, tail_scores
 from model.runtime.retrieval_metrics import Ranks, retrieval_metrics, text_to_video, video_to_text
-
-Array = NDArray[np.floating]
-Rows = NDArray[np.int64]
 
 #: λ by default tried when it is tuned: 0, and six a decade from 0.1 to 1,000
 LAMBDA_GRID: tuple[float, ...] = (0.0, *(float(f"{10 ** (k / 6):.3g}") for k in range(-6, 19)))
 
 
-def best_of_videos(scores: Array, owner: Rows) -> Array:
+def best_of_videos(scores: Floats, owner: Rows) -> Floats:
     """Each video's best segment. [Q, G], [G] (the video of each segment; every video has one) → [Q, V]."""
     order = np.argsort(owner, kind="stable")
     starts = np.searchsorted(owner[order], np.arange(owner.max() + 1))
     if len(starts) == len(owner):
         return scores[:, order]
-    best: Array = np.maximum.reduceat(scores[:, order], starts, axis=1)
+    best: Floats = np.maximum.reduceat(scores[:, order], starts, axis=1)
     return best
 
 
-def nearest(similarity: Array, count: int | None) -> NDArray[np.bool_]:
+def nearest(similarity: Floats, count: int | None) -> NDArray[np.bool_]:
     """Which columns are among the `count` highest of each row, the earlier of equal ones; None: all of them.
 
     Shape [R, C] → [R, C].
@@ -52,7 +50,7 @@ def nearest(similarity: Array, count: int | None) -> NDArray[np.bool_]:
     return chosen
 
 
-def wanted_pairs(similarity: Array, owner: Rows, num_candidates: int | None) -> NDArray[np.bool_]:
+def wanted_pairs(similarity: Floats, owner: Rows, num_candidates: int | None) -> NDArray[np.bool_]:
     """The pairs whose match both directions read: a text's K nearest segments, and all segments of a video
     for its K nearest texts. [Q, G], [G] → [Q, G]; `num_candidates` None: every pair.
     """
@@ -61,8 +59,8 @@ def wanted_pairs(similarity: Array, owner: Rows, num_candidates: int | None) -> 
 
 
 def salient_match(
-    logits: Array, relevance: Array, slots: Rows, counts: Rows, num_salient: Sequence[int]
-) -> dict[int, NDArray[np.float32]]:
+    logits: Floats, relevance: Floats, slots: Rows, counts: Rows, num_salient: Sequence[int]
+) -> dict[int, Array]:
     """One text's match score of every segment for several N_salient, from one logit a distinct frame.
 
     Args:
@@ -82,8 +80,8 @@ def salient_match(
 
 
 def sweep(
-    logits: Array, relevance: Array, slots: Rows, counts: Rows, num_salient: Sequence[int]
-) -> dict[int, NDArray[np.float32]]:
+    logits: Floats, relevance: Floats, slots: Rows, counts: Rows, num_salient: Sequence[int]
+) -> dict[int, Array]:
     """As `salient_match` for all pairs: another strategy is another `relevance` over the same logits.
 
     Args:
@@ -103,7 +101,7 @@ def sweep(
     return {n: np.stack([row[n] for row in rows]) for n in num_salient}
 
 
-def joined_scores(pairs: Array, similarity: Array, block: NDArray[np.bool_], lam: float) -> Array:
+def joined_scores(pairs: Floats, similarity: Floats, block: NDArray[np.bool_], lam: float) -> Floats:
     """Each row's ranking: the block by its scores, below it the others in the order of similarity.
 
     Args:
@@ -145,7 +143,7 @@ class BothRanks:
         return {**both, "R@SUM": total}
 
 
-def global_ranks(similarity: Array, target: Rows, owner: Rows | None = None) -> BothRanks:
+def global_ranks(similarity: Floats, target: Rows, owner: Rows | None = None) -> BothRanks:
     """Ranks by similarity alone [Q, G]; `target` [Q] is each text's video, `owner` [G] each segment's."""
     videos = _by_video(similarity, owner)
     return BothRanks(text_to_video(videos, target), video_to_text(videos, target))
@@ -158,8 +156,8 @@ class Reranking:
 
     def __init__(
         self,
-        similarity: Array,
-        match: Array,
+        similarity: Floats,
+        match: Floats,
         target: Rows,
         owner: Rows | None = None,
         num_candidates: int | None = None,
@@ -179,7 +177,7 @@ class Reranking:
         self._forwards = nearest(similarity, num_candidates)
         self._backwards = nearest(self._near.T, num_candidates)
 
-    def scores(self, lam: float) -> tuple[Array, Array]:
+    def scores(self, lam: float) -> tuple[Floats, Floats]:
         """What is ranked: by match + λ · similarity; 0 ranks by the match alone ("local").
 
         Returns:
@@ -200,8 +198,8 @@ class Reranking:
 
 
 def tune_lambda(
-    similarity: Array,
-    match: Array,
+    similarity: Floats,
+    match: Floats,
     target: Rows,
     owner: Rows | None = None,
     num_candidates: int | None = None,
@@ -234,5 +232,5 @@ def best_lambda(tried: Sequence[Mapping[str, float]]) -> float:
     return equal[(len(equal) - 1) // 2]
 
 
-def _by_video(scores: Array, owner: Rows | None) -> Array:
+def _by_video(scores: Floats, owner: Rows | None) -> Floats:
     return scores if owner is None else best_of_videos(scores, owner)

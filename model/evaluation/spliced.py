@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model.data.films import Plan, compose
+from model.arrays import Frames, Rows
+from model.data.films import FilmPlan, compose
 from model.data.photos import CaptionedPhotos
 from model.data.views import render
-from model.evaluation.corpus import Corpus, Frames, TokenOptions, encode_frames, join_segments
+from model.evaluation.corpus import Corpus, TokenOptions, encode_frames, join_segments
 from model.families.encoder import Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.errors import InputError
@@ -32,10 +32,10 @@ class SplicedFilms:
     """What some films show. `slots` int64 [G, N] with the real frames first, `counts` int64 [G]."""
 
     photos: CaptionedPhotos
-    plan: Plan
-    rows: NDArray[np.int64]
-    slots: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    plan: FilmPlan
+    rows: Rows
+    slots: Rows
+    counts: Rows
     seed: int
 
     @property
@@ -48,25 +48,36 @@ class SplicedFilms:
         """The first caption of each film's photo."""
         return tuple((self.photos.captions[row][0],) for row in self.rows)
 
-    def frames(self, size: int) -> Iterator[NDArray[np.uint8]]:
+    def frames(self, size: int) -> Iterator[Frames]:
         """The distinct frames' pixels, one by one. Each [size, size, 3]."""
         return render(self.plan, self.photos, size, self.seed)
 
 
-def splice(
+def splice_films(
     photos: CaptionedPhotos, count: int, noise: int, data: DataConfig, slots: int, seed: int
 ) -> SplicedFilms:
     """Plan `count` films, each of another photo, with unrelated frames from `noise` further photos.
 
+    Args:
+        photos: the photos of one split.
+        count: number of films.
+        noise: number of photos that serve only as unrelated frames.
+        data: sizes and shares; a film has at most `film_frames` frames, and never more than `slots`.
+        slots: N, the frame slots of the model that will read the films.
+        seed: decides what the films show.
+
     Raises:
-        InputError: when there are fewer photos.
+        InputError: there are too few photos, or the model has a single frame slot.
     """
+    if slots < 2:
+        raise InputError(f"a film needs at least 2 frames, this model's segments have {slots}")
     if count + noise > len(photos):
         raise InputError(f"{count} films and {noise} unrelated photos need more than {len(photos)} photos")
     rng = np.random.default_rng((seed, count))
     chosen = rng.permutation(len(photos))
     rows, pool = chosen[:count], chosen[len(photos) - noise :]
-    plan = compose(rows, pool, replace(data, film_share=1.0), slots, rng)
+    data = replace(data, film_share=1.0, film_frames=min(data.film_frames, slots))
+    plan = compose(rows, pool, data, slots, rng)
     counts = plan.mask.sum(1).astype(np.int64)
     order = np.argsort(-plan.mask, axis=1, kind="stable")
     return SplicedFilms(photos, plan, rows, np.take_along_axis(plan.slots, order, axis=1), counts, seed)

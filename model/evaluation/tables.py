@@ -10,7 +10,7 @@ _COLUMNS = {"R@1": 7, "R@5": 6, "R@10": 6, "MdR": 7, "MnR": 7}
 _NAME = 20
 
 
-def table(result: Mapping[str, Any]) -> str:
+def metrics_table(result: Mapping[str, Any]) -> str:
     """A block a gallery, a line a way to rank; recalls in percent."""
     lines = [_settings(result["settings"]), *_tuned(result)]
     for title, block in _galleries(result):

@@ -19,36 +19,35 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from model.arrays import Array, Rows
 from model.config import load_config
-from model.data.photos import CaptionedPhotos, read_captions
+from model.data.photos import CaptionedPhotos, read_photos
 from model.evaluation.corpus import passes
 from model.evaluation.rerank import Reranking, global_ranks, sweep, tune_lambda
-from model.evaluation.spliced import splice
+from model.evaluation.spliced import splice_films
 from model.families.lgdn.config import STRATEGIES
 from model.families.lgdn.fusion import JointFusion
 from model.families.lgdn.network import LGDN, TextFeatures
 from model.families.lgdn.salience import frame_salience, text_salience
 from model.progress import Report
 from model.runtime.errors import InputError
+from model.runtime.files import replace_text
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import DataConfig, to_mapping
 from model.training.run import Run
 from model.training.setup import start
 from model.training.train import train
 
-Array = NDArray[np.float32]
-
-SALIENT_FRAMES = (1, 2, 3, 4, 8, 16)
+SALIENT_COUNTS = (1, 2, 3, 4, 8, 16)
 # Frames a call of the fusion: their tokens stay in a CPU's caches.
 _FRAMES_A_CALL = 256
 _FRAMES_A_PASS = 32
 
 
 @dataclass(frozen=True)
-class Row:
+class AblationRow:
     """A row of Table 2: what is minimised, and whether SFP is used, in training and in inference."""
 
     name: str
@@ -57,11 +56,11 @@ class Row:
 
 
 ROWS = (
-    Row("LSFM (w/o SFP)", ("loss.mvcl=0", "loss.mfcl=0", "loss.sfp=false")),
-    Row("LSFM (w/o SFP) + MFCL (w/o MSL)", ("loss.mvcl=0", "loss.msl=false", "loss.sfp=false")),
-    Row("LSFM (w/o SFP) + MFCL", ("loss.mvcl=0", "loss.sfp=false")),
-    Row("LSFM (w/o SFP) + MFCL + MVCL", ("loss.sfp=false",)),
-    Row("LSFM + MFCL + MVCL", (), sfp=True),
+    AblationRow("LSFM (w/o SFP)", ("loss.mvcl=0", "loss.mfcl=0", "loss.sfp=false")),
+    AblationRow("LSFM (w/o SFP) + MFCL (w/o MSL)", ("loss.mvcl=0", "loss.msl=false", "loss.sfp=false")),
+    AblationRow("LSFM (w/o SFP) + MFCL", ("loss.mvcl=0", "loss.sfp=false")),
+    AblationRow("LSFM (w/o SFP) + MFCL + MVCL", ("loss.sfp=false",)),
+    AblationRow("LSFM + MFCL + MVCL", (), sfp=True),
 )
 
 
@@ -73,8 +72,8 @@ class Films:
     """
 
     prepared: Tensor
-    slots: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    slots: Rows
+    counts: Rows
     captions: tuple[str, ...]
 
 
@@ -87,7 +86,7 @@ def make_films(
         InputError: when the split has fewer photos.
     """
     config = model.config
-    spliced = splice(photos, count, noise, data, config.frames, seed)
+    spliced = splice_films(photos, count, noise, data, config.frames, seed)
     frames = (frame[None] for frame in spliced.frames(config.image_size))
     with torch.inference_mode():
         prepared = [model.online.image.prepare(torch.from_numpy(part)) for part in passes(frames)]
@@ -160,8 +159,8 @@ def _match_all(fusion: JointFusion, text: TextFeatures, tokens: Tensor) -> Array
     return out
 
 
-def measure(
-    row: Row, test: tuple[Scores, Films], validation: tuple[Scores, Films] | None = None
+def measure_row(
+    row: AblationRow, test: tuple[Scores, Films], validation: tuple[Scores, Films] | None = None
 ) -> dict[str, Any]:
     """A trained model's rows of the table: local by N_salient and strategy, and global.
 
@@ -170,7 +169,7 @@ def measure(
 
     def local(scores: Scores, films: Films, strategy: str) -> dict[int, Array]:
         relevance = scores.relevance[strategy]
-        return sweep(scores.logits, relevance, films.slots, films.counts, SALIENT_FRAMES)
+        return sweep(scores.logits, relevance, films.slots, films.counts, SALIENT_COUNTS)
 
     scores, films = test
     target = np.arange(len(films.captions))
@@ -184,7 +183,7 @@ def measure(
             known = np.arange(len(validation[1].captions))
             for n, match in local(*validation, strategy).items():
                 lambdas[n], _ = tune_lambda(validation[0].similarity, match, known)
-        for n in SALIENT_FRAMES:
+        for n in SALIENT_COUNTS:
             ranking = Reranking(scores.similarity, matches[n], target)
             cell: dict[str, Any] = {"local": ranking.ranks(0.0).metrics()}
             if n in lambdas:
@@ -222,9 +221,7 @@ def run_ablation(
             wanted = {"settings": to_mapping(config), "films": dict(films), "noise": noise}
             if not done.exists():
                 result = _run(start(config, report, tokenizer_file), row, films, noise, made) | wanted
-                partial = done.with_suffix(".partial")
-                partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
-                partial.replace(done)
+                replace_text(done, json.dumps(result, indent=1))
                 for checkpoint in folder.glob("*.pt"):
                     checkpoint.unlink()
             result = json.loads(done.read_text(encoding="utf-8"))
@@ -235,7 +232,9 @@ def run_ablation(
     return results
 
 
-def _run(run: Run, row: Row, films: Mapping[str, int], noise: int, made: dict[str, Films]) -> dict[str, Any]:
+def _run(
+    run: Run, row: AblationRow, films: Mapping[str, int], noise: int, made: dict[str, Films]
+) -> dict[str, Any]:
     config, model = run.config, run.model
     if not isinstance(model, LGDN):
         raise InputError(f"family={config.family}: the ablation is about lgdn")
@@ -245,13 +244,13 @@ def _run(run: Run, row: Row, films: Mapping[str, int], noise: int, made: dict[st
     for split in ("test", "val") if row.sfp else ("test",):
         if split not in made:
             # The same films for every row and seed: the frozen stages, which prepare them, never change.
-            photos = read_captions(Path(config.data.path), split)
+            photos = read_photos(Path(config.data.path), split)
             made[split] = make_films(photos, films[split], noise, config.data, model, seed=0)
         shown = made[split]
         run.report(f"{row.name}: scoring {films[split]} films of {split}, {len(shown.prepared)} frames")
         scored[split] = score_films(model, shown, run.tokenizer), shown
     frames = {"frames": len(scored["test"][1].prepared)}
-    return measure(row, scored["test"], scored.get("val")) | frames
+    return measure_row(row, scored["test"], scored.get("val")) | frames
 
 
 def _headline(result: Mapping[str, Any]) -> str:
@@ -263,7 +262,7 @@ def _headline(result: Mapping[str, Any]) -> str:
     )
 
 
-def table(results: Sequence[Mapping[str, Any]]) -> str:
+def ablation_tables(results: Sequence[Mapping[str, Any]]) -> str:
     """The tables as Markdown: mean ± standard deviation over the seeds of the metrics of both directions."""
     seeds = sorted({r["seed"] for r in results})
     by_row = {row.name: sorted((r for r in results if r["row"] == row.name), key=_seed) for row in ROWS}
@@ -280,7 +279,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     lines += [_line(last, "ensemble, 2 frames", _cells(by_row[last], 2, "ensemble"))]
     lines += ["", *_head("Figure 3: N_salient")]
     for kind in ("local", "ensemble"):
-        lines += [_line(str(n), kind, _cells(by_row[last], n, kind)) for n in SALIENT_FRAMES]
+        lines += [_line(str(n), kind, _cells(by_row[last], n, kind)) for n in SALIENT_COUNTS]
     lines += ["", *_head("Table 1: strategy")]
     for strategy in STRATEGIES:
         lines.append(_line(strategy, "local", [r[strategy]["2"]["local"] for r in by_row[last]]))

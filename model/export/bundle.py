@@ -100,7 +100,7 @@ def export_bundle(
     """
     options = options or ExportOptions()
     own_family = get_family(family)
-    described = describe(
+    described = describe_bundle(
         own_family.describe(model, options.inference),
         options,
         name=name,
@@ -114,7 +114,7 @@ def export_bundle(
     )
 
 
-def describe(
+def describe_bundle(
     model: ModelDescription,
     options: ExportOptions,
     *,

@@ -24,7 +24,7 @@ STORAGES: tuple[Storage, ...] = ("float32", "float16", "int8")
 _SMALLEST = 4096
 
 
-def quantise(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def quantise_weight(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Symmetric int8 with a scale for every index of `axis`; weight ≈ values · scale.
 
     Returns:
@@ -139,7 +139,7 @@ def _cast_back(
     if kind == "float16":
         graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16), f"{name}_f16"))
         return [helper.make_node("Cast", [f"{name}_f16"], [name], to=TensorProto.FLOAT)]
-    values, scale = quantise(weight, axis)
+    values, scale = quantise_weight(weight, axis)
     graph.initializer.append(numpy_helper.from_array(values, f"{name}_i8"))
     graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
     return [
@@ -159,7 +159,7 @@ def _gathered(
             helper.make_node("Gather", [f"{name}_f16", ids], [f"{out}_f16"], axis=0),
             helper.make_node("Cast", [f"{out}_f16"], [out], to=TensorProto.FLOAT),
         ]
-    values, scale = quantise(weight, 0)
+    values, scale = quantise_weight(weight, 0)
     graph.initializer.append(numpy_helper.from_array(values, f"{name}_i8"))
     graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
     return [

@@ -12,10 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Array, Frames
 from model.runtime.bundle import FrameEncoding, TextEncoding
 from model.runtime.preprocessing import ResizeRule
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Encoder(Protocol):
     def has_matcher(self) -> bool:
         """Whether `match` works."""
 
-    def frames(self, frames: NDArray[np.uint8], *, tokens: bool = False) -> FrameEncoding:
+    def frames(self, frames: Frames, *, tokens: bool = False) -> FrameEncoding:
         """Shape uint8 [B, size, size, 3]; the encoding has tokens where they are asked for."""
 
     def segments(self, frames: Array, mask: Array) -> Array:

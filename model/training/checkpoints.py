@@ -19,6 +19,7 @@ from model.config import DEFAULT_FAMILY, Config, config_from_mapping, essentials
 from model.data.record import DATA_KEY, resumed_data
 from model.families import get_family
 from model.runtime.errors import InputError
+from model.runtime.files import replacing
 from model.settings import to_mapping
 from model.training.run import Run
 
@@ -133,8 +134,8 @@ def load_start(model: nn.Module, family: str, path: Path) -> None:
         ) from error
 
 
-def save(run: Run, name: str = "last.pt") -> None:
-    """Write a checkpoint beside its final name, then rename it; only the first process does."""
+def save_checkpoint(run: Run, name: str = "last.pt") -> None:
+    """Write a checkpoint whole, in the first process alone."""
     if run.rank:
         return
     state: dict[str, Any] = {
@@ -146,9 +147,8 @@ def save(run: Run, name: str = "last.pt") -> None:
     }
     if name == "last.pt":
         state |= {"optimizer": run.optimizer.state_dict(), "scaler": run.scaler.state_dict()}
-    partial = run.folder / f"{name}.partial"
-    torch.save(state, partial)
-    partial.replace(run.folder / name)
+    with replacing(run.folder / name) as temporary:
+        torch.save(state, temporary)
 
 
 def resume(run: Run, path: Path) -> None:
@@ -201,6 +201,5 @@ def tokenizer_path(config: Config, run: Path) -> Path:
 def keep_tokenizer(path: Path, run: Path) -> None:
     """Copy the tokenizer to a training run, which can then be measured and exported on any machine."""
     if path.parent.resolve() != run.resolve():
-        partial = run / f"{_TOKENIZER}.partial"
-        partial.write_bytes(path.read_bytes())
-        partial.replace(run / _TOKENIZER)
+        with replacing(run / _TOKENIZER) as temporary:
+            temporary.write_bytes(path.read_bytes())

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
-import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from model.config import Config
+from model.progress import Report
 from model.runtime.errors import InputError, ReelfindError
+from model.runtime.signals import handling_signals
 from model.training.run import choose_device
 from model.training.setup import start
 from model.training.train import NotFiniteError, train
@@ -33,7 +33,7 @@ _KINDS = {
 _GRACE = 10.0
 
 
-def launch(config: Config, report: Callable[[str], None], tokenizer_file: Path | None = None) -> None:
+def launch(config: Config, report: Report, tokenizer_file: Path | None = None) -> None:
     """Train by a configuration until its end.
 
     Raises:
@@ -60,7 +60,7 @@ def launch(config: Config, report: Callable[[str], None], tokenizer_file: Path |
         ]
         for worker in workers:
             worker.start()
-        with _forwarded(workers):
+        with _forwarding_signals(workers):
             try:
                 error = _listen(workers, words, report)
             finally:
@@ -71,7 +71,7 @@ def launch(config: Config, report: Callable[[str], None], tokenizer_file: Path |
         raise error
 
 
-def _listen(workers: list[SpawnProcess], words: Any, report: Callable[[str], None]) -> BaseException | None:
+def _listen(workers: list[SpawnProcess], words: Any, report: Report) -> BaseException | None:
     """Pass on what the processes say until all have ended; the first error, and a moment for the others."""
     error: BaseException | None = None
     told = False  # whether the error is the cause: others may only follow from it
@@ -97,32 +97,25 @@ def _listen(workers: list[SpawnProcess], words: Any, report: Callable[[str], Non
     return error
 
 
-class _forwarded(contextlib.AbstractContextManager[None]):  # noqa: N801  used like a function
-    """Signals to this process reach the workers, who finish their step; a second one ends them at once.
+@contextmanager
+def _forwarding_signals(workers: list[SpawnProcess]) -> Iterator[None]:
+    """Pass signals to stop on to the workers, who finish their step; a second signal kills them.
 
-    A terminal's Ctrl-C reaches the workers by itself too: for them, several are as one.
+    A terminal's Ctrl-C also reaches the workers directly; they count several signals as one.
     """
+    received = 0
 
-    def __init__(self, workers: list[SpawnProcess]) -> None:
-        self._workers, self._asked = workers, 0
-        self._before: dict[signal.Signals, Any] = {}
-
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self._asked += 1
-        for worker in self._workers:
+    def forward(_number: int) -> None:
+        nonlocal received
+        received += 1
+        for worker in workers:
             if worker.is_alive():
-                (worker.terminate if self._asked == 1 else worker.kill)()
-        if self._asked > 1:
+                (worker.terminate if received == 1 else worker.kill)()
+        if received > 1:
             raise KeyboardInterrupt
 
-    def __enter__(self) -> None:
-        with contextlib.suppress(ValueError):  # outside the main thread
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    with handling_signals(forward):
+        yield
 
 
 def _worker(rank: int, config: Config, tokenizer_file: Path | None, store: Path, words: Any) -> None:

@@ -7,7 +7,6 @@ A run's folder holds `config.yaml`, `tokenizer.json`, `log.jsonl` (a line every 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from model.data.loaders import Loader
 from model.data.sources import Source
 from model.families import get_family
 from model.families.base import Batch, ModelFamily
+from model.progress import Report
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import TextTokenizer
 
@@ -42,7 +42,7 @@ class Run:
     validation: Source | None
     device: torch.device
     folder: Path
-    report: Callable[[str], None]
+    report: Report
     #: what is trained on, by `describe_data`
     data: dict[str, Any]
     rank: int = 0

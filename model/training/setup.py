@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,9 @@ from model.data.record import describe_data
 from model.data.sources import Source, open_source
 from model.data.view_cache import FrozenStages
 from model.families import get_family
+from model.progress import Report
 from model.runtime.errors import InputError
+from model.runtime.files import replace_text
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import to_mapping
 from model.training.checkpoints import (
@@ -28,13 +29,13 @@ from model.training.checkpoints import (
     load_start,
     read_state,
     resume,
-    save,
+    save_checkpoint,
     tokenizer_path,
 )
 from model.training.run import Run, choose_device, make_optimizer
 
 
-def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | None = None) -> Run:
+def start(config: Config, report: Report, tokenizer_file: Path | None = None) -> Run:
     """Build everything, and continue from `last.pt` where there is one.
 
     Args:
@@ -94,7 +95,7 @@ def _device(config: Config, rank: int) -> torch.device:
     return device
 
 
-def _open_sources(config: Config, report: Callable[[str], None]) -> tuple[Source, Source | None]:
+def _open_sources(config: Config, report: Report) -> tuple[Source, Source | None]:
     """What is trained on, and what is validated on if anything is."""
     training = open_source(config, "train", report)
     return training, open_source(config, "val", report) if config.train.evaluate else None
@@ -129,5 +130,5 @@ def _parallel(objective: nn.Module, device: torch.device, world: int) -> nn.Modu
 def _begin(run: Run, tokenizer_file: Path) -> None:
     """Write what a new run's folder holds before the first step."""
     keep_tokenizer(tokenizer_file, run.folder)
-    (run.folder / "config.yaml").write_text(yaml.safe_dump(to_mapping(run.config)), encoding="utf-8")
-    save(run, "start.pt")
+    replace_text(run.folder / "config.yaml", yaml.safe_dump(to_mapping(run.config)))
+    save_checkpoint(run, "start.pt")

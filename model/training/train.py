@@ -20,8 +20,8 @@ from model.data.loaders import ahead
 from model.evaluation.corpus import TokenOptions, encode_source
 from model.families.base import Batch
 from model.runtime.errors import ReelfindError
-from model.training.checkpoints import save
-from model.training.monitor import Monitor, StopRequest
+from model.training.checkpoints import save_checkpoint
+from model.training.monitor import Monitor, stop_on_signals
 from model.training.run import Run, learning_rate_share
 from model.training.validate import recall_sum, validate
 
@@ -106,7 +106,7 @@ def train(run: Run, stop_at: int | None = None) -> None:
     rates = run.config.train
     saved = time.monotonic()
     monitor = Monitor(None if run.rank else run.folder, run.step, run.total, rates.tensorboard, run.report)
-    with monitor, StopRequest(impatient=run.world == 1) as stop:
+    with monitor, stop_on_signals(second_interrupts=run.world == 1) as stop:
         while run.step < run.total:
             epoch, done = divmod(run.step, run.steps)
             numbers = range(done * rates.accumulate, run.steps * rates.accumulate)
@@ -117,22 +117,22 @@ def train(run: Run, stop_at: int | None = None) -> None:
                     values = train_step(run, [next(stream) for _ in range(rates.accumulate)])
                     if run.step % rates.log_every == 0 or run.step == run.total:
                         monitor.step(run.step, epoch, values)
-                    if _any_process(run, stop.wanted):
-                        save(run)
+                    if _any_process(run, stop.received):
+                        save_checkpoint(run)
                         run.report(f"stopped after step {run.step}, saved in {run.folder}/last.pt")
                         if run.world > 1:
                             dist.barrier()  # none ends before the first has saved
                         raise KeyboardInterrupt
                     if stop_at is not None and run.step >= stop_at:
-                        save(run)
+                        save_checkpoint(run)
                         return
                     if time.monotonic() - saved > rates.checkpoint_seconds:
-                        save(run)
+                        save_checkpoint(run)
                         saved = time.monotonic()
             if run.validation is not None:
                 metrics = check(run)
                 monitor.validation(run.step, epoch, metrics)
-            save(run)
+            save_checkpoint(run)
             saved = time.monotonic()
 
 
@@ -152,16 +152,16 @@ def check(run: Run) -> dict[str, Any]:
         score = recall_sum(metrics["ensemble" if run.family.trains_matcher(run.config.loss) else "global"])
         if score > run.best:
             run.best = score
-            save(run, "best.pt")
+            save_checkpoint(run, "best.pt")
     if run.world > 1:
         dist.barrier()
     return metrics
 
 
-def _any_process(run: Run, wanted: bool) -> bool:
+def _any_process(run: Run, stop: bool) -> bool:
     """Whether any process was asked to stop: all must leave the loop after the same step."""
     if run.world == 1:
-        return wanted
-    flag = torch.tensor(float(wanted), device=run.device)
+        return stop
+    flag = torch.tensor(float(stop), device=run.device)
     dist.all_reduce(flag)
     return bool(flag)

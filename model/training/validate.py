@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from model.evaluation.corpus import Corpus, encode_texts
+from model.evaluation.corpus import Corpus, encode_all_texts
 from model.evaluation.matching import match_pairs
 from model.evaluation.rerank import LAMBDA_GRID, joined_scores, nearest
 from model.families.encoder import Encoder
@@ -30,14 +30,14 @@ def validate(encoder: Encoder, captions: Sequence[Sequence[str]], corpus: Corpus
         λ that serves best). A model without a matcher has `global` only.
     """
     target = np.repeat(np.arange(len(captions)), [len(group) for group in captions])
-    texts = encode_texts(encoder, [caption for group in captions for caption in group])
+    texts = encode_all_texts(encoder, [caption for group in captions for caption in group])
     result: dict[str, Any] = {
         "global": retrieval_metrics(text_to_video(texts.embedding @ corpus.embedding.T, target))
     }
     if not encoder.has_matcher:
         return result
     videos = np.unique(np.linspace(0, len(captions) - 1, min(SAMPLE, len(captions))).astype(np.int64))
-    texts = encode_texts(encoder, [captions[v][0] for v in videos], tokens=True)
+    texts = encode_all_texts(encoder, [captions[v][0] for v in videos], tokens=True)
     similarity = texts.embedding @ corpus.embedding.T
     block = nearest(similarity, CANDIDATES)
     salient = encoder.profile.num_salient_frames

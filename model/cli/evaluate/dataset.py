@@ -8,7 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import give, measure_sources, open_encoder
+from model.cli.evaluate.measuring import measure_sources, open_model, write_result
 from model.cli.terminal import report
 from model.config import load_config
 from model.data.datasets import SplitName, VideoFrames, open_dataset
@@ -49,10 +49,10 @@ def dataset_command(
         tokens,
         tokens_per_frame,
     )
-    encoder = open_encoder(models, weights, salience, threads, device)
+    encoder = open_model(models, weights, salience, threads, device)
     config = load_config(dataset, setting or ())
 
     def opened(name: str) -> VideoFrames:
         return open_dataset(config, cast(SplitName, name), report)
 
-    give(measure_sources(encoder, "datasets", opened, split, tune_on, chosen), output, as_json)
+    write_result(measure_sources(encoder, "datasets", opened, split, tune_on, chosen), output, as_json)

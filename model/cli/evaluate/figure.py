@@ -9,9 +9,9 @@ import numpy as np
 import typer
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import open_encoder
+from model.cli.evaluate.measuring import open_model
 from model.cli.terminal import report
-from model.evaluation.figure import choose, save
+from model.evaluation.figure import choose_segment, save_figure
 from model.runtime.errors import InputError
 from model.runtime.queries import read_queries
 
@@ -35,14 +35,14 @@ def figure_command(
     """Draw frames of videos with their relevance for a query, the salient ones in red (Figure 4)."""
     rows = read_queries(queries)
     indices = _rows("--lines", lines, len(rows))
-    encoder = open_encoder(models, weights, salience, threads, device)
+    encoder = open_model(models, weights, salience, threads, device)
     drawn = [
-        choose(encoder, row.text, clips / row.video, frames=frames, caption=row.video)
+        choose_segment(encoder, row.text, clips / row.video, frames=frames, caption=row.video)
         for row in (rows[index] for index in indices)
     ]
     count = max(int(row.salient.sum()) for row in drawn)
     note = f"Under each frame its relevance for the text; red: the {count} most relevant, which are matched."
-    save(drawn, output, note)
+    save_figure(drawn, output, note)
     report(f"figure written to {output}")
 
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import give, measure_sources, open_encoder
-from model.data.photos import read_captions
-from model.evaluation.spliced import NOISY, SplicedFilms, splice
+from model.cli.evaluate.measuring import measure_sources, open_model, write_result
+from model.data.photos import read_photos
+from model.evaluation.spliced import NOISY, SplicedFilms, splice_films
 
 
 def films_command(
@@ -51,10 +51,10 @@ def films_command(
         tokens,
         tokens_per_frame,
     )
-    encoder = open_encoder(models, weights, salience, threads, device)
+    encoder = open_model(models, weights, salience, threads, device)
     slots = encoder.profile.frames_per_segment
 
     def spliced(name: str) -> SplicedFilms:
-        return splice(read_captions(data, name), films, film_noise, NOISY, slots, seed)
+        return splice_films(read_photos(data, name), films, film_noise, NOISY, slots, seed)
 
-    give(measure_sources(encoder, "films", spliced, split, tune_on, chosen), output, as_json)
+    write_result(measure_sources(encoder, "films", spliced, split, tune_on, chosen), output, as_json)

@@ -1,4 +1,4 @@
-"""What the subcommands of `reelfind-model evaluate` do alike: open a model, measure, give the result."""
+"""What the subcommands of `reelfind-model evaluate` share: open a model, measure it, write the result."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ import typer
 from model.cli.terminal import report
 from model.data.sources import Source
 from model.evaluation.encoders import BundleEncoder
-from model.evaluation.evaluate import evaluate, tune
+from model.evaluation.evaluate import evaluate_source, tune
 from model.evaluation.measure import Options, settings_of
 from model.evaluation.spliced import SplicedFilms
-from model.evaluation.tables import table
+from model.evaluation.tables import metrics_table
 from model.families import get_family
 from model.families.base import InferenceOptions
 from model.families.encoder import Encoder
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
+from model.runtime.files import replace_text
 from model.runtime.preprocessing import TextTokenizer
 from model.training.checkpoints import load_checkpoints, tokenizer_path
 
 
-def open_encoder(
+def open_model(
     models: list[Path], weights: str | None, salience: str | None, threads: int, device: str = "cpu"
 ) -> Encoder:
     """A bundle's folder, or checkpoints to average.
@@ -83,13 +84,13 @@ def measure_sources(
         options = replace(options, ensemble_lambda=tuned["ensemble_lambda"])
         result = {"settings": settings_of(encoder, options), "tuned": {"split": tune_on, **tuned}}
     source = open_split(split)
-    result[kind] = {source.name: evaluate(encoder, source, options, report)}
+    result[kind] = {source.name: evaluate_source(encoder, source, options, report)}
     return result
 
 
-def give(result: Mapping[str, Any], output: Path | None, as_json: bool) -> None:
+def write_result(result: Mapping[str, Any], output: Path | None, as_json: bool) -> None:
     """Print the result as a table or as JSON, and write it to the file that `output` names."""
     text = json.dumps(result, indent=2, ensure_ascii=False)
     if output is not None:
-        output.write_text(text + "\n", encoding="utf-8")
-    typer.echo(text if as_json else table(result))
+        replace_text(output, text + "\n")
+    typer.echo(text if as_json else metrics_table(result))

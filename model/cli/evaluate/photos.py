@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import give, measure_sources, open_encoder
-from model.data.photos import read_captions
+from model.cli.evaluate.measuring import measure_sources, open_model, write_result
+from model.data.photos import read_photos
 
 
 def photos_command(
@@ -38,8 +38,6 @@ def photos_command(
         tokens,
         tokens_per_frame,
     )
-    encoder = open_encoder(models, weights, salience, threads, device)
-    result = measure_sources(
-        encoder, "photos", lambda name: read_captions(data, name), split, tune_on, chosen
-    )
-    give(result, output, as_json)
+    encoder = open_model(models, weights, salience, threads, device)
+    result = measure_sources(encoder, "photos", lambda name: read_photos(data, name), split, tune_on, chosen)
+    write_result(result, output, as_json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import give, open_encoder
+from model.cli.evaluate.measuring import open_model, write_result
 from model.cli.terminal import report
 from model.evaluation.evaluate import evaluate_videos
 from model.evaluation.measure import settings_of
@@ -39,9 +39,9 @@ def videos_command(
         tokens,
         tokens_per_frame,
     )
-    encoder = open_encoder(models, weights, salience, threads, device)
+    encoder = open_model(models, weights, salience, threads, device)
     result = {
         "settings": settings_of(encoder, chosen),
         "videos": evaluate_videos(encoder, clips, queries, chosen, report),
     }
-    give(result, output, as_json)
+    write_result(result, output, as_json)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,7 +14,7 @@ from model.data.datasets.didemo import read_didemo
 from model.data.datasets.files import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
-    Folder,
+    MediaFolder,
     MissingFilesError,
     find_files,
 )
@@ -26,8 +25,9 @@ from model.data.datasets.msrvtt import read_msrvtt
 from model.data.datasets.msvd import read_msvd
 from model.data.datasets.records import Annotated, CaptionedVideo, Split
 from model.data.datasets.vatex import read_vatex
+from model.progress import Report, silent
 from model.runtime.errors import InputError
-from model.settings import DataConfig, Settings
+from model.settings import DataConfig, RunSettings
 
 __all__ = [
     "CaptionedVideo",
@@ -40,12 +40,11 @@ __all__ = [
 ]
 
 SplitName = Literal["train", "val", "test"]
-Report = Callable[[str], None]
 # Videos kept out of training are drawn with this seed, so that every run keeps out the same ones.
 _KEPT_OUT_SEED = 0
 
 
-def open_split(data: DataConfig, split: SplitName, report: Report | None = None) -> Split:
+def open_split(data: DataConfig, split: SplitName, report: Report = silent) -> Split:
     """One split of the data set that the settings name, with the files of its videos.
 
     With `data.validation`, that many of the training videos are the validation split, and do not train.
@@ -63,12 +62,12 @@ def open_split(data: DataConfig, split: SplitName, report: Report | None = None)
     source: SplitName = "train" if data.validation and split == "val" else split
     annotated = _kept(_read(data, source), data.validation, split)
     part = f" {data.msrvtt}" if data.kind == "msrvtt" else ""
-    folder = Folder(Path(data.videos), IMAGE_EXTENSIONS if photos else VIDEO_EXTENSIONS)
+    folder = MediaFolder(Path(data.videos), IMAGE_EXTENSIONS if photos else VIDEO_EXTENSIONS)
     name = f"{data.kind}{part} {split}"
     return find_files(name, annotated, folder, allow_missing=data.allow_missing, report=report)
 
 
-def open_dataset(config: Settings, split: SplitName, report: Report | None = None) -> VideoFrames:
+def open_dataset(config: RunSettings, split: SplitName, report: Report = silent) -> VideoFrames:
     """One split with its frames, through the frame cache where `data.frame_cache` names one.
 
     Raises:

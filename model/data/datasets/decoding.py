@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Frames, Rows
 from model.data.datasets.files import IMAGE_EXTENSIONS
 from model.data.datasets.records import CaptionedVideo
 from model.runtime.errors import InputError, VideoError
 from model.runtime.preprocessing import load_image, resize_frames
 from model.runtime.video import Picture, Span, VideoReader
-
-Frames = NDArray[np.uint8]
-Slots = NDArray[np.int64]
 
 
 def is_photo(path: Path) -> bool:
@@ -32,7 +30,7 @@ def part_shares(count: int, rng: np.random.Generator | None = None) -> NDArray[n
     return (np.arange(count) + offsets) / count
 
 
-def decode(item: CaptionedVideo, shares: NDArray[np.float64], size: int) -> tuple[Frames, Slots]:
+def decode_frames(item: CaptionedVideo, shares: NDArray[np.float64], size: int) -> tuple[Frames, Rows]:
     """Frames at shares of the video's span, each different one once.
 
     Shape float64 [N], not decreasing → [n, s, s, 3], and which of them each share shows, int64 [N].

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.data.datasets.records import Annotated, Row, Seconds, read_json, rows_of
+from model.data.datasets.records import Annotated, Entry, SpanSeconds, entries_of, read_annotation_json
 from model.runtime.errors import InputError
 
 CHUNK_SECONDS = 5.0
@@ -33,7 +33,7 @@ def read_paragraphs(path: Path) -> list[Annotated]:
     """
     sentences: dict[str, list[str]] = {}
     lengths: dict[str, float] = {}
-    for row in rows_of(path, read_json(path)):
+    for row in entries_of(path, read_annotation_json(path)):
         name = row.text("video")
         sentences.setdefault(name, []).append(row.text("description"))
         lengths[name] = max(lengths.get(name, 0.0), _chunks(row) * CHUNK_SECONDS)
@@ -45,14 +45,14 @@ def paragraph(sentences: list[str]) -> str:
     return " ".join(s if s.endswith((".", "!", "?")) else f"{s}." for s in sentences)
 
 
-def _chunks(row: Row) -> int:
+def _chunks(row: Entry) -> int:
     count = row.number("num_segments")
     if count != int(count) or count < 1:
         raise row.fail(f"num_segments is {count}: it must be a whole number of chunks")
     return int(count)
 
 
-def chunk_seconds(row: Row, duration: float | None = None) -> tuple[Seconds, ...]:
+def chunk_seconds(row: Entry, duration: float | None = None) -> tuple[SpanSeconds, ...]:
     """The annotators' chunks in seconds; both ends of [first, last] are inside.
 
     Raises:

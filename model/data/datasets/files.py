@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from model.data.datasets.records import Annotated, CaptionedVideo, Split
+from model.progress import Report, silent
 from model.runtime.errors import InputError
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".3gp", ".mpg", ".flv", ".wmv")
@@ -18,7 +19,7 @@ class MissingFilesError(InputError):
     """Files that annotations name are not in the folder."""
 
 
-class Folder:
+class MediaFolder:
     """All files below a folder, found by their names with or without extension.
 
     Raises:
@@ -69,10 +70,10 @@ class Folder:
 def find_files(
     name: str,
     annotated: Iterable[Annotated],
-    folder: Folder,
+    folder: MediaFolder,
     *,
     allow_missing: bool = False,
-    report: Callable[[str], None] | None = None,
+    report: Report = silent,
 ) -> Split:
     """The split, each video with its file.
 
@@ -103,6 +104,6 @@ def find_files(
         raise folder.missing(
             missing, total, "download them, or set data.allow_missing=true to do without them"
         )
-    if missing and report is not None:
+    if missing:
         report(f"{name}: {folder.missing(missing, total, 'going on without them')}")
     return Split(name, tuple(items))

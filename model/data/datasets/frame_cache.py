@@ -11,9 +11,7 @@ import hashlib
 import io
 import json
 import multiprocessing
-import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,9 +20,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from model.data.datasets.decoding import Frames, Slots, decode, is_photo, part_shares
+from model.arrays import Frames, Rows
+from model.data.datasets.decoding import decode_frames, is_photo, part_shares
 from model.data.datasets.records import CaptionedVideo
+from model.progress import Report, silent
 from model.runtime.errors import InputError
+from model.runtime.files import replacing
 
 _FILE, _VERSION, _QUALITY = "frame_cache.json", 1, 95
 
@@ -72,7 +73,7 @@ class FrameCache:
         if folder.is_dir() and any(folder.iterdir()):
             raise InputError(f"{folder} holds other files: set data.frame_cache to a new or an empty folder")
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, json.dumps(wanted).encode())
+        _write(path, json.dumps(wanted).encode())
 
     def check(self, frames: int, image_size: int) -> None:
         """Refuse to give other frames than are here.
@@ -122,7 +123,7 @@ class FrameCache:
         """
         shares = part_shares(self.settings.frames * self.settings.candidates)
         size = item.path.stat().st_size
-        frames, slots = decode(item, shares, self.settings.image_size)
+        frames, slots = decode_frames(item, shares, self.settings.image_size)
         pictures = []
         for frame in frames:
             buffer = io.BytesIO()
@@ -137,9 +138,9 @@ class FrameCache:
         }
         path = self.path_of(item)
         path.parent.mkdir(exist_ok=True)
-        _write_whole(path, json.dumps(head).encode() + b"\n" + b"".join(pictures))
+        _write(path, json.dumps(head).encode() + b"\n" + b"".join(pictures))
 
-    def _read(self, path: Path, candidates: Slots) -> Frames:
+    def _read(self, path: Path, candidates: Rows) -> Frames:
         """Distinct frames of chosen candidates. Shape int64 [N] → [n, s, s, 3].
 
         Raises:
@@ -174,14 +175,10 @@ def _read_settings(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged ({error}): delete the frame cache's folder") from error
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write beside the final name, then rename: nobody reads half a file."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole. Processes and threads that share the cache may write the same one."""
+    with replacing(path, shared=True) as temporary:
+        temporary.write_bytes(content)
 
 
 @dataclass(frozen=True)
@@ -197,7 +194,7 @@ def fill_cache(
     cache: FrameCache,
     items: Iterable[CaptionedVideo],
     workers: int = 2,
-    report: Callable[[str], None] = lambda _: None,
+    report: Report = silent,
 ) -> Filled:
     """Decode all videos that the cache lacks, in `workers` processes. An interrupted call is gone on with.
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.data.datasets.decoding import Frames, decode, is_photo, part_shares
+from model.arrays import Frames
+from model.data.datasets.decoding import decode_frames, is_photo, part_shares
 from model.data.datasets.frame_cache import FrameCache
 from model.data.datasets.records import Split
 
@@ -43,6 +44,6 @@ class VideoFrames:
         """
         item = self.split.items[index]
         if self.cache is None or is_photo(item.path):
-            return decode(item, part_shares(count, rng), size)[0]
+            return decode_frames(item, part_shares(count, rng), size)[0]
         self.cache.check(count, size)
         return self.cache.frames(item, rng)

@@ -10,8 +10,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from model.data.datasets.files import IMAGE_EXTENSIONS
-from model.data.datasets.msrvtt import table_rows
-from model.data.datasets.records import Annotated, Row, json_lines, read_json, read_text, rows_of
+from model.data.datasets.msrvtt import table_entries
+from model.data.datasets.records import (
+    Annotated,
+    Entry,
+    entries_of,
+    json_lines,
+    read_annotation_json,
+    read_text,
+)
 from model.runtime.errors import InputError
 
 _KINDS = (".json", ".jsonl", ".csv", ".tsv")
@@ -52,7 +59,7 @@ def _gather(pairs: Iterable[tuple[str, tuple[str, ...]]], path: Path, split: str
     return [Annotated(name, tuple(texts)) for name, texts in captions.items()]
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path) -> Iterator[Entry]:
     """A row each. JSON lines are also found in files named .json.
 
     Raises:
@@ -61,9 +68,9 @@ def _rows(path: Path) -> Iterator[Row]:
     if path.suffix not in _KINDS:
         raise InputError(f"{path}: image-text pairs are read from {', '.join(_KINDS)} or a folder")
     if path.suffix in (".csv", ".tsv"):
-        yield from table_rows(path, ("image", "caption"))
+        yield from table_entries(path, ("image", "caption"))
     elif path.suffix == ".json" and read_text(path).lstrip().startswith("["):
-        yield from rows_of(path, read_json(path))
+        yield from entries_of(path, read_annotation_json(path))
     else:
         yield from json_lines(path)
 

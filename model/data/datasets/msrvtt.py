@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.data.datasets.records import Annotated, Row, read_json, read_text, rows_of
+from model.data.datasets.records import Annotated, Entry, entries_of, read_annotation_json, read_text
 from model.runtime.errors import InputError
 
 DATA = ("MSRVTT_data.json", "MSRVTT_v2.json", "test_videodatainfo.json", "train_val_videodatainfo.json")
@@ -57,13 +57,13 @@ def read_data(folder: Path, splits: set[str] | None) -> list[Annotated]:
     paths = paths[:1] if paths[0].name in DATA[:2] else paths
     captions: dict[str, list[str]] = {}
     for path in paths:
-        values = read_json(path)
+        values = read_annotation_json(path)
         if not isinstance(values, dict):
             raise InputError(f"{path} must hold an object with videos and sentences")
-        for row in rows_of(path, values.get("videos"), "videos"):
+        for row in entries_of(path, values.get("videos"), "videos"):
             if splits is None or row.text("split") in splits:
                 captions.setdefault(row.text("video_id"), [])
-        for row in rows_of(path, values.get("sentences"), "sentences"):
+        for row in entries_of(path, values.get("sentences"), "sentences"):
             group = captions.get(row.text("video_id"))
             if group is not None:
                 group.append(row.text("caption"))
@@ -80,7 +80,7 @@ def read_jsfusion(path: Path) -> list[Annotated]:
         InputError: a missing or malformed file, or a clip named twice.
     """
     found: dict[str, Annotated] = {}
-    for row in table_rows(path, ("video_id", "sentence")):
+    for row in table_entries(path, ("video_id", "sentence")):
         name = row.text("video_id")
         if name in found:
             raise row.fail(f"video_id {name} is there twice")
@@ -94,10 +94,10 @@ def read_column(path: Path, column: str) -> list[str]:
     Raises:
         InputError: a missing or malformed file.
     """
-    return list(dict.fromkeys(row.text(column) for row in table_rows(path, (column,))))
+    return list(dict.fromkeys(row.text(column) for row in table_entries(path, (column,))))
 
 
-def table_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def table_entries(path: Path, columns: Sequence[str]) -> Iterator[Entry]:
     """Rows of a table with a head, separated by commas, semicolons or tabs.
 
     Raises:
@@ -112,12 +112,12 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
             names = ", ".join(reader.fieldnames or ()) or "none"
             raise InputError(f"{path}, line 1: no column {column!r}; there are {names}")
     for values in reader:
-        row = Row(path, f"line {reader.line_num}", values)
+        row = Entry(path, f"line {reader.line_num}", values)
         if "" in values and separator == ";":
             # A semicolon in the last field: some copies quote nothing.
             last = str((reader.fieldnames or ())[-1])
             rest = [str(part) for part in values[""]]
-            row = Row(path, row.where, {**values, last: ";".join([str(values[last]), *rest])})
+            row = Entry(path, row.where, {**values, last: ";".join([str(values[last]), *rest])})
         elif "" in values:
             raise row.fail(f"{len(values[''])} fields too many: put quotes around a text with {separator!r}")
         yield row

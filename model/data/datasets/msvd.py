@@ -28,7 +28,7 @@ def read_msvd(folder: Path, split: str) -> list[Annotated]:
     Raises:
         InputError: a missing or malformed file, or a clip without captions.
     """
-    captions, path = read_captions(folder / _CAPTIONS), folder / f"{split}_list.txt"
+    captions, path = read_msvd_captions(folder / _CAPTIONS), folder / f"{split}_list.txt"
     found = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         name = line.strip()
@@ -40,7 +40,7 @@ def read_msvd(folder: Path, split: str) -> list[Annotated]:
     return found
 
 
-def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
+def read_msvd_captions(path: Path) -> dict[str, tuple[str, ...]]:
     """Captions of each clip, their words joined.
 
     Raises:

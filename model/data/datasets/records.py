@@ -10,7 +10,7 @@ from typing import Any
 
 from model.runtime.errors import InputError
 
-Seconds = tuple[float, float]
+SpanSeconds = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Annotated:
 
     video_id: str
     captions: tuple[str, ...]
-    span_seconds: Seconds | None = None
+    span_seconds: SpanSeconds | None = None
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class CaptionedVideo:
     video_id: str
     path: Path
     captions: tuple[str, ...]
-    span_seconds: Seconds | None = None
+    span_seconds: SpanSeconds | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Row:
+class Entry:
     """One entry of an annotation file; `where` is its line or its place in the file."""
 
     file: Path
@@ -107,7 +107,7 @@ class Row:
             raise self.fail(f"{field} holds blank texts only")
         return kept
 
-    def span(self, field: str, value: Any = None) -> Seconds:
+    def span(self, field: str, value: Any = None) -> SpanSeconds:
         """Start and end in seconds: of the field itself, or of `value`, one of the field's."""
         value = self._get(field) if value is None else value
         if not isinstance(value, list) or len(value) != 2:
@@ -137,7 +137,7 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path} cannot be read as text: {error}") from error
 
 
-def read_json(path: Path) -> Any:
+def read_annotation_json(path: Path) -> Any:
     """A JSON file.
 
     Raises:
@@ -149,7 +149,7 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}, line {error.lineno}: is no JSON ({error.msg})") from error
 
 
-def rows_of(path: Path, values: Any, where: str = "entry") -> Iterator[Row]:
+def entries_of(path: Path, values: Any, where: str = "entry") -> Iterator[Entry]:
     """The objects of a JSON list.
 
     Raises:
@@ -160,10 +160,10 @@ def rows_of(path: Path, values: Any, where: str = "entry") -> Iterator[Row]:
     for number, value in enumerate(values):
         if not isinstance(value, dict):
             raise InputError(f"{path}, {where} {number}: must be an object, not {_short(value)}")
-        yield Row(path, f"{where} {number}", value)
+        yield Entry(path, f"{where} {number}", value)
 
 
-def json_lines(path: Path) -> Iterator[Row]:
+def json_lines(path: Path) -> Iterator[Entry]:
     """The objects of a file with one a line; blank lines are left out.
 
     Raises:
@@ -178,4 +178,4 @@ def json_lines(path: Path) -> Iterator[Row]:
             raise InputError(f"{path}, line {number}: is no JSON ({error.msg})") from error
         if not isinstance(value, dict):
             raise InputError(f"{path}, line {number}: must be an object, not {_short(value)}")
-        yield Row(path, f"line {number}", value)
+        yield Entry(path, f"line {number}", value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.data.datasets.records import Annotated, read_json, rows_of
+from model.data.datasets.records import Annotated, entries_of, read_annotation_json
 from model.runtime.errors import InputError
 
 _FILES = {"train": "vatex_training*.json", "val": "vatex_validation*.json", "test": "vatex_public_test*.json"}
@@ -22,16 +22,16 @@ def read_vatex(folder: Path, split: str) -> list[Annotated]:
         InputError: a missing or malformed file, or a clip without captions.
     """
     if not (folder / _SPLIT).is_file():
-        return read_captions(_one(folder, _FILES[split]))
+        return read_vatex_file(_one(folder, _FILES[split]))
     path = folder / _SPLIT
-    chosen = read_json(path)
+    chosen = read_annotation_json(path)
     names = chosen.get(split) if isinstance(chosen, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path}: {split} must be a list of clips' names")
     files = [file for pattern in _FILES.values() for file in sorted(folder.glob(pattern))]
     if not files:
         _one(folder, _FILES["train"])
-    captions = {video.video_id: video for file in files for video in read_captions(file)}
+    captions = {video.video_id: video for file in files for video in read_vatex_file(file)}
     absent = [name for name in names if name not in captions]
     if absent:
         raise InputError(
@@ -41,13 +41,16 @@ def read_vatex(folder: Path, split: str) -> list[Annotated]:
     return [captions[name] for name in names]
 
 
-def read_captions(path: Path) -> list[Annotated]:
+def read_vatex_file(path: Path) -> list[Annotated]:
     """All clips of one file: a list of {videoID, enCap, chCap}.
 
     Raises:
         InputError: a missing or malformed file.
     """
-    return [Annotated(row.text("videoID"), row.texts("enCap")) for row in rows_of(path, read_json(path))]
+    return [
+        Annotated(row.text("videoID"), row.texts("enCap"))
+        for row in entries_of(path, read_annotation_json(path))
+    ]
 
 
 def _one(folder: Path, pattern: str) -> Path:

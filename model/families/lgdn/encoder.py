@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.families.encoder import Array, Profile
+from model.arrays import Array, Frames
+from model.families.encoder import Profile
 from model.families.lgdn.inference import InferenceModel
 from model.families.lgdn.network import LGDN
 from model.families.lgdn.salience import frame_salience, text_salience
@@ -87,7 +88,7 @@ class TowersEncoder:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
 
-    def frames(self, frames: NDArray[np.uint8], *, tokens: bool = False) -> FrameEncoding:
+    def frames(self, frames: Frames, *, tokens: bool = False) -> FrameEncoding:
         """Shape uint8 [B, size, size, 3]."""
         with torch.no_grad(), self._autocast():
             towers, other = self._inference.towers, self._inference.other

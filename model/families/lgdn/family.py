@@ -15,12 +15,12 @@ from model.data.loaders import Loader, PhotoLoader
 from model.data.view_cache import FrozenStages
 from model.families.base import Graph, InferenceOptions, ModelDescription, ModelFamily
 from model.families.lgdn import export
-from model.families.lgdn import weights as published
+from model.families.lgdn import weights as published_weights
 from model.families.lgdn.closed_form import start_projections
 from model.families.lgdn.config import LossConfig, ModelConfig
 from model.families.lgdn.encoder import TowersEncoder
 from model.families.lgdn.inference import inference_model
-from model.families.lgdn.network import LGDN, Batch
+from model.families.lgdn.network import LGDN, LGDNBatch
 from model.families.lgdn.objective import Objective
 from model.progress import Report
 from model.runtime.preprocessing import TextTokenizer
@@ -56,7 +56,7 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
 
     def load_published(self, model: LGDN, losses: LossConfig) -> FrozenStages:
         """Both encoders' published weights; the backbone's first stages never train."""
-        classifier = published.load_published(model)
+        classifier = published_weights.load_published(model)
         _lay_out(model)
         config = model.config
         return FrozenStages(
@@ -68,7 +68,7 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
 
     def load_start(self, model: LGDN, weights: Mapping[str, Tensor]) -> None:
         """All weights but the banks, which start empty."""
-        published.load_start(model, weights)
+        published_weights.load_start_weights(model, weights)
 
     def prepare_start(
         self, model: LGDN, loader: Loader[Any], tokenizer: TextTokenizer, train: TrainConfig, report: Report
@@ -76,17 +76,17 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
         """The closed-form start of the projections, where photos are trained on."""
         if isinstance(loader, PhotoLoader) and train.closed_form_start and not train.start_from:
             report("closed-form start of the projections")
-            names = published.class_names(model.config)
+            names = published_weights.class_names(model.config)
             start_projections(model, loader.views, loader.photos, tokenizer, names, train)
 
     def tokenizer_path(self, config: ModelConfig) -> Path:
         """The text encoder's."""
-        return published.tokenizer_path(config)
+        return published_weights.published_tokenizer_path(config)
 
-    def collate(self, examples: Examples, tokenizer: TextTokenizer) -> Batch:
+    def collate(self, examples: Examples, tokenizer: TextTokenizer) -> LGDNBatch:
         """Tokens in place of texts."""
         tokens = tokenizer(examples.texts)
-        return Batch(
+        return LGDNBatch(
             frames=examples.frames,
             slots=torch.from_numpy(examples.slots),
             frame_mask=torch.from_numpy(examples.frame_mask),
@@ -141,11 +141,11 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
 
     def describe(self, model: LGDN, options: InferenceOptions | None = None) -> ModelDescription:
         """Widths, sizes and the strategy of SFP."""
-        return export.describe(model, options)
+        return export.describe_model(model, options)
 
     def sources(self, config: ModelConfig) -> list[dict[str, str]]:
         """Both encoders, and the names of classes."""
-        return published.sources(config)
+        return published_weights.sources(config)
 
 
 def _lay_out(model: LGDN) -> None:

@@ -14,9 +14,7 @@ from model.families.base import Graph
 from model.families.lgdn.fusion import Fusion
 from model.families.lgdn.inference import InferenceModel
 from model.families.lgdn.salience import frame_salience, text_salience
-
-FRAME, SEGMENT, TEXT = "frame_encoder.onnx", "segment_encoder.onnx", "text_encoder.onnx"
-MATCHER = "matcher.onnx"
+from model.runtime.bundle.graphs import FRAME_ENCODER, MATCHER, SEGMENT_ENCODER, TEXT_ENCODER
 
 
 class FrameGraph(nn.Module):
@@ -82,9 +80,9 @@ class MatcherGraph(nn.Module):
 def graphs_of(inference: InferenceModel, *, matcher: bool = True) -> dict[str, Graph]:
     """The graphs by file name, with examples of two rows: one row would be taken for a constant."""
     graphs = {
-        FRAME: _frame_graph(inference),
-        SEGMENT: _segment_graph(inference),
-        TEXT: _text_graph(inference),
+        FRAME_ENCODER: _frame_graph(inference),
+        SEGMENT_ENCODER: _segment_graph(inference),
+        TEXT_ENCODER: _text_graph(inference),
     }
     if matcher:
         graphs[MATCHER] = _matcher_graph(inference)

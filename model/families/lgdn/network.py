@@ -30,7 +30,7 @@ _CPU_CHUNK = 32
 
 
 @dataclass(frozen=True)
-class Batch:
+class LGDNBatch:
     """One training batch. Frames are packed: a frame that several videos show is there once."""
 
     frames: Tensor
@@ -48,7 +48,7 @@ class Batch:
     teacher: Tensor | None = None
     """[F, classes]: what the published classifier says of the frames; rows of zeros do not count."""
 
-    def to(self, device: torch.device | str) -> Batch:
+    def to(self, device: torch.device | str) -> LGDNBatch:
         """The same batch elsewhere."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(

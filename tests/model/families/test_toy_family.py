@@ -19,8 +19,8 @@ from indexer.options import IndexOptions  # noqa: E402
 from indexer.run import index_paths  # noqa: E402
 from model.cli import app  # noqa: E402
 from model.config import Config, config_from_mapping  # noqa: E402
-from model.data.photos import read_captions  # noqa: E402
-from model.evaluation.evaluate import evaluate  # noqa: E402
+from model.data.photos import read_photos  # noqa: E402
+from model.evaluation.evaluate import evaluate_source  # noqa: E402
 from model.export.tracing import check_graph, to_onnx  # noqa: E402
 from model.families import get_family, register_family  # noqa: E402
 from model.families.base import InferenceOptions  # noqa: E402
@@ -149,7 +149,7 @@ def test_it_is_validated_and_evaluated_by_its_encoder(config: Config, tokenizer:
     saved, model = load_checkpoint(best)
     reader = TextTokenizer.from_file(tokenizer, saved.model.context_length)
     encoder = get_family(saved.family).encoder(model, reader)
-    metrics = evaluate(encoder, read_captions(data, "val"))
+    metrics = evaluate_source(encoder, read_photos(data, "val"))
     assert list(metrics) == ["global"]
     assert metrics["global"]["text_to_video"]["n"] == 48
     assert metrics["global"]["text_to_video"]["R@1"] == validation["global"]["R@1"]
