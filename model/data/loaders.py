@@ -1,7 +1,7 @@
 """The batches that training reads.
 
-A batch depends on (seed, epoch, batch number) alone: a resumed run sees what an uninterrupted one would, and
-each of several processes makes its share of the batch that one process would make.
+A batch depends only on (seed, epoch, batch number): a resumed run sees what an uninterrupted one would see,
+and each of several processes makes its share of the batch that one process would make.
 Shapes: B videos, F packed frames, N frame slots.
 """
 
@@ -35,14 +35,14 @@ BatchT_co = TypeVar("BatchT_co", covariant=True)
 
 
 class Loader(Protocol[BatchT_co]):
-    """Makes the batches of an epoch by their numbers."""
+    """Makes any batch of an epoch by its number."""
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Batches in an epoch."""
 
     def make(self, epoch: int, number: int) -> BatchT_co:
-        """One batch, of which this process gets its share."""
+        """This process's share of one batch."""
 
 
 def make_loader(
@@ -53,18 +53,18 @@ def make_loader(
     cache_folder: Path,
     report: Report,
 ) -> Loader[BatchT]:
-    """The loader of a source, for this process of those that train together.
+    """The loader of a source, for this process among those that train together.
 
     Args:
         source: what is trained on.
         config: how batches are made.
         collate: makes a family's batch of examples; called in threads.
-        stages: what of the model never trains; its outputs for photos are cached. None: photos stay pixels.
-        cache_folder: where those outputs go, unless `data.cache` names another folder.
-        report: told how far the cache is.
+        stages: the stages that never train, whose outputs for photos are cached. None: photos stay pixels.
+        cache_folder: holds those outputs, unless `data.cache` names another folder.
+        report: told how much of the cache is computed.
 
     Raises:
-        InputError: an epoch has fewer batches than a step takes.
+        InputError: an epoch has fewer batches than one optimiser step takes.
     """
     rank, world = distributed.rank(), distributed.world()
     loader: Loader[BatchT]
@@ -96,25 +96,25 @@ def _views(
 
 
 def steps_per_epoch(items: int, batch_size: int) -> int:
-    """Whole batches only; a smaller last one would weigh its items more. A tiny set gives one batch."""
+    """Whole batches only, since items of a smaller one would weigh more. A tiny set gives one batch."""
     return max(1, items // batch_size)
 
 
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, items: int) -> Rows:
-    """The order of an epoch; shared, so read only."""
+    """The order of an epoch. The array is shared: do not write to it."""
     order: Rows = np.random.default_rng((seed, epoch)).permutation(items)
     return order
 
 
 def _by_length(texts: Sequence[str]) -> list[int]:
-    """The text encoder works in parts, each padded to its own longest text: like lengths side by side."""
+    """Rows sorted by the texts' lengths: the text encoder pads each part to its longest text."""
     return sorted(range(len(texts)), key=lambda i: len(texts[i]))
 
 
 @dataclass(frozen=True)
 class PhotoLoader(Generic[BatchT]):
-    """Captioned photos as videos of one or several views, and as films. An epoch shows each photo once."""
+    """Captioned photos as videos of one or several views, or as films. An epoch shows each photo once."""
 
     views: Views
     photos: CaptionedPhotos
@@ -125,11 +125,11 @@ class PhotoLoader(Generic[BatchT]):
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Batches in an epoch."""
         return steps_per_epoch(len(self.photos), self.config.train.batch_size)
 
     def make(self, epoch: int, number: int) -> BatchT:
-        """One batch, of which this process gets its share."""
+        """This process's share of one batch."""
         data, seed, size = self.config.data, self.config.train.seed, self.config.train.batch_size
         rng = np.random.default_rng((seed, epoch, number))
         rows = _order(seed, epoch, len(self.photos))[number * size : (number + 1) * size]
@@ -155,7 +155,7 @@ class PhotoLoader(Generic[BatchT]):
 
 @dataclass(frozen=True)
 class VideoLoader(Generic[BatchT]):
-    """Captioned videos as they are, in pixels. An epoch shows each pair of a video and a caption once."""
+    """Captioned videos in pixels. An epoch shows each pair of a video and a caption once."""
 
     source: Source
     collate: Callable[[Examples], BatchT]
@@ -165,17 +165,17 @@ class VideoLoader(Generic[BatchT]):
 
     @cached_property
     def pairs(self) -> tuple[Rows, Rows]:
-        """The video and the caption's number of each pair."""
+        """Each pair's video, and the number of its caption among the video's captions."""
         counts = [len(group) for group in self.source.captions]
         return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(c) for c in counts])
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Batches in an epoch."""
         return steps_per_epoch(len(self.pairs[0]), self.config.train.batch_size)
 
     def make(self, epoch: int, number: int) -> BatchT:
-        """One batch, of which this process gets its share; pairs of one video share its frames."""
+        """This process's share of one batch; pairs of one video share its frames."""
         seed, size = self.config.train.seed, self.config.train.batch_size
         slots, image_size = self.config.model.frames, self.config.model.image_size
         owner, caption = self.pairs
@@ -201,13 +201,13 @@ class VideoLoader(Generic[BatchT]):
 
 
 def _share(rows: Rows, texts: list[str], rank: int, world: int) -> tuple[Rows, list[str]]:
-    """This process's part of a batch: consecutive rows, as `films.part` takes them."""
+    """This process's share of a batch: consecutive rows, as `films.part` takes them."""
     size = len(rows) // world
     return rows[rank * size : (rank + 1) * size], texts[rank * size : (rank + 1) * size]
 
 
 def ahead(make: Callable[[int], BatchT], numbers: Iterable[int], workers: int) -> Generator[BatchT]:
-    """Batches in order, made by threads while training computes; no workers: made when asked for."""
+    """Batches in order, made ahead by `workers` threads; with 0 workers each is made when it is needed."""
     if not workers:
         yield from map(make, numbers)
         return

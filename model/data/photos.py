@@ -15,9 +15,9 @@ from model.runtime.preprocessing import load_image, resize_frames
 
 @dataclass(frozen=True)
 class CaptionedPhotos:
-    """Photos of one split with their captions; as a source of videos, each is a video of one frame."""
+    """Photos of one split with their captions; each serves as a video of one frame."""
 
-    #: the split's name
+    #: the name of the split
     name: str
     folder: Path
     files: tuple[str, ...]
@@ -29,11 +29,15 @@ class CaptionedPhotos:
         return len(self.files)
 
     def first(self, count: int) -> CaptionedPhotos:
-        """Only the first `count` of them; 0: all."""
+        """Only the first `count` photos; 0: all."""
         return replace(self, files=self.files[:count], captions=self.captions[:count]) if count else self
 
     def load(self, index: int, size: int) -> Frames:
-        """One photo by the serving path's resize rule. Shape [size, size, 3]."""
+        """One photo, resized as in serving. Shape [size, size, 3].
+
+        Raises:
+            InputError: the file cannot be read.
+        """
         photo: Frames = resize_frames(load_image(self.folder / self.files[index])[None], size)[0]
         return photo
 
@@ -44,7 +48,7 @@ class CaptionedPhotos:
         size: int,
         rng: np.random.Generator | None,  # noqa: ARG002
     ) -> Frames:
-        """The photo, however many frames are wanted. Shape [1, size, size, 3]."""
+        """The photo as the only frame. Shape [1, size, size, 3]."""
         return self.load(index, size)[None]
 
 
@@ -52,7 +56,7 @@ def read_photos(path: Path, split: str) -> CaptionedPhotos:
     """Read `captions.csv` (image, split, caption) and keep one split.
 
     Raises:
-        InputError: when the folder or the split is not there.
+        InputError: the file is missing or malformed, or has no rows of the split.
     """
     table = path / "captions.csv"
     if not table.is_file():

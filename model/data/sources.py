@@ -1,4 +1,4 @@
-"""What a model trains on and is measured on: photos, data sets of videos and image-text pairs, all alike."""
+"""Data to train on and to measure on: photos, video data sets and image-text pairs, by one interface."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from model.settings import RunSettings
 
 
 class Source(Protocol):
-    """One split of captioned videos; a photo is a video of one frame. Threads may share it."""
+    """One split of captioned videos; a photo is a video of one frame. Safe to use from several threads."""
 
     @property
     def name(self) -> str:
-        """The split, as results name it, such as "test" or "msrvtt 1ka test"."""
+        """The name of the split in results, such as "test" or "msrvtt 1ka test"."""
 
     @property
     def unit(self) -> str:
-        """What is counted: "photos" or "videos"."""
+        """What the items are: "photos" or "videos"."""
 
     @property
     def captions(self) -> Sequence[Sequence[str]]:
         """The captions of each video."""
 
     def __len__(self) -> int:
-        """Videos."""
+        """The number of videos."""
 
     def frames(self, index: int, count: int, size: int, rng: np.random.Generator | None) -> Frames:
-        """A random frame of each of `count` equal parts of a video, or the middle ones where `rng` is None.
+        """A random frame of each of `count` equal parts of a video, or the middle ones if `rng` is None.
 
-        A short video gives fewer. Shape [n, size, size, 3], 1 ≤ n ≤ count.
+        A short video gives fewer frames. Shape [n, size, size, 3], 1 ≤ n ≤ count.
 
         Raises:
-            InputError: a file that cannot be read.
+            InputError: a file cannot be read.
         """
 
 
 def open_source(config: RunSettings, split: SplitName, report: Report = silent) -> Source:
-    """One split of the data that the settings name; `data.limit` shortens the training photos.
+    """Open one split of the data that the settings name; `data.limit` limits the training photos.
 
     Raises:
         InputError: the data is missing or malformed.

@@ -1,4 +1,4 @@
-"""Views of photos: the pixels of what a plan of films shows, and their random changes.
+"""Views of photos: the pixels of a plan's frames, and random changes to them.
 
 Shapes: F packed frames, s side in pixels.
 """
@@ -27,7 +27,7 @@ class Views(Protocol):
         """A plan's packed frames. → uint8 [F, s, s, 3], or float [F, C, h', w']"""
 
     def teacher(self, plan: FilmPlan) -> Tensor | None:
-        """What a published classifier says of each frame, where there is one. → [F, classes]"""
+        """A published classifier's shares for each frame; None without a classifier. → [F, classes]"""
 
     def plain(self, photos: Rows) -> Tensor:
         """Photos as they are. Shape [F] → as `frames`."""
@@ -36,8 +36,8 @@ class Views(Protocol):
 def augment(photo: Frames, rng: np.random.Generator) -> Frames:
     """A random view that looks like a frame of a small video. Shape [s, s, 3] → the same.
 
-    Crops change the aspect, as squashing wide video does; blur and JPEG stand for low resolution and strong
-    compression; black bars for letterboxes.
+    Crops change the aspect, as squashing wide video does; blur and JPEG imitate low resolution and strong
+    compression, black bars imitate letterboxes.
     """
     size = photo.shape[0]
     image = Image.fromarray(photo)
@@ -88,7 +88,7 @@ def render(plan: FilmPlan, photos: CaptionedPhotos, size: int, seed: int) -> Ite
 
 @dataclass(frozen=True)
 class PixelViews:
-    """Views that are made anew for every batch, for models without frozen stages."""
+    """Views in pixels, made for every batch, for models without frozen stages."""
 
     photos: CaptionedPhotos
     size: int
@@ -99,7 +99,7 @@ class PixelViews:
         return torch.from_numpy(np.stack(list(render(plan, self.photos, self.size, self.seed))))
 
     def teacher(self, plan: FilmPlan) -> None:
-        """Nobody says anything of pixels."""
+        """None: there is no classifier."""
 
     def plain(self, photos: Rows) -> Tensor:
         """Photos as they are. Shape [F] → uint8 [F, s, s, 3]"""

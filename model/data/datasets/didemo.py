@@ -1,4 +1,4 @@
-"""DiDeMo (Hendricks et al., 2017): 10,464 clips of up to 30 seconds in chunks of 5, with described moments.
+"""DiDeMo (Hendricks et al., 2017): moments in 10,464 clips of up to 30 seconds, in chunks of 5 seconds.
 
 Files: `train_data.json`, `val_data.json`, `test_data.json`.
 """
@@ -17,7 +17,7 @@ def read_didemo(folder: Path, split: str) -> list[Annotated]:
     """One split for retrieval: a clip's sentences joined to one paragraph, in the file's order.
 
     Raises:
-        InputError: a missing or malformed file.
+        InputError: the file is missing or malformed.
     """
     path = folder / f"{split}_data.json"
     if not path.is_file():
@@ -26,10 +26,10 @@ def read_didemo(folder: Path, split: str) -> list[Annotated]:
 
 
 def read_paragraphs(path: Path) -> list[Annotated]:
-    """As `read_didemo`, of one file. What was described is the clip's first `num_segments` chunks.
+    """As `read_didemo`, but of one file. Captions describe the first `num_segments` chunks of a clip.
 
     Raises:
-        InputError: a missing or malformed file.
+        InputError: the file is missing or malformed.
     """
     sentences: dict[str, list[str]] = {}
     lengths: dict[str, float] = {}
@@ -41,7 +41,7 @@ def read_paragraphs(path: Path) -> list[Annotated]:
 
 
 def paragraph(sentences: list[str]) -> str:
-    """Sentences as one text, each with its full stop."""
+    """Join sentences to one text, each with a full stop."""
     return " ".join(s if s.endswith((".", "!", "?")) else f"{s}." for s in sentences)
 
 
@@ -53,10 +53,10 @@ def _chunks(row: Entry) -> int:
 
 
 def chunk_seconds(row: Entry, duration: float | None = None) -> tuple[SpanSeconds, ...]:
-    """The annotators' chunks in seconds; both ends of [first, last] are inside.
+    """The chunks that annotators chose, in seconds; both ends of [first, last] are included.
 
     Raises:
-        InputError: chunks that the clip does not have.
+        InputError: the clip does not have these chunks.
     """
     count, spans = _chunks(row), []
     for value in row.items("times"):

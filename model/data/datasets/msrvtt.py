@@ -25,7 +25,7 @@ def read_msrvtt(folder: Path, partition: str, split: str) -> list[Annotated]:
     Clips are files of their own, so the times in the original videos are not read.
 
     Raises:
-        InputError: a missing or malformed file, or a split that the partition does not have.
+        InputError: a file is missing or malformed, or the partition has no such split.
     """
     if partition == "full":
         return read_data(folder, {_SPLITS[split]})
@@ -33,27 +33,27 @@ def read_msrvtt(folder: Path, partition: str, split: str) -> list[Annotated]:
         return read_jsfusion(folder / _TEST)
     if split != "train":
         raise InputError(f"MSR-VTT {partition} has no split {split!r}")
-    wanted = read_column(folder / _TRAIN[partition], "video_id")
+    names = read_column(folder / _TRAIN[partition], "video_id")
     captions = {video.video_id: video for video in read_data(folder, None)}
-    absent = [name for name in wanted if name not in captions]
+    absent = [name for name in names if name not in captions]
     if absent:
         raise InputError(
             f"{folder / _TRAIN[partition]} names {len(absent)} clips without captions, such as {absent[0]}: "
             "take it and the JSON file from the same download"
         )
-    return [captions[name] for name in wanted]
+    return [captions[name] for name in names]
 
 
 def read_data(folder: Path, splits: set[str] | None) -> list[Annotated]:
-    """Clips of `MSRVTT_data.json` and their captions, in the file's order; None: of all splits.
+    """Clips of `MSRVTT_data.json` and their captions, in the file's order; `splits` None: of all splits.
 
     Raises:
-        InputError: no such file, or a malformed one.
+        InputError: the file is missing or malformed.
     """
     paths = [folder / name for name in DATA if (folder / name).is_file()]
     if not paths:
         raise InputError(f"no {DATA[0]} in {folder}: set data.annotations to the folder that holds it")
-    # The first holds all; the last two hold a part each.
+    # Either of the first two names holds all clips; the last two hold a part each.
     paths = paths[:1] if paths[0].name in DATA[:2] else paths
     captions: dict[str, list[str]] = {}
     for path in paths:
@@ -77,22 +77,22 @@ def read_jsfusion(path: Path) -> list[Annotated]:
     """The 1k-A test, 1,000 clips with one caption each: `key, vid_key, video_id, sentence`.
 
     Raises:
-        InputError: a missing or malformed file, or a clip named twice.
+        InputError: the file is missing or malformed, or names a clip twice.
     """
-    found: dict[str, Annotated] = {}
+    clips: dict[str, Annotated] = {}
     for row in table_entries(path, ("video_id", "sentence")):
         name = row.text("video_id")
-        if name in found:
-            raise row.fail(f"video_id {name} is there twice")
-        found[name] = Annotated(name, (row.text("sentence"),))
-    return list(found.values())
+        if name in clips:
+            raise row.fail(f"video_id {name} occurs twice")
+        clips[name] = Annotated(name, (row.text("sentence"),))
+    return list(clips.values())
 
 
 def read_column(path: Path, column: str) -> list[str]:
-    """One column of a table, doubles left out.
+    """The distinct values of one column of a table.
 
     Raises:
-        InputError: a missing or malformed file.
+        InputError: the file is missing or malformed.
     """
     return list(dict.fromkeys(row.text(column) for row in table_entries(path, (column,))))
 
@@ -114,7 +114,7 @@ def table_entries(path: Path, columns: Sequence[str]) -> Iterator[Entry]:
     for values in reader:
         row = Entry(path, f"line {reader.line_num}", values)
         if "" in values and separator == ";":
-            # A semicolon in the last field: some copies quote nothing.
+            # The last field holds a semicolon: some copies of the files have no quotes.
             last = str((reader.fieldnames or ())[-1])
             rest = [str(part) for part in values[""]]
             row = Entry(path, row.where, {**values, last: ";".join([str(values[last]), *rest])})

@@ -41,7 +41,7 @@ def test_frames_of_the_chosen_splits_are_decoded_once(words: list[str], tmp_path
     assert "frame cache: 6 of 6 videos, 0 failed" in done.output
     assert len(list((tmp_path / "frames").rglob("*.frames"))) == 6
     more = CliRunner().invoke(app, [*words, "--split", "train", "--split", "val"])
-    assert "6 videos are there, 0 to decode" in more.output
+    assert "6 videos are cached, 0 to decode" in more.output
     assert "frame cache: 1 of 1 videos, 0 failed" in more.output
 
 

@@ -27,10 +27,7 @@ from model.evaluation.measure import Options  # noqa: E402
 from model.export.bundle import TOLERANCE, ExportOptions, StorageChoice, export_bundle  # noqa: E402
 from model.export.storage import quantise_weight, share, store  # noqa: E402
 from model.export.tracing import ExportError, check_graph, to_onnx  # noqa: E402
-from model.families.base import (
-    Graph,
-    InferenceOptions,
-)
+from model.families.base import Graph, InferenceOptions  # noqa: E402
 from model.families.lgdn.config import STRATEGIES  # noqa: E402
 from model.families.lgdn.encoder import TowersEncoder  # noqa: E402
 from model.families.lgdn.graphs import graphs_of  # noqa: E402

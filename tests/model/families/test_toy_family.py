@@ -99,7 +99,7 @@ def test_families_are_known_by_name() -> None:
 
     for name in ("toy", "lgdn"):
         Impostor.name = name
-        with pytest.raises(ValueError, match=f"family '{name}' is there already"):
+        with pytest.raises(ValueError, match=f"a family '{name}' exists already"):
             register_family(Impostor())
 
 
