@@ -1,4 +1,4 @@
-"""Figure 4 of the LGDN paper: frames of a video, how relevant each is for a text, the salient ones in red.
+"""Figure 4 of the LGDN paper: frames of a video with their relevance for a text, the salient ones in red.
 
 Shapes: N frames.
 """
@@ -29,9 +29,15 @@ _MOST_LINES = 3
 
 @dataclass(frozen=True)
 class FigureRow:
-    """One text and the frames of its video: `frames` uint8 [N, h, w, 3], `relevance` [N], `salient` bool [N].
+    """One row of the figure: a text and frames of its video.
 
-    `times` are the frames' times in seconds, `caption` what is written small beside the text.
+    Attributes:
+        text: the query.
+        frames: uint8 [N, h, w, 3].
+        relevance: of each frame for the text, [N].
+        salient: which frames are salient, bool [N].
+        times: of the frames, in seconds.
+        caption: written small below the text.
     """
 
     text: str
@@ -55,11 +61,11 @@ def choose_segment(
 
     Args:
         encoder: estimates relevance.
-        text: the words.
+        text: the query.
         path: the video.
-        frames: frames to show.
-        num_salient: frames to mark; None: as many as the model re-ranks by.
-        caption: kept in the row.
+        frames: number of frames to show.
+        num_salient: number of frames to mark; None: as many as the model re-ranks by.
+        caption: written below the text.
 
     Raises:
         InputError: `frames` is below 1 or above the model's frames a segment.
@@ -68,14 +74,14 @@ def choose_segment(
     profile = encoder.profile
     if not 1 <= frames <= profile.frames_per_segment:
         raise InputError(f"{frames} frames in a figure: show 1 to {profile.frames_per_segment}")
-    words = encoder.texts([text])
-    found: list[tuple[float, FigureRow]] = []
+    query = encoder.texts([text])
+    candidates: list[tuple[float, FigureRow]] = []
     with VideoReader(path) as reader:
         for segment in reader.segments(profile.segment_seconds, frames):
             data = segment.frames.data
             encoding = encoder.frames(resize_frames(data, profile.image_size, profile.resize))
             whole = encoder.segments(encoding.embedding[None], np.ones((1, len(data)), np.float32))
-            relevant = relevance(encoding.salience[None], words.salience[0])
+            relevant = relevance(encoding.salience[None], query.salience[0])
             index, mask = select_salient(
                 relevant, np.array([len(data)]), num_salient or profile.num_salient_frames
             )
@@ -83,18 +89,18 @@ def choose_segment(
             salient[index[mask]] = True
             times = tuple(float(t) for t in segment.frames.pts_seconds)
             row = FigureRow(text, data, relevant[0], salient, times, caption)
-            found.append((float(whole[0] @ words.embedding[0]), row))
-    return max(found, key=lambda pair: pair[0])[1]
+            candidates.append((float(whole[0] @ query.embedding[0]), row))
+    return max(candidates, key=lambda pair: pair[0])[1]
 
 
 def draw_figure(rows: Sequence[FigureRow], note: str = "") -> Image.Image:
-    """The picture: a row a text, one under the other; `note` is written below.
+    """Draw the rows below each other, and `note` below them.
 
     Raises:
-        ValueError: no row.
+        ValueError: there is no row.
     """
     if not rows:
-        raise ValueError("a figure of no row: pass at least one text")
+        raise ValueError("a figure without rows: pass at least one")
     most = max(len(row.frames) for row in rows)
     width = 2 * _MARGIN + most * (_WIDTH + 2 * _FRAME) + (most - 1) * _GAP
     texts = [_wrapped(row.text, width - 2 * _MARGIN) for row in rows]
@@ -114,10 +120,11 @@ def draw_figure(rows: Sequence[FigureRow], note: str = "") -> Image.Image:
 
 
 def save_figure(rows: Sequence[FigureRow], path: Path, note: str = "") -> None:
-    """Draw to a file; its suffix names the format.
+    """Draw to a file, whose suffix names the format.
 
     Raises:
-        InputError: no row, an unknown suffix, or a place that cannot be written.
+        ValueError: there is no row.
+        InputError: the suffix is unknown, or the file cannot be written.
     """
     image = draw_figure(rows, note)
     try:
@@ -131,8 +138,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _picture_size(frames: Frames) -> tuple[int, int]:
-    """Width and height of a frame in the picture: whole, within its column."""
+def _drawn_size(frames: Frames) -> tuple[int, int]:
+    """Width and height of a whole frame within its column."""
     height, width = frames.shape[1:3]
     scale = min(_WIDTH / width, _TALLEST / height)
     return max(1, round(width * scale)), max(1, round(height * scale))
@@ -140,11 +147,11 @@ def _picture_size(frames: Frames) -> tuple[int, int]:
 
 def _height(row: FigureRow, lines: int) -> int:
     caption = 24 if row.caption else 0
-    return lines * 30 + caption + 8 + _picture_size(row.frames)[1] + 2 * _FRAME + 34 + 36
+    return lines * 30 + caption + 8 + _drawn_size(row.frames)[1] + 2 * _FRAME + 34 + 36
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """The text in quotes, broken into lines; what is beyond the last is left out."""
+    """The text in quotes, broken into lines; what exceeds the last line is left out."""
     font = _font(23)
     lines = [""]
     for word in f"“{' '.join(text.split())}”".split():
@@ -168,14 +175,14 @@ def _draw_row(
         pen.text((_MARGIN, top + 2), row.caption, _GREY, _font(15))
         top += 24
     top += 8
-    width, height = _picture_size(row.frames)
+    width, height = _drawn_size(row.frames)
     for i, frame in enumerate(row.frames):
         left = _MARGIN + i * (_WIDTH + 2 * _FRAME + _GAP)
-        picture = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
+        drawn = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
         if row.salient[i]:
             box = (left, top, left + width + 2 * _FRAME - 1, top + height + 2 * _FRAME - 1)
             pen.rounded_rectangle(box, radius=6, fill=_RED)
-        image.paste(picture, (left + _FRAME, top + _FRAME))
+        image.paste(drawn, (left + _FRAME, top + _FRAME))
         below = top + height + 2 * _FRAME + 5
         colour = _RED if row.salient[i] else _INK
         value = f"{row.relevance[i]:.2f}".replace("-", "−")

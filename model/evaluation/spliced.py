@@ -1,7 +1,7 @@
-"""Noisy video to measure on: films spliced from captioned photos, in pixels.
+"""Noisy films to measure on, spliced from captioned photos.
 
-Each film shows one captioned photo in a few views among unrelated photos, cross-fades and blanks; a distinct
-frame is made, and encoded, once.
+Each film shows one captioned photo in a few views among unrelated photos, cross-fades and blank frames. A
+distinct frame is made and encoded once.
 
 Shapes: F distinct frames, G films, N frame slots.
 """
@@ -23,13 +23,22 @@ from model.progress import Progress, Report, silent
 from model.runtime.errors import InputError
 from model.settings import DataConfig
 
-#: a part of 1 to 4 views among up to 16 frames, a fifth of the others transitions
+#: 1 to 4 views of the photo among up to 16 frames, a fifth of the others transitions
 NOISY = DataConfig(views=4, max_views=4, film_frames=16, transitions=0.2)
 
 
 @dataclass(frozen=True)
 class SplicedFilms:
-    """What some films show. `slots` int64 [G, N] with the real frames first, `counts` int64 [G]."""
+    """Films of one split.
+
+    Attributes:
+        photos: the photos that they are made of.
+        plan: what they show.
+        rows: the captioned photo of each film, int64 [G].
+        slots: the distinct frame in each slot, real frames first, int64 [G, N].
+        counts: the number of real frames, int64 [G].
+        seed: decides the views of photos.
+    """
 
     photos: CaptionedPhotos
     plan: FilmPlan
@@ -40,7 +49,7 @@ class SplicedFilms:
 
     @property
     def name(self) -> str:
-        """The split of the photos."""
+        """The name of the split."""
         return self.photos.name
 
     @property
@@ -49,7 +58,7 @@ class SplicedFilms:
         return tuple((self.photos.captions[row][0],) for row in self.rows)
 
     def frames(self, size: int) -> Iterator[Frames]:
-        """The distinct frames' pixels, one by one. Each [size, size, 3]."""
+        """The pixels of the distinct frames, one by one. Each uint8 [size, size, 3]."""
         return render(self.plan, self.photos, size, self.seed)
 
 
@@ -86,7 +95,7 @@ def splice_films(
 def encode_films(
     encoder: Encoder, films: SplicedFilms, tokens: TokenOptions | None = None, report: Report = silent
 ) -> Corpus:
-    """Every film as a video of one segment."""
+    """Encode every film as a video of one segment; `tokens`: with frame tokens."""
     progress = Progress("distinct frames", len(films.plan.photos), report)
 
     def read() -> Iterator[Frames]:

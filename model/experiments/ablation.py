@@ -1,9 +1,9 @@
-"""LGDN's ablation (Table 1, Table 2 and Figure 3 of the paper) on noisy video, in direction and rough size.
+"""LGDN's ablation (Table 1, Table 2 and Figure 3 of the paper) on noisy films, to see the same directions.
 
 Films are spliced from photos that were never trained on: each shows one captioned photo in a few views among
-unrelated frames, cross-fades and blanks. Every row of the table is a training run of its own, for several
-seeds. One pass of the matcher over all texts and distinct frames gives every number of salient frames, every
-strategy and every ensemble.
+unrelated frames, cross-fades and blank frames. Every row of Table 2 is a training run of its own, for each of
+several seeds. One pass of the matcher over all texts and distinct frames serves every number of salient
+frames, every strategy and every ensemble.
 
 Shapes: Q texts, G films (one of each text), F distinct frames, N frame slots, S salience.
 """
@@ -40,15 +40,16 @@ from model.training.run import Run
 from model.training.setup import start
 from model.training.train import train
 
+#: numbers of salient frames that are measured
 SALIENT_COUNTS = (1, 2, 3, 4, 8, 16)
-# Frames a call of the fusion: their tokens stay in a CPU's caches.
+# Frames in one call of the fusion: their tokens stay in a CPU's caches.
 _FRAMES_A_CALL = 256
 _FRAMES_A_PASS = 32
 
 
 @dataclass(frozen=True)
 class AblationRow:
-    """A row of Table 2: what is minimised, and whether SFP is used, in training and in inference."""
+    """A row of Table 2: settings of its losses, and whether SFP is used in training and inference."""
 
     name: str
     settings: tuple[str, ...]
@@ -66,7 +67,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Films:
-    """Films of one split: what they show, as the backbone's frozen stages see it, and a caption of each.
+    """Films of one split: their distinct frames after the frozen stages, and a caption of each film.
 
     Shapes: prepared [F, C, h', w'], slots int64 [G, N] (real frames first), counts int64 [G].
     """
@@ -83,7 +84,7 @@ def make_films(
     """Splice `count` films of the first photos, with unrelated frames from the `noise` last ones.
 
     Raises:
-        InputError: when the split has fewer photos.
+        InputError: the split has too few photos.
     """
     config = model.config
     spliced = splice_films(photos, count, noise, data, config.frames, seed)
@@ -96,7 +97,7 @@ def make_films(
 
 @dataclass(frozen=True)
 class Scores:
-    """A model's view of films. Shapes similarity [Q, G], logits [Q, F], relevance by strategy [Q, F]."""
+    """A model's scores of films. Shapes similarity [Q, G], logits [Q, F], relevance by strategy [Q, F]."""
 
     similarity: Array
     logits: Array
@@ -105,10 +106,10 @@ class Scores:
 
 @torch.inference_mode()
 def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
-    """Every text with every film and every distinct frame, by the online weights.
+    """Score every text with every film and every distinct frame, by the online weights.
 
     Raises:
-        InputError: for another fusion than the joint one.
+        InputError: the model has another fusion than the joint one.
     """
     if not isinstance(model.fusion, JointFusion):
         raise InputError(
@@ -121,8 +122,8 @@ def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
             for x in torch.split(films.prepared, _FRAMES_A_PASS)
         ]
         ids = tokenizer(films.captions)
-        words = torch.from_numpy(ids.input_ids), torch.from_numpy(ids.attention_mask)
-        text, text_hat = model.online.encode_text(*words), model.momentum.encode_text(*words).embedding
+        inputs = torch.from_numpy(ids.input_ids), torch.from_numpy(ids.attention_mask)
+        text, text_hat = model.online.encode_text(*inputs), model.momentum.encode_text(*inputs).embedding
     frames = torch.cat([x.embedding for x, _ in parts]).float()
     frames_hat = torch.cat([x for _, x in parts]).float()
     tokens = torch.cat([x.tokens for x, _ in parts])
@@ -144,16 +145,18 @@ def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
 
 
 def _match_all(fusion: JointFusion, text: TextFeatures, tokens: Tensor) -> Array:
-    """Match logits of every text and every frame. → [Q, F]."""
+    """Match logits of every text with every frame. → [Q, F]."""
     out = np.empty((len(text.embedding), len(tokens)), np.float32)
     for begin in range(0, len(tokens), _FRAMES_A_CALL):
         part = tokens[begin : begin + _FRAMES_A_CALL]
         with torch.autocast("cpu", torch.bfloat16):
             frames = fusion.read(part)
-            for q, (words, mask) in enumerate(zip(text.tokens, text.attention_mask, strict=True)):
+            for q, (tokens_of_text, mask) in enumerate(zip(text.tokens, text.attention_mask, strict=True)):
                 length, count = int(mask.sum()), len(part)
                 logits = fusion.judge(
-                    words[None, :length].expand(count, -1, -1), mask[None, :length].expand(count, -1), frames
+                    tokens_of_text[None, :length].expand(count, -1, -1),
+                    mask[None, :length].expand(count, -1),
+                    frames,
                 )
                 out[q, begin : begin + count] = (logits[:, 1] - logits[:, 0]).float().numpy()
     return out
@@ -162,9 +165,9 @@ def _match_all(fusion: JointFusion, text: TextFeatures, tokens: Tensor) -> Array
 def measure_row(
     row: AblationRow, test: tuple[Scores, Films], validation: tuple[Scores, Films] | None = None
 ) -> dict[str, Any]:
-    """A trained model's rows of the table: local by N_salient and strategy, and global.
+    """Measure a trained model: locally by N_salient and strategy, and globally.
 
-    With validation films also the ensemble, its λ tuned on them for each number of salient frames.
+    With validation films, also the ensemble, its λ tuned on them for each number of salient frames.
     """
 
     def local(scores: Scores, films: Films, strategy: str) -> dict[int, Array]:
@@ -175,14 +178,13 @@ def measure_row(
     target = np.arange(len(films.captions))
     result: dict[str, Any] = {"row": row.name, "sfp": row.sfp}
     result["global"] = global_ranks(scores.similarity, target).metrics()
-    chosen = STRATEGIES if row.sfp else ("collaborative",)
-    for strategy in chosen:
+    for strategy in STRATEGIES if row.sfp else ("collaborative",):
         matches = local(scores, films, strategy)
         lambdas: dict[int, float] = {}
         if validation is not None:
-            known = np.arange(len(validation[1].captions))
+            validation_target = np.arange(len(validation[1].captions))
             for n, match in local(*validation, strategy).items():
-                lambdas[n], _ = tune_lambda(validation[0].similarity, match, known)
+                lambdas[n], _ = tune_lambda(validation[0].similarity, match, validation_target)
         for n in SALIENT_COUNTS:
             ranking = Reranking(scores.similarity, matches[n], target)
             cell: dict[str, Any] = {"local": ranking.ranks(0.0).metrics()}
@@ -202,13 +204,25 @@ def run_ablation(
     report: Report,
     tokenizer_file: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Train and measure every row for every seed; what `output` holds already is not done again.
+    """Train and measure every row for every seed, except those whose results `output` holds already.
 
-    `films` says how many films of `val`, which only tune λ, and of `test`. Checkpoints go once a run is
-    measured: hundreds of megabytes each.
+    Checkpoints, of hundreds of megabytes, are deleted once a run is measured.
+
+    Args:
+        recipe: the settings that all runs share.
+        overrides: `key=value` settings for all runs.
+        output: a folder for each run goes there.
+        seeds: the seeds to train with.
+        films: the numbers of films of the splits `val`, which only tune λ, and `test`.
+        noise: the number of photos that serve only as unrelated frames.
+        report: told about progress.
+        tokenizer_file: a `tokenizer.json` instead of the published one.
+
+    Returns:
+        one result for each row and seed.
 
     Raises:
-        InputError: from the recipe or the data, or `output` holds results of other settings.
+        InputError: the recipe or the data are invalid, or `output` holds results of other settings.
     """
     results: list[dict[str, Any]] = []
     made: dict[str, Films] = {}
@@ -216,16 +230,16 @@ def run_ablation(
         for number, row in enumerate(ROWS):
             folder = output / f"row{number + 1}-seed{seed}"
             done = folder / "result.json"
-            words = (*overrides, *row.settings, f"train.seed={seed}", f"output={folder}")
-            config = load_config(recipe, words)
-            wanted = {"settings": to_mapping(config), "films": dict(films), "noise": noise}
+            settings = (*overrides, *row.settings, f"train.seed={seed}", f"output={folder}")
+            config = load_config(recipe, settings)
+            conditions = {"settings": to_mapping(config), "films": dict(films), "noise": noise}
             if not done.exists():
-                result = _run(start(config, report, tokenizer_file), row, films, noise, made) | wanted
+                result = _run(start(config, report, tokenizer_file), row, films, noise, made) | conditions
                 replace_text(done, json.dumps(result, indent=1))
                 for checkpoint in folder.glob("*.pt"):
                     checkpoint.unlink()
             result = json.loads(done.read_text(encoding="utf-8"))
-            if any(result.get(name) != value for name, value in wanted.items()):
+            if any(result.get(name) != value for name, value in conditions.items()):
                 raise InputError(f"{done} was measured with other settings: choose another `output`")
             results.append(result | {"seed": seed})
             report(f"{row.name}, seed {seed}: {_headline(results[-1])}")
@@ -237,13 +251,13 @@ def _run(
 ) -> dict[str, Any]:
     config, model = run.config, run.model
     if not isinstance(model, LGDN):
-        raise InputError(f"family={config.family}: the ablation is about lgdn")
+        raise InputError(f"family={config.family}: the ablation is for lgdn")
     train(run)
     scored: dict[str, tuple[Scores, Films]] = {}
-    # An ensemble is only shown of the row with SFP.
+    # Only the row with SFP has an ensemble.
     for split in ("test", "val") if row.sfp else ("test",):
         if split not in made:
-            # The same films for every row and seed: the frozen stages, which prepare them, never change.
+            # Films are the same for every row and seed, since the frozen stages never change.
             photos = read_photos(Path(config.data.path), split)
             made[split] = make_films(photos, films[split], noise, config.data, model, seed=0)
         shown = made[split]
@@ -263,16 +277,16 @@ def _headline(result: Mapping[str, Any]) -> str:
 
 
 def ablation_tables(results: Sequence[Mapping[str, Any]]) -> str:
-    """The tables as Markdown: mean ± standard deviation over the seeds of the metrics of both directions."""
+    """The tables as Markdown: metrics of both directions, mean ± standard deviation over the seeds."""
     seeds = sorted({r["seed"] for r in results})
     by_row = {row.name: sorted((r for r in results if r["row"] == row.name), key=_seed) for row in ROWS}
     last = ROWS[-1].name
     films = results[0]["films"]
-    what = (
+    heading = (
         f"{films['test']} films, {results[0]['frames']} frames, seeds {seeds}: R@1 / R@5 / R@10; "
         f"λ tuned on {films['val']} other films."
     )
-    lines = [what, "", *_head("Table 2: trained with")]
+    lines = [heading, "", *_head("Table 2: trained with")]
     for count in (16, 2):
         lines += [_line(name, f"local, {count} frames", _local(by_row[name], count)) for name in by_row]
     lines += [_line(name, "global", [r["global"] for r in by_row[name]]) for name in by_row]
@@ -287,7 +301,7 @@ def ablation_tables(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _claims(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """The paper's claims as differences within each seed."""
+    """The paper's claims, as differences within each seed."""
     full, without = by_row[ROWS[-1].name], by_row[ROWS[-2].name]
     ranked = [r["global"] for r in full]
     claims = {"local: SFP, 2 frames − no SFP, all frames": (_local(full, 2), _local(without, 16))}

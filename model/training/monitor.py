@@ -1,4 +1,4 @@
-"""What a person sees of a training run (progress, `log.jsonl`, TensorBoard), and how they stop it."""
+"""Shows a training run (progress, `log.jsonl`, TensorBoard), and lets a person stop it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,18 @@ from model.runtime.signals import handling_signals
 
 
 class Monitor:
-    """Writes a run's figures; nothing at all where `folder` is None, as in all processes but the first."""
+    """Writes the figures of a run; does nothing if `folder` is None, as in all processes but the first."""
 
     def __init__(self, folder: Path | None, step: int, total: int, tensorboard: bool, report: Report) -> None:
-        """Open the files, dropping rows later than `step`, which a resumed run writes again."""
+        """Open the files. Rows after `step` are dropped, since a resumed run writes them again.
+
+        Args:
+            folder: the run's folder; None: write nothing.
+            step: optimiser steps that are done.
+            total: optimiser steps of the whole run.
+            tensorboard: write TensorBoard events too.
+            report: told about each step that is logged.
+        """
         self._total, self._report = total, report
         self._began, self._first = time.monotonic(), step
         self._log: TextIO | None = None
@@ -41,24 +49,24 @@ class Monitor:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            self._report("no TensorBoard events: pip install tensorboard, or say train.tensorboard=false")
+            self._report("no TensorBoard events: pip install tensorboard, or set train.tensorboard=false")
             return None
         return SummaryWriter(str(folder), purge_step=step + 1)
 
     def step(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        """The figures of a step, with the time left."""
+        """Log the figures of a step, and report them with the time left."""
         self._write("", step, epoch, values, dict(values))
         if self._log is None:
             return
         seconds = (time.monotonic() - self._began) / max(1, step - self._first)
-        words = " ".join(f"{name} {value:.3g}" for name, value in values.items())
+        figures = " ".join(f"{name} {value:.3g}" for name, value in values.items())
         self._report(
-            f"step {step}/{self._total} {words} · {seconds:.2f} s a step, "
+            f"step {step}/{self._total} {figures} · {seconds:.2f} s a step, "
             f"{duration(seconds * (self._total - step))} left"
         )
 
     def validation(self, step: int, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """The figures of a validation, nested by what is ranked."""
+        """Log the figures of a validation, nested by how videos are ranked."""
         flat = {f"{a}/{b}": v for a, row in metrics.items() for b, v in row.items()}
         self._write("validation/", step, epoch, flat, {"validation": metrics})
 
@@ -85,7 +93,7 @@ class Monitor:
 
 
 def _step_of(line: str) -> int:
-    """The step of a row of the log; a row cut off by a crash is later than any."""
+    """The step of a row of the log; a row that a crash cut off counts as later than all."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""The check at each epoch's end: retrieval among the validation videos, and what re-ranking makes of it.
+"""Validation at the end of each epoch: retrieval among the validation videos, with and without re-ranking.
 
 Shapes: Q texts, V videos.
 """
@@ -17,17 +17,17 @@ from model.families.encoder import Encoder
 from model.runtime.ranking import ensemble
 from model.runtime.retrieval_metrics import retrieval_metrics, text_to_video
 
-#: videos whose first caption is re-ranked, and how many candidates are
+#: number of videos whose first caption is re-ranked, and of candidates for each
 SAMPLE, CANDIDATES = 1000, 16
 
 
 def validate(encoder: Encoder, captions: Sequence[Sequence[str]], corpus: Corpus) -> dict[str, Any]:
-    """Text to video.
+    """Measure retrieval from text to video.
 
     Returns:
-        metrics: `global` over all captions; over the first captions of a sample of videos `sample` (ranked as
-        globally), `local` and `ensemble` (the nearest `CANDIDATES` re-ranked, by the match alone and with the
-        λ that serves best). A model without a matcher has `global` only.
+        metrics: `global` over all captions; over the first captions of a sample of videos `sample` (ranked by
+        similarity), `local` and `ensemble` (the nearest `CANDIDATES`, re-ranked by the match alone and with
+        the best λ). A model without a matcher has `global` only.
     """
     target = np.repeat(np.arange(len(captions)), [len(group) for group in captions])
     texts = encode_all_texts(encoder, [caption for group in captions for caption in group])
@@ -55,5 +55,5 @@ def validate(encoder: Encoder, captions: Sequence[Sequence[str]], corpus: Corpus
 
 
 def recall_sum(metrics: dict[str, float]) -> float:
-    """What the best epoch is chosen by."""
+    """R@1 + R@5 + R@10, by which the best epoch is chosen."""
     return metrics["R@1"] + metrics["R@5"] + metrics["R@10"]

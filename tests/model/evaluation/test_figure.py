@@ -66,7 +66,7 @@ def test_a_picture_grows_with_its_rows_and_texts() -> None:
     # Portrait video stays within its column.
     tall = draw_figure([row(size=(800, 200))])
     assert tall.height < one.height + 120
-    with pytest.raises(ValueError, match="a figure of no row"):
+    with pytest.raises(ValueError, match="a figure without rows"):
         draw_figure([])
 
 
