@@ -40,9 +40,10 @@ class TokenOptions:
 
     def __post_init__(self) -> None:
         if self.kind not in ("int8", "float32"):
-            raise InputError(f"tokens {self.kind!r} cannot be kept: choose int8 or float32")
+            raise InputError(f"tokens is {self.kind!r}: choose int8 or float32", "tokens")
         if self.per_frame is not None and self.per_frame < 1:
-            raise InputError(f"tokens_per_frame is {self.per_frame}: keep at least 1")
+            count = self.per_frame
+            raise InputError(f"tokens_per_frame is {count}: keep at least 1", "tokens_per_frame")
 
 
 class FrameTokens:

@@ -83,9 +83,11 @@ def tune(
         InputError: the model has no matcher, or the options turn re-ranking off.
     """
     if not encoder.has_matcher:
-        raise InputError("this model has no matcher, so there is no λ to tune: give ensemble_lambda a number")
+        raise InputError(
+            "this model has no matcher, so there is no λ to tune: give `ensemble_lambda` a number"
+        )
     if options is not None and not options.rerank:
-        raise InputError("without re-ranking there is no λ to tune: give ensemble_lambda a number")
+        raise InputError("without re-ranking there is no λ to tune: give `ensemble_lambda` a number")
     measured = _measured(encoder, source, options, report)
     match = measured.match[measured.options.num_salient_frames or 1]
     lam, tried = tune_lambda(

@@ -53,15 +53,17 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.mode not in ("top-k", "all-pairs"):
-            raise InputError(f"mode {self.mode!r} is unknown: choose top-k or all-pairs")
+            raise InputError(f"mode is {self.mode!r}: choose top-k or all-pairs", "mode")
         for name in ("num_candidates", "num_salient_frames"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise InputError(f"{name} is {value}: it must be at least 1")
+                raise InputError(f"{name} is {value}: it must be at least 1", name)
         if any(n < 1 for n in self.salient_frames):
-            raise InputError(f"salient_frames are {list(self.salient_frames)}: each must be at least 1")
+            numbers = list(self.salient_frames)
+            raise InputError(f"salient_frames is {numbers}: each must be at least 1", "salient_frames")
         if self.ensemble_lambda is not None and not 0 <= self.ensemble_lambda < float("inf"):
-            raise InputError(f"ensemble_lambda is {self.ensemble_lambda}: it must be 0 or more")
+            lam = self.ensemble_lambda
+            raise InputError(f"ensemble_lambda is {lam}: it must be 0 or more", "ensemble_lambda")
 
     def filled(self, encoder: Encoder) -> Options:
         """These options, with the model's settings in place of None."""

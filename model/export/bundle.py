@@ -146,7 +146,7 @@ def describe_bundle(
     salient = options.num_salient_frames or model.num_salient_frames
     if salient > model.frames_per_segment:
         raise InputError(
-            f"{salient} salient frames of {model.frames_per_segment} a segment: lower num_salient_frames"
+            f"{salient} salient frames of {model.frames_per_segment} a segment: lower `num_salient_frames`"
         )
     return BundleDescription(
         name=name,
@@ -171,13 +171,16 @@ def _token_sizes(model: ModelDescription, stored: int | None) -> TokenSizes | No
     count, width, text_width = model.tokens_per_frame, model.hidden_dim, model.text_hidden_dim
     if count is None or width is None or text_width is None:
         if stored is not None:
-            raise InputError(f"tokens_per_frame is {stored}, but the model gives no tokens: leave it out")
+            raise InputError(
+                f"tokens_per_frame is {stored}, but the model gives no tokens: leave it out",
+                "tokens_per_frame",
+            )
         return None
     if stored is not None:
         try:
             check_count(stored, count)
         except ValueError as error:
-            raise InputError(f"tokens_per_frame: {error}") from error
+            raise InputError(f"tokens_per_frame: {error}", "tokens_per_frame") from error
     return TokenSizes(
         tokens_per_frame=count,
         stored_tokens_per_frame=count if stored is None else stored,

@@ -78,10 +78,11 @@ def _stated(field: str, values: Sequence[str], names: Sequence[str]) -> tuple[st
     if len(values) != len(names):
         raise InputError(
             f"{field}: {len(values)} given, {len(names)} needed, one for each data set in this order: "
-            f"{'; '.join(names)}"
+            f"{'; '.join(names)}",
+            field,
         )
     if not all(value.strip() for value in values):
-        raise InputError(f"{field} is blank: leave it out, or write {NOT_STATED!r}")
+        raise InputError(f"{field} is blank: leave it out, or write {NOT_STATED!r}", field)
     return tuple(values)
 
 

@@ -1,8 +1,8 @@
 """Makes ONNX files smaller: duplicates are dropped, and weights are stored as float16 or int8.
 
-Nodes of the graph cast the weights back. onnxruntime folds these nodes into constants when it loads a graph, so
-they cost nothing at run time. Word embeddings are the exception: rows are gathered first and cast afterwards,
-so that the table stays int8 in memory.
+Nodes of the graph cast the weights back. onnxruntime folds these nodes into constants when it loads a graph,
+so they cost nothing at run time. Word embeddings are the exception: rows are gathered first, and cast then, so
+that the table stays int8 in memory.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _channel_axis(node: onnx.NodeProto, weight: NDArray[np.float32]) -> int:
 def share(model: onnx.ModelProto) -> onnx.ModelProto:
     """Keep one of equal weights, and one of nodes that compute the same, in place.
 
-    Online and momentum towers share frozen stages and word embeddings, which a graph of both would hold twice.
+    Online and momentum towers share frozen stages and word embeddings; a graph of both would hold them twice.
     """
     graph = model.graph
     names: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""`reelfind-model evaluate photos`."""
+"""`reelfind-model evaluate photos`: retrieval on captioned photos."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model.data.photos import read_photos
 def photos_command(
     models: options.Models,
     data: options.Photos,
-    split: options.Split = "test",
+    split: options.SplitOption = "test",
     rerank: options.Rerank = True,
     mode: options.Mode = "top-k",
     num_candidates: options.NumCandidates = None,
@@ -26,9 +26,9 @@ def photos_command(
     output: options.Output = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure retrieval on captioned photos: by similarity, by match, and by both."""
+    """Evaluate retrieval on captioned photos."""
     lam, tune_on = options.number_or_split(ensemble_lambda)
-    chosen = options.make_options(
+    measure_options = options.make_options(
         rerank,
         mode,
         num_candidates,
@@ -39,5 +39,7 @@ def photos_command(
         tokens_per_frame,
     )
     encoder = open_model(models, weights, salience, threads, device)
-    result = measure_sources(encoder, "photos", lambda name: read_photos(data, name), split, tune_on, chosen)
+    result = measure_sources(
+        encoder, "photos", lambda name: read_photos(data, name), split, tune_on, measure_options
+    )
     write_result(result, output, as_json)

@@ -1,4 +1,4 @@
-"""`reelfind-model evaluate videos`."""
+"""`reelfind-model evaluate videos`: retrieval on a folder of videos."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def videos_command(
     output: options.Output = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure retrieval on a folder of videos with queries, sampled as when indexing."""
-    chosen = options.make_options(
+    """Evaluate retrieval on a folder of videos with queries. Videos are sampled as in indexing."""
+    measure_options = options.make_options(
         rerank,
         mode,
         num_candidates,
@@ -41,7 +41,7 @@ def videos_command(
     )
     encoder = open_model(models, weights, salience, threads, device)
     result = {
-        "settings": settings_of(encoder, chosen),
-        "videos": evaluate_videos(encoder, clips, queries, chosen, report),
+        "settings": settings_of(encoder, measure_options),
+        "videos": evaluate_videos(encoder, clips, queries, measure_options, report),
     }
     write_result(result, output, as_json)

@@ -195,10 +195,10 @@ def test_settings_are_the_models_where_none_are_given(encoder: BundleEncoder, pl
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "some"}, "mode 'some' is unknown: choose top-k or all-pairs"),
+        ({"mode": "some"}, "mode is 'some': choose top-k or all-pairs"),
         ({"num_candidates": 0}, "num_candidates is 0"),
         ({"num_salient_frames": -1}, "num_salient_frames is -1"),
-        ({"salient_frames": (1, 0)}, r"salient_frames are \[1, 0\]"),
+        ({"salient_frames": (1, 0)}, r"salient_frames is \[1, 0\]"),
         ({"ensemble_lambda": -0.5}, "ensemble_lambda is -0.5"),
         ({"ensemble_lambda": float("nan")}, "ensemble_lambda is nan"),
     ],

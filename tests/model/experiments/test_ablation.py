@@ -173,5 +173,5 @@ def test_the_recipe_loads_and_freezes_the_backbone() -> None:
 def test_the_command_refuses_seeds_that_are_no_numbers(tmp_path: Path) -> None:
     ran = CliRunner().invoke(app, ["ablation", "data=x", "--seeds", "0,two", "--output", str(tmp_path / "o")])
     assert ran.exit_code == 2
-    assert "seeds='0,two': whole numbers separated by commas" in ran.stderr
+    assert "--seeds is '0,two': write whole numbers separated by commas" in ran.stderr
     assert not (tmp_path / "o").exists()
