@@ -1,7 +1,7 @@
 """Makes ONNX files smaller: duplicates are dropped, and weights are stored as float16 or int8.
 
 Nodes of the graph cast the weights back. onnxruntime folds these nodes into constants when it loads a graph,
-so they cost nothing at run time. Word embeddings are the exception: rows are gathered first, and cast then, so
+so they cost nothing at run time. Word embeddings are an exception: rows are gathered first, and cast then, so
 that the table stays int8 in memory.
 """
 

@@ -49,7 +49,7 @@ def test_what_cannot_be_read_is_listed_after_the_others_are_done(words: list[str
     (tmp_path / "videos" / "video3.mp4").write_bytes(b"no video at all")
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 2
-    assert "error: 1 videos cannot be read, all others are in the cache:" in done.output
+    assert "error: 1 videos cannot be read, see the lines above; all others are in the cache" in done.output
     assert "video3.mp4: is text, not a video" in done.output
     assert len(list((tmp_path / "frames").rglob("*.frames"))) == 5
 

@@ -77,9 +77,9 @@ def test_films_encode_as_if_each_were_encoded_whole(films: SplicedFilms, encoder
     assert once.tokens is not None
     assert whole.tokens is not None
     for i, n in enumerate(films.counts):
-        ours, theirs = once.slots[i, :n], whole.slots[i, :n]
-        np.testing.assert_allclose(once.salience[ours], whole.salience[theirs], atol=1e-5)
-        np.testing.assert_allclose(once.tokens.take(ours), whole.tokens.take(theirs), atol=1e-5)
+        slots_once, slots_whole = once.slots[i, :n], whole.slots[i, :n]
+        np.testing.assert_allclose(once.salience[slots_once], whole.salience[slots_whole], atol=1e-5)
+        np.testing.assert_allclose(once.tokens.take(slots_once), whole.tokens.take(slots_whole), atol=1e-5)
 
 
 def test_films_are_measured_and_tuned_on(films: SplicedFilms, encoder: BundleEncoder) -> None:

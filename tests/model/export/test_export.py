@@ -53,7 +53,7 @@ PROVENANCE = Provenance(
 
 
 def tiny_model(fusion: str = "joint") -> LGDN:
-    """A model whose twins differ, and whose fusion and temporal layer do something."""
+    """A model whose online and momentum towers differ, and whose fusion and temporal layer do something."""
     torch.manual_seed(0)
     config = dataclasses.replace(tiny_config(Path(), Path()).model, fusion=fusion, fusion_dim=32)
     model = LGDN(config)
@@ -132,7 +132,7 @@ def test_graphs_are_checked_at_several_sizes_before_they_are_written(graphs: dic
 @pytest.mark.parametrize("weights", ["momentum", "online"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_salience_vectors_hold_the_strategy(model: LGDN, strategy: str, weights: str) -> None:
-    """Their dot product is the relevance of Table 1, by both twins' embeddings."""
+    """Their dot product is the relevance of Table 1, by the embeddings of online and momentum towers."""
     made = graphs_of(InferenceModel(model, weights, strategy), matcher=False)
     frames, ids, mask = *made[FRAME_ENCODER].example, *made[TEXT_ENCODER].example
     with torch.no_grad():
@@ -143,11 +143,11 @@ def test_salience_vectors_hold_the_strategy(model: LGDN, strategy: str, weights:
     served = (f, l) if weights == "online" else (f_hat, l_hat)
     torch.testing.assert_close(embedding, served[0])
     torch.testing.assert_close(text_embedding, served[1])
-    # SimDot reads one twin: the one that is served.
-    twins = (*served, *served) if strategy == "simdot" else (f, l, f_hat, l_hat)
+    # SimDot reads the towers that are served only.
+    embeddings = (*served, *served) if strategy == "simdot" else (f, l, f_hat, l_hat)
     for i in range(2):
         for j in range(2):
-            a, b, a_hat, b_hat = twins[0][i], twins[1][j], twins[2][i], twins[3][j]
+            a, b, a_hat, b_hat = embeddings[0][i], embeddings[1][j], embeddings[2][i], embeddings[3][j]
             by_table = {
                 "simdot": a @ b,
                 "momentum": a @ b + a_hat @ b_hat,
@@ -168,7 +168,7 @@ def test_the_frame_graph_normalises_pixels_itself(
         np.testing.assert_allclose(have, want, atol=1e-5)
 
 
-def test_what_the_twins_share_is_stored_and_computed_once(model: LGDN) -> None:
+def test_what_both_towers_share_is_stored_and_computed_once(model: LGDN) -> None:
     both = graphs_of(InferenceModel(model, "momentum", "collaborative"))
     alone = graphs_of(InferenceModel(model, "momentum", "simdot"))
     sizes, convolutions = {}, {}
@@ -329,15 +329,15 @@ def test_a_bundle_measures_like_the_model_it_came_from(model: LGDN, tokenizer: P
     assert (manifest.salience_strategy, manifest.image.size) == ("collaborative", 48)
     assert (manifest.tokens_per_frame, manifest.stored_tokens_per_frame) == (5, 5)
     assert (manifest.ensemble_lambda, manifest.num_salient_frames, manifest.num_candidates) == (3.0, 3, 7)
-    theirs = BundleEncoder(Bundle.open(tmp_path / "bundle", threads=1))
-    ours = TowersEncoder(model, TextTokenizer.from_file(tokenizer, 16), ensemble_lambda=3.0)
-    for have, want in zip(outputs(theirs), outputs(ours), strict=True):
+    of_bundle = BundleEncoder(Bundle.open(tmp_path / "bundle", threads=1))
+    in_memory = TowersEncoder(model, TextTokenizer.from_file(tokenizer, 16), ensemble_lambda=3.0)
+    for have, want in zip(outputs(of_bundle), outputs(in_memory), strict=True):
         assert np.abs(have - want).max() <= 1e-4 * max(1.0, np.abs(want).max())
     photos = read_photos(make_photos(tmp_path / "data"), "val")
     options = Options(
         num_candidates=7, num_salient_frames=3, salient_frames=(1,), tokens=TokenOptions("float32")
     )
-    found, expected = (evaluate_source(encoder, photos, options) for encoder in (theirs, ours))
+    found, expected = (evaluate_source(encoder, photos, options) for encoder in (of_bundle, in_memory))
     assert found["local"] != found["global"]
     for name in ("global", "local", "ensemble"):
         for way in ("text_to_video", "video_to_text"):
@@ -361,9 +361,9 @@ def test_smaller_weights_and_the_other_fusion_stay_close(tokenizer: Path, tmp_pa
         tmp_path / "bundle", "lgdn", copy.deepcopy(model), tokenizer, PROVENANCE, options
     )
     assert (manifest.hidden_dim, manifest.text_hidden_dim) == (64, 32)
-    ours = TowersEncoder(model, TextTokenizer.from_file(tokenizer, 16))
+    in_memory = TowersEncoder(model, TextTokenizer.from_file(tokenizer, 16))
     pairs = zip(
-        outputs(BundleEncoder(Bundle.open(tmp_path / "bundle", threads=1))), outputs(ours), strict=True
+        outputs(BundleEncoder(Bundle.open(tmp_path / "bundle", threads=1))), outputs(in_memory), strict=True
     )
     for have, want in pairs:
         assert np.abs(have - want).max() <= TOLERANCE["int8"] * max(1.0, np.abs(want).max())

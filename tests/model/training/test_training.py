@@ -60,9 +60,9 @@ def log(run: Run) -> list[dict[str, float]]:
 
 
 def same_weights(a: LGDN, b: LGDN) -> None:
-    theirs = b.state_dict()
+    others = b.state_dict()
     for name, value in a.state_dict().items():
-        assert torch.equal(value, theirs[name]), name
+        assert torch.equal(value, others[name]), name
 
 
 # An untrained model may give two photos exactly the same score.

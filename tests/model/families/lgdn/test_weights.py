@@ -56,9 +56,9 @@ def test_both_towers_and_the_fusion_start_from_published_weights(folder: Path) -
         assert len(towers.text.layers) == 3
         assert torch.equal(towers.text.layers[2].up.weight, bert.encoder.layer[2].intermediate.dense.weight)
     for fusion in (model.fusion, model.fusion_average):
-        for ours, theirs in zip(fusion.layers, bert.encoder.layer[3:], strict=True):
-            assert torch.equal(ours.up.weight, theirs.intermediate.dense.weight)
-            assert torch.equal(ours.qkv.weight[:16], theirs.attention.self.query.weight)
+        for layer, published in zip(fusion.layers, bert.encoder.layer[3:], strict=True):
+            assert torch.equal(layer.up.weight, published.intermediate.dense.weight)
+            assert torch.equal(layer.qkv.weight[:16], published.attention.self.query.weight)
 
 
 def test_a_fusion_that_takes_no_layers_refuses_them(folder: Path) -> None:
