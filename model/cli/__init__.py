@@ -11,12 +11,12 @@ from model.cli.ablation import ablation_command
 from model.cli.evaluate import app as evaluate_app
 from model.cli.export import export_command
 from model.cli.frames import frames_command
-from model.cli.terminal import ReportingGroup, report
+from model.cli.terminal import ModelCommands, report
 from model.config import load_config
 from model.training.launch import launch
 
 app = typer.Typer(
-    cls=ReportingGroup,
+    cls=ModelCommands,
     help="Train, evaluate and export the models of Reelfind.",
     epilog="Exit codes: 0 success, 2 bad input, 3 failure, 130 interrupted.",
     no_args_is_help=True,

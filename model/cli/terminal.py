@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 
 from model.runtime.exits import exit_codes
 
-#: The option for each field that an error may name.
-OPTION_OF_FIELD = {
+# The option for each field that an error may name.
+_OPTION_OF_FIELD = {
     field: f"--{field.replace('_', '-')}"
     for field in (
         "data_licence",
@@ -32,13 +32,13 @@ OPTION_OF_FIELD = {
 }
 
 
-class ReportingGroup(TyperGroup):
+class ModelCommands(TyperGroup):
     """Turns the errors of every command, and Ctrl-C, into one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was called."""
         with exit_codes(
-            report, "error", OPTION_OF_FIELD, "interrupted: repeat the command to resume a training run"
+            report, "error", _OPTION_OF_FIELD, "interrupted: repeat the command to resume a training run"
         ):
             return super().invoke(ctx)
 

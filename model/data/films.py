@@ -166,19 +166,19 @@ def _reel(frames: _Frames, pool: Rows, data: DataConfig, rng: np.random.Generato
 
 
 def _splice(
-    frames: _Frames, own: list[int], reel: list[int], data: DataConfig, rng: np.random.Generator
+    frames: _Frames, own_frames: list[int], reel: list[int], data: DataConfig, rng: np.random.Generator
 ) -> list[int]:
     """A film's frames: a stretch of the reel with the film's own frames somewhere in it."""
-    length = int(rng.integers(max(len(own) + 1, data.film_frames // 2), data.film_frames + 1))
-    noise = length - len(own)
+    length = int(rng.integers(max(len(own_frames) + 1, data.film_frames // 2), data.film_frames + 1))
+    noise = length - len(own_frames)
     begin, before = int(rng.integers(len(reel))), int(rng.integers(noise + 1))
     stretch = [reel[(begin + i) % len(reel)] for i in range(noise)]
-    for place, border in ((before - 1, own[0]), (before, own[-1])):
+    for place, border in ((before - 1, own_frames[0]), (before, own_frames[-1])):
         if 0 <= place < noise and rng.random() < data.transitions:
             own_shot, other = frames.single(border), frames.single(stretch[place])
             if own_shot and other:
                 stretch[place] = frames.add(own_shot, other, float(rng.uniform(0.25, 0.75)))
-    return [*stretch[:before], *own, *stretch[before:]]
+    return [*stretch[:before], *own_frames, *stretch[before:]]
 
 
 def part(plan: FilmPlan, rank: int, world: int) -> FilmPlan:

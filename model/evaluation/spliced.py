@@ -83,8 +83,8 @@ def splice_films(
     if count + noise > len(photos):
         raise InputError(f"{count} films and {noise} unrelated photos need more than {len(photos)} photos")
     rng = np.random.default_rng((seed, count))
-    chosen = rng.permutation(len(photos))
-    rows, pool = chosen[:count], chosen[len(photos) - noise :]
+    shuffled = rng.permutation(len(photos))
+    rows, pool = shuffled[:count], shuffled[len(photos) - noise :]
     data = replace(data, film_share=1.0, film_frames=min(data.film_frames, slots))
     plan = compose(rows, pool, data, slots, rng)
     counts = plan.mask.sum(1).astype(np.int64)

@@ -50,15 +50,15 @@ def share(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = model.graph
     names: dict[str, str] = {}
     weights: dict[tuple[int, tuple[int, ...], bytes], str] = {}
-    kept = []
+    distinct = []
     for tensor in graph.initializer:
         content = hashlib.sha256(numpy_helper.to_array(tensor).tobytes()).digest()
         first = weights.setdefault((tensor.data_type, tuple(tensor.dims), content), tensor.name)
         names[tensor.name] = first
         if first == tensor.name:
-            kept.append(tensor)
+            distinct.append(tensor)
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(distinct)
     results = {item.name for item in graph.output}
     computed: dict[tuple[object, ...], list[str]] = {}
     nodes = []

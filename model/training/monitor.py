@@ -39,8 +39,8 @@ class Monitor:
         path = folder / "log.jsonl"
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _step_of(line) <= step]
-            replace_text(path, "".join(f"{line}\n" for line in kept))
+            earlier = [line for line in lines if _step_of(line) <= step]
+            replace_text(path, "".join(f"{line}\n" for line in earlier))
         self._log = path.open("a", encoding="utf-8")
         if tensorboard:
             self._writer = self._open_tensorboard(folder / "tensorboard", step)

@@ -15,7 +15,7 @@ Models = Annotated[
     list[Path], typer.Argument(help="Folder of a bundle, or checkpoints, whose weights are averaged.")
 ]
 Photos = Annotated[Path, typer.Option("--data", help="Folder with captions.csv and images/.")]
-SplitOption = Annotated[str, typer.Option("--split", help="Split to evaluate on.")]
+SplitOption = Annotated[str, typer.Option("--split", help="Split to evaluate on, such as val or test.")]
 Clips = Annotated[Path, typer.Option(help="Folder of videos.")]
 Queries = Annotated[
     Path, typer.Option(help="File with a JSON object on each line: query, video, and optionally set.")
