@@ -65,8 +65,8 @@ def test_collaborative_is_momentum_plus_crossmom() -> None:
 
 def test_strategies_differ() -> None:
     scores = [relevance(strategy) for strategy in STRATEGIES]
-    for i, relevance in enumerate(scores):
-        assert all((relevance - other).abs().max() > 0.1 for other in scores[:i])
+    for i, score in enumerate(scores):
+        assert all((score - other).abs().max() > 0.1 for other in scores[:i])
 
 
 def test_an_unknown_strategy_is_named_with_the_known_ones() -> None:
