@@ -1,6 +1,7 @@
-"""Settings of a training run: frozen dataclasses ← a YAML recipe ← `key=value` words.
+"""Settings of a training run: read from a YAML recipe, then changed by `key=value` overrides.
 
-The groups `data` and `train` are shared; the classes of `model` and `loss` are those of the family.
+The groups `data` and `train` are the same in all families; each family has its own classes of `model` and
+`loss`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from model.families import get_family
 from model.runtime.errors import InputError
 from model.settings import DataConfig, TrainConfig, check_rules, from_mapping
 
-#: the family of settings that name none, as those of older checkpoints
+#: the family of settings that name none, such as those of older checkpoints
 DEFAULT_FAMILY = "lgdn"
 
 
@@ -24,7 +25,7 @@ DEFAULT_FAMILY = "lgdn"
 class Config:
     """Everything a run needs; saved with its checkpoints.
 
-    `model` and `loss` are instances of the family's own classes, by default with their defaults.
+    `model` and `loss` are instances of the family's own classes; None stands for their defaults.
     """
 
     name: str = "mini"
@@ -63,10 +64,10 @@ class Config:
 
 
 def config_from_mapping(values: Mapping[str, Any]) -> Config:
-    """The settings that YAML or a checkpoint holds; without a `family` they are LGDN's.
+    """Settings from YAML or a checkpoint. Without the key `family` they are LGDN's.
 
     Raises:
-        InputError: an unknown family or key, with the known ones, or a value that the settings refuse.
+        InputError: a family or key is unknown (the message lists the known ones), or a value is invalid.
     """
     family = get_family(values.get("family", DEFAULT_FAMILY))
     groups = {"model": family.network_config, "loss": family.loss_config}
@@ -75,10 +76,10 @@ def config_from_mapping(values: Mapping[str, Any]) -> Config:
 
 
 def load_config(recipe: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a recipe, then apply words such as `train.epochs=2`; `data=DIR` is short for `data.path=DIR`.
+    """Read a recipe, then apply overrides such as `train.epochs=2`; `data=DIR` is short for `data.path=DIR`.
 
     Raises:
-        InputError: for a missing recipe, an unknown key or a bad value.
+        InputError: the recipe is missing, a key is unknown, or a value is invalid.
     """
     if not recipe.is_file():
         raise InputError(f"no recipe {recipe}: name a YAML file such as model/recipes/mini.yaml")
@@ -88,10 +89,10 @@ def load_config(recipe: Path, overrides: Iterable[str] = ()) -> Config:
         raise InputError(f"{recipe} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{recipe} must hold settings, not {type(values).__name__}")
-    for word in overrides:
-        key, equals, text = word.partition("=")
+    for override in overrides:
+        key, equals, text = override.partition("=")
         if not equals:
-            raise InputError(f"{word!r} is not key=value, for example train.epochs=2")
+            raise InputError(f"{override!r} is not key=value, for example train.epochs=2")
         path = (f"{key}.path" if key == "data" else key).split(".")
         group = values
         for part in path[:-1]:
@@ -101,14 +102,18 @@ def load_config(recipe: Path, overrides: Iterable[str] = ()) -> Config:
         try:
             group[path[-1]] = yaml.safe_load(text) if text else ""
         except yaml.YAMLError as error:
-            raise InputError(f"{word!r}: the value cannot be read as YAML: {error}") from error
+            raise InputError(f"{override!r}: the value cannot be read as YAML: {error}") from error
     return config_from_mapping(values)
 
 
 def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What `to_mapping` gives, without what decides no result: places, machines, how often to write."""
-    places = ("path", "cache", "annotations", "videos", "frame_cache", "workers")
-    data = {k: v for k, v in config["data"].items() if k not in places}
+    """The settings that decide a run's result: no paths, no settings of the machine or of the log.
+
+    Args:
+        config: what `to_mapping` gives.
+    """
+    paths = ("path", "cache", "annotations", "videos", "frame_cache", "workers")
+    data = {k: v for k, v in config["data"].items() if k not in paths}
     skipped = ("threads", "log_every", "checkpoint_seconds", "evaluate", "device", "processes", "tensorboard")
     rates = {k: v for k, v in config["train"].items() if k not in (*skipped, "start_from")}
     family = get_family(config.get("family", DEFAULT_FAMILY))

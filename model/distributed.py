@@ -1,6 +1,6 @@
-"""What several training processes exchange; every function is trivial in a single one.
+"""Tensors that several training processes exchange. With one process, nothing is exchanged.
 
-Tensors keep the same shape on every rank, but for the first axis of those that are gathered.
+A tensor that is gathered has the same shape on every rank.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch.distributed.nn import functional as differentiable
 
 
 def world() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is."""
+    """The number of this process among them, from 0."""
     return dist.get_rank() if world() > 1 else 0
 
 
 @contextmanager
 def first_before_others() -> Iterator[None]:
-    """The first process runs the block alone, then all others do: they find the files that it has written."""
+    """Run the block in the first process, then in all others, which find the files that it has written."""
     if rank():
         dist.barrier()
     yield
@@ -36,7 +36,7 @@ def first_before_others() -> Iterator[None]:
 
 
 def gather(x: Tensor) -> Tensor:
-    """All ranks' rows in the order of ranks, without a gradient. Shape [B, …] → [world · B, …]."""
+    """The rows of all ranks, in the order of ranks, without a gradient. Shape [B, …] → [world · B, …]."""
     x = x.detach().contiguous()
     if world() == 1:
         return x
@@ -46,7 +46,7 @@ def gather(x: Tensor) -> Tensor:
 
 
 def gather_with_grad(x: Tensor) -> Tensor:
-    """As `gather`; the gradients of all ranks flow back to the rows' own rank."""
+    """As `gather`, but the gradients of all ranks flow back to the rank that a row came from."""
     if world() == 1:
         return x
     parts = differentiable.all_gather(x.contiguous())  # type: ignore[no-untyped-call]
@@ -72,7 +72,7 @@ def longest(length: int, device: torch.device) -> int:
 
 
 def mean_of(losses: Tensor) -> Tensor:
-    """The share of this rank in the mean over all ranks' rows, such that the ranks' average is that mean.
+    """This rank's loss, scaled so that the average over the ranks is the mean over the rows of all ranks.
 
     Shape [B] → scalar; B may differ between ranks, and be 0.
     """
@@ -80,6 +80,6 @@ def mean_of(losses: Tensor) -> Tensor:
 
 
 def pad_second(x: Tensor, length: int) -> Tensor:
-    """Zeros up to `length` along the second axis. Shape [B, L, …] → [B, length, …]."""
+    """Pad the second axis with zeros to `length`. Shape [B, L, …] → [B, length, …]."""
     missing = length - x.shape[1]
     return x if not missing else F.pad(x, [0, 0] * (x.ndim - 2) + [0, missing])

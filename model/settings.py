@@ -1,4 +1,4 @@
-"""What settings have in common, and those that every family of models shares: data and training.
+"""Settings that every family of models shares (data and training), and what all groups of settings need.
 
 A group of settings is a frozen dataclass that checks its own rules when it is made; its errors name settings
 as a recipe writes them, such as `train.epochs`.
@@ -15,7 +15,7 @@ from model.runtime.errors import InputError
 
 
 class NetworkConfig(Protocol):
-    """What data and evaluation read of a family's settings of its network."""
+    """The settings of a network that data and evaluation read, in every family."""
 
     @property
     def frames(self) -> int:
@@ -30,8 +30,8 @@ class NetworkConfig(Protocol):
         """Tokens of the longest text."""
 
 
-class Settings(Protocol):
-    """What data reads of `model.config.Config`."""
+class RunSettings(Protocol):
+    """The part of `model.config.Config` that data reads."""
 
     @property
     def model(self) -> NetworkConfig:
@@ -39,22 +39,22 @@ class Settings(Protocol):
 
     @property
     def data(self) -> DataConfig:
-        """What is trained on."""
+        """The data to train on."""
 
     @property
     def train(self) -> TrainConfig:
-        """How it is trained."""
+        """How the model is trained."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is trained on."""
+    """The data to train on."""
 
     #: photos with captions, a video data set by name, or pairs of images and texts
     kind: str = "photos"
-    #: photos: folder with captions.csv and images/; no default: it is never part of the project
+    #: photos: folder with captions.csv and images/; there is no default, the project ships no photos
     path: str = ""
-    #: photos: train on this many of them; 0: on all
+    #: photos: train on the first so many of them; 0: on all
     limit: int = 0
     #: video data sets: the official annotation file, or the folder of those files
     annotations: str = ""
@@ -62,25 +62,27 @@ class DataConfig:
     videos: str = ""
     #: which of MSR-VTT's splits
     msrvtt: str = "1ka"
-    #: leave out videos whose files are missing, and say which; false: they are an error
+    #: leave out videos whose files are missing, and report them; false: missing files are an error
     allow_missing: bool = False
-    #: that many training videos are kept out to validate on, for sets without such a split; 0: none
+    #: training videos that are held out to validate on, for sets without a validation split; 0: none
     validation: int = 0
-    #: folder of decoded frames, made by the first epoch; empty: decode again in every epoch
+    #: folder that keeps decoded frames, filled by the first epoch; empty: decode again in every epoch
     frame_cache: str = ""
     #: threads that decode videos ahead of training
     workers: int = 2
-    #: where cached outputs of the frozen stages go; empty: beside the checkpoints
+    #: folder that caches the outputs of frozen stages; empty: `cache` in the run's folder
     cache: str = ""
+    #: views of each photo that are cached: the photo itself and augmented ones
     views: int = 8
     #: share of the photos shown as several views, so that the temporal layer sees several frames
     multi_view: float = 0.15
+    #: most views of a photo in one video
     max_views: int = 4
     #: share of a batch's videos that are films: a photo's views spliced between unrelated frames
     film_share: float = 0.0
     #: most frames of a film
     film_frames: int = 16
-    #: photos that a batch encodes only as unrelated frames, shared by its films
+    #: photos of a batch that serve only as unrelated frames; all its films share them
     noise_pool: int = 32
     #: share of a film's unrelated frames that are cross-fades, fades to black or blank
     transitions: float = 0.2
@@ -108,7 +110,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How it is trained."""
+    """How a model is trained."""
 
     seed: int = 0
     epochs: int = 15
@@ -119,23 +121,26 @@ class TrainConfig:
     processes: int = 1
     device: str = "auto"
     precision: str = "bfloat16"
+    #: peak learning rates: of published image weights, of published text weights, of new weights
     lr_image: float = 3e-4
     lr_text: float = 5e-5
     lr_head: float = 5e-4
     weight_decay: float = 0.02
+    #: share of the steps over which the learning rate rises to its peak
     warmup: float = 0.05
-    #: the cosine ends at this share of the peak
+    #: share of the peak at which the cosine of the learning rate ends
     final_lr: float = 0.1
+    #: largest norm of the gradient
     clip: float = 5.0
     #: a checkpoint to start from, such as one of image-text pre-training; empty: the published weights
     start_from: str = ""
-    #: closed-form start of the projections (canonical correlation of the published features)
+    #: start the projections in closed form (canonical correlation of the published features)
     closed_form_start: bool = True
-    #: weight of the class names' part of an embedding at that start, beside 1 for the projection
+    #: weight of the class names' part of an embedding in that start, relative to the projection
     class_share: float = 0.5
     threads: int = 2
     log_every: int = 20
-    #: write TensorBoard events beside log.jsonl, where the package tensorboard is installed
+    #: write TensorBoard events beside log.jsonl, if the package tensorboard is installed
     tensorboard: bool = True
     #: seconds between checkpoints; one is also written after every epoch
     checkpoint_seconds: float = 300.0
@@ -164,19 +169,19 @@ class TrainConfig:
 
 
 def check_choices(group: str, settings: object, choices: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse a setting that is none of its choices.
+    """Refuse a setting whose value is not one of its choices.
 
     Raises:
         InputError: names the setting as `group.name`, and its choices.
     """
-    for name, known in choices.items():
+    for name, allowed in choices.items():
         value = getattr(settings, name)
-        if value not in known:
-            raise InputError(f"{group}.{name}={value!r} is not known: use one of {', '.join(known)}")
+        if value not in allowed:
+            raise InputError(f"{group}.{name}={value!r} is not known: use one of {', '.join(allowed)}")
 
 
 def check_rules(rules: Iterable[tuple[bool, str]]) -> None:
-    """Refuse settings that break a rule; each rule is what must hold, and what to say where it does not.
+    """Refuse settings that break a rule. A rule is a condition, and the message for when it does not hold.
 
     Raises:
         InputError: the message of the first broken rule.
@@ -187,7 +192,7 @@ def check_rules(rules: Iterable[tuple[bool, str]]) -> None:
 
 
 def _convert(value: Any, kind: type, key: str) -> Any:
-    """A YAML scalar as the field's type; YAML reads 1e-4 as text, so numbers may come as strings."""
+    """Convert a YAML scalar to the field's type. YAML reads 1e-4 as text, so numbers may come as strings."""
     if isinstance(value, Mapping | list) or value is None:
         raise InputError(f"{key}={value!r} must be one value")
     if kind is bool and not isinstance(value, bool):
@@ -211,11 +216,11 @@ def from_mapping(
     Args:
         kind: the dataclass.
         values: settings by name, as YAML gives them.
-        prefix: of the names in messages.
-        groups: dataclasses of nested groups, by name, where the annotation of the field does not say.
+        prefix: put before a setting's name in messages.
+        groups: dataclasses of nested groups, by name, for fields whose annotation does not tell.
 
     Raises:
-        InputError: an unknown key, with the known ones, or a value that the settings refuse.
+        InputError: a key is unknown (the message lists the known ones), or a value is invalid.
     """
     hints = get_type_hints(kind) | dict(groups or {})
     names = [f.name for f in dataclasses.fields(kind)]

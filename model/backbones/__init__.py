@@ -9,7 +9,7 @@ from model.backbones.base import ImageBackbone, TextBackbone
 from model.backbones.bert import TextEncoder, TextShape
 from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.huggingface import find_folder
-from model.backbones.shapes import from_words, to_words
+from model.backbones.shapes import format_shape, parse_shape
 from model.backbones.vit import VisionTransformer, VitShape
 from model.runtime.errors import InputError
 
@@ -21,7 +21,7 @@ _IMAGE, _TEXT = "model.backbone", "model.text"
 
 
 class EncoderSettings(Protocol):
-    """What the encoders read of a family's settings, a frozen dataclass."""
+    """The settings of a family, a frozen dataclass, that the encoders read."""
 
     @property
     def backbone(self) -> str:
@@ -33,7 +33,7 @@ class EncoderSettings(Protocol):
 
     @property
     def backbone_shape(self) -> str:
-        """Sizes of a ViT in words; empty: as its weights say."""
+        """Sizes of a ViT, such as "hidden=768,layers=12"; empty: those of its weights."""
 
     @property
     def text(self) -> str:
@@ -45,7 +45,7 @@ class EncoderSettings(Protocol):
 
     @property
     def text_shape(self) -> str:
-        """Sizes of a BERT in words; empty: as its weights say."""
+        """Sizes of a BERT, in the same form; empty: those of its weights."""
 
     @property
     def text_pooling(self) -> str:
@@ -76,19 +76,19 @@ Encoders = TypeVar("Encoders", bound=EncoderSettings)
 
 
 def with_shapes(config: Encoders) -> Encoders:
-    """Write the sizes of encoders that come from a folder into the settings, where they are not yet.
+    """Fill in the sizes of encoders whose weights come from a folder, unless the settings have them.
 
-    Done once before training: a checkpoint then rebuilds its model where the folder is not at hand.
+    Done once before training: a checkpoint then rebuilds its model without that folder.
 
     Raises:
-        InputError: from `find_folder` and the shapes' `read`.
+        InputError: the folder cannot be found, or holds another network.
     """
     if config.backbone == "vit" and not config.backbone_shape and config.backbone_weights:
         vit = VitShape.read(find_folder(config.backbone_weights, f"{_IMAGE}_weights"))
-        config = dataclasses.replace(config, backbone_shape=to_words(vit))  # type: ignore[type-var]
+        config = dataclasses.replace(config, backbone_shape=format_shape(vit))  # type: ignore[type-var]
     if config.text == "bert" and not config.text_shape and config.text_weights:
         bert = TextShape.read(find_folder(config.text_weights, f"{_TEXT}_weights"))
-        config = dataclasses.replace(config, text_shape=to_words(bert))  # type: ignore[type-var]
+        config = dataclasses.replace(config, text_shape=format_shape(bert))  # type: ignore[type-var]
     return config
 
 
@@ -101,12 +101,12 @@ def build_image(config: EncoderSettings) -> ImageBackbone:
     config = with_shapes(config)
     if config.backbone != "vit":
         return EfficientNetLite(config.backbone, config.frozen_stages, config.gradient_checkpointing)
-    shape = from_words(VitShape, config.backbone_shape, f"{_IMAGE}_shape")
+    shape = parse_shape(VitShape, config.backbone_shape, f"{_IMAGE}_shape")
     return VisionTransformer(shape, config.image_size, config.frozen_stages, config.gradient_checkpointing)
 
 
 def build_text(config: EncoderSettings, hand_over: int = 0) -> TextBackbone:
-    """The language encoder, with random weights and without its `hand_over` top layers, which others take.
+    """The language encoder with random weights, without its `hand_over` top layers, which the fusion takes.
 
     Raises:
         InputError: sizes that do not fit together.
@@ -114,7 +114,7 @@ def build_text(config: EncoderSettings, hand_over: int = 0) -> TextBackbone:
     config = with_shapes(config)
     shape = {"tiny": TINY_TEXT, "bert": _BERT_BASE}.get(config.text, TextShape())
     if config.text == "bert" and config.text_shape:
-        shape = from_words(TextShape, config.text_shape, f"{_TEXT}_shape")
+        shape = parse_shape(TextShape, config.text_shape, f"{_TEXT}_shape")
     if config.context_length > shape.positions:
         raise InputError(
             f"model.context_length={config.context_length} exceeds the text encoder's positions: "

@@ -1,4 +1,4 @@
-"""What the model needs of an image and of a text encoder.
+"""Interfaces of the image encoder and of the text encoder.
 
 Shapes: B batch, F packed frames, P tokens a frame, L text tokens, Hv and Ht the encoders' own widths.
 """
@@ -21,7 +21,7 @@ class ImageBackbone(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, frames: Tensor) -> Tensor:
-        """Normalise, and run the stages that never train: what a cache may hold.
+        """Normalise, and run the stages that never train; the result may be cached.
 
         Shape uint8 [F, h, w, 3] → float [F, C, h', w'].
         """
@@ -32,10 +32,10 @@ class ImageBackbone(nn.Module, ABC):
 
     @abstractmethod
     def freeze(self) -> None:
-        """Set `requires_grad` of every weight as training wants it."""
+        """Set `requires_grad` of every weight for training."""
 
     def channels_last(self) -> Self:
-        """Lay weights out by channels, with which convolutions on a CPU are twice as fast; returns itself."""
+        """Lay weights out by channels, which doubles the speed of convolutions on a CPU; returns itself."""
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self
 
@@ -45,9 +45,9 @@ class TextBackbone(nn.Module, ABC):
 
     #: Ht
     width: int
-    #: how many ids there are
+    #: number of token ids
     vocabulary: int
-    #: learned positions, [longest text, Ht]
+    #: learned positions, shape [longest text, Ht]
     positions: nn.Embedding
     #: its Transformer layers, without those handed over to the fusion
     layers: nn.ModuleList
@@ -58,12 +58,19 @@ class TextBackbone(nn.Module, ABC):
 
     @abstractmethod
     def freeze(self) -> None:
-        """Set `requires_grad` of every weight as training wants it."""
+        """Set `requires_grad` of every weight for training."""
 
     @abstractmethod
     def trim(self, length: int) -> None:
-        """Forget positions beyond `length`, which no text will reach."""
+        """Drop positions beyond `length`, which no text will reach."""
 
     @abstractmethod
     def load(self, source: Path) -> nn.ModuleList:
-        """Load published weights. → the top layers that this encoder leaves out, lowest first."""
+        """Load published weights.
+
+        Returns:
+            the top layers that this encoder leaves out, lowest first.
+
+        Raises:
+            InputError: `source` holds another network, or is damaged.
+        """

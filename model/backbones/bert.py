@@ -72,7 +72,7 @@ class TextLayer(nn.Module):
         return self.feed(self.attend(x, bias, dropout), dropout)
 
     def attend(self, x: Tensor, bias: Tensor, dropout: float) -> Tensor:
-        """Self-attention, the layer's first half."""
+        """Self-attention, the first half of the layer. Shapes as `forward`."""
         b, length, h = x.shape
         q, k, v = self.qkv(x).view(b, length, 3, self.heads, h // self.heads).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
@@ -81,7 +81,7 @@ class TextLayer(nn.Module):
         return attended
 
     def feed(self, x: Tensor, dropout: float) -> Tensor:
-        """The feed-forward network, its second half."""
+        """The feed-forward network, the second half. Shape [B, L, H] → the same."""
         y = self.down(F.gelu(self.up(x)))
         out: Tensor = self.output_norm(x + F.dropout(y, dropout, self.training))
         return out
@@ -94,8 +94,8 @@ class TextEncoder(TextBackbone):
         shape: its sizes.
         dropout: after the embeddings and in every layer.
         pooling: "mean" of the real tokens, as MiniLM's sentence embeddings were trained, or "cls".
-        hand_over: that many top layers are left out: fusion starts from them.
-        train_embeddings: words and positions train too.
+        hand_over: top layers that are left out, since the fusion starts from them.
+        train_embeddings: train the embeddings of words and positions too.
         gradient_checkpointing: layers compute their activations again in the backward pass.
     """
 
@@ -126,10 +126,10 @@ class TextEncoder(TextBackbone):
         self.layers = nn.ModuleList(TextLayer(shape) for _ in range(shape.layers - hand_over))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Shapes input_ids, attention_mask int64 [B, L] → tokens [B, L, H] and pooled ones [B, H].
+        """Shapes input_ids, attention_mask int64 [B, L] → tokens [B, L, H] and their pooling [B, H].
 
         Raises:
-            ValueError: when the text is longer than the learned positions.
+            ValueError: the text is longer than the learned positions.
         """
         length = input_ids.shape[1]
         if not torch.compiler.is_compiling() and length > self.positions.num_embeddings:
@@ -139,21 +139,21 @@ class TextEncoder(TextBackbone):
         x = self.norm(self.words(input_ids) + self.positions.weight[:length])
         x = F.dropout(x, self.dropout, self.training)
         bias = (1.0 - attention_mask[:, None, None, :].to(x.dtype)) * -10000.0
-        again = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for layer in self.layers:
             arguments = (x, bias, self.dropout)
-            x = checkpoint(layer, *arguments, use_reentrant=False) if again else layer(*arguments)
+            x = checkpoint(layer, *arguments, use_reentrant=False) if recompute else layer(*arguments)
         x = x.float()
         return x, x[:, 0] if self.pooling == "cls" else masked_mean(x, attention_mask.to(x.dtype))
 
     def freeze(self) -> None:
-        """All trains but, by default, what a text begins with: few captions would spoil words they lack."""
+        """Train all but, by default, the embeddings: a few captions would spoil the words that they lack."""
         self.requires_grad_(True)
         self.words.requires_grad_(self.train_embeddings)
         self.positions.requires_grad_(self.train_embeddings)
 
     def trim(self, length: int) -> None:
-        """Forget positions beyond `length`, which no text will reach."""
+        """Drop positions beyond `length`, which no text will reach."""
         trimmed = nn.Embedding(min(length, self.positions.num_embeddings), self.width)
         trimmed.weight.data.copy_(self.positions.weight[: trimmed.num_embeddings])
         self.positions = trimmed
@@ -167,23 +167,23 @@ class TextEncoder(TextBackbone):
             the top layers that this encoder leaves out, lowest first.
 
         Raises:
-            InputError: another network, or a damaged file.
+            InputError: `source` holds another network, or is damaged.
         """
         state = read_weights(source, "bert.")
-        kept = len(self.layers)
+        count = len(self.layers)
         try:
-            ours = {
+            weights = {
                 "words.weight": state["embeddings.word_embeddings.weight"],
                 "positions.weight": state["embeddings.position_embeddings.weight"]
                 + state["embeddings.token_type_embeddings.weight"][0],
                 "norm.weight": state["embeddings.LayerNorm.weight"],
                 "norm.bias": state["embeddings.LayerNorm.bias"],
             }
-            for i in range(kept):
-                ours |= {f"layers.{i}.{name}": tensor for name, tensor in _layer_state(state, i).items()}
-            self.load_state_dict(ours)
-            top = nn.ModuleList(TextLayer(self.shape) for _ in range(kept, self.shape.layers))
-            for i, layer in enumerate(top, kept):
+            for i in range(count):
+                weights |= {f"layers.{i}.{name}": tensor for name, tensor in _layer_state(state, i).items()}
+            self.load_state_dict(weights)
+            top = nn.ModuleList(TextLayer(self.shape) for _ in range(count, self.shape.layers))
+            for i, layer in enumerate(top, count):
                 layer.load_state_dict(_layer_state(state, i))
         except (KeyError, RuntimeError) as error:
             raise InputError(
@@ -193,8 +193,8 @@ class TextEncoder(TextBackbone):
 
 
 def _layer_state(state: dict[str, Tensor], i: int) -> dict[str, Tensor]:
-    """Layer `i` of published weights, in the names of `TextLayer`."""
-    theirs = f"encoder.layer.{i}"
+    """Layer `i` of published weights, by the names of `TextLayer`."""
+    prefix = f"encoder.layer.{i}"
     names = {
         "attention_out": "attention.output.dense",
         "attention_norm": "attention.output.LayerNorm",
@@ -203,11 +203,11 @@ def _layer_state(state: dict[str, Tensor], i: int) -> dict[str, Tensor]:
         "output_norm": "output.LayerNorm",
     }
     out = {
-        f"{ours}.{kind}": state[f"{theirs}.{name}.{kind}"]
-        for ours, name in names.items()
+        f"{name}.{kind}": state[f"{prefix}.{published}.{kind}"]
+        for name, published in names.items()
         for kind in ("weight", "bias")
     }
     for kind in ("weight", "bias"):
-        parts = [state[f"{theirs}.attention.self.{p}.{kind}"] for p in ("query", "key", "value")]
+        parts = [state[f"{prefix}.attention.self.{p}.{kind}"] for p in ("query", "key", "value")]
         out[f"qkv.{kind}"] = torch.cat(parts)
     return out

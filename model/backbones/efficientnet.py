@@ -32,7 +32,7 @@ _PIXEL_MEAN, _PIXEL_SCALE = 127.0, 128.0
 
 
 def _round_channels(channels: int, width: float) -> int:
-    """Scale a channel count and round it to a multiple of 8, never losing more than a tenth."""
+    """Scale a channel count and round it to a multiple of 8, never down by more than a tenth."""
     if width == 1.0:
         return channels
     scaled = channels * width
@@ -54,7 +54,7 @@ class SamePadConv2d(nn.Conv2d):
             pads += [pad // 2, pad - pad // 2]
         padded = F.pad(input, pads)
         if self.groups > 1 and _slow_on_cpu(padded):
-            # The bfloat16 kernel for this gradient is twenty times slower than the float32 one on a CPU.
+            # On a CPU the bfloat16 kernel for this gradient is twenty times slower than the float32 one.
             with torch.autocast(padded.device.type, enabled=False):
                 return F.conv2d(padded.float(), self.weight, self.bias, stride, 0, 1, self.groups)
         return F.conv2d(padded, self.weight, self.bias, stride, 0, 1, self.groups)
@@ -132,9 +132,9 @@ class EfficientNetLite(ImageBackbone):
 
     def trunk(self, x: Tensor, start: int) -> Tensor:
         """Run blocks [start, …) and the head. Shape [B, C, h', w'] → [B, 1280, h/32, w/32]."""
-        again = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for block in self.blocks[start:]:
-            x = checkpoint(block, x, use_reentrant=False) if again else block(x)
+            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
         return F.relu6(self.conv_head(x))
 
     def prepare(self, frames: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class EfficientNetLite(ImageBackbone):
         return self.stem(pixels, self.frozen_blocks)
 
     def forward(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        """Shape [F, C, h', w'] → the final map's mean [F, 1280] and its cells [F, P, 1280]."""
+        """Shape [F, C, h', w'] → the mean of the final map [F, 1280], and its cells [F, P, 1280]."""
         final = self.trunk(prepared, self.frozen_blocks).float()
         return final.mean((2, 3)), final.flatten(2).transpose(1, 2)
 
@@ -155,7 +155,7 @@ class EfficientNetLite(ImageBackbone):
         for index, block in enumerate(self.blocks):
             if index < self.frozen_blocks:
                 block.requires_grad_(False)
-            # Few weights, and on a CPU their gradient costs more than all others together.
+            # These are few weights, and on a CPU their gradient costs more than all others together.
             block.depthwise.requires_grad_(False)
 
     def load_package(self, path: Path) -> tuple[Tensor, Tensor]:
@@ -165,7 +165,7 @@ class EfficientNetLite(ImageBackbone):
             the classifier's rows [1000, 1280] and biases [1000].
 
         Raises:
-            InputError: when the file holds another network.
+            InputError: the file holds another network.
         """
         state: dict[str, Tensor] = torch.load(path, weights_only=True)
         folded: dict[str, Tensor] = {}
@@ -175,13 +175,13 @@ class EfficientNetLite(ImageBackbone):
             if block.expand is not None:
                 names.append(("_expand_conv", "_bn0", "expand"))
             pairs += [
-                (f"_blocks.{i}.{conv}", f"_blocks.{i}.{bn}", f"blocks.{i}.{ours}") for conv, bn, ours in names
+                (f"_blocks.{i}.{conv}", f"_blocks.{i}.{bn}", f"blocks.{i}.{name}") for conv, bn, name in names
             ]
         try:
-            for conv, bn, ours in pairs:
+            for conv, bn, name in pairs:
                 scale = state[f"{bn}.weight"] / (state[f"{bn}.running_var"] + _BN_EPS).sqrt()
-                folded[f"{ours}.weight"] = (state[f"{conv}.weight"] * scale[:, None, None, None]).contiguous()
-                folded[f"{ours}.bias"] = (
+                folded[f"{name}.weight"] = (state[f"{conv}.weight"] * scale[:, None, None, None]).contiguous()
+                folded[f"{name}.bias"] = (
                     state[f"{bn}.bias"] - state[f"{bn}.running_mean"] * scale
                 ).contiguous()
             self.load_state_dict(folded)

@@ -20,14 +20,14 @@ _SAFE, _PICKLE = "model.safetensors", "pytorch_model.bin"
 
 
 def find_folder(source: str, setting: str) -> Path:
-    """The folder of published weights: as given, or the local copy of a repository, fetched if need be.
+    """The folder of published weights: the one given, or the local copy of a repository, fetched if needed.
 
     Args:
         source: a folder, or a name such as "google/vit-base-patch16-224".
-        setting: the setting that holds it, for messages.
+        setting: the name of the setting, for messages.
 
     Raises:
-        InputError: no such folder, or a name that cannot be fetched.
+        InputError: there is no such folder, or the repository cannot be fetched.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -41,14 +41,14 @@ def find_folder(source: str, setting: str) -> Path:
         local = Path(snapshot_download(source, allow_patterns=[*_SMALL, _SAFE, "model*.safetensors*"]))
         if not any(local.glob("model*.safetensors")):
             local = Path(snapshot_download(source, allow_patterns=[*_SMALL, _PICKLE, "pytorch_model*.bin*"]))
-    # It raises its own errors, those of its HTTP library, and the system's.
+    # It raises errors of its own, of its HTTP library and of the system.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{setting}={source}: cannot be fetched ({reason}); {remedy}") from error
     return local
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
@@ -74,7 +74,7 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
         InputError: it describes a network of another kind, or one with another activation than GELU.
     """
     path = folder / "config.json"
-    config = read_json(path)
+    config = read_json_object(path)
     if config.get("model_type") != kind:
         raise InputError(f"{path}: model_type is {config.get('model_type')!r}; this encoder reads {kind}")
     if config.get("hidden_act", "gelu") != "gelu":
@@ -95,10 +95,10 @@ def size_of(config: Mapping[str, Any], key: str, path: Path) -> int:
 
 
 def read_weights(source: Path, prefix: str) -> dict[str, Tensor]:
-    """All tensors of a folder or of one file, as float32, without the wrapping model's `prefix`.
+    """All tensors of a folder or of one file, as float32, named without the `prefix` of a wrapping model.
 
     Raises:
-        InputError: no weights there, or a damaged file.
+        InputError: there are no weights, or a file is damaged.
     """
     state: dict[str, Tensor] = {}
     for path in _weight_files(source) if source.is_dir() else [source]:
@@ -120,7 +120,7 @@ def read_weights(source: Path, prefix: str) -> dict[str, Tensor]:
         if not isinstance(part, dict) or not all(isinstance(t, Tensor) for t in part.values()):
             raise InputError(f"{path} must hold named tensors only: save the model's state_dict()")
         state |= part
-    # TensorFlow's names of a norm's scale and shift are left in early checkpoints.
+    # Early checkpoints still have TensorFlow's names for the scale and shift of a norm.
     renamed = {}
     for key, tensor in state.items():
         name = key.removeprefix(prefix)
@@ -131,13 +131,13 @@ def read_weights(source: Path, prefix: str) -> dict[str, Tensor]:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights; those of one model may be split, and an index then lists them."""
+    """The files that hold the weights. If they are split over several files, an index lists those."""
     for name in (_SAFE, _PICKLE):
         if (folder / name).is_file():
             return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
-            parts = read_json(index).get("weight_map")
+            parts = read_json_object(index).get("weight_map")
             if not isinstance(parts, dict) or not all(Path(str(p)).name == p for p in parts.values()):
                 raise InputError(f"{index}: weight_map must name files of this folder")
             return [folder / part for part in sorted(set(parts.values()))]

@@ -1,4 +1,4 @@
-"""Sizes of encoders as words in the settings, so that a checkpoint needs no folder of published weights."""
+"""Sizes of encoders as text in the settings, so that a checkpoint needs no folder of published weights."""
 
 from __future__ import annotations
 
@@ -10,36 +10,38 @@ from model.runtime.errors import InputError
 Shape = TypeVar("Shape", bound=Any)
 
 
-def to_words(shape: Any) -> str:
-    """A frozen dataclass of numbers as "hidden=768,layers=12"."""
+def format_shape(shape: Any) -> str:
+    """A frozen dataclass of numbers as text, such as "hidden=768,layers=12"."""
     return ",".join(f"{f.name}={getattr(shape, f.name)!r}" for f in dataclasses.fields(shape))
 
 
-def from_words(kind: type[Shape], words: str, setting: str) -> Shape:
-    """The inverse of `to_words`; sizes left out keep their defaults.
+def parse_shape(kind: type[Shape], text: str, setting: str) -> Shape:
+    """The inverse of `format_shape`; sizes left out keep their defaults.
 
     Raises:
-        InputError: for an unknown size or a bad number, naming the setting.
+        InputError: a size is unknown or no number; the message names the setting.
     """
     hints = get_type_hints(kind)
     values: dict[str, int | float | bool] = {}
-    for word in filter(None, words.replace(" ", "").split(",")):
-        name, _, text = word.partition("=")
+    for size in filter(None, text.replace(" ", "").split(",")):
+        name, _, number = size.partition("=")
         if name not in hints:
             raise InputError(f"{setting}: unknown size {name!r}: known are {', '.join(hints)}")
         try:
-            values[name] = {"True": True, "False": False}[text] if hints[name] is bool else hints[name](text)
+            values[name] = (
+                {"True": True, "False": False}[number] if hints[name] is bool else hints[name](number)
+            )
         except (KeyError, ValueError) as error:
-            raise InputError(f"{setting}: {word!r} must be {name}=<{hints[name].__name__}>") from error
+            raise InputError(f"{setting}: {size!r} must be {name}=<{hints[name].__name__}>") from error
     shape: Shape = kind(**values)
     return shape
 
 
 def check_sizes(shape: Any, what: str) -> None:
-    """Refuse sizes that no encoder has.
+    """Refuse sizes that no encoder can have.
 
     Raises:
-        InputError: a size below 1, or a width that its heads do not divide.
+        InputError: a size is not positive, or the width is not a multiple of the number of heads.
     """
     for field in dataclasses.fields(shape):
         value = getattr(shape, field.name)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.backbones.base import ImageBackbone
-from model.backbones.huggingface import read_config, read_json, read_weights, size_of
+from model.backbones.huggingface import read_config, read_json_object, read_weights, size_of
 from model.backbones.shapes import check_sizes
 from model.runtime.errors import InputError
 
-# Names of a layer's parts in files: as published, and as newer libraries name them in memory.
+# Names of a layer's parts in files: in published ones, and in those that newer libraries save.
 _NAMES = (
     ("encoder.layer.{}.attention.attention.", ("query", "key", "value")),
     ("layers.{}.attention.", ("q_proj", "k_proj", "v_proj")),
@@ -95,7 +95,7 @@ class VitLayer(nn.Module):
 
 
 class VisionTransformer(ImageBackbone):
-    """A ViT without its head. With `frozen_layers` > 0 the patches and the first layers stay as published."""
+    """A ViT without its head. With `frozen_layers` > 0, patches and the first layers stay as published."""
 
     mean: Tensor
     std: Tensor
@@ -140,7 +140,7 @@ class VisionTransformer(ImageBackbone):
         return torch.cat([self.cls.to(x.dtype).expand(x.shape[0], -1, -1), x], 1) + self.positions
 
     def prepare(self, frames: Tensor) -> Tensor:
-        """Pixels as trained, through the frozen layers where there are any.
+        """Normalise pixels, and run the frozen layers if there are any.
 
         Shape uint8 [F, h, w, 3] → [F, 3, h, w], or [F, 1 + P, H] with frozen layers.
         """
@@ -154,16 +154,16 @@ class VisionTransformer(ImageBackbone):
         return x
 
     def forward(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        """What `prepare` gives → the token [CLS], [F, H], and the patches, [F, P, H]."""
+        """Shapes as `prepare` gives them → the token [CLS] [F, H], and the patches [F, P, H]."""
         x = prepared if self.frozen_layers else self._embed(prepared)
-        again = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        recompute = self.gradient_checkpointing and self.training and torch.is_grad_enabled()
         for layer in self.layers[self.frozen_layers :]:
-            x = checkpoint(layer, x, use_reentrant=False) if again else layer(x)
+            x = checkpoint(layer, x, use_reentrant=False) if recompute else layer(x)
         x = self.norm(x).float()
         return x[:, 0], x[:, 1:]
 
     def freeze(self) -> None:
-        """All trains but the patches and layers before `frozen_layers`."""
+        """Train all but the patches and the first `frozen_layers`."""
         self.requires_grad_(True)
         if self.frozen_layers:
             self.patches.requires_grad_(False)
@@ -177,11 +177,11 @@ class VisionTransformer(ImageBackbone):
         Positions of another image size are interpolated.
 
         Raises:
-            InputError: another network, or a damaged file.
+            InputError: the folder holds another network, or a file is damaged.
         """
         state = read_weights(folder, "vit.")
         try:
-            ours = {
+            weights = {
                 "patches.weight": state["embeddings.patch_embeddings.projection.weight"],
                 "patches.bias": state["embeddings.patch_embeddings.projection.bias"],
                 "cls": state["embeddings.cls_token"],
@@ -190,9 +190,9 @@ class VisionTransformer(ImageBackbone):
                 "norm.bias": state["layernorm.bias"],
             }
             for i in range(self.shape.layers):
-                ours |= self._layer_state(state, i)
+                weights |= self._layer_state(state, i)
             mean, std = pixel_statistics(folder)
-            self.load_state_dict(ours | {"mean": mean, "std": std})
+            self.load_state_dict(weights | {"mean": mean, "std": std})
         except (KeyError, RuntimeError) as error:
             raise InputError(
                 f"{folder} holds other weights than this ViT: choose the matching one"
@@ -203,8 +203,8 @@ class VisionTransformer(ImageBackbone):
         stem, names = _NAMES[style]
         kinds = ("weight", "bias")
         out = {
-            f"layers.{i}.{ours}.{kind}": state[f"{theirs[style].format(i)}.{kind}"]
-            for ours, theirs in _PARTS.items()
+            f"layers.{i}.{name}.{kind}": state[f"{published[style].format(i)}.{kind}"]
+            for name, published in _PARTS.items()
             for kind in kinds
         }
         for kind in kinds if self.shape.qkv_bias else kinds[:1]:
@@ -213,31 +213,31 @@ class VisionTransformer(ImageBackbone):
 
 
 def interpolate(positions: Tensor, grid: int) -> Tensor:
-    """Learned positions for a grid of another size, bicubic; that of [CLS] stays.
+    """Learned positions, interpolated (bicubic) for a grid of another size; that of [CLS] stays.
 
     Shape [1, 1 + P, H] → [1, 1 + grid², H].
 
     Raises:
-        KeyError: when P is not a square.
+        KeyError: P is not a square.
     """
-    own = math.isqrt(positions.shape[1] - 1)
-    if own * own != positions.shape[1] - 1:
-        raise KeyError(f"{positions.shape[1] - 1} positions are no square")
-    if own == grid:
+    side = math.isqrt(positions.shape[1] - 1)
+    if side * side != positions.shape[1] - 1:
+        raise KeyError(f"{positions.shape[1] - 1} positions are not a square")
+    if side == grid:
         return positions
-    plane = positions[:, 1:].reshape(1, own, own, -1).permute(0, 3, 1, 2)
+    plane = positions[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
     plane = F.interpolate(plane, (grid, grid), mode="bicubic", align_corners=False)
     return torch.cat([positions[:, :1], plane.flatten(2).transpose(1, 2)], 1)
 
 
 def pixel_statistics(folder: Path) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of the pixels in 0…1 that the weights were trained with; 0.5 where none are named.
+    """Mean and standard deviation of the pixels (0 to 1) that the weights were trained with; by default 0.5.
 
     Raises:
-        InputError: `preprocessor_config.json` names no three positive numbers.
+        InputError: `preprocessor_config.json` names something else than three numbers, or a deviation of 0.
     """
     path = folder / "preprocessor_config.json"
-    values = read_json(path) if path.is_file() else {}
+    values = read_json_object(path) if path.is_file() else {}
     out = []
     for key in ("image_mean", "image_std"):
         numbers = values.get(key, [0.5] * 3)

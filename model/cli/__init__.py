@@ -1,4 +1,4 @@
-"""`reelfind-model`: what needs PyTorch. `train`, `evaluate`, `export`, `frames`, `ablation`."""
+"""The command `reelfind-model`, for everything that needs PyTorch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from model.cli.ablation import ablation_command
 from model.cli.evaluate import app as evaluate_app
 from model.cli.export import export_command
 from model.cli.frames import frames_command
-from model.cli.terminal import ReportingGroup, report
+from model.cli.terminal import ModelCommands, report
 from model.config import load_config
 from model.training.launch import launch
 
 app = typer.Typer(
-    cls=ReportingGroup,
-    help="Train, measure and export Reelfind's models.",
-    epilog="Exit codes: 0 done, 2 bad input, 3 failed, 130 interrupted.",
+    cls=ModelCommands,
+    help="Train, evaluate and export the models of Reelfind.",
+    epilog="Exit codes: 0 success, 2 bad input, 3 failure, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,14 +27,16 @@ app = typer.Typer(
 
 @app.command("train")
 def train_command(
-    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, such as model/recipes/mini.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, such as model/recipes/mini.yaml.")],
     settings: Annotated[
-        list[str] | None, typer.Argument(help="key=value words, such as data=DIR train.epochs=2.")
+        list[str] | None,
+        typer.Argument(help="Settings to change, as key=value, such as data=DIR train.epochs=2."),
     ] = None,
 ) -> None:
-    """Train by a recipe; the same command continues an interrupted run.
+    """Train a model by a recipe.
 
-    Ctrl-C ends after the step and saves it; a second one ends at once.
+    Repeat the command to resume an interrupted run. Ctrl-C finishes the current step and saves it; a second
+    Ctrl-C stops at once.
     """
     launch(load_config(recipe, settings or ()), report)
 

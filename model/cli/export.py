@@ -1,4 +1,4 @@
-"""`reelfind-model export`."""
+"""`reelfind-model export`: writes a bundle from checkpoints."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ from model.runtime.errors import InputError
 from model.training.checkpoints import load_checkpoints, read_state, tokenizer_path
 
 
-def _measured(path: Path | None) -> dict[str, Any]:
-    """An evaluation's JSON, without the λ that were tried and left."""
+def _read_metrics(path: Path | None) -> dict[str, Any]:
+    """The JSON of an evaluation, without the list of the λ that were tried."""
     if path is None:
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        metrics = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} holds no metrics ({error}): write it with evaluate --output") from error
-    if not isinstance(found, dict):
+    if not isinstance(metrics, dict):
         raise InputError(f"{path} holds no metrics: write it with evaluate --output")
-    if isinstance(found.get("tuned"), dict):
-        found["tuned"].pop("tried", None)
-    return found
+    if isinstance(metrics.get("tuned"), dict):
+        metrics["tuned"].pop("tried", None)
+    return metrics
 
 
-def _lambda(given: float | None, metrics: dict[str, Any]) -> float:
+def _lambda(option: float | None, metrics: dict[str, Any]) -> float:
+    """λ as the option says, or else as in the metrics, or else 1."""
     settings = metrics.get("settings", {})
-    value = settings.get("ensemble_lambda") if given is None else given
+    value = settings.get("ensemble_lambda") if option is None else option
     lam = 1.0 if value is None else float(value)
     if not (math.isfinite(lam) and lam >= 0):
         raise InputError(f"λ is {lam}: it must be 0 or more")
@@ -46,67 +47,83 @@ def _lambda(given: float | None, metrics: dict[str, Any]) -> float:
 
 
 def export_command(
-    checkpoints: Annotated[list[Path], typer.Argument(help="Checkpoints; several are averaged.")],
-    output: Annotated[Path, typer.Option(help="The bundle's folder; replaced where it stands.")],
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Checkpoints; the weights of several are averaged.")
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of the bundle; a bundle that is there is replaced.")],
     metrics: Annotated[
-        Path | None, typer.Option(help="JSON written by evaluate, kept in the bundle; its λ is the bundle's.")
+        Path | None, typer.Option(help="JSON file written by evaluate --output, to be kept in the bundle.")
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Which weights: LGDN has momentum (the default) and online ones."),
+        typer.Option(help="Weights to export: momentum (default) or online for LGDN."),
     ] = None,
     salience: Annotated[
         str | None,
-        typer.Option(help="simdot, momentum, crossmom or collaborative; by default as it was trained."),
+        typer.Option(
+            help="Strategy of SFP: simdot, momentum, crossmom or collaborative. Default: as trained."
+        ),
     ] = None,
     ensemble_lambda: Annotated[
-        float | None, typer.Option("--lambda", help="λ; by default that of --metrics, else 1.")
+        float | None,
+        typer.Option(
+            "--lambda",
+            help="λ, the weight of the similarity in a score. Default: as in --metrics, or else 1.",
+        ),
     ] = None,
     match_similarity: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Weight of whole text and frame's similarity in a joint match; by default as trained."
+            min=0, help="Weight of the similarity within a joint fusion's match. Default: as trained."
         ),
     ] = None,
-    num_salient_frames: Annotated[int | None, typer.Option(min=1, help="Frames matched.")] = None,
-    num_candidates: Annotated[int, typer.Option(min=1, help="Segments matched for a query.")] = 100,
-    tokens_per_frame: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a frame that an index keeps, merged; by default all.")
+    num_salient_frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames of a segment that are matched. Default: as trained.")
     ] = None,
-    matcher: Annotated[bool, typer.Option(help="With the matching head.")] = True,
+    num_candidates: Annotated[
+        int, typer.Option(min=1, help="Segments that are re-ranked for a query.")
+    ] = 100,
+    tokens_per_frame: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Merge the tokens that an index keeps of a frame to this number. Default: keep all."
+        ),
+    ] = None,
+    matcher: Annotated[bool, typer.Option(help="Include the matching head.")] = True,
     image: Annotated[
-        str, typer.Option(help="How image weights are stored: float32, float16, int8.")
+        str, typer.Option(help="Storage of image weights: float32, float16 or int8.")
     ] = "float16",
-    text: Annotated[str, typer.Option(help="How text weights are stored.")] = "int8",
-    words: Annotated[str, typer.Option(help="How word embeddings are stored.")] = "int8",
-    matcher_storage: Annotated[str, typer.Option(help="How the matcher's weights are stored.")] = "float16",
+    text: Annotated[str, typer.Option(help="Storage of text weights.")] = "int8",
+    words: Annotated[str, typer.Option(help="Storage of word embeddings.")] = "int8",
+    matcher_storage: Annotated[str, typer.Option(help="Storage of the matcher's weights.")] = "float16",
     description: Annotated[str, typer.Option(help="What the bundle is good for.")] = "",
-    licence: Annotated[str, typer.Option(help="The bundle's licence, an SPDX expression.")] = NOT_STATED,
+    licence: Annotated[str, typer.Option(help="Licence of the bundle, an SPDX expression.")] = NOT_STATED,
     data_licence: Annotated[
         list[str] | None,
         typer.Option(
-            help="Licence of the training data. For several data sets give the option once for each, in the "
-            "order in which the bundle lists them.",
+            help="Licence of the training data. With several data sets, repeat the option in the order "
+            "in which the bundle lists them.",
             show_default=NOT_STATED,
         ),
     ] = None,
     data_source: Annotated[
         list[str] | None,
         typer.Option(
-            help="Where the training data comes from, such as an address or a publication. For several data "
-            "sets as --data-licence.",
+            help="Source of the training data, such as an address or a publication. Repeat it as "
+            "--data-licence.",
             show_default=NOT_STATED,
         ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1)] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
-    """Write a bundle; fails when an ONNX graph differs from PyTorch.
+    """Write a bundle from checkpoints.
 
-    The bundle names the data that the checkpoints were trained on by its folders' names and its counts.
+    Every ONNX graph is compared with PyTorch first; if one differs, nothing is written. The bundle names the
+    data that the checkpoints were trained on by the names of its folders and its counts.
     """
     if not licence.strip():
-        raise InputError("the bundle's licence is blank: leave the option out, or name a licence")
-    measured = _measured(metrics)
+        raise InputError("the bundle's licence is blank: leave --licence out, or name a licence")
+    measured = _read_metrics(metrics)
     options = ExportOptions(
         inference=InferenceOptions(weights, salience, match_similarity),
         matcher=matcher,

@@ -1,4 +1,4 @@
-"""`reelfind-model frames`: decode a data set's videos once, before training."""
+"""`reelfind-model frames`: decodes the videos of a data set once, before training."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from model.runtime.errors import InputError
 
 
 def frames_command(
-    recipe: Annotated[Path, typer.Argument(help="A YAML recipe, such as model/recipes/msvd.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe, such as model/recipes/msvd.yaml.")],
     settings: Annotated[
         list[str] | None,
-        typer.Argument(help="key=value words: data.annotations=DIR data.videos=DIR data.frame_cache=DIR."),
+        typer.Argument(
+            help="Settings, as key=value: data.annotations=DIR data.videos=DIR data.frame_cache=DIR."
+        ),
     ] = None,
     split: Annotated[
-        list[str] | None, typer.Option(help="train, val or test, again and again; by default what trains.")
+        list[str] | None,
+        typer.Option(help="train, val or test; repeatable. Default: the splits that training reads."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that decode.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes that decode.")] = 2,
 ) -> None:
-    """Fill the frame cache of a data set; training fills it too, at the pace of its first epoch.
+    """Decode the videos of a data set into its frame cache.
 
-    An interrupted call goes on where it stopped.
+    Without this command, the first epoch of training fills the cache. Resumes after an interruption.
     """
     config = load_config(recipe, settings or ())
     failed = fill(config, split or ["train", *(["val"] if config.train.evaluate else [])], workers)
@@ -35,18 +38,18 @@ def frames_command(
         for line in failed:
             report(line)
         raise InputError(
-            f"{len(failed)} videos cannot be read, all others are in the cache: see the lines above"
+            f"{len(failed)} videos cannot be read, see the lines above; all others are in the cache"
         )
 
 
 def fill(config: Config, splits: list[str], workers: int) -> tuple[str, ...]:
-    """Fill the cache that the settings name. → an error for each video that could not be read.
+    """Fill the cache that the settings name. → the error of each video that cannot be read.
 
     Raises:
-        InputError: no cache is named, or from `open_dataset`.
+        InputError: no cache is named, or as `open_dataset`.
     """
     if not config.data.frame_cache:
-        raise InputError("no data.frame_cache: set it to the folder that is to hold the frames")
+        raise InputError("no data.frame_cache: set it to the folder that shall hold the frames")
     sources: list[VideoFrames] = [open_dataset(config, cast(SplitName, name), report) for name in splits]
     failed: list[str] = []
     for source in sources:

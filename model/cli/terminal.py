@@ -1,4 +1,4 @@
-"""What the commands of `reelfind-model` have in common: progress, and errors as one line and an exit code.
+"""Shared by the commands of `reelfind-model`: progress, and errors as one line and an exit code.
 
 Exit codes are those of `reelfind`, see `model.runtime.exits`.
 """
@@ -12,17 +12,33 @@ from typer.core import TyperGroup
 
 from model.runtime.exits import exit_codes
 
-#: The option for each field that an error may name.
-OPTION_OF_FIELD = {"output": "--output", "ensemble_lambda": "--ensemble-lambda"}
+# The option for each field that an error may name.
+_OPTION_OF_FIELD = {
+    field: f"--{field.replace('_', '-')}"
+    for field in (
+        "data_licence",
+        "data_source",
+        "device",
+        "ensemble_lambda",
+        "mode",
+        "num_candidates",
+        "num_salient_frames",
+        "output",
+        "salient_frames",
+        "seeds",
+        "tokens",
+        "tokens_per_frame",
+    )
+}
 
 
-class ReportingGroup(TyperGroup):
+class ModelCommands(TyperGroup):
     """Turns the errors of every command, and Ctrl-C, into one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was called."""
         with exit_codes(
-            report, "error", OPTION_OF_FIELD, "interrupted: the same command continues a training run"
+            report, "error", _OPTION_OF_FIELD, "interrupted: repeat the command to resume a training run"
         ):
             return super().invoke(ctx)
 

@@ -1,1 +1,1 @@
-"""What training and evaluation read: photos, films spliced from them, data sets of videos."""
+"""Data for training and evaluation: photos, films spliced from them, video data sets."""

@@ -1,4 +1,4 @@
-"""The examples of one training step, before a family makes its own batch of them.
+"""The examples of one training step, from which a family makes its batch.
 
 Shapes: B videos, F packed frames, N frame slots.
 """
@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
+
+from model.arrays import Array, Rows
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Captioned videos. Frames are packed: a frame that several videos show is there once."""
+    """Captioned videos. Frames are packed: a frame that several videos show is stored once."""
 
     frames: Tensor
     """Distinct frames: uint8 [F, h, w, 3], or the outputs of frozen stages, float [F, C, h', w']."""
-    slots: NDArray[np.int64]
-    """int64 [B, N]: the packed frame that each slot shows; any of them where masked."""
-    frame_mask: NDArray[np.float32]
-    """float32 [B, N], 1 for real frames; some in every row."""
+    slots: Rows
+    """int64 [B, N]: the packed frame that each slot shows; any value where masked."""
+    frame_mask: Array
+    """float32 [B, N], 1 for real frames; at least one in every row."""
     texts: tuple[str, ...]
     """A caption of each video, B of them."""
-    video_ids: NDArray[np.int64]
+    video_ids: Rows
     """int64 [B]: pairs with the same id show the same video."""
     teacher: Tensor | None = None
-    """[F, classes]: what a published classifier says of the frames; rows of zeros do not count."""
+    """[F, classes]: a published classifier's shares for each frame; rows of zeros do not count."""

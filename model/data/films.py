@@ -1,7 +1,7 @@
-"""Films spliced from photos: a photo's own views, a contiguous part, among unrelated and transition frames.
+"""Films spliced from photos: views of one photo, in one piece, among unrelated frames and transitions.
 
 A plan says what a batch shows before anything is loaded. Slots index packed frames, so the unrelated frames,
-which cost an encoder as much as any other, are encoded once a batch and serve all its films.
+which cost an encoder as much as any others, are encoded once for a batch and serve all its films.
 Shapes: F packed frames, B videos, N frame slots, R photos.
 """
 
@@ -13,51 +13,51 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Array, Rows
 from model.runtime.errors import InputError
 from model.settings import DataConfig
 
-Rows = NDArray[np.int64]
-#: plain frames, by negative photo numbers; their grey values
+#: plain frames have negative photo numbers; their grey values
 BLACK = -1
 PLAIN = {BLACK: 0, -2: 255, -3: 128}
 
 
 @dataclass(frozen=True)
-class Plan:
+class FilmPlan:
     """What the videos of a batch show.
 
-    A packed frame is a view of a photo, or a mix of two.
+    A packed frame is a view of a photo, or a mix of two views.
     """
 
     photos: Rows
-    """int64 [F, 2]: twice the same where nothing is mixed; negative ones are `PLAIN`."""
+    """int64 [F, 2]: the photos that are mixed, the same twice where none are; negative ones are `PLAIN`."""
     views: Rows
-    """int64 [F, 2]."""
-    share: NDArray[np.float32]
-    """float32 [F]: of the second."""
+    """int64 [F, 2]: the views of these photos."""
+    share: Array
+    """float32 [F]: share of the second photo in the mix."""
     slots: Rows
     """int64 [B, N]: the packed frame that each slot shows; 0 where masked."""
-    mask: NDArray[np.float32]
+    mask: Array
     """float32 [B, N]: 1 for real frames."""
     first: NDArray[np.bool_]
-    """bool [F]: this process is the first of several to show it."""
+    """bool [F]: this process is the first that shows the frame."""
 
     @property
     def plain(self) -> NDArray[np.bool_]:
-        """Which packed frames are one photo and nothing else. → bool [F]."""
+        """Which packed frames show a single photo. → bool [F]."""
         plain: NDArray[np.bool_] = (self.share == 0) & (self.photos[:, 0] >= 0)
         return plain
 
 
 class _Frames:
-    """Packed frames in the making; asking for the same one again gives its number."""
+    """Collects packed frames; adding the same one again gives its number."""
 
     def __init__(self) -> None:
         self.numbers: dict[tuple[int, int, int, int, float], int] = {}
         self.packed: list[tuple[int, int, int, int, float]] = []
 
     def add(self, shot: tuple[int, int], other: tuple[int, int] | None = None, share: float = 0.0) -> int:
-        """The number of a frame: a (photo, view), and a share of another one."""
+        """The number of a frame: a (photo, view), mixed with a share of another one."""
         key = (*shot, *(other or shot), round(share, 4))
         if key not in self.numbers:
             self.numbers[key] = len(self.packed)
@@ -65,7 +65,7 @@ class _Frames:
         return self.numbers[key]
 
     def single(self, number: int) -> tuple[int, int] | None:
-        """The (photo, view) of a frame that is nothing else."""
+        """The (photo, view) of a frame that shows a single photo; None for others."""
         photo, view, _, _, share = self.packed[number]
         return (photo, view) if share == 0 and photo >= 0 else None
 
@@ -77,45 +77,45 @@ def unrelated(
     count: int,
     rng: np.random.Generator,
 ) -> Rows:
-    """Photos that no text of the batch describes: not in it, and with none of its texts among their captions.
+    """Photos that no text of the batch describes: they are not in it, and have none of its texts as captions.
 
     Args:
         rows: the batch's photos, shape [B].
         texts: the batch's texts.
-        captions: of all photos.
-        count: how many are wanted; a small set may have fewer.
-        rng: what chooses.
+        captions: the captions of all photos.
+        count: the number to draw; a small set may give fewer.
+        rng: source of the random choice.
 
     Raises:
-        InputError: when there is none.
+        InputError: there is no such photo.
     """
-    used, said = set(rows.tolist()), set(texts)
-    found: list[int] = []
+    in_batch, batch_texts = set(rows.tolist()), set(texts)
+    drawn: list[int] = []
     for photo in rng.permutation(len(captions)).tolist():
-        if len(found) == count:
+        if len(drawn) == count:
             break
-        if photo not in used and said.isdisjoint(captions[photo]):
-            found.append(photo)
-    if not found:
+        if photo not in in_batch and batch_texts.isdisjoint(captions[photo]):
+            drawn.append(photo)
+    if not drawn:
         raise InputError(
             f"no photo is left for unrelated frames: a batch shows {len(rows)} of {len(captions)} photos; "
             "lower train.batch_size or set data.film_share=0"
         )
-    return np.array(found, np.int64)
+    return np.array(drawn, np.int64)
 
 
-def compose(rows: Rows, pool: Rows, data: DataConfig, slots: int, rng: np.random.Generator) -> Plan:
+def compose(rows: Rows, pool: Rows, data: DataConfig, slots: int, rng: np.random.Generator) -> FilmPlan:
     """Decide what each video of a batch shows: one view, several views, or a film.
 
-    A film continues the batch's reel (unrelated photos with transitions between neighbours) up to a random
-    place, shows its own views, and goes on with the reel; cross-fades may lead into its own part and out.
+    A film shows a part of the batch's reel (unrelated photos with transitions between neighbours), then its
+    own views, then the rest of that part; cross-fades may lead into its own part and out of it.
 
     Args:
         rows: the captioned photo of each video, shape [B].
-        pool: unrelated photos, shape [R]; read only where there are films.
+        pool: unrelated photos, shape [R]; read only if there are films.
         data: shares and sizes.
         slots: N.
-        rng: what chooses.
+        rng: source of all random choices.
     """
     frames = _Frames()
     kind = rng.random(len(rows))
@@ -128,16 +128,16 @@ def compose(rows: Rows, pool: Rows, data: DataConfig, slots: int, rng: np.random
         most = min(data.max_views, data.film_frames - 1) if films[i] else data.max_views
         low = 1 if films[i] else min(2, most)
         count = int(rng.integers(low, most + 1)) if films[i] or several[i] else 1
-        # Different views as long as there are some.
+        # Views repeat only if there are fewer than needed.
         views = rng.permutation(max(data.views, count))[:count] % data.views
         shown = [frames.add((row, int(view))) for view in views]
         if films[i]:
             shown = _splice(frames, shown, reel, data, rng)
-        # Frames take random places of the segment, in order, so that every learned position is trained.
+        # Frames take random slots of the segment, in order, so that every learned position is trained.
         places = np.sort(rng.choice(slots, len(shown), replace=False))
         table[i, places], mask[i, places] = shown, 1.0
     packed = frames.packed
-    plan = Plan(
+    plan = FilmPlan(
         photos=np.array([(p[0], p[2]) for p in packed], np.int64),
         views=np.array([(p[1], p[3]) for p in packed], np.int64),
         share=np.array([p[4] for p in packed], np.float32),
@@ -152,49 +152,49 @@ def _reel(frames: _Frames, pool: Rows, data: DataConfig, rng: np.random.Generato
     """Unrelated photos, one view each, with transitions between neighbours."""
     shots = [(int(photo), int(rng.integers(data.views))) for photo in pool]
     reel: list[int] = []
-    for here, following in zip(shots, shots[1:] + shots[:1], strict=True):
-        reel.append(frames.add(here))
+    for shot, following in zip(shots, shots[1:] + shots[:1], strict=True):
+        reel.append(frames.add(shot))
         while rng.random() < data.transitions:
             choice = rng.random()
             if choice < 0.5:
-                reel.append(frames.add(here, following, float(rng.uniform(0.25, 0.75))))
+                reel.append(frames.add(shot, following, float(rng.uniform(0.25, 0.75))))
             elif choice < 0.75:
-                reel.append(frames.add(here, (BLACK, 0), float(rng.uniform(0.4, 0.9))))
+                reel.append(frames.add(shot, (BLACK, 0), float(rng.uniform(0.4, 0.9))))
             else:
                 reel.append(frames.add((int(rng.choice(list(PLAIN))), 0)))
     return reel
 
 
 def _splice(
-    frames: _Frames, own: list[int], reel: list[int], data: DataConfig, rng: np.random.Generator
+    frames: _Frames, own_frames: list[int], reel: list[int], data: DataConfig, rng: np.random.Generator
 ) -> list[int]:
-    """A film's frames: a stretch of the reel with the own part somewhere in it."""
-    length = int(rng.integers(max(len(own) + 1, data.film_frames // 2), data.film_frames + 1))
-    noise = length - len(own)
+    """A film's frames: a stretch of the reel with the film's own frames somewhere in it."""
+    length = int(rng.integers(max(len(own_frames) + 1, data.film_frames // 2), data.film_frames + 1))
+    noise = length - len(own_frames)
     begin, before = int(rng.integers(len(reel))), int(rng.integers(noise + 1))
     stretch = [reel[(begin + i) % len(reel)] for i in range(noise)]
-    for place, border in ((before - 1, own[0]), (before, own[-1])):
+    for place, border in ((before - 1, own_frames[0]), (before, own_frames[-1])):
         if 0 <= place < noise and rng.random() < data.transitions:
-            mine, other = frames.single(border), frames.single(stretch[place])
-            if mine and other:
-                stretch[place] = frames.add(mine, other, float(rng.uniform(0.25, 0.75)))
-    return [*stretch[:before], *own, *stretch[before:]]
+            own_shot, other = frames.single(border), frames.single(stretch[place])
+            if own_shot and other:
+                stretch[place] = frames.add(own_shot, other, float(rng.uniform(0.25, 0.75)))
+    return [*stretch[:before], *own_frames, *stretch[before:]]
 
 
-def part(plan: Plan, rank: int, world: int) -> Plan:
+def part(plan: FilmPlan, rank: int, world: int) -> FilmPlan:
     """The share of one of `world` processes: consecutive videos, and only the frames they show.
 
     A frame that several processes encode counts for one of them (`first`), so that sums over all processes'
     frames are those of the whole batch.
     """
     size = len(plan.slots) // world
-    here = slice(rank * size, (rank + 1) * size)
-    slots, mask = plan.slots[here], plan.mask[here]
+    videos = slice(rank * size, (rank + 1) * size)
+    slots, mask = plan.slots[videos], plan.mask[videos]
     used, numbers = np.unique(slots[mask > 0], return_inverse=True)
     earlier = np.unique(plan.slots[: rank * size][plan.mask[: rank * size] > 0])
     packed = np.zeros_like(slots)
     packed[mask > 0] = numbers
-    return Plan(
+    return FilmPlan(
         photos=plan.photos[used],
         views=plan.views[used],
         share=plan.share[used],

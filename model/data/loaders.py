@@ -1,7 +1,7 @@
 """The batches that training reads.
 
-A batch depends on (seed, epoch, batch number) alone: a resumed run sees what an uninterrupted one would, and
-each of several processes makes its share of the batch that one process would make.
+A batch depends only on (seed, epoch, batch number): a resumed run sees what an uninterrupted one would see,
+and each of several processes makes its share of the batch that one process would make.
 Shapes: B videos, F packed frames, N frame slots.
 """
 
@@ -17,9 +17,9 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from model import distributed
+from model.arrays import Frames, Rows
 from model.data.examples import Examples
 from model.data.films import compose, part, unrelated
 from model.data.photos import CaptionedPhotos
@@ -28,47 +28,46 @@ from model.data.view_cache import FrozenStages, build_cache
 from model.data.views import PixelViews, Views
 from model.progress import Report
 from model.runtime.errors import InputError
-from model.settings import Settings
+from model.settings import RunSettings
 
-Rows = NDArray[np.int64]
-Batch = TypeVar("Batch")
-BatchOut = TypeVar("BatchOut", covariant=True)
+BatchT = TypeVar("BatchT")
+BatchT_co = TypeVar("BatchT_co", covariant=True)
 
 
-class Loader(Protocol[BatchOut]):
-    """Makes the batches of an epoch by their numbers."""
+class Loader(Protocol[BatchT_co]):
+    """Makes any batch of an epoch by its number."""
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Batches in an epoch."""
 
-    def make(self, epoch: int, number: int) -> BatchOut:
-        """One batch, of which this process gets its share."""
+    def make(self, epoch: int, number: int) -> BatchT_co:
+        """This process's share of one batch."""
 
 
 def make_loader(
     source: Source,
-    config: Settings,
-    collate: Callable[[Examples], Batch],
+    config: RunSettings,
+    collate: Callable[[Examples], BatchT],
     stages: FrozenStages | None,
     cache_folder: Path,
     report: Report,
-) -> Loader[Batch]:
-    """The loader of a source, for this process of those that train together.
+) -> Loader[BatchT]:
+    """The loader of a source, for this process among those that train together.
 
     Args:
         source: what is trained on.
         config: how batches are made.
         collate: makes a family's batch of examples; called in threads.
-        stages: what of the model never trains; its outputs for photos are cached. None: photos stay pixels.
-        cache_folder: where those outputs go, unless `data.cache` names another folder.
-        report: told how far the cache is.
+        stages: the stages that never train, whose outputs for photos are cached. None: photos stay pixels.
+        cache_folder: holds those outputs, unless `data.cache` names another folder.
+        report: told how much of the cache is computed.
 
     Raises:
-        InputError: an epoch has fewer batches than a step takes.
+        InputError: an epoch has fewer batches than one optimiser step takes.
     """
     rank, world = distributed.rank(), distributed.world()
-    loader: Loader[Batch]
+    loader: Loader[BatchT]
     if isinstance(source, CaptionedPhotos):
         views = _views(source, config, stages, cache_folder, report)
         loader = PhotoLoader(views, source, collate, config, rank, world)
@@ -84,7 +83,7 @@ def make_loader(
 
 def _views(
     photos: CaptionedPhotos,
-    config: Settings,
+    config: RunSettings,
     stages: FrozenStages | None,
     cache_folder: Path,
     report: Report,
@@ -97,40 +96,40 @@ def _views(
 
 
 def steps_per_epoch(items: int, batch_size: int) -> int:
-    """Whole batches only; a smaller last one would weigh its items more. A tiny set gives one batch."""
+    """Whole batches only, since items of a smaller one would weigh more. A tiny set gives one batch."""
     return max(1, items // batch_size)
 
 
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, items: int) -> Rows:
-    """The order of an epoch; shared, so read only."""
+    """The order of an epoch. The array is shared: do not write to it."""
     order: Rows = np.random.default_rng((seed, epoch)).permutation(items)
     return order
 
 
 def _by_length(texts: Sequence[str]) -> list[int]:
-    """The text encoder works in parts, each padded to its own longest text: like lengths side by side."""
+    """Rows sorted by the texts' lengths: the text encoder pads each part to its longest text."""
     return sorted(range(len(texts)), key=lambda i: len(texts[i]))
 
 
 @dataclass(frozen=True)
-class PhotoLoader(Generic[Batch]):
-    """Captioned photos as videos of one or several views, and as films. An epoch shows each photo once."""
+class PhotoLoader(Generic[BatchT]):
+    """Captioned photos as videos of one or several views, or as films. An epoch shows each photo once."""
 
     views: Views
     photos: CaptionedPhotos
-    collate: Callable[[Examples], Batch]
-    config: Settings
+    collate: Callable[[Examples], BatchT]
+    config: RunSettings
     rank: int = 0
     world: int = 1
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Batches in an epoch."""
         return steps_per_epoch(len(self.photos), self.config.train.batch_size)
 
-    def make(self, epoch: int, number: int) -> Batch:
-        """One batch, of which this process gets its share."""
+    def make(self, epoch: int, number: int) -> BatchT:
+        """This process's share of one batch."""
         data, seed, size = self.config.data, self.config.train.seed, self.config.train.batch_size
         rng = np.random.default_rng((seed, epoch, number))
         rows = _order(seed, epoch, len(self.photos))[number * size : (number + 1) * size]
@@ -155,28 +154,28 @@ class PhotoLoader(Generic[Batch]):
 
 
 @dataclass(frozen=True)
-class VideoLoader(Generic[Batch]):
-    """Captioned videos as they are, in pixels. An epoch shows each pair of a video and a caption once."""
+class VideoLoader(Generic[BatchT]):
+    """Captioned videos in pixels. An epoch shows each pair of a video and a caption once."""
 
     source: Source
-    collate: Callable[[Examples], Batch]
-    config: Settings
+    collate: Callable[[Examples], BatchT]
+    config: RunSettings
     rank: int = 0
     world: int = 1
 
     @cached_property
     def pairs(self) -> tuple[Rows, Rows]:
-        """The video and the caption's number of each pair."""
+        """Each pair's video, and the number of its caption among the video's captions."""
         counts = [len(group) for group in self.source.captions]
         return np.repeat(np.arange(len(counts)), counts), np.concatenate([np.arange(c) for c in counts])
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
+        """Batches in an epoch."""
         return steps_per_epoch(len(self.pairs[0]), self.config.train.batch_size)
 
-    def make(self, epoch: int, number: int) -> Batch:
-        """One batch, of which this process gets its share; pairs of one video share its frames."""
+    def make(self, epoch: int, number: int) -> BatchT:
+        """This process's share of one batch; pairs of one video share its frames."""
         seed, size = self.config.train.seed, self.config.train.batch_size
         slots, image_size = self.config.model.frames, self.config.model.image_size
         owner, caption = self.pairs
@@ -187,7 +186,7 @@ class VideoLoader(Generic[Batch]):
         rows, texts = owner[pairs[by_length]], [texts[i] for i in by_length]
         rows, texts = _share(rows, texts, self.rank, self.world)
         table, mask = np.zeros((len(rows), slots), np.int64), np.zeros((len(rows), slots), np.float32)
-        packed: list[NDArray[np.uint8]] = []
+        packed: list[Frames] = []
         total = 0
         for video in np.unique(rows):
             rng = np.random.default_rng((seed, epoch, number, int(video)))
@@ -202,17 +201,17 @@ class VideoLoader(Generic[Batch]):
 
 
 def _share(rows: Rows, texts: list[str], rank: int, world: int) -> tuple[Rows, list[str]]:
-    """This process's part of a batch: consecutive rows, as `films.part` takes them."""
+    """This process's share of a batch: consecutive rows, as `films.part` takes them."""
     size = len(rows) // world
     return rows[rank * size : (rank + 1) * size], texts[rank * size : (rank + 1) * size]
 
 
-def ahead(make: Callable[[int], Batch], numbers: Iterable[int], workers: int) -> Generator[Batch]:
-    """Batches in order, made by threads while training computes; no workers: made when asked for."""
+def ahead(make: Callable[[int], BatchT], numbers: Iterable[int], workers: int) -> Generator[BatchT]:
+    """Batches in order, made ahead by `workers` threads; with 0 workers each is made when it is needed."""
     if not workers:
         yield from map(make, numbers)
         return
-    waiting: deque[Future[Batch]] = deque()
+    waiting: deque[Future[BatchT]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
         try:
             for number in numbers:

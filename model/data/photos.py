@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from model.arrays import Frames
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import load_image, resize_frames
 
 
 @dataclass(frozen=True)
 class CaptionedPhotos:
-    """Photos of one split with their captions; as a source of videos, each is a video of one frame."""
+    """Photos of one split with their captions; each serves as a video of one frame."""
 
-    #: the split's name
+    #: the name of the split
     name: str
     folder: Path
     files: tuple[str, ...]
@@ -29,12 +29,16 @@ class CaptionedPhotos:
         return len(self.files)
 
     def first(self, count: int) -> CaptionedPhotos:
-        """Only the first `count` of them; 0: all."""
+        """Only the first `count` photos; 0: all."""
         return replace(self, files=self.files[:count], captions=self.captions[:count]) if count else self
 
-    def load(self, index: int, size: int) -> NDArray[np.uint8]:
-        """One photo by the serving path's resize rule. Shape [size, size, 3]."""
-        photo: NDArray[np.uint8] = resize_frames(load_image(self.folder / self.files[index])[None], size)[0]
+    def load(self, index: int, size: int) -> Frames:
+        """One photo, resized as in serving. Shape [size, size, 3].
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        photo: Frames = resize_frames(load_image(self.folder / self.files[index])[None], size)[0]
         return photo
 
     def frames(
@@ -43,16 +47,16 @@ class CaptionedPhotos:
         count: int,  # noqa: ARG002  one frame is all there is
         size: int,
         rng: np.random.Generator | None,  # noqa: ARG002
-    ) -> NDArray[np.uint8]:
-        """The photo, however many frames are wanted. Shape [1, size, size, 3]."""
+    ) -> Frames:
+        """The photo as the only frame. Shape [1, size, size, 3]."""
         return self.load(index, size)[None]
 
 
-def read_captions(path: Path, split: str) -> CaptionedPhotos:
+def read_photos(path: Path, split: str) -> CaptionedPhotos:
     """Read `captions.csv` (image, split, caption) and keep one split.
 
     Raises:
-        InputError: when the folder or the split is not there.
+        InputError: the file is missing or malformed, or has no rows of the split.
     """
     table = path / "captions.csv"
     if not table.is_file():

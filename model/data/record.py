@@ -1,6 +1,6 @@
-"""What a run trained on, as its checkpoints keep it and its bundle tells it.
+"""The record of what a run trained on: its checkpoints keep it, and its bundle publishes it.
 
-A record names folders and files by their own names, never by a path: bundles are published.
+Because bundles are published, a record names folders and files without their paths.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model.runtime.errors import InputError
-from model.settings import Settings
+from model.settings import RunSettings
 
 #: the key of a checkpoint's state that holds the record
 DATA_KEY = "data"
@@ -25,12 +25,12 @@ class DatasetRecord:
     """One data set that a run trained on.
 
     Attributes:
-        kind: `data.kind`, with the split that `data.msrvtt` names where it is MSR-VTT.
-        name: of the folder of photos, or of the annotations; empty: unknown.
-        media: of the folder of the videos or images that annotations speak of; empty: there is none.
+        kind: `data.kind`; for MSR-VTT with the split that `data.msrvtt` names.
+        name: the name of the folder of photos, or of the annotations; empty: unknown.
+        media: the name of the folder of the videos or images that are annotated; empty: there is none.
         split: the part that was trained on.
-        items: photos or videos; None: not recorded.
-        captions: captions of all of them; None: not recorded.
+        items: number of photos or videos; None: not recorded.
+        captions: number of captions; None: not recorded.
         captions_sha256: sha256 of all captions in their order; None: not recorded.
     """
 
@@ -43,7 +43,7 @@ class DatasetRecord:
     captions_sha256: str | None = None
 
     def __str__(self) -> str:
-        """Such as `photos "flickr8k", split train: 6,091 photos, 30,455 captions`."""
+        """One line, such as `photos "flickr8k", split train: 6,091 photos, 30,455 captions`."""
         name = f' "{self.name}"' if self.name else ""
         media = f' with "{self.media}"' if self.media else ""
         if self.items is None or self.captions is None:
@@ -56,20 +56,20 @@ class DatasetRecord:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Everything that the weights of a run learned from.
+    """All the data that the weights of a run learned from.
 
     Attributes:
-        datasets: the run's own; more than one where it was resumed on other data.
-        start_from: the checkpoint that it started from; None: from published weights.
+        datasets: those of the run itself; several if it was resumed on other data.
+        start_from: the checkpoint that it started from; None: it started from published weights.
     """
 
     datasets: tuple[DatasetRecord, ...]
     start_from: StartRecord | None = None
 
     def lines(self) -> tuple[str, ...]:
-        """A line for each data set, those of `start_from` included."""
-        own = tuple(str(dataset) for dataset in self.datasets)
-        return own if self.start_from is None else own + self.start_from.lines()
+        """A line for each data set, including those of `start_from`."""
+        lines = tuple(str(dataset) for dataset in self.datasets)
+        return lines if self.start_from is None else lines + self.start_from.lines()
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class StartRecord:
     """The checkpoint that a run started from.
 
     Attributes:
-        checkpoint: its run's folder and its file, such as `cc3m/best.pt`.
+        checkpoint: the names of its run's folder and its file, such as `cc3m/best.pt`.
         data: what it was trained on; None: not recorded.
     """
 
@@ -91,14 +91,14 @@ class StartRecord:
 
 
 def describe_data(
-    config: Settings, captions: Sequence[Sequence[str]], start: Mapping[str, Any] | None = None
+    config: RunSettings, captions: Sequence[Sequence[str]], start: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The record of a run for its checkpoints: plain values under `DATA_KEY`.
+    """The record of a run as plain values, which its checkpoints hold under `DATA_KEY`.
 
     Args:
         config: the run's settings.
         captions: the captions of each photo or video that is trained on.
-        start: the state of the checkpoint that `train.start_from` names; None: it names none.
+        start: the state of the checkpoint that `train.start_from` names; None: there is none.
     """
     dataset = replace(
         _named(vars(config.data), _own_name),
@@ -108,16 +108,17 @@ def describe_data(
     )
     start_from = None
     if start is not None:
-        known = DATA_KEY in start or "config" in start
-        start_from = StartRecord(checkpoint_name(config.train.start_from), data_of(start) if known else None)
+        recorded = DATA_KEY in start or "config" in start
+        start_data = data_of(start) if recorded else None
+        start_from = StartRecord(checkpoint_name(config.train.start_from), start_data)
     return asdict(TrainingData((dataset,), start_from))
 
 
 def data_of(state: Mapping[str, Any]) -> TrainingData:
-    """What the run of a checkpoint's state trained on; without a record, what the settings in it say.
+    """What a checkpoint's run trained on, from its record, or else from its settings.
 
     Raises:
-        InputError: the record is not one of this version.
+        InputError: the record has the form of another version.
     """
     if DATA_KEY in state:
         try:
@@ -127,36 +128,36 @@ def data_of(state: Mapping[str, Any]) -> TrainingData:
                 f"the checkpoint's record of its data is of another version ({error})"
             ) from error
     settings = state["config"]
-    # A relative path has its meaning where the run was started: only its own words count.
+    # A relative path depends on where the run was started, so it is not resolved here.
     dataset = _named(settings["data"], lambda path: Path(path).name)
     origin = settings["train"].get("start_from", "")
     return TrainingData((dataset,), StartRecord(checkpoint_name(origin), None) if origin else None)
 
 
 def resumed_data(state: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a run that goes on from a checkpoint's state, perhaps with the data in another place.
+    """The record of a run that resumes from a checkpoint, perhaps with its data in another place.
 
     Args:
-        state: of the checkpoint.
-        current: what `describe_data` says of the data as it is now.
+        state: the checkpoint's state.
+        current: what `describe_data` gives for the data as it is now.
     """
     before, now = data_of(state), _parse(current)
     (dataset,) = now.datasets
     if any(dataset.captions_sha256 == other.captions_sha256 for other in before.datasets):
         return asdict(before)
-    # A set that was recorded by its name alone is told better now.
+    # A data set that was recorded by its name alone is now recorded in full.
     unrecorded = DatasetRecord(dataset.kind, dataset.name, dataset.media, dataset.split)
     datasets = (*(other for other in before.datasets if other != unrecorded), dataset)
     return asdict(TrainingData(datasets, before.start_from))
 
 
 def checkpoint_name(path: str) -> str:
-    """The last two parts of a checkpoint's path: its run's folder and its file."""
+    """The last two parts of a checkpoint's path: the names of its run's folder and its file."""
     return "/".join(Path(os.path.abspath(path)).parts[1:][-2:])  # noqa: PTH100  absolute() keeps `..`
 
 
 def _named(data: Mapping[str, Any], name_of: Callable[[str], str]) -> DatasetRecord:
-    """The data set that settings of `data.*` speak of, without counts."""
+    """The data set that the settings `data.*` name, without counts."""
     kind = data["kind"]
     if kind == "photos":
         return DatasetRecord(kind, name_of(data["path"]))

@@ -1,4 +1,4 @@
-"""What a model trains on and is measured on: photos, data sets of videos and image-text pairs, all alike."""
+"""Data to train on and to measure on: photos, video data sets and image-text pairs, by one interface."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from model.arrays import Frames
 from model.data.datasets import SplitName, open_dataset
-from model.data.photos import read_captions
+from model.data.photos import read_photos
 from model.progress import Report, silent
 from model.runtime.errors import InputError
-from model.settings import Settings
+from model.settings import RunSettings
 
 
 class Source(Protocol):
-    """One split of captioned videos; a photo is a video of one frame. Threads may share it."""
+    """One split of captioned videos; a photo is a video of one frame. Safe to use from several threads."""
 
     @property
     def name(self) -> str:
-        """The split, as results name it, such as "test" or "msrvtt 1ka test"."""
+        """The name of the split in results, such as "test" or "msrvtt 1ka test"."""
 
     @property
     def unit(self) -> str:
-        """What is counted: "photos" or "videos"."""
+        """What the items are: "photos" or "videos"."""
 
     @property
     def captions(self) -> Sequence[Sequence[str]]:
         """The captions of each video."""
 
     def __len__(self) -> int:
-        """Videos."""
+        """The number of videos."""
 
-    def frames(self, index: int, count: int, size: int, rng: np.random.Generator | None) -> NDArray[np.uint8]:
-        """A random frame of each of `count` equal parts of a video, or the middle ones where `rng` is None.
+    def frames(self, index: int, count: int, size: int, rng: np.random.Generator | None) -> Frames:
+        """A random frame of each of `count` equal parts of a video, or the middle ones if `rng` is None.
 
-        A short video gives fewer. Shape [n, size, size, 3], 1 ≤ n ≤ count.
+        A short video gives fewer frames. Shape [n, size, size, 3], 1 ≤ n ≤ count.
 
         Raises:
-            InputError: a file that cannot be read.
+            InputError: a file cannot be read.
         """
 
 
-def open_source(config: Settings, split: SplitName, report: Report = silent) -> Source:
-    """One split of the data that the settings name; `data.limit` shortens the training photos.
+def open_source(config: RunSettings, split: SplitName, report: Report = silent) -> Source:
+    """Open one split of the data that the settings name; `data.limit` limits the training photos.
 
     Raises:
         InputError: the data is missing or malformed.
@@ -55,5 +55,5 @@ def open_source(config: Settings, split: SplitName, report: Report = silent) -> 
         return open_dataset(config, split, report)
     if not data.path:
         raise InputError("no training data: pass data=DIR, a folder with captions.csv and images/")
-    photos = read_captions(Path(data.path), split)
+    photos = read_photos(Path(data.path), split)
     return photos.first(data.limit) if split == "train" else photos

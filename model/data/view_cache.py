@@ -1,4 +1,4 @@
-"""What the frozen stages make of photos, computed once: the early stages are most of the backbone's time.
+"""Outputs of the frozen stages for photos, computed once: the early stages take most of a backbone's time.
 
 Shapes: F packed frames, C channels or classes, Hv the backbone's width.
 """
@@ -10,33 +10,36 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.arrays import Rows
 from model.backbones import ImageBackbone
-from model.data.films import PLAIN, Plan
+from model.data.films import PLAIN, FilmPlan
 from model.data.photos import CaptionedPhotos
 from model.data.views import view_of
 from model.progress import Report
-from model.settings import Settings
+from model.runtime.files import replacing
+from model.settings import RunSettings
 
 TEACHER_CLASSES = 8
-# Photos a pass of the early stages, whose maps are large: few enough to stay in a CPU's caches.
+# Photos in one pass of the early stages: their large maps stay in a CPU's caches.
 _CHUNK = 8
 
 
 @dataclass(frozen=True)
 class FrozenStages:
-    """What of a model never trains.
+    """The stages of a model that never train.
 
     Attributes:
         image: the backbone; `prepare` runs its frozen stages.
         classifier: rows [C, Hv] and biases [C] of its published classifier.
-        key: with the image size, names what decides the outputs.
-        teacher_classes: classes of the classifier that training reads of each frame; 0: none.
+        key: what decides the outputs, besides the image size.
+        teacher_classes: C, if training reads the classifier's shares for each frame; 0: it does not.
     """
 
     image: ImageBackbone
@@ -46,7 +49,7 @@ class FrozenStages:
 
 
 class ViewCache:
-    """Outputs of the frozen stages for views of every photo: 0 is plain, the others are augmented."""
+    """Outputs of the frozen stages for the views of every photo: 0 is the photo, the others are augmented."""
 
     def __init__(self, folder: Path, views: int, teacher_classes: int = 0) -> None:
         self.maps = [np.load(folder / f"maps_{v}.npy", mmap_mode="r") for v in range(views)]
@@ -55,8 +58,8 @@ class ViewCache:
         self.teacher_shares = [np.load(folder / f"shares_{v}.npy") for v in range(views)]
         self._num_classes = teacher_classes
 
-    def gather(self, views: NDArray[np.int64], photos: NDArray[np.int64]) -> Tensor:
-        """Maps of chosen views, in channels-last memory; negative photos are plain frames.
+    def gather(self, views: Rows, photos: Rows) -> Tensor:
+        """Maps of some views, in channels-last memory; negative photos are plain frames.
 
         Shapes [F], [F] → float [F, C, h', w'].
         """
@@ -67,12 +70,13 @@ class ViewCache:
                 for v, p in zip(views.tolist(), photos.tolist(), strict=True)
             ]
         )
-        # By NumPy: in a thread that makes batches PyTorch would start threads of its own beside training's.
+        # NumPy converts, since PyTorch would start threads of its own in every thread that makes batches.
         return torch.from_numpy(rows.astype(np.float32)).permute(0, 3, 1, 2)
 
-    def frames(self, plan: Plan) -> Tensor:
-        """A plan's packed frames. A transition mixes maps, not pixels: that costs nothing and comes close,
-        as the frozen stages are early ones. → float [F, C, h', w'].
+    def frames(self, plan: FilmPlan) -> Tensor:
+        """A plan's packed frames. → float [F, C, h', w'].
+
+        A transition mixes maps instead of pixels: that costs nothing, and comes close after early stages.
         """
         maps = self.gather(plan.views[:, 0], plan.photos[:, 0])
         mixed = np.flatnonzero(plan.share)
@@ -81,14 +85,14 @@ class ViewCache:
             maps[mixed] = maps[mixed].lerp(other, torch.from_numpy(plan.share[mixed])[:, None, None, None])
         return maps
 
-    def plain(self, photos: NDArray[np.int64]) -> Tensor:
+    def plain(self, photos: Rows) -> Tensor:
         """Maps of photos as they are. Shape [F] → float [F, C, h', w']."""
         return self.gather(np.zeros_like(photos), photos)
 
-    def teacher(self, plan: Plan) -> Tensor | None:
-        """The published classifier's likeliest classes, the rest dropped; None without one. → [F, C]
+    def teacher(self, plan: FilmPlan) -> Tensor | None:
+        """The published classifier's shares of its likeliest classes; None without a classifier. → [F, C]
 
-        Rows of zeros are not to be counted: transitions, and frames that count for another process.
+        Rows of zeros do not count: transitions, and frames that count for another process.
         """
         if not self._num_classes:
             return None
@@ -100,9 +104,9 @@ class ViewCache:
 
 
 def build_cache(
-    folder: Path, photos: CaptionedPhotos, stages: FrozenStages, config: Settings, report: Report
+    folder: Path, photos: CaptionedPhotos, stages: FrozenStages, config: RunSettings, report: Report
 ) -> ViewCache:
-    """Open the cache, computing what is missing. Views are written whole, so an interrupted build resumes."""
+    """Open the cache and compute what is missing; after an interruption, only the missing views."""
     size, seed = config.model.image_size, config.train.seed
     key = json.dumps([*stages.key, size, photos.files, seed])
     folder = folder / hashlib.sha256(key.encode()).hexdigest()[:12]
@@ -133,8 +137,8 @@ def build_cache(
             classes.append(top.indices.numpy())
             if start % 1024 == 0:
                 report(f"cache view {view + 1}/{config.data.views} photo {start}/{len(photos)}")
-        np.save(folder / f"shares_{view}.npy", np.concatenate(shares))
-        np.save(folder / f"classes_{view}.npy", np.concatenate(classes))
+        _write(folder / f"shares_{view}.npy", np.concatenate(shares))
+        _write(folder / f"classes_{view}.npy", np.concatenate(classes))
         _write(target, np.concatenate(maps))
     return ViewCache(folder, config.data.views, stages.teacher_classes)
 
@@ -145,8 +149,7 @@ def _half(maps: Tensor) -> NDArray[np.float16]:
     return rows
 
 
-def _write(target: Path, array: NDArray[np.float16]) -> None:
-    """Write beside the final name, then rename: a file that is there is whole."""
-    partial = target.with_suffix(".partial.npy")
-    np.save(partial, array)
-    partial.replace(target)
+def _write(path: Path, array: NDArray[Any]) -> None:
+    """Write an array whole. Runs that share a cache may write the same one."""
+    with replacing(path, shared=True) as temporary:
+        np.save(temporary, array)

@@ -1,4 +1,4 @@
-"""Views of photos: the pixels of what a plan of films shows, and their random changes.
+"""Views of photos: the pixels of a plan's frames, and random changes to them.
 
 Shapes: F packed frames, s side in pixels.
 """
@@ -12,32 +12,32 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 from torch import Tensor
 
-from model.data.films import PLAIN, Plan
+from model.arrays import Array, Frames, Rows
+from model.data.films import PLAIN, FilmPlan
 from model.data.photos import CaptionedPhotos
 
 
 class Views(Protocol):
     """Frames of plans, as pixels or as the outputs of a model's frozen stages."""
 
-    def frames(self, plan: Plan) -> Tensor:
+    def frames(self, plan: FilmPlan) -> Tensor:
         """A plan's packed frames. → uint8 [F, s, s, 3], or float [F, C, h', w']"""
 
-    def teacher(self, plan: Plan) -> Tensor | None:
-        """What a published classifier says of each frame, where there is one. → [F, classes]"""
+    def teacher(self, plan: FilmPlan) -> Tensor | None:
+        """A published classifier's shares for each frame; None without a classifier. → [F, classes]"""
 
-    def plain(self, photos: NDArray[np.int64]) -> Tensor:
+    def plain(self, photos: Rows) -> Tensor:
         """Photos as they are. Shape [F] → as `frames`."""
 
 
-def augment(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def augment(photo: Frames, rng: np.random.Generator) -> Frames:
     """A random view that looks like a frame of a small video. Shape [s, s, 3] → the same.
 
-    Crops change the aspect, as squashing wide video does; blur and JPEG stand for low resolution and strong
-    compression; black bars for letterboxes.
+    Crops change the aspect, as squashing wide video does; blur and JPEG imitate low resolution and strong
+    compression, black bars imitate letterboxes.
     """
     size = photo.shape[0]
     image = Image.fromarray(photo)
@@ -65,16 +65,16 @@ def augment(photo: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
     return np.asarray(image)
 
 
-def view_of(photos: CaptionedPhotos, photo: int, view: int, size: int, seed: int) -> NDArray[np.uint8]:
+def view_of(photos: CaptionedPhotos, photo: int, view: int, size: int, seed: int) -> Frames:
     """One view of a photo: 0 is the photo itself, the others are augmented. → uint8 [s, s, 3]"""
     pixels = photos.load(photo, size)
     return augment(pixels, np.random.default_rng((seed, view, photo))) if view else pixels
 
 
-def render(plan: Plan, photos: CaptionedPhotos, size: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+def render(plan: FilmPlan, photos: CaptionedPhotos, size: int, seed: int) -> Iterator[Frames]:
     """The pixels of a plan's packed frames, one by one. Each uint8 [s, s, 3]."""
 
-    def shot(photo: int, view: int) -> NDArray[np.float32]:
+    def shot(photo: int, view: int) -> Array:
         if photo < 0:
             return np.full((size, size, 3), PLAIN[photo], np.float32)
         return view_of(photos, photo, view, size, seed).astype(np.float32)
@@ -88,19 +88,19 @@ def render(plan: Plan, photos: CaptionedPhotos, size: int, seed: int) -> Iterato
 
 @dataclass(frozen=True)
 class PixelViews:
-    """Views that are made anew for every batch, for models without frozen stages."""
+    """Views in pixels, made for every batch, for models without frozen stages."""
 
     photos: CaptionedPhotos
     size: int
     seed: int
 
-    def frames(self, plan: Plan) -> Tensor:
+    def frames(self, plan: FilmPlan) -> Tensor:
         """A plan's packed frames. → uint8 [F, s, s, 3]"""
         return torch.from_numpy(np.stack(list(render(plan, self.photos, self.size, self.seed))))
 
-    def teacher(self, plan: Plan) -> None:
-        """Nobody says anything of pixels."""
+    def teacher(self, plan: FilmPlan) -> None:
+        """None: there is no classifier."""
 
-    def plain(self, photos: NDArray[np.int64]) -> Tensor:
+    def plain(self, photos: Rows) -> Tensor:
         """Photos as they are. Shape [F] → uint8 [F, s, s, 3]"""
         return torch.from_numpy(np.stack([self.photos.load(int(photo), self.size) for photo in photos]))

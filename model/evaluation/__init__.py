@@ -1,1 +1,1 @@
-"""Evaluation: ranking in both directions over photos, films and videos, and the paper's tables."""
+"""Evaluation: retrieval in both directions over photos, films and videos, and the paper's Figure 4."""

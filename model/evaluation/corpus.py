@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Array, Frames, Rows
 from model.data.sources import Source
-from model.families.encoder import Array, Encoder
+from model.families.encoder import Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
 from model.runtime.errors import InputError
@@ -23,63 +24,66 @@ from model.runtime.preprocessing import resize_frames
 from model.runtime.tokens import QuantisedTokens, dequantise, store_tokens
 from model.runtime.video import VideoReader
 
-Rows = NDArray[np.int64]
-Frames = NDArray[np.uint8]
 _FRAMES_A_PASS, _SEGMENTS_A_PASS, _TEXTS_A_PASS = 32, 256, 128
 
 
 @dataclass(frozen=True)
 class TokenOptions:
-    """How frame tokens are kept: int8, as the index does, or float32; merged to `per_frame`; None: all."""
+    """How frame tokens are stored: in int8, as an index does, or float32; merged to `per_frame`, None: all.
+
+    Raises:
+        InputError: the kind is unknown, or `per_frame` is below 1.
+    """
 
     kind: Literal["int8", "float32"] = "int8"
     per_frame: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("int8", "float32"):
-            raise InputError(f"tokens {self.kind!r} cannot be kept: choose int8 or float32")
+            raise InputError(f"tokens is {self.kind!r}: choose int8 or float32", "tokens")
         if self.per_frame is not None and self.per_frame < 1:
-            raise InputError(f"tokens_per_frame is {self.per_frame}: keep at least 1")
+            count = self.per_frame
+            raise InputError(f"tokens_per_frame is {count}: keep at least 1", "tokens_per_frame")
 
 
 class FrameTokens:
-    """Tokens of distinct frames, as they would lie in an index."""
+    """Tokens of distinct frames, as an index stores them."""
 
     def __init__(self, parts: Sequence[Array | QuantisedTokens]) -> None:
-        """`parts` are all of one kind: float32 [F, P, H], or quantised."""
+        """Join `parts`, which are all float32 [F, P, H] or all quantised."""
         first = parts[0]
         self._values: NDArray[np.float32] | NDArray[np.int8]
         self._scale: NDArray[np.float16] | None = None
         if isinstance(first, QuantisedTokens):
-            kept = [part for part in parts if isinstance(part, QuantisedTokens)]
-            self._values = np.concatenate([part.values for part in kept])
-            self._scale = np.concatenate([part.scale for part in kept])
+            quantised = [part for part in parts if isinstance(part, QuantisedTokens)]
+            self._values = np.concatenate([part.values for part in quantised])
+            self._scale = np.concatenate([part.scale for part in quantised])
         else:
             self._values = np.concatenate([part for part in parts if not isinstance(part, QuantisedTokens)])
 
     @classmethod
     def keep(cls, tokens: Array, options: TokenOptions) -> FrameTokens:
-        """Merge and quantise float32 [F, P, H] as the options say."""
-        return cls([kept_tokens(tokens, options)])
+        """Merge and quantise tokens as the options say. Shape float32 [F, P, H]."""
+        return cls([reduce_tokens(tokens, options)])
 
     def __len__(self) -> int:
         return len(self._values)
 
     @property
     def per_frame(self) -> int:
-        """P."""
+        """P, the tokens of a frame."""
         return int(self._values.shape[1])
 
     def take(self, rows: Rows) -> Array:
-        """Frames [B] → float32 [B, P, H]."""
+        """The tokens of some frames. Shape int64 [B] → float32 [B, P, H]."""
         values = self._values[rows]
         if self._scale is None:
             return values.astype(np.float32, copy=False)
         return dequantise(QuantisedTokens(values.astype(np.int8, copy=False), self._scale[rows]))
 
 
-def kept_tokens(tokens: Array, options: TokenOptions) -> Array | QuantisedTokens:
-    """What of a frame's tokens is kept. float32 [F, P, H]."""
+def reduce_tokens(tokens: Array, options: TokenOptions) -> Array | QuantisedTokens:
+    """Tokens as the options store them: merged, and quantised for int8. Shape float32 [F, P, H]."""
     present = tokens.shape[1]
     return store_tokens(tokens, min(options.per_frame or present, present), int8=options.kind == "int8")
 
@@ -88,7 +92,7 @@ def kept_tokens(tokens: Array, options: TokenOptions) -> Array | QuantisedTokens
 class Texts:
     """Encoded texts: `embedding` [Q, D] and `salience` [Q, S] in the order given.
 
-    `parts` hold what the matcher reads, sorted by length: the rows [B] of each part and its encoding.
+    `parts` hold what the matcher reads, the texts sorted by length: each part's rows [B] and its encoding.
     """
 
     embedding: Array
@@ -101,10 +105,10 @@ class Texts:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Encoded segments: `embedding` [G, D]; `owner` [G], the video of each.
+    """Encoded segments: `embedding` [G, D], and `owner` [G], the video of each.
 
-    `slots` int64 [G, N] name the distinct frame that each slot shows; the first `counts` [G] are real.
-    `salience` [F, S] and `tokens` are those of the distinct frames.
+    `slots` int64 [G, N] give the distinct frame that each slot shows; the first `counts` [G] are real.
+    `salience` [F, S] and `tokens` belong to the distinct frames.
     """
 
     embedding: Array
@@ -118,10 +122,10 @@ class Corpus:
         return len(self.embedding)
 
 
-def encode_texts(
+def encode_all_texts(
     encoder: Encoder, texts: Sequence[str], *, tokens: bool = False, report: Report = silent
 ) -> Texts:
-    """Encode many texts, sorted by length so that little is padded."""
+    """Encode many texts, sorted by length so that little is padded; `tokens`: with their tokens."""
     order = np.argsort([len(text) for text in texts], kind="stable").astype(np.int64)
     parts = []
     progress = Progress("texts", len(texts), report)
@@ -136,12 +140,12 @@ def encode_texts(
 
 
 def join_segments(encoder: Encoder, embedding: Array, slots: Rows, counts: Rows) -> Array:
-    """Segment embeddings of distinct frames' embeddings. [F, D], [G, N], [G] → [G, D]."""
+    """Segment embeddings from the embeddings of distinct frames. Shapes [F, D], [G, N], [G] → [G, D]."""
     mask = np.arange(slots.shape[1])[None, :] < counts[:, None]
     parts = []
     for start in range(0, len(slots), _SEGMENTS_A_PASS):
         part = slice(start, start + _SEGMENTS_A_PASS)
-        # Padding as the indexer has it: zeros.
+        # Padding is zeros, as in the indexer.
         frames = embedding[slots[part]] * mask[part, :, None]
         parts.append(encoder.segments(frames.astype(np.float32), mask[part].astype(np.float32)))
     return np.concatenate(parts)
@@ -149,7 +153,7 @@ def join_segments(encoder: Encoder, embedding: Array, slots: Rows, counts: Rows)
 
 @dataclass(frozen=True)
 class EncodedFrames:
-    """Distinct frames: `embedding` [F, D], `salience` [F, S] and `tokens` as an index keeps them."""
+    """Encoded distinct frames: `embedding` [F, D], `salience` [F, S], `tokens` as an index stores them."""
 
     embedding: Array
     salience: Array
@@ -157,7 +161,7 @@ class EncodedFrames:
 
 
 def passes(frames: Iterable[Frames]) -> Iterator[Frames]:
-    """Frames that come in parts of any size, [n, size, size, 3], in the parts that one pass takes."""
+    """Regroup frames from parts of any size, [n, size, size, 3], to the parts that one pass takes."""
     pending: list[Frames] = []
     count = 0
     for part in frames:
@@ -176,35 +180,40 @@ def passes(frames: Iterable[Frames]) -> Iterator[Frames]:
 def encode_frames(
     encoder: Encoder, frames: Iterable[Frames], tokens: TokenOptions | None = None
 ) -> EncodedFrames:
-    """Encode frames that come in parts of any size, with tokens where they are asked.
+    """Encode frames that come in parts of any size [n, size, size, 3]; `tokens`: with their tokens.
 
     Raises:
-        InputError: no frame.
+        InputError: there is no frame.
     """
     embedding: list[Array] = []
     salience: list[Array] = []
-    kept: list[Array | QuantisedTokens] = []
+    stored: list[Array | QuantisedTokens] = []
     for part in passes(frames):
         encoding = encoder.frames(part, tokens=tokens is not None)
         embedding.append(encoding.embedding)
-        # In half precision, as the index stores it: which frames are salient must not differ.
+        # In half precision, as the index stores it, so that the same frames are salient.
         salience.append(encoding.salience.astype(np.float16).astype(np.float32))
         if tokens is not None and encoding.tokens is not None:
-            kept.append(kept_tokens(encoding.tokens, tokens))
+            stored.append(reduce_tokens(encoding.tokens, tokens))
     if not embedding:
         raise InputError("no segment to encode: pass at least one video or photo")
     return EncodedFrames(
-        np.concatenate(embedding), np.concatenate(salience), FrameTokens(kept) if kept else None
+        np.concatenate(embedding), np.concatenate(salience), FrameTokens(stored) if stored else None
     )
 
 
-def encode_segments(
+def encode_corpus(
     encoder: Encoder, segments: Iterable[tuple[int, Frames]], tokens: TokenOptions | None = None
 ) -> Corpus:
-    """Encode segments, each (its video, resized frames [n, size, size, 3]), with tokens where they are asked.
+    """Encode segments.
+
+    Args:
+        encoder: the model.
+        segments: for each its video, and its resized frames [n, size, size, 3].
+        tokens: how to store frame tokens; None: without tokens.
 
     Raises:
-        InputError: no segment.
+        InputError: there is no segment.
     """
     owners: list[int] = []
     counts: list[int] = []
@@ -233,7 +242,7 @@ def encode_segments(
 def encode_source(
     encoder: Encoder, source: Source, tokens: TokenOptions | None = None, report: Report = silent
 ) -> Corpus:
-    """Every video of a source as one segment, the middle frames of equal parts, as the papers test.
+    """Encode every video of a source as one segment, by the middle frames of equal parts, as papers test.
 
     Raises:
         InputError: a file cannot be read.
@@ -245,7 +254,7 @@ def encode_source(
             yield row, source.frames(row, profile.frames_per_segment, profile.image_size, None)
             progress.step()
 
-    return encode_segments(encoder, read(), tokens)
+    return encode_corpus(encoder, read(), tokens)
 
 
 def encode_videos(
@@ -254,7 +263,7 @@ def encode_videos(
     tokens: TokenOptions | None = None,
     report: Report = silent,
 ) -> Corpus:
-    """Every video's segments, sampled as when indexing.
+    """Encode the segments of all videos, sampled as in indexing.
 
     Raises:
         VideoError: a file cannot be decoded.
@@ -267,11 +276,15 @@ def encode_videos(
                 yield row, frames
             progress.step()
 
-    return encode_segments(encoder, read(), tokens)
+    return encode_corpus(encoder, read(), tokens)
 
 
 def video_segments(encoder: Encoder, path: Path) -> Iterable[tuple[NDArray[np.float64], Frames]]:
-    """The segments of one video: their frames' times in seconds [n], and the resized frames."""
+    """The segments of one video: times of their frames in seconds [n], and the resized frames.
+
+    Raises:
+        VideoError: the file cannot be decoded.
+    """
     profile = encoder.profile
     with VideoReader(path) as reader:
         for segment in reader.segments(profile.segment_seconds, profile.frames_per_segment):

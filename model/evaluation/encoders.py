@@ -1,4 +1,4 @@
-"""An exported bundle as evaluation reads a model.
+"""An exported bundle as an `Encoder` for evaluation.
 
 Shapes: B batch or pairs, N frame slots, P tokens a frame, H width of frame tokens, D joint space.
 """
@@ -10,38 +10,39 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.families.encoder import Array, Profile
+from model.arrays import Array, Frames
+from model.families.encoder import Profile
 from model.runtime.bundle import Bundle, FrameEncoding, TextEncoding
 
 
 class BundleEncoder:
-    """An exported bundle."""
+    """An exported bundle, see `model.families.encoder.Encoder`."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
 
     @property
     def profile(self) -> Profile:
-        """What the manifest says."""
-        m = self.bundle.manifest
-        tokens = m.tokens
+        """The settings of the manifest."""
+        manifest = self.bundle.manifest
+        tokens = manifest.tokens
         return Profile(
-            image_size=m.image.size,
-            resize=m.image.resize,
-            frames_per_segment=m.frames_per_segment,
-            segment_seconds=m.segment_seconds,
-            num_salient_frames=m.num_salient_frames,
-            num_candidates=m.num_candidates,
-            ensemble_lambda=m.ensemble_lambda,
+            image_size=manifest.image.size,
+            resize=manifest.image.resize,
+            frames_per_segment=manifest.frames_per_segment,
+            segment_seconds=manifest.segment_seconds,
+            num_salient_frames=manifest.num_salient_frames,
+            num_candidates=manifest.num_candidates,
+            ensemble_lambda=manifest.ensemble_lambda,
             tokens_per_frame=None if tokens is None else tokens.stored_tokens_per_frame,
         )
 
     @property
     def has_matcher(self) -> bool:
-        """Whether the bundle was exported with one."""
+        """Whether the bundle has a matcher."""
         return "match" in self.bundle.capabilities
 
-    def frames(self, frames: NDArray[np.uint8], *, tokens: bool = False) -> FrameEncoding:
+    def frames(self, frames: Frames, *, tokens: bool = False) -> FrameEncoding:
         """As `Bundle.encode_frames`."""
         return self.bundle.encode_frames(frames, tokens=tokens)
 

@@ -1,7 +1,6 @@
-"""Retrieval metrics of a model in training or of a bundle, on captioned photos and on a folder of videos.
+"""Retrieval metrics of a checkpoint or a bundle, on captioned photos, films and videos.
 
-Reading, sampling, ranking and metrics are those of serving; `model.evaluation.measure` tells what a result
-holds.
+Reading, sampling, ranking and metrics are those of serving. `model.evaluation.measure` describes a result.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from model.data.sources import Source
-from model.evaluation.corpus import encode_source, encode_texts, encode_videos
+from model.evaluation.corpus import encode_all_texts, encode_source, encode_videos
 from model.evaluation.measure import Gallery, Measurement, Options
 from model.evaluation.rerank import tune_lambda
 from model.evaluation.spliced import SplicedFilms, encode_films
@@ -30,7 +29,7 @@ def _measured(
     filled = options.filled(encoder)
     groups = source.captions
     target = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    texts = encode_texts(
+    texts = encode_all_texts(
         encoder, [text for group in groups for text in group], tokens=filled.rerank, report=report
     )
     tokens = filled.tokens if filled.rerank else None
@@ -43,13 +42,26 @@ def _measured(
     return measured
 
 
-def evaluate(
+def evaluate_source(
     encoder: Encoder,
     source: Source | SplicedFilms,
     options: Options | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Every caption against every photo, video of a data set, or noisy film, and back."""
+    """Rank all photos, videos or noisy films of a source for each of its captions, and the other way round.
+
+    Args:
+        encoder: the model.
+        source: what is ranked.
+        options: how to measure; None: as the model's settings say.
+        report: told about progress.
+
+    Returns:
+        the metrics of `model.evaluation.measure`.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
     measured = _measured(encoder, source, options, report)
     return measured.metrics(measured.whole())
 
@@ -60,20 +72,22 @@ def tune(
     options: Options | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """λ of the ensemble by a validation set, as `tune_lambda` chooses it.
+    """Choose λ of the ensemble on a validation set, see `tune_lambda`.
 
-    Photos of one frame hardly tell one λ from another; noisy films do.
+    Photos, with one frame each, hardly tell one λ from another; noisy films do.
 
     Returns:
         {"ensemble_lambda", "tried": [{"lambda", "R@1", "R@SUM"}, …]}.
 
     Raises:
-        InputError: the model has no matcher, or the options leave it out.
+        InputError: the model has no matcher, or the options turn re-ranking off.
     """
     if not encoder.has_matcher:
-        raise InputError("this model has no matcher, so there is no λ to tune: give ensemble_lambda a number")
+        raise InputError(
+            "this model has no matcher, so there is no λ to tune: give `ensemble_lambda` a number"
+        )
     if options is not None and not options.rerank:
-        raise InputError("without re-ranking there is no λ to tune: give ensemble_lambda a number")
+        raise InputError("without re-ranking there is no λ to tune: give `ensemble_lambda` a number")
     measured = _measured(encoder, source, options, report)
     match = measured.match[measured.options.num_salient_frames or 1]
     lam, tried = tune_lambda(
@@ -89,20 +103,27 @@ def evaluate_videos(
     options: Options | None = None,
     report: Report = silent,
 ) -> dict[str, Any]:
-    """Every query of a `queries.jsonl` (video, query, set) against clips; a video scores as its best segment.
+    """Rank the videos of a folder for each query of a file; a video scores as its best segment.
+
+    Args:
+        encoder: the model.
+        clips: the folder of videos.
+        queries: a file for `read_queries`, with a set for each query.
+        options: how to measure; None: as the model's settings say.
+        report: told about progress.
 
     Returns:
-        for each set, `own` with only that set's clips and texts in the gallery, and `all` with everyone's.
+        for each set, `own` with only that set's clips and texts in the gallery, and `all` with all of them.
 
     Raises:
-        InputError: for a missing or malformed file of queries.
+        InputError: the file of queries is missing or malformed.
         VideoError: a clip cannot be decoded.
     """
     options = options or Options()
     filled = options.filled(encoder)
     rows = read_queries(queries)
     videos = sorted({row.video for row in rows})
-    texts = encode_texts(encoder, [row.text for row in rows], tokens=filled.rerank, report=report)
+    texts = encode_all_texts(encoder, [row.text for row in rows], tokens=filled.rerank, report=report)
     paths = [clips / video for video in videos]
     corpus = encode_videos(encoder, paths, filled.tokens if filled.rerank else None, report)
     target = np.array([videos.index(row.video) for row in rows], np.int64)
@@ -111,11 +132,11 @@ def evaluate_videos(
     galleries: dict[tuple[str, str], Gallery] = {}
     whole = measured.whole()
     for name in sorted(set(sets)):
-        chosen = sets == name
-        own = np.unique(target[chosen])
-        galleries[name, "own"] = Gallery(chosen, np.isin(corpus.owner, own))
-        # Ranks of the videos that have a text, in their order: here, all have one.
-        galleries[name, "all"] = replace(whole, count_rows=chosen, count_videos=own)
+        in_set = sets == name
+        set_videos = np.unique(target[in_set])
+        galleries[name, "own"] = Gallery(in_set, np.isin(corpus.owner, set_videos))
+        # Ranks are those of the videos that have a text, in their order: here all have one.
+        galleries[name, "all"] = replace(whole, count_rows=in_set, count_videos=set_videos)
     measured.score(list(galleries.values()), report)
     result: dict[str, Any] = {}
     for (name, kind), gallery in galleries.items():

@@ -1,4 +1,4 @@
-"""Figure 4 of the LGDN paper: frames of a video, how relevant each is for a text, the salient ones in red.
+"""Figure 4 of the LGDN paper: frames of a video with their relevance for a text, the salient ones in red.
 
 Shapes: N frames.
 """
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from model.families.encoder import Array, Encoder
+from model.arrays import Array, Frames
+from model.families.encoder import Encoder
 from model.runtime.errors import InputError
+from model.runtime.files import replacing
 from model.runtime.preprocessing import resize_frames
 from model.runtime.ranking import relevance, select_salient
 from model.runtime.video import VideoReader
-
-Frames = NDArray[np.uint8]
 
 _WIDTH, _TALLEST, _GAP, _MARGIN, _FRAME = 248, 260, 14, 28, 6
 _INK, _GREY, _RED, _PAPER = (28, 28, 30), (120, 120, 126), (206, 32, 41), (255, 255, 255)
@@ -28,10 +28,16 @@ _MOST_LINES = 3
 
 
 @dataclass(frozen=True)
-class Row:
-    """One text and the frames of its video: `frames` uint8 [N, h, w, 3], `relevance` [N], `salient` bool [N].
+class FigureRow:
+    """One row of the figure: a text and frames of its video.
 
-    `times` are the frames' times in seconds, `caption` what is written small beside the text.
+    Attributes:
+        text: the query.
+        frames: uint8 [N, h, w, 3].
+        relevance: of each frame for the text, [N].
+        salient: which frames are salient, bool [N].
+        times: of the frames, in seconds.
+        caption: written small below the text.
     """
 
     text: str
@@ -42,7 +48,7 @@ class Row:
     caption: str = ""
 
 
-def choose(
+def choose_segment(
     encoder: Encoder,
     text: str,
     path: Path,
@@ -50,16 +56,16 @@ def choose(
     frames: int = 5,
     num_salient: int | None = None,
     caption: str = "",
-) -> Row:
+) -> FigureRow:
     """The best segment of a video for a text, sampled at the middle of equal parts, and its salient frames.
 
     Args:
         encoder: estimates relevance.
-        text: the words.
+        text: the query.
         path: the video.
-        frames: frames to show.
-        num_salient: frames to mark; None: as many as the model re-ranks by.
-        caption: kept in the row.
+        frames: number of frames to show.
+        num_salient: number of frames to mark; None: as many as the model re-ranks by.
+        caption: written below the text.
 
     Raises:
         InputError: `frames` is below 1 or above the model's frames a segment.
@@ -68,33 +74,33 @@ def choose(
     profile = encoder.profile
     if not 1 <= frames <= profile.frames_per_segment:
         raise InputError(f"{frames} frames in a figure: show 1 to {profile.frames_per_segment}")
-    words = encoder.texts([text])
-    found: list[tuple[float, Row]] = []
+    query = encoder.texts([text])
+    candidates: list[tuple[float, FigureRow]] = []
     with VideoReader(path) as reader:
         for segment in reader.segments(profile.segment_seconds, frames):
             data = segment.frames.data
             encoding = encoder.frames(resize_frames(data, profile.image_size, profile.resize))
             whole = encoder.segments(encoding.embedding[None], np.ones((1, len(data)), np.float32))
-            relevant = relevance(encoding.salience[None], words.salience[0])
+            relevant = relevance(encoding.salience[None], query.salience[0])
             index, mask = select_salient(
                 relevant, np.array([len(data)]), num_salient or profile.num_salient_frames
             )
             salient = np.zeros(len(data), np.bool_)
             salient[index[mask]] = True
             times = tuple(float(t) for t in segment.frames.pts_seconds)
-            row = Row(text, data, relevant[0], salient, times, caption)
-            found.append((float(whole[0] @ words.embedding[0]), row))
-    return max(found, key=lambda pair: pair[0])[1]
+            row = FigureRow(text, data, relevant[0], salient, times, caption)
+            candidates.append((float(whole[0] @ query.embedding[0]), row))
+    return max(candidates, key=lambda pair: pair[0])[1]
 
 
-def draw(rows: Sequence[Row], note: str = "") -> Image.Image:
-    """The picture: a row a text, one under the other; `note` is written below.
+def draw_figure(rows: Sequence[FigureRow], note: str = "") -> Image.Image:
+    """Draw the rows below each other, and `note` below them.
 
     Raises:
-        ValueError: no row.
+        ValueError: there is no row.
     """
     if not rows:
-        raise ValueError("a figure of no row: pass at least one text")
+        raise ValueError("a figure without rows: pass at least one")
     most = max(len(row.frames) for row in rows)
     width = 2 * _MARGIN + most * (_WIDTH + 2 * _FRAME) + (most - 1) * _GAP
     texts = [_wrapped(row.text, width - 2 * _MARGIN) for row in rows]
@@ -113,15 +119,17 @@ def draw(rows: Sequence[Row], note: str = "") -> Image.Image:
     return image
 
 
-def save(rows: Sequence[Row], path: Path, note: str = "") -> None:
-    """Draw to a file; its suffix names the format.
+def save_figure(rows: Sequence[FigureRow], path: Path, note: str = "") -> None:
+    """Draw to a file, whose suffix names the format.
 
     Raises:
-        InputError: no row, an unknown suffix, or a place that cannot be written.
+        ValueError: there is no row.
+        InputError: the suffix is unknown, or the file cannot be written.
     """
-    image = draw(rows, note)
+    image = draw_figure(rows, note)
     try:
-        image.save(path)
+        with replacing(path) as temporary:
+            image.save(temporary)
     except (OSError, ValueError) as error:
         raise InputError(f"the figure cannot be written to {path}: {error}") from error
 
@@ -130,20 +138,20 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _picture_size(frames: Frames) -> tuple[int, int]:
-    """Width and height of a frame in the picture: whole, within its column."""
+def _drawn_size(frames: Frames) -> tuple[int, int]:
+    """Width and height of a whole frame within its column."""
     height, width = frames.shape[1:3]
     scale = min(_WIDTH / width, _TALLEST / height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _height(row: Row, lines: int) -> int:
+def _height(row: FigureRow, lines: int) -> int:
     caption = 24 if row.caption else 0
-    return lines * 30 + caption + 8 + _picture_size(row.frames)[1] + 2 * _FRAME + 34 + 36
+    return lines * 30 + caption + 8 + _drawn_size(row.frames)[1] + 2 * _FRAME + 34 + 36
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """The text in quotes, broken into lines; what is beyond the last is left out."""
+    """The text in quotes, broken into lines; what exceeds the last line is left out."""
     font = _font(23)
     lines = [""]
     for word in f"“{' '.join(text.split())}”".split():
@@ -157,7 +165,9 @@ def _wrapped(text: str, width: int) -> list[str]:
     return lines
 
 
-def _draw_row(image: Image.Image, pen: ImageDraw.ImageDraw, row: Row, lines: Sequence[str], top: int) -> None:
+def _draw_row(
+    image: Image.Image, pen: ImageDraw.ImageDraw, row: FigureRow, lines: Sequence[str], top: int
+) -> None:
     for line in lines:
         pen.text((_MARGIN, top), line, _INK, _font(23))
         top += 30
@@ -165,14 +175,14 @@ def _draw_row(image: Image.Image, pen: ImageDraw.ImageDraw, row: Row, lines: Seq
         pen.text((_MARGIN, top + 2), row.caption, _GREY, _font(15))
         top += 24
     top += 8
-    width, height = _picture_size(row.frames)
+    width, height = _drawn_size(row.frames)
     for i, frame in enumerate(row.frames):
         left = _MARGIN + i * (_WIDTH + 2 * _FRAME + _GAP)
-        picture = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
+        drawn = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
         if row.salient[i]:
             box = (left, top, left + width + 2 * _FRAME - 1, top + height + 2 * _FRAME - 1)
             pen.rounded_rectangle(box, radius=6, fill=_RED)
-        image.paste(picture, (left + _FRAME, top + _FRAME))
+        image.paste(drawn, (left + _FRAME, top + _FRAME))
         below = top + height + 2 * _FRAME + 5
         colour = _RED if row.salient[i] else _INK
         value = f"{row.relevance[i]:.2f}".replace("-", "−")

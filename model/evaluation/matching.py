@@ -1,4 +1,4 @@
-"""Runs the matcher over the pairs that are to be re-ranked: one logit a text and distinct frame.
+"""Runs the matcher over the pairs to re-rank: one logit for each text and distinct frame.
 
 Shapes: Q texts, G segments, F distinct frames, N frame slots, K candidates.
 """
@@ -10,14 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.corpus import Corpus, Rows, Texts
+from model.arrays import Array, Rows
+from model.evaluation.corpus import Corpus, Texts
 from model.evaluation.rerank import salient_match
-from model.families.encoder import Array, Encoder
+from model.families.encoder import Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
 from model.runtime.ranking import LOGIT_DECIMALS, relevance, select_salient
 
-# Pairs handed to the matcher at once: their tokens are 50 MB at 49 tokens of 256 numbers.
+# Pairs passed to the matcher at once: with 49 tokens of 256 numbers, they are 50 MB.
 _PAIRS_A_CALL = 1024
 
 
@@ -25,58 +26,59 @@ def match_pairs(
     encoder: Encoder,
     texts: Texts,
     corpus: Corpus,
-    wanted: NDArray[np.bool_],
+    pairs: NDArray[np.bool_],
     num_salient: Sequence[int],
     report: Report = silent,
 ) -> dict[int, Array]:
-    """Match scores of the wanted pairs for several N_salient.
+    """Match scores of some pairs of a text and a segment, for several N_salient.
 
-    Each text meets a distinct frame once, however many segments and numbers of salient frames read its logit.
+    A text and a distinct frame are matched once, however many segments and numbers of salient frames read the
+    logit.
 
     Args:
         encoder: has a matcher.
         texts: encoded with tokens.
         corpus: encoded with tokens.
-        wanted: which pairs are scored, shape [Q, G].
+        pairs: which pairs to score, bool [Q, G].
         num_salient: the numbers of salient frames.
         report: told how long it will take.
 
     Returns:
-        for each number float32 [Q, G], NaN where no score was wanted.
+        for each number float32 [Q, G], NaN for pairs that are not scored.
 
     Raises:
-        ValueError: texts or corpus without tokens, or no number of salient frames.
+        ValueError: texts or corpus have no tokens, or there is no number of salient frames.
     """
     if corpus.tokens is None:
         raise ValueError("the corpus has no frame tokens, which the matcher reads: encode it with tokens")
     if not num_salient:
         raise ValueError("no number of salient frames: pass at least one")
-    scores = {n: np.full(wanted.shape, np.nan, np.float32) for n in num_salient}
-    progress = Progress("text and segment pairs", int(wanted.sum()), report)
+    scores = {n: np.full(pairs.shape, np.nan, np.float32) for n in num_salient}
+    progress = Progress("text and segment pairs", int(pairs.sum()), report)
     logits = np.full(len(corpus.salience), np.nan, np.float32)
     for rows, encoding in texts.parts:
-        for start, stop in _calls(wanted[rows].sum(axis=1) * max(num_salient)):
-            frames = [_salient_frames(texts, corpus, wanted, q, num_salient) for q in rows[start:stop]]
+        for start, stop in _calls(pairs[rows].sum(axis=1) * max(num_salient)):
+            frames = [_salient_frames(texts, corpus, pairs, q, num_salient) for q in rows[start:stop]]
             sizes = [len(part) for part in frames]
-            # Of the whole part only its row numbers count: the matcher cuts to the longest text it is given.
+            # The whole part is passed, with row numbers: the matcher cuts it to the longest of those texts.
             text_rows = np.repeat(np.arange(start, stop), sizes)
-            found = _match(encoder, encoding, text_rows, corpus, np.concatenate(frames))
-            pieces = np.split(found, np.cumsum(sizes)[:-1])
-            for q, own, values in zip(rows[start:stop], frames, pieces, strict=True):
-                logits[own] = values
-                columns = np.flatnonzero(wanted[q])
+            matched = _match(encoder, encoding, text_rows, corpus, np.concatenate(frames))
+            pieces = np.split(matched, np.cumsum(sizes)[:-1])
+            for q, text_frames, values in zip(rows[start:stop], frames, pieces, strict=True):
+                logits[text_frames] = values
+                columns = np.flatnonzero(pairs[q])
                 if len(columns):
                     relevant = _relevance(texts, corpus, q, columns)
-                    kept = corpus.slots[columns], corpus.counts[columns]
-                    for n, row in salient_match(logits, relevant, *kept, num_salient).items():
+                    slots, counts = corpus.slots[columns], corpus.counts[columns]
+                    for n, row in salient_match(logits, relevant, slots, counts, num_salient).items():
                         scores[n][q, columns] = row
-                logits[own] = np.nan
+                logits[text_frames] = np.nan
                 progress.step(len(columns))
     return scores
 
 
 def _calls(sizes: Rows) -> list[tuple[int, int]]:
-    """Texts to score together: as many as fit a call, one at least."""
+    """Ranges of texts to score together: as many as fit one call, at least one."""
     spans, start, total = [], 0, 0
     for i, size in enumerate(sizes):
         if i > start and total + size > _PAIRS_A_CALL:
@@ -87,15 +89,15 @@ def _calls(sizes: Rows) -> list[tuple[int, int]]:
 
 
 def _relevance(texts: Texts, corpus: Corpus, text: int, segments: Rows) -> Array:
-    """How relevant each frame slot of some segments is for a text. [K] → [K, N]."""
+    """The relevance of each frame slot of some segments for a text. Shape [K] → [K, N]."""
     return relevance(corpus.salience[corpus.slots[segments]], texts.salience[text])
 
 
 def _salient_frames(
-    texts: Texts, corpus: Corpus, wanted: NDArray[np.bool_], text: int, num_salient: Sequence[int]
+    texts: Texts, corpus: Corpus, pairs: NDArray[np.bool_], text: int, num_salient: Sequence[int]
 ) -> Rows:
     """The distinct frames whose logits a text needs."""
-    segments = np.flatnonzero(wanted[text])
+    segments = np.flatnonzero(pairs[text])
     if len(segments) == 0:
         return np.empty(0, np.int64)
     index, mask = select_salient(

@@ -1,9 +1,9 @@
-"""One set of texts measured on one corpus, in one or several galleries.
+"""Measures one set of texts on one corpus, in one or several galleries.
 
-A gallery's block of a result is {"global", "local", "ensemble"}: ranked by the similarity of embeddings; the
-candidates by the match of their salient frames; by both. Each holds `text_to_video`, `video_to_text` and
-`R@SUM`. Without a matcher there is only "global"; where more numbers of salient frames are asked for,
-"salient_frames" holds `local` and `ensemble` of each.
+The result of a gallery is {"global", "local", "ensemble"}: ranked by the similarity of embeddings; candidates
+re-ranked by the match of their salient frames; re-ranked by both. Each holds `text_to_video`, `video_to_text`
+and `R@SUM`. Without a matcher there is only "global". If options name further numbers of salient frames,
+"salient_frames" holds `local` and `ensemble` for each.
 Shapes: Q texts, G segments, V videos.
 """
 
@@ -16,10 +16,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Array, Rows
 from model.evaluation.corpus import Corpus, Texts, TokenOptions
 from model.evaluation.matching import match_pairs
-from model.evaluation.rerank import BothRanks, Reranking, Rows, global_ranks, wanted_pairs
-from model.families.encoder import Array, Encoder
+from model.evaluation.rerank import BothRanks, Reranking, global_ranks, pairs_to_match
+from model.families.encoder import Encoder
 from model.progress import Report, silent
 from model.runtime.errors import InputError
 from model.runtime.ranking import SCORE_DECIMALS
@@ -27,16 +28,19 @@ from model.runtime.ranking import SCORE_DECIMALS
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured; None is what the model's own settings say.
+    """What is measured; None: as the model's settings say.
 
     Attributes:
-        rerank: also by the matcher, where there is one.
+        rerank: re-rank by the matcher too, if there is one.
         mode: re-rank the nearest `num_candidates`, or all pairs.
-        num_candidates: re-ranked for each text, and for each video on the way back.
-        num_salient_frames: frames whose match counts.
-        salient_frames: more of these numbers, measured from the same logits.
+        num_candidates: videos re-ranked for a text, and texts re-ranked for a video.
+        num_salient_frames: frames of a segment that are matched.
+        salient_frames: further such numbers, measured from the same logits.
         ensemble_lambda: λ.
-        tokens: how frame tokens are kept between encoder and matcher.
+        tokens: how frame tokens are stored between encoder and matcher.
+
+    Raises:
+        InputError: a value is invalid.
     """
 
     rerank: bool = True
@@ -49,40 +53,42 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.mode not in ("top-k", "all-pairs"):
-            raise InputError(f"mode {self.mode!r} is unknown: choose top-k or all-pairs")
+            raise InputError(f"mode is {self.mode!r}: choose top-k or all-pairs", "mode")
         for name in ("num_candidates", "num_salient_frames"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise InputError(f"{name} is {value}: it must be at least 1")
+                raise InputError(f"{name} is {value}: it must be at least 1", name)
         if any(n < 1 for n in self.salient_frames):
-            raise InputError(f"salient_frames are {list(self.salient_frames)}: each must be at least 1")
+            numbers = list(self.salient_frames)
+            raise InputError(f"salient_frames is {numbers}: each must be at least 1", "salient_frames")
         if self.ensemble_lambda is not None and not 0 <= self.ensemble_lambda < float("inf"):
-            raise InputError(f"ensemble_lambda is {self.ensemble_lambda}: it must be 0 or more")
+            lam = self.ensemble_lambda
+            raise InputError(f"ensemble_lambda is {lam}: it must be 0 or more", "ensemble_lambda")
 
     def filled(self, encoder: Encoder) -> Options:
-        """What is not given, from the model's settings."""
+        """These options, with the model's settings in place of None."""
         profile = encoder.profile
         candidates = None
         if self.mode == "top-k":
             candidates = self.num_candidates or profile.num_candidates
-        given = self.ensemble_lambda
+        lam = self.ensemble_lambda
         return replace(
             self,
             rerank=self.rerank and encoder.has_matcher,
             num_candidates=candidates,
             num_salient_frames=self.num_salient_frames or profile.num_salient_frames,
-            ensemble_lambda=profile.ensemble_lambda if given is None else given,
+            ensemble_lambda=profile.ensemble_lambda if lam is None else lam,
             tokens=replace(self.tokens, per_frame=self.tokens.per_frame or profile.tokens_per_frame),
         )
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """All numbers of salient frames that are measured."""
+        """All numbers of salient frames to measure, the main one first."""
         return tuple(dict.fromkeys((self.num_salient_frames or 1, *self.salient_frames)))
 
 
 def settings_of(encoder: Encoder, options: Options) -> dict[str, Any]:
-    """What a result was measured with, for its JSON."""
+    """The settings that a result is measured with, for its JSON."""
     options = options.filled(encoder)
     if not options.rerank:
         return {"rerank": False}
@@ -99,7 +105,14 @@ def settings_of(encoder: Encoder, options: Options) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Rows and columns that are ranked among each other, and those of them whose ranks are counted."""
+    """Texts and segments that are ranked among each other, and those of them whose ranks count.
+
+    Attributes:
+        rows: the texts, bool [Q].
+        columns: the segments, bool [G].
+        count_rows: which of these texts count, bool [number of rows]; None: all.
+        count_videos: which of these videos count, by their order; None: all.
+    """
 
     rows: NDArray[np.bool_]
     columns: NDArray[np.bool_]
@@ -108,7 +121,7 @@ class Gallery:
 
 
 class Measurement:
-    """Similarities and match scores of one corpus, which any gallery is cut from."""
+    """Similarities and match scores of one corpus, from which galleries are cut."""
 
     def __init__(
         self, encoder: Encoder, texts: Texts, corpus: Corpus, target: Rows, options: Options
@@ -119,29 +132,33 @@ class Measurement:
         self._encoder = encoder
 
     def whole(self) -> Gallery:
-        """All texts and all videos."""
+        """The gallery of all texts and all videos."""
         rows, columns = self.similarity.shape
         return Gallery(np.ones(rows, np.bool_), np.ones(columns, np.bool_))
 
     def score(self, galleries: Sequence[Gallery], report: Report = silent) -> None:
-        """Run the matcher over what the galleries need."""
+        """Run the matcher over the pairs that the galleries need."""
         if not self.options.rerank:
             return
-        wanted = np.zeros(self.similarity.shape, np.bool_)
+        pairs = np.zeros(self.similarity.shape, np.bool_)
         for gallery in galleries:
             part = np.ix_(gallery.rows, gallery.columns)
             _, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
-            wanted[part] |= wanted_pairs(self.similarity[part], owner, self.options.num_candidates)
-        self.match = match_pairs(self._encoder, self.texts, self.corpus, wanted, self.options.numbers, report)
+            pairs[part] |= pairs_to_match(self.similarity[part], owner, self.options.num_candidates)
+        self.match = match_pairs(self._encoder, self.texts, self.corpus, pairs, self.options.numbers, report)
 
     def ranking(self, gallery: Gallery, num_salient: int | None = None) -> Reranking:
-        """One gallery, ranked by any λ; `num_salient` is one of those measured, by default the first.
+        """One gallery's pairs, to be ranked by any λ.
+
+        `num_salient` is one of `options.numbers`; None: the first.
 
         Raises:
             ValueError: there are no match scores: the model has no matcher, or `score` was not called.
         """
         if not self.match:
-            raise ValueError("nothing is matched: measure a model that has a matcher, and call score first")
+            raise ValueError(
+                "there are no match scores: measure a model that has a matcher, and call score first"
+            )
         part = np.ix_(gallery.rows, gallery.columns)
         videos, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
         target = np.searchsorted(videos, self.target[gallery.rows])
@@ -149,7 +166,7 @@ class Measurement:
         return Reranking(self.similarity[part], match[part], target, owner, self.options.num_candidates)
 
     def metrics(self, gallery: Gallery) -> dict[str, Any]:
-        """One gallery's block of the result."""
+        """The result of one gallery."""
         part = np.ix_(gallery.rows, gallery.columns)
         videos, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
         target = np.searchsorted(videos, self.target[gallery.rows])

@@ -1,7 +1,7 @@
-"""Noisy video to measure on: films spliced from captioned photos, in pixels.
+"""Noisy films to measure on, spliced from captioned photos.
 
-Each film shows one captioned photo in a few views among unrelated photos, cross-fades and blanks; a distinct
-frame is made, and encoded, once.
+Each film shows one captioned photo in a few views among unrelated photos, cross-fades and blank frames. A
+distinct frame is made and encoded once.
 
 Shapes: F distinct frames, G films, N frame slots.
 """
@@ -12,35 +12,44 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model.data.films import Plan, compose
+from model.arrays import Frames, Rows
+from model.data.films import FilmPlan, compose
 from model.data.photos import CaptionedPhotos
 from model.data.views import render
-from model.evaluation.corpus import Corpus, Frames, TokenOptions, encode_frames, join_segments
+from model.evaluation.corpus import Corpus, TokenOptions, encode_frames, join_segments
 from model.families.encoder import Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.errors import InputError
 from model.settings import DataConfig
 
-#: a part of 1 to 4 views among up to 16 frames, a fifth of the others transitions
+#: 1 to 4 views of the photo among up to 16 frames, a fifth of the others transitions
 NOISY = DataConfig(views=4, max_views=4, film_frames=16, transitions=0.2)
 
 
 @dataclass(frozen=True)
 class SplicedFilms:
-    """What some films show. `slots` int64 [G, N] with the real frames first, `counts` int64 [G]."""
+    """Films of one split.
+
+    Attributes:
+        photos: the photos that they are made of.
+        plan: what they show.
+        rows: the captioned photo of each film, int64 [G].
+        slots: the distinct frame in each slot, real frames first, int64 [G, N].
+        counts: the number of real frames, int64 [G].
+        seed: decides the views of photos.
+    """
 
     photos: CaptionedPhotos
-    plan: Plan
-    rows: NDArray[np.int64]
-    slots: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    plan: FilmPlan
+    rows: Rows
+    slots: Rows
+    counts: Rows
     seed: int
 
     @property
     def name(self) -> str:
-        """The split of the photos."""
+        """The name of the split."""
         return self.photos.name
 
     @property
@@ -48,25 +57,36 @@ class SplicedFilms:
         """The first caption of each film's photo."""
         return tuple((self.photos.captions[row][0],) for row in self.rows)
 
-    def frames(self, size: int) -> Iterator[NDArray[np.uint8]]:
-        """The distinct frames' pixels, one by one. Each [size, size, 3]."""
+    def frames(self, size: int) -> Iterator[Frames]:
+        """The pixels of the distinct frames, one by one. Each uint8 [size, size, 3]."""
         return render(self.plan, self.photos, size, self.seed)
 
 
-def splice(
+def splice_films(
     photos: CaptionedPhotos, count: int, noise: int, data: DataConfig, slots: int, seed: int
 ) -> SplicedFilms:
     """Plan `count` films, each of another photo, with unrelated frames from `noise` further photos.
 
+    Args:
+        photos: the photos of one split.
+        count: number of films.
+        noise: number of photos that serve only as unrelated frames.
+        data: sizes and shares; a film has at most `film_frames` frames, and never more than `slots`.
+        slots: N, the frame slots of the model that will read the films.
+        seed: decides what the films show.
+
     Raises:
-        InputError: when there are fewer photos.
+        InputError: there are too few photos, or the model has a single frame slot.
     """
+    if slots < 2:
+        raise InputError(f"a film needs at least 2 frames, this model's segments have {slots}")
     if count + noise > len(photos):
         raise InputError(f"{count} films and {noise} unrelated photos need more than {len(photos)} photos")
     rng = np.random.default_rng((seed, count))
-    chosen = rng.permutation(len(photos))
-    rows, pool = chosen[:count], chosen[len(photos) - noise :]
-    plan = compose(rows, pool, replace(data, film_share=1.0), slots, rng)
+    shuffled = rng.permutation(len(photos))
+    rows, pool = shuffled[:count], shuffled[len(photos) - noise :]
+    data = replace(data, film_share=1.0, film_frames=min(data.film_frames, slots))
+    plan = compose(rows, pool, data, slots, rng)
     counts = plan.mask.sum(1).astype(np.int64)
     order = np.argsort(-plan.mask, axis=1, kind="stable")
     return SplicedFilms(photos, plan, rows, np.take_along_axis(plan.slots, order, axis=1), counts, seed)
@@ -75,7 +95,7 @@ def splice(
 def encode_films(
     encoder: Encoder, films: SplicedFilms, tokens: TokenOptions | None = None, report: Report = silent
 ) -> Corpus:
-    """Every film as a video of one segment."""
+    """Encode every film as a video of one segment; `tokens`: with frame tokens."""
     progress = Progress("distinct frames", len(films.plan.photos), report)
 
     def read() -> Iterator[Frames]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-#: metrics and the widths of their columns
+# Metrics, and the widths of their columns.
 _COLUMNS = {"R@1": 7, "R@5": 6, "R@10": 6, "MdR": 7, "MnR": 7}
 _NAME = 20
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """A block a gallery, a line a way to rank; recalls in percent."""
+def metrics_table(result: Mapping[str, Any]) -> str:
+    """A table for each gallery, with a line for each way to rank; recalls are in percent."""
     lines = [_settings(result["settings"]), *_tuned(result)]
     for title, block in _galleries(result):
         lines += ["", *_block(title, block)]
@@ -48,8 +48,8 @@ def _galleries(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, An
 
 
 def _block(title: str, block: Mapping[str, Any]) -> Iterator[str]:
-    ways = block["global"]
-    counts = f"{ways['text_to_video']['n']:,} texts, {ways['video_to_text']['n']:,} videos"
+    directions = block["global"]
+    counts = f"{directions['text_to_video']['n']:,} texts, {directions['video_to_text']['n']:,} videos"
     yield f"{title}: {counts}"
     cells = "".join(f"{name:>{size}}" for name, size in _COLUMNS.items())
     width = len(cells)
@@ -65,6 +65,6 @@ def _block(title: str, block: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _line(name: str, values: Mapping[str, Any]) -> str:
-    ways = (values["text_to_video"], values["video_to_text"])
-    cells = ["".join(f"{way[name]:{size}.1f}" for name, size in _COLUMNS.items()) for way in ways]
+    directions = (values["text_to_video"], values["video_to_text"])
+    cells = ["".join(f"{way[name]:{size}.1f}" for name, size in _COLUMNS.items()) for way in directions]
     return f"{name:{_NAME}}{'  '.join(cells)}{values['R@SUM']:9.1f}"

@@ -1,1 +1,1 @@
-"""Experiments that repeat a paper's tables."""
+"""Experiments that repeat the tables of papers."""

@@ -1,9 +1,9 @@
-"""LGDN's ablation (Table 1, Table 2 and Figure 3 of the paper) on noisy video, in direction and rough size.
+"""LGDN's ablation (Table 1, Table 2 and Figure 3 of the paper) on noisy films, to see the same directions.
 
 Films are spliced from photos that were never trained on: each shows one captioned photo in a few views among
-unrelated frames, cross-fades and blanks. Every row of the table is a training run of its own, for several
-seeds. One pass of the matcher over all texts and distinct frames gives every number of salient frames, every
-strategy and every ensemble.
+unrelated frames, cross-fades and blank frames. Every row of Table 2 is a training run of its own, for each of
+several seeds. One pass of the matcher over all texts and distinct frames serves every number of salient
+frames, every strategy and every ensemble.
 
 Shapes: Q texts, G films (one of each text), F distinct frames, N frame slots, S salience.
 """
@@ -19,37 +19,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from model.arrays import Array, Rows
 from model.config import load_config
-from model.data.photos import CaptionedPhotos, read_captions
+from model.data.photos import CaptionedPhotos, read_photos
 from model.evaluation.corpus import passes
 from model.evaluation.rerank import Reranking, global_ranks, sweep, tune_lambda
-from model.evaluation.spliced import splice
+from model.evaluation.spliced import splice_films
 from model.families.lgdn.config import STRATEGIES
 from model.families.lgdn.fusion import JointFusion
 from model.families.lgdn.network import LGDN, TextFeatures
 from model.families.lgdn.salience import frame_salience, text_salience
 from model.progress import Report
 from model.runtime.errors import InputError
+from model.runtime.files import replace_text
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import DataConfig, to_mapping
 from model.training.run import Run
 from model.training.setup import start
 from model.training.train import train
 
-Array = NDArray[np.float32]
-
-SALIENT_FRAMES = (1, 2, 3, 4, 8, 16)
-# Frames a call of the fusion: their tokens stay in a CPU's caches.
+#: numbers of salient frames that are measured
+SALIENT_COUNTS = (1, 2, 3, 4, 8, 16)
+# Frames in one call of the fusion: their tokens stay in a CPU's caches.
 _FRAMES_A_CALL = 256
 _FRAMES_A_PASS = 32
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of Table 2: what is minimised, and whether SFP is used, in training and in inference."""
+class AblationRow:
+    """A row of Table 2: settings of its losses, and whether SFP is used in training and inference."""
 
     name: str
     settings: tuple[str, ...]
@@ -57,24 +57,24 @@ class Row:
 
 
 ROWS = (
-    Row("LSFM (w/o SFP)", ("loss.mvcl=0", "loss.mfcl=0", "loss.sfp=false")),
-    Row("LSFM (w/o SFP) + MFCL (w/o MSL)", ("loss.mvcl=0", "loss.msl=false", "loss.sfp=false")),
-    Row("LSFM (w/o SFP) + MFCL", ("loss.mvcl=0", "loss.sfp=false")),
-    Row("LSFM (w/o SFP) + MFCL + MVCL", ("loss.sfp=false",)),
-    Row("LSFM + MFCL + MVCL", (), sfp=True),
+    AblationRow("LSFM (w/o SFP)", ("loss.mvcl=0", "loss.mfcl=0", "loss.sfp=false")),
+    AblationRow("LSFM (w/o SFP) + MFCL (w/o MSL)", ("loss.mvcl=0", "loss.msl=false", "loss.sfp=false")),
+    AblationRow("LSFM (w/o SFP) + MFCL", ("loss.mvcl=0", "loss.sfp=false")),
+    AblationRow("LSFM (w/o SFP) + MFCL + MVCL", ("loss.sfp=false",)),
+    AblationRow("LSFM + MFCL + MVCL", (), sfp=True),
 )
 
 
 @dataclass(frozen=True)
 class Films:
-    """Films of one split: what they show, as the backbone's frozen stages see it, and a caption of each.
+    """Films of one split: their distinct frames after the frozen stages, and a caption of each film.
 
     Shapes: prepared [F, C, h', w'], slots int64 [G, N] (real frames first), counts int64 [G].
     """
 
     prepared: Tensor
-    slots: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    slots: Rows
+    counts: Rows
     captions: tuple[str, ...]
 
 
@@ -84,10 +84,10 @@ def make_films(
     """Splice `count` films of the first photos, with unrelated frames from the `noise` last ones.
 
     Raises:
-        InputError: when the split has fewer photos.
+        InputError: the split has too few photos.
     """
     config = model.config
-    spliced = splice(photos, count, noise, data, config.frames, seed)
+    spliced = splice_films(photos, count, noise, data, config.frames, seed)
     frames = (frame[None] for frame in spliced.frames(config.image_size))
     with torch.inference_mode():
         prepared = [model.online.image.prepare(torch.from_numpy(part)) for part in passes(frames)]
@@ -97,7 +97,7 @@ def make_films(
 
 @dataclass(frozen=True)
 class Scores:
-    """A model's view of films. Shapes similarity [Q, G], logits [Q, F], relevance by strategy [Q, F]."""
+    """A model's scores of films. Shapes similarity [Q, G], logits [Q, F], relevance by strategy [Q, F]."""
 
     similarity: Array
     logits: Array
@@ -106,10 +106,10 @@ class Scores:
 
 @torch.inference_mode()
 def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
-    """Every text with every film and every distinct frame, by the online weights.
+    """Score every text with every film and every distinct frame, by the online weights.
 
     Raises:
-        InputError: for another fusion than the joint one.
+        InputError: the model has another fusion than the joint one.
     """
     if not isinstance(model.fusion, JointFusion):
         raise InputError(
@@ -122,8 +122,8 @@ def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
             for x in torch.split(films.prepared, _FRAMES_A_PASS)
         ]
         ids = tokenizer(films.captions)
-        words = torch.from_numpy(ids.input_ids), torch.from_numpy(ids.attention_mask)
-        text, text_hat = model.online.encode_text(*words), model.momentum.encode_text(*words).embedding
+        inputs = torch.from_numpy(ids.input_ids), torch.from_numpy(ids.attention_mask)
+        text, text_hat = model.online.encode_text(*inputs), model.momentum.encode_text(*inputs).embedding
     frames = torch.cat([x.embedding for x, _ in parts]).float()
     frames_hat = torch.cat([x for _, x in parts]).float()
     tokens = torch.cat([x.tokens for x, _ in parts])
@@ -145,46 +145,47 @@ def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
 
 
 def _match_all(fusion: JointFusion, text: TextFeatures, tokens: Tensor) -> Array:
-    """Match logits of every text and every frame. → [Q, F]."""
+    """Match logits of every text with every frame. → [Q, F]."""
     out = np.empty((len(text.embedding), len(tokens)), np.float32)
     for begin in range(0, len(tokens), _FRAMES_A_CALL):
         part = tokens[begin : begin + _FRAMES_A_CALL]
         with torch.autocast("cpu", torch.bfloat16):
             frames = fusion.read(part)
-            for q, (words, mask) in enumerate(zip(text.tokens, text.attention_mask, strict=True)):
+            for q, (tokens_of_text, mask) in enumerate(zip(text.tokens, text.attention_mask, strict=True)):
                 length, count = int(mask.sum()), len(part)
                 logits = fusion.judge(
-                    words[None, :length].expand(count, -1, -1), mask[None, :length].expand(count, -1), frames
+                    tokens_of_text[None, :length].expand(count, -1, -1),
+                    mask[None, :length].expand(count, -1),
+                    frames,
                 )
                 out[q, begin : begin + count] = (logits[:, 1] - logits[:, 0]).float().numpy()
     return out
 
 
-def measure(
-    row: Row, test: tuple[Scores, Films], validation: tuple[Scores, Films] | None = None
+def measure_row(
+    row: AblationRow, test: tuple[Scores, Films], validation: tuple[Scores, Films] | None = None
 ) -> dict[str, Any]:
-    """A trained model's rows of the table: local by N_salient and strategy, and global.
+    """Measure a trained model: locally by N_salient and strategy, and globally.
 
-    With validation films also the ensemble, its λ tuned on them for each number of salient frames.
+    With validation films, also the ensemble, its λ tuned on them for each number of salient frames.
     """
 
     def local(scores: Scores, films: Films, strategy: str) -> dict[int, Array]:
         relevance = scores.relevance[strategy]
-        return sweep(scores.logits, relevance, films.slots, films.counts, SALIENT_FRAMES)
+        return sweep(scores.logits, relevance, films.slots, films.counts, SALIENT_COUNTS)
 
     scores, films = test
     target = np.arange(len(films.captions))
     result: dict[str, Any] = {"row": row.name, "sfp": row.sfp}
     result["global"] = global_ranks(scores.similarity, target).metrics()
-    chosen = STRATEGIES if row.sfp else ("collaborative",)
-    for strategy in chosen:
+    for strategy in STRATEGIES if row.sfp else ("collaborative",):
         matches = local(scores, films, strategy)
         lambdas: dict[int, float] = {}
         if validation is not None:
-            known = np.arange(len(validation[1].captions))
+            validation_target = np.arange(len(validation[1].captions))
             for n, match in local(*validation, strategy).items():
-                lambdas[n], _ = tune_lambda(validation[0].similarity, match, known)
-        for n in SALIENT_FRAMES:
+                lambdas[n], _ = tune_lambda(validation[0].similarity, match, validation_target)
+        for n in SALIENT_COUNTS:
             ranking = Reranking(scores.similarity, matches[n], target)
             cell: dict[str, Any] = {"local": ranking.ranks(0.0).metrics()}
             if n in lambdas:
@@ -203,13 +204,25 @@ def run_ablation(
     report: Report,
     tokenizer_file: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Train and measure every row for every seed; what `output` holds already is not done again.
+    """Train and measure every row for every seed, except those whose results `output` holds already.
 
-    `films` says how many films of `val`, which only tune λ, and of `test`. Checkpoints go once a run is
-    measured: hundreds of megabytes each.
+    Checkpoints, of hundreds of megabytes, are deleted once a run is measured.
+
+    Args:
+        recipe: the settings that all runs share.
+        overrides: `key=value` settings for all runs.
+        output: a folder for each run goes there.
+        seeds: the seeds to train with.
+        films: the numbers of films of the splits `val`, which only tune λ, and `test`.
+        noise: the number of photos that serve only as unrelated frames.
+        report: told about progress.
+        tokenizer_file: a `tokenizer.json` instead of the published one.
+
+    Returns:
+        one result for each row and seed.
 
     Raises:
-        InputError: from the recipe or the data, or `output` holds results of other settings.
+        InputError: the recipe or the data are invalid, or `output` holds results of other settings.
     """
     results: list[dict[str, Any]] = []
     made: dict[str, Films] = {}
@@ -217,41 +230,41 @@ def run_ablation(
         for number, row in enumerate(ROWS):
             folder = output / f"row{number + 1}-seed{seed}"
             done = folder / "result.json"
-            words = (*overrides, *row.settings, f"train.seed={seed}", f"output={folder}")
-            config = load_config(recipe, words)
-            wanted = {"settings": to_mapping(config), "films": dict(films), "noise": noise}
+            settings = (*overrides, *row.settings, f"train.seed={seed}", f"output={folder}")
+            config = load_config(recipe, settings)
+            conditions = {"settings": to_mapping(config), "films": dict(films), "noise": noise}
             if not done.exists():
-                result = _run(start(config, report, tokenizer_file), row, films, noise, made) | wanted
-                partial = done.with_suffix(".partial")
-                partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
-                partial.replace(done)
+                result = _run(start(config, report, tokenizer_file), row, films, noise, made) | conditions
+                replace_text(done, json.dumps(result, indent=1))
                 for checkpoint in folder.glob("*.pt"):
                     checkpoint.unlink()
             result = json.loads(done.read_text(encoding="utf-8"))
-            if any(result.get(name) != value for name, value in wanted.items()):
+            if any(result.get(name) != value for name, value in conditions.items()):
                 raise InputError(f"{done} was measured with other settings: choose another `output`")
             results.append(result | {"seed": seed})
             report(f"{row.name}, seed {seed}: {_headline(results[-1])}")
     return results
 
 
-def _run(run: Run, row: Row, films: Mapping[str, int], noise: int, made: dict[str, Films]) -> dict[str, Any]:
+def _run(
+    run: Run, row: AblationRow, films: Mapping[str, int], noise: int, made: dict[str, Films]
+) -> dict[str, Any]:
     config, model = run.config, run.model
     if not isinstance(model, LGDN):
-        raise InputError(f"family={config.family}: the ablation is about lgdn")
+        raise InputError(f"family={config.family}: the ablation is for lgdn")
     train(run)
     scored: dict[str, tuple[Scores, Films]] = {}
-    # An ensemble is only shown of the row with SFP.
+    # Only the row with SFP has an ensemble.
     for split in ("test", "val") if row.sfp else ("test",):
         if split not in made:
-            # The same films for every row and seed: the frozen stages, which prepare them, never change.
-            photos = read_captions(Path(config.data.path), split)
+            # Films are the same for every row and seed, since the frozen stages never change.
+            photos = read_photos(Path(config.data.path), split)
             made[split] = make_films(photos, films[split], noise, config.data, model, seed=0)
         shown = made[split]
         run.report(f"{row.name}: scoring {films[split]} films of {split}, {len(shown.prepared)} frames")
         scored[split] = score_films(model, shown, run.tokenizer), shown
     frames = {"frames": len(scored["test"][1].prepared)}
-    return measure(row, scored["test"], scored.get("val")) | frames
+    return measure_row(row, scored["test"], scored.get("val")) | frames
 
 
 def _headline(result: Mapping[str, Any]) -> str:
@@ -263,24 +276,24 @@ def _headline(result: Mapping[str, Any]) -> str:
     )
 
 
-def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """The tables as Markdown: mean ± standard deviation over the seeds of the metrics of both directions."""
+def ablation_tables(results: Sequence[Mapping[str, Any]]) -> str:
+    """The tables as Markdown: metrics of both directions, mean ± standard deviation over the seeds."""
     seeds = sorted({r["seed"] for r in results})
     by_row = {row.name: sorted((r for r in results if r["row"] == row.name), key=_seed) for row in ROWS}
     last = ROWS[-1].name
     films = results[0]["films"]
-    what = (
+    heading = (
         f"{films['test']} films, {results[0]['frames']} frames, seeds {seeds}: R@1 / R@5 / R@10; "
         f"λ tuned on {films['val']} other films."
     )
-    lines = [what, "", *_head("Table 2: trained with")]
+    lines = [heading, "", *_head("Table 2: trained with")]
     for count in (16, 2):
         lines += [_line(name, f"local, {count} frames", _local(by_row[name], count)) for name in by_row]
     lines += [_line(name, "global", [r["global"] for r in by_row[name]]) for name in by_row]
     lines += [_line(last, "ensemble, 2 frames", _cells(by_row[last], 2, "ensemble"))]
     lines += ["", *_head("Figure 3: N_salient")]
     for kind in ("local", "ensemble"):
-        lines += [_line(str(n), kind, _cells(by_row[last], n, kind)) for n in SALIENT_FRAMES]
+        lines += [_line(str(n), kind, _cells(by_row[last], n, kind)) for n in SALIENT_COUNTS]
     lines += ["", *_head("Table 1: strategy")]
     for strategy in STRATEGIES:
         lines.append(_line(strategy, "local", [r[strategy]["2"]["local"] for r in by_row[last]]))
@@ -288,7 +301,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _claims(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """The paper's claims as differences within each seed."""
+    """The paper's claims, as differences within each seed."""
     full, without = by_row[ROWS[-1].name], by_row[ROWS[-2].name]
     ranked = [r["global"] for r in full]
     claims = {"local: SFP, 2 frames − no SFP, all frames": (_local(full, 2), _local(without, 16))}

@@ -1,4 +1,4 @@
-"""From the graphs of a model to a bundle: each graph is checked against PyTorch before it is written.
+"""Writes a model's graphs as a bundle, after checking each against PyTorch.
 
 Shapes: P tokens a frame, H and T widths of frame and text tokens.
 """
@@ -23,16 +23,16 @@ from model.runtime.bundle.manifest import ImageSpec, Provenance, SalienceStrateg
 from model.runtime.errors import InputError
 from model.runtime.tokens import check_count
 
-#: largest difference of any output from PyTorch's: float32 graphs, and graphs with weights stored smaller
+#: largest difference of any output from PyTorch's, by how weights are stored
 TOLERANCE: Mapping[Storage, float] = {"float32": 1e-4, "float16": 5e-3, "int8": 8e-2}
 
 
 @dataclass(frozen=True)
 class StorageChoice:
-    """How each part's weights are stored.
+    """How the weights of each part are stored; `words` are the word embeddings.
 
     Raises:
-        InputError: an unknown way to store.
+        InputError: a storage is unknown.
     """
 
     image: Storage = "float16"
@@ -46,7 +46,7 @@ class StorageChoice:
                 raise InputError(f"unknown storage {choice!r}: use one of {', '.join(STORAGES)}")
 
     def of(self, graph: str) -> tuple[Storage, Storage]:
-        """How a graph's weights and its tables are stored."""
+        """How a graph's weights and its embedding tables are stored."""
         parts = {
             FRAME_ENCODER: (self.image, self.image),
             TEXT_ENCODER: (self.text, self.words),
@@ -57,13 +57,13 @@ class StorageChoice:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What of a model goes into its bundle; None is what the model's settings say.
+    """What goes into a bundle; None: as the model's settings say.
 
     Attributes:
         inference: which weights, and how frames are scored.
-        matcher: with the matching head.
+        matcher: include the matching head.
         num_salient_frames: frames of a segment that are matched.
-        num_candidates: segments that are re-ranked.
+        num_candidates: segments that are re-ranked for a query.
         ensemble_lambda: λ.
         tokens_per_frame: tokens of a frame that an index keeps, merged; None: all.
         storage: how weights are stored.
@@ -93,28 +93,43 @@ def export_bundle(
 ) -> BundleManifest:
     """Describe a model and write its bundle, or fail and write nothing.
 
+    Args:
+        folder: becomes the bundle; a bundle that is there is replaced.
+        family: the name of the model's family.
+        model: the trained model.
+        tokenizer: its `tokenizer.json`.
+        provenance: where the bundle comes from.
+        options: what goes into the bundle; None: the defaults.
+        name: the name of the bundle.
+        licence: an SPDX expression, or "not stated".
+        description: what the bundle is good for.
+        report: told each graph's size, and its difference from PyTorch.
+
+    Returns:
+        the manifest as written.
+
     Raises:
         InputError: an option does not fit the model.
         ExportError: a graph differs from PyTorch.
         BundleError: the bundle cannot be written.
     """
     options = options or ExportOptions()
-    own_family = get_family(family)
-    described = describe(
-        own_family.describe(model, options.inference),
+    model_family = get_family(family)
+    described = describe_bundle(
+        model_family.describe(model, options.inference),
         options,
         name=name,
         licence=licence,
         description=description,
         provenance=provenance,
     )
-    graphs = own_family.graphs(model, options.inference, matcher=options.matcher)
+    graphs = model_family.graphs(model, options.inference, matcher=options.matcher)
     return write_graphs(
         folder, graphs, described, tokenizer, storage=options.storage, report=report, overwrite=True
     )
 
 
-def describe(
+def describe_bundle(
     model: ModelDescription,
     options: ExportOptions,
     *,
@@ -123,7 +138,7 @@ def describe(
     description: str,
     provenance: Provenance,
 ) -> BundleDescription:
-    """The bundle's description: the model's part, the options of ranking, and what its author says.
+    """The description of a bundle: the model's part, the ranking options, and what its author says.
 
     Raises:
         InputError: an option does not fit the model.
@@ -131,7 +146,7 @@ def describe(
     salient = options.num_salient_frames or model.num_salient_frames
     if salient > model.frames_per_segment:
         raise InputError(
-            f"{salient} salient frames of {model.frames_per_segment} a segment: lower num_salient_frames"
+            f"{salient} salient frames of {model.frames_per_segment} a segment: lower `num_salient_frames`"
         )
     return BundleDescription(
         name=name,
@@ -146,7 +161,7 @@ def describe(
         frames_per_segment=model.frames_per_segment,
         num_salient_frames=salient,
         num_candidates=options.num_candidates,
-        # The manifest checks it.
+        # The manifest checks the name.
         salience_strategy=cast(SalienceStrategy, model.salience_strategy),
         ensemble_lambda=options.ensemble_lambda,
     )
@@ -156,13 +171,16 @@ def _token_sizes(model: ModelDescription, stored: int | None) -> TokenSizes | No
     count, width, text_width = model.tokens_per_frame, model.hidden_dim, model.text_hidden_dim
     if count is None or width is None or text_width is None:
         if stored is not None:
-            raise InputError(f"tokens_per_frame is {stored}, but the model gives no tokens: leave it out")
+            raise InputError(
+                f"tokens_per_frame is {stored}, but the model gives no tokens: leave it out",
+                "tokens_per_frame",
+            )
         return None
     if stored is not None:
         try:
             check_count(stored, count)
         except ValueError as error:
-            raise InputError(f"tokens_per_frame: {error}") from error
+            raise InputError(f"tokens_per_frame: {error}", "tokens_per_frame") from error
     return TokenSizes(
         tokens_per_frame=count,
         stored_tokens_per_frame=count if stored is None else stored,
@@ -184,13 +202,13 @@ def write_graphs(
     """Trace graphs to ONNX, check them against PyTorch, store their weights smaller, and write the bundle.
 
     Args:
-        folder: where the bundle will stand; its parent must exist.
-        graphs: by their names in the format.
+        folder: becomes the bundle; its parent must exist.
+        graphs: by their file names in the bundle.
         description: everything else that `bundle.json` says.
         tokenizer: a `tokenizer.json`.
-        storage: how weights are stored; None: by the defaults.
-        report: is told each graph's size, and its differences from PyTorch.
-        overwrite: replace the bundle that stands there.
+        storage: how weights are stored; None: the defaults.
+        report: told each graph's size, and its difference from PyTorch.
+        overwrite: replace a bundle that is there.
 
     Returns:
         the manifest as written.

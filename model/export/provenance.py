@@ -1,4 +1,4 @@
-"""Where a bundle comes from: the recipe, and what its run really trained on."""
+"""The provenance of a bundle: its recipe, and the data that its run really trained on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.runtime.bundle.manifest import Provenance, SourceRecord
 from model.runtime.errors import InputError
 from model.settings import to_mapping
 
-#: what a bundle says of a licence or a source that its author has not told
+#: stands for a licence or a source that the author of a bundle does not tell
 NOT_STATED = "not stated"
 
 
@@ -32,15 +32,15 @@ def make_provenance(
 
     Args:
         config: the settings of the checkpoints.
-        data: what each checkpoint trained on; several checkpoints are averaged.
+        data: what each of the averaged checkpoints trained on.
         weights: {"name", "licence", "source"} of the published weights.
-        match_similarity: what of the model was set for export; None: nothing.
-        metrics: an evaluation's results.
+        match_similarity: the weight that was set for export; None: it is as trained.
+        metrics: the results of an evaluation.
         data_licences: the licence of each data set, in the order of `dataset_names`; empty: not stated.
         data_sources: where each data set comes from, in the same order; empty: not stated.
 
     Raises:
-        InputError: a licence or source is blank, or there is not one for each data set.
+        InputError: a licence or source is blank, or their number is not that of the data sets.
     """
     names = dataset_names(data)
     licences = _stated("data_licence", data_licences, names)
@@ -63,30 +63,31 @@ def make_provenance(
 
 
 def dataset_names(data: Iterable[TrainingData]) -> tuple[str, ...]:
-    """Every data set once: those of the runs, and those of the checkpoints that they started from."""
+    """The distinct data sets of the runs and of the checkpoints that they started from."""
     return tuple(dict.fromkeys(line for record in data for line in record.lines()))
 
 
 def _stated(field: str, values: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """A value for each data set.
+    """The values that the author states, one for each data set, or "not stated" for all.
 
     Raises:
-        InputError: a blank one, or another number of them.
+        InputError: a value is blank, or there are more or fewer values than data sets.
     """
     if not values:
         return (NOT_STATED,) * len(names)
     if len(values) != len(names):
         raise InputError(
             f"{field}: {len(values)} given, {len(names)} needed, one for each data set in this order: "
-            f"{'; '.join(names)}"
+            f"{'; '.join(names)}",
+            field,
         )
     if not all(value.strip() for value in values):
-        raise InputError(f"{field} is blank: leave it out, or write {NOT_STATED!r}")
+        raise InputError(f"{field} is blank: leave it out, or write {NOT_STATED!r}", field)
     return tuple(values)
 
 
 def current_commit() -> str:
-    """The commit of the code that runs; `unknown` outside of a repository."""
+    """The commit of the running code; `unknown` outside a repository."""
     try:
         out = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607

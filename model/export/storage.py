@@ -1,8 +1,8 @@
-"""Smaller ONNX files: what is there twice is kept once, and weights are stored as float16 or int8.
+"""Makes ONNX files smaller: duplicates are dropped, and weights are stored as float16 or int8.
 
-Nodes of the graph cast them back. onnxruntime folds those into constants when it loads a graph, so they cost
-nothing at run time. Word embeddings are the exception: rows are gathered first and cast after, so that the
-table stays int8 in memory.
+Nodes of the graph cast the weights back. onnxruntime folds these nodes into constants when it loads a graph,
+so they cost nothing at run time. Word embeddings are an exception: rows are gathered first, and cast then, so
+that the table stays int8 in memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from model.runtime.errors import InputError
 
 Storage = Literal["float32", "float16", "int8"]
 STORAGES: tuple[Storage, ...] = ("float32", "float16", "int8")
-# Smaller tensors (biases, norms, depthwise kernels of narrow layers) stay as they are: nothing to win.
+# Smaller tensors (biases, norms, depthwise kernels of narrow layers) stay as they are: they are not worth it.
 _SMALLEST = 4096
 
 
@@ -36,29 +36,29 @@ def quantise_weight(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.
 
 
 def _channel_axis(node: onnx.NodeProto, weight: NDArray[np.float32]) -> int:
-    """The output channels' axis of a weight: first for Conv, last for MatMul, as Gemm's transB says."""
+    """The axis of a weight's output channels: first for Conv, last for MatMul, by transB for Gemm."""
     if node.op_type == "Gemm":
         return 0 if any(a.name == "transB" and a.i for a in node.attribute) else weight.ndim - 1
     return weight.ndim - 1 if node.op_type == "MatMul" else 0
 
 
 def share(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Keep one of equal weights and one of nodes that compute the same, in place.
+    """Keep one of equal weights, and one of nodes that compute the same, in place.
 
-    The twins have their frozen stages and words in common: a graph of both would hold those twice.
+    Online and momentum towers share frozen stages and word embeddings; a graph of both would hold them twice.
     """
     graph = model.graph
     names: dict[str, str] = {}
     weights: dict[tuple[int, tuple[int, ...], bytes], str] = {}
-    kept = []
+    distinct = []
     for tensor in graph.initializer:
         content = hashlib.sha256(numpy_helper.to_array(tensor).tobytes()).digest()
         first = weights.setdefault((tensor.data_type, tuple(tensor.dims), content), tensor.name)
         names[tensor.name] = first
         if first == tensor.name:
-            kept.append(tensor)
+            distinct.append(tensor)
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(distinct)
     results = {item.name for item in graph.output}
     computed: dict[tuple[object, ...], list[str]] = {}
     nodes = []
@@ -67,7 +67,7 @@ def share(model: onnx.ModelProto) -> onnx.ModelProto:
         attributes = sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
         key = (node.op_type, node.domain, tuple(node.input), tuple(attributes), len(node.output))
         first_outputs = computed.setdefault(key, list(node.output))
-        # What the graph gives keeps its name.
+        # The outputs of the graph keep their names.
         if first_outputs == list(node.output) or not results.isdisjoint(node.output):
             nodes.append(node)
         else:
@@ -87,7 +87,7 @@ def store(model: onnx.ModelProto, weights: Storage, words: Storage | None = None
         words: how tables read by Gather are stored; None: as `weights`.
 
     Raises:
-        InputError: for an unknown way to store.
+        InputError: a storage is unknown.
     """
     words = words or weights
     for choice in (weights, words):
@@ -124,7 +124,7 @@ def store(model: onnx.ModelProto, weights: Storage, words: Storage | None = None
 
 
 def _weight_of(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> str | None:
-    """The name of the stored weight that a node reads, if it does."""
+    """The name of the stored weight that a node reads; None: it reads none."""
     if node.op_type == "Gather":
         return node.input[0] if node.input[0] in tensors else None
     if node.op_type not in ("Conv", "MatMul", "Gemm"):
@@ -135,7 +135,7 @@ def _weight_of(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) ->
 def _cast_back(
     graph: onnx.GraphProto, name: str, weight: NDArray[np.float32], kind: Storage, axis: int
 ) -> list[onnx.NodeProto]:
-    """Initialisers in small types, and the nodes that make `name` of them."""
+    """Add the weight in a small type, and give the nodes that compute `name` from it."""
     if kind == "float16":
         graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16), f"{name}_f16"))
         return [helper.make_node("Cast", [f"{name}_f16"], [name], to=TensorProto.FLOAT)]
@@ -151,7 +151,7 @@ def _cast_back(
 def _gathered(
     graph: onnx.GraphProto, node: onnx.NodeProto, name: str, weight: NDArray[np.float32], kind: Storage
 ) -> list[onnx.NodeProto]:
-    """Gather rows of a small type, then cast: the whole table is never float32 in memory."""
+    """Gather rows of a small type, then cast them, so that the whole table is never float32 in memory."""
     ids, out = node.input[1], node.output[0]
     if kind == "float16":
         graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16), f"{name}_f16"))

@@ -1,4 +1,4 @@
-"""From PyTorch to ONNX: graphs are traced, run, and compared with where they came from."""
+"""Traces PyTorch modules to ONNX graphs, and compares the two."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from model.families.base import Graph
 from model.runtime.errors import ReelfindError
 
 _OPSET = 20
-# Rounding of float32 in kernels that differ with the batch.
+# float32 rounds differently in the kernels of different batch sizes.
 _BATCH_TOLERANCE = 1e-4
 
 
 class ExportError(ReelfindError):
-    """A graph does not compute what the model computes, so that no bundle is written."""
+    """A graph does not compute what the model computes, so no bundle is written."""
 
 
 def to_onnx(graph: Graph) -> onnx.ModelProto:
-    """Trace a graph to ONNX."""
+    """Trace a graph's module to ONNX."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     shapes = tuple(dict.fromkeys(dims, torch.export.Dim.DYNAMIC) for dims in graph.dynamic)
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop the exporter's stack traces: a bundle is published, and they name files of this machine."""
+    """Drop the exporter's stack traces: they name files of this machine, and bundles are published."""
     graph = model.graph
     for part in (
         model,
@@ -82,13 +82,14 @@ def check_graph(name: str, graph: Graph, content: bytes, tolerance: float) -> fl
             out = graph.module(*example)
         expected = [t.numpy() for t in (out if isinstance(out, tuple) else (out,))]
         inputs = {n: t.numpy() for n, t in zip(graph.inputs, example, strict=True)}
-        found = session.run(None, inputs)
-        for label, want, got in zip(graph.outputs, expected, found, strict=True):
-            if want.shape != got.shape:
+        outputs = session.run(None, inputs)
+        for label, torch_output, onnx_output in zip(graph.outputs, expected, outputs, strict=True):
+            if torch_output.shape != onnx_output.shape:
                 raise ExportError(
-                    f"{name}: {label} is {got.shape} in ONNX and {want.shape} in PyTorch; not exported"
+                    f"{name}: {label} is {onnx_output.shape} in ONNX and {torch_output.shape} in PyTorch; "
+                    "not exported"
                 )
-            difference = _difference(want, got)
+            difference = _difference(torch_output, onnx_output)
             if not difference <= tolerance:
                 raise ExportError(
                     f"{name}: {label} differs from PyTorch by {difference:.2g}, more than {tolerance:.2g}; "
@@ -97,7 +98,7 @@ def check_graph(name: str, graph: Graph, content: bytes, tolerance: float) -> fl
             worst = max(worst, difference)
         for row in range(len(example[0])):
             single = session.run(None, {n: v[row : row + 1] for n, v in inputs.items()})
-            for label, many, one in zip(graph.outputs, found, single, strict=True):
+            for label, many, one in zip(graph.outputs, outputs, single, strict=True):
                 difference = _difference(many[row], one[0])
                 if not difference <= _BATCH_TOLERANCE:
                     raise ExportError(
@@ -106,6 +107,6 @@ def check_graph(name: str, graph: Graph, content: bytes, tolerance: float) -> fl
     return worst
 
 
-def _difference(want: NDArray[np.float32], got: NDArray[np.float32]) -> float:
-    """Tokens and logits are not normalised: what counts is the difference beside their own size."""
-    return float(np.abs(want - got).max() / max(1.0, np.abs(want).max()))
+def _difference(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> float:
+    """The largest difference, relative to the largest value if that is above 1, as in tokens and logits."""
+    return float(np.abs(expected - actual).max() / max(1.0, np.abs(expected).max()))

@@ -12,28 +12,28 @@ _registered: dict[str, ModelFamily[Any, Any, Any]] = {}
 
 
 def register_family(family: ModelFamily[Any, Any, Any]) -> None:
-    """Make a family known by its name.
+    """Register a family under its name.
 
     Raises:
-        InputError: the name is taken by another class.
+        InputError: another class has that name.
     """
-    known = _registered.get(family.name)
-    if family.name in _BUILT_IN or (known is not None and type(known) is not type(family)):
-        raise InputError(f"family {family.name!r} is there already: give this one another name")
+    namesake = _registered.get(family.name)
+    if family.name in _BUILT_IN or (namesake is not None and type(namesake) is not type(family)):
+        raise InputError(f"a family {family.name!r} exists already: choose another name")
     _registered[family.name] = family
 
 
 def get_family(name: str) -> ModelFamily[Any, Any, Any]:
-    """The family of that name; a built-in one is imported when it is first asked for.
+    """The family with this name. Built-in families are imported on first use.
 
     Raises:
-        InputError: there is none; lists those that are known.
+        InputError: there is no such family; the message lists those that exist.
     """
     if name == "lgdn":
         from model.families.lgdn.family import LGDNFamily
 
         return LGDNFamily()
     if name not in _registered:
-        known = ", ".join(sorted((*_BUILT_IN, *_registered)))
-        raise InputError(f"family={name!r} is not known: use one of {known}")
+        names = ", ".join(sorted((*_BUILT_IN, *_registered)))
+        raise InputError(f"family={name!r} is not known: use one of {names}")
     return _registered[name]

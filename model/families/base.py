@@ -1,6 +1,6 @@
-"""The seam between what trains, measures and exports models, and the models: one `ModelFamily` for each kind.
+"""`ModelFamily`: the interface through which models are trained, saved, measured and exported.
 
-Training, checkpoints, evaluation and export know this protocol; what is special to a family is behind it.
+Each kind of model implements it once; training, checkpoints, evaluation and export use nothing else of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Losses = TypeVar("Losses")
 
 
 class Batch(Protocol):
-    """What a family's objective reads."""
+    """One batch, as a family's objective reads it."""
 
     def to(self, device: torch.device | str) -> Self:
         """The same batch on another device."""
@@ -36,7 +36,16 @@ class Batch(Protocol):
 
 @dataclass(frozen=True)
 class Graph:
-    """One graph: its module, names, example inputs, dynamic axes, and inputs of other sizes for the check."""
+    """A module to be traced to an ONNX graph, and the inputs to trace and check it with.
+
+    Attributes:
+        module: gives one tensor or a tuple of tensors.
+        inputs: the names of its inputs.
+        outputs: the names of its outputs.
+        example: inputs for tracing.
+        dynamic: for each input the names of its axes whose size may change, by number.
+        others: inputs of other sizes, on which ONNX is compared with PyTorch too.
+    """
 
     module: nn.Module
     inputs: tuple[str, ...]
@@ -48,12 +57,12 @@ class Graph:
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """Which part of a trained model is measured, exported and served; None: as the family does by default.
+    """Which part of a trained model is measured, exported and served; None: the family's default.
 
-    A family refuses an option that it does not have with a InputError.
+    A family refuses an option that it does not have with an InputError.
 
     Attributes:
-        weights: which of several sets of weights, such as `momentum` or `online`.
+        weights: one of several sets of weights, such as `momentum` or `online`.
         salience: how salient frames are estimated.
         match_similarity: weight of the similarity of whole text and whole frame in the match.
     """
@@ -68,7 +77,7 @@ class ModelDescription:
     """The model's own part of a bundle's description.
 
     Shapes in the graphs: D `embedding_dim`, S `salience_dim`, P `tokens_per_frame`, H `hidden_dim`,
-    T `text_hidden_dim`, N `frames_per_segment`. The last two widths and P are None without token outputs.
+    T `text_hidden_dim`, N `frames_per_segment`. P, H and T are None for a model without token outputs.
     """
 
     embedding_dim: int
@@ -89,24 +98,24 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
     The classes of settings are frozen dataclasses that check their own rules; see `model.settings`.
     """
 
-    #: what recipes and checkpoints call it
+    #: its name in recipes and checkpoints
     name: ClassVar[str]
     #: class of the settings `model.*`
     network_config: type[Network]
     #: class of the settings `loss.*`
     loss_config: type[Losses]
-    #: settings of the network that name places, and decide no result
+    #: settings of the network that hold paths, and so do not decide a result
     places: ClassVar[frozenset[str]] = frozenset()
 
     def check(self, config: Network, losses: Losses, data: DataConfig, train: TrainConfig) -> None:
-        """Check the rules between the family's settings and the shared ones.
+        """Check that the family's settings fit the shared ones.
 
         Raises:
-            InputError: settings that do not fit together; names them.
+            InputError: two settings do not fit together; the message names them.
         """
 
     def complete(self, config: Network) -> Network:
-        """Write into the settings what only published weights tell, such as sizes.
+        """Fill in settings that only the published weights tell, such as the sizes of layers.
 
         Done once before training: a checkpoint then rebuilds its model without the files of those weights.
 
@@ -124,10 +133,10 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
         """
 
     def load_published(self, model: Model, losses: Losses) -> FrozenStages | None:  # noqa: ARG002
-        """Load published weights, and lay the model out for training.
+        """Load published weights, and choose a memory layout that trains fast.
 
         Returns:
-            what of the model never trains, whose outputs may be cached; None: every frame is encoded anew.
+            the stages that never train, whose outputs may be cached; None: nothing can be cached.
 
         Raises:
             InputError: the weights cannot be found, or do not fit the model.
@@ -138,7 +147,7 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
         """Load the weights of a checkpoint to start from, as fine-tuning does.
 
         Raises:
-            InputError: the weights are those of another model.
+            InputError: the weights belong to another model.
             RuntimeError: a tensor has another shape.
         """
         model.load_state_dict(weights)
@@ -146,14 +155,14 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
     def prepare_start(
         self, model: Model, loader: Loader[Any], tokenizer: TextTokenizer, train: TrainConfig, report: Report
     ) -> None:
-        """Whatever must happen before the first step of a new run, such as a closed-form start.
+        """Prepare a new run before its first step, for example by a closed-form start.
 
-        Called once, in the first process alone, with the model on the CPU.
+        Called once, in the first process only, with the model on the CPU.
         """
 
     @abstractmethod
     def tokenizer_path(self, config: Network) -> Path:
-        """The published `tokenizer.json`; an empty path where a run must bring its own.
+        """The published `tokenizer.json`; an empty path if a run must bring its own.
 
         Raises:
             InputError: it cannot be found.
@@ -161,25 +170,25 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
 
     @abstractmethod
     def collate(self, examples: Examples, tokenizer: TextTokenizer) -> Batch:
-        """The batch that `objective` reads; called in threads that work ahead of training."""
+        """Make the batch that `objective` reads. Called in threads that work ahead of training."""
 
     @abstractmethod
     def objective(self, model: Model, losses: Losses, seed: int) -> nn.Module:
         """The losses, as a module that DistributedDataParallel can wrap.
 
-        Its `forward(batch, step, epoch)` gives named scalars, one of them `total`, which is minimised. `step`
-        counts batches over the whole run and is the same on every process; what is drawn may follow from it.
+        Its `forward(batch, step, epoch)` gives named scalars; `total` among them is minimised. `step` counts
+        batches over the whole run and is the same on every process, so that it can seed random draws.
         """
 
     @abstractmethod
     def learning_rate(self, parameter: str, config: Network, train: TrainConfig) -> float:
-        """The peak learning rate of a parameter by its name, which groups the parameters; 0 freezes it."""
+        """The peak learning rate of the parameter with this name; 0 freezes it."""
 
     def after_step(self, model: Model) -> None:
-        """Whatever follows an optimiser step, such as the update of momentum weights."""
+        """Called after every optimiser step, for example to update momentum weights."""
 
     def trains_matcher(self, losses: Losses) -> bool:  # noqa: ARG002
-        """Whether the best epoch is chosen by re-ranking; else by the similarity of embeddings."""
+        """Whether the best epoch is chosen by re-ranking; otherwise the similarity of embeddings decides."""
         return False
 
     @abstractmethod
@@ -191,7 +200,7 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
         *,
         bfloat16: bool = False,
     ) -> Encoder:
-        """The model in evaluation mode, as evaluation reads it; `bfloat16` computes in half precision.
+        """The model in evaluation mode, as an `Encoder`; `bfloat16` computes in half precision.
 
         Raises:
             InputError: an option that the family does not have.
@@ -201,7 +210,7 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
     def graphs(
         self, model: Model, options: InferenceOptions | None = None, *, matcher: bool = True
     ) -> dict[str, Graph]:
-        """The graphs of a bundle by file name; `matcher` adds the matching head where there is one.
+        """The graphs of a bundle by file name; `matcher` includes the matching head, if there is one.
 
         Raises:
             InputError: an option that the family does not have.
@@ -216,5 +225,5 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
         """
 
     def sources(self, config: Network) -> list[dict[str, str]]:  # noqa: ARG002
-        """Provenance of the published weights: {"name", "licence", "source"} of each."""
+        """The published weights that the model started from: {"name", "licence", "source"} of each."""
         return []

@@ -1,4 +1,4 @@
-"""What evaluation needs of a model: a checkpoint in memory and an exported bundle answer alike.
+"""The interface through which evaluation uses a model: a checkpoint in memory, or an exported bundle.
 
 Shapes: B batch or pairs, N frame slots, P tokens a frame, H width of frame tokens, D joint space.
 """
@@ -12,15 +12,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Array, Frames
 from model.runtime.bundle import FrameEncoding, TextEncoding
 from model.runtime.preprocessing import ResizeRule
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How a model wants videos read and ranked; what serving uses where nothing else is asked for."""
+    """How videos are sampled and ranked for a model, unless options say otherwise."""
 
     image_size: int
     resize: ResizeRule
@@ -29,29 +28,29 @@ class Profile:
     num_salient_frames: int
     num_candidates: int
     ensemble_lambda: float
-    #: tokens that the index keeps of a frame, merged; None: all
+    #: tokens of a frame that the index keeps, merged; None: all
     tokens_per_frame: int | None
 
 
 class Encoder(Protocol):
-    """What evaluation needs of a model."""
+    """A model, as evaluation uses it."""
 
     @property
     def profile(self) -> Profile:
-        """How videos are read and ranked."""
+        """How videos are sampled and ranked."""
 
     @property
     def has_matcher(self) -> bool:
         """Whether `match` works."""
 
-    def frames(self, frames: NDArray[np.uint8], *, tokens: bool = False) -> FrameEncoding:
-        """Shape uint8 [B, size, size, 3]; the encoding has tokens where they are asked for."""
+    def frames(self, frames: Frames, *, tokens: bool = False) -> FrameEncoding:
+        """Encode frames uint8 [B, size, size, 3]; `tokens`: with their tokens, if the model has any."""
 
     def segments(self, frames: Array, mask: Array) -> Array:
-        """Shapes [B, N, D], [B, N] → [B, D]."""
+        """Embed segments. Shapes frame embeddings [B, N, D], mask [B, N], 1 for real frames → [B, D]."""
 
     def texts(self, texts: Sequence[str], *, tokens: bool = False) -> TextEncoding:
-        """B texts; the encoding has tokens where they are asked for."""
+        """Encode B texts; `tokens`: with their tokens, if the model has any."""
 
     def match(self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: Array) -> Array:
-        """Each pair's text by its row, and its frame. int64 [B], [B, P, H] → match logits [B]."""
+        """Match pairs: int64 [B], each one's row in `text`, and frames [B, P, H] → logits [B]."""

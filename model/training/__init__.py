@@ -1,1 +1,1 @@
-"""Training: the loop, its checkpoints, its progress, and runs of several processes."""
+"""Training: the loop, checkpoints, progress, and runs of several processes."""

@@ -1,9 +1,8 @@
 """Checkpoints of training runs: the one place that writes and reads them.
 
 A checkpoint holds the settings, which name the model's family, and the weights. A run's folder has `start.pt`
-and `best.pt` (the weights before training, and those best in validation), and `last.pt`, which also holds
-what going on needs. Randomness needs no place in it: everything drawn follows from the seed, the step and the
-process.
+(before training), `best.pt` (the best in validation) and `last.pt`, which also holds what resuming needs. No
+state of random generators is kept: every draw follows from the seed, the step and the process.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from model.config import DEFAULT_FAMILY, Config, config_from_mapping, essentials
 from model.data.record import DATA_KEY, resumed_data
 from model.families import get_family
 from model.runtime.errors import InputError
+from model.runtime.files import replacing
 from model.settings import to_mapping
 from model.training.run import Run
 
@@ -26,14 +26,14 @@ _TOKENIZER = "tokenizer.json"
 
 
 class _UnreadableError(Exception):
-    """A file that is no checkpoint, with the reason in one line."""
+    """A file is not a checkpoint; gives the reason in one line."""
 
 
 def _read(path: Path) -> dict[str, Any]:
     """A checkpoint's entries, on the CPU."""
     try:
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    # Whatever torch meets in a file that it did not write.
+    # PyTorch raises almost anything for a file that it did not write.
     except Exception as error:
         raise _UnreadableError(type(error).__name__) from error
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
@@ -42,7 +42,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of an error of PyTorch's, which says what differs."""
+    """The last line of an error; in PyTorch's it tells what differs."""
     lines = str(error).strip().splitlines()
     return lines[-1].strip() if lines else type(error).__name__
 
@@ -56,7 +56,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """The entries of a checkpoint with settings (`config`) and weights (`model`), on the CPU.
 
     Raises:
-        InputError: the file is missing, or no checkpoint.
+        InputError: the file is missing or is not a checkpoint.
     """
     if not path.is_file():
         raise InputError(
@@ -68,7 +68,7 @@ def read_state(path: Path) -> dict[str, Any]:
             raise _UnreadableError("it holds no settings")
     except _UnreadableError as error:
         raise InputError(
-            f"{path} is no checkpoint ({error}): pass best.pt or last.pt of a run's folder"
+            f"{path} is not a checkpoint ({error}): pass best.pt or last.pt of a run's folder"
         ) from error
     return state
 
@@ -77,7 +77,7 @@ def load_checkpoint(path: Path) -> tuple[Config, nn.Module]:
     """The settings and the model of a checkpoint, on the CPU, in evaluation mode.
 
     Raises:
-        InputError: the file is missing, no checkpoint, or of another version.
+        InputError: the file is missing, is not a checkpoint, or is of another version.
     """
     state = read_state(path)
     config = config_from_mapping(state["config"])
@@ -93,7 +93,7 @@ def load_checkpoints(paths: Sequence[Path]) -> tuple[Config, nn.Module]:
     """One checkpoint, or the mean of the weights of several that started from the same ones.
 
     Raises:
-        InputError: no checkpoint, or checkpoints of different models.
+        InputError: a file is not a checkpoint, or the checkpoints hold different models.
     """
     if not paths:
         raise InputError("no checkpoint: pass best.pt or last.pt of a run's folder")
@@ -108,7 +108,7 @@ def load_checkpoints(paths: Sequence[Path]) -> tuple[Config, nn.Module]:
 
 
 def _mean(values: list[Tensor]) -> Tensor:
-    """Whole numbers (the banks' positions and owners) are the first one's: nothing measured reads them."""
+    """The mean. Of whole numbers (the banks' positions and owners), which measure nothing, the first."""
     return torch.stack(values).mean(0) if values[0].is_floating_point() else values[0]
 
 
@@ -116,7 +116,7 @@ def load_start(model: nn.Module, family: str, path: Path) -> None:
     """Load the weights of the checkpoint that `train.start_from` names.
 
     Raises:
-        InputError: no checkpoint, or one of another model.
+        InputError: the file is not a checkpoint, or holds another model.
     """
     if not path.is_file():
         raise InputError(
@@ -133,8 +133,8 @@ def load_start(model: nn.Module, family: str, path: Path) -> None:
         ) from error
 
 
-def save(run: Run, name: str = "last.pt") -> None:
-    """Write a checkpoint beside its final name, then rename it; only the first process does."""
+def save_checkpoint(run: Run, name: str = "last.pt") -> None:
+    """Write a checkpoint whole, in the first process alone."""
     if run.rank:
         return
     state: dict[str, Any] = {
@@ -146,16 +146,15 @@ def save(run: Run, name: str = "last.pt") -> None:
     }
     if name == "last.pt":
         state |= {"optimizer": run.optimizer.state_dict(), "scaler": run.scaler.state_dict()}
-    partial = run.folder / f"{name}.partial"
-    torch.save(state, partial)
-    partial.replace(run.folder / name)
+    with replacing(run.folder / name) as temporary:
+        torch.save(state, temporary)
 
 
 def resume(run: Run, path: Path) -> None:
-    """Restore weights, optimiser, scaler and step.
+    """Restore weights, optimiser, scaler and step from `last.pt`.
 
     Raises:
-        InputError: when the checkpoint was written with other settings, with their names, or is damaged.
+        InputError: the checkpoint is damaged, or its settings differ; the message names them.
     """
     try:
         state = _read(path)
@@ -177,30 +176,30 @@ def resume(run: Run, path: Path) -> None:
 
 
 def _differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> Iterator[str]:
-    """Names of settings that differ and decide a result, as `group.name`."""
+    """The settings that decide a result and differ, as `group.name`."""
     if saved.get("family", DEFAULT_FAMILY) != current["family"]:
         yield "family"
         return
-    a, b = essentials(saved), essentials(current)
-    for group in a:
-        for name in {*a[group], *b[group]}:
-            if name not in a[group] or name not in b[group] or a[group][name] != b[group][name]:
+    before, now = essentials(saved), essentials(current)
+    for group in before:
+        old, new = before[group], now[group]
+        for name in {*old, *new}:
+            if name not in old or name not in new or old[name] != new[name]:
                 yield f"{group}.{name}"
 
 
 def tokenizer_path(config: Config, run: Path) -> Path:
-    """A run's own copy of its `tokenizer.json`, else that of the published weights.
+    """The copy of `tokenizer.json` in a run's folder, or else that of the published weights.
 
     Raises:
-        InputError: from the family's `tokenizer_path`.
+        InputError: as the family's `tokenizer_path`.
     """
-    own = run / _TOKENIZER
-    return own if own.is_file() else get_family(config.family).tokenizer_path(config.model)
+    copied = run / _TOKENIZER
+    return copied if copied.is_file() else get_family(config.family).tokenizer_path(config.model)
 
 
 def keep_tokenizer(path: Path, run: Path) -> None:
-    """Copy the tokenizer to a training run, which can then be measured and exported on any machine."""
+    """Copy the tokenizer to a run's folder, so that the run can be measured and exported on any machine."""
     if path.parent.resolve() != run.resolve():
-        partial = run / f"{_TOKENIZER}.partial"
-        partial.write_bytes(path.read_bytes())
-        partial.replace(run / _TOKENIZER)
+        with replacing(run / _TOKENIZER) as temporary:
+            temporary.write_bytes(path.read_bytes())

@@ -2,67 +2,72 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
-import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from model.config import Config
+from model.progress import Report
 from model.runtime.errors import InputError, ReelfindError
+from model.runtime.signals import handling_signals
 from model.training.run import choose_device
 from model.training.setup import start
 from model.training.train import NotFiniteError, train
 
-# Errors whose message is for the user; they cross processes by name and message. Any other one is a fault of
-# the program and crosses with its traceback.
+# Errors whose message is for the user are passed between processes by name and message. Any other error is a
+# fault of the program, and is passed with its traceback.
 _KINDS = {
     kind.__name__: kind for kind in (InputError, NotFiniteError, ReelfindError, OSError, KeyboardInterrupt)
 }
-#: seconds for the others to end by themselves when one process has failed
+#: seconds that the other processes get to end by themselves when one has failed
 _GRACE = 10.0
 
 
-def launch(config: Config, report: Callable[[str], None], tokenizer_file: Path | None = None) -> None:
+def launch(config: Config, report: Report, tokenizer_file: Path | None = None) -> None:
     """Train by a configuration until its end.
+
+    Args:
+        config: the settings.
+        report: told about progress.
+        tokenizer_file: a `tokenizer.json` instead of the run's own or the published one.
 
     Raises:
         InputError: as `start`.
         NotFiniteError: as `train_step`.
-        KeyboardInterrupt: stopped by a signal, with the last step saved.
-        ReelfindError: a process of several ended without a message.
-        RuntimeError: a fault of the program in one of several processes; its traceback is a note.
+        KeyboardInterrupt: a signal stopped the run; its last step is saved.
+        ReelfindError: one of several processes ended without a message.
+        RuntimeError: a fault of the program in one of several processes; a note holds its traceback.
     """
     if config.train.processes == 1:
         train(start(config, report, tokenizer_file))
         return
     choose_device(config.train.device, config.train.processes - 1)
     context = mp.get_context("spawn")
-    words: Any = context.Queue()
-    with tempfile.TemporaryDirectory() as meeting:
+    messages: Any = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
         workers: list[SpawnProcess] = [
             context.Process(
                 target=_worker,
-                args=(rank, config, tokenizer_file, Path(meeting) / "store", words),
+                args=(rank, config, tokenizer_file, Path(folder) / "store", messages),
                 daemon=True,
             )
             for rank in range(config.train.processes)
         ]
         for worker in workers:
             worker.start()
-        with _forwarded(workers):
+        with _forwarding_signals(workers):
             try:
-                error = _listen(workers, words, report)
+                error = _listen(workers, messages, report)
             finally:
                 for worker in workers:
                     worker.kill()
@@ -71,14 +76,18 @@ def launch(config: Config, report: Callable[[str], None], tokenizer_file: Path |
         raise error
 
 
-def _listen(workers: list[SpawnProcess], words: Any, report: Callable[[str], None]) -> BaseException | None:
-    """Pass on what the processes say until all have ended; the first error, and a moment for the others."""
+def _listen(workers: list[SpawnProcess], messages: Any, report: Report) -> BaseException | None:
+    """Pass reports on until all processes have ended, or one has failed and the others had time to end.
+
+    Returns:
+        the error to raise; None: all went well.
+    """
     error: BaseException | None = None
-    told = False  # whether the error is the cause: others may only follow from it
+    is_cause = False  # whether a process gave the error a message; later ones may only follow from it
     while True:
         alive = any(worker.is_alive() for worker in workers)
         try:
-            kind, text, trace = words.get(timeout=_GRACE if error else 0.2)
+            kind, text, trace = messages.get(timeout=_GRACE if error else 0.2)
         except queue.Empty:
             if error or not alive:
                 break
@@ -89,52 +98,45 @@ def _listen(workers: list[SpawnProcess], words: Any, report: Callable[[str], Non
         if kind == "report":
             report(text)
         elif kind in _KINDS:
-            if not told:
-                error, told = _KINDS[kind](text), True
-        elif not told and not isinstance(error, RuntimeError):
+            if not is_cause:
+                error, is_cause = _KINDS[kind](text), True
+        elif not is_cause and not isinstance(error, RuntimeError):
             error = RuntimeError(f"{kind}: {text}")
             error.add_note(trace)
     return error
 
 
-class _forwarded(contextlib.AbstractContextManager[None]):  # noqa: N801  used like a function
-    """Signals to this process reach the workers, who finish their step; a second one ends them at once.
+@contextmanager
+def _forwarding_signals(workers: list[SpawnProcess]) -> Iterator[None]:
+    """Pass signals to stop on to the workers, who finish their step; a second signal kills them.
 
-    A terminal's Ctrl-C reaches the workers by itself too: for them, several are as one.
+    A terminal's Ctrl-C also reaches the workers directly; they count several signals as one.
     """
+    received = 0
 
-    def __init__(self, workers: list[SpawnProcess]) -> None:
-        self._workers, self._asked = workers, 0
-        self._before: dict[signal.Signals, Any] = {}
-
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self._asked += 1
-        for worker in self._workers:
+    def forward(_number: int) -> None:
+        nonlocal received
+        received += 1
+        for worker in workers:
             if worker.is_alive():
-                (worker.terminate if self._asked == 1 else worker.kill)()
-        if self._asked > 1:
+                (worker.terminate if received == 1 else worker.kill)()
+        if received > 1:
             raise KeyboardInterrupt
 
-    def __enter__(self) -> None:
-        with contextlib.suppress(ValueError):  # outside the main thread
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    with handling_signals(forward):
+        yield
 
 
-def _worker(rank: int, config: Config, tokenizer_file: Path | None, store: Path, words: Any) -> None:
-    """One of several processes; the first speaks for all."""
+def _worker(rank: int, config: Config, tokenizer_file: Path | None, store: Path, messages: Any) -> None:
+    """Train as one of several processes; only the first reports progress."""
 
     def report(text: str) -> None:
         if not rank:
-            words.put(("report", text, ""))
+            messages.put(("report", text, ""))
 
     try:
         device = choose_device(config.train.device, rank)
-        # Hours: the others wait while the first fills a cache or validates.
+        # Twelve hours, since the others wait while the first fills a cache or validates.
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             init_method=store.as_uri(),
@@ -145,9 +147,9 @@ def _worker(rank: int, config: Config, tokenizer_file: Path | None, store: Path,
         train(start(config, report, tokenizer_file))
         dist.destroy_process_group()
     except BaseException as error:
-        known = (name for name, kind in _KINDS.items() if isinstance(error, kind))
-        words.put((next(known, type(error).__name__), str(error), traceback.format_exc()))
-        # Without this an exit may come before the words are out.
-        words.close()
-        words.join_thread()
+        foreseen = (name for name, kind in _KINDS.items() if isinstance(error, kind))
+        messages.put((next(foreseen, type(error).__name__), str(error), traceback.format_exc()))
+        # Otherwise the process may exit before the message is sent.
+        messages.close()
+        messages.join_thread()
         sys.exit(1)

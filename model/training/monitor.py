@@ -1,27 +1,35 @@
-"""What a person sees of a training run (progress, `log.jsonl`, TensorBoard), and how they stop it."""
+"""Shows a training run (progress, `log.jsonl`, TensorBoard), and lets a person stop it."""
 
 from __future__ import annotations
 
 import json
 import math
 import signal
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any, TextIO
 
-from model.progress import duration
+from model.progress import Report, duration
+from model.runtime.files import replace_text
+from model.runtime.signals import handling_signals
 
 
 class Monitor:
-    """Writes a run's figures; nothing at all where `folder` is None, as in all processes but the first."""
+    """Writes the figures of a run; does nothing if `folder` is None, as in all processes but the first."""
 
-    def __init__(
-        self, folder: Path | None, step: int, total: int, tensorboard: bool, report: Callable[[str], None]
-    ) -> None:
-        """Open the files, dropping rows later than `step`, which a resumed run writes again."""
+    def __init__(self, folder: Path | None, step: int, total: int, tensorboard: bool, report: Report) -> None:
+        """Open the files. Rows after `step` are dropped, since a resumed run writes them again.
+
+        Args:
+            folder: the run's folder; None: write nothing.
+            step: optimiser steps that are done.
+            total: optimiser steps of the whole run.
+            tensorboard: write TensorBoard events too.
+            report: told about each step that is logged.
+        """
         self._total, self._report = total, report
         self._began, self._first = time.monotonic(), step
         self._log: TextIO | None = None
@@ -30,8 +38,9 @@ class Monitor:
             return
         path = folder / "log.jsonl"
         if path.exists():
-            kept = [x for x in path.read_text(encoding="utf-8").splitlines() if _step_of(x) <= step]
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            lines = path.read_text(encoding="utf-8").splitlines()
+            earlier = [line for line in lines if _step_of(line) <= step]
+            replace_text(path, "".join(f"{line}\n" for line in earlier))
         self._log = path.open("a", encoding="utf-8")
         if tensorboard:
             self._writer = self._open_tensorboard(folder / "tensorboard", step)
@@ -40,24 +49,24 @@ class Monitor:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            self._report("no TensorBoard events: pip install tensorboard, or say train.tensorboard=false")
+            self._report("no TensorBoard events: pip install tensorboard, or set train.tensorboard=false")
             return None
         return SummaryWriter(str(folder), purge_step=step + 1)
 
     def step(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        """The figures of a step, with the time left."""
+        """Log the figures of a step, and report them with the time left."""
         self._write("", step, epoch, values, dict(values))
         if self._log is None:
             return
         seconds = (time.monotonic() - self._began) / max(1, step - self._first)
-        words = " ".join(f"{name} {value:.3g}" for name, value in values.items())
+        figures = " ".join(f"{name} {value:.3g}" for name, value in values.items())
         self._report(
-            f"step {step}/{self._total} {words} · {seconds:.2f} s a step, "
+            f"step {step}/{self._total} {figures} · {seconds:.2f} s a step, "
             f"{duration(seconds * (self._total - step))} left"
         )
 
     def validation(self, step: int, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """The figures of a validation, nested by what is ranked."""
+        """Log the figures of a validation, nested by how videos are ranked."""
         flat = {f"{a}/{b}": v for a, row in metrics.items() for b, v in row.items()}
         self._write("validation/", step, epoch, flat, {"validation": metrics})
 
@@ -84,37 +93,35 @@ class Monitor:
 
 
 def _step_of(line: str) -> int:
-    """The step of a row of the log; a row cut off by a crash is later than any."""
+    """The step of a row of the log; a row that a crash cut off counts as later than all."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return 2**62
 
 
+@dataclass
 class StopRequest:
-    """Ctrl-C, or a request to terminate, while training: `wanted` is set, and the loop ends after its step.
+    """Whether someone asked the run to stop: by Ctrl-C, or by a signal to terminate."""
 
-    `impatient`: a second Ctrl-C ends at once. Outside the main thread, signals stay as they are.
+    received: bool = False
+
+
+@contextmanager
+def stop_on_signals(*, second_interrupts: bool = True) -> Iterator[StopRequest]:
+    """Note signals to stop, so that the training loop can end after its step.
+
+    Outside the main thread, signals do what they did before.
+
+    Args:
+        second_interrupts: a second Ctrl-C raises KeyboardInterrupt at once.
     """
+    request = StopRequest()
 
-    def __init__(self, impatient: bool = True) -> None:
-        self.wanted = False
-        self._impatient = impatient
-        self._before: dict[int, Any] = {}
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.wanted and self._impatient and number == signal.SIGINT:
+    def receive(number: int) -> None:
+        if request.received and second_interrupts and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.wanted = True
+        request.received = True
 
-    def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    with handling_signals(receive):
+        yield request

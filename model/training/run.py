@@ -7,7 +7,6 @@ A run's folder holds `config.yaml`, `tokenizer.json`, `log.jsonl` (a line every 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,21 @@ from model.data.loaders import Loader
 from model.data.sources import Source
 from model.families import get_family
 from model.families.base import Batch, ModelFamily
+from model.progress import Report
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import TextTokenizer
 
-#: what follows from the precision's name; float32 needs no casting
+#: the dtype of each precision; float32 needs no autocast
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass
 class Run:
-    """What a training run holds; `step` counts optimiser steps over all epochs."""
+    """The state of a training run; `step` counts optimiser steps over all epochs."""
 
     config: Config
     model: nn.Module
-    #: the losses, wrapped for several processes where there are several
+    #: the losses, in DistributedDataParallel if several processes train
     objective: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -42,8 +42,8 @@ class Run:
     validation: Source | None
     device: torch.device
     folder: Path
-    report: Callable[[str], None]
-    #: what is trained on, by `describe_data`
+    report: Report
+    #: the record of the training data, see `describe_data`
     data: dict[str, Any]
     rank: int = 0
     world: int = 1
@@ -54,12 +54,12 @@ class Run:
 
     @property
     def family(self) -> ModelFamily[Any, Any, Any]:
-        """The model's family."""
+        """The family of the model."""
         return get_family(self.config.family)
 
     @property
     def steps(self) -> int:
-        """Optimiser steps an epoch."""
+        """Optimiser steps in an epoch."""
         return self.loader.steps // self.config.train.accumulate
 
     @property
@@ -68,30 +68,30 @@ class Run:
         return self.config.train.epochs * self.steps
 
     def autocast(self) -> torch.autocast:
-        """The context that losses are computed in."""
+        """The context to compute losses in."""
         dtype = DTYPES[self.config.train.precision]
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
 
 def choose_device(name: str, rank: int = 0) -> torch.device:
-    """`auto` is a GPU where there is one; each process has its own.
+    """This process's device; `auto` is a GPU if there is one. Each process has its own GPU.
 
     Raises:
-        InputError: a GPU is asked for, and there is none for this process.
+        InputError: there is no GPU for this process.
     """
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "cpu" or (name == "auto" and not found):
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not gpus):
         return torch.device("cpu")
-    if rank >= found:
+    if rank >= gpus:
         raise InputError(
-            f"process {rank + 1} finds no GPU of its own, there are {found}: lower train.processes, or set "
+            f"process {rank + 1} finds no GPU of its own, there are {gpus}: lower train.processes, or set "
             "train.device=cpu"
         )
     return torch.device("cuda", rank)
 
 
 def make_optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
-    """AdamW with the family's learning rates, of which 0 freezes; biases and norms do not decay."""
+    """AdamW with the family's learning rates; 0 freezes a parameter. Biases and norms do not decay."""
     family, train = get_family(config.family), config.train
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -117,7 +117,7 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
 
 
 def learning_rate_share(step: int, total: int, warmup: float, final: float) -> float:
-    """Linear warm-up, then a cosine from 1 to `final`."""
+    """Share of the peak learning rate at a step: a linear warm-up, then a cosine from 1 to `final`."""
     ramp = max(1, round(total * warmup))
     if step < ramp:
         return (step + 1) / ramp

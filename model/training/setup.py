@@ -1,8 +1,7 @@
-"""From settings to a training run that is ready for its next step."""
+"""Sets a training run up from its settings, ready for its next step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,9 @@ from model.data.record import describe_data
 from model.data.sources import Source, open_source
 from model.data.view_cache import FrozenStages
 from model.families import get_family
+from model.progress import Report
 from model.runtime.errors import InputError
+from model.runtime.files import replace_text
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import to_mapping
 from model.training.checkpoints import (
@@ -28,22 +29,22 @@ from model.training.checkpoints import (
     load_start,
     read_state,
     resume,
-    save,
+    save_checkpoint,
     tokenizer_path,
 )
 from model.training.run import Run, choose_device, make_optimizer
 
 
-def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | None = None) -> Run:
-    """Build everything, and continue from `last.pt` where there is one.
+def start(config: Config, report: Report, tokenizer_file: Path | None = None) -> Run:
+    """Build everything, and resume from `last.pt` if there is one.
 
     Args:
         config: the settings.
-        report: told what happens.
-        tokenizer_file: a `tokenizer.json` in place of the run's own or the published one.
+        report: told about progress.
+        tokenizer_file: a `tokenizer.json` instead of the run's own or the published one.
 
     Raises:
-        InputError: missing data or packages, or a checkpoint of another configuration.
+        InputError: data or packages are missing, or the checkpoint belongs to other settings.
     """
     rank, world = distributed.rank(), distributed.world()
     device = _device(config, rank)
@@ -87,21 +88,25 @@ def start(config: Config, report: Callable[[str], None], tokenizer_file: Path | 
 
 
 def _device(config: Config, rank: int) -> torch.device:
-    """This process's device, on which the precision can be computed."""
+    """This process's device.
+
+    Raises:
+        InputError: there is none, or it cannot compute in the precision.
+    """
     device = choose_device(config.train.device, rank)
     if config.train.precision == "float16" and device.type == "cpu":
         raise InputError("train.precision=float16 needs a GPU: use bfloat16 or float32 on a CPU")
     return device
 
 
-def _open_sources(config: Config, report: Callable[[str], None]) -> tuple[Source, Source | None]:
-    """What is trained on, and what is validated on if anything is."""
+def _open_sources(config: Config, report: Report) -> tuple[Source, Source | None]:
+    """The source to train on, and the source to validate on; None: do not validate."""
     training = open_source(config, "train", report)
     return training, open_source(config, "val", report) if config.train.evaluate else None
 
 
 def _build_model(config: Config) -> tuple[nn.Module, FrozenStages | None]:
-    """The model with the weights it starts from, and what of it never trains."""
+    """The model with the weights that it starts from, and its stages that never train."""
     family = get_family(config.family)
     torch.manual_seed(config.train.seed)
     model: nn.Module = family.build(config.model)
@@ -112,11 +117,12 @@ def _build_model(config: Config) -> tuple[nn.Module, FrozenStages | None]:
 
 
 def _parallel(objective: nn.Module, device: torch.device, world: int) -> nn.Module:
-    """The losses, wrapped where several processes train together."""
+    """The losses, in DistributedDataParallel if several processes train together."""
     if world == 1:
         return objective
-    # A group of its own: gradients travel while the losses' exchanges are still under way. Buffers, such as
-    # banks, stay equal by themselves; a loss that is off, or the warm-up, leaves weights unused.
+    # Gradients have a process group of their own, since they are exchanged while the losses still exchange
+    # tensors. Buffers, such as banks, stay equal by themselves. A loss that is off, or the warm-up, leaves
+    # weights unused.
     return DistributedDataParallel(
         objective,
         device_ids=[device] if device.type == "cuda" else None,
@@ -127,7 +133,7 @@ def _parallel(objective: nn.Module, device: torch.device, world: int) -> nn.Modu
 
 
 def _begin(run: Run, tokenizer_file: Path) -> None:
-    """Write what a new run's folder holds before the first step."""
+    """Write the files of a new run before its first step."""
     keep_tokenizer(tokenizer_file, run.folder)
-    (run.folder / "config.yaml").write_text(yaml.safe_dump(to_mapping(run.config)), encoding="utf-8")
-    save(run, "start.pt")
+    replace_text(run.folder / "config.yaml", yaml.safe_dump(to_mapping(run.config)))
+    save_checkpoint(run, "start.pt")

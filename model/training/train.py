@@ -1,7 +1,7 @@
-"""Training: one visible loop over a family's objective, in one process or in each of several.
+"""The training loop over a family's objective, in one process or in each of several.
 
-Everything that is drawn follows from the seed, the step and the process, so a resumed run equals one that was
-not interrupted.
+Every random draw follows from the seed, the step and the process, so a resumed run equals one that was not
+interrupted.
 """
 
 from __future__ import annotations
@@ -20,26 +20,29 @@ from model.data.loaders import ahead
 from model.evaluation.corpus import TokenOptions, encode_source
 from model.families.base import Batch
 from model.runtime.errors import ReelfindError
-from model.training.checkpoints import save
-from model.training.monitor import Monitor, StopRequest
+from model.training.checkpoints import save_checkpoint
+from model.training.monitor import Monitor, stop_on_signals
 from model.training.run import Run, learning_rate_share
 from model.training.validate import recall_sum, validate
 
-#: steps in a row that float16 may leave out while its scale settles
+#: steps in a row that float16 may skip while its scale settles
 _MOST_SKIPPED = 40
 
 
 class NotFiniteError(ReelfindError, FloatingPointError):
-    """A loss or the gradient is not finite: training cannot go on with these settings."""
+    """A loss or the gradient is not finite: training cannot continue with these settings."""
 
 
 def train_step(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
-    """One optimiser step over `train.accumulate` batches; returns the mean losses and the gradient's norm.
+    """Take one optimiser step over `train.accumulate` batches.
 
-    Banks of a model, if it has some, hold the embeddings of the batches before; one larger batch has none.
+    Several batches are not quite one larger batch: with memory banks, each finds the batches before in them.
+
+    Returns:
+        the mean losses, and the norm of the gradient before clipping as `gradient`.
 
     Raises:
-        NotFiniteError: a loss or the gradient is not finite; names losses, step and batch.
+        NotFiniteError: a loss or the gradient is not finite; the message names losses, step and batch.
     """
     rates = run.config.train
     epoch, place = divmod(run.step, run.steps)
@@ -77,7 +80,7 @@ def train_step(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
 
 
 def _check(run: Run, values: dict[str, float], epoch: int, place: int) -> None:
-    """Stop on what is not finite; float16 may lose some steps while its scale settles."""
+    """Raise NotFiniteError for a value that is not finite; float16 may skip steps while its scale settles."""
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad == ["gradient"] and run.scaler.is_enabled() and run.skipped < _MOST_SKIPPED:
         run.skipped += 1
@@ -85,28 +88,28 @@ def _check(run: Run, values: dict[str, float], epoch: int, place: int) -> None:
     if bad:
         accumulate = run.config.train.accumulate
         numbers = ", ".join(str(place * accumulate + i) for i in range(accumulate))
-        words = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         last = run.folder / "last.pt"
-        way_on = f"the same command goes on from {last}" if last.exists() else "no step was saved before"
+        remedy = f"the same command resumes from {last}" if last.exists() else "no step was saved before"
         raise NotFiniteError(
-            f"step {run.step} (epoch {epoch + 1}, batch {numbers}): {', '.join(bad)} not finite ({words}); "
+            f"step {run.step} (epoch {epoch + 1}, batch {numbers}): {', '.join(bad)} not finite ({figures}); "
             "lower train.lr_image, train.lr_text and train.lr_head, or set train.precision=float32, with "
-            f"another output=DIR; {way_on}"
+            f"another output=DIR; {remedy}"
         )
     run.skipped = 0
 
 
 def train(run: Run, stop_at: int | None = None) -> None:
-    """Run all epochs, or until step `stop_at`.
+    """Train all epochs, or until step `stop_at`.
 
     Raises:
         NotFiniteError: as `train_step`; `last.pt` stays as it was.
-        KeyboardInterrupt: after Ctrl-C or a request to terminate, with the last step in `last.pt`.
+        KeyboardInterrupt: Ctrl-C, or a signal to terminate; `last.pt` holds the last step.
     """
     rates = run.config.train
     saved = time.monotonic()
     monitor = Monitor(None if run.rank else run.folder, run.step, run.total, rates.tensorboard, run.report)
-    with monitor, StopRequest(impatient=run.world == 1) as stop:
+    with monitor, stop_on_signals(second_interrupts=run.world == 1) as stop:
         while run.step < run.total:
             epoch, done = divmod(run.step, run.steps)
             numbers = range(done * rates.accumulate, run.steps * rates.accumulate)
@@ -117,27 +120,31 @@ def train(run: Run, stop_at: int | None = None) -> None:
                     values = train_step(run, [next(stream) for _ in range(rates.accumulate)])
                     if run.step % rates.log_every == 0 or run.step == run.total:
                         monitor.step(run.step, epoch, values)
-                    if _any_process(run, stop.wanted):
-                        save(run)
+                    if _any_process(run, stop.received):
+                        save_checkpoint(run)
                         run.report(f"stopped after step {run.step}, saved in {run.folder}/last.pt")
                         if run.world > 1:
-                            dist.barrier()  # none ends before the first has saved
+                            dist.barrier()  # no process ends before the first has saved
                         raise KeyboardInterrupt
                     if stop_at is not None and run.step >= stop_at:
-                        save(run)
+                        save_checkpoint(run)
                         return
                     if time.monotonic() - saved > rates.checkpoint_seconds:
-                        save(run)
+                        save_checkpoint(run)
                         saved = time.monotonic()
             if run.validation is not None:
                 metrics = check(run)
                 monitor.validation(run.step, epoch, metrics)
-            save(run)
+            save_checkpoint(run)
             saved = time.monotonic()
 
 
 def check(run: Run) -> dict[str, Any]:
-    """Validate in the first process, and keep the best weights as `best.pt`."""
+    """Validate in the first process, and save the best weights so far as `best.pt`.
+
+    Returns:
+        the metrics of `validate`; empty in all other processes.
+    """
     metrics: dict[str, Any] = {}
     if not run.rank and run.validation is not None:
         bfloat16 = run.config.train.precision == "bfloat16"
@@ -152,16 +159,16 @@ def check(run: Run) -> dict[str, Any]:
         score = recall_sum(metrics["ensemble" if run.family.trains_matcher(run.config.loss) else "global"])
         if score > run.best:
             run.best = score
-            save(run, "best.pt")
+            save_checkpoint(run, "best.pt")
     if run.world > 1:
         dist.barrier()
     return metrics
 
 
-def _any_process(run: Run, wanted: bool) -> bool:
-    """Whether any process was asked to stop: all must leave the loop after the same step."""
+def _any_process(run: Run, stop: bool) -> bool:
+    """Whether any process was asked to stop, since all must leave the loop after the same step."""
     if run.world == 1:
-        return wanted
-    flag = torch.tensor(float(wanted), device=run.device)
+        return stop
+    flag = torch.tensor(float(stop), device=run.device)
     dist.all_reduce(flag)
     return bool(flag)

@@ -1,4 +1,4 @@
-"""The check at each epoch's end: retrieval among the validation videos, and what re-ranking makes of it.
+"""Validation at the end of each epoch: retrieval among the validation videos, with and without re-ranking.
 
 Shapes: Q texts, V videos.
 """
@@ -10,34 +10,34 @@ from typing import Any
 
 import numpy as np
 
-from model.evaluation.corpus import Corpus, encode_texts
+from model.evaluation.corpus import Corpus, encode_all_texts
 from model.evaluation.matching import match_pairs
 from model.evaluation.rerank import LAMBDA_GRID, joined_scores, nearest
 from model.families.encoder import Encoder
 from model.runtime.ranking import ensemble
 from model.runtime.retrieval_metrics import retrieval_metrics, text_to_video
 
-#: videos whose first caption is re-ranked, and how many candidates are
+#: number of videos whose first caption is re-ranked, and of candidates for each
 SAMPLE, CANDIDATES = 1000, 16
 
 
 def validate(encoder: Encoder, captions: Sequence[Sequence[str]], corpus: Corpus) -> dict[str, Any]:
-    """Text to video.
+    """Measure retrieval from text to video.
 
     Returns:
-        metrics: `global` over all captions; over the first captions of a sample of videos `sample` (ranked as
-        globally), `local` and `ensemble` (the nearest `CANDIDATES` re-ranked, by the match alone and with the
-        λ that serves best). A model without a matcher has `global` only.
+        metrics: `global` over all captions; over the first captions of a sample of videos `sample` (ranked by
+        similarity), `local` and `ensemble` (the nearest `CANDIDATES`, re-ranked by the match alone and with
+        the best λ). A model without a matcher has `global` only.
     """
     target = np.repeat(np.arange(len(captions)), [len(group) for group in captions])
-    texts = encode_texts(encoder, [caption for group in captions for caption in group])
+    texts = encode_all_texts(encoder, [caption for group in captions for caption in group])
     result: dict[str, Any] = {
         "global": retrieval_metrics(text_to_video(texts.embedding @ corpus.embedding.T, target))
     }
     if not encoder.has_matcher:
         return result
     videos = np.unique(np.linspace(0, len(captions) - 1, min(SAMPLE, len(captions))).astype(np.int64))
-    texts = encode_texts(encoder, [captions[v][0] for v in videos], tokens=True)
+    texts = encode_all_texts(encoder, [captions[v][0] for v in videos], tokens=True)
     similarity = texts.embedding @ corpus.embedding.T
     block = nearest(similarity, CANDIDATES)
     salient = encoder.profile.num_salient_frames
@@ -55,5 +55,5 @@ def validate(encoder: Encoder, captions: Sequence[Sequence[str]], corpus: Corpus
 
 
 def recall_sum(metrics: dict[str, float]) -> float:
-    """What the best epoch is chosen by."""
+    """R@1 + R@5 + R@10, by which the best epoch is chosen."""
     return metrics["R@1"] + metrics["R@5"] + metrics["R@10"]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.families.lgdn.config import LossConfig
-from model.families.lgdn.network import LGDN, Batch, Towers
+from model.families.lgdn.network import LGDN, LGDNBatch, Towers
 from model.families.lgdn.objective import choose_pairs
 from tests.support import naive_losses
 
@@ -37,7 +37,7 @@ class Encoded:
     tokens: list[dict[int, Tensor]] = field(default_factory=list)
 
 
-def encode(towers: Towers, batch: Batch) -> Encoded:
+def encode(towers: Towers, batch: LGDNBatch) -> Encoded:
     """Every text without padding, every frame by itself."""
     out, packed = Encoded(), [towers.encode_frames(frame[None]) for frame in batch.frames]
     for slots, mask, ids, words in zip(
@@ -73,7 +73,7 @@ class NaiveObjective:
         self.model, self.loss, self.seed = model, loss, seed
         self.bank: list[Entry] = []
 
-    def __call__(self, batch: Batch, step: int, sfp: bool) -> dict[str, Tensor]:
+    def __call__(self, batch: LGDNBatch, step: int, sfp: bool) -> dict[str, Tensor]:
         model, loss, tau = self.model, self.loss, self.model.temperature
         owners = batch.video_ids.tolist()
         online = encode(model.online, batch)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.families.lgdn.config import ModelConfig
-from model.families.lgdn.network import LGDN, Batch
+from model.families.lgdn.network import LGDN
 from model.training.run import Run
 
 FRAMES, CLASSES, VOCABULARY = 4, 5, 128
@@ -68,7 +68,7 @@ def random_frames(count: int, seed: int) -> Tensor:
 
 def tiny_batch(
     video_ids: Sequence[int], *, seed: int = 0, length: int = 9, packed: int = 7, teacher: bool = True
-) -> Batch:
+) -> LGDNBatch:
     """Ragged texts, ragged videos with gaps between their frames, frames that several videos show.
 
     The teacher says nothing of the first frame. Masked slots and padding ids hold anything.
@@ -83,7 +83,7 @@ def tiny_batch(
     shares = torch.rand(packed, CLASSES, generator=generator)
     shares = shares / shares.sum(1, keepdim=True)
     shares[0] = 0
-    return Batch(
+    return LGDNBatch(
         frames=random_frames(packed, seed),
         slots=slots,
         frame_mask=mask,

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from model.arrays import Array
 from model.data.examples import Examples
 from model.families.base import Graph, InferenceOptions, ModelDescription, ModelFamily
-from model.families.encoder import Array, Profile
+from model.families.encoder import Profile
 from model.runtime.bundle import FrameEncoding, TextEncoding
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import TextTokenizer

@@ -1,4 +1,4 @@
-"""`reelfind-model evaluate`: one subcommand for each kind of material, and the paper's figure."""
+"""`reelfind-model evaluate`: a subcommand for each kind of material, and one for the paper's figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model.cli.evaluate.films import films_command
 from model.cli.evaluate.photos import photos_command
 from model.cli.evaluate.videos import videos_command
 
-app = typer.Typer(help="Measure retrieval by a checkpoint or a bundle.", no_args_is_help=True)
+app = typer.Typer(help="Evaluate retrieval with a checkpoint or a bundle.", no_args_is_help=True)
 app.command("photos")(photos_command)
 app.command("films")(films_command)
 app.command("dataset")(dataset_command)

@@ -1,4 +1,4 @@
-"""`reelfind-model evaluate dataset`."""
+"""`reelfind-model evaluate dataset`: retrieval on a data set of videos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import give, measure_sources, open_encoder
+from model.cli.evaluate.measuring import measure_sources, open_model, write_result
 from model.cli.terminal import report
 from model.config import load_config
 from model.data.datasets import SplitName, VideoFrames, open_dataset
@@ -16,12 +16,12 @@ from model.data.datasets import SplitName, VideoFrames, open_dataset
 
 def dataset_command(
     models: options.Models,
-    dataset: Annotated[Path, typer.Option(help="A recipe, or a run's config.yaml, that names the data set.")],
+    dataset: Annotated[Path, typer.Option(help="Recipe, or config.yaml of a run, that names the data set.")],
     setting: Annotated[
         list[str] | None,
-        typer.Option(help="A setting of the recipe as key=value, such as data.videos=DIR; repeatable."),
+        typer.Option(help="Setting to change, as key=value, such as data.videos=DIR; repeatable."),
     ] = None,
-    split: options.Split = "test",
+    split: options.SplitOption = "test",
     rerank: options.Rerank = True,
     mode: options.Mode = "top-k",
     num_candidates: options.NumCandidates = None,
@@ -37,9 +37,9 @@ def dataset_command(
     output: options.Output = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure retrieval on a data set of videos, or of images with texts."""
+    """Evaluate retrieval on a data set of videos, or of images with texts."""
     lam, tune_on = options.number_or_split(ensemble_lambda)
-    chosen = options.make_options(
+    measure_options = options.make_options(
         rerank,
         mode,
         num_candidates,
@@ -49,10 +49,12 @@ def dataset_command(
         tokens,
         tokens_per_frame,
     )
-    encoder = open_encoder(models, weights, salience, threads, device)
+    encoder = open_model(models, weights, salience, threads, device)
     config = load_config(dataset, setting or ())
 
-    def opened(name: str) -> VideoFrames:
+    def open_split(name: str) -> VideoFrames:
         return open_dataset(config, cast(SplitName, name), report)
 
-    give(measure_sources(encoder, "datasets", opened, split, tune_on, chosen), output, as_json)
+    write_result(
+        measure_sources(encoder, "datasets", open_split, split, tune_on, measure_options), output, as_json
+    )

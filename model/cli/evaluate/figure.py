@@ -1,4 +1,4 @@
-"""`reelfind-model evaluate figure`."""
+"""`reelfind-model evaluate figure`: draws salient frames, as Figure 4 of the paper."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ import numpy as np
 import typer
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import open_encoder
+from model.cli.evaluate.measuring import open_model
 from model.cli.terminal import report
-from model.evaluation.figure import choose, save
+from model.evaluation.figure import choose_segment, save_figure
 from model.runtime.errors import InputError
 from model.runtime.queries import read_queries
 
-_ROWS = 3
+# Queries that are drawn where none are named.
+_DEFAULT_ROWS = 3
 
 
 def figure_command(
     models: options.Models,
     clips: options.Clips,
     queries: options.Queries,
-    output: Annotated[Path, typer.Option(help="The picture to write, such as salient.png.")],
+    output: Annotated[Path, typer.Option(help="Image file to write, such as salient.png.")],
     lines: Annotated[
-        str, typer.Option(help="Lines of the queries to draw, such as 3,17; by default some of the file.")
+        str,
+        typer.Option(help="Queries to draw, by number, such as 3,17. Default: three, spread over the file."),
     ] = "",
-    frames: Annotated[int, typer.Option(help="Frames to draw of a video.")] = 5,
+    frames: Annotated[int, typer.Option(help="Number of frames to draw of each video.")] = 5,
     weights: options.Weights = None,
     salience: options.Salience = None,
     threads: options.Threads = 2,
@@ -35,21 +37,25 @@ def figure_command(
     """Draw frames of videos with their relevance for a query, the salient ones in red (Figure 4)."""
     rows = read_queries(queries)
     indices = _rows("--lines", lines, len(rows))
-    encoder = open_encoder(models, weights, salience, threads, device)
+    encoder = open_model(models, weights, salience, threads, device)
     drawn = [
-        choose(encoder, row.text, clips / row.video, frames=frames, caption=row.video)
+        choose_segment(encoder, row.text, clips / row.video, frames=frames, caption=row.video)
         for row in (rows[index] for index in indices)
     ]
     count = max(int(row.salient.sum()) for row in drawn)
     note = f"Under each frame its relevance for the text; red: the {count} most relevant, which are matched."
-    save(drawn, output, note)
+    save_figure(drawn, output, note)
     report(f"figure written to {output}")
 
 
 def _rows(option: str, lines: str, count: int) -> list[int]:
-    """The queries to draw, counted from 0: those of the lines, each once, or some spread over the file."""
+    """The distinct queries to draw, counted from 0: those named, or some spread over the file.
+
+    Raises:
+        InputError: there is no such query.
+    """
     if not lines:
-        spread = np.linspace(0, count - 1, min(_ROWS, count) + 2).astype(int)[1:-1]
+        spread = np.linspace(0, count - 1, min(_DEFAULT_ROWS, count) + 2).astype(int)[1:-1]
         return list(dict.fromkeys(int(index) for index in spread))
     indices = [number - 1 for number in options.numbers(option, lines)]
     if not all(0 <= index < count for index in indices):

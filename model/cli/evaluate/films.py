@@ -1,4 +1,4 @@
-"""`reelfind-model evaluate films`."""
+"""`reelfind-model evaluate films`: retrieval on noisy films spliced from photos."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Annotated
 import typer
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import give, measure_sources, open_encoder
-from model.data.photos import read_captions
-from model.evaluation.spliced import NOISY, SplicedFilms, splice
+from model.cli.evaluate.measuring import measure_sources, open_model, write_result
+from model.data.photos import read_photos
+from model.evaluation.spliced import NOISY, SplicedFilms, splice_films
 
 
 def films_command(
     models: options.Models,
     data: options.Photos,
-    films: Annotated[int, typer.Option(min=1, help="Number of films, each of another photo.")],
+    films: Annotated[int, typer.Option(min=1, help="Number of films, each showing another photo.")],
     film_noise: Annotated[
-        int, typer.Option(min=2, help="Further photos that are only the films' other frames.")
+        int, typer.Option(min=2, help="Number of further photos, which serve only as unrelated frames.")
     ] = 150,
     seed: Annotated[int, typer.Option(help="Random seed: decides what the films show.")] = 0,
-    split: options.Split = "test",
+    split: options.SplitOption = "test",
     rerank: options.Rerank = True,
     mode: options.Mode = "top-k",
     num_candidates: options.NumCandidates = None,
@@ -36,12 +36,13 @@ def films_command(
     output: options.Output = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure retrieval on noisy films that are spliced from captioned photos.
+    """Evaluate retrieval on noisy films, spliced from captioned photos.
 
-    A split that λ is chosen on is spliced into as many films.
+    A film has up to 16 frames, or as many as the model's segments if those have fewer. To choose λ on another
+    split, as many films are spliced from that.
     """
     lam, tune_on = options.number_or_split(ensemble_lambda)
-    chosen = options.make_options(
+    measure_options = options.make_options(
         rerank,
         mode,
         num_candidates,
@@ -51,10 +52,10 @@ def films_command(
         tokens,
         tokens_per_frame,
     )
-    encoder = open_encoder(models, weights, salience, threads, device)
+    encoder = open_model(models, weights, salience, threads, device)
     slots = encoder.profile.frames_per_segment
 
     def spliced(name: str) -> SplicedFilms:
-        return splice(read_captions(data, name), films, film_noise, NOISY, slots, seed)
+        return splice_films(read_photos(data, name), films, film_noise, NOISY, slots, seed)
 
-    give(measure_sources(encoder, "films", spliced, split, tune_on, chosen), output, as_json)
+    write_result(measure_sources(encoder, "films", spliced, split, tune_on, measure_options), output, as_json)

@@ -1,4 +1,4 @@
-"""What the subcommands of `reelfind-model evaluate` do alike: open a model, measure, give the result."""
+"""What the subcommands of `reelfind-model evaluate` share: open a model, measure it, write the result."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ import typer
 from model.cli.terminal import report
 from model.data.sources import Source
 from model.evaluation.encoders import BundleEncoder
-from model.evaluation.evaluate import evaluate, tune
+from model.evaluation.evaluate import evaluate_source, tune
 from model.evaluation.measure import Options, settings_of
 from model.evaluation.spliced import SplicedFilms
-from model.evaluation.tables import table
+from model.evaluation.tables import metrics_table
 from model.families import get_family
 from model.families.base import InferenceOptions
 from model.families.encoder import Encoder
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
+from model.runtime.files import replace_text
 from model.runtime.preprocessing import TextTokenizer
 from model.training.checkpoints import load_checkpoints, tokenizer_path
 
 
-def open_encoder(
+def open_model(
     models: list[Path], weights: str | None, salience: str | None, threads: int, device: str = "cpu"
 ) -> Encoder:
-    """A bundle's folder, or checkpoints to average.
+    """Open a bundle's folder, or checkpoints, whose weights are averaged.
 
     Raises:
-        InputError: there is no such model, or a bundle is asked for another strategy than its own.
+        InputError: there is no such model or device, or `salience` is not the bundle's strategy.
         BundleError: the bundle cannot be opened.
     """
     if device not in ("cpu", "cuda"):
-        raise InputError(f"device {device!r} is unknown: choose cpu or cuda")
+        raise InputError(f"device is {device!r}: choose cpu or cuda", "device")
     if len(models) == 1 and models[0].is_dir():
         bundle = Bundle.open(models[0], threads=threads, provider=cast(Literal["cpu", "cuda"], device))
-        baked = bundle.manifest.salience_strategy
-        if salience not in (None, baked):
+        strategy = bundle.manifest.salience_strategy
+        if salience not in (None, strategy):
             raise InputError(
-                f"{models[0]} was exported with the salience {baked}: measure a checkpoint instead"
+                f"{models[0]} was exported with the salience {strategy}: evaluate a checkpoint instead"
             )
         return BundleEncoder(bundle)
     torch.set_num_threads(threads)
@@ -63,18 +64,21 @@ def measure_sources(
     tune_on: str,
     options: Options,
 ) -> dict[str, Any]:
-    """The result for one split, with λ chosen on another one where `tune_on` names it.
+    """Measure one split, with λ chosen on another split if `tune_on` names one.
 
     Args:
         encoder: the model.
-        kind: the result's key: photos, films or datasets.
-        open_split: gives a split by its name.
-        split: measured.
-        tune_on: a split, or nothing.
+        kind: the key of the result: photos, films or datasets.
+        open_split: opens a split by its name.
+        split: the split to measure.
+        tune_on: the split to choose λ on; empty: λ is not tuned.
         options: how to measure.
 
+    Returns:
+        `settings`, `tuned` if λ was, and the metrics under `kind`.
+
     Raises:
-        InputError: from `open_split`, or there is no λ to tune.
+        InputError: as `open_split`, or there is no λ to tune.
     """
     result: dict[str, Any] = {"settings": settings_of(encoder, options)}
     if tune_on:
@@ -83,13 +87,13 @@ def measure_sources(
         options = replace(options, ensemble_lambda=tuned["ensemble_lambda"])
         result = {"settings": settings_of(encoder, options), "tuned": {"split": tune_on, **tuned}}
     source = open_split(split)
-    result[kind] = {source.name: evaluate(encoder, source, options, report)}
+    result[kind] = {source.name: evaluate_source(encoder, source, options, report)}
     return result
 
 
-def give(result: Mapping[str, Any], output: Path | None, as_json: bool) -> None:
-    """Print the result as a table or as JSON, and write it to the file that `output` names."""
+def write_result(result: Mapping[str, Any], output: Path | None, as_json: bool) -> None:
+    """Print the result as a table or as JSON, and write it as JSON to `output`, if that names a file."""
     text = json.dumps(result, indent=2, ensure_ascii=False)
     if output is not None:
-        output.write_text(text + "\n", encoding="utf-8")
-    typer.echo(text if as_json else table(result))
+        replace_text(output, text + "\n")
+    typer.echo(text if as_json else metrics_table(result))

@@ -1,4 +1,4 @@
-"""The options that the subcommands of `reelfind-model evaluate` share."""
+"""Options that the subcommands of `reelfind-model evaluate` share."""
 
 from __future__ import annotations
 
@@ -11,48 +11,56 @@ from model.evaluation.corpus import TokenOptions
 from model.evaluation.measure import Options
 from model.runtime.errors import InputError
 
-Models = Annotated[list[Path], typer.Argument(help="A bundle's folder, or checkpoints, which are averaged.")]
+Models = Annotated[
+    list[Path], typer.Argument(help="Folder of a bundle, or checkpoints, whose weights are averaged.")
+]
 Photos = Annotated[Path, typer.Option("--data", help="Folder with captions.csv and images/.")]
-Split = Annotated[str, typer.Option(help="The split to measure.")]
+SplitOption = Annotated[str, typer.Option("--split", help="Split to evaluate on, such as val or test.")]
 Clips = Annotated[Path, typer.Option(help="Folder of videos.")]
-Queries = Annotated[Path, typer.Option(help="A file with a JSON object (video, query, set) a line.")]
+Queries = Annotated[
+    Path, typer.Option(help="File with a JSON object on each line: query, video, and optionally set.")
+]
 
-Rerank = Annotated[bool, typer.Option(help="Also rank by the match of salient frames.")]
-Mode = Annotated[str, typer.Option(help="Pairs to match: top-k or all-pairs.")]
+Rerank = Annotated[bool, typer.Option(help="Re-rank by the match of salient frames too.")]
+Mode = Annotated[str, typer.Option(help="Pairs to re-rank: top-k (the nearest candidates) or all-pairs.")]
 NumCandidates = Annotated[
-    int | None, typer.Option(help="Nearest candidates that are matched; by default as the model says.")
+    int | None, typer.Option(help="Number of nearest candidates to re-rank. Default: as the model says.")
 ]
 NumSalientFrames = Annotated[
-    int | None, typer.Option(help="Frames of a segment that are matched; by default as the model says.")
+    int | None, typer.Option(help="Number of frames of a segment to match. Default: as the model says.")
 ]
 SalientFrames = Annotated[
-    str, typer.Option(help="Further numbers of salient frames, measured in the same pass: 1,2,3,4,8,16.")
+    str,
+    typer.Option(help="Further numbers of salient frames to evaluate in the same pass, such as 1,2,4,16."),
 ]
 TunedLambda = Annotated[
     str,
     typer.Option(
-        help="λ, the weight of the similarity: a number, or a split such as val to choose it on; "
-        "by default as the model says."
+        help="λ, the weight of the similarity: a number, or the split to choose it on, such as val. "
+        "Default: as the model says."
     ),
 ]
 Lambda = Annotated[
-    float | None, typer.Option(help="λ, the weight of the similarity; by default as the model says.")
+    float | None, typer.Option(help="λ, the weight of the similarity. Default: as the model says.")
 ]
-Tokens = Annotated[str, typer.Option(help="How frame tokens are kept: int8 or float32.")]
+Tokens = Annotated[str, typer.Option(help="Storage of frame tokens: int8, as in an index, or float32.")]
 TokensPerFrame = Annotated[
-    int | None, typer.Option(help="Merge a frame's tokens to this number; by default as the model says.")
+    int | None, typer.Option(help="Merge the tokens of a frame to this number. Default: as the model says.")
 ]
 
 Weights = Annotated[
-    str | None, typer.Option(help="Weights of a checkpoint: momentum or online; by default as its family.")
+    str | None, typer.Option(help="Weights of a checkpoint to use: momentum (default) or online for LGDN.")
 ]
 Salience = Annotated[
     str | None,
-    typer.Option(help="Strategy of a checkpoint: simdot, momentum, crossmom or collaborative."),
+    typer.Option(
+        help="Strategy of SFP, for checkpoints: simdot, momentum, crossmom or collaborative. "
+        "Default: as trained."
+    ),
 ]
-Threads = Annotated[int, typer.Option(min=1, help="Threads that compute.")]
-Device = Annotated[str, typer.Option(help="cpu or cuda.")]
-Output = Annotated[Path | None, typer.Option(help="Write the result to this JSON file.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
+Device = Annotated[str, typer.Option(help="Device to compute on: cpu or cuda.")]
+Output = Annotated[Path | None, typer.Option(help="JSON file to write the result to.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -66,7 +74,7 @@ def make_options(
     tokens: str,
     tokens_per_frame: int | None,
 ) -> Options:
-    """What is measured.
+    """The options of a measurement, from those of the command line.
 
     Raises:
         InputError: an option value is invalid.
@@ -86,7 +94,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     """Whole numbers separated by commas; an empty text gives none.
 
     Raises:
-        InputError: names the option.
+        InputError: the text holds something else; the message names the option.
     """
     try:
         return tuple(int(part) for part in text.split(",")) if text else ()
@@ -95,7 +103,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
 
 
 def number_or_split(text: str) -> tuple[float | None, str]:
-    """λ, or the split that it is chosen on: one of the two, or neither."""
+    """Read λ, or else the name of the split to choose it on. An empty text gives (None, "")."""
     if not text:
         return None, ""
     try:

@@ -1,16 +1,16 @@
-"""`reelfind-model evaluate photos`."""
+"""`reelfind-model evaluate photos`: retrieval on captioned photos."""
 
 from __future__ import annotations
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import give, measure_sources, open_encoder
-from model.data.photos import read_captions
+from model.cli.evaluate.measuring import measure_sources, open_model, write_result
+from model.data.photos import read_photos
 
 
 def photos_command(
     models: options.Models,
     data: options.Photos,
-    split: options.Split = "test",
+    split: options.SplitOption = "test",
     rerank: options.Rerank = True,
     mode: options.Mode = "top-k",
     num_candidates: options.NumCandidates = None,
@@ -26,9 +26,9 @@ def photos_command(
     output: options.Output = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure retrieval on captioned photos: by similarity, by match, and by both."""
+    """Evaluate retrieval on captioned photos."""
     lam, tune_on = options.number_or_split(ensemble_lambda)
-    chosen = options.make_options(
+    measure_options = options.make_options(
         rerank,
         mode,
         num_candidates,
@@ -38,8 +38,8 @@ def photos_command(
         tokens,
         tokens_per_frame,
     )
-    encoder = open_encoder(models, weights, salience, threads, device)
+    encoder = open_model(models, weights, salience, threads, device)
     result = measure_sources(
-        encoder, "photos", lambda name: read_captions(data, name), split, tune_on, chosen
+        encoder, "photos", lambda name: read_photos(data, name), split, tune_on, measure_options
     )
-    give(result, output, as_json)
+    write_result(result, output, as_json)

@@ -1,9 +1,9 @@
-"""`reelfind-model evaluate videos`."""
+"""`reelfind-model evaluate videos`: retrieval on a folder of videos."""
 
 from __future__ import annotations
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import give, open_encoder
+from model.cli.evaluate.measuring import open_model, write_result
 from model.cli.terminal import report
 from model.evaluation.evaluate import evaluate_videos
 from model.evaluation.measure import settings_of
@@ -28,8 +28,8 @@ def videos_command(
     output: options.Output = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure retrieval on a folder of videos with queries, sampled as when indexing."""
-    chosen = options.make_options(
+    """Evaluate retrieval on a folder of videos with queries. Videos are sampled as in indexing."""
+    measure_options = options.make_options(
         rerank,
         mode,
         num_candidates,
@@ -39,9 +39,9 @@ def videos_command(
         tokens,
         tokens_per_frame,
     )
-    encoder = open_encoder(models, weights, salience, threads, device)
+    encoder = open_model(models, weights, salience, threads, device)
     result = {
-        "settings": settings_of(encoder, chosen),
-        "videos": evaluate_videos(encoder, clips, queries, chosen, report),
+        "settings": settings_of(encoder, measure_options),
+        "videos": evaluate_videos(encoder, clips, queries, measure_options, report),
     }
-    give(result, output, as_json)
+    write_result(result, output, as_json)

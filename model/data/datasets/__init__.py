@@ -1,11 +1,10 @@
-"""Captioned videos from the official files of the data sets.
+"""Captioned videos, read from the official files of the data sets.
 
-`open_split` reads annotations and finds the files; `open_dataset` also gives frames, as training reads them.
+`open_split` reads annotations and finds the videos' files; `open_dataset` also gives their frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,7 +14,7 @@ from model.data.datasets.didemo import read_didemo
 from model.data.datasets.files import (
     IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
-    Folder,
+    MediaFolder,
     MissingFilesError,
     find_files,
 )
@@ -26,8 +25,9 @@ from model.data.datasets.msrvtt import read_msrvtt
 from model.data.datasets.msvd import read_msvd
 from model.data.datasets.records import Annotated, CaptionedVideo, Split
 from model.data.datasets.vatex import read_vatex
+from model.progress import Report, silent
 from model.runtime.errors import InputError
-from model.settings import DataConfig, Settings
+from model.settings import DataConfig, RunSettings
 
 __all__ = [
     "CaptionedVideo",
@@ -40,19 +40,18 @@ __all__ = [
 ]
 
 SplitName = Literal["train", "val", "test"]
-Report = Callable[[str], None]
-# Videos kept out of training are drawn with this seed, so that every run keeps out the same ones.
-_KEPT_OUT_SEED = 0
+# Videos held out of training are drawn with this seed, so that every run holds out the same ones.
+_HELD_OUT_SEED = 0
 
 
-def open_split(data: DataConfig, split: SplitName, report: Report | None = None) -> Split:
+def open_split(data: DataConfig, split: SplitName, report: Report = silent) -> Split:
     """One split of the data set that the settings name, with the files of its videos.
 
-    With `data.validation`, that many of the training videos are the validation split, and do not train.
+    With `data.validation`, so many of the training videos become the validation split and do not train.
 
     Raises:
         MissingFilesError: videos are missing and `data.allow_missing` is false.
-        InputError: an unknown split, settings left out, or a malformed annotation file.
+        InputError: an unknown split, a missing setting, or a malformed annotation file.
     """
     if split not in get_args(SplitName):
         raise InputError(f"split {split!r} is not known: use one of {', '.join(get_args(SplitName))}")
@@ -61,18 +60,18 @@ def open_split(data: DataConfig, split: SplitName, report: Report | None = None)
             raise InputError(f"no data.{setting}: set it to the folder of {data.kind}'s {setting}")
     photos = data.kind == "image_text"
     source: SplitName = "train" if data.validation and split == "val" else split
-    annotated = _kept(_read(data, source), data.validation, split)
+    annotated = _hold_out(_read(data, source), data.validation, split)
     part = f" {data.msrvtt}" if data.kind == "msrvtt" else ""
-    folder = Folder(Path(data.videos), IMAGE_EXTENSIONS if photos else VIDEO_EXTENSIONS)
+    folder = MediaFolder(Path(data.videos), IMAGE_EXTENSIONS if photos else VIDEO_EXTENSIONS)
     name = f"{data.kind}{part} {split}"
     return find_files(name, annotated, folder, allow_missing=data.allow_missing, report=report)
 
 
-def open_dataset(config: Settings, split: SplitName, report: Report | None = None) -> VideoFrames:
-    """One split with its frames, through the frame cache where `data.frame_cache` names one.
+def open_dataset(config: RunSettings, split: SplitName, report: Report = silent) -> VideoFrames:
+    """One split with its frames, through the frame cache if `data.frame_cache` names one.
 
     Raises:
-        InputError: from `open_split`, or a frame cache of other settings.
+        InputError: as `open_split`, or the frame cache has other settings.
     """
     data, model = config.data, config.model
     cache = FrameCache(Path(data.frame_cache), model.frames, model.image_size) if data.frame_cache else None
@@ -99,16 +98,16 @@ def _read(data: DataConfig, split: SplitName) -> list[Annotated]:
     readers = {"msvd": read_msvd, "didemo": read_didemo, "vatex": read_vatex}
     if data.kind not in readers:
         raise InputError(
-            f"data.kind={data.kind} is no data set of videos: use {', '.join(readers)} or msrvtt"
+            f"data.kind={data.kind} is not a data set of videos: use {', '.join(readers)} or msrvtt"
         )
     return readers[data.kind](path, split)
 
 
-def _kept(annotated: list[Annotated], count: int, split: SplitName) -> list[Annotated]:
-    """What of the training videos `split` gets: `count` are for validation, all others train."""
+def _hold_out(annotated: list[Annotated], count: int, split: SplitName) -> list[Annotated]:
+    """The training videos that `split` gets: `count` go to validation, all others train."""
     if not count or split == "test":
         return annotated
     if count >= len(annotated):
         raise InputError(f"data.validation={count} leaves none of the {len(annotated)} videos to train on")
-    chosen = set(np.random.default_rng(_KEPT_OUT_SEED).permutation(len(annotated))[:count].tolist())
-    return [video for i, video in enumerate(annotated) if (i in chosen) == (split == "val")]
+    held_out = set(np.random.default_rng(_HELD_OUT_SEED).permutation(len(annotated))[:count].tolist())
+    return [video for i, video in enumerate(annotated) if (i in held_out) == (split == "val")]

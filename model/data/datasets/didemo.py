@@ -1,4 +1,4 @@
-"""DiDeMo (Hendricks et al., 2017): 10,464 clips of up to 30 seconds in chunks of 5, with described moments.
+"""DiDeMo (Hendricks et al., 2017): moments in 10,464 clips of up to 30 seconds, in chunks of 5 seconds.
 
 Files: `train_data.json`, `val_data.json`, `test_data.json`.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.data.datasets.records import Annotated, Row, Seconds, read_json, rows_of
+from model.data.datasets.records import Annotated, Entry, SpanSeconds, entries_of, read_annotation_json
 from model.runtime.errors import InputError
 
 CHUNK_SECONDS = 5.0
@@ -17,7 +17,7 @@ def read_didemo(folder: Path, split: str) -> list[Annotated]:
     """One split for retrieval: a clip's sentences joined to one paragraph, in the file's order.
 
     Raises:
-        InputError: a missing or malformed file.
+        InputError: the file is missing or malformed.
     """
     path = folder / f"{split}_data.json"
     if not path.is_file():
@@ -26,14 +26,14 @@ def read_didemo(folder: Path, split: str) -> list[Annotated]:
 
 
 def read_paragraphs(path: Path) -> list[Annotated]:
-    """As `read_didemo`, of one file. What was described is the clip's first `num_segments` chunks.
+    """As `read_didemo`, but of one file. Captions describe the first `num_segments` chunks of a clip.
 
     Raises:
-        InputError: a missing or malformed file.
+        InputError: the file is missing or malformed.
     """
     sentences: dict[str, list[str]] = {}
     lengths: dict[str, float] = {}
-    for row in rows_of(path, read_json(path)):
+    for row in entries_of(path, read_annotation_json(path)):
         name = row.text("video")
         sentences.setdefault(name, []).append(row.text("description"))
         lengths[name] = max(lengths.get(name, 0.0), _chunks(row) * CHUNK_SECONDS)
@@ -41,22 +41,22 @@ def read_paragraphs(path: Path) -> list[Annotated]:
 
 
 def paragraph(sentences: list[str]) -> str:
-    """Sentences as one text, each with its full stop."""
+    """Join sentences to one text, each with a full stop."""
     return " ".join(s if s.endswith((".", "!", "?")) else f"{s}." for s in sentences)
 
 
-def _chunks(row: Row) -> int:
+def _chunks(row: Entry) -> int:
     count = row.number("num_segments")
     if count != int(count) or count < 1:
         raise row.fail(f"num_segments is {count}: it must be a whole number of chunks")
     return int(count)
 
 
-def chunk_seconds(row: Row, duration: float | None = None) -> tuple[Seconds, ...]:
-    """The annotators' chunks in seconds; both ends of [first, last] are inside.
+def chunk_seconds(row: Entry, duration: float | None = None) -> tuple[SpanSeconds, ...]:
+    """The chunks that annotators chose, in seconds; both ends of [first, last] are included.
 
     Raises:
-        InputError: chunks that the clip does not have.
+        InputError: the clip does not have these chunks.
     """
     count, spans = _chunks(row), []
     for value in row.items("times"):

@@ -1,12 +1,13 @@
-"""From the names in annotation files to the files on disk."""
+"""Finds the files of videos by the names in annotation files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from model.data.datasets.records import Annotated, CaptionedVideo, Split
+from model.progress import Report, silent
 from model.runtime.errors import InputError
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".3gp", ".mpg", ".flv", ".wmv")
@@ -15,11 +16,16 @@ _NAMED = 5
 
 
 class MissingFilesError(InputError):
-    """Files that annotations name are not in the folder."""
+    """The folder lacks files that the annotations name."""
 
 
-class Folder:
-    """All files below a folder, found by their names with or without extension.
+class MediaFolder:
+    """The video or image files in a folder and below, found by name with or without extension.
+
+    Args:
+        path: the folder.
+        extensions: those of the files to find, such as ".mp4".
+        setting: the setting that names the folder, for messages.
 
     Raises:
         InputError: there is no such folder.
@@ -27,13 +33,13 @@ class Folder:
 
     def __init__(self, path: Path, extensions: Sequence[str], setting: str = "data.videos") -> None:
         if not path.is_dir():
-            raise InputError(f"{setting}={path} is no folder: set it to the folder that holds the files")
+            raise InputError(f"{setting}={path} is not a folder: set it to the folder that holds the files")
         self.path, self.extensions = path, tuple(extensions)
         self._exact: dict[str, Path] = {}
         self._stems: dict[str, Path] = {}
         seen: set[str] = set()
         for parent, folders, files in os.walk(path, followlinks=True):
-            # Links to other disks are common; one to a folder above would go round for ever.
+            # Links to other disks are common; a link to a folder above would never end.
             real = os.path.realpath(parent)
             if real in seen:
                 folders.clear()
@@ -43,22 +49,22 @@ class Folder:
             for name in sorted(files):
                 file = Path(parent, name)
                 if file.suffix.lower() in self.extensions:
-                    # Of two with one name, that nearer to the top counts: os.walk comes to it first.
+                    # Of two files with one name, the one nearer to the top counts: os.walk visits it first.
                     self._exact.setdefault(file.relative_to(path).as_posix(), file)
                     self._exact.setdefault(name, file)
                     self._stems.setdefault(file.stem, file)
 
     def find(self, name: str) -> Path | None:
-        """The file of that name, path below the folder, or stem; its extension may have changed."""
+        """The file with this name, path below the folder, or stem; its extension may differ."""
         base = name.rsplit("/", 1)[-1]
         stem, dot, extension = base.rpartition(".")
-        found = self._exact.get(name) or self._stems.get(base)
-        if found is None and dot and f".{extension.lower()}" in self.extensions:
-            found = self._exact.get(base) or self._stems.get(stem)
-        return found
+        file = self._exact.get(name) or self._stems.get(base)
+        if file is None and dot and f".{extension.lower()}" in self.extensions:
+            file = self._exact.get(base) or self._stems.get(stem)
+        return file
 
     def missing(self, names: Sequence[str], total: int, remedy: str) -> MissingFilesError:
-        """The error that tells what is missing."""
+        """The error that names what is missing."""
         first = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
         return MissingFilesError(
             f"{len(names)} of {total} files are missing: {first}; looked in {self.path} and below "
@@ -69,23 +75,23 @@ class Folder:
 def find_files(
     name: str,
     annotated: Iterable[Annotated],
-    folder: Folder,
+    folder: MediaFolder,
     *,
     allow_missing: bool = False,
-    report: Callable[[str], None] | None = None,
+    report: Report = silent,
 ) -> Split:
-    """The split, each video with its file.
+    """Find the file of each annotated video.
 
     Args:
-        name: of the split, for messages.
-        annotated: what the annotation files say.
+        name: the name of the split, for messages.
+        annotated: the videos of the annotation files.
         folder: where to look.
-        allow_missing: leave out videos without a file, and say so to `report`.
-        report: is told what was left out.
+        allow_missing: leave out videos without a file.
+        report: told which videos are left out.
 
     Raises:
-        MissingFilesError: files are missing and not allowed to be, or all of them are.
-        InputError: no video at all.
+        MissingFilesError: files are missing and `allow_missing` is false, or all files are missing.
+        InputError: there is no annotated video.
     """
     items, missing = [], []
     for video in annotated:
@@ -103,6 +109,6 @@ def find_files(
         raise folder.missing(
             missing, total, "download them, or set data.allow_missing=true to do without them"
         )
-    if missing and report is not None:
+    if missing:
         report(f"{name}: {folder.missing(missing, total, 'going on without them')}")
     return Split(name, tuple(items))

@@ -1,4 +1,4 @@
-"""A split of a data set with its frames, as training and evaluation read them."""
+"""A split of a data set with its frames, a source for training and evaluation."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.data.datasets.decoding import Frames, decode, is_photo, part_shares
+from model.arrays import Frames
+from model.data.datasets.decoding import decode_frames, is_photo, part_shares
 from model.data.datasets.frame_cache import FrameCache
 from model.data.datasets.records import Split
 
 
 class VideoFrames:
-    """Captioned videos whose frames can be asked for. Threads may share it.
+    """Captioned videos with their frames. Safe to use from several threads.
 
     Args:
         split: the videos.
-        cache: frames that are decoded already; it gets those that it lacks.
+        cache: keeps decoded frames; None: decode every time.
     """
 
     unit = "videos"
@@ -34,15 +35,15 @@ class VideoFrames:
         return len(self.split)
 
     def frames(self, index: int, count: int, size: int, rng: np.random.Generator | None) -> Frames:
-        """A random frame of each of `count` equal parts, without `rng` the middle ones; different ones once.
+        """A random frame of each of `count` equal parts, or the middle ones without `rng`; equal ones once.
 
         Shape [n, size, size, 3], 1 ≤ n ≤ count.
 
         Raises:
-            InputError: a file that cannot be read, or a cache of other frames.
+            InputError: a file cannot be read, or the cache holds other frames.
         """
         item = self.split.items[index]
         if self.cache is None or is_photo(item.path):
-            return decode(item, part_shares(count, rng), size)[0]
+            return decode_frames(item, part_shares(count, rng), size)[0]
         self.cache.check(count, size)
         return self.cache.frames(item, rng)

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.data.datasets.didemo import chunk_seconds
-from model.data.datasets.records import Row, Seconds, json_lines, read_json, read_text, rows_of
+from model.data.datasets.records import (
+    Entry,
+    SpanSeconds,
+    entries_of,
+    json_lines,
+    read_annotation_json,
+    read_text,
+)
 from model.runtime.errors import InputError
 
 _CHARADES = re.compile(r"(\S+) (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)##(.+)")
@@ -15,14 +22,14 @@ _CHARADES = re.compile(r"(\S+) (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)##(.+)")
 
 @dataclass(frozen=True)
 class Moment:
-    """A text and where in a video it is true; several spans are several right ones (annotators, windows)."""
+    """A text and the spans of a video that it describes; each of several spans is a right answer."""
 
     moment_id: str
     video_id: str
     text: str
-    spans: tuple[Seconds, ...]
+    spans: tuple[SpanSeconds, ...]
     duration_seconds: float | None = None
-    #: what a text speaks of in TVR: the video (v), the subtitles (t), or both (vt)
+    #: what the text describes, in TVR: the video (v), the subtitles (t), or both (vt)
     kind: str | None = None
 
 
@@ -30,7 +37,7 @@ def read_tvr(path: Path) -> list[Moment]:
     """TVR, JSON lines: {vid_name, duration, ts: [start, end], desc, type, desc_id}; How2R is alike.
 
     Raises:
-        InputError: a missing or malformed file; so do all readers here.
+        InputError: the file is missing or malformed; all readers here raise it.
     """
     return [
         Moment(
@@ -46,14 +53,14 @@ def read_tvr(path: Path) -> list[Moment]:
 
 
 def read_tvr_durations(path: Path, split: str) -> dict[str, tuple[float, int]]:
-    """Seconds and number of each video of a split: {split: {video: [seconds, number]}}."""
-    values = read_json(path)
+    """Seconds and number of each video in a split of a file {split: {video: [seconds, number]}}."""
+    values = read_annotation_json(path)
     group = values.get(split) if isinstance(values, dict) else None
     if not isinstance(group, dict):
         raise InputError(f"{path}: no split {split!r}; there are {', '.join(values) if values else 'none'}")
     out = {}
     for name, pair in group.items():
-        row = Row(path, f"split {split}", {name: pair})
+        row = Entry(path, f"split {split}", {name: pair})
         seconds, number = (*row.items(name), None, None)[:2]
         if not isinstance(number, int) or not isinstance(seconds, int | float):
             raise row.fail(f"{name} is {pair}: it must be [seconds, number]")
@@ -76,7 +83,7 @@ def read_windows(path: Path) -> list[Moment]:
 
 
 def read_charades(path: Path) -> list[Moment]:
-    """Charades-STA as published: `3MSZA 24.3 30.4##person turn a light on.` A few ends come first."""
+    """Charades-STA as published: `3MSZA 24.3 30.4##person turn a light on.` Swapped ends are put in order."""
     out = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
@@ -93,20 +100,22 @@ def read_charades(path: Path) -> list[Moment]:
 
 
 def read_activitynet(path: Path) -> list[Moment]:
-    """ActivityNet Captions: {"v_<id>": {duration, sentences, timestamps}}. Some ends precede their starts."""
-    values = read_json(path)
+    """ActivityNet Captions: {"v_<id>": {duration, sentences, timestamps}}. Swapped ends are put in order."""
+    values = read_annotation_json(path)
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold an object of videos, not {type(values).__name__}")
     out = []
     for name, value in values.items():
         if not isinstance(value, dict):
             raise InputError(f"{path}, video {name}: must be an object")
-        row = Row(path, f"video {name}", value)
+        row = Entry(path, f"video {name}", value)
         sentences, times = row.items("sentences"), row.items("timestamps")
         if len(sentences) != len(times):
-            raise row.fail(f"{len(sentences)} sentences and {len(times)} timestamps: they must be as many")
+            raise row.fail(
+                f"{len(sentences)} sentences and {len(times)} timestamps: there must be as many of both"
+            )
         for number, (sentence, pair) in enumerate(zip(sentences, times, strict=True)):
-            text = Row(path, f"video {name}", {"sentences": sentence}).text("sentences")
+            text = Entry(path, f"video {name}", {"sentences": sentence}).text("sentences")
             span = row.span("timestamps", sorted(pair) if _two_numbers(pair) else pair)
             out.append(Moment(f"{name}/{number}", name, text, (span,), row.number("duration")))
     return out
@@ -117,8 +126,8 @@ def _two_numbers(pair: object) -> bool:
 
 
 def read_didemo_moments(path: Path) -> list[Moment]:
-    """DiDeMo's sentences, each with the chunks that every annotator chose."""
+    """DiDeMo's sentences, each with the chunks that each annotator chose."""
     return [
         Moment(row.name("annotation_id"), row.text("video"), row.text("description"), chunk_seconds(row))
-        for row in rows_of(path, read_json(path))
+        for row in entries_of(path, read_annotation_json(path))
     ]

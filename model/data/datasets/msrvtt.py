@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from model.data.datasets.records import Annotated, Row, read_json, read_text, rows_of
+from model.data.datasets.records import Annotated, Entry, entries_of, read_annotation_json, read_text
 from model.runtime.errors import InputError
 
 DATA = ("MSRVTT_data.json", "MSRVTT_v2.json", "test_videodatainfo.json", "train_val_videodatainfo.json")
@@ -25,7 +25,7 @@ def read_msrvtt(folder: Path, partition: str, split: str) -> list[Annotated]:
     Clips are files of their own, so the times in the original videos are not read.
 
     Raises:
-        InputError: a missing or malformed file, or a split that the partition does not have.
+        InputError: a file is missing or malformed, or the partition has no such split.
     """
     if partition == "full":
         return read_data(folder, {_SPLITS[split]})
@@ -33,37 +33,37 @@ def read_msrvtt(folder: Path, partition: str, split: str) -> list[Annotated]:
         return read_jsfusion(folder / _TEST)
     if split != "train":
         raise InputError(f"MSR-VTT {partition} has no split {split!r}")
-    wanted = read_column(folder / _TRAIN[partition], "video_id")
+    names = read_column(folder / _TRAIN[partition], "video_id")
     captions = {video.video_id: video for video in read_data(folder, None)}
-    absent = [name for name in wanted if name not in captions]
+    absent = [name for name in names if name not in captions]
     if absent:
         raise InputError(
             f"{folder / _TRAIN[partition]} names {len(absent)} clips without captions, such as {absent[0]}: "
             "take it and the JSON file from the same download"
         )
-    return [captions[name] for name in wanted]
+    return [captions[name] for name in names]
 
 
 def read_data(folder: Path, splits: set[str] | None) -> list[Annotated]:
-    """Clips of `MSRVTT_data.json` and their captions, in the file's order; None: of all splits.
+    """Clips of `MSRVTT_data.json` and their captions, in the file's order; `splits` None: of all splits.
 
     Raises:
-        InputError: no such file, or a malformed one.
+        InputError: the file is missing or malformed.
     """
     paths = [folder / name for name in DATA if (folder / name).is_file()]
     if not paths:
         raise InputError(f"no {DATA[0]} in {folder}: set data.annotations to the folder that holds it")
-    # The first holds all; the last two hold a part each.
+    # Either of the first two names holds all clips; the last two hold a part each.
     paths = paths[:1] if paths[0].name in DATA[:2] else paths
     captions: dict[str, list[str]] = {}
     for path in paths:
-        values = read_json(path)
+        values = read_annotation_json(path)
         if not isinstance(values, dict):
             raise InputError(f"{path} must hold an object with videos and sentences")
-        for row in rows_of(path, values.get("videos"), "videos"):
+        for row in entries_of(path, values.get("videos"), "videos"):
             if splits is None or row.text("split") in splits:
                 captions.setdefault(row.text("video_id"), [])
-        for row in rows_of(path, values.get("sentences"), "sentences"):
+        for row in entries_of(path, values.get("sentences"), "sentences"):
             group = captions.get(row.text("video_id"))
             if group is not None:
                 group.append(row.text("caption"))
@@ -77,27 +77,27 @@ def read_jsfusion(path: Path) -> list[Annotated]:
     """The 1k-A test, 1,000 clips with one caption each: `key, vid_key, video_id, sentence`.
 
     Raises:
-        InputError: a missing or malformed file, or a clip named twice.
+        InputError: the file is missing or malformed, or names a clip twice.
     """
-    found: dict[str, Annotated] = {}
-    for row in table_rows(path, ("video_id", "sentence")):
+    clips: dict[str, Annotated] = {}
+    for row in table_entries(path, ("video_id", "sentence")):
         name = row.text("video_id")
-        if name in found:
-            raise row.fail(f"video_id {name} is there twice")
-        found[name] = Annotated(name, (row.text("sentence"),))
-    return list(found.values())
+        if name in clips:
+            raise row.fail(f"video_id {name} occurs twice")
+        clips[name] = Annotated(name, (row.text("sentence"),))
+    return list(clips.values())
 
 
 def read_column(path: Path, column: str) -> list[str]:
-    """One column of a table, doubles left out.
+    """The distinct values of one column of a table.
 
     Raises:
-        InputError: a missing or malformed file.
+        InputError: the file is missing or malformed.
     """
-    return list(dict.fromkeys(row.text(column) for row in table_rows(path, (column,))))
+    return list(dict.fromkeys(row.text(column) for row in table_entries(path, (column,))))
 
 
-def table_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def table_entries(path: Path, columns: Sequence[str]) -> Iterator[Entry]:
     """Rows of a table with a head, separated by commas, semicolons or tabs.
 
     Raises:
@@ -112,12 +112,12 @@ def table_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
             names = ", ".join(reader.fieldnames or ()) or "none"
             raise InputError(f"{path}, line 1: no column {column!r}; there are {names}")
     for values in reader:
-        row = Row(path, f"line {reader.line_num}", values)
+        row = Entry(path, f"line {reader.line_num}", values)
         if "" in values and separator == ";":
-            # A semicolon in the last field: some copies quote nothing.
+            # The last field holds a semicolon: some copies of the files have no quotes.
             last = str((reader.fieldnames or ())[-1])
             rest = [str(part) for part in values[""]]
-            row = Row(path, row.where, {**values, last: ";".join([str(values[last]), *rest])})
+            row = Entry(path, row.where, {**values, last: ";".join([str(values[last]), *rest])})
         elif "" in values:
             raise row.fail(f"{len(values[''])} fields too many: put quotes around a text with {separator!r}")
         yield row

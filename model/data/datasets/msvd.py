@@ -1,4 +1,4 @@
-"""MSVD (Chen and Dolan, 2011): 1,200 / 100 / 670 clips with some 40 captions each.
+"""MSVD (Chen and Dolan, 2011): 1,200 / 100 / 670 clips with about 40 captions each.
 
 Files: `train_list.txt`, `val_list.txt`, `test_list.txt` and `raw-captions.pkl`.
 """
@@ -16,7 +16,7 @@ _CAPTIONS = "raw-captions.pkl"
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads numbers, texts and containers; refuses every name, so that no code can run."""
+    """Reads numbers, texts and containers only, so that no code of a file can run."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
@@ -26,25 +26,25 @@ def read_msvd(folder: Path, split: str) -> list[Annotated]:
     """One split, in the order of its list.
 
     Raises:
-        InputError: a missing or malformed file, or a clip without captions.
+        InputError: a file is missing or malformed, or a clip has no captions.
     """
-    captions, path = read_captions(folder / _CAPTIONS), folder / f"{split}_list.txt"
-    found = []
+    captions, path = read_msvd_captions(folder / _CAPTIONS), folder / f"{split}_list.txt"
+    clips = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         name = line.strip()
         if not name:
             continue
         if name not in captions:
             raise InputError(f"{path}, line {number}: {name} has no captions in {_CAPTIONS}")
-        found.append(Annotated(name, captions[name]))
-    return found
+        clips.append(Annotated(name, captions[name]))
+    return clips
 
 
-def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
-    """Captions of each clip, their words joined.
+def read_msvd_captions(path: Path) -> dict[str, tuple[str, ...]]:
+    """The captions of each clip in `raw-captions.pkl`.
 
     Raises:
-        InputError: the file is missing, or holds anything but a dict of lists of lists of words.
+        InputError: the file is missing, or does not hold a dict of lists of lists of words.
     """
     try:
         with path.open("rb") as file:
@@ -54,7 +54,9 @@ def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
         raise InputError(f"no {path.name} in {path.parent}: set data.annotations to its folder") from error
     # A damaged pickle raises almost anything.
     except Exception as error:
-        raise InputError(f"{path} cannot be read: {error}; it must hold texts in lists in a dict") from error
+        raise InputError(
+            f"{path} cannot be read: {error}; it must hold a dict of lists of lists of words"
+        ) from error
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold a dict, not {type(values).__name__}")
     return {str(name): _joined(path, str(name), group) for name, group in values.items()}

@@ -1,4 +1,4 @@
-"""What a captioned video is; reading annotation files, whose mistakes are named with their line and field."""
+"""Captioned videos, and the entries of annotation files, whose mistakes are named by line and field."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any
 
 from model.runtime.errors import InputError
 
-Seconds = tuple[float, float]
+#: start and end in seconds
+SpanSeconds = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Annotated:
-    """What an annotation file says of one video: its texts, and the part that they speak of (None: all)."""
+    """The captions of one video, and the part of the video that they describe; None: all of it."""
 
     video_id: str
     captions: tuple[str, ...]
-    span_seconds: Seconds | None = None
+    span_seconds: SpanSeconds | None = None
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class CaptionedVideo:
     video_id: str
     path: Path
     captions: tuple[str, ...]
-    span_seconds: Seconds | None = None
+    span_seconds: SpanSeconds | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Row:
+class Entry:
     """One entry of an annotation file; `where` is its line or its place in the file."""
 
     file: Path
@@ -52,20 +53,20 @@ class Row:
     values: Mapping[str, Any]
 
     def fail(self, message: str) -> InputError:
-        """An error that names the entry."""
+        """An error that names the file and the entry."""
         return InputError(f"{self.file}, {self.where}: {message}")
 
     def _get(self, field: str) -> Any:
         if self.values.get(field) is None:
-            known = ", ".join(str(key) for key in self.values)
-            raise self.fail(f"no field {field!r}; there are {known or 'none'}")
+            fields = ", ".join(str(key) for key in self.values)
+            raise self.fail(f"no field {field!r}; there are {fields or 'none'}")
         return self.values[field]
 
     def text(self, field: str) -> str:
-        """A text that is not blank, its ends stripped.
+        """A text that is not blank, with its ends stripped.
 
         Raises:
-            InputError: naming file, line and field; so do all methods here.
+            InputError: the field is missing or has another type; all methods here raise it.
         """
         value = self._get(field)
         if not isinstance(value, str) or not value.strip():
@@ -73,7 +74,7 @@ class Row:
         return value.strip()
 
     def name(self, field: str) -> str:
-        """A name, which some files write as a number."""
+        """A name; some files write it as a number."""
         value = self._get(field)
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else self.text(field)
 
@@ -88,27 +89,27 @@ class Row:
         return float(value)
 
     def items(self, field: str) -> list[Any]:
-        """A list with something in it."""
+        """A list that is not empty."""
         value = self._get(field)
         if not isinstance(value, list) or not value:
             raise self.fail(f"{field} is {_short(value)}: it must be a list that is not empty")
         return value
 
     def texts(self, field: str) -> tuple[str, ...]:
-        """A list of texts, or one text. Blank ones of several are left out."""
+        """A list of texts, or one text. Blank texts of a list are left out."""
         value = self._get(field)
         if isinstance(value, str):
             return (self.text(field),)
-        found = self.items(field)
-        if not all(isinstance(text, str) for text in found):
+        texts = self.items(field)
+        if not all(isinstance(text, str) for text in texts):
             raise self.fail(f"{field} must hold texts only")
-        kept = tuple(text.strip() for text in found if text.strip())
-        if not kept:
+        stripped = tuple(text.strip() for text in texts if text.strip())
+        if not stripped:
             raise self.fail(f"{field} holds blank texts only")
-        return kept
+        return stripped
 
-    def span(self, field: str, value: Any = None) -> Seconds:
-        """Start and end in seconds: of the field itself, or of `value`, one of the field's."""
+    def span(self, field: str, value: Any = None) -> SpanSeconds:
+        """Start and end in seconds, from the field itself or from `value`, one of its items."""
         value = self._get(field) if value is None else value
         if not isinstance(value, list) or len(value) != 2:
             raise self.fail(f"{field} holds {_short(value)}: it must be [start, end] in seconds")
@@ -124,10 +125,10 @@ def _short(value: Any) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A file in UTF-8, with or without its mark.
+    """The text of a file in UTF-8, with or without a byte order mark.
 
     Raises:
-        InputError: it is missing or no text.
+        InputError: the file is missing or is not text.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -137,34 +138,34 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path} cannot be read as text: {error}") from error
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file.
+def read_annotation_json(path: Path) -> Any:
+    """The value that a JSON file holds.
 
     Raises:
-        InputError: it is missing or damaged, naming the line.
+        InputError: the file is missing or is not JSON; the message names the line.
     """
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: is no JSON ({error.msg})") from error
+        raise InputError(f"{path}, line {error.lineno}: is not JSON ({error.msg})") from error
 
 
-def rows_of(path: Path, values: Any, where: str = "entry") -> Iterator[Row]:
+def entries_of(path: Path, values: Any, where: str = "entry") -> Iterator[Entry]:
     """The objects of a JSON list.
 
     Raises:
-        InputError: it is no list, or holds something else.
+        InputError: it is not a list, or holds something else.
     """
     if not isinstance(values, list):
         raise InputError(f"{path}: {where} must be a list of objects, not {type(values).__name__}")
     for number, value in enumerate(values):
         if not isinstance(value, dict):
             raise InputError(f"{path}, {where} {number}: must be an object, not {_short(value)}")
-        yield Row(path, f"{where} {number}", value)
+        yield Entry(path, f"{where} {number}", value)
 
 
-def json_lines(path: Path) -> Iterator[Row]:
-    """The objects of a file with one a line; blank lines are left out.
+def json_lines(path: Path) -> Iterator[Entry]:
+    """The objects of a file that has one on each line; blank lines are left out.
 
     Raises:
         InputError: a line holds something else.
@@ -175,7 +176,7 @@ def json_lines(path: Path) -> Iterator[Row]:
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: is no JSON ({error.msg})") from error
+            raise InputError(f"{path}, line {number}: is not JSON ({error.msg})") from error
         if not isinstance(value, dict):
             raise InputError(f"{path}, line {number}: must be an object, not {_short(value)}")
-        yield Row(path, f"line {number}", value)
+        yield Entry(path, f"line {number}", value)

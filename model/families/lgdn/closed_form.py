@@ -1,6 +1,6 @@
 """A closed-form start of the two projections: canonical correlation of the published features.
 
-It takes a minute, is the floor that training has to beat, and spares the first epochs.
+It takes a minute, gives a baseline that training has to beat, and saves the first epochs.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def start_projections(
 ) -> None:
     """Set both towers' projections from the plain views and the first captions of the training photos.
 
-    Where the classes have names, each class projects to its name's text embedding.
+    If the classes have names, each class is projected to the text embedding of its name.
     """
     was_training = model.training
     model.eval()

@@ -20,17 +20,17 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What is built. A checkpoint carries it, so that export and evaluation rebuild the same model."""
+    """The network. A checkpoint holds these settings, so that it can be built again."""
 
     backbone: str = "lite2"
     #: Hugging Face name or folder of a ViT; the other backbones come as packages
     backbone_weights: str = ""
-    #: sizes of the ViT in words, "hidden=768,layers=12"; empty: as its weights' config.json says
+    #: sizes of the ViT, such as "hidden=768,layers=12"; empty: those of its weights' config.json
     backbone_shape: str = ""
     text: str = "minilm"
     #: Hugging Face name or folder of a BERT; MiniLM comes as a package
     text_weights: str = ""
-    #: sizes of the BERT in words; empty: as its weights' config.json says
+    #: sizes of the BERT, in the same form; empty: those of its weights' config.json
     text_shape: str = ""
     #: what represents a text: the mean of its tokens, or the token [CLS]
     text_pooling: str = "mean"
@@ -52,17 +52,17 @@ class ModelConfig:
     #: how frames are scored against a text, Table 1
     salience_strategy: str = "collaborative"
     num_salient_frames: int = 2
-    #: joint: compares tokens of the joint space; cross_attention: ALBEF's, BERT layers that read the frame
+    #: joint: compares tokens in the joint space; cross_attention: ALBEF's BERT layers that read the frame
     fusion: str = "joint"
     fusion_layers: int = 2
     #: joint: width of its layers
     fusion_dim: int = 256
-    #: joint: the similarity of the whole text and the whole frame is a term of the match too; without it the
-    #: match and the similarity are as separate as in the paper
+    #: joint: add the similarity of the whole text and the whole frame to the match; false: keep the match and
+    #: the similarity apart, as in the paper
     fusion_similarity: bool = True
     #: cross_attention: width of the frame tokens it reads; 0: the backbone's own
     token_dim: int = 0
-    #: that many top layers of the text encoder leave it and become the start of fusion; 0: a fresh start
+    #: top layers that move from the text encoder to the fusion; 0: the fusion starts from random weights
     fusion_from_text: int = 0
 
     def __post_init__(self) -> None:
@@ -86,22 +86,22 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is minimised: eq. 10 and its parts' weights, 0 for off."""
+    """The losses of equation 10 and their weights; 0 turns a loss off."""
 
     mvcl: float = 1.0
     mfcl: float = 1.0
     lsfm: float = 1.0
-    #: eq. 6 and 7 over the set of positive frames; false: each frame a positive of its own
+    #: equations 6 and 7 over the set of positive frames; false: every frame is a positive by itself
     msl: bool = True
     #: train on the salient frames that SFP proposes; false: on all frames
     sfp: bool = True
-    #: epochs at the start without SFP
+    #: first epochs, which train without SFP
     warmup_epochs: int = 1
-    #: unmatched pairs of LSFM drawn by similarity; false: at random
+    #: draw the unmatched pairs of LSFM by similarity; false: all with the same probability
     hard_negatives: bool = True
-    #: the current batch's momentum embeddings as further negatives: ALBEF's variant, not the paper's
+    #: use the momentum embeddings of the current batch as negatives too, as ALBEF does but not the paper
     batch_negatives: bool = False
-    #: how strongly the backbone keeps telling the classes it was published with
+    #: weight of the loss that keeps the classes that the backbone was published with
     retention_weight: float = 0.5
 
     def __post_init__(self) -> None:

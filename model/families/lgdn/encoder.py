@@ -1,4 +1,4 @@
-"""LGDN in memory, as evaluation reads a model.
+"""LGDN in memory, as an `Encoder` for evaluation.
 
 Shapes: B batch or pairs, N frame slots, P tokens a frame, H width of frame tokens, D joint space.
 """
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.families.encoder import Array, Profile
+from model.arrays import Array, Frames
+from model.families.encoder import Profile
 from model.families.lgdn.inference import InferenceModel
 from model.families.lgdn.network import LGDN
 from model.families.lgdn.salience import frame_salience, text_salience
@@ -21,12 +22,12 @@ from model.runtime.preprocessing import TextTokenizer
 
 _SEGMENT_SECONDS = 32.0
 _NUM_CANDIDATES = 100
-# Pairs a pass of the fusion: on a CPU more leave its caches, on a GPU few leave it idle.
+# Pairs in one pass of the fusion: more do not fit a CPU's caches, fewer leave a GPU idle.
 _CPU_PAIRS, _GPU_PAIRS = 64, 1024
 
 
 class TowersEncoder:
-    """A model in training. It is put into evaluation mode: call `train()` on it to go on."""
+    """A model in memory. It is put into evaluation mode: call its `train()` before training on."""
 
     def __init__(
         self,
@@ -43,11 +44,11 @@ class TowersEncoder:
         Args:
             model: its towers and its fusion.
             tokenizer: the one it was trained with.
-            weights: `momentum` or `online`: the towers whose embeddings and tokens are used, with the moving
-                average of the fusion's weights or with the fusion itself.
+            weights: `momentum` or `online`, the towers whose embeddings and tokens are used. Momentum towers
+                go with the moving average of the fusion, online towers with the fusion itself.
             strategy: how salient frames are estimated; None: as the model's settings say.
             bfloat16: compute in half precision.
-            ensemble_lambda: λ where none is asked for.
+            ensemble_lambda: λ, unless options name another.
 
         Raises:
             InputError: `weights` is neither of the two, or the strategy is unknown.
@@ -87,19 +88,19 @@ class TowersEncoder:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
 
-    def frames(self, frames: NDArray[np.uint8], *, tokens: bool = False) -> FrameEncoding:
+    def frames(self, frames: Frames, *, tokens: bool = False) -> FrameEncoding:
         """Shape uint8 [B, size, size, 3]."""
         with torch.no_grad(), self._autocast():
             towers, other = self._inference.towers, self._inference.other
-            # Online and momentum towers have the frozen stages in common.
+            # Online and momentum towers share the frozen stages.
             prepared = towers.image.prepare(torch.from_numpy(frames).to(self._device))
-            used = towers.encode_frames(prepared)
+            features = towers.encode_frames(prepared)
             other_embedding = None if other is None else other.encode_frames(prepared).embedding
             salience = frame_salience(
-                self.strategy, *self._inference.online_and_momentum(used.embedding, other_embedding)
+                self.strategy, *self._inference.online_and_momentum(features.embedding, other_embedding)
             )
         return FrameEncoding(
-            _numpy(used.embedding), _numpy(salience), _numpy(used.tokens) if tokens else None
+            _numpy(features.embedding), _numpy(salience), _numpy(features.tokens) if tokens else None
         )
 
     def segments(self, frames: Array, mask: Array) -> Array:
@@ -114,30 +115,30 @@ class TowersEncoder:
         ids, mask = (torch.from_numpy(x).to(self._device) for x in (batch.input_ids, batch.attention_mask))
         with torch.no_grad(), self._autocast():
             towers, other = self._inference.towers, self._inference.other
-            used = towers.encode_text(ids, mask)
+            features = towers.encode_text(ids, mask)
             other_embedding = None if other is None else other.encode_text(ids, mask).embedding
             salience = text_salience(
-                self.strategy, *self._inference.online_and_momentum(used.embedding, other_embedding)
+                self.strategy, *self._inference.online_and_momentum(features.embedding, other_embedding)
             )
         return TextEncoding(
-            _numpy(used.embedding),
+            _numpy(features.embedding),
             _numpy(salience),
-            _numpy(used.tokens) if tokens else None,
+            _numpy(features.tokens) if tokens else None,
             batch.attention_mask,
             batch.input_ids,
         )
 
     def match(self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: Array) -> Array:
-        """int64 [B], [B, P, H] → logit₁ − logit₀, [B]."""
-        words = "input_ids" if self._inference.fusion.reads == "ids" else "text_tokens"
+        """Shapes int64 [B], [B, P, H] → logit₁ − logit₀ of equation 9, [B]."""
+        text_input = "input_ids" if self._inference.fusion.reads == "ids" else "text_tokens"
         step = _CPU_PAIRS if self._device.type == "cpu" else _GPU_PAIRS
         out = np.empty(len(text_rows), np.float32)
         for start in range(0, len(text_rows), step):
             part = slice(start, start + step)
-            feed = matcher_feed(text, text_rows[part], frame_tokens[part], frozenset({words}))
-            order = (feed[words], feed["attention_mask"], feed["frame_tokens"])
+            feed = matcher_feed(text, text_rows[part], frame_tokens[part], frozenset({text_input}))
+            inputs = (feed[text_input], feed["attention_mask"], feed["frame_tokens"])
             with torch.no_grad(), self._autocast():
-                logits = self._inference.fusion(*(torch.from_numpy(x).to(self._device) for x in order))
+                logits = self._inference.fusion(*(torch.from_numpy(x).to(self._device) for x in inputs))
             out[part] = _numpy(logits[:, 1].float() - logits[:, 0].float())
         return out
 

@@ -20,7 +20,7 @@ def graphs(model: LGDN, options: InferenceOptions | None = None, *, matcher: boo
     return graphs_of(inference_model(model.eval(), options), matcher=matcher)
 
 
-def describe(model: LGDN, options: InferenceOptions | None = None) -> ModelDescription:
+def describe_model(model: LGDN, options: InferenceOptions | None = None) -> ModelDescription:
     """Widths, sizes and the strategy of SFP.
 
     Raises:

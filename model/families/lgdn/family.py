@@ -1,4 +1,4 @@
-"""LGDN behind the seam `ModelFamily`."""
+"""LGDN as a `ModelFamily`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from model.data.loaders import Loader, PhotoLoader
 from model.data.view_cache import FrozenStages
 from model.families.base import Graph, InferenceOptions, ModelDescription, ModelFamily
 from model.families.lgdn import export
-from model.families.lgdn import weights as published
+from model.families.lgdn import weights as published_weights
 from model.families.lgdn.closed_form import start_projections
 from model.families.lgdn.config import LossConfig, ModelConfig
 from model.families.lgdn.encoder import TowersEncoder
 from model.families.lgdn.inference import inference_model
-from model.families.lgdn.network import LGDN, Batch
+from model.families.lgdn.network import LGDN, LGDNBatch
 from model.families.lgdn.objective import Objective
 from model.progress import Report
 from model.runtime.preprocessing import TextTokenizer
@@ -42,22 +42,22 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
         data: DataConfig,  # noqa: ARG002
         train: TrainConfig,
     ) -> None:
-        """The banks hold a batch."""
+        """Check that the memory banks hold a batch."""
         message = f"model.bank_size={config.bank_size} must hold train.batch_size={train.batch_size}"
         check_rules([(config.bank_size >= train.batch_size, message)])
 
     def complete(self, config: ModelConfig) -> ModelConfig:
-        """Write the encoders' sizes into the settings."""
+        """Fill in the sizes of both encoders."""
         return with_shapes(config)
 
     def build(self, config: ModelConfig) -> LGDN:
-        """Towers, banks and fusion."""
+        """Towers, memory banks and fusion, with random weights."""
         return LGDN(config)
 
     def load_published(self, model: LGDN, losses: LossConfig) -> FrozenStages:
-        """Both encoders' published weights; the backbone's first stages never train."""
-        classifier = published.load_published(model)
-        _lay_out(model)
+        """Load both encoders' published weights; the backbone's first stages never train."""
+        classifier = published_weights.load_published(model)
+        _use_channels_last(model)
         config = model.config
         return FrozenStages(
             model.online.image,
@@ -67,26 +67,26 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
         )
 
     def load_start(self, model: LGDN, weights: Mapping[str, Tensor]) -> None:
-        """All weights but the banks, which start empty."""
-        published.load_start(model, weights)
+        """Load all weights but the memory banks, which start empty."""
+        published_weights.load_start_weights(model, weights)
 
     def prepare_start(
         self, model: LGDN, loader: Loader[Any], tokenizer: TextTokenizer, train: TrainConfig, report: Report
     ) -> None:
-        """The closed-form start of the projections, where photos are trained on."""
+        """Start the projections in closed form, if the training data are photos."""
         if isinstance(loader, PhotoLoader) and train.closed_form_start and not train.start_from:
             report("closed-form start of the projections")
-            names = published.class_names(model.config)
+            names = published_weights.class_names(model.config)
             start_projections(model, loader.views, loader.photos, tokenizer, names, train)
 
     def tokenizer_path(self, config: ModelConfig) -> Path:
-        """The text encoder's."""
-        return published.tokenizer_path(config)
+        """The text encoder's published `tokenizer.json`."""
+        return published_weights.published_tokenizer_path(config)
 
-    def collate(self, examples: Examples, tokenizer: TextTokenizer) -> Batch:
-        """Tokens in place of texts."""
+    def collate(self, examples: Examples, tokenizer: TextTokenizer) -> LGDNBatch:
+        """Tokenise the texts, and make tensors of the arrays."""
         tokens = tokenizer(examples.texts)
-        return Batch(
+        return LGDNBatch(
             frames=examples.frames,
             slots=torch.from_numpy(examples.slots),
             frame_mask=torch.from_numpy(examples.frame_mask),
@@ -97,11 +97,11 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
         )
 
     def objective(self, model: LGDN, losses: LossConfig, seed: int) -> nn.Module:
-        """Equation 10."""
+        """The total loss, equation 10."""
         return Objective(model, losses, seed)
 
     def learning_rate(self, parameter: str, config: ModelConfig, train: TrainConfig) -> float:
-        """`lr_image` and `lr_text` for what is published, `lr_head` for what is new."""
+        """`lr_image` and `lr_text` for published weights, `lr_head` for new ones."""
         if parameter.startswith(("online.image.", "online.classifier.")):
             return train.lr_image
         if parameter.startswith("online.text.") or (
@@ -111,11 +111,11 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
         return train.lr_head
 
     def after_step(self, model: LGDN) -> None:
-        """Equation 2."""
+        """Update the momentum weights, equation 2."""
         model.update_momentum()
 
     def trains_matcher(self, losses: LossConfig) -> bool:
-        """Where LSFM is on."""
+        """Whether LSFM is on."""
         return losses.lsfm > 0
 
     def encoder(
@@ -126,8 +126,8 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
         *,
         bfloat16: bool = False,
     ) -> TowersEncoder:
-        """By default the momentum weights with the strategy of the settings."""
-        _lay_out(model)
+        """The momentum weights with the strategy of the settings, unless options say otherwise."""
+        _use_channels_last(model)
         inference = inference_model(model, options)
         return TowersEncoder(
             model, tokenizer, weights=inference.weights, strategy=inference.strategy, bfloat16=bfloat16
@@ -141,14 +141,14 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
 
     def describe(self, model: LGDN, options: InferenceOptions | None = None) -> ModelDescription:
         """Widths, sizes and the strategy of SFP."""
-        return export.describe(model, options)
+        return export.describe_model(model, options)
 
     def sources(self, config: ModelConfig) -> list[dict[str, str]]:
-        """Both encoders, and the names of classes."""
-        return published.sources(config)
+        """The weights of both encoders, and the names of the classes."""
+        return published_weights.sources(config)
 
 
-def _lay_out(model: LGDN) -> None:
-    """Both backbones by channels; see `ImageBackbone.channels_last`."""
+def _use_channels_last(model: LGDN) -> None:
+    """Lay both backbones' weights out by channels; see `ImageBackbone.channels_last`."""
     for towers in (model.online, model.momentum):
         towers.image.channels_last()

@@ -26,12 +26,12 @@ _NEGLIGIBLE = -10000.0
 _HEAD_WIDTH = 32
 # Joint-space vectors have unit length; layers are made for entries of about one.
 _JOINT_SCALE = 16.0
-# Pairs whose activations are there at once with gradient checkpointing: a megabyte and more each.
+# With gradient checkpointing, pairs whose activations are in memory at once: each takes a megabyte or more.
 _CHECKPOINTED_PAIRS = 256
 
 
 class Fusion(nn.Module, ABC):
-    """What decides whether a frame shows a text."""
+    """Decides whether a frame shows a text."""
 
     #: whether the first input are text tokens [B, L, T] or token ids int64 [B, L]
     reads: ClassVar[Literal["tokens", "ids"]]
@@ -65,8 +65,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor 
 class ComparingLayer(nn.Module):
     """A pre-LN Transformer layer whose cross-attention also compares.
 
-    What a word finds in the frame is added, and so is its product with the word: a match is an agreement, and
-    a product finds one from a few thousand captions, where a sum has to learn it.
+    It adds what a word attends to in the frame, and the product of the two. A match is their agreement, which
+    a product expresses at once, so that a few thousand captions are enough; a sum would have to learn it.
     """
 
     def __init__(self, width: int, dropout: float) -> None:
@@ -89,8 +89,8 @@ class ComparingLayer(nn.Module):
         q, k, v = self.qkv(self.self_norm(x)).chunk(3, -1)
         x = x + self._drop(self.self_out(_attend(q, k, v, self.heads, bias)))
         word = self.cross_norm(x)
-        found = _attend(self.cross_query(word), key, value, self.heads, None)
-        x = x + self._drop(self.found_out(found) + self.compared_out(word * found))
+        attended = _attend(self.cross_query(word), key, value, self.heads, None)
+        x = x + self._drop(self.found_out(attended) + self.compared_out(word * attended))
         return x + self._drop(self.down(F.gelu(self.up(self.feed_norm(x)))))
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -109,9 +109,10 @@ class FrameReading:
 class JointFusion(Fusion):
     """Fusion over tokens that both towers project into the joint space; token 0 is the embedding itself.
 
-    Its start is late interaction: each word attends to the frame, and the agreement of word and find is
-    averaged. Layers with cross-attention correct that score, from zero on, so that a small set of captions
-    is enough. Both inputs are normalised here, so merged and quantised tokens are as good as exact ones.
+    It starts as late interaction: each word attends to the frame's tokens, and its agreement with what it
+    attended to is averaged. Layers with cross-attention correct that score, at first by zero, so that a small
+    set of captions is enough. Both inputs are normalised here, so merged and quantised tokens are as good as
+    exact ones.
     """
 
     reads = "tokens"
@@ -144,10 +145,10 @@ class JointFusion(Fusion):
     def weigh_similarity(self, weight: float) -> None:
         """Set how much the similarity of whole text and whole frame counts within the match.
 
-        What layers learn from one small set misleads them on other footage; the similarity does so less.
+        Layers that learned from one small set are misled by other footage; the similarity is so less.
 
         Raises:
-            InputError: the match was trained without the similarity.
+            InputError: the fusion was trained without the similarity.
         """
         if not self.similarity:
             raise InputError(
@@ -167,33 +168,33 @@ class JointFusion(Fusion):
         return self.judge(text, attention_mask, self.read(frame_tokens))
 
     def read(self, frame_tokens: Tensor) -> FrameReading:
-        """What of a frame no text changes: computed once for many texts. Shape [B, P, D]."""
+        """The part that depends on the frame alone, computed once for many texts. Shape [B, P, D]."""
         with torch.autocast(frame_tokens.device.type, enabled=False):
             frame = frame_tokens.float()
             if not self.training:  # in training the towers have just done so
                 frame = F.normalize(frame, dim=-1)
-        # The weight is scaled, not the many tokens.
+        # Scaling the weight is cheaper than scaling the many tokens.
         keys = F.linear(frame, self.frame_in.weight * _JOINT_SCALE, self.frame_in.bias)
         pairs = [cast(ComparingLayer, layer).cross_kv(keys).chunk(2, -1) for layer in self.layers]
         return FrameReading(frame, [key for key, _ in pairs], [value for _, value in pairs])
 
     def judge(self, text: Tensor, attention_mask: Tensor, frame: FrameReading) -> Tensor:
-        """Logits of texts with frames that were read. Shapes [B, L, D], int64 [B, L] → [B, 2]."""
+        """Logits of texts with frames from `read`. Shapes [B, L, D], int64 [B, L] → [B, 2]."""
         with torch.autocast(text.device.type, enabled=False):
             words, tokens = text.float(), frame.tokens
             if not self.training:
                 words = F.normalize(words, dim=-1)
             padding = (1.0 - attention_mask.float()) * _NEGLIGIBLE
             similarity = words @ tokens.transpose(1, 2)
-            found = F.normalize((similarity * self.sharpness).softmax(-1) @ tokens, dim=-1)
-            compared = words * found
+            attended = F.normalize((similarity * self.sharpness).softmax(-1) @ tokens, dim=-1)
+            compared = words * attended
             weight = self.gate(words)[..., 0] + padding
             if not self.similarity:  # token 0 is the whole text
                 weight = weight + F.pad(weight.new_tensor([_NEGLIGIBLE]), (0, weight.shape[1] - 1))
             agreement = self.word_weight * (weight.softmax(-1) * compared.sum(-1)).sum(-1) + self.bias
             if self.similarity:
                 agreement = agreement + self.whole_weight * similarity[:, 0, 0]
-        x = self.word_in(words * _JOINT_SCALE) + self.found_in(found * _JOINT_SCALE)
+        x = self.word_in(words * _JOINT_SCALE) + self.found_in(attended * _JOINT_SCALE)
         x = x + self.compared_in(compared * _JOINT_SCALE**2)
         bias = padding[:, None, None, :]
         for layer, key, value in zip(self.layers, frame.keys, frame.values, strict=True):
@@ -222,7 +223,7 @@ class CrossLayer(TextLayer):
 
 
 class CrossAttentionFusion(Fusion):
-    """ALBEF's fusion: the text encoder's tokens go on through layers that also read the frame."""
+    """ALBEF's fusion: the text encoder's tokens pass through further layers that also read the frame."""
 
     reads = "tokens"
 
@@ -241,10 +242,10 @@ class CrossAttentionFusion(Fusion):
         return cast(list[CrossLayer], list(self.layers))
 
     def start_from(self, layers: nn.ModuleList) -> None:
-        """Take the text encoder's top layers; cross-attention stays as it is.
+        """Load the text encoder's top layers; cross-attention stays as it is.
 
         Raises:
-            ValueError: when their number differs.
+            ValueError: there are more or fewer layers than here.
         """
         if len(layers) != len(self.layers):
             raise ValueError(f"{len(layers)} text layers for {len(self.layers)} fusion layers: give as many")

@@ -1,4 +1,4 @@
-"""What becomes the ONNX graphs of a bundle, and the inputs to trace and check them with.
+"""The modules that become the ONNX graphs of a bundle, and the inputs to trace and check them with.
 
 Shapes: B batch or pairs, N frames, P tokens a frame, L text tokens, H width of frame tokens, T of text
 tokens, D joint space, S salience.
@@ -14,20 +14,18 @@ from model.families.base import Graph
 from model.families.lgdn.fusion import Fusion
 from model.families.lgdn.inference import InferenceModel
 from model.families.lgdn.salience import frame_salience, text_salience
-
-FRAME, SEGMENT, TEXT = "frame_encoder.onnx", "segment_encoder.onnx", "text_encoder.onnx"
-MATCHER = "matcher.onnx"
+from model.runtime.bundle.graphs import FRAME_ENCODER, MATCHER, SEGMENT_ENCODER, TEXT_ENCODER
 
 
 class FrameGraph(nn.Module):
-    """`frame_encoder.onnx`: the frozen stages once, then the towers that the strategy reads."""
+    """`frame_encoder.onnx`: the frozen stages, run once, then the towers that the strategy reads."""
 
     def __init__(self, inference: InferenceModel) -> None:
         super().__init__()
         self.inference, self.towers, self.other = inference, inference.towers, inference.other
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 [B, h, w, 3] → frame_embedding [B, D], frame_salience [B, S], frame_tokens [B, P, H]."""
+        """Shape uint8 [B, h, w, 3] → frame_embedding [B, D], its salience [B, S], frame_tokens [B, P, H]."""
         prepared = self.towers.image.prepare(frames)
         features = self.towers.encode_frames(prepared)
         others = None if self.other is None else self.other.encode_frames(prepared).embedding
@@ -74,17 +72,17 @@ class MatcherGraph(nn.Module):
         self.fusion = fusion
 
     def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
-        """Text tokens [B, L, T] or ids int64 [B, L], int64 [B, L], [B, P, H] → match_logit [B]."""
+        """Shapes text tokens [B, L, T] or ids int64 [B, L], int64 [B, L], [B, P, H] → match_logit [B]."""
         logits: Tensor = self.fusion(text, attention_mask, frame_tokens)
         return logits[:, 1] - logits[:, 0]
 
 
 def graphs_of(inference: InferenceModel, *, matcher: bool = True) -> dict[str, Graph]:
-    """The graphs by file name, with examples of two rows: one row would be taken for a constant."""
+    """The graphs by file name, with examples of two rows: tracing takes a single row for a constant."""
     graphs = {
-        FRAME: _frame_graph(inference),
-        SEGMENT: _segment_graph(inference),
-        TEXT: _text_graph(inference),
+        FRAME_ENCODER: _frame_graph(inference),
+        SEGMENT_ENCODER: _segment_graph(inference),
+        TEXT_ENCODER: _text_graph(inference),
     }
     if matcher:
         graphs[MATCHER] = _matcher_graph(inference)
@@ -92,7 +90,7 @@ def graphs_of(inference: InferenceModel, *, matcher: bool = True) -> dict[str, G
 
 
 def tokens_per_frame(inference: InferenceModel) -> int:
-    """P."""
+    """P, the tokens that the towers give of a frame."""
     with torch.no_grad():
         return int(inference.towers.encode_frames(_random_frames(inference, 1)).tokens.shape[1])
 

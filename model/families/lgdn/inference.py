@@ -1,4 +1,4 @@
-"""Which weights of a model are used, and how frames are scored: the same choice in evaluation and export."""
+"""Chooses the weights that are used and how frames are scored, for evaluation and export alike."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from model.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class InferenceModel:
-    """What of a model is measured, exported and served.
+    """The part of a model that is measured, exported and served.
 
-    `weights` names the towers whose embeddings and tokens are used: `momentum`, with the fusion's moving
-    average, or `online`, with the fusion itself; `strategy` makes the salience vectors.
+    Attributes:
+        model: the model.
+        weights: the towers whose embeddings and tokens are used: `momentum`, with the moving average of the
+            fusion, or `online`, with the fusion itself.
+        strategy: makes the salience vectors, Table 1.
+
+    Raises:
+        InputError: unknown weights or an unknown strategy.
     """
 
     model: LGDN
@@ -37,7 +43,7 @@ class InferenceModel:
 
     @property
     def other(self) -> Towers | None:
-        """The other towers, where the strategy reads them too."""
+        """The other towers, if the strategy reads them too."""
         if self.strategy == "simdot":
             return None
         return self.model.online if self.weights == "momentum" else self.model.momentum
@@ -48,19 +54,19 @@ class InferenceModel:
         return self.model.fusion_average if self.weights == "momentum" else self.model.fusion
 
     def online_and_momentum(self, used: Tensor, other: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(online, momentum) of the embeddings that the used and the other towers give."""
-        # A second tensor: one value may not serve as two outputs.
+        """(online, momentum) of the embeddings of the used and of the other towers."""
+        # A graph must not give one tensor as two outputs, so this is a copy.
         both = (used * 1.0, used if other is None else other)
         return both if self.weights == "online" else both[::-1]
 
 
 def inference_model(model: LGDN, options: InferenceOptions | None) -> InferenceModel:
-    """The model as the options want it; by default momentum weights with the strategy of the settings.
+    """Apply options to a model; the defaults are momentum weights and the strategy of the settings.
 
     `match_similarity` changes the model's fusion.
 
     Raises:
-        InputError: unknown weights or strategy, or a fusion without that weight.
+        InputError: unknown weights or strategy, or the fusion has no weight for the similarity.
     """
     options = options or InferenceOptions()
     if options.match_similarity is not None:

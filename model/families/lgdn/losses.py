@@ -1,4 +1,4 @@
-"""The losses, as pure functions of embeddings; tests compare each with a naive one.
+"""The losses, as pure functions of embeddings.
 
 Shapes: B batch, N frames, F packed frames, M bank entries, C classes, D joint space. Embeddings are
 L2-normalised, so a dot product is the cosine of the paper's equations.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Negatives:
-    """Momentum embeddings of other pairs, and the video each belongs to; -1 marks a slot not yet filled.
+    """Momentum embeddings of other pairs, and the video that each belongs to; -1 marks an empty slot.
 
     Shapes: videos [M, D], texts [M, D], owners int64 [M], frames [K, D], frame_owners int64 [K].
     """
@@ -27,15 +27,15 @@ class Negatives:
     frame_owners: Tensor
 
     def allowed(self, video_ids: Tensor) -> Tensor:
-        """Which videos and texts are negatives of which pair: filled, of another video. [B] → bool [B, M]."""
+        """Which videos and texts are negatives of each pair: those of other videos. [B] → bool [B, M]."""
         return _foreign(self.owners, video_ids)
 
     def allowed_frames(self, video_ids: Tensor) -> Tensor:
-        """Which frames are negatives of which pair. [B] → bool [B, K]."""
+        """Which frames are negatives of each pair. [B] → bool [B, K]."""
         return _foreign(self.frame_owners, video_ids)
 
     def join(self, other: Negatives) -> Negatives:
-        """These entries followed by others."""
+        """These entries, followed by those of `other`."""
         return Negatives(
             torch.cat([self.videos, other.videos]),
             torch.cat([self.texts, other.texts]),
@@ -50,7 +50,7 @@ def _foreign(owners: Tensor, video_ids: Tensor) -> Tensor:
 
 
 def _masked_logsumexp(logits: Tensor, mask: Tensor) -> Tensor:
-    """Over the last axis where `mask`; −inf, with a zero gradient, where a row has nothing."""
+    """Over the last axis where `mask` is true; −inf, with a zero gradient, for a row without any."""
     if logits.shape[-1] == 0:
         return logits.new_full(logits.shape[:-1], float("-inf"))
     some = mask.any(-1)
@@ -112,12 +112,12 @@ def mfcl(
         text: f^l, shape [B, D].
         frames_momentum: f̂^e, shape [B, N, D].
         text_momentum: f̂^l, shape [B, D].
-        positives: S_i, bool [B, N]: the salient frames, or all real ones in the warm-up; some in every row.
+        positives: S_i, bool [B, N]: the salient frames, or all real ones in the warm-up; at least one a row.
         video_ids: int64 [B].
         negatives: the frame and text banks.
         temperature: τ.
         msl: multiple salient-instance learning: the positives of a text are one set, of which some must be
-            near (MIL-NCE). False: each must be, the row "w/o MSL" of Table 2.
+            near (MIL-NCE). False: every one must be near, the row "w/o MSL" of Table 2.
 
     Returns:
         `t2e` (eq. 6), `e2t` (eq. 7) and their sum `mfcl` (eq. 8).
@@ -148,7 +148,7 @@ def _share_lost(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 def lsfm(logits: Tensor, matched: Tensor) -> Tensor:
-    """Language-guided salient frame matching: cross-entropy over frame-text pairs (eq. 9), one loss a pair.
+    """Language-guided salient frame matching: cross-entropy over frame-text pairs (eq. 9), one for each pair.
 
     Shapes logits [B, 2], matched bool [B] → [B].
     """
@@ -158,7 +158,7 @@ def lsfm(logits: Tensor, matched: Tensor) -> Tensor:
 def retention(logits: Tensor, teacher: Tensor) -> Tensor:
     """Keep what the backbone knew: cross-entropy of its class logits to the published classifier's shares.
 
-    A small caption set shows few things; the published classifier tells a thousand.
-    Shapes logits [F, C], teacher [F, C], rows that sum to 1 → one loss a frame [F].
+    A small set of captions shows few things; the published classifier tells a thousand apart.
+    Shapes logits [F, C], teacher [F, C], rows that sum to 1 → one loss for each frame [F].
     """
     return -(teacher * F.log_softmax(logits, -1)).sum(-1)

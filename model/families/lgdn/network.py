@@ -23,33 +23,33 @@ from model.families.lgdn.losses import Negatives
 from model.families.lgdn.temporal import TemporalLayer
 from model.runtime.errors import InputError
 
-# Softer than the classifier was trained: a scene is several things.
+# Temperature of the classes, softer than the classifier was trained: a scene shows several things.
 CLASS_SOFTNESS = 2.0
-# Frames or texts a pass on a CPU: more leave its caches, which costs half the speed.
+# Frames or texts in one pass on a CPU: more do not fit its caches, which halves the speed.
 _CPU_CHUNK = 32
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One training batch. Frames are packed: a frame that several videos show is there once."""
+class LGDNBatch:
+    """One training batch. Frames are packed: a frame that several videos show is stored once."""
 
     frames: Tensor
-    """Distinct frames: uint8 [F, h, w, 3], or what `prepare` made of them, float [F, C, h', w']."""
+    """Distinct frames: uint8 [F, h, w, 3], or as prepared, float [F, C, h', w']."""
     slots: Tensor
-    """int64 [B, N]: the packed frame that each slot shows; any of them where masked."""
+    """int64 [B, N]: the packed frame that each slot shows; any value where masked."""
     frame_mask: Tensor
-    """float [B, N], 1 for real frames; some in every row."""
+    """float [B, N], 1 for real frames; at least one in every row."""
     input_ids: Tensor
     """int64 [B, L]."""
     attention_mask: Tensor
     """int64 [B, L]."""
     video_ids: Tensor
-    """int64 [B]: pairs with the same id are no negatives of each other."""
+    """int64 [B]: pairs with the same id are not negatives of each other."""
     teacher: Tensor | None = None
-    """[F, classes]: what the published classifier says of the frames; rows of zeros do not count."""
+    """[F, classes]: the published classifier's shares for each frame; rows of zeros do not count."""
 
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch elsewhere."""
+    def to(self, device: torch.device | str) -> LGDNBatch:
+        """The same batch on another device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(
             self, **{k: v.to(device, non_blocking=True) for k, v in moved.items() if v is not None}
@@ -97,7 +97,7 @@ class Towers(nn.Module):
         self.text_token_width = config.dim if self.joint else self.text.width
 
     def encode_frames(self, frames: Tensor) -> FrameFeatures:
-        """Frame embeddings f^e, and the tokens that fusion reads: one for the whole frame, then its cells.
+        """Frame embeddings f^e, and the tokens that the fusion reads: one for the frame, then its cells.
 
         Shape uint8 [F, h, w, 3], or as prepared [F, C, h', w'].
         """
@@ -115,7 +115,7 @@ class Towers(nn.Module):
     def project_frames(self, pooled: Tensor) -> Tensor:
         """A linear projection, plus the names of the classes that a frame shows by their likelihood.
 
-        Captions teach the first; the second carries words that no caption of a small set has.
+        Captions teach the projection; the names carry words that no caption of a small set has.
         Shape [F, Hv] → normalised [F, D].
         """
         x = self.frame_projection(pooled)
@@ -124,7 +124,7 @@ class Towers(nn.Module):
         return F.normalize(x, dim=-1)
 
     def frame_tokens(self, pooled: Tensor, cells: Tensor, embedding: Tensor) -> Tensor:
-        """E_i = [e_cls; e_1; …]. In the joint space e_cls is the embedding, and cells leave the classes out.
+        """E_i = [e_cls; e_1; …]. A joint fusion gets the embedding as e_cls, and cells without the classes.
 
         Shapes pooled [F, Hv], cells [F, P-1, Hv], embedding [F, D] → [F, P, H].
         """
@@ -141,9 +141,9 @@ class Towers(nn.Module):
             return F.normalize(self.temporal(frames.float(), mask), dim=-1)
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
-        """Text embedding f^l and the tokens that fusion reads. Shapes int64 [B, L] twice.
+        """Text embedding f^l and the tokens that the fusion reads. Shapes int64 [B, L] twice.
 
-        On a CPU in parts, each cut to its longest text: a batch sorted by length pads little.
+        On a CPU the batch is encoded in parts, each cut to its longest text.
         """
         length = input_ids.shape[1]
         embeddings, tokens = [], []
@@ -165,7 +165,7 @@ class Towers(nn.Module):
 
 
 def _parts(x: Tensor) -> tuple[Tensor, ...]:
-    """What one pass of an encoder takes."""
+    """The parts that an encoder takes in one pass each."""
     return (x,) if x.is_cuda or torch.compiler.is_exporting() else torch.split(x, _CPU_CHUNK)
 
 
@@ -199,7 +199,7 @@ class MemoryBank(nn.Module):
         Shapes [B, D], [B, D], [B, N, D], [B, N], int64 [B].
 
         Raises:
-            InputError: when a batch is larger than the bank.
+            InputError: the batch is larger than the bank.
         """
         size, count = len(self.owners), len(owners)
         if count > size:
@@ -237,7 +237,7 @@ class LGDN(nn.Module):
         self.online.text.freeze()
         self.fusion = build_fusion(config, cast(TextEncoder, self.online.text).shape, self.online.token_width)
         self.momentum = copy.deepcopy(self.online).requires_grad_(False)
-        # No loss reads it: what is exported beside the momentum towers is as steady as they are.
+        # No loss reads it. It is exported with the momentum towers, and is as steady as they are.
         self.fusion_average = copy.deepcopy(self.fusion).requires_grad_(False)
 
     def reset_momentum(self) -> None:
@@ -246,7 +246,7 @@ class LGDN(nn.Module):
         self.fusion_average.load_state_dict(self.fusion.state_dict())
 
     def train(self, mode: bool = True) -> LGDN:
-        """Momentum weights never drop out: they provide targets."""
+        """Set the mode of what trains. Momentum weights, which give targets, stay in evaluation mode."""
         super().train(mode)
         self.momentum.eval()
         self.fusion_average.eval()
@@ -259,7 +259,7 @@ class LGDN(nn.Module):
 
     @torch.no_grad()
     def update_momentum(self) -> None:
-        """Eq. 2, for encoders, projections and the temporal module, and the fusion's average."""
+        """Update the momentum towers by equation 2, and the fusion's average in the same way."""
         momentum, online = zip(*self._momentum_and_online(), strict=True)
         torch._foreach_lerp_(list(momentum), list(online), 1.0 - self.config.momentum)
 

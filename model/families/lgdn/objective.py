@@ -1,8 +1,8 @@
 """The total objective of LGDN (eq. 10) for one batch, on one process or on several.
 
-With several processes each holds a part of the joint batch and every loss is that of one process with all
-of it: banks and negatives are gathered, and a pair of LSFM is computed where its video is, so that only text
-tokens travel with a gradient.
+Each of several processes holds a part of the joint batch, and every loss equals that of one process with the
+whole batch: banks and negatives are gathered, and a pair of LSFM is computed where its video is, so that only
+text tokens travel with a gradient.
 
 Shapes: B this process's batch, G the joint batch, N frame slots, R frame-text pairs, D joint space.
 """
@@ -17,13 +17,19 @@ from torch import Tensor, nn
 from model import distributed
 from model.families.lgdn.config import LossConfig
 from model.families.lgdn.losses import Negatives, lsfm, mfcl, mvcl, retention
-from model.families.lgdn.network import LGDN, Batch, FrameFeatures, TextFeatures
-from model.families.lgdn.salience import chosen_mask, frame_salience, select_salient, text_salience
+from model.families.lgdn.network import LGDN, FrameFeatures, LGDNBatch, TextFeatures
+from model.families.lgdn.salience import frame_salience, salient_mask, select_salient_tensor, text_salience
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Video-text pairs of LSFM, shapes [Q]: rows of the joint texts, of this process's videos, and labels."""
+    """Video-text pairs of LSFM, all of shape [Q].
+
+    Attributes:
+        texts: int64, rows of the joint batch's texts.
+        videos: int64, rows of this process's videos.
+        matched: bool, whether the text belongs to the video.
+    """
 
     texts: Tensor
     videos: Tensor
@@ -31,22 +37,22 @@ class Pairs:
 
 
 class Objective(nn.Module):
-    """Losses of a model; a module of its own, so that DistributedDataParallel can wrap it."""
+    """The losses of a model, as a module that DistributedDataParallel can wrap."""
 
     def __init__(self, model: LGDN, loss: LossConfig, seed: int = 0) -> None:
         super().__init__()
         self.model, self.loss, self.seed = model, loss, seed
 
-    def forward(self, batch: Batch, step: int, epoch: int) -> dict[str, Tensor]:
+    def forward(self, batch: LGDNBatch, step: int, epoch: int) -> dict[str, Tensor]:
         """Losses of one batch; afterwards its momentum embeddings are in the banks.
 
         Args:
             batch: this process's part.
             step: seeds the choice of hard negatives, the same on every process.
-            epoch: counts from 0; in the warm-up no salient frames are proposed: all real ones count.
+            epoch: counts from 0; in the warm-up all real frames count, and none are proposed.
 
         Returns:
-            Scalars: `v2t`, `t2v`, `mvcl`, `t2e`, `e2t`, `mfcl`, `lsfm`, `retention` as far as they are on,
+            Scalars: `v2t`, `t2v`, `mvcl`, `t2e`, `e2t`, `mfcl`, `lsfm`, `retention`, those that are on,
             and `total` (eq. 10, weighted). Their mean over the processes is the joint batch's.
         """
         model, weights = self.model, self.loss
@@ -68,13 +74,13 @@ class Objective(nn.Module):
                 if weights.batch_negatives:
                     negatives = negatives.join(_as_negatives(*newest))
                 strategy, mask = model.config.salience_strategy, batch.frame_mask
-                stored = frame_salience(strategy, slots.detach(), slots_hat)
-                asked = text_salience(strategy, text.embedding.detach(), text_hat)
+                slot_salience = frame_salience(strategy, slots.detach(), slots_hat)
+                query_salience = text_salience(strategy, text.embedding.detach(), text_hat)
                 positives = mask > 0
                 if sfp:
-                    relevance = torch.einsum("bns,bs->bn", stored, asked)
-                    chosen = select_salient(relevance, mask, model.config.num_salient_frames)
-                    positives = chosen_mask(*chosen, mask.shape[1])
+                    relevance = torch.einsum("bns,bs->bn", slot_salience, query_salience)
+                    salient = select_salient_tensor(relevance, mask, model.config.num_salient_frames)
+                    positives = salient_mask(*salient, mask.shape[1])
             tau = model.temperature
             losses: dict[str, Tensor] = {}
             total = torch.zeros((), device=mask.device)
@@ -88,7 +94,7 @@ class Objective(nn.Module):
                 )  # fmt: skip
                 total = total + weights.mfcl * losses["mfcl"]
         if weights.lsfm:
-            losses["lsfm"] = self._lsfm(batch, frames, text, video, stored, asked, step, sfp)
+            losses["lsfm"] = self._lsfm(batch, frames, text, video, slot_salience, query_salience, step, sfp)
             total = total + weights.lsfm * losses["lsfm"]
         if batch.teacher is not None and model.online.classifier is not None:
             with torch.autocast(batch.frame_mask.device.type, enabled=False):
@@ -101,26 +107,27 @@ class Objective(nn.Module):
 
     def _lsfm(
         self,
-        batch: Batch,
+        batch: LGDNBatch,
         frames: FrameFeatures,
         text: TextFeatures,
         video: Tensor,
-        stored: Tensor,
-        asked: Tensor,
+        slot_salience: Tensor,
+        query_salience: Tensor,
         step: int,
         sfp: bool,
     ) -> Tensor:
-        """Eq. 9 over matched pairs and hard negatives, each at the salient frames for its own text."""
+        """Equation 9 over matched pairs and hard negatives, each on the frames salient for its own text."""
         model = self.model
         length = distributed.longest(batch.input_ids.shape[1], video.device)
         if model.fusion.reads == "ids":
-            words = distributed.gather(distributed.pad_second(batch.input_ids, length))
+            text_input = distributed.gather(distributed.pad_second(batch.input_ids, length))
         else:
-            words = distributed.gather_with_grad(distributed.pad_second(text.tokens, length))
+            text_input = distributed.gather_with_grad(distributed.pad_second(text.tokens, length))
         token_mask = distributed.gather(distributed.pad_second(batch.attention_mask, length))
-        # In half precision near frames would be equal, and other ones chosen than in search.
+        # In half precision similar frames would tie, and other frames be chosen than in search.
         with torch.no_grad(), torch.autocast(video.device.type, enabled=False):
-            embeddings, asked = distributed.gather(text.embedding), distributed.gather(asked)
+            embeddings = distributed.gather(text.embedding)
+            query_salience = distributed.gather(query_salience)
             owners = distributed.gather(batch.video_ids)
             similarity = embeddings.float() @ distributed.gather(video).T / model.temperature
             first = distributed.rank() * len(video)
@@ -130,64 +137,67 @@ class Objective(nn.Module):
             )
             mask = batch.frame_mask[pairs.videos]
             if sfp:
-                relevance = torch.einsum("qns,qs->qn", stored[pairs.videos], asked[pairs.texts])
-                index, real = select_salient(relevance, mask, model.config.num_salient_frames)
+                relevance = torch.einsum(
+                    "qns,qs->qn", slot_salience[pairs.videos], query_salience[pairs.texts]
+                )
+                index, real = select_salient_tensor(relevance, mask, model.config.num_salient_frames)
             else:
                 index = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
                 real = mask > 0
             packed = batch.slots[pairs.videos].gather(1, index)[real]
             texts = pairs.texts[:, None].expand_as(index)[real]
             matched = pairs.matched[:, None].expand_as(index)[real]
-        # The longest text of these pairs, not of the batch: less to attend to.
-        used = int(token_mask[texts].sum(1).max()) if len(texts) else 1
+        # Cut to the longest text of these pairs, not of the batch: there is less to attend to.
+        longest = int(token_mask[texts].sum(1).max()) if len(texts) else 1
         logits = model.fusion(
-            words[:, :used].index_select(0, texts),
-            token_mask[texts, :used],
+            text_input[:, :longest].index_select(0, texts),
+            token_mask[texts, :longest],
             frames.tokens.index_select(0, packed),
         )
         return distributed.mean_of(lsfm(logits.float(), matched))
 
 
 def choose_pairs(
-    similarity: Tensor, owners: Tensor, mine: slice, hard: bool, generator: torch.Generator
+    similarity: Tensor, owners: Tensor, own_videos: slice, hard: bool, generator: torch.Generator
 ) -> Pairs:
-    """Each text with its video, with one other video, and each video with one other text.
+    """Pair each text with its video and with one other video, and each video with one other text.
 
-    Others are drawn by the softmax of their similarity (ALBEF's hard negatives), or evenly; those of the same
-    video are left out, so a text or video without any foreign partner gives no negative.
+    The others are drawn by the softmax of their similarity (ALBEF's hard negatives), or uniformly. Pairs that
+    show the same video are left out, so a text or video may have no partner, and gives no negative.
 
     Args:
         similarity: cosines of joint texts and videos over the temperature, shape [G, G].
         owners: int64 [G], the video that each pair shows.
-        mine: this process's videos among the joint ones; pairs of other videos are left out.
-        hard: draw by similarity.
-        generator: on the CPU and the same on every process, so that all draw alike.
+        own_videos: this process's videos among the joint ones; pairs of other videos are left out.
+        hard: draw by similarity; false: uniformly.
+        generator: on the CPU and with the same state on every process, so that all draw alike.
     """
     foreign = (owners[:, None] != owners[None, :]).cpu()
-    # A model that broke down is for its losses to show.
+    # A model that diverged must not fail here: its losses tell.
     weight = similarity.detach().float().cpu().nan_to_num() if hard else torch.zeros(foreign.shape)
-    everyone = torch.arange(len(owners))
-    texts, videos, matched = [everyone], [everyone], [torch.ones(len(owners), dtype=torch.bool)]
+    all_rows = torch.arange(len(owners))
+    texts, videos, matched = [all_rows], [all_rows], [torch.ones(len(owners), dtype=torch.bool)]
     for logits, allowed, of_texts in ((weight, foreign, True), (weight.T, foreign.T, False)):
-        some = allowed.any(1)
-        # A row without a partner is drawn from nonetheless, so that draws do not depend on the data's order.
-        share = logits.masked_fill(~allowed & some[:, None], float("-inf")).softmax(1)
+        has_partner = allowed.any(1)
+        # Rows without a partner take part in the draw, so that draws do not depend on the data's order.
+        share = logits.masked_fill(~allowed & has_partner[:, None], float("-inf")).softmax(1)
         drawn = torch.multinomial(share, 1, generator=generator)[:, 0]
-        texts.append((everyone if of_texts else drawn)[some])
-        videos.append((drawn if of_texts else everyone)[some])
-        matched.append(torch.zeros(int(some.sum()), dtype=torch.bool))
+        texts.append((all_rows if of_texts else drawn)[has_partner])
+        videos.append((drawn if of_texts else all_rows)[has_partner])
+        matched.append(torch.zeros(int(has_partner.sum()), dtype=torch.bool))
     text, video, label = torch.cat(texts), torch.cat(videos), torch.cat(matched)
-    here = (video >= mine.start) & (video < mine.stop)
+    is_own = (video >= own_videos.start) & (video < own_videos.stop)
     device = similarity.device
-    return Pairs(text[here].to(device), (video[here] - mine.start).to(device), label[here].to(device))
+    own_rows = video[is_own] - own_videos.start
+    return Pairs(text[is_own].to(device), own_rows.to(device), label[is_own].to(device))
 
 
 def _gathered(
-    video: Tensor, text: Tensor, frames: Tensor, batch: Batch
+    video: Tensor, text: Tensor, frames: Tensor, batch: LGDNBatch
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """What the banks take, of all processes."""
-    everything = (video, text, frames, batch.frame_mask, batch.video_ids)
-    a, b, c, d, e = (distributed.gather(x) for x in everything)
+    """What the banks take, gathered from all processes."""
+    entries = (video, text, frames, batch.frame_mask, batch.video_ids)
+    a, b, c, d, e = (distributed.gather(x) for x in entries)
     return a, b, c, d, e
 
 

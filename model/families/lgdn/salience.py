@@ -1,4 +1,4 @@
-"""The salient frame proposal (SFP, section 3.3 of the LGDN paper): which frames of a video show a text.
+"""The salient frame proposal (SFP, section 3.3 of the LGDN paper): finds the frames that show a text.
 
 Shapes: B pairs, N frames, D joint space, S salience. Embeddings are L2-normalised.
 """
@@ -16,7 +16,7 @@ def salience_dim(strategy: str, dim: int) -> int:
     """S: twice D where a strategy concatenates two embeddings.
 
     Raises:
-        InputError: for an unknown strategy.
+        InputError: the strategy is unknown.
     """
     if strategy not in STRATEGIES:
         raise InputError(f"unknown salience strategy {strategy!r}: use one of {', '.join(STRATEGIES)}")
@@ -24,7 +24,7 @@ def salience_dim(strategy: str, dim: int) -> int:
 
 
 def frame_salience(strategy: str, online: Tensor, momentum: Tensor) -> Tensor:
-    """What is stored of a frame, so that a dot product with `text_salience` is a relevance of Table 1.
+    """A frame's salience vector: its dot product with `text_salience` is the relevance of Table 1.
 
     Shapes f and f̂ [..., D] → [..., S].
     """
@@ -38,31 +38,32 @@ def frame_salience(strategy: str, online: Tensor, momentum: Tensor) -> Tensor:
 
 
 def text_salience(strategy: str, online: Tensor, momentum: Tensor) -> Tensor:
-    """The text's side of `frame_salience`. Shapes l and l̂ [..., D] → [..., S]."""
+    """A text's salience vector; see `frame_salience`. Shapes l and l̂ [..., D] → [..., S]."""
     salience_dim(strategy, 0)
     if strategy == "simdot":
         return online
     return online + momentum if strategy == "collaborative" else torch.cat((online, momentum), -1)
 
 
-def select_salient(relevance: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` most relevant real frames of each row, best first.
+def select_salient_tensor(relevance: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` most relevant real frames of each row, best first; of equal ones the earlier.
+
+    `model.runtime.ranking.select_salient` is the same rule over arrays, for serving.
 
     Shapes relevance [B, N], mask [B, N] (nonzero for real frames) → indices int64 [B, n] and which of them
     are real bool [B, n], n = min(count, N).
 
     Raises:
-        InputError: when `count` is not positive.
+        InputError: `count` is below 1.
     """
     if count < 1:
         raise InputError(f"{count} salient frames: choose 1 or more")
     real = mask > 0
     masked = relevance.masked_fill(~real, float("-inf"))
-    # Stable: of equal frames the earlier one.
     index = masked.sort(dim=1, descending=True, stable=True).indices[:, :count]
     return index, real.gather(1, index)
 
 
-def chosen_mask(index: Tensor, real: Tensor, frames: int) -> Tensor:
-    """`select_salient`'s answer as a mask. Shapes [B, n], [B, n] → bool [B, N]."""
+def salient_mask(index: Tensor, real: Tensor, frames: int) -> Tensor:
+    """The answer of `select_salient_tensor` as a mask. Shapes [B, n], [B, n] → bool [B, N]."""
     return torch.zeros(len(index), frames, dtype=torch.bool, device=index.device).scatter(1, index, real)

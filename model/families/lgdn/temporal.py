@@ -17,7 +17,7 @@ from model.backbones.pooling import masked_mean
 class TemporalLayer(nn.Module):
     """One pre-LN Transformer layer over frame embeddings with learned positions (the T of eq. 1).
 
-    Both residual branches end in zeros, so an untrained layer is the plain masked mean.
+    Both residual branches start as zero, so an untrained layer computes the masked mean.
     """
 
     def __init__(self, dim: int, frames: int, heads: int = 4) -> None:

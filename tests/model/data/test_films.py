@@ -16,12 +16,12 @@ import torch
 
 from model.backbones import build_image
 from model.config import Config
-from model.data.films import PLAIN, Plan, compose, part, unrelated
+from model.data.films import PLAIN, FilmPlan, compose, part, unrelated
 from model.data.loaders import PhotoLoader, ahead
-from model.data.photos import CaptionedPhotos, read_captions
+from model.data.photos import CaptionedPhotos, read_photos
 from model.data.view_cache import FrozenStages, ViewCache, build_cache
 from model.families.lgdn.family import LGDNFamily
-from model.families.lgdn.network import Batch
+from model.families.lgdn.network import LGDNBatch
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import DataConfig
 from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
@@ -33,11 +33,11 @@ SLOTS = 12
 ROWS, POOL = np.arange(16), np.arange(40, 47)
 
 
-def plan(seed: int, data: DataConfig = FILMS) -> Plan:
+def plan(seed: int, data: DataConfig = FILMS) -> FilmPlan:
     return compose(ROWS, POOL, data, SLOTS, np.random.default_rng(seed))
 
 
-def shown(made: Plan, row: int) -> list[tuple[tuple[int, int], tuple[int, int], float]]:
+def shown(made: FilmPlan, row: int) -> list[tuple[tuple[int, int], tuple[int, int], float]]:
     """What a video shows, in order: (photo, view), what is mixed into it, and the share of that."""
     frames = [int(made.slots[row, n]) for n in range(SLOTS) if made.mask[row, n] > 0]
     return [
@@ -141,7 +141,7 @@ def config(folder: Path) -> Config:
 
 @pytest.fixture(scope="module")
 def photos(config: Config) -> CaptionedPhotos:
-    return read_captions(Path(config.data.path), "train")
+    return read_photos(Path(config.data.path), "train")
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_a_transition_mixes_maps(cache: ViewCache) -> None:
     assert mixed >= 5
 
 
-def count_taught(batch: Batch) -> int:
+def count_taught(batch: LGDNBatch) -> int:
     """The frames of which the teacher says something."""
     assert batch.teacher is not None
     return int((batch.teacher.sum(1) > 0).sum())

@@ -15,7 +15,7 @@ from model.cli import app
 from model.config import Config
 from model.data.datasets import open_dataset
 from model.evaluation.encoders import BundleEncoder
-from model.evaluation.evaluate import evaluate, evaluate_videos, tune
+from model.evaluation.evaluate import evaluate_source, evaluate_videos, tune
 from model.families.lgdn.config import ModelConfig
 from model.runtime.bundle import Bundle
 from model.settings import DataConfig
@@ -59,7 +59,7 @@ def test_a_data_set_measures_as_its_clips_do(folder: Path) -> None:
         ),
     )
     source = open_dataset(config, "test")
-    found = evaluate(encoder, source)
+    found = evaluate_source(encoder, source)
     clips = evaluate_videos(encoder, folder / "videos", folder / "queries.jsonl")
     assert found == clips["s"]["all"]
     assert found["global"]["text_to_video"]["n"] == 10

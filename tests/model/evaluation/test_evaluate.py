@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 pytest.importorskip("torch")
 
-from model.data.photos import read_captions
-from model.evaluation.corpus import FrameTokens, TokenOptions, encode_segments, encode_texts
+from model.data.photos import read_photos
+from model.evaluation.corpus import FrameTokens, TokenOptions, encode_all_texts, encode_corpus
 from model.evaluation.encoders import BundleEncoder
-from model.evaluation.evaluate import evaluate, evaluate_videos, tune
+from model.evaluation.evaluate import evaluate_source, evaluate_videos, tune
 from model.evaluation.matching import match_pairs
 from model.evaluation.measure import Measurement, Options, settings_of
 from model.evaluation.rerank import sweep
@@ -69,8 +69,8 @@ def write_queries(path: Path, rows: list[tuple[str, str, str]]) -> Path:
 
 def test_match_scores_are_means_of_the_most_relevant_frames(encoder: BundleEncoder) -> None:
     segments = colourful_segments()
-    texts = encode_texts(encoder, TEXTS, tokens=True)
-    corpus = encode_segments(encoder, segments, TokenOptions("float32"))
+    texts = encode_all_texts(encoder, TEXTS, tokens=True)
+    corpus = encode_corpus(encoder, segments, TokenOptions("float32"))
     wanted = np.ones((len(TEXTS), len(segments)), np.bool_)
     wanted[0, 2] = wanted[3] = False
     numbers = (1, 2, 4, 16)
@@ -88,8 +88,8 @@ def test_match_scores_are_means_of_the_most_relevant_frames(encoder: BundleEncod
 
 
 def test_a_sweep_over_all_logits_equals_the_pairs(encoder: BundleEncoder) -> None:
-    texts = encode_texts(encoder, TEXTS, tokens=True)
-    corpus = encode_segments(encoder, colourful_segments(), TokenOptions())
+    texts = encode_all_texts(encoder, TEXTS, tokens=True)
+    corpus = encode_corpus(encoder, colourful_segments(), TokenOptions())
     assert corpus.tokens is not None
     pairs = match_pairs(encoder, texts, corpus, np.ones((len(TEXTS), 7), np.bool_), (1, 3))
     frames = np.arange(len(corpus.salience))
@@ -114,7 +114,7 @@ def test_frames_of_several_segments_are_matched_once(encoder: BundleEncoder) -> 
             calls.append(len(text_rows))
             return super().match(text, text_rows, frame_tokens)
 
-    corpus = encode_segments(encoder, colourful_segments()[:1], TokenOptions())
+    corpus = encode_corpus(encoder, colourful_segments()[:1], TokenOptions())
     shared = type(corpus)(
         embedding=np.repeat(corpus.embedding, 50, 0),
         owner=np.arange(50),
@@ -123,7 +123,7 @@ def test_frames_of_several_segments_are_matched_once(encoder: BundleEncoder) -> 
         salience=corpus.salience,
         tokens=corpus.tokens,
     )
-    texts = encode_texts(encoder, ["red", "blue"], tokens=True)
+    texts = encode_all_texts(encoder, ["red", "blue"], tokens=True)
     match_pairs(Counting(encoder.bundle), texts, shared, np.ones((2, 50), np.bool_), (1, 3))
     assert sum(calls) == 2
 
@@ -151,8 +151,8 @@ def test_the_result_of_a_gallery_is_spelled_out(encoder: BundleEncoder, plain: B
     def measured(model: BundleEncoder, **options: Any) -> dict[str, Any]:
         chosen = Options(**options)
         rerank = chosen.filled(model).rerank
-        texts = encode_texts(model, TEXTS, tokens=rerank)
-        corpus = encode_segments(model, colourful_segments(), TokenOptions() if rerank else None)
+        texts = encode_all_texts(model, TEXTS, tokens=rerank)
+        corpus = encode_corpus(model, colourful_segments(), TokenOptions() if rerank else None)
         work = Measurement(model, texts, corpus, np.array([0, 1, 2, 3, 4, 4]), chosen)
         work.score([work.whole()])
         return work.metrics(work.whole())
@@ -204,10 +204,10 @@ def test_settings_are_the_models_where_none_are_given(encoder: BundleEncoder, pl
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "some"}, "mode 'some' is unknown: choose top-k or all-pairs"),
+        ({"mode": "some"}, "mode is 'some': choose top-k or all-pairs"),
         ({"num_candidates": 0}, "num_candidates is 0"),
         ({"num_salient_frames": -1}, "num_salient_frames is -1"),
-        ({"salient_frames": (1, 0)}, r"salient_frames are \[1, 0\]"),
+        ({"salient_frames": (1, 0)}, r"salient_frames is \[1, 0\]"),
         ({"ensemble_lambda": -0.5}, "ensemble_lambda is -0.5"),
         ({"ensemble_lambda": float("nan")}, "ensemble_lambda is nan"),
     ],
@@ -266,8 +266,8 @@ def test_a_long_video_scores_as_its_best_segment(encoder: BundleEncoder, tmp_pat
 
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
 def test_photos_count_every_caption_and_every_photo(encoder: BundleEncoder, tmp_path: Path) -> None:
-    photos = read_captions(make_photos(tmp_path / "data"), "val")
-    metrics = evaluate(encoder, photos, Options(num_candidates=5))
+    photos = read_photos(make_photos(tmp_path / "data"), "val")
+    metrics = evaluate_source(encoder, photos, Options(num_candidates=5))
     for block in metrics.values():
         assert block["text_to_video"]["n"] == 48
         assert block["video_to_text"]["n"] == 24
@@ -275,13 +275,13 @@ def test_photos_count_every_caption_and_every_photo(encoder: BundleEncoder, tmp_
 
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
 def test_lambda_is_tuned_on_photos(encoder: BundleEncoder, plain: BundleEncoder, tmp_path: Path) -> None:
-    photos = read_captions(make_photos(tmp_path / "data"), "val")
+    photos = read_photos(make_photos(tmp_path / "data"), "val")
     tuned = tune(encoder, photos, Options(mode="all-pairs"))
     rows = {row["lambda"]: row for row in tuned["tried"]}
     chosen = rows[tuned["ensemble_lambda"]]
     assert (chosen["R@1"], chosen["R@SUM"]) == max((r["R@1"], r["R@SUM"]) for r in tuned["tried"])
     options = Options(mode="all-pairs", ensemble_lambda=tuned["ensemble_lambda"])
-    assert evaluate(encoder, photos, options)["ensemble"]["R@SUM"] == pytest.approx(chosen["R@SUM"])
+    assert evaluate_source(encoder, photos, options)["ensemble"]["R@SUM"] == pytest.approx(chosen["R@SUM"])
     with pytest.raises(ValueError, match="no matcher, so there is no λ to tune"):
         tune(plain, photos)
 
@@ -289,7 +289,7 @@ def test_lambda_is_tuned_on_photos(encoder: BundleEncoder, plain: BundleEncoder,
 def test_texts_keep_their_order(encoder: BundleEncoder) -> None:
     texts = ["red and a longer text of more words", "blue", "a green one", "red"] * 40
     single = [encoder.texts([text], tokens=True) for text in texts]
-    encoded = encode_texts(encoder, texts, tokens=True)
+    encoded = encode_all_texts(encoder, texts, tokens=True)
     np.testing.assert_allclose(
         encoded.embedding, np.concatenate([one.embedding for one in single]), atol=1e-6
     )
@@ -306,7 +306,7 @@ def test_segments_are_encoded_in_passes_that_cross_them(encoder: BundleEncoder) 
     rng = np.random.default_rng(0)
     sizes = [16, 1, 16, 16, 7, 16, 3]
     segments = [(i, rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)) for i, n in enumerate(sizes)]
-    corpus = encode_segments(encoder, segments, TokenOptions("float32"))
+    corpus = encode_corpus(encoder, segments, TokenOptions("float32"))
     assert corpus.counts.tolist() == sizes
     assert corpus.tokens is not None
     for i, (_, frames) in enumerate(segments):
@@ -318,7 +318,7 @@ def test_segments_are_encoded_in_passes_that_cross_them(encoder: BundleEncoder) 
         joined = encoder.segments(expected.embedding[None], np.ones((1, sizes[i]), np.float32))[0]
         np.testing.assert_allclose(corpus.embedding[i], joined, atol=1e-6)
     with pytest.raises(ValueError, match="no segment to encode"):
-        encode_segments(encoder, [])
+        encode_corpus(encoder, [])
 
 
 def test_queries_that_are_missing_or_malformed_are_named(encoder: BundleEncoder, tmp_path: Path) -> None:

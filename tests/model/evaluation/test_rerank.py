@@ -12,10 +12,10 @@ from model.evaluation.rerank import (
     best_of_videos,
     global_ranks,
     nearest,
+    pairs_to_match,
     salient_match,
     sweep,
     tune_lambda,
-    wanted_pairs,
 )
 
 Q, V, N, F = 14, 9, 5, 20
@@ -83,7 +83,7 @@ def naive_ranks(world: World, lam: float, count: int) -> tuple[list[int], list[i
 def test_ranks_equal_those_of_sorted_lists(seed: int, count: int, lam: float) -> None:
     world = World(seed)
     # A pair that nothing reads must not matter.
-    wanted = wanted_pairs(world.similarity, world.owner, count)
+    wanted = pairs_to_match(world.similarity, world.owner, count)
     match = np.where(wanted, world.match, np.nan).astype(np.float32)
     ranks = Reranking(world.similarity, match, world.target, world.owner, count).ranks(lam)
     forwards, backwards = naive_ranks(world, lam, count)

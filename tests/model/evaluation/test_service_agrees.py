@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 
 from indexer.options import IndexOptions
 from indexer.run import index_paths
-from model.evaluation.corpus import TokenOptions, encode_texts, encode_videos
+from model.evaluation.corpus import TokenOptions, encode_all_texts, encode_videos
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.measure import Measurement, Options
 from model.runtime.bundle import Bundle
@@ -77,7 +77,7 @@ def measured(searcher: Searcher, options: Options) -> Measurement:
     """The library's videos, read and encoded anew, in the library's order."""
     encoder = BundleEncoder(Bundle.open(searcher.bundle.folder, threads=1))
     paths = [Path(video.path) for video in searcher.snapshot.videos(0, 100)]
-    texts = encode_texts(encoder, TEXTS, tokens=True)
+    texts = encode_all_texts(encoder, TEXTS, tokens=True)
     corpus = encode_videos(encoder, paths, options.filled(encoder).tokens)
     work = Measurement(encoder, texts, corpus, np.arange(len(TEXTS)), options)
     work.score([work.whole()])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,13 @@ pytest.importorskip("torch")
 from typer.testing import CliRunner
 
 from model.cli import app
-from model.data.photos import read_captions
-from model.evaluation.corpus import TokenOptions, encode_segments
+from model.data.photos import read_photos
+from model.evaluation.corpus import TokenOptions, encode_corpus
 from model.evaluation.encoders import BundleEncoder
-from model.evaluation.evaluate import evaluate, tune
-from model.evaluation.spliced import NOISY, SplicedFilms, encode_films, splice
+from model.evaluation.evaluate import evaluate_source, tune
+from model.evaluation.spliced import NOISY, SplicedFilms, encode_films, splice_films
 from model.runtime.bundle import Bundle
+from model.runtime.errors import InputError
 from tests.support.tiny_photos import make_photos
 from tests.support.toy_bundle import make_toy_bundle
 
@@ -38,9 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def films(data: Path, encoder: BundleEncoder) -> SplicedFilms:
-    slots = encoder.profile.frames_per_segment
-    settings = replace(NOISY, film_frames=min(NOISY.film_frames, slots))
-    return splice(read_captions(data, "val"), 12, 10, settings, slots, seed=3)
+    return splice_films(read_photos(data, "val"), 12, 10, NOISY, encoder.profile.frames_per_segment, seed=3)
 
 
 def test_a_film_shows_its_photo_among_others(films: SplicedFilms) -> None:
@@ -55,9 +53,21 @@ def test_a_film_shows_its_photo_among_others(films: SplicedFilms) -> None:
         assert not others & {int(r) for r in films.rows}, "another film's photo would be a second answer"
 
 
+@pytest.mark.parametrize("slots", [2, 4, 15])
+def test_films_fit_a_model_with_few_frame_slots(data: Path, slots: int) -> None:
+    films = splice_films(read_photos(data, "val"), 12, 10, NOISY, slots, seed=3)
+    assert films.slots.shape == (12, slots)
+    assert 2 <= films.counts.min() <= films.counts.max() <= slots
+
+
+def test_a_model_with_a_single_frame_slot_cannot_see_a_film(data: Path) -> None:
+    with pytest.raises(InputError, match="a film needs at least 2 frames, this model's segments have 1"):
+        splice_films(read_photos(data, "val"), 12, 10, NOISY, 1, seed=3)
+
+
 def test_films_encode_as_if_each_were_encoded_whole(films: SplicedFilms, encoder: BundleEncoder) -> None:
     frames = np.stack(list(films.frames(encoder.profile.image_size)))
-    whole = encode_segments(
+    whole = encode_corpus(
         encoder,
         [(i, frames[films.slots[i, :n]]) for i, n in enumerate(films.counts)],
         TokenOptions("float32"),
@@ -67,13 +77,13 @@ def test_films_encode_as_if_each_were_encoded_whole(films: SplicedFilms, encoder
     assert once.tokens is not None
     assert whole.tokens is not None
     for i, n in enumerate(films.counts):
-        ours, theirs = once.slots[i, :n], whole.slots[i, :n]
-        np.testing.assert_allclose(once.salience[ours], whole.salience[theirs], atol=1e-5)
-        np.testing.assert_allclose(once.tokens.take(ours), whole.tokens.take(theirs), atol=1e-5)
+        slots_once, slots_whole = once.slots[i, :n], whole.slots[i, :n]
+        np.testing.assert_allclose(once.salience[slots_once], whole.salience[slots_whole], atol=1e-5)
+        np.testing.assert_allclose(once.tokens.take(slots_once), whole.tokens.take(slots_whole), atol=1e-5)
 
 
 def test_films_are_measured_and_tuned_on(films: SplicedFilms, encoder: BundleEncoder) -> None:
-    result = evaluate(encoder, films)
+    result = evaluate_source(encoder, films)
     assert result["ensemble"]["text_to_video"]["n"] == 12
     tuned = tune(encoder, films)
     best = max(row["R@1"] for row in tuned["tried"])

@@ -14,19 +14,19 @@ from typer.testing import CliRunner
 
 from model.cli import app
 from model.config import config_from_mapping, load_config
-from model.data.films import Plan
-from model.data.photos import read_captions
+from model.data.films import FilmPlan
+from model.data.photos import read_photos
 from model.data.views import augment
 from model.evaluation.spliced import SplicedFilms
 from model.experiments.ablation import (
     ROWS,
-    SALIENT_FRAMES,
+    SALIENT_COUNTS,
     Films,
+    ablation_tables,
     make_films,
-    measure,
+    measure_row,
     run_ablation,
     score_films,
-    table,
 )
 from model.families.lgdn.config import STRATEGIES
 from model.families.lgdn.network import LGDN
@@ -46,8 +46,8 @@ def photos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_frames_are_views_cross_fades_and_blanks(photos_folder: Path) -> None:
-    photos = read_captions(photos_folder, "val")
-    plan = Plan(
+    photos = read_photos(photos_folder, "val")
+    plan = FilmPlan(
         photos=np.array([[3, 3], [4, 5], [-2, -2], [3, -1]]),
         views=np.array([[0, 0], [2, 0], [0, 0], [0, 0]]),
         share=np.array([0, 0.25, 0, 0.5], np.float32),
@@ -68,7 +68,7 @@ def _films(photos_folder: Path, tmp_path: Path) -> tuple[LGDN, Films, TextTokeni
     config = tiny_config(photos_folder, tmp_path)
     data = replace(config.data, film_share=1.0, film_frames=4, max_views=2)
     model = LGDN(config.model).eval()
-    films = make_films(read_captions(photos_folder, "val"), 10, 8, data, model, seed=0)
+    films = make_films(read_photos(photos_folder, "val"), 10, 8, data, model, seed=0)
     return model, films, TextTokenizer.from_file(make_tokenizer(tmp_path / "tokenizer.json"), 16)
 
 
@@ -85,9 +85,9 @@ def test_every_cell_of_the_table_is_the_naive_score(photos_folder: Path, tmp_pat
     model, films, tokenizer = _films(photos_folder, tmp_path)
     scores = score_films(model, films, tokenizer)
     assert scores.logits.shape == (10, len(films.prepared))
-    result = measure(ROWS[-1], (scores, films), (scores, films))
+    result = measure_row(ROWS[-1], (scores, films), (scores, films))
     for strategy in STRATEGIES:
-        for n in SALIENT_FRAMES:
+        for n in SALIENT_COUNTS:
             hits = 0
             for q in range(10):
                 local = []
@@ -132,7 +132,7 @@ def test_a_whole_ablation_runs_resumes_and_prints_its_tables(photos_folder: Path
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("result.json")}
     assert run() == results
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
-    text = table(results)
+    text = ablation_tables(results)
     for words in (
         "seeds [0, 1]",
         "LSFM (w/o SFP) + MFCL (w/o MSL)",
@@ -159,7 +159,7 @@ def test_a_whole_ablation_runs_resumes_and_prints_its_tables(photos_folder: Path
 def test_too_few_photos_are_refused(photos_folder: Path, tmp_path: Path) -> None:
     config = tiny_config(photos_folder, tmp_path)
     with pytest.raises(ValueError, match="20 films and 8 unrelated photos need more than 24 photos"):
-        make_films(read_captions(photos_folder, "val"), 20, 8, config.data, LGDN(config.model), seed=0)
+        make_films(read_photos(photos_folder, "val"), 20, 8, config.data, LGDN(config.model), seed=0)
 
 
 def test_the_recipe_loads_and_freezes_the_backbone() -> None:
@@ -173,5 +173,5 @@ def test_the_recipe_loads_and_freezes_the_backbone() -> None:
 def test_the_command_refuses_seeds_that_are_no_numbers(tmp_path: Path) -> None:
     ran = CliRunner().invoke(app, ["ablation", "data=x", "--seeds", "0,two", "--output", str(tmp_path / "o")])
     assert ran.exit_code == 2
-    assert "seeds='0,two': whole numbers separated by commas" in ran.stderr
+    assert "--seeds is '0,two': write whole numbers separated by commas" in ran.stderr
     assert not (tmp_path / "o").exists()

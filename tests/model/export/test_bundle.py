@@ -14,10 +14,10 @@ pytest.importorskip("onnxscript")
 
 import torch
 
-from model.data.photos import read_captions
+from model.data.photos import read_photos
 from model.evaluation.corpus import TokenOptions
 from model.evaluation.encoders import BundleEncoder
-from model.evaluation.evaluate import evaluate
+from model.evaluation.evaluate import evaluate_source
 from model.evaluation.measure import Options
 from model.export.bundle import TOLERANCE, ExportOptions, StorageChoice, export_bundle
 from model.export.tracing import ExportError
@@ -72,11 +72,11 @@ def test_a_bundle_measures_like_the_model_it_came_from(model: LGDN, tokenizer: P
     ours = TowersEncoder(model, TextTokenizer.from_file(tokenizer, 16), ensemble_lambda=3.0)
     for have, want in zip(outputs(theirs), outputs(ours), strict=True):
         assert np.abs(have - want).max() <= 1e-4 * max(1.0, np.abs(want).max())
-    photos = read_captions(make_photos(tmp_path / "data"), "val")
+    photos = read_photos(make_photos(tmp_path / "data"), "val")
     options = Options(
         num_candidates=7, num_salient_frames=3, salient_frames=(1,), tokens=TokenOptions("float32")
     )
-    found, expected = (evaluate(encoder, photos, options) for encoder in (theirs, ours))
+    found, expected = (evaluate_source(encoder, photos, options) for encoder in (theirs, ours))
     assert found["local"] != found["global"]
     for name in ("global", "local", "ensemble"):
         for way in ("text_to_video", "video_to_text"):

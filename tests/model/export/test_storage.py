@@ -17,8 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from model.export.storage import Storage, quantise_weight, share, store
 from model.export.tracing import to_onnx
-from model.families.lgdn.graphs import FRAME, graphs_of
+from model.families.lgdn.graphs import graphs_of
 from model.families.lgdn.inference import InferenceModel
+from model.runtime.bundle.graphs import FRAME_ENCODER
 from tests.support.exported_lgdn import exportable_model, run_onnx
 
 
@@ -29,7 +30,7 @@ def test_what_the_twins_share_is_stored_and_computed_once() -> None:
     alone = graphs_of(InferenceModel(model, "momentum", "simdot"))
     sizes, convolutions = {}, {}
     for name, graphs in (("both", both), ("alone", alone)):
-        made = to_onnx(graphs[FRAME])
+        made = to_onnx(graphs[FRAME_ENCODER])
         sizes[name] = sum(numpy_helper.to_array(t).size for t in made.graph.initializer)
         convolutions[name] = sum(node.op_type == "Conv" for node in made.graph.node)
     frozen = {id(p) for p in model.online.image.parameters() if not p.requires_grad}

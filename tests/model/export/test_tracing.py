@@ -21,9 +21,10 @@ from model.export.tracing import ExportError, check_graph, to_onnx
 from model.families.base import Graph
 from model.families.lgdn.config import STRATEGIES
 from model.families.lgdn.encoder import TowersEncoder
-from model.families.lgdn.graphs import FRAME, MATCHER, SEGMENT, TEXT, graphs_of
+from model.families.lgdn.graphs import graphs_of
 from model.families.lgdn.inference import InferenceModel
 from model.families.lgdn.network import LGDN
+from model.runtime.bundle.graphs import FRAME_ENCODER, MATCHER, SEGMENT_ENCODER, TEXT_ENCODER
 from model.runtime.preprocessing import TextTokenizer
 from tests.support.exported_lgdn import exportable_model, run_onnx
 from tests.support.paths import ROOT
@@ -65,9 +66,9 @@ def test_graphs_equal_pytorch_at_other_sizes_than_traced(
         lengths = torch.randint(1, 2 * batch + 1, (batch, 1), generator=generator)
         mask = (torch.arange(2 * batch)[None, :] < lengths).long()
         cases = {
-            FRAME: (frames,),
-            SEGMENT: (embeddings, torch.tensor([[1.0, 1.0, 0.0]] * batch)),
-            TEXT: (ids, torch.ones_like(ids)),
+            FRAME_ENCODER: (frames,),
+            SEGMENT_ENCODER: (embeddings, torch.tensor([[1.0, 1.0, 0.0]] * batch)),
+            TEXT_ENCODER: (ids, torch.ones_like(ids)),
             MATCHER: (words, mask, cells),
         }
         assert cases.keys() == graphs.keys()
@@ -81,8 +82,8 @@ def test_graphs_are_checked_at_several_sizes_before_they_are_written(graphs: dic
         name: {tuple(tensor.shape[:2] for tensor in inputs) for inputs in (graph.example, *graph.others)}
         for name, graph in graphs.items()
     }
-    assert {len(frames) for frames in shapes[FRAME]} == {1}
-    for name in (SEGMENT, TEXT, MATCHER):
+    assert {len(frames) for frames in shapes[FRAME_ENCODER]} == {1}
+    for name in (SEGMENT_ENCODER, TEXT_ENCODER, MATCHER):
         assert len({inputs[0][1] for inputs in shapes[name]}) > 1, name
     assert len({inputs[2][1] for inputs in shapes[MATCHER]}) > 1
 
@@ -92,10 +93,10 @@ def test_graphs_are_checked_at_several_sizes_before_they_are_written(graphs: dic
 def test_salience_vectors_hold_the_strategy(model: LGDN, strategy: str, weights: str) -> None:
     """Their dot product is the relevance of Table 1, by both twins' embeddings."""
     made = graphs_of(InferenceModel(model, weights, strategy), matcher=False)
-    frames, ids, mask = *made[FRAME].example, *made[TEXT].example
+    frames, ids, mask = *made[FRAME_ENCODER].example, *made[TEXT_ENCODER].example
     with torch.no_grad():
-        embedding, frame_salience, _ = made[FRAME].module(frames)
-        text_embedding, text_salience, _ = made[TEXT].module(ids, mask)
+        embedding, frame_salience, _ = made[FRAME_ENCODER].module(frames)
+        text_embedding, text_salience, _ = made[TEXT_ENCODER].module(ids, mask)
         f, f_hat = (t.encode_frames(frames).embedding for t in (model.online, model.momentum))
         l, l_hat = (t.encode_text(ids, mask).embedding for t in (model.online, model.momentum))  # noqa: E741
     served = (f, l) if weights == "online" else (f_hat, l_hat)
@@ -119,7 +120,7 @@ def test_the_frame_graph_normalises_pixels_itself(
     model: LGDN, exported: dict[str, onnx.ModelProto], tokenizer: Path
 ) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
-    found = run_onnx(exported[FRAME].SerializeToString(), {"frames": frames})
+    found = run_onnx(exported[FRAME_ENCODER].SerializeToString(), {"frames": frames})
     encoder = TowersEncoder(model, TextTokenizer.from_file(tokenizer, 16), strategy="collaborative")
     expected = encoder.frames(frames, tokens=True)
     assert expected.tokens is not None
@@ -136,12 +137,12 @@ def test_graphs_do_not_tell_where_they_were_made(exported: dict[str, onnx.ModelP
 def test_a_graph_of_other_weights_is_refused(
     graphs: dict[str, Graph], exported: dict[str, onnx.ModelProto]
 ) -> None:
-    other = copy.deepcopy(exported[TEXT])
+    other = copy.deepcopy(exported[TEXT_ENCODER])
     weights = next(t for t in other.graph.initializer if len(t.dims) == 2 and t.dims[0] == t.dims[1])
     flipped = np.ascontiguousarray(numpy_helper.to_array(weights)[::-1])
     weights.CopyFrom(numpy_helper.from_array(flipped, weights.name))
     with pytest.raises(ExportError, match=r"text_encoder\.onnx: text_\w+ differs from PyTorch by"):
-        check_graph(TEXT, graphs[TEXT], other.SerializeToString(), 1e-4)
+        check_graph(TEXT_ENCODER, graphs[TEXT_ENCODER], other.SerializeToString(), 1e-4)
 
 
 def test_a_graph_that_mixes_rows_is_refused(graphs: dict[str, Graph]) -> None:
@@ -149,9 +150,9 @@ def test_a_graph_that_mixes_rows_is_refused(graphs: dict[str, Graph]) -> None:
         def forward(self, frame_embedding: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
             return frame_embedding.mean(1) + frame_embedding.mean((0, 1)) + 0 * frame_mask[:, :1]
 
-    graph = dataclasses.replace(graphs[SEGMENT], module=Mixing())
+    graph = dataclasses.replace(graphs[SEGMENT_ENCODER], module=Mixing())
     with pytest.raises(ExportError, match="of a batch and of a single row differ by"):
-        check_graph(SEGMENT, graph, to_onnx(graph).SerializeToString(), 1e-4)
+        check_graph(SEGMENT_ENCODER, graph, to_onnx(graph).SerializeToString(), 1e-4)
 
 
 def test_a_graph_that_is_right_only_at_the_traced_size_is_refused(graphs: dict[str, Graph]) -> None:
@@ -160,9 +161,9 @@ def test_a_graph_that_is_right_only_at_the_traced_size_is_refused(graphs: dict[s
             # Traced, a Python number is a constant.
             return frame_embedding.mean(1) * int(frame_mask.shape[0]) + 0 * frame_mask[:, :1]
 
-    graph = dataclasses.replace(graphs[SEGMENT], module=Counting(), dynamic=({1: "N"}, {1: "N"}))
+    graph = dataclasses.replace(graphs[SEGMENT_ENCODER], module=Counting(), dynamic=({1: "N"}, {1: "N"}))
     fixed = to_onnx(graph)
     for value in (*fixed.graph.input, *fixed.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "B"
     with pytest.raises(ExportError, match=r"segment_embedding (differs|is|of a batch)"):
-        check_graph(SEGMENT, graph, fixed.SerializeToString(), 1e-4)
+        check_graph(SEGMENT_ENCODER, graph, fixed.SerializeToString(), 1e-4)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from model.cli import app
 from model.data.datasets import open_dataset
 from model.evaluation.encoders import BundleEncoder
-from model.evaluation.evaluate import evaluate
+from model.evaluation.evaluate import evaluate_source
 from model.families.lgdn.encoder import TowersEncoder
 from model.runtime.bundle import Bundle
 from model.runtime.preprocessing import TextTokenizer
@@ -37,7 +37,7 @@ def test_it_exports_and_answers_as_trained(tmp_path: Path) -> None:
     source = open_dataset(run.config, "test")
     tokenizer = TextTokenizer.from_file(run.folder / "tokenizer.json", 16)
     measured = [
-        evaluate(encoder, source)
+        evaluate_source(encoder, source)
         for encoder in (BundleEncoder(bundle), TowersEncoder(lgdn_of(run).eval(), tokenizer))
     ]
     assert measured[0] == measured[1]

@@ -20,8 +20,8 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.cli import app
 from model.config import Config, config_from_mapping
-from model.data.photos import read_captions
-from model.evaluation.evaluate import evaluate
+from model.data.photos import read_photos
+from model.evaluation.evaluate import evaluate_source
 from model.export.tracing import check_graph, to_onnx
 from model.families import get_family, register_family
 from model.families.base import InferenceOptions
@@ -100,7 +100,7 @@ def test_families_are_known_by_name() -> None:
 
     for name in ("toy", "lgdn"):
         Impostor.name = name
-        with pytest.raises(ValueError, match=f"family '{name}' is there already"):
+        with pytest.raises(ValueError, match=f"a family '{name}' exists already"):
             register_family(Impostor())
 
 
@@ -150,7 +150,7 @@ def test_it_is_validated_and_evaluated_by_its_encoder(config: Config, tokenizer:
     saved, model = load_checkpoint(best)
     reader = TextTokenizer.from_file(tokenizer, saved.model.context_length)
     encoder = get_family(saved.family).encoder(model, reader)
-    metrics = evaluate(encoder, read_captions(data, "val"))
+    metrics = evaluate_source(encoder, read_photos(data, "val"))
     assert list(metrics) == ["global"]
     assert metrics["global"]["text_to_video"]["n"] == 48
     assert metrics["global"]["text_to_video"]["R@1"] == validation["global"]["R@1"]

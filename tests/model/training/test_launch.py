@@ -123,7 +123,7 @@ def test_ctrl_c_ends_all_processes_after_the_step_and_the_command_goes_on(
 
     code, lines = run("step 2/")
     assert code == 130, lines
-    assert lines[-1] == "interrupted: the same command continues a training run"
+    assert lines[-1] == "interrupted: repeat the command to resume a training run"
     stopped = torch.load(output / "last.pt", weights_only=True)["step"]
     assert 2 <= stopped < 300
     assert lines[-2] == f"stopped after step {stopped}, saved in {output}/last.pt"

@@ -20,9 +20,9 @@ import torch
 from torch import nn
 
 from model.config import Config
-from model.data.photos import read_captions
+from model.data.photos import read_photos
 from model.data.views import augment
-from model.families.lgdn.network import LGDN, Batch
+from model.families.lgdn.network import LGDN, LGDNBatch
 from model.settings import DataConfig
 from model.training.run import Run, choose_device
 from model.training.setup import start
@@ -65,9 +65,9 @@ def log(run: Run) -> list[dict[str, Any]]:
 
 
 def same_weights(a: LGDN, b: LGDN) -> None:
-    theirs = b.state_dict()
+    others = b.state_dict()
     for name, value in a.state_dict().items():
-        assert torch.equal(value, theirs[name]), name
+        assert torch.equal(value, others[name]), name
 
 
 # An untrained model may give two photos exactly the same score.
@@ -166,7 +166,7 @@ def test_accumulation_is_a_larger_batch_where_no_pair_reads_another(
     large = ready(dataclasses.replace(config, output=str(tmp_path / "large")), tokenizer)
     small = ready(config, tokenizer, accumulate=2)
     parts = [dataclasses.replace(b, video_ids=torch.zeros(8, dtype=torch.int64)) for b in map_batches(small)]
-    joined = Batch(
+    joined = LGDNBatch(
         frames=torch.cat([b.frames for b in parts]),
         slots=torch.cat([parts[0].slots, parts[1].slots + len(parts[0].frames)]),
         **{
@@ -186,12 +186,12 @@ def test_accumulation_is_a_larger_batch_where_no_pair_reads_another(
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4, msg=name)
 
 
-def lgdn_batch(batch: object) -> Batch:
-    assert isinstance(batch, Batch)
+def lgdn_batch(batch: object) -> LGDNBatch:
+    assert isinstance(batch, LGDNBatch)
     return batch
 
 
-def map_batches(run: Run) -> list[Batch]:
+def map_batches(run: Run) -> list[LGDNBatch]:
     batches = [lgdn_batch(run.loader.make(0, number)) for number in range(2)]
     length = max(b.input_ids.shape[1] for b in batches)
     return [
@@ -253,7 +253,7 @@ def test_missing_data_is_named(config: Config, tokenizer: Path, data: Path, tmp_
     with pytest.raises(ValueError, match="pass data=DIR"):
         start(dataclasses.replace(config, data=DataConfig()), print)
     with pytest.raises(ValueError, match="no rows of split 'dev'"):
-        read_captions(data, "dev")
+        read_photos(data, "dev")
     with pytest.raises(ValueError, match=r"train\.accumulate=4 is more than an epoch's 3 batches"):
         ready(config, tokenizer, accumulate=4)
 
@@ -288,7 +288,7 @@ def test_the_momentum_weights_follow_by_equation_2(config: Config, tokenizer: Pa
 
 def test_what_is_cached_stays_frozen(config: Config, tokenizer: Path) -> None:
     run = ready(config, tokenizer)
-    pixels = torch.from_numpy(read_captions(Path(config.data.path), "val").load(0, 48))[None]
+    pixels = torch.from_numpy(read_photos(Path(config.data.path), "val").load(0, 48))[None]
     online = lgdn_of(run).online.eval()
     before, trained = online.image.prepare(pixels), online.encode_frames(pixels).embedding
     train(run, stop_at=3)

@@ -138,7 +138,7 @@ def test_a_malformed_msrvtt_file_is_named_with_place_and_field(
         ("", "line 1: no column 'video_id'; there are none"),
         ("key,video_id,sentence\na,video1,\n", "line 2: sentence is '': it must be a text"),
         ("key,video_id,sentence\na,video1\n", "line 2: no field 'sentence'"),
-        ("key,video_id,sentence\na,v1,b\nc,v1,d\n", "line 3: video_id v1 is there twice"),
+        ("key,video_id,sentence\na,v1,b\nc,v1,d\n", "line 3: video_id v1 occurs twice"),
         ("key,video_id,sentence\na,v1,b,c\n", "line 2: 1 fields too many: put quotes around"),
     ],
 )
@@ -158,7 +158,7 @@ def test_files_of_different_downloads_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"videos": [', "line 1: is no JSON"),
+        (b'{"videos": [', "line 1: is not JSON"),
         (b"[]", "must hold an object with videos and sentences"),
         (b"\xff\xfe", "cannot be read as text"),
     ],
@@ -347,7 +347,7 @@ def test_photos_with_a_text_file_beside_each(tmp_path: Path) -> None:
     assert read_image_text(tmp_path, "train") == [Annotated("train/a/train.jpg", ("one", "two"))]
     data = DataConfig(kind="image_text", annotations=str(tmp_path), videos=str(tmp_path))
     assert open_split(data, "val").items[0].path == tmp_path / "val" / "a" / "val.jpg"
-    with pytest.raises(ValueError, match="give it a folder test of its own"):
+    with pytest.raises(ValueError, match="put them into a folder test"):
         read_image_text(tmp_path, "test")
 
 
@@ -356,7 +356,7 @@ def test_photos_with_a_text_file_beside_each(tmp_path: Path) -> None:
     [
         ("x.jsonl", '{"image": "a"}\n', r"x.jsonl, line 1: no field 'caption'; there are image"),
         ("x.jsonl", '{"image": "a", "caption": "b"}\n[]\n', "line 2: must be an object"),
-        ("x.jsonl", '\n{"image": \n', "line 2: is no JSON"),
+        ("x.jsonl", '\n{"image": \n', "line 2: is not JSON"),
         ("x.json", '[{"image": 3, "caption": "b"}]', "entry 0: image is 3"),
         ("x.xml", "", r"are read from .json, .jsonl, .csv, .tsv or a folder"),
     ],

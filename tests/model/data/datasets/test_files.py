@@ -108,9 +108,9 @@ def test_validation_videos_are_kept_out_of_training(tmp_path: Path) -> None:
         ({"validation": 8}, "train", "validation=8 leaves none of the 8 videos to train on"),
         ({}, "dev", "split 'dev' is not known: use one of train, val, test"),
         ({"annotations": ""}, "train", r"no data.annotations: set it"),
-        ({"videos": "/missing/videos"}, "train", r"data.videos=/missing/videos is no folder"),
+        ({"videos": "/missing/videos"}, "train", r"data.videos=/missing/videos is not a folder"),
         ({"annotations": "/missing/notes"}, "train", r"data.annotations=/missing/notes does not exist"),
-        ({"kind": "photos"}, "train", r"data.kind=photos is no data set of videos"),
+        ({"kind": "photos"}, "train", r"data.kind=photos is not a data set of videos"),
         ({"kind": "msvd"}, "train", r"no raw-captions.pkl in"),
     ],
 )

@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 from PIL import Image
 
 from model.data.datasets import CaptionedVideo, Split, VideoFrames
-from model.data.datasets.decoding import decode, part_shares
+from model.data.datasets.decoding import decode_frames, part_shares
 from model.data.datasets.frame_cache import FrameCache, fill_cache
 from model.runtime.preprocessing import resize_frames
 from model.runtime.video import VideoReader
@@ -72,7 +72,7 @@ def test_a_span_limits_the_frames(tmp_path: Path) -> None:
     assert colours(frames_of(video(path, (1.0, 3.0))).frames(0, 2, SIZE, None)) == ["green", "blue"]
     # Annotations round up: the file ends at 4 seconds.
     assert colours(frames_of(video(path, (2.0, 5.0))).frames(0, 2, SIZE, None)) == ["blue", "white"]
-    with pytest.raises(ValueError, match=r"ends at 4.0 s, its captions speak of 5.0 to 9.0 s"):
+    with pytest.raises(ValueError, match=r"ends at 4.0 s, its captions describe 5.0 to 9.0 s"):
         frames_of(video(path, (5.0, 9.0))).frames(0, 2, SIZE, None)
 
 
@@ -115,7 +115,7 @@ def test_cached_frames_are_the_decoded_ones(tmp_path: Path, clips: Clips) -> Non
     item = video(clips("constant"))
     cache = FrameCache(tmp_path / "cache", 4, SIZE)
     cached = frames_of(item, cache=cache)
-    candidates = decode(item, part_shares(20), SIZE)[0].astype(int)
+    candidates = decode_frames(item, part_shares(20), SIZE)[0].astype(int)
     assert len(candidates) == 20
 
     def nearest(rng: np.random.Generator | None) -> list[int]:
@@ -212,7 +212,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, two: list[CaptionedVideo]) -> N
     path = cache.path_of(two[0])
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"is damaged .*: delete it, and it is made again"):
+    with pytest.raises(ValueError, match=r"is damaged .*: delete it, and it will be made again"):
         source.frames(0, 4, SIZE, None)
     path.write_bytes(b"nonsense")
     assert np.array_equal(source.frames(0, 4, SIZE, None), whole)

@@ -13,7 +13,7 @@ import torch
 
 from model.data.loaders import PhotoLoader
 from model.families.lgdn.closed_form import canonical_correlation, start_projections
-from model.families.lgdn.network import CLASS_SOFTNESS, Batch
+from model.families.lgdn.network import CLASS_SOFTNESS, LGDNBatch
 from model.settings import TrainConfig
 from model.training.setup import start
 from tests.support.tiny_lgdn import lgdn_of
@@ -64,7 +64,7 @@ def test_each_class_projects_to_its_names_embedding(tmp_path: Path) -> None:
     run = start(tiny_config(data, tmp_path / "run"), lambda _: None, tokenizer)
     names = ["red block", "green block", "blue", "white", "tall", "high", "low"]
     settings = TrainConfig(class_share=0.5, precision="float32")
-    loader = cast(PhotoLoader[Batch], run.loader)
+    loader = cast(PhotoLoader[LGDNBatch], run.loader)
     model = lgdn_of(run)
     start_projections(model, loader.views, loader.photos, run.tokenizer, names, settings)
 

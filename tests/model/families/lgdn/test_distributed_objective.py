@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model import distributed
 from model.families.lgdn.config import LossConfig
-from model.families.lgdn.network import LGDN, Batch
+from model.families.lgdn.network import LGDN, LGDNBatch
 from model.families.lgdn.objective import Objective
 from tests.support.tiny_lgdn import tiny_batch, tiny_model
 
@@ -33,7 +33,7 @@ CASES: dict[str, tuple[dict[str, Any], LossConfig]] = {
 }
 
 
-def parts(step: int) -> list[Batch]:
+def parts(step: int) -> list[LGDNBatch]:
     """The batches of the processes: texts of other lengths, other numbers of frames, some without teacher."""
     return [
         tiny_batch(VIDEOS[step][rank], seed=10 * step + rank, length=LENGTHS[rank], packed=PACKED[rank])
@@ -41,13 +41,13 @@ def parts(step: int) -> list[Batch]:
     ]
 
 
-def joined(batches: list[Batch]) -> Batch:
+def joined(batches: list[LGDNBatch]) -> LGDNBatch:
     length = max(batch.input_ids.shape[1] for batch in batches)
     before, slots = 0, []
     for batch in batches:
         slots.append(batch.slots + before)
         before += len(batch.frames)
-    return Batch(
+    return LGDNBatch(
         frames=torch.cat([batch.frames for batch in batches]),
         slots=torch.cat(slots),
         frame_mask=torch.cat([batch.frame_mask for batch in batches]),
@@ -58,7 +58,7 @@ def joined(batches: list[Batch]) -> Batch:
     )
 
 
-def train(model: LGDN, objective: nn.Module, batches: list[Batch]) -> list[dict[str, dict[str, Tensor]]]:
+def train(model: LGDN, objective: nn.Module, batches: list[LGDNBatch]) -> list[dict[str, dict[str, Tensor]]]:
     """A few steps: the losses, gradients and banks of each. The first is the warm-up."""
     history = []
     for step, batch in enumerate(batches):

@@ -66,8 +66,8 @@ def make(kind: str) -> tuple[Fusion, Tensor, Tensor, Tensor]:
     return fusion.eval(), text, mask, frame
 
 
-def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> None:
-    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 every_fusion = pytest.mark.parametrize("kind", ["joint", "cross_attention", "blip-like"])
@@ -215,11 +215,11 @@ def test_start_from_copies_the_layers_and_leaves_cross_attention() -> None:
     torch.manual_seed(3)
     before = CrossAttentionFusion(config, SHAPE, 24).state_dict()
     fusion = started(config, layers)
-    theirs = layers.state_dict()
+    expected_state = layers.state_dict()
     for name, value in fusion.layers.state_dict().items():
-        expected = theirs[name] if name in theirs else before[f"layers.{name}"]
+        expected = expected_state[name] if name in expected_state else before[f"layers.{name}"]
         assert torch.equal(value, expected), name
-    assert set(theirs) < set(fusion.layers.state_dict())
+    assert set(expected_state) < set(fusion.layers.state_dict())
     with torch.no_grad():
         layers.get_parameter("0.qkv.weight").add_(1)
     changed = layers.get_parameter("0.qkv.weight")
@@ -309,8 +309,8 @@ def test_gradient_checkpointing_of_the_joint_fusion_changes_nothing(
         fusion = JointFusion(tiny_model_config(dropout=dropout, gradient_checkpointing=again)).train()
         torch.nn.init.normal_(fusion.head.weight)
         results.append(gradients(fusion, text, mask, frame))
-    for ours, theirs in zip(*results, strict=True):
-        close(ours, theirs, 1e-4)  # sums in another order
+    for actual, expected in zip(*results, strict=True):
+        close(actual, expected, 1e-4)  # sums in another order
 
 
 def test_gradient_checkpointing_changes_nothing() -> None:
@@ -321,8 +321,8 @@ def test_gradient_checkpointing_changes_nothing() -> None:
         config = tiny_model_config(fusion="cross_attention", dropout=0.3, gradient_checkpointing=again)
         fusion = started(config, bert_layers(2, True)).train()
         results.append(gradients(fusion, text, mask, frame))
-    for ours, theirs in zip(*results, strict=True):
-        close(ours, theirs, 1e-6)
+    for actual, expected in zip(*results, strict=True):
+        close(actual, expected, 1e-6)
     fusion.eval()
     close(fusion(text, mask, frame), started(config, bert_layers(2, True))(text, mask, frame))
 

@@ -92,9 +92,13 @@ def make(owners: list[int], tau: float = 0.07) -> Inputs:
 
 def assert_same(fast: Tensor, slow: Tensor, leaves: list[Tensor]) -> None:
     torch.testing.assert_close(fast, slow)
-    ours = torch.autograd.grad(fast, leaves, retain_graph=True, materialize_grads=True, allow_unused=True)
-    theirs = torch.autograd.grad(slow, leaves, retain_graph=True, materialize_grads=True, allow_unused=True)
-    for grad, expected in zip(ours, theirs, strict=True):
+    gradients = torch.autograd.grad(
+        fast, leaves, retain_graph=True, materialize_grads=True, allow_unused=True
+    )
+    expected_gradients = torch.autograd.grad(
+        slow, leaves, retain_graph=True, materialize_grads=True, allow_unused=True
+    )
+    for grad, expected in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(grad, expected, rtol=1e-6, atol=1e-7)
 
 

@@ -15,7 +15,7 @@ from model.families.lgdn.config import LossConfig
 from model.families.lgdn.fusion import Fusion
 from model.families.lgdn.network import LGDN
 from model.families.lgdn.objective import Objective, choose_pairs
-from model.families.lgdn.salience import frame_salience, select_salient, text_salience
+from model.families.lgdn.salience import frame_salience, select_salient_tensor, text_salience
 from tests.support.naive_objective import NaiveObjective
 from tests.support.tiny_lgdn import FRAMES, tiny_batch, tiny_model
 
@@ -227,11 +227,11 @@ def test_half_precision_does_not_change_which_frames_are_salient() -> None:
     stored = frame_salience("collaborative", frames.embedding, slow)[batch.slots]
     asked = text_salience("collaborative", text.embedding, text_slow)
     scores = torch.einsum("bns,bs->bn", stored, asked)
-    index, _ = select_salient(scores, batch.frame_mask, 1)
+    index, _ = select_salient_tensor(scores, batch.frame_mask, 1)
     # Each text's own video comes first.
     expected = frames.tokens[batch.slots.gather(1, index)[:, 0]]
     torch.testing.assert_close(model.fusion.seen[:6], expected.detach())
-    coarse, _ = select_salient(scores.bfloat16(), batch.frame_mask, 1)
+    coarse, _ = select_salient_tensor(scores.bfloat16(), batch.frame_mask, 1)
     assert not torch.equal(coarse, index), "the frames are not near enough for this test to mean anything"
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from model.families.lgdn.config import STRATEGIES
 from model.families.lgdn.salience import (
-    chosen_mask,
     frame_salience,
     salience_dim,
-    select_salient,
+    salient_mask,
+    select_salient_tensor,
     text_salience,
 )
 from model.runtime import ranking
@@ -66,8 +66,8 @@ def test_collaborative_is_momentum_plus_crossmom() -> None:
 
 def test_strategies_differ() -> None:
     scores = [relevance(strategy) for strategy in STRATEGIES]
-    for i, ours in enumerate(scores):
-        assert all((ours - theirs).abs().max() > 0.1 for theirs in scores[:i])
+    for i, score in enumerate(scores):
+        assert all((score - other).abs().max() > 0.1 for other in scores[:i])
 
 
 def test_an_unknown_strategy_is_named_with_the_known_ones() -> None:
@@ -103,9 +103,9 @@ MASK = [[1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 1, 1], [0, 0, 0, 0, 0, 1], [1, 1, 0, 0,
 @pytest.mark.parametrize("levels", [2, 3, 1000], ids=["two values", "three values", "no ties"])
 def test_selection_is_that_of_a_loop(count: int, levels: int) -> None:
     scores = torch.randint(0, levels, (4, 6), generator=torch.Generator().manual_seed(levels)) / levels - 0.5
-    index, real = select_salient(scores, torch.tensor(MASK, dtype=torch.float32), count)
+    index, real = select_salient_tensor(scores, torch.tensor(MASK, dtype=torch.float32), count)
     assert index.shape == real.shape == (4, min(count, 6))
-    mask = chosen_mask(index, real, 6)
+    mask = salient_mask(index, real, 6)
     for row in range(4):
         expected = chosen_in_loops(scores[row].tolist(), MASK[row], count)
         assert index[row, real[row]].tolist() == expected
@@ -117,7 +117,7 @@ def test_selection_is_that_of_a_loop(count: int, levels: int) -> None:
 def test_training_chooses_the_frames_that_serving_chooses(count: int) -> None:
     scores = torch.randint(0, 4, (50, 6), generator=torch.Generator().manual_seed(0)) / 4
     counts = torch.arange(50) % 6 + 1
-    index, real = select_salient(scores, (torch.arange(6) < counts[:, None]).float(), count)
+    index, real = select_salient_tensor(scores, (torch.arange(6) < counts[:, None]).float(), count)
     served, served_real = ranking.select_salient(scores.numpy(), counts.numpy(), count)
     assert real.tolist() == served_real.tolist()
     assert index[real].tolist() == served[served_real].tolist()
@@ -125,4 +125,4 @@ def test_training_chooses_the_frames_that_serving_chooses(count: int) -> None:
 
 def test_no_salient_frames_are_refused() -> None:
     with pytest.raises(ValueError, match="0 salient frames: choose 1 or more"):
-        select_salient(torch.zeros(1, 2), torch.ones(1, 2), 0)
+        select_salient_tensor(torch.zeros(1, 2), torch.ones(1, 2), 0)

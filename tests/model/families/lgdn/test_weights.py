@@ -15,7 +15,7 @@ import transformers
 
 from model.families.lgdn.config import ModelConfig
 from model.families.lgdn.network import LGDN
-from model.families.lgdn.weights import load_published, sources, tokenizer_path
+from model.families.lgdn.weights import load_published, published_tokenizer_path, sources
 from tests.support.tiny_photos import make_tokenizer
 
 SIZES: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
@@ -77,12 +77,12 @@ def test_a_fusion_that_takes_no_layers_refuses_them(folder: Path) -> None:
 
 
 def test_the_tokenizer_comes_from_the_text_encoders_folder(folder: Path, tmp_path: Path) -> None:
-    assert tokenizer_path(config(folder)) == folder / "bert" / "tokenizer.json"
+    assert published_tokenizer_path(config(folder)) == folder / "bert" / "tokenizer.json"
     (tmp_path / "bert").mkdir()
     with pytest.raises(ValueError, match=r"no tokenizer.json in .*bert: write one with transformers"):
-        tokenizer_path(config(tmp_path))
+        published_tokenizer_path(config(tmp_path))
     with pytest.raises(ValueError, match=r"needs a tokenizer: set model\.text_weights"):
-        tokenizer_path(ModelConfig(text="bert"))
+        published_tokenizer_path(ModelConfig(text="bert"))
 
 
 def test_a_bundle_names_its_sources_without_places(folder: Path) -> None:
