@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.families.lgdn.config import ModelConfig
-from model.families.lgdn.network import LGDN
+from model.families.lgdn.network import LGDN, LGDNBatch
 from model.training.run import Run
 
 FRAMES, CLASSES, VOCABULARY = 4, 5, 128
