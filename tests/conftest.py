@@ -1,11 +1,17 @@
-"""What holds for the whole suite: which file is run first, and signals."""
+"""What holds for the whole suite: the order of the files, threads, signals."""
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
+
+# Set before PyTorch is imported: threads of several pytest processes that wait for each other on the same
+# cores take more than twice the time. The processes that tests start inherit it.
+if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
 def pytest_configure() -> None:
