@@ -81,17 +81,28 @@ class EvaluationResult:
         similarity: metrics of the first stage alone.
         ensemble: metrics with re-ranking; None if nothing was re-ranked.
         rerank_skipped: why nothing was re-ranked.
+        not_understood: the number of queries of which the model knows no word; they count in the metrics.
+        truncated: the number of queries whose end was not read.
     """
 
     similarity: RetrievalMetrics
     ensemble: RetrievalMetrics | None
     rerank_skipped: RerankSkipped | None
+    not_understood: int = 0
+    truncated: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The metrics of the final ranking, followed by those of each stage under its name."""
         best = self.ensemble or self.similarity
         skipped = self.rerank_skipped
-        return {**best, "global": self.similarity, "ensemble": self.ensemble, "rerank_skipped": skipped}
+        return {
+            **best,
+            "global": self.similarity,
+            "ensemble": self.ensemble,
+            "rerank_skipped": skipped,
+            "not_understood": self.not_understood,
+            "truncated": self.truncated,
+        }
 
 
 def evaluate_library(
@@ -120,4 +131,6 @@ def evaluate_library(
         retrieval_metrics(ranks(ranking.similarity, target_rows)),
         None if ranking.ensemble is None else retrieval_metrics(ranks(ranking.ensemble, target_rows)),
         ranking.rerank_skipped,
+        ranking.not_understood,
+        ranking.truncated,
     )
