@@ -1,23 +1,19 @@
 """Measures how well a library's videos are found, with the searcher that also answers requests."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from indexer.library.snapshot import Snapshot
-from model.runtime.messages import shorten
 from model.runtime.queries import LabelledQuery, read_queries
 from model.runtime.retrieval_metrics import RetrievalMetrics, ranks, retrieval_metrics
 from service.errors import QueryError
 from service.search.query import clean_text
 from service.search.results import RerankSkipped
 from service.search.searcher import Searcher, SearchOptions
-
-_PAGE = 1000
+from service.search.video_finder import VideoFinder
 
 
 def read_clean_queries(file: Path, only_set: str | None, max_characters: int) -> list[LabelledQuery]:
@@ -34,43 +30,6 @@ def read_clean_queries(file: Path, only_set: str | None, max_characters: int) ->
         except QueryError as error:
             raise QueryError(f"{file}, line {query.line}: {error}") from None
     return queries
-
-
-class VideoFinder:
-    """Finds videos by the last components of their paths: `b/c.mp4` matches `/a/b/c.mp4`."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._by_name: dict[str, list[tuple[int, tuple[str, ...], str]]] = defaultdict(list)
-        total = snapshot.count_videos()
-        for offset in range(0, total, _PAGE):
-            for row, video in enumerate(snapshot.videos(offset, _PAGE), offset):
-                parts = PurePath(video.path).parts
-                failure = "" if video.num_segments else f"{video.verdict}: {video.reason}"
-                self._by_name[parts[-1]].append((row, parts, failure))
-
-    def row_of(self, name: str) -> int:
-        """The row of the one searchable video that `name` matches, in the snapshot's list of videos.
-
-        Raises:
-            QueryError: `name` matches no video, several, or one that could not be indexed.
-        """
-        suffix = PurePath(name).parts
-        matching = [
-            (row, failure)
-            for row, parts, failure in self._by_name.get(suffix[-1] if suffix else "", [])
-            if parts[-len(suffix) :] == suffix
-        ]
-        shown = shorten(name, 200)
-        if not matching:
-            raise QueryError(f"the library has no video {shown}. Index it, or correct the name.")
-        if len(matching) > 1:
-            raise QueryError(f"{len(matching)} videos of the library match {shown}. Give more of the path.")
-        row, failure = matching[0]
-        if failure:
-            raise QueryError(
-                f"{shown} is in the library but cannot be searched ({failure}). Leave this query out."
-            )
-        return row
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from model.cli.evaluate.measuring import open_encoder
 from model.cli.terminal import report
 from model.evaluation.figure import choose, save
 from model.runtime.errors import InputError
+from model.runtime.names import find_as_seen
 from model.runtime.queries import read_queries
 
 _ROWS = 3
@@ -37,7 +38,7 @@ def figure_command(
     indices = _rows("--lines", lines, len(rows))
     encoder = open_encoder(models, weights, salience, threads, device)
     drawn = [
-        choose(encoder, row.text, clips / row.video, frames=frames, caption=row.video)
+        choose(encoder, row.text, find_as_seen(clips / row.video), frames=frames, caption=row.video)
         for row in (rows[index] for index in indices)
     ]
     count = max(int(row.salient.sum()) for row in drawn)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from model.data.datasets.records import Annotated, CaptionedVideo, Split
 from model.runtime.errors import InputError
+from model.runtime.names import as_seen
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".3gp", ".mpg", ".flv", ".wmv")
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
@@ -47,14 +48,23 @@ class Folder:
                     self._exact.setdefault(file.relative_to(path).as_posix(), file)
                     self._exact.setdefault(name, file)
                     self._stems.setdefault(file.stem, file)
+        self._exact_as_seen = _as_seen(self._exact)
+        self._stems_as_seen = _as_seen(self._stems)
 
     def find(self, name: str) -> Path | None:
-        """The file of that name, path below the folder, or stem; its extension may have changed."""
+        """The file of that name, path below the folder, or stem; its extension may have changed.
+
+        Without one, that of a name that looks the same.
+        """
+        found = self._find(name, self._exact, self._stems)
+        return found or self._find(as_seen(name), self._exact_as_seen, self._stems_as_seen)
+
+    def _find(self, name: str, exact: Mapping[str, Path], stems: Mapping[str, Path]) -> Path | None:
         base = name.rsplit("/", 1)[-1]
         stem, dot, extension = base.rpartition(".")
-        found = self._exact.get(name) or self._stems.get(base)
+        found = exact.get(name) or stems.get(base)
         if found is None and dot and f".{extension.lower()}" in self.extensions:
-            found = self._exact.get(base) or self._stems.get(stem)
+            found = exact.get(base) or stems.get(stem)
         return found
 
     def missing(self, names: Sequence[str], total: int, remedy: str) -> MissingFilesError:
@@ -64,6 +74,14 @@ class Folder:
             f"{len(names)} of {total} files are missing: {first}; looked in {self.path} and below "
             f"for these names with {', '.join(self.extensions)}; {remedy}"
         )
+
+
+def _as_seen(files: Mapping[str, Path]) -> dict[str, Path]:
+    """The files by what their names look like; of two that look the same, the first counts."""
+    alike: dict[str, Path] = {}
+    for name, file in files.items():
+        alike.setdefault(as_seen(name), file)
+    return alike
 
 
 def find_files(

@@ -237,7 +237,7 @@ def test_eval_with_a_file_that_cannot_be_used(toy: ToyLibrary, queries: Path, tm
     check_error(invoke("eval", "--queries", tmp_path, *toy.options), 2, "cannot be read")
     queries.write_text('{"query": "red", "video": "red.mp4"}\n{"query": "red", "video": "pink.mp4"}\n')
     check_error(
-        invoke("eval", "--queries", queries, *toy.options), 2, 'line 2: no video of the library is "pink.mp4"'
+        invoke("eval", "--queries", queries, *toy.options), 2, 'line 2: the library has no video "pink.mp4"'
     )
     check_error(
         invoke("eval", "--queries", queries, "--set", "z", *toy.options), 2, 'holds no query of the set "z"'
