@@ -25,6 +25,8 @@ RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin 
 ENV PATH=/opt/reelfind/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
+    HF_HUB_OFFLINE=1 \
     REELFIND_LIBRARY=/library \
     REELFIND_HOST=0.0.0.0 \
     REELFIND_PORT=8000

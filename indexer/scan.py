@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model.runtime.errors import InputError
+from model.runtime.names import near
 
 #: Containers that phones, cameras, recorders, discs and the web use for video.
 EXTENSIONS = frozenset(
@@ -58,7 +59,8 @@ def scan(paths: Iterable[Path | str]) -> Scan:
             stat = root.stat()
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"{os.fspath(path)!r}: {reason}; name files or folders that exist") from error
+            shown = f"{os.fspath(path)!r}: {reason}{near(Path(path))}"
+            raise InputError(f"{shown}; name files or folders that exist") from error
         roots.append((root, stat))
     for root, stat in roots:
         result.covered.append(root)

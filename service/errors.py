@@ -3,6 +3,7 @@
 ReelfindError             (model.runtime.errors)
 ├── InputError            (model.runtime.errors) a mistake of the user: exit code 2
 │   └── QueryError        the same in a query, a request, a query file or a setting: HTTP 422
+│       └── NotUnderstoodError  the model knows no word of the query: HTTP 422
 ├── NotFoundError         no such video, frame or page exists: HTTP 404
 ├── SnapshotRefusedError  the new snapshot cannot be served, so the one before still is: HTTP 409
 ├── MediaGoneError        the library knows the video, but its file is missing: HTTP 410
@@ -18,6 +19,10 @@ class QueryError(InputError):
 
     In a request, `field` is the JSON pointer of the value at fault in the body.
     """
+
+
+class NotUnderstoodError(QueryError):
+    """The model's tokenizer knows no word of the query, so that every such query would rank the same."""
 
 
 class NotFoundError(ReelfindError):

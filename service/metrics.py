@@ -5,7 +5,7 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from service.search.results import SearchResult, TextRerankSkipped
+from service.search.results import QueryWarningKind, SearchResult, TextRerankSkipped
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -49,6 +49,14 @@ class Metrics:
         self._candidates = Counter(
             "reelfind_reranked_segments", "Segments that were re-ranked.", registry=self.registry
         )
+        self._query_warnings = Counter(
+            "reelfind_query_warnings",
+            "Searches by what was wrong with the query; `nothing_understood` were refused.",
+            ("kind",),
+            registry=self.registry,
+        )
+        for kind in (*get_args(QueryWarningKind), "nothing_understood"):
+            self._query_warnings.labels(kind)
         self._match_pairs = Histogram(
             "reelfind_match_call_pairs",
             "Text-frame pairs in one call of the matching head.",
@@ -90,6 +98,12 @@ class Metrics:
                 self._stage_seconds.labels(stage).observe(milliseconds / 1000)
         self._reranks.labels(result.rerank_skipped or "done").inc()
         self._candidates.inc(result.num_candidates)
+        for warning in result.query_warnings:
+            self._query_warnings.labels(warning.kind).inc()
+
+    def observe_not_understood(self) -> None:
+        """Count one search that was refused because nothing of its query is understood."""
+        self._query_warnings.labels("nothing_understood").inc()
 
     def observe_match_call(self, pairs: int, searches: int) -> None:
         """Count one call of the matching head, its pairs and the searches that share it."""

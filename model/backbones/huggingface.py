@@ -20,7 +20,9 @@ _SAFE, _PICKLE = "model.safetensors", "pytorch_model.bin"
 
 
 def find_folder(source: str, setting: str) -> Path:
-    """The folder of published weights: the one given, or the local copy of a repository, fetched if needed.
+    """The folder of published weights: as given, or the local copy of a repository.
+
+    Without a local copy, the repository is fetched only where HF_HUB_OFFLINE=0 asks for it.
 
     Args:
         source: a folder, or a name such as "google/vit-base-patch16-224".
@@ -35,7 +37,7 @@ def find_folder(source: str, setting: str) -> Path:
     remedy = f"pass a folder that holds config.json and {_SAFE} as {setting}=DIR"
     if folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
         raise InputError(f"{setting}={source}: no such folder; {remedy}")
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     try:
         local = Path(snapshot_download(source, allow_patterns=[*_SMALL, _SAFE, "model*.safetensors*"]))
@@ -44,6 +46,8 @@ def find_folder(source: str, setting: str) -> Path:
     # It raises errors of its own, of its HTTP library and of the system.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if constants.HF_HUB_OFFLINE:
+            reason, remedy = "there is no local copy", f"set HF_HUB_OFFLINE=0 to fetch it, or {remedy}"
         raise InputError(f"{setting}={source}: cannot be fetched ({reason}); {remedy}") from error
     return local
 

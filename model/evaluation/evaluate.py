@@ -19,6 +19,7 @@ from model.evaluation.spliced import SplicedFilms, encode_films
 from model.families.encoder import Encoder
 from model.progress import Report, silent
 from model.runtime.errors import InputError
+from model.runtime.names import find_as_seen
 from model.runtime.queries import read_queries
 
 
@@ -122,11 +123,11 @@ def evaluate_videos(
     options = options or Options()
     filled = options.filled(encoder)
     rows = read_queries(queries)
-    videos = sorted({row.video for row in rows})
+    file_of = {video: find_as_seen(clips / video) for video in sorted({row.video for row in rows})}
     texts = encode_all_texts(encoder, [row.text for row in rows], tokens=filled.rerank, report=report)
-    paths = [clips / video for video in videos]
+    paths = list(dict.fromkeys(file_of.values()))
     corpus = encode_videos(encoder, paths, filled.tokens if filled.rerank else None, report)
-    target = np.array([videos.index(row.video) for row in rows], np.int64)
+    target = np.array([paths.index(file_of[row.video]) for row in rows], np.int64)
     measured = Measurement(encoder, texts, corpus, target, options)
     sets = np.array([row.set_name or "all" for row in rows])
     galleries: dict[tuple[str, str], Gallery] = {}

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from model.export.storage import share
 from model.families.base import Graph
 from model.runtime.errors import ReelfindError
+from model.runtime.onnx import ort
 
 _OPSET = 20
 # float32 rounds differently in the kernels of different batch sizes.
@@ -75,7 +75,7 @@ def check_graph(name: str, graph: Graph, content: bytes, tolerance: float) -> fl
     Raises:
         ExportError: an output differs by more than `tolerance`, or a batch from its rows by more than 1e-4.
     """
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     worst = 0.0
     for example in (graph.example, *graph.others):
         with torch.no_grad():

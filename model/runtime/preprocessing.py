@@ -112,7 +112,13 @@ class TokenBatch:
 
 
 class TextTokenizer:
-    """Turns texts into padded token ids with a `tokenizer.json` of the `tokenizers` package. Thread-safe."""
+    """Turns texts into padded token ids with a `tokenizer.json` of the `tokenizers` package. Thread-safe.
+
+    Attributes:
+        tokenizer: the package's own object, which cuts texts to `context_length`.
+        num_special: how many tokens it adds to a text.
+        context_length: the most tokens of a text, with these.
+    """
 
     def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
         special: int = tokenizer.num_special_tokens_to_add(is_pair=False)
@@ -129,8 +135,8 @@ class TextTokenizer:
         # Replace the file's own truncation and padding, often to a fixed length.
         tokenizer.enable_truncation(context_length)
         tokenizer.enable_padding(pad_id=pad_id, pad_token=pad_token)
-        self._tokenizer = tokenizer
-        self._num_special = special
+        self.tokenizer = tokenizer
+        self.num_special = special
         self.context_length = context_length
 
     @classmethod
@@ -164,10 +170,10 @@ class TextTokenizer:
         normalised = [normalise_text(text) for text in texts]
         if "" in normalised:
             raise InputError(f"text {normalised.index('')} is empty: give it at least one word")
-        encodings = self._tokenizer.encode_batch_fast(normalised)
+        encodings = self.tokenizer.encode_batch_fast(normalised)
         ids = np.array([encoding.ids for encoding in encodings], np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
-        empty = np.flatnonzero(mask.sum(axis=1) <= self._num_special)
+        empty = np.flatnonzero(mask.sum(axis=1) <= self.num_special)
         if len(empty):
             raise InputError(f"text {empty[0]} has no token: {texts[empty[0]]!r}; give it at least one word")
         return TokenBatch(ids, mask)

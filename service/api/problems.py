@@ -17,6 +17,7 @@ from service.errors import (
     MediaGoneError,
     NotFoundError,
     NotReadyError,
+    NotUnderstoodError,
     OverloadedError,
     QueryError,
     SnapshotRefusedError,
@@ -40,6 +41,7 @@ INVALID = ProblemKind(422, "invalid-request", "The request is invalid")
 BODY_TOO_LARGE = ProblemKind(413, "body-too-large", "The request's body is too large")
 INTERNAL = ProblemKind(500, "internal-error", "The server failed")
 _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
+    NotUnderstoodError: ProblemKind(422, "query-not-understood", "The query is not understood"),
     InputError: INVALID,
     NotFoundError: ProblemKind(404, "not-found", "Not found"),
     SnapshotRefusedError: ProblemKind(409, "snapshot-refused", "The new snapshot is not served"),

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from indexer.library.records import Verdict
-from service.search.results import CannotRerank, TextRerankSkipped
+from service.search.results import CannotRerank, QueryWarningKind, TextRerankSkipped
 
 VideoId = Annotated[
     str, Field(description="Stable id of a video: 16 hex digits.", examples=["0f3a9c52d1e8b764"])
@@ -140,6 +140,26 @@ class Timings(BaseModel):
     total: float
 
 
+class QueryWarningDetails(BaseModel):
+    """The values that a warning speaks of; null where it does not."""
+
+    words: list[str] | None = Field(description="The words that the model does not know.")
+    num_parts: int | None = Field(description="Number of parts that the text was read in.")
+    left_out: str | None = Field(description="The end of the text, which was not read.")
+
+
+class QueryWarning(BaseModel):
+    """What of a query does not count as it was written."""
+
+    kind: QueryWarningKind = Field(
+        description="`not_understood`: the model does not know some words. `split`: the text is longer than "
+        "the model reads at once; it was read in parts, and the scores are their means. `truncated`: it is "
+        "longer even than all parts that are read, and its end was left out."
+    )
+    message: str = Field(description="The same for people.")
+    details: QueryWarningDetails
+
+
 class SearchResponse(BaseModel):
     """The answer to a search: the best videos, best first."""
 
@@ -151,6 +171,9 @@ class SearchResponse(BaseModel):
         "stores no tokens, or the deadline could not be met."
     )
     num_candidates: int = Field(description="Number of segments that were re-ranked.")
+    query_warnings: list[QueryWarning] = Field(
+        description="What of the query was not understood or not read; empty if all counts."
+    )
     timings_ms: Timings
 
 

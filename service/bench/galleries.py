@@ -9,6 +9,7 @@ from pathlib import Path
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
+from model.runtime.names import find_as_seen
 from model.runtime.queries import LabelledQuery
 from service.bench.splice import MAX_CHARACTERS, splice_clips
 from service.demo.films import collect
@@ -118,5 +119,6 @@ def search_gallery(gallery: VideoGallery, library: Path, bundle: Path) -> Galler
 
 def _gallery(label: str, clips: Path, queries: Path, only_set: str | None) -> VideoGallery:
     labelled = tuple(read_clean_queries(queries, only_set, MAX_CHARACTERS))
-    files = tuple(clips / name for name in sorted({query.video for query in labelled}))
+    names = sorted({query.video for query in labelled})
+    files = tuple(dict.fromkeys(find_as_seen(clips / name) for name in names))
     return VideoGallery(label, clips, queries, only_set, labelled, files)

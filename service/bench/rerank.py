@@ -19,7 +19,7 @@ from model.runtime.errors import ReelfindError
 from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.serving import CLIENTS, Load, drive, query_texts, take
 from service.live import open_searcher
-from service.search.encoded_query import EncodedQuery
+from service.search.encoded_query import EncodedQuery, QueryPart
 from service.search.rerank import salient_frames
 from service.search.results import SearchResult
 from service.search.searcher import Searcher, SearchOptions
@@ -107,7 +107,7 @@ def candidate_pairs(
     """The pairs that a search matches for a text: its encoding, rows of it [B], frame tokens [B, P', H]."""
     snapshot = searcher.snapshot
     encoding = searcher.bundle.encode_text([text], tokens=True)
-    query = EncodedQuery(encoding.embedding[0], encoding.salience[0], encoding)
+    query = EncodedQuery(encoding.embedding[0], encoding.salience[0], (QueryPart(encoding),))
     rows = snapshot.search(query.embedding[None], count)[1][0]
     rows = rows[rows >= 0]
     frames, chosen = salient_frames(snapshot, query, rows, num_salient)

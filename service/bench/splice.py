@@ -6,7 +6,7 @@ query file for `reelfind eval`.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from model.runtime.exits import exit_codes
 from model.runtime.files import replace_text, replacing
+from model.runtime.names import find_as_seen
 from model.runtime.queries import LabelledQuery
 from model.runtime.video import VideoReader, probe
 from model.runtime.video.writing import write_h264
@@ -99,7 +100,10 @@ def splice_clips(
         InputError: the queries cannot be read, or a clip is missing; the message gives the line.
         VideoError: a clip cannot be decoded.
     """
-    labelled = read_clean_queries(queries, only_set, MAX_CHARACTERS)
+    labelled = [
+        replace(query, video=str(find_as_seen(clips / query.video).relative_to(clips)))
+        for query in read_clean_queries(queries, only_set, MAX_CHARACTERS)
+    ]
     for query in labelled:
         if not (clips / query.video).is_file():
             raise QueryError(

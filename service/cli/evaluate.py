@@ -56,6 +56,10 @@ def eval_command(
             result = evaluate_library(searcher, labelled_queries, options, lambda: progress.advance(task))
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         note(f"note: {message}")
+    if result.not_understood:
+        note(f"note: the model knows no word of {result.not_understood} queries: their ranks are by chance")
+    if result.truncated:
+        note(f"note: {result.truncated} queries are too long: their ends were not read")
     if as_json:
         typer.echo(json.dumps(result.to_json()))
         return

@@ -1,6 +1,7 @@
 """Shared by `search` and `eval`: opens the library, and says why nothing was re-ranked."""
 
 from model.runtime.errors import InputError
+from model.runtime.names import near
 from service.cli.exits import note
 from service.live import open_searcher
 from service.search.results import RerankSkipped
@@ -19,7 +20,7 @@ def open_checked_searcher(settings: Settings) -> Searcher:
     check_bundle_path(settings)
     if not settings.library.exists():
         raise InputError(
-            f"no library at {settings.library}: create one with "
+            f"no library at {settings.library}{near(settings.library)}: create one with "
             f"`reelfind index PATH --library {settings.library}`"
         )
     return open_searcher(settings)
@@ -42,4 +43,6 @@ def check_bundle_path(settings: Settings) -> None:
         InputError: it does not.
     """
     if settings.bundle is not None and not settings.bundle.exists():
-        raise InputError(f"no bundle at {settings.bundle}: name the folder that holds bundle.json")
+        raise InputError(
+            f"no bundle at {settings.bundle}{near(settings.bundle)}: name the folder that holds bundle.json"
+        )

@@ -1,23 +1,19 @@
 """Measures how well a library's videos are found, with the searcher that also answers requests."""
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from indexer.library.snapshot import Snapshot
-from model.runtime.messages import shorten
 from model.runtime.queries import LabelledQuery, read_queries
 from model.runtime.retrieval_metrics import RetrievalMetrics, ranks, retrieval_metrics
 from service.errors import QueryError
 from service.search.query import clean_text
 from service.search.results import RerankSkipped
 from service.search.searcher import Searcher, SearchOptions
-
-_PAGE = 1000
+from service.search.video_finder import VideoFinder
 
 
 def read_clean_queries(file: Path, only_set: str | None, max_characters: int) -> list[LabelledQuery]:
@@ -36,43 +32,6 @@ def read_clean_queries(file: Path, only_set: str | None, max_characters: int) ->
     return queries
 
 
-class VideoFinder:
-    """Finds videos by the last components of their paths: `b/c.mp4` matches `/a/b/c.mp4`."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._by_name: dict[str, list[tuple[int, tuple[str, ...], str]]] = defaultdict(list)
-        total = snapshot.count_videos()
-        for offset in range(0, total, _PAGE):
-            for row, video in enumerate(snapshot.videos(offset, _PAGE), offset):
-                parts = PurePath(video.path).parts
-                failure = "" if video.num_segments else f"{video.verdict}: {video.reason}"
-                self._by_name[parts[-1]].append((row, parts, failure))
-
-    def row_of(self, name: str) -> int:
-        """The row of the one searchable video that `name` matches, in the snapshot's list of videos.
-
-        Raises:
-            QueryError: `name` matches no video, several, or one that could not be indexed.
-        """
-        suffix = PurePath(name).parts
-        matching = [
-            (row, failure)
-            for row, parts, failure in self._by_name.get(suffix[-1] if suffix else "", [])
-            if parts[-len(suffix) :] == suffix
-        ]
-        shown = shorten(name, 200)
-        if not matching:
-            raise QueryError(f"the library has no video {shown}. Index it, or correct the name.")
-        if len(matching) > 1:
-            raise QueryError(f"{len(matching)} videos of the library match {shown}. Give more of the path.")
-        row, failure = matching[0]
-        if failure:
-            raise QueryError(
-                f"{shown} is in the library but cannot be searched ({failure}). Leave this query out."
-            )
-        return row
-
-
 @dataclass(frozen=True)
 class EvaluationResult:
     """How well a library's videos are found.
@@ -81,17 +40,28 @@ class EvaluationResult:
         similarity: metrics of the first stage alone.
         ensemble: metrics with re-ranking; None if nothing was re-ranked.
         rerank_skipped: why nothing was re-ranked.
+        not_understood: the number of queries of which the model knows no word; they count in the metrics.
+        truncated: the number of queries whose end was not read.
     """
 
     similarity: RetrievalMetrics
     ensemble: RetrievalMetrics | None
     rerank_skipped: RerankSkipped | None
+    not_understood: int = 0
+    truncated: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The metrics of the final ranking, followed by those of each stage under its name."""
         best = self.ensemble or self.similarity
         skipped = self.rerank_skipped
-        return {**best, "global": self.similarity, "ensemble": self.ensemble, "rerank_skipped": skipped}
+        return {
+            **best,
+            "global": self.similarity,
+            "ensemble": self.ensemble,
+            "rerank_skipped": skipped,
+            "not_understood": self.not_understood,
+            "truncated": self.truncated,
+        }
 
 
 def evaluate_library(
@@ -120,4 +90,6 @@ def evaluate_library(
         retrieval_metrics(ranks(ranking.similarity, target_rows)),
         None if ranking.ensemble is None else retrieval_metrics(ranks(ranking.ensemble, target_rows)),
         ranking.rerank_skipped,
+        ranking.not_understood,
+        ranking.truncated,
     )

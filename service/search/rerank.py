@@ -4,6 +4,7 @@ Shapes: K candidates, n salient frames, V videos.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from model.runtime.ranking import (
     select_salient,
     tail_scores,
 )
-from service.search.encoded_query import EncodedQuery
+from service.search.encoded_query import EncodedQuery, QueryPart
 from service.search.match_queue import MatchQueue
 from service.search.retrieval import RetrievedSegments
 from service.search.stopwatch import Stopwatch
@@ -60,7 +61,7 @@ def rerank(
     Args:
         snapshot: holds the candidates.
         match_queue: runs the matching head of the snapshot's bundle.
-        query: a text, encoded with tokens.
+        query: a text, encoded with tokens; its parts count as their mean.
         candidates: segments from the first stage.
         num_salient_frames: n.
         deadline: in seconds of `time.monotonic()`; None: no deadline.
@@ -74,7 +75,7 @@ def rerank(
         LibraryError: a table cannot be read.
         BundleError: the model fails.
     """
-    if query.text is None:
+    if query.parts is None:
         raise ValueError("the query has no text, which the matching head needs: search without re-ranking")
     if _is_late(deadline):
         return None
@@ -91,12 +92,13 @@ def rerank(
         stop = start + step
         tokens = snapshot.frame_tokens(segment_rows[start:stop], frame_indices[start:stop])
         stopwatch.lap("tokens")
-        following = max(0, len(frame_indices) - stop)
-        part = match_queue.match(query.text, tokens, deadline, following)
+        logits_of_all = _match_parts(
+            match_queue, query.parts, tokens, deadline, max(0, len(frame_indices) - stop)
+        )
         stopwatch.lap("match")
-        if part is None:
+        if logits_of_all is None:
             return None
-        pair_logits[start:stop] = part
+        pair_logits[start:stop] = logits_of_all
     logits = np.zeros(chosen.shape, np.float32)
     logits[chosen] = pair_logits.round(LOGIT_DECIMALS)
     scores = match_score(logits, chosen)
@@ -107,6 +109,27 @@ def rerank(
         chosen,
         logits,
     )
+
+
+def _match_parts(
+    match_queue: MatchQueue,
+    parts: Sequence[QueryPart],
+    tokens: NDArray[np.float32],
+    deadline: float | None,
+    frames_following: int,
+) -> NDArray[np.float32] | None:
+    """The mean logit of the parts of a text for each frame, shape [B]; None if the deadline cannot be met.
+
+    `frames_following` frames are matched after these; the queue judges by them whether there is time.
+    """
+    mean = np.zeros(len(tokens), np.float32)
+    for done, part in enumerate(parts, 1):
+        following = (len(parts) - done) * len(tokens) + len(parts) * frames_following
+        logits = match_queue.match(part.text, tokens, deadline, following)
+        if logits is None:
+            return None
+        mean += np.float32(part.weight) * logits
+    return mean
 
 
 def salient_frames(

@@ -15,6 +15,34 @@ TextRerankSkipped = Literal["not_requested", CannotRerank, "deadline"]
 #: Why any search was not re-ranked: the matching head reads only texts.
 RerankSkipped = Literal[TextRerankSkipped, "no_text"]
 
+#: What is wrong with a query: words that the tokenizer does not know; a text longer than the model's context,
+#: which was read in parts; and a text of which even these left out the end.
+QueryWarningKind = Literal["not_understood", "split", "truncated"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryWarningDetails:
+    """The values that a warning speaks of; null where it does not.
+
+    Attributes:
+        words: the words that are not understood.
+        num_parts: the number of parts that the text was read in.
+        left_out: the end of the text, which was not read.
+    """
+
+    words: list[str] | None = None
+    num_parts: int | None = None
+    left_out: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryWarning:
+    """What of a query does not count as it was written; `message` is for people."""
+
+    kind: QueryWarningKind
+    message: str
+    details: QueryWarningDetails
+
 
 @dataclass(frozen=True, slots=True)
 class FrameEvidence:
@@ -129,6 +157,7 @@ class SearchResult:
         reranked: whether the matching head re-ranked the best segments.
         rerank_skipped: why it did not.
         num_candidates: number of segments that were re-ranked.
+        query_warnings: what of the query was not understood or not read.
         timings_ms: duration of each stage.
     """
 
@@ -137,4 +166,5 @@ class SearchResult:
     reranked: bool
     rerank_skipped: RerankSkipped | None
     num_candidates: int
+    query_warnings: list[QueryWarning]
     timings_ms: StageTimings

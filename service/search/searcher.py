@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
-from service.search.encoded_query import EncodedQuery, encode_text_queries
+from service.search.encoded_query import EncodedQuery, encode_text_queries, encode_text_query
 from service.search.hits import HitBuilder
 from service.search.match_queue import MatchQueue
 from service.search.query import check_num_candidates, check_num_salient_frames
@@ -60,11 +60,15 @@ class Ranking:
         similarity: score of the first stage, float32.
         ensemble: final score, float64; None if nothing was re-ranked.
         rerank_skipped: why nothing was re-ranked.
+        not_understood: the number of texts of which the model knows no word.
+        truncated: the number of texts whose end was not read.
     """
 
     similarity: NDArray[np.float32]
     ensemble: NDArray[np.float64] | None
     rerank_skipped: RerankSkipped | None
+    not_understood: int
+    truncated: int
 
 
 @dataclass(frozen=True)
@@ -103,13 +107,14 @@ class Searcher:
         """The `top_k` best videos for `text`, which `clean_text` has cleaned.
 
         Raises:
+            NotUnderstoodError: the model knows no word of the text.
             QueryError: the text has no token.
             LibraryError: a table cannot be read.
             BundleError: the model fails.
         """
         options = options or SearchOptions()
         stopwatch = Stopwatch()
-        (query,) = encode_text_queries(self.bundle, [text], tokens=self._why_no_rerank(options) is None)
+        query = encode_text_query(self.bundle, text, tokens=self._why_no_rerank(options) is None)
         stopwatch.lap("encode_text")
         return self._search(query, top_k, options, stopwatch)
 
@@ -143,11 +148,14 @@ class Searcher:
         shape = (len(texts), self.snapshot.count_videos())
         similarity = np.full(shape, -np.inf, dtype=np.float32)
         ensemble = np.full(shape if skipped is None else (0, 0), -np.inf, dtype=np.float64)
+        not_understood = truncated = 0
         step = max(1, min(_MAX_TEXTS, _MAX_PAIRS // max(1, num_segments)))
         for start in range(0, len(texts), step):
             queries = encode_text_queries(self.bundle, texts[start : start + step], tokens=skipped is None)
             embeddings = np.stack([query.embedding for query in queries])
             scores, rows = self.snapshot.search(embeddings, num_segments)
+            not_understood += sum(not query.is_understood for query in queries)
+            truncated += sum(any(w.kind == "truncated" for w in query.warnings) for query in queries)
             for place, query in enumerate(queries):
                 retrieved = RetrievedSegments.from_index(scores[place], rows[place])
                 videos = self.snapshot.video_rows[retrieved.rows]
@@ -157,7 +165,8 @@ class Searcher:
                     final = final_scores(retrieved, reranked, self.bundle.manifest.ensemble_lambda)
                     np.maximum.at(ensemble[start + place], videos, final)
                 on_ranked()
-        return Ranking(similarity, ensemble if skipped is None else None, skipped)
+        final_ranking = ensemble if skipped is None else None
+        return Ranking(similarity, final_ranking, skipped, not_understood, truncated)
 
     def _search(
         self, query: EncodedQuery, top_k: int, options: SearchOptions, stopwatch: Stopwatch
@@ -189,6 +198,7 @@ class Searcher:
             reranked=skipped is None,
             rerank_skipped=skipped,
             num_candidates=0 if reranked is None else len(reranked.score),
+            query_warnings=list(query.warnings),
             timings_ms=StageTimings.from_stopwatch(stopwatch),
         )
 
@@ -200,7 +210,7 @@ class Searcher:
             return "not_requested"
         if self.cannot_rerank is not None:
             return self.cannot_rerank
-        return "no_text" if query is not None and query.text is None else None
+        return "no_text" if query is not None and query.parts is None else None
 
     def _num_candidates(self, options: SearchOptions) -> int:
         return min(options.num_candidates or self.bundle.manifest.num_candidates, self.max_candidates)

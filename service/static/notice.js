@@ -9,6 +9,7 @@ function headingFor(problem) {
   if (problem.kind === "unreachable") return navigator.onLine ? "The server cannot be reached" : "You are offline";
   if (problem.kind === "late") return "No answer yet";
   if (problem.kind === "overloaded") return "The server is busy";
+  if (problem.kind === "query-not-understood") return "The query is not understood";
   if (problem.status === 503) return "The library is not ready";
   return problem.status >= 500 ? "The server failed" : "That search did not work";
 }

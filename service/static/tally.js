@@ -1,4 +1,4 @@
-// The lines above the grid: the number of results, the time of each stage, and a note if nothing was re-ranked.
+// The lines above the grid: the number of results, the time of each stage, and notes on what was not done as asked.
 
 import { byId, element, withCode } from "./dom.js";
 import { count, milliseconds } from "./format.js";
@@ -59,6 +59,7 @@ export class Tally {
     byId("timing").textContent = milliseconds(answer.timings_ms.total);
     byId("timing-panel").replaceChildren(...buildStages(answer));
     byId("timings").hidden = false;
+    this.#showWarnings(answer.query_warnings);
     this.#showNote(answer.hits.length ? skippedNote(answer.rerank_skipped, deadlineMs) : null, answer.rerank_skipped);
   }
 
@@ -72,11 +73,19 @@ export class Tally {
     byId("count").textContent = "";
     this.#clearTimings();
     this.#showNote(null, null);
+    this.#showWarnings([]);
   }
 
   #clearTimings() {
     this.#popup.close();
     byId("timings").hidden = true;
+  }
+
+  /** Says what of the query was not understood or not read. */
+  #showWarnings(warnings) {
+    const place = byId("query-warnings");
+    place.hidden = warnings.length === 0;
+    place.replaceChildren(...warnings.map(({ kind, message }) => element("p", { "data-kind": kind, text: message })));
   }
 
   #showNote(note, reason) {

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from model.families.lgdn.network import LGDN
 from model.runtime.bundle.manifest import Provenance, SourceRecord
+from model.runtime.onnx import ort
 from tests.support.tiny_photos import tiny_config
 
 PROVENANCE = Provenance(
@@ -43,6 +43,6 @@ def exportable_model(fusion: str = "joint") -> LGDN:
 
 
 def run_onnx(content: bytes, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
     outputs: list[NDArray[np.float32]] = session.run(None, dict(inputs))
     return outputs

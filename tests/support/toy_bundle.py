@@ -42,6 +42,8 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (0, 0, 0),
 }
 IMAGE_SIZE = 32
+#: Words that the tokenizer knows and the model makes nothing of: with one of them, a text is understood.
+ARTICLES = ("a", "an", "the")
 CONTEXT_LENGTH = 16
 SHARPNESS = 4.0
 OTHER_WORD = 0.05
@@ -106,15 +108,16 @@ def match_logit(text: str, tokens: NDArray[np.float32]) -> float:
 
 
 def _word_tokens() -> NDArray[np.float32]:
-    """Token rows: 0 padding, 1 any other word, 2… the colours. [10, 4]."""
+    """Token rows: 0 padding, 1 any other word, 2… the colours, then the articles. [13, 4]."""
     colours = np.concatenate([2 * _PROTOTYPES - 1, np.ones((DIM, 1), np.float32)], axis=1)
-    return np.concatenate([np.zeros((2, 4), np.float32), colours])
+    return np.concatenate([np.zeros((2, 4)), colours, np.zeros((len(ARTICLES), 4))]).astype(np.float32)
 
 
 def _word_rows() -> NDArray[np.float32]:
-    """Embedding rows: 0 padding, 1 any other word, 2… the colours. [10, 8]."""
+    """Embedding rows: 0 padding, 1 any other word, 2… the colours, then the articles. [13, 8]."""
     other = np.full((1, DIM), OTHER_WORD / np.sqrt(DIM))
-    return np.concatenate([np.zeros((1, DIM)), other, np.eye(DIM)]).astype(np.float32)
+    articles = other.repeat(len(ARTICLES), axis=0)
+    return np.concatenate([np.zeros((1, DIM)), other, np.eye(DIM), articles]).astype(np.float32)
 
 
 def random_frames(count: int) -> NDArray[np.uint8]:
@@ -173,8 +176,8 @@ def describe(*, tokens: bool = True, stored_tokens_per_frame: int = 4, **changes
 
 
 def toy_tokenizer() -> Tokenizer:
-    """One id a word: 0 padding, 1 any other word, 2… the colours."""
-    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *COLOURS])}
+    """One id a word: 0 padding, 1 any other word, 2… the colours, then the articles."""
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", *COLOURS, *ARTICLES])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -13,6 +13,7 @@ from model.cli.evaluate.measuring import open_model
 from model.cli.terminal import report
 from model.evaluation.figure import choose_segment, save_figure
 from model.runtime.errors import InputError
+from model.runtime.names import find_as_seen
 from model.runtime.queries import read_queries
 
 # Queries that are drawn where none are named.
@@ -39,7 +40,7 @@ def figure_command(
     indices = _rows("--lines", lines, len(rows))
     encoder = open_model(models, weights, salience, threads, device)
     drawn = [
-        choose_segment(encoder, row.text, clips / row.video, frames=frames, caption=row.video)
+        choose_segment(encoder, row.text, find_as_seen(clips / row.video), frames=frames, caption=row.video)
         for row in (rows[index] for index in indices)
     ]
     count = max(int(row.salient.sum()) for row in drawn)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from model.data.datasets.records import Annotated, CaptionedVideo, Split
 from model.progress import Report, silent
 from model.runtime.errors import InputError
+from model.runtime.names import as_seen
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".3gp", ".mpg", ".flv", ".wmv")
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
@@ -53,14 +54,23 @@ class MediaFolder:
                     self._exact.setdefault(file.relative_to(path).as_posix(), file)
                     self._exact.setdefault(name, file)
                     self._stems.setdefault(file.stem, file)
+        self._exact_as_seen = _as_seen(self._exact)
+        self._stems_as_seen = _as_seen(self._stems)
 
     def find(self, name: str) -> Path | None:
-        """The file with this name, path below the folder, or stem; its extension may differ."""
+        """The file of that name, path below the folder, or stem; its extension may have changed.
+
+        Without one, that of a name that looks the same.
+        """
+        file = self._find(name, self._exact, self._stems)
+        return file or self._find(as_seen(name), self._exact_as_seen, self._stems_as_seen)
+
+    def _find(self, name: str, exact: Mapping[str, Path], stems: Mapping[str, Path]) -> Path | None:
         base = name.rsplit("/", 1)[-1]
         stem, dot, extension = base.rpartition(".")
-        file = self._exact.get(name) or self._stems.get(base)
+        file = exact.get(name) or stems.get(base)
         if file is None and dot and f".{extension.lower()}" in self.extensions:
-            file = self._exact.get(base) or self._stems.get(stem)
+            file = exact.get(base) or stems.get(stem)
         return file
 
     def missing(self, names: Sequence[str], total: int, remedy: str) -> MissingFilesError:
@@ -70,6 +80,14 @@ class MediaFolder:
             f"{len(names)} of {total} files are missing: {first}; looked in {self.path} and below "
             f"for these names with {', '.join(self.extensions)}; {remedy}"
         )
+
+
+def _as_seen(files: Mapping[str, Path]) -> dict[str, Path]:
+    """The files by what their names look like; of two that look the same, the first counts."""
+    alike: dict[str, Path] = {}
+    for name, file in files.items():
+        alike.setdefault(as_seen(name), file)
+    return alike
 
 
 def find_files(

@@ -36,6 +36,7 @@ from model.runtime.bundle.running import run_matcher, run_parts
 from model.runtime.bundle.sessions import Provider, Session, check_provider, open_session
 from model.runtime.errors import BundleError
 from model.runtime.preprocessing import TextTokenizer
+from model.runtime.text_reading import TextReader
 
 
 class Bundle:
@@ -73,6 +74,7 @@ class Bundle:
             )
         except ValueError as error:
             raise BundleError(f"{error}; export the bundle again") from error
+        self.text_reader = TextReader(self.tokenizer)
 
     @classmethod
     def open(

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from model.runtime.bundle.graphs import GraphSpec, TensorSpec
 from model.runtime.errors import BundleError
+from model.runtime.onnx import ort
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 

@@ -8,6 +8,7 @@ from service.api.answers import search_body
 from service.api.context import ContextDep
 from service.api.openapi_errors import error_responses
 from service.api.schemas import SearchRequest, SearchResponse
+from service.errors import NotUnderstoodError
 from service.search.query import check_top_k, clean_text
 from service.search.results import SearchResult
 from service.search.searcher import SearchOptions
@@ -45,6 +46,10 @@ async def search(request: SearchRequest, context: ContextDep) -> Response:
         result = searcher.search(text, top_k, options)
         return result, search_body(result)
 
-    result, body = await context.pool.run(run)
+    try:
+        result, body = await context.pool.run(run)
+    except NotUnderstoodError:
+        context.metrics.observe_not_understood()
+        raise
     context.metrics.observe_search(result)
     return Response(body, media_type="application/json")

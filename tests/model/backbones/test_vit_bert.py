@@ -11,13 +11,13 @@ import pytest
 
 pytest.importorskip("torch")
 
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from model.backbones import build_image, build_text
 from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.vit import VisionTransformer
+from model.runtime.onnx import ort
 from tests.support.tiny_transformers import bert, config, frames_of, load_vit, pixels_of, vit
 
 __all__ = ["bert", "vit"]
@@ -179,7 +179,7 @@ def test_both_export_with_any_batch(tmp_path: Path, vit: tuple[Any, Path], bert:
             external_data=False,
             verbose=False,
         )
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
         names = [i.name for i in session.get_inputs()]
         for inputs in (example, other, tuple(t[:1] for t in other)):
             found = session.run(None, {n: t.numpy() for n, t in zip(names, inputs, strict=True)})

@@ -23,7 +23,8 @@ OTHER_HIT = results.VideoHit(
     "1f3a9c52d1e8b764", "/two.mp4", None, 32.5, 64.0, 0.1, 1.0, None, [FRAME, OTHER_FRAME], None
 )
 TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 21.375)
-RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, TIMINGS)
+WARNING = results.QueryWarning("not_understood", "…", results.QueryWarningDetails(words=["猫"]))
+RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, [WARNING], TIMINGS)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,8 @@ RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, TIMINGS)
         (results.ScoreExplanation, schemas.Explanation),
         (results.SalientFrame, schemas.FrameTerm),
         (results.StageTimings, schemas.Timings),
+        (results.QueryWarning, schemas.QueryWarning),
+        (results.QueryWarningDetails, schemas.QueryWarningDetails),
         (ReloadOutcome, schemas.ReloadResult),
     ],
 )
@@ -52,7 +55,7 @@ def test_a_result_is_written_value_by_value_as_the_schema_would() -> None:
 
 @pytest.mark.parametrize("skipped", get_args(results.TextRerankSkipped))
 def test_every_reason_that_a_text_can_meet_is_in_the_schema(skipped: results.TextRerankSkipped) -> None:
-    result = results.SearchResult([], 1, False, skipped, 0, TIMINGS)
+    result = results.SearchResult([], 1, False, skipped, 0, [], TIMINGS)
     assert schemas.SearchResponse.model_validate_json(search_body(result)).rerank_skipped == skipped
 
 

@@ -90,7 +90,15 @@ def test_score_and_relevance_are_those_of_the_model(server: Server) -> None:
 
 def test_the_answer_has_what_is_promised_and_no_more(server: Server) -> None:
     body = server.client.post("/v1/search", json={"query": {"text": "red"}, "top_k": 1}).json()
-    told = {"hits", "snapshot", "reranked", "rerank_skipped", "num_candidates", "timings_ms"}
+    told = {
+        "hits",
+        "snapshot",
+        "reranked",
+        "rerank_skipped",
+        "num_candidates",
+        "query_warnings",
+        "timings_ms",
+    }
     assert set(body) == told
     assert body["snapshot"] == 1
     stages = {"encode_text", "retrieve", "salience", "tokens", "match", "fetch", "total"}
@@ -108,10 +116,8 @@ def test_titles_come_from_the_files(server: Server) -> None:
     assert titles["red.mp4"] is None
 
 
-@pytest.mark.parametrize(
-    "text", ["?!", "12 % of …", "zzz qqq", "собака", "犬", "👩‍👩‍👧", "a\nred\tcar", "x" * 1000]
-)
-def test_unknown_words_are_searched_too(server: Server, text: str) -> None:
+@pytest.mark.parametrize("text", ["12 % of … red", "zzz red", "a\nred\tcar", "red собака 犬 👩‍👩‍👧"])
+def test_unknown_words_leave_the_others_searched(server: Server, text: str) -> None:
     assert len(server.search(text, top_k=3)) == 3
 
 
@@ -122,13 +128,13 @@ def test_top_k_is_ten_unless_told_and_null_is_unset(server: Server, toy: ToyLibr
 
 
 def test_the_server_and_the_searcher_give_the_same_hits(server: Server, searcher: Searcher) -> None:
-    for text in ("red", "cyan car", "nothing known"):
+    for text in ("red", "cyan car", "unknown white"):
         local = searcher.search(clean_text(text, 100), 10)
         assert server.search(text) == [asdict(hit) for hit in local.hits]
 
 
 def test_a_batch_ranks_as_single_queries_do(searcher: Searcher) -> None:
-    texts = ["red", "green car", "blue and yellow", "zzz"]
+    texts = ["red", "green car", "blue and yellow", "zzz white"]
     batch = searcher.rank_all(texts)
     assert batch.ensemble is not None
     for row, text in enumerate(texts):

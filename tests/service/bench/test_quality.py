@@ -220,7 +220,7 @@ def test_the_command_takes_clips_of_ones_own(clips: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--clips", "somewhere"), "1 --clips and 0 --queries"),
+        (("--clips", "somewhere"), "1 --clips but 0 --queries"),
         (("--splice", "2"), "--splice needs videos"),
     ],
 )

@@ -48,7 +48,7 @@ def test_search_prints_the_promised_object_and_nothing_else(toy: ToyLibrary) -> 
     done = run("search", "something red", *toy.options, "--json", "--top-k", "2")
     assert (done.returncode, done.stderr) == (0, "")
     body = json.loads(done.stdout)
-    assert set(body) == {"hits", "reranked", "rerank_skipped", "num_candidates"}
+    assert set(body) == {"hits", "reranked", "rerank_skipped", "num_candidates", "query_warnings"}
     assert Path(body["hits"][0]["path"]).name == "red.mp4"
     assert len(body["hits"]) == 2
     for hit in body["hits"]:
@@ -209,7 +209,7 @@ def test_eval_prints_the_promised_object(toy: ToyLibrary, queries: Path) -> None
     assert result.exit_code == 0
     figures = json.loads(result.stdout)
     names = ["n", "R@1", "R@5", "R@10", "MdR", "MnR"]
-    assert list(figures) == [*names, "global", "ensemble", "rerank_skipped"]
+    assert list(figures) == [*names, "global", "ensemble", "rerank_skipped", "not_understood", "truncated"]
     assert {name: figures[name] for name in names} == figures["ensemble"]
     assert list(figures["global"]) == names
     assert figures["n"] == 3
@@ -217,7 +217,8 @@ def test_eval_prints_the_promised_object(toy: ToyLibrary, queries: Path) -> None
     assert (figures["R@5"], figures["MdR"]) == (100.0, 1.0)
     good = json.loads(invoke("eval", "--queries", queries, "--set", "good", *toy.options, "--json").stdout)
     perfect = {"n": 2, "R@1": 100.0, "R@5": 100.0, "R@10": 100.0, "MdR": 1.0, "MnR": 1.0}
-    assert good == {**perfect, "global": perfect, "ensemble": perfect, "rerank_skipped": None}
+    counts = {"not_understood": 0, "truncated": 0}
+    assert good == {**perfect, "global": perfect, "ensemble": perfect, "rerank_skipped": None, **counts}
     shown = invoke("eval", "--queries", queries, *toy.options).stdout
     assert re.search(r"^ +global +ensemble$", shown, re.MULTILINE)
     assert re.search(r"^R@1 +66\.7 +66\.7$", shown, re.MULTILINE)
@@ -236,7 +237,7 @@ def test_eval_with_a_file_that_cannot_be_used(toy: ToyLibrary, queries: Path, tm
     check_error(invoke("eval", "--queries", tmp_path, *toy.options), 2, "cannot be read")
     queries.write_text('{"query": "red", "video": "red.mp4"}\n{"query": "red", "video": "pink.mp4"}\n')
     check_error(
-        invoke("eval", "--queries", queries, *toy.options), 2, 'line 2: no video of the library is "pink.mp4"'
+        invoke("eval", "--queries", queries, *toy.options), 2, 'line 2: the library has no video "pink.mp4"'
     )
     check_error(
         invoke("eval", "--queries", queries, "--set", "z", *toy.options), 2, 'holds no query of the set "z"'

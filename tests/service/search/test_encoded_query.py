@@ -10,7 +10,7 @@ import pytest
 from model.runtime.bundle import Bundle
 from service.errors import QueryError
 from service.live import open_searcher
-from service.search.encoded_query import EncodedQuery, encode_text_queries
+from service.search.encoded_query import EncodedQuery, QueryPart, encode_text_queries
 from service.search.rerank import rerank
 from service.search.results import SearchResult
 from service.search.retrieval import best_segments
@@ -72,9 +72,9 @@ def test_what_was_not_asked_for_or_cannot_be_is_told_before_the_missing_text(
 
 
 def test_a_text_encoded_before_gives_what_the_text_gives(searcher: Searcher) -> None:
-    for text in ("red", "a green car", "nothing known"):
+    for text in ("red", "a green car", "unknown white"):
         (query,) = encode_text_queries(searcher.bundle, [text], tokens=True)
-        assert query.text is not None
+        assert query.parts is not None
         whole = searcher.search(text, 10)
         encoded = searcher.search_encoded(query, 10)
         assert encoded.reranked
@@ -88,16 +88,16 @@ def test_texts_of_a_batch_are_single_queries(searcher: Searcher) -> None:
         alone = searcher.bundle.encode_text([text], tokens=True)
         np.testing.assert_allclose(query.embedding, alone.embedding[0], atol=1e-6)
         np.testing.assert_allclose(query.salience, alone.salience[0], atol=1e-6)
-        assert query.text is not None
-        assert query.text.tokens is not None
-        assert query.text.attention_mask.sum() == alone.attention_mask.sum() == len(text.split())
+        (part,) = query.parts or ()
+        assert part.text.tokens is not None
+        assert part.text.attention_mask.sum() == alone.attention_mask.sum() == len(text.split())
     for query in encode_text_queries(searcher.bundle, texts, tokens=False):
-        assert query.text is not None
-        assert query.text.tokens is None
+        assert query.parts is not None
+        assert query.parts[0].text.tokens is None
 
 
 def test_a_text_that_the_model_reads_nothing_in(searcher: Searcher) -> None:
-    with pytest.raises(QueryError, match="reads nothing in the query") as caught:
+    with pytest.raises(QueryError, match="cannot read the query") as caught:
         encode_text_queries(searcher.bundle, [" "], tokens=False)
     assert caught.value.field == "/query/text"
 
@@ -116,7 +116,9 @@ def test_only_one_query_is_taken(toy: ToyLibrary) -> None:
     with pytest.raises(ValueError, match=r"salience has shape \[2, 16\]"):
         EncodedQuery(encoding.embedding[0], encoding.salience)
     with pytest.raises(ValueError, match="text holds 2 texts"):
-        EncodedQuery(encoding.embedding[0], encoding.salience[0], encoding)
+        QueryPart(encoding)
+    with pytest.raises(ValueError, match="parts is empty"):
+        EncodedQuery(encoding.embedding[0], encoding.salience[0], ())
 
 
 def test_searching_loads_no_web_framework() -> None:

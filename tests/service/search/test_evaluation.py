@@ -10,8 +10,9 @@ import pytest
 from model.runtime.errors import InputError
 from model.runtime.queries import LabelledQuery
 from service.live import open_searcher
-from service.search.evaluation import VideoFinder, evaluate_library, read_clean_queries
+from service.search.evaluation import evaluate_library, read_clean_queries
 from service.search.searcher import Searcher, SearchOptions
+from service.search.video_finder import VideoFinder
 from service.settings import load_settings
 from tests.support.toy_bundle import text_embedding
 from tests.support.toy_library import ToyLibrary, make_library

@@ -33,7 +33,7 @@ MIXED = {
     "e.mp4": [("white", 1.0), ("cyan", 1.0), ("blue", 1.0), ("black", 1.0)],
     "f.mp4": [("black", 0.5)],
 }
-TEXTS = ["red", "blue", "yellow", "green and red", "a cyan sky", "nothing known", "black", "magenta white"]
+TEXTS = ["red", "blue", "yellow", "green and red", "a cyan sky", "white unknown", "black", "magenta white"]
 COUNTS = [1, 3, 7, 100]
 SALIENT = [1, 2, 5, 16]
 

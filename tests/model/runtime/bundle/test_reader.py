@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
 from model.runtime.bundle import Bundle, Provider, default_bundle_path
 from model.runtime.bundle.sessions import _check_placement, placement
 from model.runtime.errors import BundleError
+from model.runtime.onnx import ort
 from tests.support import toy_bundle as toy
 
 
