@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 
 from model.data.datasets import MissingFilesError, Split, open_split
-from model.data.datasets.files import Folder
+from model.data.datasets.files import MediaFolder
 from model.settings import DataConfig
 from tests.support.annotations import didemo_row, write_json, write_msrvtt
 
@@ -125,7 +125,9 @@ def test_settings_that_open_nothing_are_named(
 
 
 def test_a_name_in_another_unicode_form_is_found(tmp_path: Path) -> None:
-    folder = Folder(make_files(tmp_path / "videos", ["cafe\u0301.mp4", "e\u0301/one.mkv"]), (".mp4", ".mkv"))
+    folder = MediaFolder(
+        make_files(tmp_path / "videos", ["cafe\u0301.mp4", "e\u0301/one.mkv"]), (".mp4", ".mkv")
+    )
     for name, file in (("caf\u00e9.mp4", "cafe\u0301.mp4"), ("caf\u00e9", "cafe\u0301.mp4")):
         assert folder.find(name) == tmp_path / "videos" / file
     assert folder.find("\u00e9/one.mkv") == tmp_path / "videos" / "e\u0301" / "one.mkv"
