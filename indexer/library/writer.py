@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
 from indexer.library.errors import LibraryError, storage_errors
+from indexer.library.facts import storable
 from indexer.library.folder import Library
 from indexer.library.manifest import SNAPSHOTS
 from indexer.library.schema import (
@@ -91,7 +92,7 @@ class LibraryWriter:
 
     def finish(self, video: VideoRow) -> None:
         """Include a video and its segments in the next commit."""
-        self._finished.append((video, self._pending.pop(video.ingest_id, _Pending())))
+        self._finished.append((storable(video), self._pending.pop(video.ingest_id, _Pending())))
 
     def discard(self, ingest_id: str) -> None:
         """Forget the segments of a video that could not be read to its end."""
@@ -134,7 +135,7 @@ class LibraryWriter:
 
     def touch(self, videos: Iterable[VideoRow]) -> None:
         """Store new modification times of files with unchanged content."""
-        rows = list(videos)
+        rows = [storable(video) for video in videos]
         if rows:
             self._upsert(rows)
 
