@@ -5,14 +5,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from indexer.decode import FileOutcome, FileUnchanged, FileVerdict
-from indexer.events import Event, Failure, FileDone, IndexSummary, Note, Published
+from indexer.decode import FileOutcome, FileUnchanged, FileUnreached, FileVerdict
+from indexer.events import Event, Failure, FileDone, FileNotReached, IndexSummary, Note, Published
 from indexer.library.publish import PublishOptions, needs_publishing, publish, served_manifest
 from indexer.library.records import SEARCHABLE
 from indexer.library.schema import SegmentRow, VideoRow
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
+from indexer.place import no_longer_exists
 from indexer.plan import IndexTask
 
 #: Finished segments, in number or in memory, above which they are committed at once.
@@ -82,6 +84,8 @@ class LibrarySink:
         """See `Sink`. Commits and publishes when it is due."""
         if isinstance(outcome, FileUnchanged):
             self._finish_unchanged(task, outcome)
+        elif isinstance(outcome, FileUnreached):
+            self._finish_unreached(task, outcome)
         else:
             self._finish_decoded(task, outcome)
         self._commit_when_due()
@@ -139,6 +143,15 @@ class LibrarySink:
         self._summary.failed_before += row.verdict not in SEARCHABLE
         self._emit(FileDone(task.path, None, None, row.duration_seconds, row.num_segments))
 
+    def _finish_unreached(self, task: IndexTask, outcome: FileUnreached) -> None:
+        """Forget what was read of it: nothing that the library has of the file changes."""
+        self._counts.pop(task.ingest_id, None)
+        self._writer.discard(task.ingest_id)
+        row = self._writer.videos.get(task.video_id)
+        self._summary.not_reached.append((task.path, outcome.reason))
+        self._summary.not_reached_searchable += row is not None and row.verdict in SEARCHABLE
+        self._emit(FileNotReached(task.path, outcome.reason))
+
     def _commit_when_due(self) -> None:
         now = self._clock()
         if (
@@ -162,7 +175,13 @@ class LibrarySink:
             self._touched = []
 
     def _prune(self, *, interrupted: bool) -> None:
-        vanished = [video_id for video_id in self._options.vanished if video_id in self._writer.videos]
+        videos = self._writer.videos
+        # Look again: a share that was away when the run began may be back.
+        vanished = [
+            video_id
+            for video_id in self._options.vanished
+            if video_id in videos and no_longer_exists(Path(os.fsdecode(videos[video_id].path)))
+        ]
         if self._options.prune and not interrupted:
             if vanished:
                 self._writer.remove(vanished)
