@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from indexer.library.records import Verdict
+from indexer.library.records import Verdict, stored_ns
+from indexer.place import displaced, place_error, unreached
 from model.runtime.errors import VideoError
 from model.runtime.faults import checkpoint
 from model.runtime.files import sha256_steps
@@ -23,8 +24,6 @@ from model.runtime.video import DecoderName, FrameBatch, VideoInfo, VideoReader
 
 THUMBNAIL_SIDE = 320
 _THUMBNAIL_QUALITY = 80
-#: `mtime_ns` of a file that cannot be opened. No file has this time, so the next run tries it again.
-NEVER_READ = -1
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ class DecodeSpec:
     segment_seconds: float
     frames_per_segment: int
 
-    def job(self, path: Path, same_sha256: str | None = None) -> "DecodeJob":
+    def job(self, path: Path, same_sha256: str | None = None, device: int | None = None) -> "DecodeJob":
         """The job that decodes one file; for the arguments, see `DecodeJob`."""
-        return DecodeJob(os.fsencode(path), same_sha256, self)
+        return DecodeJob(os.fsencode(path), same_sha256, self, device)
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,14 @@ class DecodeJob:
         path: the file's path in bytes, which need not be UTF-8.
         same_sha256: a file with this checksum is unchanged and is not decoded; None: always decode it.
         spec: how to decode it.
+        device: the device (`st_dev`) that it was on when it was found; on another one it is another file, and
+            is not decoded. None: any.
     """
 
     path: bytes
     same_sha256: str | None
     spec: DecodeSpec
+    device: int | None = None
 
     @property
     def file(self) -> Path:
@@ -97,9 +99,9 @@ class FileVerdict:
     Attributes:
         reason: why the verdict is not "ok"; None when it is "ok".
         info: the file's properties; None when it cannot be opened as a video.
-        sha256: checksum of the whole file; empty when it cannot be read.
+        sha256: checksum of the whole file; empty when the decoder did not get so far.
         bytes: the file's size before it was read.
-        mtime_ns: its modification time before it was read, or `NEVER_READ`.
+        mtime_ns: its modification time before it was read, see `stored_ns`.
     """
 
     verdict: Verdict
@@ -117,19 +119,29 @@ class FileUnchanged:
     mtime_ns: int
 
 
+@dataclass(frozen=True)
+class FileUnreached:
+    """The result for a file whose place cannot be reached, or went away while it was read.
+
+    Nothing is known of its content: what the library has of it stays, and the next run tries it again.
+    """
+
+    reason: str
+
+
 #: The result for a file.
-FileOutcome = FileVerdict | FileUnchanged
+FileOutcome = FileVerdict | FileUnchanged | FileUnreached
 #: What comes from decoding a file: its segments in time order, then its outcome.
 DecodedPart = DecodedSegment | FileOutcome
 DecodeMessage = Alive | DecodedPart
 
 
 def decode_file(job: DecodeJob) -> Iterator[DecodeMessage]:
-    """Decode one file. No file makes it raise an error: a failure becomes the verdict.
+    """Decode one file. No file makes it raise an error: a failure becomes the outcome.
 
     Yields:
-        The file's segments, then one `FileVerdict`; or only `FileUnchanged`. `Alive` may come at any time
-        before the end.
+        The file's segments, then one `FileVerdict` or `FileUnreached`; or only `FileUnchanged`. `Alive` may
+        come at any time before the end.
     """
     path = job.file
     checkpoint(f"decode.{path.name}")
@@ -137,16 +149,43 @@ def decode_file(job: DecodeJob) -> Iterator[DecodeMessage]:
         # If the file changes while it is read, its time differs from this one, and the next run reads it
         # again.
         stat = path.stat()
-        digest = yield from _digest(path)
+        elsewhere = displaced(stat, job.device)
+        digest = "" if elsewhere else (yield from _digest(path))
     except OSError as error:
-        unreadable = f"cannot be read: {error.strerror or error}"
-        yield FileVerdict("corrupt", unreadable, None, "", 0, NEVER_READ)
+        elsewhere = f"cannot be read: {place_error(error)}"
+    if elsewhere:
+        yield FileUnreached(elsewhere)
         return
     if digest == job.same_sha256:
-        yield FileUnchanged(stat.st_mtime_ns)
+        yield FileUnchanged(stored_ns(stat.st_mtime_ns))
         return
     verdict, reason, info = yield from _segments(path, job.spec)
-    yield FileVerdict(verdict, reason, info, digest, stat.st_size, stat.st_mtime_ns)
+    lost = yield from _lost_while_read(job, stat, digest, decoded=verdict == "ok")
+    if lost:
+        yield FileUnreached(lost)
+    else:
+        yield FileVerdict(verdict, reason, info, digest, stat.st_size, stored_ns(stat.st_mtime_ns))
+
+
+def _lost_while_read(
+    job: DecodeJob, before: os.stat_result, digest: str, *, decoded: bool
+) -> Generator[DecodeMessage, None, str | None]:
+    """Whether the place, and not the file, is why decoding ended as it did: the reason, or None.
+
+    Libraries report a share that goes away as damage, or as the end of the file. So a failure is a verdict
+    only if the same bytes can be read once more.
+    """
+    lost = unreached(job.file, job.device or before.st_dev)
+    if lost or decoded:
+        return lost
+    try:
+        again = yield from _digest(job.file)
+        after = job.file.stat()
+    except OSError as error:
+        return f"cannot be read: {place_error(error)}"
+    changed = (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
+    # Another program may be writing the file: its verdict counts, and the next run reads it again.
+    return None if again == digest or changed else "cannot be read: it gives other bytes each time"
 
 
 def _digest(path: Path) -> Generator[DecodeMessage, None, str]:

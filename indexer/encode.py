@@ -15,7 +15,7 @@ from indexer.library.schema import Layout, SegmentRow
 from indexer.options import available_cores
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle, Provider
-from model.runtime.errors import BundleError
+from model.runtime.errors import BundleError, OutputError
 from model.runtime.tokens import QuantisedTokens, store_tokens
 
 #: Frames of one model call on a CPU: more are not faster and take more memory.
@@ -111,8 +111,23 @@ def open_indexing_bundle(
     return bundle, threads or available_cores()
 
 
-def encode_batch(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> list[SegmentRow]:
+@dataclass(frozen=True)
+class SegmentLost:
+    """A segment for which the model gives no usable numbers. The rest of its file is kept."""
+
+    ingest_id: str
+    start_seconds: float
+    reason: str
+
+
+#: What becomes of a segment.
+EncodedSegment = SegmentRow | SegmentLost
+
+
+def encode_batch(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> list[EncodedSegment]:
     """Encode segments, of one or several files, together.
+
+    If the model gives NaN for one of them, that one is set aside, and the others are encoded.
 
     Args:
         bundle: opened as in `spec`.
@@ -120,11 +135,24 @@ def encode_batch(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment])
         batch: at least one segment.
 
     Returns:
-        A row for each segment, in order.
+        A row for each segment, or why there is none, in order.
 
     Raises:
-        BundleError: the bundle fails, or its tokens cannot be stored in this layout.
+        BundleError: the bundle fails on every input, or its tokens cannot be stored in this layout.
     """
+    try:
+        return list(_encode(bundle, spec, batch))
+    except OutputError as error:
+        if len(batch) > 1:
+            return [encoded for segment in batch for encoded in encode_batch(bundle, spec, [segment])]
+        # If it gives no numbers for its own test pictures either, the bundle is at fault and not the video.
+        bundle.check()
+        [(task, segment)] = batch
+        reason = f"the model gives no usable numbers for it: {str(error).partition(': ')[2] or error}"
+        return [SegmentLost(task.ingest_id, segment.start_seconds, reason)]
+
+
+def _encode(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> list[SegmentRow]:
     counts = [len(segment.frames) for _, segment in batch]
     frames = np.concatenate([segment.frames for _, segment in batch])
     total = len(frames)

@@ -46,6 +46,14 @@ class FileDone:
 
 
 @dataclass(frozen=True)
+class FileNotReached:
+    """A file's place could not be reached, or went away while the file was read. What was indexed stays."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
 class Published:
     """A snapshot is served from now on."""
 
@@ -61,7 +69,7 @@ class Note:
     text: str
 
 
-Event = Scanned | FileStarted | SegmentEncoded | FileDone | Published | Note
+Event = Scanned | FileStarted | SegmentEncoded | FileDone | FileNotReached | Published | Note
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,12 @@ class IndexSummary:
             segments.
         verdicts: how many of the files read in this run have each verdict.
         failures: files of this run whose verdict is not `ok`.
+        problems: folders and files that the scan could not look at, and why.
+        passed_over: how many files the scan did not take for videos, by what they are; see `Scan`.
+        passed_over_files: these files, and what they are, if they were asked for.
+        not_reached: files that were found but could not be read because of their place, and why: nothing of
+            them was changed, and the next run tries them again.
+        not_reached_searchable: how many of these the library has segments of.
         removed: videos removed because their files are gone.
         vanished: videos whose files are gone but that were not removed, without `prune`.
         video_seconds: total length of the videos read.
@@ -96,6 +110,10 @@ class IndexSummary:
     verdicts: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    passed_over_files: list[tuple[Path, str]] = field(default_factory=list)
+    not_reached: list[tuple[Path, str]] = field(default_factory=list)
+    not_reached_searchable: int = 0
     removed: int = 0
     vanished: int = 0
     segments: int = 0
@@ -111,4 +129,5 @@ class IndexSummary:
     @property
     def searchable(self) -> int:
         """How many of the files found are in the library, from this run or before."""
-        return self.unchanged - self.failed_before + self.verdicts["ok"] + self.verdicts["partial"]
+        before = self.unchanged - self.failed_before + self.not_reached_searchable
+        return before + self.verdicts["ok"] + self.verdicts["partial"]

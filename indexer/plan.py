@@ -8,6 +8,7 @@ from pathlib import Path
 
 from indexer.library.records import SEARCHABLE, displayable, video_id_of
 from indexer.library.schema import VideoRow
+from indexer.place import no_longer_exists
 from indexer.scan import Scan
 from model.runtime.errors import InputError
 
@@ -22,12 +23,14 @@ class IndexTask:
         ingest_id: marks all rows that this task writes; every task has a new one.
         same_sha256: a file with this checksum is unchanged, although its modification time is new. None: the
             file is new, has another size, or must be read again.
+        device: the device (`st_dev`) that the file was on when it was found; None: unknown.
     """
 
     path: Path
     video_id: str
     ingest_id: str
     same_sha256: str | None
+    device: int | None = None
 
 
 @dataclass
@@ -52,7 +55,7 @@ def make_plan(scanned: Scan, videos: Mapping[str, VideoRow], *, retry_failed: bo
 
     A file with the same size and modification time as before is unchanged. A file with the same size and
     another time is decoded only if its SHA-256 differs. Files that failed before count as unchanged too,
-    unless `retry_failed` is set.
+    unless `retry_failed` is set. No file is looked at again: what the scan found decides.
 
     Args:
         scanned: the files found.
@@ -65,20 +68,17 @@ def make_plan(scanned: Scan, videos: Mapping[str, VideoRow], *, retry_failed: bo
         video_id = video_id_of(path)
         present.add(video_id)
         row = videos.get(video_id)
+        found = scanned.facts[path]
         same_sha256 = None
         if row is not None:
             failed = row.verdict not in SEARCHABLE
-            try:
-                stat = path.stat()
-            except OSError:
-                stat = None
-            if stat is not None and stat.st_size == row.bytes and not (failed and retry_failed):
-                if stat.st_mtime_ns == row.mtime_ns:
+            if found.bytes == row.bytes and not (failed and retry_failed):
+                if found.mtime_ns == row.mtime_ns:
                     plan.unchanged += 1
                     plan.failed_before += failed
                     continue
                 same_sha256 = row.sha256 or None
-        plan.tasks.append(IndexTask(path, video_id, secrets.token_hex(8), same_sha256))
+        plan.tasks.append(IndexTask(path, video_id, secrets.token_hex(8), same_sha256, found.device))
     plan.vanished = [
         video_id
         for video_id, row in videos.items()
@@ -106,14 +106,7 @@ def check_not_emptied(scanned: Scan, plan: IndexPlan, videos: Mapping[str, Video
 def _is_gone(path: Path, scanned: Scan) -> bool:
     if not _below(path, scanned.covered) or _below(path, [folder for folder, _ in scanned.problems]):
         return False
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        # A file that cannot be reached now is not gone.
-        return False
-    return False
+    return no_longer_exists(path)
 
 
 def _below(path: Path, folders: Sequence[Path]) -> bool:

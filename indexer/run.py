@@ -4,6 +4,7 @@ import importlib.util
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from indexer.decode import DecodeSpec
@@ -12,6 +13,7 @@ from indexer.engines.base import Engine
 from indexer.engines.local import LocalEngine
 from indexer.events import Event, IndexSummary, Scanned
 from indexer.library.folder import Library
+from indexer.library.mounts import known_mounts, mounted, remember_mounts
 from indexer.library.publish import PublishOptions, chosen_backend, served_manifest
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
@@ -22,6 +24,8 @@ from indexer.sink import CommitOptions, LibrarySink
 from model.runtime.bundle import Bundle, BundleManifest
 from model.runtime.errors import InputError
 from model.runtime.video import DecoderName
+
+_UNMOUNTED = "is not mounted, but was when its videos were indexed: they stay in the library"
 
 
 def index_paths(
@@ -53,25 +57,27 @@ def index_paths(
     started = time.monotonic()
     stop = stop or threading.Event()
     emit = _one_at_a_time(on_event)
-    scanned = scan(paths)
+    scanned = scan(paths, list_passed_over=options.list_passed_over)
     _check_options(options, bundle.manifest, Path(library))
     if not scanned.files and not Library.exists(library):
         # There is nothing to index: create no library.
         emit(_scanned_event(scanned, IndexPlan()))
-        return IndexSummary(problems=scanned.problems, elapsed_seconds=time.monotonic() - started)
+        return replace(_summary_of(scanned, IndexPlan()), elapsed_seconds=time.monotonic() - started)
     opened = Library.open_or_create(library, bundle, options.tokens, options.tokens_per_frame)
     with opened.writing():
         writer = LibraryWriter(opened)
+        pruning_all = options.prune and options.prune_empty
+        unmounted = known_mounts(opened.path) - mounted()
+        if not pruning_all:
+            scanned.problems += [
+                (folder, _UNMOUNTED) for folder in sorted(unmounted) if scanned.concerns(folder)
+            ]
         plan = make_plan(scanned, writer.videos, retry_failed=options.retry_failed)
+        remember_mounts(opened.path, scanned.files, forget=unmounted if pruning_all else ())
         if options.prune and not options.prune_empty:
             check_not_emptied(scanned, plan, writer.videos)
         emit(_scanned_event(scanned, plan))
-        summary = IndexSummary(
-            files=len(scanned.files),
-            problems=scanned.problems,
-            unchanged=plan.unchanged,
-            failed_before=plan.failed_before,
-        )
+        summary = _summary_of(scanned, plan)
         commit_options = CommitOptions(
             publish=PublishOptions(
                 index_backend=options.index_backend,
@@ -141,6 +147,18 @@ def _media_roots(scanned: Scan) -> tuple[Path, ...]:
     """Folders that contain the videos' real paths: the service serves no file outside of them."""
     with_videos = {parent for path in scanned.files for parent in path.parents}
     return (*(folder for folder in scanned.folders if folder in with_videos), *scanned.linked)
+
+
+def _summary_of(scanned: Scan, plan: IndexPlan) -> IndexSummary:
+    """The summary of a run that has read nothing yet."""
+    return IndexSummary(
+        files=len(scanned.files),
+        problems=scanned.problems,
+        passed_over=scanned.passed_over,
+        passed_over_files=scanned.passed_over_files,
+        unchanged=plan.unchanged,
+        failed_before=plan.failed_before,
+    )
 
 
 def _scanned_event(scanned: Scan, plan: IndexPlan) -> Scanned:

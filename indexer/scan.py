@@ -1,23 +1,27 @@
 """Finds video files in folders."""
 
 import os
+import re
+import stat as modes
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from indexer.library.records import stored_ns
+from indexer.media_kinds import EXTENSIONS, Kind, kind_of
+from indexer.place import place_error
 from model.runtime.errors import InputError
 from model.runtime.names import near
 
-#: Containers that phones, cameras, recorders, discs and the web use for video.
-EXTENSIONS = frozenset(
-    f".{name}"
-    for name in (
-        *("3g2", "3gp", "amv", "asf", "avi", "divx", "dv", "f4v", "flv", "gif", "insv", "lrv", "m1v", "m2t"),
-        *("m2ts", "m2v", "m4v", "mjpeg", "mjpg", "mk3d", "mkv", "mov", "mp4", "mp4v", "mpe", "mpeg", "mpg"),
-        *("mpv", "mts", "mxf", "nut", "ogm", "ogv", "qt", "rm", "rmvb", "tod", "ts", "vob", "webm", "wmv"),
-        *("wtv", "y4m"),
-    )
-)
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """A file as the scan found it: size, time of modification as in `stored_ns`, and device (`st_dev`)."""
+
+    bytes: int
+    mtime_ns: int
+    device: int
 
 
 @dataclass
@@ -26,122 +30,184 @@ class Scan:
 
     Attributes:
         files: absolute paths, sorted, each file once.
+        facts: what each of them was like.
         folders: the given folders, and the folders of the given files.
         linked: real folders to which, or into which, symbolic links lead.
-        problems: folders and files that cannot be read, and why.
+        problems: folders and files that cannot be looked at, and why.
+        passed_over: how many files are not taken for videos, by what they are: an extension, `no extension`,
+            `another extension` for an unusual one, `hidden`, or `.ts that is no video`. A hidden folder
+            counts once; what is in it is not looked at.
+        passed_over_files: these files, and what they are, if they were asked for.
         covered: the given folders and files: an indexed video at or below one of them may have vanished.
     """
 
     files: list[Path] = field(default_factory=list)
+    facts: dict[Path, FileFacts] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)
     linked: list[Path] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    passed_over_files: list[tuple[Path, str]] = field(default_factory=list)
     covered: list[Path] = field(default_factory=list)
 
+    def concerns(self, folder: Path) -> bool:
+        """Whether one of the given paths is at, above or below a folder."""
+        return any(
+            folder == root or root in folder.parents or folder in root.parents for root in self.covered
+        )
 
-def scan(paths: Iterable[Path | str]) -> Scan:
+
+def scan(paths: Iterable[Path | str], *, list_passed_over: bool = False) -> Scan:
     """Find the video files at and below `paths`.
 
     Folders are searched recursively for known extensions. Hidden files and folders are skipped; symbolic
     links are followed; each folder and file counts once, however many links lead to it. A file among `paths`
-    is included whatever its name.
+    is included whatever its name. What cannot be looked at becomes one of `Scan.problems`.
+
+    Args:
+        paths: files and folders.
+        list_passed_over: fill in `Scan.passed_over_files`.
 
     Raises:
         InputError: a path does not exist, or is neither a file nor a folder.
     """
-    result = Scan()
-    seen: set[tuple[int, int]] = set()
+    scanner = _Scanner(list_passed_over)
     roots = []
     for path in paths:
         # Resolve the path, so that a file has one id however it is named.
         try:
             root = Path(path).resolve(strict=True)
             stat = root.stat()
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             shown = f"{os.fspath(path)!r}: {reason}{near(Path(path))}"
             raise InputError(f"{shown}; name files or folders that exist") from error
+        if not modes.S_ISDIR(stat.st_mode) and not modes.S_ISREG(stat.st_mode):
+            raise InputError(f"{os.fspath(root)!r} is neither a file nor a folder: name videos or folders")
         roots.append((root, stat))
     for root, stat in roots:
+        scanner.scan_root(root, stat)
+    scanner.result.files.sort()
+    return scanner.result
+
+
+class _Scanner:
+    def __init__(self, list_passed_over: bool) -> None:
+        self.result = Scan()
+        self._seen: set[tuple[int, int]] = set()
+        self._list_passed_over = list_passed_over
+
+    def scan_root(self, root: Path, stat: os.stat_result) -> None:
+        result = self.result
         result.covered.append(root)
-        if root.is_dir():
-            result.folders.append(root)
-            _walk(root, seen, result)
-        elif root.is_file():
+        if modes.S_ISREG(stat.st_mode):
             result.folders.append(root.parent)
-            if (stat.st_dev, stat.st_ino) not in seen:
-                seen.add((stat.st_dev, stat.st_ino))
-                result.files.append(root)
+            if self._is_new(stat):
+                self._take(root, stat)
+            return
+        result.folders.append(root)
+        self._walk(root)
+        # A disk that is unmounted meanwhile leaves an empty folder: nothing in it is gone.
+        try:
+            now = root.stat()
+        except OSError as error:
+            self._problem(root, place_error(error))
         else:
-            raise InputError(f"{os.fspath(root)!r} is neither a file nor a folder: name videos or folders")
-    result.files.sort()
-    return result
+            if (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino):
+                self._problem(root, "another folder or disk took its place during the scan")
 
-
-def _walk(root: Path, seen: set[tuple[int, int]], result: Scan) -> None:
-    links: list[Path] = []
-    pending = [root]
-    while pending:
-        folder = pending.pop()
-        try:
-            stat = folder.stat()
-            if (stat.st_dev, stat.st_ino) in seen:
+    def _walk(self, root: Path) -> None:
+        links: list[Path] = []
+        pending = [root]
+        while pending:
+            folder = pending.pop()
+            try:
+                if not self._is_new(folder.stat()):
+                    continue
+                with os.scandir(folder) as entries:
+                    children = sorted(entries, key=lambda entry: entry.name)
+            except (OSError, ValueError) as error:
+                self._problem(folder, place_error(error))
                 continue
-            seen.add((stat.st_dev, stat.st_ino))
-            with os.scandir(folder) as entries:
-                children = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            result.problems.append((folder, error.strerror or str(error)))
-            continue
-        for entry in children:
-            if entry.name.startswith("."):
-                continue
-            path = folder / entry.name
-            if entry.is_symlink():
-                links.append(path)
-            elif entry.is_dir(follow_symlinks=False):
-                pending.append(path)
-            elif entry.is_file(follow_symlinks=False):
-                _add(path, entry.stat(follow_symlinks=False), seen, result)
-        if not pending and links:
-            # Follow links last: a file that is reached both ways keeps its own name.
-            pending = _follow(links, seen, result)
-            links = []
+            for entry in children:
+                path = folder / entry.name
+                if entry.name.startswith("."):
+                    self._pass_over(path, "hidden")
+                    continue
+                try:
+                    self._look_at(entry, path, links, pending)
+                except (OSError, ValueError) as error:
+                    if isinstance(error, PermissionError) and not os.access(folder, os.X_OK):
+                        # The same is true of everything in it: one line is enough.
+                        self._problem(folder, f"may be listed but not entered: {place_error(error)}")
+                        break
+                    self._problem(path, place_error(error))
+            if not pending and links:
+                # Follow links last: a file that is reached both ways keeps its own name.
+                pending = self._follow(links)
+                links = []
+
+    def _look_at(self, entry: os.DirEntry[str], path: Path, links: list[Path], pending: list[Path]) -> None:
+        if entry.is_symlink():
+            links.append(path)
+        elif entry.is_dir(follow_symlinks=False):
+            pending.append(path)
+        elif entry.is_file(follow_symlinks=False):
+            self._add(path, entry)
+
+    def _follow(self, links: list[Path]) -> list[Path]:
+        folders = []
+        for path in links:
+            try:
+                stat = path.stat()
+                if modes.S_ISDIR(stat.st_mode):
+                    folders.append(path)
+                    self.result.linked.append(path.resolve())
+                elif modes.S_ISREG(stat.st_mode) and self._add(path, stat):
+                    self.result.linked.append(path.resolve().parent)
+            except (OSError, RuntimeError, ValueError) as error:
+                if path.suffix.lower() in EXTENSIONS:
+                    reason = getattr(error, "strerror", None) or str(error)
+                    self._problem(path, f"a broken link: {reason}")
+        return folders
+
+    def _add(self, path: Path, source: os.DirEntry[str] | os.stat_result) -> bool:
+        """Add a file if it is a video and new. → Whether it was added."""
+        extension = path.suffix.lower()
+        if extension not in EXTENSIONS:
+            self._pass_over(path, _shown(extension))
+            return False
+        stat = source if isinstance(source, os.stat_result) else source.stat(follow_symlinks=False)
+        if not self._is_new(stat):
+            return False
+        if kind_of(path) is Kind.NO_VIDEO:
+            self._pass_over(path, f"{extension} that is no video")
+            return False
+        self._take(path, stat)
+        return True
+
+    def _take(self, path: Path, stat: os.stat_result) -> None:
+        self.result.files.append(path)
+        self.result.facts[path] = FileFacts(stat.st_size, stored_ns(stat.st_mtime_ns), stat.st_dev)
+
+    def _is_new(self, stat: os.stat_result) -> bool:
+        """Whether this folder or file was not met before, and note it."""
+        key = (stat.st_dev, stat.st_ino)
+        new = key not in self._seen
+        self._seen.add(key)
+        return new
+
+    def _problem(self, path: Path, reason: str) -> None:
+        self.result.problems.append((path, reason))
+
+    def _pass_over(self, path: Path, kind: str) -> None:
+        self.result.passed_over[kind] += 1
+        if self._list_passed_over:
+            self.result.passed_over_files.append((path, kind))
 
 
-def _follow(links: list[Path], seen: set[tuple[int, int]], result: Scan) -> list[Path]:
-    folders = []
-    for path in links:
-        try:
-            stat = path.stat()
-        except OSError as error:
-            if path.suffix.lower() in EXTENSIONS:
-                result.problems.append((path, f"a broken link: {error.strerror}"))
-            continue
-        if path.is_dir():
-            folders.append(path)
-            result.linked.append(path.resolve())
-        elif path.is_file() and _add(path, stat, seen, result):
-            result.linked.append(path.resolve().parent)
-    return folders
-
-
-def _add(path: Path, stat: os.stat_result, seen: set[tuple[int, int]], result: Scan) -> bool:
-    """Add a file if its extension is known and it is new. → Whether it was added."""
-    if path.suffix.lower() not in EXTENSIONS or (stat.st_dev, stat.st_ino) in seen:
-        return False
-    seen.add((stat.st_dev, stat.st_ino))
-    if path.suffix.lower() == ".ts" and _is_text(path):
-        return False
-    result.files.append(path)
-    return True
-
-
-def _is_text(path: Path) -> bool:
-    """Whether a `.ts` file is TypeScript: a transport stream has zero bytes in its headers."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(512)
-    except OSError:
-        return False
-    return bool(start) and b"\0" not in start and not start.startswith(b"G")
+def _shown(extension: str) -> str:
+    """An extension as it is counted: names end in anything, and the kinds should stay few."""
+    if not extension:
+        return "no extension"
+    return extension if re.fullmatch(r"\.[a-z0-9_+-]{1,10}", extension) else "another extension"

@@ -5,14 +5,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from indexer.decode import FileOutcome, FileUnchanged, FileVerdict
-from indexer.events import Event, Failure, FileDone, IndexSummary, Note, Published
+import numpy as np
+
+from indexer.decode import FileOutcome, FileUnchanged, FileUnreached, FileVerdict
+from indexer.encode import EncodedSegment, SegmentLost
+from indexer.events import Event, Failure, FileDone, FileNotReached, IndexSummary, Note, Published
 from indexer.library.publish import PublishOptions, needs_publishing, publish, served_manifest
-from indexer.library.records import SEARCHABLE
+from indexer.library.records import SEARCHABLE, displayable
 from indexer.library.schema import SegmentRow, VideoRow
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
+from indexer.place import no_longer_exists
 from indexer.plan import IndexTask
 
 #: Finished segments, in number or in memory, above which they are committed at once.
@@ -65,23 +70,34 @@ class LibrarySink:
         self._emit = emit
         self._summary = summary
         self._clock = clock
+        #: Segments that were set aside, of unfinished files, by ingest id.
+        self._lost: dict[str, list[SegmentLost]] = {}
         #: Numbers of segments and frames of unfinished files, by ingest id.
         self._counts: dict[str, tuple[int, int]] = {}
         self._touched: list[VideoRow] = []
         self._last_flush = self._last_publish = clock()
         self._publishing_took = 0.0
 
-    def add(self, rows: Sequence[SegmentRow]) -> None:
+    def add(self, rows: Sequence[EncodedSegment]) -> None:
         """See `Sink`."""
+        good = []
         for row in rows:
-            segments, frames = self._counts.get(row.ingest_id, (0, 0))
-            self._counts[row.ingest_id] = (segments + 1, frames + len(row.thumbnails))
-        self._writer.add_segments(rows)
+            lost = row if isinstance(row, SegmentLost) else _lost_if_not_finite(row)
+            if lost is not None:
+                self._lost.setdefault(lost.ingest_id, []).append(lost)
+            elif isinstance(row, SegmentRow):
+                segments, frames = self._counts.get(row.ingest_id, (0, 0))
+                self._counts[row.ingest_id] = (segments + 1, frames + len(row.thumbnails))
+                # Numbers without gaps, where segments before are left out.
+                good.append(replace(row, segment_index=segments))
+        self._writer.add_segments(good)
 
     def finish(self, task: IndexTask, outcome: FileOutcome) -> None:
         """See `Sink`. Commits and publishes when it is due."""
         if isinstance(outcome, FileUnchanged):
             self._finish_unchanged(task, outcome)
+        elif isinstance(outcome, FileUnreached):
+            self._finish_unreached(task, outcome)
         else:
             self._finish_decoded(task, outcome)
         self._commit_when_due()
@@ -95,7 +111,11 @@ class LibrarySink:
     def _finish_decoded(self, task: IndexTask, outcome: FileVerdict) -> None:
         segments, frames = self._counts.pop(task.ingest_id, (0, 0))
         verdict, reason = outcome.verdict, outcome.reason
-        if verdict in SEARCHABLE and segments == 0:
+        lost = self._lost.pop(task.ingest_id, [])
+        if verdict in SEARCHABLE and lost:
+            verdict = "partial" if segments else "unsupported"
+            reason = "; ".join(filter(None, [reason, _describe(lost)]))
+        elif verdict in SEARCHABLE and segments == 0:
             verdict, reason = "corrupt", reason or "no frame could be decoded"
         if verdict not in SEARCHABLE:
             self._writer.discard(task.ingest_id)
@@ -139,6 +159,16 @@ class LibrarySink:
         self._summary.failed_before += row.verdict not in SEARCHABLE
         self._emit(FileDone(task.path, None, None, row.duration_seconds, row.num_segments))
 
+    def _finish_unreached(self, task: IndexTask, outcome: FileUnreached) -> None:
+        """Forget what was read of it: nothing that the library has of the file changes."""
+        self._counts.pop(task.ingest_id, None)
+        self._lost.pop(task.ingest_id, None)
+        self._writer.discard(task.ingest_id)
+        row = self._writer.videos.get(task.video_id)
+        self._summary.not_reached.append((task.path, outcome.reason))
+        self._summary.not_reached_searchable += row is not None and row.verdict in SEARCHABLE
+        self._emit(FileNotReached(task.path, outcome.reason))
+
     def _commit_when_due(self) -> None:
         now = self._clock()
         if (
@@ -162,7 +192,13 @@ class LibrarySink:
             self._touched = []
 
     def _prune(self, *, interrupted: bool) -> None:
-        vanished = [video_id for video_id in self._options.vanished if video_id in self._writer.videos]
+        videos = self._writer.videos
+        # Look again: a share that was away when the run began may be back.
+        vanished = [
+            video_id
+            for video_id in self._options.vanished
+            if video_id in videos and no_longer_exists(Path(os.fsdecode(videos[video_id].path)))
+        ]
         if self._options.prune and not interrupted:
             if vanished:
                 self._writer.remove(vanished)
@@ -170,11 +206,20 @@ class LibrarySink:
         else:
             self._summary.vanished = len(vanished)
 
+    def _report_set_aside(self) -> None:
+        """Name the videos of earlier runs that publishing has set aside."""
+        for row in self._writer.set_aside:
+            path = Path(os.fsdecode(row.path))
+            self._summary.failures.append(Failure(path, "unsupported", row.reason or ""))
+            self._emit(Note(f"{displayable(path)} is set aside: {row.reason}"))
+        self._writer.set_aside = []
+
     def _publish(self, *, last: bool) -> None:
         options, summary = self._options.publish, self._summary
         manifest = served_manifest(self._writer.library.path)
         if manifest is None or needs_publishing(self._writer, manifest, options):
             manifest = publish(self._writer, options, last=last)
+            self._report_set_aside()
             summary.published = True
             requested = manifest.index_requested
             if requested not in (AUTOMATIC, manifest.index_factory) and manifest.num_segments:
@@ -184,3 +229,19 @@ class LibrarySink:
             self._emit(Published(manifest.number, manifest.num_videos, manifest.num_segments))
         summary.snapshot = manifest.number
         summary.num_videos, summary.num_segments = manifest.num_videos, manifest.num_segments
+
+
+def _lost_if_not_finite(row: SegmentRow) -> SegmentLost | None:
+    """Why a row may not be stored: vectors that are not finite cannot be searched."""
+    for name, vectors in (("embedding", row.embedding), ("frame_salience", row.frame_salience)):
+        if not np.isfinite(vectors).all():
+            reason = f"its {name} holds NaN or infinity"
+            return SegmentLost(row.ingest_id, row.start_seconds, reason)
+    return None
+
+
+def _describe(lost: Sequence[SegmentLost]) -> str:
+    """A verdict's reason: how many segments are missing, where the first one is, and why."""
+    first = lost[0]
+    number = "a segment is" if len(lost) == 1 else f"{len(lost)} segments are"
+    return f"{number} left out, from {first.start_seconds:.1f} s on: {first.reason}"

@@ -12,17 +12,16 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from indexer.decode import DecodeSpec, FileOutcome
-from indexer.encode import EncodeSpec
+from indexer.encode import EncodedSegment, EncodeSpec
 from indexer.events import Event
-from indexer.library.schema import SegmentRow
 from indexer.plan import IndexTask
 
 
 class Sink(Protocol):
     """Receives an engine's results. Only one of its methods may run at a time."""
 
-    def add(self, rows: Sequence[SegmentRow]) -> None:
-        """Add rows of any files; the rows of one file come in time order."""
+    def add(self, rows: Sequence[EncodedSegment]) -> None:
+        """Add segments of any files; those of one file come in time order."""
 
     def finish(self, task: IndexTask, outcome: FileOutcome) -> None:
         """Finish a file after adding all of its rows. Rows of a file that is never finished do not count."""

@@ -114,7 +114,7 @@ class _DecodingThreads:
                 if decoder is None:
                     decoder = self._new_decoder(self._halt)
                 self._emit(FileStarted(task.path))
-                for part in decoder.read(self._spec.job(task.path, task.same_sha256)):
+                for part in decoder.read(self._spec.job(task.path, task.same_sha256, task.device)):
                     self._decoded.put((task, part))
         finally:
             if decoder is not None:

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from indexer.decode import (
-    NEVER_READ,
     Alive,
     DecodedPart,
     DecodeJob,
     FileUnchanged,
+    FileUnreached,
     FileVerdict,
     decode_file,
 )
 from indexer.engines.worker import Ready, WorkerMessage
+from indexer.library.records import stored_ns
+from indexer.place import place_error, unreached_after_failure
 from model.runtime.errors import ReelfindError
 
 # With `-m`, the worker's classes would belong to `__main__`, and this process could not unpickle them.
@@ -95,7 +97,7 @@ class ProcessDecoder:
                 if isinstance(message, Ready | Alive):
                     continue
                 yield message
-                if isinstance(message, FileVerdict | FileUnchanged):
+                if isinstance(message, FileVerdict | FileUnchanged | FileUnreached):
                     return
         except (EOFError, ConnectionError):
             self._end()
@@ -174,9 +176,15 @@ class ProcessDecoder:
         return f"{text}: {last[:200]}" if last else text
 
 
-def _given_up(job: DecodeJob, verdict: Literal["corrupt", "timed_out"], reason: str) -> FileVerdict:
+def _given_up(
+    job: DecodeJob, verdict: Literal["corrupt", "timed_out"], reason: str
+) -> FileVerdict | FileUnreached:
+    """The outcome of a file whose decoder was ended: its fault only if its place can be reached."""
+    lost = unreached_after_failure(job.file, job.device)
     try:
-        stat = job.file.stat()
-    except OSError:
-        return FileVerdict(verdict, reason, None, "", 0, NEVER_READ)
-    return FileVerdict(verdict, reason, None, "", stat.st_size, stat.st_mtime_ns)
+        stat = None if lost else job.file.stat()
+    except OSError as error:
+        lost, stat = f"cannot be reached: {place_error(error)}", None
+    if stat is None:
+        return FileUnreached(f"{lost} ({reason})")
+    return FileVerdict(verdict, reason, None, "", stat.st_size, stored_ns(stat.st_mtime_ns))

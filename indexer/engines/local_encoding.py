@@ -6,10 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from indexer.decode import DecodedPart, DecodedSegment, FileOutcome
-from indexer.encode import EncodeSpec, TaskSegment, encode_batch
+from indexer.encode import EncodedSegment, EncodeSpec, TaskSegment, encode_batch
 from indexer.engines.channel import Channel
 from indexer.events import Event, SegmentEncoded
-from indexer.library.schema import SegmentRow
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
 
@@ -22,7 +21,7 @@ FileEnd = tuple[IndexTask, FileOutcome]
 #: What the decoder threads send: each file's parts in order.
 FromDecoder = tuple[IndexTask, DecodedPart] | DecoderEnded
 #: What the writer thread receives: rows, then the end of their file; None at the end of the run.
-ToWriter = list[SegmentRow] | FileEnd | None
+ToWriter = list[EncodedSegment] | FileEnd | None
 
 
 @dataclass
@@ -31,7 +30,7 @@ class _SegmentBatch:
 
     segments: list[TaskSegment] = field(default_factory=list)
     file_ends: list[FileEnd] = field(default_factory=list)
-    rows: Future[list[SegmentRow]] | None = None
+    rows: Future[list[EncodedSegment]] | None = None
 
 
 class EncodingStage:

@@ -16,6 +16,10 @@ class LibraryError(ReelfindError):
     """A library is missing, half-written, damaged, made with another bundle, or cannot be written."""
 
 
+class NotFiniteError(LibraryError):
+    """A table holds embeddings with NaN or infinity."""
+
+
 class BusyError(LibraryError):
     """Another process is writing the library."""
 

@@ -11,6 +11,7 @@ import lance
 
 from indexer.library.errors import BusyError, LibraryError, storage_errors
 from indexer.library.manifest import CURRENT, SNAPSHOTS
+from indexer.library.mounts import MOUNTS_FILE
 from indexer.library.schema import TABLES, Layout, TokenKind
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import open_table, table_path
@@ -21,7 +22,7 @@ from model.runtime.files import flush
 from model.runtime.tokens import check_count
 
 _LOCK = "LOCK"
-_LIBRARY_FILES = {f"{name}.lance" for name in TABLES} | {CURRENT, SNAPSHOTS, _LOCK}
+_LIBRARY_FILES = {f"{name}.lance" for name in TABLES} | {CURRENT, MOUNTS_FILE, SNAPSHOTS, _LOCK}
 
 
 class Library:

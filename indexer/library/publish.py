@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from indexer.library.errors import LibraryError, storage_errors
+from indexer.library.errors import LibraryError, NotFiniteError, storage_errors
 from indexer.library.manifest import (
     CURRENT,
     MANIFEST_FILE,
@@ -93,6 +93,7 @@ def _requested_index(options: PublishOptions, backend: str, base: SnapshotManife
 def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> SnapshotManifest:
     """Publish the committed state of the tables as a new snapshot.
 
+    Videos with embeddings that are not finite are set aside first, see `LibraryWriter.set_aside`.
     After a crash at any moment, `CURRENT` names a whole snapshot: this one or the one before.
 
     Args:
@@ -114,7 +115,11 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
     folder = root / f".{number}.new"
     with storage_errors(root):
         folder.mkdir()
-        manifest = _write_index(writer, options, number, base, folder, extend=is_whole)
+        try:
+            manifest = _write_index(writer, options, number, base, folder, extend=is_whole)
+        except NotFiniteError:
+            writer.set_aside_not_finite()
+            manifest = _write_index(writer, options, number, base, folder, extend=False)
         checkpoint("publish.manifest")
         (folder / MANIFEST_FILE).write_text(to_json(manifest), encoding="utf-8")
         checkpoint("publish.fsync")

@@ -35,6 +35,14 @@ def parse_frame_id(frame_id: str) -> tuple[str, int, int] | None:
     return (match[1], int(match[2]), int(match[3])) if match else None
 
 
+def stored_ns(time_ns: int) -> int:
+    """A file's time as a signed 64-bit number, which reaches to the year 2262: later times wrap around.
+
+    Only whether two times are equal matters, so any time that a file system has keeps its meaning.
+    """
+    return (time_ns + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def displayable(path: Path) -> str:
     """A path as valid Unicode: bytes that are not UTF-8 become U+FFFD."""
     return os.fsencode(path).decode("utf-8", "replace")

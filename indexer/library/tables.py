@@ -106,6 +106,26 @@ def take_tokens(
     return dequantise(QuantisedTokens(values.reshape(shape), scale))
 
 
+def not_finite_ingests(segments: lance.LanceDataset, where: Path) -> dict[str, str]:
+    """The ingests that have an embedding with NaN or infinity, and where the first one is, in words.
+
+    Raises:
+        LibraryError: the table cannot be read.
+    """
+    found: dict[str, str] = {}
+    with storage_errors(where):
+        columns = ["ingest_id", "start_seconds", "embedding"]
+        for batch in segments.to_batches(columns=columns, batch_size=_BATCH_ROWS):
+            finite = np.isfinite(fixed_to_numpy(batch["embedding"])).all(axis=1)
+            for row in np.flatnonzero(~finite).tolist():
+                start = batch["start_seconds"][row].as_py()
+                reason = (
+                    f"its embedding at {start:.1f} s holds NaN or infinity; `--retry-failed` reads it again"
+                )
+                found.setdefault(batch["ingest_id"][row].as_py(), reason)
+    return found
+
+
 class SegmentVectors:
     """The embeddings in `segments`: a `VectorSource` whose rows are the rows of the table."""
 

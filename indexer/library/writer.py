@@ -9,7 +9,7 @@ version of a table names yet. So every committed version holds whole videos only
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import lance
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
 from indexer.library.errors import LibraryError, storage_errors
+from indexer.library.facts import storable
 from indexer.library.folder import Library
 from indexer.library.manifest import SNAPSHOTS
 from indexer.library.schema import (
@@ -29,7 +30,7 @@ from indexer.library.schema import (
     segments_table,
     videos_table,
 )
-from indexer.library.tables import open_table, table_path, version_files
+from indexer.library.tables import not_finite_ingests, open_table, table_path, version_files
 from indexer.library.vectors.registry import drop_vectors
 from model.runtime.faults import checkpoint
 from model.runtime.files import flush
@@ -67,6 +68,7 @@ class LibraryWriter:
 
     Attributes:
         videos: the committed row of every video, by its id.
+        set_aside: new rows of videos whose segments `set_aside_not_finite` has removed.
     """
 
     def __init__(self, library: Library) -> None:
@@ -80,6 +82,7 @@ class LibraryWriter:
         _remove_leftovers(library.path)
         self._recover()
         self.videos = self._read_videos()
+        self.set_aside: list[VideoRow] = []
 
     def add_segments(self, rows: Sequence[SegmentRow]) -> None:
         """Hold segments of videos, in time order, until `finish` or `discard` is called."""
@@ -91,7 +94,7 @@ class LibraryWriter:
 
     def finish(self, video: VideoRow) -> None:
         """Include a video and its segments in the next commit."""
-        self._finished.append((video, self._pending.pop(video.ingest_id, _Pending())))
+        self._finished.append((storable(video), self._pending.pop(video.ingest_id, _Pending())))
 
     def discard(self, ingest_id: str) -> None:
         """Forget the segments of a video that could not be read to its end."""
@@ -134,7 +137,7 @@ class LibraryWriter:
 
     def touch(self, videos: Iterable[VideoRow]) -> None:
         """Store new modification times of files with unchanged content."""
-        rows = list(videos)
+        rows = [storable(video) for video in videos]
         if rows:
             self._upsert(rows)
 
@@ -146,6 +149,22 @@ class LibraryWriter:
         for video_id in video_ids:
             del self.videos[video_id]
         self._delete_ingests(ingests)
+
+    def set_aside_not_finite(self) -> None:
+        """Remove the segments of videos that have an embedding with NaN or infinity; their rows say so.
+
+        One such vector would keep every later snapshot from being published.
+        """
+        found = not_finite_ingests(self.datasets["segments"], table_path(self.library.path, "segments"))
+        rows = [
+            replace(row, verdict="unsupported", reason=found[row.ingest_id], num_segments=0, num_frames=0)
+            for row in self.videos.values()
+            if row.ingest_id in found
+        ]
+        self._delete_ingests(sorted(found))
+        if rows:
+            self._upsert(rows)
+        self.set_aside += rows
 
     def compact(self) -> None:
         """Join small fragments and drop deleted rows if there are many. Rows keep their order."""

@@ -3,6 +3,7 @@
 ReelfindError
 ├── InputError          what a user named does not exist, or a value is invalid; also a ValueError
 ├── BundleError         a bundle that cannot be read, trusted or run
+│   └── OutputError     a graph gives no usable numbers for an input, such as NaN
 ├── VideoError          a media file without a frame to index
 └── LibraryError        (indexer.library.errors) a library that cannot be read or written
     └── BusyError       another process is writing it
@@ -29,6 +30,10 @@ class InputError(ReelfindError, ValueError):
 
 class BundleError(ReelfindError):
     """A bundle is missing, damaged, of an unknown version, or its provider is not active."""
+
+
+class OutputError(BundleError):
+    """A graph gave NaN, infinity or an embedding without unit length: for this input, or for every one."""
 
 
 class VideoError(ReelfindError):

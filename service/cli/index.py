@@ -53,6 +53,10 @@ def index_command(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read files again that failed in an earlier run.")
     ] = False,
+    list_passed_over: Annotated[
+        bool,
+        typer.Option("--list-passed-over", help="List the files under PATH that are not taken for videos."),
+    ] = False,
     decoder: Annotated[DecoderName, typer.Option(help="Library that decodes the videos.")] = "pyav",
     provider: Annotated[
         Provider,
@@ -126,6 +130,7 @@ def index_command(
             prune=prune,
             prune_empty=prune_empty,
             retry_failed=retry_failed,
+            list_passed_over=list_passed_over,
             index_factory=index_factory,
             tokens=tokens,
             tokens_per_frame=tokens_per_frame,

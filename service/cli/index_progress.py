@@ -17,7 +17,16 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from indexer.events import Event, FileDone, FileStarted, Note, Published, Scanned, SegmentEncoded
+from indexer.events import (
+    Event,
+    FileDone,
+    FileNotReached,
+    FileStarted,
+    Note,
+    Published,
+    Scanned,
+    SegmentEncoded,
+)
 from indexer.library.records import displayable
 
 _LINE_SECONDS = 10.0
@@ -74,6 +83,12 @@ class ProgressView:
                 self._refresh()
             case FileDone():
                 self._file_done(event)
+            case FileNotReached():
+                self._done += 1
+                # As for failures, see `_file_done`.
+                if not self._bar:
+                    self._say(f"not reachable: {displayable(event.path)}: {event.reason}")
+                self._refresh()
             case Published():
                 self._say(
                     f"snapshot {event.number} is published: {event.num_videos} videos, "

@@ -11,10 +11,19 @@ from indexer.library.records import VERDICTS, displayable
 from service.cli.printing import print_line
 
 _SHOWN_FAILURES = 50
+_SHOWN_KINDS = 6
 
 
 def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
     """The summary of a run, for `--json`."""
+    passed_over: dict[str, Any] = {
+        "files": summary.passed_over.total(),
+        "kinds": dict(sorted(summary.passed_over.items())),
+    }
+    if summary.passed_over_files:
+        passed_over["list"] = [
+            {"path": displayable(path), "kind": kind} for path, kind in summary.passed_over_files
+        ]
     return {
         "library": displayable(library),
         "snapshot": summary.snapshot,
@@ -28,6 +37,10 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
             {"path": displayable(f.path), "verdict": f.verdict, "reason": f.reason} for f in summary.failures
         ],
         "not_scanned": [{"path": displayable(path), "reason": reason} for path, reason in summary.problems],
+        "passed_over": passed_over,
+        "not_reachable": [
+            {"path": displayable(path), "reason": reason} for path, reason in summary.not_reached
+        ],
         "removed": summary.removed,
         "vanished": summary.vanished,
         "segments": summary.segments,
@@ -50,6 +63,8 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
     if summary.unchanged:
         note = f" ({summary.failed_before} failed before)" if summary.failed_before else ""
         table.add_row(f"unchanged{note}", str(summary.unchanged))
+    if summary.not_reached:
+        table.add_row("not reachable", str(len(summary.not_reached)))
     if summary.removed:
         table.add_row("removed", str(summary.removed))
     if table.row_count:
@@ -58,6 +73,17 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
         print_line(console, f"  {failure.verdict}: {displayable(failure.path)}: {failure.reason}")
     if len(summary.failures) > _SHOWN_FAILURES:
         print_line(console, f"  … and {len(summary.failures) - _SHOWN_FAILURES} more; `--json` lists all")
+    for path, reason in summary.not_reached[:_SHOWN_FAILURES]:
+        print_line(console, f"  not reachable: {displayable(path)}: {reason}")
+    if summary.not_reached:
+        more = len(summary.not_reached) - _SHOWN_FAILURES
+        listed = f"… and {more} more (`--json` lists all); " if more > 0 else ""
+        print_line(
+            console,
+            f"  {listed}what was indexed of these files stays: when their disk or share is back and may be "
+            "read, run the same command again",
+        )
+    _print_passed_over(summary, console)
     if not summary.files:
         print_line(console, "no video files found: name a folder that holds videos, or the files themselves")
     if summary.vanished:
@@ -77,3 +103,15 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
             f"snapshot {summary.snapshot} of {displayable(library)}: {summary.num_videos} videos, "
             f"{summary.num_segments} segments",
         )
+
+
+def _print_passed_over(summary: IndexSummary, console: Console) -> None:
+    """Print how many files are not taken for videos and of what kinds; all of them if they were asked for."""
+    for path, kind in summary.passed_over_files:
+        print_line(console, f"  passed over ({kind}): {displayable(path)}")
+    if total := summary.passed_over.total():
+        kinds = [f"{count} {kind}" for kind, count in summary.passed_over.most_common(_SHOWN_KINDS)]
+        if len(summary.passed_over) > _SHOWN_KINDS:
+            kinds.append("…")
+        listed = "" if summary.passed_over_files else "; `--list-passed-over` lists them"
+        print_line(console, f"{total} files passed over: {', '.join(kinds)}{listed}")

@@ -149,6 +149,24 @@ def test_a_changed_file_of_the_same_size_and_an_old_time_is_replaced(bundle: Bun
     assert sum(index(bundle, library, clip).verdicts.values()) == 1
 
 
+def test_times_that_no_clock_shows_are_indexed_and_compared(bundle: Bundle, tmp_path: Path) -> None:
+    media, library = tmp_path / "media", tmp_path / "library"
+    # The year 2399 lies beyond 64 bits of nanoseconds; before 1970, times are negative.
+    for name, seconds in (
+        ("far.mp4", 13_537_929_600),
+        ("farther.mp4", 13_537_929_601),
+        ("old.mp4", -(10**9)),
+    ):
+        os.utime(make_video(media / name, parts=[("red", 0.5)]), (seconds, seconds))
+    assert index(bundle, library, media).verdicts == {"ok": 3}
+    assert index(bundle, library, media).published is False
+    os.utime(media / "far.mp4", (13_537_929_602,) * 2)
+    again = index(bundle, library, media)
+    assert (again.unchanged, again.published) == (3, True)
+    assert index(bundle, library, media).published is False
+    assert verify_library(library).ok
+
+
 def test_prune_removes_what_is_gone_below_the_given_paths_only(bundle: Bundle, tmp_path: Path) -> None:
     library = tmp_path / "library"
     for name in ("here/a.mp4", "here/b.mp4", "there/c.mp4"):

@@ -1,14 +1,17 @@
 """Finding videos in folders."""
 
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from indexer.scan import scan
+from indexer.library.records import stored_ns
+from indexer.scan import FileFacts, scan
 from model.runtime.errors import InputError
-
-needs_user = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 
 
 def touch(*paths: Path) -> None:
@@ -95,18 +98,151 @@ def test_typescript_is_no_transport_stream(tmp_path: Path) -> None:
     assert scan([tmp_path]).files == [tmp_path / "clip.ts", tmp_path / "empty.ts"]
 
 
+def test_what_is_passed_over_is_counted_and_listed_on_demand(tmp_path: Path) -> None:
+    (tmp_path / "app.ts").write_text("export const answer = 42;\n")
+    names = ["a.jpg", "b.JPG", "README", ".trash/old.mp4", "x.mp4", "Dr. No", "sub/c.txt"]
+    touch(*(tmp_path / name for name in names))
+    expected = {
+        ".jpg": 2,
+        "no extension": 1,
+        "hidden": 1,
+        "another extension": 1,
+        ".txt": 1,
+        ".ts that is no video": 1,
+    }
+    counted = scan([tmp_path])
+    assert (counted.passed_over, counted.passed_over_files) == (expected, [])
+    listed = scan([tmp_path], list_passed_over=True)
+    assert listed.passed_over == expected
+    assert {(str(path.relative_to(tmp_path)), kind) for path, kind in listed.passed_over_files} == {
+        ("a.jpg", ".jpg"),
+        ("b.JPG", ".jpg"),
+        ("README", "no extension"),
+        (".trash", "hidden"),
+        ("Dr. No", "another extension"),
+        ("sub/c.txt", ".txt"),
+        ("app.ts", ".ts that is no video"),
+    }
+
+
+def test_facts_are_those_of_the_file(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    os.utime(tmp_path / "a.mp4", ns=(0, 1_234_567_890_123_456_789))
+    facts = scan([tmp_path]).facts
+    assert facts[tmp_path / "a.mp4"] == FileFacts(1, 1_234_567_890_123_456_789, tmp_path.stat().st_dev)
+    # 2399-01-01 is 13,537,929,600 seconds after 1970: 64 signed bits of nanoseconds end at 9,223,372,036.
+    far = 13_537_929_600 * 10**9
+    os.utime(tmp_path / "b.mp4", ns=(0, far))
+    if (tmp_path / "b.mp4").stat().st_mtime_ns == far:
+        assert scan([tmp_path]).facts[tmp_path / "b.mp4"].mtime_ns == far - 2**64
+
+
+def test_times_out_of_range_stay_different_from_each_other() -> None:
+    times = [-(2**63), -1, 0, 2**63 - 1, 2**63, 2**63 + 1, 15_032_385_535 * 10**9]  # ext4 ends in 2446
+    stored = [stored_ns(time) for time in times]
+    assert stored[:4] == times[:4]
+    assert len(set(stored)) == len(stored) - 1  # 2**63 is the first to come round: to -(2**63)
+    assert all(-(2**63) <= time < 2**63 for time in stored)
+
+
+def without_privileges(code: str, *arguments: object) -> str:
+    """The output of Python code that may not read what its owner forbids, even if the tests run as root."""
+    command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may read everything, and there is no setpriv")
+        lost = "-dac_override,-dac_read_search"
+        command = ["setpriv", f"--inh-caps={lost}", f"--bounding-set={lost}", *command]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+SCAN = """
+import sys
+from pathlib import Path
+from indexer.scan import scan
+root = Path(sys.argv[1])
+found = scan([root])
+problems = [(str(path.relative_to(root)), reason) for path, reason in found.problems]
+print([str(path.relative_to(root)) for path in found.files], problems)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        (0o444, "may be listed but not entered: Permission denied"),
+        (0o111, "Permission denied"),
+        (0o000, "Permission denied"),
+    ],
+)
+def test_a_folder_that_may_not_be_listed_or_entered_costs_only_itself(
+    tmp_path: Path, mode: int, reason: str
+) -> None:
+    touch(*(tmp_path / name for name in ("a/1.mp4", "shut/2.mp4", "shut/3.mp4", "shut/x.txt", "z/4.mp4")))
+    (tmp_path / "shut").chmod(mode)
+    try:
+        output = without_privileges(SCAN, tmp_path)
+    finally:
+        (tmp_path / "shut").chmod(0o755)
+    assert output.strip() == f"['a/1.mp4', 'z/4.mp4'] [('shut', '{reason}')]"
+
+
+def test_a_path_that_is_too_long_is_reported(tmp_path: Path) -> None:
+    """Linux takes paths of 4,095 bytes: longer ones can be made, and opened, only from within."""
+    touch(tmp_path / "good.mp4")
+    here = os.open(tmp_path, os.O_RDONLY)
+    try:
+        for _ in range(25):
+            os.mkdir("d" * 200, dir_fd=here)
+            below = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+            os.close(os.open("f" * 200 + ".mp4", os.O_CREAT, dir_fd=here))
+    finally:
+        os.close(here)
+    scanned = scan([tmp_path])
+    fits = (4095 - len(os.fsencode(tmp_path)) - 205) // 201
+    assert len(scanned.files) == 1 + fits
+    # The next file; if the folder beside it still fits, the file in that one; and the first folder too long.
+    assert {reason for _, reason in scanned.problems} == {"File name too long"}
+    assert 2 <= len(scanned.problems) <= 3
+    assert scan([tmp_path / "good.mp4"]).files == [tmp_path / "good.mp4"]
+    subprocess.run(["rm", "-rf", tmp_path / ("d" * 200)], check=True)
+
+
+def test_what_disappears_during_the_scan_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / "sub/c.mp4", tmp_path / "sub2/d.mp4")
+    real = os.scandir
+    done: list[bool] = []
+
+    class Listing:
+        """What `os.scandir` gives; when the folder has been listed, some of it is gone."""
+
+        def __init__(self, folder: Path) -> None:
+            self._entries = real(folder)
+
+        def __enter__(self) -> "Listing":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._entries.close()
+            if not done:
+                done.append(True)
+                (tmp_path / "a.mp4").unlink()
+                shutil.rmtree(tmp_path / "sub")
+
+        def __iter__(self) -> Iterator[os.DirEntry[str]]:
+            return iter(self._entries)
+
+    monkeypatch.setattr(os, "scandir", Listing)
+    scanned = scan([tmp_path])
+    assert scanned.files == [tmp_path / "b.mp4", tmp_path / "sub2/d.mp4"]
+    assert sorted(scanned.problems) == [
+        (tmp_path / "a.mp4", "No such file or directory"),
+        (tmp_path / "sub", "No such file or directory"),
+    ]
+
+
 def test_a_missing_path_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nope\.mp4"):
         scan([tmp_path, tmp_path / "nope.mp4"])
-
-
-@needs_user
-def test_an_unreadable_folder_is_reported_and_the_rest_scanned(tmp_path: Path) -> None:
-    touch(tmp_path / "shut/a.mp4", tmp_path / "open/b.mp4")
-    (tmp_path / "shut").chmod(0)
-    try:
-        scanned = scan([tmp_path])
-    finally:
-        (tmp_path / "shut").chmod(0o755)
-    assert scanned.files == [tmp_path / "open/b.mp4"]
-    assert [path for path, _ in scanned.problems] == [tmp_path / "shut"]

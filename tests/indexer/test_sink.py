@@ -1,20 +1,25 @@
 """The commit policy, called step by step: when rows are committed, published and pruned."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import lance
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from indexer.decode import DecodedSegment, FileUnchanged, FileVerdict
 from indexer.encode import EncodeSpec, encode_batch
-from indexer.events import Event, FileDone, IndexSummary, Published
+from indexer.events import Event, FileDone, IndexSummary, Note, Published
 from indexer.library.folder import Library
 from indexer.library.manifest import current_number
 from indexer.library.publish import PublishOptions
 from indexer.library.records import Verdict, video_id_of
+from indexer.library.schema import SegmentRow, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
+from indexer.library.tables import table_path
+from indexer.library.verify import verify_library
 from indexer.library.writer import LibraryWriter
 from indexer.plan import IndexTask
 from indexer.sink import CommitOptions, LibrarySink
@@ -55,18 +60,24 @@ class Bench:
 
     def add(self, sink: LibrarySink, name: str, segments: int = 1) -> IndexTask:
         task = task_of(name)
-        spec = EncodeSpec.of(self.bundle, self.writer.layout, 16)
         for index in range(segments):
-            decoded = DecodedSegment(
-                index=index,
-                start_seconds=32.0 * index,
-                end_seconds=32.0 * (index + 1),
-                frames=random_frames(2),
-                pts_seconds=np.array([8.0, 24.0]),
-                thumbnails=(b"one", b"two"),
-            )
-            sink.add(encode_batch(self.bundle, spec, [(task, decoded)]))
+            sink.add([self.encode(task, index)])
         return task
+
+    def encode(self, task: IndexTask, index: int) -> SegmentRow:
+        """The row of a segment."""
+        decoded = DecodedSegment(
+            index=index,
+            start_seconds=32.0 * index,
+            end_seconds=32.0 * (index + 1),
+            frames=random_frames(2),
+            pts_seconds=np.array([8.0, 24.0]),
+            thumbnails=(b"one", b"two"),
+        )
+        spec = EncodeSpec.of(self.bundle, self.writer.layout, 16)
+        (row,) = encode_batch(self.bundle, spec, [(task, decoded)])
+        assert isinstance(row, SegmentRow)
+        return row
 
     def index(self, sink: LibrarySink, name: str, segments: int = 1, verdict: Verdict = "ok") -> None:
         task = self.add(sink, name, segments)
@@ -179,6 +190,69 @@ def test_an_unchanged_file_keeps_its_segments_and_gets_its_new_time(bench: Bench
     assert bench.summary.unchanged == 1
     assert bench.writer.videos[video_id_of(Path("/media/a.mp4"))].mtime_ns == 77
     assert bench.snapshot().num_segments == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("column", ["embedding", "frame_salience"])
+def test_a_row_that_is_not_finite_is_left_out_and_names_its_video(
+    bench: Bench, column: str, value: float
+) -> None:
+    sink = bench.sink()
+    bench.index(sink, "good.mp4")
+    for name, segments in (("all bad.mp4", 1), ("half bad.mp4", 2)):
+        task = task_of(name)
+        rows = []
+        for index in range(segments):
+            row = bench.encode(task, index)
+            vectors = getattr(row, column).copy()
+            if index == segments - 1:
+                vectors[..., 1] = value
+            rows.append(replace(row, **{column: vectors}))
+        sink.add(rows)
+        sink.finish(task, verdict_of("ok"))
+    sink.close(interrupted=False)
+    assert {video.file.name: (video.verdict, video.reason) for video in bench.snapshot().videos(0, 9)} == {
+        "good.mp4": ("ok", None),
+        "all bad.mp4": (
+            "unsupported",
+            f"a segment is left out, from 0.0 s on: its {column} holds NaN or infinity",
+        ),
+        "half bad.mp4": (
+            "partial",
+            f"a segment is left out, from 32.0 s on: its {column} holds NaN or infinity",
+        ),
+    }
+    assert bench.snapshot().num_segments == 2
+
+
+def test_nan_that_the_table_holds_does_not_keep_other_videos_from_being_published(bench: Bench) -> None:
+    first = bench.sink()
+    bench.index(first, "a.mp4", segments=2)
+    bench.index(first, "bad.mp4", segments=3)
+    bench.writer.flush()
+    # Another program, or a damaged disk, writes NaN into the table.
+    bad = bench.writer.videos[video_id_of(Path("/media/bad.mp4"))]
+    segments = lance.dataset(str(table_path(bench.writer.library.path, "segments")))
+    rows = segments.to_table()
+    vectors = fixed_to_numpy(rows["embedding"]).copy()
+    vectors[rows["ingest_id"].to_pylist().index(bad.ingest_id) + 1, 3] = np.nan
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    place = rows.schema.get_field_index("embedding")
+    lance.write_dataset(
+        rows.set_column(place, rows.schema.field(place), column), segments.uri, mode="overwrite"
+    )
+    writer = LibraryWriter(Library.open(bench.writer.library.path))
+    second = LibrarySink(writer, CommitOptions(PublishOptions(), 100.0, 10.0), bench._take, bench.summary)
+    second.close(interrupted=False)
+    reason = "its embedding at 32.0 s holds NaN or infinity; `--retry-failed` reads it again"
+    assert {v.file.name: (v.verdict, v.reason) for v in bench.snapshot().videos(0, 9)} == {
+        "a.mp4": ("ok", None),
+        "bad.mp4": ("unsupported", reason),
+    }
+    assert (bench.snapshot().num_segments, bench.summary.snapshot) == (2, 1)
+    assert [(f.path.name, f.reason) for f in bench.summary.failures] == [("bad.mp4", reason)]
+    assert Note(f"/media/bad.mp4 is set aside: {reason}") in bench.events
+    assert verify_library(bench.writer.library.path).ok
 
 
 @pytest.mark.parametrize("interrupted", [False, True])

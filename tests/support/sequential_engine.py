@@ -36,7 +36,8 @@ class SequentialEngine:
             if stop.is_set():
                 break
             emit(FileStarted(task.path))
-            for message in decode_file(sent(decode_spec.job(task.path, task.same_sha256))):
+            job = decode_spec.job(task.path, task.same_sha256, task.device)
+            for message in decode_file(sent(job)):
                 received = sent(message)
                 if isinstance(received, DecodedSegment):
                     sink.add(sent(encode_batch(bundle, spec, [(sent(task), received)])))

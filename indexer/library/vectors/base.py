@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.errors import LibraryError
+from indexer.library.errors import NotFiniteError
 
 #: The backend of a library whose manifest names none.
 DEFAULT_BACKEND = "faiss"
@@ -223,11 +223,12 @@ def finite_batches(source: VectorSource, start: int = 0) -> Iterator[NDArray[np.
     """The vectors of a source from row `start` on, in batches [R, D].
 
     Raises:
-        LibraryError: a vector is not finite, or they cannot be read.
+        NotFiniteError: a vector is not finite.
+        LibraryError: they cannot be read.
     """
     for batch in source.batches(start, source.num_rows):
         if not np.isfinite(batch).all():
-            raise LibraryError(
+            raise NotFiniteError(
                 f"{source.where} holds embeddings that are not finite: index into a new folder"
             )
         yield batch

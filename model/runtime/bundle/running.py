@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model.runtime.bundle.encodings import TextEncoding, matcher_feed, text_lengths
 from model.runtime.bundle.files import EXPORT_AGAIN
 from model.runtime.bundle.sessions import Session
-from model.runtime.errors import BundleError
+from model.runtime.errors import BundleError, OutputError
 
 
 def run_parts(
@@ -32,8 +32,8 @@ def run_parts(
         The outputs by name, float32, each [B, …].
 
     Raises:
-        BundleError: the graph fails, or an output has a wrong shape, is not finite, or is an embedding
-            without unit length.
+        BundleError: the graph fails, or an output has a wrong shape.
+        OutputError: an output is not finite, or is an embedding without unit length.
     """
     total = len(next(iter(inputs.values())))
     out = {name: np.empty((total, *shape), np.float32) for name, shape in shapes.items()}
@@ -52,7 +52,7 @@ def run_parts(
         if name.endswith("_embedding"):
             _check_unit_length(session.path, name, value)
         elif not np.isfinite(value).all():
-            raise BundleError(f"{session.path}: {name} holds NaN or infinity: {EXPORT_AGAIN}")
+            raise OutputError(f"{session.path}: {name} holds NaN or infinity: {EXPORT_AGAIN}")
     return out
 
 
@@ -101,4 +101,4 @@ def _check_unit_length(path: Path, name: str, embedding: NDArray[np.float32]) ->
     """Check embeddings [B, D], for NaN too: scores are dot products, so they need vectors of unit length."""
     worst = np.abs(np.linalg.norm(embedding, axis=1) - 1).max()
     if not worst < 1e-2:
-        raise BundleError(f"{path}: {name} is not of unit length (off by {worst:.3g}): {EXPORT_AGAIN}")
+        raise OutputError(f"{path}: {name} is not of unit length (off by {worst:.3g}): {EXPORT_AGAIN}")

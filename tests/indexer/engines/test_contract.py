@@ -223,7 +223,7 @@ def test_a_stop_prunes_nothing(bundle: Bundle, tmp_path: Path, new_engine: NewEn
 def test_a_failing_encoder_raises_its_error_and_leaves_the_library_whole(
     tmp_path: Path, new_engine: NewEngine
 ) -> None:
-    failing = Bundle.open(fail_on_white(make_toy_bundle(tmp_path / "toy")))
+    failing = Bundle.open(fail_on_white(make_toy_bundle(tmp_path / "toy"), with_error=True))
     media, library = tmp_path / "media", tmp_path / "library"
     for name, colour in (("a", "red"), ("b", "green")):
         make_video(media / f"{name}.mp4", parts=[(colour, 0.3)])
@@ -231,7 +231,7 @@ def test_a_failing_encoder_raises_its_error_and_leaves_the_library_whole(
     for name, colour in (("c", "blue"), ("d", "white"), ("e", "cyan"), ("f", "black")):
         make_video(media / f"{name}.mp4", parts=[(colour, 0.3)])
     threads = set(threading.enumerate())
-    with pytest.raises(BundleError, match="frame_salience holds NaN or infinity"):
+    with pytest.raises(BundleError, match=r"frame_encoder\.onnx failed on frames"):
         run_index(new_engine, failing, library, media)
     assert set(threading.enumerate()) <= threads
     assert [v.file.name for v in Snapshot.open(library).videos(0, 9)] == ["a.mp4", "b.mp4"]
@@ -239,6 +239,51 @@ def test_a_failing_encoder_raises_its_error_and_leaves_the_library_whole(
     (media / "d.mp4").unlink()
     assert run_index(new_engine, failing, library, media).summary.num_videos == 5
     assert verify_library(library).ok
+
+
+@every_engine
+def test_a_video_for_which_the_model_gives_nan_is_set_aside_alone(
+    tmp_path: Path, new_engine: NewEngine
+) -> None:
+    bundle = Bundle.open(fail_on_white(make_toy_bundle(tmp_path / "toy"), with_error=False))
+    media, library = tmp_path / "media", tmp_path / "library"
+    parts = {
+        "a.mp4": [("red", 0.3)],
+        "white.mp4": [("white", 0.3)],
+        "mixed.mp4": [("red", 32.0), ("white", 32.0), ("blue", 32.0)],
+        "z.mp4": [("cyan", 0.3)],
+    }
+    for name, colours in parts.items():
+        make_video(media / name, parts=colours, fps=1 if name == "mixed.mp4" else 10)
+    run = run_index(new_engine, bundle, library, media)
+    assert run.summary.verdicts == {"ok": 2, "partial": 1, "unsupported": 1}
+    cause = "the model gives no usable numbers for it: frame_salience holds NaN or infinity"
+    reasons = {failure.path.name: failure.reason for failure in run.summary.failures}
+    assert reasons["white.mp4"].startswith(f"a segment is left out, from 0.0 s on: {cause}")
+    assert reasons["mixed.mp4"].startswith(f"a segment is left out, from 32.0 s on: {cause}")
+    snapshot = Snapshot.open(library)
+    assert {v.file.name: v.num_segments for v in snapshot.videos(0, 9)} == {
+        "a.mp4": 1,
+        "white.mp4": 0,
+        "mixed.mp4": 2,
+        "z.mp4": 1,
+    }
+    _, rows = snapshot.search(text_embedding("blue")[None], 1)
+    (found,) = snapshot.segments(rows[0])
+    assert (found.video_id, found.start_seconds) == (video_id_of(media / "mixed.mp4"), 64.0)
+    assert found.segment_index == 1
+    assert snapshot.thumbnail(found.frame_ids[0])
+    assert verify_library(library).ok
+    again = run_index(new_engine, bundle, library, media).summary
+    assert (again.unchanged, again.failed_before, again.published) == (4, 1, False)
+
+
+@every_engine
+def test_a_model_that_gives_nan_for_everything_ends_the_run(tmp_path: Path, new_engine: NewEngine) -> None:
+    bundle = Bundle.open(fail_on_white(make_toy_bundle(tmp_path / "toy"), with_error=False, from_level=-1.0))
+    make_video(tmp_path / "media/a.mp4", parts=[("red", 0.3)])
+    with pytest.raises(BundleError, match="frame_salience holds NaN or infinity"):
+        run_index(new_engine, bundle, tmp_path / "library", tmp_path / "media")
 
 
 def test_what_an_engine_hands_around_is_picklable(bundle: Bundle, tmp_path: Path) -> None:
@@ -303,8 +348,11 @@ def comparable(summary: IndexSummary) -> IndexSummary:
     )
 
 
-def fail_on_white(folder: Path) -> Path:
-    """Change a toy bundle so that the salience of white frames is infinite, which a bundle may not give."""
+def fail_on_white(folder: Path, *, with_error: bool, from_level: float = 245.0) -> Path:
+    """Change a toy bundle so that it fails on white frames: with an error, or with an infinite salience.
+
+    `from_level` is the mean level, 0 to 255, from which on a frame counts as white.
+    """
     path = folder / "frame_encoder.onnx"
     model = onnx.load(str(path))
     for node in model.graph.node:
@@ -316,15 +364,30 @@ def fail_on_white(folder: Path) -> Path:
             node("ReduceMean", ["levels", "all_axes"], ["level"], keepdims=0),
             node("Less", ["level", "nearly_white"], ["is_darker"]),
             node("Cast", ["is_darker"], ["darker"], to=TensorProto.FLOAT),
-            node("Log", ["darker"], ["zero_or_infinite"]),
-            node("Unsqueeze", ["zero_or_infinite", "last_axis"], ["penalty"]),
+            *(
+                [
+                    # 0 is the only row there is; white frames look for row −2.
+                    node("Sub", ["darker", "float_one"], ["zero_or_minus_one"]),
+                    node("Add", ["zero_or_minus_one", "zero_or_minus_one"], ["zero_or_minus_two"]),
+                    node("Cast", ["zero_or_minus_two"], ["row_of_zeros"], to=TensorProto.INT64),
+                    node("Gather", ["only_zero", "row_of_zeros"], ["found_zero"]),
+                    node("Unsqueeze", ["found_zero", "last_axis"], ["penalty"]),
+                ]
+                if with_error
+                else [
+                    node("Log", ["darker"], ["zero_or_infinite"]),
+                    node("Unsqueeze", ["zero_or_infinite", "last_axis"], ["penalty"]),
+                ]
+            ),
             node("Add", ["finite_salience", "penalty"], ["frame_salience"]),
         ]
     )
     model.graph.initializer.extend(
         [
             numpy_helper.from_array(np.array([1, 2, 3], np.int64), "all_axes"),
-            numpy_helper.from_array(np.array(245, np.float32), "nearly_white"),
+            numpy_helper.from_array(np.array(from_level, np.float32), "nearly_white"),
+            numpy_helper.from_array(np.array(1, np.float32), "float_one"),
+            numpy_helper.from_array(np.zeros(1, np.float32), "only_zero"),
             numpy_helper.from_array(np.array([1], np.int64), "last_axis"),
         ]
     )

@@ -78,6 +78,47 @@ def test_gone_files_are_mentioned_and_pruned(bundle: Path, media: Path, tmp_path
     assert json.loads(emptied.stdout)["removed"] == 3
 
 
+def test_what_is_passed_over_is_counted_and_listed(bundle: Path, media: Path, tmp_path: Path) -> None:
+    (media / "a.jpg").touch()
+    (media / "b.jpg").touch()
+    (media / "app.ts").write_text("export const answer = 42;")
+    counted = index(bundle, tmp_path / "library", media).stdout
+    assert "3 files passed over: 2 .jpg, 1 .ts that is no video; `--list-passed-over` lists them" in counted
+    listed = index(bundle, tmp_path / "library", media, "--list-passed-over").stdout
+    assert f"passed over (.jpg): {media}/a.jpg" in listed
+    assert "lists them" not in listed
+    kinds = {".jpg": 2, ".ts that is no video": 1}
+    body = json.loads(index(bundle, tmp_path / "library", media, "--json").stdout)
+    assert body["passed_over"] == {"files": 3, "kinds": kinds}
+    assert body["not_reachable"] == []
+    body = json.loads(index(bundle, tmp_path / "library", media, "--json", "--list-passed-over").stdout)
+    assert sorted(Path(item["path"]).name for item in body["passed_over"]["list"]) == [
+        "a.jpg",
+        "app.ts",
+        "b.jpg",
+    ]
+    # Also where no video is found at all.
+    (tmp_path / "photos").mkdir()
+    (media / "a.jpg").rename(tmp_path / "photos/a.jpg")
+    assert "1 files passed over: 1 .jpg" in index(bundle, tmp_path / "none", tmp_path / "photos").stdout
+
+
+def test_files_out_of_reach_are_named_and_lose_nothing(bundle: Path, media: Path, tmp_path: Path) -> None:
+    index(bundle, tmp_path / "library", media)
+    (media / "red.mp4").unlink()
+    (media / "red.mp4").symlink_to("/proc/self/mem")
+    result = index(bundle, tmp_path / "library", media)
+    assert result.exit_code == 0
+    assert f"not reachable: {media}/red.mp4: cannot be read: Input/output error" in result.stdout
+    assert f"not reachable: {media}/red.mp4: cannot be read" in result.stderr
+    assert "what was indexed of these files stays" in result.stdout
+    body = json.loads(index(bundle, tmp_path / "library", media, "--json").stdout)
+    assert body["not_reachable"] == [
+        {"path": f"{media}/red.mp4", "reason": "cannot be read: Input/output error"}
+    ]
+    assert (body["num_videos"], body["failures"]) == (2, [])
+
+
 def test_an_engine_cache_is_for_tensorrt_alone(bundle: Path, media: Path, tmp_path: Path) -> None:
     cache = tmp_path / "engines"
     run = index(bundle, tmp_path / "library", media, "--engine-cache", cache)

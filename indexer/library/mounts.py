@@ -1,0 +1,63 @@
+"""Remembers on which mounted disks and shares the videos are: while one is not mounted, none of its is gone.
+
+An unmounted disk leaves an empty folder, which looks as if its videos had been deleted.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from indexer.library.errors import storage_errors
+from model.runtime.files import replace_text
+
+MOUNTS_FILE = "mounts.json"
+_MOUNT_TABLE = Path("/proc/self/mountinfo")
+
+
+def remember_mounts(library: Path, files: Iterable[Path], *, forget: Iterable[Path] = ()) -> None:
+    """Store the mount points below which these files are, with those stored before.
+
+    Args:
+        library: the library's folder; its lock is held.
+        files: absolute paths of videos.
+        forget: mount points stored before whose videos are really gone.
+
+    Raises:
+        LibraryError: they cannot be written.
+    """
+    known = known_mounts(library)
+    folders = {parent for path in files for parent in path.parents}
+    mounts = (known - set(forget)) | (mounted() & folders)
+    if mounts != known:
+        names = sorted(os.fsencode(path).hex() for path in mounts)
+        with storage_errors(library / MOUNTS_FILE):
+            # In hex: names need not be UTF-8.
+            replace_text(library / MOUNTS_FILE, json.dumps({"mounts_hex": names}) + "\n")
+
+
+def known_mounts(library: Path) -> set[Path]:
+    """The mount points below which videos of the library are, as far as they are stored."""
+    try:
+        stored = json.loads((library / MOUNTS_FILE).read_text(encoding="utf-8"))
+        return {Path(os.fsdecode(bytes.fromhex(name))) for name in stored["mounts_hex"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        # Libraries made before have none; a damaged file is written anew.
+        return set()
+
+
+def mounted() -> set[Path]:
+    """The mount points of this machine, without `/`. Empty where the system does not tell."""
+    try:
+        lines = _MOUNT_TABLE.read_bytes().splitlines()
+    except OSError:
+        return set()
+    points = set()
+    for line in lines:
+        fields, _, rest = line.partition(b" - ")
+        # An automounter's entry is there whether the share is mounted or not.
+        if not rest.startswith(b"autofs "):
+            name = re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), fields.split(b" ")[4])
+            points.add(Path(os.fsdecode(name)))
+    return points - {Path("/")}
