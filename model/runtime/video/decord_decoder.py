@@ -58,8 +58,8 @@ class DecordDecoder:
         self._size = described.renderer.output_size
         if described.renderer.orientation.mirrored:
             raise self._refusal("it is mirrored")
-        if described.renderer.guesses_matrix:
-            raise self._refusal("its colour matrix is not named")
+        if described.renderer.assumes_matrix:
+            raise self._refusal("it names no colour matrix that can be used")
         self._scan()
         self._threads = threads
         self._reader: Any = None

@@ -8,10 +8,11 @@ import av
 import numpy as np
 from av.filter import Graph
 from av.sidedata.sidedata import SideData
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+from model.runtime.video.colour import matrix_of
+
 SCALER = Interpolation.BICUBIC
 
 
@@ -79,7 +80,7 @@ class Renderer:
         orientation: how frames are turned.
         size: width and height as displayed.
         output_size: width and height of the RGB frames.
-        guesses_matrix: the file does not name its colour matrix, and BT.709 is assumed.
+        assumes_matrix: the file names no colour matrix that can be used, and BT.709 is assumed.
     """
 
     def __init__(self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None) -> None:
@@ -88,29 +89,24 @@ class Renderer:
         self.size = stored[::-1] if self.orientation.transpose else stored
         self._stored = fit(*stored, max_side)
         self.output_size = self._stored[::-1] if self.orientation.transpose else self._stored
-        self.guesses_matrix = _matrix(first) is not None
+        self.assumes_matrix = matrix_of(first) is not None
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Scale and convert in one step. → uint8 [h, w, 3], the same size for every frame of the video."""
+        matrix = matrix_of(frame)
         rgb = self._reformatter.reformat(
             _as_progressive(frame) if frame.interlaced_frame else frame,
             width=self._stored[0],
             height=self._stored[1],
             format="rgb24",
-            src_colorspace=_matrix(frame),
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
             interpolation=SCALER,
             dst_color_range=ColorRange.JPEG,
             threads=1,
         )
         return self.orientation.apply(rgb.to_ndarray().astype(np.uint8, copy=False))
-
-
-def _matrix(frame: av.VideoFrame) -> Colorspace | None:
-    """What players assume where a file does not name its colour matrix: BT.709 for high definition."""
-    if frame.colorspace == UNSPECIFIED and (frame.width >= 1280 or frame.height > 576):
-        return Colorspace.ITU709
-    return None
 
 
 def _as_progressive(frame: av.VideoFrame) -> av.VideoFrame:

@@ -115,7 +115,7 @@ def test_an_unnamed_matrix_in_high_definition_is_refused(tmp_path: Path) -> None
     source = ("-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=2:duration=1")
     encode = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
     ffmpeg(*source, *encode, str(path))
-    with pytest.raises(VideoError, match="colour matrix is not named: use decoder pyav"):
+    with pytest.raises(VideoError, match="names no colour matrix that can be used: use decoder pyav"):
         VideoReader(path, decoder="decord")
     ffmpeg(*source, *encode, "-colorspace", "bt709", str(path))
     with VideoReader(path, decoder="decord") as reader:
