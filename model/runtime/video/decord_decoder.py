@@ -60,6 +60,8 @@ class DecordDecoder:
             raise self._refusal("it is mirrored")
         if described.renderer.assumes_matrix:
             raise self._refusal("it names no colour matrix that can be used")
+        if described.renderer.tone_mapping:
+            raise self._refusal("it is of high dynamic range")
         self._scan()
         self._threads = threads
         self._reader: Any = None

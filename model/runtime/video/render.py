@@ -12,6 +12,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from model.runtime.video.colour import matrix_of
+from model.runtime.video.tone_mapping import ToneMapping
 
 SCALER = Interpolation.BICUBIC
 
@@ -81,6 +82,7 @@ class Renderer:
         size: width and height as displayed.
         output_size: width and height of the RGB frames.
         assumes_matrix: the file names no colour matrix that can be used, and BT.709 is assumed.
+        tone_mapping: how the first frame is mapped, if it is of high dynamic range.
     """
 
     def __init__(self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None) -> None:
@@ -90,13 +92,22 @@ class Renderer:
         self._stored = fit(*stored, max_side)
         self.output_size = self._stored[::-1] if self.orientation.transpose else self._stored
         self.assumes_matrix = matrix_of(first) is not None
+        self.tone_mapping = ToneMapping.of(first)
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Scale and convert in one step. → uint8 [h, w, 3], the same size for every frame of the video."""
+        if frame.interlaced_frame:
+            frame = _as_progressive(frame)
+        return self.orientation.apply(self._scale(frame))
+
+    def _scale(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """Scale a frame and convert it to RGB. → uint8 [h, w, 3]."""
+        if mapping := self._mapping_of(frame):
+            return mapping(frame, *self._stored, SCALER)
         matrix = matrix_of(frame)
         rgb = self._reformatter.reformat(
-            _as_progressive(frame) if frame.interlaced_frame else frame,
+            frame,
             width=self._stored[0],
             height=self._stored[1],
             format="rgb24",
@@ -106,7 +117,14 @@ class Renderer:
             dst_color_range=ColorRange.JPEG,
             threads=1,
         )
-        return self.orientation.apply(rgb.to_ndarray().astype(np.uint8, copy=False))
+        return rgb.to_ndarray().astype(np.uint8, copy=False)
+
+    def _mapping_of(self, frame: av.VideoFrame) -> ToneMapping | None:
+        """How a frame is mapped; the first frame's mapping, with its tables, as long as the signal stays."""
+        first = self.tone_mapping
+        if first and (frame.color_trc, frame.colorspace, frame.color_primaries) == first.signal:
+            return first
+        return ToneMapping.of(frame)
 
 
 def _as_progressive(frame: av.VideoFrame) -> av.VideoFrame:
