@@ -62,6 +62,8 @@ class DecordDecoder:
             raise self._refusal("it names no colour matrix that can be used")
         if described.renderer.tone_mapping:
             raise self._refusal("it is of high dynamic range")
+        if described.renderer.cropper.active:
+            raise self._refusal("its container crops it")
         self._scan()
         self._threads = threads
         self._reader: Any = None

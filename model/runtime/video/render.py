@@ -2,16 +2,16 @@
 
 import struct
 from fractions import Fraction
-from typing import Self, cast
+from typing import Self
 
 import av
 import numpy as np
-from av.filter import Graph
 from av.sidedata.sidedata import SideData
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from model.runtime.video.colour import matrix_of
+from model.runtime.video.cropping import NOTHING, Crop, Cropper, filtered
 from model.runtime.video.tone_mapping import ToneMapping
 
 SCALER = Interpolation.BICUBIC
@@ -78,6 +78,7 @@ class Renderer:
     """Turns every frame of one video into RGB of one size.
 
     Attributes:
+        cropper: cuts off what the container says is not shown.
         orientation: how frames are turned.
         size: width and height as displayed.
         output_size: width and height of the RGB frames.
@@ -85,8 +86,12 @@ class Renderer:
         tone_mapping: how the first frame is mapped, if it is of high dynamic range.
     """
 
-    def __init__(self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None) -> None:
+    def __init__(
+        self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None, crop: Crop = NOTHING
+    ) -> None:
+        self.cropper = Cropper(crop, first)
         self.orientation = Orientation.of(first)
+        first = self.cropper(first)
         stored = display_size(first.width, first.height, aspect)
         self.size = stored[::-1] if self.orientation.transpose else stored
         self._stored = fit(*stored, max_side)
@@ -96,9 +101,10 @@ class Renderer:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """Scale and convert in one step. → uint8 [h, w, 3], the same size for every frame of the video."""
+        """Crop, scale and convert a frame. → uint8 [h, w, 3], the same size for every frame of the video."""
+        frame = self.cropper(frame)
         if frame.interlaced_frame:
-            frame = _as_progressive(frame)
+            frame = filtered(frame, ("setfield", "prog"))  # scaling by fields would leave comb artefacts
         return self.orientation.apply(self._scale(frame))
 
     def _scale(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
@@ -125,18 +131,3 @@ class Renderer:
         if first and (frame.color_trc, frame.colorspace, frame.color_primaries) == first.signal:
             return first
         return ToneMapping.of(frame)
-
-
-def _as_progressive(frame: av.VideoFrame) -> av.VideoFrame:
-    """Mark an interlaced frame as progressive: scaling by fields would leave comb artefacts."""
-    graph = Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
-    )
-    mark = graph.add("setfield", "prog")
-    sink = graph.add("buffersink")
-    source.link_to(mark)
-    mark.link_to(sink)
-    graph.configure()
-    source.push(frame)
-    return cast(av.VideoFrame, sink.pull())
