@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from math import floor
 from pathlib import Path
 from typing import BinaryIO
@@ -13,8 +14,9 @@ from model.runtime.video.cropping import Crop
 # Boxes of one level; more are not looked at.
 MAX_BOXES = 4096
 SAMPLE_ENTRY_BYTES = 78
-MAX_SAMPLE_ENTRY = 1 << 20
-ENCRYPTED_ENTRIES = (b"encv", b"drmi", b"p608")
+MAX_SAMPLE_ENTRY = 1 << 16
+MAX_ENTRIES = 16
+ENCRYPTED_ENTRIES = (b"encv", b"drmi")
 Box = tuple[bytes, int, int]
 
 
@@ -29,8 +31,13 @@ class SampleEntry:
 
     @property
     def encrypted(self) -> bool:
-        """Whether the samples are encrypted (ISO/IEC 14496-12, 8.12; FairPlay's `drmi`)."""
-        return self.kind in ENCRYPTED_ENTRIES or b"sinf" in self.boxes
+        """Whether samples are encrypted (ISO/IEC 14496-12, 8.12 and 23001-7; FairPlay's `drmi`)."""
+        if self.kind not in ENCRYPTED_ENTRIES and b"sinf" not in self.boxes:
+            return False
+        scheme = self.boxes.get(b"sinf", b"")
+        at = scheme.find(b"tenc")
+        # A track may have the boxes and be clear: the default of `tenc` then says so.
+        return at < 0 or scheme[at + 10 : at + 11] != b"\x00"
 
     @property
     def crop(self) -> Crop:
@@ -48,8 +55,8 @@ class SampleEntry:
         return Crop(horizontal[0], vertical[0], horizontal[1], vertical[1])
 
 
-def read_sample_entry(path: Path, track_id: int) -> SampleEntry | None:
-    """The first sample entry of a track; None where there is none.
+def read_sample_entries(path: Path, track_id: int) -> list[SampleEntry]:
+    """The sample entries of a track; none where the track has none.
 
     Raises:
         OSError: the file cannot be read.
@@ -59,7 +66,7 @@ def read_sample_entry(path: Path, track_id: int) -> SampleEntry | None:
         for kind, start, stop in _boxes(file, 0, end):
             if kind == b"moov":
                 return _of_track(file, start, stop, track_id)
-    return None
+    return []
 
 
 def _edges(size: int, aperture: Fraction, offset: Fraction) -> tuple[int, int] | None:
@@ -71,7 +78,7 @@ def _edges(size: int, aperture: Fraction, offset: Fraction) -> tuple[int, int] |
     return floor(first), size - 1 - floor(last)
 
 
-def _of_track(file: BinaryIO, start: int, stop: int, track_id: int) -> SampleEntry | None:
+def _of_track(file: BinaryIO, start: int, stop: int, track_id: int) -> list[SampleEntry]:
     tracks = [(a, b) for kind, a, b in _boxes(file, start, stop) if kind == b"trak"]
     for a, b in tracks:
         header = _find(file, a, b, b"tkhd")
@@ -84,19 +91,18 @@ def _of_track(file: BinaryIO, start: int, stop: int, track_id: int) -> SampleEnt
         place: tuple[int, int] | None = (a, b)
         for kind in (b"mdia", b"minf", b"stbl", b"stsd"):
             place = _find(file, *place, kind) if place else None
-        return _first_entry(file, *place) if place else None
-    return None
+        return list(_entries(file, *place)) if place else []
+    return []
 
 
-def _first_entry(file: BinaryIO, start: int, stop: int) -> SampleEntry | None:
-    for kind, a, b in _boxes(file, start + 8, stop):
+def _entries(file: BinaryIO, start: int, stop: int) -> Iterator[SampleEntry]:
+    for kind, a, b in islice(_boxes(file, start + 8, stop), MAX_ENTRIES):
         data = _read(file, a, b, MAX_SAMPLE_ENTRY)
         if len(data) < SAMPLE_ENTRY_BYTES:
-            return None
+            return
         width, height = struct.unpack_from(">2H", data, 24)
         inner = _boxes(file, a + SAMPLE_ENTRY_BYTES, b)
-        return SampleEntry(kind, width, height, {k: _read(file, x, y, MAX_SAMPLE_ENTRY) for k, x, y in inner})
-    return None
+        yield SampleEntry(kind, width, height, {k: _read(file, x, y, MAX_SAMPLE_ENTRY) for k, x, y in inner})
 
 
 def _find(file: BinaryIO, start: int, stop: int, wanted: bytes) -> tuple[int, int] | None:

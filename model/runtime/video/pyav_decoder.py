@@ -50,6 +50,8 @@ class PyavDecoder:
         self._source = PacketSource(path, threads)
         try:
             header = read_track_header(path, self._source.container, self._source.stream)
+            if header.encrypted:
+                raise VideoError(f"{path}: encrypted", "unsupported")
             self._bad: set[int] = set()
             self._times: list[int] | None = None
             self._stopped_at: float | None = None

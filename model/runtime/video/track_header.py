@@ -8,7 +8,8 @@ from av.video.stream import VideoStream
 
 from model.runtime.video.cropping import NOTHING, Crop
 from model.runtime.video.ebml import read_video_track
-from model.runtime.video.isobmff import read_sample_entry
+from model.runtime.video.isobmff import read_sample_entries
+from model.runtime.video.scrambling import is_scrambled
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,11 @@ class TrackHeader:
 
     Attributes:
         crop: the edges that are not to be shown.
+        encrypted: its frames are encrypted, all or some of them.
     """
 
     crop: Crop = NOTHING
+    encrypted: bool = False
 
 
 def read_track_header(path: Path, container: InputContainer, stream: VideoStream) -> TrackHeader:
@@ -30,9 +33,18 @@ def read_track_header(path: Path, container: InputContainer, stream: VideoStream
     """
     kind = container.format.name.split(",")[0]
     if kind == "mov":
-        entry = read_sample_entry(path, stream.id)
-        return TrackHeader(entry.crop) if entry else TrackHeader()
+        entries = read_sample_entries(path, stream.id)
+        crop = entries[0].crop if entries else NOTHING
+        return TrackHeader(crop, any(entry.encrypted for entry in entries))
     if kind == "matroska":
         track = read_video_track(path, list(container.streams.video).index(stream))
-        return TrackHeader(track.crop) if track else TrackHeader()
-    return TrackHeader()
+        return TrackHeader(track.crop, track.encrypted) if track else TrackHeader()
+    return TrackHeader(encrypted=is_scrambled(path, kind, stream.id, _tag(stream)[0]))
+
+
+def _tag(stream: VideoStream) -> bytes:
+    """The four bytes of a stream's tag; PyAV decodes them as ASCII."""
+    try:
+        return stream.codec_tag.encode()
+    except UnicodeDecodeError as error:
+        return error.object
