@@ -64,6 +64,8 @@ class DecordDecoder:
             raise self._refusal("it is of high dynamic range")
         if described.renderer.cropper.active:
             raise self._refusal("its container crops it")
+        if described.renderer.transparent:
+            raise self._refusal("it is transparent")
         self._scan()
         self._threads = threads
         self._reader: Any = None

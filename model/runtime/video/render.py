@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from model.runtime.video.colour import matrix_of
 from model.runtime.video.cropping import NOTHING, Crop, Cropper, filtered
 from model.runtime.video.tone_mapping import ToneMapping
+from model.runtime.video.transparency import over_black
 
 SCALER = Interpolation.BICUBIC
 
@@ -83,6 +84,7 @@ class Renderer:
         size: width and height as displayed.
         output_size: width and height of the RGB frames.
         assumes_matrix: the file names no colour matrix that can be used, and BT.709 is assumed.
+        transparent: black shows through the first frame.
         tone_mapping: how the first frame is mapped, if it is of high dynamic range.
     """
 
@@ -98,6 +100,7 @@ class Renderer:
         self.output_size = self._stored[::-1] if self.orientation.transpose else self._stored
         self.assumes_matrix = matrix_of(first) is not None
         self.tone_mapping = ToneMapping.of(first)
+        self.transparent = over_black(first) is not first
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
@@ -111,6 +114,7 @@ class Renderer:
         """Scale a frame and convert it to RGB. → uint8 [h, w, 3]."""
         if mapping := self._mapping_of(frame):
             return mapping(frame, *self._stored, SCALER)
+        frame = over_black(frame)
         matrix = matrix_of(frame)
         rgb = self._reformatter.reformat(
             frame,
