@@ -8,7 +8,8 @@ compared with the ffmpeg program:
   instantaneous refresh (open groups of pictures, intra refresh).
 - It counts the frames that an edit list hides.
 - It fills damaged places with neighbouring frames.
-- It ignores mirroring, and assumes BT.601 for every unnamed colour matrix.
+- It ignores mirroring, what the container crops, transparency and high dynamic range, weaves moving fields,
+  and assumes BT.601 for every unnamed colour matrix.
 
 So this module reads the times from the packets, seeks only where that is safe, and refuses a file that decord
 would decode wrongly.
@@ -64,6 +65,8 @@ class DecordDecoder:
             raise self._refusal("it is of high dynamic range")
         if described.renderer.cropper.active:
             raise self._refusal("its container crops it")
+        if described.renderer.interlaced:
+            raise self._refusal("it is interlaced")
         if described.renderer.transparent:
             raise self._refusal("it is transparent")
         self._scan()

@@ -11,7 +11,8 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from model.runtime.video.colour import matrix_of
-from model.runtime.video.cropping import NOTHING, Crop, Cropper, filtered
+from model.runtime.video.cropping import NOTHING, Crop, Cropper
+from model.runtime.video.interlacing import as_progressive
 from model.runtime.video.tone_mapping import ToneMapping
 from model.runtime.video.transparency import over_black
 
@@ -79,6 +80,7 @@ class Renderer:
     """Turns every frame of one video into RGB of one size.
 
     Attributes:
+        interlaced: the first frame is of two fields.
         cropper: cuts off what the container says is not shown.
         orientation: how frames are turned.
         size: width and height as displayed.
@@ -91,6 +93,7 @@ class Renderer:
     def __init__(
         self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None, crop: Crop = NOTHING
     ) -> None:
+        self.interlaced = first.interlaced_frame
         self.cropper = Cropper(crop, first)
         self.orientation = Orientation.of(first)
         first = self.cropper(first)
@@ -105,9 +108,8 @@ class Renderer:
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Crop, scale and convert a frame. → uint8 [h, w, 3], the same size for every frame of the video."""
-        frame = self.cropper(frame)
-        if frame.interlaced_frame:
-            frame = filtered(frame, ("setfield", "prog"))  # scaling by fields would leave comb artefacts
+        # Fields first: a crop by an odd number of rows would change their places.
+        frame = self.cropper(as_progressive(frame))
         return self.orientation.apply(self._scale(frame))
 
     def _scale(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
