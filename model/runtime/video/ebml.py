@@ -15,15 +15,18 @@ TRACKS, TRACK_ENTRY, TRACK_TYPE, VIDEO = 0x1654AE6B, 0xAE, 0x83, 0xE0
 CLUSTER = 0x1F43B675
 CROP_BOTTOM, CROP_TOP, CROP_LEFT, CROP_RIGHT, ALPHA_MODE = 0x54AA, 0x54BB, 0x54CC, 0x54DD, 0x53C0
 ENCODINGS, ENCODING, ENCODING_TYPE, ENCRYPTION = 0x6D80, 0x6240, 0x5033, 0x5035
+MAPPING, MAPPING_TYPE, MAPPING_DATA = 0x41E4, 0x41E7, 0x41ED
 VIDEO_TYPE, ENCRYPTS = 1, 1
+DOLBY_VISION = (b"dvcC", b"dvvC", b"dvwC")
 
 
 @dataclass(frozen=True)
 class VideoTrack:
-    """A video track: the edges not to be shown, and whether its frames are encrypted."""
+    """A video track: the edges not to be shown, whether it is encrypted, its profile of Dolby Vision."""
 
     crop: Crop
     encrypted: bool
+    dolby_vision: int | None
 
 
 def read_video_track(path: Path, number: int) -> VideoTrack | None:
@@ -34,16 +37,28 @@ def read_video_track(path: Path, number: int) -> VideoTrack | None:
     """
     with path.open("rb") as file:
         data = _tracks(file, file.seek(0, 2))
-    entries = [_children(body) for kind, body in _elements(data) if kind == TRACK_ENTRY]
-    videos = [entry for entry in entries if _number(entry.get(TRACK_TYPE, b"")) == VIDEO_TYPE]
+    entries = [body for kind, body in _elements(data) if kind == TRACK_ENTRY]
+    videos = [entry for entry in entries if _number(_children(entry).get(TRACK_TYPE, b"")) == VIDEO_TYPE]
     if number >= len(videos):
         return None
-    video = _children(videos[number].get(VIDEO, b""))
+    track = _children(videos[number])
+    video = _children(track.get(VIDEO, b""))
     left, top, right, bottom = (
         _number(video.get(kind, b"")) for kind in (CROP_LEFT, CROP_TOP, CROP_RIGHT, CROP_BOTTOM)
     )
-    encodings = [body for kind, body in _elements(videos[number].get(ENCODINGS, b"")) if kind == ENCODING]
-    return VideoTrack(Crop(left, top, right, bottom), any(map(_encrypts, encodings)))
+    encodings = [body for kind, body in _elements(track.get(ENCODINGS, b"")) if kind == ENCODING]
+    mappings = [_children(body) for kind, body in _elements(videos[number]) if kind == MAPPING]
+    return VideoTrack(
+        Crop(left, top, right, bottom),
+        any(map(_encrypts, encodings)),
+        next((profile for entry in mappings if (profile := _dolby_vision(entry)) is not None), None),
+    )
+
+
+def _dolby_vision(mapping: dict[int, bytes]) -> int | None:
+    """The profile in an entry that holds a configuration of Dolby Vision, else None."""
+    data = mapping.get(MAPPING_DATA, b"")
+    return data[2] >> 1 if mapping.get(MAPPING_TYPE) in DOLBY_VISION and len(data) > 2 else None
 
 
 def _encrypts(encoding: bytes) -> bool:

@@ -17,6 +17,7 @@ SAMPLE_ENTRY_BYTES = 78
 MAX_SAMPLE_ENTRY = 1 << 16
 MAX_ENTRIES = 16
 ENCRYPTED_ENTRIES = (b"encv", b"drmi")
+DOLBY_VISION = (b"dvcC", b"dvvC", b"dvwC")
 Box = tuple[bytes, int, int]
 
 
@@ -38,6 +39,12 @@ class SampleEntry:
         at = scheme.find(b"tenc")
         # A track may have the boxes and be clear: the default of `tenc` then says so.
         return at < 0 or scheme[at + 10 : at + 11] != b"\x00"
+
+    @property
+    def dolby_vision(self) -> int | None:
+        """The profile of Dolby Vision that the entry declares, or None."""
+        data = next((self.boxes[kind] for kind in DOLBY_VISION if kind in self.boxes), b"")
+        return data[2] >> 1 if len(data) > 2 else None
 
     @property
     def crop(self) -> Crop:

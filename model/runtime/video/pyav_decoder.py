@@ -65,7 +65,7 @@ class PyavDecoder:
             self._ahead.drop_before(first.ticks)
             self._plain = self._plain or self._ahead.untimed
             aspect = self._source.stream.sample_aspect_ratio
-            self.renderer = Renderer(first.image, aspect, max_side, header.crop)
+            self.renderer = Renderer(first.image, aspect, max_side, header)
             self.info = self._describe(first)
         except BaseException:
             self._source.close()

@@ -11,9 +11,10 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from model.runtime.video.colour import matrix_of
-from model.runtime.video.cropping import NOTHING, Crop, Cropper
+from model.runtime.video.cropping import Cropper
 from model.runtime.video.interlacing import as_progressive
 from model.runtime.video.tone_mapping import ToneMapping
+from model.runtime.video.track_header import TrackHeader
 from model.runtime.video.transparency import over_black
 
 SCALER = Interpolation.BICUBIC
@@ -91,10 +92,10 @@ class Renderer:
     """
 
     def __init__(
-        self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None, crop: Crop = NOTHING
+        self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None, header: TrackHeader
     ) -> None:
         self.interlaced = first.interlaced_frame
-        self.cropper = Cropper(crop, first)
+        self.cropper = Cropper(header.crop, first)
         self.orientation = Orientation.of(first)
         first = self.cropper(first)
         stored = display_size(first.width, first.height, aspect)
@@ -102,7 +103,9 @@ class Renderer:
         self._stored = fit(*stored, max_side)
         self.output_size = self._stored[::-1] if self.orientation.transpose else self._stored
         self.assumes_matrix = matrix_of(first) is not None
-        self.tone_mapping = ToneMapping.of(first)
+        self._signal = _signal(first)
+        self._dolby_vision = header.dolby_vision
+        self.tone_mapping = ToneMapping.of(first, header.dolby_vision)
         self.transparent = over_black(first) is not first
         self._reformatter = VideoReformatter()
 
@@ -133,7 +136,10 @@ class Renderer:
 
     def _mapping_of(self, frame: av.VideoFrame) -> ToneMapping | None:
         """How a frame is mapped; the first frame's mapping, with its tables, as long as the signal stays."""
-        first = self.tone_mapping
-        if first and (frame.color_trc, frame.colorspace, frame.color_primaries) == first.signal:
-            return first
-        return ToneMapping.of(frame)
+        if _signal(frame) == self._signal:
+            return self.tone_mapping
+        return ToneMapping.of(frame, self._dolby_vision)
+
+
+def _signal(frame: av.VideoFrame) -> tuple[int, int, int]:
+    return frame.color_trc, frame.colorspace, frame.color_primaries

@@ -16,13 +16,15 @@ from av.sidedata.sidedata import SideData
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-from model.runtime.video.gamut import LUMINANCE_BT2020, to_bt709
+from model.runtime.video.colour import UNSPECIFIED
+from model.runtime.video.gamut import BT2020, LUMINANCE_BT2020, to_bt709
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 PQ, HLG = 16, 18  # AVColorTransferCharacteristic
 ICTCP, IPT_C2 = 14, 15  # AVColorSpace
+IPT_PROFILE = 5
 CODES = 65536
 WHITE_NITS = 203.0
 # What HDR is mastered for unless the file says otherwise, and the peak of an HLG display.
@@ -100,17 +102,18 @@ class ToneMapping:
     peak_nits: float
 
     @classmethod
-    def of(cls, frame: av.VideoFrame) -> Self | None:
-        """What a frame needs, or None if it is not of high dynamic range."""
+    def of(cls, frame: av.VideoFrame, dolby_vision: int | None = None) -> Self | None:
+        """What a frame needs, or None if it is not of high dynamic range.
+
+        Dolby Vision's profile 5 stores IPT, mostly without naming it. It is shown without the reshaping that
+        its metadata describes.
+        """
+        if dolby_vision == IPT_PROFILE and frame.colorspace in (UNSPECIFIED, IPT_C2):
+            return cls(PQ, IPT_C2, BT2020, _peak_nits(frame))
         if frame.color_trc not in (PQ, HLG):
             return None
         peak = _peak_nits(frame) if frame.color_trc == PQ else PEAK_NITS
         return cls(frame.color_trc, frame.colorspace, frame.color_primaries, peak)
-
-    @property
-    def signal(self) -> tuple[int, int, int]:
-        """Transfer, matrix and primaries, as a frame names them."""
-        return self.transfer, self.matrix, self.primaries
 
     def __call__(
         self, frame: av.VideoFrame, width: int, height: int, scaler: Interpolation
@@ -126,6 +129,7 @@ class ToneMapping:
             src_colorspace=matrix,
             dst_colorspace=matrix,
             interpolation=scaler,
+            src_color_range=ColorRange.JPEG if self.matrix == IPT_C2 else None,  # IPT has no other
             dst_color_range=ColorRange.JPEG,
             threads=1,
         )

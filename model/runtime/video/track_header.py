@@ -19,10 +19,12 @@ class TrackHeader:
     Attributes:
         crop: the edges that are not to be shown.
         encrypted: its frames are encrypted, all or some of them.
+        dolby_vision: its profile of Dolby Vision, or None.
     """
 
     crop: Crop = NOTHING
     encrypted: bool = False
+    dolby_vision: int | None = None
 
 
 def read_track_header(path: Path, container: InputContainer, stream: VideoStream) -> TrackHeader:
@@ -34,11 +36,13 @@ def read_track_header(path: Path, container: InputContainer, stream: VideoStream
     kind = container.format.name.split(",")[0]
     if kind == "mov":
         entries = read_sample_entries(path, stream.id)
-        crop = entries[0].crop if entries else NOTHING
-        return TrackHeader(crop, any(entry.encrypted for entry in entries))
+        if not entries:
+            return TrackHeader()
+        encrypted = any(entry.encrypted for entry in entries)
+        return TrackHeader(entries[0].crop, encrypted, entries[0].dolby_vision)
     if kind == "matroska":
         track = read_video_track(path, list(container.streams.video).index(stream))
-        return TrackHeader(track.crop, track.encrypted) if track else TrackHeader()
+        return TrackHeader(track.crop, track.encrypted, track.dolby_vision) if track else TrackHeader()
     return TrackHeader(encrypted=is_scrambled(path, kind, stream.id, _tag(stream)[0]))
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from model.runtime.video import VideoReader
 from tests.support.clips import encoders, ffmpeg
+from tests.support.sample_entries import insert_box
 
 SIDE = 32
 # Patches of one colour each. The first ten are darker than the curve's knee (88 cd/m² of SDR's 203).
@@ -141,3 +142,30 @@ def test_hdr_keeps_the_contrast_of_pictures_and_is_shrunk_and_turned_as_others(t
         with VideoReader(turned, max_side=160) as reader:
             [segment] = reader.segments()
         assert segment.frames.data.shape == (5, 160, 120, 3)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_dolby_visions_profile_5_is_read_as_ipt(container: str, tmp_path: Path) -> None:
+    # SDR to light, to BT.2020, to LMS, to PQ, to IPT, each by its definition.
+    light = 203 * (np.array(DARK + BRIGHT) / 255) ** 2.4
+    light = light @ np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]).T
+    to_rgb = [[3.06441879, -2.16597676, 0.10155818], [-0.65612108, 1.78554118, -0.12943749]]
+    lms = np.maximum(np.linalg.solve([*to_rgb, [0.01736321, -0.04725154, 1.03004253]], light.T), 0) / 10000
+    power = lms**0.1593017578125
+    codes = ((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375
+    ipt = np.array([[0.4, 0.4, 0.2], [4.455, -4.851, 0.396], [0.8056, 0.3572, -1.1628]]) @ codes
+    stored = np.rint(1023 * ipt + [[0], [512], [512]]).astype("<u2")
+    planes = np.broadcast_to(np.repeat(stored, SIDE, axis=1)[:, None], (3, SIDE, SIDE * len(light)))
+    (tmp_path / "planes.yuv").write_bytes(planes.tobytes())
+    plain = tmp_path / "plain.mp4"
+    ffmpeg(
+        *("-f", "rawvideo", "-pix_fmt", "yuv444p10le", "-s", f"{SIDE * len(light)}x{SIDE}"),
+        *("-i", str(tmp_path / "planes.yuv"), "-c:v", "libx264", "-qp", "1", str(plain)),
+    )
+    path = insert_box(plain, tmp_path / "dolby.mp4", b"dvcC", bytes([1, 0, 5 << 1, 0x1D]) + bytes(20))
+    if container == "mkv":
+        ffmpeg("-i", str(path), "-c", "copy", "-strict", "unofficial", str(path.with_suffix(".mkv")))
+        path = path.with_suffix(".mkv")
+    shown = _patches(path)
+    np.testing.assert_allclose(shown[: len(DARK)], DARK, atol=5)
+    np.testing.assert_allclose(shown[len(DARK) :], BRIGHT, atol=30)
