@@ -24,7 +24,10 @@ def as_progressive(frame: av.VideoFrame) -> av.VideoFrame:
     woven = filtered(frame, ("setfield", "prog"))  # scaling by fields would leave comb artefacts
     if frame.width < BLOCK or frame.height < BLOCK:
         return woven
-    single = filtered(frame, DEINTERLACE)
+    try:
+        single = filtered(frame, DEINTERLACE)
+    except (av.FFmpegError, OSError):  # neither yadif nor the scaler takes this format with this matrix
+        return woven
     return single if _differ(_luma(woven), _luma(single)) else woven
 
 

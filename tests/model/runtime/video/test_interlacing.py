@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from model.runtime.video import VideoReader
+from model.runtime.video.cropping import filtered
+from model.runtime.video.interlacing import as_progressive
 from tests.support.clips import ffmpeg, reference
 
 SIZE = (192, 144)
@@ -87,3 +90,21 @@ def test_deinterlaced_frames_are_shrunk_and_need_no_minimum_size(film: Path, tmp
     encode = ENCODE["h264.ts"].format(order="tff").split()
     ffmpeg("-f", "lavfi", "-i", "testsrc=size=16x4:rate=25:duration=1", *encode, str(tiny))
     assert _frames(tiny).shape[1:3] == (4, 16)
+
+
+@pytest.mark.parametrize(
+    "pixels", ["uyvy422", "nv12", "p010le", "yuva444p16le", "rgb24", "pal8", "gray", "ya8"]
+)
+def test_every_format_is_read_whatever_its_matrix(pixels: str, film: Path, tmp_path: Path) -> None:
+    """Some of them yadif does not take, and the scaler refuses the matrix YCgCo."""
+    path = tmp_path / "fields.nut"
+    filters = f"tinterlace=interleave_top,format={pixels},trim=end_frame=1"
+    ffmpeg("-i", str(film), "-vf", filters, "-c:v", "rawvideo", str(path))
+    with av.open(str(path)) as container:
+        frame = filtered(next(container.decode(video=0)), ("setfield", "tff"))
+        assert frame.interlaced_frame
+        for matrix in (2, 8):
+            frame.colorspace = matrix
+            shown = as_progressive(frame)
+            assert not shown.interlaced_frame
+            assert (shown.width, shown.height) == SIZE
