@@ -7,6 +7,7 @@ import av
 from av.video.stream import VideoStream
 
 from model.runtime.video.demux import StreamPacket
+from model.runtime.video.transparency import decoder_with_alpha
 
 # Codecs in which no frame refers to a frame that is not marked as a reference. (In HEVC, frames of a higher
 # temporal layer may.)
@@ -31,7 +32,7 @@ class FrameDecoder:
     """
 
     def __init__(self, stream: VideoStream, step: int, bad: set[int]) -> None:
-        self._context = stream.codec_context
+        self._context = decoder_with_alpha(stream) or stream.codec_context
         self._step = step
         self._bad = bad
         self._untimed: list[int] = []

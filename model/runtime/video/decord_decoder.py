@@ -8,7 +8,8 @@ compared with the ffmpeg program:
   instantaneous refresh (open groups of pictures, intra refresh).
 - It counts the frames that an edit list hides.
 - It fills damaged places with neighbouring frames.
-- It ignores mirroring, and assumes BT.601 for every unnamed colour matrix.
+- It ignores mirroring, what the container crops, transparency and high dynamic range, weaves moving fields,
+  and assumes BT.601 for every unnamed colour matrix.
 
 So this module reads the times from the packets, seeks only where that is safe, and refuses a file that decord
 would decode wrongly.
@@ -58,8 +59,16 @@ class DecordDecoder:
         self._size = described.renderer.output_size
         if described.renderer.orientation.mirrored:
             raise self._refusal("it is mirrored")
-        if described.renderer.guesses_matrix:
-            raise self._refusal("its colour matrix is not named")
+        if described.renderer.assumes_matrix:
+            raise self._refusal("it names no colour matrix that can be used")
+        if described.renderer.tone_mapping:
+            raise self._refusal("it is of high dynamic range")
+        if described.renderer.cropper.active:
+            raise self._refusal("its container crops it")
+        if described.renderer.interlaced:
+            raise self._refusal("it is interlaced")
+        if described.renderer.transparent:
+            raise self._refusal("it is transparent")
         self._scan()
         self._threads = threads
         self._reader: Any = None

@@ -18,6 +18,7 @@ from model.runtime.video.demux import PacketSource
 from model.runtime.video.extent import SHORTFALL_SECONDS, frame_ticks, measure_extent
 from model.runtime.video.lookahead import Lookahead
 from model.runtime.video.render import Renderer
+from model.runtime.video.track_header import read_track_header
 from model.runtime.video.types import Frame, VideoInfo
 
 Route = Literal["auto", "seek", "read"]
@@ -48,6 +49,9 @@ class PyavDecoder:
         self._extent = measure_extent(path)
         self._source = PacketSource(path, threads)
         try:
+            header = read_track_header(path, self._source.container, self._source.stream)
+            if header.encrypted:
+                raise VideoError(f"{path}: encrypted", "unsupported")
             self._bad: set[int] = set()
             self._times: list[int] | None = None
             self._stopped_at: float | None = None
@@ -60,7 +64,8 @@ class PyavDecoder:
             self._ahead.first_ticks = first.ticks
             self._ahead.drop_before(first.ticks)
             self._plain = self._plain or self._ahead.untimed
-            self.renderer = Renderer(first.image, self._source.stream.sample_aspect_ratio, max_side)
+            aspect = self._source.stream.sample_aspect_ratio
+            self.renderer = Renderer(first.image, aspect, max_side, header)
             self.info = self._describe(first)
         except BaseException:
             self._source.close()

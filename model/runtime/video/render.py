@@ -2,16 +2,21 @@
 
 import struct
 from fractions import Fraction
-from typing import Self, cast
+from typing import Self
 
 import av
 import numpy as np
-from av.filter import Graph
 from av.sidedata.sidedata import SideData
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
-UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
+from model.runtime.video.colour import matrix_of
+from model.runtime.video.cropping import Cropper
+from model.runtime.video.interlacing import as_progressive
+from model.runtime.video.tone_mapping import ToneMapping
+from model.runtime.video.track_header import TrackHeader
+from model.runtime.video.transparency import over_black
+
 SCALER = Interpolation.BICUBIC
 
 
@@ -76,53 +81,65 @@ class Renderer:
     """Turns every frame of one video into RGB of one size.
 
     Attributes:
+        interlaced: the first frame is of two fields.
+        cropper: cuts off what the container says is not shown.
         orientation: how frames are turned.
         size: width and height as displayed.
         output_size: width and height of the RGB frames.
-        guesses_matrix: the file does not name its colour matrix, and BT.709 is assumed.
+        assumes_matrix: the file names no colour matrix that can be used, and BT.709 is assumed.
+        transparent: black shows through the first frame.
+        tone_mapping: how the first frame is mapped, if it is of high dynamic range.
     """
 
-    def __init__(self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None) -> None:
+    def __init__(
+        self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None, header: TrackHeader
+    ) -> None:
+        self.interlaced = first.interlaced_frame
+        self.cropper = Cropper(header.crop, first)
         self.orientation = Orientation.of(first)
+        first = self.cropper(first)
         stored = display_size(first.width, first.height, aspect)
         self.size = stored[::-1] if self.orientation.transpose else stored
         self._stored = fit(*stored, max_side)
         self.output_size = self._stored[::-1] if self.orientation.transpose else self._stored
-        self.guesses_matrix = _matrix(first) is not None
+        self.assumes_matrix = matrix_of(first) is not None
+        self._signal = _signal(first)
+        self._dolby_vision = header.dolby_vision
+        self.tone_mapping = ToneMapping.of(first, header.dolby_vision)
+        self.transparent = over_black(first) is not first
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """Scale and convert in one step. → uint8 [h, w, 3], the same size for every frame of the video."""
+        """Crop, scale and convert a frame. → uint8 [h, w, 3], the same size for every frame of the video."""
+        # Fields first: a crop by an odd number of rows would change their places.
+        frame = self.cropper(as_progressive(frame))
+        return self.orientation.apply(self._scale(frame))
+
+    def _scale(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """Scale a frame and convert it to RGB. → uint8 [h, w, 3]."""
+        if mapping := self._mapping_of(frame):
+            return mapping(frame, *self._stored, SCALER)
+        frame = over_black(frame)
+        matrix = matrix_of(frame)
         rgb = self._reformatter.reformat(
-            _as_progressive(frame) if frame.interlaced_frame else frame,
+            frame,
             width=self._stored[0],
             height=self._stored[1],
             format="rgb24",
-            src_colorspace=_matrix(frame),
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
             interpolation=SCALER,
             dst_color_range=ColorRange.JPEG,
             threads=1,
         )
-        return self.orientation.apply(rgb.to_ndarray().astype(np.uint8, copy=False))
+        return rgb.to_ndarray().astype(np.uint8, copy=False)
+
+    def _mapping_of(self, frame: av.VideoFrame) -> ToneMapping | None:
+        """How a frame is mapped; the first frame's mapping, with its tables, as long as the signal stays."""
+        if _signal(frame) == self._signal:
+            return self.tone_mapping
+        return ToneMapping.of(frame, self._dolby_vision)
 
 
-def _matrix(frame: av.VideoFrame) -> Colorspace | None:
-    """What players assume where a file does not name its colour matrix: BT.709 for high definition."""
-    if frame.colorspace == UNSPECIFIED and (frame.width >= 1280 or frame.height > 576):
-        return Colorspace.ITU709
-    return None
-
-
-def _as_progressive(frame: av.VideoFrame) -> av.VideoFrame:
-    """Mark an interlaced frame as progressive: scaling by fields would leave comb artefacts."""
-    graph = Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
-    )
-    mark = graph.add("setfield", "prog")
-    sink = graph.add("buffersink")
-    source.link_to(mark)
-    mark.link_to(sink)
-    graph.configure()
-    source.push(frame)
-    return cast(av.VideoFrame, sink.pull())
+def _signal(frame: av.VideoFrame) -> tuple[int, int, int]:
+    return frame.color_trc, frame.colorspace, frame.color_primaries

@@ -22,7 +22,8 @@ REFUSED = {
     "all_key_frames_ts": "stream of the kind mpegts",
     "open_gop_ts": "stream of the kind mpegts",
     "intra_refresh": "stream of the kind mpegts",
-    "fields": "stream of the kind mpegts",
+    "fields": "it is interlaced",
+    "fields_mkv": "it is interlaced",
     "mpeg2_ts": "stream of the kind mpegts",
     "mpeg2_ps": "stream of the kind mpeg",
     "edit_list": "edit list hides frames",
@@ -115,7 +116,7 @@ def test_an_unnamed_matrix_in_high_definition_is_refused(tmp_path: Path) -> None
     source = ("-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=2:duration=1")
     encode = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
     ffmpeg(*source, *encode, str(path))
-    with pytest.raises(VideoError, match="colour matrix is not named: use decoder pyav"):
+    with pytest.raises(VideoError, match="names no colour matrix that can be used: use decoder pyav"):
         VideoReader(path, decoder="decord")
     ffmpeg(*source, *encode, "-colorspace", "bt709", str(path))
     with VideoReader(path, decoder="decord") as reader:
