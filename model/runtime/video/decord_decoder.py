@@ -8,6 +8,7 @@ compared with the ffmpeg program:
   instantaneous refresh (open groups of pictures, intra refresh).
 - It counts the frames that an edit list hides.
 - It fills damaged places with neighbouring frames.
+- It takes a clock that starts again for frames shown at the same time.
 - It ignores mirroring, and assumes BT.601 for every unnamed colour matrix.
 
 So this module reads the times from the packets, seeks only where that is safe, and refuses a file that decord
@@ -25,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.runtime.errors import VideoError
-from model.runtime.video.demux import PacketSource, StreamPacket
+from model.runtime.video.demux import PacketSource
 from model.runtime.video.pyav_decoder import PyavDecoder
+from model.runtime.video.timeline import StreamPacket
 from model.runtime.video.types import Frame
 
 SEEKING_FORMATS = ("mov", "matroska")
@@ -56,6 +58,8 @@ class DecordDecoder:
         self.damage = described.damage
         self.end_seconds = described.end_seconds
         self._size = described.renderer.output_size
+        if not described.is_continuous:
+            raise self._refusal("its clock starts again")
         if described.renderer.orientation.mirrored:
             raise self._refusal("it is mirrored")
         if described.renderer.guesses_matrix:

@@ -46,7 +46,7 @@ class PyavDecoder:
         self._path = path
         self._route = route
         self._extent = measure_extent(path)
-        self._source = PacketSource(path, threads)
+        self._source = PacketSource(path, threads, self._extent.breaks)
         try:
             self._bad: set[int] = set()
             self._times: list[int] | None = None
@@ -81,6 +81,11 @@ class PyavDecoder:
         if self._bad:
             parts.append(f"damaged packets or frames: {len(self._bad)}")
         return ", ".join(parts) or None
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether the stream's clock runs from start to end without starting again."""
+        return not self._extent.breaks
 
     @property
     def end_seconds(self) -> float:
