@@ -8,6 +8,7 @@ compared with the ffmpeg program:
   instantaneous refresh (open groups of pictures, intra refresh).
 - It counts the frames that an edit list hides.
 - It fills damaged places with neighbouring frames.
+- It takes the largest of several video streams.
 - It takes a clock that starts again for frames shown at the same time.
 - It ignores mirroring, and assumes BT.601 for every unnamed colour matrix.
 
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from model.runtime.errors import VideoError
 from model.runtime.video.demux import PacketSource
 from model.runtime.video.pyav_decoder import PyavDecoder
+from model.runtime.video.streams import film_streams
 from model.runtime.video.timeline import StreamPacket
 from model.runtime.video.types import Frame
 
@@ -108,6 +110,8 @@ class DecordDecoder:
         try:
             if source.container.format.name in REFUSED_FORMATS:
                 raise self._refusal(f"it is a stream of the kind {source.container.format.name}")
+            if len(film_streams(source.container)) > 1:
+                raise self._refusal("it has several video streams")
             self._clock = source.clock
             ticks: list[int] = []
             newest_key: int | None = None

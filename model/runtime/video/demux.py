@@ -8,7 +8,8 @@ from av.container import InputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from model.runtime.video.probe import clock_of, open_container, pick_stream, reason_of
+from model.runtime.video.probe import clock_of, open_container, reason_of
+from model.runtime.video.streams import pick_stream
 from model.runtime.video.timeline import COUNTER_PACKETS, ClockBreak, StreamPacket, break_at
 
 # After this many failures in a row, nothing more can be read.

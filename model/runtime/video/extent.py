@@ -10,7 +10,8 @@ from av.video.stream import VideoStream
 
 from model.runtime.errors import VideoError
 from model.runtime.video.demux import read_packets
-from model.runtime.video.probe import Clock, clock_of, open_container, pick_stream
+from model.runtime.video.probe import Clock, clock_of, open_container
+from model.runtime.video.streams import pick_stream
 from model.runtime.video.timeline import BreakFinder, ClockBreak, break_at, clock_may_jump
 
 # Formats whose header states a duration. A file that ends well before it has lost its last part.
