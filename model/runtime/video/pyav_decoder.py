@@ -131,6 +131,7 @@ class PyavDecoder:
             container=container.format.name,
             start_seconds=self._clock.seconds(first.ticks),
             title=tags.get("title") or None,
+            container_start_seconds=float(self._clock.origin),
         )
 
     def _render(self, frame: TimedFrame) -> Frame:
