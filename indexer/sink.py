@@ -140,6 +140,7 @@ class LibrarySink:
             num_segments=segments,
             num_frames=frames,
             indexed_at=datetime.now(UTC),
+            container_start_seconds=info.container_start_seconds if info else None,
         )
         self._writer.finish(row)
         summary = self._summary

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from indexer.library.records import Verdict, VideoRecord, displayable
+from indexer.library.schema import CONTAINER_START
 
 _HIDDEN_COLUMNS = ("ingest_id", "mtime_ns", "num_frames", "path")
 
@@ -18,6 +19,8 @@ class VideoCatalog:
     """All rows of `videos`, failures included. A video's position is its row in this list."""
 
     def __init__(self, table: pa.Table) -> None:
+        if CONTAINER_START not in table.column_names:
+            table = table.append_column(CONTAINER_START, pa.nulls(table.num_rows, pa.float64()))
         # Sorted by path: the order stays as videos come and go.
         self._table = table.take(pc.sort_indices(table["path"].combine_chunks())).combine_chunks()
         self._ids: list[str] = self._table["video_id"].to_pylist()
@@ -54,6 +57,11 @@ class VideoCatalog:
             return None
         path = Path(os.fsdecode(self._table["path"][row].as_py()))
         return displayable(path), self._table["title"][row].as_py()
+
+    def container_start_seconds(self, video_id: str) -> float | None:
+        """The own time of a video's file at second 0; None where it is not known."""
+        row = self.row_of(video_id)
+        return None if row is None else self._table[CONTAINER_START][row].as_py()
 
     def page(self, offset: int, limit: int, verdict: Verdict | None) -> list[VideoRecord]:
         """A page of the list, or of the videos with this verdict."""

@@ -68,6 +68,8 @@ class VideoRecord:
     reason: str | None
     num_segments: int
     indexed_at: datetime
+    container_start_seconds: float | None
+    """The file's own time at second 0; None where it is not known."""
 
     @property
     def path(self) -> str:

@@ -20,6 +20,8 @@ from model.runtime.tokens import QuantisedTokens
 SCHEMA_VERSION = 2
 TABLES = ("videos", "segments", "frames")
 
+#: A column of `videos` that libraries made before lack; the next indexing run adds it.
+CONTAINER_START = "container_start_seconds"
 _META_SCHEMA = b"reelfind.schema_version"
 _META_BUNDLE = b"reelfind.bundle_checksum"
 _META_NAME = b"reelfind.bundle_name"
@@ -128,6 +130,7 @@ def _videos(_layout: Layout) -> list[pa.Field]:
         pa.field("num_segments", pa.int32(), nullable=False),
         pa.field("num_frames", pa.int32(), nullable=False),
         pa.field("indexed_at", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field(CONTAINER_START, pa.float64()),
     ]
 
 
@@ -197,6 +200,8 @@ class VideoRow:
     num_segments: int
     num_frames: int
     indexed_at: datetime
+    container_start_seconds: float | None = None
+    """The file's own time at second 0; None where it is not known."""
 
 
 @dataclass(frozen=True)

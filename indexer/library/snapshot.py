@@ -253,6 +253,10 @@ class Snapshot:
         """A video's path and title as in its record, ten times as fast as the record."""
         return self._videos.label(video_id)
 
+    def container_start_seconds(self, video_id: str) -> float | None:
+        """The own time of a video's file at second 0; None where it is not known."""
+        return self._videos.container_start_seconds(video_id)
+
     def videos(self, offset: int, limit: int, verdict: Verdict | None = None) -> list[VideoRecord]:
         """A page of the videos with `verdict`, or of all, failures included; ordered by path."""
         return self._videos.page(offset, limit, verdict)

@@ -23,6 +23,7 @@ from indexer.library.facts import storable
 from indexer.library.folder import Library
 from indexer.library.manifest import SNAPSHOTS
 from indexer.library.schema import (
+    CONTAINER_START,
     TABLES,
     SegmentRow,
     VideoRow,
@@ -80,6 +81,7 @@ class LibraryWriter:
         self._pending: dict[str, _Pending] = {}
         self._finished: list[tuple[VideoRow, _Pending]] = []
         _remove_leftovers(library.path)
+        self._add_columns()
         self._recover()
         self.videos = self._read_videos()
         self.set_aside: list[VideoRow] = []
@@ -264,6 +266,14 @@ class LibraryWriter:
         with storage_errors(table_path(self.library.path, "videos")):
             rows = self.datasets["videos"].to_table(columns=columns).to_pylist()
         return {row["video_id"]: VideoRow(**row) for row in rows}
+
+    def _add_columns(self) -> None:
+        """Add the column that libraries made before lack."""
+        dataset = self.datasets["videos"]
+        if CONTAINER_START not in dataset.schema.names:
+            with storage_errors(table_path(self.library.path, "videos")):
+                dataset.add_columns(pa.field(CONTAINER_START, pa.float64()))
+            self._committed("videos", open_table(self.library.path, "videos"))
 
     def _recover(self) -> None:
         """Remove what a killed run left: rows without a video, and videos that lack some of their rows."""

@@ -119,6 +119,10 @@ class Hit(BaseModel):
     title: str | None = Field(description="The title stored in the file, if any.")
     start_seconds: float
     end_seconds: float
+    container_start_seconds: float | None = Field(
+        description="The file's own time where these seconds are 0. Chromium's `currentTime` is this more; "
+        "Firefox counts from 0. Null if the file was indexed by an earlier version."
+    )
     score: float = Field(description="How well the segment fits the query; higher is better.")
     similarity: float = Field(description="Cosine of the query's and the segment's embeddings.")
     match_score: float | None = Field(
@@ -195,6 +199,9 @@ class Video(BaseModel):
     container: str
     num_segments: int
     indexed_at: datetime
+    container_start_seconds: float | None = Field(
+        description="The file's own time at second 0. Null if it was indexed by an earlier version."
+    )
 
 
 class VideoList(BaseModel):

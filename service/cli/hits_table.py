@@ -11,7 +11,11 @@ from service.search.results import ScoreExplanation, SearchResult, VideoHit
 # Most frame times shown in one row of the table.
 _MOST_TIMES = 4
 _SEARCH_RESULT = TypeAdapter(SearchResult)
-_LEFT_OUT_OF_JSON: Any = {"hits": {"__all__": {"title"}}, "snapshot": True, "timings_ms": True}
+_LEFT_OUT_OF_JSON: Any = {
+    "hits": {"__all__": {"title", "container_start_seconds"}},
+    "snapshot": True,
+    "timings_ms": True,
+}
 
 
 def result_json(result: SearchResult) -> str:

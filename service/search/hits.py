@@ -65,6 +65,7 @@ class HitBuilder:
             title=label[1],
             start_seconds=segment.start_seconds,
             end_seconds=segment.end_seconds,
+            container_start_seconds=self.snapshot.container_start_seconds(segment.video_id),
             score=_rounded(score),
             similarity=_rounded(similarity),
             match_score=None if mean_logit is None else _rounded(mean_logit),

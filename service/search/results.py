@@ -111,6 +111,7 @@ class VideoHit:
         score: how well the segment fits the query; higher is better.
         similarity: cosine of the query's and the segment's embeddings.
         match_score: mean logit of the salient frames; None if the segment was not re-ranked.
+        container_start_seconds: the own time of the video's file at second 0; None where it is not known.
         frames: all stored frames of the segment, in time order.
         explanation: the terms of the score, if they were asked for.
     """
@@ -120,6 +121,7 @@ class VideoHit:
     title: str | None
     start_seconds: float
     end_seconds: float
+    container_start_seconds: float | None
     score: float
     similarity: float
     match_score: float | None

@@ -17,6 +17,11 @@ export class Player {
   #strip = null;
   #hit = null;
   #start = 0;
+  // The player's time at second 0 of the video; null until the first picture tells.
+  #origin = 0;
+  // Where the player was sent and has not arrived, in its time, and how far it could go at the last try.
+  #target = null;
+  #reach = 0;
   #closed;
 
   /** `closed(hit)` is called after the player has closed in any way; `explain(hit)` opens the explanation. */
@@ -31,7 +36,14 @@ export class Player {
     this.#video.addEventListener("loadedmetadata", () => this.#onMetadata());
     this.#video.addEventListener("error", () => this.#onError());
     this.#video.addEventListener("timeupdate", () => this.#markCurrent());
-    this.#video.addEventListener("seeked", () => this.#markCurrent());
+    this.#video.addEventListener("seeked", () => {
+      this.#markCurrent();
+      this.#goOn();
+    });
+    this.#video.addEventListener("durationchange", () => this.#goOn());
+    for (const type of ["pointerdown", "keydown"]) {
+      this.#video.addEventListener(type, () => (this.#target = null));
+    }
   }
 
   /** Plays from a frame, or from the hit's start if `frame` is null; `scale` is that of the bars in the grid. */
@@ -44,8 +56,7 @@ export class Player {
     const span = clockSpan(hit.start_seconds, hit.end_seconds);
     const match = isMatched(hit) ? ` · match ${signed(hit.match_score)}` : "";
     byId("player-facts").textContent = `${span} · ${scoreName(hit).toLowerCase()} ${score(hit.score)}${match}`;
-    // With the media fragment, the new tab also starts at the hit.
-    byId("player-open").href = `${mediaAddress(hit.video_id)}#t=${hit.start_seconds}`;
+    this.#setOrigin(hit.container_start_seconds > 0 ? null : 0);
     const download = byId("player-download");
     download.href = mediaAddress(hit.video_id);
     download.download = fileName(hit.path);
@@ -77,7 +88,9 @@ export class Player {
   }
 
   #load() {
-    this.#video.src = `${mediaAddress(this.#hit.video_id)}#t=${this.#start}`;
+    const address = mediaAddress(this.#hit.video_id);
+    this.#video.src = this.#origin === null ? address : `${address}#t=${this.#start}`;
+    if (this.#origin === null) this.#findOrigin(this.#hit);
     // If the browser refuses (no gesture, no codec), the controls or the error event tell the user.
     this.#video.play().catch(() => {});
   }
@@ -85,13 +98,63 @@ export class Player {
   #jump(frame) {
     this.#start = frame.pts_seconds + INTO_FRAME_SECONDS;
     if (this.#video.readyState === HTMLMediaElement.HAVE_NOTHING) return;
-    this.#video.currentTime = this.#start;
+    this.#seek();
     this.#video.play().catch(() => {});
   }
 
+  /** Goes to the chosen time, once it is known where the player's time starts. */
+  #seek() {
+    if (this.#origin === null) return;
+    this.#target = this.#start + this.#origin;
+    this.#reach = this.#video.duration;
+    this.#video.currentTime = this.#target;
+  }
+
+  /**
+   * Goes on to where the player was sent. In an MP4 file that does not start at 0, Chromium takes the length for the
+   * end, goes no further, and moves the end only as it reads.
+   */
+  #goOn() {
+    if (this.#target === null || this.#video.seeking) return;
+    if (this.#video.currentTime >= this.#target - 0.05) {
+      this.#target = null;
+    } else if (this.#video.duration > this.#reach) {
+      this.#reach = this.#video.duration;
+      this.#video.currentTime = this.#target;
+    }
+  }
+
+  /**
+   * Learns how this browser counts in a file that does not start at 0: the first picture tells. Chromium keeps the
+   * file's own time, Firefox counts from the first picture or sound.
+   */
+  #findOrigin(hit) {
+    const own = hit.container_start_seconds;
+    const learn = (time) => {
+      if (this.#hit !== hit || this.#origin !== null) return;
+      this.#setOrigin(time > own / 2 ? own : 0);
+      this.#seek();
+    };
+    if ("requestVideoFrameCallback" in HTMLVideoElement.prototype) {
+      this.#video.requestVideoFrameCallback((now, picture) => learn(picture.mediaTime));
+    } else {
+      this.#video.addEventListener("loadeddata", () => learn(this.#video.currentTime), { once: true });
+    }
+  }
+
+  #setOrigin(origin) {
+    this.#origin = origin;
+    // With the media fragment, the new tab also starts at the hit.
+    const start = this.#hit.start_seconds + (origin ?? this.#hit.container_start_seconds);
+    byId("player-open").href = `${mediaAddress(this.#hit.video_id)}#t=${start}`;
+  }
+
   #onMetadata() {
-    if (Math.abs(this.#video.currentTime - this.#start) > 0.05) this.#video.currentTime = this.#start;
+    const distance = this.#video.currentTime - this.#start - this.#origin;
+    if (Math.abs(distance) > 0.05) this.#seek();
     if (this.#video.videoWidth === 0) {
+      if (this.#origin === null) this.#setOrigin(this.#hit.container_start_seconds); // no picture will tell
+      this.#seek();
       this.#explain("This browser can play the sound of this file, but not its video.");
     }
   }
@@ -119,7 +182,8 @@ export class Player {
   /** Marks the current frame: the last one that has started. */
   #markCurrent() {
     if (!this.#strip) return;
-    const now = this.#video.currentTime;
+    if (this.#origin === null) return;
+    const now = this.#video.currentTime - this.#origin;
     const frames = this.#hit.frames;
     const inside = now < this.#hit.end_seconds;
     const current = inside ? frames.findLastIndex((frame) => frame.pts_seconds <= now + INTO_FRAME_SECONDS) : -1;
@@ -130,9 +194,11 @@ export class Player {
   }
 
   #onClose() {
+    if (this.#dialog.open) return; // opened again before the event came
     const hit = this.#hit;
     this.#hit = null;
     this.#strip = null;
+    this.#target = null;
     // Without a source, the browser stops loading the file.
     this.#video.pause();
     this.#video.removeAttribute("src");

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import av
 from av.video.stream import VideoStream
 
-from model.runtime.video.demux import StreamPacket
+from model.runtime.video.demux import ANOTHER_RECORDING
+from model.runtime.video.timeline import StreamPacket
 from model.runtime.video.transparency import decoder_with_alpha
 
 # Codecs in which no frame refers to a frame that is not marked as a reference. (In HEVC, frames of a higher
@@ -44,8 +45,15 @@ class FrameDecoder:
     def feed(self, packet: StreamPacket | None, skip: bool = False) -> list[TimedFrame]:
         """Decode one packet, or None at the end; frames come in display order, some packets later.
 
-        With `skip`, the packet is decoded only if other frames refer to it.
+        With `skip`, the packet is decoded only if other frames refer to it. No frame of another
+        recording refers to what came before it.
         """
+        if packet is not None and packet.opaque == ANOTHER_RECORDING:
+            packet.opaque = None
+            before = self.feed(None)
+            self.flush()
+            self._started = False
+            return [*before, *self.feed(packet, skip)]
         if packet is not None:
             if packet.pts is None:
                 # Show such frames in the order of decoding, as players do (AVI, raw streams).

@@ -8,6 +8,8 @@ compared with the ffmpeg program:
   instantaneous refresh (open groups of pictures, intra refresh).
 - It counts the frames that an edit list hides.
 - It fills damaged places with neighbouring frames.
+- It takes the largest of several video streams.
+- It takes a clock that starts again for frames shown at the same time.
 - It ignores mirroring, what the container crops, transparency and high dynamic range, weaves moving fields,
   and assumes BT.601 for every unnamed colour matrix.
 
@@ -26,8 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.runtime.errors import VideoError
-from model.runtime.video.demux import PacketSource, StreamPacket
+from model.runtime.video.demux import PacketSource
 from model.runtime.video.pyav_decoder import PyavDecoder
+from model.runtime.video.streams import film_streams
+from model.runtime.video.timeline import StreamPacket
 from model.runtime.video.types import Frame
 
 SEEKING_FORMATS = ("mov", "matroska")
@@ -57,6 +61,8 @@ class DecordDecoder:
         self.damage = described.damage
         self.end_seconds = described.end_seconds
         self._size = described.renderer.output_size
+        if not described.is_continuous:
+            raise self._refusal("its clock starts again")
         if described.renderer.orientation.mirrored:
             raise self._refusal("it is mirrored")
         if described.renderer.assumes_matrix:
@@ -113,6 +119,8 @@ class DecordDecoder:
         try:
             if source.container.format.name in REFUSED_FORMATS:
                 raise self._refusal(f"it is a stream of the kind {source.container.format.name}")
+            if len(film_streams(source.container)) > 1:
+                raise self._refusal("it has several video streams")
             self._clock = source.clock
             ticks: list[int] = []
             newest_key: int | None = None

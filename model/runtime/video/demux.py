@@ -1,21 +1,16 @@
 """Reads the packets of a file in decoding order, past damage, and seeks where that is faster."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import av
 from av.container import InputContainer
-from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from model.runtime.video.probe import clock_of, open_container, pick_stream, reason_of
-
-if TYPE_CHECKING:
-    StreamPacket = Packet[Stream]
-else:
-    StreamPacket = Packet
+from model.runtime.video.probe import clock_of, open_container, reason_of
+from model.runtime.video.streams import pick_stream
+from model.runtime.video.timeline import COUNTER_PACKETS, ClockBreak, StreamPacket, break_at
 
 # After this many failures in a row, nothing more can be read.
 MAX_FAILURES = 16
@@ -23,6 +18,8 @@ MAX_FAILURES = 16
 # a search where the file has no index.
 SEEK_BYTES_WITH_INDEX = 1 << 20
 SEEK_BYTES_WITHOUT_INDEX = 8 << 20
+# `opaque` of the first packet of another recording in the same file.
+ANOTHER_RECORDING = "another recording"
 
 
 def read_packets(
@@ -33,7 +30,7 @@ def read_packets(
     while failures < MAX_FAILURES:
         try:
             for packet in container.demux(streams):
-                if packet.size > 0:  # PyAV marks the end with an empty one
+                if packet.size > 0 and not _is_header(packet):  # PyAV marks the end with an empty one
                     failures = 0
                     yield packet
             return
@@ -42,19 +39,31 @@ def read_packets(
             on_error(reason_of(error))
 
 
+def _is_header(packet: StreamPacket) -> bool:
+    """Whether a packet holds no frame: in an Ogg file after another, Theora's headers come again."""
+    return packet.stream.codec_context.name == "theora" and bytes(packet)[0] >= 0x80
+
+
 class PacketSource:
     """The packets of the video stream that a player shows.
 
+    Args:
+        path: the file.
+        threads: threads of the decoder; 0 leaves the number to FFmpeg.
+        breaks: where the stream's clock starts again. The packets come with continuous times.
+
     Attributes:
         failures: FFmpeg's message for every read that failed.
-        can_seek: False once the container has failed to seek.
+        can_seek: False once the container has failed to seek, and where the clock starts again: there a time
+            stands in several places of the file.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
+    def __init__(self, path: Path, threads: int = 0, breaks: Sequence[ClockBreak] = ()) -> None:
         self._path = path
         self._threads = threads
+        self._breaks = breaks
         self.failures: list[str] = []
-        self.can_seek = True
+        self.can_seek = not breaks
         self._open()
 
     def _open(self) -> None:
@@ -73,6 +82,7 @@ class PacketSource:
         self._packets = read_packets(self.container, (self.stream,), self.failures.append)
         self._position: int | None = None
         self._ticks: int | None = None
+        self._num_read = 0
 
     def close(self) -> None:
         """Free the file and the decoder's context."""
@@ -83,9 +93,23 @@ class PacketSource:
         """The next packet, or None at the end of what can be read."""
         packet = next(self._packets, None)
         if packet is not None:
+            if self._breaks:
+                self._move(packet)
             self._position = packet.pos if packet.pos is not None else self._position
             self._ticks = packet.pts if packet.pts is not None else self._ticks
         return packet
+
+    def _move(self, packet: StreamPacket) -> None:
+        """Set the packet's times by the continuous clock, and mark it where another recording begins."""
+        number = self._num_read
+        self._num_read += 1
+        here = break_at(self._breaks, number)
+        if here.fresh and here.packet == number:
+            packet.opaque = ANOTHER_RECORDING
+        if here != break_at(self._breaks, number + COUNTER_PACKETS):
+            packet.is_corrupt = False
+        packet.pts = None if packet.pts is None else packet.pts + here.shift
+        packet.dts = None if packet.dts is None else packet.dts + here.shift
 
     def rewind(self) -> None:
         """Start again from the first packet, with a fresh decoder."""

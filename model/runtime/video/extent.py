@@ -1,6 +1,6 @@
 """Finds where a file's video ends, by its packets and not by its header."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
@@ -10,10 +10,14 @@ from av.video.stream import VideoStream
 
 from model.runtime.errors import VideoError
 from model.runtime.video.demux import read_packets
-from model.runtime.video.probe import Clock, clock_of, open_container, pick_stream
+from model.runtime.video.probe import Clock, clock_of, open_container
+from model.runtime.video.streams import pick_stream
+from model.runtime.video.timeline import BreakFinder, ClockBreak, break_at, clock_may_jump
 
 # Formats whose header states a duration. A file that ends well before it has lost its last part.
 STATES_DURATION = ("mov", "matroska", "avi", "asf", "flv", "mxf")
+# Formats that are read to the end anyway to find a time in them.
+WITHOUT_INDEX = ("flv",)
 SHORTFALL_SECONDS = 1.0
 TAIL_SECONDS = 2.0
 # Cameras record for days. A longer file has damaged times and would give segments without end.
@@ -22,14 +26,35 @@ MAX_SECONDS = 100 * 3600.0
 
 @dataclass(frozen=True)
 class Extent:
-    """Where the video ends, in seconds from the container's start, and what is missing."""
+    """Where the video ends, in seconds from the container's start, and what is missing.
+
+    `breaks` are the places where its clock starts again.
+    """
 
     end_seconds: float
     damage: str | None
+    breaks: tuple[ClockBreak, ...] = ()
+
+
+@dataclass
+class _Ends:
+    """What some packets tell: seconds from the container's start (`video`) and from time 0 (`any_stream`)."""
+
+    video: float | None = None
+    any_stream: float = 0.0
+    breaks: list[ClockBreak] = field(default_factory=list)
+
+    def see(self, ticks: int, clock: Clock) -> None:
+        """Note that a frame of the video ends at `ticks`."""
+        self.video = max(self.video or 0.0, clock.seconds(ticks))
+        self.any_stream = max(self.any_stream, float(ticks * clock.time_base))
 
 
 def measure_extent(path: Path) -> Extent:
     """Find the end of the video from the last packets, or from all of them where the last do not tell.
+
+    Some writers declare a duration that counts from time 0, others from the first picture or sound. They are
+    not told apart: a file is called short only if it is by both.
 
     Raises:
         VideoError: the file cannot be read, or claims to last for days.
@@ -37,63 +62,83 @@ def measure_extent(path: Path) -> Extent:
     with open_container(path) as container:
         declared = (container.duration or 0) / av.time_base
         stated = declared > 0 and container.format.name.split(",")[0] in STATES_DURATION
-        video, any_stream = _ends(container, path, max(0.0, declared - TAIL_SECONDS))
-    if video is None or (stated and declared - any_stream > SHORTFALL_SECONDS):
+        late = max(0.0, (container.start_time or 0) / av.time_base)
+        since: float | None = declared - late - TAIL_SECONDS
+        if (
+            declared - late <= TAIL_SECONDS
+            or clock_may_jump(container)
+            or container.format.name in WITHOUT_INDEX
+        ):
+            since = None
+        ends = _ends(container, path, since)
+    if since is not None and (
+        ends.video is None or ends.breaks or (stated and declared - ends.any_stream > SHORTFALL_SECONDS)
+    ):
         with open_container(path) as container:
-            video, any_stream = _ends(container, path, None)
+            ends = _ends(container, path, None)
     damage = None
-    if stated and declared - any_stream > SHORTFALL_SECONDS:
-        damage = f"ends at {any_stream:.1f} s of {declared:.1f} s"
-    end = video or 0.0
+    if stated and declared - ends.any_stream > SHORTFALL_SECONDS:
+        damage = f"ends at {ends.any_stream - late:.1f} s of {declared - late:.1f} s"
+    end = ends.video or 0.0
     if end > MAX_SECONDS:
         raise VideoError(
             f"{path}: claims to last {end / 3600:.0f} hours, so its times are damaged", "corrupt"
         )
-    return Extent(end, damage)
+    return Extent(end, damage, tuple(ends.breaks))
 
 
-def _ends(container: InputContainer, path: Path, since: float | None) -> tuple[float | None, float]:
-    """The end of the video and of any stream, seconds, from the packets after `since` seconds (None: all)."""
+def _ends(container: InputContainer, path: Path, since: float | None) -> _Ends:
+    """Read the packets after `since` seconds from the container's start (None: all)."""
     stream = pick_stream(container, path)
     clock = clock_of(container, stream)
     for other in container.streams:
-        if other.type in ("audio", "video"):
-            other.discard = Discard.default
+        other.discard = Discard.default  # a declared duration includes sound and subtitles
+    found = _Ends()
     if since is not None:
         try:
             container.seek(clock.ticks(since), stream=stream, any_frame=True)
         except (av.FFmpegError, OSError):
-            return None, 0.0
-    video: float | None = None
-    any_stream = 0.0
+            return found
+    step = frame_ticks(stream, clock)
+    finder = BreakFinder(clock.time_base, step, jumps=clock_may_jump(container))
     num_frames = 0
+    early: list[tuple[int, int]] = []
+    last = 0
     for packet in read_packets(container, tuple(container.streams), lambda _: None):
+        shown = packet.stream_index == stream.index
+        timed = finder.take(packet) if shown else True
+        if packet.stream.type == "audio":
+            finder.take_sound(packet)
         if packet.is_discard or packet.is_corrupt:
             continue
         start, length = packet.pts, packet.duration or 0
-        if packet.stream_index == stream.index:
-            length = length or frame_ticks(stream, clock)
-            if start is None:
-                start = packet.dts if packet.dts is not None else num_frames * length
-            num_frames += 1
-        if start is None:
+        if not shown:
+            if start is not None:
+                found.any_stream = max(found.any_stream, float((start + length) * packet.time_base))
             continue
-        base = Clock(packet.time_base, clock.origin)
-        end = base.seconds(start + length)
-        any_stream = max(any_stream, end)
-        if packet.stream_index == stream.index:
-            video = max(video or 0.0, end)
+        length = length or step
+        if start is None:
+            start = packet.dts if packet.dts is not None else num_frames * length
+        num_frames += 1
+        if not timed:
+            early.append((finder.count - 1, start + min(length, step)))
+            continue
+        start += finder.shift
+        # A duration counts up to the next packet in decoding order: only the last one's is that of its frame.
+        found.see(start + min(length, step), clock)
+        last = start + length
+    for number, end in early:
+        found.see(end + break_at(finder.breaks, number).shift, clock)
+    if num_frames > len(early):
+        found.see(last, clock)
+    found.breaks = finder.breaks
     # Without times the end is known only by counting all packets.
-    if since is not None and num_frames and not _has_times(stream):
-        return None, any_stream
-    return video, any_stream
+    if since is not None and num_frames and stream.start_time is None:
+        found.video = None
+    return found
 
 
 def frame_ticks(stream: VideoStream, clock: Clock) -> int:
     """The usual duration of a frame in ticks, from the frame rate; 25 per second where none is stated."""
     rate = stream.average_rate or stream.guessed_rate or 25
     return max(1, round(1 / (rate * clock.time_base)))
-
-
-def _has_times(stream: VideoStream) -> bool:
-    return stream.start_time is not None

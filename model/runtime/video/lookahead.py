@@ -4,7 +4,8 @@ from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Sequence
 
-from model.runtime.video.demux import PacketSource, StreamPacket
+from model.runtime.video.demux import PacketSource
+from model.runtime.video.timeline import StreamPacket
 
 # In H.264 and HEVC at most 16 frames are decoded before a frame and shown after it.
 MAX_REORDER = 16

@@ -1,4 +1,4 @@
-"""Opens a media file safely and chooses the stream that a player would show."""
+"""Opens a media file safely, and converts its times."""
 
 import os
 import stat
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.stream import Discard
 from av.video.stream import VideoStream
 
 from model.runtime.errors import VideoError
@@ -27,8 +26,6 @@ OTHER_FORMATS = (
     "svg_pipe,tiff_pipe,webp_pipe"
 )
 STILL_BRANDS = ("heic", "heix", "mif1", "avif", "heim", "heis")
-# 8K is 33 million; above this, one frame takes half a gigabyte in every thread of the decoder.
-MAX_PIXELS = 2**27
 TEXT_CONTROLS = set(range(32)) - set(b"\t\n\r\f\x1b")
 
 
@@ -132,32 +129,3 @@ def _refuse_stills(container: InputContainer, path: Path) -> None:
         raise VideoError(f"{path}: is a still image, not a video", "unsupported")
     if container.metadata.get("major_brand", "") in STILL_BRANDS:
         raise VideoError(f"{path}: is a still image, not a video", "unsupported")
-
-
-def pick_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Choose the video stream that a player would show: the default one, else the largest.
-
-    Raises:
-        VideoError: there is no video stream, or no decoder for it.
-    """
-    videos = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
-    if not videos:
-        kind = "audio only" if container.streams.audio else "no video stream"
-        raise VideoError(f"{path}: {kind}", "unsupported")
-    streams = [s for s in videos if s.codec_context is not None]
-    if not streams:
-        raise VideoError(f"{path}: no decoder is installed for its video stream", "unsupported")
-    stream = max(streams, key=_rank)
-    if stream.width * stream.height > MAX_PIXELS:
-        raise VideoError(
-            f"{path}: {stream.width}x{stream.height} is more than {MAX_PIXELS} pixels", "unsupported"
-        )
-    for other in container.streams:
-        if other.index != stream.index:
-            other.discard = Discard.all
-    return stream
-
-
-def _rank(stream: VideoStream) -> tuple[bool, int, int]:
-    default = bool(stream.disposition & stream.disposition.default)
-    return default, stream.width * stream.height, -stream.index

@@ -47,7 +47,7 @@ class PyavDecoder:
         self._path = path
         self._route = route
         self._extent = measure_extent(path)
-        self._source = PacketSource(path, threads)
+        self._source = PacketSource(path, threads, self._extent.breaks)
         try:
             header = read_track_header(path, self._source.container, self._source.stream)
             if header.encrypted:
@@ -86,6 +86,11 @@ class PyavDecoder:
         if self._bad:
             parts.append(f"damaged packets or frames: {len(self._bad)}")
         return ", ".join(parts) or None
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether the stream's clock runs from start to end without starting again."""
+        return not self._extent.breaks
 
     @property
     def end_seconds(self) -> float:
@@ -131,6 +136,7 @@ class PyavDecoder:
             container=container.format.name,
             start_seconds=self._clock.seconds(first.ticks),
             title=tags.get("title") or None,
+            container_start_seconds=float(self._clock.origin),
         )
 
     def _render(self, frame: TimedFrame) -> Frame:

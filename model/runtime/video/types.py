@@ -24,6 +24,7 @@ class VideoInfo:
         container: short name of the format, such as "mov,mp4,m4a,3gp,3g2,mj2".
         start_seconds: when the first frame appears, in seconds from the container's start.
         title: the title in the file's metadata, or None.
+        container_start_seconds: the file's own time at the container's start, where all other seconds are 0.
     """
 
     duration_seconds: float
@@ -36,6 +37,7 @@ class VideoInfo:
     container: str
     start_seconds: float
     title: str | None
+    container_start_seconds: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,10 +17,20 @@ OTHER_FRAME = results.FrameEvidence("0f3a9c52d1e8b764-00002-08", 1e-6, -1e-6, Fa
 TERM = results.SalientFrame(FRAME.frame_id, 0.25, -3.1416)
 EXPLANATION = results.ScoreExplanation(0.123457, 2.5, 0.308642, -3.1416, None, [TERM], 7, "a × 0.1 (“b”)")
 HIT = results.VideoHit(
-    "0f3a9c52d1e8b764", "/é/one.mp4", "Ein Film", 0.0, 32.0, 2.833, 0.123457, -3.1416, [FRAME], EXPLANATION
+    "0f3a9c52d1e8b764",
+    "/é/one.mp4",
+    "Ein Film",
+    0.0,
+    32.0,
+    7.5,
+    2.833,
+    0.123457,
+    -3.1416,
+    [FRAME],
+    EXPLANATION,
 )
 OTHER_HIT = results.VideoHit(
-    "1f3a9c52d1e8b764", "/two.mp4", None, 32.5, 64.0, 0.1, 1.0, None, [FRAME, OTHER_FRAME], None
+    "1f3a9c52d1e8b764", "/two.mp4", None, 32.5, 64.0, None, 0.1, 1.0, None, [FRAME, OTHER_FRAME], None
 )
 TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 21.375)
 WARNING = results.QueryWarning("not_understood", "…", results.QueryWarningDetails(words=["猫"]))

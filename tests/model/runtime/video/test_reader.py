@@ -99,17 +99,6 @@ def test_frames_are_at_most_max_side_and_never_enlarged(
     assert segment.frames.data.shape[1:3] == shape
 
 
-def test_the_best_of_several_video_streams_is_shown(clips: Clips, tmp_path: Path) -> None:
-    small, large = clips("constant"), clips("all_key_frames")
-    path = tmp_path / "two.mkv"
-    scale = ("-filter:v:1", "scale=192:144", "-c:v", "libx264", "-preset", "ultrafast")
-    inputs = ("-i", str(small), "-i", str(large), "-map", "0:v", "-map", "1:v", *scale)
-    ffmpeg(*inputs, "-disposition:v:0", "0", "-disposition:v:1", "0", str(path))
-    assert probe(path).width == 192
-    ffmpeg(*inputs, "-disposition:v:0", "default", "-disposition:v:1", "0", str(path))
-    assert probe(path).width == 96
-
-
 def test_a_frame_of_another_size_is_fitted(clips: Clips, tmp_path: Path) -> None:
     """A broadcast that changes its picture size half way."""
     parts = []

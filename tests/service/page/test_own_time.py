@@ -1,0 +1,127 @@
+"""The picture in the player is the picture clicked, whatever time the file starts at.
+
+Blue from the half on; Chromium plays the files and reads its pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.browser import Browser
+from tests.support.clips import ffmpeg
+from tests.support.page import visit
+from tests.support.server import Server, running_server
+from tests.support.toy_library import ToyLibrary, make_library
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+SECONDS = 8
+SOURCE = f"color=red:s=160x120:r=25:d={SECONDS},drawbox=c=blue:t=fill:enable='gt(t\\,{SECONDS / 2})'"
+VP8 = "-c:v libvpx -deadline realtime -cpu-used 8"
+X264 = "-c:v libx264 -preset veryfast -bf 2 -pix_fmt yuv420p"
+FILES = {
+    "late.webm": f"{VP8} -output_ts_offset 7",
+    "late.mp4": f"{X264} -output_ts_offset 7",
+    "fragments.mp4": f"{X264} -movflags frag_keyframe+empty_moov",
+    "zero.mp4": X264,
+}
+PIXEL = """
+const pixel = (element) => {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 1;
+  const context = canvas.getContext("2d");
+  context.drawImage(element, 0, 0, 1, 1);
+  return Array.from(context.getImageData(0, 0, 1, 1).data).slice(0, 3);
+};
+"""
+
+
+@pytest.fixture(scope="module")
+def own_time(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
+    root = tmp_path_factory.mktemp("own_time")
+    (root / "media").mkdir()
+    for name, options in FILES.items():
+        ffmpeg("-f", "lavfi", "-i", SOURCE, *options.split(), str(root / "media" / name))
+    return make_library(root, films={})
+
+
+@pytest.fixture(scope="module")
+def own_server(own_time: ToyLibrary) -> Iterator[Server]:
+    with running_server(*own_time.options) as server:
+        yield server
+
+
+def open_frame(browser: Browser, name: str, index: int) -> tuple[list[int], list[int], float]:
+    """Click a frame of a hit; the colours in the player and in the strip, and the player's time."""
+    script = """
+    const card = $$("#grid .card").find((card) => card.textContent.includes(arguments[0]));
+    window.cell = card.querySelectorAll("button[data-frame-id]")[arguments[1]];
+    cell.scrollIntoView();
+    cell.click();
+    """
+    browser.run(script, name, index)
+    browser.run("window.video = $('#player-video'); video.muted = true;")
+    browser.until("video.readyState >= 2 && !video.seeking && video.requestVideoFrameCallback && !!video.src")
+    # It is there when the strip marks a frame that is not before the one clicked.
+    marked = (
+        "$$('#player-strip .cell').findIndex((cell) => cell.ariaCurrent || cell.hasAttribute('aria-current'))"
+    )
+    browser.until(f"{marked} >= arguments[0]", index)
+    browser.run("video.pause();")
+    browser.until("!video.seeking && cell.querySelector('img').complete")
+    return (
+        browser.run(f"{PIXEL} return pixel(video);"),
+        browser.run(f"{PIXEL} return pixel(cell.querySelector('img'));"),
+        browser.run("return video.currentTime;"),
+    )
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("index", [2, 13])
+def test_the_picture_clicked_is_played(name: str, index: int, browser: Browser, own_server: Server) -> None:
+    visit(browser, own_server, "?q=a+blue+picture")
+    played, clicked, time = open_frame(browser, name, index)
+    blue = index > 7
+    assert (clicked[2] > 200, clicked[0] > 200) == (blue, not blue)
+    assert sum(abs(a - b) for a, b in zip(played, clicked, strict=True)) < 60
+    own = 7.0 if name.startswith("late") else 0.0
+    assert own + index / 2 <= time <= own + SECONDS + 0.2
+    link = browser.run("return $('#player-open').getAttribute('href');")
+    assert float(link.rpartition("#t=")[2]) == pytest.approx(own, abs=0.1)
+
+
+def test_a_browser_that_counts_from_the_first_picture_is_followed(
+    browser: Browser, own_server: Server
+) -> None:
+    """Firefox takes the file's first time off all times; here Chromium is told to seem so."""
+    visit(browser, own_server, "?q=a+blue+picture")
+    script = """
+    const real = HTMLVideoElement.prototype.requestVideoFrameCallback;
+    HTMLVideoElement.prototype.requestVideoFrameCallback = function (tell) {
+      return real.call(this, (now, picture) => tell(now, { mediaTime: picture.mediaTime - 7 }));
+    };
+    """
+    browser.run(script)
+    sought = """
+    window.sought = [];
+    $("#player-video").addEventListener("seeking", () => window.sought.push($("#player-video").currentTime));
+    const card = $$("#grid .card").find((card) => card.textContent.includes("late.webm"));
+    card.querySelectorAll("button[data-frame-id]")[13].click();
+    """
+    browser.run(sought)
+    browser.until("window.sought.length && window.sought.at(-1) < 7 && window.sought.at(-1) > 6.5")
+    link = browser.run("return $('#player-open').getAttribute('href');")
+    assert float(link.rpartition("#t=")[2]) == pytest.approx(0, abs=0.1)
+
+
+def test_the_api_tells_the_files_own_time(own_server: Server) -> None:
+    listed = own_server.client.get("/v1/videos").json()["videos"]
+    found = own_server.search("a blue picture")
+    for videos in (listed, found):
+        starts = {Path(video["path"]).name: video["container_start_seconds"] for video in videos}
+        assert starts["late.webm"] == pytest.approx(7.0, abs=0.001)
+        assert starts["late.mp4"] == pytest.approx(7.0, abs=0.001)
+        assert starts["fragments.mp4"] == pytest.approx(0.08, abs=0.001)
+        assert starts["zero.mp4"] == 0
