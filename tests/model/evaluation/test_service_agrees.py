@@ -32,7 +32,7 @@ TEXTS = [
     "yellow cyan",
     "black",
     "magenta in the dark",
-    "nothing known",
+    "the unknown",
 ]
 
 
