@@ -31,7 +31,7 @@ def test_query_too_long_shows_the_servers_words(page: Browser) -> None:
     page.press(Keys.ENTER)
     page.until("$('#notice h2')")
     assert page.text("#notice h2") == "That search did not work"
-    assert "1,000 are read" in page.text("#notice p")
+    assert "1,000 are allowed" in page.text("#notice p")
     assert page.run(f"return {SHOTS};") == 0
     assert any("422" in error for error in page.errors())
 
@@ -97,7 +97,7 @@ def test_a_file_that_is_gone(page: Browser, toy: ToyLibrary) -> None:
     assert page.texts("#grid .card-name")[0] == "gone.mp4"
     page.click("#grid .shot")
     page.until("!$('#player-problem').hidden")
-    assert "is not there any more" in page.text("#player-problem p")
+    assert "is missing" in page.text("#player-problem p")
     assert page.focused("#player-close")
     assert not page.find("#player-download").is_displayed()
     page.press(Keys.ESCAPE)
