@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -102,6 +103,16 @@ def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads as the processes have: other sums round otherwise, and a bend of ReLU6 may be near."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_are_one_with_the_joined_batch(case: str, of_ranks: list[dict[str, Any]]) -> None:
     settings, loss = CASES[case]
