@@ -44,7 +44,7 @@ class Segments(nn.Module):
 class Texts(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.words = nn.Embedding(10, toy.DIM)
+        self.words = nn.Embedding(toy.toy_tokenizer().get_vocab_size(), toy.DIM)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         embedding = F.normalize((self.words(input_ids) * attention_mask[..., None]).sum(1), dim=-1)

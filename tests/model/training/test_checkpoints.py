@@ -45,5 +45,5 @@ def test_checkpoints_are_read_averaged_and_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"3\.pt holds another model than this version builds"):
         load_checkpoint(tmp_path / "3.pt")
     (tmp_path / "4.pt").write_text("This is no checkpoint.", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"4\.pt is no checkpoint"):
+    with pytest.raises(ValueError, match=r"4\.pt is not a checkpoint"):
         load_checkpoint(tmp_path / "4.pt")

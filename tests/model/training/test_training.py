@@ -219,7 +219,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice(config: Config, tokenizer: 
     # v2t reads the text's momentum embedding, which is still sound.
     assert message.startswith("step 1 (epoch 1, batch 1): t2v, mvcl, ")
     assert "lower train.lr_image" in message
-    assert f"goes on from {run.folder / 'last.pt'}" in message
+    assert f"resumes from {run.folder / 'last.pt'}" in message
     assert torch.equal(lgdn_of(run).online.frame_projection.weight, before)
     assert (run.folder / "last.pt").read_bytes() == saved
 
