@@ -28,7 +28,6 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "REELFIND_FAULT_LOG": "Tests: a file to which the name of every such point reached is appended.",
     "REELFIND_DATA": "Tests: the folder with the data sets that some tests need.",
     "REELFIND_REQUIRE_BROWSER": "Tests: with `1`, those that need a browser fail without one, not skip.",
-    "REELFIND_REQUIRE_CUDA": "Tests: with `1`, those that need a GPU fail without one, not skip.",
 }
 
 

@@ -67,7 +67,7 @@ def test_no_command_starts_with_a_misspelt_variable(command: str, monkeypatch: p
 def test_variables_that_are_known_are_no_mistake(toy: ToyLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REELFIND_DEADLINE_MS", "500")
     monkeypatch.setenv("REELFIND_MEDIA", "/media")
-    monkeypatch.setenv("REELFIND_REQUIRE_CUDA", "1")
+    monkeypatch.setenv("REELFIND_REQUIRE_BROWSER", "1")
     assert invoke("search", "red", *toy.options).exit_code == 0
 
 
