@@ -64,7 +64,7 @@ def kind_of(path: Path) -> Kind:
     if start is None:
         return Kind.VIDEO
     # An empty `.ts` is more likely a recording that failed than a program without a word.
-    is_video = begins_as_video(start) if extension in _AMBIGUOUS else not start or not is_text(start)
+    is_video = begins_as_video(start) if extension in _AMBIGUOUS else not start or not begins_as_text(start)
     return Kind.VIDEO if is_video else Kind.NO_VIDEO
 
 
@@ -80,7 +80,7 @@ def begins_as_video(start: bytes) -> bool:
     return _has_packets(start)
 
 
-def is_text(start: bytes) -> bool:
+def begins_as_text(start: bytes) -> bool:
     """Whether a file that starts with these bytes is text, in UTF-8, UTF-16, Latin-1 or the like."""
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return True

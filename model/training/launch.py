@@ -22,12 +22,13 @@ from model.runtime.errors import InputError, ReelfindError
 from model.runtime.signals import handling_signals
 from model.training.run import choose_device
 from model.training.setup import start
-from model.training.train import NotFiniteError, train
+from model.training.train import LossNotFiniteError, train
 
 # Errors whose message is for the user are passed between processes by name and message. Any other error is a
 # fault of the program, and is passed with its traceback.
 _KINDS = {
-    kind.__name__: kind for kind in (InputError, NotFiniteError, ReelfindError, OSError, KeyboardInterrupt)
+    kind.__name__: kind
+    for kind in (InputError, LossNotFiniteError, ReelfindError, OSError, KeyboardInterrupt)
 }
 #: seconds that the other processes get to end by themselves when one has failed
 _GRACE = 10.0
@@ -43,7 +44,7 @@ def launch(config: Config, report: Report, tokenizer_file: Path | None = None) -
 
     Raises:
         InputError: as `start`.
-        NotFiniteError: as `train_step`.
+        LossNotFiniteError: as `train_step`.
         KeyboardInterrupt: a signal stopped the run; its last step is saved.
         ReelfindError: one of several processes ended without a message.
         RuntimeError: a fault of the program in one of several processes; a note holds its traceback.

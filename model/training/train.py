@@ -29,7 +29,7 @@ from model.training.validate import recall_sum, validate
 _MOST_SKIPPED = 40
 
 
-class NotFiniteError(ReelfindError, FloatingPointError):
+class LossNotFiniteError(ReelfindError, FloatingPointError):
     """A loss or the gradient is not finite: training cannot continue with these settings."""
 
 
@@ -42,7 +42,7 @@ def train_step(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
         the mean losses, and the norm of the gradient before clipping as `gradient`.
 
     Raises:
-        NotFiniteError: a loss or the gradient is not finite; the message names losses, step and batch.
+        LossNotFiniteError: a loss or the gradient is not finite; the message names losses, step and batch.
     """
     rates = run.config.train
     epoch, place = divmod(run.step, run.steps)
@@ -80,7 +80,7 @@ def train_step(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
 
 
 def _check(run: Run, values: dict[str, float], epoch: int, place: int) -> None:
-    """Raise NotFiniteError for a value that is not finite; float16 may skip steps while its scale settles."""
+    """Raise LossNotFiniteError if a value is not finite. float16 may skip steps while its scale settles."""
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad == ["gradient"] and run.scaler.is_enabled() and run.skipped < _MOST_SKIPPED:
         run.skipped += 1
@@ -91,7 +91,7 @@ def _check(run: Run, values: dict[str, float], epoch: int, place: int) -> None:
         figures = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         last = run.folder / "last.pt"
         remedy = f"the same command resumes from {last}" if last.exists() else "no step was saved before"
-        raise NotFiniteError(
+        raise LossNotFiniteError(
             f"step {run.step} (epoch {epoch + 1}, batch {numbers}): {', '.join(bad)} not finite ({figures}); "
             "lower train.lr_image, train.lr_text and train.lr_head, or set train.precision=float32, with "
             f"another output=DIR; {remedy}"
@@ -103,7 +103,7 @@ def train(run: Run, stop_at: int | None = None) -> None:
     """Train all epochs, or until step `stop_at`.
 
     Raises:
-        NotFiniteError: as `train_step`; `last.pt` stays as it was.
+        LossNotFiniteError: as `train_step`; `last.pt` stays as it was.
         KeyboardInterrupt: Ctrl-C, or a signal to terminate; `last.pt` holds the last step.
     """
     rates = run.config.train
