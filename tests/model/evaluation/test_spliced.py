@@ -20,7 +20,6 @@ from model.evaluation.evaluate import evaluate_source, tune
 from model.evaluation.spliced import NOISY, SplicedFilms, encode_films, splice_films
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
-from tests.support.tiny_photos import make_photos
 from tests.support.toy_bundle import make_toy_bundle
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*score the same as others")
@@ -29,11 +28,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*score the same as others")
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> BundleEncoder:
     return BundleEncoder(Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("toy") / "bundle"), threads=1))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")

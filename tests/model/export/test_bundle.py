@@ -28,7 +28,7 @@ from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import TextTokenizer
 from tests.support.exported_lgdn import PROVENANCE, exportable_model
-from tests.support.tiny_photos import make_photos, make_tokenizer
+from tests.support.tiny_photos import make_photos
 
 pytestmark = pytest.mark.slow
 
@@ -36,11 +36,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def model() -> LGDN:
     return exportable_model()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
 
 
 def test_nothing_is_written_when_a_graph_differs(

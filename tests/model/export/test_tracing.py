@@ -28,7 +28,6 @@ from model.runtime.bundle.graphs import FRAME_ENCODER, MATCHER, SEGMENT_ENCODER,
 from model.runtime.preprocessing import TextTokenizer
 from tests.support.exported_lgdn import exportable_model, run_onnx
 from tests.support.paths import ROOT
-from tests.support.tiny_photos import make_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -36,11 +35,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def model() -> LGDN:
     return exportable_model()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ from model.training.setup import start
 from model.training.train import train
 from service.search.match_queue import MatchQueue
 from service.search.searcher import Searcher
-from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
+from tests.support.tiny_photos import tiny_config
 from tests.support.toy_family import ToyConfig, ToyFamily, ToyLosses, ToyModel
 from tests.support.toy_videos import make_video
 
@@ -48,16 +48,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*score the s
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> None:
     register_family(ToyFamily())
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_photos(tmp_path_factory.mktemp("photos") / "data")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
 
 
 @pytest.fixture

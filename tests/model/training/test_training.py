@@ -28,17 +28,7 @@ from model.training.run import Run, choose_device
 from model.training.setup import start
 from model.training.train import train, train_step
 from tests.support.tiny_lgdn import lgdn_of
-from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_photos(tmp_path_factory.mktemp("photos") / "data")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tokenizer(tmp_path_factory.mktemp("tokenizer") / "tokenizer.json")
+from tests.support.tiny_photos import tiny_config
 
 
 @pytest.fixture(scope="module")

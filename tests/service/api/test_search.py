@@ -1,7 +1,6 @@
 """Search over HTTP on the real server: generated videos, toy bundle, so that hits and relevance are known."""
 
 import threading
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.live import open_searcher
 from service.search.query import clean_text
 from service.search.searcher import Searcher, SearchOptions
-from service.settings import load_settings
 from tests.support.server import Server, running_server
 from tests.support.toy_bundle import colour_embedding, salience, segment_embedding, text_embedding
 from tests.support.toy_library import ToyLibrary, make_library
@@ -21,17 +18,6 @@ from tests.support.toy_library import ToyLibrary, make_library
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     return make_library(tmp_path_factory.mktemp("search"))
-
-
-@pytest.fixture(scope="module")
-def server(toy: ToyLibrary) -> Iterator[Server]:
-    with running_server(*toy.options) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def searcher(toy: ToyLibrary) -> Searcher:
-    return open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
 
 
 def names(hits: list[dict[str, Any]]) -> list[str]:

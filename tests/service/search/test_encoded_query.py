@@ -26,11 +26,6 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     return make_library(tmp_path_factory.mktemp("encoded"))
 
 
-@pytest.fixture(scope="module")
-def searcher(toy: ToyLibrary) -> Searcher:
-    return open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
-
-
 def colour_query(colour: str) -> EncodedQuery:
     """What an encoder of images would give for a picture of one colour."""
     embedding = colour_embedding(colour)

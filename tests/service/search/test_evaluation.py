@@ -35,11 +35,6 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     return toy
 
 
-@pytest.fixture(scope="module")
-def searcher(toy: ToyLibrary) -> Searcher:
-    return open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
-
-
 def write(path: Path, *rows: object) -> Path:
     path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows), "utf-8")
     return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,11 @@ import pytest
 
 from model.runtime.queries import LabelledQuery
 from service.errors import NotUnderstoodError
-from service.live import open_searcher
 from service.search.encoded_query import MAX_PARTS, encode_text_queries
 from service.search.evaluation import evaluate_library
 from service.search.searcher import Searcher, SearchOptions
-from service.settings import load_settings
 from tests.support.command_line import check_error, invoke
-from tests.support.server import Server, running_server
+from tests.support.server import Server
 from tests.support.toy_bundle import CONTEXT_LENGTH, match_logit, salience, text_embedding, unit
 from tests.support.toy_library import ToyLibrary, make_library
 
@@ -29,17 +26,6 @@ LONG = f"{FIRST} {SECOND}"
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     return make_library(tmp_path_factory.mktemp("warnings"))
-
-
-@pytest.fixture(scope="module")
-def searcher(toy: ToyLibrary) -> Searcher:
-    return open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
-
-
-@pytest.fixture(scope="module")
-def server(toy: ToyLibrary) -> Iterator[Server]:
-    with running_server(*toy.options) as server:
-        yield server
 
 
 @pytest.mark.parametrize("text", ["zzz", "[UNK]", "猫", "x" * 200, "?!", "zzz " * 100])

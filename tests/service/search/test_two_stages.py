@@ -3,7 +3,6 @@
 import itertools
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,17 +40,6 @@ SALIENT = [1, 2, 5, 16]
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     return make_library(tmp_path_factory.mktemp("rerank"), {**FILMS, **MIXED}, ensemble_lambda=LAMBDA)
-
-
-@pytest.fixture(scope="module")
-def searcher(toy: ToyLibrary) -> Searcher:
-    return open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
-
-
-@pytest.fixture(scope="module")
-def server(toy: ToyLibrary) -> Iterator[Server]:
-    with running_server(*toy.options) as server:
-        yield server
 
 
 @dataclass

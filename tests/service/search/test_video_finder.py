@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import QueryError
-from service.live import open_searcher
 from service.search.searcher import Searcher
 from service.search.video_finder import VideoFinder
-from service.settings import load_settings
 from tests.support.command_line import check_error, invoke
 from tests.support.toy_library import ToyLibrary, make_library
 
@@ -28,11 +26,6 @@ FILMS = {
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     return make_library(tmp_path_factory.mktemp("names"), FILMS)
-
-
-@pytest.fixture(scope="module")
-def searcher(toy: ToyLibrary) -> Searcher:
-    return open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
 
 
 def found(searcher: Searcher, name: str) -> str:
