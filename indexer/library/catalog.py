@@ -3,6 +3,7 @@
 import os
 from datetime import UTC
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,14 @@ from indexer.library.records import Verdict, VideoRecord, displayable
 from indexer.library.schema import CONTAINER_START
 
 _HIDDEN_COLUMNS = ("ingest_id", "mtime_ns", "num_frames", "path")
+
+
+class VideoLabel(NamedTuple):
+    """What a hit says of its video; the values are those of its record."""
+
+    path: str
+    title: str | None
+    container_start_seconds: float | None
 
 
 class VideoCatalog:
@@ -50,18 +59,14 @@ class VideoCatalog:
         row = self.row_of(video_id)
         return None if row is None else _records(self._table.slice(row, 1))[0]
 
-    def label(self, video_id: str) -> tuple[str, str | None] | None:
-        """A video's path and title as in its record, ten times as fast as the record."""
+    def label(self, video_id: str) -> VideoLabel | None:
+        """What a hit says of a video, ten times as fast as the record; None when it is not in the list."""
         row = self.row_of(video_id)
         if row is None:
             return None
         path = Path(os.fsdecode(self._table["path"][row].as_py()))
-        return displayable(path), self._table["title"][row].as_py()
-
-    def container_start_seconds(self, video_id: str) -> float | None:
-        """The own time of a video's file at second 0; None where it is not known."""
-        row = self.row_of(video_id)
-        return None if row is None else self._table[CONTAINER_START][row].as_py()
+        title, container_start = (self._table[name][row].as_py() for name in ("title", CONTAINER_START))
+        return VideoLabel(displayable(path), title, container_start)
 
     def page(self, offset: int, limit: int, verdict: Verdict | None) -> list[VideoRecord]:
         """A page of the list, or of the videos with this verdict."""

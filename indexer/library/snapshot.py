@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.catalog import VideoCatalog
+from indexer.library.catalog import VideoCatalog, VideoLabel
 from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
 from indexer.library.manifest import (
     SnapshotManifest,
@@ -249,13 +249,9 @@ class Snapshot:
         """A video's record, failures included; None when it is not in the library."""
         return self._videos.record(video_id)
 
-    def label(self, video_id: str) -> tuple[str, str | None] | None:
-        """A video's path and title as in its record, ten times as fast as the record."""
+    def label(self, video_id: str) -> VideoLabel | None:
+        """What a hit says of a video, ten times as fast as the record; None when it is not in the library."""
         return self._videos.label(video_id)
-
-    def container_start_seconds(self, video_id: str) -> float | None:
-        """The own time of a video's file at second 0; None where it is not known."""
-        return self._videos.container_start_seconds(video_id)
 
     def videos(self, offset: int, limit: int, verdict: Verdict | None = None) -> list[VideoRecord]:
         """A page of the videos with `verdict`, or of all, failures included; ordered by path."""

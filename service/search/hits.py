@@ -49,9 +49,10 @@ class HitBuilder:
         relevance = (segment.frame_salience @ self.query_salience).round(SCORE_DECIMALS)
         salient, logits = self._salient(position, relevance)
         mean_logit = None if logits is None or self.reranked is None else self.reranked.match_score[position]
+        frame_ids = segment.frame_ids
         terms = [
             SalientFrame(
-                frame_id=segment.frame_ids[frame],
+                frame_id=frame_ids[frame],
                 relevance=_rounded(relevance[frame]),
                 match_logit=None if logits is None else _rounded(logits[i]),
             )
@@ -61,11 +62,11 @@ class HitBuilder:
         score, similarity = self.scores[position], self.retrieved.similarity[position]
         return VideoHit(
             video_id=segment.video_id,
-            path=label[0],
-            title=label[1],
+            path=label.path,
+            title=label.title,
             start_seconds=segment.start_seconds,
             end_seconds=segment.end_seconds,
-            container_start_seconds=self.snapshot.container_start_seconds(segment.video_id),
+            container_start_seconds=label.container_start_seconds,
             score=_rounded(score),
             similarity=_rounded(similarity),
             match_score=None if mean_logit is None else _rounded(mean_logit),
@@ -78,7 +79,7 @@ class HitBuilder:
                     match_score=logit_of.get(frame),
                 )
                 for frame, (frame_id, pts_seconds, value) in enumerate(
-                    zip(segment.frame_ids, segment.frame_pts_seconds.tolist(), relevance, strict=True)
+                    zip(frame_ids, segment.frame_pts_seconds.tolist(), relevance, strict=True)
                 )
             ],
             explanation=self._explanation(position, score, similarity, mean_logit, terms)

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from indexer.library.records import parse_frame_id
 from model.runtime.messages import shorten
 from service.api.context import ContextDep
 from service.api.media import is_fresh
@@ -43,7 +42,7 @@ def get_frame(
     ever only if it names the served snapshot (`?snapshot=3`); otherwise they must ask again with the ETag.
     """
     served = context.live.searcher.snapshot
-    thumbnail = served.thumbnail(frame_id) if parse_frame_id(frame_id) else None
+    thumbnail = served.thumbnail(frame_id)
     if thumbnail is None:
         raise NotFoundError(
             f"No stored frame has the id {shorten(frame_id)}. The hits of a search list the ids."

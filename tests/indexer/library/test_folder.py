@@ -328,5 +328,6 @@ def test_a_library_path_with_signs_that_mean_something_in_addresses(bundle: Bund
 def test_a_label_is_what_the_record_says(library: Path) -> None:
     snapshot = Snapshot.open(library)
     for video in snapshot.videos(0, 100):
-        assert snapshot.label(video.video_id) == (video.path, video.title)
+        expected = (video.path, video.title, video.container_start_seconds)
+        assert snapshot.label(video.video_id) == expected
     assert snapshot.label("0" * 16) is None
