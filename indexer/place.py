@@ -16,7 +16,7 @@ from pathlib import Path
 ANSWER_SECONDS = 10.0
 
 
-def place_error(error: OSError | ValueError) -> str:
+def place_error(error: Exception) -> str:
     """Why the file system does not give a file or a folder, in a few words."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 

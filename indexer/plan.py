@@ -110,4 +110,4 @@ def _is_gone(path: Path, scanned: Scan) -> bool:
 
 
 def _below(path: Path, folders: Sequence[Path]) -> bool:
-    return any(path == folder or folder in path.parents for folder in folders)
+    return any(path.is_relative_to(folder) for folder in folders)

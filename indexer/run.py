@@ -3,7 +3,7 @@
 import importlib.util
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +73,8 @@ def index_paths(
                 (folder, _UNMOUNTED) for folder in sorted(unmounted) if scanned.concerns(folder)
             ]
         plan = make_plan(scanned, writer.videos, retry_failed=options.retry_failed)
-        remember_mounts(opened.path, scanned.files, forget=unmounted if pruning_all else ())
+        folders = scanned.parents()
+        remember_mounts(opened.path, folders, forget=unmounted if pruning_all else ())
         if options.prune and not options.prune_empty:
             check_not_emptied(scanned, plan, writer.videos)
         emit(_scanned_event(scanned, plan))
@@ -84,7 +85,7 @@ def index_paths(
                 index_factory=options.index_factory,
                 gpu=bundle.provider != "cpu",
                 keep_snapshots=options.keep_snapshots,
-                media_roots=_media_roots(scanned),
+                media_roots=_media_roots(scanned, folders),
             ),
             publish_seconds=options.publish_seconds,
             flush_seconds=options.flush_seconds,
@@ -143,9 +144,8 @@ def _one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]
     return emit
 
 
-def _media_roots(scanned: Scan) -> tuple[Path, ...]:
+def _media_roots(scanned: Scan, with_videos: Set[Path]) -> tuple[Path, ...]:
     """Folders that contain the videos' real paths: the service serves no file outside of them."""
-    with_videos = {parent for path in scanned.files for parent in path.parents}
     return (*(folder for folder in scanned.folders if folder in with_videos), *scanned.linked)
 
 

@@ -52,9 +52,12 @@ class Scan:
 
     def concerns(self, folder: Path) -> bool:
         """Whether one of the given paths is at, above or below a folder."""
-        return any(
-            folder == root or root in folder.parents or folder in root.parents for root in self.covered
-        )
+        return any(folder.is_relative_to(root) or root.is_relative_to(folder) for root in self.covered)
+
+    def parents(self) -> set[Path]:
+        """Every folder above a file: the one that holds it, and those above that."""
+        holding = {path.parent for path in self.files}
+        return holding | {above for folder in holding for above in folder.parents}
 
 
 def scan(paths: Iterable[Path | str], *, list_passed_over: bool = False) -> Scan:
@@ -79,8 +82,7 @@ def scan(paths: Iterable[Path | str], *, list_passed_over: bool = False) -> Scan
             root = Path(path).resolve(strict=True)
             stat = root.stat()
         except (OSError, RuntimeError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            shown = f"{os.fspath(path)!r}: {reason}{near(Path(path))}"
+            shown = f"{os.fspath(path)!r}: {place_error(error)}{near(Path(path))}"
             raise InputError(f"{shown}; name files or folders that exist") from error
         if not modes.S_ISDIR(stat.st_mode) and not modes.S_ISREG(stat.st_mode):
             raise InputError(f"{os.fspath(root)!r} is neither a file nor a folder: name videos or folders")
@@ -167,8 +169,7 @@ class _Scanner:
                     self.result.linked.append(path.resolve().parent)
             except (OSError, RuntimeError, ValueError) as error:
                 if path.suffix.lower() in EXTENSIONS:
-                    reason = getattr(error, "strerror", None) or str(error)
-                    self._problem(path, f"a broken link: {reason}")
+                    self._problem(path, f"a broken link: {place_error(error)}")
         return folders
 
     def _add(self, path: Path, source: os.DirEntry[str] | os.stat_result) -> bool:

@@ -16,7 +16,7 @@ from indexer.decode import (
     Alive,
     DecodedPart,
     DecodeJob,
-    FileUnchanged,
+    FileOutcome,
     FileUnreached,
     FileVerdict,
     decode_file,
@@ -97,7 +97,7 @@ class ProcessDecoder:
                 if isinstance(message, Ready | Alive):
                     continue
                 yield message
-                if isinstance(message, FileVerdict | FileUnchanged | FileUnreached):
+                if isinstance(message, FileOutcome):
                     return
         except (EOFError, ConnectionError):
             self._end()

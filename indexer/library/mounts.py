@@ -6,7 +6,7 @@ An unmounted disk leaves an empty folder, which looks as if its videos had been 
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 from indexer.library.errors import storage_errors
@@ -16,19 +16,18 @@ MOUNTS_FILE = "mounts.json"
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
 
 
-def remember_mounts(library: Path, files: Iterable[Path], *, forget: Iterable[Path] = ()) -> None:
-    """Store the mount points below which these files are, with those stored before.
+def remember_mounts(library: Path, folders: Set[Path], *, forget: Iterable[Path] = ()) -> None:
+    """Store the mount points among the folders above the videos, with those stored before.
 
     Args:
         library: the library's folder; its lock is held.
-        files: absolute paths of videos.
+        folders: the absolute paths of all folders above the videos found.
         forget: mount points stored before whose videos are really gone.
 
     Raises:
         LibraryError: they cannot be written.
     """
     known = known_mounts(library)
-    folders = {parent for path in files for parent in path.parents}
     mounts = (known - set(forget)) | (mounted() & folders)
     if mounts != known:
         names = sorted(os.fsencode(path).hex() for path in mounts)

@@ -89,8 +89,17 @@ class Snapshot:
         manifest = read_snapshot_manifest(library, number)
         # A damaged index file can crash its backend: check the files first.
         check_files(library, manifest)
+        return cls.of_checked(library, manifest)
+
+    @classmethod
+    def of_checked(cls, library: Path, manifest: SnapshotManifest) -> "Snapshot":
+        """Open the snapshot of a manifest whose files are known to be whole.
+
+        Raises:
+            LibraryError: tables or index do not fit the manifest.
+        """
         backend = vector_backend(manifest.index_backend)
-        return cls(library, manifest, backend.open(snapshot_folder(library, number)))
+        return cls(library, manifest, backend.open(snapshot_folder(library, manifest.number)))
 
     @property
     def embedding_dim(self) -> int:

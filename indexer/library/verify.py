@@ -176,8 +176,8 @@ def _verify_snapshot(library: Path, number: int, current: bool, hashes: _FileHas
 
 
 def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
-    """How tables, manifest and index disagree. Opening the snapshot checks the counts."""
-    snapshot = Snapshot.open(library, manifest.number)
+    """How tables, manifest and index of whole files disagree. Opening the snapshot checks the counts."""
+    snapshot = Snapshot.of_checked(library, manifest)
     tables = {name: open_table(library, name, version) for name, version in manifest.tables.items()}
     where = f"snapshot {manifest.number}"
     problem = misalignment(tables["segments"], tables["frames"])
