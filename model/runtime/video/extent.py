@@ -44,11 +44,6 @@ class _Ends:
     any_stream: float = 0.0
     breaks: list[ClockBreak] = field(default_factory=list)
 
-    def see(self, ticks: int, clock: Clock) -> None:
-        """Note that a frame of the video ends at `ticks`."""
-        self.video = max(self.video or 0.0, clock.seconds(ticks))
-        self.any_stream = max(self.any_stream, float(ticks * clock.time_base))
-
 
 def measure_extent(path: Path) -> Extent:
     """Find the end of the video from the last packets, or from all of them where the last do not tell.
@@ -93,16 +88,18 @@ def _ends(container: InputContainer, path: Path, since: float | None) -> _Ends:
     clock = clock_of(container, stream)
     for other in container.streams:
         other.discard = Discard.default  # a declared duration includes sound and subtitles
-    found = _Ends()
     if since is not None:
         try:
             container.seek(clock.ticks(since), stream=stream, any_frame=True)
         except (av.FFmpegError, OSError):
-            return found
+            return _Ends()
     step = frame_ticks(stream, clock)
     finder = BreakFinder(clock.time_base, step, jumps=clock_may_jump(container))
     num_frames = 0
     early: list[tuple[int, int]] = []
+    # In ticks, since converting every packet to seconds would take longer than reading it.
+    end_of_others: dict[int, int] = {}
+    end_of_video: int | None = None
     last = 0
     for packet in read_packets(container, tuple(container.streams), lambda _: None):
         shown = packet.stream_index == stream.index
@@ -114,7 +111,8 @@ def _ends(container: InputContainer, path: Path, since: float | None) -> _Ends:
         start, length = packet.pts, packet.duration or 0
         if not shown:
             if start is not None:
-                found.any_stream = max(found.any_stream, float((start + length) * packet.time_base))
+                index = packet.stream_index
+                end_of_others[index] = max(end_of_others.get(index, 0), start + length)
             continue
         length = length or step
         if start is None:
@@ -125,17 +123,22 @@ def _ends(container: InputContainer, path: Path, since: float | None) -> _Ends:
             continue
         start += finder.shift
         # A duration counts up to the next packet in decoding order: only the last one's is that of its frame.
-        found.see(start + min(length, step), clock)
+        end = start + min(length, step)
+        end_of_video = end if end_of_video is None else max(end_of_video, end)
         last = start + length
-    for number, end in early:
-        found.see(end + break_at(finder.breaks, number).shift, clock)
-    if num_frames > len(early):
-        found.see(last, clock)
-    found.breaks = finder.breaks
-    # Without times the end is known only by counting all packets.
-    if since is not None and num_frames and stream.start_time is None:
-        found.video = None
-    return found
+    ends_of_video = [end + break_at(finder.breaks, number).shift for number, end in early]
+    if end_of_video is not None:
+        ends_of_video += [end_of_video, last]
+    ends = _Ends(breaks=finder.breaks)
+    for other in container.streams:
+        if other.index in end_of_others and other.time_base is not None:
+            ends.any_stream = max(ends.any_stream, float(end_of_others[other.index] * other.time_base))
+    if ends_of_video:
+        ends.any_stream = max(ends.any_stream, float(max(ends_of_video) * clock.time_base))
+        # Without times the end is known only by counting all packets.
+        if since is None or stream.start_time is not None:
+            ends.video = max(0.0, clock.seconds(max(ends_of_video)))
+    return ends
 
 
 def frame_ticks(stream: VideoStream, clock: Clock) -> int:

@@ -85,6 +85,7 @@ class BreakFinder:
         self._jump_seconds = max(JUMP_SECONDS, 2 * float(step * time_base))
         self._last: int | None = None
         self._next = 0
+        self._next_seconds = 0.0
         self._last_damaged = -COUNTER_PACKETS - 1
         self._sound = _Sound()
 
@@ -113,7 +114,8 @@ class BreakFinder:
                 self._last, self._next = time, end
             else:  # shown in another order
                 self._last, self._next = max(time, self._last), max(self._next, end)
-            self._sound.pass_picture(float(self._next * self._time_base))
+            self._next_seconds = float(self._next * self._time_base)
+            self._sound.pass_picture(self._next_seconds)
             delay = 0 if packet.pts is None else packet.pts - time
             is_early = self._jumps and float(delay * self._time_base) > self._jump_seconds
         if is_early:
@@ -125,9 +127,11 @@ class BreakFinder:
         if self._last is None or not (self._jumps or packet.is_keyframe):
             return False
         back = float((self._last - time) * self._time_base)
+        if back <= BACK_SECONDS and not self._jumps:
+            return False
         ahead = float((time - self._next) * self._time_base)
-        still = self._sound.end_after(float(self._next * self._time_base))
-        if back <= BACK_SECONDS and not (self._jumps and ahead - still > self._jump_seconds):
+        still = self._sound.end_after(self._next_seconds)
+        if back <= BACK_SECONDS and ahead - still <= self._jump_seconds:
             return False
         before = self.shift
         shift = before - (time - self._next - round(Fraction(still) / self._time_base))
