@@ -104,7 +104,7 @@ def _of_track(file: BinaryIO, start: int, stop: int, track_id: int) -> list[Samp
 
 def _entries(file: BinaryIO, start: int, stop: int) -> Iterator[SampleEntry]:
     for kind, a, b in islice(_boxes(file, start + 8, stop), MAX_ENTRIES):
-        data = _read(file, a, b, MAX_SAMPLE_ENTRY)
+        data = _read(file, a, b, SAMPLE_ENTRY_BYTES)
         if len(data) < SAMPLE_ENTRY_BYTES:
             return
         width, height = struct.unpack_from(">2H", data, 24)

@@ -121,7 +121,7 @@ class ToneMapping:
         """Scale a frame and map it. → uint8 [height, width, 3]."""
         perceptual = (self.matrix, self.transfer) in LMS_TO_SIGNAL
         matrix = Colorspace.ITU709 if self.matrix == 1 else Colorspace.BT2020
-        scaled = VideoReformatter().reformat(
+        scaled = self._reformatter.reformat(
             frame,
             width=width,
             height=height,
@@ -156,6 +156,10 @@ class ToneMapping:
         lms = _curve(self.transfer)[np.rint(np.clip(lms_codes, 0, 1) * (CODES - 1)).astype(np.intp)]
         light = np.maximum(lms @ LMS_TO_BT2020[self.matrix].T.astype(np.float32), 0)
         return _display_light(light) if self.transfer == HLG else np.minimum(light, np.float32(MAX_NITS))
+
+    @cached_property
+    def _reformatter(self) -> VideoReformatter:
+        return VideoReformatter()  # keeps its tables from one frame to the next
 
     @cached_property
     def _signal_to_lms(self) -> Floats:
