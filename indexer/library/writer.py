@@ -112,15 +112,15 @@ class LibraryWriter:
         """About how much memory these segments take."""
         return sum(len(pending.rows) for _, pending in self._finished) * self.layout.segment_bytes
 
-    def flush(self) -> list[VideoRow]:
-        """Commit the finished videos and return them.
+    def flush(self) -> None:
+        """Commit the finished videos.
 
         Raises:
             LibraryError: the disk is full, or a table cannot be written.
         """
         finished, self._finished = self._finished, []
         if not finished:
-            return []
+            return
         rows = [row for _, pending in finished for row in pending.rows]
         replaced = [
             self.videos[video.video_id].ingest_id for video, _ in finished if video.video_id in self.videos
@@ -135,7 +135,6 @@ class LibraryWriter:
         self._append("segments", segments)
         self._upsert([video for video, _ in finished])
         self._delete_ingests(replaced)
-        return [video for video, _ in finished]
 
     def touch(self, videos: Iterable[VideoRow]) -> None:
         """Store new modification times of files with unchanged content."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from indexer.library.vectors.base import ArrayVectors, VectorIndex
 from indexer.library.vectors.faiss import FaissBackend
-from service.bench.figures import Figure, Section, ratios
+from service.bench.figures import Figure, Section, milliseconds, ratios
 
 RECALL_AT = 100
 # The length of the noise added to a cluster's unit-length centre: members are about 60° apart.
@@ -69,7 +69,7 @@ def measure_faiss(count: int, queries: int, dim: int, repeats: int) -> list[Figu
         Figure(
             Section.FAISS,
             "exact: time of a query",
-            tuple(1000 * value for value in exact_seconds),
+            milliseconds(exact_seconds),
             "ms",
             note=f"{count:,} vectors of {dim} in clusters, {queries} queries one at a time, top {RECALL_AT}",
         )

@@ -111,6 +111,11 @@ def ratios(over: Sequence[float], under: Sequence[float]) -> tuple[float, ...]:
     return tuple(a / b for a, b in zip(over, under, strict=True))
 
 
+def milliseconds(seconds: Sequence[float]) -> tuple[float, ...]:
+    """Times in milliseconds."""
+    return tuple(1000 * value for value in seconds)
+
+
 def print_figures(console: Console, figures: Sequence[Figure]) -> None:
     """Print a table for each section."""
     for section in dict.fromkeys(figure.section for figure in figures):

@@ -16,8 +16,8 @@ from model.runtime.bundle.encodings import matcher_feed
 from model.runtime.bundle.graphs import MATCHER
 from model.runtime.bundle.sessions import Session, open_session
 from model.runtime.errors import ReelfindError
-from service.bench.figures import Bar, Figure, Section, ratios
-from service.bench.serving import CLIENTS, Load, drive, query_texts, take
+from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
+from service.bench.serving import CLIENTS, Load, clients_label, drive, query_texts, take
 from service.live import open_searcher
 from service.search.encoded_query import EncodedQuery, QueryPart
 from service.search.rerank import salient_frames
@@ -95,8 +95,8 @@ def measure_in_process(searcher: Searcher, *, repeats: int, queries: int) -> lis
     )
     return [
         Figure(Section.RERANKING, "re-ranking ÷ matcher.onnx alone", tuple(quotients), bar=_BAR, note=note),
-        Figure(Section.RERANKING, "re-ranking", tuple(1000 * value for value in reranking), "ms"),
-        Figure(Section.RERANKING, "matcher.onnx alone", tuple(1000 * value for value in matching), "ms"),
+        Figure(Section.RERANKING, "re-ranking", milliseconds(reranking), "ms"),
+        Figure(Section.RERANKING, "matcher.onnx alone", milliseconds(matching), "ms"),
         *_by_salient_frames(searcher, repeats, max(2, queries // 8)),
     ]
 
@@ -135,7 +135,7 @@ def _by_salient_frames(searcher: Searcher, repeats: int, queries: int) -> list[F
         figures.append(Figure(Section.RERANKING, "16 salient frames ÷ 2", speed_up, note=note))
     for n, values in seconds.items():
         label = f"{n} salient frame{'s' if n > 1 else ''}"
-        figures.append(Figure(Section.RERANKING, label, tuple(1000 * value for value in values), "ms"))
+        figures.append(Figure(Section.RERANKING, label, milliseconds(values), "ms"))
     return figures
 
 
@@ -217,12 +217,12 @@ def _over_http(
             with_deadline.append(drive(server, bodies(clients[-1], deadline_ms), clients[-1]))
     figures = []
     for count, loads in without_deadline.items():
-        label = _clients(count)
+        label = clients_label(count)
         rates = tuple(load.rate for load in loads)
         note = f"{max(queries, count)} searches per repetition, no deadline"
         figures.append(Figure(Section.RERANKING, f"queries a second, {label}", rates, "queries/s", note=note))
         figures += [_latency(f"p{p}, {label}", loads, p) for p in (50, 95)]
-    label = f"{_clients(clients[-1])}, deadline {deadline_ms:,} ms"
+    label = f"{clients_label(clients[-1])}, deadline {deadline_ms:,} ms"
     shares = tuple(100 * load.reranked for load in with_deadline)
     figures.append(Figure(Section.RERANKING, f"answers re-ranked, {label}", shares, "%"))
     figures.append(_latency(f"p95, {label}", with_deadline, 95))
@@ -232,7 +232,3 @@ def _over_http(
 def _latency(name: str, loads: Sequence[Load], percentile: int) -> Figure:
     values = tuple(1000 * float(np.percentile(load.latencies, percentile)) for load in loads)
     return Figure(Section.RERANKING, name, values, "ms")
-
-
-def _clients(count: int) -> str:
-    return f"{count} client{'s' if count > 1 else ''}"

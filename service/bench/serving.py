@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.bench.figures import Bar, Figure, Section, ratios
+from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
 from service.live import open_searcher
 from service.search.searcher import Searcher, SearchOptions
 from service.server_process import ServerProcess, post_json, running_server
@@ -93,13 +93,18 @@ def measure_serving(
             bar=_BAR,
             note=note,
         ),
-        Figure(Section.SEARCH, "median in process", tuple(1000 * value for value in inside), "ms"),
-        Figure(Section.SEARCH, "median over HTTP, 1 client", tuple(1000 * value for value in outside), "ms"),
+        Figure(Section.SEARCH, "median in process", milliseconds(inside), "ms"),
+        Figure(Section.SEARCH, "median over HTTP, 1 client", milliseconds(outside), "ms"),
     ]
     for count, values in rates.items():
-        label = f"{count} client{'s' if count > 1 else ''}"
-        figures.append(Figure(Section.SEARCH, f"queries a second, {label}", tuple(values), "queries/s"))
+        name = f"queries a second, {clients_label(count)}"
+        figures.append(Figure(Section.SEARCH, name, tuple(values), "queries/s"))
     return figures
+
+
+def clients_label(count: int) -> str:
+    """A number of clients in words, such as "1 client"."""
+    return f"{count} client{'s' if count > 1 else ''}"
 
 
 def take(texts: Iterator[str], count: int) -> list[str]:

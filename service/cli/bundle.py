@@ -13,6 +13,7 @@ from model.runtime.bundle.manifest import MANIFEST_NAME
 from model.runtime.errors import BundleError, InputError
 from service.cli.exits import CheckedCommand
 from service.cli.options import JsonOption
+from service.cli.printing import print_json
 from service.settings import variable_of
 
 bundle_app = typer.Typer(
@@ -34,7 +35,7 @@ def bundle_info_command(folder: FolderArgument = None, as_json: JsonOption = Fal
     """Show a bundle's contents, licence, origin and measured quality."""
     bundle = Bundle.open(_existing_folder(folder))
     if as_json:
-        typer.echo(json.dumps(_as_object(bundle), ensure_ascii=False, indent=2))
+        print_json(_as_object(bundle))
         return
     for label, value in _lines(bundle.manifest):
         typer.echo(f"{label:<12} {value}")
