@@ -1,4 +1,4 @@
-"""`python -m tests.soak`: changes, searches and kills; every answer is checked; exit code 1 if one is wrong."""
+"""`python -m tests.soak`: changes, searches and kills; each answer is checked. Exit code 1: one was wrong."""
 
 import argparse
 import contextlib
