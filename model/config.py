@@ -49,6 +49,11 @@ class Config:
         check_rules(self._rules())
         family.check(self.model, self.loss, self.data, self.train)
 
+    @property
+    def validates(self) -> bool:
+        """Whether training validates after every epoch, and keeps the best weights."""
+        return self.train.evaluate or self.data.validation > 0
+
     def _rules(self) -> Iterator[tuple[bool, str]]:
         """What must hold between the groups, in every family."""
         frames, data = self.model.frames, self.data

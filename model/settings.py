@@ -64,7 +64,8 @@ class DataConfig:
     msrvtt: str = "1ka"
     #: leave out videos whose files are missing, and report them; false: missing files are an error
     allow_missing: bool = False
-    #: training videos that are held out to validate on, for sets without a validation split; 0: none
+    #: training videos that are held out, and validated on after every epoch, for sets without a validation
+    #: split; 0: none
     validation: int = 0
     #: folder that keeps decoded frames, filled by the first epoch; empty: decode again in every epoch
     frame_cache: str = ""
@@ -102,6 +103,10 @@ class DataConfig:
         yield self.views >= 1, f"data.views={self.views} must be positive"
         for name in ("workers", "validation"):
             yield getattr(self, name) >= 0, f"data.{name}={getattr(self, name)} must be 0 or more"
+        yield (
+            not (self.validation and self.kind == "photos"),
+            f"data.validation={self.validation} is for video data sets: captions.csv names the split val",
+        )
         for name in ("multi_view", "film_share", "transitions"):
             yield 0.0 <= getattr(self, name) <= 1.0, f"data.{name}={getattr(self, name)} must be in [0, 1]"
         if self.film_share > 0:
@@ -130,8 +135,10 @@ class TrainConfig:
     warmup: float = 0.05
     #: share of the peak at which the cosine of the learning rate ends
     final_lr: float = 0.1
-    #: largest norm of the gradient
-    clip: float = 5.0
+    #: AdamW's decay of the mean of squared gradients
+    beta2: float = 0.999
+    #: largest norm of the gradient; 0: no limit
+    clip: float = 0.0
     #: a checkpoint to start from, such as one of image-text pre-training; empty: the published weights
     start_from: str = ""
     #: start the projections in closed form (canonical correlation of the published features)
@@ -144,6 +151,7 @@ class TrainConfig:
     tensorboard: bool = True
     #: seconds between checkpoints; one is also written after every epoch
     checkpoint_seconds: float = 300.0
+    #: validate after every epoch, and keep the best weights as best.pt; `data.validation` does so too
     evaluate: bool = True
 
     def __post_init__(self) -> None:
@@ -156,6 +164,8 @@ class TrainConfig:
 
     def _rules(self) -> Iterator[tuple[bool, str]]:
         yield self.epochs > 0 and self.batch_size > 0, "train.epochs and train.batch_size must be positive"
+        yield 0.0 <= self.beta2 < 1.0, f"train.beta2={self.beta2} must be in [0, 1)"
+        yield self.clip >= 0, f"train.clip={self.clip} must be 0 (no limit) or more"
         for name in ("accumulate", "processes", "threads", "log_every"):
             yield getattr(self, name) >= 1, f"train.{name}={getattr(self, name)} must be positive"
         yield (

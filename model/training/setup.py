@@ -102,7 +102,7 @@ def _device(config: Config, rank: int) -> torch.device:
 def _open_sources(config: Config, report: Report) -> tuple[Source, Source | None]:
     """The source to train on, and the source to validate on; None: do not validate."""
     training = open_source(config, "train", report)
-    return training, open_source(config, "val", report) if config.train.evaluate else None
+    return training, open_source(config, "val", report) if config.validates else None
 
 
 def _build_model(config: Config) -> tuple[nn.Module, FrozenStages | None]:
@@ -127,7 +127,7 @@ def _parallel(objective: nn.Module, device: torch.device, world: int) -> nn.Modu
         objective,
         device_ids=[device] if device.type == "cuda" else None,
         process_group=dist.new_group(),
-        broadcast_buffers=False,
+        forward_sync_buffers=False,
         find_unused_parameters=True,
     )
 

@@ -126,7 +126,7 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
         *,
         bfloat16: bool = False,
     ) -> TowersEncoder:
-        """The momentum weights with the strategy of the settings, unless options say otherwise."""
+        """The weights and the strategy that the settings name, unless options say otherwise."""
         _use_channels_last(model)
         inference = inference_model(model, options)
         return TowersEncoder(

@@ -125,7 +125,7 @@ def test_a_bundle_may_have_no_matcher_and_another_strategy(
 def test_options_that_cannot_be_are_refused(model: LGDN, tokenizer: Path, tmp_path: Path) -> None:
     for options, error, message in (
         (ExportOptions(InferenceOptions(salience="best")), ValueError, "unknown salience strategy 'best'"),
-        (ExportOptions(InferenceOptions(weights="both")), ValueError, "choose momentum or online"),
+        (ExportOptions(InferenceOptions(weights="both")), ValueError, "choose online or momentum"),
         (ExportOptions(tokens_per_frame=9), InputError, "5 tokens per frame cannot be merged to 9"),
         (ExportOptions(num_salient_frames=5), InputError, "5 salient frames of 4 a segment"),
     ):
