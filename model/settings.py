@@ -50,11 +50,16 @@ class RunSettings(Protocol):
 class DataConfig:
     """The data to train on."""
 
-    #: photos with captions, a video data set by name, or pairs of images and texts
+    #: photos or frames of videos with captions, a video data set by name, or pairs of images and texts
     kind: str = "photos"
-    #: photos: folder with captions.csv and images/; there is no default, the project ships no photos
+    #: photos: folder with captions.csv and images/, and with frames.csv if these are frames of videos; there
+    #: is no default, the project ships no photos
     path: str = ""
-    #: photos: train on the first so many of them; 0: on all
+    #: photos: a second folder of the same kinds, trained on together with the first; empty: none
+    second: str = ""
+    #: photos: share of each batch that comes from the second folder
+    second_share: float = 0.5
+    #: photos: train on the first so many items of the first folder; 0: on all
     limit: int = 0
     #: video data sets: the official annotation file, or the folder of those files
     annotations: str = ""
@@ -73,17 +78,17 @@ class DataConfig:
     workers: int = 2
     #: folder that caches the outputs of frozen stages; empty: `cache` in the run's folder
     cache: str = ""
-    #: views of each photo that are cached: the photo itself and augmented ones
+    #: views of each image that are cached: the image itself and augmented ones
     views: int = 8
-    #: share of the photos shown as several views, so that the temporal layer sees several frames
+    #: share of the items shown in several views, so that the temporal layer sees several frames
     multi_view: float = 0.15
-    #: most views of a photo in one video
+    #: most images of an item, and views of them, in one video
     max_views: int = 4
-    #: share of a batch's videos that are films: a photo's views spliced between unrelated frames
+    #: share of a batch's videos that are films: an item's images spliced between unrelated frames
     film_share: float = 0.0
     #: most frames of a film
     film_frames: int = 16
-    #: photos of a batch that serve only as unrelated frames; all its films share them
+    #: images of a batch that serve only as unrelated frames; all its films share them
     noise_pool: int = 32
     #: share of a film's unrelated frames that are cross-fades, fades to black or blank
     transitions: float = 0.2
@@ -107,7 +112,7 @@ class DataConfig:
             not (self.validation and self.kind == "photos"),
             f"data.validation={self.validation} is for video data sets: captions.csv names the split val",
         )
-        for name in ("multi_view", "film_share", "transitions"):
+        for name in ("multi_view", "film_share", "transitions", "second_share"):
             yield 0.0 <= getattr(self, name) <= 1.0, f"data.{name}={getattr(self, name)} must be in [0, 1]"
         if self.film_share > 0:
             yield self.noise_pool >= 2, f"data.noise_pool={self.noise_pool} must be 2 or more for films"

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from model.arrays import Array, Rows
 from model.config import load_config
-from model.data.photos import CaptionedPhotos, read_photos
+from model.data.stills import CaptionedStills, read_stills
 from model.evaluation.corpus import passes
 from model.evaluation.rerank import Reranking, global_ranks, sweep, tune_lambda
 from model.evaluation.spliced import splice_films
@@ -79,7 +79,7 @@ class Films:
 
 
 def make_films(
-    photos: CaptionedPhotos, count: int, noise: int, data: DataConfig, model: LGDN, seed: int
+    stills: CaptionedStills, count: int, noise: int, data: DataConfig, model: LGDN, seed: int
 ) -> Films:
     """Splice `count` films of the first photos, with unrelated frames from the `noise` last ones.
 
@@ -87,7 +87,7 @@ def make_films(
         InputError: the split has too few photos.
     """
     config = model.config
-    spliced = splice_films(photos, count, noise, data, config.frames, seed)
+    spliced = splice_films(stills, count, noise, data, config.frames, seed)
     frames = (frame[None] for frame in spliced.frames(config.image_size))
     with torch.inference_mode():
         prepared = [model.online.image.prepare(torch.from_numpy(part)) for part in passes(frames)]
@@ -259,8 +259,8 @@ def _run(
     for split in ("test", "val") if row.sfp else ("test",):
         if split not in made:
             # Films are the same for every row and seed, since the frozen stages never change.
-            photos = read_photos(Path(config.data.path), split)
-            made[split] = make_films(photos, films[split], noise, config.data, model, seed=0)
+            stills = read_stills(Path(config.data.path), split)
+            made[split] = make_films(stills, films[split], noise, config.data, model, seed=0)
         shown = made[split]
         run.report(f"{row.name}: scoring {films[split]} films of {split}, {len(shown.prepared)} frames")
         scored[split] = score_films(model, shown, run.tokenizer), shown

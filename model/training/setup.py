@@ -17,6 +17,7 @@ from model.config import Config
 from model.data.loaders import make_loader
 from model.data.record import describe_data
 from model.data.sources import Source, open_source
+from model.data.stills import CaptionedStills
 from model.data.view_cache import FrozenStages
 from model.families import get_family
 from model.progress import Report
@@ -76,7 +77,12 @@ def start(config: Config, report: Report, tokenizer_file: Path | None = None) ->
         device=device,
         folder=folder,
         report=report,
-        data=describe_data(config, training.captions, start_state),
+        data=describe_data(
+            config,
+            training.captions,
+            start_state,
+            training.sets if isinstance(training, CaptionedStills) else (),
+        ),
         rank=rank,
         world=world,
     )

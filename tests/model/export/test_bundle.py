@@ -14,7 +14,7 @@ pytest.importorskip("onnxscript")
 
 import torch
 
-from model.data.photos import read_photos
+from model.data.stills import read_stills
 from model.evaluation.corpus import TokenOptions
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate_source
@@ -67,7 +67,7 @@ def test_a_bundle_measures_like_the_model_it_came_from(model: LGDN, tokenizer: P
     ours = TowersEncoder(model, TextTokenizer.from_file(tokenizer, 16), ensemble_lambda=3.0)
     for have, want in zip(outputs(theirs), outputs(ours), strict=True):
         assert np.abs(have - want).max() <= 1e-4 * max(1.0, np.abs(want).max())
-    photos = read_photos(make_photos(tmp_path / "data"), "val")
+    photos = read_stills(make_photos(tmp_path / "data"), "val")
     options = Options(
         num_candidates=7, num_salient_frames=3, salient_frames=(1,), tokens=TokenOptions("float32")
     )

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from model.config import Config
-from model.data.photos import read_photos
+from model.data.stills import read_stills
 from model.data.views import augment
 from model.families.lgdn.network import LGDN, LGDNBatch
 from model.settings import DataConfig
@@ -243,7 +243,7 @@ def test_missing_data_is_named(config: Config, tokenizer: Path, data: Path, tmp_
     with pytest.raises(ValueError, match="pass data=DIR"):
         start(dataclasses.replace(config, data=DataConfig()), print)
     with pytest.raises(ValueError, match="no rows of split 'dev'"):
-        read_photos(data, "dev")
+        read_stills(data, "dev")
     with pytest.raises(ValueError, match=r"train\.accumulate=4 is more than an epoch's 3 batches"):
         ready(config, tokenizer, accumulate=4)
 
@@ -278,7 +278,7 @@ def test_the_momentum_weights_follow_by_equation_2(config: Config, tokenizer: Pa
 
 def test_what_is_cached_stays_frozen(config: Config, tokenizer: Path) -> None:
     run = ready(config, tokenizer)
-    pixels = torch.from_numpy(read_photos(Path(config.data.path), "val").load(0, 48))[None]
+    pixels = torch.from_numpy(read_stills(Path(config.data.path), "val").load(0, 48))[None]
     online = lgdn_of(run).online.eval()
     before, trained = online.image.prepare(pixels), online.encode_frames(pixels).embedding
     train(run, stop_at=3)
