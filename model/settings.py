@@ -74,6 +74,9 @@ class DataConfig:
     validation: int = 0
     #: folder that keeps decoded frames, filled by the first epoch; empty: decode again in every epoch
     frame_cache: str = ""
+    #: video data sets: change the frames of a clip at random, all in the same way: crop, colour, blur, and
+    #: mirrored where no caption speaks of left or right
+    augment: bool = False
     #: threads that decode videos ahead of training
     workers: int = 2
     #: folder that caches the outputs of frozen stages; empty: `cache` in the run's folder

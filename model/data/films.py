@@ -105,7 +105,12 @@ def unrelated(
 
 
 def compose(
-    items: Sequence[Sequence[int]], pool: Rows, data: DataConfig, slots: int, rng: np.random.Generator
+    items: Sequence[Sequence[int]],
+    pool: Rows,
+    data: DataConfig,
+    slots: int,
+    rng: np.random.Generator,
+    views: Sequence[Sequence[int]] | None = None,
 ) -> FilmPlan:
     """Decide what each video of a batch shows: its images, once each or in several views, or a film.
 
@@ -118,6 +123,7 @@ def compose(
         data: shares and sizes.
         slots: N.
         rng: source of all random choices.
+        views: the views that each video may show its images in; None: all.
     """
     frames = _Frames()
     kind = rng.random(len(items))
@@ -130,7 +136,8 @@ def compose(
         most = min(data.max_views, data.film_frames - 1) if films[i] else data.max_views
         low = 1 if films[i] else min(2, most)
         count = int(rng.integers(low, most + 1)) if films[i] or several[i] else min(len(item), most)
-        shown = [frames.add(shot) for shot in _own_shots(item, count, data.views, rng)]
+        allowed = range(data.views) if views is None else views[i]
+        shown = [frames.add(shot) for shot in _own_shots(item, count, allowed, rng)]
         if films[i]:
             shown = _splice(frames, shown, reel, data, rng)
         # Frames take random slots of the segment, in order, so that every learned position is trained.
@@ -149,7 +156,7 @@ def compose(
 
 
 def _own_shots(
-    item: Sequence[int], count: int, views: int, rng: np.random.Generator
+    item: Sequence[int], count: int, views: Sequence[int], rng: np.random.Generator
 ) -> list[tuple[int, int]]:
     """`count` pairs (image, view) of an item, in the order of its images.
 
@@ -160,7 +167,8 @@ def _own_shots(
     shots = []
     for place in np.unique(places).tolist():
         times = int((places == place).sum())
-        shots += [(item[place], int(view)) for view in rng.permutation(max(views, times))[:times] % views]
+        chosen = rng.permutation(max(len(views), times))[:times] % len(views)
+        shots += [(item[place], views[view]) for view in chosen.tolist()]
     return shots
 
 

@@ -20,12 +20,13 @@ import torch
 
 from model import distributed
 from model.arrays import Frames, Rows
+from model.data.augmentation import Augmentation, names_sides
 from model.data.examples import Examples
 from model.data.films import compose, part, unrelated
 from model.data.sources import Source
 from model.data.stills import CaptionedStills
 from model.data.view_cache import FrozenStages, build_cache
-from model.data.views import PixelViews, Views
+from model.data.views import PixelViews, Views, flips
 from model.progress import Report
 from model.runtime.errors import InputError
 from model.settings import RunSettings
@@ -176,7 +177,8 @@ class StillLoader(Generic[BatchT]):
         if data.film_share:
             foreign = unrelated(rows, texts, captions, data.noise_pool, rng)
             pool = np.array([items[row][rng.integers(len(items[row]))] for row in foreign], np.int64)
-        plan = compose([items[row] for row in rows], pool, data, self.config.model.frames, rng)
+        views = [[v for v in range(data.views) if not (names_sides(text) and flips(v))] for text in texts]
+        plan = compose([items[row] for row in rows], pool, data, self.config.model.frames, rng, views)
         plan = part(plan, self.rank, self.world)
         rows, texts = _share(rows, texts, self.rank, self.world)
         return self.collate(
@@ -237,6 +239,11 @@ class VideoLoader(Generic[BatchT]):
         for video in np.unique(rows):
             rng = np.random.default_rng((seed, epoch, number, int(video)))
             shown = self.source.frames(int(video), slots, image_size, rng)
+            if self.config.data.augment:
+                said = [text for row, text in zip(rows, texts, strict=True) if row == video]
+                flip = bool(rng.random() < 0.5) and not any(map(names_sides, said))
+                augmentation = Augmentation.draw(rng, flip=flip)
+                shown = np.stack([augmentation.apply(frame) for frame in shown])
             places = np.sort(rng.choice(slots, len(shown), replace=False))
             for row in np.flatnonzero(rows == video):
                 table[row, places], mask[row, places] = np.arange(total, total + len(shown)), 1.0

@@ -10,12 +10,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from model.arrays import Frames
+from model.arrays import Frames, Rows
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import load_image, resize_frames
 
@@ -54,6 +55,14 @@ class CaptionedStills:
         """What an item is: "photos", "videos", or "items" where both are joined."""
         kinds = {part.kind for part in self.sets}
         return "items" if len(kinds) > 1 else "photos" if "photos" in kinds else "videos"
+
+    @cached_property
+    def owners(self) -> Rows:
+        """The item of each image. → int64 [images]"""
+        owners = np.empty(len(self.images), np.int64)
+        for index, item in enumerate(self.items):
+            owners[list(item)] = index
+        return owners
 
     def __len__(self) -> int:
         return len(self.items)

@@ -14,10 +14,11 @@ pytest.importorskip("yaml")
 import torch
 
 from model.config import Config
+from model.data.augmentation import Augmentation
 from model.data.films import PLAIN, compose
 from model.data.sources import open_source
 from model.data.stills import CaptionedStills
-from model.data.views import PixelViews, Views, augment
+from model.data.views import PixelViews, Views
 from model.settings import DataConfig
 from tests.support.annotations import write_json
 from tests.support.tiny_photos import make_photos, tiny_config
@@ -73,7 +74,10 @@ def test_pixels_of_a_plan_are_its_views_mixed(config: Config) -> None:
         if photo < 0:
             return np.full((48, 48, 3), PLAIN[photo], float)
         pixels = source.load(photo, 48)
-        return (augment(pixels, np.random.default_rng((3, view, photo))) if view else pixels).astype(float)
+        if view:
+            rng = np.random.default_rng((3, view, photo))
+            pixels = Augmentation.draw(rng, flip=view % 2 == 1).apply(pixels)
+        return pixels.astype(float)
 
     mixed = 0
     for f, share in enumerate(plan.share.astype(float)):

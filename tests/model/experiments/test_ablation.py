@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from model.cli import app
 from model.config import config_from_mapping, load_config
+from model.data.augmentation import Augmentation
 from model.data.films import FilmPlan
 from model.data.stills import read_stills
-from model.data.views import augment
 from model.evaluation.spliced import SplicedFilms
 from model.experiments.ablation import (
     ROWS,
@@ -58,7 +58,11 @@ def test_frames_are_views_cross_fades_and_blanks(photos_folder: Path) -> None:
     rows = slots = np.zeros(0, np.int64)
     plain, fade, white, dark = SplicedFilms(photos, plan, rows, slots, slots, seed=7).frames(SIZE)
     np.testing.assert_array_equal(plain, photos.load(3, SIZE))
-    view = augment(photos.load(4, SIZE), np.random.default_rng((7, 2, 4))).astype(float)
+    view = (
+        Augmentation.draw(np.random.default_rng((7, 2, 4)), flip=False)
+        .apply(photos.load(4, SIZE))
+        .astype(float)
+    )
     np.testing.assert_array_equal(fade, np.rint(0.75 * view + 0.25 * photos.load(5, SIZE)))
     assert (white == 255).all()
     np.testing.assert_array_equal(dark, np.rint(photos.load(3, SIZE) * 0.5))

@@ -21,7 +21,6 @@ from torch import nn
 
 from model.config import Config
 from model.data.stills import read_stills
-from model.data.views import augment
 from model.families.lgdn.network import LGDN, LGDNBatch
 from model.settings import DataConfig
 from model.training.run import Run, choose_device
@@ -295,13 +294,3 @@ def test_the_learned_temperature_is_clamped(config: Config) -> None:
         with torch.no_grad():
             model.log_temperature.fill_(value)
         assert float(model.temperature.detach()) == pytest.approx(expected)
-
-
-def test_augmentation_is_repeatable_and_changes_the_photo() -> None:
-    photo = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    views = [augment(photo, np.random.default_rng(i)) for i in range(20)]
-    for i, view in enumerate(views):
-        assert view.shape == photo.shape
-        assert view.dtype == np.uint8
-        assert np.array_equal(view, augment(photo, np.random.default_rng(i)))
-    assert len({view.tobytes() for view in views}) == 20
