@@ -30,7 +30,8 @@ class Report:
         outcomes: by file name.
         faults: what must not happen.
         parent_peak: most resident bytes of an indexing process.
-        worker_peak: most resident bytes of a decoding process.
+        worker_peak: most resident bytes of a decoding process, as far as it was seen.
+        worker_bound: it had at most so many bytes, by the kernel's account.
         at_worker_peak: the files that were read then.
         seconds: how long it took.
     """
@@ -41,6 +42,7 @@ class Report:
     faults: list[Fault] = field(default_factory=list)
     parent_peak: int = 0
     worker_peak: int = 0
+    worker_bound: int = 0
     at_worker_peak: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -58,7 +60,8 @@ class Report:
             f"{len(self.outcomes):,} of {self.wanted:,} files in {self.seconds:.0f} s, seed {self.seed}",
             "verdicts: " + ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.most_common()),
             _memory("the indexing process", self.parent_peak, LIMITS.parent_bytes),
-            _memory("a decoding process", self.worker_peak, LIMITS.worker_bytes),
+            _memory("a decoding process", self.worker_peak, LIMITS.worker_bytes)
+            + f", at most {self.worker_bound >> 20} MiB",
             *(f"  while reading {name}" for name in self.at_worker_peak),
             f"slowest (bound {LIMITS.hang_seconds:.0f} s, of silence {LIMITS.silence_seconds:.0f} s):",
             *(f"  {outcome.seconds:6.2f} s {outcome.verdict:<11} {name}" for name, outcome in slowest),
@@ -103,6 +106,7 @@ def fuzz(
             report.outcomes |= done.outcomes
             report.faults += done.faults
             report.parent_peak = max(report.parent_peak, done.parent_peak)
+            report.worker_bound = max(report.worker_bound, done.worker_bound)
             if done.worker_peak > report.worker_peak:
                 report.worker_peak, report.at_worker_peak = done.worker_peak, done.at_worker_peak
             named = {name for fault in done.faults for name in fault.names}

@@ -5,6 +5,7 @@ tells when a file is begun and done. The last lines are what the published libra
 """
 
 import json
+import resource
 import signal
 import sys
 import threading
@@ -44,7 +45,9 @@ def main(media: Path, library: Path, bundle: Path, workers: int, timeout: float)
             verdicts={Path(video.path).name: video.verdict for video in videos},
             damage=[problem for checked in report.snapshots for problem in checked.problems],
         )
-    _say(what="end", interrupted=summary.interrupted)
+    # Of all processes that have ended; a new one counts with the memory of the one that it comes from.
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
+    _say(what="end", interrupted=summary.interrupted, worker_peak=most)
 
 
 def _say_event(event: Event) -> None:

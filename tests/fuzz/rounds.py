@@ -73,7 +73,8 @@ class Round:
         outcomes: by file name.
         faults: what must not happen.
         parent_peak: most resident bytes of the indexing process.
-        worker_peak: most resident bytes of one decoding process.
+        worker_peak: most resident bytes of one decoding process, as far as it was seen.
+        worker_bound: it had at most so many bytes, by the kernel's account.
         at_worker_peak: the files that were read then.
         interrupted: whether time was up before the end.
     """
@@ -82,6 +83,7 @@ class Round:
     faults: list[Fault] = field(default_factory=list)
     parent_peak: int = 0
     worker_peak: int = 0
+    worker_bound: int = 0
     at_worker_peak: tuple[str, ...] = ()
     interrupted: bool = False
 
@@ -206,6 +208,9 @@ class _Watch:
                 self._fault(f"the library is damaged: {problem}")
         else:
             self._ended = True
+            self._round.worker_bound = event["worker_peak"]
+            if self._round.worker_bound > self._limits.worker_bytes and not self._too_large:
+                self._fault(f"a decoding process took {self._round.worker_bound >> 20} MiB")
 
     def _compare(self, stored: dict[str, str]) -> None:
         for name, outcome in self._round.outcomes.items():

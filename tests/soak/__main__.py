@@ -5,6 +5,7 @@ import contextlib
 import json
 import queue
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from tests.support.toy_bundle import make_toy_bundle
 _KILLS = (0.08, 0.16, 0.24)
 _VERIFIED_EVERY = 20
 _FIRST_FILMS = 20
-_MOST_SHOWN = 20
+_MOST_SHOWN, _SHOWN_CHARACTERS = 20, 600
 #: How soon after it is published a snapshot must be served: the server looks every second.
 _SERVED_SECONDS = 20.0
 
@@ -60,7 +61,12 @@ class Report:
         lines.append(f"server (memory must stay within {FLAT - 1:.0%}; files and threads constant):")
         lines += [f"  {life.line()}" for life in self.lives]
         lines.append(f"problems: {len(self.problems)}")
-        lines += [f"  {problem}" for problem in self.problems[:_MOST_SHOWN]]
+        kinds: dict[str, list[str]] = {}
+        for problem in self.problems:
+            # Ids and numbers differ between problems of one kind.
+            kinds.setdefault(re.sub(r"[0-9a-f-]{16,}|[0-9.]+", "#", problem)[:160], []).append(problem)
+        for alike in list(kinds.values())[:_MOST_SHOWN]:
+            lines.append(f"  {len(alike)} ×, first at {alike[0][:_SHOWN_CHARACTERS]}")
         return lines
 
 
@@ -195,7 +201,7 @@ class Soak:
                 return
             problem = self._problem_of(told, server)
             if problem is not None:
-                self._problem(f"{told.search}: {problem}")
+                self._problem(f"{problem} (asked for {told.search})")
 
     def _problem_of(self, told: Told, server: KilledServer) -> str | None:
         counts = self._report.counts
@@ -208,14 +214,14 @@ class Soak:
             counts["search answered 503 with Retry-After"] += 1
             return None
         if told.status != 200:
-            return f"failed: {told.status} {told.body}"
+            return f"a search failed: {told.status} {told.body}"
         counts["search answered"] += 1
         counts["search re-ranked"] += told.body["reranked"]
         number = told.body["snapshot"]
         if number not in self._states:
-            return f"names snapshot {number}, which was never published"
+            return f"an answer names snapshot {number}, which was never published"
         if number < told.least_snapshot and not away:
-            return f"is of snapshot {number}, after {told.least_snapshot} was served"
+            return f"an answer is of snapshot {number}, after {told.least_snapshot} was served"
         held = {name: self._naive.films[sha256] for name, sha256 in self._states[number].items()}
         problems = problems_of_answer(told.search, told.body, held, self._lambda)
         return f"the answer of snapshot {number} {'; '.join(problems[:3])}" if problems else None
