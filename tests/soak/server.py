@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ JUDGED_SECONDS = 300.0
 WARM_SECONDS = 120.0
 #: How much more the memory of a warm server may be at one time than at another.
 FLAT = 1.05
-#: How many more open files or threads it may have: pools end a thread that is idle and start it again.
+#: How many more open files or threads it may have at one time than at another.
 CONSTANT = 3
 _START_SECONDS = 60.0
 _SAMPLE_SECONDS = 1.0
@@ -37,22 +38,23 @@ class Life:
         """How long it was watched."""
         return self.samples[-1][0] - self.started if self.samples else 0.0
 
-    def thirds(self, column: int) -> list[float]:
-        """The medians of a column of the samples in the three thirds of the time after the warm-up."""
+    def thirds(self, column: int, figure: Callable[[list[int]], float] = statistics.median) -> list[float]:
+        """The median, or another figure, of a column of the samples in each third of the time when warm."""
         warm = [s for s in self.samples if s[0] - self.started >= min(WARM_SECONDS, self.seconds / 3)]
         size = max(1, len(warm) // 3)
         parts = (warm[:size], warm[size : 2 * size], warm[2 * size :])
-        return [statistics.median(sample[column] for sample in part) for part in parts if part]
+        return [figure([int(sample[column]) for sample in part]) for part in parts if part]
 
     def problems(self) -> list[str]:
         """What grew, if it lived long enough to tell."""
         if self.seconds < JUDGED_SECONDS:
             return []
-        memory, files, threads = (self.thirds(column) for column in (1, 2, 3))
         found = []
+        memory = self.thirds(1)
         if max(memory) > FLAT * min(memory):
             found.append(f"memory is not flat: {[f'{value / 2**20:.0f} MiB' for value in memory]}")
-        for what, counts in (("open files", files), ("threads", threads)):
+        # Pools start threads under load and end idle ones: only what stays counts.
+        for what, counts in (("open files", self.thirds(2)), ("threads", self.thirds(3, min))):
             if max(counts) - min(counts) > CONSTANT:
                 found.append(f"the number of {what} is not constant: {counts}")
         return found
@@ -61,10 +63,12 @@ class Life:
         """Its figures, as they are printed."""
         if not self.samples:
             return "ended at once"
-        memory, files, threads = (self.thirds(column) for column in (1, 2, 3))
-        shown = " → ".join(f"{value / 2**20:.1f}" for value in memory)
+        memory = " → ".join(f"{value / 2**20:.1f}" for value in self.thirds(1))
+        files = " → ".join(f"{value:.0f}" for value in self.thirds(2))
+        ranges = zip(self.thirds(3, min), self.thirds(3, max), strict=True)
+        threads = " → ".join(f"{least:.0f} to {most:.0f}" for least, most in ranges)
         judged = "" if self.seconds >= JUDGED_SECONDS else f" (not judged: below {JUDGED_SECONDS:.0f} s)"
-        return f"{self.seconds:.0f} s: memory {shown} MiB, open files {files}, threads {threads}{judged}"
+        return f"{self.seconds:.0f} s: memory {memory} MiB, open files {files}, threads {threads}{judged}"
 
 
 class KilledServer:
