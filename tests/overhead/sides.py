@@ -1,6 +1,7 @@
 """What is compared: a tree of source code, and options for its commands; and how one side is measured."""
 
 import http.client
+import io
 import json
 import os
 import subprocess
@@ -108,12 +109,11 @@ class Spent:
 def tree_of(commit: str) -> Iterator[Path]:
     """The source code of a commit in a folder of its own."""
     with tempfile.TemporaryDirectory(prefix="reelfind-overhead-") as folder:
-        git = subprocess.Popen(["git", "archive", commit], cwd=ROOT, stdout=subprocess.PIPE)
-        assert git.stdout is not None
-        with git.stdout, tarfile.open(fileobj=git.stdout, mode="r|") as archive:
+        packed = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+        if packed.returncode:
+            raise RuntimeError(f"git has no commit {commit!r}: {packed.stderr.decode(errors='replace')}")
+        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
             archive.extractall(folder, filter="data")
-        if git.wait():
-            raise RuntimeError(f"git has no commit {commit!r}")
         yield Path(folder)
 
 
