@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import stat
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
+
 from indexer.library.errors import VERIFY_REMEDY, LibraryError
 from indexer.library.schema import TABLES
 from indexer.library.vectors.base import DEFAULT_BACKEND
 from model.runtime.files import sha256_of
+from model.runtime.messages import shorten
 
 LIBRARY_FORMAT_VERSION = 2
 CURRENT = "CURRENT"
@@ -20,28 +24,35 @@ MANIFEST_FILE = "manifest.json"
 #: all.
 _HASHED_AT_OPENING = 64 << 20
 
+#: Reading refuses unknown fields.
+_CHECKED = ConfigDict(extra="forbid")
+
 
 @dataclass(frozen=True)
 class FileStamp:
     """The checksum and size that a file must have."""
 
+    __pydantic_config__ = _CHECKED
+
     sha256: str
-    bytes: int
+    bytes: NonNegativeInt
 
 
 @dataclass(frozen=True)
 class SnapshotManifest:
     """The content of `manifest.json`. Paths in `files` are relative to the library."""
 
-    number: int
+    __pydantic_config__ = _CHECKED
+
+    number: NonNegativeInt
     created: str
     bundle_name: str
     bundle_checksum: str
-    embedding_dim: int
-    salience_dim: int
-    num_videos: int
-    num_segments: int
-    num_frames: int
+    embedding_dim: NonNegativeInt
+    salience_dim: NonNegativeInt
+    num_videos: NonNegativeInt
+    num_segments: NonNegativeInt
+    num_frames: NonNegativeInt
     verdicts: dict[str, int]
     index_factory: str
     index_requested: str
@@ -59,6 +70,9 @@ class SnapshotManifest:
     def index_files(self) -> list[str]:
         """The files of the vector index, relative to the library: those in the snapshot's own folder."""
         return [name for name in self.files if name.startswith(f"{SNAPSHOTS}/{self.number}/")]
+
+
+_MANIFEST = TypeAdapter(SnapshotManifest)
 
 
 def snapshot_folder(library: Path, number: int) -> Path:
@@ -154,10 +168,12 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
             "use the version of Reelfind that wrote it, or index into a new folder"
         )
     try:
-        files = {name: FileStamp(**stamp) for name, stamp in body.pop("files").items()}
-        manifest = SnapshotManifest(files=files, **body)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise LibraryError(f"{path} is damaged: {error}; {remedy}") from error
+        manifest = _MANIFEST.validate_python(body)
+        datetime.fromisoformat(manifest.created)
+        for name in manifest.files:
+            _check_name(name)
+    except (KeyError, ValueError) as error:
+        raise LibraryError(f"{path} is damaged: {_first_line(error)}; {remedy}") from error
     if manifest.number != number or set(manifest.tables) != set(TABLES):
         raise LibraryError(f"{path} is damaged: it describes another snapshot; {remedy}")
     return manifest
@@ -181,7 +197,10 @@ def check_files(library: Path, manifest: SnapshotManifest, hash_bytes: int = _HA
     for name, stamp in ordered:
         path = library / name
         try:
-            size = path.stat().st_size
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise LibraryError(f"{path} is damaged: it is no file; {VERIFY_REMEDY}")
+            size = status.st_size
             if size != stamp.bytes:
                 raise LibraryError(
                     f"{path} is damaged: {size} bytes, expected {stamp.bytes}; {VERIFY_REMEDY}"
@@ -204,6 +223,20 @@ def index_is_whole(library: Path, manifest: SnapshotManifest) -> bool:
         )
     except OSError:
         return False
+
+
+def _check_name(name: str) -> None:
+    """Raise a ValueError unless a file's name stays within the library."""
+    parts = name.split("/")
+    if not name.isprintable() or name.startswith("/") or not all(parts) or {".", ".."} & set(parts):
+        raise ValueError(f"it names the file {shorten(name)}, which is not one of a library")
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        issue = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, issue['loc']))}: {issue['msg']}"
+    return str(error)
 
 
 def _checksum(body: dict[str, Any]) -> str:

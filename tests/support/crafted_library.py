@@ -53,7 +53,9 @@ def stamp_again(library: Path, **changes: Any) -> SnapshotManifest:
         tables[name] = dataset.version
         files += version_files(library, name, dataset)
     stamps = {
-        str(path.relative_to(library)): FileStamp(sha256_of(path), path.stat().st_size) for path in files
+        str(path.relative_to(library)): FileStamp(sha256_of(path), path.stat().st_size)
+        for path in files
+        if path.exists()
     }
     manifest = replace(manifest, **{"tables": tables, "files": stamps, **changes})
     (snapshot_folder(library, number) / MANIFEST_FILE).write_text(to_json(manifest))

@@ -22,6 +22,7 @@ from model.runtime.errors import BundleError
 from model.runtime.limited import Limits, ask_child
 from tests.support import toy_bundle as toy
 from tests.support.command_line import check_error, invoke
+from tests.support.mutations import mutated
 
 SMALL = Limits(memory_bytes=1 << 30, cpu_seconds=4)
 
@@ -292,21 +293,3 @@ for folder in sys.argv[1:]:
     except BundleError:
         print("BundleError", flush=True)
 """
-
-
-def mutated(data: bytes, rng: np.random.Generator) -> bytes:
-    """The bytes with some changed, left out, repeated or set to an extreme."""
-    content = bytearray(data)
-    for _ in range(int(rng.integers(1, 4))):
-        place = int(rng.integers(0, len(content)))
-        length = int(rng.integers(1, 9))
-        match int(rng.integers(0, 4)):
-            case 0:
-                content[place] = int(rng.integers(0, 256))
-            case 1:
-                del content[place : place + length]
-            case 2:
-                content[place:place] = content[place : place + length]
-            case _:
-                content[place : place + length] = bytes([int(rng.choice([0, 127, 128, 255]))]) * length
-    return bytes(content)
