@@ -110,7 +110,7 @@ def test_values_that_cannot_be_true(
 
 def test_segments_that_run_backwards(library: Path) -> None:
     def swap(column: pa.ChunkedArray) -> list[int]:
-        values = column.to_pylist()
+        values: list[int] = column.to_pylist()
         one, two = values.index(1), values.index(2)
         values[one], values[two] = 2, 1
         return values
