@@ -128,7 +128,7 @@ def _wrong_segments(segments: lance.LanceDataset, layout: Layout) -> Iterator[st
 def _segment_faults(
     batch: pa.RecordBatch, most_frames: int, ends: dict[str, tuple[int, float]]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Which rows of a batch have which fault. `ends` holds the number and start of each video's last segment."""
+    """Which rows of a batch have which fault. `ends` holds number and start of each video's last segment."""
     start, end = (batch[name].to_numpy() for name in ("start_seconds", "end_seconds"))
     counts = batch["num_frames"].to_numpy()
     times = fixed_to_numpy(batch["frame_pts_seconds"])
