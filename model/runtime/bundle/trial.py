@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from model.runtime.bundle.reader import Bundle
 
 _KIND = "bundles"
+#: Those that this process has tried: where nothing can be remembered, one trial is enough too.
+_passed: set[str] = set()
 _MEMORY = 2 << 30
 _SECONDS = 60
 _BYTES_PER_SECOND = 10_000_000
@@ -61,7 +63,7 @@ def try_bundle(folder: Path, manifest: BundleManifest, checksum: str, limits: Li
     Raises:
         BundleError: the bundle ended the process that tried it, or used up its memory or time.
     """
-    if checksum == _checksum_of_ours() or recall(_KIND, checksum) is not None:
+    if checksum in _passed or checksum == _checksum_of_ours() or recall(_KIND, checksum) is not None:
         return
     size = sum(record.bytes for record in manifest.files.values())
     limits = limits or Limits(_MEMORY + 4 * size, _SECONDS + size // _BYTES_PER_SECOND)
@@ -72,6 +74,7 @@ def try_bundle(folder: Path, manifest: BundleManifest, checksum: str, limits: Li
     for problem in problems:
         if any(words in problem for words in _OUT_OF_MEMORY):
             raise BundleError(f"{folder} takes more memory than a bundle may ({problem}): {_REMEDY}")
+    _passed.add(checksum)
     if not problems:
         remember(_KIND, checksum)
 
