@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -293,3 +294,11 @@ for folder in sys.argv[1:]:
     except BundleError:
         print("BundleError", flush=True)
 """
+
+
+def test_a_pipe_in_place_of_a_file(bundle: Path) -> None:
+    replace_file(bundle, "LICENCE.txt", b"")
+    (bundle / "LICENCE.txt").unlink()
+    os.mkfifo(bundle / "LICENCE.txt")
+    with pytest.raises(BundleError, match=r"LICENCE\.txt cannot be read \(it is no regular file\)"):
+        Bundle.open(bundle)
