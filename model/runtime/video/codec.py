@@ -30,12 +30,19 @@ class FrameDecoder:
         step: the usual duration of a frame, in ticks.
         bad: receives the byte position of every packet that cannot be decoded and the time of every frame
             that the decoder calls damaged. Errors before the first good frame are not recorded.
+        max_pixels: the largest picture.
+        refused: receives the byte position of every packet, or the time of every frame, whose picture is
+            larger, or of no size that FFmpeg takes.
     """
 
-    def __init__(self, stream: VideoStream, step: int, bad: set[int]) -> None:
+    def __init__(
+        self, stream: VideoStream, step: int, bad: set[int], max_pixels: int, refused: set[int]
+    ) -> None:
         self._context = decoder_with_alpha(stream) or stream.codec_context
         self._step = step
         self._bad = bad
+        self._max_pixels = max_pixels
+        self._refused = refused
         self._untimed: list[int] = []
         self._count = 0
         self._last: int | None = None
@@ -64,11 +71,22 @@ class FrameDecoder:
         self._context.skip_frame = "NONREF" if skip and self._can_skip else "DEFAULT"
         try:
             images = self._context.decode(packet)
-        except av.FFmpegError:
+        except av.ArgumentError:  # the size of the picture is refused, before any memory is taken for it
+            self._refused.add(-1 if packet is None else packet.pos or 0)
+            return []
+        except Exception:
             if self._started:
                 self._bad.add(-1 if packet is None else packet.pos or 0)
             return []
-        return [self._timed(image) for image in images]
+        frames = [self._timed(image) for image in images]
+        return [frame for frame in frames if not self._is_refused(frame)]
+
+    def _is_refused(self, frame: TimedFrame) -> bool:
+        """Whether a picture is too large although the library that decoded it took it."""
+        if frame.image.width * frame.image.height <= self._max_pixels:
+            return False
+        self._refused.add(-2 - frame.ticks)
+        return True
 
     def _timed(self, image: av.VideoFrame) -> TimedFrame:
         self._started = True

@@ -25,6 +25,7 @@ def decoder_with_alpha(stream: VideoStream) -> VideoCodecContext | None:
     context = cast(VideoCodecContext, CodecContext.create(name, "r"))
     context.extradata = stream.codec_context.extradata
     context.thread_count = stream.codec_context.thread_count
+    context.options = dict(stream.codec_context.options)
     return context
 
 
