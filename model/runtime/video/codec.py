@@ -33,6 +33,9 @@ class FrameDecoder:
         max_pixels: the largest picture.
         refused: receives the byte position of every packet, or the time of every frame, whose picture is
             larger, or of no size that FFmpeg takes.
+
+    Attributes:
+        lost_last: a picture was refused at the end, and with it those that other threads had decoded.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class FrameDecoder:
         self._bad = bad
         self._max_pixels = max_pixels
         self._refused = refused
+        self.lost_last = False
         self._untimed: list[int] = []
         self._count = 0
         self._last: int | None = None
@@ -73,6 +77,7 @@ class FrameDecoder:
             images = self._context.decode(packet)
         except av.ArgumentError:  # the size of the picture is refused, before any memory is taken for it
             self._refused.add(-1 if packet is None else packet.pos or 0)
+            self.lost_last = packet is None
             return []
         except Exception:
             if self._started:

@@ -14,8 +14,8 @@ compared with the ffmpeg program:
   and assumes BT.601 for every unnamed colour matrix.
 
 So this module reads the times from the packets, seeks only where that is safe, and refuses a file that decord
-would decode wrongly. Decord has no limit for the size of a picture either: this module first decodes the key
-frames with PyAV, and refuses a file whose pictures change their size there. (VP9 and AV1 may do so elsewhere.)
+would decode wrongly. Nor has decord a limit for the size of a picture: this module first decodes the key
+frames with PyAV, and refuses a file whose pictures change their size there. (VP9 and AV1 may elsewhere.)
 """
 
 import re

@@ -64,6 +64,7 @@ class PacketSource:
         budget: the CPU time that is left.
 
     Attributes:
+        threads: threads of the decoder, from the next rewinding on.
         failures: FFmpeg's message for every read that failed.
         can_seek: False once the container has failed to seek, and where the clock starts again: there a time
             stands in several places of the file.
@@ -79,7 +80,7 @@ class PacketSource:
         budget: CpuBudget,
     ) -> None:
         self._path = path
-        self._threads = threads
+        self.threads = threads
         self._breaks = breaks
         self._picked = picked
         self._limits = limits
@@ -89,14 +90,13 @@ class PacketSource:
         self._open()
 
     def _open(self) -> None:
-        max_pixels = self._limits.max_pixels
-        self.container = open_container(self._path, max_pixels)
+        self.container = open_container(self._path, self._limits)
         try:
-            self.stream: VideoStream = pick_stream(self.container, self._path, max_pixels, self._picked)
+            self.stream: VideoStream = pick_stream(self.container, self._path, self._limits, self._picked)
             self.stream.thread_type = "AUTO"
             large = self.stream.width * self.stream.height > LARGE_PIXELS
-            self.stream.codec_context.thread_count = self._threads or (LARGE_THREADS if large else 0)
-            self.stream.codec_context.options = {"max_pixels": str(max_pixels)}
+            self.stream.codec_context.thread_count = self.threads or (LARGE_THREADS if large else 0)
+            self.stream.codec_context.options = self._limits.codec_options
             self.clock = clock_of(self.container, self.stream)
         except BaseException:
             self.container.close()

@@ -56,7 +56,7 @@ def measure_extent(path: Path, limits: ReadingLimits, budget: CpuBudget) -> Exte
     Raises:
         VideoError: the file cannot be read.
     """
-    with open_container(path, limits.max_pixels) as container:
+    with open_container(path, limits) as container:
         declared = (container.duration or 0) / av.time_base
         stated = declared > 0 and container.format.name.split(",")[0] in STATES_DURATION
         late = max(0.0, (container.start_time or 0) / av.time_base)
@@ -71,7 +71,7 @@ def measure_extent(path: Path, limits: ReadingLimits, budget: CpuBudget) -> Exte
     if since is not None and (
         ends.video is None or ends.breaks or (stated and declared - ends.any_stream > SHORTFALL_SECONDS)
     ):
-        with open_container(path, limits.max_pixels) as container:
+        with open_container(path, limits) as container:
             ends = _ends(container, path, None, limits, budget, ends.stream_index)
     damage = None
     if budget.is_spent(CPU_SHARE):
@@ -95,7 +95,7 @@ def _ends(
     picked: int | None = None,
 ) -> _Ends:
     """Read the packets after `since` seconds from the container's start (None: all)."""
-    stream = pick_stream(container, path, limits.max_pixels, picked)
+    stream = pick_stream(container, path, limits, picked)
     clock = clock_of(container, stream)
     for other in container.streams:
         other.discard = Discard.default  # a declared duration includes sound and subtitles

@@ -27,6 +27,14 @@ class ReadingLimits:
     cpu_seconds: float = 600.0
     cpu_seconds_per_megabyte: float = 1000.0
 
+    @property
+    def codec_options(self) -> dict[str, str]:
+        """Options with which FFmpeg takes no memory for pictures that are far too large.
+
+        It counts pictures with their margins, which may be a good part of a small one.
+        """
+        return {"max_pixels": str(self.max_pixels + self.max_pixels // 8 + 2**16)}
+
 
 class LimitReachedError(Exception):
     """Reading has to end here; the message names the limit and the option that raises it."""

@@ -83,8 +83,8 @@ def check_file(path: Path) -> None:
         raise VideoError(f"{path}: is empty (0 bytes)", "corrupt")
 
 
-def open_container(path: Path, max_pixels: int = ReadingLimits.max_pixels) -> InputContainer:
-    """Open a media file for reading. No picture of more than `max_pixels` is decoded to find its format.
+def open_container(path: Path, limits: ReadingLimits) -> InputContainer:
+    """Open a media file for reading. No picture that is far too large is decoded to find its format.
 
     Raises:
         VideoError: it cannot be opened, or is not a media file.
@@ -93,7 +93,7 @@ def open_container(path: Path, max_pixels: int = ReadingLimits.max_pixels) -> In
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": f"{VIDEO_FORMATS},{OTHER_FORMATS}",
-        "max_pixels": str(max_pixels),
+        **limits.codec_options,
     }
     container = _open(path, options)
     try:

@@ -294,6 +294,10 @@ class PyavDecoder:
         elif not self._drained:
             self._ready.extend(self._decoder.feed(None))
             self._drained = True
+            in_order = self._plain or self._times is None
+            if self._decoder.lost_last and in_order and self._source.threads != 1:
+                self._source.threads = 1  # decode again without pictures in flight
+                self._rewind()
 
     def _pass(self, ticks: int) -> None:
         """Show the decoded frames that are due by `ticks`."""

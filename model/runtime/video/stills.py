@@ -23,6 +23,8 @@ STILL_SECONDS = 600.0
 # Of 255.
 MAX_CHANGE = 32
 MEAN_CHANGE = 0.5
+# Held until it is known whether a picture stands still; beyond, pictures that look the same are held once.
+MAX_HELD_BYTES = 64 << 20
 # Where pictures differ, these few pixels nearly always tell.
 SAMPLE = (slice(None, None, 16), slice(None, None, 16))
 
@@ -31,7 +33,7 @@ def join_stills(parts: Iterator[Segment], segment_seconds: float) -> Iterator[Se
     """Yield the segments of a video, given its parts in the order of time.
 
     The parts' indices are kept, so that gaps show where parts were joined. At most one run of parts that look
-    the same is held, with one picture.
+    the same is held.
     """
     run: _Run | None = None
     for part in parts:
@@ -78,12 +80,12 @@ def _after(part: Segment, start: float) -> Segment:
 
 @dataclass
 class _Part:
-    """A part of a run without its pixels, which are those of the run's picture."""
+    """A part of a run; without pixels of its own, they are those of the run's picture."""
 
     index: int
     span: Span
-    pts_seconds: NDArray[np.float64]
-    duration_seconds: NDArray[np.float64]
+    frames: FrameBatch
+    own_bytes: int
 
 
 @dataclass
@@ -92,7 +94,7 @@ class _Run:
 
     Attributes:
         picture: uint8 [h, w, 3].
-        parts: the parts, at most as many as `STILL_SECONDS` take.
+        parts: its parts, until it is known that the picture stands still.
         is_lasting: its first frame alone is shown for longer than a segment.
         end_seconds: where it ends.
     """
@@ -117,8 +119,13 @@ class _Run:
     def add(self, part: Segment) -> None:
         frames = part.frames
         self.end_seconds = part.span.end_seconds
-        if not self._is_still:
-            self.parts.append(_Part(part.index, part.span, frames.pts_seconds, frames.duration_seconds))
+        if self._is_still:
+            return
+        own_bytes = 0 if (frames.data == self.picture).all() else frames.data.nbytes
+        if own_bytes == 0 or own_bytes + sum(part.own_bytes for part in self.parts) > MAX_HELD_BYTES:
+            own_bytes, data = 0, np.broadcast_to(self.picture, frames.data.shape)
+            frames = FrameBatch(data, frames.pts_seconds, frames.duration_seconds)
+        self.parts.append(_Part(part.index, part.span, frames, own_bytes))
 
     def shows(self, frames: FrameBatch) -> bool:
         """Whether all frames look like this run's picture."""
@@ -140,10 +147,9 @@ class _Run:
         if self._is_still:
             first = self.parts[0]
             start, end = first.span.start_seconds, max(first.span.start_seconds, self.end_seconds)
-            pts = first.pts_seconds[:1]
-            lasts = np.maximum(first.duration_seconds[:1], end - pts)
+            pts = first.frames.pts_seconds[:1]
+            lasts = np.maximum(first.frames.duration_seconds[:1], end - pts)
             yield Segment(first.index, Span(start, end), FrameBatch(self.picture[None], pts, lasts))
             return
         for part in self.parts:
-            data = np.broadcast_to(self.picture, (len(part.pts_seconds), *self.picture.shape))
-            yield Segment(part.index, part.span, FrameBatch(data, part.pts_seconds, part.duration_seconds))
+            yield Segment(part.index, part.span, part.frames)

@@ -7,6 +7,7 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from model.runtime.errors import VideoError
+from model.runtime.video.limits import ReadingLimits
 from model.runtime.video.probe import open_container
 
 # Beside a film, a stream of these codecs holds its thumbnails or its cover.
@@ -22,7 +23,7 @@ def film_streams(container: InputContainer) -> list[VideoStream]:
 
 
 def pick_stream(
-    container: InputContainer, path: Path, max_pixels: int, picked: int | None = None
+    container: InputContainer, path: Path, limits: ReadingLimits, picked: int | None = None
 ) -> VideoStream:
     """Choose the video stream that a player shows, and have FFmpeg leave out all others.
 
@@ -32,7 +33,7 @@ def pick_stream(
     Args:
         container: the file, open.
         path: the file.
-        max_pixels: the largest picture that is read.
+        limits: how large pictures may be.
         picked: the index of the stream, where it was chosen before.
 
     Raises:
@@ -49,11 +50,11 @@ def pick_stream(
     if again:
         stream = again[0]
     else:
-        stills = _single_pictures(path, streams, max_pixels) if len(streams) > 1 else set()
+        stills = _single_pictures(path, streams, limits) if len(streams) > 1 else set()
         stream = max(streams, key=lambda s: (_film_rank(s, s.index in stills), _is_default(s), -s.index))
-    if stream.width * stream.height > max_pixels:
+    if stream.width * stream.height > limits.max_pixels:
         raise VideoError(
-            f"{path}: {stream.width}x{stream.height} is more than {max_pixels} pixels (--max-pixels)",
+            f"{path}: {stream.width}x{stream.height} is more than {limits.max_pixels} pixels (--max-pixels)",
             "unsupported",
         )
     for other in container.streams:
@@ -76,7 +77,7 @@ def _film_rank(stream: VideoStream, single: bool) -> int:
     return 2 if stream.codec_context.codec.canonical_name in PICTURE_CODECS else 3
 
 
-def _single_pictures(path: Path, streams: list[VideoStream], max_pixels: int) -> set[int]:
+def _single_pictures(path: Path, streams: list[VideoStream], limits: ReadingLimits) -> set[int]:
     """The indices of the streams that hold one picture: by their header, else by their packets."""
     known = {stream.index for stream in streams if stream.frames == 1}
     unknown = [stream.index for stream in streams if not stream.frames]
@@ -84,7 +85,7 @@ def _single_pictures(path: Path, streams: list[VideoStream], max_pixels: int) ->
         return known
     counts = dict.fromkeys(unknown, 0)
     num_packets = num_bytes = 0
-    with open_container(path, max_pixels) as container:
+    with open_container(path, limits) as container:
         for packet in container.demux([container.streams[index] for index in unknown]):
             num_packets += 1
             num_bytes += packet.size
