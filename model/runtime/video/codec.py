@@ -14,6 +14,9 @@ from model.runtime.video.transparency import decoder_with_alpha
 # temporal layer may.)
 SKIPS_UNREFERENCED = ("h264", "mpeg1video", "mpeg2video")
 
+# Stands for a packet where an error comes up only at the end of the stream.
+AT_END = -1
+
 
 class TimedFrame(NamedTuple):
     """A decoded frame and the time it appears, in ticks of its stream."""
@@ -76,12 +79,12 @@ class FrameDecoder:
         try:
             images = self._context.decode(packet)
         except av.ArgumentError:  # the size of the picture is refused, before any memory is taken for it
-            self._refused.add(-1 if packet is None else packet.pos or 0)
+            self._refused.add(AT_END if packet is None else packet.pos or 0)
             self.lost_last = packet is None
             return []
         except Exception:
             if self._started:
-                self._bad.add(-1 if packet is None else packet.pos or 0)
+                self._bad.add(AT_END if packet is None else packet.pos or 0)
             return []
         frames = [self._timed(image) for image in images]
         return [frame for frame in frames if not self._is_refused(frame)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from model.runtime.errors import VideoError
-from model.runtime.video.codec import FrameDecoder, TimedFrame
+from model.runtime.video.codec import AT_END, FrameDecoder, TimedFrame
 from model.runtime.video.demux import PacketSource
 from model.runtime.video.extent import SHORTFALL_SECONDS, frame_ticks, measure_extent
 from model.runtime.video.limits import CpuBudget, LimitReachedError, ReadingLimits
@@ -297,6 +297,7 @@ class PyavDecoder:
             in_order = self._plain or self._times is None
             if self._decoder.lost_last and in_order and self._source.threads != 1:
                 self._source.threads = 1  # decode again without pictures in flight
+                self._refused.discard(AT_END)
                 self._rewind()
 
     def _pass(self, ticks: int) -> None:
