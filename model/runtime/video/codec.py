@@ -78,13 +78,14 @@ class FrameDecoder:
         self._context.skip_frame = "NONREF" if skip and self._can_skip else "DEFAULT"
         try:
             images = self._context.decode(packet)
-        except av.ArgumentError:  # the size of the picture is refused, before any memory is taken for it
-            self._refused.add(AT_END if packet is None else packet.pos or 0)
-            self.lost_last = packet is None
-            return []
-        except Exception:
-            if self._started:
-                self._bad.add(AT_END if packet is None else packet.pos or 0)
+        except Exception as error:
+            place = AT_END if packet is None else packet.pos or 0
+            # FFmpeg refuses the size of a picture before it takes memory for it, and leaves it at 0.
+            if isinstance(error, av.ArgumentError) and not self._context.width * self._context.height:
+                self._refused.add(place)
+                self.lost_last = packet is None
+            elif self._started:
+                self._bad.add(place)
             return []
         frames = [self._timed(image) for image in images]
         return [frame for frame in frames if not self._is_refused(frame)]

@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 from model.runtime.video.demux import read_packets
 from model.runtime.video.limits import CpuBudget, ReadingLimits
 from model.runtime.video.probe import Clock, clock_of, open_container
+from model.runtime.video.sample_tables import check_sample_tables
 from model.runtime.video.streams import pick_stream
 from model.runtime.video.timeline import BreakFinder, ClockBreak, break_at, clock_may_jump
 
@@ -56,6 +57,7 @@ def measure_extent(path: Path, limits: ReadingLimits, budget: CpuBudget) -> Exte
     Raises:
         VideoError: the file cannot be read.
     """
+    check_sample_tables(path)
     with open_container(path, limits) as container:
         declared = (container.duration or 0) / av.time_base
         stated = declared > 0 and container.format.name.split(",")[0] in STATES_DURATION
