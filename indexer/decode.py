@@ -47,7 +47,7 @@ class StorageLimits:
     def reason(self, file_bytes: int) -> str:
         """Why a file that would take more is not read on."""
         return (
-            f"storing it takes more than {self.most_bytes(file_bytes) / 1e6:.0f} MB "
+            f"storing it takes more than {round(self.most_bytes(file_bytes) / 1e6, 1):g} MB "
             "(--stored-megabytes, --stored-bytes-per-byte)"
         )
 

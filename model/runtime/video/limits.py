@@ -81,6 +81,6 @@ class CpuBudget:
     def reason(self) -> str:
         """Why reading ended."""
         return (
-            f"reading it takes more than {self.seconds:.0f} CPU seconds "
+            f"reading it takes more than {round(self.seconds, 1):g} CPU seconds "
             "(--cpu-seconds, --cpu-seconds-per-megabyte)"
         )
