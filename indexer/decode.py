@@ -238,7 +238,10 @@ def _segments(
         with VideoReader(path, decoder=spec.decoder, limits=spec.reading) as reader:
             info = reader.info
             yield Alive()
-            for segment in reader.segments(spec.segment_seconds, spec.frames_per_segment):
+            for segment in reader.steps(spec.segment_seconds, spec.frames_per_segment):
+                if segment is None:
+                    yield Alive()
+                    continue
                 frames = segment.frames
                 thumbnails = _thumbnails(frames)
                 stored += sum(map(len, thumbnails)) + len(frames) * spec.storage.frame_bytes

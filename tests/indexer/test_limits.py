@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from indexer.decode import StorageLimits
+from indexer.decode import Alive, DecodedSegment, StorageLimits, decode_file
 from indexer.events import IndexSummary
 from indexer.library.records import VideoRecord
 from indexer.library.snapshot import Snapshot
 from indexer.options import IndexOptions
-from indexer.run import index_paths
+from indexer.run import decode_spec, index_paths
 from model.runtime.bundle import Bundle
 from tests.support.clips import ffmpeg
 from tests.support.toy_bundle import make_toy_bundle
@@ -49,6 +49,16 @@ def test_a_small_file_of_slow_pictures_takes_little_of_the_library(bundle: Bundl
     assert "(--max-hours)" in str(video.reason)
     assert video.num_segments == 550
     assert bytes_of(library) < 5_000_000
+
+
+def test_reading_a_long_still_is_progress(bundle: Bundle, tmp_path: Path) -> None:
+    """A decoding process that says nothing for `--timeout` seconds is given up."""
+    media = tmp_path / "still.mp4"
+    source = "color=red:size=64x48:rate=1:duration=1300"
+    ffmpeg("-f", "lavfi", "-i", source, "-c:v", "libx264", "-preset", "ultrafast", str(media))
+    messages = list(decode_file(decode_spec(bundle.manifest, "pyav").job(media)))
+    assert sum(isinstance(message, DecodedSegment) for message in messages) == 1
+    assert sum(isinstance(message, Alive) for message in messages) >= 1300 / 32
 
 
 def test_what_a_file_takes_of_the_library_is_limited_by_its_size(bundle: Bundle, tmp_path: Path) -> None:

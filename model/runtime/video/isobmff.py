@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import count, islice
+from itertools import islice
 from math import floor
 from pathlib import Path
 from typing import BinaryIO
@@ -116,9 +116,9 @@ def _find(file: BinaryIO, start: int, stop: int, wanted: bytes) -> tuple[int, in
     return next(((a, b) for kind, a, b in boxes(file, start, stop) if kind == wanted), None)
 
 
-def boxes(file: BinaryIO, start: int, stop: int, most: int | None = MAX_BOXES) -> Iterator[Box]:
-    """Yield kind, start and end of the content of every box between two places; `most` boxes (None: all)."""
-    for _ in range(most) if most is not None else count():
+def boxes(file: BinaryIO, start: int, stop: int, most: int = MAX_BOXES) -> Iterator[Box]:
+    """Yield kind, start and end of the content of every box between two places, `most` boxes at most."""
+    for _ in range(most):
         if start + 8 > stop:
             return
         file.seek(start)

@@ -99,6 +99,11 @@ class VideoReader:
             VideoError: nothing can be decoded.
             ValueError: an argument is out of range.
         """
+        steps = self.steps(segment_seconds, frames_per_segment)
+        return (segment for segment in steps if segment is not None)
+
+    def steps(self, segment_seconds: float = 32.0, frames_per_segment: int = 16) -> Iterator[Segment | None]:
+        """The same as `segments`, with None wherever reading makes progress: a still may last for hours."""
         return join_stills(self._parts(segment_seconds, frames_per_segment), segment_seconds)
 
     def _parts(self, segment_seconds: float, frames_per_segment: int) -> Iterator[Segment]:

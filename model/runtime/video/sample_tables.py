@@ -19,6 +19,8 @@ FOLDERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"mvex", b"moof
 LEAST_BYTES = 2
 # Sound whose samples last a tick each is listed in parts of so many samples, at least.
 CHUNK = 1024
+# Boxes of the file that are looked at: a recording of a day in parts of a second has fewer.
+MAX_FRAGMENTS = 1 << 20
 # Each entry of an edit list may show all samples once more.
 MAX_SHOWN = 50_000_000
 # The header of an old QuickTime movie that is compressed.
@@ -39,7 +41,7 @@ def check_sample_tables(path: Path) -> None:
     with path.open("rb") as file:
         size = file.seek(0, 2)
         tables = _Tables()
-        for kind, start, stop in boxes(file, 0, size, most=None):
+        for kind, start, stop in boxes(file, 0, size, MAX_FRAGMENTS):
             if kind not in (b"moov", b"moof"):
                 continue
             tables.read(file, start, stop)

@@ -29,14 +29,15 @@ MAX_HELD_BYTES = 64 << 20
 SAMPLE = (slice(None, None, 16), slice(None, None, 16))
 
 
-def join_stills(parts: Iterator[Segment], segment_seconds: float) -> Iterator[Segment]:
-    """Yield the segments of a video, given its parts in the order of time.
+def join_stills(parts: Iterator[Segment], segment_seconds: float) -> Iterator[Segment | None]:
+    """Yield the segments of a video, given its parts in the order of time, and None before each part.
 
     The parts' indices are kept, so that gaps show where parts were joined. At most one run of parts that look
     the same is held.
     """
     run: _Run | None = None
     for part in parts:
+        yield None
         frames = part.frames
         lasting = bool((frames.duration_seconds > segment_seconds).all())
         if run is not None and run.shows(frames):
