@@ -103,7 +103,11 @@ def index_paths(
         )
         (engine or _local_engine(bundle, options)).run(
             plan.tasks,
-            decode_spec(bundle.manifest, options.decoder),
+            replace(
+                decode_spec(bundle.manifest, options.decoder),
+                reading=options.reading,
+                storage=options.storage(writer.layout.token_bytes),
+            ),
             EncodeSpec.of(bundle, writer.layout, options.batch_frames),
             LibrarySink(writer, commit_options, emit, summary),
             emit,
