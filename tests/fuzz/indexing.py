@@ -43,6 +43,7 @@ def main(media: Path, library: Path, bundle: Path, workers: int, timeout: float)
         _say(
             what="library",
             verdicts={Path(video.path).name: video.verdict for video in videos},
+            ids={video.video_id: Path(video.path).name for video in videos},
             damage=[problem for checked in report.snapshots for problem in checked.problems],
         )
     # Of all processes that have ended; a new one counts with the memory of the one that it comes from.

@@ -205,7 +205,8 @@ class _Watch:
         elif event["what"] == "library":
             self._compare(event["verdicts"])
             for problem in event["damage"]:
-                self._fault(f"the library is damaged: {problem}")
+                concerned = tuple(name for video_id, name in event["ids"].items() if video_id in problem)
+                self._fault(f"the library is damaged: {problem}", concerned)
         else:
             self._ended = True
             self._round.worker_bound = event["worker_peak"]
