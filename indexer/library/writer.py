@@ -23,7 +23,6 @@ from indexer.library.facts import storable
 from indexer.library.folder import Library
 from indexer.library.manifest import SNAPSHOTS
 from indexer.library.schema import (
-    CONTAINER_START,
     TABLES,
     SegmentRow,
     VideoRow,
@@ -267,12 +266,14 @@ class LibraryWriter:
         return {row["video_id"]: VideoRow(**row) for row in rows}
 
     def _add_columns(self) -> None:
-        """Add the column that libraries made before lack."""
-        dataset = self.datasets["videos"]
-        if CONTAINER_START not in dataset.schema.names:
-            with storage_errors(table_path(self.library.path, "videos")):
-                dataset.add_columns(pa.field(CONTAINER_START, pa.float64()))
-            self._committed("videos", open_table(self.library.path, "videos"))
+        """Add the columns that libraries made before lack, empty: no data file is written again."""
+        for name in TABLES:
+            present = self.datasets[name].schema.names
+            missing = [f for f in self.layout.schema(name) if f.nullable and f.name not in present]
+            if missing:
+                with storage_errors(table_path(self.library.path, name)):
+                    self.datasets[name].add_columns(missing)
+                self._committed(name, open_table(self.library.path, name))
 
     def _recover(self) -> None:
         """Remove what a killed run left: rows without a video, and videos that lack some of their rows."""

@@ -1,0 +1,69 @@
+"""Checksums of rows: computed when a row is written, compared each time it is read.
+
+Each table has a column of CRC-32 checksums, one for each part of a row that is read on its own. A checksum
+begins with the row's key, so that a whole row in the place of another one is noticed too. Libraries made
+before lack the column; the next indexing run adds it, empty for the rows that are already there.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+#: The column, and the parts of a row that have a checksum of their own, in its order.
+CHECKSUMS = "checksums"
+PARTS: dict[str, tuple[str, ...]] = {
+    "videos": ("row",),
+    "segments": ("row", "times", "salience", "embedding"),
+    "frames": ("tokens", "thumbnail"),
+}
+
+
+def checksums_field(table: str) -> pa.Field:
+    """The column of a table: null where a row was written before there were checksums."""
+    return pa.field(CHECKSUMS, pa.list_(pa.uint32(), len(PARTS[table])))
+
+
+def part_checksum(key: tuple[object, ...], *values: Any) -> int:
+    """The checksum of one part of the row with this key: of bytes, or of contiguous arrays."""
+    crc = zlib.crc32("/".join(map(str, key)).encode())
+    for value in values:
+        crc = zlib.crc32(value, crc)
+    return crc
+
+
+def row_checksum(values: Iterable[object]) -> int:
+    """The checksum of a row of short values: text, bytes, numbers, times and None."""
+    return zlib.crc32(b"\0".join(map(_canonical, values)))
+
+
+def _canonical(value: object) -> bytes:
+    if isinstance(value, float):
+        return struct.pack("<d", value)
+    if isinstance(value, datetime):
+        return repr(value.timestamp()).encode()
+    return repr(value).encode()
+
+
+def checksums_column(table: str, parts: Sequence[Sequence[int]]) -> pa.FixedSizeListArray:
+    """The column for rows whose checksums are `parts`, a sequence for each part."""
+    values = np.asarray(parts, np.uint32).reshape(len(PARTS[table]), -1).T.reshape(-1)
+    kind = checksums_field(table).type
+    return pa.FixedSizeListArray.from_arrays(pa.array(values, pa.uint32()), type=kind)
+
+
+def stored_checksums(table: str, column: pa.ChunkedArray, part: str) -> list[int | None]:
+    """The stored checksums of one part, None for each row without."""
+    at = PARTS[table].index(part)
+    array = column.combine_chunks()
+    values = array.values.fill_null(0).to_numpy(zero_copy_only=False).reshape(-1, len(PARTS[table]))
+    chosen = values[array.offset : array.offset + len(array), at].tolist()
+    if not array.null_count:
+        return list(chosen)
+    return [
+        value if valid else None for value, valid in zip(chosen, array.is_valid().to_pylist(), strict=True)
+    ]
