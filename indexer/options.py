@@ -34,6 +34,7 @@ class IndexOptions:
         tokens: how frame tokens are stored; None: see `Library.open_or_create`.
         tokens_per_frame: how many tokens of a frame are stored; None: see `Library.open_or_create`.
         keep_snapshots: how many of the newest snapshots are kept.
+        keep_seconds: how long others are kept after they were served; see `PublishOptions`.
         publish_seconds: about how often a long run publishes.
         flush_seconds: about how often finished videos are committed.
 
@@ -55,6 +56,7 @@ class IndexOptions:
     tokens: TokenKind | None = None
     tokens_per_frame: int | None = None
     keep_snapshots: int = 5
+    keep_seconds: float = 600.0
     publish_seconds: float = 300.0
     flush_seconds: float = 10.0
 
@@ -67,6 +69,10 @@ class IndexOptions:
         if self.tokens not in (None, *TOKEN_KINDS):
             raise InputError(
                 f"tokens is {self.tokens!r}: it must be one of {', '.join(TOKEN_KINDS)}", field="tokens"
+            )
+        if not self.keep_seconds >= 0:
+            raise InputError(
+                f"keep_seconds is {self.keep_seconds}: it must be 0 seconds or more", field="keep_seconds"
             )
         if not self.timeout_seconds > 0:
             raise InputError(

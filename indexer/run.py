@@ -85,6 +85,7 @@ def index_paths(
                 index_factory=options.index_factory,
                 gpu=bundle.provider != "cpu",
                 keep_snapshots=options.keep_snapshots,
+                keep_seconds=options.keep_seconds,
                 media_roots=_media_roots(scanned, folders),
             ),
             publish_seconds=options.publish_seconds,

@@ -1,6 +1,7 @@
 """Reads rows of a table and compares them with their checksums: a damaged row is refused by name."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from indexer.library.catalog import VideoCatalog
 from indexer.library.checksums import CHECKSUMS, part_checksum, stored_checksums
 from indexer.library.errors import REPAIR_REMEDY, DamagedRowsError, LibraryError, storage_errors
 from indexer.library.schema import PART_COLUMNS, fixed_to_numpy
@@ -16,6 +18,41 @@ from indexer.library.tables import fragment_files, table_path
 
 #: The key of a row, with which its checksums begin.
 RowKey = Callable[[int], tuple[object, ...]]
+
+
+@dataclass(frozen=True)
+class RowNames:
+    """The keys of a snapshot's rows, and what error messages call them. For the arrays, see `Snapshot`."""
+
+    videos: VideoCatalog
+    video_rows: NDArray[np.int32]
+    segment_index: NDArray[np.int32]
+    start_seconds: NDArray[np.float64]
+    frame_offset: NDArray[np.int64]
+
+    def segment_key(self, row: int) -> tuple[object, ...]:
+        """The key of a row of `segments`."""
+        return self.videos.ingest_at(int(self.video_rows[row])), self.segment_index[row]
+
+    def frame_key(self, row: int) -> tuple[object, ...]:
+        """The key of a row of `frames`."""
+        segment, frame = self._place(row)
+        return *self.segment_key(segment), frame
+
+    def segment(self, row: int) -> str:
+        """What to call a segment."""
+        video = self.videos.label(self.videos.id_at(int(self.video_rows[row])))
+        path = "an unknown video" if video is None else video.path
+        return f"the segment at {self.start_seconds[row]:.1f} s of {path}"
+
+    def frame(self, row: int) -> str:
+        """What to call a stored frame."""
+        segment, frame = self._place(row)
+        return f"stored frame {frame} of {self.segment(segment)}"
+
+    def _place(self, row: int) -> tuple[int, int]:
+        segment = int(np.searchsorted(self.frame_offset, row, side="right")) - 1
+        return segment, row - int(self.frame_offset[segment])
 
 
 class CheckedRows:

@@ -10,9 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from indexer.library.catalog import VideoCatalog, VideoLabel
-from indexer.library.checked_rows import CheckedRows
+from indexer.library.checked_rows import CheckedRows, RowNames
 from indexer.library.checksums import CHECKSUMS, stored_checksums
 from indexer.library.errors import REPAIR_REMEDY, VERIFY_REMEDY, LibraryError, storage_errors
+from indexer.library.leases import Lease, hold
 from indexer.library.manifest import (
     SnapshotManifest,
     check_files,
@@ -41,7 +42,9 @@ class Snapshot:
         num_videos: videos with segments. `videos` also lists failures, which do not count here.
     """
 
-    def __init__(self, library: Path, manifest: SnapshotManifest, index: VectorIndex) -> None:
+    def __init__(
+        self, library: Path, manifest: SnapshotManifest, index: VectorIndex, lease: Lease | None = None
+    ) -> None:
         self.library = library
         self.manifest = manifest
         self.number = manifest.number
@@ -51,6 +54,8 @@ class Snapshot:
         self.num_segments = manifest.num_segments
         self.media_roots: tuple[Path, ...] = tuple(Path(root) for root in manifest.media_roots)
         self.index = index
+        # Nothing of the snapshot is removed while this object lives.
+        self._lease = lease
         self._tables = {name: open_table(library, name, v) for name, v in manifest.tables.items()}
         self._layout = read_layout(library, self._tables)
         with storage_errors(table_path(library, "videos")):
@@ -66,12 +71,11 @@ class Snapshot:
         # The segment rows of one video are a slice of `_by_video`, found by bisection.
         self._by_video = np.argsort(self.video_rows, kind="stable")
         self._sorted_video_rows = self.video_rows[self._by_video]
+        names = RowNames(self._videos, self.video_rows, self._segment_index, self._start, self._frame_offset)
         self._segments = CheckedRows(
-            library, "segments", self._tables["segments"], self._segment_key, self._describe_segment
+            library, "segments", self._tables["segments"], names.segment_key, names.segment
         )
-        self._frames = CheckedRows(
-            library, "frames", self._tables["frames"], self._frame_key, self._describe_frame
-        )
+        self._frames = CheckedRows(library, "frames", self._tables["frames"], names.frame_key, names.frame)
         self._check_counts()
 
     @classmethod
@@ -98,20 +102,21 @@ class Snapshot:
 
     @classmethod
     def _open(cls, library: Path, number: int) -> "Snapshot":
+        lease = hold(snapshot_folder(library, number))
         manifest = read_snapshot_manifest(library, number)
         # A damaged index file can crash its backend: check the files first.
         check_files(library, manifest)
-        return cls.of_checked(library, manifest)
+        return cls.of_checked(library, manifest, lease)
 
     @classmethod
-    def of_checked(cls, library: Path, manifest: SnapshotManifest) -> "Snapshot":
+    def of_checked(cls, library: Path, manifest: SnapshotManifest, lease: Lease | None = None) -> "Snapshot":
         """Open the snapshot of a manifest whose files are known to be whole.
 
         Raises:
             LibraryError: tables or index do not fit the manifest.
         """
         backend = vector_backend(manifest.index_backend)
-        return cls(library, manifest, backend.open(snapshot_folder(library, manifest.number)))
+        return cls(library, manifest, backend.open(snapshot_folder(library, manifest.number)), lease)
 
     @property
     def embedding_dim(self) -> int:
@@ -267,23 +272,6 @@ class Snapshot:
         names = list(files)
         self._segments.distrust(names)
         self._frames.distrust(names)
-
-    def _segment_key(self, row: int) -> tuple[object, ...]:
-        return self._videos.ingest_at(self.video_rows[row]), self._segment_index[row]
-
-    def _frame_key(self, row: int) -> tuple[object, ...]:
-        segment = int(np.searchsorted(self._frame_offset, row, side="right")) - 1
-        return *self._segment_key(segment), row - int(self._frame_offset[segment])
-
-    def _describe_segment(self, row: int) -> str:
-        video = self._videos.label(self._videos.id_at(int(self.video_rows[row])))
-        path = "an unknown video" if video is None else video.path
-        return f"the segment at {self._start[row]:.1f} s of {path}"
-
-    def _describe_frame(self, row: int) -> str:
-        segment = int(np.searchsorted(self._frame_offset, row, side="right")) - 1
-        frame = row - int(self._frame_offset[segment])
-        return f"stored frame {frame} of {self._describe_segment(segment)}"
 
     def _checked(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         row_array = np.asarray(rows, np.int64).reshape(-1)

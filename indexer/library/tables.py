@@ -150,7 +150,10 @@ class SegmentVectors:
             wrong = [
                 row
                 for row, checksum, key, vector in zip(rows, stored, keys, vectors, strict=True)
-                if checksum is not None and checksum != part_checksum(key, vector)
+                if checksum is not None
+                and checksum != part_checksum(key, vector)
+                # Whoever asks for the vectors sets aside what is not finite.
+                and np.isfinite(vector).all()
             ]
             if wrong:
                 raise DamagedRowsError(

@@ -9,12 +9,14 @@ import numpy as np
 
 from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.folder import Library, lock_library
+from indexer.library.leases import hold, unretire
 from indexer.library.manifest import (
     CURRENT,
     SnapshotManifest,
     current_number,
     published_number,
     read_snapshot_manifest,
+    snapshot_folder,
     snapshot_numbers,
 )
 from indexer.library.records import SEARCHABLE
@@ -106,6 +108,7 @@ def rollback(path: Path | str, to: int | None = None) -> int:
             dataset = open_table(library, name, manifest.tables[name])
             with storage_errors(table_path(library, name)):
                 dataset.restore()  # type: ignore[no-untyped-call]
+        unretire(snapshot_folder(library, target))
         replace_text(library / CURRENT, f"{target}\n", step="rollback.current")
     return target
 
@@ -161,7 +164,9 @@ class _FileHashes:
 
 def _verify_snapshot(library: Path, number: int, current: bool, hashes: _FileHashes) -> SnapshotReport:
     report = SnapshotReport(number, current)
+    lease = None
     try:
+        lease = hold(snapshot_folder(library, number))
         report.manifest = manifest = read_snapshot_manifest(library, number)
         for name, stamp in manifest.files.items():
             problem = hashes.problem(name, stamp.sha256, stamp.bytes)
@@ -172,6 +177,9 @@ def _verify_snapshot(library: Path, number: int, current: bool, hashes: _FileHas
             report.problems += _disagreements(library, manifest)
     except LibraryError as error:
         report.problems.append(str(error))
+    finally:
+        if lease is not None:
+            lease.close()
     return report
 
 

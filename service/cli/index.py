@@ -108,6 +108,14 @@ def index_command(
         ),
     ] = None,
     keep_snapshots: Annotated[int, typer.Option(min=1, help="Number of snapshots to keep for rollback.")] = 5,
+    keep_minutes: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Minutes to keep any other snapshot after it was served, for services on other computers "
+            "that still read it.",
+        ),
+    ] = 10.0,
     publish_minutes: Annotated[
         float, typer.Option(min=0.01, help="Publish a snapshot about this often during a long run.")
     ] = 5.0,
@@ -135,6 +143,7 @@ def index_command(
             tokens=tokens,
             tokens_per_frame=tokens_per_frame,
             keep_snapshots=keep_snapshots,
+            keep_seconds=keep_minutes * 60,
             publish_seconds=publish_minutes * 60,
         )
         opened, encoders = open_indexing_bundle(

@@ -94,7 +94,7 @@ class Home:
         self.after = self.view_after(self.library)
 
     def index(self, library: Path) -> None:
-        options = IndexOptions(workers=0, prune=True, keep_snapshots=1)
+        options = IndexOptions(workers=0, prune=True, keep_snapshots=1, keep_seconds=0.0)
         index_paths([self.media], library, self.bundle, options, lambda _: None)
 
     def view_after(self, library: Path) -> View:
@@ -109,7 +109,7 @@ class Home:
         options: dict[str, object] = {"library": str(library)}
         if command == "index":
             options |= {"paths": [str(self.media)], "bundle": str(self.bundle.folder)}
-            options |= {"prune": True, "workers": 0, "keep_snapshots": 1}
+            options |= {"prune": True, "workers": 0, "keep_snapshots": 1, "keep_minutes": 0}
         assert self.server.stdin is not None
         assert self.server.stdout is not None
         self.server.stdin.write(json.dumps([command, options, fault]) + "\n")
