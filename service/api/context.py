@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from service.api.pool import SearchPool
 from service.live import LiveLibrary
 from service.metrics import Metrics
+from service.readiness import ReadinessProbe
 from service.settings import Settings
 
 
@@ -19,6 +20,7 @@ class Context:
     live: LiveLibrary
     metrics: Metrics
     pool: SearchPool
+    readiness: ReadinessProbe
 
 
 async def get_context(request: Request) -> Context:
