@@ -28,6 +28,8 @@ class IndexOptions:
         prune: remove videos below the given paths whose files are gone.
         prune_empty: prune even a folder with no video left, which may mean that its disk is not mounted.
         retry_failed: read files again that failed before.
+        repair: take damaged files out of the library first, and read the videos again that had damaged rows
+            in them.
         list_passed_over: name in the summary all files that are not taken for videos; else they are counted.
         index_backend: name of the vector index's backend; None: the backend of the last snapshot.
         index_factory: a FAISS factory string, or `auto`; None: what was requested for the last snapshot.
@@ -50,6 +52,7 @@ class IndexOptions:
     prune: bool = False
     prune_empty: bool = False
     retry_failed: bool = False
+    repair: bool = False
     list_passed_over: bool = False
     index_backend: str | None = None
     index_factory: str | None = None

@@ -15,6 +15,8 @@ from indexer.events import Event, IndexSummary, Scanned
 from indexer.library.folder import Library
 from indexer.library.mounts import known_mounts, mounted, remember_mounts
 from indexer.library.publish import PublishOptions, chosen_backend, served_manifest
+from indexer.library.records import video_id_of
+from indexer.library.repair import repair
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
 from indexer.options import IndexOptions
@@ -65,6 +67,9 @@ def index_paths(
         return replace(_summary_of(scanned, IndexPlan()), elapsed_seconds=time.monotonic() - started)
     opened = Library.open_or_create(library, bundle, options.tokens, options.tokens_per_frame)
     with opened.writing():
+        repaired = None
+        if options.repair:
+            repaired = repair(opened, {video_id_of(path) for path in scanned.files})
         writer = LibraryWriter(opened)
         pruning_all = options.prune and options.prune_empty
         unmounted = known_mounts(opened.path) - mounted()
@@ -79,6 +84,7 @@ def index_paths(
             check_not_emptied(scanned, plan, writer.videos)
         emit(_scanned_event(scanned, plan))
         summary = _summary_of(scanned, plan)
+        summary.repaired = repaired
         commit_options = CommitOptions(
             publish=PublishOptions(
                 index_backend=options.index_backend,
@@ -87,6 +93,7 @@ def index_paths(
                 keep_snapshots=options.keep_snapshots,
                 keep_seconds=options.keep_seconds,
                 media_roots=_media_roots(scanned, folders),
+                damaged_snapshots=repaired.snapshots if repaired else frozenset(),
             ),
             publish_seconds=options.publish_seconds,
             flush_seconds=options.flush_seconds,

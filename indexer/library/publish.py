@@ -47,6 +47,7 @@ class PublishOptions:
         keep_seconds: how long other snapshots are kept after they were served, for readers elsewhere. Those
             that a reader on this machine holds are kept as long as it does.
         media_roots: folders to add to those of the last snapshot.
+        damaged_snapshots: numbers of snapshots to remove because a file that they need is damaged.
     """
 
     index_backend: str | None = None
@@ -55,6 +56,7 @@ class PublishOptions:
     keep_snapshots: int = 5
     keep_seconds: float = 600.0
     media_roots: tuple[Path, ...] = ()
+    damaged_snapshots: frozenset[int] = frozenset()
 
 
 def needs_publishing(writer: LibraryWriter, base: SnapshotManifest, options: PublishOptions) -> bool:
@@ -136,8 +138,8 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
         flush(library)
         replace_text(library / CURRENT, f"{number}\n", step="current")
     checkpoint("publish.done")
-    damaged = frozenset() if base is None or is_whole else frozenset([base.number])
-    prune_snapshots(writer, options, last=last, damaged=damaged)
+    damaged = [] if base is None or is_whole else [base.number]
+    prune_snapshots(writer, options, last=last, damaged=options.damaged_snapshots.union(damaged))
     return manifest
 
 
@@ -240,9 +242,10 @@ def _stamps(library: Path, paths: Iterable[Path], known_stamps: dict[str, FileSt
 
 
 def remove_due_snapshots(writer: LibraryWriter, options: PublishOptions) -> None:
-    """Remove the snapshots that were kept for readers when the last one was published, if there are any."""
-    if len(snapshot_numbers(writer.library.path)) > options.keep_snapshots:
-        prune_snapshots(writer, options, last=True)
+    """Remove damaged snapshots, and those that were kept for readers when the last one was published."""
+    numbers = snapshot_numbers(writer.library.path)
+    if len(numbers) > options.keep_snapshots or not options.damaged_snapshots.isdisjoint(numbers):
+        prune_snapshots(writer, options, last=True, damaged=options.damaged_snapshots)
 
 
 def _remove_snapshot(folder: Path) -> None:

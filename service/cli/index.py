@@ -53,6 +53,14 @@ def index_command(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read files again that failed in an earlier run.")
     ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="First compare the library with its checksums, take damaged files out of it, and read the "
+            "videos again that have damaged rows. All others are kept.",
+        ),
+    ] = False,
     list_passed_over: Annotated[
         bool,
         typer.Option("--list-passed-over", help="List the files under PATH that are not taken for videos."),
@@ -138,6 +146,7 @@ def index_command(
             prune=prune,
             prune_empty=prune_empty,
             retry_failed=retry_failed,
+            repair=repair,
             list_passed_over=list_passed_over,
             index_factory=index_factory,
             tokens=tokens,
