@@ -1,7 +1,7 @@
 """Reads rows of a table and compares them with their checksums: a damaged row is refused by name."""
 
+import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,76 +11,92 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from indexer.library.catalog import VideoCatalog
-from indexer.library.checksums import CHECKSUMS, part_checksum, stored_checksums
+from indexer.library.checksums import CHECKSUMS, PARTS, checksums_array, frame_seed, row_seed
 from indexer.library.errors import REPAIR_REMEDY, DamagedRowsError, LibraryError, storage_errors
 from indexer.library.schema import PART_COLUMNS, fixed_to_numpy
 from indexer.library.tables import fragment_files, table_path
 
-#: The key of a row, with which its checksums begin.
-RowKey = Callable[[int], tuple[object, ...]]
+#: The beginnings of the checksums of some rows, int64 [K], and what to call a row in an error message.
+RowSeeds = Callable[[NDArray[np.int64]], list[int]]
+RowName = Callable[[int], str]
 
 
-@dataclass(frozen=True)
 class RowNames:
     """The keys of a snapshot's rows, and what error messages call them. For the arrays, see `Snapshot`."""
 
-    videos: VideoCatalog
-    video_rows: NDArray[np.int32]
-    segment_index: NDArray[np.int32]
-    start_seconds: NDArray[np.float64]
-    frame_offset: NDArray[np.int64]
+    def __init__(
+        self,
+        videos: VideoCatalog,
+        video_rows: NDArray[np.int32],
+        segment_index: NDArray[np.int32],
+        start_seconds: NDArray[np.float64],
+        frame_offset: NDArray[np.int64],
+    ) -> None:
+        self._videos, self._video_rows = videos, video_rows
+        self._start_seconds, self._frame_offset = start_seconds, frame_offset
+        self._segment_seeds = np.array(
+            [
+                row_seed(videos.ingest_at(row), index)
+                for row, index in zip(video_rows.tolist(), segment_index.tolist(), strict=True)
+            ],
+            np.uint32,
+        )
 
-    def segment_key(self, row: int) -> tuple[object, ...]:
-        """The key of a row of `segments`."""
-        return self.videos.ingest_at(int(self.video_rows[row])), self.segment_index[row]
+    def segment_seeds(self, rows: NDArray[np.int64]) -> list[int]:
+        """The seeds of rows of `segments`."""
+        seeds: list[int] = self._segment_seeds[rows].tolist()
+        return seeds
 
-    def frame_key(self, row: int) -> tuple[object, ...]:
-        """The key of a row of `frames`."""
-        segment, frame = self._place(row)
-        return *self.segment_key(segment), frame
+    def frame_seeds(self, rows: NDArray[np.int64]) -> list[int]:
+        """The seeds of rows of `frames`."""
+        segments = np.searchsorted(self._frame_offset, rows, side="right") - 1
+        frames = (rows - self._frame_offset[segments]).tolist()
+        return [
+            frame_seed(seed, frame) for seed, frame in zip(self.segment_seeds(segments), frames, strict=True)
+        ]
 
     def segment(self, row: int) -> str:
         """What to call a segment."""
-        video = self.videos.label(self.videos.id_at(int(self.video_rows[row])))
+        video = self._videos.label(self._videos.id_at(int(self._video_rows[row])))
         path = "an unknown video" if video is None else video.path
-        return f"the segment at {self.start_seconds[row]:.1f} s of {path}"
+        return f"the segment at {self._start_seconds[row]:.1f} s of {path}"
 
     def frame(self, row: int) -> str:
         """What to call a stored frame."""
-        segment, frame = self._place(row)
-        return f"stored frame {frame} of {self.segment(segment)}"
-
-    def _place(self, row: int) -> tuple[int, int]:
-        segment = int(np.searchsorted(self.frame_offset, row, side="right")) - 1
-        return segment, row - int(self.frame_offset[segment])
+        segment = int(np.searchsorted(self._frame_offset, row, side="right")) - 1
+        return f"stored frame {row - int(self._frame_offset[segment])} of {self.segment(segment)}"
 
 
 class CheckedRows:
     """The rows of a table at one version. Many threads may read them at once.
 
-    Rows without checksums, of libraries made before there were any, are returned as they are read, unless
-    `distrust` has named their file.
+    The checksums are in memory, 4 bytes each: reading a row costs no access to the disk more. Rows without
+    checksums, of libraries made before there were any, are returned as they are read, unless `distrust` has
+    named their file.
     """
 
     def __init__(
-        self,
-        library: Path,
-        name: str,
-        dataset: lance.LanceDataset,
-        key: RowKey,
-        describe: Callable[[int], str],
+        self, library: Path, name: str, dataset: lance.LanceDataset, seeds: RowSeeds, describe: RowName
     ) -> None:
-        """`key` and `describe` give the key of a row, and what to call it in an error message."""
+        """LibraryError when the checksums cannot be read."""
         self._name, self._dataset = name, dataset
         self._where = table_path(library, name)
         self._library = library
-        self._key, self._describe = key, describe
+        self._seeds, self._describe = seeds, describe
         present = dataset.schema.names
-        self._has_checksums = CHECKSUMS in present
         self._columns = {
             part: [column for column in columns if column in present]
             for part, columns in PART_COLUMNS[name].items()
         }
+        self._checksums: NDArray[np.uint32] | None = None
+        #: Which rows have no checksums; None: none.
+        self._without: NDArray[np.bool_] | None = None
+        if CHECKSUMS in present:
+            with storage_errors(self._where):
+                column = dataset.to_table(columns=[CHECKSUMS])[CHECKSUMS].combine_chunks()
+            self._checksums = checksums_array(name, column)
+            if column.null_count:
+                self._without = column.is_null().to_numpy(zero_copy_only=False)
         self._distrusted: list[range] = []
 
     def distrust(self, files: Iterable[str]) -> None:
@@ -118,8 +134,6 @@ class CheckedRows:
 
     def _read(self, rows: NDArray[np.int64], parts: Sequence[str]) -> pa.Table:
         columns = [name for part in parts for name in self._columns[part]]
-        if self._has_checksums:
-            columns.append(CHECKSUMS)
         try:
             with storage_errors(self._where):
                 table = self._dataset.take(rows.tolist(), columns=columns)
@@ -128,28 +142,32 @@ class CheckedRows:
             if len(unreadable) in (0, len(rows)):
                 raise
             raise self._damaged(unreadable) from None
-        wrong = np.zeros(len(rows), np.bool_)
-        for part in parts:
-            wrong |= self._wrong(rows, table, part)
+        wrong = self._wrong(rows, table, parts)
         if wrong.any():
             raise self._damaged(rows[wrong])
         return table
 
-    def _wrong(self, rows: NDArray[np.int64], table: pa.Table, part: str) -> NDArray[np.bool_]:
+    def _wrong(self, rows: NDArray[np.int64], table: pa.Table, parts: Sequence[str]) -> NDArray[np.bool_]:
         """Which rows differ from their checksums, or have none in a damaged file."""
-        stored: list[int | None] = [None] * len(rows)
-        if self._has_checksums:
-            stored = stored_checksums(self._name, table[CHECKSUMS], part)
-        values = [part_values(table[name]) for name in self._columns[part]]
-        return np.array(
-            [
-                any(row in distrusted for distrusted in self._distrusted)
-                if checksum is None
-                else checksum != part_checksum(self._key(row), *(value[i] for value in values))
-                for i, (row, checksum) in enumerate(zip(rows.tolist(), stored, strict=True))
-            ],
-            np.bool_,
-        )
+        wrong = np.zeros(len(rows), np.bool_)
+        if self._checksums is None:
+            without = np.ones(len(rows), np.bool_)
+        else:
+            seeds = self._seeds(rows)
+            for part in parts:
+                actual = seeds
+                for column in self._columns[part]:
+                    values = part_values(table[column])
+                    actual = [zlib.crc32(value, seed) for value, seed in zip(values, actual, strict=True)]
+                expected = self._checksums[rows, PARTS[self._name].index(part)]
+                wrong |= expected != np.array(actual, np.uint32)
+            if self._without is None:
+                return wrong
+            without = self._without[rows]
+        wrong[without] = False
+        for distrusted in self._distrusted:
+            wrong |= without & (rows >= distrusted.start) & (rows < distrusted.stop)
+        return wrong
 
     def _unreadable(self, rows: NDArray[np.int64], columns: list[str]) -> NDArray[np.int64]:
         """Which of these rows cannot be read, by halves: one damaged page must not refuse all."""
@@ -173,7 +191,7 @@ class CheckedRows:
 
 
 def part_values(column: pa.ChunkedArray) -> Sequence[bytes] | NDArray[Any]:
-    """The values of a column, one a row, as `part_checksum` takes them."""
+    """The values of a column, one a row, as checksums are computed of them."""
     if isinstance(column.type, pa.FixedSizeListType):
         return np.ascontiguousarray(fixed_to_numpy(column))
     values: list[bytes] = column.to_pylist()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 #: The column, and the parts of a row that have a checksum of their own, in its order.
 CHECKSUMS = "checksums"
@@ -28,9 +29,19 @@ def checksums_field(table: str) -> pa.Field:
     return pa.field(CHECKSUMS, pa.list_(pa.uint32(), len(PARTS[table])))
 
 
-def part_checksum(key: tuple[object, ...], *values: Any) -> int:
-    """The checksum of one part of the row with this key: of bytes, or of contiguous arrays."""
-    crc = zlib.crc32("/".join(map(str, key)).encode())
+def row_seed(ingest_id: str, segment_index: int) -> int:
+    """The beginning of the checksums of a row of `segments`: its key."""
+    return zlib.crc32(f"{ingest_id}/{segment_index}".encode())
+
+
+def frame_seed(segment_seed: int, frame_index: int) -> int:
+    """The beginning of the checksums of a row of `frames`: its key, which begins with that of its segment."""
+    return zlib.crc32(b"/%d" % frame_index, segment_seed)
+
+
+def part_checksum(seed: int, *values: Any) -> int:
+    """The checksum of one part of a row: of bytes, or of contiguous arrays."""
+    crc = seed
     for value in values:
         crc = zlib.crc32(value, crc)
     return crc
@@ -60,10 +71,16 @@ def stored_checksums(table: str, column: pa.ChunkedArray, part: str) -> list[int
     """The stored checksums of one part, None for each row without."""
     at = PARTS[table].index(part)
     array = column.combine_chunks()
-    values = array.values.fill_null(0).to_numpy(zero_copy_only=False).reshape(-1, len(PARTS[table]))
-    chosen = values[array.offset : array.offset + len(array), at].tolist()
+    chosen: list[int] = checksums_array(table, array)[:, at].tolist()
     if not array.null_count:
         return list(chosen)
     return [
         value if valid else None for value, valid in zip(chosen, array.is_valid().to_pylist(), strict=True)
     ]
+
+
+def checksums_array(table: str, column: pa.FixedSizeListArray) -> NDArray[np.uint32]:
+    """The column as an array [rows, parts], 0 where there are no checksums."""
+    values: NDArray[np.uint32] = column.values.fill_null(0).to_numpy(zero_copy_only=False)
+    rows = values.reshape(-1, len(PARTS[table]))[column.offset : column.offset + len(column)]
+    return rows.astype(np.uint32, copy=False)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from indexer.library.checked_rows import part_values
-from indexer.library.checksums import CHECKSUMS, PARTS, part_checksum, stored_checksums
+from indexer.library.checksums import CHECKSUMS, PARTS, frame_seed, part_checksum, row_seed, stored_checksums
 from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.schema import PART_COLUMNS, segment_checksum, video_checksum
 from indexer.library.tables import fragment_files, open_table, table_path
@@ -18,11 +18,6 @@ from indexer.library.tables import fragment_files, open_table, table_path
 #: Rows read at once: with thumbnails and tokens some megabytes.
 _BATCH_ROWS = {"videos": 4096, "segments": 512, "frames": 256}
 _SEGMENT_ROW = ("video_id", "ingest_id", "segment_index", "num_frames", "start_seconds", "end_seconds")
-_KEYS = {
-    "videos": (),
-    "segments": ("ingest_id", "segment_index"),
-    "frames": ("ingest_id", "segment_index", "frame_index"),
-}
 
 
 @dataclass(frozen=True)
@@ -126,7 +121,7 @@ def _wrong_rows(name: str, table: pa.Table) -> tuple[NDArray[np.bool_], NDArray[
     count = table.num_rows
     if CHECKSUMS not in table.column_names:
         return np.zeros(count, np.bool_), np.ones(count, np.bool_)
-    keys = list(zip(*(table[column].to_pylist() for column in _KEYS[name]), strict=True))
+    seeds = _seeds(name, table)
     wrong = np.zeros(count, np.bool_)
     without = np.zeros(count, np.bool_)
     for part in PARTS[name]:
@@ -139,11 +134,22 @@ def _wrong_rows(name: str, table: pa.Table) -> tuple[NDArray[np.bool_], NDArray[
                 for column in PART_COLUMNS[name][part]
                 if column in table.column_names
             ]
-            actual = [part_checksum(key, *(value[i] for value in values)) for i, key in enumerate(keys)]
+            actual = [part_checksum(seed, *(value[i] for value in values)) for i, seed in enumerate(seeds)]
         for i, (expected, found) in enumerate(zip(stored, actual, strict=True)):
             without[i] |= expected is None
             wrong[i] |= expected is not None and expected != found
     return wrong, without
+
+
+def _seeds(name: str, table: pa.Table) -> list[int]:
+    """The beginnings of the checksums of rows, from the keys in the table."""
+    if name == "videos":
+        return []
+    keys = zip(table["ingest_id"].to_pylist(), table["segment_index"].to_pylist(), strict=True)
+    seeds = [row_seed(*key) for key in keys]
+    if name == "segments":
+        return seeds
+    return [frame_seed(*pair) for pair in zip(seeds, table["frame_index"].to_pylist(), strict=True)]
 
 
 def _short_checksums(name: str, table: pa.Table) -> list[int]:

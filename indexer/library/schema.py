@@ -19,8 +19,10 @@ from indexer.library.checksums import (
     CHECKSUMS,
     checksums_column,
     checksums_field,
+    frame_seed,
     part_checksum,
     row_checksum,
+    row_seed,
 )
 from model.runtime.tokens import QuantisedTokens
 
@@ -273,7 +275,7 @@ def segments_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
         "frame_salience": salience.reshape(len(rows), n * s),
         "embedding": np.asarray([r.embedding for r in rows], np.float32).reshape(len(rows), -1),
     }
-    keys = [(r.ingest_id, r.segment_index) for r in rows]
+    seeds = [row_seed(r.ingest_id, r.segment_index) for r in rows]
     checksums = [
         [
             segment_checksum(
@@ -282,7 +284,7 @@ def segments_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
             )
             for r in rows
         ],
-        *([part_checksum(k, v) for k, v in zip(keys, values, strict=True)] for values in vectors.values()),
+        *([part_checksum(s, v) for s, v in zip(seeds, values, strict=True)] for values in vectors.values()),
     ]
     columns = []
     for field in schema:
@@ -318,9 +320,10 @@ def frames_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
     schema = layout.schema("frames")
     flat = [(r.ingest_id, r.segment_index, i, jpeg) for r in rows for i, jpeg in enumerate(r.thumbnails)]
     tokens = _token_columns(layout, rows)
+    seeds = [frame_seed(row_seed(*row[:2]), row[2]) for row in flat]
     checksums = [
-        [part_checksum(row[:3], *(values[i] for values in tokens.values())) for i, row in enumerate(flat)],
-        [part_checksum(row[:3], row[3]) for row in flat],
+        [part_checksum(s, *(values[i] for values in tokens.values())) for i, s in enumerate(seeds)],
+        [part_checksum(s, row[3]) for s, row in zip(seeds, flat, strict=True)],
     ]
     columns = []
     for i, field in enumerate(schema):

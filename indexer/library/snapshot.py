@@ -73,9 +73,9 @@ class Snapshot:
         self._sorted_video_rows = self.video_rows[self._by_video]
         names = RowNames(self._videos, self.video_rows, self._segment_index, self._start, self._frame_offset)
         self._segments = CheckedRows(
-            library, "segments", self._tables["segments"], names.segment_key, names.segment
+            library, "segments", self._tables["segments"], names.segment_seeds, names.segment
         )
-        self._frames = CheckedRows(library, "frames", self._tables["frames"], names.frame_key, names.frame)
+        self._frames = CheckedRows(library, "frames", self._tables["frames"], names.frame_seeds, names.frame)
         self._check_counts()
 
     @classmethod

@@ -9,7 +9,7 @@ import pyarrow as pa
 from lance.fragment import LanceFragment
 from numpy.typing import NDArray
 
-from indexer.library.checksums import CHECKSUMS, part_checksum, stored_checksums
+from indexer.library.checksums import CHECKSUMS, part_checksum, row_seed, stored_checksums
 from indexer.library.errors import (
     REPAIR_REMEDY,
     VERIFY_REMEDY,
@@ -147,11 +147,12 @@ class SegmentVectors:
         if CHECKSUMS in table.column_names:
             stored = stored_checksums("segments", table[CHECKSUMS], "embedding")
             keys = zip(table["ingest_id"].to_pylist(), table["segment_index"].to_pylist(), strict=True)
+            seeds = [row_seed(*key) for key in keys]
             wrong = [
                 row
-                for row, checksum, key, vector in zip(rows, stored, keys, vectors, strict=True)
+                for row, checksum, seed, vector in zip(rows, stored, seeds, vectors, strict=True)
                 if checksum is not None
-                and checksum != part_checksum(key, vector)
+                and checksum != part_checksum(seed, vector)
                 # Whoever asks for the vectors sets aside what is not finite.
                 and np.isfinite(vector).all()
             ]
