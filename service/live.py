@@ -40,8 +40,9 @@ Result = TypeVar("Result")
 _RETRY_SECONDS = 60.0
 # Reads that fail make the service look for a new snapshot at most this often.
 _RELOAD_PAUSE_SECONDS = 1.0
-# Messages about damaged rows that are remembered.
+# Messages about reads that failed: how many are remembered, and for how long after the last time.
 _MOST_MESSAGES = 100
+_REMEMBERED_SECONDS = 600.0
 # Most text-frame pairs in one call of the matching head. On a CPU small calls are faster, because their
 # tensors stay in its caches, and other searches get their turn sooner. A GPU needs large calls.
 _MAX_PAIRS_CPU = 32
@@ -67,17 +68,20 @@ def open_bundle(settings: Settings) -> Bundle:
     return bundle
 
 
-def open_searcher(settings: Settings, match_queue: MatchQueue | None = None) -> Searcher:
+def open_searcher(
+    settings: Settings, match_queue: MatchQueue | None = None, *, accept_damage: bool = False
+) -> Searcher:
     """Open the snapshot that CURRENT names, with its bundle.
 
     If the snapshot was made with the bundle of `match_queue`, that is used; otherwise the bundle that the
-    settings name is opened.
+    settings name is opened. With `accept_damage`, rows that are damaged are refused when they are read, not
+    the whole snapshot.
 
     Raises:
         LibraryError: there is no snapshot, or it is damaged.
         BundleError: the bundle cannot be read, or the snapshot was made with another one.
     """
-    snapshot = Snapshot.open(settings.library)
+    snapshot = Snapshot.open(settings.library, accept_damage=accept_damage)
     if match_queue is None or match_queue.bundle.checksum != snapshot.bundle_checksum:
         # By now, the bundle's folder may hold the bundle that the library was made with.
         observe = None if match_queue is None else match_queue.observe
@@ -117,8 +121,8 @@ class LiveLibrary:
         self._reloaded_at = -_RELOAD_PAUSE_SECONDS
         #: What the scrub found: what is wrong with a file, and the stamp that it should have.
         self._damaged_files: dict[str, tuple[FileStamp, str]] = {}
-        #: What searches and thumbnails of the snapshot that is served met, as the keys.
-        self._damaged_reads: dict[str, None] = {}
+        #: What searches and thumbnails of the snapshot that is served met, and when they last did.
+        self._damaged_reads: dict[str, float] = {}
         self.scrub: Scrub | None = None
         if settings.scrub_hours:
             self.scrub = Scrub(
@@ -153,8 +157,9 @@ class LiveLibrary:
 
     @property
     def damaged_reads(self) -> list[str]:
-        """What could not be read of the snapshot that is served, as far as anyone asked for it."""
-        return list(self._damaged_reads.copy())
+        """What could not be read of the snapshot that is served when someone asked, a short while ago."""
+        since = time.monotonic() - _REMEMBERED_SECONDS
+        return [message for message, met in self._damaged_reads.copy().items() if met >= since]
 
     def search(self, searcher: Searcher, ask: Callable[[Searcher], SearchResult]) -> SearchResult:
         """Let `searcher`, which was served a moment ago, answer a search.
@@ -227,9 +232,10 @@ class LiveLibrary:
             if self._searcher is not searcher:
                 return self._searcher
             for message in messages:
-                if message not in self._damaged_reads and len(self._damaged_reads) < _MOST_MESSAGES:
-                    self._damaged_reads[message] = None
-                    logger.error("%s", message)
+                if message in self._damaged_reads or len(self._damaged_reads) < _MOST_MESSAGES:
+                    if message not in self._damaged_reads:
+                        logger.error("%s", message)
+                    self._damaged_reads[message] = time.monotonic()
         return None
 
     def _served(self) -> tuple[Path, SnapshotManifest] | None:
@@ -280,6 +286,10 @@ class LiveLibrary:
         self._problem = None
         if loaded is before:
             return ReloadOutcome(snapshot=loaded.snapshot.number, changed=False)
+        files = loaded.snapshot.manifest.files
+        self._damaged_files |= {
+            name: (files[name], problem) for name, problem in loaded.snapshot.damaged_files.items()
+        }
         if self._damaged_files:
             loaded.snapshot.distrust(self._damaged_names(loaded))
         self._searcher = loaded
@@ -306,7 +316,8 @@ class LiveLibrary:
             and read_snapshot_manifest(library, number) == before.snapshot.manifest
         ):
             return before
-        searcher = open_searcher(self._settings, self._match_queue)
+        # Damage is better than nothing, but not better than what is served.
+        searcher = open_searcher(self._settings, self._match_queue, accept_damage=before is None)
         is_new = before is None or before.match_queue is not searcher.match_queue
         if is_new and "match" in searcher.bundle.capabilities:
             searcher.match_queue.warm()

@@ -66,6 +66,8 @@ class ReadinessProbe:
         if self._running is None or self._running.done():
             self._started = time.monotonic()
             self._running = asyncio.wrap_future(_in_thread(self._search))
+            # Perhaps no one waits any more when it fails.
+            self._running.add_done_callback(lambda done: done.cancelled() or done.exception())
         running = self._running
         try:
             searcher = await asyncio.wait_for(asyncio.shield(running), self._patience_seconds)
@@ -87,7 +89,7 @@ class ReadinessProbe:
             searcher = asked
             (query,) = encode_text_queries(asked.bundle, [_TEXT], tokens=asked.cannot_rerank is None)
             options = SearchOptions(
-                num_candidates=1, num_salient_frames=1, deadline=time.monotonic() + self._patience_seconds
+                num_candidates=1, num_salient_frames=1, deadline=time.monotonic() + self._patience_seconds / 2
             )
             return asked.search_encoded(query, 1, options)
 

@@ -39,6 +39,8 @@ class Snapshot:
     Attributes:
         index: the segments' embeddings; the key of an embedding is its segment's row.
         video_rows: int32 [num_segments], the row of each segment's video in the list of all videos.
+        damaged_files: what was found wrong with files when the snapshot was opened, by their names relative
+            to the library.
         num_videos: videos with segments. `videos` also lists failures, which do not count here.
     """
 
@@ -54,6 +56,7 @@ class Snapshot:
         self.num_segments = manifest.num_segments
         self.media_roots: tuple[Path, ...] = tuple(Path(root) for root in manifest.media_roots)
         self.index = index
+        self.damaged_files: dict[str, str] = {}
         # Nothing of the snapshot is removed while this object lives.
         self._lease = lease
         self._tables = {name: open_table(library, name, v) for name, v in manifest.tables.items()}
@@ -79,34 +82,47 @@ class Snapshot:
         self._check_counts()
 
     @classmethod
-    def open(cls, library_path: Path | str, number: int | None = None) -> "Snapshot":
+    def open(
+        cls, library_path: Path | str, number: int | None = None, *, accept_damage: bool = False
+    ) -> "Snapshot":
         """Open a snapshot, by default the one that CURRENT names.
+
+        Args:
+            library_path: the library's folder.
+            number: the snapshot's.
+            accept_damage: open it also where data files of segments or frames are damaged: `damaged_files`
+                says so, and damaged rows are refused when they are read.
 
         Raises:
             LibraryError: the library or the snapshot is missing, half-written or damaged; the message names
-                the file and the remedy. The size of every file is checked, and the SHA-256 of the files of
-                the vector index and of others up to 64 MiB in all.
+                the file and the remedy. For what is checked, see `check_files`.
         """
         library = Path(library_path)
         if number is not None:
-            return cls._open(library, number)
+            return cls._open(library, number, accept_damage)
         current = published_number(library)
         try:
-            return cls._open(library, current)
+            return cls._open(library, current, accept_damage)
         except LibraryError:
             newer = current_number(library)
             if newer in (None, current):
                 raise
             # Another snapshot was published, and this one perhaps removed, after CURRENT was read.
-            return cls._open(library, newer)
+            return cls._open(library, newer, accept_damage)
 
     @classmethod
-    def _open(cls, library: Path, number: int) -> "Snapshot":
+    def _open(cls, library: Path, number: int, accept_damage: bool) -> "Snapshot":
         lease = hold(snapshot_folder(library, number))
         manifest = read_snapshot_manifest(library, number)
         # A damaged index file can crash its backend: check the files first.
-        check_files(library, manifest)
-        return cls.of_checked(library, manifest, lease)
+        damaged = check_files(library, manifest)
+        if damaged and not accept_damage:
+            raise LibraryError(f"{next(iter(damaged.values()))}; {VERIFY_REMEDY}")
+        snapshot = cls.of_checked(library, manifest, lease)
+        if damaged:
+            snapshot.damaged_files = damaged
+            snapshot.distrust(damaged)
+        return snapshot
 
     @classmethod
     def of_checked(cls, library: Path, manifest: SnapshotManifest, lease: Lease | None = None) -> "Snapshot":

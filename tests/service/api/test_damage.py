@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from indexer.library.manifest import read_snapshot_manifest, snapshot_numbers
+from indexer.library.tables import open_table
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
@@ -110,6 +112,20 @@ def test_damaged_tokens_leave_the_first_stage_which_says_so(toy: ToyLibrary, ser
     assert "reelfind_damaged_reads_total 0.0" not in metrics
     data_file(toy, "frames").write_bytes(content)
     assert asked(server) == reranked
+
+
+def test_a_start_with_damaged_tokens_serves_the_rest(toy: ToyLibrary) -> None:
+    path = data_file(toy, "frames")
+    data = path.read_bytes()
+    tokens = open_table(toy.library, "frames").to_table(columns=["tokens"])["tokens"].to_pylist()
+    for value in {bytes(np.array(row, np.int8)) for row in tokens}:
+        data = data.replace(value, bytes([value[0] ^ 1]) + value[1:])
+    path.write_bytes(data)
+    with running_server(*toy.options, *NO_POLLING, environment=NO_SCRUB) as server:
+        assert set(degraded(server)) >= {"damaged_files"}
+        for colour, answer in asked(server).items():
+            assert answer["rerank_skipped"] == "unreadable_tokens"
+            assert Path(answer["hits"][0]["path"]).stem == colour
 
 
 def test_a_damaged_thumbnail_is_named_and_never_a_wrong_picture(toy: ToyLibrary, server: Server) -> None:
