@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import lance
 import numpy as np
 import pytest
 
+from indexer.library.checksums import CHECKSUMS
 from indexer.library.manifest import read_snapshot_manifest, snapshot_numbers
 from indexer.library.tables import open_table
 from indexer.options import IndexOptions
@@ -69,6 +71,16 @@ def flip_value(path: Path, value: bytes) -> None:
     flip(path, at, at + 1)
 
 
+def change_tokens(toy: ToyLibrary) -> None:
+    """Change one bit of the tokens of each frame."""
+    path = data_file(toy, "frames")
+    data = path.read_bytes()
+    tokens = open_table(toy.library, "frames").to_table(columns=["tokens"])["tokens"].to_pylist()
+    for value in {bytes(np.array(row, np.int8)) for row in tokens}:
+        data = data.replace(value, bytes([value[0] ^ 64]) + value[1:])
+    path.write_bytes(data)
+
+
 def asked(server: Server, **fields: object) -> dict[str, Any]:
     """The answers to all colours, without what differs each time."""
     answers = {}
@@ -98,7 +110,7 @@ def degraded(server: Server) -> dict[str, str]:
 def test_damaged_tokens_leave_the_first_stage_which_says_so(toy: ToyLibrary, server: Server) -> None:
     reranked, first_stage = asked(server), asked(server, rerank=False)
     content = data_file(toy, "frames").read_bytes()
-    flip(data_file(toy, "frames"))
+    change_tokens(toy)
     for colour, answer in asked(server).items():
         assert answer["reranked"] is False
         assert answer["rerank_skipped"] == "unreadable_tokens"
@@ -115,12 +127,7 @@ def test_damaged_tokens_leave_the_first_stage_which_says_so(toy: ToyLibrary, ser
 
 
 def test_a_start_with_damaged_tokens_serves_the_rest(toy: ToyLibrary) -> None:
-    path = data_file(toy, "frames")
-    data = path.read_bytes()
-    tokens = open_table(toy.library, "frames").to_table(columns=["tokens"])["tokens"].to_pylist()
-    for value in {bytes(np.array(row, np.int8)) for row in tokens}:
-        data = data.replace(value, bytes([value[0] ^ 1]) + value[1:])
-    path.write_bytes(data)
+    change_tokens(toy)
     with running_server(*toy.options, *NO_POLLING, environment=NO_SCRUB) as server:
         assert set(degraded(server)) >= {"damaged_files"}
         for colour, answer in asked(server).items():
@@ -183,6 +190,26 @@ def test_the_scrub_finds_what_no_search_reads(toy: ToyLibrary) -> None:
         scrub = server.client.get("/readyz").json()["scrub"]
         assert scrub["files"] > 6
         assert scrub["bytes"] > len(content)
+
+
+def test_rows_without_checksums_are_refused_when_the_scrub_has_found_their_file(changing: ToyLibrary) -> None:
+    toy = changing
+    for name in ("videos", "segments", "frames"):
+        lance.dataset(str(toy.library / f"{name}.lance")).drop_columns([CHECKSUMS])
+    toy.film("new.mp4", [("white", 1.0)])
+    toy.index()
+    with running_server(*toy.options, *NO_POLLING, environment=FAST_SCRUB) as server:
+        assert all(answer["reranked"] for answer in asked(server).values())
+        path = min((toy.library / "frames.lance/data").glob("*.lance"), key=lambda p: p.stat().st_mtime_ns)
+        content = path.read_bytes()
+        flip(path, 0, 3)
+        wait_for(lambda: "damaged_files" in degraded(server))
+        for answer in asked(server).values():
+            assert answer["rerank_skipped"] == "unreadable_tokens"
+            assert path.parent.parent.name in answer["library_warnings"][0]["message"]
+        path.write_bytes(content)
+        wait_for(lambda: "damaged_files" not in degraded(server))
+        assert all(answer["reranked"] for answer in asked(server).values())
 
 
 def test_the_scrub_can_be_turned_off(server: Server) -> None:
