@@ -210,12 +210,7 @@ class LiveLibrary:
                 self._problem is None or time.monotonic() < self._retry_at
             ):
                 return
-            problem_before = self._problem
-            try:
-                self._reload()
-            except ReelfindError as error:
-                if self._problem != problem_before:
-                    logger.warning("%s", error)
+            self._reload_quietly()
 
     def _newer(self, searcher: Searcher, messages: list[str]) -> Searcher | None:
         """The searcher of a newer snapshot, because a read of this one failed; None: there is none."""
@@ -224,10 +219,7 @@ class LiveLibrary:
             if self._searcher is searcher:
                 is_known = self._signature() == self._tried
                 if not is_known or time.monotonic() - self._reloaded_at > _RELOAD_PAUSE_SECONDS:
-                    try:
-                        self._reload()
-                    except ReelfindError as error:
-                        logger.warning("%s", error)
+                    self._reload_quietly()
                     self._reloaded_at = time.monotonic()
             if self._searcher is not searcher:
                 return self._searcher
@@ -265,6 +257,15 @@ class LiveLibrary:
         for match_queue in list(self._match_queues):
             match_queue.close()
 
+    def _reload_quietly(self) -> None:
+        """Reload; a failure is logged, unless it was before."""
+        problem_before = self._problem
+        try:
+            self._reload()
+        except ReelfindError as error:
+            if self._problem != problem_before:
+                logger.warning("%s", error)
+
     def _reload(self) -> ReloadOutcome:
         self._tried, self._retry_at = self._signature(), time.monotonic() + _RETRY_SECONDS
         before = self._searcher
@@ -287,9 +288,9 @@ class LiveLibrary:
         if loaded is before:
             return ReloadOutcome(snapshot=loaded.snapshot.number, changed=False)
         files = loaded.snapshot.manifest.files
-        self._damaged_files |= {
-            name: (files[name], problem) for name, problem in loaded.snapshot.damaged_files.items()
-        }
+        found = {name: (files[name], problem) for name, problem in loaded.snapshot.damaged_files.items()}
+        known = {name: damage for name, damage in self._damaged_files.items() if files.get(name) == damage[0]}
+        self._damaged_files = known | found
         if self._damaged_files:
             loaded.snapshot.distrust(self._damaged_names(loaded))
         self._searcher = loaded

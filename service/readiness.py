@@ -3,16 +3,19 @@
 import asyncio
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from service.errors import NotReadyError
 from service.live import LiveLibrary
 from service.search.encoded_query import encode_text_queries
 from service.search.results import SearchResult
 from service.search.searcher import Searcher, SearchOptions
+
+Result = TypeVar("Result")
 
 _TEXT = "a dog runs on a beach"
 #: A search that was answered counts for this long; probes that come more often cost nothing.
@@ -44,9 +47,10 @@ class ReadinessProbe:
     def __init__(self, live: LiveLibrary, patience_seconds: float = _PATIENCE_SECONDS) -> None:
         self._live = live
         self._patience_seconds = patience_seconds
-        self._running: asyncio.Future[Searcher] | None = None
+        # Weak references: a probe must not keep a snapshot that is no longer served.
+        self._running: asyncio.Future[weakref.ref[Searcher]] | None = None
         self._started = 0.0
-        self._answered: Searcher | None = None
+        self._answered: Callable[[], Searcher | None] = lambda: None
         self._answered_at = 0.0
         self._missing_media: list[str] = []
 
@@ -58,11 +62,13 @@ class ReadinessProbe:
             ReelfindError: the search failed.
         """
         searcher = self._live.searcher
-        if searcher is not self._answered or time.monotonic() - self._answered_at > _VALID_SECONDS:
-            searcher = await self._try()
+        if searcher is not self._answered() or time.monotonic() - self._answered_at > _VALID_SECONDS:
+            await self._try()
+            searcher = self._answered() or self._live.searcher
         return searcher.snapshot.number, self._degradations(searcher)
 
-    async def _try(self) -> Searcher:
+    async def _try(self) -> None:
+        """Search, or wait for the search that is running, until one is answered."""
         if self._running is None or self._running.done():
             self._started = time.monotonic()
             self._running = asyncio.wrap_future(_in_thread(self._search))
@@ -70,17 +76,16 @@ class ReadinessProbe:
             self._running.add_done_callback(lambda done: done.cancelled() or done.exception())
         running = self._running
         try:
-            searcher = await asyncio.wait_for(asyncio.shield(running), self._patience_seconds)
+            self._answered = await asyncio.wait_for(asyncio.shield(running), self._patience_seconds)
         except TimeoutError:
             waited = time.monotonic() - self._started
             raise NotReadyError(
                 f"A search has had no answer for {waited:.0f} s: the service is overloaded, or a disk hangs."
             ) from None
-        self._answered, self._answered_at = searcher, time.monotonic()
-        return searcher
+        self._answered_at = time.monotonic()
 
-    def _search(self) -> Searcher:
-        """Search for one video with one candidate; returns the searcher that answered."""
+    def _search(self) -> weakref.ref[Searcher]:
+        """Search for one video with one candidate; refers to the searcher that answered."""
         searcher = self._live.searcher
         missing = [str(root) for root in searcher.snapshot.media_roots if not root.is_dir()]
 
@@ -95,7 +100,7 @@ class ReadinessProbe:
 
         self._live.search(searcher, ask)
         self._missing_media = missing
-        return searcher
+        return weakref.ref(searcher)
 
     def _degradations(self, searcher: Searcher) -> list[Degradation]:
         live = self._live
@@ -115,9 +120,9 @@ class ReadinessProbe:
         return found
 
 
-def _in_thread(search: Callable[[], Searcher]) -> Future[Searcher]:
+def _in_thread(search: Callable[[], Result]) -> Future[Result]:
     """Run in a thread of its own, which does not keep the process from ending if the disk hangs."""
-    future: Future[Searcher] = Future()
+    future: Future[Result] = Future()
 
     def run() -> None:
         try:

@@ -21,6 +21,8 @@ _BLOCK_BYTES = 1 << 20
 #: A small library is read at this rate, and then rests until the next round.
 _LEAST_BYTES_PER_SECOND = 4 << 20
 _LONGEST_WAIT_SECONDS = 5.0
+#: After a disk was slow, at most this much time is made up for at full speed.
+_BEHIND_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,16 @@ class Scrub:
         """What is wrong with a file; None: nothing, or the scrub is to stop."""
         digest = hashlib.sha256()
         size = 0
+        due = time.monotonic()
         try:
             with path.open("rb", buffering=0) as file:
                 while block := file.read(_BLOCK_BYTES):
                     digest.update(block)
                     size += len(block)
                     self._on_read(len(block))
-                    if self._stop.wait(len(block) / bytes_per_second):
+                    # The time of reading counts: a round must end in its time.
+                    due = max(due + len(block) / bytes_per_second, time.monotonic() - _BEHIND_SECONDS)
+                    if self._stop.wait(max(0.0, due - time.monotonic())):
                         return None
         except OSError as error:
             return f"{path} cannot be read: {error.strerror}"

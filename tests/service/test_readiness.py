@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -50,4 +51,21 @@ def test_a_disk_that_hangs_is_not_ready_and_probes_do_not_pile_up(tmp_path: Path
         assert snapshot == 1
 
     asyncio.run(run())
+    live.close()
+
+
+def test_a_probe_keeps_no_snapshot_that_is_no_longer_served(tmp_path: Path) -> None:
+    toy = make_library(tmp_path, {"red.mp4": [("red", 1.0)]})
+    settings = load_settings({"library": toy.library, "bundle": toy.bundle})
+    live = LiveLibrary(settings, open_bundle(settings), Metrics())
+    live.reload()
+    before = weakref.ref(live.searcher.snapshot)
+    probe = ReadinessProbe(live, patience_seconds=60.0)
+    assert asyncio.run(probe.check()) == (1, [])
+    toy.film("blue.mp4", [("blue", 1.0)])
+    toy.index()
+    live.reload()
+    while probes():
+        time.sleep(0.01)
+    assert before() is None
     live.close()
