@@ -3,9 +3,10 @@
 import os
 from dataclasses import dataclass
 
+from indexer.decode import StorageLimits
 from indexer.library.schema import TOKEN_KINDS, TokenKind
 from model.runtime.errors import InputError
-from model.runtime.video import DecoderName
+from model.runtime.video import DecoderName, ReadingLimits
 
 #: The frames of one segment; more are not faster on a CPU.
 CPU_BATCH_FRAMES = 16
@@ -25,6 +26,12 @@ class IndexOptions:
             per core leaves more time to the decoders than one batch with a thread per core, since those
             threads wait for each other.
         timeout_seconds: give up a file that makes no progress for this long.
+        max_pixels: leave out larger pictures; for this one and the next three, see `ReadingLimits`.
+        max_hours: the longest video that is read to its end.
+        cpu_seconds: CPU time that reading any file may take.
+        cpu_seconds_per_megabyte: CPU time for each million bytes of a file.
+        stored_megabytes: what any file may take in the library, in million bytes.
+        stored_bytes_per_byte: what a file may take in the library for each of its bytes.
         prune: remove videos below the given paths whose files are gone.
         prune_empty: prune even a folder with no video left, which may mean that its disk is not mounted.
         retry_failed: read files again that failed before.
@@ -49,6 +56,12 @@ class IndexOptions:
     batch_frames: int = CPU_BATCH_FRAMES
     encoders: int = 1
     timeout_seconds: float = 300.0
+    max_pixels: int = ReadingLimits.max_pixels
+    max_hours: float = ReadingLimits.max_hours
+    cpu_seconds: float = ReadingLimits.cpu_seconds
+    cpu_seconds_per_megabyte: float = ReadingLimits.cpu_seconds_per_megabyte
+    stored_megabytes: float = StorageLimits.megabytes
+    stored_bytes_per_byte: float = StorageLimits.bytes_per_byte
     prune: bool = False
     prune_empty: bool = False
     retry_failed: bool = False
@@ -64,9 +77,15 @@ class IndexOptions:
     flush_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        for field, least in (("workers", 0), ("batch_frames", 1), ("encoders", 1), ("keep_snapshots", 1)):
+        for field in ("max_hours", "cpu_seconds", "stored_megabytes"):
+            if not getattr(self, field) > 0:
+                raise InputError(f"{field} is {getattr(self, field)}: it must be more than 0", field=field)
+        for field, least in (
+            *(("workers", 0), ("batch_frames", 1), ("encoders", 1), ("keep_snapshots", 1), ("max_pixels", 1)),
+            *(("cpu_seconds_per_megabyte", 0), ("stored_bytes_per_byte", 0)),
+        ):
             value = getattr(self, field)
-            if value < least:
+            if not value >= least:
                 bound = "0 or more" if least == 0 else f"at least {least}"
                 raise InputError(f"{field} is {value}: it must be {bound}", field=field)
         if self.tokens not in (None, *TOKEN_KINDS):
@@ -82,6 +101,15 @@ class IndexOptions:
                 f"timeout_seconds is {self.timeout_seconds}: it must be more than 0 seconds",
                 field="timeout_seconds",
             )
+
+    @property
+    def reading(self) -> ReadingLimits:
+        """What reading a file may take."""
+        return ReadingLimits(self.max_pixels, self.max_hours, self.cpu_seconds, self.cpu_seconds_per_megabyte)
+
+    def storage(self, frame_bytes: int) -> StorageLimits:
+        """What a file may take in a library whose frames are about so large."""
+        return StorageLimits(frame_bytes, self.stored_megabytes, self.stored_bytes_per_byte)
 
 
 def default_workers() -> int:

@@ -22,6 +22,8 @@ _TEXT = "a dog runs on a beach"
 _VALID_SECONDS = 2.0
 #: A probe waits this long for the search. Later ones wait for the same search: they never pile up.
 _PATIENCE_SECONDS = 5.0
+#: Folders of videos that are looked for.
+_MOST_ROOTS = 100
 _REMEDIES = {
     "no_matcher": "the bundle has no matching head",
     "no_tokens": "the library stores no frame tokens",
@@ -87,7 +89,7 @@ class ReadinessProbe:
     def _search(self) -> weakref.ref[Searcher]:
         """Search for one video with one candidate; refers to the searcher that answered."""
         searcher = self._live.searcher
-        missing = [str(root) for root in searcher.snapshot.media_roots if not root.is_dir()]
+        missing = [str(root) for root in searcher.snapshot.media_roots[:_MOST_ROOTS] if not root.is_dir()]
 
         def ask(asked: Searcher) -> SearchResult:
             nonlocal searcher

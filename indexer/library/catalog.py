@@ -14,7 +14,7 @@ from indexer.library.checksums import CHECKSUMS
 from indexer.library.records import Verdict, VideoRecord, displayable
 from indexer.library.schema import CONTAINER_START
 
-_HIDDEN_COLUMNS = ("ingest_id", "mtime_ns", "num_frames", "path", CHECKSUMS)
+_HIDDEN_COLUMNS = ("ingest_id", "num_frames", "path", CHECKSUMS)
 
 
 class VideoLabel(NamedTuple):

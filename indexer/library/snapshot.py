@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from indexer.library.catalog import VideoCatalog, VideoLabel
 from indexer.library.checked_rows import CheckedRows, RowNames
 from indexer.library.checksums import CHECKSUMS, stored_checksums
-from indexer.library.errors import REPAIR_REMEDY, VERIFY_REMEDY, LibraryError, storage_errors
+from indexer.library.errors import (
+    REPAIR_REMEDY,
+    VERIFY_REMEDY,
+    LibraryError,
+    opening_errors,
+    storage_errors,
+)
 from indexer.library.leases import Lease, hold
 from indexer.library.manifest import (
     SnapshotManifest,
@@ -131,8 +137,9 @@ class Snapshot:
         Raises:
             LibraryError: tables or index do not fit the manifest.
         """
-        backend = vector_backend(manifest.index_backend)
-        return cls(library, manifest, backend.open(snapshot_folder(library, manifest.number)), lease)
+        folder = snapshot_folder(library, manifest.number)
+        with opening_errors(folder):
+            return cls(library, manifest, vector_backend(manifest.index_backend).open(folder), lease)
 
     @property
     def embedding_dim(self) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import lance
 import numpy as np
 
-from indexer.library.errors import LibraryError, storage_errors
+from indexer.library.errors import LibraryError, opening_errors, storage_errors
 from indexer.library.folder import Library, lock_library
 from indexer.library.leases import hold, unretire
 from indexer.library.manifest import (
@@ -21,6 +21,7 @@ from indexer.library.manifest import (
     snapshot_folder,
     snapshot_numbers,
 )
+from indexer.library.meaning import wrong_meaning
 from indexer.library.records import SEARCHABLE, displayable
 from indexer.library.row_scan import scan_rows
 from indexer.library.schema import TABLES, fixed_to_numpy
@@ -202,7 +203,8 @@ def _verify_snapshot(library: Path, number: int, current: bool, hashes: _FileHas
             _check_rows(library, manifest, report)
         # Do not open damaged files with the backend of the vectors.
         if not report.problems:
-            report.problems += _disagreements(library, manifest)
+            with opening_errors(snapshot_folder(library, number)):
+                report.problems += _disagreements(library, manifest)
     except LibraryError as error:
         report.problems.append(str(error))
     finally:
@@ -263,6 +265,8 @@ def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
         yield f"{where}: a video id occurs twice in the table of videos"
     if searchable != manifest.num_videos:
         yield f"{where}: {searchable} videos, the manifest says {manifest.num_videos}"
+    for fault in wrong_meaning(library, manifest, tables):
+        yield f"{where}: {fault}"
     if snapshot.tokens_per_frame:
         yield from _wrong_tokens(tables["frames"], library, where)
     vectors = SegmentVectors(library, tables["segments"])

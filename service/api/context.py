@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.api.media import MediaFolders
 from service.api.pool import SearchPool
 from service.live import LiveLibrary
 from service.metrics import Metrics
@@ -21,6 +22,7 @@ class Context:
     metrics: Metrics
     pool: SearchPool
     readiness: ReadinessProbe
+    media_folders: MediaFolders
 
 
 async def get_context(request: Request) -> Context:
