@@ -18,6 +18,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "encoders": "--threads",
     "host": "--host",
     "index_factory": "--index-factory",
+    "keep_seconds": "--keep-minutes",
     "keep_snapshots": "--keep-snapshots",
     "library": "--library",
     "max_hours": "--max-hours",
