@@ -14,6 +14,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "batch_frames": "--batch-size",
     "bundle": "--bundle",
     "encoders": "--threads",
+    "file_timeout_seconds": "--file-timeout",
     "host": "--host",
     "index_factory": "--index-factory",
     "keep_snapshots": "--keep-snapshots",
@@ -21,9 +22,11 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "port": "--port",
     "prune": "--prune",
     "prune_empty": "--prune-empty",
+    "sandbox": "--sandbox",
     "timeout_seconds": "--timeout",
     "tokens": "--tokens",
     "tokens_per_frame": "--tokens-per-frame",
+    "worker_memory": "--worker-memory",
     "workers": "--workers",
 }
 

@@ -66,7 +66,7 @@ def test_a_crash_costs_that_file_only(
     monkeypatch.setenv("REELFIND_FAULT", f"kill {point} 1")
     summary = index(bundle, tmp_path / "library", tmp_path / "media", workers=1)
     assert summary.verdicts == {"ok": 2, "corrupt": 1}
-    assert verdicts(summary) == {"b.mp4": ("corrupt", "the decoder crashed on it (SIGKILL)")}
+    assert verdicts(summary) == {"b.mp4": ("corrupt", "the decoder crashed on it twice (SIGKILL)")}
     assert Snapshot.open(tmp_path / "library").num_segments == 4
     monkeypatch.delenv("REELFIND_FAULT")
     again = index(bundle, tmp_path / "library", tmp_path / "media", workers=1)
@@ -102,7 +102,7 @@ def test_workers_that_cannot_start_are_an_error_not_a_verdict(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_video(tmp_path / "media/a.mp4", parts=[("red", 0.3)])
-    monkeypatch.setattr("indexer.engines.local_decoders._WORKER", "raise SystemExit('no such module')")
+    monkeypatch.setattr("indexer.engines.worker_process._WORKER", "raise SystemExit('no such module')")
     with pytest.raises(ReelfindError, match=r"could not be started: exit code 1: no such module"):
         index(bundle, tmp_path / "library", tmp_path / "media", workers=1)
 
