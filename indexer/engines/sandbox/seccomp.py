@@ -117,7 +117,8 @@ _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
 # The kernel's numbers, which are the same on both architectures.
 _ACCESS_MODE, _CREATE, _TRUNCATE, _APPEND, _TEMPORARY = 3, 0o100, 0o1000, 0o2000, 0o20000000
-_WRITING = _ACCESS_MODE | _CREATE | _TRUNCATE | _APPEND | _TEMPORARY
+#: Flags of `open` that are refused: all that write, and O_PATH, which Landlock lets pass.
+_REFUSED = _ACCESS_MODE | _CREATE | _TRUNCATE | _APPEND | _TEMPORARY | 0o10000000
 #: F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC: nothing that locks or sends signals.
 _HARMLESS_FCNTL = (0, 1, 2, 3, 4, 1030)
 _SET_NAME, _GET_NAME = 15, 16
@@ -183,8 +184,8 @@ def build_filter(machine: str, process: int) -> list[Instruction]:
 def _conditions(process: int) -> dict[str, list[Instruction]]:
     """For each call that depends on its arguments, the instructions that decide. Each block returns."""
     return {
-        "open": _if_masked(1, _WRITING, 0),
-        "openat": _if_masked(2, _WRITING, 0),
+        "open": _if_masked(1, _REFUSED, 0),
+        "openat": _if_masked(2, _REFUSED, 0),
         "clone": _if_masked(0, _THREAD | _NAMESPACES, _THREAD),
         "kill": _if_one_of(0, [process]),
         "tgkill": _if_one_of(0, [process]),
