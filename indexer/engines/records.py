@@ -164,7 +164,11 @@ class _Reader:
                 raise MessageError(f"{count} elements, more than {MAX_ELEMENTS}")
             return tuple(self.value(get_args(kind)[0]) for _ in range(count))
         if is_dataclass(kind) and isinstance(kind, type):
-            return kind(**{name: self.value(field_kind) for name, field_kind in _schema(kind).items()})
+            values = {name: self.value(field_kind) for name, field_kind in _schema(kind).items()}
+            try:
+                return kind(**values)
+            except ValueError as error:
+                raise MessageError(f"values that do not fit: {displayable_text(str(error), 100)}") from None
         raise TypeError(f"no format for {kind}")
 
     def _flag(self) -> bool:

@@ -1,9 +1,9 @@
 """A decoding process that a file has taken over: it runs an attack, in place of a decoder.
 
-The name of the job's file chooses the attack. What comes of it is the reason of the file's verdict: "blocked"
-with the error, or "done". Three variables tell it what is there: `REELFIND_TEST_SECRET` names a file that no
-decoder may read, in a folder that it may not change, `REELFIND_TEST_PORT` a port that somebody listens on,
-`REELFIND_TEST_INDEXER` the indexer's process.
+The name of the job's file chooses the attack; a file of any other name is decoded. What comes of an attack is
+the reason of the file's verdict: "blocked" with the error, or "done". Three variables tell it what is there:
+`REELFIND_TEST_SECRET` names a file that no decoder may read, in a folder that it may not change,
+`REELFIND_TEST_PORT` a port that somebody listens on, `REELFIND_TEST_INDEXER` the indexer's process.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ctypes
 import errno
 import mmap
 import os
+import pickle
 import resource
 import signal
 import socket
@@ -22,7 +23,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.decode import DecodeJob, DecodeMessage, FileVerdict
+from indexer.decode import (
+    Alive,
+    DecodedSegment,
+    DecodeJob,
+    DecodeMessage,
+    FileVerdict,
+    decode_file,
+)
 from indexer.engines import messages, worker
 
 #: To be run in place of the indexer's own decoding process.
@@ -37,10 +45,9 @@ _own_file = Path()
 
 @dataclass(frozen=True)
 class Raw:
-    """Bytes to send as they are, one piece after the other, with a pause between them."""
+    """Bytes to send as they are."""
 
-    pieces: tuple[bytes, ...]
-    pause_seconds: float = 0.0
+    data: bytes
 
 
 def run() -> None:
@@ -50,16 +57,21 @@ def run() -> None:
     def message_parts(message: DecodeMessage | Raw) -> list[bytes | memoryview]:
         if not isinstance(message, Raw):
             return parts_of(message)
-        return list(message.pieces)
+        return [message.data]
 
     worker.message_parts = message_parts  # type: ignore[attr-defined]
-    worker.decode_file = _attack  # type: ignore[attr-defined]
+    worker.decode_file = _attack  # type: ignore[assignment, attr-defined]
     worker.run_worker()
 
 
-def _attack(job: DecodeJob) -> Iterator[DecodeMessage]:
+def _attack(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
     global _own_file
     _own_file = job.file
+    if job.file.stem in SENDS:
+        yield from SENDS[job.file.stem](job)
+    if job.file.stem not in ATTACKS:
+        yield from decode_file(job)
+        return
     try:
         result = f"done: {ATTACKS[job.file.stem]()}"
     except (OSError, MemoryError, RuntimeError, ValueError) as error:
@@ -259,4 +271,85 @@ ATTACKS: dict[str, Callable[[], object]] = {
     "lower its own nice value": lambda: os.nice(-5),
     "hang": _hang,
     "spin": _spin,
+}
+
+
+class _Code:
+    """Makes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return eval, (f"open({str(_SECRET.with_name('unpickled'))!r}, 'w')",)
+
+
+def _send_pickles(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
+    data = pickle.dumps(_Code())
+    yield Raw(len(data).to_bytes(4, "big") + data)
+
+
+def _send_noise(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
+    yield from _first_segment(job)
+    yield Raw(bytes(range(256)) * 4096)
+
+
+def _send_bit_by_bit(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
+    yield Raw(b"\x04\0\0\0" + (1000).to_bytes(4, "little"))
+    while True:
+        yield Raw(b"\0")
+        time.sleep(0.05)
+
+
+def _send_life_signs(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
+    yield from _first_segment(job)
+    while True:
+        yield Alive()
+        time.sleep(0.01)
+
+
+def _send_nothing_but_life_signs(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
+    while True:
+        yield Alive()
+        time.sleep(0.01)
+
+
+def _die_once(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
+    """Not confined: dies when it is run first, and notes when it is at work the second time."""
+    if not _mark("died").exists():
+        _mark("died").touch()
+        yield from _first_segment(job)
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield from _work_slowly(job)
+
+
+def _work_slowly(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
+    """Not confined: notes when it is at work."""
+    with _mark("at work").open("a") as log:
+        log.write(f"{time.monotonic()} begin {job.file.stem}\n")
+        log.flush()
+        time.sleep(0.3)
+        log.write(f"{time.monotonic()} end {job.file.stem}\n")
+    yield Alive()
+
+
+def _mark(name: str) -> Path:
+    return _SECRET.with_name(name)
+
+
+def _first_segment(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
+    for message in decode_file(job):
+        yield message
+        if isinstance(message, DecodedSegment):
+            return
+
+
+#: What is sent, by the file's name.
+SENDS: dict[str, Callable[[DecodeJob], Iterator[DecodeMessage | Raw]]] = {
+    "pickles": _send_pickles,
+    "noise": _send_noise,
+    "bit by bit": _send_bit_by_bit,
+    "alive for ever": _send_life_signs,
+    "never begins": _send_nothing_but_life_signs,
+    "die once": _die_once,
+    "slow 1": _work_slowly,
+    "slow 2": _work_slowly,
+    "slow 3": _work_slowly,
 }

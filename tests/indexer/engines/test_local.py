@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
+from tests.support.processes import children, running, wait_until
 from tests.support.toy_bundle import COLOURS, make_toy_bundle
 from tests.support.toy_videos import make_video
 
@@ -127,10 +127,11 @@ def test_workers_die_with_the_indexer(bundle: Bundle, tmp_path: Path) -> None:
     parent = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: log.exists() and "decode.a.mp4" in log.read_text())
-        (child,) = children(parent.pid)
+        (decoding,) = children(parent.pid)
+        (reading,) = children(decoding)
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-        wait_until(lambda: not running(child))
+        wait_until(lambda: not running(decoding) and not running(reading))
     finally:
         parent.kill()
         parent.wait()
@@ -158,30 +159,3 @@ def test_a_signal_publishes_what_is_done(bundle: Bundle, tmp_path: Path, number:
     assert "Traceback" not in errors
     snapshot = Snapshot.open(tmp_path / "library")
     assert [v.file.name for v in snapshot.videos(0, 9)] == ["a.mp4"]
-
-
-def wait_until(condition: object, seconds: float = 60.0) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def children(pid: int) -> list[int]:
-    pids = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            pids.append(int(stat.parent.name))
-    return pids
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
