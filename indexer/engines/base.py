@@ -4,7 +4,8 @@
 
 An engine decides where files are decoded and encoded: in processes and threads of this machine, or elsewhere.
 All data that it sends is picklable: `IndexTask`, `DecodeSpec`, `DecodeJob` and what `decode_file` yields,
-`EncodeSpec`, and the rows that `encode_batch` returns.
+`EncodeSpec`, and the rows that `encode_batch` returns. An engine whose decoders run elsewhere must not unpickle
+what they send: a file may have taken one over (see `messages` for the local engine's way).
 """
 
 import threading
