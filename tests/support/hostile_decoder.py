@@ -2,8 +2,8 @@
 
 The name of the job's file chooses the attack; a file of any other name is decoded. What comes of an attack is
 the reason of the file's verdict: "blocked" with the error, or "done". Three variables tell it what is there:
-`REELFIND_TEST_SECRET` names a file that no decoder may read, in a folder that it may not change,
-`REELFIND_TEST_PORT` a port that somebody listens on, `REELFIND_TEST_INDEXER` the indexer's process.
+`HOSTILE_SECRET` names a file that no decoder may read, in a folder that it may not change,
+`HOSTILE_PORT` a port that somebody listens on, `HOSTILE_INDEXER` the indexer's process.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from indexer.engines import messages, worker
 COMMAND = "from tests.support.hostile_decoder import run; run()"
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_SECRET = Path(os.environ.get("REELFIND_TEST_SECRET", "/etc/passwd"))
-_PORT = int(os.environ.get("REELFIND_TEST_PORT", "9"))
-_INDEXER = int(os.environ.get("REELFIND_TEST_INDEXER", "1"))
+_SECRET = Path(os.environ.get("HOSTILE_SECRET", "/etc/passwd"))
+_PORT = int(os.environ.get("HOSTILE_PORT", "9"))
+_INDEXER = int(os.environ.get("HOSTILE_INDEXER", "1"))
 _own_file = Path()
 
 

@@ -56,9 +56,9 @@ class Home:
         self.unix.bind(str(self.secret.with_suffix(".socket")))
         self.unix.listen()
         self.environment = {
-            "REELFIND_TEST_SECRET": str(self.secret),
-            "REELFIND_TEST_PORT": str(self.server.getsockname()[1]),
-            "REELFIND_TEST_INDEXER": str(os.getpid()),
+            "HOSTILE_SECRET": str(self.secret),
+            "HOSTILE_PORT": str(self.server.getsockname()[1]),
+            "HOSTILE_INDEXER": str(os.getpid()),
         }
 
     def file(self, name: str) -> Path:

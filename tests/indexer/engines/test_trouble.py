@@ -59,7 +59,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     private.mkdir()
     media.mkdir()
     (private / "secret").write_text("secret")
-    monkeypatch.setenv("REELFIND_TEST_SECRET", str(private / "secret"))
+    monkeypatch.setenv("HOSTILE_SECRET", str(private / "secret"))
     monkeypatch.setattr(worker_process, "_WORKER", COMMAND)
     return media
 
