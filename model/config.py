@@ -49,6 +49,11 @@ class Config:
         check_rules(self._rules())
         family.check(self.model, self.loss, self.data, self.train)
 
+    @property
+    def validates(self) -> bool:
+        """Whether training validates after every epoch, and keeps the best weights."""
+        return self.train.evaluate or self.data.validation > 0
+
     def _rules(self) -> Iterator[tuple[bool, str]]:
         """What must hold between the groups, in every family."""
         frames, data = self.model.frames, self.data
@@ -112,7 +117,7 @@ def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: what `to_mapping` gives.
     """
-    paths = ("path", "cache", "annotations", "videos", "frame_cache", "workers")
+    paths = ("path", "second", "cache", "annotations", "videos", "frame_cache", "workers")
     data = {k: v for k, v in config["data"].items() if k not in paths}
     skipped = ("threads", "log_every", "checkpoint_seconds", "evaluate", "device", "processes", "tensorboard")
     rates = {k: v for k, v in config["train"].items() if k not in (*skipped, "start_from")}

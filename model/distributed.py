@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributed.nn import functional as differentiable
 
 
 def world() -> int:
@@ -49,8 +49,24 @@ def gather_with_grad(x: Tensor) -> Tensor:
     """As `gather`, but the gradients of all ranks flow back to the rank that a row came from."""
     if world() == 1:
         return x
-    parts = differentiable.all_gather(x.contiguous())  # type: ignore[no-untyped-call]
-    return torch.cat(parts)
+    gathered: Tensor = _Gather.apply(x)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """`gather`, whose backward pass sums the gradients that all ranks have for this rank's rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rows = len(x)
+        return gather(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        summed = gradients[0].contiguous().clone()
+        dist.all_reduce(summed)
+        first = rank() * ctx.rows
+        return summed[first : first + ctx.rows]
 
 
 def total(value: int, device: torch.device) -> int:

@@ -50,11 +50,16 @@ class RunSettings(Protocol):
 class DataConfig:
     """The data to train on."""
 
-    #: photos with captions, a video data set by name, or pairs of images and texts
+    #: photos or frames of videos with captions, a video data set by name, or pairs of images and texts
     kind: str = "photos"
-    #: photos: folder with captions.csv and images/; there is no default, the project ships no photos
+    #: photos: folder with captions.csv and images/, and with frames.csv if these are frames of videos; there
+    #: is no default, the project ships no photos
     path: str = ""
-    #: photos: train on the first so many of them; 0: on all
+    #: photos: a second folder of the same kinds, trained on together with the first; empty: none
+    second: str = ""
+    #: photos: share of each batch that comes from the second folder
+    second_share: float = 0.5
+    #: photos: train on the first so many items of the first folder; 0: on all
     limit: int = 0
     #: video data sets: the official annotation file, or the folder of those files
     annotations: str = ""
@@ -64,25 +69,29 @@ class DataConfig:
     msrvtt: str = "1ka"
     #: leave out videos whose files are missing, and report them; false: missing files are an error
     allow_missing: bool = False
-    #: training videos that are held out to validate on, for sets without a validation split; 0: none
+    #: training videos that are held out, and validated on after every epoch, for sets without a validation
+    #: split; 0: none
     validation: int = 0
     #: folder that keeps decoded frames, filled by the first epoch; empty: decode again in every epoch
     frame_cache: str = ""
+    #: video data sets: change the frames of a clip at random, all in the same way: crop, colour, blur, and
+    #: mirrored where no caption speaks of left or right
+    augment: bool = False
     #: threads that decode videos ahead of training
     workers: int = 2
     #: folder that caches the outputs of frozen stages; empty: `cache` in the run's folder
     cache: str = ""
-    #: views of each photo that are cached: the photo itself and augmented ones
+    #: views of each image that are cached: the image itself and augmented ones
     views: int = 8
-    #: share of the photos shown as several views, so that the temporal layer sees several frames
+    #: share of the items shown in several views, so that the temporal layer sees several frames
     multi_view: float = 0.15
-    #: most views of a photo in one video
+    #: most images of an item, and views of them, in one video
     max_views: int = 4
-    #: share of a batch's videos that are films: a photo's views spliced between unrelated frames
+    #: share of a batch's videos that are films: an item's images spliced between unrelated frames
     film_share: float = 0.0
     #: most frames of a film
     film_frames: int = 16
-    #: photos of a batch that serve only as unrelated frames; all its films share them
+    #: images of a batch that serve only as unrelated frames; all its films share them
     noise_pool: int = 32
     #: share of a film's unrelated frames that are cross-fades, fades to black or blank
     transitions: float = 0.2
@@ -102,7 +111,11 @@ class DataConfig:
         yield self.views >= 1, f"data.views={self.views} must be positive"
         for name in ("workers", "validation"):
             yield getattr(self, name) >= 0, f"data.{name}={getattr(self, name)} must be 0 or more"
-        for name in ("multi_view", "film_share", "transitions"):
+        yield (
+            not (self.validation and self.kind == "photos"),
+            f"data.validation={self.validation} is for video data sets: captions.csv names the split val",
+        )
+        for name in ("multi_view", "film_share", "transitions", "second_share"):
             yield 0.0 <= getattr(self, name) <= 1.0, f"data.{name}={getattr(self, name)} must be in [0, 1]"
         if self.film_share > 0:
             yield self.noise_pool >= 2, f"data.noise_pool={self.noise_pool} must be 2 or more for films"
@@ -130,8 +143,10 @@ class TrainConfig:
     warmup: float = 0.05
     #: share of the peak at which the cosine of the learning rate ends
     final_lr: float = 0.1
-    #: largest norm of the gradient
-    clip: float = 5.0
+    #: AdamW's decay of the mean of squared gradients
+    beta2: float = 0.999
+    #: largest norm of the gradient; 0: no limit
+    clip: float = 0.0
     #: a checkpoint to start from, such as one of image-text pre-training; empty: the published weights
     start_from: str = ""
     #: start the projections in closed form (canonical correlation of the published features)
@@ -144,6 +159,7 @@ class TrainConfig:
     tensorboard: bool = True
     #: seconds between checkpoints; one is also written after every epoch
     checkpoint_seconds: float = 300.0
+    #: validate after every epoch, and keep the best weights as best.pt; `data.validation` does so too
     evaluate: bool = True
 
     def __post_init__(self) -> None:
@@ -156,6 +172,8 @@ class TrainConfig:
 
     def _rules(self) -> Iterator[tuple[bool, str]]:
         yield self.epochs > 0 and self.batch_size > 0, "train.epochs and train.batch_size must be positive"
+        yield 0.0 <= self.beta2 < 1.0, f"train.beta2={self.beta2} must be in [0, 1)"
+        yield self.clip >= 0, f"train.clip={self.clip} must be 0 (no limit) or more"
         for name in ("accumulate", "processes", "threads", "log_every"):
             yield getattr(self, name) >= 1, f"train.{name}={getattr(self, name)} must be positive"
         yield (

@@ -56,7 +56,7 @@ def export_command(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Weights to export: momentum (default) or online for LGDN."),
+        typer.Option(help="Weights to export: online or momentum for LGDN. Default: as its settings say."),
     ] = None,
     salience: Annotated[
         str | None,

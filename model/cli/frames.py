@@ -33,7 +33,7 @@ def frames_command(
     Without this command, the first epoch of training fills the cache. Resumes after an interruption.
     """
     config = load_config(recipe, settings or ())
-    failed = fill(config, split or ["train", *(["val"] if config.train.evaluate else [])], workers)
+    failed = fill(config, split or ["train", *(["val"] if config.validates else [])], workers)
     if failed:
         for line in failed:
             report(line)

@@ -1,8 +1,8 @@
-"""Films spliced from photos: views of one photo, in one piece, among unrelated frames and transitions.
+"""Films spliced from still images: an item's images, in one piece, among unrelated frames and transitions.
 
 A plan says what a batch shows before anything is loaded. Slots index packed frames, so the unrelated frames,
 which cost an encoder as much as any others, are encoded once for a batch and serve all its films.
-Shapes: F packed frames, B videos, N frame slots, R photos.
+Shapes: F packed frames, B videos, N frame slots, R images.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from model.arrays import Array, Rows
 from model.runtime.errors import InputError
 from model.settings import DataConfig
 
-#: plain frames have negative photo numbers; their grey values
+#: plain frames have negative image numbers; their grey values
 BLACK = -1
 PLAIN = {BLACK: 0, -2: 255, -3: 128}
 
@@ -26,15 +26,15 @@ PLAIN = {BLACK: 0, -2: 255, -3: 128}
 class FilmPlan:
     """What the videos of a batch show.
 
-    A packed frame is a view of a photo, or a mix of two views.
+    A packed frame is a view of an image, or a mix of two views.
     """
 
-    photos: Rows
-    """int64 [F, 2]: the photos that are mixed, the same twice where none are; negative ones are `PLAIN`."""
+    images: Rows
+    """int64 [F, 2]: the images that are mixed, the same twice where none are; negative ones are `PLAIN`."""
     views: Rows
-    """int64 [F, 2]: the views of these photos."""
+    """int64 [F, 2]: the views of these images."""
     share: Array
-    """float32 [F]: share of the second photo in the mix."""
+    """float32 [F]: share of the second image in the mix."""
     slots: Rows
     """int64 [B, N]: the packed frame that each slot shows; 0 where masked."""
     mask: Array
@@ -44,8 +44,8 @@ class FilmPlan:
 
     @property
     def plain(self) -> NDArray[np.bool_]:
-        """Which packed frames show a single photo. → bool [F]."""
-        plain: NDArray[np.bool_] = (self.share == 0) & (self.photos[:, 0] >= 0)
+        """Which packed frames show a single image. → bool [F]."""
+        plain: NDArray[np.bool_] = (self.share == 0) & (self.images[:, 0] >= 0)
         return plain
 
 
@@ -57,7 +57,7 @@ class _Frames:
         self.packed: list[tuple[int, int, int, int, float]] = []
 
     def add(self, shot: tuple[int, int], other: tuple[int, int] | None = None, share: float = 0.0) -> int:
-        """The number of a frame: a (photo, view), mixed with a share of another one."""
+        """The number of a frame: an (image, view), mixed with a share of another one."""
         key = (*shot, *(other or shot), round(share, 4))
         if key not in self.numbers:
             self.numbers[key] = len(self.packed)
@@ -65,9 +65,9 @@ class _Frames:
         return self.numbers[key]
 
     def single(self, number: int) -> tuple[int, int] | None:
-        """The (photo, view) of a frame that shows a single photo; None for others."""
-        photo, view, _, _, share = self.packed[number]
-        return (photo, view) if share == 0 and photo >= 0 else None
+        """The (image, view) of a frame that shows a single image; None for others."""
+        image, view, _, _, share = self.packed[number]
+        return (image, view) if share == 0 and image >= 0 else None
 
 
 def unrelated(
@@ -77,60 +77,67 @@ def unrelated(
     count: int,
     rng: np.random.Generator,
 ) -> Rows:
-    """Photos that no text of the batch describes: they are not in it, and have none of its texts as captions.
+    """Items that no text of the batch describes: they are not in it, and have none of its texts as captions.
 
     Args:
-        rows: the batch's photos, shape [B].
+        rows: the batch's items, shape [B].
         texts: the batch's texts.
-        captions: the captions of all photos.
+        captions: the captions of all items.
         count: the number to draw; a small set may give fewer.
         rng: source of the random choice.
 
     Raises:
-        InputError: there is no such photo.
+        InputError: there is no such item.
     """
     in_batch, batch_texts = set(rows.tolist()), set(texts)
     drawn: list[int] = []
-    for photo in rng.permutation(len(captions)).tolist():
+    for item in rng.permutation(len(captions)).tolist():
         if len(drawn) == count:
             break
-        if photo not in in_batch and batch_texts.isdisjoint(captions[photo]):
-            drawn.append(photo)
+        if item not in in_batch and batch_texts.isdisjoint(captions[item]):
+            drawn.append(item)
     if not drawn:
         raise InputError(
-            f"no photo is left for unrelated frames: a batch shows {len(rows)} of {len(captions)} photos; "
+            f"nothing is left for unrelated frames: a batch shows {len(rows)} of {len(captions)} items; "
             "lower train.batch_size or set data.film_share=0"
         )
     return np.array(drawn, np.int64)
 
 
-def compose(rows: Rows, pool: Rows, data: DataConfig, slots: int, rng: np.random.Generator) -> FilmPlan:
-    """Decide what each video of a batch shows: one view, several views, or a film.
+def compose(
+    items: Sequence[Sequence[int]],
+    pool: Rows,
+    data: DataConfig,
+    slots: int,
+    rng: np.random.Generator,
+    views: Sequence[Sequence[int]] | None = None,
+) -> FilmPlan:
+    """Decide what each video of a batch shows: its images, once each or in several views, or a film.
 
-    A film shows a part of the batch's reel (unrelated photos with transitions between neighbours), then its
-    own views, then the rest of that part; cross-fades may lead into its own part and out of it.
+    A film shows a part of the batch's reel (unrelated images with transitions between neighbours), then its
+    own images, then the rest of that part; cross-fades may lead into its own part and out of it.
 
     Args:
-        rows: the captioned photo of each video, shape [B].
-        pool: unrelated photos, shape [R]; read only if there are films.
+        items: the images of each video, in its order; B of them.
+        pool: unrelated images, shape [R]; read only if there are films.
         data: shares and sizes.
         slots: N.
         rng: source of all random choices.
+        views: the views that each video may show its images in; None: all.
     """
     frames = _Frames()
-    kind = rng.random(len(rows))
+    kind = rng.random(len(items))
     films = kind < data.film_share
-    several = ~films & (rng.random(len(rows)) < data.multi_view)
+    several = ~films & (rng.random(len(items)) < data.multi_view)
     reel = _reel(frames, pool, data, rng) if films.any() else []
-    table = np.zeros((len(rows), slots), np.int64)
-    mask = np.zeros((len(rows), slots), np.float32)
-    for i, row in enumerate(rows.tolist()):
+    table = np.zeros((len(items), slots), np.int64)
+    mask = np.zeros((len(items), slots), np.float32)
+    for i, item in enumerate(items):
         most = min(data.max_views, data.film_frames - 1) if films[i] else data.max_views
         low = 1 if films[i] else min(2, most)
-        count = int(rng.integers(low, most + 1)) if films[i] or several[i] else 1
-        # Views repeat only if there are fewer than needed.
-        views = rng.permutation(max(data.views, count))[:count] % data.views
-        shown = [frames.add((row, int(view))) for view in views]
+        count = int(rng.integers(low, most + 1)) if films[i] or several[i] else min(len(item), most)
+        allowed = range(data.views) if views is None else views[i]
+        shown = [frames.add(shot) for shot in _own_shots(item, count, allowed, rng)]
         if films[i]:
             shown = _splice(frames, shown, reel, data, rng)
         # Frames take random slots of the segment, in order, so that every learned position is trained.
@@ -138,7 +145,7 @@ def compose(rows: Rows, pool: Rows, data: DataConfig, slots: int, rng: np.random
         table[i, places], mask[i, places] = shown, 1.0
     packed = frames.packed
     plan = FilmPlan(
-        photos=np.array([(p[0], p[2]) for p in packed], np.int64),
+        images=np.array([(p[0], p[2]) for p in packed], np.int64),
         views=np.array([(p[1], p[3]) for p in packed], np.int64),
         share=np.array([p[4] for p in packed], np.float32),
         slots=table,
@@ -148,9 +155,26 @@ def compose(rows: Rows, pool: Rows, data: DataConfig, slots: int, rng: np.random
     return part(plan, 0, 1)
 
 
+def _own_shots(
+    item: Sequence[int], count: int, views: Sequence[int], rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """`count` pairs (image, view) of an item, in the order of its images.
+
+    Images, and then views of an image, repeat only if there are fewer than needed.
+    """
+    rounds = -(-count // len(item))
+    places = np.concatenate([rng.permutation(len(item)) for _ in range(rounds)])[:count]
+    shots = []
+    for place in np.unique(places).tolist():
+        times = int((places == place).sum())
+        chosen = rng.permutation(max(len(views), times))[:times] % len(views)
+        shots += [(item[place], views[view]) for view in chosen.tolist()]
+    return shots
+
+
 def _reel(frames: _Frames, pool: Rows, data: DataConfig, rng: np.random.Generator) -> list[int]:
-    """Unrelated photos, one view each, with transitions between neighbours."""
-    shots = [(int(photo), int(rng.integers(data.views))) for photo in pool]
+    """Unrelated images, one view each, with transitions between neighbours."""
+    shots = [(int(image), int(rng.integers(data.views))) for image in pool]
     reel: list[int] = []
     for shot, following in zip(shots, shots[1:] + shots[:1], strict=True):
         reel.append(frames.add(shot))
@@ -195,7 +219,7 @@ def part(plan: FilmPlan, rank: int, world: int) -> FilmPlan:
     packed = np.zeros_like(slots)
     packed[mask > 0] = numbers
     return FilmPlan(
-        photos=plan.photos[used],
+        images=plan.images[used],
         views=plan.views[used],
         share=plan.share[used],
         slots=packed,

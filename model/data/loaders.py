@@ -20,12 +20,13 @@ import torch
 
 from model import distributed
 from model.arrays import Frames, Rows
+from model.data.augmentation import Augmentation, names_sides
 from model.data.examples import Examples
 from model.data.films import compose, part, unrelated
-from model.data.photos import CaptionedPhotos
 from model.data.sources import Source
+from model.data.stills import CaptionedStills
 from model.data.view_cache import FrozenStages, build_cache
-from model.data.views import PixelViews, Views
+from model.data.views import PixelViews, Views, flips
 from model.progress import Report
 from model.runtime.errors import InputError
 from model.settings import RunSettings
@@ -59,7 +60,7 @@ def make_loader(
         source: what is trained on.
         config: how batches are made.
         collate: makes a family's batch of examples; called in threads.
-        stages: the stages that never train, whose outputs for photos are cached. None: photos stay pixels.
+        stages: the stages that never train, whose outputs for images are cached. None: images stay pixels.
         cache_folder: holds those outputs, unless `data.cache` names another folder.
         report: told how much of the cache is computed.
 
@@ -68,9 +69,9 @@ def make_loader(
     """
     rank, world = distributed.rank(), distributed.world()
     loader: Loader[BatchT]
-    if isinstance(source, CaptionedPhotos):
+    if isinstance(source, CaptionedStills):
         views = _views(source, config, stages, cache_folder, report)
-        loader = PhotoLoader(views, source, collate, config, rank, world)
+        loader = StillLoader(views, source, collate, config, rank, world)
     else:
         loader = VideoLoader(source, collate, config, rank, world)
     if loader.steps < config.train.accumulate:
@@ -82,17 +83,17 @@ def make_loader(
 
 
 def _views(
-    photos: CaptionedPhotos,
+    stills: CaptionedStills,
     config: RunSettings,
     stages: FrozenStages | None,
     cache_folder: Path,
     report: Report,
 ) -> Views:
     if stages is None:
-        return PixelViews(photos, config.model.image_size, config.train.seed)
+        return PixelViews(stills, config.model.image_size, config.train.seed)
     folder = Path(config.data.cache) if config.data.cache else cache_folder
     with distributed.first_before_others():
-        return build_cache(folder, photos, stages, config, report)
+        return build_cache(folder, stills, stages, config, report)
 
 
 def steps_per_epoch(items: int, batch_size: int) -> int:
@@ -112,38 +113,72 @@ def _by_length(texts: Sequence[str]) -> list[int]:
     return sorted(range(len(texts)), key=lambda i: len(texts[i]))
 
 
+def _shares(sizes: Sequence[int], second_share: float, batch_size: int) -> tuple[int, ...]:
+    """How many items of each set a batch has.
+
+    Raises:
+        InputError: a set would have none.
+    """
+    if len(sizes) == 1:
+        return (batch_size,)
+    second = round(second_share * batch_size)
+    if not 0 < second < batch_size:
+        raise InputError(
+            f"data.second_share={second_share} leaves no room for both sets in a batch of {batch_size}: "
+            "raise train.batch_size, or leave data.second out"
+        )
+    return batch_size - second, second
+
+
+def _endless(seed: int, items: int, first: int, count: int) -> Rows:
+    """`count` rows of a set from place `first` on, in a new order each time that all were shown."""
+    places = np.arange(first, first + count)
+    return np.array([_order(seed, int(place) // items, items)[place % items] for place in places], np.int64)
+
+
 @dataclass(frozen=True)
-class PhotoLoader(Generic[BatchT]):
-    """Captioned photos as videos of one or several views, or as films. An epoch shows each photo once."""
+class StillLoader(Generic[BatchT]):
+    """Captioned stills as videos of one or several images, or as films.
+
+    An epoch shows each item of the first set once. Of a second set, each batch has the share that
+    `data.second_share` says, so that its items may come less or more often.
+    """
 
     views: Views
-    photos: CaptionedPhotos
+    stills: CaptionedStills
     collate: Callable[[Examples], BatchT]
     config: RunSettings
     rank: int = 0
     world: int = 1
 
+    @cached_property
+    def shares(self) -> tuple[int, ...]:
+        """The items of each set in a batch."""
+        settings = self.config
+        return _shares(self._sizes, settings.data.second_share, settings.train.batch_size)
+
     @property
     def steps(self) -> int:
         """Batches in an epoch."""
-        return steps_per_epoch(len(self.photos), self.config.train.batch_size)
+        return steps_per_epoch(self._sizes[0], self.shares[0])
 
     def make(self, epoch: int, number: int) -> BatchT:
         """This process's share of one batch."""
-        data, seed, size = self.config.data, self.config.train.seed, self.config.train.batch_size
+        data, seed = self.config.data, self.config.train.seed
         rng = np.random.default_rng((seed, epoch, number))
-        rows = _order(seed, epoch, len(self.photos))[number * size : (number + 1) * size]
+        rows = self._rows(epoch * self.steps + number)
         rows = rows[: len(rows) // self.world * self.world]
-        captions = self.photos.captions
+        captions = self.stills.captions
         texts = [captions[r][rng.integers(len(captions[r]))] for r in rows]
         by_length = _by_length(texts)
         rows, texts = rows[by_length], [texts[i] for i in by_length]
-        pool = (
-            unrelated(rows, texts, captions, data.noise_pool, rng)
-            if data.film_share
-            else np.zeros(0, np.int64)
-        )
-        plan = compose(rows, pool, data, self.config.model.frames, rng)
+        items = self.stills.items
+        pool = np.zeros(0, np.int64)
+        if data.film_share:
+            foreign = unrelated(rows, texts, captions, data.noise_pool, rng)
+            pool = np.array([items[row][rng.integers(len(items[row]))] for row in foreign], np.int64)
+        views = [[v for v in range(data.views) if not (names_sides(text) and flips(v))] for text in texts]
+        plan = compose([items[row] for row in rows], pool, data, self.config.model.frames, rng, views)
         plan = part(plan, self.rank, self.world)
         rows, texts = _share(rows, texts, self.rank, self.world)
         return self.collate(
@@ -151,6 +186,19 @@ class PhotoLoader(Generic[BatchT]):
                 self.views.frames(plan), plan.slots, plan.mask, tuple(texts), rows, self.views.teacher(plan)
             )
         )
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [part.items for part in self.stills.sets]
+
+    def _rows(self, number: int) -> Rows:
+        """The items of a batch, by its number in the whole run."""
+        seed, before, rows = self.config.train.seed, 0, []
+        for size, share in zip(self._sizes, self.shares, strict=True):
+            share = min(share, size)
+            rows.append(before + _endless(seed, size, number * share, share))
+            before += size
+        return np.concatenate(rows)
 
 
 @dataclass(frozen=True)
@@ -191,6 +239,11 @@ class VideoLoader(Generic[BatchT]):
         for video in np.unique(rows):
             rng = np.random.default_rng((seed, epoch, number, int(video)))
             shown = self.source.frames(int(video), slots, image_size, rng)
+            if self.config.data.augment:
+                said = [text for row, text in zip(rows, texts, strict=True) if row == video]
+                flip = bool(rng.random() < 0.5) and not any(map(names_sides, said))
+                augmentation = Augmentation.draw(rng, flip=flip)
+                shown = np.stack([augmentation.apply(frame) for frame in shown])
             places = np.sort(rng.choice(slots, len(shown), replace=False))
             for row in np.flatnonzero(rows == video):
                 table[row, places], mask[row, places] = np.arange(total, total + len(shown)), 1.0

@@ -9,9 +9,11 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from model.data.stills import StillSet
 from model.runtime.errors import InputError
 from model.settings import RunSettings
 
@@ -91,7 +93,10 @@ class StartRecord:
 
 
 def describe_data(
-    config: RunSettings, captions: Sequence[Sequence[str]], start: Mapping[str, Any] | None = None
+    config: RunSettings,
+    captions: Sequence[Sequence[str]],
+    start: Mapping[str, Any] | None = None,
+    sets: Sequence[StillSet] = (),
 ) -> dict[str, Any]:
     """The record of a run as plain values, which its checkpoints hold under `DATA_KEY`.
 
@@ -99,19 +104,37 @@ def describe_data(
         config: the run's settings.
         captions: the captions of each photo or video that is trained on.
         start: the state of the checkpoint that `train.start_from` names; None: there is none.
+        sets: the sets of still images that are trained on; empty: other data.
     """
-    dataset = replace(
-        _named(vars(config.data), _own_name),
-        items=len(captions),
-        captions=sum(map(len, captions)),
-        captions_sha256=_digest(captions),
+    named = _named(vars(config.data), _own_name)
+    if sets:
+        folders = (config.data.path, config.data.second)
+        names = [
+            replace(named, kind=part.kind, name=_own_name(path))
+            for part, path in zip(sets, folders, strict=False)
+        ]
+        sizes = [part.items for part in sets]
+    else:
+        names, sizes = [named], [len(captions)]
+    ends = list(accumulate(sizes))
+    datasets = tuple(
+        _counted(name, captions[end - size : end]) for name, size, end in zip(names, sizes, ends, strict=True)
     )
     start_from = None
     if start is not None:
         recorded = DATA_KEY in start or "config" in start
         start_data = data_of(start) if recorded else None
         start_from = StartRecord(checkpoint_name(config.train.start_from), start_data)
-    return asdict(TrainingData((dataset,), start_from))
+    return asdict(TrainingData(datasets, start_from))
+
+
+def _counted(dataset: DatasetRecord, captions: Sequence[Sequence[str]]) -> DatasetRecord:
+    return replace(
+        dataset,
+        items=len(captions),
+        captions=sum(map(len, captions)),
+        captions_sha256=_digest(captions),
+    )
 
 
 def data_of(state: Mapping[str, Any]) -> TrainingData:
@@ -142,12 +165,13 @@ def resumed_data(state: Mapping[str, Any], current: Mapping[str, Any]) -> dict[s
         current: what `describe_data` gives for the data as it is now.
     """
     before, now = data_of(state), _parse(current)
-    (dataset,) = now.datasets
-    if any(dataset.captions_sha256 == other.captions_sha256 for other in before.datasets):
-        return asdict(before)
-    # A data set that was recorded by its name alone is now recorded in full.
-    unrecorded = DatasetRecord(dataset.kind, dataset.name, dataset.media, dataset.split)
-    datasets = (*(other for other in before.datasets if other != unrecorded), dataset)
+    datasets = before.datasets
+    for dataset in now.datasets:
+        if any(dataset.captions_sha256 == other.captions_sha256 for other in datasets):
+            continue
+        # A data set that was recorded by its name alone is now recorded in full.
+        unrecorded = DatasetRecord(dataset.kind, dataset.name, dataset.media, dataset.split)
+        datasets = (*(other for other in datasets if other != unrecorded), dataset)
     return asdict(TrainingData(datasets, before.start_from))
 
 

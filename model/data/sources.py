@@ -1,4 +1,4 @@
-"""Data to train on and to measure on: photos, video data sets and image-text pairs, by one interface."""
+"""Data to train on and to measure on: stills, video data sets and image-text pairs, by one interface."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from model.arrays import Frames
 from model.data.datasets import SplitName, open_dataset
-from model.data.photos import read_photos
+from model.data.stills import CaptionedStills, read_stills
 from model.progress import Report, silent
 from model.runtime.errors import InputError
-from model.settings import RunSettings
+from model.settings import DataConfig, RunSettings
 
 
 class Source(Protocol):
@@ -25,7 +25,7 @@ class Source(Protocol):
 
     @property
     def unit(self) -> str:
-        """What the items are: "photos" or "videos"."""
+        """What the items are: "photos", "videos", or "items" where both are joined."""
 
     @property
     def captions(self) -> Sequence[Sequence[str]]:
@@ -45,7 +45,7 @@ class Source(Protocol):
 
 
 def open_source(config: RunSettings, split: SplitName, report: Report = silent) -> Source:
-    """Open one split of the data that the settings name; `data.limit` limits the training photos.
+    """Open one split of the data that the settings name; `data.limit` limits the items of the first set.
 
     Raises:
         InputError: the data is missing or malformed.
@@ -53,7 +53,13 @@ def open_source(config: RunSettings, split: SplitName, report: Report = silent) 
     data = config.data
     if data.kind != "photos":
         return open_dataset(config, split, report)
+    return _open_stills(data, split)
+
+
+def _open_stills(data: DataConfig, split: SplitName) -> CaptionedStills:
     if not data.path:
         raise InputError("no training data: pass data=DIR, a folder with captions.csv and images/")
-    photos = read_photos(Path(data.path), split)
-    return photos.first(data.limit) if split == "train" else photos
+    stills = read_stills(Path(data.path), split)
+    if split == "train":
+        stills = stills.first(data.limit)
+    return stills.join(read_stills(Path(data.second), split)) if data.second else stills

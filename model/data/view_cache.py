@@ -1,4 +1,4 @@
-"""Outputs of the frozen stages for photos, computed once: the early stages take most of a backbone's time.
+"""Outputs of the frozen stages for stills, computed once: early stages take most of a backbone's time.
 
 Shapes: F packed frames, C channels or classes, Hv the backbone's width.
 """
@@ -20,14 +20,14 @@ from torch import Tensor
 from model.arrays import Rows
 from model.backbones import ImageBackbone
 from model.data.films import PLAIN, FilmPlan
-from model.data.photos import CaptionedPhotos
+from model.data.stills import CaptionedStills
 from model.data.views import view_of
 from model.progress import Report
 from model.runtime.files import replacing
 from model.settings import RunSettings
 
 TEACHER_CLASSES = 8
-# Photos in one pass of the early stages: their large maps stay in a CPU's caches.
+# Images in one pass of the early stages: their large maps stay in a CPU's caches.
 _CHUNK = 8
 
 
@@ -49,7 +49,7 @@ class FrozenStages:
 
 
 class ViewCache:
-    """Outputs of the frozen stages for the views of every photo: 0 is the photo, the others are augmented."""
+    """Outputs of the frozen stages for the views of every image: 0 is the image, the others are augmented."""
 
     def __init__(self, folder: Path, views: int, teacher_classes: int = 0) -> None:
         self.maps = [np.load(folder / f"maps_{v}.npy", mmap_mode="r") for v in range(views)]
@@ -58,8 +58,8 @@ class ViewCache:
         self.teacher_shares = [np.load(folder / f"shares_{v}.npy") for v in range(views)]
         self._num_classes = teacher_classes
 
-    def gather(self, views: Rows, photos: Rows) -> Tensor:
-        """Maps of some views, in channels-last memory; negative photos are plain frames.
+    def gather(self, views: Rows, images: Rows) -> Tensor:
+        """Maps of some views, in channels-last memory; negative images are plain frames.
 
         Shapes [F], [F] → float [F, C, h', w'].
         """
@@ -67,7 +67,7 @@ class ViewCache:
         rows = np.stack(
             [
                 self.maps[v][p] if p >= 0 else self.blank[blank.index(p)]
-                for v, p in zip(views.tolist(), photos.tolist(), strict=True)
+                for v, p in zip(views.tolist(), images.tolist(), strict=True)
             ]
         )
         # NumPy converts, since PyTorch would start threads of its own in every thread that makes batches.
@@ -78,16 +78,16 @@ class ViewCache:
 
         A transition mixes maps instead of pixels: that costs nothing, and comes close after early stages.
         """
-        maps = self.gather(plan.views[:, 0], plan.photos[:, 0])
+        maps = self.gather(plan.views[:, 0], plan.images[:, 0])
         mixed = np.flatnonzero(plan.share)
         if len(mixed):
-            other = self.gather(plan.views[mixed, 1], plan.photos[mixed, 1])
+            other = self.gather(plan.views[mixed, 1], plan.images[mixed, 1])
             maps[mixed] = maps[mixed].lerp(other, torch.from_numpy(plan.share[mixed])[:, None, None, None])
         return maps
 
-    def plain(self, photos: Rows) -> Tensor:
-        """Maps of photos as they are. Shape [F] → float [F, C, h', w']."""
-        return self.gather(np.zeros_like(photos), photos)
+    def plain(self, images: Rows) -> Tensor:
+        """Maps of images as they are. Shape [F] → float [F, C, h', w']."""
+        return self.gather(np.zeros_like(images), images)
 
     def teacher(self, plan: FilmPlan) -> Tensor | None:
         """The published classifier's shares of its likeliest classes; None without a classifier. → [F, C]
@@ -98,17 +98,17 @@ class ViewCache:
             return None
         out = torch.zeros(len(plan.share), self._num_classes)
         for row in np.flatnonzero(plan.plain & plan.first):
-            v, p = plan.views[row, 0], plan.photos[row, 0]
+            v, p = plan.views[row, 0], plan.images[row, 0]
             out[row, self.teacher_classes[v][p]] = torch.from_numpy(self.teacher_shares[v][p])
         return out
 
 
 def build_cache(
-    folder: Path, photos: CaptionedPhotos, stages: FrozenStages, config: RunSettings, report: Report
+    folder: Path, stills: CaptionedStills, stages: FrozenStages, config: RunSettings, report: Report
 ) -> ViewCache:
     """Open the cache and compute what is missing; after an interruption, only the missing views."""
     size, seed = config.model.image_size, config.train.seed
-    key = json.dumps([*stages.key, size, photos.files, seed])
+    key = json.dumps([*stages.key, size, [image.name for image in stills.images], seed])
     folder = folder / hashlib.sha256(key.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     weight, bias = stages.classifier
@@ -125,9 +125,9 @@ def build_cache(
             continue
         maps: list[NDArray[np.float16]] = []
         shares, classes = [], []
-        for start in range(0, len(photos), _CHUNK):
-            rows = range(start, min(start + _CHUNK, len(photos)))
-            frames = np.stack([view_of(photos, row, view, size, seed) for row in rows])
+        for start in range(0, len(stills.images), _CHUNK):
+            rows = range(start, min(start + _CHUNK, len(stills.images)))
+            frames = np.stack([view_of(stills, row, view, size, seed) for row in rows])
             with torch.inference_mode():
                 out = image.prepare(torch.from_numpy(frames))
                 pooled = image(out)[0]
@@ -136,7 +136,7 @@ def build_cache(
             shares.append((top.values / top.values.sum(-1, keepdim=True)).numpy())
             classes.append(top.indices.numpy())
             if start % 1024 == 0:
-                report(f"cache view {view + 1}/{config.data.views} photo {start}/{len(photos)}")
+                report(f"cache view {view + 1}/{config.data.views} image {start}/{len(stills.images)}")
         _write(folder / f"shares_{view}.npy", np.concatenate(shares))
         _write(folder / f"classes_{view}.npy", np.concatenate(classes))
         _write(target, np.concatenate(maps))

@@ -1,6 +1,6 @@
-"""Noisy films to measure on, spliced from captioned photos.
+"""Noisy films to measure on, spliced from captioned photos or frames of videos.
 
-Each film shows one captioned photo in a few views among unrelated photos, cross-fades and blank frames. A
+Each film shows one captioned item in a few views among unrelated images, cross-fades and blank frames. A
 distinct frame is made and encoded once.
 
 Shapes: F distinct frames, G films, N frame slots.
@@ -15,7 +15,7 @@ import numpy as np
 
 from model.arrays import Frames, Rows
 from model.data.films import FilmPlan, compose
-from model.data.photos import CaptionedPhotos
+from model.data.stills import CaptionedStills
 from model.data.views import render
 from model.evaluation.corpus import Corpus, TokenOptions, encode_frames, join_segments
 from model.families.encoder import Encoder
@@ -23,7 +23,7 @@ from model.progress import Progress, Report, silent
 from model.runtime.errors import InputError
 from model.settings import DataConfig
 
-#: 1 to 4 views of the photo among up to 16 frames, a fifth of the others transitions
+#: 1 to 4 views of the item among up to 16 frames, a fifth of the others transitions
 NOISY = DataConfig(views=4, max_views=4, film_frames=16, transitions=0.2)
 
 
@@ -32,15 +32,15 @@ class SplicedFilms:
     """Films of one split.
 
     Attributes:
-        photos: the photos that they are made of.
+        stills: what they are made of.
         plan: what they show.
-        rows: the captioned photo of each film, int64 [G].
+        rows: the captioned item of each film, int64 [G].
         slots: the distinct frame in each slot, real frames first, int64 [G, N].
         counts: the number of real frames, int64 [G].
-        seed: decides the views of photos.
+        seed: decides the views of images.
     """
 
-    photos: CaptionedPhotos
+    stills: CaptionedStills
     plan: FilmPlan
     rows: Rows
     slots: Rows
@@ -50,53 +50,57 @@ class SplicedFilms:
     @property
     def name(self) -> str:
         """The name of the split."""
-        return self.photos.name
+        return self.stills.name
 
     @property
     def captions(self) -> tuple[tuple[str], ...]:
-        """The first caption of each film's photo."""
-        return tuple((self.photos.captions[row][0],) for row in self.rows)
+        """The first caption of each film's item."""
+        return tuple((self.stills.captions[row][0],) for row in self.rows)
 
     def frames(self, size: int) -> Iterator[Frames]:
         """The pixels of the distinct frames, one by one. Each uint8 [size, size, 3]."""
-        return render(self.plan, self.photos, size, self.seed)
+        return render(self.plan, self.stills, size, self.seed)
 
 
 def splice_films(
-    photos: CaptionedPhotos, count: int, noise: int, data: DataConfig, slots: int, seed: int
+    stills: CaptionedStills, count: int, noise: int, data: DataConfig, slots: int, seed: int
 ) -> SplicedFilms:
-    """Plan `count` films, each of another photo, with unrelated frames from `noise` further photos.
+    """Plan `count` films, each of another item, with unrelated frames from `noise` further items.
 
     Args:
-        photos: the photos of one split.
+        stills: the items of one split.
         count: number of films.
-        noise: number of photos that serve only as unrelated frames.
+        noise: number of items that serve only as unrelated frames.
         data: sizes and shares; a film has at most `film_frames` frames, and never more than `slots`.
         slots: N, the frame slots of the model that will read the films.
         seed: decides what the films show.
 
     Raises:
-        InputError: there are too few photos, or the model has a single frame slot.
+        InputError: there are too few items, or the model has a single frame slot.
     """
     if slots < 2:
         raise InputError(f"a film needs at least 2 frames, this model's segments have {slots}")
-    if count + noise > len(photos):
-        raise InputError(f"{count} films and {noise} unrelated photos need more than {len(photos)} photos")
+    if count + noise > len(stills):
+        raise InputError(
+            f"{count} films and {noise} unrelated {stills.unit} need more than {len(stills)} {stills.unit}"
+        )
     rng = np.random.default_rng((seed, count))
-    shuffled = rng.permutation(len(photos))
-    rows, pool = shuffled[:count], shuffled[len(photos) - noise :]
+    shuffled = rng.permutation(len(stills))
+    rows, pool = shuffled[:count], shuffled[len(stills) - noise :]
     data = replace(data, film_share=1.0, film_frames=min(data.film_frames, slots))
-    plan = compose(rows, pool, data, slots, rng)
+    items = stills.items
+    noise_images = np.array([items[row][len(items[row]) // 2] for row in pool], np.int64)
+    plan = compose([items[row] for row in rows], noise_images, data, slots, rng)
     counts = plan.mask.sum(1).astype(np.int64)
     order = np.argsort(-plan.mask, axis=1, kind="stable")
-    return SplicedFilms(photos, plan, rows, np.take_along_axis(plan.slots, order, axis=1), counts, seed)
+    return SplicedFilms(stills, plan, rows, np.take_along_axis(plan.slots, order, axis=1), counts, seed)
 
 
 def encode_films(
     encoder: Encoder, films: SplicedFilms, tokens: TokenOptions | None = None, report: Report = silent
 ) -> Corpus:
     """Encode every film as a video of one segment; `tokens`: with frame tokens."""
-    progress = Progress("distinct frames", len(films.plan.photos), report)
+    progress = Progress("distinct frames", len(films.plan.images), report)
 
     def read() -> Iterator[Frames]:
         for frame in films.frames(encoder.profile.image_size):

@@ -23,12 +23,12 @@ from torch import Tensor
 
 from model.arrays import Array, Rows
 from model.config import load_config
-from model.data.photos import CaptionedPhotos, read_photos
+from model.data.stills import CaptionedStills, read_stills
 from model.evaluation.corpus import passes
 from model.evaluation.rerank import Reranking, global_ranks, sweep, tune_lambda
 from model.evaluation.spliced import splice_films
 from model.families.lgdn.config import STRATEGIES
-from model.families.lgdn.fusion import JointFusion
+from model.families.lgdn.fusion import JointFusion, match_of
 from model.families.lgdn.network import LGDN, TextFeatures
 from model.families.lgdn.salience import frame_salience, text_salience
 from model.progress import Report
@@ -79,7 +79,7 @@ class Films:
 
 
 def make_films(
-    photos: CaptionedPhotos, count: int, noise: int, data: DataConfig, model: LGDN, seed: int
+    stills: CaptionedStills, count: int, noise: int, data: DataConfig, model: LGDN, seed: int
 ) -> Films:
     """Splice `count` films of the first photos, with unrelated frames from the `noise` last ones.
 
@@ -87,7 +87,7 @@ def make_films(
         InputError: the split has too few photos.
     """
     config = model.config
-    spliced = splice_films(photos, count, noise, data, config.frames, seed)
+    spliced = splice_films(stills, count, noise, data, config.frames, seed)
     frames = (frame[None] for frame in spliced.frames(config.image_size))
     with torch.inference_mode():
         prepared = [model.online.image.prepare(torch.from_numpy(part)) for part in passes(frames)]
@@ -125,11 +125,12 @@ def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
         inputs = torch.from_numpy(ids.input_ids), torch.from_numpy(ids.attention_mask)
         text, text_hat = model.online.encode_text(*inputs), model.momentum.encode_text(*inputs).embedding
     frames = torch.cat([x.embedding for x, _ in parts]).float()
+    temporal_input = torch.cat([x.temporal_input for x, _ in parts]).float()
     frames_hat = torch.cat([x for _, x in parts]).float()
     tokens = torch.cat([x.tokens for x, _ in parts])
     places = torch.arange(films.slots.shape[1])
     mask = (places[None, :] < torch.from_numpy(films.counts)[:, None]).float()
-    segments = model.online.encode_segment(frames[torch.from_numpy(films.slots)], mask)
+    segments = model.online.encode_segment(temporal_input[torch.from_numpy(films.slots)], mask)
     relevance = {
         s: (
             text_salience(s, text.embedding.float(), text_hat.float())
@@ -139,12 +140,12 @@ def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
     }
     return Scores(
         (text.embedding.float() @ segments.T).numpy(),
-        _match_all(model.fusion, text, tokens),
+        _match_all(model.fusion, text, tokens, model.config.match_score),
         {name: value.numpy() for name, value in relevance.items()},
     )
 
 
-def _match_all(fusion: JointFusion, text: TextFeatures, tokens: Tensor) -> Array:
+def _match_all(fusion: JointFusion, text: TextFeatures, tokens: Tensor, score: str) -> Array:
     """Match logits of every text with every frame. → [Q, F]."""
     out = np.empty((len(text.embedding), len(tokens)), np.float32)
     for begin in range(0, len(tokens), _FRAMES_A_CALL):
@@ -158,7 +159,7 @@ def _match_all(fusion: JointFusion, text: TextFeatures, tokens: Tensor) -> Array
                     mask[None, :length].expand(count, -1),
                     frames,
                 )
-                out[q, begin : begin + count] = (logits[:, 1] - logits[:, 0]).float().numpy()
+                out[q, begin : begin + count] = match_of(logits, score).float().numpy()
     return out
 
 
@@ -258,8 +259,8 @@ def _run(
     for split in ("test", "val") if row.sfp else ("test",):
         if split not in made:
             # Films are the same for every row and seed, since the frozen stages never change.
-            photos = read_photos(Path(config.data.path), split)
-            made[split] = make_films(photos, films[split], noise, config.data, model, seed=0)
+            stills = read_stills(Path(config.data.path), split)
+            made[split] = make_films(stills, films[split], noise, config.data, model, seed=0)
         shown = made[split]
         run.report(f"{row.name}: scoring {films[split]} films of {split}, {len(shown.prepared)} frames")
         scored[split] = score_films(model, shown, run.tokenizer), shown

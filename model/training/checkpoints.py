@@ -38,7 +38,19 @@ def _read(path: Path) -> dict[str, Any]:
         raise _UnreadableError(type(error).__name__) from error
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise _UnreadableError("it holds no weights of a model")
+    if isinstance(state.get("config"), dict):
+        state["config"] = _completed(state["config"])
     return state
+
+
+def _completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's settings; those that are newer than it get the values that held for it."""
+    train = {"beta2": 0.98, **config.get("train", {})}
+    model = dict(config.get("model", {}))
+    if config.get("family", DEFAULT_FAMILY) == "lgdn":
+        former = {"inference_weights": "momentum", "projection_dropout": model.get("dropout", 0.1)}
+        model = {**former, **model}
+    return {**config, "train": train, "model": model}
 
 
 def _reason(error: Exception) -> str:

@@ -112,7 +112,7 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
             }
             for (rate, decays), parameters in groups.items()
         ],
-        betas=(0.9, 0.98),
+        betas=(0.9, train.beta2),
     )
 
 

@@ -17,6 +17,7 @@ from model.config import Config
 from model.data.loaders import make_loader
 from model.data.record import describe_data
 from model.data.sources import Source, open_source
+from model.data.stills import CaptionedStills
 from model.data.view_cache import FrozenStages
 from model.families import get_family
 from model.progress import Report
@@ -76,7 +77,12 @@ def start(config: Config, report: Report, tokenizer_file: Path | None = None) ->
         device=device,
         folder=folder,
         report=report,
-        data=describe_data(config, training.captions, start_state),
+        data=describe_data(
+            config,
+            training.captions,
+            start_state,
+            training.sets if isinstance(training, CaptionedStills) else (),
+        ),
         rank=rank,
         world=world,
     )
@@ -102,7 +108,7 @@ def _device(config: Config, rank: int) -> torch.device:
 def _open_sources(config: Config, report: Report) -> tuple[Source, Source | None]:
     """The source to train on, and the source to validate on; None: do not validate."""
     training = open_source(config, "train", report)
-    return training, open_source(config, "val", report) if config.train.evaluate else None
+    return training, open_source(config, "val", report) if config.validates else None
 
 
 def _build_model(config: Config) -> tuple[nn.Module, FrozenStages | None]:
@@ -127,7 +133,7 @@ def _parallel(objective: nn.Module, device: torch.device, world: int) -> nn.Modu
         objective,
         device_ids=[device] if device.type == "cuda" else None,
         process_group=dist.new_group(),
-        broadcast_buffers=False,
+        forward_sync_buffers=False,
         find_unused_parameters=True,
     )
 

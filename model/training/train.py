@@ -65,7 +65,7 @@ def train_step(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
         sums = row if not i else sums + row
     run.scaler.unscale_(run.optimizer)
     trained = [p for group in run.optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(trained, rates.clip)
+    norm = torch.nn.utils.clip_grad_norm_(trained, rates.clip or math.inf)
     if run.world > 1:
         dist.all_reduce(sums)
         sums = sums / run.world

@@ -42,6 +42,14 @@ def test_settings_of_no_family_are_lgdns(tmp_path: Path) -> None:
     assert load_config(recipe(tmp_path, ""), ["family=lgdn"]) == Config()
 
 
+def test_videos_that_are_held_out_are_validated_on() -> None:
+    text = {"train": {"evaluate": False}, "data": {"kind": "msrvtt"}}
+    assert not config_from_mapping(text).validates
+    assert config_from_mapping({**text, "data": {"kind": "msrvtt", "validation": 500}}).validates
+    with pytest.raises(ValueError, match=r"data.validation=500 is for video data sets"):
+        config_from_mapping({"data": {"validation": 500}})
+
+
 def test_a_saved_config_reads_back() -> None:
     config = config_from_mapping({"model": {"dim": 32}, "train": {"batch_size": 8}})
     assert config_from_mapping(to_mapping(config)) == config

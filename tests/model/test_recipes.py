@@ -49,6 +49,9 @@ def test_the_papers_settings(name: str) -> None:
     assert model.context_length == (64 if name == "didemo" else 32)
     assert (train.batch_size, train.epochs, train.weight_decay, train.final_lr) == (24, 5, 0.02, 0.1)
     assert {train.lr_image, train.lr_text, train.lr_head} == {1e-5}
+    # ALBEF's, which the paper follows: AdamW as published, no clipping, the online weights are measured.
+    assert (train.beta2, train.clip, model.projection_dropout) == (0.999, 0.0, 0.0)
+    assert (model.inference_weights, model.match_score) == ("online", "difference")
     assert (config.loss.mvcl, config.loss.mfcl, config.loss.lsfm) == (1.0, 1.0, 1.0)
     assert (config.loss.warmup_epochs, config.loss.batch_negatives, config.loss.retention_weight) == (
         1,

@@ -46,6 +46,9 @@ def encode(towers: Towers, batch: LGDNBatch) -> Encoded:
         each = [packed[slot] for slot in slots.tolist()]
         text = towers.encode_text(ids[None, :words], torch.ones(1, words, dtype=torch.int64))
         embeddings = torch.cat([features.embedding for features in each])
+        if not towers.config.normalise_frames:
+            # There is no dropout: the projection is that of the embedding.
+            embeddings = towers.project_frames(torch.cat([features.pooled for features in each]))
         out.videos.append(towers.encode_segment(embeddings[None], mask[None])[0])
         out.texts.append(text.embedding[0])
         out.words.append(text.tokens[0])

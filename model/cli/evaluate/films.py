@@ -8,7 +8,7 @@ import typer
 
 from model.cli.evaluate import options
 from model.cli.evaluate.measuring import measure_sources, open_model, write_result
-from model.data.photos import read_photos
+from model.data.stills import read_stills
 from model.evaluation.spliced import NOISY, SplicedFilms, splice_films
 
 
@@ -56,6 +56,6 @@ def films_command(
     slots = encoder.profile.frames_per_segment
 
     def spliced(name: str) -> SplicedFilms:
-        return splice_films(read_photos(data, name), films, film_noise, NOISY, slots, seed)
+        return splice_films(read_stills(data, name), films, film_noise, NOISY, slots, seed)
 
     write_result(measure_sources(encoder, "films", spliced, split, tune_on, measure_options), output, as_json)

@@ -49,7 +49,10 @@ TokensPerFrame = Annotated[
 ]
 
 Weights = Annotated[
-    str | None, typer.Option(help="Weights of a checkpoint to use: momentum (default) or online for LGDN.")
+    str | None,
+    typer.Option(
+        help="Weights of a checkpoint to use: online or momentum for LGDN. Default: as its settings say."
+    ),
 ]
 Salience = Annotated[
     str | None,

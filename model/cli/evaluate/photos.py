@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from model.cli.evaluate import options
 from model.cli.evaluate.measuring import measure_sources, open_model, write_result
-from model.data.photos import read_photos
+from model.data.stills import read_stills
 
 
 def photos_command(
@@ -40,6 +40,6 @@ def photos_command(
     )
     encoder = open_model(models, weights, salience, threads, device)
     result = measure_sources(
-        encoder, "photos", lambda name: read_photos(data, name), split, tune_on, measure_options
+        encoder, "photos", lambda name: read_stills(data, name), split, tune_on, measure_options
     )
     write_result(result, output, as_json)

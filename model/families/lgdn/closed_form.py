@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.data.photos import CaptionedPhotos
+from model.data.stills import CaptionedStills
 from model.data.views import Views
 from model.families.lgdn.network import CLASS_SOFTNESS, LGDN
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import TrainConfig
 
-_CAPTIONS_PER_PHOTO = 2
+_CAPTIONS_PER_ITEM = 2
 _IMAGE_RIDGE, _TEXT_RIDGE = 1.0, 0.5
 
 
@@ -58,12 +58,14 @@ def canonical_correlation(x: Tensor, y: Tensor, dim: int) -> tuple[nn.Linear, nn
 def start_projections(
     model: LGDN,
     views: Views,
-    photos: CaptionedPhotos,
+    stills: CaptionedStills,
     tokenizer: TextTokenizer,
     class_names: Sequence[str],
     settings: TrainConfig,
 ) -> None:
-    """Set both towers' projections from the plain views and the first captions of the training photos.
+    """Set both towers' projections from the plain views and the first captions of the training items.
+
+    An item of several images counts as their mean.
 
     If the classes have names, each class is projected to the text embedding of its name.
     """
@@ -72,20 +74,21 @@ def start_projections(
     online = model.online
     images, texts = [], []
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        for start in range(0, len(photos), 128):
-            rows = np.arange(start, min(start + 128, len(photos)))
+        for start in range(0, len(stills.images), 128):
+            rows = np.arange(start, min(start + 128, len(stills.images)))
             frames = views.plain(rows)
             prepared = online.image.prepare(frames) if frames.dtype == torch.uint8 else frames
             images.append(online.image(prepared)[0])
-        captions = [c for group in photos.captions for c in group[:_CAPTIONS_PER_PHOTO]]
-        owners = [i for i, group in enumerate(photos.captions) for _ in group[:_CAPTIONS_PER_PHOTO]]
+        captions = [c for group in stills.captions for c in group[:_CAPTIONS_PER_ITEM]]
+        owners = [i for i, group in enumerate(stills.captions) for _ in group[:_CAPTIONS_PER_ITEM]]
         for start in range(0, len(captions), 256):
             tokens = tokenizer(captions[start : start + 256])
             _, pooled = online.text(
                 torch.from_numpy(tokens.input_ids), torch.from_numpy(tokens.attention_mask)
             )
             texts.append(pooled.float())
-    features = torch.cat(images)
+    by_image = torch.cat(images)
+    features = torch.stack([by_image[list(item)].mean(0) for item in stills.items])
     frame, text = canonical_correlation(features[owners], torch.cat(texts), model.config.dim)
     online.frame_projection.load_state_dict(frame.state_dict())
     online.text_projection.load_state_dict(text.state_dict())

@@ -9,12 +9,18 @@ from model.settings import check_choices, check_rules
 
 #: how frames are scored against a text, Table 1
 STRATEGIES = ("simdot", "momentum", "crossmom", "collaborative")
+#: the towers that are measured and exported
+INFERENCE_WEIGHTS = ("online", "momentum")
+#: what a match is of the two logits of eq. 9
+MATCH_SCORES = ("difference", "matched")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "backbone": ("lite0", "lite1", "lite2", "tiny", "vit"),
     "text": ("minilm", "bert", "tiny"),
     "text_pooling": ("mean", "cls"),
     "salience_strategy": STRATEGIES,
     "fusion": ("joint", "cross_attention"),
+    "inference_weights": INFERENCE_WEIGHTS,
+    "match_score": MATCH_SCORES,
 }
 
 
@@ -42,16 +48,25 @@ class ModelConfig:
     frozen_stages: int = 4
     #: classes of the backbone's published classifier, whose names become part of a frame's embedding; 0: none
     classes: int = 1000
+    #: within the layers of the text encoder and of the fusion
     dropout: float = 0.1
+    #: on what the backbone gives of a frame, before its projection
+    projection_dropout: float = 0.0
     #: compute activations again in the backward pass: less memory, a third more time
     gradient_checkpointing: bool = False
     bank_size: int = 4096
     momentum: float = 0.99
+    #: towers that are measured and exported: `online` with the fusion, or `momentum` with its moving average
+    inference_weights: str = "online"
     temperature: float = 0.07
     learn_temperature: bool = False
+    #: the temporal layer reads frame embeddings of length 1, as in CLIP4Clip; false: as they are projected
+    normalise_frames: bool = True
     #: how frames are scored against a text, Table 1
     salience_strategy: str = "collaborative"
     num_salient_frames: int = 2
+    #: the match of a frame: how much the logit of a match exceeds the other one, or that logit alone (BLIP)
+    match_score: str = "difference"
     #: joint: compares tokens in the joint space; cross_attention: ALBEF's BERT layers that read the frame
     fusion: str = "joint"
     fusion_layers: int = 2
@@ -73,7 +88,8 @@ class ModelConfig:
         yield 0.0 <= self.momentum < 1.0, f"model.momentum={self.momentum} must be in [0, 1)"
         yield self.temperature > 0, f"model.temperature={self.temperature} must be positive"
         yield 0 <= self.frozen_stages <= 7, f"model.frozen_stages={self.frozen_stages} must be 0 to 7"
-        yield 0.0 <= self.dropout < 1.0, f"model.dropout={self.dropout} must be in [0, 1)"
+        for name in ("dropout", "projection_dropout"):
+            yield 0.0 <= getattr(self, name) < 1.0, f"model.{name}={getattr(self, name)} must be in [0, 1)"
         for name in ("dim", "frames", "image_size", "context_length", "fusion_layers", "fusion_dim"):
             yield getattr(self, name) >= 1, f"model.{name}={getattr(self, name)} must be positive"
         for name in ("token_dim", "classes", "fusion_from_text"):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model.arrays import Array, Frames
 from model.families.encoder import Profile
+from model.families.lgdn.fusion import match_of
 from model.families.lgdn.inference import InferenceModel
 from model.families.lgdn.network import LGDN
 from model.families.lgdn.salience import frame_salience, text_salience
@@ -34,7 +35,7 @@ class TowersEncoder:
         model: LGDN,
         tokenizer: TextTokenizer,
         *,
-        weights: str = "momentum",
+        weights: str | None = None,
         strategy: str | None = None,
         bfloat16: bool = False,
         ensemble_lambda: float = 1.0,
@@ -44,8 +45,7 @@ class TowersEncoder:
         Args:
             model: its towers and its fusion.
             tokenizer: the one it was trained with.
-            weights: `momentum` or `online`, the towers whose embeddings and tokens are used. Momentum towers
-                go with the moving average of the fusion, online towers with the fusion itself.
+            weights: `online` or `momentum`, see `InferenceModel`; None: as the model's settings say.
             strategy: how salient frames are estimated; None: as the model's settings say.
             bfloat16: compute in half precision.
             ensemble_lambda: λ, unless options name another.
@@ -55,7 +55,11 @@ class TowersEncoder:
         """
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self._inference = InferenceModel(model, weights, strategy or model.config.salience_strategy)
+        self._inference = InferenceModel(
+            model,
+            weights or model.config.inference_weights,
+            strategy or model.config.salience_strategy,
+        )
         self._lambda = ensemble_lambda
         self._bfloat16 = bfloat16
         self._device = next(model.parameters()).device
@@ -100,7 +104,7 @@ class TowersEncoder:
                 self.strategy, *self._inference.online_and_momentum(features.embedding, other_embedding)
             )
         return FrameEncoding(
-            _numpy(features.embedding), _numpy(salience), _numpy(features.tokens) if tokens else None
+            _numpy(features.temporal_input), _numpy(salience), _numpy(features.tokens) if tokens else None
         )
 
     def segments(self, frames: Array, mask: Array) -> Array:
@@ -129,7 +133,7 @@ class TowersEncoder:
         )
 
     def match(self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: Array) -> Array:
-        """Shapes int64 [B], [B, P, H] → logit₁ − logit₀ of equation 9, [B]."""
+        """Shapes int64 [B], [B, P, H] → the match of equation 9, [B]."""
         text_input = "input_ids" if self._inference.fusion.reads == "ids" else "text_tokens"
         step = _CPU_PAIRS if self._device.type == "cpu" else _GPU_PAIRS
         out = np.empty(len(text_rows), np.float32)
@@ -139,7 +143,7 @@ class TowersEncoder:
             inputs = (feed[text_input], feed["attention_mask"], feed["frame_tokens"])
             with torch.no_grad(), self._autocast():
                 logits = self._inference.fusion(*(torch.from_numpy(x).to(self._device) for x in inputs))
-            out[part] = _numpy(logits[:, 1].float() - logits[:, 0].float())
+            out[part] = _numpy(match_of(logits.float(), self.model.config.match_score))
         return out
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from model.backbones import with_shapes
 from model.data.examples import Examples
-from model.data.loaders import Loader, PhotoLoader
+from model.data.loaders import Loader, StillLoader
 from model.data.view_cache import FrozenStages
 from model.families.base import Graph, InferenceOptions, ModelDescription, ModelFamily
 from model.families.lgdn import export
@@ -73,11 +73,11 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
     def prepare_start(
         self, model: LGDN, loader: Loader[Any], tokenizer: TextTokenizer, train: TrainConfig, report: Report
     ) -> None:
-        """Start the projections in closed form, if the training data are photos."""
-        if isinstance(loader, PhotoLoader) and train.closed_form_start and not train.start_from:
+        """Start the projections in closed form, if the training data are still images."""
+        if isinstance(loader, StillLoader) and train.closed_form_start and not train.start_from:
             report("closed-form start of the projections")
             names = published_weights.class_names(model.config)
-            start_projections(model, loader.views, loader.photos, tokenizer, names, train)
+            start_projections(model, loader.views, loader.stills, tokenizer, names, train)
 
     def tokenizer_path(self, config: ModelConfig) -> Path:
         """The text encoder's published `tokenizer.json`."""
@@ -126,7 +126,7 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
         *,
         bfloat16: bool = False,
     ) -> TowersEncoder:
-        """The momentum weights with the strategy of the settings, unless options say otherwise."""
+        """The weights and the strategy that the settings name, unless options say otherwise."""
         _use_channels_last(model)
         inference = inference_model(model, options)
         return TowersEncoder(

@@ -44,6 +44,20 @@ class Fusion(nn.Module, ABC):
         """
 
 
+def match_of(logits: Tensor, score: str) -> Tensor:
+    """How well each pair matches, from a fusion's logits.
+
+    Args:
+        logits: shape [B, 2].
+        score: `difference`, logit₁ − logit₀, or `matched`, logit₁ alone; see `ModelConfig.match_score`.
+
+    Returns:
+        Shape [B], higher is better.
+    """
+    match: Tensor = logits[:, 1] if score == "matched" else logits[:, 1] - logits[:, 0]
+    return match
+
+
 def build_fusion(config: ModelConfig, text: TextShape, frame_width: int) -> Fusion:
     """The fusion that the settings name."""
     if config.fusion == "joint":

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.families.base import Graph
-from model.families.lgdn.fusion import Fusion
+from model.families.lgdn.fusion import Fusion, match_of
 from model.families.lgdn.inference import InferenceModel
 from model.families.lgdn.salience import frame_salience, text_salience
 from model.runtime.bundle.graphs import FRAME_ENCODER, MATCHER, SEGMENT_ENCODER, TEXT_ENCODER
@@ -32,7 +32,7 @@ class FrameGraph(nn.Module):
         salience = frame_salience(
             self.inference.strategy, *self.inference.online_and_momentum(features.embedding, others)
         )
-        return features.embedding, salience, features.tokens
+        return features.temporal_input, salience, features.tokens
 
 
 class SegmentGraph(nn.Module):
@@ -67,14 +67,13 @@ class TextGraph(nn.Module):
 class MatcherGraph(nn.Module):
     """`matcher.onnx`."""
 
-    def __init__(self, fusion: Fusion) -> None:
+    def __init__(self, fusion: Fusion, score: str) -> None:
         super().__init__()
-        self.fusion = fusion
+        self.fusion, self.score = fusion, score
 
     def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
         """Shapes text tokens [B, L, T] or ids int64 [B, L], int64 [B, L], [B, P, H] → match_logit [B]."""
-        logits: Tensor = self.fusion(text, attention_mask, frame_tokens)
-        return logits[:, 1] - logits[:, 0]
+        return match_of(self.fusion(text, attention_mask, frame_tokens), self.score)
 
 
 def graphs_of(inference: InferenceModel, *, matcher: bool = True) -> dict[str, Graph]:
@@ -168,7 +167,7 @@ def _matcher_graph(inference: InferenceModel) -> Graph:
 
     longest, tokens = inference.model.config.context_length, frames.shape[1]
     return Graph(
-        MatcherGraph(fusion),
+        MatcherGraph(fusion, inference.model.config.match_score),
         ("input_ids" if fusion.reads == "ids" else "text_tokens", "attention_mask", "frame_tokens"),
         ("match_logit",),
         inputs(2, min(12, longest), tokens),

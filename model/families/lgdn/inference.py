@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from model.families.base import InferenceOptions
+from model.families.lgdn.config import INFERENCE_WEIGHTS
 from model.families.lgdn.fusion import Fusion, JointFusion
 from model.families.lgdn.network import LGDN, Towers
 from model.families.lgdn.salience import salience_dim
@@ -19,8 +20,8 @@ class InferenceModel:
 
     Attributes:
         model: the model.
-        weights: the towers whose embeddings and tokens are used: `momentum`, with the moving average of the
-            fusion, or `online`, with the fusion itself.
+        weights: the towers whose embeddings and tokens are used: `online`, with the fusion, or `momentum`,
+            with the fusion's moving average.
         strategy: makes the salience vectors, Table 1.
 
     Raises:
@@ -28,12 +29,12 @@ class InferenceModel:
     """
 
     model: LGDN
-    weights: str = "momentum"
-    strategy: str = "simdot"
+    weights: str
+    strategy: str
 
     def __post_init__(self) -> None:
-        if self.weights not in ("momentum", "online"):
-            raise InputError(f"weights={self.weights!r}: choose momentum or online")
+        if self.weights not in INFERENCE_WEIGHTS:
+            raise InputError(f"weights={self.weights!r}: choose {' or '.join(INFERENCE_WEIGHTS)}")
         salience_dim(self.strategy, self.model.config.dim)
 
     @property
@@ -61,7 +62,7 @@ class InferenceModel:
 
 
 def inference_model(model: LGDN, options: InferenceOptions | None) -> InferenceModel:
-    """Apply options to a model; the defaults are momentum weights and the strategy of the settings.
+    """Apply options to a model; the defaults are the weights and the strategy that its settings name.
 
     `match_similarity` changes the model's fusion.
 
@@ -75,4 +76,4 @@ def inference_model(model: LGDN, options: InferenceOptions | None) -> InferenceM
                 raise InputError("match_similarity is for model.fusion=joint: leave it out")
             fusion.weigh_similarity(options.match_similarity)
     strategy = options.salience or model.config.salience_strategy
-    return InferenceModel(model, options.weights or "momentum", strategy)
+    return InferenceModel(model, options.weights or model.config.inference_weights, strategy)

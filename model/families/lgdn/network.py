@@ -58,9 +58,14 @@ class LGDNBatch:
 
 @dataclass(frozen=True)
 class FrameFeatures:
-    """Shapes embedding [F, D] (unit length), tokens [F, P, H], pooled [F, Hv]."""
+    """Shapes embedding [F, D] (unit length), temporal_input [F, D], tokens [F, P, H], pooled [F, Hv].
+
+    The temporal layer reads `temporal_input`: the embedding, or the same before it is normalised, see
+    `ModelConfig.normalise_frames`.
+    """
 
     embedding: Tensor
+    temporal_input: Tensor
     tokens: Tensor
     pooled: Tensor
 
@@ -104,24 +109,26 @@ class Towers(nn.Module):
         parts = [self._encode_frames(part) for part in _parts(frames)]
         return FrameFeatures(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def _encode_frames(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _encode_frames(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         prepared = self.image.prepare(frames) if frames.dtype == torch.uint8 else frames
         pooled, cells = self.image(prepared)
-        dropped = F.dropout(pooled, self.config.dropout, self.training)
+        dropped = F.dropout(pooled, self.config.projection_dropout, self.training)
         with torch.autocast(pooled.device.type, enabled=False):
-            embedding = self.project_frames(dropped)
-        return embedding, self.frame_tokens(pooled, cells, embedding), dropped
+            projected = self.project_frames(dropped)
+            embedding = F.normalize(projected, dim=-1)
+        temporal_input = embedding if self.config.normalise_frames else projected
+        return embedding, temporal_input, self.frame_tokens(pooled, cells, embedding), dropped
 
     def project_frames(self, pooled: Tensor) -> Tensor:
         """A linear projection, plus the names of the classes that a frame shows by their likelihood.
 
         Captions teach the projection; the names carry words that no caption of a small set has.
-        Shape [F, Hv] → normalised [F, D].
+        Shape [F, Hv] → [F, D].
         """
-        x = self.frame_projection(pooled)
+        x: Tensor = self.frame_projection(pooled)
         if self.classifier is not None and self.class_projection is not None:
             x = x + self.class_projection(torch.softmax(self.classifier(pooled) / CLASS_SOFTNESS, -1))
-        return F.normalize(x, dim=-1)
+        return x
 
     def frame_tokens(self, pooled: Tensor, cells: Tensor, embedding: Tensor) -> Tensor:
         """E_i = [e_cls; e_1; …]. A joint fusion gets the embedding as e_cls, and cells without the classes.

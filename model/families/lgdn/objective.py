@@ -60,15 +60,17 @@ class Objective(nn.Module):
         frames = model.online.encode_frames(batch.frames)
         text = model.online.encode_text(batch.input_ids, batch.attention_mask)
         with torch.no_grad():
-            frames_hat = model.momentum.encode_frames(batch.frames).embedding
+            momentum_frames = model.momentum.encode_frames(batch.frames)
             text_hat = model.momentum.encode_text(batch.input_ids, batch.attention_mask).embedding
         with torch.autocast(batch.frame_mask.device.type, enabled=False):
             slots = frames.embedding.float()[batch.slots]
-            slots_hat = frames_hat.float()[batch.slots]
+            slots_hat = momentum_frames.embedding.float()[batch.slots]
             text_hat = text_hat.float()
-            video = model.online.encode_segment(slots, batch.frame_mask)
+            video = model.online.encode_segment(frames.temporal_input.float()[batch.slots], batch.frame_mask)
             with torch.no_grad():
-                video_hat = model.momentum.encode_segment(slots_hat, batch.frame_mask)
+                video_hat = model.momentum.encode_segment(
+                    momentum_frames.temporal_input.float()[batch.slots], batch.frame_mask
+                )
                 newest = _gathered(video_hat, text_hat, slots_hat, batch)
                 negatives = model.bank.negatives()
                 if weights.batch_negatives:

@@ -15,7 +15,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class FrameEncoding:
-    """Encoded frames: `embedding` [B, D] of unit length, `salience` [B, S], `tokens` [B, P, H] or None."""
+    """Encoded frames: `embedding` [B, D], `salience` [B, S], `tokens` [B, P, H] or None.
+
+    The segment encoder reads the embeddings. They have unit length, unless the model joins frames as they are
+    projected.
+    """
 
     embedding: NDArray[np.float32]
     salience: NDArray[np.float32]

@@ -17,8 +17,8 @@ import torch
 from model.backbones import build_image
 from model.config import Config
 from model.data.films import PLAIN, FilmPlan, compose, part, unrelated
-from model.data.loaders import PhotoLoader, ahead
-from model.data.photos import CaptionedPhotos, read_photos
+from model.data.loaders import StillLoader, ahead
+from model.data.stills import CaptionedStills, read_stills
 from model.data.view_cache import FrozenStages, ViewCache, build_cache
 from model.families.lgdn.family import LGDNFamily
 from model.families.lgdn.network import LGDNBatch
@@ -34,7 +34,7 @@ ROWS, POOL = np.arange(16), np.arange(40, 47)
 
 
 def plan(seed: int, data: DataConfig = FILMS) -> FilmPlan:
-    return compose(ROWS, POOL, data, SLOTS, np.random.default_rng(seed))
+    return compose([(row,) for row in ROWS.tolist()], POOL, data, SLOTS, np.random.default_rng(seed))
 
 
 def shown(made: FilmPlan, row: int) -> list[tuple[tuple[int, int], tuple[int, int], float]]:
@@ -42,8 +42,8 @@ def shown(made: FilmPlan, row: int) -> list[tuple[tuple[int, int], tuple[int, in
     frames = [int(made.slots[row, n]) for n in range(SLOTS) if made.mask[row, n] > 0]
     return [
         (
-            (int(made.photos[f, 0]), int(made.views[f, 0])),
-            (int(made.photos[f, 1]), int(made.views[f, 1])),
+            (int(made.images[f, 0]), int(made.views[f, 0])),
+            (int(made.images[f, 1]), int(made.views[f, 1])),
             float(made.share[f]),
         )
         for f in frames
@@ -80,14 +80,14 @@ def test_a_film_is_its_own_part_in_a_stretch_of_unrelated_frames(seed: int) -> N
     used = {int(made.slots[b, n]) for b in range(16) for n in range(SLOTS) if made.mask[b, n] > 0}
     assert used == set(range(len(made.share)))
     keys = {
-        (*p, *v, s) for p, v, s in zip(made.photos.tolist(), made.views.tolist(), made.share, strict=True)
+        (*p, *v, s) for p, v, s in zip(made.images.tolist(), made.views.tolist(), made.share, strict=True)
     }
     assert len(keys) == len(made.share) < made.mask.sum()
     assert made.first.all()
 
 
 def test_a_plan_follows_from_its_seed_and_settings() -> None:
-    for name in ("photos", "views", "share", "slots", "mask"):
+    for name in ("images", "views", "share", "slots", "mask"):
         assert np.array_equal(getattr(plan(3), name), getattr(plan(3), name))
     assert not np.array_equal(plan(3).mask, plan(4).mask)
     alone = plan(3, dataclasses.replace(FILMS, film_share=0.0, multi_view=0.0))
@@ -110,7 +110,7 @@ def test_parts_show_what_the_whole_shows(world: int) -> None:
             assert shown(mine, row) == shown(whole, rank * size + row)
         assert len(mine.share) < len(whole.share)
         keys = [
-            (*p, *v, s) for p, v, s in zip(mine.photos.tolist(), mine.views.tolist(), mine.share, strict=True)
+            (*p, *v, s) for p, v, s in zip(mine.images.tolist(), mine.views.tolist(), mine.share, strict=True)
         ]
         counted += [key for key, first in zip(keys, mine.first, strict=True) if first]
     # Each frame counts for exactly one process.
@@ -123,7 +123,7 @@ def test_unrelated_photos_share_no_caption_with_the_batch() -> None:
         found = unrelated(np.array([0]), ["a dog"], captions, 9, np.random.default_rng(seed))
         assert sorted(found.tolist()) == [1, 2, 3]
         assert len(unrelated(np.array([1]), ["a cat"], captions, 2, np.random.default_rng(seed))) == 2
-    with pytest.raises(ValueError, match=r"no photo is left .* lower train\.batch_size"):
+    with pytest.raises(ValueError, match=r"nothing is left .* lower train\.batch_size"):
         unrelated(np.array([0]), ["a cat"], captions[:3], 2, np.random.default_rng(0))
 
 
@@ -140,12 +140,12 @@ def config(folder: Path) -> Config:
 
 
 @pytest.fixture(scope="module")
-def photos(config: Config) -> CaptionedPhotos:
-    return read_photos(Path(config.data.path), "train")
+def photos(config: Config) -> CaptionedStills:
+    return read_stills(Path(config.data.path), "train")
 
 
 @pytest.fixture(scope="module")
-def cache(config: Config, folder: Path, photos: CaptionedPhotos) -> ViewCache:
+def cache(config: Config, folder: Path, photos: CaptionedStills) -> ViewCache:
     torch.manual_seed(0)
     image = build_image(config.model)
     teacher = torch.randn(7, image.width), torch.zeros(7)
@@ -163,21 +163,21 @@ def cache(config: Config, folder: Path, photos: CaptionedPhotos) -> ViewCache:
 
 def test_a_transition_mixes_maps(cache: ViewCache) -> None:
     data = dataclasses.replace(FILMS, views=3, film_share=1.0, transitions=0.6)
-    made = compose(np.arange(8), np.arange(10, 16), data, SLOTS, np.random.default_rng(0))
+    made = compose([(row,) for row in range(8)], np.arange(10, 16), data, SLOTS, np.random.default_rng(0))
     frames, teacher = cache.frames(made), cache.teacher(made)
     assert teacher is not None
     mixed = 0
     for f in range(len(made.share)):
         a, b = (
-            cache.maps[made.views[f, k]][made.photos[f, k]]
-            if made.photos[f, k] >= 0
-            else cache.blank[list(PLAIN).index(int(made.photos[f, k]))]
+            cache.maps[made.views[f, k]][made.images[f, k]]
+            if made.images[f, k] >= 0
+            else cache.blank[list(PLAIN).index(int(made.images[f, k]))]
             for k in (0, 1)
         )
         share = float(made.share[f])
         expected = torch.from_numpy((1 - share) * a.astype(np.float32) + share * b.astype(np.float32))
         torch.testing.assert_close(frames[f], expected.permute(2, 0, 1))
-        simple = share == 0 and made.photos[f, 0] >= 0
+        simple = share == 0 and made.images[f, 0] >= 0
         mixed += not simple
         assert float(teacher[f].sum()) == pytest.approx(1.0 if simple else 0.0, abs=1e-3)
     assert mixed >= 5
@@ -190,12 +190,12 @@ def count_taught(batch: LGDNBatch) -> int:
 
 
 def test_processes_get_the_parts_of_one_batch(
-    cache: ViewCache, photos: CaptionedPhotos, config: Config, folder: Path
+    cache: ViewCache, photos: CaptionedStills, config: Config, folder: Path
 ) -> None:
     tokenizer = TextTokenizer.from_file(make_tokenizer(folder / "tokenizer.json"), 16)
     collate = partial(LGDNFamily().collate, tokenizer=tokenizer)
-    whole = PhotoLoader(cache, photos, collate, config)
-    halves = [PhotoLoader(cache, photos, collate, config, rank, 2) for rank in range(2)]
+    whole = StillLoader(cache, photos, collate, config)
+    halves = [StillLoader(cache, photos, collate, config, rank, 2) for rank in range(2)]
     said: set[int] = set()
     for number in range(whole.steps):
         batch = whole.make(0, number)
@@ -215,10 +215,10 @@ def test_processes_get_the_parts_of_one_batch(
 
 
 def test_batches_made_ahead_are_the_same_in_the_same_order(
-    cache: ViewCache, photos: CaptionedPhotos, config: Config, folder: Path
+    cache: ViewCache, photos: CaptionedStills, config: Config, folder: Path
 ) -> None:
     tokenizer = TextTokenizer.from_file(make_tokenizer(folder / "tokenizer.json"), 16)
-    loader = PhotoLoader(cache, photos, partial(LGDNFamily().collate, tokenizer=tokenizer), config)
+    loader = StillLoader(cache, photos, partial(LGDNFamily().collate, tokenizer=tokenizer), config)
     at_once = [loader.make(1, n) for n in range(3)]
     for workers in (0, 2):
         threaded = list(ahead(lambda n: loader.make(1, n), range(3), workers))

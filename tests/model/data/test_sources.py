@@ -14,10 +14,11 @@ pytest.importorskip("yaml")
 import torch
 
 from model.config import Config
+from model.data.augmentation import Augmentation
 from model.data.films import PLAIN, compose
-from model.data.photos import CaptionedPhotos
 from model.data.sources import open_source
-from model.data.views import PixelViews, Views, augment
+from model.data.stills import CaptionedStills
+from model.data.views import PixelViews, Views
 from model.settings import DataConfig
 from tests.support.annotations import write_json
 from tests.support.tiny_photos import make_photos, tiny_config
@@ -33,7 +34,7 @@ def test_photos_are_videos_of_one_frame(config: Config) -> None:
     source = open_source(config, "val")
     assert (source.name, source.unit, len(source)) == ("val", "photos", 24)
     assert source.captions[0] == ("a high blue block left", "left is high blue")
-    assert isinstance(source, CaptionedPhotos)
+    assert isinstance(source, CaptionedStills)
     for rng in (None, np.random.default_rng(0)):
         frames = source.frames(3, 16, 48, rng)
         assert frames.shape == (1, 48, 48, 3)
@@ -61,9 +62,9 @@ def test_pairs_of_images_and_texts_are_the_same_kind(config: Config, tmp_path: P
 
 def test_pixels_of_a_plan_are_its_views_mixed(config: Config) -> None:
     source = open_source(config, "train")
-    assert isinstance(source, CaptionedPhotos)
+    assert isinstance(source, CaptionedStills)
     data = replace(config.data, film_share=1.0, transitions=0.6)
-    plan = compose(np.arange(6), np.arange(10, 15), data, 4, np.random.default_rng(1))
+    plan = compose([(row,) for row in range(6)], np.arange(10, 15), data, 4, np.random.default_rng(1))
     views: Views = PixelViews(source, 48, seed=3)
     frames = views.frames(plan)
     assert (frames.dtype, frames.shape) == (torch.uint8, (len(plan.share), 48, 48, 3))
@@ -73,11 +74,14 @@ def test_pixels_of_a_plan_are_its_views_mixed(config: Config) -> None:
         if photo < 0:
             return np.full((48, 48, 3), PLAIN[photo], float)
         pixels = source.load(photo, 48)
-        return (augment(pixels, np.random.default_rng((3, view, photo))) if view else pixels).astype(float)
+        if view:
+            rng = np.random.default_rng((3, view, photo))
+            pixels = Augmentation.draw(rng, flip=view % 2 == 1).apply(pixels)
+        return pixels.astype(float)
 
     mixed = 0
     for f, share in enumerate(plan.share.astype(float)):
-        first, second = (shot(int(plan.photos[f, k]), int(plan.views[f, k])) for k in (0, 1))
+        first, second = (shot(int(plan.images[f, k]), int(plan.views[f, k])) for k in (0, 1))
         assert np.abs(frames[f].numpy() - ((1 - share) * first + share * second)).max() <= 0.51
         mixed += share > 0
     assert mixed >= 3

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("torch")
 
-from model.data.photos import read_photos
+from model.data.stills import read_stills
 from model.evaluation.corpus import FrameTokens, TokenOptions, encode_all_texts, encode_corpus
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate_source, evaluate_videos, tune
@@ -266,7 +266,7 @@ def test_a_long_video_scores_as_its_best_segment(encoder: BundleEncoder, tmp_pat
 
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
 def test_photos_count_every_caption_and_every_photo(encoder: BundleEncoder, tmp_path: Path) -> None:
-    photos = read_photos(make_photos(tmp_path / "data"), "val")
+    photos = read_stills(make_photos(tmp_path / "data"), "val")
     metrics = evaluate_source(encoder, photos, Options(num_candidates=5))
     for block in metrics.values():
         assert block["text_to_video"]["n"] == 48
@@ -275,7 +275,7 @@ def test_photos_count_every_caption_and_every_photo(encoder: BundleEncoder, tmp_
 
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
 def test_lambda_is_tuned_on_photos(encoder: BundleEncoder, plain: BundleEncoder, tmp_path: Path) -> None:
-    photos = read_photos(make_photos(tmp_path / "data"), "val")
+    photos = read_stills(make_photos(tmp_path / "data"), "val")
     tuned = tune(encoder, photos, Options(mode="all-pairs"))
     rows = {row["lambda"]: row for row in tuned["tried"]}
     chosen = rows[tuned["ensemble_lambda"]]

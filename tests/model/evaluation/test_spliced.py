@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from typer.testing import CliRunner
 
 from model.cli import app
-from model.data.photos import read_photos
+from model.data.stills import read_stills
 from model.evaluation.corpus import TokenOptions, encode_corpus
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate_source, tune
@@ -32,12 +32,12 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> BundleEncoder:
 
 @pytest.fixture(scope="module")
 def films(data: Path, encoder: BundleEncoder) -> SplicedFilms:
-    return splice_films(read_photos(data, "val"), 12, 10, NOISY, encoder.profile.frames_per_segment, seed=3)
+    return splice_films(read_stills(data, "val"), 12, 10, NOISY, encoder.profile.frames_per_segment, seed=3)
 
 
 def test_a_film_shows_its_photo_among_others(films: SplicedFilms) -> None:
     for row, slots, count in zip(films.rows, films.slots, films.counts, strict=True):
-        shown = films.plan.photos[slots[:count]]
+        shown = films.plan.images[slots[:count]]
         own = [bool((pair == row).all()) for pair in shown]
         assert any(own)
         assert not all(own)
@@ -49,14 +49,14 @@ def test_a_film_shows_its_photo_among_others(films: SplicedFilms) -> None:
 
 @pytest.mark.parametrize("slots", [2, 4, 15])
 def test_films_fit_a_model_with_few_frame_slots(data: Path, slots: int) -> None:
-    films = splice_films(read_photos(data, "val"), 12, 10, NOISY, slots, seed=3)
+    films = splice_films(read_stills(data, "val"), 12, 10, NOISY, slots, seed=3)
     assert films.slots.shape == (12, slots)
     assert 2 <= films.counts.min() <= films.counts.max() <= slots
 
 
 def test_a_model_with_a_single_frame_slot_cannot_see_a_film(data: Path) -> None:
     with pytest.raises(InputError, match="a film needs at least 2 frames, this model's segments have 1"):
-        splice_films(read_photos(data, "val"), 12, 10, NOISY, 1, seed=3)
+        splice_films(read_stills(data, "val"), 12, 10, NOISY, 1, seed=3)
 
 
 def test_films_encode_as_if_each_were_encoded_whole(films: SplicedFilms, encoder: BundleEncoder) -> None:

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from model.cli import app
 from model.config import config_from_mapping, load_config
+from model.data.augmentation import Augmentation
 from model.data.films import FilmPlan
-from model.data.photos import read_photos
-from model.data.views import augment
+from model.data.stills import read_stills
 from model.evaluation.spliced import SplicedFilms
 from model.experiments.ablation import (
     ROWS,
@@ -46,9 +46,9 @@ def photos_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_frames_are_views_cross_fades_and_blanks(photos_folder: Path) -> None:
-    photos = read_photos(photos_folder, "val")
+    photos = read_stills(photos_folder, "val")
     plan = FilmPlan(
-        photos=np.array([[3, 3], [4, 5], [-2, -2], [3, -1]]),
+        images=np.array([[3, 3], [4, 5], [-2, -2], [3, -1]]),
         views=np.array([[0, 0], [2, 0], [0, 0], [0, 0]]),
         share=np.array([0, 0.25, 0, 0.5], np.float32),
         slots=np.zeros((1, 4), np.int64),
@@ -58,7 +58,11 @@ def test_frames_are_views_cross_fades_and_blanks(photos_folder: Path) -> None:
     rows = slots = np.zeros(0, np.int64)
     plain, fade, white, dark = SplicedFilms(photos, plan, rows, slots, slots, seed=7).frames(SIZE)
     np.testing.assert_array_equal(plain, photos.load(3, SIZE))
-    view = augment(photos.load(4, SIZE), np.random.default_rng((7, 2, 4))).astype(float)
+    view = (
+        Augmentation.draw(np.random.default_rng((7, 2, 4)), flip=False)
+        .apply(photos.load(4, SIZE))
+        .astype(float)
+    )
     np.testing.assert_array_equal(fade, np.rint(0.75 * view + 0.25 * photos.load(5, SIZE)))
     assert (white == 255).all()
     np.testing.assert_array_equal(dark, np.rint(photos.load(3, SIZE) * 0.5))
@@ -68,7 +72,7 @@ def _films(photos_folder: Path, tmp_path: Path) -> tuple[LGDN, Films, TextTokeni
     config = tiny_config(photos_folder, tmp_path)
     data = replace(config.data, film_share=1.0, film_frames=4, max_views=2)
     model = LGDN(config.model).eval()
-    films = make_films(read_photos(photos_folder, "val"), 10, 8, data, model, seed=0)
+    films = make_films(read_stills(photos_folder, "val"), 10, 8, data, model, seed=0)
     return model, films, TextTokenizer.from_file(make_tokenizer(tmp_path / "tokenizer.json"), 16)
 
 
@@ -159,7 +163,7 @@ def test_a_whole_ablation_runs_resumes_and_prints_its_tables(photos_folder: Path
 def test_too_few_photos_are_refused(photos_folder: Path, tmp_path: Path) -> None:
     config = tiny_config(photos_folder, tmp_path)
     with pytest.raises(ValueError, match="20 films and 8 unrelated photos need more than 24 photos"):
-        make_films(read_photos(photos_folder, "val"), 20, 8, config.data, LGDN(config.model), seed=0)
+        make_films(read_stills(photos_folder, "val"), 20, 8, config.data, LGDN(config.model), seed=0)
 
 
 def test_the_recipe_loads_and_freezes_the_backbone() -> None:

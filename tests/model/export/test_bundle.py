@@ -14,7 +14,7 @@ pytest.importorskip("onnxscript")
 
 import torch
 
-from model.data.photos import read_photos
+from model.data.stills import read_stills
 from model.evaluation.corpus import TokenOptions
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate_source
@@ -67,7 +67,7 @@ def test_a_bundle_measures_like_the_model_it_came_from(model: LGDN, tokenizer: P
     ours = TowersEncoder(model, TextTokenizer.from_file(tokenizer, 16), ensemble_lambda=3.0)
     for have, want in zip(outputs(theirs), outputs(ours), strict=True):
         assert np.abs(have - want).max() <= 1e-4 * max(1.0, np.abs(want).max())
-    photos = read_photos(make_photos(tmp_path / "data"), "val")
+    photos = read_stills(make_photos(tmp_path / "data"), "val")
     options = Options(
         num_candidates=7, num_salient_frames=3, salient_frames=(1,), tokens=TokenOptions("float32")
     )
@@ -125,7 +125,7 @@ def test_a_bundle_may_have_no_matcher_and_another_strategy(
 def test_options_that_cannot_be_are_refused(model: LGDN, tokenizer: Path, tmp_path: Path) -> None:
     for options, error, message in (
         (ExportOptions(InferenceOptions(salience="best")), ValueError, "unknown salience strategy 'best'"),
-        (ExportOptions(InferenceOptions(weights="both")), ValueError, "choose momentum or online"),
+        (ExportOptions(InferenceOptions(weights="both")), ValueError, "choose online or momentum"),
         (ExportOptions(tokens_per_frame=9), InputError, "5 tokens per frame cannot be merged to 9"),
         (ExportOptions(num_salient_frames=5), InputError, "5 salient frames of 4 a segment"),
     ):

@@ -110,12 +110,36 @@ def test_salience_vectors_hold_the_strategy(model: LGDN, strategy: str, weights:
             assert float(frame_salience[i] @ text_salience[j]) == pytest.approx(float(by_table), abs=1e-5)
 
 
+def test_graphs_join_frames_and_match_as_the_settings_say() -> None:
+    """Frames joined as they are projected, and a match that is the logit of a match alone."""
+    plain, other = exportable_model(), exportable_model()
+    other.config = dataclasses.replace(plain.config, normalise_frames=False, match_score="matched")
+    for towers in (other.online, other.momentum):
+        towers.config = other.config
+    before, after = (graphs_of(InferenceModel(m, "online", "simdot")) for m in (plain, other))
+    frames, pair = *before[FRAME_ENCODER].example, before[MATCHER].example
+    with torch.no_grad():
+        embedding, salience, _ = before[FRAME_ENCODER].module(frames)
+        projection, same_salience, _ = after[FRAME_ENCODER].module(frames)
+        logits = plain.fusion(*pair)
+        match, difference = (graphs[MATCHER].module(*pair) for graphs in (after, before))
+    assert (projection.norm(dim=-1) - 1).abs().min() > 0.01
+    torch.testing.assert_close(projection / projection.norm(dim=-1, keepdim=True), embedding)
+    torch.testing.assert_close(same_salience, salience)
+    torch.testing.assert_close(match, logits[:, 1])
+    torch.testing.assert_close(difference, logits[:, 1] - logits[:, 0])
+    for name, graph in after.items():
+        assert check_graph(name, graph, to_onnx(graph).SerializeToString(), 1e-4) < 1e-4
+
+
 def test_the_frame_graph_normalises_pixels_itself(
     model: LGDN, exported: dict[str, onnx.ModelProto], tokenizer: Path
 ) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
     found = run_onnx(exported[FRAME_ENCODER].SerializeToString(), {"frames": frames})
-    encoder = TowersEncoder(model, TextTokenizer.from_file(tokenizer, 16), strategy="collaborative")
+    encoder = TowersEncoder(
+        model, TextTokenizer.from_file(tokenizer, 16), weights="momentum", strategy="collaborative"
+    )
     expected = encoder.frames(frames, tokens=True)
     assert expected.tokens is not None
     for have, want in zip(found, (expected.embedding, expected.salience, expected.tokens), strict=True):

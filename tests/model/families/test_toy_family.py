@@ -20,7 +20,7 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.cli import app
 from model.config import Config, config_from_mapping
-from model.data.photos import read_photos
+from model.data.stills import read_stills
 from model.evaluation.evaluate import evaluate_source
 from model.export.tracing import check_graph, to_onnx
 from model.families import get_family, register_family
@@ -140,7 +140,7 @@ def test_it_is_validated_and_evaluated_by_its_encoder(config: Config, tokenizer:
     saved, model = load_checkpoint(best)
     reader = TextTokenizer.from_file(tokenizer, saved.model.context_length)
     encoder = get_family(saved.family).encoder(model, reader)
-    metrics = evaluate_source(encoder, read_photos(data, "val"))
+    metrics = evaluate_source(encoder, read_stills(data, "val"))
     assert list(metrics) == ["global"]
     assert metrics["global"]["text_to_video"]["n"] == 48
     assert metrics["global"]["text_to_video"]["R@1"] == validation["global"]["R@1"]

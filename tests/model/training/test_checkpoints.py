@@ -47,3 +47,16 @@ def test_checkpoints_are_read_averaged_and_refused(tmp_path: Path) -> None:
     (tmp_path / "4.pt").write_text("This is no checkpoint.", encoding="utf-8")
     with pytest.raises(ValueError, match=r"4\.pt is not a checkpoint"):
         load_checkpoint(tmp_path / "4.pt")
+
+
+def test_older_checkpoints_are_used_as_when_they_were_trained(tmp_path: Path) -> None:
+    """They do not name the settings that came later."""
+    config = tiny_config(Path(), Path())
+    older = to_mapping(config)
+    del older["train"]["beta2"]
+    for name in ("inference_weights", "projection_dropout"):
+        del older["model"][name]
+    torch.save({"config": older, "model": LGDN(config.model).state_dict()}, tmp_path / "old.pt")
+    found, _ = load_checkpoint(tmp_path / "old.pt")
+    assert (found.train.beta2, found.model.inference_weights) == (0.98, "momentum")
+    assert found.model.projection_dropout == config.model.dropout == 0.1

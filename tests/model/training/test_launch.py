@@ -132,3 +132,4 @@ def test_ctrl_c_ends_all_processes_after_the_step_and_the_command_goes_on(
     steps = [line.split("/")[0] for line in lines if line.startswith("step ")]
     assert steps[0] == f"step {stopped + 1}"
     assert torch.load(output / "last.pt", weights_only=True)["step"] > stopped
+    assert not [line for line in lines if "FutureWarning" in line]

@@ -20,8 +20,7 @@ import torch
 from torch import nn
 
 from model.config import Config
-from model.data.photos import read_photos
-from model.data.views import augment
+from model.data.stills import read_stills
 from model.families.lgdn.network import LGDN, LGDNBatch
 from model.settings import DataConfig
 from model.training.run import Run, choose_device
@@ -243,7 +242,7 @@ def test_missing_data_is_named(config: Config, tokenizer: Path, data: Path, tmp_
     with pytest.raises(ValueError, match="pass data=DIR"):
         start(dataclasses.replace(config, data=DataConfig()), print)
     with pytest.raises(ValueError, match="no rows of split 'dev'"):
-        read_photos(data, "dev")
+        read_stills(data, "dev")
     with pytest.raises(ValueError, match=r"train\.accumulate=4 is more than an epoch's 3 batches"):
         ready(config, tokenizer, accumulate=4)
 
@@ -278,7 +277,7 @@ def test_the_momentum_weights_follow_by_equation_2(config: Config, tokenizer: Pa
 
 def test_what_is_cached_stays_frozen(config: Config, tokenizer: Path) -> None:
     run = ready(config, tokenizer)
-    pixels = torch.from_numpy(read_photos(Path(config.data.path), "val").load(0, 48))[None]
+    pixels = torch.from_numpy(read_stills(Path(config.data.path), "val").load(0, 48))[None]
     online = lgdn_of(run).online.eval()
     before, trained = online.image.prepare(pixels), online.encode_frames(pixels).embedding
     train(run, stop_at=3)
@@ -295,13 +294,3 @@ def test_the_learned_temperature_is_clamped(config: Config) -> None:
         with torch.no_grad():
             model.log_temperature.fill_(value)
         assert float(model.temperature.detach()) == pytest.approx(expected)
-
-
-def test_augmentation_is_repeatable_and_changes_the_photo() -> None:
-    photo = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    views = [augment(photo, np.random.default_rng(i)) for i in range(20)]
-    for i, view in enumerate(views):
-        assert view.shape == photo.shape
-        assert view.dtype == np.uint8
-        assert np.array_equal(view, augment(photo, np.random.default_rng(i)))
-    assert len({view.tobytes() for view in views}) == 20

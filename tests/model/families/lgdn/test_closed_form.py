@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from model.data.loaders import PhotoLoader
+from model.data.loaders import StillLoader
 from model.families.lgdn.closed_form import canonical_correlation, start_projections
 from model.families.lgdn.network import CLASS_SOFTNESS, LGDNBatch
 from model.settings import TrainConfig
@@ -64,9 +64,9 @@ def test_each_class_projects_to_its_names_embedding(tmp_path: Path) -> None:
     run = start(tiny_config(data, tmp_path / "run"), lambda _: None, tokenizer)
     names = ["red block", "green block", "blue", "white", "tall", "high", "low"]
     settings = TrainConfig(class_share=0.5, precision="float32")
-    loader = cast(PhotoLoader[LGDNBatch], run.loader)
+    loader = cast(StillLoader[LGDNBatch], run.loader)
     model = lgdn_of(run)
-    start_projections(model, loader.views, loader.photos, run.tokenizer, names, settings)
+    start_projections(model, loader.views, loader.stills, run.tokenizer, names, settings)
 
     online = model.online.eval()
     assert online.class_projection is not None
@@ -80,7 +80,7 @@ def test_each_class_projects_to_its_names_embedding(tmp_path: Path) -> None:
         cosine = torch.cosine_similarity(columns, centred)
         torch.testing.assert_close(cosine, torch.ones(7), atol=1e-4, rtol=0)
         # Over the training photos the classes' part is half as long as the projection's.
-        photos = torch.stack([torch.from_numpy(loader.photos.load(i, 48)) for i in range(24)])
+        photos = torch.stack([torch.from_numpy(loader.stills.load(i, 48)) for i in range(24)])
         pooled = online.encode_frames(photos).pooled
         part = online.class_projection(torch.softmax(online.classifier(pooled) / CLASS_SOFTNESS, -1))
         share = part.norm(dim=-1).mean() / online.frame_projection(pooled).norm(dim=-1).mean()

@@ -35,7 +35,7 @@ def gradients(model: LGDN, total: Tensor) -> dict[str, Tensor]:
     ("settings", "loss", "sfp"),
     [
         ({}, LossConfig(), True),
-        ({}, LossConfig(msl=False, hard_negatives=False), False),
+        ({"normalise_frames": False}, LossConfig(msl=False, hard_negatives=False), False),
         ({"fusion": "cross_attention", "backbone": "vit", "backbone_shape": VIT}, LossConfig(), True),
         (
             {"salience_strategy": "crossmom", "num_salient_frames": 1, "learn_temperature": True},

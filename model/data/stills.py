@@ -1,0 +1,185 @@
+"""Captioned still images: photos, and frames of videos.
+
+captions.csv (image, split, caption), images/                        each photo is an item
+frames.csv (image, video, split), captions.csv (video, split, caption), images/
+                                                                     each video is an item of several images
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from model.arrays import Frames, Rows
+from model.runtime.errors import InputError
+from model.runtime.preprocessing import load_image, resize_frames
+
+_FRAMES = "frames.csv"
+_CAPTIONS = "captions.csv"
+
+
+@dataclass(frozen=True)
+class StillSet:
+    """A set that items come from: its kind, and how many items there are of it."""
+
+    kind: Literal["photos", "frames"]
+    items: int
+
+
+@dataclass(frozen=True)
+class CaptionedStills:
+    """Items of one or several images, with their captions, from one split of one or two sets.
+
+    Attributes:
+        name: the name of the split.
+        images: the files of all images.
+        items: for each item its images, by their places in `images`, in the order of the video.
+        captions: the captions of each item.
+        sets: the sets that the items come from, in the order of the items.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    items: tuple[tuple[int, ...], ...]
+    captions: tuple[tuple[str, ...], ...]
+    sets: tuple[StillSet, ...]
+
+    @property
+    def unit(self) -> str:
+        """What an item is: "photos", "videos", or "items" where both are joined."""
+        kinds = {part.kind for part in self.sets}
+        return "items" if len(kinds) > 1 else "photos" if "photos" in kinds else "videos"
+
+    @cached_property
+    def owners(self) -> Rows:
+        """The item of each image. → int64 [images]"""
+        owners = np.empty(len(self.images), np.int64)
+        for index, item in enumerate(self.items):
+            owners[list(item)] = index
+        return owners
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def first(self, count: int) -> CaptionedStills:
+        """Only the first `count` items of a single set; 0: all."""
+        if not count or count >= len(self):
+            return self
+        (whole,) = self.sets
+        items = self.items[:count]
+        places = {image: place for place, image in enumerate(image for item in items for image in item)}
+        return CaptionedStills(
+            self.name,
+            tuple(self.images[image] for image in places),
+            tuple(tuple(places[image] for image in item) for item in items),
+            self.captions[:count],
+            (replace(whole, items=count),),
+        )
+
+    def join(self, other: CaptionedStills) -> CaptionedStills:
+        """The items of both sets, these first."""
+        shift = len(self.images)
+        return CaptionedStills(
+            self.name,
+            self.images + other.images,
+            self.items + tuple(tuple(image + shift for image in item) for item in other.items),
+            self.captions + other.captions,
+            self.sets + other.sets,
+        )
+
+    def load(self, image: int, size: int) -> Frames:
+        """One image, resized as in serving. Shape [size, size, 3].
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+        still: Frames = resize_frames(load_image(self.images[image])[None], size)[0]
+        return still
+
+    def frames(self, index: int, count: int, size: int, rng: np.random.Generator | None) -> Frames:
+        """The images of an item, `count` of them at most. Shape [n, size, size, 3]."""
+        item = self.items[index]
+        if len(item) > count:
+            # The middle of each of `count` equal parts, or a random image of each.
+            offset = rng.random(count) if rng is not None else np.full(count, 0.5)
+            places = ((np.arange(count) + offset) * len(item) / count).astype(int)
+            item = tuple(item[place] for place in places)
+        return np.stack([self.load(image, size) for image in item])
+
+
+def read_stills(path: Path, split: str) -> CaptionedStills:
+    """Read one split of a folder of photos, or of frames of videos if it holds a file `frames.csv`.
+
+    Raises:
+        InputError: a file is missing or malformed, has no rows of the split, or a video has no caption or no
+            frame.
+    """
+    return _read_frames(path, split) if (path / _FRAMES).is_file() else _read_photos(path, split)
+
+
+def _read_photos(path: Path, split: str) -> CaptionedStills:
+    table = path / _CAPTIONS
+    groups = _group(table, ("image", "caption"), split)
+    names = sorted(groups)
+    return CaptionedStills(
+        split,
+        tuple(path / "images" / name for name in names),
+        tuple((place,) for place in range(len(names))),
+        tuple(tuple(groups[name]) for name in names),
+        (StillSet("photos", len(names)),),
+    )
+
+
+def _read_frames(path: Path, split: str) -> CaptionedStills:
+    frames = _group(path / _FRAMES, ("video", "image"), split)
+    captions = _group(path / _CAPTIONS, ("video", "caption"), split)
+    for have, need, missing in ((captions, frames, "caption"), (frames, captions, "frame")):
+        for video in need:
+            if video not in have:
+                raise InputError(f"{path}: video {video} of split {split} has no {missing}")
+    videos = sorted(frames)
+    images: list[Path] = []
+    items = []
+    for video in videos:
+        items.append(tuple(range(len(images), len(images) + len(frames[video]))))
+        images += [path / "images" / name for name in frames[video]]
+    return CaptionedStills(
+        split,
+        tuple(images),
+        tuple(items),
+        tuple(tuple(captions[video]) for video in videos),
+        (StillSet("frames", len(videos)),),
+    )
+
+
+def _group(table: Path, columns: tuple[str, str], split: str) -> dict[str, list[str]]:
+    """The second column's values of each value of the first one, of one split, in the file's order."""
+    groups: dict[str, list[str]] = {}
+    for row in _rows(table, (*columns, "split")):
+        if row["split"] == split:
+            groups.setdefault(row[columns[0]], []).append(row[columns[1]])
+    if not groups:
+        raise InputError(f"{table} has no rows of split {split!r}")
+    return groups
+
+
+def _rows(table: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    if not table.is_file():
+        raise InputError(f"no {table.name} in {table.parent}: pass the data set's folder as data=DIR")
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            for column in columns:
+                if column not in (reader.fieldnames or ()):
+                    raise InputError(
+                        f"{table} has no column {column!r}: its columns must be {', '.join(columns)}"
+                    )
+            yield from reader
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table} cannot be read as a CSV file in UTF-8: {error}") from error
