@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +22,7 @@ from indexer.engines.sandbox.landlock import landlock_abi
 from indexer.engines.sandbox.seccomp import build_filter, supported
 from model.runtime.errors import ReelfindError
 from tests.support.hostile_decoder import ATTACKS, COMMAND
+from tests.support.paths import ROOT
 from tests.support.toy_videos import make_video
 
 pytestmark = pytest.mark.slow
@@ -272,3 +276,46 @@ def test_the_filter_decides_as_its_table_says(machine: str) -> None:
         assert run(numbers["kill"], process, 9) == error | 1
     assert run(numbers["ioctl"]) == error | 25
     assert len(program) < 4096
+
+
+#: Becomes a user without rights, where it has some, and confines itself. stdout is a pipe.
+_UNPRIVILEGED = """
+import os, sys
+from pathlib import Path
+from indexer.decode import DecodeSpec, decode_file
+from indexer.engines.preloading import load_all
+from indexer.engines.sandbox.confinement import Confinement, Limits, confine_for_file, confine_for_run
+path = sys.argv[1]
+load_all()
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+before = os.stat("/proc/self/ns/net").st_ino
+network = confine_for_run()
+moved = os.stat("/proc/self/ns/net").st_ino != before
+print(network.missing is None, moved)
+found = Confinement(confine_for_file(os.fsencode(path), Limits(8 << 30, 60)))
+print([part.name for part in found.lacks()])
+print(list(decode_file(DecodeSpec("pyav", 32, "squash", 32.0, 4).job(Path(path))))[-1].verdict)
+try:
+    open(__import__("av").__file__)
+except PermissionError:
+    print("confined")
+"""
+
+
+@needs_kernel
+def test_a_user_without_rights_is_confined_too() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    # Others may not look into the folders of pytest.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        clip = make_video(Path(folder) / "a.mp4", parts=[("red", 1.0)])
+        command = [sys.executable, "-P", "-c", _UNPRIVILEGED, str(clip)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    network, lacking, verdict, confined = done.stdout.splitlines()
+    # A system may forbid namespaces of users; then nothing has changed.
+    assert network in ("True True", "False False")
+    assert (lacking, verdict, confined) == ("[]", "ok", "confined")
