@@ -119,8 +119,8 @@ _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _ACCESS_MODE, _CREATE, _TRUNCATE, _APPEND, _TEMPORARY = 3, 0o100, 0o1000, 0o2000, 0o20000000
 #: Flags of `open` that are refused: all that write, and O_PATH, which Landlock lets pass.
 _REFUSED = _ACCESS_MODE | _CREATE | _TRUNCATE | _APPEND | _TEMPORARY | 0o10000000
-#: F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC: nothing that locks or sends signals.
-_HARMLESS_FCNTL = (0, 1, 2, 3, 4, 1030)
+#: F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC: nothing that locks, sends signals or changes a pipe.
+_HARMLESS_FCNTL = (0, 1, 2, 3, 1030)
 _SET_NAME, _GET_NAME = 15, 16
 #: CLONE_VM, CLONE_SIGHAND and CLONE_THREAD make a thread; no flag may ask for a new namespace.
 _THREAD, _NAMESPACES = 0x100 | 0x800 | 0x10000, 0x7E020080

@@ -184,7 +184,7 @@ def test_a_decoding_process_that_is_killed_while_it_starts_is_started_again(
 def test_a_file_that_needs_more_memory_than_it_may_have_costs_that_file_only(
     bundle: Bundle, tmp_path: Path
 ) -> None:
-    make_video(tmp_path / "media/large.mp4", parts=[("red", 0.1)], size=(8192, 6144))
+    make_video(tmp_path / "media/large.mp4", parts=[("red", 0.4)], size=(8192, 6144))
     make_video(tmp_path / "media/small.mp4", parts=[("red", 0.4)])
     summary = index(bundle, tmp_path / "library", tmp_path / "media", workers=1, worker_memory=512)
     assert "small" not in reasons(summary)
