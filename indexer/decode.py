@@ -7,7 +7,7 @@ module imports neither Lance, FAISS nor ONNX Runtime, so that a decoding process
 import io
 import os
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,38 @@ from model.runtime.errors import VideoError
 from model.runtime.faults import checkpoint
 from model.runtime.files import sha256_steps
 from model.runtime.preprocessing import ResizeRule, resize_frames
-from model.runtime.video import DecoderName, FrameBatch, VideoInfo, VideoReader
+from model.runtime.video import DecoderName, FrameBatch, ReadingLimits, VideoInfo, VideoReader
 
 THUMBNAIL_SIDE = 320
 _THUMBNAIL_QUALITY = 80
 #: The reason of a verdict.
 OUT_OF_MEMORY = "decoding it takes more memory than is available"
+
+
+@dataclass(frozen=True)
+class StorageLimits:
+    """How much of the library one file may take, by its own size.
+
+    Attributes:
+        frame_bytes: about the size of a stored frame, without its thumbnail.
+        megabytes: what any file may take, in million bytes.
+        bytes_per_byte: what a file may take for each of its bytes.
+    """
+
+    frame_bytes: int = 0
+    megabytes: float = 256.0
+    bytes_per_byte: float = 256.0
+
+    def most_bytes(self, file_bytes: int) -> float:
+        """What a file of this size may take, in bytes."""
+        return self.megabytes * 1e6 + self.bytes_per_byte * file_bytes
+
+    def reason(self, file_bytes: int) -> str:
+        """Why a file that would take more is not read on."""
+        return (
+            f"storing it takes more than {round(self.most_bytes(file_bytes) / 1e6, 1):g} MB "
+            "(--stored-megabytes, --stored-bytes-per-byte)"
+        )
 
 
 @dataclass(frozen=True)
@@ -38,6 +64,8 @@ class DecodeSpec:
         resize: how a frame becomes a square.
         segment_seconds: the longest segment.
         frames_per_segment: N, the frames sampled from a segment, at most.
+        reading: what reading a file may take.
+        storage: what a file may take in the library.
     """
 
     decoder: DecoderName
@@ -45,6 +73,8 @@ class DecodeSpec:
     resize: ResizeRule
     segment_seconds: float
     frames_per_segment: int
+    reading: ReadingLimits = field(default_factory=ReadingLimits)
+    storage: StorageLimits = field(default_factory=StorageLimits)
 
     def job(
         self, path: Path, same_sha256: str | None = None, device: int | None = None, size: int = 0
@@ -222,19 +252,29 @@ def _segments(
     path: Path, spec: DecodeSpec, content: tuple[str, int, int]
 ) -> Generator[DecodeMessage, None, tuple[Verdict, str | None, VideoInfo | None]]:
     info = None
+    stored = 0
     try:
-        with VideoReader(path, decoder=spec.decoder) as reader:
+        file_bytes = path.stat().st_size
+        with VideoReader(path, decoder=spec.decoder, limits=spec.reading) as reader:
             info = reader.info
             yield Opened(info, *content)
-            for segment in reader.segments(spec.segment_seconds, spec.frames_per_segment):
+            for segment in reader.steps(spec.segment_seconds, spec.frames_per_segment):
+                if segment is None:
+                    yield Alive()
+                    continue
                 frames = segment.frames
+                thumbnails = _thumbnails(frames)
+                stored += sum(map(len, thumbnails)) + len(frames) * spec.storage.frame_bytes
+                if stored > spec.storage.most_bytes(file_bytes):
+                    reason = spec.storage.reason(file_bytes)
+                    return "partial", ", ".join(filter(None, [reader.damage, reason])), info
                 yield DecodedSegment(
                     index=segment.index,
                     start_seconds=segment.span.start_seconds,
                     end_seconds=segment.span.end_seconds,
                     frames=resize_frames(frames.data, spec.image_size, spec.resize),
                     pts_seconds=frames.pts_seconds,
-                    thumbnails=_thumbnails(frames),
+                    thumbnails=thumbnails,
                 )
                 checkpoint(f"decoded.{path.name}")
             if reader.damage:

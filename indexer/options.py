@@ -3,10 +3,11 @@
 import os
 from dataclasses import dataclass
 
+from indexer.decode import StorageLimits
 from indexer.engines.sandbox.confinement import SANDBOX_MODES, SandboxMode
 from indexer.library.schema import TOKEN_KINDS, TokenKind
 from model.runtime.errors import InputError
-from model.runtime.video import DecoderName
+from model.runtime.video import DecoderName, ReadingLimits
 
 #: The frames of one segment; more are not faster on a CPU.
 CPU_BATCH_FRAMES = 16
@@ -33,6 +34,12 @@ class IndexOptions:
         sandbox: whether the processes that read files are confined: "auto", with what the system has;
             "required", or refuse to run; "off".
         worker_memory: address space of the process that reads a file, in MiB; None: `default_memory_bytes`.
+        max_pixels: leave out larger pictures; for this one and the next three, see `ReadingLimits`.
+        max_hours: the longest video that is read to its end.
+        cpu_seconds: CPU time that reading any file may take.
+        cpu_seconds_per_megabyte: CPU time for each million bytes of a file.
+        stored_megabytes: what any file may take in the library, in million bytes.
+        stored_bytes_per_byte: what a file may take in the library for each of its bytes.
         prune: remove videos below the given paths whose files are gone.
         prune_empty: prune even a folder with no video left, which may mean that its disk is not mounted.
         retry_failed: read files again that failed before.
@@ -57,6 +64,12 @@ class IndexOptions:
     file_timeout_seconds: float | None = None
     sandbox: SandboxMode = "auto"
     worker_memory: int | None = None
+    max_pixels: int = ReadingLimits.max_pixels
+    max_hours: float = ReadingLimits.max_hours
+    cpu_seconds: float = ReadingLimits.cpu_seconds
+    cpu_seconds_per_megabyte: float = ReadingLimits.cpu_seconds_per_megabyte
+    stored_megabytes: float = StorageLimits.megabytes
+    stored_bytes_per_byte: float = StorageLimits.bytes_per_byte
     prune: bool = False
     prune_empty: bool = False
     retry_failed: bool = False
@@ -70,9 +83,15 @@ class IndexOptions:
     flush_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        for field, least in (("workers", 0), ("batch_frames", 1), ("encoders", 1), ("keep_snapshots", 1)):
+        for field in ("max_hours", "cpu_seconds", "stored_megabytes"):
+            if not getattr(self, field) > 0:
+                raise InputError(f"{field} is {getattr(self, field)}: it must be more than 0", field=field)
+        for field, least in (
+            *(("workers", 0), ("batch_frames", 1), ("encoders", 1), ("keep_snapshots", 1), ("max_pixels", 1)),
+            *(("cpu_seconds_per_megabyte", 0), ("stored_bytes_per_byte", 0)),
+        ):
             value = getattr(self, field)
-            if value < least:
+            if not value >= least:
                 bound = "0 or more" if least == 0 else f"at least {least}"
                 raise InputError(f"{field} is {value}: it must be {bound}", field=field)
         if self.tokens not in (None, *TOKEN_KINDS):
@@ -98,6 +117,15 @@ class IndexOptions:
                 f"worker_memory is {self.worker_memory}: it must be at least {LEAST_WORKER_MEMORY} MiB",
                 field="worker_memory",
             )
+
+    @property
+    def reading(self) -> ReadingLimits:
+        """What reading a file may take."""
+        return ReadingLimits(self.max_pixels, self.max_hours, self.cpu_seconds, self.cpu_seconds_per_megabyte)
+
+    def storage(self, frame_bytes: int) -> StorageLimits:
+        """What a file may take in a library whose frames are about so large."""
+        return StorageLimits(frame_bytes, self.stored_megabytes, self.stored_bytes_per_byte)
 
 
 def default_workers() -> int:

@@ -5,6 +5,7 @@
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,12 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "REELFIND_DATA": "Tests: the folder with the data sets that some tests need.",
     "REELFIND_REQUIRE_BROWSER": "Tests: with `1`, those that need a browser fail without one, not skip.",
 }
+
+
+#: A name, or `*.` and the end of names. Addresses need no setting.
+_HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+#: The options of `reelfind serve` that are not named like their setting.
+_OPTION_OF = {"media_roots": "--media"}
 
 
 def _default_search_threads() -> int:
@@ -91,8 +98,21 @@ class Settings(BaseSettings):
     shutdown_seconds: int = Field(
         10, ge=0, description="Seconds that requests in flight may take to finish after SIGTERM."
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names under which the service may be reached, besides `localhost`, the name in "
+        "`REELFIND_HOST` and every IP address; separated by commas. `*.example.org` means every name that "
+        "ends so.",
+    )
+    media_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Folders whose videos may be played, separated by colons. Empty: those that "
+        "`reelfind index` was given for this library by the same user on this computer.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins of other sites whose pages may call the API, separated by commas."
+        (),
+        description="Origins of other sites whose pages may call the API, such as "
+        "`https://intranet.example.org`; separated by commas.",
     )
     access_log: bool = Field(True, description="Whether to log one line per request.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -104,12 +124,33 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
-    def _split_origins(cls, value: Any) -> Any:
+    def _split_at_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("media_roots", mode="before")
+    @classmethod
+    def _split_folders(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST_NAME.fullmatch(host):
+                raise ValueError(
+                    f"{host!r} is not the name of a host: write names alone, such as nas.local, without "
+                    "http:// and port"
+                )
+        return tuple(host.lower() for host in hosts)
+
+    @field_validator("media_roots")
+    @classmethod
+    def _absolute(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(folder.absolute() for folder in folders)
 
     @model_validator(mode="after")
     def _default_within_maximum(self) -> Self:
@@ -162,8 +203,10 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
             if not name:
                 lines.append(issue["msg"].removeprefix("Value error, "))
                 continue
-            source = f"--{name.replace('_', '-')}" if name in set_flags else variable_of(name)
-            lines.append(f"{source} is {issue['input']!r}: {issue['msg'][:1].lower()}{issue['msg'][1:]}")
+            option = _OPTION_OF.get(name, f"--{name.replace('_', '-')}")
+            source = option if name in set_flags else variable_of(name)
+            message = issue["msg"].removeprefix("Value error, ")
+            lines.append(f"{source} is {issue['input']!r}: {message[:1].lower()}{message[1:]}")
         raise QueryError("; ".join(lines)) from None
 
 

@@ -31,8 +31,6 @@ from model.runtime.errors import ReelfindError
 _LEAST_SECONDS = 3600.0
 _SECONDS_PER_MB = 1.0
 _SECONDS_PER_SECOND = 10.0
-#: The longest time of a file whose length is not known yet, for its limit of CPU time.
-_MOST_SECONDS = 100 * 3600.0
 #: Address space for one file: 8K video in ten bits takes 4 GiB; each thread reserves some for its memory.
 _MEMORY_BYTES = 8 << 30
 _MEMORY_BYTES_PER_CORE = 128 << 20
@@ -211,16 +209,18 @@ class _FileLimit:
     def __init__(self, job: DecodeJob, bounds: Bounds) -> None:
         self._fixed = bounds.file_seconds
         self._bytes = job.size
+        self._longest = job.spec.reading.max_hours * 3600
         self.seconds = self._fixed or most_seconds(self._bytes, 0.0)
 
     def opened(self, opened: Opened) -> None:
         """Take the length of the video into account."""
-        self.seconds = self._fixed or most_seconds(self._bytes, opened.info.duration_seconds)
+        known = min(max(opened.info.duration_seconds, 0.0), self._longest)
+        self.seconds = self._fixed or most_seconds(self._bytes, known)
 
     @property
     def cpu_seconds(self) -> int:
         """CPU time of all threads together; the length of the video is not known when it is set."""
-        seconds = self._fixed or most_seconds(self._bytes, _MOST_SECONDS)
+        seconds = self._fixed or most_seconds(self._bytes, self._longest)
         return int(seconds * available_cores()) + 1
 
 

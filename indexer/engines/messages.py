@@ -33,7 +33,7 @@ from indexer.engines.jpeg import jpeg_size
 from indexer.engines.records import MessageError, pack, unpack
 from model.runtime.video import VideoInfo
 
-#: No video is longer (see `model.runtime.video.extent`), so no time or number of a segment is greater.
+#: No time is greater, unless `max_hours` is.
 MAX_SECONDS = 1e6
 #: A thumbnail is not larger than its pixels.
 MAX_THUMBNAIL_BYTES = THUMBNAIL_SIDE * THUMBNAIL_SIDE * 3
@@ -122,7 +122,8 @@ class DecoderMessages:
         self.num_segments = 0
         spec = job.spec
         frame_bytes = spec.image_size * spec.image_size * 3
-        self._max_index = ceil(MAX_SECONDS / spec.segment_seconds)
+        self._max_seconds = max(MAX_SECONDS, 2 * 3600 * spec.reading.max_hours)
+        self._max_index = ceil(self._max_seconds / spec.segment_seconds)
         self._max_segment = _SEGMENT_HEAD.size + spec.frames_per_segment * (
             12 + frame_bytes + MAX_THUMBNAIL_BYTES
         )
@@ -178,7 +179,7 @@ class DecoderMessages:
         if not self._index < index <= self._max_index:
             raise MessageError(f"segment {index} after segment {self._index}")
         # Written so that NaN fails.
-        if not self._start_seconds <= start <= end <= MAX_SECONDS:
+        if not self._start_seconds <= start <= end <= self._max_seconds:
             raise MessageError(f"a segment from {start} to {end} s, after {self._start_seconds} s")
         if not 1 <= count <= spec.frames_per_segment:
             raise MessageError(f"a segment of {count} frames instead of 1 to {spec.frames_per_segment}")
@@ -188,7 +189,7 @@ class DecoderMessages:
             raise MessageError("a segment without its frames")
         times = np.frombuffer(_read(self._receive, 8 * count), "<f8").astype(np.float64)
         sizes = np.frombuffer(_read(self._receive, 4 * count), "<u4").astype(np.int64)
-        if not (np.isfinite(times).all() and (np.abs(times) <= MAX_SECONDS).all()):
+        if not (np.isfinite(times).all() and (np.abs(times) <= self._max_seconds).all()):
             raise MessageError("times of frames that cannot be")
         if (np.diff(times) < 0).any():
             raise MessageError("frames out of order")
@@ -226,7 +227,7 @@ def _check_content(sha256: str, size: int) -> None:
 
 def _check_info(info: VideoInfo) -> None:
     # All numbers are finite already.
-    if not 0 <= info.duration_seconds <= MAX_SECONDS or info.fps < 0:
+    if info.duration_seconds < 0 or info.fps < 0:
         raise MessageError(f"a video of {info.duration_seconds} s with {info.fps} frames per second")
     if not (0 <= info.width <= _SIDES and 0 <= info.height <= _SIDES):
         raise MessageError(f"a picture of {info.width} x {info.height}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from indexer.library.records import Verdict, VideoRecord, displayable
 from indexer.library.schema import CONTAINER_START
 
-_HIDDEN_COLUMNS = ("ingest_id", "mtime_ns", "num_frames", "path")
+_HIDDEN_COLUMNS = ("ingest_id", "num_frames", "path")
 
 
 class VideoLabel(NamedTuple):

@@ -26,20 +26,30 @@ class BusyError(LibraryError):
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of Lance, Arrow, FAISS and the file system into a LibraryError that names `path`."""
+    """Turn what Lance, Arrow, FAISS and the file system raise into a LibraryError that names `path`."""
     try:
         yield
     except ReelfindError:
         raise
     except MemoryError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
         raise _library_error(path, error) from error
     except BaseException as error:
         # Rust panics derive from BaseException; let everything else of that kind pass.
         if type(error).__name__ != "PanicException":
             raise
         raise _library_error(path, error) from error
+
+
+@contextmanager
+def opening_errors(path: Path) -> Iterator[None]:
+    """As `storage_errors`, for a library that may come from a stranger: memory that runs out is its fault."""
+    try:
+        with storage_errors(path):
+            yield
+    except MemoryError as error:
+        raise LibraryError(f"{path} takes more memory than there is; {VERIFY_REMEDY}") from error
 
 
 def _library_error(path: Path, error: BaseException) -> LibraryError:

@@ -57,6 +57,8 @@ class VideoRecord:
     """The path to open. Bytes that are not UTF-8 are surrogates in it."""
     sha256: str
     bytes: int
+    mtime_ns: int
+    """When the file was modified, as `stored_ns` gives it."""
     duration_seconds: float
     fps: float
     width: int

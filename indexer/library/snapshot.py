@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.library.catalog import VideoCatalog, VideoLabel
-from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
+from indexer.library.errors import VERIFY_REMEDY, LibraryError, opening_errors, storage_errors
 from indexer.library.manifest import (
     SnapshotManifest,
     check_files,
@@ -98,8 +98,9 @@ class Snapshot:
         Raises:
             LibraryError: tables or index do not fit the manifest.
         """
-        backend = vector_backend(manifest.index_backend)
-        return cls(library, manifest, backend.open(snapshot_folder(library, manifest.number)))
+        folder = snapshot_folder(library, manifest.number)
+        with opening_errors(folder):
+            return cls(library, manifest, vector_backend(manifest.index_backend).open(folder))
 
     @property
     def embedding_dim(self) -> int:

@@ -29,7 +29,12 @@ def open_table(library: Path, table: str, version: int | None = None) -> lance.L
     """
     path = table_path(library, table)
     with storage_errors(path):
-        return lance.dataset(str(path), version=version)
+        dataset = lance.dataset(str(path), version=version)
+        elsewhere = dataset.base_paths()
+    if elsewhere:
+        # Lance would read them, over the network too.
+        raise LibraryError(f"{path} names files outside of the library: do not use it")
+    return dataset
 
 
 def read_layout(library: Path, tables: Mapping[str, lance.LanceDataset]) -> Layout:

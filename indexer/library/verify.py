@@ -7,7 +7,7 @@ from pathlib import Path
 import lance
 import numpy as np
 
-from indexer.library.errors import LibraryError, storage_errors
+from indexer.library.errors import LibraryError, opening_errors, storage_errors
 from indexer.library.folder import Library, lock_library
 from indexer.library.manifest import (
     CURRENT,
@@ -15,8 +15,10 @@ from indexer.library.manifest import (
     current_number,
     published_number,
     read_snapshot_manifest,
+    snapshot_folder,
     snapshot_numbers,
 )
+from indexer.library.meaning import wrong_meaning
 from indexer.library.records import SEARCHABLE
 from indexer.library.schema import TABLES, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
@@ -169,7 +171,8 @@ def _verify_snapshot(library: Path, number: int, current: bool, hashes: _FileHas
                 report.problems.append(problem)
         # Do not open damaged files with Lance or with the backend of the vectors.
         if not report.problems:
-            report.problems += _disagreements(library, manifest)
+            with opening_errors(snapshot_folder(library, number)):
+                report.problems += _disagreements(library, manifest)
     except LibraryError as error:
         report.problems.append(str(error))
     return report
@@ -202,6 +205,8 @@ def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
         yield f"{where}: a video id occurs twice in the table of videos"
     if searchable != manifest.num_videos:
         yield f"{where}: {searchable} videos, the manifest says {manifest.num_videos}"
+    for fault in wrong_meaning(library, manifest, tables):
+        yield f"{where}: {fault}"
     if snapshot.tokens_per_frame:
         yield from _wrong_tokens(tables["frames"], library, where)
     vectors = SegmentVectors(library, tables["segments"])

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.api.media import MediaFolders
 from service.api.pool import SearchPool
 from service.live import LiveLibrary
 from service.metrics import Metrics
@@ -19,6 +20,7 @@ class Context:
     live: LiveLibrary
     metrics: Metrics
     pool: SearchPool
+    media_folders: MediaFolders
 
 
 async def get_context(request: Request) -> Context:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from indexer.decode import StorageLimits
 from indexer.encode import open_indexing_bundle
 from indexer.engines.sandbox.confinement import SandboxMode
 from indexer.library.schema import TokenKind
@@ -26,7 +27,7 @@ from indexer.run import index_paths
 from model.runtime.bundle import Provider, default_bundle_path
 from model.runtime.exits import NOTHING_FOUND
 from model.runtime.signals import handling_signals
-from model.runtime.video import DecoderName
+from model.runtime.video import DecoderName, ReadingLimits
 from service.cli.index_progress import ProgressView
 from service.cli.index_report import print_summary, summary_object
 from service.cli.options import JsonOption, RequiredLibraryOption
@@ -122,6 +123,29 @@ def index_command(
             show_default=False,
         ),
     ] = None,
+    max_pixels: Annotated[
+        int,
+        typer.Option(min=1, help="Leave out pictures with more pixels, which take gigabytes of memory."),
+    ] = ReadingLimits.max_pixels,
+    max_hours: Annotated[
+        float, typer.Option(min=0.001, help="Read no more of a video; damaged times may say years.")
+    ] = ReadingLimits.max_hours,
+    cpu_seconds: Annotated[
+        float,
+        typer.Option(min=0.001, help="End a file that takes more CPU time to read, besides the next option."),
+    ] = ReadingLimits.cpu_seconds,
+    cpu_seconds_per_megabyte: Annotated[
+        float, typer.Option(min=0, help="CPU time for each million bytes of a file.")
+    ] = ReadingLimits.cpu_seconds_per_megabyte,
+    stored_megabytes: Annotated[
+        float,
+        typer.Option(
+            min=0.001, help="End a file that takes more megabytes in the library, besides the next option."
+        ),
+    ] = StorageLimits.megabytes,
+    stored_bytes_per_byte: Annotated[
+        float, typer.Option(min=0, help="Bytes in the library for each byte of a file.")
+    ] = StorageLimits.bytes_per_byte,
     index_factory: Annotated[
         str | None,
         typer.Option(help="FAISS factory string, remembered for later runs. 'auto' chooses by size."),
@@ -163,6 +187,12 @@ def index_command(
             file_timeout_seconds=file_timeout,
             sandbox=sandbox,
             worker_memory=worker_memory,
+            max_pixels=max_pixels,
+            max_hours=max_hours,
+            cpu_seconds=cpu_seconds,
+            cpu_seconds_per_megabyte=cpu_seconds_per_megabyte,
+            stored_megabytes=stored_megabytes,
+            stored_bytes_per_byte=stored_bytes_per_byte,
             prune=prune,
             prune_empty=prune_empty,
             retry_failed=retry_failed,

@@ -166,7 +166,7 @@ BAD: dict[str, bytes] = {
     "a checksum that is none": wire(FileVerdict("ok", None, INFO, "../../etc", 1, 1)),
     "a negative size": wire(FileVerdict("ok", None, INFO, SHA, -1, 1)),
     "a negative width": wire(replace(OPENED, info=replace(INFO, width=-1))),
-    "a video of a million years": wire(replace(OPENED, info=replace(INFO, duration_seconds=1e13))),
+    "a video of less than nothing": wire(replace(OPENED, info=replace(INFO, duration_seconds=-1.0))),
     "a number that is not finite": wire(OPENED).replace(
         struct.pack("<d", 25.0), struct.pack("<d", float("nan"))
     ),
