@@ -43,12 +43,15 @@ class IndexOptions:
         prune: remove videos below the given paths whose files are gone.
         prune_empty: prune even a folder with no video left, which may mean that its disk is not mounted.
         retry_failed: read files again that failed before.
+        repair: take damaged files out of the library first, and read the videos again that had damaged rows
+            in them.
         list_passed_over: name in the summary all files that are not taken for videos; else they are counted.
         index_backend: name of the vector index's backend; None: the backend of the last snapshot.
         index_factory: a FAISS factory string, or `auto`; None: what was requested for the last snapshot.
         tokens: how frame tokens are stored; None: see `Library.open_or_create`.
         tokens_per_frame: how many tokens of a frame are stored; None: see `Library.open_or_create`.
         keep_snapshots: how many of the newest snapshots are kept.
+        keep_seconds: how long others are kept after they were served; see `PublishOptions`.
         publish_seconds: about how often a long run publishes.
         flush_seconds: about how often finished videos are committed.
 
@@ -73,12 +76,14 @@ class IndexOptions:
     prune: bool = False
     prune_empty: bool = False
     retry_failed: bool = False
+    repair: bool = False
     list_passed_over: bool = False
     index_backend: str | None = None
     index_factory: str | None = None
     tokens: TokenKind | None = None
     tokens_per_frame: int | None = None
     keep_snapshots: int = 5
+    keep_seconds: float = 600.0
     publish_seconds: float = 300.0
     flush_seconds: float = 10.0
 
@@ -97,6 +102,10 @@ class IndexOptions:
         if self.tokens not in (None, *TOKEN_KINDS):
             raise InputError(
                 f"tokens is {self.tokens!r}: it must be one of {', '.join(TOKEN_KINDS)}", field="tokens"
+            )
+        if not self.keep_seconds >= 0:
+            raise InputError(
+                f"keep_seconds is {self.keep_seconds}: it must be 0 seconds or more", field="keep_seconds"
             )
         for field in ("timeout_seconds", "file_timeout_seconds"):
             seconds = getattr(self, field)

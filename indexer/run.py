@@ -16,6 +16,8 @@ from indexer.events import Event, IndexSummary, Note, Scanned
 from indexer.library.folder import Library
 from indexer.library.mounts import known_mounts, mounted, remember_mounts
 from indexer.library.publish import PublishOptions, chosen_backend, served_manifest
+from indexer.library.records import video_id_of
+from indexer.library.repair import repair
 from indexer.library.trust import remember_media_roots
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
@@ -72,6 +74,9 @@ def index_paths(
     is_new = not Library.exists(library)
     opened = Library.open_or_create(library, bundle, options.tokens, options.tokens_per_frame)
     with opened.writing():
+        repaired = None
+        if options.repair:
+            repaired = repair(opened, {video_id_of(path) for path in scanned.files})
         writer = LibraryWriter(opened)
         pruning_all = options.prune and options.prune_empty
         unmounted = known_mounts(opened.path) - mounted()
@@ -89,13 +94,16 @@ def index_paths(
         if not remember_media_roots(opened.path, media_roots, is_new=is_new):
             emit(Note(_NOT_REMEMBERED))
         summary = _summary_of(scanned, plan)
+        summary.repaired = repaired
         commit_options = CommitOptions(
             publish=PublishOptions(
                 index_backend=options.index_backend,
                 index_factory=options.index_factory,
                 gpu=bundle.provider != "cpu",
                 keep_snapshots=options.keep_snapshots,
+                keep_seconds=options.keep_seconds,
                 media_roots=media_roots,
+                damaged_snapshots=repaired.snapshots if repaired else frozenset(),
             ),
             publish_seconds=options.publish_seconds,
             flush_seconds=options.flush_seconds,

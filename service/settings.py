@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     reload_seconds: float = Field(
         5.0, ge=0, description="Seconds between checks for a new snapshot; 0 turns the checks off."
     )
+    scrub_hours: float = Field(
+        24.0,
+        ge=0,
+        description="Hours in which every file of the library is read once in the background and compared "
+        "with its checksum; 0 turns this off.",
+    )
     shutdown_seconds: int = Field(
         10, ge=0, description="Seconds that requests in flight may take to finish after SIGTERM."
     )

@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.runtime.errors import ReelfindError
 
 VERIFY_REMEDY = (
     "`reelfind library verify` names what is damaged, `reelfind library rollback` serves an earlier snapshot"
 )
+#: Appended to the message about damaged rows.
+REPAIR_REMEDY = "`reelfind index PATH --repair`, with the folder of the videos, reads damaged ones again"
 
 
 class LibraryError(ReelfindError):
@@ -18,6 +23,14 @@ class LibraryError(ReelfindError):
 
 class NotFiniteError(LibraryError):
     """A table holds embeddings with NaN or infinity."""
+
+
+class DamagedRowsError(LibraryError):
+    """Some rows of a table differ from their checksums, or cannot be read; all others are whole."""
+
+    def __init__(self, message: str, rows: NDArray[np.int64]) -> None:
+        super().__init__(message)
+        self.rows = rows
 
 
 class BusyError(LibraryError):

@@ -21,6 +21,7 @@ from service.api.problems import install_problem_handlers
 from service.api.routes import frames, health, library, page, search, videos
 from service.live import LiveLibrary, open_bundle
 from service.metrics import Metrics
+from service.readiness import ReadinessProbe
 from service.settings import Settings
 
 logger = logging.getLogger("reelfind")
@@ -51,7 +52,9 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
         opened = await run_in_threadpool(open_bundle, settings) if bundle is None else bundle
         live = LiveLibrary(settings, opened, metrics)
         pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
-        app.state.context = Context(settings, live, metrics, pool, MediaFolders(settings))
+        app.state.context = Context(
+            settings, live, metrics, pool, ReadinessProbe(live), MediaFolders(settings)
+        )
         await run_in_threadpool(live.poll)
         watcher = asyncio.create_task(_watch(live, settings.reload_seconds))
         try:

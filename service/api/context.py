@@ -9,6 +9,7 @@ from service.api.media import MediaFolders
 from service.api.pool import SearchPool
 from service.live import LiveLibrary
 from service.metrics import Metrics
+from service.readiness import ReadinessProbe
 from service.settings import Settings
 
 
@@ -20,6 +21,7 @@ class Context:
     live: LiveLibrary
     metrics: Metrics
     pool: SearchPool
+    readiness: ReadinessProbe
     media_folders: MediaFolders
 
 

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from indexer.library.errors import DamagedRowsError
 from model.runtime.errors import InputError, ReelfindError
 from model.runtime.messages import shorten
 from service.api.schemas import InvalidValue, Problem
@@ -48,6 +49,7 @@ INTERNAL = ProblemKind(500, "internal-error", "The server failed")
 _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     NotUnderstoodError: ProblemKind(422, "query-not-understood", "The query is not understood"),
     InputError: INVALID,
+    DamagedRowsError: ProblemKind(503, "damaged", "A part of the library is damaged"),
     NotFoundError: ProblemKind(404, "not-found", "Not found"),
     SnapshotRefusedError: ProblemKind(409, "snapshot-refused", "The new snapshot is not served"),
     MediaNotAllowedError: ProblemKind(403, "media-not-allowed", "The video's file may not be played"),

@@ -61,6 +61,14 @@ def index_command(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read files again that failed in an earlier run.")
     ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="First compare the library with its checksums, take damaged files out of it, and read the "
+            "videos again that have damaged rows. All others are kept.",
+        ),
+    ] = False,
     list_passed_over: Annotated[
         bool,
         typer.Option("--list-passed-over", help="List the files under PATH that are not taken for videos."),
@@ -165,6 +173,14 @@ def index_command(
         ),
     ] = None,
     keep_snapshots: Annotated[int, typer.Option(min=1, help="Number of snapshots to keep for rollback.")] = 5,
+    keep_minutes: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Minutes to keep any other snapshot after it was served, for services on other computers "
+            "that still read it.",
+        ),
+    ] = 10.0,
     publish_minutes: Annotated[
         float, typer.Option(min=0.01, help="Publish a snapshot about this often during a long run.")
     ] = 5.0,
@@ -196,11 +212,13 @@ def index_command(
             prune=prune,
             prune_empty=prune_empty,
             retry_failed=retry_failed,
+            repair=repair,
             list_passed_over=list_passed_over,
             index_factory=index_factory,
             tokens=tokens,
             tokens_per_frame=tokens_per_frame,
             keep_snapshots=keep_snapshots,
+            keep_seconds=keep_minutes * 60,
             publish_seconds=publish_minutes * 60,
         )
         opened, encoders = open_indexing_bundle(

@@ -19,6 +19,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "file_timeout_seconds": "--file-timeout",
     "host": "--host",
     "index_factory": "--index-factory",
+    "keep_seconds": "--keep-minutes",
     "keep_snapshots": "--keep-snapshots",
     "library": "--library",
     "max_hours": "--max-hours",

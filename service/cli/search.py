@@ -55,8 +55,9 @@ def search_command(
     elif result.hits:
         show_hits(result, Console())
         note_skipped(result.rerank_skipped)
-        for warning in result.query_warnings:
-            note(f"note: {warning.message}")
+        messages = [warning.message for warning in result.query_warnings]
+        for message in messages + [warning.message for warning in result.library_warnings]:
+            note(f"note: {message}")
     if not result.hits:
         note("nothing found: the library holds no video that can be searched")
         raise typer.Exit(NOTHING_FOUND)

@@ -18,12 +18,14 @@ MAX_SAMPLE_ENTRY = 1 << 16
 MAX_ENTRIES = 16
 ENCRYPTED_ENTRIES = (b"encv", b"drmi")
 DOLBY_VISION = (b"dvcC", b"dvvC", b"dvwC")
+# Of the boxes in a sample entry, those that are read. A file may declare thousands of others.
+READ_BOXES = (b"sinf", b"clap", *DOLBY_VISION)
 Box = tuple[bytes, int, int]
 
 
 @dataclass(frozen=True)
 class SampleEntry:
-    """The description of a track's samples: its kind, the stored size, and the boxes in it, by their kind."""
+    """The description of a track's samples: its kind, the stored size, its `READ_BOXES` by their kind."""
 
     kind: bytes
     width: int
@@ -108,7 +110,7 @@ def _entries(file: BinaryIO, start: int, stop: int) -> Iterator[SampleEntry]:
         if len(data) < SAMPLE_ENTRY_BYTES:
             return
         width, height = struct.unpack_from(">2H", data, 24)
-        inner = boxes(file, a + SAMPLE_ENTRY_BYTES, b)
+        inner = (box for box in boxes(file, a + SAMPLE_ENTRY_BYTES, b) if box[0] in READ_BOXES)
         yield SampleEntry(kind, width, height, {k: _read(file, x, y, MAX_SAMPLE_ENTRY) for k, x, y in inner})
 
 

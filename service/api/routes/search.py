@@ -43,7 +43,7 @@ async def search(request: SearchRequest, context: ContextDep) -> Response:
     searcher.check(options)
 
     def run() -> tuple[SearchResult, bytes]:
-        result = searcher.search(text, top_k, options)
+        result = context.live.search(searcher, lambda asked: asked.search(text, top_k, options))
         return result, search_body(result)
 
     try:

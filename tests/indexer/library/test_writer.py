@@ -111,7 +111,7 @@ def test_an_unfinished_video_is_in_no_snapshot_and_is_not_cleaned_away(
             writer.add_segments(short)
             writer.finish(video_row(video, short))
             writer.flush()
-            publish(writer, PublishOptions(keep_snapshots=1), last=False)
+            publish(writer, PublishOptions(keep_snapshots=1, keep_seconds=0.0), last=False)
         assert Snapshot.open(tmp_path / "library").num_segments == 2
         assert verify_library(tmp_path / "library").ok
         writer.add_segments(long[5:])

@@ -121,6 +121,12 @@ def test_raw_motion_jpeg_is_read(extension: str, orientation: int, tmp_path: Pat
     check_whole(path, 1)
 
 
+def test_raw_motion_jpeg_of_ffmpeg_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "camera.mjpg"
+    ffmpeg("-f", "lavfi", "-i", FILM.format(5), "-c:v", "mjpeg", str(path))
+    check_whole(path, 2)  # 50 pictures, at 25 a second: such a file says no rate
+
+
 def test_another_size_and_pixel_format_in_the_middle(tmp_path: Path) -> None:
     parts = []
     for number, (size, pixels) in enumerate((("160x120", "yuv420p"), ("320x240", "yuv422p"))):
