@@ -1,35 +1,8 @@
-"""Looks at the processes of this machine, by what `/proc` says of them."""
-
-from __future__ import annotations
+"""What /proc says of processes: their descendants, memory, threads and open files."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started, directly."""
-    return [child for child, fields in _processes() if int(fields[1]) == pid and fields[0] not in "ZX"]
-
-
-def descendants(root: int) -> list[int]:
-    """The processes that a process has started, and those that these have."""
-    started: dict[int, list[int]] = {}
-    for process, fields in _processes():
-        if fields[0] not in "ZX":
-            started.setdefault(int(fields[1]), []).append(process)
-    found: list[int] = []
-    pending = [root]
-    while pending:
-        new = started.get(pending.pop(), [])
-        found += new
-        pending += new
-    return found
-
-
-def running(pid: int) -> bool:
-    """Whether a process is alive."""
-    return any(process == pid and fields[0] not in "ZX" for process, fields in _processes())
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -38,6 +11,45 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def running(pid: int) -> bool:
+    """Whether a process is alive: it has not ended, nor waits for its parent to take note of that."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, directly, and that are alive."""
+    return [child for child in descendants(pid) if parent_of(child) == pid and running(child)]
+
+
+def descendants(root: int) -> list[int]:
+    """The ids of the processes that a process has started, and of those that they have."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (parent := parent_of(int(entry.name))) is not None:
+            children.setdefault(parent, []).append(int(entry.name))
+    found: list[int] = []
+    pending = [root]
+    while pending:
+        started = children.get(pending.pop(), [])
+        found += started
+        pending += started
+    return found
+
+
+def parent_of(pid: int) -> int | None:
+    """The id of a process's parent; None when the process has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    # The process's name, in brackets, may contain brackets.
+    return int(stat.rpartition(")")[2].split()[1])
 
 
 def peak_bytes(pid: int) -> int:
@@ -61,17 +73,6 @@ def open_file_count(pid: int) -> int:
         return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return 0
-
-
-def _processes() -> list[tuple[int, list[str]]]:
-    """The fields of every process's `stat` after its name: state, parent, …"""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            found.append((int(stat.parent.name), stat.read_text().rpartition(")")[2].split()))
-        except OSError:
-            continue
-    return found
 
 
 def _status(pid: int, field: str) -> int:
