@@ -1,7 +1,7 @@
 """One indexing run as a process of its own, which prints each event as a line of JSON.
 
-`python -m tests.fuzz.indexing MEDIA LIBRARY BUNDLE WORKERS TIMEOUT MEMORY` does what `reelfind index` does, but
-tells when a file is begun and done. The last lines are what the published library says of each file.
+`python -m tests.fuzz.indexing MEDIA LIBRARY BUNDLE WORKERS TIMEOUT MEMORY` does what `reelfind index` does,
+but tells when a file is begun and done. The last lines are what the published library says of each file.
 """
 
 import json
