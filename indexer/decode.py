@@ -24,6 +24,8 @@ from model.runtime.video import DecoderName, FrameBatch, ReadingLimits, VideoInf
 
 THUMBNAIL_SIDE = 320
 _THUMBNAIL_QUALITY = 80
+#: The reason of a verdict.
+OUT_OF_MEMORY = "decoding it takes more memory than is available"
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,11 @@ class DecodeSpec:
     reading: ReadingLimits = field(default_factory=ReadingLimits)
     storage: StorageLimits = field(default_factory=StorageLimits)
 
-    def job(self, path: Path, same_sha256: str | None = None, device: int | None = None) -> "DecodeJob":
+    def job(
+        self, path: Path, same_sha256: str | None = None, device: int | None = None, size: int = 0
+    ) -> "DecodeJob":
         """The job that decodes one file; for the arguments, see `DecodeJob`."""
-        return DecodeJob(os.fsencode(path), same_sha256, self, device)
+        return DecodeJob(os.fsencode(path), same_sha256, self, device, size)
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,14 @@ class DecodeJob:
         spec: how to decode it.
         device: the device (`st_dev`) that it was on when it was found; on another one it is another file, and
             is not decoded. None: any.
+        size: its size in bytes when it was found; 0: unknown.
     """
 
     path: bytes
     same_sha256: str | None
     spec: DecodeSpec
     device: int | None = None
+    size: int = 0
 
     @property
     def file(self) -> Path:
@@ -105,6 +111,19 @@ class DecodeJob:
 @dataclass(frozen=True)
 class Alive:
     """Decoding makes progress, but no segment is ready yet."""
+
+
+@dataclass(frozen=True)
+class Opened(Alive):
+    """The file is open as a video. If its decoder ends early, what was read is kept under these properties.
+
+    For `sha256`, `bytes` and `mtime_ns`, see `FileVerdict`.
+    """
+
+    info: VideoInfo
+    sha256: str
+    bytes: int
+    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -189,12 +208,13 @@ def decode_file(job: DecodeJob) -> Iterator[DecodeMessage]:
     if digest == job.same_sha256:
         yield FileUnchanged(stored_ns(stat.st_mtime_ns))
         return
-    verdict, reason, info = yield from _segments(path, job.spec)
+    content = digest, stat.st_size, stored_ns(stat.st_mtime_ns)
+    verdict, reason, info = yield from _segments(path, job.spec, content)
     lost = yield from _lost_while_read(job, stat, digest, decoded=verdict == "ok")
     if lost:
         yield FileUnreached(lost)
     else:
-        yield FileVerdict(verdict, reason, info, digest, stat.st_size, stored_ns(stat.st_mtime_ns))
+        yield FileVerdict(verdict, reason, info, *content)
 
 
 def _lost_while_read(
@@ -229,7 +249,7 @@ def _digest(path: Path) -> Generator[DecodeMessage, None, str]:
 
 
 def _segments(
-    path: Path, spec: DecodeSpec
+    path: Path, spec: DecodeSpec, content: tuple[str, int, int]
 ) -> Generator[DecodeMessage, None, tuple[Verdict, str | None, VideoInfo | None]]:
     info = None
     stored = 0
@@ -237,7 +257,7 @@ def _segments(
         file_bytes = path.stat().st_size
         with VideoReader(path, decoder=spec.decoder, limits=spec.reading) as reader:
             info = reader.info
-            yield Alive()
+            yield Opened(info, *content)
             for segment in reader.steps(spec.segment_seconds, spec.frames_per_segment):
                 if segment is None:
                     yield Alive()
@@ -262,7 +282,7 @@ def _segments(
     except VideoError as error:
         return error.verdict, str(error).removeprefix(f"{path}: "), info
     except MemoryError:
-        return "corrupt", "decoding it takes more memory than is available", info
+        return "corrupt", OUT_OF_MEMORY, info
     except Exception as error:
         # Decoders may raise any error on unusual input: it becomes the file's verdict, and the run continues.
         return "corrupt", f"the decoder failed: {type(error).__name__}: {error}", info

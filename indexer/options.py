@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 from indexer.decode import StorageLimits
+from indexer.engines.sandbox.confinement import SANDBOX_MODES, SandboxMode
 from indexer.library.schema import TOKEN_KINDS, TokenKind
 from model.runtime.errors import InputError
 from model.runtime.video import DecoderName, ReadingLimits
@@ -11,6 +12,8 @@ from model.runtime.video import DecoderName, ReadingLimits
 #: The frames of one segment; more are not faster on a CPU.
 CPU_BATCH_FRAMES = 16
 GPU_BATCH_FRAMES = 128
+#: MiB of address space below which a decoding process cannot work: its libraries alone take 300.
+LEAST_WORKER_MEMORY = 512
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,17 @@ class IndexOptions:
     Attributes:
         decoder: the library that reads videos.
         workers: decoding processes of the local engine; 0 decodes in this process, without isolation or
-            timeout.
+            time limits.
         batch_frames: minimum number of frames encoded together.
         encoders: batches that the local engine encodes at the same time. On a CPU, one single-threaded batch
             per core leaves more time to the decoders than one batch with a thread per core, since those
             threads wait for each other.
         timeout_seconds: give up a file that makes no progress for this long.
+        file_timeout_seconds: give up a file that takes this long in all; None: the larger and the longer it
+            is, the longer it may take, see `most_seconds`.
+        sandbox: whether the processes that read files are confined: "auto", with what the system has;
+            "required", or refuse to run; "off".
+        worker_memory: address space of the process that reads a file, in MiB; None: `default_memory_bytes`.
         max_pixels: leave out larger pictures; for this one and the next three, see `ReadingLimits`.
         max_hours: the longest video that is read to its end.
         cpu_seconds: CPU time that reading any file may take.
@@ -56,6 +64,9 @@ class IndexOptions:
     batch_frames: int = CPU_BATCH_FRAMES
     encoders: int = 1
     timeout_seconds: float = 300.0
+    file_timeout_seconds: float | None = None
+    sandbox: SandboxMode = "auto"
+    worker_memory: int | None = None
     max_pixels: int = ReadingLimits.max_pixels
     max_hours: float = ReadingLimits.max_hours
     cpu_seconds: float = ReadingLimits.cpu_seconds
@@ -96,10 +107,24 @@ class IndexOptions:
             raise InputError(
                 f"keep_seconds is {self.keep_seconds}: it must be 0 seconds or more", field="keep_seconds"
             )
-        if not self.timeout_seconds > 0:
+        for field in ("timeout_seconds", "file_timeout_seconds"):
+            seconds = getattr(self, field)
+            if seconds is not None and not seconds > 0:
+                raise InputError(f"{field} is {seconds}: it must be more than 0 seconds", field=field)
+        if self.sandbox not in SANDBOX_MODES:
             raise InputError(
-                f"timeout_seconds is {self.timeout_seconds}: it must be more than 0 seconds",
-                field="timeout_seconds",
+                f"sandbox is {self.sandbox!r}: it must be one of {', '.join(SANDBOX_MODES)}", field="sandbox"
+            )
+        if self.sandbox == "required" and self.workers == 0:
+            raise InputError(
+                "sandbox is 'required', but with 0 `workers` videos are read in the indexer's own process: "
+                "set `workers` to 1 or more",
+                field="sandbox",
+            )
+        if self.worker_memory is not None and self.worker_memory < LEAST_WORKER_MEMORY:
+            raise InputError(
+                f"worker_memory is {self.worker_memory}: it must be at least {LEAST_WORKER_MEMORY} MiB",
+                field="worker_memory",
             )
 
     @property

@@ -11,6 +11,7 @@ from indexer.decode import DecodeSpec
 from indexer.encode import EncodeSpec
 from indexer.engines.base import Engine
 from indexer.engines.local import LocalEngine
+from indexer.engines.local_decoders import Bounds
 from indexer.events import Event, IndexSummary, Note, Scanned
 from indexer.library.folder import Library
 from indexer.library.mounts import known_mounts, mounted, remember_mounts
@@ -142,7 +143,12 @@ def _local_engine(bundle: Bundle, options: IndexOptions) -> Engine:
         bundle,
         workers=options.workers,
         encoders=options.encoders,
-        timeout_seconds=options.timeout_seconds,
+        bounds=Bounds(
+            timeout_seconds=options.timeout_seconds,
+            file_seconds=options.file_timeout_seconds,
+            sandbox=options.sandbox,
+            memory_bytes=None if options.worker_memory is None else options.worker_memory << 20,
+        ),
     )
 
 

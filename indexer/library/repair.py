@@ -43,10 +43,11 @@ def repair(library: Library, present: Set[str]) -> RepairReport:
         LibraryError: a table cannot be opened, or the disk is full.
     """
     path = library.path
-    damaged, snapshots = _damaged_files(library)
+    damaged, needs = _damaged_files(library)
     scanned = {name: list(scan_rows(path, name, None, damaged)) for name in TABLES}
     bad = {name: [f for f in fragments if f.is_damaged] for name, fragments in scanned.items()}
     files = sorted(damaged | {f for fragments in bad.values() for each in fragments for f in each.files})
+    snapshots = frozenset(number for file in files for number in needs.get(file, ()))
     if not any(bad.values()):
         return RepairReport(tuple(files), snapshots=snapshots)
     datasets = {name: open_table(path, name) for name in TABLES}
@@ -77,8 +78,8 @@ def repair(library: Library, present: Set[str]) -> RepairReport:
     )
 
 
-def _damaged_files(library: Library) -> tuple[set[Path], frozenset[int]]:
-    """The files that differ from what snapshots say of them, and the snapshots that need one of them."""
+def _damaged_files(library: Library) -> tuple[set[Path], dict[Path, set[int]]]:
+    """The files that differ from what snapshots say of them, and the numbers of those that need each file."""
     stamps: dict[str, FileStamp] = {}
     needs: dict[str, set[int]] = {}
     for number in snapshot_numbers(library.path):
@@ -90,8 +91,7 @@ def _damaged_files(library: Library) -> tuple[set[Path], frozenset[int]]:
             stamps.setdefault(name, stamp)
             needs.setdefault(name, set()).add(number)
     damaged = {name for name, stamp in stamps.items() if not _is_whole(library.path / name, stamp)}
-    snapshots = frozenset(number for name in damaged for number in needs[name])
-    return {library.path / name for name in damaged}, snapshots
+    return {library.path / name for name in damaged}, {library.path / name: n for name, n in needs.items()}
 
 
 def _is_whole(path: Path, stamp: FileStamp) -> bool:

@@ -14,8 +14,15 @@ from rich.console import Console
 
 from indexer.decode import StorageLimits
 from indexer.encode import open_indexing_bundle
+from indexer.engines.sandbox.confinement import SandboxMode
 from indexer.library.schema import TokenKind
-from indexer.options import CPU_BATCH_FRAMES, GPU_BATCH_FRAMES, IndexOptions, default_workers
+from indexer.options import (
+    CPU_BATCH_FRAMES,
+    GPU_BATCH_FRAMES,
+    LEAST_WORKER_MEMORY,
+    IndexOptions,
+    default_workers,
+)
 from indexer.run import index_paths
 from model.runtime.bundle import Provider, default_bundle_path
 from model.runtime.exits import NOTHING_FOUND
@@ -98,6 +105,32 @@ def index_command(
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Skip a file after this many seconds without progress.")
     ] = 300.0,
+    file_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="End a file after this many seconds in all; what was read of it is kept. Default: an hour, "
+            "a second for each MB, and 10 times its length.",
+            show_default=False,
+        ),
+    ] = None,
+    sandbox: Annotated[
+        SandboxMode,
+        typer.Option(
+            help="Confine the processes that read videos: with what the system has (auto), or not at all "
+            "(off); 'required' refuses to run without Landlock and seccomp. `reelfind doctor` shows what "
+            "there is."
+        ),
+    ] = "auto",
+    worker_memory: Annotated[
+        int | None,
+        typer.Option(
+            min=LEAST_WORKER_MEMORY,
+            help="MiB of address space for the process that reads a file. Default: 8192, and 128 for each "
+            "core.",
+            show_default=False,
+        ),
+    ] = None,
     max_pixels: Annotated[
         int,
         typer.Option(min=1, help="Leave out pictures with more pixels, which take gigabytes of memory."),
@@ -167,6 +200,9 @@ def index_command(
             workers=default_workers() if workers is None else workers,
             batch_frames=batch_size,
             timeout_seconds=timeout,
+            file_timeout_seconds=file_timeout,
+            sandbox=sandbox,
+            worker_memory=worker_memory,
             max_pixels=max_pixels,
             max_hours=max_hours,
             cpu_seconds=cpu_seconds,

@@ -16,6 +16,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "cpu_seconds": "--cpu-seconds",
     "cpu_seconds_per_megabyte": "--cpu-seconds-per-megabyte",
     "encoders": "--threads",
+    "file_timeout_seconds": "--file-timeout",
     "host": "--host",
     "index_factory": "--index-factory",
     "keep_seconds": "--keep-minutes",
@@ -26,11 +27,13 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "port": "--port",
     "prune": "--prune",
     "prune_empty": "--prune-empty",
+    "sandbox": "--sandbox",
     "stored_bytes_per_byte": "--stored-bytes-per-byte",
     "stored_megabytes": "--stored-megabytes",
     "timeout_seconds": "--timeout",
     "tokens": "--tokens",
     "tokens_per_frame": "--tokens-per-frame",
+    "worker_memory": "--worker-memory",
     "workers": "--workers",
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 import lance
 import pyarrow as pa
 
+from indexer.library.checksums import CHECKSUMS
 from indexer.library.manifest import (
     MANIFEST_FILE,
     FileStamp,
@@ -25,10 +26,13 @@ from model.runtime.files import sha256_of
 
 
 def change_table(library: Path, name: str, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Write another content into a table, and let the served snapshot name it."""
+    """Write another content into a table, without checksums of rows, and let the served snapshot name it."""
     path = table_path(library, name)
     table = lance.dataset(str(path)).to_table()
     changed = change(table)
+    if CHECKSUMS in changed.column_names:
+        kind = changed.schema.field(CHECKSUMS).type
+        changed = set_column(changed, CHECKSUMS, pa.nulls(changed.num_rows, kind))
     lance.write_dataset(changed.cast(table.schema), str(path), mode="overwrite")
     stamp_again(library)
 

@@ -1,6 +1,30 @@
 """What /proc says of processes: their descendants, memory, threads and open files."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for a condition; an AssertionError when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def running(pid: int) -> bool:
+    """Whether a process is alive: it has not ended, nor waits for its parent to take note of that."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, directly, and that are alive."""
+    return [child for child in descendants(pid) if parent_of(child) == pid and running(child)]
 
 
 def descendants(root: int) -> list[int]:
