@@ -18,6 +18,7 @@ class Section(StrEnum):
 
     INDEXING = "Indexing throughput"
     MEMORY = "Peak memory of indexing"
+    ISOLATION = "Confined decoders"
     SEARCH = "Search over HTTP"
     FAISS = "FAISS against exact search"
     RERANKING = "Re-ranking"
