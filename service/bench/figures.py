@@ -45,7 +45,7 @@ class Figure:
     section: str
     name: str
     values: tuple[float, ...]
-    unit: Literal["ratio", "queries/s", "ms", "MiB", "s", "%", "points"] = "ratio"
+    unit: Literal["ratio", "queries/s", "ms", "MiB", "s", "%", "points", "segments"] = "ratio"
     bar: Bar | None = None
     note: str = ""
 
