@@ -244,7 +244,9 @@ def _messages(
 ) -> Iterator[Alive | DecodedPart]:
     while True:
         left = limit.seconds - process.waited_seconds
-        yield process.receive(max(0.0, min(timeout_seconds, left)))
+        if left <= 0:  # also where messages never fail to come
+            raise LateError
+        yield process.receive(min(timeout_seconds, left))
 
 
 def _given_up(

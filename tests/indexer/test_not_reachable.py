@@ -61,8 +61,9 @@ def test_a_share_that_goes_away_in_the_middle_of_a_run_keeps_every_row(
     assert before == {f"{name}.mp4": ("ok", 3) for name in "abc"}
     # One is touched, one is changed, one is new; the share goes away with the first event of its kind.
     os.utime(share / "a.mp4", (5, 5))
-    make_video(share / "b.mp4", parts=[("blue", 70.0)], fps=1)
-    make_video(share / "new.mp4", parts=[("green", 70.0)], fps=1)
+    # Longer than what is decoded ahead, so that neither is read to its end before a segment is encoded.
+    make_video(share / "b.mp4", parts=[("blue", 40.0), ("white", 40.0)] * 20, fps=1)
+    make_video(share / "new.mp4", parts=[("green", 40.0), ("white", 40.0)] * 20, fps=1)
     events: list[Event] = []
 
     def on_event(event: Event) -> None:

@@ -321,10 +321,13 @@ def _die_once(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
 
 
 def _work_slowly(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
-    """Not confined: notes when it is at work."""
+    """Not confined: notes when it is at work. The first one waits for the second: they work together."""
     with _mark("at work").open("a") as log:
         log.write(f"{time.monotonic()} begin {job.file.stem}\n")
         log.flush()
+        deadline = time.monotonic() + 30
+        while _mark("at work").read_text().count("begin") < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
         time.sleep(0.3)
         log.write(f"{time.monotonic()} end {job.file.stem}\n")
     yield Alive()

@@ -27,6 +27,11 @@ def children(pid: int) -> list[int]:
     return [child for child in descendants(pid) if parent_of(child) == pid and running(child)]
 
 
+def decoding_processes(pid: int) -> list[int]:
+    """The decoding processes that a process has started itself; a browser may run beside them."""
+    return [child for child in children(pid) if "run_worker" in _command_line(child)]
+
+
 def descendants(root: int) -> list[int]:
     """The ids of the processes that a process has started, and of those that they have."""
     children: dict[int, list[int]] = {}
@@ -50,6 +55,13 @@ def parent_of(pid: int) -> int | None:
         return None
     # The process's name, in brackets, may contain brackets.
     return int(stat.rpartition(")")[2].split()[1])
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def peak_bytes(pid: int) -> int:

@@ -20,7 +20,7 @@ from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError, ReelfindError
 from tests.support.hostile_decoder import COMMAND
-from tests.support.processes import children
+from tests.support.processes import children, decoding_processes
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_video
 
@@ -110,7 +110,7 @@ def test_a_decoder_that_is_killed_is_tried_again(bundle: Bundle, tmp_path: Path)
 
     def kill_once(event: Event) -> None:
         if isinstance(event, SegmentEncoded) and event.path.stem == "long" and not killed:
-            (decoding,) = children(os.getpid())
+            (decoding,) = decoding_processes(os.getpid())
             killed.extend(children(decoding))
             for process in killed:
                 os.kill(process, signal.SIGKILL)
@@ -153,7 +153,7 @@ def test_a_decoding_process_that_is_killed_in_the_middle_is_replaced(bundle: Bun
 
     def kill_once(event: Event) -> None:
         if isinstance(event, SegmentEncoded) and event.path.stem == "long" and not killed:
-            killed.extend(children(os.getpid()))
+            killed.extend(decoding_processes(os.getpid()))
             os.kill(killed[0], signal.SIGTERM)
 
     summary = index(bundle, tmp_path / "library", tmp_path / "media", kill_once, workers=1)

@@ -99,6 +99,7 @@ def test_reranking_is_measured_in_process_and_over_http(
     toy: ToyLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REELFIND_DEADLINE_MS", "600000")
+    monkeypatch.setenv("REELFIND_MAX_DEADLINE_MS", "600000")
     figures = rerank.measure_reranking(toy.library, toy.bundle, repeats=2, queries=6, clients=(1, 3))
     assert {len(figure.values) for figure in figures} == {2}
     ratio = by_name(figures, "÷ matcher.onnx alone")
