@@ -6,7 +6,7 @@ S salience, A answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,15 +71,14 @@ class Questions:
         Raises:
             InputError: its texts are captions.
         """
+        groups: Iterable[tuple[Sequence[str], Sequence[str]]] = ()
         if isinstance(source, SplicedFilms):
             stills = source.stills
-            rows = source.rows if stills.answers else source.rows[:0]
-            asked = [(stills.captions[row], stills.answers[row]) for row in rows]
-        else:
-            asked = [
-                (tuple(texts), tuple(own))
-                for texts, own in zip(source.captions, source.answers, strict=False)
-            ]
+            if stills.answers:
+                groups = ((stills.captions[row], stills.answers[row]) for row in source.rows)
+        elif source.answers:
+            groups = zip(source.captions, source.answers, strict=True)
+        asked = list(groups)
         if not asked:
             raise InputError(
                 f"split {source.name} has captions, not questions: set data.kind to questions, msrvtt_qa or "
