@@ -6,7 +6,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint co
 SOURCES := model indexer service tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench lock browser clean
+.PHONY: help setup demo test check bench fuzz soak lock browser clean
 
 help:  ## Show the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ check: $(TEST_ENV)/.installed  ## Format, lint, check types and import contracts
 
 bench: $(TEST_ENV)/.installed  ## Run the benchmark and print its figures (ARGS=--quick for a short run).
 	$(TEST_ENV)/bin/reelfind bench $(ARGS)
+
+fuzz: $(TEST_ENV)/.installed  ## Index 20,000 damaged files, at most 20 minutes (ARGS="--minutes N --seed S --files N").
+	$(TEST_ENV)/bin/python -m tests.fuzz $(ARGS)
+
+soak: $(TEST_ENV)/.installed  ## Change, search and kill a library and its server for 30 minutes (ARGS="--minutes N --seed S").
+	$(TEST_ENV)/bin/python -m tests.soak $(ARGS)
 
 lock:  ## Update constraints.txt to the newest releases (PyTorch keeps its pinned version).
 	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock

@@ -7,7 +7,7 @@ module imports neither Lance, FAISS nor ONNX Runtime, so that a decoding process
 import io
 import os
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,38 @@ from model.runtime.errors import VideoError
 from model.runtime.faults import checkpoint
 from model.runtime.files import sha256_steps
 from model.runtime.preprocessing import ResizeRule, resize_frames
-from model.runtime.video import DecoderName, FrameBatch, VideoInfo, VideoReader
+from model.runtime.video import DecoderName, FrameBatch, ReadingLimits, VideoInfo, VideoReader
 
 THUMBNAIL_SIDE = 320
 _THUMBNAIL_QUALITY = 80
+#: The reason of a verdict.
+OUT_OF_MEMORY = "decoding it takes more memory than is available"
+
+
+@dataclass(frozen=True)
+class StorageLimits:
+    """How much of the library one file may take, by its own size.
+
+    Attributes:
+        frame_bytes: about the size of a stored frame, without its thumbnail.
+        megabytes: what any file may take, in million bytes.
+        bytes_per_byte: what a file may take for each of its bytes.
+    """
+
+    frame_bytes: int = 0
+    megabytes: float = 256.0
+    bytes_per_byte: float = 256.0
+
+    def most_bytes(self, file_bytes: int) -> float:
+        """What a file of this size may take, in bytes."""
+        return self.megabytes * 1e6 + self.bytes_per_byte * file_bytes
+
+    def reason(self, file_bytes: int) -> str:
+        """Why a file that would take more is not read on."""
+        return (
+            f"storing it takes more than {round(self.most_bytes(file_bytes) / 1e6, 1):g} MB "
+            "(--stored-megabytes, --stored-bytes-per-byte)"
+        )
 
 
 @dataclass(frozen=True)
@@ -36,6 +64,8 @@ class DecodeSpec:
         resize: how a frame becomes a square.
         segment_seconds: the longest segment.
         frames_per_segment: N, the frames sampled from a segment, at most.
+        reading: what reading a file may take.
+        storage: what a file may take in the library.
     """
 
     decoder: DecoderName
@@ -43,10 +73,14 @@ class DecodeSpec:
     resize: ResizeRule
     segment_seconds: float
     frames_per_segment: int
+    reading: ReadingLimits = field(default_factory=ReadingLimits)
+    storage: StorageLimits = field(default_factory=StorageLimits)
 
-    def job(self, path: Path, same_sha256: str | None = None, device: int | None = None) -> "DecodeJob":
+    def job(
+        self, path: Path, same_sha256: str | None = None, device: int | None = None, size: int = 0
+    ) -> "DecodeJob":
         """The job that decodes one file; for the arguments, see `DecodeJob`."""
-        return DecodeJob(os.fsencode(path), same_sha256, self, device)
+        return DecodeJob(os.fsencode(path), same_sha256, self, device, size)
 
 
 @dataclass(frozen=True)
@@ -59,12 +93,14 @@ class DecodeJob:
         spec: how to decode it.
         device: the device (`st_dev`) that it was on when it was found; on another one it is another file, and
             is not decoded. None: any.
+        size: its size in bytes when it was found; 0: unknown.
     """
 
     path: bytes
     same_sha256: str | None
     spec: DecodeSpec
     device: int | None = None
+    size: int = 0
 
     @property
     def file(self) -> Path:
@@ -75,6 +111,19 @@ class DecodeJob:
 @dataclass(frozen=True)
 class Alive:
     """Decoding makes progress, but no segment is ready yet."""
+
+
+@dataclass(frozen=True)
+class Opened(Alive):
+    """The file is open as a video. If its decoder ends early, what was read is kept under these properties.
+
+    For `sha256`, `bytes` and `mtime_ns`, see `FileVerdict`.
+    """
+
+    info: VideoInfo
+    sha256: str
+    bytes: int
+    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -159,12 +208,13 @@ def decode_file(job: DecodeJob) -> Iterator[DecodeMessage]:
     if digest == job.same_sha256:
         yield FileUnchanged(stored_ns(stat.st_mtime_ns))
         return
-    verdict, reason, info = yield from _segments(path, job.spec)
+    content = digest, stat.st_size, stored_ns(stat.st_mtime_ns)
+    verdict, reason, info = yield from _segments(path, job.spec, content)
     lost = yield from _lost_while_read(job, stat, digest, decoded=verdict == "ok")
     if lost:
         yield FileUnreached(lost)
     else:
-        yield FileVerdict(verdict, reason, info, digest, stat.st_size, stored_ns(stat.st_mtime_ns))
+        yield FileVerdict(verdict, reason, info, *content)
 
 
 def _lost_while_read(
@@ -199,22 +249,32 @@ def _digest(path: Path) -> Generator[DecodeMessage, None, str]:
 
 
 def _segments(
-    path: Path, spec: DecodeSpec
+    path: Path, spec: DecodeSpec, content: tuple[str, int, int]
 ) -> Generator[DecodeMessage, None, tuple[Verdict, str | None, VideoInfo | None]]:
     info = None
+    stored = 0
     try:
-        with VideoReader(path, decoder=spec.decoder) as reader:
+        file_bytes = path.stat().st_size
+        with VideoReader(path, decoder=spec.decoder, limits=spec.reading) as reader:
             info = reader.info
-            yield Alive()
-            for segment in reader.segments(spec.segment_seconds, spec.frames_per_segment):
+            yield Opened(info, *content)
+            for segment in reader.steps(spec.segment_seconds, spec.frames_per_segment):
+                if segment is None:
+                    yield Alive()
+                    continue
                 frames = segment.frames
+                thumbnails = _thumbnails(frames)
+                stored += sum(map(len, thumbnails)) + len(frames) * spec.storage.frame_bytes
+                if stored > spec.storage.most_bytes(file_bytes):
+                    reason = spec.storage.reason(file_bytes)
+                    return "partial", ", ".join(filter(None, [reader.damage, reason])), info
                 yield DecodedSegment(
                     index=segment.index,
                     start_seconds=segment.span.start_seconds,
                     end_seconds=segment.span.end_seconds,
                     frames=resize_frames(frames.data, spec.image_size, spec.resize),
                     pts_seconds=frames.pts_seconds,
-                    thumbnails=_thumbnails(frames),
+                    thumbnails=thumbnails,
                 )
                 checkpoint(f"decoded.{path.name}")
             if reader.damage:
@@ -222,7 +282,7 @@ def _segments(
     except VideoError as error:
         return error.verdict, str(error).removeprefix(f"{path}: "), info
     except MemoryError:
-        return "corrupt", "decoding it takes more memory than is available", info
+        return "corrupt", OUT_OF_MEMORY, info
     except Exception as error:
         # Decoders may raise any error on unusual input: it becomes the file's verdict, and the run continues.
         return "corrupt", f"the decoder failed: {type(error).__name__}: {error}", info

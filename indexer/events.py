@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indexer.library.records import Verdict
+from indexer.library.records import RepairReport, Verdict
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ class IndexSummary:
         not_reached: files that were found but could not be read because of their place, and why: nothing of
             them was changed, and the next run tries them again.
         not_reached_searchable: how many of these the library has segments of.
+        repaired: what the repair did, if there was one.
         removed: videos removed because their files are gone.
         vanished: videos whose files are gone but that were not removed, without `prune`.
         video_seconds: total length of the videos read.
@@ -114,6 +115,7 @@ class IndexSummary:
     passed_over_files: list[tuple[Path, str]] = field(default_factory=list)
     not_reached: list[tuple[Path, str]] = field(default_factory=list)
     not_reached_searchable: int = 0
+    repaired: RepairReport | None = None
     removed: int = 0
     vanished: int = 0
     segments: int = 0

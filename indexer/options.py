@@ -3,13 +3,17 @@
 import os
 from dataclasses import dataclass
 
+from indexer.decode import StorageLimits
+from indexer.engines.sandbox.confinement import SANDBOX_MODES, SandboxMode
 from indexer.library.schema import TOKEN_KINDS, TokenKind
 from model.runtime.errors import InputError
-from model.runtime.video import DecoderName
+from model.runtime.video import DecoderName, ReadingLimits
 
 #: The frames of one segment; more are not faster on a CPU.
 CPU_BATCH_FRAMES = 16
 GPU_BATCH_FRAMES = 128
+#: MiB of address space below which a decoding process cannot work: its libraries alone take 300.
+LEAST_WORKER_MEMORY = 512
 
 
 @dataclass(frozen=True)
@@ -19,21 +23,35 @@ class IndexOptions:
     Attributes:
         decoder: the library that reads videos.
         workers: decoding processes of the local engine; 0 decodes in this process, without isolation or
-            timeout.
+            time limits.
         batch_frames: minimum number of frames encoded together.
         encoders: batches that the local engine encodes at the same time. On a CPU, one single-threaded batch
             per core leaves more time to the decoders than one batch with a thread per core, since those
             threads wait for each other.
         timeout_seconds: give up a file that makes no progress for this long.
+        file_timeout_seconds: give up a file that takes this long in all; None: the larger and the longer it
+            is, the longer it may take, see `most_seconds`.
+        sandbox: whether the processes that read files are confined: "auto", with what the system has;
+            "required", or refuse to run; "off".
+        worker_memory: address space of the process that reads a file, in MiB; None: `default_memory_bytes`.
+        max_pixels: leave out larger pictures; for this one and the next three, see `ReadingLimits`.
+        max_hours: the longest video that is read to its end.
+        cpu_seconds: CPU time that reading any file may take.
+        cpu_seconds_per_megabyte: CPU time for each million bytes of a file.
+        stored_megabytes: what any file may take in the library, in million bytes.
+        stored_bytes_per_byte: what a file may take in the library for each of its bytes.
         prune: remove videos below the given paths whose files are gone.
         prune_empty: prune even a folder with no video left, which may mean that its disk is not mounted.
         retry_failed: read files again that failed before.
+        repair: take damaged files out of the library first, and read the videos again that had damaged rows
+            in them.
         list_passed_over: name in the summary all files that are not taken for videos; else they are counted.
         index_backend: name of the vector index's backend; None: the backend of the last snapshot.
         index_factory: a FAISS factory string, or `auto`; None: what was requested for the last snapshot.
         tokens: how frame tokens are stored; None: see `Library.open_or_create`.
         tokens_per_frame: how many tokens of a frame are stored; None: see `Library.open_or_create`.
         keep_snapshots: how many of the newest snapshots are kept.
+        keep_seconds: how long others are kept after they were served; see `PublishOptions`.
         publish_seconds: about how often a long run publishes.
         flush_seconds: about how often finished videos are committed.
 
@@ -46,33 +64,77 @@ class IndexOptions:
     batch_frames: int = CPU_BATCH_FRAMES
     encoders: int = 1
     timeout_seconds: float = 300.0
+    file_timeout_seconds: float | None = None
+    sandbox: SandboxMode = "auto"
+    worker_memory: int | None = None
+    max_pixels: int = ReadingLimits.max_pixels
+    max_hours: float = ReadingLimits.max_hours
+    cpu_seconds: float = ReadingLimits.cpu_seconds
+    cpu_seconds_per_megabyte: float = ReadingLimits.cpu_seconds_per_megabyte
+    stored_megabytes: float = StorageLimits.megabytes
+    stored_bytes_per_byte: float = StorageLimits.bytes_per_byte
     prune: bool = False
     prune_empty: bool = False
     retry_failed: bool = False
+    repair: bool = False
     list_passed_over: bool = False
     index_backend: str | None = None
     index_factory: str | None = None
     tokens: TokenKind | None = None
     tokens_per_frame: int | None = None
     keep_snapshots: int = 5
+    keep_seconds: float = 600.0
     publish_seconds: float = 300.0
     flush_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        for field, least in (("workers", 0), ("batch_frames", 1), ("encoders", 1), ("keep_snapshots", 1)):
+        for field in ("max_hours", "cpu_seconds", "stored_megabytes"):
+            if not getattr(self, field) > 0:
+                raise InputError(f"{field} is {getattr(self, field)}: it must be more than 0", field=field)
+        for field, least in (
+            *(("workers", 0), ("batch_frames", 1), ("encoders", 1), ("keep_snapshots", 1), ("max_pixels", 1)),
+            *(("cpu_seconds_per_megabyte", 0), ("stored_bytes_per_byte", 0)),
+        ):
             value = getattr(self, field)
-            if value < least:
+            if not value >= least:
                 bound = "0 or more" if least == 0 else f"at least {least}"
                 raise InputError(f"{field} is {value}: it must be {bound}", field=field)
         if self.tokens not in (None, *TOKEN_KINDS):
             raise InputError(
                 f"tokens is {self.tokens!r}: it must be one of {', '.join(TOKEN_KINDS)}", field="tokens"
             )
-        if not self.timeout_seconds > 0:
+        if not self.keep_seconds >= 0:
             raise InputError(
-                f"timeout_seconds is {self.timeout_seconds}: it must be more than 0 seconds",
-                field="timeout_seconds",
+                f"keep_seconds is {self.keep_seconds}: it must be 0 seconds or more", field="keep_seconds"
             )
+        for field in ("timeout_seconds", "file_timeout_seconds"):
+            seconds = getattr(self, field)
+            if seconds is not None and not seconds > 0:
+                raise InputError(f"{field} is {seconds}: it must be more than 0 seconds", field=field)
+        if self.sandbox not in SANDBOX_MODES:
+            raise InputError(
+                f"sandbox is {self.sandbox!r}: it must be one of {', '.join(SANDBOX_MODES)}", field="sandbox"
+            )
+        if self.sandbox == "required" and self.workers == 0:
+            raise InputError(
+                "sandbox is 'required', but with 0 `workers` videos are read in the indexer's own process: "
+                "set `workers` to 1 or more",
+                field="sandbox",
+            )
+        if self.worker_memory is not None and self.worker_memory < LEAST_WORKER_MEMORY:
+            raise InputError(
+                f"worker_memory is {self.worker_memory}: it must be at least {LEAST_WORKER_MEMORY} MiB",
+                field="worker_memory",
+            )
+
+    @property
+    def reading(self) -> ReadingLimits:
+        """What reading a file may take."""
+        return ReadingLimits(self.max_pixels, self.max_hours, self.cpu_seconds, self.cpu_seconds_per_megabyte)
+
+    def storage(self, frame_bytes: int) -> StorageLimits:
+        """What a file may take in a library whose frames are about so large."""
+        return StorageLimits(frame_bytes, self.stored_megabytes, self.stored_bytes_per_byte)
 
 
 def default_workers() -> int:

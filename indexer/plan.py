@@ -24,6 +24,7 @@ class IndexTask:
         same_sha256: a file with this checksum is unchanged, although its modification time is new. None: the
             file is new, has another size, or must be read again.
         device: the device (`st_dev`) that the file was on when it was found; None: unknown.
+        size: the file's size in bytes when it was found; 0: unknown.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class IndexTask:
     ingest_id: str
     same_sha256: str | None
     device: int | None = None
+    size: int = 0
 
 
 @dataclass
@@ -78,7 +80,9 @@ def make_plan(scanned: Scan, videos: Mapping[str, VideoRow], *, retry_failed: bo
                     plan.failed_before += failed
                     continue
                 same_sha256 = row.sha256 or None
-        plan.tasks.append(IndexTask(path, video_id, secrets.token_hex(8), same_sha256, found.device))
+        plan.tasks.append(
+            IndexTask(path, video_id, secrets.token_hex(8), same_sha256, found.device, found.bytes)
+        )
     plan.vanished = [
         video_id
         for video_id, row in videos.items()

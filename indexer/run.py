@@ -11,10 +11,14 @@ from indexer.decode import DecodeSpec
 from indexer.encode import EncodeSpec
 from indexer.engines.base import Engine
 from indexer.engines.local import LocalEngine
-from indexer.events import Event, IndexSummary, Scanned
+from indexer.engines.local_decoders import Bounds
+from indexer.events import Event, IndexSummary, Note, Scanned
 from indexer.library.folder import Library
 from indexer.library.mounts import known_mounts, mounted, remember_mounts
 from indexer.library.publish import PublishOptions, chosen_backend, served_manifest
+from indexer.library.records import video_id_of
+from indexer.library.repair import repair
+from indexer.library.trust import remember_media_roots
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
 from indexer.options import IndexOptions
@@ -25,6 +29,10 @@ from model.runtime.bundle import Bundle, BundleManifest
 from model.runtime.errors import InputError
 from model.runtime.video import DecoderName
 
+_NOT_REMEMBERED = (
+    "this user has no folder to remember what was indexed in ($XDG_STATE_HOME, or ~/.local/state): "
+    "`reelfind serve` plays the videos with `--media FOLDER`"
+)
 _UNMOUNTED = "is not mounted, but was when its videos were indexed: they stay in the library"
 
 
@@ -63,8 +71,12 @@ def index_paths(
         # There is nothing to index: create no library.
         emit(_scanned_event(scanned, IndexPlan()))
         return replace(_summary_of(scanned, IndexPlan()), elapsed_seconds=time.monotonic() - started)
+    is_new = not Library.exists(library)
     opened = Library.open_or_create(library, bundle, options.tokens, options.tokens_per_frame)
     with opened.writing():
+        repaired = None
+        if options.repair:
+            repaired = repair(opened, {video_id_of(path) for path in scanned.files})
         writer = LibraryWriter(opened)
         pruning_all = options.prune and options.prune_empty
         unmounted = known_mounts(opened.path) - mounted()
@@ -78,14 +90,20 @@ def index_paths(
         if options.prune and not options.prune_empty:
             check_not_emptied(scanned, plan, writer.videos)
         emit(_scanned_event(scanned, plan))
+        media_roots = _media_roots(scanned, folders)
+        if not remember_media_roots(opened.path, media_roots, is_new=is_new):
+            emit(Note(_NOT_REMEMBERED))
         summary = _summary_of(scanned, plan)
+        summary.repaired = repaired
         commit_options = CommitOptions(
             publish=PublishOptions(
                 index_backend=options.index_backend,
                 index_factory=options.index_factory,
                 gpu=bundle.provider != "cpu",
                 keep_snapshots=options.keep_snapshots,
-                media_roots=_media_roots(scanned, folders),
+                keep_seconds=options.keep_seconds,
+                media_roots=media_roots,
+                damaged_snapshots=repaired.snapshots if repaired else frozenset(),
             ),
             publish_seconds=options.publish_seconds,
             flush_seconds=options.flush_seconds,
@@ -94,7 +112,11 @@ def index_paths(
         )
         (engine or _local_engine(bundle, options)).run(
             plan.tasks,
-            decode_spec(bundle.manifest, options.decoder),
+            replace(
+                decode_spec(bundle.manifest, options.decoder),
+                reading=options.reading,
+                storage=options.storage(writer.layout.token_bytes),
+            ),
             EncodeSpec.of(bundle, writer.layout, options.batch_frames),
             LibrarySink(writer, commit_options, emit, summary),
             emit,
@@ -121,7 +143,12 @@ def _local_engine(bundle: Bundle, options: IndexOptions) -> Engine:
         bundle,
         workers=options.workers,
         encoders=options.encoders,
-        timeout_seconds=options.timeout_seconds,
+        bounds=Bounds(
+            timeout_seconds=options.timeout_seconds,
+            file_seconds=options.file_timeout_seconds,
+            sandbox=options.sandbox,
+            memory_bytes=None if options.worker_memory is None else options.worker_memory << 20,
+        ),
     )
 
 
@@ -145,7 +172,7 @@ def _one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]
 
 
 def _media_roots(scanned: Scan, with_videos: Set[Path]) -> tuple[Path, ...]:
-    """Folders that contain the videos' real paths: the service serves no file outside of them."""
+    """Folders that contain the videos' real paths: the service plays no file outside of them."""
     return (*(folder for folder in scanned.folders if folder in with_videos), *scanned.linked)
 
 

@@ -12,7 +12,13 @@ import numpy as np
 from indexer.decode import FileOutcome, FileUnchanged, FileUnreached, FileVerdict
 from indexer.encode import EncodedSegment, SegmentLost
 from indexer.events import Event, Failure, FileDone, FileNotReached, IndexSummary, Note, Published
-from indexer.library.publish import PublishOptions, needs_publishing, publish, served_manifest
+from indexer.library.publish import (
+    PublishOptions,
+    needs_publishing,
+    publish,
+    remove_due_snapshots,
+    served_manifest,
+)
 from indexer.library.records import SEARCHABLE, displayable
 from indexer.library.schema import SegmentRow, VideoRow
 from indexer.library.vectors.base import AUTOMATIC
@@ -228,6 +234,8 @@ class LibrarySink:
                     Note(f"too few segments for an index {requested!r} yet: the index is exact (Flat)")
                 )
             self._emit(Published(manifest.number, manifest.num_videos, manifest.num_segments))
+        elif last:
+            remove_due_snapshots(self._writer, options)
         summary.snapshot = manifest.number
         summary.num_videos, summary.num_segments = manifest.num_videos, manifest.num_segments
 

@@ -6,6 +6,8 @@ ReelfindError             (model.runtime.errors)
 │       └── NotUnderstoodError  the model knows no word of the query: HTTP 422
 ├── NotFoundError         no such video, frame or page exists: HTTP 404
 ├── SnapshotRefusedError  the new snapshot cannot be served, so the one before still is: HTTP 409
+├── MediaNotAllowedError  the video's file lies outside the folders whose videos may be played: HTTP 403
+├── MediaChangedError     the video's file is another than the one that was indexed: HTTP 409
 ├── MediaGoneError        the library knows the video, but its file is missing: HTTP 410
 ├── OverloadedError       too many searches are waiting: HTTP 503
 └── NotReadyError         no snapshot is served: HTTP 503
@@ -31,6 +33,14 @@ class NotFoundError(ReelfindError):
 
 class SnapshotRefusedError(ReelfindError):
     """A new snapshot cannot be served; the one before still is."""
+
+
+class MediaNotAllowedError(ReelfindError):
+    """The file of a video in the library may not be played: it lies outside of the media folders."""
+
+
+class MediaChangedError(ReelfindError):
+    """The file of a video in the library is not the one that was indexed."""
 
 
 class MediaGoneError(ReelfindError):

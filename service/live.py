@@ -8,22 +8,41 @@ import logging
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
-from indexer.library.manifest import CURRENT, current_number, read_snapshot_manifest
+from indexer.library.errors import LibraryError
+from indexer.library.manifest import (
+    CURRENT,
+    FileStamp,
+    SnapshotManifest,
+    current_number,
+    read_snapshot_manifest,
+)
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import BundleError, ReelfindError
 from service.errors import NotReadyError, SnapshotRefusedError
 from service.metrics import Metrics
+from service.scrub import Scrub
 from service.search.match_queue import MatchQueue
+from service.search.results import SearchResult
 from service.search.searcher import Searcher
 from service.settings import Settings
 
 logger = logging.getLogger("reelfind")
 
+Result = TypeVar("Result")
+
 # A snapshot that failed to load is tried again after this time, even if CURRENT is unchanged: disks recover.
 _RETRY_SECONDS = 60.0
+# Reads that fail make the service look for a new snapshot at most this often.
+_RELOAD_PAUSE_SECONDS = 1.0
+# Messages about reads that failed: how many are remembered, and for how long after the last time.
+_MOST_MESSAGES = 100
+_REMEMBERED_SECONDS = 600.0
 # Most text-frame pairs in one call of the matching head. On a CPU small calls are faster, because their
 # tensors stay in its caches, and other searches get their turn sooner. A GPU needs large calls.
 _MAX_PAIRS_CPU = 32
@@ -49,17 +68,20 @@ def open_bundle(settings: Settings) -> Bundle:
     return bundle
 
 
-def open_searcher(settings: Settings, match_queue: MatchQueue | None = None) -> Searcher:
+def open_searcher(
+    settings: Settings, match_queue: MatchQueue | None = None, *, accept_damage: bool = False
+) -> Searcher:
     """Open the snapshot that CURRENT names, with its bundle.
 
     If the snapshot was made with the bundle of `match_queue`, that is used; otherwise the bundle that the
-    settings name is opened.
+    settings name is opened. With `accept_damage`, rows that are damaged are refused when they are read, not
+    the whole snapshot.
 
     Raises:
         LibraryError: there is no snapshot, or it is damaged.
         BundleError: the bundle cannot be read, or the snapshot was made with another one.
     """
-    snapshot = Snapshot.open(settings.library)
+    snapshot = Snapshot.open(settings.library, accept_damage=accept_damage)
     if match_queue is None or match_queue.bundle.checksum != snapshot.bundle_checksum:
         # By now, the bundle's folder may hold the bundle that the library was made with.
         observe = None if match_queue is None else match_queue.observe
@@ -96,6 +118,17 @@ class LiveLibrary:
         self._lock = threading.Lock()
         self._tried: tuple[int, ...] | None = None
         self._retry_at = 0.0
+        self._reloaded_at = -_RELOAD_PAUSE_SECONDS
+        #: What the scrub found: what is wrong with a file, and the stamp that it should have.
+        self._damaged_files: dict[str, tuple[FileStamp, str]] = {}
+        #: What searches and thumbnails of the snapshot that is served met, and when they last did.
+        self._damaged_reads: dict[str, float] = {}
+        self.scrub: Scrub | None = None
+        if settings.scrub_hours:
+            self.scrub = Scrub(
+                settings.scrub_hours, self._served, self._note_checked, metrics.observe_scrubbed
+            )
+            self.scrub.start()
 
     @property
     def searcher(self) -> Searcher:
@@ -114,6 +147,52 @@ class LiveLibrary:
         """Why the newest snapshot is not the one served, or None."""
         return self._problem
 
+    @property
+    def damaged_files(self) -> list[str]:
+        """What is wrong with files of the snapshot that is served, as far as the scrub has read them."""
+        served = self._served()
+        files = served[1].files if served else {}
+        damaged = self._damaged_files.copy()
+        return [problem for name, (stamp, problem) in damaged.items() if files.get(name) == stamp]
+
+    @property
+    def damaged_reads(self) -> list[str]:
+        """What could not be read of the snapshot that is served when someone asked, a short while ago."""
+        since = time.monotonic() - _REMEMBERED_SECONDS
+        return [message for message, met in self._damaged_reads.copy().items() if met >= since]
+
+    def search(self, searcher: Searcher, ask: Callable[[Searcher], SearchResult]) -> SearchResult:
+        """Let `searcher`, which was served a moment ago, answer a search.
+
+        If it meets something that cannot be read, a newer snapshot is loaded at once, if there is one, and
+        answers in its place.
+
+        Raises:
+            LibraryError: a table cannot be read, also of the newest snapshot.
+        """
+        try:
+            result = ask(searcher)
+        except LibraryError as error:
+            newer = self._newer(searcher, [str(error)])
+            if newer is None:
+                raise
+            return ask(newer)
+        if not result.library_warnings:
+            return result
+        newer = self._newer(searcher, [warning.message for warning in result.library_warnings])
+        return result if newer is None else ask(newer)
+
+    def read(self, read: Callable[[Searcher], Result]) -> Result:
+        """Let the searcher that is served read something else; for the rest see `search`."""
+        searcher = self.searcher
+        try:
+            return read(searcher)
+        except LibraryError as error:
+            newer = self._newer(searcher, [str(error)])
+            if newer is None:
+                raise
+            return read(newer)
+
     def reload(self) -> ReloadOutcome:
         """Load the snapshot that CURRENT names, unless it is served already.
 
@@ -131,17 +210,61 @@ class LiveLibrary:
                 self._problem is None or time.monotonic() < self._retry_at
             ):
                 return
-            problem_before = self._problem
-            try:
-                self._reload()
-            except ReelfindError as error:
-                if self._problem != problem_before:
-                    logger.warning("%s", error)
+            self._reload_quietly()
+
+    def _newer(self, searcher: Searcher, messages: list[str]) -> Searcher | None:
+        """The searcher of a newer snapshot, because a read of this one failed; None: there is none."""
+        self._metrics.observe_damaged_read()
+        with self._lock:
+            if self._searcher is searcher:
+                is_known = self._signature() == self._tried
+                if not is_known or time.monotonic() - self._reloaded_at > _RELOAD_PAUSE_SECONDS:
+                    self._reload_quietly()
+                    self._reloaded_at = time.monotonic()
+            if self._searcher is not searcher:
+                return self._searcher
+            for message in messages:
+                if message in self._damaged_reads or len(self._damaged_reads) < _MOST_MESSAGES:
+                    if message not in self._damaged_reads:
+                        logger.error("%s", message)
+                    self._damaged_reads[message] = time.monotonic()
+        return None
+
+    def _served(self) -> tuple[Path, SnapshotManifest] | None:
+        searcher = self._searcher
+        return None if searcher is None else (searcher.snapshot.library, searcher.snapshot.manifest)
+
+    def _note_checked(self, name: str, stamp: FileStamp, problem: str | None) -> None:
+        """Remember what the scrub found: rows of damaged files that have no checksums are refused."""
+        with self._lock:
+            known = self._damaged_files.pop(name, None)
+            if problem is not None:
+                self._damaged_files[name] = (stamp, problem)
+                if known is None:
+                    logger.error("%s", problem)
+            if (problem is None) != (known is None) and self._searcher is not None:
+                self._searcher.snapshot.distrust(self._damaged_names(self._searcher))
+        self._metrics.show_damaged_files(len(self.damaged_files))
+
+    def _damaged_names(self, searcher: Searcher) -> list[str]:
+        files = searcher.snapshot.manifest.files
+        return [name for name, (stamp, _) in self._damaged_files.items() if files.get(name) == stamp]
 
     def close(self) -> None:
-        """End the searches that wait for the matching head, because the process stops."""
+        """End the scrub and the searches that wait for the matching head, because the process stops."""
+        if self.scrub is not None:
+            self.scrub.close()
         for match_queue in list(self._match_queues):
             match_queue.close()
+
+    def _reload_quietly(self) -> None:
+        """Reload; a failure is logged, unless it was before."""
+        problem_before = self._problem
+        try:
+            self._reload()
+        except ReelfindError as error:
+            if self._problem != problem_before:
+                logger.warning("%s", error)
 
     def _reload(self) -> ReloadOutcome:
         self._tried, self._retry_at = self._signature(), time.monotonic() + _RETRY_SECONDS
@@ -164,7 +287,15 @@ class LiveLibrary:
         self._problem = None
         if loaded is before:
             return ReloadOutcome(snapshot=loaded.snapshot.number, changed=False)
+        files = loaded.snapshot.manifest.files
+        found = {name: (files[name], problem) for name, problem in loaded.snapshot.damaged_files.items()}
+        known = {name: damage for name, damage in self._damaged_files.items() if files.get(name) == damage[0]}
+        self._damaged_files = known | found
+        if self._damaged_files:
+            loaded.snapshot.distrust(self._damaged_names(loaded))
         self._searcher = loaded
+        self._damaged_reads = {}
+        self._metrics.show_damaged_files(len(self.damaged_files))
         self._metrics.observe_reload(loaded=True)
         snapshot = loaded.snapshot
         self._metrics.show_snapshot(snapshot.number, snapshot.num_videos, snapshot.num_segments)
@@ -186,7 +317,8 @@ class LiveLibrary:
             and read_snapshot_manifest(library, number) == before.snapshot.manifest
         ):
             return before
-        searcher = open_searcher(self._settings, self._match_queue)
+        # Damage is better than nothing, but not better than what is served.
+        searcher = open_searcher(self._settings, self._match_queue, accept_damage=before is None)
         is_new = before is None or before.match_queue is not searcher.match_queue
         if is_new and "match" in searcher.bundle.capabilities:
             searcher.match_queue.warm()

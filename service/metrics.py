@@ -85,6 +85,32 @@ class Metrics:
             "reelfind_segments", "Segments in the snapshot served.", registry=self.registry
         )
 
+        self._damaged_reads = Counter(
+            "reelfind_damaged_reads",
+            "Searches and thumbnails that met something of the library that is damaged or cannot be read.",
+            registry=self.registry,
+        )
+        self._scrubbed = Counter(
+            "reelfind_scrubbed_bytes", "Bytes of the library that the scrub has read.", registry=self.registry
+        )
+        self._damaged_files = Gauge(
+            "reelfind_damaged_files",
+            "Files of the snapshot served that the scrub found damaged.",
+            registry=self.registry,
+        )
+
+    def observe_damaged_read(self) -> None:
+        """Count one search or thumbnail that met damage."""
+        self._damaged_reads.inc()
+
+    def observe_scrubbed(self, count: int) -> None:
+        """Count bytes that the scrub has read."""
+        self._scrubbed.inc(count)
+
+    def show_damaged_files(self, count: int) -> None:
+        """Set the gauge of damaged files."""
+        self._damaged_files.set(count)
+
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is the template of its path."""
         method = method if method in _METHODS else "other"

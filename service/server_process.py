@@ -66,6 +66,7 @@ def running_server(
     library: Path,
     *,
     bundle: Path | None = None,
+    media: Path | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     ready_seconds: float = 60.0,
@@ -75,6 +76,7 @@ def running_server(
     Args:
         library: the library's folder.
         bundle: the model bundle's folder; None: the installed one.
+        media: a folder whose videos may be played; None: those that were indexed into the library.
         host: the address to listen on.
         port: the port to listen on; 0: any free port.
         ready_seconds: how long to wait.
@@ -85,6 +87,7 @@ def running_server(
     port = port or _free_port(host)
     command = [*REELFIND, "serve", "--library", str(library), "--host", host]
     command += ["--port", str(port)] + (["--bundle", str(bundle)] if bundle is not None else [])
+    command += ["--media", str(media)] if media is not None else []
     with tempfile.TemporaryFile() as log:
         # In a session of its own: Ctrl-C reaches only the parent, which then stops the child cleanly.
         process = subprocess.Popen(

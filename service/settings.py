@@ -5,6 +5,7 @@
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,11 +25,19 @@ OTHER_VARIABLES: Mapping[str, str] = {
     TRACEBACK_VARIABLE: "`1` shows the traceback of an internal error.",
     "REELFIND_MEDIA": "Read by `docker-compose.yml`: the folder of videos on the host.",
     "REELFIND_PUBLISH": "Read by `docker-compose.yml`: the address and port on the host.",
+    "REELFIND_INDEXER_MEMORY": "Read by `docker-compose.yml`: the memory of the indexer's container.",
+    "REELFIND_INDEXER_PIDS": "Read by `docker-compose.yml`: how many processes and threads it may have.",
     "REELFIND_FAULT": "Tests: kills or hangs a process at a named point; see `model/runtime/faults.py`.",
     "REELFIND_FAULT_LOG": "Tests: a file to which the name of every such point reached is appended.",
     "REELFIND_DATA": "Tests: the folder with the data sets that some tests need.",
     "REELFIND_REQUIRE_BROWSER": "Tests: with `1`, those that need a browser fail without one, not skip.",
 }
+
+
+#: A name, or `*.` and the end of names. Addresses need no setting.
+_HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
+#: The options of `reelfind serve` that are not named like their setting.
+_OPTION_OF = {"media_roots": "--media"}
 
 
 def _default_search_threads() -> int:
@@ -86,11 +95,30 @@ class Settings(BaseSettings):
     reload_seconds: float = Field(
         5.0, ge=0, description="Seconds between checks for a new snapshot; 0 turns the checks off."
     )
+    scrub_hours: float = Field(
+        24.0,
+        ge=0,
+        description="Hours in which every file of the library is read once in the background and compared "
+        "with its checksum; 0 turns this off.",
+    )
     shutdown_seconds: int = Field(
         10, ge=0, description="Seconds that requests in flight may take to finish after SIGTERM."
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names under which the service may be reached, besides `localhost`, the name in "
+        "`REELFIND_HOST` and every IP address; separated by commas. `*.example.org` means every name that "
+        "ends so.",
+    )
+    media_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Folders whose videos may be played, separated by colons. Empty: those that "
+        "`reelfind index` was given for this library by the same user on this computer.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins of other sites whose pages may call the API, separated by commas."
+        (),
+        description="Origins of other sites whose pages may call the API, such as "
+        "`https://intranet.example.org`; separated by commas.",
     )
     access_log: bool = Field(True, description="Whether to log one line per request.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -102,12 +130,33 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", mode="before")
     @classmethod
-    def _split_origins(cls, value: Any) -> Any:
+    def _split_at_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("media_roots", mode="before")
+    @classmethod
+    def _split_folders(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not _HOST_NAME.fullmatch(host):
+                raise ValueError(
+                    f"{host!r} is not the name of a host: write names alone, such as nas.local, without "
+                    "http:// and port"
+                )
+        return tuple(host.lower() for host in hosts)
+
+    @field_validator("media_roots")
+    @classmethod
+    def _absolute(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(folder.absolute() for folder in folders)
 
     @model_validator(mode="after")
     def _default_within_maximum(self) -> Self:
@@ -160,8 +209,10 @@ def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
             if not name:
                 lines.append(issue["msg"].removeprefix("Value error, "))
                 continue
-            source = f"--{name.replace('_', '-')}" if name in set_flags else variable_of(name)
-            lines.append(f"{source} is {issue['input']!r}: {issue['msg'][:1].lower()}{issue['msg'][1:]}")
+            option = _OPTION_OF.get(name, f"--{name.replace('_', '-')}")
+            source = option if name in set_flags else variable_of(name)
+            message = issue["msg"].removeprefix("Value error, ")
+            lines.append(f"{source} is {issue['input']!r}: {message[:1].lower()}{message[1:]}")
         raise QueryError("; ".join(lines)) from None
 
 

@@ -4,7 +4,8 @@
 
 An engine decides where files are decoded and encoded: in processes and threads of this machine, or elsewhere.
 All data that it sends is picklable: `IndexTask`, `DecodeSpec`, `DecodeJob` and what `decode_file` yields,
-`EncodeSpec`, and the rows that `encode_batch` returns.
+`EncodeSpec`, and the rows that `encode_batch` returns. But an engine must not unpickle what a decoder sends,
+since a file may have taken it over: see `indexer.engines.messages`.
 """
 
 import threading

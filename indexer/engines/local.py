@@ -3,19 +3,23 @@
     tasks ─▶ decoder threads (a worker process each) ─▶ encoding threads ─▶ writer thread
                       segments, bounded                      rows, bounded
 
-The parts of a file stay in order, so the sink gets a file's end after its rows.
+The parts of a file stay in order, so the sink gets a file's end after its rows. A file whose decoder died is
+tried once more, after all others: one at a time, so that the memory is free for it.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from indexer.decode import DecodeSpec
 from indexer.encode import EncodeSpec
 from indexer.engines.base import Sink
 from indexer.engines.channel import Abort, AbortedError, Channel
-from indexer.engines.local_decoders import FileDecoder, InlineDecoder, ProcessDecoder
+from indexer.engines.local_decoders import Bounds, Died, FileDecoder, InlineDecoder, ProcessDecoder
 from indexer.engines.local_encoding import DecoderEnded, EncodingStage, FromDecoder, ToWriter
-from indexer.events import Event, FileStarted
+from indexer.engines.worker_process import StoppedError
+from indexer.events import Event, FileStarted, Note
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
 
@@ -28,16 +32,16 @@ class LocalEngine:
 
     Args:
         bundle: opened as in the `EncodeSpec` of the run.
-        workers: decoding processes; 0 decodes in this process, without isolation or timeout.
+        workers: decoding processes; 0 decodes in this process, without isolation or time limits.
         encoders: batches encoded at the same time.
-        timeout_seconds: give up a file that makes no progress for this long.
+        bounds: what a file may take, and how the process that reads it is confined.
     """
 
-    def __init__(self, bundle: Bundle, *, workers: int, encoders: int, timeout_seconds: float) -> None:
+    def __init__(self, bundle: Bundle, *, workers: int, encoders: int, bounds: Bounds) -> None:
         self._bundle = bundle
         self._workers = workers
         self._encoders = encoders
-        self._timeout_seconds = timeout_seconds
+        self._bounds = bounds
 
     def run(
         self,
@@ -82,7 +86,16 @@ class LocalEngine:
     def _new_decoder(self, halt: threading.Event) -> FileDecoder:
         if self._workers == 0:
             return InlineDecoder(halt)
-        return ProcessDecoder(self._timeout_seconds, halt)
+        return ProcessDecoder(self._bounds, halt)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A task to decode; `skip` segments of it are encoded already if it is tried `again`."""
+
+    task: IndexTask
+    skip: int = 0
+    again: bool = False
 
 
 class _DecodingThreads:
@@ -100,7 +113,10 @@ class _DecodingThreads:
     ) -> None:
         self._new_decoder = new_decoder
         self._tasks = iter(tasks)
+        self._again: deque[_Attempt] = deque()
         self._lock = threading.Lock()
+        self._decoding = 0
+        self._has_told = False
         self._spec = spec
         self._decoded = decoded
         self._emit = emit
@@ -109,21 +125,50 @@ class _DecodingThreads:
     def work(self) -> None:
         """Decode files until none are left, then send `DecoderEnded`. Runs in each thread."""
         decoder: FileDecoder | None = None
+        attempt: _Attempt | None = None
         try:
-            while (task := self._next_task()) is not None:
+            while (attempt := self._next_attempt(attempt)) is not None:
                 if decoder is None:
                     decoder = self._new_decoder(self._halt)
-                self._emit(FileStarted(task.path))
-                for part in decoder.read(self._spec.job(task.path, task.same_sha256, task.device)):
-                    self._decoded.put((task, part))
+                    self._tell_once(decoder.confinement)
+                self._decode(decoder, attempt)
+        except StoppedError:
+            pass
         finally:
             if decoder is not None:
                 decoder.close()
         self._decoded.put(DecoderEnded())
 
-    def _next_task(self) -> IndexTask | None:
+    def _decode(self, decoder: FileDecoder, attempt: _Attempt) -> None:
+        task = attempt.task
+        if not attempt.again:
+            self._emit(FileStarted(task.path))
+        job = self._spec.job(task.path, task.same_sha256, task.device, task.size)
+        for part in decoder.read(job, attempt.skip, again=attempt.again):
+            if isinstance(part, Died):
+                self._again.append(_Attempt(task, part.num_segments, again=True))
+            else:
+                self._decoded.put((task, part))
+
+    def _next_attempt(self, finished: _Attempt | None) -> _Attempt | None:
+        """The next file to decode; None when the thread may end."""
         with self._lock:
-            return None if self._halt.is_set() else next(self._tasks, None)
+            self._decoding -= finished is not None
+            if self._halt.is_set():
+                return None
+            task = next(self._tasks, None)
+            attempt = None if task is None else _Attempt(task)
+            # The last thread at work does what is to be done again.
+            if attempt is None and self._again and not self._decoding:
+                attempt = self._again.popleft()
+            self._decoding += attempt is not None
+            return attempt
+
+    def _tell_once(self, confinement: str) -> None:
+        with self._lock:
+            has_told, self._has_told = self._has_told, True
+        if not has_told:
+            self._emit(Note(confinement))
 
 
 class _StopOrAbort(threading.Event):

@@ -1,55 +1,104 @@
-"""The decoders of the local engine: one runs in a worker process, the other in this process."""
+"""The decoders of the local engine: one runs in processes of its own, the other in this process."""
 
-import os
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from multiprocessing import Pipe
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from indexer.decode import (
+    OUT_OF_MEMORY,
     Alive,
     DecodedPart,
+    DecodedSegment,
     DecodeJob,
     FileOutcome,
     FileUnreached,
     FileVerdict,
+    Opened,
     decode_file,
 )
-from indexer.engines.worker import Ready, WorkerMessage
+from indexer.engines.records import MessageError
+from indexer.engines.sandbox.confinement import SandboxMode
+from indexer.engines.worker import WorkerOptions
+from indexer.engines.worker_process import FileProcess, LateError, StoppedError, WorkerProcess
 from indexer.library.records import stored_ns
+from indexer.options import available_cores
 from indexer.place import place_error, unreached_after_failure
 from model.runtime.errors import ReelfindError
 
-# With `-m`, the worker's classes would belong to `__main__`, and this process could not unpickle them.
-_WORKER = "from indexer.engines.worker import run_worker; run_worker()"
-_START_SECONDS = 120.0
-_POLL_SECONDS = 0.2
+#: A file may take this long, and longer the larger and the longer it is: see `most_seconds`.
+_LEAST_SECONDS = 3600.0
+_SECONDS_PER_MB = 1.0
+_SECONDS_PER_SECOND = 10.0
+#: Address space for one file: 8K video in ten bits takes 4 GiB; each thread reserves some for its memory.
+_MEMORY_BYTES = 8 << 30
+_MEMORY_BYTES_PER_CORE = 128 << 20
+
+
+@dataclass(frozen=True)
+class Died:
+    """The process that decoded a file died, or memory ran out: it may have been by chance.
+
+    Attributes:
+        reason: how.
+        num_segments: how many segments of the file it gave.
+    """
+
+    reason: str
+    num_segments: int
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a file may take.
+
+    Attributes:
+        timeout_seconds: give it up when nothing comes for this long.
+        file_seconds: give it up when it takes this long in all; None: see `most_seconds`.
+        sandbox: whether the process that reads it is confined.
+        memory_bytes: address space of that process; None: `default_memory_bytes`.
+    """
+
+    timeout_seconds: float = 300.0
+    file_seconds: float | None = None
+    sandbox: SandboxMode = "auto"
+    memory_bytes: int | None = None
 
 
 class FileDecoder(Protocol):
-    """Decodes files one after the other, in one thread."""
+    """Decodes files one after the other, in one thread.
 
-    def read(self, job: DecodeJob) -> Iterator[DecodedPart]:
-        """Yield a file's segments, then its outcome; no outcome after a request to stop."""
+    Attributes:
+        confinement: in one line, what confines what reads the files.
+    """
+
+    confinement: str
+
+    def read(self, job: DecodeJob, skip: int = 0, *, again: bool = False) -> Iterator[DecodedPart | Died]:
+        """Yield a file's segments, then its outcome; no outcome after a request to stop.
+
+        Args:
+            job: the file.
+            skip: leave out this many segments, which an earlier try has given.
+            again: it is not the first try, so how a process ends is the outcome; else `Died` takes its place.
+        """
 
     def close(self) -> None:
         """Free the decoder's resources."""
 
 
 class InlineDecoder:
-    """Decodes in this process, without isolation or timeout; for tests and for debugging."""
+    """Decodes in this process, without isolation or time limits; for tests and for debugging."""
+
+    confinement = "decoders are not confined: they run in the indexer's own process (--workers 0)"
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
 
-    def read(self, job: DecodeJob) -> Iterator[DecodedPart]:
-        """See `FileDecoder`."""
+    def read(self, job: DecodeJob, skip: int = 0, *, again: bool = False) -> Iterator[DecodedPart]:
+        """See `FileDecoder`; a crash ends the indexer, so there is no second try."""
+        del skip, again
         for message in decode_file(job):
             if self._stop.is_set():
                 return
@@ -61,119 +110,141 @@ class InlineDecoder:
 
 
 class ProcessDecoder:
-    """Decodes in a worker process, and starts another one when it crashes or makes no progress.
+    """Decodes each file in a process of its own, and gives a file up that takes too long.
 
     Args:
-        timeout_seconds: give up a file that makes no progress for this long.
+        bounds: what a file may take.
         stop: when set, the current file is given up.
 
     Raises:
-        ReelfindError: the worker process cannot be started.
+        ReelfindError: the decoding process cannot be started.
+        StoppedError: the run was asked to stop.
     """
 
-    def __init__(self, timeout_seconds: float, stop: threading.Event) -> None:
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, bounds: Bounds, stop: threading.Event) -> None:
+        self._bounds = bounds
         self._stop = stop
-        self._start()
+        self._worker = self._start()
+        self.confinement = str(self._worker.confinement)
 
-    def read(self, job: DecodeJob) -> Iterator[DecodedPart]:
+    def read(self, job: DecodeJob, skip: int = 0, *, again: bool = False) -> Iterator[DecodedPart | Died]:
         """See `FileDecoder`.
 
         Raises:
-            ReelfindError: a new worker process cannot be started.
+            ReelfindError: a new decoding process cannot be started.
         """
-        if self._process.poll() is not None:
-            self._restart()
+        limit = _FileLimit(job, self._bounds)
         try:
-            self._connection.send(job)
-            while True:
-                message = self._receive(self._timeout_seconds)
-                if message is None:
-                    self._end()
-                    if not self._stop.is_set():
-                        reason = f"no progress for {self._timeout_seconds:g} seconds (--timeout)"
-                        yield _given_up(job, "timed_out", reason)
+            if not self._worker.is_running:
+                self._worker.close()
+                self._worker = self._start()
+            process = self._worker.start(job, limit.cpu_seconds)
+        except StoppedError:
+            return
+        except ConnectionError:
+            yield self._ended(job, 0, again=again)
+            return
+        try:
+            for message in _messages(process, self._bounds.timeout_seconds, limit):
+                if isinstance(message, Opened):
+                    limit.opened(message)
+                elif isinstance(message, DecodedSegment):
+                    if process.messages.num_segments > skip:
+                        yield message
+                elif isinstance(message, FileVerdict) and message.reason == OUT_OF_MEMORY and not again:
+                    yield Died(OUT_OF_MEMORY, process.messages.num_segments)
                     return
-                if isinstance(message, Ready | Alive):
-                    continue
-                yield message
-                if isinstance(message, FileOutcome):
+                elif isinstance(message, FileOutcome):
+                    yield message
                     return
+        except StoppedError:
+            return
+        except MessageError as error:
+            yield _given_up(job, "corrupt", f"the decoder sent {error}")
+        except LateError:
+            yield self._late(job, process, limit)
         except (EOFError, ConnectionError):
-            self._end()
-            yield _given_up(job, "corrupt", f"the decoder crashed on it ({self._exit_reason()})")
+            yield self._ended(job, process.messages.num_segments, again=again)
+        finally:
+            process.close()
+            self._worker.end_file()
 
     def close(self) -> None:
         """See `FileDecoder`."""
-        self._end()
-        self._stderr.close()
+        self._worker.close()
 
-    def _start(self) -> None:
-        parent_end, worker_end = Pipe(duplex=True)
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
-        # The worker must import this code, and nothing from the current folder.
-        root = str(Path(__file__).resolve().parents[2])
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        with worker_end:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _WORKER, str(worker_end.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=self._stderr,
-                stderr=self._stderr,
-                pass_fds=(worker_end.fileno(),),
-                # In a process group of its own: Ctrl-C reaches only the parent.
-                process_group=0,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            )
-        self._connection = parent_end
-        try:
-            ready = self._receive(_START_SECONDS)
-        except (EOFError, ConnectionError):
-            ready = None
-        if ready is None and not self._stop.is_set():
-            self._end()
-            reason = self._exit_reason()
-            self._stderr.close()
-            raise ReelfindError(f"a decoding process could not be started: {reason}")
+    def _start(self) -> WorkerProcess:
+        memory_bytes = self._bounds.memory_bytes or default_memory_bytes()
+        worker = WorkerProcess(WorkerOptions(self._bounds.sandbox, memory_bytes), self._stop.is_set)
+        if self._bounds.sandbox == "required" and (lacking := worker.confinement.lacks()):
+            worker.close()
+            missing = ", ".join(f"{part.name}: {part.missing}" for part in lacking)
+            raise ReelfindError(f"decoders cannot be confined ({missing}): use --sandbox auto to go without")
+        return worker
 
-    def _restart(self) -> None:
-        self._end()
-        self._stderr.close()
-        self._start()
+    def _ended(self, job: DecodeJob, num_segments: int, *, again: bool) -> FileOutcome | Died:
+        reason, number = self._worker.why_file_ended()
+        if number == signal.SIGXCPU:
+            return _given_up(job, "timed_out", f"it took more CPU time than it may ({reason})")
+        if not again:
+            return Died(reason, num_segments)
+        return _given_up(job, "corrupt", f"the decoder crashed on it twice ({reason})")
 
-    def _receive(self, seconds: float) -> WorkerMessage | None:
-        """The next message; None after this many seconds without one, or after a request to stop."""
-        deadline = time.monotonic() + seconds
-        while not self._stop.is_set():
-            remaining = deadline - time.monotonic()
-            if self._connection.poll(min(max(remaining, 0.0), _POLL_SECONDS)):
-                message: WorkerMessage = self._connection.recv()
-                return message
-            if remaining <= 0:
-                return None
-        return None
+    def _late(self, job: DecodeJob, process: FileProcess, limit: "_FileLimit") -> FileOutcome:
+        if process.waited_seconds < limit.seconds:
+            timeout = self._bounds.timeout_seconds
+            return _given_up(job, "timed_out", f"no progress for {timeout:g} seconds (--timeout)")
+        reason = f"took longer than {limit.seconds:.0f} seconds in all (--file-timeout)"
+        opened, read = process.messages.opened, process.messages.num_segments
+        outcome = _given_up(job, "timed_out", reason)
+        if opened is None or not read or isinstance(outcome, FileUnreached):
+            return outcome
+        # What was read can be searched.
+        return FileVerdict("partial", reason, opened.info, opened.sha256, opened.bytes, opened.mtime_ns)
 
-    def _end(self) -> None:
-        self._connection.close()
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
 
-    def _exit_reason(self) -> str:
-        """How the process ended: its signal or exit code, and the last line that it printed."""
-        code = self._process.returncode
-        if code < 0:
-            try:
-                text = signal.Signals(-code).name
-            except ValueError:
-                text = f"signal {-code}"
-        else:
-            text = f"exit code {code}"
-        size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, size - 2000))
-        lines = self._stderr.read().decode("utf-8", "replace").split("\n")
-        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f"{text}: {last[:200]}" if last else text
+class _FileLimit:
+    """How long one file may take in all."""
+
+    def __init__(self, job: DecodeJob, bounds: Bounds) -> None:
+        self._fixed = bounds.file_seconds
+        self._bytes = job.size
+        self._longest = job.spec.reading.max_hours * 3600
+        self.seconds = self._fixed or most_seconds(self._bytes, 0.0)
+
+    def opened(self, opened: Opened) -> None:
+        """Take the length of the video into account."""
+        known = min(max(opened.info.duration_seconds, 0.0), self._longest)
+        self.seconds = self._fixed or most_seconds(self._bytes, known)
+
+    @property
+    def cpu_seconds(self) -> int:
+        """CPU time of all threads together; the length of the video is not known when it is set."""
+        seconds = self._fixed or most_seconds(self._bytes, self._longest)
+        return int(seconds * available_cores()) + 1
+
+
+def most_seconds(size: int, duration_seconds: float) -> float:
+    """How long a file may take in all, where no limit is set: an hour, a second for each MB, 10 × its length.
+
+    Args:
+        size: in bytes.
+        duration_seconds: its length; 0 as long as it is not known.
+    """
+    return _LEAST_SECONDS + size / 1e6 * _SECONDS_PER_MB + duration_seconds * _SECONDS_PER_SECOND
+
+
+def default_memory_bytes() -> int:
+    """Address space of the process that decodes one file: 8 GiB, and 128 MiB for each core."""
+    return _MEMORY_BYTES + available_cores() * _MEMORY_BYTES_PER_CORE
+
+
+def _messages(
+    process: FileProcess, timeout_seconds: float, limit: _FileLimit
+) -> Iterator[Alive | DecodedPart]:
+    while True:
+        left = limit.seconds - process.waited_seconds
+        yield process.receive(max(0.0, min(timeout_seconds, left)))
 
 
 def _given_up(

@@ -1,51 +1,223 @@
-"""The decoding process: receives jobs from a socket and sends back what `decode_file` yields.
+"""The decoding process: forks a process of its own for each file, which reads that file alone.
 
-A crash or a hang of a decoder affects only this process. The process imports neither Lance,
-FAISS nor ONNX Runtime.
+    indexer ─▶ this process, with the decoders loaded ─▶ a process for each file, confined to it
+
+This process never looks into a file. The one that does sends what `decode_file` yields over a socket of its
+own, and ends. A crash or a hang of a decoder affects only that one. None of them imports Lance, FAISS or ONNX
+Runtime, or reads a pickle.
 """
 
-import ctypes
+import gc
 import os
 import signal
+import socket
+import struct
 import sys
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
-from indexer.decode import DecodeMessage, decode_file
+import numpy as np
+
+from indexer.decode import DecodedSegment, DecodeJob, decode_file
+from indexer.engines.messages import frame_message, message_parts, read_framed
+from indexer.engines.preloading import load_all, load_decoder
+from indexer.engines.records import MessageError, pack, unpack
+from indexer.engines.sandbox.confinement import (
+    Confinement,
+    Limits,
+    Part,
+    SandboxMode,
+    confine_for_file,
+    confine_for_run,
+)
+from indexer.engines.sandbox.rights import be_ended_first, die_with_parent
+from model.runtime import faults
+
+#: Messages between the indexer and this process, beside those of `messages`.
+READY, JOB, END, WAIT = 64, 65, 66, 67
+#: The answer to WAIT: how the process ended, as `waitpid` gives it.
+ENDED = struct.Struct("<i")
+#: How long a process may take to end by itself after it has closed its socket.
+_END_SECONDS = 2.0
+_POLL_SECONDS = 0.005
+#: With tests' fault log, which is written to after the confinement.
+_FAULT_LOG_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Ready:
-    """The process has started and takes jobs."""
+class WorkerOptions:
+    """How a decoding process is confined.
+
+    Attributes:
+        mode: whether to.
+        memory_bytes: address space of the process for one file.
+    """
+
+    mode: SandboxMode
+    memory_bytes: int
 
 
-#: What the process sends: `Ready` once, then for each job what `decode_file` yields.
-WorkerMessage = Ready | DecodeMessage
+@dataclass(frozen=True)
+class FileJob:
+    """A job, and how many seconds of CPU time it may take."""
+
+    job: DecodeJob
+    cpu_seconds: int
 
 
 def run_worker() -> None:
-    """Answer jobs until the socket closes.
+    """Fork a process for each job until the socket closes.
 
-    The process's arguments are the socket's file descriptor and the id of the parent process.
+    The process's arguments are the socket's file descriptor, the id of the parent process, and the packed
+    `WorkerOptions` in hex.
     """
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    options = unpack(WorkerOptions, bytes.fromhex(sys.argv[3]))
     # Ctrl-C is handled by the parent, which decides what to finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with_parent(parent)
-    with Connection(descriptor) as connection:
+    # What is printed goes to a pipe that nobody reads before the end: what does not fit is lost.
+    os.set_blocking(sys.stdout.fileno(), False)
+    die_with_parent(parent)
+    be_ended_first()
+    load_all()
+    network = () if options.mode == "off" else (confine_for_run(),)
+    # What is here by now is shared with every process forked later, and not looked at by their collectors.
+    gc.collect()
+    gc.freeze()
+    with suppress(EOFError, ConnectionError), socket.socket(fileno=descriptor) as control:
+        control.sendall(frame_message(READY, pack(_confinement(options, network))))
+        _Forks(control, options).serve()
+
+
+class _Forks:
+    """Answers the indexer: starts a process for a job, and ends it. There is one at a time, at most."""
+
+    def __init__(self, control: socket.socket, options: WorkerOptions) -> None:
+        self._control = control
+        self._options = options
+        self._child: int | None = None
+        self._passed: list[int] = []
+
+    def serve(self) -> None:
+        """Answer until the indexer closes its socket.
+
+        Raises:
+            EOFError: it has.
+        """
+        while True:
+            kind, body = read_framed(self._receive)
+            self._end(wait=kind == WAIT)
+            if kind == JOB:
+                self._start(unpack(FileJob, body), self._passed.pop())
+
+    def _receive(self, view: memoryview) -> None:
+        while view:
+            data, descriptors, _, _ = socket.recv_fds(self._control, len(view), 1)
+            self._passed += descriptors
+            if not data:
+                raise EOFError
+            view[: len(data)] = data
+            view = view[len(data) :]
+
+    def _start(self, job: FileJob, descriptor: int) -> None:
+        load_decoder(job.job.spec.decoder)
+        parent = os.getpid()
+        child = os.fork()
+        if child == 0:
+            self._control.close()
+            _decode(job, descriptor, parent, self._options)
+        os.close(descriptor)
+        self._child = child
+
+    def _end(self, *, wait: bool) -> None:
+        """End the process of the last job; with `wait`, let it end by itself, and tell how it did."""
+        child, self._child = self._child, None
+        status = None
+        deadline = time.monotonic() + _END_SECONDS
+        while child is not None and status is None:
+            late = not wait or time.monotonic() > deadline
+            if late:
+                os.kill(child, signal.SIGKILL)
+            ended, found = os.waitpid(child, 0 if late else os.WNOHANG)
+            if ended:
+                status = found
+            else:
+                time.sleep(_POLL_SECONDS)
+        if wait:
+            self._control.sendall(frame_message(WAIT, ENDED.pack(status or 0)))
+
+
+def _decode(job: FileJob, descriptor: int, parent: int, options: WorkerOptions) -> None:
+    """Decode a file in this process, which was forked for it. Does not return."""
+    code = 1
+    try:
+        die_with_parent(parent)
+        if options.mode != "off":
+            confined = Confinement(confine_for_file(job.job.path, _limits(options, job.cpu_seconds)))
+            if options.mode == "required" and confined.lacks():
+                raise OSError(str(confined))
+        for message in decode_file(job.job):
+            _send(
+                descriptor,
+                message_parts(_ordered(message) if isinstance(message, DecodedSegment) else message),
+            )
+        code = 0
+    except BrokenPipeError:
+        pass
+    except BaseException as error:
+        text = f"{type(error).__name__}: {error}\n"
+        with suppress(OSError):
+            os.write(2, text.encode("utf-8", "replace"))
+    finally:
+        os._exit(code)
+
+
+def _ordered(segment: DecodedSegment) -> DecodedSegment:
+    """A segment with its frames in the order of their times, which damaged files may not have."""
+    if not (np.diff(segment.pts_seconds) < 0).any():
+        return segment
+    order = np.argsort(segment.pts_seconds, kind="stable")
+    return replace(
+        segment,
+        frames=segment.frames[order],
+        pts_seconds=segment.pts_seconds[order],
+        thumbnails=tuple(segment.thumbnails[i] for i in order),
+    )
+
+
+def _send(descriptor: int, parts: list[bytes | memoryview]) -> None:
+    views = [memoryview(part) for part in parts]
+    while views:
+        sent = os.writev(descriptor, views)
+        while views and sent >= len(views[0]):
+            sent -= len(views.pop(0))
+        if sent:
+            views[0] = views[0][sent:]
+
+
+def _limits(options: WorkerOptions, cpu_seconds: int) -> Limits:
+    return Limits(options.memory_bytes, cpu_seconds, _FAULT_LOG_BYTES if faults.is_logging() else 0)
+
+
+def _confinement(options: WorkerOptions, network: tuple[Part, ...]) -> Confinement:
+    """What is in force for the processes of this run: found out in one that is confined as they will be."""
+    if options.mode == "off":
+        return Confinement()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
         try:
-            connection.send(Ready())
-            while True:
-                for message in decode_file(connection.recv()):
-                    connection.send(message)
-        except (EOFError, ConnectionError):
-            return
-
-
-def _die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when its parent ends, even while a decoder hangs."""
-    if sys.platform == "linux":
-        set_death_signal = 1
-        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
-        if os.getppid() != parent:
-            sys.exit(1)
+            parts = confine_for_file(os.fsencode(os.devnull), _limits(options, 60))
+            os.write(writing, pack(Confinement(parts)))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(child, 0)
+    try:
+        parts = unpack(Confinement, data).parts
+    except MessageError:
+        parts = (Part("sandbox", "", "a process could not be confined"),)
+    return Confinement((*parts, *network))

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from indexer.library.checksums import CHECKSUMS
 from indexer.library.records import Verdict, VideoRecord, displayable
 from indexer.library.schema import CONTAINER_START
 
-_HIDDEN_COLUMNS = ("ingest_id", "mtime_ns", "num_frames", "path")
+_HIDDEN_COLUMNS = ("ingest_id", "num_frames", "path", CHECKSUMS)
 
 
 class VideoLabel(NamedTuple):
@@ -34,6 +35,7 @@ class VideoCatalog:
         self._table = table.take(pc.sort_indices(table["path"].combine_chunks())).combine_chunks()
         self._ids: list[str] = self._table["video_id"].to_pylist()
         self._row_of_id = {video_id: row for row, video_id in enumerate(self._ids)}
+        self._ingests: list[str] = self._table["ingest_id"].to_pylist()
 
     @property
     def hours(self) -> float:
@@ -44,6 +46,10 @@ class VideoCatalog:
     def id_at(self, row: int) -> str:
         """The id of the video in a row."""
         return self._ids[row]
+
+    def ingest_at(self, row: int) -> str:
+        """The ingest id of the video in a row."""
+        return self._ingests[row]
 
     def row_of(self, video_id: str) -> int | None:
         """The row of a video; None when it is not in the list."""

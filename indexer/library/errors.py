@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.runtime.errors import ReelfindError
 
 VERIFY_REMEDY = (
     "`reelfind library verify` names what is damaged, `reelfind library rollback` serves an earlier snapshot"
 )
+#: Appended to the message about damaged rows.
+REPAIR_REMEDY = "`reelfind index PATH --repair`, with the folder of the videos, reads damaged ones again"
 
 
 class LibraryError(ReelfindError):
@@ -20,26 +25,44 @@ class NotFiniteError(LibraryError):
     """A table holds embeddings with NaN or infinity."""
 
 
+class DamagedRowsError(LibraryError):
+    """Some rows of a table differ from their checksums, or cannot be read; all others are whole."""
+
+    def __init__(self, message: str, rows: NDArray[np.int64]) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
 class BusyError(LibraryError):
     """Another process is writing the library."""
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of Lance, Arrow, FAISS and the file system into a LibraryError that names `path`."""
+    """Turn what Lance, Arrow, FAISS and the file system raise into a LibraryError that names `path`."""
     try:
         yield
     except ReelfindError:
         raise
     except MemoryError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
         raise _library_error(path, error) from error
     except BaseException as error:
         # Rust panics derive from BaseException; let everything else of that kind pass.
         if type(error).__name__ != "PanicException":
             raise
         raise _library_error(path, error) from error
+
+
+@contextmanager
+def opening_errors(path: Path) -> Iterator[None]:
+    """As `storage_errors`, for a library that may come from a stranger: memory that runs out is its fault."""
+    try:
+        with storage_errors(path):
+            yield
+    except MemoryError as error:
+        raise LibraryError(f"{path} takes more memory than there is; {VERIFY_REMEDY}") from error
 
 
 def _library_error(path: Path, error: BaseException) -> LibraryError:

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, get_args, get_origin
 
 from indexer.library.errors import VERIFY_REMEDY, LibraryError
 from indexer.library.schema import TABLES
 from indexer.library.vectors.base import DEFAULT_BACKEND
 from model.runtime.files import sha256_of
+from model.runtime.messages import shorten
 
 LIBRARY_FORMAT_VERSION = 2
 CURRENT = "CURRENT"
@@ -19,6 +20,8 @@ MANIFEST_FILE = "manifest.json"
 #: Opening a snapshot hashes the files of its index, and others up to this many bytes in all. `verify` hashes
 #: all.
 _HASHED_AT_OPENING = 64 << 20
+#: More digits than a snapshot's number ever has.
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def current_number(library: Path) -> int | None:
         return None
     except OSError as error:
         raise LibraryError(f"{library / CURRENT} cannot be read: {error.strerror}") from error
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
         raise LibraryError(
             f"{library / CURRENT} does not name a snapshot ({text[:40]!r}); "
             "`reelfind library rollback --to N` repairs it"
@@ -139,59 +142,112 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
     remedy = "`reelfind library rollback` serves an earlier snapshot"
     try:
         body = json.loads(path.read_bytes())
+        checksum = _checksum({key: value for key, value in body.items() if key != "checksum"})
     except FileNotFoundError as error:
         raise LibraryError(f"snapshot {number} is missing: no {path}; {remedy}") from error
     except OSError as error:
         raise LibraryError(f"{path} cannot be read: {error.strerror}; {remedy}") from error
-    except ValueError as error:
-        raise LibraryError(f"{path} is damaged: not JSON; {remedy}") from error
-    if not isinstance(body, dict) or body.pop("checksum", None) != _checksum(body):
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise LibraryError(f"{path} is damaged: not a JSON object; {remedy}") from error
+    if body.pop("checksum", None) != checksum:
         raise LibraryError(f"{path} is damaged: its checksum differs; {remedy}")
-    version = body.pop("format_version")
+    version = body.pop("format_version", None)
     if version != LIBRARY_FORMAT_VERSION:
         raise LibraryError(
-            f"{path} has format version {version}, this program reads {LIBRARY_FORMAT_VERSION}: "
+            f"{path} has format version {shorten(version)}, this program reads {LIBRARY_FORMAT_VERSION}: "
             "use the version of Reelfind that wrote it, or index into a new folder"
         )
     try:
         files = {name: FileStamp(**stamp) for name, stamp in body.pop("files").items()}
         manifest = SnapshotManifest(files=files, **body)
     except (KeyError, TypeError, AttributeError) as error:
-        raise LibraryError(f"{path} is damaged: {error}; {remedy}") from error
+        raise LibraryError(f"{path} is damaged: {shorten(str(error))}; {remedy}") from error
+    wrong = _wrong_field(manifest)
+    if wrong is not None:
+        raise LibraryError(f"{path} is damaged: {wrong} is no value that it can have; {remedy}")
     if manifest.number != number or set(manifest.tables) != set(TABLES):
         raise LibraryError(f"{path} is damaged: it describes another snapshot; {remedy}")
     return manifest
 
 
-def check_files(library: Path, manifest: SnapshotManifest, hash_bytes: int = _HASHED_AT_OPENING) -> None:
-    """Check the sizes of all files of a snapshot, and the checksums of some, those of the index first.
+def _wrong_field(manifest: SnapshotManifest) -> str | None:
+    """The first field that has a value of another type, or one that no snapshot has; None when all are right.
+
+    The checksum does not say so: whoever writes a manifest can write its checksum too.
+    """
+    for field in fields(manifest):
+        if not _is_of(getattr(manifest, field.name), field.type):
+            return field.name
+    counts = {field.name: getattr(manifest, field.name) for field in fields(manifest) if field.type is int}
+    for name, count in counts.items():
+        if count < 0:
+            return name
+    if any(version < 1 for version in manifest.tables.values()):
+        return "tables"
+    if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in manifest.files):
+        return "files"
+    try:
+        return None if manifest.created_at.tzinfo else "created"
+    except ValueError:
+        return "created"
+
+
+def _is_of(value: object, kind: Any) -> bool:
+    """Whether a value from JSON is an int, a str, a list or dict of such, or a dataclass with such fields."""
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_is_of(item, get_args(kind)[0]) for item in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_is_of(item, get_args(kind)[1]) for item in value.values())
+    if is_dataclass(kind):
+        return all(_is_of(getattr(value, field.name), field.type) for field in fields(kind))
+    return type(value) is kind
+
+
+def check_files(
+    library: Path, manifest: SnapshotManifest, hash_bytes: int = _HASHED_AT_OPENING
+) -> dict[str, str]:
+    """Check the sizes of all files of a snapshot, and the checksums of some.
+
+    Always hashed are the files that are held in memory or say where rows are: the index, the table of videos,
+    and of the other tables all but their data files.
 
     Args:
         library: the library's folder.
         manifest: the snapshot's.
-        hash_bytes: hash files until this many bytes are read; the files of the index always.
+        hash_bytes: hash other files until this many bytes are read, the smallest first.
+
+    Returns:
+        What is wrong with data files of `segments` and `frames`, whose rows have checksums of their own.
 
     Raises:
-        LibraryError: a file is missing or differs.
+        LibraryError: another file is missing or differs.
     """
     hashed = 0
-    index_files = manifest.index_files
-    # The index first, then the smallest files, so that `hash_bytes` covers the most files.
-    ordered = sorted(manifest.files.items(), key=lambda item: (item[0] not in index_files, item[1].bytes))
+    damaged = {}
+    ordered = sorted(manifest.files.items(), key=lambda item: (_has_rows(item[0]), item[1].bytes))
     for name, stamp in ordered:
         path = library / name
+        problem = None
         try:
             size = path.stat().st_size
             if size != stamp.bytes:
-                raise LibraryError(
-                    f"{path} is damaged: {size} bytes, expected {stamp.bytes}; {VERIFY_REMEDY}"
-                )
-            if name in index_files or hashed + size <= hash_bytes:
+                problem = f"{path} is damaged: {size} bytes, expected {stamp.bytes}"
+            elif not _has_rows(name) or hashed + size <= hash_bytes:
                 hashed += size
                 if sha256_of(path) != stamp.sha256:
-                    raise LibraryError(f"{path} is damaged: its SHA-256 differs; {VERIFY_REMEDY}")
+                    problem = f"{path} is damaged: its SHA-256 differs"
         except OSError as error:
-            raise LibraryError(f"{path} cannot be read: {error.strerror}; {VERIFY_REMEDY}") from error
+            problem = f"{path} cannot be read: {error.strerror}"
+        if problem is not None and not _has_rows(name):
+            raise LibraryError(f"{problem}; {VERIFY_REMEDY}")
+        if problem is not None:
+            damaged[name] = problem
+    return damaged
+
+
+def _has_rows(name: str) -> bool:
+    """Whether a file holds rows that are compared with their checksums when they are read."""
+    return name.startswith(("segments.lance/data/", "frames.lance/data/"))
 
 
 def index_is_whole(library: Path, manifest: SnapshotManifest) -> bool:

@@ -41,7 +41,7 @@ def known_mounts(library: Path) -> set[Path]:
     try:
         stored = json.loads((library / MOUNTS_FILE).read_text(encoding="utf-8"))
         return {Path(os.fsdecode(bytes.fromhex(name))) for name in stored["mounts_hex"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         # Libraries made before have none; a damaged file is written anew.
         return set()
 

@@ -3,12 +3,13 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from indexer.library.errors import LibraryError, NotFiniteError, storage_errors
+from indexer.library.leases import claimed, retired_seconds
 from indexer.library.manifest import (
     CURRENT,
     MANIFEST_FILE,
@@ -43,14 +44,19 @@ class PublishOptions:
             the last snapshot.
         gpu: build the index on the GPUs if there are any and the backend can.
         keep_snapshots: how many of the newest snapshots are kept, for `rollback`.
+        keep_seconds: how long other snapshots are kept after they were served, for readers elsewhere. Those
+            that a reader on this machine holds are kept as long as it does.
         media_roots: folders to add to those of the last snapshot.
+        damaged_snapshots: numbers of snapshots to remove because a file that they need is damaged.
     """
 
     index_backend: str | None = None
     index_factory: str | None = None
     gpu: bool = False
     keep_snapshots: int = 5
+    keep_seconds: float = 600.0
     media_roots: tuple[Path, ...] = ()
+    damaged_snapshots: frozenset[int] = frozenset()
 
 
 def needs_publishing(writer: LibraryWriter, base: SnapshotManifest, options: PublishOptions) -> bool:
@@ -132,12 +138,8 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
         flush(library)
         replace_text(library / CURRENT, f"{number}\n", step="current")
     checkpoint("publish.done")
-    prune_snapshots(
-        writer,
-        options.keep_snapshots,
-        last=last,
-        damaged=None if base is None or is_whole else base.number,
-    )
+    damaged = [] if base is None or is_whole else [base.number]
+    prune_snapshots(writer, options, last=last, damaged=options.damaged_snapshots.union(damaged))
     return manifest
 
 
@@ -239,21 +241,46 @@ def _stamps(library: Path, paths: Iterable[Path], known_stamps: dict[str, FileSt
     return stamps
 
 
-def prune_snapshots(writer: LibraryWriter, keep: int, *, last: bool, damaged: int | None = None) -> None:
-    """Remove old snapshots, the damaged one, and the versions of tables that no snapshot needs any more."""
+def remove_due_snapshots(writer: LibraryWriter, options: PublishOptions) -> None:
+    """Remove damaged snapshots, and those that were kept for readers when the last one was published."""
+    numbers = snapshot_numbers(writer.library.path)
+    if len(numbers) > options.keep_snapshots or not options.damaged_snapshots.isdisjoint(numbers):
+        prune_snapshots(writer, options, last=True, damaged=options.damaged_snapshots)
+
+
+def _remove_snapshot(folder: Path) -> None:
+    """Remove a snapshot, unless a reader holds it."""
+    aside = folder.with_name(f".{folder.name}.removed")
+    with claimed(folder) as is_free:
+        if not is_free:
+            return
+        checkpoint("prune.rename")
+        folder.rename(aside)
+    checkpoint("prune.remove")
+    drop_vectors(aside)
+    shutil.rmtree(aside)
+
+
+def prune_snapshots(
+    writer: LibraryWriter, options: PublishOptions, *, last: bool, damaged: Set[int] = frozenset()
+) -> None:
+    """Remove old and damaged snapshots, and the versions of tables that no snapshot needs any more.
+
+    What a reader on this machine holds stays; so does, unless it is damaged, what was served until
+    `keep_seconds` ago.
+    """
     library = writer.library.path
     current = current_number(library)
     numbers = snapshot_numbers(library)
-    remaining = (set(numbers[-max(keep, 1) :]) - {damaged}) | {current}
+    newest = set(numbers[-max(options.keep_snapshots, 1) :])
     with storage_errors(library / SNAPSHOTS):
         for number in numbers:
-            if number not in remaining:
-                aside = library / SNAPSHOTS / f".{number}.removed"
-                checkpoint("prune.rename")
-                snapshot_folder(library, number).rename(aside)
-                checkpoint("prune.remove")
-                drop_vectors(aside)
-                shutil.rmtree(aside)
+            folder = snapshot_folder(library, number)
+            if number == current:
+                continue
+            is_due = retired_seconds(folder) >= options.keep_seconds
+            if number in damaged or (number not in newest and is_due):
+                _remove_snapshot(folder)
     try:
         pinned = [read_snapshot_manifest(library, number).tables for number in snapshot_numbers(library)]
     except LibraryError:

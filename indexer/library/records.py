@@ -57,6 +57,8 @@ class VideoRecord:
     """The path to open. Bytes that are not UTF-8 are surrogates in it."""
     sha256: str
     bytes: int
+    mtime_ns: int
+    """When the file was modified, as `stored_ns` gives it."""
     duration_seconds: float
     fps: float
     width: int
@@ -95,3 +97,24 @@ class SegmentRecord:
     def frame_ids(self) -> list[str]:
         """The ids of the n frames."""
         return [frame_id_of(self.video_id, self.segment_index, i) for i in range(len(self.frame_pts_seconds))]
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What a repair did.
+
+    Attributes:
+        files: the damaged files that were found.
+        read_again: paths of the videos whose rows are removed, for the run to read their files again.
+        left: paths of damaged videos whose files are not among those of the run: they stay as they are.
+        moved: how many whole videos were moved out of damaged files.
+        lost_rows: rows of the table of videos that are damaged themselves: the run finds their files as new.
+        snapshots: numbers of the snapshots that need a damaged file.
+    """
+
+    files: tuple[Path, ...] = ()
+    read_again: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    moved: int = 0
+    lost_rows: int = 0
+    snapshots: frozenset[int] = frozenset()

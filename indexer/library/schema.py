@@ -6,7 +6,7 @@ frames count only when a row of `videos` has their `ingest_id`. `segments` has a
 the numbers of frames of the segments before it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -15,6 +15,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from indexer.library.checksums import (
+    CHECKSUMS,
+    checksums_column,
+    checksums_field,
+    frame_seed,
+    part_checksum,
+    row_checksum,
+    row_seed,
+)
 from model.runtime.tokens import QuantisedTokens
 
 SCHEMA_VERSION = 2
@@ -79,7 +88,7 @@ class Layout:
             _META_TOKEN_COUNT: str(self.tokens_per_frame),
             _META_TOKEN_DIM: str(self.token_dim),
         }
-        return pa.schema(_FIELDS[table](self), metadata=metadata)
+        return pa.schema([*_FIELDS[table](self), checksums_field(table)], metadata=metadata)
 
     @classmethod
     def of_schema(cls, segments: pa.Schema) -> "Layout":
@@ -176,6 +185,15 @@ _FIELDS: dict[str, Callable[[Layout], list[pa.Field]]] = {
     "segments": _segments,
     "frames": _frames,
 }
+#: The columns of each part of a row that has a checksum of its own and is read by position.
+PART_COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
+    "segments": {
+        "times": ("frame_pts_seconds",),
+        "salience": ("frame_salience",),
+        "embedding": ("embedding",),
+    },
+    "frames": {"tokens": ("tokens", "token_scale"), "thumbnail": ("thumbnail",)},
+}
 
 
 @dataclass(frozen=True)
@@ -228,8 +246,18 @@ class SegmentRow:
 def videos_table(layout: Layout, rows: Sequence[VideoRow]) -> pa.Table:
     """The rows as a table for `videos`."""
     schema = layout.schema("videos")
-    columns = [pa.array([getattr(row, field.name) for row in rows], field.type) for field in schema]
-    return pa.Table.from_arrays(columns, schema=schema)
+    names = [name for name in schema.names if name != CHECKSUMS]
+    columns = [pa.array([getattr(row, name) for row in rows], schema.field(name).type) for name in names]
+    # Of the values as they are read back.
+    checksums = [video_checksum(row) for row in pa.Table.from_arrays(columns, names).to_pylist()]
+    return pa.Table.from_arrays([*columns, checksums_column("videos", [checksums])], schema=schema)
+
+
+def video_checksum(row: Mapping[str, Any]) -> int:
+    """The checksum of a row of `videos`. Empty columns do not count: they may have been added since."""
+    return row_checksum(
+        value for name, value in sorted(row.items()) if name != CHECKSUMS and value is not None
+    )
 
 
 def segments_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
@@ -243,19 +271,44 @@ def segments_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
         pts[i, :count] = row.frame_pts_seconds
         salience[i, :count] = row.frame_salience
     vectors: dict[str, NDArray[Any]] = {
-        "frame_pts_seconds": pts.reshape(-1),
-        "frame_salience": salience.reshape(-1),
-        "embedding": np.asarray([r.embedding for r in rows], np.float32).reshape(-1),
+        "frame_pts_seconds": pts,
+        "frame_salience": salience.reshape(len(rows), n * s),
+        "embedding": np.asarray([r.embedding for r in rows], np.float32).reshape(len(rows), -1),
     }
+    seeds = [row_seed(r.ingest_id, r.segment_index) for r in rows]
+    checksums = [
+        [
+            segment_checksum(
+                *(r.video_id, r.ingest_id, int(r.segment_index), len(r.frame_pts_seconds)),
+                *(float(r.start_seconds), float(r.end_seconds)),
+            )
+            for r in rows
+        ],
+        *([part_checksum(s, v) for s, v in zip(seeds, values, strict=True)] for values in vectors.values()),
+    ]
     columns = []
     for field in schema:
-        if field.name in vectors:
+        if field.name == CHECKSUMS:
+            columns.append(checksums_column("segments", checksums))
+        elif field.name in vectors:
             columns.append(_fixed(vectors[field.name], field.type))
         elif field.name == "num_frames":
             columns.append(pa.array([len(r.frame_pts_seconds) for r in rows], field.type))
         else:
             columns.append(pa.array([getattr(r, field.name) for r in rows], field.type))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def segment_checksum(
+    video_id: str,
+    ingest_id: str,
+    segment_index: int,
+    num_frames: int,
+    start_seconds: float,
+    end_seconds: float,
+) -> int:
+    """The checksum of the short columns of a row of `segments`."""
+    return row_checksum((video_id, ingest_id, segment_index, num_frames, start_seconds, end_seconds))
 
 
 def frames_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
@@ -267,17 +320,24 @@ def frames_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
     schema = layout.schema("frames")
     flat = [(r.ingest_id, r.segment_index, i, jpeg) for r in rows for i, jpeg in enumerate(r.thumbnails)]
     tokens = _token_columns(layout, rows)
-    columns = [
-        _fixed(tokens[field.name], field.type)
-        if field.name in tokens
-        else pa.array([row[i] for row in flat], field.type)
-        for i, field in enumerate(schema)
+    seeds = [frame_seed(row_seed(*row[:2]), row[2]) for row in flat]
+    checksums = [
+        [part_checksum(s, *(values[i] for values in tokens.values())) for i, s in enumerate(seeds)],
+        [part_checksum(s, row[3]) for s, row in zip(seeds, flat, strict=True)],
     ]
+    columns = []
+    for i, field in enumerate(schema):
+        if field.name == CHECKSUMS:
+            columns.append(checksums_column("frames", checksums))
+        elif field.name in tokens:
+            columns.append(_fixed(tokens[field.name], field.type))
+        else:
+            columns.append(pa.array([row[i] for row in flat], field.type))
     return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _token_columns(layout: Layout, rows: Sequence[SegmentRow]) -> dict[str, NDArray[Any]]:
-    """The values of the token columns, flat. ValueError when a row has other tokens than the layout."""
+    """The token columns, a row a frame. ValueError when a row has other tokens than the layout."""
     token_shape = (layout.tokens_per_frame, layout.token_dim)
     values: list[NDArray[Any]] = []
     scales: list[NDArray[np.float16]] = []
@@ -285,11 +345,11 @@ def _token_columns(layout: Layout, rows: Sequence[SegmentRow]) -> dict[str, NDAr
         tokens, expected = row.tokens, (len(row.thumbnails), *token_shape)
         if isinstance(tokens, QuantisedTokens):
             kind, shape = "int8", tokens.values.shape
-            values.append(tokens.values.reshape(-1))
-            scales.append(tokens.scale.reshape(-1))
+            values.append(tokens.values.reshape(len(tokens), -1))
+            scales.append(tokens.scale)
         elif tokens is not None:
             kind, shape = "float32", tokens.shape
-            values.append(tokens.reshape(-1))
+            values.append(tokens.reshape(len(tokens), -1))
         else:
             kind, shape = "none", expected
         if (kind, shape) != (layout.tokens, expected):
@@ -305,7 +365,7 @@ def _token_columns(layout: Layout, rows: Sequence[SegmentRow]) -> dict[str, NDAr
 
 
 def _fixed(values: NDArray[Any], kind: pa.FixedSizeListType) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(values, kind.value_type), type=kind)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind.value_type), type=kind)
 
 
 def fixed_to_numpy(column: pa.ChunkedArray | pa.FixedSizeListArray) -> NDArray[Any]:

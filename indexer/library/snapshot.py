@@ -1,14 +1,25 @@
 """Reads a library: one published, immutable state of it. Many threads may use it at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+import lance
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from indexer.library.catalog import VideoCatalog, VideoLabel
-from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
+from indexer.library.checked_rows import CheckedRows, RowNames
+from indexer.library.checksums import CHECKSUMS, stored_checksums
+from indexer.library.errors import (
+    REPAIR_REMEDY,
+    VERIFY_REMEDY,
+    LibraryError,
+    opening_errors,
+    storage_errors,
+)
+from indexer.library.leases import Lease, hold
 from indexer.library.manifest import (
     SnapshotManifest,
     check_files,
@@ -18,12 +29,14 @@ from indexer.library.manifest import (
     snapshot_folder,
 )
 from indexer.library.records import SegmentRecord, Verdict, VideoRecord, parse_frame_id
-from indexer.library.tables import open_table, read_layout, table_path, take_fixed, take_tokens
+from indexer.library.schema import segment_checksum
+from indexer.library.tables import open_table, read_layout, table_path
 from indexer.library.vectors.base import VectorIndex
 from indexer.library.vectors.registry import vector_backend
+from model.runtime.tokens import QuantisedTokens, dequantise
 
 #: The columns of `segments` that a snapshot holds in memory.
-_LIGHT_COLUMNS = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
+_LIGHT_COLUMNS = ["ingest_id", "video_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
 
 
 class Snapshot:
@@ -32,10 +45,14 @@ class Snapshot:
     Attributes:
         index: the segments' embeddings; the key of an embedding is its segment's row.
         video_rows: int32 [num_segments], the row of each segment's video in the list of all videos.
+        damaged_files: what was found wrong with files when the snapshot was opened, by their names relative
+            to the library.
         num_videos: videos with segments. `videos` also lists failures, which do not count here.
     """
 
-    def __init__(self, library: Path, manifest: SnapshotManifest, index: VectorIndex) -> None:
+    def __init__(
+        self, library: Path, manifest: SnapshotManifest, index: VectorIndex, lease: Lease | None = None
+    ) -> None:
         self.library = library
         self.manifest = manifest
         self.number = manifest.number
@@ -45,12 +62,15 @@ class Snapshot:
         self.num_segments = manifest.num_segments
         self.media_roots: tuple[Path, ...] = tuple(Path(root) for root in manifest.media_roots)
         self.index = index
+        self.damaged_files: dict[str, str] = {}
+        # Nothing of the snapshot is removed while this object lives.
+        self._lease = lease
         self._tables = {name: open_table(library, name, v) for name, v in manifest.tables.items()}
         self._layout = read_layout(library, self._tables)
         with storage_errors(table_path(library, "videos")):
             self._videos = VideoCatalog(self._tables["videos"].to_table())
         with storage_errors(table_path(library, "segments")):
-            light = self._tables["segments"].to_table(columns=_LIGHT_COLUMNS).combine_chunks()
+            light = _read_light(self._tables["segments"], table_path(library, "segments"))
         self.video_rows: NDArray[np.int32] = self._videos.rows_of(light["video_id"])
         self._segment_index: NDArray[np.int32] = light["segment_index"].to_numpy()
         self._start: NDArray[np.float64] = light["start_seconds"].to_numpy()
@@ -60,46 +80,66 @@ class Snapshot:
         # The segment rows of one video are a slice of `_by_video`, found by bisection.
         self._by_video = np.argsort(self.video_rows, kind="stable")
         self._sorted_video_rows = self.video_rows[self._by_video]
+        names = RowNames(self._videos, self.video_rows, self._segment_index, self._start, self._frame_offset)
+        self._segments = CheckedRows(
+            library, "segments", self._tables["segments"], names.segment_seeds, names.segment
+        )
+        self._frames = CheckedRows(library, "frames", self._tables["frames"], names.frame_seeds, names.frame)
         self._check_counts()
 
     @classmethod
-    def open(cls, library_path: Path | str, number: int | None = None) -> "Snapshot":
+    def open(
+        cls, library_path: Path | str, number: int | None = None, *, accept_damage: bool = False
+    ) -> "Snapshot":
         """Open a snapshot, by default the one that CURRENT names.
+
+        Args:
+            library_path: the library's folder.
+            number: the snapshot's.
+            accept_damage: open it also where data files of segments or frames are damaged: `damaged_files`
+                says so, and damaged rows are refused when they are read.
 
         Raises:
             LibraryError: the library or the snapshot is missing, half-written or damaged; the message names
-                the file and the remedy. The size of every file is checked, and the SHA-256 of the files of
-                the vector index and of others up to 64 MiB in all.
+                the file and the remedy. For what is checked, see `check_files`.
         """
         library = Path(library_path)
         if number is not None:
-            return cls._open(library, number)
+            return cls._open(library, number, accept_damage)
         current = published_number(library)
         try:
-            return cls._open(library, current)
+            return cls._open(library, current, accept_damage)
         except LibraryError:
             newer = current_number(library)
             if newer in (None, current):
                 raise
             # Another snapshot was published, and this one perhaps removed, after CURRENT was read.
-            return cls._open(library, newer)
+            return cls._open(library, newer, accept_damage)
 
     @classmethod
-    def _open(cls, library: Path, number: int) -> "Snapshot":
+    def _open(cls, library: Path, number: int, accept_damage: bool) -> "Snapshot":
+        lease = hold(snapshot_folder(library, number))
         manifest = read_snapshot_manifest(library, number)
         # A damaged index file can crash its backend: check the files first.
-        check_files(library, manifest)
-        return cls.of_checked(library, manifest)
+        damaged = check_files(library, manifest)
+        if damaged and not accept_damage:
+            raise LibraryError(f"{next(iter(damaged.values()))}; {VERIFY_REMEDY}")
+        snapshot = cls.of_checked(library, manifest, lease)
+        if damaged:
+            snapshot.damaged_files = damaged
+            snapshot.distrust(damaged)
+        return snapshot
 
     @classmethod
-    def of_checked(cls, library: Path, manifest: SnapshotManifest) -> "Snapshot":
+    def of_checked(cls, library: Path, manifest: SnapshotManifest, lease: Lease | None = None) -> "Snapshot":
         """Open the snapshot of a manifest whose files are known to be whole.
 
         Raises:
             LibraryError: tables or index do not fit the manifest.
         """
-        backend = vector_backend(manifest.index_backend)
-        return cls(library, manifest, backend.open(snapshot_folder(library, manifest.number)))
+        folder = snapshot_folder(library, manifest.number)
+        with opening_errors(folder):
+            return cls(library, manifest, vector_backend(manifest.index_backend).open(folder), lease)
 
     @property
     def embedding_dim(self) -> int:
@@ -154,14 +194,16 @@ class Snapshot:
         return self.index.search(embeddings, num_candidates, allowed=allowed)
 
     def segments(self, rows: Sequence[int] | NDArray[np.int64]) -> list[SegmentRecord]:
-        """Fetch segments by row, in the order of `rows`. LibraryError when the table cannot be read."""
+        """Fetch segments by row, in the order of `rows`.
+
+        Raises:
+            DamagedRowsError: some of them are damaged.
+            LibraryError: the table cannot be read.
+        """
         row_array = self._checked(rows)
         if not len(row_array):
             return []
-        columns = ["frame_pts_seconds", "frame_salience"]
-        pts, stored = take_fixed(
-            self._tables["segments"], table_path(self.library, "segments"), row_array, columns
-        )
+        pts, stored = self._segments.take(row_array, "times", "salience")
         salience = stored.reshape(*pts.shape, -1).astype(np.float32)
         records = []
         for i, row in enumerate(row_array.tolist()):
@@ -193,6 +235,7 @@ class Snapshot:
 
         Raises:
             ValueError: a row does not exist.
+            DamagedRowsError: some of the segments are damaged.
             LibraryError: the table cannot be read.
         """
         row_array = self._checked(rows)
@@ -200,8 +243,7 @@ class Snapshot:
         shape = (len(row_array), self._layout.frames_per_segment, self.salience_dim)
         if not len(row_array):
             return np.zeros(shape, np.float32), counts
-        where = table_path(self.library, "segments")
-        (salience,) = take_fixed(self._tables["segments"], where, row_array, ["frame_salience"])
+        (salience,) = self._segments.take(row_array, "salience")
         return salience.reshape(shape).astype(np.float32), counts
 
     def frame_tokens(
@@ -220,6 +262,7 @@ class Snapshot:
 
         Raises:
             ValueError: a segment or a frame does not exist, or the arguments differ in length.
+            DamagedRowsError: the tokens of some frames are damaged; `rows` are theirs in `frames`.
             LibraryError: the library stores no tokens, or the table cannot be read.
         """
         if not self.tokens_per_frame:
@@ -236,8 +279,22 @@ class Snapshot:
             raise ValueError(
                 f"frame {frames[i]} of segment row {segments[i]} is not in 0..{end[i] - first[i] - 1}"
             )
-        where = table_path(self.library, "frames")
-        return take_tokens(self._tables["frames"], where, first + frames, self._layout)
+        shape = (len(frames), self.tokens_per_frame, self._layout.token_dim)
+        if not len(frames):
+            return np.zeros(shape, np.float32)
+        values, *scale = self._frames.take(first + frames, "tokens")
+        if not scale:
+            return values.reshape(shape)
+        return dequantise(QuantisedTokens(values.reshape(shape), scale[0]))
+
+    def distrust(self, files: Iterable[str]) -> None:
+        """Refuse the rows without checksums of damaged files, whose names are relative to the library.
+
+        Rows with checksums are compared with those whenever they are read.
+        """
+        names = list(files)
+        self._segments.distrust(names)
+        self._frames.distrust(names)
 
     def _checked(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         row_array = np.asarray(rows, np.int64).reshape(-1)
@@ -271,7 +328,11 @@ class Snapshot:
         return self._videos.count(verdict)
 
     def thumbnail(self, frame_id: str) -> bytes | None:
-        """A stored frame as JPEG, at most 320 pixels on its longer side; None when there is no such frame."""
+        """A stored frame as JPEG, at most 320 pixels on its longer side; None when there is no such frame.
+
+        Raises:
+            LibraryError: the frame is damaged or cannot be read; the message names it.
+        """
         parts = parse_frame_id(frame_id)
         if parts is None:
             return None
@@ -281,10 +342,7 @@ class Snapshot:
                 frame_row = int(self._frame_offset[row]) + frame_index
                 if frame_row >= self._frame_offset[row + 1]:
                     return None
-                with storage_errors(table_path(self.library, "frames")):
-                    table = self._tables["frames"].take([frame_row], columns=["thumbnail"])
-                thumbnail: bytes = table["thumbnail"][0].as_py()
-                return thumbnail
+                return self._frames.take_bytes(frame_row, "thumbnail")
         return None
 
     def _check_counts(self) -> None:
@@ -305,3 +363,18 @@ class Snapshot:
             )
         if self.num_segments and int(self.video_rows.min()) < 0:
             raise LibraryError(f"{where}: segments without a video; {VERIFY_REMEDY}")
+
+
+def _read_light(segments: lance.LanceDataset, where: Path) -> pa.Table:
+    """The columns of `segments` that are held in memory. LibraryError when one of the rows is damaged."""
+    columns = [*_LIGHT_COLUMNS, *({CHECKSUMS} & set(segments.schema.names))]
+    light = segments.to_table(columns=columns).combine_chunks()
+    if CHECKSUMS in columns:
+        names = ("video_id", "ingest_id", "segment_index", "num_frames", "start_seconds", "end_seconds")
+        rows = zip(*(light[name].to_pylist() for name in names), strict=True)
+        for i, (row, checksum) in enumerate(
+            zip(rows, stored_checksums("segments", light[CHECKSUMS], "row"), strict=True)
+        ):
+            if checksum is not None and checksum != segment_checksum(*row):
+                raise LibraryError(f"{where} is damaged: row {i} differs from its checksum; {REPAIR_REMEDY}")
+    return light

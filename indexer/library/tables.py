@@ -2,15 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import lance
 import numpy as np
+import pyarrow as pa
+from lance.fragment import LanceFragment
 from numpy.typing import NDArray
 
-from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
+from indexer.library.checksums import CHECKSUMS, part_checksum, row_seed, stored_checksums
+from indexer.library.errors import (
+    REPAIR_REMEDY,
+    VERIFY_REMEDY,
+    DamagedRowsError,
+    LibraryError,
+    storage_errors,
+)
 from indexer.library.schema import Layout, fixed_to_numpy
-from model.runtime.tokens import QuantisedTokens, dequantise
 
 #: Embeddings read at once.
 _BATCH_ROWS = 16_384
@@ -29,7 +36,12 @@ def open_table(library: Path, table: str, version: int | None = None) -> lance.L
     """
     path = table_path(library, table)
     with storage_errors(path):
-        return lance.dataset(str(path), version=version)
+        dataset = lance.dataset(str(path), version=version)
+        elsewhere = dataset.base_paths()
+    if elsewhere:
+        # Lance would read them, over the network too.
+        raise LibraryError(f"{path} names files outside of the library: do not use it")
+    return dataset
 
 
 def read_layout(library: Path, tables: Mapping[str, lance.LanceDataset]) -> Layout:
@@ -42,7 +54,11 @@ def read_layout(library: Path, tables: Mapping[str, lance.LanceDataset]) -> Layo
         layout = Layout.of_schema(tables["segments"].schema)
     except ValueError as error:
         raise LibraryError(f"{table_path(library, 'segments')}: {error}; {VERIFY_REMEDY}") from error
-    if not tables["frames"].schema.equals(layout.schema("frames")):
+    expected = layout.schema("frames")
+    if CHECKSUMS not in tables["frames"].schema.names:
+        # Made before there were checksums: the next indexing run adds them.
+        expected = expected.remove(expected.get_field_index(CHECKSUMS))
+    if not tables["frames"].schema.equals(expected):
         where = table_path(library, "frames")
         raise LibraryError(f"{where}: its columns do not match the table of segments; {VERIFY_REMEDY}")
     return layout
@@ -54,56 +70,15 @@ def version_files(library: Path, table: str, dataset: lance.LanceDataset) -> lis
     # Lance counts down in the names of manifests, so that the newest sorts first.
     files = [root / "_versions" / f"{2**64 - 1 - dataset.version:020d}.manifest"]
     for fragment in dataset.get_fragments():
-        files += [root / "data" / data.path for data in fragment.data_files()]
-        deletion = fragment.deletion_file()
-        if deletion:
-            files.append(root / deletion)
+        files += fragment_files(root, fragment)
     return files
 
 
-def take_fixed(
-    dataset: lance.LanceDataset, where: Path, rows: NDArray[np.int64], columns: Sequence[str]
-) -> list[NDArray[Any]]:
-    """Read columns of fixed-size lists at some rows.
-
-    Args:
-        dataset: a table at one version.
-        where: its folder, for error messages.
-        rows: int64, shape [K], in any order; rows may repeat.
-        columns: the names of the columns.
-
-    Returns:
-        An array [K, size] for each column.
-
-    Raises:
-        LibraryError: the table cannot be read.
-    """
-    # Each row once and ascending: Lance then reads neighbours together and need not sort.
-    distinct, inverse = np.unique(rows, return_inverse=True)
-    with storage_errors(where):
-        table = dataset.take(distinct.tolist(), columns=list(columns))
-    arrays = [fixed_to_numpy(table[name]) for name in columns]
-    if np.array_equal(distinct, rows):
-        return arrays
-    return [array[inverse] for array in arrays]
-
-
-def take_tokens(
-    dataset: lance.LanceDataset, where: Path, rows: NDArray[np.int64], layout: Layout
-) -> NDArray[np.float32]:
-    """Read the tokens of frames, int64 [K] → float32 [K, P', H].
-
-    Raises:
-        LibraryError: the table cannot be read.
-    """
-    shape = (len(rows), layout.tokens_per_frame, layout.token_dim)
-    if not len(rows):
-        return np.zeros(shape, np.float32)
-    if layout.tokens == "float32":
-        (tokens,) = take_fixed(dataset, where, rows, ["tokens"])
-        return tokens.reshape(shape)
-    values, scale = take_fixed(dataset, where, rows, ["tokens", "token_scale"])
-    return dequantise(QuantisedTokens(values.reshape(shape), scale))
+def fragment_files(table: Path, fragment: LanceFragment) -> list[Path]:
+    """The files with the rows of a fragment, and with the numbers of its deleted rows."""
+    files = [table / "data" / data.path for data in fragment.data_files()]
+    deletion = fragment.deletion_file()
+    return [*files, table / deletion] if deletion else files
 
 
 def not_finite_ingests(segments: lance.LanceDataset, where: Path) -> dict[str, str]:
@@ -133,6 +108,9 @@ class SegmentVectors:
         """`segments` is the library's table at one version."""
         self._path = table_path(library, "segments")
         self._segments = segments
+        self._columns = ["embedding"]
+        if CHECKSUMS in segments.schema.names:
+            self._columns += ["ingest_id", "segment_index", CHECKSUMS]
 
     @property
     def where(self) -> str:
@@ -155,13 +133,38 @@ class SegmentVectors:
             return
         with storage_errors(self._path):
             scanner = self._segments.scanner(
-                columns=["embedding"], offset=start, limit=stop - start, batch_size=_BATCH_ROWS
+                columns=self._columns, offset=start, limit=stop - start, batch_size=_BATCH_ROWS
             )
+            row = start
             for batch in scanner.to_batches():
-                yield np.ascontiguousarray(fixed_to_numpy(batch["embedding"]), np.float32)
+                yield self._checked(pa.Table.from_batches([batch]), range(row, row + batch.num_rows))
+                row += batch.num_rows
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `VectorSource`."""
         with storage_errors(self._path):
-            table = self._segments.take(rows.tolist(), columns=["embedding"])
-        return np.ascontiguousarray(fixed_to_numpy(table["embedding"]), np.float32)
+            table = self._segments.take(rows.tolist(), columns=self._columns)
+        return self._checked(table, rows.tolist())
+
+    def _checked(self, table: pa.Table, rows: Sequence[int]) -> NDArray[np.float32]:
+        """The embeddings of rows, compared with their checksums: no index is built of damaged ones."""
+        vectors = np.ascontiguousarray(fixed_to_numpy(table["embedding"]), np.float32)
+        if CHECKSUMS in table.column_names:
+            stored = stored_checksums("segments", table[CHECKSUMS], "embedding")
+            keys = zip(table["ingest_id"].to_pylist(), table["segment_index"].to_pylist(), strict=True)
+            seeds = [row_seed(*key) for key in keys]
+            wrong = [
+                row
+                for row, checksum, seed, vector in zip(rows, stored, seeds, vectors, strict=True)
+                if checksum is not None
+                and checksum != part_checksum(seed, vector)
+                # Whoever asks for the vectors sets aside what is not finite.
+                and np.isfinite(vector).all()
+            ]
+            if wrong:
+                raise DamagedRowsError(
+                    f"{self._path} is damaged: the embedding in row {wrong[0]} differs from its checksum; "
+                    f"{REPAIR_REMEDY}",
+                    np.array(wrong),
+                )
+        return vectors

@@ -1,5 +1,7 @@
 """Checks a library against its manifests, and rolls back to an earlier snapshot."""
 
+import os
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,17 +9,21 @@ from pathlib import Path
 import lance
 import numpy as np
 
-from indexer.library.errors import LibraryError, storage_errors
+from indexer.library.errors import LibraryError, opening_errors, storage_errors
 from indexer.library.folder import Library, lock_library
+from indexer.library.leases import hold, unretire
 from indexer.library.manifest import (
     CURRENT,
     SnapshotManifest,
     current_number,
     published_number,
     read_snapshot_manifest,
+    snapshot_folder,
     snapshot_numbers,
 )
-from indexer.library.records import SEARCHABLE
+from indexer.library.meaning import wrong_meaning
+from indexer.library.records import SEARCHABLE, displayable
+from indexer.library.row_scan import scan_rows
 from indexer.library.schema import TABLES, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import SegmentVectors, open_table, table_path
@@ -31,12 +37,27 @@ _CHECKED_FRAMES = 2048
 
 @dataclass
 class SnapshotReport:
-    """The problems of one snapshot; it is whole if there are none."""
+    """The problems of one snapshot; it is whole if there are none.
+
+    Attributes:
+        number: the snapshot's.
+        current: whether it is served.
+        problems: what is wrong, in words.
+        manifest: None where it cannot be read.
+        damaged_files: names of the files that differ from the manifest, relative to the library.
+        damaged_videos: paths of the videos with damaged rows, as far as rows were read.
+        rows_are_read: whether all rows were compared with their checksums.
+        rows_without_checksums: how many have none, because an earlier version wrote them.
+    """
 
     number: int
     current: bool
     problems: list[str] = field(default_factory=list)
     manifest: SnapshotManifest | None = None
+    damaged_files: set[str] = field(default_factory=set)
+    damaged_videos: list[str] = field(default_factory=list)
+    rows_are_read: bool = False
+    rows_without_checksums: int = 0
 
 
 @dataclass
@@ -48,6 +69,7 @@ class VerifyReport:
     files: int
     bytes: int
     remedy: str | None
+    rows_without_checksums: int = 0
 
     @property
     def ok(self) -> bool:
@@ -57,6 +79,9 @@ class VerifyReport:
 
 def verify_library(path: Path | str) -> VerifyReport:
     """Check the SHA-256 of every file of every snapshot, then the counts, rows and ids of each snapshot.
+
+    Of the snapshot that is served, every row is also compared with its checksums, in damaged files too, so
+    that the damaged videos are named.
 
     Raises:
         LibraryError: there is no library or no snapshot to check, or CURRENT is damaged.
@@ -71,7 +96,10 @@ def verify_library(path: Path | str) -> VerifyReport:
     # An indexer may have removed an old snapshot meanwhile: that is no damage.
     existing = {current, *snapshot_numbers(library)}
     reports = [report for report in reports if report.number in existing]
-    return VerifyReport(library, reports, len(hashes.results), hashes.bytes, _remedy(reports))
+    rows_without = sum(report.rows_without_checksums for report in reports)
+    return VerifyReport(
+        library, reports, len(hashes.results), hashes.bytes, _remedy(library, reports), rows_without
+    )
 
 
 def rollback(path: Path | str, to: int | None = None) -> int:
@@ -106,6 +134,7 @@ def rollback(path: Path | str, to: int | None = None) -> int:
             dataset = open_table(library, name, manifest.tables[name])
             with storage_errors(table_path(library, name)):
                 dataset.restore()  # type: ignore[no-untyped-call]
+        unretire(snapshot_folder(library, target))
         replace_text(library / CURRENT, f"{target}\n", step="rollback.current")
     return target
 
@@ -161,18 +190,52 @@ class _FileHashes:
 
 def _verify_snapshot(library: Path, number: int, current: bool, hashes: _FileHashes) -> SnapshotReport:
     report = SnapshotReport(number, current)
+    lease = None
     try:
+        lease = hold(snapshot_folder(library, number))
         report.manifest = manifest = read_snapshot_manifest(library, number)
         for name, stamp in manifest.files.items():
             problem = hashes.problem(name, stamp.sha256, stamp.bytes)
             if problem:
                 report.problems.append(problem)
-        # Do not open damaged files with Lance or with the backend of the vectors.
+                report.damaged_files.add(name)
+        if current:
+            _check_rows(library, manifest, report)
+        # Do not open damaged files with the backend of the vectors.
         if not report.problems:
-            report.problems += _disagreements(library, manifest)
+            with opening_errors(snapshot_folder(library, number)):
+                report.problems += _disagreements(library, manifest)
     except LibraryError as error:
         report.problems.append(str(error))
+    finally:
+        if lease is not None:
+            lease.close()
     return report
+
+
+def _check_rows(library: Path, manifest: SnapshotManifest, report: SnapshotReport) -> None:
+    """Compare all rows with their checksums, and name the videos of those that are damaged."""
+    damaged = {library / name for name in report.damaged_files}
+    scanned = {name: list(scan_rows(library, name, manifest.tables[name], damaged)) for name in TABLES}
+    report.rows_are_read = True
+    report.rows_without_checksums = sum(f.unchecked for each in scanned.values() for f in each)
+    paths = {}
+    if not any(f.wrong.any() for f in scanned["videos"]):
+        with storage_errors(table_path(library, "videos")):
+            table = open_table(library, "videos", manifest.tables["videos"]).to_table(
+                columns=["ingest_id", "path"]
+            )
+        paths = {row["ingest_id"]: displayable(Path(os.fsdecode(row["path"]))) for row in table.to_pylist()}
+    names = set()
+    for name, fragments in scanned.items():
+        rows = sum(int(f.wrong.sum()) for f in fragments)
+        ingests = {f.ingests[i] for f in fragments for i in np.flatnonzero(f.wrong).tolist()}
+        if rows:
+            report.problems.append(
+                f"{table_path(library, name)}: {rows} rows of {len(ingests)} videos are damaged"
+            )
+        names |= {paths[ingest] for ingest in ingests if ingest in paths}
+    report.damaged_videos = sorted(names)
 
 
 def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
@@ -202,6 +265,8 @@ def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
         yield f"{where}: a video id occurs twice in the table of videos"
     if searchable != manifest.num_videos:
         yield f"{where}: {searchable} videos, the manifest says {manifest.num_videos}"
+    for fault in wrong_meaning(library, manifest, tables):
+        yield f"{where}: {fault}"
     if snapshot.tokens_per_frame:
         yield from _wrong_tokens(tables["frames"], library, where)
     vectors = SegmentVectors(library, tables["segments"])
@@ -221,7 +286,7 @@ def _wrong_tokens(frames: lance.LanceDataset, library: Path, where: str) -> Iter
                 return
 
 
-def _remedy(reports: list[SnapshotReport]) -> str | None:
+def _remedy(library: Path, reports: list[SnapshotReport]) -> str | None:
     if not any(report.problems for report in reports):
         return None
     whole = [report.number for report in reports if not report.problems]
@@ -236,12 +301,19 @@ def _remedy(reports: list[SnapshotReport]) -> str | None:
         if whole
         else None
     )
-    if served is not None and served.manifest is not None:
-        names = served.manifest.index_files
-        damaged = [name for name in names if any(name in problem for problem in served.problems)]
-        if all(any(name in problem for name in names) for problem in served.problems):
-            rebuild = f"only {', '.join(damaged)} is damaged: `reelfind index` rebuilds it from the tables"
-            return f"{rebuild}; or {rollback_remedy}" if rollback_remedy else rebuild
-    if rollback_remedy:
-        return rollback_remedy
+    manifest = None if served is None else served.manifest
+    if served is None or manifest is None:
+        remedies = []
+    elif served.damaged_files and served.damaged_files <= set(manifest.index_files):
+        names = ", ".join(sorted(served.damaged_files))
+        remedies = [f"only {names} is damaged: `reelfind index` rebuilds it from the tables"]
+    elif served.rows_are_read:
+        folders = " ".join(shlex.quote(root) for root in manifest.media_roots)
+        command = f"reelfind index {folders} --library {shlex.quote(os.fspath(library))} --repair"
+        remedies = [f"`{command}` reads the videos with damaged rows again and keeps all others"]
+    else:
+        remedies = []
+    remedies += [rollback_remedy] if rollback_remedy else []
+    if remedies:
+        return "; or ".join(remedies)
     return "no snapshot is whole: restore the library from a backup, or index into a new folder"

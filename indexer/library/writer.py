@@ -6,6 +6,7 @@ Segments of a video that is still being read are held back, those of a long vide
 version of a table names yet. So every committed version holds whole videos only.
 """
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,17 +19,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
-from indexer.library.errors import LibraryError, storage_errors
+from indexer.library.checksums import CHECKSUMS, stored_checksums
+from indexer.library.errors import REPAIR_REMEDY, LibraryError, storage_errors
 from indexer.library.facts import storable
 from indexer.library.folder import Library
 from indexer.library.manifest import SNAPSHOTS
+from indexer.library.records import displayable
 from indexer.library.schema import (
-    CONTAINER_START,
     TABLES,
     SegmentRow,
     VideoRow,
     frames_table,
     segments_table,
+    video_checksum,
     videos_table,
 )
 from indexer.library.tables import not_finite_ingests, open_table, table_path, version_files
@@ -73,6 +76,19 @@ class LibraryWriter:
     """
 
     def __init__(self, library: Library) -> None:
+        self._open(library)
+        self._recover()
+        self.videos = self._read_videos()
+
+    @classmethod
+    def without_recovery(cls, library: Library) -> "LibraryWriter":
+        """A writer for tables that are being repaired: it reads none of their rows, not even `videos`."""
+        writer = cls.__new__(cls)
+        writer._open(library)
+        writer.videos = {}
+        return writer
+
+    def _open(self, library: Library) -> None:
         self.library = library
         self.layout = library.layout
         self.datasets = {name: open_table(library.path, name) for name in TABLES}
@@ -82,8 +98,6 @@ class LibraryWriter:
         self._finished: list[tuple[VideoRow, _Pending]] = []
         _remove_leftovers(library.path)
         self._add_columns()
-        self._recover()
-        self.videos = self._read_videos()
         self.set_aside: list[VideoRow] = []
 
     def add_segments(self, rows: Sequence[SegmentRow]) -> None:
@@ -261,18 +275,26 @@ class LibraryWriter:
         return set(version_files(self.library.path, name, self.datasets[name]))
 
     def _read_videos(self) -> dict[str, VideoRow]:
-        columns = [f.name for f in fields(VideoRow)]
-        with storage_errors(table_path(self.library.path, "videos")):
-            rows = self.datasets["videos"].to_table(columns=columns).to_pylist()
+        """All rows of `videos`. LibraryError when one is damaged: a wrong path or time would be acted on."""
+        where = table_path(self.library.path, "videos")
+        with storage_errors(where):
+            table = self.datasets["videos"].to_table()
+        rows = table.select([f.name for f in fields(VideoRow)]).to_pylist()
+        for row, checksum in zip(rows, stored_checksums("videos", table[CHECKSUMS], "row"), strict=True):
+            if checksum is not None and checksum != video_checksum(row):
+                path = displayable(Path(os.fsdecode(row["path"])))
+                raise LibraryError(f"{where} is damaged: the row of {path}; {REPAIR_REMEDY}")
         return {row["video_id"]: VideoRow(**row) for row in rows}
 
     def _add_columns(self) -> None:
-        """Add the column that libraries made before lack."""
-        dataset = self.datasets["videos"]
-        if CONTAINER_START not in dataset.schema.names:
-            with storage_errors(table_path(self.library.path, "videos")):
-                dataset.add_columns(pa.field(CONTAINER_START, pa.float64()))
-            self._committed("videos", open_table(self.library.path, "videos"))
+        """Add the columns that libraries made before lack, empty: no data file is written again."""
+        for name in TABLES:
+            present = self.datasets[name].schema.names
+            missing = [f for f in self.layout.schema(name) if f.nullable and f.name not in present]
+            if missing:
+                with storage_errors(table_path(self.library.path, name)):
+                    self.datasets[name].add_columns(missing)
+                self._committed(name, open_table(self.library.path, name))
 
     def _recover(self) -> None:
         """Remove what a killed run left: rows without a video, and videos that lack some of their rows."""

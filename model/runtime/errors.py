@@ -6,7 +6,8 @@ ReelfindError
 │   └── OutputError     a graph gives no usable numbers for an input, such as NaN
 ├── VideoError          a media file without a frame to index
 └── LibraryError        (indexer.library.errors) a library that cannot be read or written
-    └── BusyError       another process is writing it
+    ├── BusyError       another process is writing it
+    └── DamagedRowsError  some rows of a table differ from their checksums
 """
 
 from typing import Literal

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from model.runtime.errors import InputError, ReelfindError
+from model.runtime.messages import printable
 
 NOTHING_FOUND, BAD_INPUT, FAILED, INTERRUPTED = 1, 2, 3, 130
 TRACEBACK_VARIABLE = "REELFIND_TRACEBACK"
@@ -82,7 +83,7 @@ def exit_codes(
             raise
         if not is_foreseen(error) and os.environ.get(TRACEBACK_VARIABLE):
             raise
-        say(f"{prefix}: {describe_error(error, options)}")
+        say(printable(f"{prefix}: {describe_error(error, options)}"))
         raise SystemExit(exit_code_of(error)) from None
 
 

@@ -14,8 +14,15 @@ from pathlib import Path
 _FAULT = os.environ.get("REELFIND_FAULT", "").split(" ")
 _LOG = os.environ.get("REELFIND_FAULT_LOG", "")
 _ACTIVE = len(_FAULT) == 3 or bool(_LOG)
+# Opened at once: a process that is confined to one file can open no other.
+_log = Path(_LOG).open("a", encoding="utf-8", buffering=1) if _LOG else None  # noqa: SIM115
 _lock = threading.Lock()
 _reached = 0
+
+
+def is_logging() -> bool:
+    """Whether the points reached are written to a file."""
+    return _log is not None
 
 
 def checkpoint(name: str) -> None:
@@ -24,9 +31,8 @@ def checkpoint(name: str) -> None:
         return
     global _reached
     with _lock:
-        if _LOG:
-            with Path(_LOG).open("a", encoding="utf-8") as log:
-                log.write(name + "\n")
+        if _log is not None:
+            _log.write(name + "\n")
         if len(_FAULT) != 3 or _FAULT[1] != name:
             return
         _reached += 1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from model.runtime.faults import checkpoint
@@ -15,9 +18,21 @@ _BLOCK_BYTES = 1 << 22
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
+    """SHA-256 of a file, in hex.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file: a pipe would block, a device may have no end.
+    """
+    with _open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open_regular(path: Path) -> BufferedReader:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+    return os.fdopen(handle, "rb")  # closes it too
 
 
 def sha256_steps(path: Path, step_bytes: int = 1 << 28) -> Generator[None, None, str]:

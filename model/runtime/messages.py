@@ -1,6 +1,17 @@
-"""How a value is shown in an error message."""
+"""How values and names are shown: in error messages, on a terminal, in a log."""
 
 import json
+import re
+
+#: Control characters, separators of lines, marks of direction and other invisible ones, and halves of
+#: surrogate pairs. Not the joiners U+200C and U+200D, which many scripts and emoji need.
+_HARMFUL_CHARACTERS = (
+    "\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e0fff"
+)
+_HARMFUL = re.compile(f"[{_HARMFUL_CHARACTERS}]")
+#: In JSON, line breaks between values may stay: those of strings are escaped already.
+_HARMFUL_IN_JSON = re.compile(f"(?!\n)[{_HARMFUL_CHARACTERS}]")
 
 
 def shorten(value: object, limit: int = 60) -> str:
@@ -11,3 +22,26 @@ def shorten(value: object, limit: int = 60) -> str:
         return "a number that is too long"
     text = "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def printable(text: str) -> str:
+    r"""`text` as a terminal may get it: one line, without anything that moves, hides or turns what is around.
+
+    Names and titles of files may hold escape sequences, line breaks and marks that change the direction of
+    writing. Such a character becomes its number, like `\x1b` or `\u202e`.
+    """
+    return text if text.isprintable() else _HARMFUL.sub(_as_number, text)
+
+
+def printable_json(text: str) -> str:
+    r"""JSON that means the same as `text`, as a terminal may get it: see `printable`."""
+    return text if text.isprintable() else _HARMFUL_IN_JSON.sub(_as_json_escape, text)
+
+
+def _as_number(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+
+
+def _as_json_escape(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1] if match[0] != "\x7f" else "\\u007f"

@@ -6,7 +6,8 @@ Shapes: B batch, N frames, L text tokens.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,9 +15,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
-from model.runtime.errors import InputError
+from model.runtime.errors import BundleError, InputError
 
 ResizeRule = Literal["squash", "center_crop"]
 _RULES = ("squash", "center_crop")
@@ -111,6 +112,29 @@ class TokenBatch:
         return len(self.input_ids)
 
 
+@contextmanager
+def _tokenizing() -> Iterator[None]:
+    try:
+        with _panics_as_errors():
+            yield
+    except Exception as error:
+        raise BundleError(f"the bundle's tokenizer fails on this text: {error}") from error
+
+
+@contextmanager
+def _panics_as_errors() -> Iterator[None]:
+    """Turn a panic of the tokenizers package, which is written in Rust, into a RuntimeError.
+
+    A panic is no Exception, so that it would pass by all that handles errors.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(f"panic: {' '.join(str(error).split())[:200]}") from error
+
+
 class TextTokenizer:
     """Turns texts into padded token ids with a `tokenizer.json` of the `tokenizers` package. Thread-safe.
 
@@ -148,17 +172,29 @@ class TextTokenizer:
                 token.
         """
         try:
-            tokenizer = Tokenizer.from_file(str(path))
+            with _panics_as_errors():
+                return cls(Tokenizer.from_file(str(path)), context_length)
+        except InputError:
+            raise
         # The package raises a bare Exception.
         except Exception as error:
             raise InputError(f"{path} is not a readable tokenizer file: {error}") from error
-        return cls(tokenizer, context_length)
+
+    def encode(self, text: str) -> Encoding:
+        """The tokens of a text and their places in it, cut to `context_length`; what is left out overflows.
+
+        Raises:
+            BundleError: the tokenizer fails on the text.
+        """
+        with _tokenizing():
+            return self.tokenizer.encode(text)
 
     def __call__(self, texts: Sequence[str]) -> TokenBatch:
         """Normalise and tokenise texts, cut to `context_length` and padded to the longest.
 
         Raises:
             ValueError: there is no text, or a text is not a string or has no token.
+            BundleError: the tokenizer fails on a text.
         """
         if isinstance(texts, str):
             raise ValueError("texts is one string: pass a list of strings")
@@ -170,7 +206,8 @@ class TextTokenizer:
         normalised = [normalise_text(text) for text in texts]
         if "" in normalised:
             raise InputError(f"text {normalised.index('')} is empty: give it at least one word")
-        encodings = self.tokenizer.encode_batch_fast(normalised)
+        with _tokenizing():
+            encodings = self.tokenizer.encode_batch_fast(normalised)
         ids = np.array([encoding.ids for encoding in encodings], np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
         empty = np.flatnonzero(mask.sum(axis=1) <= self.num_special)

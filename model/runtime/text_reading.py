@@ -56,6 +56,7 @@ class TextReader:
     """Reads texts with a tokenizer. Thread-safe."""
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
+        self._text_tokenizer = tokenizer
         self._tokenizer = tokenizer.tokenizer
         self._limit = tokenizer.context_length - tokenizer.num_special
         self._added = {i for i, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
@@ -88,7 +89,7 @@ class TextReader:
 
     def _tokens(self, text: str) -> list[_Token]:
         """All tokens of a text but those that the tokenizer adds, also beyond the context."""
-        first = self._tokenizer.encode(text)
+        first = self._text_tokenizer.encode(text)
         return [token for part in (first, *first.overflowing) for token in _own_tokens(part)]
 
     def _divide(self, text: str) -> list[str]:

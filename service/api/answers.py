@@ -1,10 +1,14 @@
 """Converts search results and library records to the wire format."""
 
+from collections.abc import Sequence
+
 from pydantic import TypeAdapter
 
 from indexer.library.records import VideoRecord
 from service.api import schemas
 from service.live import LiveLibrary, ReloadOutcome
+from service.readiness import Degradation
+from service.scrub import Scrub
 from service.search.results import SearchResult
 
 _SEARCH_RESULT = TypeAdapter(SearchResult)
@@ -46,6 +50,16 @@ def library_info(live: LiveLibrary) -> schemas.LibraryInfo:
         ),
         cannot_rerank=searcher.cannot_rerank,
         problem=live.problem,
+    )
+
+
+def readiness(snapshot: int, degraded: Sequence[Degradation], scrub: Scrub | None) -> schemas.Readiness:
+    """Searches are answered, and what is degraded."""
+    return schemas.Readiness(
+        status="degraded" if degraded else "ready",
+        snapshot=snapshot,
+        degraded=[schemas.Degradation(kind=each.kind, detail=each.detail) for each in degraded],
+        scrub=None if scrub is None else schemas.ScrubState.model_validate(scrub.state, from_attributes=True),
     )
 
 

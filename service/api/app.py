@@ -11,7 +11,9 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
 
 from model.runtime.bundle import Bundle
+from service.api.access import AccessRules
 from service.api.context import Context
+from service.api.media import MediaFolders
 from service.api.middleware import Envelope
 from service.api.openapi_errors import describe_errors
 from service.api.pool import SearchPool
@@ -19,6 +21,7 @@ from service.api.problems import install_problem_handlers
 from service.api.routes import frames, health, library, page, search, videos
 from service.live import LiveLibrary, open_bundle
 from service.metrics import Metrics
+from service.readiness import ReadinessProbe
 from service.settings import Settings
 
 logger = logging.getLogger("reelfind")
@@ -49,7 +52,9 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
         opened = await run_in_threadpool(open_bundle, settings) if bundle is None else bundle
         live = LiveLibrary(settings, opened, metrics)
         pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
-        app.state.context = Context(settings, live, metrics, pool)
+        app.state.context = Context(
+            settings, live, metrics, pool, ReadinessProbe(live), MediaFolders(settings)
+        )
         await run_in_threadpool(live.poll)
         watcher = asyncio.create_task(_watch(live, settings.reload_seconds))
         try:
@@ -85,10 +90,10 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
         )
     app.add_middleware(
         Envelope,
+        rules=AccessRules(settings),
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
         access_log=settings.access_log,
-        same_origin=not settings.cors_origins,
     )
     return app
 

@@ -5,9 +5,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.api.media import MediaFolders
 from service.api.pool import SearchPool
 from service.live import LiveLibrary
 from service.metrics import Metrics
+from service.readiness import ReadinessProbe
 from service.settings import Settings
 
 
@@ -19,6 +21,8 @@ class Context:
     live: LiveLibrary
     metrics: Metrics
     pool: SearchPool
+    readiness: ReadinessProbe
+    media_folders: MediaFolders
 
 
 async def get_context(request: Request) -> Context:

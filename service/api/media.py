@@ -1,16 +1,27 @@
-"""Serving media files: which may be served, whether the client's copy is current, and which byte range."""
+"""Media files: which may be played, opening them, whether the client's copy is current, and byte ranges.
 
+A file is opened once, and everything is found out from what was opened: what it is, where it is, and whether
+it is the file that was indexed. A name can lead to another file at any moment, an open file cannot.
+"""
+
+import io
 import os
 import re
+import shlex
 import stat
-from collections.abc import Iterable
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
+from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
 
-from indexer.library.records import VideoRecord
-from service.errors import MediaGoneError, NotFoundError
+from indexer.library.records import VideoRecord, stored_ns
+from indexer.library.trust import remembered_media_roots
+from model.runtime.media_starts import AMBIGUOUS, EXTENSIONS, START_BYTES, begins_as_text, begins_as_video
+from service.errors import MediaChangedError, MediaGoneError, MediaNotAllowedError
+from service.settings import Settings
 
 # Our own table of content types: the operating system's differs from machine to machine.
 _TYPES = {
@@ -34,6 +45,13 @@ _TYPES = {
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
+class ByteRange(NamedTuple):
+    """The bytes from `start` to `stop`, which is not one of them."""
+
+    start: int
+    stop: int
+
+
 class RangeError(Exception):
     """A byte range lies outside a file of `size` bytes."""
 
@@ -47,30 +65,117 @@ def media_type(path: Path) -> str:
     return _TYPES.get(path.suffix.lower(), "application/octet-stream")
 
 
-def locate(video: VideoRecord, roots: Iterable[Path]) -> tuple[Path, os.stat_result]:
-    """The path of a video's file, with links resolved, and the file's status.
+class MediaFolders:
+    """The folders whose videos may be played: those of the settings, else those that the user has indexed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def current(self) -> frozenset[Path]:
+        """The folders, with links resolved. Folders that were indexed meanwhile count at once."""
+        if self._settings.media_roots:
+            return frozenset(Path(os.path.realpath(root)) for root in self._settings.media_roots)
+        return frozenset(remembered_media_roots(self._settings.library))
+
+
+@dataclass(frozen=True)
+class MediaFile:
+    """An open file of a video. Whoever has it closes `file`."""
+
+    file: io.FileIO
+    status: os.stat_result
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return self.status.st_size
+
+    @property
+    def etag(self) -> str:
+        """Differs when the file was written again."""
+        return f'"{self.status.st_mtime_ns:x}-{self.status.st_size:x}"'
+
+    @property
+    def modified(self) -> str:
+        """When it was modified, as HTTP writes it."""
+        return formatdate(self.status.st_mtime, usegmt=True)
+
+
+def open_media(video: VideoRecord, folders: frozenset[Path]) -> MediaFile:
+    """Open the file of a video, if it may be played and is the one that was indexed.
+
+    Links are followed; what counts is where the file itself lies. A hard link is the file: making one needs
+    the right to write into the folder.
+
+    Args:
+        video: the video's record.
+        folders: real paths; the file must lie in or below one of them.
 
     Raises:
-        NotFoundError: links lead out of the media folders that were indexed.
-        MediaGoneError: the file is missing or cannot be read.
+        MediaNotAllowedError: the file lies outside of the folders, or is no video.
+        MediaChangedError: it is not the file that was indexed: its size or its time differ.
+        MediaGoneError: it is missing, cannot be read, or is no regular file.
     """
     remedy = "Put it back, or run `reelfind index --prune` to remove it from the library."
+    which = f"The file of video {video.video_id}, {video.path},"
     try:
-        real = video.file.resolve(strict=True)
-        status = real.stat()
-        readable = stat.S_ISREG(status.st_mode) and os.access(real, os.R_OK)
-    except (OSError, RuntimeError):
-        raise MediaGoneError(
-            f"The file of video {video.video_id}, {video.path}, is missing. {remedy}"
-        ) from None
-    if not any(real.is_relative_to(root.resolve()) for root in roots):
-        raise NotFoundError(
-            f"The file of video {video.video_id} is a link out of the library's media folders, so it is not "
-            "served. Index the folder that it leads to."
+        # Nothing is read, and no pipe or device opened, before it is known what and where it is.
+        handle = os.open(video.file, os.O_PATH | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        raise MediaGoneError(f"{which} is missing. {remedy}") from None
+    try:
+        real = Path(f"/proc/self/fd/{handle}").readlink()
+        if not folders.intersection(real.parents):
+            raise _outside(video, real, folders)
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise MediaGoneError(f"{which} cannot be read: it is no file any more. {remedy}")
+        if (status.st_size, stored_ns(status.st_mtime_ns)) != (video.bytes, video.mtime_ns):
+            raise MediaChangedError(
+                f"{which} has changed since it was indexed. Run `reelfind index` again on its folder."
+            )
+        try:
+            file = io.FileIO(os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            raise MediaGoneError(f"{which} cannot be read. Check its permissions.") from None
+    finally:
+        os.close(handle)
+    if not _is_video(file, real):
+        file.close()
+        raise MediaNotAllowedError(f"{which} is not a video.")
+    return MediaFile(file, status)
+
+
+def _outside(video: VideoRecord, real: Path, folders: frozenset[Path]) -> MediaNotAllowedError:
+    which = f"The file of video {video.video_id}, {video.path},"
+    if folders and real != video.file:
+        # Not where it leads: that is nothing for those who may ask.
+        return MediaNotAllowedError(
+            f"{which} is reached through a link out of the media folders, so it is not played. Start the "
+            "service with `--media` for the folder that the link leads to as well."
         )
-    if not readable:
-        raise MediaGoneError(f"The file of video {video.video_id}, {video.path}, cannot be read. {remedy}")
-    return real, status
+    folder = shlex.quote(str(Path(video.path).parent))
+    named = (
+        "of the media folders" if folders else "of any folder that is known as one of this library's videos"
+    )
+    return MediaNotAllowedError(
+        f"{which} lies outside {named}, so it is not played. If it may be, start the service with "
+        f"`reelfind serve --media {folder}`, or set REELFIND_MEDIA_ROOTS."
+    )
+
+
+def _is_video(file: io.FileIO, real: Path) -> bool:
+    """Whether a file has the name or the beginning of a video. Text never has."""
+    start = os.pread(file.fileno(), START_BYTES, 0)
+    extension = real.suffix.lower()
+    has_name = extension in EXTENSIONS and extension not in AMBIGUOUS
+    return begins_as_video(start) or (has_name and not (start and begins_as_text(start)))
+
+
+def content_disposition(name: str) -> str:
+    """The header that lets a browser show a file, and save it under its name."""
+    quoted = quote(name)
+    return f"inline; filename*=utf-8''{quoted}" if quoted != name else f'inline; filename="{name}"'
 
 
 def is_fresh(request: Headers, etag: str, modified: str | None = None) -> bool:
@@ -88,27 +193,32 @@ def is_fresh(request: Headers, etag: str, modified: str | None = None) -> bool:
         return False
 
 
-def wants_range(request: Headers, size: int, etag: str, modified: str) -> bool:
-    """Whether to answer with the one byte range that the request names.
+def byte_range(request: Headers, size: int, etag: str, modified: str) -> ByteRange | None:
+    """The one byte range that a request names; None: the answer is the whole file.
 
     A header that is malformed, has other units, names several ranges or is for another version of the file is
-    ignored, as RFC 9110 allows: the answer is then the whole file.
+    ignored, as RFC 9110 allows.
 
     Raises:
         RangeError: the range lies outside the file.
     """
     match = _RANGE.fullmatch(request.get("range", "").strip())
     if match is None or request.get("if-range", etag) not in (etag, modified):
-        return False
+        return None
     first, last = match.groups()
     if not first:
         if not last:
-            return False
+            return None
         if int(last) == 0 or size == 0:
             raise RangeError(size)
-        return True
+        return ByteRange(max(0, size - int(last)), size)
     if last and int(last) < int(first):
-        return False
+        return None
     if int(first) >= size:
         raise RangeError(size)
-    return True
+    return ByteRange(int(first), min(size, int(last) + 1) if last else size)
+
+
+def wants_range(request: Headers, size: int, etag: str, modified: str) -> bool:
+    """Whether the answer is one byte range, see `byte_range`."""
+    return byte_range(request, size, etag, modified) is not None

@@ -1,4 +1,4 @@
-"""Wraps every request: body limit, security headers, the answer to unexpected errors, metrics, access log.
+"""Wraps every request: who may ask, body limit, security headers, unexpected errors, metrics, access log.
 
 It is one plain ASGI class, because every layer around a request adds to the time of a search.
 """
@@ -9,6 +9,7 @@ import time
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.access import AccessRules
 from service.api.problems import BODY_TOO_LARGE, INTERNAL, new_instance, problem_response
 from service.metrics import Metrics
 
@@ -23,23 +24,26 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"content-security-policy", _CONTENT_SECURITY_POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
+    # No other site may embed an answer. A page that the settings allow asks by CORS, which needs no more.
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
 _CLIENT_LEFT = 499  # the usual status in logs for a client that left before the answer
-_SAME_ORIGIN = (b"cross-origin-resource-policy", b"same-origin")
 
 
 class Envelope:
     """The ASGI middleware around all routes."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, max_body_bytes: int, access_log: bool, same_origin: bool
+        self, app: ASGIApp, rules: AccessRules, metrics: Metrics, max_body_bytes: int, access_log: bool
     ) -> None:
         self._app = app
+        self._rules = rules
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._access_log = access_log
         self._too_large = f"The body is larger than the limit of {max_body_bytes:,} bytes. Send less."
-        self._headers = SECURITY_HEADERS + ((_SAME_ORIGIN,) if same_origin else ())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI request."""
@@ -62,11 +66,16 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *self._headers]
+                message["headers"] = [*message.get("headers", ()), *SECURITY_HEADERS]
             await send(message)
 
         try:
-            if _declared_length(scope) > self._max_body_bytes:
+            refused = self._rules.refusal(scope)
+            if refused is not None:
+                # The body is not read.
+                refusal = problem_response(refused.kind, refused.detail, headers={"connection": "close"})
+                await refusal(scope, receive, observed_send)
+            elif _declared_length(scope) > self._max_body_bytes:
                 # Closing the connection spares reading the body.
                 refusal = problem_response(BODY_TOO_LARGE, self._too_large, headers={"connection": "close"})
                 await refusal(scope, receive, observed_send)

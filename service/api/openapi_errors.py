@@ -1,5 +1,7 @@
 """Describes errors in OpenAPI as the service sends them, in place of the framework's own error schemas."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI
@@ -9,10 +11,12 @@ from service.api.problems import MEDIA_TYPE
 from service.api.schemas import Problem
 
 _MEANINGS = {
+    403: "The Host or the Origin is not one of the service's, or the file may not be played.",
     404: "It does not exist.",
     409: "The new snapshot is damaged or was made with another bundle; the one before is still served.",
     410: "The video's file is missing.",
     413: "The body is too large.",
+    415: "The body is not declared as JSON.",
     416: "The range is outside the file.",
     422: "The request is invalid.",
     500: "The server failed.",
@@ -21,10 +25,16 @@ _MEANINGS = {
 _REF = "#/components/schemas/{model}"
 
 
-def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer with these statuses, and with 500."""
+def error_responses(
+    *statuses: int, meanings: Mapping[int, str] = MappingProxyType({})
+) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer with these statuses, and with 403 and 500.
+
+    `meanings` are descriptions in place of the usual ones.
+    """
     content = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}
-    return {status: {"description": _MEANINGS[status], "content": content} for status in (*statuses, 500)}
+    said = {**_MEANINGS, **meanings}
+    return {status: {"description": said[status], "content": content} for status in (403, *statuses, 500)}
 
 
 def describe_errors(app: FastAPI) -> None:

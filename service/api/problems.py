@@ -10,11 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from indexer.library.errors import DamagedRowsError
 from model.runtime.errors import InputError, ReelfindError
 from model.runtime.messages import shorten
 from service.api.schemas import InvalidValue, Problem
 from service.errors import (
+    MediaChangedError,
     MediaGoneError,
+    MediaNotAllowedError,
     NotFoundError,
     NotReadyError,
     NotUnderstoodError,
@@ -39,12 +42,18 @@ class ProblemKind(NamedTuple):
 
 INVALID = ProblemKind(422, "invalid-request", "The request is invalid")
 BODY_TOO_LARGE = ProblemKind(413, "body-too-large", "The request's body is too large")
+UNKNOWN_HOST = ProblemKind(403, "unknown-host", "The service is not known by this name")
+CROSS_ORIGIN = ProblemKind(403, "cross-origin", "The request comes from another site")
+NOT_JSON = ProblemKind(415, "not-json", "The body is not declared as JSON")
 INTERNAL = ProblemKind(500, "internal-error", "The server failed")
 _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     NotUnderstoodError: ProblemKind(422, "query-not-understood", "The query is not understood"),
     InputError: INVALID,
+    DamagedRowsError: ProblemKind(503, "damaged", "A part of the library is damaged"),
     NotFoundError: ProblemKind(404, "not-found", "Not found"),
     SnapshotRefusedError: ProblemKind(409, "snapshot-refused", "The new snapshot is not served"),
+    MediaNotAllowedError: ProblemKind(403, "media-not-allowed", "The video's file may not be played"),
+    MediaChangedError: ProblemKind(409, "media-changed", "The video's file has changed"),
     MediaGoneError: ProblemKind(410, "media-gone", "The video's file is missing"),
     OverloadedError: ProblemKind(503, "overloaded", "Too many searches are waiting"),
     NotReadyError: ProblemKind(503, "not-ready", "No snapshot is served"),

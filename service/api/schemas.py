@@ -6,7 +6,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from indexer.library.records import Verdict
-from service.search.results import CannotRerank, QueryWarningKind, TextRerankSkipped
+from service.readiness import DegradationKind
+from service.search.results import (
+    CannotRerank,
+    LibraryWarningKind,
+    QueryWarningKind,
+    TextRerankSkipped,
+)
 
 VideoId = Annotated[
     str, Field(description="Stable id of a video: 16 hex digits.", examples=["0f3a9c52d1e8b764"])
@@ -164,6 +170,16 @@ class QueryWarning(BaseModel):
     details: QueryWarningDetails
 
 
+class LibraryWarning(BaseModel):
+    """What of the library is damaged, and does not count in the answer."""
+
+    kind: LibraryWarningKind = Field(
+        description="`damaged_segments`: these segments are left out. `unreadable_tokens`: nothing is "
+        "re-ranked, because tokens of candidates cannot be read."
+    )
+    message: str = Field(description="What is damaged, and the remedy, for people.")
+
+
 class SearchResponse(BaseModel):
     """The answer to a search: the best videos, best first."""
 
@@ -172,11 +188,14 @@ class SearchResponse(BaseModel):
     reranked: bool = Field(description="Whether the matching head re-ranked the best segments.")
     rerank_skipped: TextRerankSkipped | None = Field(
         description="Why it did not: the request said so, the bundle has no matching head, the library "
-        "stores no tokens, or the deadline could not be met."
+        "stores no tokens, the deadline could not be met, or tokens are damaged (`library_warnings`)."
     )
     num_candidates: int = Field(description="Number of segments that were re-ranked.")
     query_warnings: list[QueryWarning] = Field(
         description="What of the query was not understood or not read; empty if all counts."
+    )
+    library_warnings: list[LibraryWarning] = Field(
+        description="What of the library is damaged; empty if nothing that this search read is."
     )
     timings_ms: Timings
 
@@ -259,11 +278,37 @@ class Health(BaseModel):
     status: Literal["alive"] = "alive"
 
 
+class Degradation(BaseModel):
+    """One thing that does not work although searches are answered."""
+
+    kind: DegradationKind = Field(
+        description="`snapshot_refused`: a newer snapshot cannot be served. `not_reranked`: no search is "
+        "re-ranked. `damaged_files`: the scrub found a file damaged. `damaged_rows`: a search or a thumbnail "
+        "met damage. `media_missing`: a folder of videos is not there."
+    )
+    detail: str = Field(description="What exactly, and the remedy.")
+
+
+class ScrubState(BaseModel):
+    """How far the scrub is, which reads all files of the library and compares them with their checksums."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    round_hours: float = Field(description="Every file is read once in this time.")
+    files: int
+    files_checked: int = Field(description="Files that this round has read.")
+    bytes: int
+    bytes_checked: int = Field(description="Bytes of these files.")
+    finished: datetime | None = Field(description="When a round last was complete; null: not yet.")
+
+
 class Readiness(BaseModel):
     """Searches are answered."""
 
-    status: Literal["ready"] = "ready"
+    status: Literal["ready", "degraded"]
     snapshot: int
+    degraded: list[Degradation] = Field(description="What does not work; empty if all does.")
+    scrub: ScrubState | None = Field(description="Null if it is turned off.")
 
 
 class InvalidValue(BaseModel):

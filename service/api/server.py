@@ -3,11 +3,13 @@
 import logging
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError, ReelfindError
+from model.runtime.messages import printable
 from model.runtime.signals import handling_signals
 from service.api.app import create_app
 from service.settings import Settings
@@ -56,7 +58,9 @@ def run_server(
 
     `on_started` is called when the server answers requests.
     """
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     app = create_app(settings, bundle)
     server = _Server(
@@ -81,6 +85,18 @@ def run_server(
             server.run(sockets=[listener])
     finally:
         listener.close()
+
+
+class PrintableFormatter(logging.Formatter):
+    """Writes each message on one line, and what a name of a file may hold as in `printable`."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the base class names it
+        """The line of a record."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  the base class names it
+        """A traceback, in its lines."""
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 class _Server(uvicorn.Server):

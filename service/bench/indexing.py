@@ -19,7 +19,7 @@ from pathlib import Path
 
 from indexer.decode import DecodedSegment
 from indexer.encode import EncodeSpec, TaskSegment, encode_batch, open_indexing_bundle
-from indexer.engines.local_decoders import ProcessDecoder
+from indexer.engines.local_decoders import Bounds, ProcessDecoder
 from indexer.library.folder import make_layout
 from indexer.library.records import video_id_of
 from indexer.options import CPU_BATCH_FRAMES, IndexOptions, available_cores, default_workers
@@ -31,7 +31,6 @@ from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.media import cached, repeat_video, write_video
 
 _BAR = Bar(">=", 0.85)
-_TIMEOUT_SECONDS = 300.0
 # Different videos of a set; the others are copies.
 _DISTINCT = 2
 
@@ -181,7 +180,7 @@ def decode_alone(
 
     def work() -> None:
         try:
-            decoder = ProcessDecoder(_TIMEOUT_SECONDS, threading.Event())
+            decoder = ProcessDecoder(Bounds(), threading.Event())
             try:
                 while (path := _next(pending)) is not None:
                     task = IndexTask(path, video_id_of(path), "bench", None)

@@ -11,6 +11,7 @@ import typer
 from service.cli.bench import bench_command
 from service.cli.bundle import bundle_app
 from service.cli.demo import demo_command
+from service.cli.doctor import doctor_command
 from service.cli.evaluate import eval_command
 from service.cli.exits import CheckedCommand, ReelfindGroup
 from service.cli.index import index_command
@@ -52,5 +53,6 @@ app.command("eval", cls=CheckedCommand)(eval_command)
 app.command("index", cls=CheckedCommand)(index_command)
 app.command("demo", cls=CheckedCommand)(demo_command)
 app.command("bench", cls=CheckedCommand)(bench_command)
+app.command("doctor", cls=CheckedCommand)(doctor_command)
 app.add_typer(library_app, name="library")
 app.add_typer(bundle_app, name="bundle")

@@ -17,6 +17,7 @@ from model.runtime.exits import FAILED
 from service.bench.figures import BenchReport, print_figures, print_grids
 from service.bench.parts import FULL, QUICK, BenchPart, LabelledClips, default_cache, measurements
 from service.cli.options import JsonOption
+from service.cli.printing import plain
 
 
 def bench_command(
@@ -72,7 +73,7 @@ def bench_command(
             report = measure()
         except ReelfindError as error:
             failed[part] = str(error)
-            notes.print(f"[red]{part} could not be measured:[/red] {error}", highlight=False)
+            notes.print(f"[red]{part} could not be measured:[/red]", plain(str(error)), highlight=False)
             continue
         notes.print(f"[dim]{part} took {time.monotonic() - started:.0f} s[/dim]")
         reports.append(report)

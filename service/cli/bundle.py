@@ -13,7 +13,7 @@ from model.runtime.bundle.manifest import MANIFEST_NAME
 from model.runtime.errors import BundleError, InputError
 from service.cli.exits import CheckedCommand
 from service.cli.options import JsonOption
-from service.cli.printing import print_json
+from service.cli.printing import print_json, print_json_text, say
 from service.settings import variable_of
 
 bundle_app = typer.Typer(
@@ -38,9 +38,9 @@ def bundle_info_command(folder: FolderArgument = None, as_json: JsonOption = Fal
         print_json(_as_object(bundle))
         return
     for label, value in _lines(bundle.manifest):
-        typer.echo(f"{label:<12} {value}")
-    typer.echo(f"{'checksum':<12} {bundle.checksum}")
-    typer.echo(f"{'folder':<12} {bundle.folder}")
+        say(f"{label:<12} {value}")
+    say(f"{'checksum':<12} {bundle.checksum}")
+    say(f"{'folder':<12} {bundle.folder}")
 
 
 @bundle_app.command("verify", cls=CheckedCommand)
@@ -56,9 +56,8 @@ def bundle_verify_command(
         bundle.check()
     except BundleError as error:
         if as_json:
-            typer.echo(
-                json.dumps({"ok": False, "folder": str(path), "error": str(error)}, ensure_ascii=False)
-            )
+            failure = {"ok": False, "folder": str(path), "error": str(error)}
+            print_json_text(json.dumps(failure, ensure_ascii=False))
         raise
     names = sorted(bundle.manifest.files)
     listed = {*names, MANIFEST_NAME}
@@ -72,15 +71,13 @@ def bundle_verify_command(
             "files": names,
             "unlisted": unlisted,
         }
-        typer.echo(json.dumps(result, ensure_ascii=False))
+        print_json_text(json.dumps(result, ensure_ascii=False))
         return
     for name in names:
-        typer.echo(f"ok  {name}  {_size(bundle.manifest.files[name].bytes)}")
+        say(f"ok  {name}  {_size(bundle.manifest.files[name].bytes)}")
     for name in unlisted:
-        typer.echo(f"--  {name}  is not part of the bundle and is ignored")
-    typer.echo(
-        f"{bundle.manifest.name}: all {len(names)} files are intact, and every graph runs on {provider}"
-    )
+        say(f"--  {name}  is not part of the bundle and is ignored")
+    say(f"{bundle.manifest.name}: all {len(names)} files are intact, and every graph runs on {provider}")
 
 
 def _existing_folder(folder: Path | None) -> Path:

@@ -11,6 +11,7 @@ from rich.table import Table
 from model.runtime.errors import ReelfindError
 from model.runtime.exits import INTERRUPTED, NOTHING_FOUND
 from model.runtime.signals import handling_signals
+from service.cli.printing import plain
 from service.demo.queries import QUERIES, DemoAnswer, ask
 from service.demo.run import IndexingFailed, demo_server
 from service.server_process import ServerProcess
@@ -90,7 +91,7 @@ def _print_answers(answers: list[DemoAnswer], console: Console) -> None:
             mark = "[green]✓ expected[/green]" if expected and place == 1 else "expected" if expected else ""
             match = "" if hit.match_score is None else f"match {hit.match_score:+.2f}"
             times = ", ".join(f"{seconds:.1f} s" for seconds in hit.seconds)
-            table.add_row(f"  {place}", hit.video, f"{hit.score:.3f}", match, f"at {times}", mark)
+            table.add_row(f"  {place}", plain(hit.video), f"{hit.score:.3f}", match, f"at {times}", mark)
         console.print(table if answer.hits else "  [red]nothing found[/red]")
     first = sum(answer.rank == 1 for answer in answers)
     console.print(f"\n{first} of {len(answers)} queries found the expected video first.")

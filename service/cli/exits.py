@@ -2,11 +2,12 @@
 
 from typing import Any
 
-import typer
 from typer.core import TyperCommand, TyperGroup
 
 from model.runtime.exits import exit_codes
+from model.runtime.messages import printable
 from service.cli.options import OPTION_OF_FIELD
+from service.cli.printing import say
 from service.settings import check_environment
 
 _NAME = "reelfind"
@@ -18,7 +19,14 @@ class ReelfindGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
         with exit_codes(_print, _NAME, OPTION_OF_FIELD):
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except Exception as error:
+                # The parser prints its own errors; the shell may have put names of files in place of a `*`.
+                details: dict[str, Any] = error.__dict__
+                if hasattr(error, "exit_code") and isinstance(details.get("message"), str):
+                    details["message"] = printable(details["message"])
+                raise
 
 
 class CheckedCommand(TyperCommand):
@@ -36,4 +44,4 @@ def note(message: str) -> None:
 
 
 def _print(line: str) -> None:
-    typer.echo(line, err=True)
+    say(line, err=True)

@@ -6,6 +6,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
+from service.cli.printing import plain, print_line
 from service.search.results import ScoreExplanation, SearchResult, VideoHit
 
 # Most frame times shown in one row of the table.
@@ -29,7 +30,7 @@ def show_hits(result: SearchResult, console: Console) -> None:
     for hit in result.hits:
         if hit.explanation is not None:
             console.print()
-            console.print(hit.path, highlight=False, markup=False, soft_wrap=True)
+            print_line(console, hit.path)
             _show_explanation(hit, hit.explanation, console)
 
 
@@ -45,7 +46,7 @@ def _table(hits: list[VideoHit]) -> Table:
             _clock(hit.start_seconds),
             _clock(hit.end_seconds),
             " ".join(salient[:_MOST_TIMES]) + (" …" if len(salient) > _MOST_TIMES else ""),
-            hit.path,
+            plain(hit.path),
         )
     return table
 

@@ -12,14 +12,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from indexer.decode import StorageLimits
 from indexer.encode import open_indexing_bundle
+from indexer.engines.sandbox.confinement import SandboxMode
 from indexer.library.schema import TokenKind
-from indexer.options import CPU_BATCH_FRAMES, GPU_BATCH_FRAMES, IndexOptions, default_workers
+from indexer.options import (
+    CPU_BATCH_FRAMES,
+    GPU_BATCH_FRAMES,
+    LEAST_WORKER_MEMORY,
+    IndexOptions,
+    default_workers,
+)
 from indexer.run import index_paths
 from model.runtime.bundle import Provider, default_bundle_path
 from model.runtime.exits import NOTHING_FOUND
 from model.runtime.signals import handling_signals
-from model.runtime.video import DecoderName
+from model.runtime.video import DecoderName, ReadingLimits
 from service.cli.index_progress import ProgressView
 from service.cli.index_report import print_summary, summary_object
 from service.cli.options import JsonOption, RequiredLibraryOption
@@ -52,6 +60,14 @@ def index_command(
     ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Read files again that failed in an earlier run.")
+    ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="First compare the library with its checksums, take damaged files out of it, and read the "
+            "videos again that have damaged rows. All others are kept.",
+        ),
     ] = False,
     list_passed_over: Annotated[
         bool,
@@ -89,6 +105,55 @@ def index_command(
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Skip a file after this many seconds without progress.")
     ] = 300.0,
+    file_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="End a file after this many seconds in all; what was read of it is kept. Default: an hour, "
+            "a second for each MB, and 10 times its length.",
+            show_default=False,
+        ),
+    ] = None,
+    sandbox: Annotated[
+        SandboxMode,
+        typer.Option(
+            help="Confine the processes that read videos: with what the system has (auto), or not at all "
+            "(off); 'required' refuses to run without Landlock and seccomp. `reelfind doctor` shows what "
+            "there is."
+        ),
+    ] = "auto",
+    worker_memory: Annotated[
+        int | None,
+        typer.Option(
+            min=LEAST_WORKER_MEMORY,
+            help="MiB of address space for the process that reads a file. Default: 8192, and 128 for each "
+            "core.",
+            show_default=False,
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int,
+        typer.Option(min=1, help="Leave out pictures with more pixels, which take gigabytes of memory."),
+    ] = ReadingLimits.max_pixels,
+    max_hours: Annotated[
+        float, typer.Option(min=0.001, help="Read no more of a video; damaged times may say years.")
+    ] = ReadingLimits.max_hours,
+    cpu_seconds: Annotated[
+        float,
+        typer.Option(min=0.001, help="End a file that takes more CPU time to read, besides the next option."),
+    ] = ReadingLimits.cpu_seconds,
+    cpu_seconds_per_megabyte: Annotated[
+        float, typer.Option(min=0, help="CPU time for each million bytes of a file.")
+    ] = ReadingLimits.cpu_seconds_per_megabyte,
+    stored_megabytes: Annotated[
+        float,
+        typer.Option(
+            min=0.001, help="End a file that takes more megabytes in the library, besides the next option."
+        ),
+    ] = StorageLimits.megabytes,
+    stored_bytes_per_byte: Annotated[
+        float, typer.Option(min=0, help="Bytes in the library for each byte of a file.")
+    ] = StorageLimits.bytes_per_byte,
     index_factory: Annotated[
         str | None,
         typer.Option(help="FAISS factory string, remembered for later runs. 'auto' chooses by size."),
@@ -108,6 +173,14 @@ def index_command(
         ),
     ] = None,
     keep_snapshots: Annotated[int, typer.Option(min=1, help="Number of snapshots to keep for rollback.")] = 5,
+    keep_minutes: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Minutes to keep any other snapshot after it was served, for services on other computers "
+            "that still read it.",
+        ),
+    ] = 10.0,
     publish_minutes: Annotated[
         float, typer.Option(min=0.01, help="Publish a snapshot about this often during a long run.")
     ] = 5.0,
@@ -127,14 +200,25 @@ def index_command(
             workers=default_workers() if workers is None else workers,
             batch_frames=batch_size,
             timeout_seconds=timeout,
+            file_timeout_seconds=file_timeout,
+            sandbox=sandbox,
+            worker_memory=worker_memory,
+            max_pixels=max_pixels,
+            max_hours=max_hours,
+            cpu_seconds=cpu_seconds,
+            cpu_seconds_per_megabyte=cpu_seconds_per_megabyte,
+            stored_megabytes=stored_megabytes,
+            stored_bytes_per_byte=stored_bytes_per_byte,
             prune=prune,
             prune_empty=prune_empty,
             retry_failed=retry_failed,
+            repair=repair,
             list_passed_over=list_passed_over,
             index_factory=index_factory,
             tokens=tokens,
             tokens_per_frame=tokens_per_frame,
             keep_snapshots=keep_snapshots,
+            keep_seconds=keep_minutes * 60,
             publish_seconds=publish_minutes * 60,
         )
         opened, encoders = open_indexing_bundle(

@@ -28,6 +28,8 @@ from indexer.events import (
     SegmentEncoded,
 )
 from indexer.library.records import displayable
+from model.runtime.messages import printable
+from service.cli.printing import plain
 
 _LINE_SECONDS = 10.0
 
@@ -77,7 +79,7 @@ class ProgressView:
                 self._scanned(event)
             case FileStarted():
                 if self._bar:
-                    self._bar.update(self._task, description=escape(_short(event.path)))
+                    self._bar.update(self._task, description=escape(printable(_short(event.path))))
             case SegmentEncoded():
                 self._video_seconds += event.seconds
                 self._refresh()
@@ -139,7 +141,7 @@ class ProgressView:
 
     def _say(self, text: str) -> None:
         target = self._bar.console if self._bar else self._console
-        target.print(text, markup=False, highlight=False, soft_wrap=True)
+        target.print(plain(text), highlight=False, soft_wrap=True)
 
 
 def _short(path: Path, most: int = 40) -> str:

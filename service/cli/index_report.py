@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from indexer.events import IndexSummary
-from indexer.library.records import VERDICTS, displayable
+from indexer.library.records import VERDICTS, RepairReport, displayable
 from service.cli.printing import print_line
 
 _SHOWN_FAILURES = 50
@@ -24,6 +24,7 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
         passed_over["list"] = [
             {"path": displayable(path), "kind": kind} for path, kind in summary.passed_over_files
         ]
+    repaired = summary.repaired
     return {
         "library": displayable(library),
         "snapshot": summary.snapshot,
@@ -41,6 +42,15 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
         "not_reachable": [
             {"path": displayable(path), "reason": reason} for path, reason in summary.not_reached
         ],
+        "repaired": None
+        if repaired is None
+        else {
+            "damaged_files": [displayable(path) for path in repaired.files],
+            "read_again": list(repaired.read_again),
+            "left": list(repaired.left),
+            "moved": repaired.moved,
+            "lost_rows": repaired.lost_rows,
+        },
         "removed": summary.removed,
         "vanished": summary.vanished,
         "segments": summary.segments,
@@ -83,6 +93,8 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
             f"  {listed}what was indexed of these files stays: when their disk or share is back and may be "
             "read, run the same command again",
         )
+    if summary.repaired is not None:
+        _print_repaired(summary.repaired, console)
     _print_passed_over(summary, console)
     if not summary.files:
         print_line(console, "no video files found: name a folder that holds videos, or the files themselves")
@@ -102,6 +114,29 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
             console,
             f"snapshot {summary.snapshot} of {displayable(library)}: {summary.num_videos} videos, "
             f"{summary.num_segments} segments",
+        )
+
+
+def _print_repaired(repaired: RepairReport, console: Console) -> None:
+    """Print what a repair found, which videos it read again, and which it left as they are."""
+    if not repaired.files:
+        print_line(console, "repair: no damage found")
+        return
+    for path in repaired.files:
+        print_line(console, f"  damaged: {displayable(path)}")
+    read_again = len(repaired.read_again) + repaired.lost_rows
+    kept = f"{repaired.moved} others in the same files kept"
+    print_line(
+        console,
+        f"repair: {len(repaired.files)} damaged files, {read_again} videos read again, {kept}",
+    )
+    for name in repaired.left[:_SHOWN_FAILURES]:
+        print_line(console, f"  damaged, and not found under PATH: {name}")
+    if repaired.left:
+        print_line(
+            console,
+            f"  {len(repaired.left)} damaged videos stay as they are, with their damaged files: run the same "
+            "command with their folders when they are there",
         )
 
 

@@ -12,6 +12,8 @@ from indexer.library.records import VERDICTS, displayable
 from indexer.library.verify import VerifyReport
 from service.cli.printing import print_line
 
+_SHOWN_VIDEOS = 50
+
 
 def info_object(library: Library, current: int | None, manifests: list[SnapshotManifest]) -> dict[str, Any]:
     """A library's contents, for `--json` and `print_info`."""
@@ -79,9 +81,16 @@ def verify_object(report: VerifyReport) -> dict[str, Any]:
         "files": report.files,
         "bytes": report.bytes,
         "snapshots": [
-            {"number": s.number, "served": s.current, "ok": not s.problems, "problems": s.problems}
+            {
+                "number": s.number,
+                "served": s.current,
+                "ok": not s.problems,
+                "problems": s.problems,
+                "damaged_videos": s.damaged_videos,
+            }
             for s in report.snapshots
         ],
+        "rows_without_checksums": report.rows_without_checksums,
         "remedy": report.remedy,
     }
 
@@ -95,6 +104,16 @@ def print_verify(report: VerifyReport, console: Console) -> None:
         )
         for problem in snapshot.problems:
             print_line(console, f"  {problem}")
+        for path in snapshot.damaged_videos[:_SHOWN_VIDEOS]:
+            print_line(console, f"  damaged: {path}")
+        if (more := len(snapshot.damaged_videos) - _SHOWN_VIDEOS) > 0:
+            print_line(console, f"  … and {more} more videos; `--json` lists all")
     print_line(console, f"{report.files} files, {report.bytes / 1e6:.1f} MB read")
+    if report.rows_without_checksums:
+        print_line(
+            console,
+            f"{report.rows_without_checksums} rows have no checksums of their own, because an earlier "
+            "version wrote them: damage to them is noticed when their whole file is read",
+        )
     if report.remedy:
         print_line(console, report.remedy)

@@ -18,6 +18,7 @@ from service.cli.options import (
     SalientOption,
     ThreadsOption,
 )
+from service.cli.printing import print_json_text
 from service.cli.searcher import note_skipped, open_checked_searcher
 from service.search.query import check_top_k, clean_text
 from service.search.searcher import SearchOptions
@@ -50,12 +51,13 @@ def search_command(
     options = searcher.check(SearchOptions(rerank, num_candidates, num_salient_frames, explain=explain))
     result = searcher.search(cleaned, count, options)
     if as_json:
-        typer.echo(result_json(result))
+        print_json_text(result_json(result))
     elif result.hits:
         show_hits(result, Console())
         note_skipped(result.rerank_skipped)
-        for warning in result.query_warnings:
-            note(f"note: {warning.message}")
+        messages = [warning.message for warning in result.query_warnings]
+        for message in messages + [warning.message for warning in result.library_warnings]:
+            note(f"note: {message}")
     if not result.hits:
         note("nothing found: the library holds no video that can be searched")
         raise typer.Exit(NOTHING_FOUND)

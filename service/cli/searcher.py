@@ -31,6 +31,7 @@ def note_skipped(skipped: RerankSkipped | None) -> None:
     reasons = {
         "no_matcher": "the bundle has no matching head",
         "no_tokens": "the library stores no frame tokens; index into a new library to store them",
+        "unreadable_tokens": "the tokens of some candidates cannot be read",
     }
     if skipped in reasons:
         note(f"note: not re-ranked: {reasons[skipped]}")

@@ -1,5 +1,6 @@
 """`reelfind serve`: runs the HTTP server with the web page."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -15,6 +16,23 @@ def serve_command(
     library: LibraryOption = None,
     host: Annotated[str | None, setting_option("host", "Address to listen on.")] = None,
     port: Annotated[int | None, setting_option("port", "Port to listen on; 0 chooses a free one.")] = None,
+    allowed_hosts: Annotated[
+        str | None,
+        setting_option(
+            "allowed_hosts",
+            "Names under which the service may be reached, besides localhost and IP addresses; separated by "
+            "commas.",
+        ),
+    ] = None,
+    media: Annotated[
+        list[Path] | None,
+        setting_option(
+            "media_roots",
+            "Folder whose videos may be played; may be repeated. Default: those that `reelfind index` was "
+            "given for this library.",
+            "--media",
+        ),
+    ] = None,
     bundle: BundleOption = None,
     provider: ProviderOption = None,
     threads: ThreadsOption = None,
@@ -50,6 +68,8 @@ def serve_command(
             "library": library,
             "host": host,
             "port": port,
+            "allowed_hosts": allowed_hosts,
+            "media_roots": tuple(media) if media else None,
             "bundle": bundle,
             "provider": provider,
             "threads": threads,

@@ -53,7 +53,7 @@ def demo_server(
     created = [folder for folder in (films, library) if not folder.exists()]
     try:
         _prepare(films, library, bundle, console)
-        with running_server(library, bundle=bundle, host=host, port=port) as server:
+        with running_server(library, bundle=bundle, media=films, host=host, port=port) as server:
             yield server
     finally:
         if not keep:

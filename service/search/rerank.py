@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.library.errors import LibraryError
 from indexer.library.snapshot import Snapshot
 from model.runtime.ranking import (
     LOGIT_DECIMALS,
@@ -23,6 +24,11 @@ from service.search.encoded_query import EncodedQuery, QueryPart
 from service.search.match_queue import MatchQueue
 from service.search.retrieval import RetrievedSegments
 from service.search.stopwatch import Stopwatch
+
+
+class UnreadableTokensError(LibraryError):
+    """Tokens of candidates are damaged or cannot be read, so that nothing can be re-ranked."""
+
 
 # Most bytes of tokens held at once: a search that needs more fetches its tokens in parts.
 _TOKEN_BYTES = 32 << 20
@@ -72,6 +78,8 @@ def rerank(
 
     Raises:
         ValueError: the query has no text.
+        UnreadableTokensError: tokens are damaged or cannot be read.
+        DamagedRowsError: some candidates are damaged.
         LibraryError: a table cannot be read.
         BundleError: the model fails.
     """
@@ -90,7 +98,10 @@ def rerank(
         if _is_late(deadline):
             return None
         stop = start + step
-        tokens = snapshot.frame_tokens(segment_rows[start:stop], frame_indices[start:stop])
+        try:
+            tokens = snapshot.frame_tokens(segment_rows[start:stop], frame_indices[start:stop])
+        except LibraryError as error:
+            raise UnreadableTokensError(str(error)) from error
         stopwatch.lap("tokens")
         logits_of_all = _match_parts(
             match_queue, query.parts, tokens, deadline, max(0, len(frame_indices) - stop)

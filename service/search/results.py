@@ -11,7 +11,7 @@ from service.search.stopwatch import Stopwatch
 #: Why no search can be re-ranked: the bundle has no matching head, or the library stores no tokens.
 CannotRerank = Literal["no_matcher", "no_tokens"]
 #: Why the search for a text was not re-ranked.
-TextRerankSkipped = Literal["not_requested", CannotRerank, "deadline"]
+TextRerankSkipped = Literal["not_requested", CannotRerank, "deadline", "unreadable_tokens"]
 #: Why any search was not re-ranked: the matching head reads only texts.
 RerankSkipped = Literal[TextRerankSkipped, "no_text"]
 
@@ -42,6 +42,19 @@ class QueryWarning:
     kind: QueryWarningKind
     message: str
     details: QueryWarningDetails
+
+
+#: What of the library is damaged: segments, which the answer leaves out, or tokens, without which nothing is
+#: re-ranked.
+LibraryWarningKind = Literal["damaged_segments", "unreadable_tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryWarning:
+    """What of the library does not count in an answer; `message` names it and the remedy."""
+
+    kind: LibraryWarningKind
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +173,7 @@ class SearchResult:
         rerank_skipped: why it did not.
         num_candidates: number of segments that were re-ranked.
         query_warnings: what of the query was not understood or not read.
+        library_warnings: what of the library is damaged, and does not count in this answer.
         timings_ms: duration of each stage.
     """
 
@@ -169,4 +183,5 @@ class SearchResult:
     rerank_skipped: RerankSkipped | None
     num_candidates: int
     query_warnings: list[QueryWarning]
+    library_warnings: list[LibraryWarning]
     timings_ms: StageTimings

@@ -31,6 +31,11 @@ class RetrievedSegments:
         order = np.lexsort((rows, -scores))
         return cls(scores[order], rows[order])
 
+    def without(self, rows: NDArray[np.int64]) -> "RetrievedSegments":
+        """The others, in their order."""
+        is_left = ~np.isin(self.rows, rows)
+        return RetrievedSegments(self.similarity[is_left], self.rows[is_left])
+
 
 def best_segments(
     snapshot: Snapshot, query: EncodedQuery, top_k: int, num_candidates: int

@@ -13,14 +13,27 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.library.errors import DamagedRowsError
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
 from service.search.encoded_query import EncodedQuery, encode_text_queries, encode_text_query
 from service.search.hits import HitBuilder
 from service.search.match_queue import MatchQueue
 from service.search.query import check_num_candidates, check_num_salient_frames
-from service.search.rerank import RerankedCandidates, best_of_each_video, final_scores, rerank
-from service.search.results import CannotRerank, RerankSkipped, SearchResult, StageTimings
+from service.search.rerank import (
+    RerankedCandidates,
+    UnreadableTokensError,
+    best_of_each_video,
+    final_scores,
+    rerank,
+)
+from service.search.results import (
+    CannotRerank,
+    LibraryWarning,
+    RerankSkipped,
+    SearchResult,
+    StageTimings,
+)
 from service.search.retrieval import RetrievedSegments, best_segments
 from service.search.stopwatch import Stopwatch
 
@@ -175,10 +188,38 @@ class Searcher:
         num_candidates = 0 if skipped else self._num_candidates(options)
         retrieved = best_segments(self.snapshot, query, top_k, num_candidates)
         stopwatch.lap("retrieve")
-        reranked = None
-        if num_candidates and len(retrieved.rows):
-            reranked = self._rerank(query, retrieved, options, stopwatch)
-            skipped = "deadline" if reranked is None else None
+        warnings: list[LibraryWarning] = []
+        while True:
+            try:
+                return self._rank(query, retrieved, skipped, top_k, options, warnings, stopwatch)
+            except DamagedRowsError as error:
+                # Leave out the damaged segments: the answer says so, and the others are served.
+                warnings.append(LibraryWarning("damaged_segments", str(error)))
+                retrieved = retrieved.without(error.rows)
+
+    def _rank(
+        self,
+        query: EncodedQuery,
+        retrieved: RetrievedSegments,
+        skipped: RerankSkipped | None,
+        top_k: int,
+        options: SearchOptions,
+        warnings: Sequence[LibraryWarning],
+        stopwatch: Stopwatch,
+    ) -> SearchResult:
+        """Re-rank the retrieved segments unless that is skipped, and make the best ones hits.
+
+        Raises:
+            DamagedRowsError: some of the segments are damaged.
+        """
+        reranked, unreadable = None, list[LibraryWarning]()
+        if skipped is None and len(retrieved.rows):
+            try:
+                reranked = self._rerank(query, retrieved, options, stopwatch)
+                skipped = "deadline" if reranked is None else None
+            except UnreadableTokensError as error:
+                unreadable = [LibraryWarning("unreadable_tokens", str(error))]
+                skipped = "unreadable_tokens"
         scores = final_scores(retrieved, reranked, self.bundle.manifest.ensemble_lambda)
         positions = best_of_each_video(scores, retrieved.rows, self.snapshot.video_rows, top_k)
         hits = HitBuilder(
@@ -199,6 +240,7 @@ class Searcher:
             rerank_skipped=skipped,
             num_candidates=0 if reranked is None else len(reranked.score),
             query_warnings=list(query.warnings),
+            library_warnings=[*warnings, *unreadable],
             timings_ms=StageTimings.from_stopwatch(stopwatch),
         )
 

@@ -68,6 +68,8 @@ export function skippedNote(reason, deadlineMs = null) {
           "Index again into a new folder, without `--tokens none`.",
         action: null,
       };
+    case "unreadable_tokens":
+      return { lead: BY_SIMILARITY, text: "What re-ranking reads of the library is damaged.", action: null };
     default:
       return { lead: BY_SIMILARITY, text: "Re-ranking was skipped.", action: null };
   }

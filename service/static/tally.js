@@ -59,7 +59,7 @@ export class Tally {
     byId("timing").textContent = milliseconds(answer.timings_ms.total);
     byId("timing-panel").replaceChildren(...buildStages(answer));
     byId("timings").hidden = false;
-    this.#showWarnings(answer.query_warnings);
+    this.#showWarnings([...answer.query_warnings, ...answer.library_warnings]);
     this.#showNote(answer.hits.length ? skippedNote(answer.rerank_skipped, deadlineMs) : null, answer.rerank_skipped);
   }
 
@@ -81,7 +81,7 @@ export class Tally {
     byId("timings").hidden = true;
   }
 
-  /** Says what of the query was not understood or not read. */
+  /** Says what of the query was not understood or not read, and what of the library is damaged. */
   #showWarnings(warnings) {
     const place = byId("query-warnings");
     place.hidden = warnings.length === 0;

@@ -94,7 +94,7 @@ class Home:
         self.after = self.view_after(self.library)
 
     def index(self, library: Path) -> None:
-        options = IndexOptions(workers=0, prune=True, keep_snapshots=1)
+        options = IndexOptions(workers=0, prune=True, keep_snapshots=1, keep_seconds=0.0)
         index_paths([self.media], library, self.bundle, options, lambda _: None)
 
     def view_after(self, library: Path) -> View:
@@ -104,12 +104,13 @@ class Home:
         self.index(copy)
         return view(copy)
 
-    def run(self, library: Path, command: str = "index", **fault: str) -> int:
+    def run(self, library: Path, command: str = "index", *, repair: bool = False, **fault: str) -> int:
         """Run a command in a process of its own; its exit status."""
         options: dict[str, object] = {"library": str(library)}
         if command == "index":
             options |= {"paths": [str(self.media)], "bundle": str(self.bundle.folder)}
-            options |= {"prune": True, "workers": 0, "keep_snapshots": 1}
+            options |= {"prune": True, "workers": 0, "keep_snapshots": 1, "keep_minutes": 0}
+            options |= {"repair": repair}
         assert self.server.stdin is not None
         assert self.server.stdout is not None
         self.server.stdin.write(json.dumps([command, options, fault]) + "\n")
@@ -191,3 +192,29 @@ def test_a_kill_at_any_step_of_a_rollback(home: Home, tmp_path: Path) -> None:
         home.index(library)
         assert view(library) == home.after, name
         assert verify_library(library).ok, name
+
+
+def test_a_kill_at_any_step_of_a_repair(home: Home, tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    shutil.copytree(home.library, start)
+    for table, value in (("videos", b"touched.mp4"), ("frames", b"\xff\xd8")):
+        (path,) = (start / f"{table}.lance" / "data").glob("*.lance")
+        data = bytearray(path.read_bytes())
+        data[data.rindex(value) + 1] ^= 1
+        path.write_bytes(data)
+    assert not verify_library(start).ok
+    log = tmp_path / "points"
+    plain = tmp_path / "plain"
+    shutil.copytree(start, plain)
+    assert home.run(plain, repair=True, REELFIND_FAULT_LOG=str(log)) == 0
+    reached = list(points(log))
+    assert {"repair.videos 1", "repaired.videos 1", "append.frames 1", "repaired.frames 1"} <= set(reached)
+    for point in reached[reached.index("repair.videos 1") : reached.index("repaired.frames 1") + 4]:
+        library = tmp_path / f"killed at {point}"
+        shutil.copytree(start, library)
+        assert home.run(library, repair=True, REELFIND_FAULT=f"kill {point}") == -signal.SIGKILL, point
+        assert current_number(library) == 1, point
+        assert home.run(library, repair=True) == 0, point
+        assert view(library) == home.after, point
+        assert verify_library(library).ok, point
+        shutil.rmtree(library)

@@ -18,6 +18,12 @@ from model.runtime.errors import InputError
         ("keep_snapshots", 0, "it must be at least 1"),
         ("timeout_seconds", 0.0, "it must be more than 0 seconds"),
         ("timeout_seconds", float("nan"), "it must be more than 0 seconds"),
+        ("max_pixels", 0, "it must be at least 1"),
+        ("max_hours", 0.0, "it must be more than 0"),
+        ("cpu_seconds", float("nan"), "it must be more than 0"),
+        ("cpu_seconds_per_megabyte", -1.0, "it must be 0 or more"),
+        ("stored_megabytes", 0.0, "it must be more than 0"),
+        ("stored_bytes_per_byte", -1.0, "it must be 0 or more"),
         ("tokens", "int4", "it must be one of int8, float32, none"),
     ],
 )

@@ -357,7 +357,7 @@ def test_a_long_run_publishes_on_the_way(
         if isinstance(event, Published):
             seen.append((event.number, Snapshot.open(tmp_path / "library").num_videos))
 
-    options = IndexOptions(workers=0, publish_seconds=0.0, keep_snapshots=2)
+    options = IndexOptions(workers=0, publish_seconds=0.0, keep_snapshots=2, keep_seconds=0.0)
     index_paths([tmp_path / "media"], tmp_path / "library", bundle, options, on_event)
     assert seen == [(1, 1), (2, 2), (3, 3)]
     assert sorted(p.name for p in (tmp_path / "library/snapshots").iterdir()) == ["2", "3"]

@@ -29,7 +29,12 @@ from tests.support.toy_library import make_library
 OPERATIONS = ROOT / "deploy" / "operations.md"
 SETTINGS = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
 # Read by docker-compose.yml itself.
-COMPOSE_ONLY = {"REELFIND_MEDIA", "REELFIND_PUBLISH"}
+COMPOSE_ONLY = {
+    "REELFIND_MEDIA",
+    "REELFIND_PUBLISH",
+    "REELFIND_INDEXER_MEMORY",
+    "REELFIND_INDEXER_PIDS",
+}
 FORBIDDEN = {"torch", "torchvision", "transformers", "sentence-transformers", "triton"}
 
 
@@ -202,6 +207,22 @@ def test_the_indexer_is_a_job_and_the_service_comes_back() -> None:
     assert "healthcheck" not in SERVICE  # the image's holds
     for service in (SERVICE, INDEXER):
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+
+
+def test_the_indexer_has_no_network_and_limits_that_the_example_names() -> None:
+    assert INDEXER["network_mode"] == "none"
+    assert "ports" not in INDEXER
+    example = (ROOT / "deploy" / "example.env").read_text(encoding="utf-8")
+    for key, variable in (
+        ("mem_limit", "REELFIND_INDEXER_MEMORY"),
+        ("pids_limit", "REELFIND_INDEXER_PIDS"),
+    ):
+        default = re.fullmatch(rf"\$\{{{variable}:-(\w+)\}}", INDEXER[key])
+        assert default is not None
+        assert f"\n{variable}={default[1]}\n" in example
+        assert f"`{variable}`" in OPERATIONS.read_text(encoding="utf-8")
+    for service in (SERVICE, INDEXER):
+        assert service["security_opt"] == ["no-new-privileges:true"]
 
 
 def test_the_gpu_override_changes_both_services() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -31,7 +32,12 @@ def environment_of(home: Path, **more: str) -> dict[str, str]:
 
 
 def files_in(home: Path) -> list[str]:
-    return [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()]
+    """The files that were written there, but for the notes on which folders were indexed."""
+    notes = home / ".local" / "state" / "reelfind" / "media-roots"
+    files = [path for path in home.rglob("*") if path.is_file()]
+    for note in (path for path in files if path.parent == notes):
+        assert set(json.loads(note.read_text())) == {"library", "media_roots"}
+    return [str(path.relative_to(home)) for path in files if path.parent != notes]
 
 
 def test_the_trace_sees_names_and_addresses(tmp_path: Path) -> None:

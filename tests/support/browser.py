@@ -157,8 +157,8 @@ class Browser:
 
 
 @contextmanager
-def open_browser(profile: Path) -> Iterator[Browser]:
-    """Chromium with a fresh profile in the folder `profile`."""
+def open_browser(profile: Path, *flags: str) -> Iterator[Browser]:
+    """Chromium with a fresh profile in the folder `profile`, and with more `flags`."""
     binary, driver_binary = _find(BROWSERS), _find(DRIVERS)
     if binary is None or driver_binary is None:
         reason = f"needs one of {', '.join(BROWSERS)}, and {DRIVERS[0]}, on the PATH"
@@ -167,7 +167,7 @@ def open_browser(profile: Path) -> Iterator[Browser]:
         pytest.skip(reason)
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(driver_binary))

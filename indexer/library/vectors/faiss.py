@@ -3,6 +3,10 @@
 The only module that imports `faiss`.
 """
 
+import os
+import struct
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +24,9 @@ from indexer.library.vectors.base import (
     results_per_query,
 )
 from model.runtime.errors import InputError
+from model.runtime.files import sha256_of
+from model.runtime.limited import ChildEndedError, Limits, answer, ask_child, limit_this_process
+from model.runtime.remembered import recall, remember
 
 INDEX_FILE = "segments.faiss"
 #: Up to this many vectors, an exact scan takes about 20 ms on two cores.
@@ -28,6 +35,13 @@ _TRAINING_PER_LIST = 40
 _MIN_TRAINING_ROWS = 4096
 #: A search among chosen rows probes this many times the lists needed to see as many rows as one among all.
 _FILTERED_EFFORT = 2
+_KIND = "vectors"
+_TRIAL_MEMORY = 1 << 30
+_TRIAL_SECONDS = 60
+_TRIAL_BYTES_PER_SECOND = 10_000_000
+#: Kind, D, rows, two fields that FAISS does not use, trained, metric, length of the vectors.
+_FLAT_HEADER = struct.Struct("<4siqqq?iQ")
+_FLAT = b"IxFI"
 _ALL_THREADS: int = faiss.omp_get_max_threads()
 
 
@@ -165,12 +179,21 @@ class FaissBackend:
         path = folder / INDEX_FILE
         with storage_errors(path):
             faiss.write_index(index.faiss_index, str(path))
+            if not is_whole_flat(path):
+                remember(_KIND, sha256_of(path))
         return (path,)
 
     def open(self, folder: Path) -> FaissIndex:
-        """Read `segments.faiss`. Check the file first: a damaged one can crash FAISS."""
+        """Read `segments.faiss`.
+
+        FAISS believes the sizes in a file, so that a wrong one can crash it or fill the memory. The sizes of
+        a flat index are compared with the file's; another index that this user has neither written nor read
+        before is read in a process with limits first.
+        """
         path = folder / INDEX_FILE
         with storage_errors(path):
+            if not is_whole_flat(path):
+                _try_first(path)
             index = faiss.read_index(str(path))
         if index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise LibraryError(f"{path} does not rank by inner product; {VERIFY_REMEDY}")
@@ -185,6 +208,93 @@ class FaissBackend:
         path = folder / INDEX_FILE
         with storage_errors(path):
             path.unlink(missing_ok=True)
+
+
+def is_whole_flat(path: Path) -> bool:
+    """Whether a file is a flat index of inner products, of exactly the size that its header says.
+
+    The layout is that of `write_index`: little endian and packed, the vectors' length in units of 4 bytes.
+    """
+    with path.open("rb") as file:
+        header = file.read(_FLAT_HEADER.size)
+        size = os.fstat(file.fileno()).st_size
+    if len(header) < _FLAT_HEADER.size:
+        return False
+    kind, dim, rows, _, _, trained, metric, length = _FLAT_HEADER.unpack(header)
+    return (
+        (kind, trained, metric) == (_FLAT, 1, int(faiss.METRIC_INNER_PRODUCT))
+        and (dim > 0 and rows >= 0 and length == dim * rows)
+        and size == _FLAT_HEADER.size + 4 * length
+    )
+
+
+def _try_first(path: Path) -> None:
+    """Read an index in a process with limits, unless this user did before.
+
+    Raises:
+        LibraryError: it ended the process, or it is not as an index must be.
+    """
+    checksum = sha256_of(path)
+    if recall(_KIND, checksum) is not None:
+        return
+    size = path.stat().st_size
+    limits = Limits(_TRIAL_MEMORY + 4 * size, _TRIAL_SECONDS + size // _TRIAL_BYTES_PER_SECOND)
+    try:
+        problems = ask_child("indexer.library.vectors.faiss", [str(path)], limits)
+    except ChildEndedError as error:
+        raise LibraryError(f"{path} ended the process that tried it ({error}); {VERIFY_REMEDY}") from error
+    if problems:
+        raise LibraryError(f"{path} is no index that can be searched ({problems[0]}); {VERIFY_REMEDY}")
+    remember(_KIND, checksum)
+
+
+def _faults(path: Path) -> list[str]:
+    """What is wrong with an index that may come from a stranger, whatever FAISS raises."""
+    try:
+        index = faiss.read_index(str(path))
+        found = list(_wrong_structure(index, int(index.ntotal)))
+        if not found:
+            k = min(int(index.ntotal), 10)
+            queries = np.random.default_rng(0).normal(size=(4, int(index.d))).astype(np.float32)
+            queries[0] = 0
+            rows = index.search(queries, k)[1] if k else np.empty(0, np.int64)
+            if ((rows < -1) | (rows >= index.ntotal)).any():
+                found.append("a search gives rows that do not exist")
+    except Exception as error:
+        return [f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"]
+    return found
+
+
+def _wrong_structure(index: faiss.Index, num_rows: int) -> Iterator[str]:
+    """What of an index leads outside of its arrays: FAISS does not look when it searches."""
+    if index.ntotal != num_rows:
+        yield f"a part holds {index.ntotal} vectors, not {num_rows}"
+    elif index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        yield "it does not rank by inner product"
+    elif isinstance(index, faiss.IndexPreTransform):
+        yield from _wrong_structure(faiss.downcast_index(index.index), num_rows)
+    elif isinstance(index, faiss.IndexHNSW):
+        graph = index.hnsw
+        levels, offsets = faiss.vector_to_array(graph.levels), faiss.vector_to_array(graph.offsets)
+        neighbours = faiss.vector_to_array(graph.neighbors)
+        if len(levels) != num_rows or len(offsets) != num_rows + 1 or offsets[-1] != len(neighbours):
+            yield "its graph has another size"
+        elif (np.diff(offsets.astype(np.int64)) < 0).any() or not -1 <= graph.entry_point < num_rows:
+            yield "its graph leads outside"
+        elif ((neighbours < -1) | (neighbours >= num_rows)).any():
+            yield "its graph leads to vectors that do not exist"
+        yield from _wrong_structure(faiss.downcast_index(index.storage), num_rows)
+    elif isinstance(index, faiss.IndexIVF):
+        lists = index.invlists
+        sizes = [lists.list_size(number) for number in range(index.nlist)]
+        if lists.nlist != index.nlist or sum(sizes) != num_rows or index.quantizer.ntotal != index.nlist:
+            yield "its lists have another size"
+            return
+        for number, size in enumerate(sizes):
+            ids = faiss.rev_swig_ptr(lists.get_ids(number), size) if size else np.empty(0, np.int64)
+            if ((ids < 0) | (ids >= num_rows)).any():
+                yield "its lists name vectors that do not exist"
+                return
 
 
 def _new_index(dim: int, spec: str) -> faiss.Index:
@@ -249,3 +359,7 @@ def _on_gpu(index: faiss.Index) -> faiss.Index:
 
 def _on_cpu(index: faiss.Index) -> faiss.Index:
     return faiss.index_gpu_to_cpu(index) if _gpu_available() else index
+
+
+if __name__ == "__main__":
+    answer(_faults(Path(limit_this_process(sys.argv[1:])[0])))

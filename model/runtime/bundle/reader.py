@@ -37,6 +37,7 @@ from model.runtime.bundle.manifest import (
 )
 from model.runtime.bundle.running import run_matcher, run_parts
 from model.runtime.bundle.sessions import Provider, Session, check_provider, open_session
+from model.runtime.bundle.trial import try_bundle
 from model.runtime.errors import BundleError
 from model.runtime.preprocessing import TextTokenizer
 from model.runtime.text_reading import TextReader
@@ -91,11 +92,13 @@ class Bundle:
         max_batch: int = 32,
         max_pairs: int = 64,
         cache_dir: str | Path | None = None,
+        trial: bool = True,
     ) -> Bundle:
         """Verify a bundle and open it.
 
-        Checks the SHA-256 of every file. Opens the smallest graph at once, which proves that the provider
-        works; the others are opened when they are first used.
+        Checks the SHA-256 of every file. Tries a bundle that this user has not opened before in a process
+        with limits. Opens the smallest graph at once, which proves that the provider works; the others are
+        opened when they are first used.
 
         Args:
             folder: where `bundle.json` lies.
@@ -104,9 +107,11 @@ class Bundle:
             max_batch: frames, segments or texts run at once, at most; bounds the memory.
             max_pairs: pairs of a text and a frame that the matcher runs at once, at most.
             cache_dir: where TensorRT caches the engines it builds, which takes minutes each; None: no cache.
+            trial: whether to try it first, see `model.runtime.bundle.trial`.
 
         Raises:
-            BundleError: a file is missing, damaged or of an unknown version, or the provider is not active.
+            BundleError: a file is missing, damaged or of an unknown version, the bundle does harm, or the
+                provider is not active.
             ValueError: `threads`, `max_batch` or `max_pairs` is below 1.
         """
         if threads is not None and threads < 1:
@@ -120,6 +125,8 @@ class Bundle:
         manifest = parse_manifest(data, folder / MANIFEST_NAME)
         checksum = hashlib.sha256(data).hexdigest()
         states = {name: verify_file(folder / name, record) for name, record in manifest.files.items()}
+        if trial:
+            try_bundle(folder, manifest, checksum)
         engines = None if cache_dir is None else Path(cache_dir).absolute() / checksum[:16]
         bundle = cls(folder, manifest, checksum, states, provider, threads, max_batch, max_pairs, engines)
         required = [name for name, graph in GRAPHS.items() if not graph.optional]

@@ -21,6 +21,7 @@ from model.runtime.bundle.manifest import (
     parse_manifest,
 )
 from model.runtime.bundle.reader import Bundle
+from model.runtime.bundle.trial import remember_tried
 from model.runtime.errors import BundleError
 from model.runtime.files import flush, sha256_of
 
@@ -106,7 +107,9 @@ def _write_folder(
         _write(temporary / MANIFEST_NAME, manifest.to_json())
         flush(temporary)
         # Publish only a bundle that opens and runs.
-        Bundle.open(temporary).check()
+        bundle = Bundle.open(temporary, trial=False)
+        bundle.check()
+        remember_tried(bundle.checksum)
         _publish(temporary, destination)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -14,6 +14,9 @@ from model.runtime.video.transparency import decoder_with_alpha
 # temporal layer may.)
 SKIPS_UNREFERENCED = ("h264", "mpeg1video", "mpeg2video")
 
+# Stands for a packet where an error comes up only at the end of the stream.
+AT_END = -1
+
 
 class TimedFrame(NamedTuple):
     """A decoded frame and the time it appears, in ticks of its stream."""
@@ -30,12 +33,23 @@ class FrameDecoder:
         step: the usual duration of a frame, in ticks.
         bad: receives the byte position of every packet that cannot be decoded and the time of every frame
             that the decoder calls damaged. Errors before the first good frame are not recorded.
+        max_pixels: the largest picture.
+        refused: receives the byte position of every packet, or the time of every frame, whose picture is
+            larger, or of no size that FFmpeg takes.
+
+    Attributes:
+        lost_last: a picture was refused at the end, and with it those that other threads had decoded.
     """
 
-    def __init__(self, stream: VideoStream, step: int, bad: set[int]) -> None:
+    def __init__(
+        self, stream: VideoStream, step: int, bad: set[int], max_pixels: int, refused: set[int]
+    ) -> None:
         self._context = decoder_with_alpha(stream) or stream.codec_context
         self._step = step
         self._bad = bad
+        self._max_pixels = max_pixels
+        self._refused = refused
+        self.lost_last = False
         self._untimed: list[int] = []
         self._count = 0
         self._last: int | None = None
@@ -64,11 +78,24 @@ class FrameDecoder:
         self._context.skip_frame = "NONREF" if skip and self._can_skip else "DEFAULT"
         try:
             images = self._context.decode(packet)
-        except av.FFmpegError:
-            if self._started:
-                self._bad.add(-1 if packet is None else packet.pos or 0)
+        except Exception as error:
+            place = AT_END if packet is None else packet.pos or 0
+            # FFmpeg refuses the size of a picture before it takes memory for it, and leaves it at 0.
+            if isinstance(error, av.ArgumentError) and not self._context.width * self._context.height:
+                self._refused.add(place)
+                self.lost_last = packet is None
+            elif self._started:
+                self._bad.add(place)
             return []
-        return [self._timed(image) for image in images]
+        frames = [self._timed(image) for image in images]
+        return [frame for frame in frames if not self._is_refused(frame)]
+
+    def _is_refused(self, frame: TimedFrame) -> bool:
+        """Whether a picture is too large although the library that decoded it took it."""
+        if frame.image.width * frame.image.height <= self._max_pixels:
+            return False
+        self._refused.add(-2 - frame.ticks)
+        return True
 
     def _timed(self, image: av.VideoFrame) -> TimedFrame:
         self._started = True

@@ -14,7 +14,8 @@ compared with the ffmpeg program:
   and assumes BT.601 for every unnamed colour matrix.
 
 So this module reads the times from the packets, seeks only where that is safe, and refuses a file that decord
-would decode wrongly.
+would decode wrongly. Nor has decord a limit for the size of a picture: this module first decodes the key
+frames with PyAV, and refuses a file whose pictures change their size there. (VP9 and AV1 may elsewhere.)
 """
 
 import re
@@ -23,13 +24,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import decord
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from model.runtime.errors import VideoError
 from model.runtime.video.demux import PacketSource
-from model.runtime.video.pyav_decoder import PyavDecoder
+from model.runtime.video.limits import CpuBudget, LimitReachedError, ReadingLimits
+from model.runtime.video.probe import check_file
+from model.runtime.video.pyav_decoder import DEFAULT_LIMITS, PyavDecoder
 from model.runtime.video.streams import film_streams
 from model.runtime.video.timeline import StreamPacket
 from model.runtime.video.types import Frame
@@ -53,11 +58,18 @@ class DecordDecoder:
         VideoError: the file cannot be read as a video, or not correctly by decord ("use decoder pyav").
     """
 
-    def __init__(self, path: Path, max_side: int | None, threads: int = 0) -> None:
+    def __init__(
+        self, path: Path, max_side: int | None, threads: int = 0, limits: ReadingLimits = DEFAULT_LIMITS
+    ) -> None:
         self._path = path
-        described = PyavDecoder(path, max_side, threads=1)
+        self._limits = limits
+        check_file(path)
+        self._budget = CpuBudget(limits, path)
+        self._stored_sizes: set[tuple[int, int]] = set()
+        described = PyavDecoder(path, max_side, threads=1, limits=limits)
         described.close()
         self.info = described.info
+        self._picked = described.stream_index
         self.damage = described.damage
         self.end_seconds = described.end_seconds
         self._size = described.renderer.output_size
@@ -75,7 +87,11 @@ class DecordDecoder:
             raise self._refusal("it is interlaced")
         if described.renderer.transparent:
             raise self._refusal("it is transparent")
-        self._scan()
+        try:
+            with self._budget.counting():
+                self._scan()
+        except LimitReachedError as limit:
+            raise VideoError(f"{path}: no frame was decoded: {limit}", "corrupt") from limit
         self._threads = threads
         self._reader: Any = None
         self._open()
@@ -99,7 +115,12 @@ class DecordDecoder:
         for time in times:
             number = max(0, bisect_right(self._ticks, self._clock.ticks(time)) - 1)
             if frame is None or number != shown:
-                frame, shown = self._frame(number), number
+                if self._budget.is_spent():
+                    self.end_seconds = min(time, self._clock.seconds(self._ticks[shown + 1]))
+                    self.damage = ", ".join(filter(None, [self.damage, self._budget.reason]))
+                    return
+                with self._budget.counting():
+                    frame, shown = self._frame(number), number
             yield frame
 
     def _frame(self, number: int) -> Frame:
@@ -115,13 +136,15 @@ class DecordDecoder:
 
     def _scan(self) -> None:
         """Read all packets: take the times of the frames, and refuse what decord decodes wrongly."""
-        source = PacketSource(self._path)
+        source = PacketSource(self._path, 1, (), self._picked, self._limits, self._budget)
         try:
             if source.container.format.name in REFUSED_FORMATS:
                 raise self._refusal(f"it is a stream of the kind {source.container.format.name}")
             if len(film_streams(source.container)) > 1:
                 raise self._refusal("it has several video streams")
             self._clock = source.clock
+            context = source.stream.codec_context
+            context.skip_frame = "NONKEY"
             ticks: list[int] = []
             newest_key: int | None = None
             self._seeks = source.container.format.name.split(",")[0] in SEEKING_FORMATS
@@ -134,13 +157,30 @@ class DecordDecoder:
                     raise self._refusal("it is damaged")
                 ticks.append(packet.pts)
                 if packet.is_keyframe:
+                    self._check_size(context, packet)
                     newest_key = packet.pts
                     self._seeks = self._seeks and _refreshes(packet, source)
                 elif newest_key is not None and packet.pts < newest_key:
                     self._seeks = False
+            self._check_size(context, None)
         finally:
             source.close()
         self._ticks = sorted(ticks)
+
+    def _check_size(self, context: VideoCodecContext, packet: StreamPacket | None) -> None:
+        """Decode a key frame, and refuse a file whose pictures change their size."""
+        try:
+            frames = context.decode(packet)
+        except av.ArgumentError as error:
+            raise self._refusal(
+                f"a picture is damaged, or more than {self._limits.max_pixels} pixels"
+            ) from error
+        except av.FFmpegError:
+            return
+        for frame in frames:
+            self._stored_sizes.add((frame.width, frame.height))
+        if len(self._stored_sizes) > 1:
+            raise self._refusal("its pictures change their size")
 
     def _open(self) -> None:
         width, height = self._size

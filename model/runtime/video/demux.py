@@ -4,10 +4,12 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import av
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from model.runtime.video.limits import CpuBudget, ReadingLimits
 from model.runtime.video.probe import clock_of, open_container, reason_of
 from model.runtime.video.streams import pick_stream
 from model.runtime.video.timeline import COUNTER_PACKETS, ClockBreak, StreamPacket, break_at
@@ -18,6 +20,9 @@ MAX_FAILURES = 16
 # a search where the file has no index.
 SEEK_BYTES_WITH_INDEX = 1 << 20
 SEEK_BYTES_WITHOUT_INDEX = 8 << 20
+# Above 8K, so many threads of the decoder hold a picture each, at most.
+LARGE_PIXELS = 2**25
+LARGE_THREADS = 4
 # `opaque` of the first packet of another recording in the same file.
 ANOTHER_RECORDING = "another recording"
 
@@ -34,14 +39,17 @@ def read_packets(
                     failures = 0
                     yield packet
             return
-        except (av.FFmpegError, OSError) as error:
+        except IndexError:
+            return  # PyAV's way to end where a stream appeared after the file was opened
+        except Exception as error:
             failures += 1
             on_error(reason_of(error))
 
 
 def _is_header(packet: StreamPacket) -> bool:
     """Whether a packet holds no frame: in an Ogg file after another, Theora's headers come again."""
-    return packet.stream.codec_context.name == "theora" and bytes(packet)[0] >= 0x80
+    context: CodecContext | None = packet.stream.codec_context  # None for data, and for unknown codecs
+    return context is not None and context.name == "theora" and bytes(packet)[0] >= 0x80
 
 
 class PacketSource:
@@ -51,27 +59,44 @@ class PacketSource:
         path: the file.
         threads: threads of the decoder; 0 leaves the number to FFmpeg.
         breaks: where the stream's clock starts again. The packets come with continuous times.
+        picked: the index of the stream; None: choose it.
+        limits: how large pictures may be.
+        budget: the CPU time that is left.
 
     Attributes:
+        threads: threads of the decoder, from the next rewinding on.
         failures: FFmpeg's message for every read that failed.
         can_seek: False once the container has failed to seek, and where the clock starts again: there a time
             stands in several places of the file.
     """
 
-    def __init__(self, path: Path, threads: int = 0, breaks: Sequence[ClockBreak] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        breaks: Sequence[ClockBreak],
+        picked: int | None,
+        limits: ReadingLimits,
+        budget: CpuBudget,
+    ) -> None:
         self._path = path
-        self._threads = threads
+        self.threads = threads
         self._breaks = breaks
+        self._picked = picked
+        self._limits = limits
+        self._budget = budget
         self.failures: list[str] = []
         self.can_seek = not breaks
         self._open()
 
     def _open(self) -> None:
-        self.container = open_container(self._path)
+        self.container = open_container(self._path, self._limits)
         try:
-            self.stream: VideoStream = pick_stream(self.container, self._path)
+            self.stream: VideoStream = pick_stream(self.container, self._path, self._limits, self._picked)
             self.stream.thread_type = "AUTO"
-            self.stream.codec_context.thread_count = self._threads
+            large = self.stream.width * self.stream.height > LARGE_PIXELS
+            self.stream.codec_context.thread_count = self.threads or (LARGE_THREADS if large else 0)
+            self.stream.codec_context.options = self._limits.codec_options
             self.clock = clock_of(self.container, self.stream)
         except BaseException:
             self.container.close()
@@ -90,7 +115,12 @@ class PacketSource:
         self.container.close()
 
     def read(self) -> StreamPacket | None:
-        """The next packet, or None at the end of what can be read."""
+        """The next packet, or None at the end of what can be read.
+
+        Raises:
+            LimitReachedError: the budget is used up.
+        """
+        self._budget.check()
         packet = next(self._packets, None)
         if packet is not None:
             if self._breaks:

@@ -18,12 +18,14 @@ MAX_SAMPLE_ENTRY = 1 << 16
 MAX_ENTRIES = 16
 ENCRYPTED_ENTRIES = (b"encv", b"drmi")
 DOLBY_VISION = (b"dvcC", b"dvvC", b"dvwC")
+# Of the boxes in a sample entry, those that are read. A file may declare thousands of others.
+READ_BOXES = (b"sinf", b"clap", *DOLBY_VISION)
 Box = tuple[bytes, int, int]
 
 
 @dataclass(frozen=True)
 class SampleEntry:
-    """The description of a track's samples: its kind, the stored size, and the boxes in it, by their kind."""
+    """The description of a track's samples: its kind, the stored size, its `READ_BOXES` by their kind."""
 
     kind: bytes
     width: int
@@ -70,7 +72,7 @@ def read_sample_entries(path: Path, track_id: int) -> list[SampleEntry]:
     """
     with path.open("rb") as file:
         end = file.seek(0, 2)
-        for kind, start, stop in _boxes(file, 0, end):
+        for kind, start, stop in boxes(file, 0, end):
             if kind == b"moov":
                 return _of_track(file, start, stop, track_id)
     return []
@@ -86,7 +88,7 @@ def _edges(size: int, aperture: Fraction, offset: Fraction) -> tuple[int, int] |
 
 
 def _of_track(file: BinaryIO, start: int, stop: int, track_id: int) -> list[SampleEntry]:
-    tracks = [(a, b) for kind, a, b in _boxes(file, start, stop) if kind == b"trak"]
+    tracks = [(a, b) for kind, a, b in boxes(file, start, stop) if kind == b"trak"]
     for a, b in tracks:
         header = _find(file, a, b, b"tkhd")
         if header is None:
@@ -103,22 +105,22 @@ def _of_track(file: BinaryIO, start: int, stop: int, track_id: int) -> list[Samp
 
 
 def _entries(file: BinaryIO, start: int, stop: int) -> Iterator[SampleEntry]:
-    for kind, a, b in islice(_boxes(file, start + 8, stop), MAX_ENTRIES):
+    for kind, a, b in islice(boxes(file, start + 8, stop), MAX_ENTRIES):
         data = _read(file, a, b, SAMPLE_ENTRY_BYTES)
         if len(data) < SAMPLE_ENTRY_BYTES:
             return
         width, height = struct.unpack_from(">2H", data, 24)
-        inner = _boxes(file, a + SAMPLE_ENTRY_BYTES, b)
+        inner = (box for box in boxes(file, a + SAMPLE_ENTRY_BYTES, b) if box[0] in READ_BOXES)
         yield SampleEntry(kind, width, height, {k: _read(file, x, y, MAX_SAMPLE_ENTRY) for k, x, y in inner})
 
 
 def _find(file: BinaryIO, start: int, stop: int, wanted: bytes) -> tuple[int, int] | None:
-    return next(((a, b) for kind, a, b in _boxes(file, start, stop) if kind == wanted), None)
+    return next(((a, b) for kind, a, b in boxes(file, start, stop) if kind == wanted), None)
 
 
-def _boxes(file: BinaryIO, start: int, stop: int) -> Iterator[Box]:
-    """Yield kind, start and end of the content of every box between two places."""
-    for _ in range(MAX_BOXES):
+def boxes(file: BinaryIO, start: int, stop: int, most: int = MAX_BOXES) -> Iterator[Box]:
+    """Yield kind, start and end of the content of every box between two places, `most` boxes at most."""
+    for _ in range(most):
         if start + 8 > stop:
             return
         file.seek(start)

@@ -12,6 +12,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from model.runtime.errors import VideoError
+from model.runtime.video.limits import ReadingLimits
 
 # Formats read as video. Playlists and scripts (hls, dash, concat, …) are left out: they name other files.
 VIDEO_FORMATS = (
@@ -25,6 +26,12 @@ OTHER_FORMATS = (
     "ico,image2,j2k_pipe,jpeg_pipe,jpegxl_pipe,pbm_pipe,pgm_pipe,png_pipe,ppm_pipe,psd_pipe,qoi_pipe,"
     "svg_pipe,tiff_pipe,webp_pipe"
 )
+# Formats whose header need not list all streams: a stream is there from its first packet on.
+LATE_STREAMS = ("flv", "live_flv", "mpegts", "mpeg", "nsv", "wtv")
+# Read the whole file to find its streams, and keep no packet of it in memory.
+PATIENCE = {"probesize": str(1 << 62), "analyzeduration": str(1 << 62), "fflags": "nobuffer"}
+# Names of files that hold JPEG pictures one after the other; one picture is a photo.
+MOTION_JPEG = (".mjpg", ".mjpeg")
 STILL_BRANDS = ("heic", "heix", "mif1", "avif", "heim", "heis")
 TEXT_CONTROLS = set(range(32)) - set(b"\t\n\r\f\x1b")
 
@@ -76,8 +83,8 @@ def check_file(path: Path) -> None:
         raise VideoError(f"{path}: is empty (0 bytes)", "corrupt")
 
 
-def open_container(path: Path) -> InputContainer:
-    """Open a media file for reading.
+def open_container(path: Path, limits: ReadingLimits) -> InputContainer:
+    """Open a media file for reading. No picture that is far too large is decoded to find its format.
 
     Raises:
         VideoError: it cannot be opened, or is not a media file.
@@ -86,10 +93,30 @@ def open_container(path: Path) -> InputContainer:
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": f"{VIDEO_FORMATS},{OTHER_FORMATS}",
+        **limits.codec_options,
     }
+    container = _open(path, options)
+    try:
+        if container.format.name in LATE_STREAMS and container.streams.audio and not container.streams.video:
+            container.close()
+            container = _open(path, options | PATIENCE)
+            container.seek(0, unsupported_byte_offset=True)
+        _refuse_stills(container, path)
+    except (av.FFmpegError, OSError) as error:
+        container.close()
+        raise VideoError(f"{path}: is damaged or not a media file ({reason_of(error)})", "corrupt") from error
+    except BaseException:
+        container.close()
+        raise
+    return container
+
+
+def _open(path: Path, options: dict[str, str]) -> InputContainer:
+    form = "mjpeg" if path.suffix.lower() in MOTION_JPEG and _begins_as_jpeg(path) else None
     try:
         # FFmpeg never takes an absolute path for an address or a protocol such as "concat:".
-        container = av.open(os.path.abspath(path), options=options, metadata_errors="replace")  # noqa: PTH100
+        name = os.path.abspath(path)  # noqa: PTH100
+        return av.open(name, format=form, options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         if is_text(path):
             raise VideoError(f"{path}: is text, not a video", "unsupported") from error
@@ -98,12 +125,13 @@ def open_container(path: Path) -> InputContainer:
         raise VideoError(f"{path}: is damaged or not a media file ({reason_of(error)})", "corrupt") from error
     except UnicodeEncodeError as error:
         raise VideoError(f"{path}: has a name that cannot be encoded", "unsupported") from error
-    try:
-        _refuse_stills(container, path)
-    except BaseException:
-        container.close()
-        raise
-    return container
+    except Exception as error:  # PyAV may fail to describe what FFmpeg has opened
+        raise VideoError(f"{path}: cannot be opened ({reason_of(error)})", "corrupt") from error
+
+
+def _begins_as_jpeg(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(3) == b"\xff\xd8\xff"
 
 
 def reason_of(error: Exception) -> str:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from model.runtime.errors import VideoError
-from model.runtime.video.codec import FrameDecoder, TimedFrame
+from model.runtime.video.codec import AT_END, FrameDecoder, TimedFrame
 from model.runtime.video.demux import PacketSource
 from model.runtime.video.extent import SHORTFALL_SECONDS, frame_ticks, measure_extent
+from model.runtime.video.limits import CpuBudget, LimitReachedError, ReadingLimits
 from model.runtime.video.lookahead import Lookahead
+from model.runtime.video.probe import check_file, reason_of
 from model.runtime.video.render import Renderer
-from model.runtime.video.track_header import read_track_header
+from model.runtime.video.track_header import TrackHeader, read_track_header
 from model.runtime.video.types import Frame, VideoInfo
 
 Route = Literal["auto", "seek", "read"]
@@ -26,6 +28,9 @@ Route = Literal["auto", "seek", "read"]
 # A decoder that has not returned a frame this many packets after the frame's own never will.
 MAX_DELAY_PACKETS = 128
 MAX_SEEKS = 6
+# Frames tried until one can be shown.
+TRIES_FOR_FIRST = 16
+DEFAULT_LIMITS = ReadingLimits()
 # Key frames tried for an undamaged start before a damaged one is accepted.
 TRIES_FOR_WHOLE = 2
 
@@ -38,34 +43,53 @@ class PyavDecoder:
         max_side: pixels on the longer side of the frames, at most; None keeps the native size.
         threads: threads of the decoder; 0 leaves the number to FFmpeg.
         route: for tests and measurements: "seek" seeks to every time, "read" decodes every frame in order.
+        limits: what reading may take.
 
     Raises:
         VideoError: the file cannot be read as a video.
     """
 
-    def __init__(self, path: Path, max_side: int | None, threads: int = 0, route: Route = "auto") -> None:
+    def __init__(
+        self,
+        path: Path,
+        max_side: int | None,
+        threads: int = 0,
+        route: Route = "auto",
+        limits: ReadingLimits = DEFAULT_LIMITS,
+    ) -> None:
         self._path = path
         self._route = route
-        self._extent = measure_extent(path)
-        self._source = PacketSource(path, threads, self._extent.breaks)
+        self._limits = limits
+        check_file(path)
+        self._budget = CpuBudget(limits, path)
+        with self._budget.counting():
+            try:
+                self._open(max_side, threads)
+            except LimitReachedError as limit:
+                raise VideoError(f"{path}: no frame was decoded: {limit}", "corrupt") from limit
+
+    def _open(self, max_side: int | None, threads: int) -> None:
+        path = self._path
+        self._extent = measure_extent(path, self._limits, self._budget)
+        picked = self._extent.stream_index
+        self._source = PacketSource(path, threads, self._extent.breaks, picked, self._limits, self._budget)
         try:
             header = read_track_header(path, self._source.container, self._source.stream)
             if header.encrypted:
                 raise VideoError(f"{path}: encrypted", "unsupported")
             self._bad: set[int] = set()
+            self._refused: set[int] = set()
+            self._not_shown: dict[int, str] = {}
+            self._limit: str | None = None
             self._times: list[int] | None = None
             self._stopped_at: float | None = None
-            self._plain = route == "read"
+            self._plain = self._route == "read"
             self._start_decoder(-float("inf"))
-            first = self._decode_next()
-            if first is None:
-                raise VideoError(f"{path}: no frame could be decoded", "corrupt")
+            first, self.renderer = self._first_shown(max_side, header)
             # Earlier frames cannot be decoded where a recording starts between two key frames.
             self._ahead.first_ticks = first.ticks
             self._ahead.drop_before(first.ticks)
             self._plain = self._plain or self._ahead.untimed
-            aspect = self._source.stream.sample_aspect_ratio
-            self.renderer = Renderer(first.image, aspect, max_side, header)
             self.info = self._describe(first)
         except BaseException:
             self._source.close()
@@ -85,7 +109,19 @@ class PyavDecoder:
             parts.append(f"no frame after {self._stopped_at:.1f} s of {self._extent.end_seconds:.1f} s")
         if self._bad:
             parts.append(f"damaged packets or frames: {len(self._bad)}")
+        if self._refused:
+            parts.append(f"pictures left out: {len(self._refused)} ({self._why_refused})")
+        if self._not_shown:
+            first = next(iter(self._not_shown.values()))
+            parts.append(f"frames that cannot be converted: {len(self._not_shown)} ({first})")
+        if self._limit is not None:
+            parts.append(self._limit)
         return ", ".join(parts) or None
+
+    @property
+    def stream_index(self) -> int | None:
+        """The stream that is read."""
+        return self._extent.stream_index
 
     @property
     def is_continuous(self) -> bool:
@@ -114,13 +150,25 @@ class PyavDecoder:
             raise ValueError("times must not decrease")
         frame: Frame | None = None
         shown: TimedFrame | None = None
+        num_missed = 0
         for ticks in self._times:
-            decoded = self._show(ticks)
-            if self._gave_up(decoded, ticks):
-                return
-            if frame is None or decoded is not shown:
-                frame, shown = self._render(decoded), decoded
-            yield frame
+            with self._budget.counting():
+                try:
+                    decoded = self._show(ticks)
+                except LimitReachedError as limit:
+                    self._limit = str(limit)
+                    self._stopped_at = self._end_of(frame, ticks)
+                    return
+                if self._gave_up(decoded, ticks):
+                    return
+                if frame is None or decoded is not shown:
+                    frame, shown = self._render(decoded) or frame, decoded
+            if frame is None:  # the first ones cannot be shown: the next stands for them
+                num_missed += 1
+                continue
+            for _ in range(num_missed + 1):
+                yield frame
+            num_missed = 0
 
     def _describe(self, first: TimedFrame) -> VideoInfo:
         container, stream = self._source.container, self._source.stream
@@ -139,17 +187,50 @@ class PyavDecoder:
             container_start_seconds=float(self._clock.origin),
         )
 
-    def _render(self, frame: TimedFrame) -> Frame:
+    def _first_shown(self, max_side: int | None, header: TrackHeader) -> tuple[TimedFrame, Renderer]:
+        """The first frame that can be decoded and shown, and the renderer for it and those that follow."""
+        aspect = self._source.stream.sample_aspect_ratio
+        why = ""
+        for _ in range(TRIES_FOR_FIRST):
+            first = self._decode_next()
+            if first is None:
+                break
+            try:
+                return first, Renderer(first.image, aspect, max_side, header)
+            except Exception as error:
+                self._not_shown[first.ticks] = why = reason_of(error)
+                self._ready.popleft()
+        if self._refused and not why:
+            raise VideoError(f"{self._path}: no picture is taken: {self._why_refused}", "unsupported")
+        raise VideoError(f"{self._path}: no frame could be decoded{why and f' ({why})'}", "corrupt")
+
+    @property
+    def _why_refused(self) -> str:
+        return f"damaged, or more than {self._limits.max_pixels} pixels (--max-pixels)"
+
+    def _end_of(self, frame: Frame | None, ticks: int) -> float:
+        """Where the video ends that was read, if nothing is known after `frame`, the last one shown."""
+        if frame is None:
+            return 0.0
+        return min(frame.pts_seconds + frame.duration_seconds, self._clock.seconds(ticks))
+
+    def _render(self, frame: TimedFrame) -> Frame | None:
+        """A frame as it is shown, or None where it cannot be converted."""
+        try:
+            data = self.renderer(frame.image)
+        except Exception as error:
+            self._not_shown[frame.ticks] = reason_of(error)
+            return None
         start = self._clock.seconds(frame.ticks)
         following = self._following(frame.ticks)
-        if following is None and self._bad:
+        if following is None and (self._bad or self._refused):
             following = frame.ticks + self._step
         end = self._extent.end_seconds if following is None else self._clock.seconds(following)
-        return Frame(self.renderer(frame.image), start, max(0.0, end - start))
+        return Frame(data, start, max(0.0, end - start))
 
     def _gave_up(self, frame: TimedFrame, ticks: int) -> bool:
         """Whether everything after `frame` is damaged, so that it would be repeated until the end."""
-        lost = self._bad and self._drained and not self._ready
+        lost = (self._bad or self._refused) and self._drained and not self._ready
         if not lost or (ticks - frame.ticks) * self._clock.time_base <= SHORTFALL_SECONDS:
             return False
         self._stopped_at = self._clock.seconds(frame.ticks + self._step)
@@ -170,7 +251,9 @@ class PyavDecoder:
     def _start_decoder(self, first_ticks: float) -> None:
         self._clock = self._source.clock
         self._step = frame_ticks(self._source.stream, self._clock)
-        self._decoder = FrameDecoder(self._source.stream, self._step, self._bad)
+        self._decoder = FrameDecoder(
+            self._source.stream, self._step, self._bad, self._limits.max_pixels, self._refused
+        )
         self._ahead = Lookahead(self._source, first_ticks, tracks=not self._plain)
         self._leave()
         self._stale = False
@@ -211,6 +294,11 @@ class PyavDecoder:
         elif not self._drained:
             self._ready.extend(self._decoder.feed(None))
             self._drained = True
+            in_order = self._plain or self._times is None
+            if self._decoder.lost_last and in_order and self._source.threads != 1:
+                self._source.threads = 1  # decode again without pictures in flight
+                self._refused.discard(AT_END)
+                self._rewind()
 
     def _pass(self, ticks: int) -> None:
         """Show the decoded frames that are due by `ticks`."""

@@ -1,6 +1,6 @@
 """Reads the segments of a video file, and the frames played at given times."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -9,12 +9,11 @@ from typing import Protocol, Self
 import numpy as np
 
 from model.runtime.errors import ReelfindError
-from model.runtime.video.pyav_decoder import PyavDecoder
+from model.runtime.video.limits import ReadingLimits
+from model.runtime.video.pyav_decoder import DEFAULT_LIMITS, PyavDecoder
 from model.runtime.video.sampling import middle_times, plan_segments
+from model.runtime.video.stills import join_stills
 from model.runtime.video.types import DecoderName, Frame, FrameBatch, Segment, Span, VideoInfo
-
-# A frame that lasts longer gives no further segments: most likely a time is damaged.
-MAX_STILL_SECONDS = 3600.0
 
 
 class VideoDecoder(Protocol):
@@ -37,6 +36,15 @@ class VideoDecoder(Protocol):
         """Free the file and the decoder."""
 
 
+class MakeDecoder(Protocol):
+    """Opens a file with a decoder."""
+
+    def __call__(
+        self, path: Path, max_side: int | None, threads: int = 0, *, limits: ReadingLimits
+    ) -> VideoDecoder:
+        """See `VideoReader`."""
+
+
 class VideoReader:
     """Reads the segments of one video file, one after the other.
 
@@ -45,6 +53,7 @@ class VideoReader:
         decoder: "pyav" reads all formats of FFmpeg; "decord" refuses files that it would decode wrongly.
         max_side: pixels on the longer side of the frames, at most; None keeps the native size.
         threads: threads of the decoder; None lets it choose.
+        limits: what reading the file may take.
 
     Attributes:
         info: the file's properties.
@@ -62,6 +71,7 @@ class VideoReader:
         decoder: DecoderName = "pyav",
         max_side: int | None = 512,
         threads: int | None = None,
+        limits: ReadingLimits = DEFAULT_LIMITS,
     ) -> None:
         if decoder not in ("pyav", "decord"):
             raise ValueError(f"decoder must be 'pyav' or 'decord', got {decoder!r}")
@@ -69,10 +79,8 @@ class VideoReader:
             raise ValueError(f"max_side must be at least 1, or None for the native size, got {max_side}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, or None for the decoder's choice, got {threads}")
-        make: Callable[[Path, int | None, int], VideoDecoder] = (
-            PyavDecoder if decoder == "pyav" else _decord()
-        )
-        self._decoder: VideoDecoder = make(Path(path), max_side, threads or 0)
+        make: MakeDecoder = PyavDecoder if decoder == "pyav" else _decord()
+        self._decoder: VideoDecoder = make(Path(path), max_side, threads or 0, limits=limits)
         self.info: VideoInfo = self._decoder.info
 
     @property
@@ -83,19 +91,28 @@ class VideoReader:
     def segments(self, segment_seconds: float = 32.0, frames_per_segment: int = 16) -> Iterator[Segment]:
         """Decode the file once and yield each segment as soon as its frames are decoded.
 
-        A segment holds 1 to `frames_per_segment` distinct frames, [N, h, w, 3]. Memory does not grow with the
-        video's length.
+        A segment holds 1 to `frames_per_segment` distinct frames, [N, h, w, 3]. A picture that stands still
+        is one segment, however long it stays: see `model.runtime.video.stills`. Memory does not grow with
+        the video's length.
 
         Raises:
             VideoError: nothing can be decoded.
             ValueError: an argument is out of range.
         """
+        steps = self.steps(segment_seconds, frames_per_segment)
+        return (segment for segment in steps if segment is not None)
+
+    def steps(self, segment_seconds: float = 32.0, frames_per_segment: int = 16) -> Iterator[Segment | None]:
+        """The same as `segments`, with None wherever reading makes progress: a still may last for hours."""
+        return join_stills(self._parts(segment_seconds, frames_per_segment), segment_seconds)
+
+    def _parts(self, segment_seconds: float, frames_per_segment: int) -> Iterator[Segment]:
+        """The video in equal parts."""
         # A part before the first frame (sound alone) holds nothing.
         planned = list(enumerate(plan_segments(self.info.duration_seconds, segment_seconds)))
         planned = [(i, s) for i, s in planned if s.end_seconds > self.info.start_seconds] or planned[-1:]
         times = np.concatenate([middle_times(span, frames_per_segment) for _, span in planned])
         frames = self._decoder.get_frames_played_at(times.tolist())
-        last: Frame | None = None
         for index, span in planned:
             distinct: list[Frame] = []
             for frame in islice(frames, frames_per_segment):
@@ -103,9 +120,6 @@ class VideoReader:
                     distinct.append(frame)
             if not distinct:
                 return
-            if last is not None and distinct == [last] and last.duration_seconds > MAX_STILL_SECONDS:
-                continue
-            last = distinct[-1]
             if self._decoder.end_seconds < span.end_seconds:
                 span = Span(span.start_seconds, max(span.start_seconds, self._decoder.end_seconds))
             yield Segment(index, span, _batch(distinct))
@@ -135,7 +149,7 @@ class VideoReader:
         self.close()
 
 
-def _decord() -> Callable[[Path, int | None, int], VideoDecoder]:
+def _decord() -> MakeDecoder:
     try:
         from model.runtime.video.decord_decoder import DecordDecoder
     except ImportError as error:

@@ -6,13 +6,13 @@ from typing import Self
 
 import av
 import numpy as np
-from av.sidedata.sidedata import SideData
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from model.runtime.video.colour import matrix_of
 from model.runtime.video.cropping import Cropper
 from model.runtime.video.interlacing import as_progressive
+from model.runtime.video.side_data import side_data
 from model.runtime.video.tone_mapping import ToneMapping
 from model.runtime.video.track_header import TrackHeader
 from model.runtime.video.transparency import over_black
@@ -31,11 +31,11 @@ class Orientation:
     @classmethod
     def of(cls, frame: av.VideoFrame) -> Self:
         """Read a frame's display matrix; other angles are rounded to the nearest quarter turn."""
-        data = frame.side_data.get("DISPLAYMATRIX")
-        if not isinstance(data, SideData):
+        data = side_data(frame, "DISPLAYMATRIX")
+        if data is None or len(data) < 36:
             return cls(False, False, False)
         # Rows of the matrix: (a, b, u), (c, d, v), (x, y, w). A pixel goes to (a x + c y, b x + d y).
-        a, b, _, c, d = struct.unpack("=9i", bytes(data)[:36])[:5]
+        a, b, _, c, d = struct.unpack("=9i", data[:36])[:5]
         if abs(a) + abs(d) >= abs(b) + abs(c):
             return cls(False, d < 0, a < 0)
         return cls(True, b < 0, c < 0)

@@ -7,10 +7,9 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 
 from model.runtime.errors import VideoError
+from model.runtime.video.limits import ReadingLimits
 from model.runtime.video.probe import open_container
 
-# 8K is 33 million; above this, one frame takes half a gigabyte in every thread of the decoder.
-MAX_PIXELS = 2**27
 # Beside a film, a stream of these codecs holds its thumbnails or its cover.
 PICTURE_CODECS = ("mjpeg", "mjpegb", "jpegls", "jpegxl", "png", "apng", "bmp", "gif", "tiff", "webp")
 # Read to find out whether a stream has a second picture, at most.
@@ -23,14 +22,22 @@ def film_streams(container: InputContainer) -> list[VideoStream]:
     return [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
 
 
-def pick_stream(container: InputContainer, path: Path) -> VideoStream:
+def pick_stream(
+    container: InputContainer, path: Path, limits: ReadingLimits, picked: int | None = None
+) -> VideoStream:
     """Choose the video stream that a player shows, and have FFmpeg leave out all others.
 
     Films come before single pictures and thumbnails, then default streams before others, then the first: mpv,
     VLC and Chromium take the first too, not the largest.
 
+    Args:
+        container: the file, open.
+        path: the file.
+        limits: how large pictures may be.
+        picked: the index of the stream, where it was chosen before.
+
     Raises:
-        VideoError: there is no video stream, or no decoder for it.
+        VideoError: there is no video stream, no decoder for it, or its pictures are too large.
     """
     videos = film_streams(container)
     if not videos:
@@ -39,11 +46,16 @@ def pick_stream(container: InputContainer, path: Path) -> VideoStream:
     streams = [s for s in videos if s.codec_context is not None]
     if not streams:
         raise VideoError(f"{path}: no decoder is installed for its video stream", "unsupported")
-    stills = _single_pictures(path, streams) if len(streams) > 1 else set()
-    stream = max(streams, key=lambda s: (_film_rank(s, s.index in stills), _is_default(s), -s.index))
-    if stream.width * stream.height > MAX_PIXELS:
+    again = [s for s in streams if s.index == picked]
+    if again:
+        stream = again[0]
+    else:
+        stills = _single_pictures(path, streams, limits) if len(streams) > 1 else set()
+        stream = max(streams, key=lambda s: (_film_rank(s, s.index in stills), _is_default(s), -s.index))
+    if stream.width * stream.height > limits.max_pixels:
         raise VideoError(
-            f"{path}: {stream.width}x{stream.height} is more than {MAX_PIXELS} pixels", "unsupported"
+            f"{path}: {stream.width}x{stream.height} is more than {limits.max_pixels} pixels (--max-pixels)",
+            "unsupported",
         )
     for other in container.streams:
         if other.index != stream.index:
@@ -65,7 +77,7 @@ def _film_rank(stream: VideoStream, single: bool) -> int:
     return 2 if stream.codec_context.codec.canonical_name in PICTURE_CODECS else 3
 
 
-def _single_pictures(path: Path, streams: list[VideoStream]) -> set[int]:
+def _single_pictures(path: Path, streams: list[VideoStream], limits: ReadingLimits) -> set[int]:
     """The indices of the streams that hold one picture: by their header, else by their packets."""
     known = {stream.index for stream in streams if stream.frames == 1}
     unknown = [stream.index for stream in streams if not stream.frames]
@@ -73,7 +85,7 @@ def _single_pictures(path: Path, streams: list[VideoStream]) -> set[int]:
         return known
     counts = dict.fromkeys(unknown, 0)
     num_packets = num_bytes = 0
-    with open_container(path) as container:
+    with open_container(path, limits) as container:
         for packet in container.demux([container.streams[index] for index in unknown]):
             num_packets += 1
             num_bytes += packet.size

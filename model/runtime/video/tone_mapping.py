@@ -12,12 +12,12 @@ from typing import Self
 
 import av
 import numpy as np
-from av.sidedata.sidedata import SideData
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from model.runtime.video.colour import UNSPECIFIED
 from model.runtime.video.gamut import BT2020, LUMINANCE_BT2020, to_bt709
+from model.runtime.video.side_data import side_data
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -193,12 +193,12 @@ def _display_light(scene: Floats) -> Floats:
 def _peak_nits(frame: av.VideoFrame) -> float:
     """The brightest light that a frame announces: MaxCLL, else the mastering display's; else the usual."""
     peak = 0.0
-    level = frame.side_data.get("CONTENT_LIGHT_LEVEL")
-    if isinstance(level, SideData):
-        peak = float(struct.unpack_from("=I", bytes(level))[0])
-    display = frame.side_data.get("MASTERING_DISPLAY_METADATA")
-    if not peak and isinstance(display, SideData):
+    level = side_data(frame, "CONTENT_LIGHT_LEVEL")
+    if level is not None:
+        peak = float(struct.unpack_from("=I", level)[0])
+    display = side_data(frame, "MASTERING_DISPLAY_METADATA")
+    if not peak and display is not None:
         # Ten fractions, the last the greatest luminance; then whether primaries and luminances are stated.
-        *_, top, bottom, _, stated = struct.unpack_from("=22i", bytes(display))
+        *_, top, bottom, _, stated = struct.unpack_from("=22i", display)
         peak = top / bottom if stated and bottom else 0.0
     return min(max(peak, WHITE_NITS), MAX_NITS) if peak > 0 else PEAK_NITS

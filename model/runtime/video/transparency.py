@@ -16,6 +16,9 @@ from model.runtime.video.colour import matrix_of
 # FFmpeg's own decoders of these codecs leave out the alpha that Matroska stores beside each frame.
 DECODERS_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
+# Worked on at a time: a whole picture would take ten times its memory.
+ROWS = 64
+
 
 def decoder_with_alpha(stream: VideoStream) -> VideoCodecContext | None:
     """A decoder that gives a stream's transparency where the usual one does not; else None."""
@@ -25,6 +28,7 @@ def decoder_with_alpha(stream: VideoStream) -> VideoCodecContext | None:
     context = cast(VideoCodecContext, CodecContext.create(name, "r"))
     context.extradata = stream.codec_context.extradata
     context.thread_count = stream.codec_context.thread_count
+    context.options = dict(stream.codec_context.options)
     return context
 
 
@@ -42,11 +46,14 @@ def over_black(frame: av.VideoFrame) -> av.VideoFrame:
         threads=1,
     )
     pixels = converted.to_ndarray()
-    alpha = pixels[..., 3:].astype(np.uint16)
+    alpha = pixels[..., 3:]
     # Old codecs leave the palette's alpha at 0 where they mean nothing by it.
     if alpha.min() == 255 or (frame.format.has_palette and alpha.max() == 0):
         return frame
-    colours = ((pixels[..., :3] * alpha + 127) // 255).astype(np.uint8)
+    colours = np.empty((*pixels.shape[:2], 3), np.uint8)
+    for top in range(0, len(pixels), ROWS):
+        rows = slice(top, top + ROWS)
+        colours[rows] = (pixels[rows, :, :3] * alpha[rows].astype(np.uint16) + 127) // 255
     return av.VideoFrame.from_ndarray(colours, format="rgb24")
 
 

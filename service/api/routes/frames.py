@@ -41,8 +41,7 @@ def get_frame(
     When a video is replaced and indexed again, its frames keep their ids. So clients may cache an address for
     ever only if it names the served snapshot (`?snapshot=3`); otherwise they must ask again with the ETag.
     """
-    served = context.live.searcher.snapshot
-    thumbnail = served.thumbnail(frame_id)
+    served, thumbnail = context.live.read(lambda s: (s.snapshot, s.snapshot.thumbnail(frame_id)))
     if thumbnail is None:
         raise NotFoundError(
             f"No stored frame has the id {shorten(frame_id)}. The hits of a search list the ids."

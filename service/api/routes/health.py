@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
+from service.api import answers
 from service.api.context import ContextDep
 from service.api.openapi_errors import error_responses
 from service.api.schemas import Health, Readiness
@@ -22,8 +23,12 @@ async def healthz() -> Health:
     "/readyz", operation_id="readyz", summary="Are searches answered?", responses=error_responses(503)
 )
 async def readyz(context: ContextDep) -> Readiness:
-    """Answers 503 with the reason until a snapshot is served."""
-    return Readiness(snapshot=context.live.searcher.snapshot.number)
+    """Tries a search, at most one every two seconds. Answers 503 with the reason unless it is answered.
+
+    What does not work although searches are answered is listed: `status` is then `degraded`.
+    """
+    snapshot, degraded = await context.readiness.check()
+    return answers.readiness(snapshot, degraded, context.live.scrub)
 
 
 @router.get(

@@ -23,7 +23,7 @@ def get_library(context: ContextDep) -> LibraryInfo:
     "/v1/library/reload",
     operation_id="reloadLibrary",
     summary="Serve the newest snapshot",
-    responses=error_responses(409, 503),
+    responses=error_responses(409, 415, 503),
 )
 async def reload_library(context: ContextDep) -> ReloadResult:
     """Load the newest snapshot. If it is damaged or of another bundle, the one before is still served."""

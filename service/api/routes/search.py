@@ -21,7 +21,7 @@ router = APIRouter(tags=["search"])
     operation_id="search",
     summary="Find videos by describing them",
     response_model=SearchResponse,
-    responses=error_responses(413, 422, 503),
+    responses=error_responses(413, 415, 422, 503),
 )
 async def search(request: SearchRequest, context: ContextDep) -> Response:
     """The videos that fit the description best, each with its best segment and that segment's frames."""
@@ -43,7 +43,7 @@ async def search(request: SearchRequest, context: ContextDep) -> Response:
     searcher.check(options)
 
     def run() -> tuple[SearchResult, bytes]:
-        result = searcher.search(text, top_k, options)
+        result = context.live.search(searcher, lambda asked: asked.search(text, top_k, options))
         return result, search_body(result)
 
     try:

@@ -3,14 +3,21 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
-from fastapi.responses import FileResponse
 
 from indexer.library.records import VideoRecord
 from indexer.library.snapshot import Snapshot
 from model.runtime.messages import shorten
 from service.api import answers
 from service.api.context import ContextDep
-from service.api.media import RangeError, is_fresh, locate, media_type, wants_range
+from service.api.file_response import OpenFileResponse
+from service.api.media import (
+    RangeError,
+    byte_range,
+    content_disposition,
+    is_fresh,
+    media_type,
+    open_media,
+)
 from service.api.openapi_errors import error_responses
 from service.api.schemas import Video, VideoList, VideoListQuery
 from service.errors import NotFoundError
@@ -25,7 +32,7 @@ _MEDIA_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", **_MEDIA},
     206: {"description": "The requested range.", **_MEDIA},
     304: {"description": "The client's copy is up to date."},
-    **error_responses(404, 410, 416, 503),
+    **error_responses(404, 409, 410, 416, 503, meanings={409: "The file is not the one that was indexed."}),
 }
 
 
@@ -60,41 +67,34 @@ def get_video(video_id: VideoIdPath, context: ContextDep) -> Video:
     "/v1/videos/{video_id}/media",
     operation_id="getMedia",
     summary="A video's file",
-    response_class=FileResponse,
+    response_class=Response,
     responses=_MEDIA_RESPONSES,
 )
 def get_media(video_id: VideoIdPath, request: Request, context: ContextDep) -> Response:
     """The file itself, or one byte range of it."""
-    snapshot = context.live.searcher.snapshot
-    video = _find(snapshot, video_id)
-    path, status = locate(video, snapshot.media_roots)
-    response = FileResponse(
-        path,
-        media_type=media_type(path),
-        filename=video.path.rpartition("/")[2],
-        content_disposition_type="inline",
-        stat_result=status,
-        headers={"cache-control": "private, no-cache"},
-    )
-    etag, modified = response.headers["etag"], response.headers["last-modified"]
-    if is_fresh(request.headers, etag, modified):
-        return Response(
-            status_code=304,
-            headers={name: response.headers[name] for name in ("etag", "last-modified", "cache-control")},
-        )
+    video = _find(context.live.searcher.snapshot, video_id)
+    media = open_media(video, context.media_folders.current())
+    headers = {"etag": media.etag, "last-modified": media.modified, "cache-control": "private, no-cache"}
     try:
-        ranged = wants_range(request.headers, status.st_size, etag, modified)
+        if is_fresh(request.headers, media.etag, media.modified):
+            media.file.close()
+            return Response(status_code=304, headers=headers)
+        part = byte_range(request.headers, media.size, media.etag, media.modified)
     except RangeError as error:
+        media.file.close()
         raise HTTPException(
             416,
             f"The file has {error.size:,} bytes; the range {shorten(request.headers['range'])} has none of "
             f"them. Ask for bytes 0 to {max(0, error.size - 1)}.",
             {"content-range": f"bytes */{error.size}"},
         ) from None
-    if not ranged:  # or FileResponse would answer an ignored header with 400, or with several parts
-        headers = request.scope["headers"]
-        request.scope["headers"] = [(name, value) for name, value in headers if name != b"range"]
-    return response
+    headers["accept-ranges"] = "bytes"
+    headers["content-disposition"] = content_disposition(video.path.rpartition("/")[2])
+    kind = media_type(video.file)
+    if part is None:
+        return OpenFileResponse(media.file, 0, media.size, 200, headers, kind)
+    headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{media.size}"
+    return OpenFileResponse(media.file, part.start, part.stop, 206, headers, kind)
 
 
 def _find(snapshot: Snapshot, video_id: str) -> VideoRecord:

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from indexer.encode import EncodeSpec
 from indexer.engines.base import Engine
 from indexer.engines.local import LocalEngine
+from indexer.engines.local_decoders import Bounds
 from indexer.events import Event, FileDone, FileStarted, IndexSummary, Scanned, SegmentEncoded
 from indexer.library.folder import make_layout
 from indexer.library.records import video_id_of
@@ -36,11 +37,11 @@ from tests.support.toy_videos import make_audio, make_corrupt_files, make_video
 
 
 def local_processes(bundle: Bundle) -> Engine:
-    return LocalEngine(bundle, workers=2, encoders=2, timeout_seconds=60.0)
+    return LocalEngine(bundle, workers=2, encoders=2, bounds=Bounds(timeout_seconds=60.0))
 
 
 def local_inline(bundle: Bundle) -> Engine:
-    return LocalEngine(bundle, workers=0, encoders=1, timeout_seconds=60.0)
+    return LocalEngine(bundle, workers=0, encoders=1, bounds=Bounds(timeout_seconds=60.0))
 
 
 def sequential(_bundle: Bundle) -> Engine:

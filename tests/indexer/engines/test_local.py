@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
+from tests.support.processes import children, running, wait_until
 from tests.support.toy_bundle import COLOURS, make_toy_bundle
 from tests.support.toy_videos import make_video
 
@@ -66,7 +66,7 @@ def test_a_crash_costs_that_file_only(
     monkeypatch.setenv("REELFIND_FAULT", f"kill {point} 1")
     summary = index(bundle, tmp_path / "library", tmp_path / "media", workers=1)
     assert summary.verdicts == {"ok": 2, "corrupt": 1}
-    assert verdicts(summary) == {"b.mp4": ("corrupt", "the decoder crashed on it (SIGKILL)")}
+    assert verdicts(summary) == {"b.mp4": ("corrupt", "the decoder crashed on it twice (SIGKILL)")}
     assert Snapshot.open(tmp_path / "library").num_segments == 4
     monkeypatch.delenv("REELFIND_FAULT")
     again = index(bundle, tmp_path / "library", tmp_path / "media", workers=1)
@@ -102,7 +102,7 @@ def test_workers_that_cannot_start_are_an_error_not_a_verdict(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_video(tmp_path / "media/a.mp4", parts=[("red", 0.3)])
-    monkeypatch.setattr("indexer.engines.local_decoders._WORKER", "raise SystemExit('no such module')")
+    monkeypatch.setattr("indexer.engines.worker_process._WORKER", "raise SystemExit('no such module')")
     with pytest.raises(ReelfindError, match=r"could not be started: exit code 1: no such module"):
         index(bundle, tmp_path / "library", tmp_path / "media", workers=1)
 
@@ -127,10 +127,11 @@ def test_workers_die_with_the_indexer(bundle: Bundle, tmp_path: Path) -> None:
     parent = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: log.exists() and "decode.a.mp4" in log.read_text())
-        (child,) = children(parent.pid)
+        (decoding,) = children(parent.pid)
+        (reading,) = children(decoding)
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-        wait_until(lambda: not running(child))
+        wait_until(lambda: not running(decoding) and not running(reading))
     finally:
         parent.kill()
         parent.wait()
@@ -158,30 +159,3 @@ def test_a_signal_publishes_what_is_done(bundle: Bundle, tmp_path: Path, number:
     assert "Traceback" not in errors
     snapshot = Snapshot.open(tmp_path / "library")
     assert [v.file.name for v in snapshot.videos(0, 9)] == ["a.mp4"]
-
-
-def wait_until(condition: object, seconds: float = 60.0) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def children(pid: int) -> list[int]:
-    pids = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            pids.append(int(stat.parent.name))
-    return pids
-
-
-def running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False

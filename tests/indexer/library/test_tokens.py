@@ -270,7 +270,9 @@ def test_replacing_removing_and_joining_keep_frames_with_their_tokens(bundle: Bu
         if turn == 5:
             make_video(tmp_path / "media/1.mp4", parts=[("magenta", 33.0)], fps=1)
             (tmp_path / "media/0.mp4").unlink()
-        index(bundle, tmp_path / "library", tmp_path / "media", prune=True, keep_snapshots=3)
+        index(
+            bundle, tmp_path / "library", tmp_path / "media", prune=True, keep_snapshots=3, keep_seconds=0.0
+        )
         compare(bundle, Snapshot.open(tmp_path / "library"), 4, exact=False)
     assert len(open_table(tmp_path / "library", "frames").get_fragments()) < 9
     assert verify_library(tmp_path / "library").ok

@@ -1,12 +1,17 @@
 """Files of labelled queries: what is read, and what is said of what cannot be read."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.runtime.errors import InputError
 from model.runtime.queries import LabelledQuery, read_queries
+from tests.support.any_json import anything
+from tests.support.documented import result_or
 
 
 def queries_of(path: Path, *rows: object, only_set: str | None = None) -> list[LabelledQuery]:
@@ -80,3 +85,19 @@ def test_a_file_without_queries(tmp_path: Path, content: bytes | None) -> None:
         file.write_bytes(content)
     with pytest.raises(InputError, match=r"queries\.jsonl (holds no query|cannot be read)"):
         read_queries(file)
+
+
+@settings(deadline=None)
+@given(
+    data=st.binary(max_size=200)
+    | st.lists(anything, max_size=4).map(lambda rows: "\n".join(map(json.dumps, rows)).encode())
+)
+def test_any_content_gives_queries_or_says_what_is_wrong(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "queries.jsonl"
+        file.write_bytes(data)
+        queries = result_or(InputError, read_queries, file)
+        if isinstance(queries, InputError):
+            assert str(queries).startswith(str(file))
+        else:
+            assert all(query.text.strip() and query.video.strip() for query in queries)

@@ -104,3 +104,12 @@ def test_nothing_is_lost_and_all_parts_fit(text: str, most_parts: int) -> None:
     assert max(reading.num_tokens) <= 10
     together = " ".join([*reading.parts, reading.left_out])
     assert re.sub(r"\s", "", together) == re.sub(r"\s", "", normalise_text(text))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(max_size=1000), st.integers(1, 4))
+def test_the_models_own_tokenizer_reads_any_text(text: str, most_parts: int) -> None:
+    reading = MINI.read(text, most_parts)
+    assert max(reading.num_tokens) <= 62
+    together = " ".join([*reading.parts, reading.left_out])
+    assert re.sub(r"\s", "", together) == re.sub(r"\s", "", normalise_text(text))

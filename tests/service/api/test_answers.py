@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from service.api import schemas
 from service.api.answers import reload_result, search_body
 from service.live import ReloadOutcome
+from service.readiness import Degradation
+from service.scrub import ScrubState
 from service.search import results
 
 FRAME = results.FrameEvidence("0f3a9c52d1e8b764-00002-07", 1.5, 0.25, True, -3.1416)
@@ -34,7 +36,8 @@ OTHER_HIT = results.VideoHit(
 )
 TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 21.375)
 WARNING = results.QueryWarning("not_understood", "…", results.QueryWarningDetails(words=["猫"]))
-RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, [WARNING], TIMINGS)
+DAMAGE = results.LibraryWarning("damaged_segments", "…")
+RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, [WARNING], [DAMAGE], TIMINGS)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,9 @@ RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, [WARNING], TIM
         (results.StageTimings, schemas.Timings),
         (results.QueryWarning, schemas.QueryWarning),
         (results.QueryWarningDetails, schemas.QueryWarningDetails),
+        (results.LibraryWarning, schemas.LibraryWarning),
+        (Degradation, schemas.Degradation),
+        (ScrubState, schemas.ScrubState),
         (ReloadOutcome, schemas.ReloadResult),
     ],
 )
@@ -65,7 +71,7 @@ def test_a_result_is_written_value_by_value_as_the_schema_would() -> None:
 
 @pytest.mark.parametrize("skipped", get_args(results.TextRerankSkipped))
 def test_every_reason_that_a_text_can_meet_is_in_the_schema(skipped: results.TextRerankSkipped) -> None:
-    result = results.SearchResult([], 1, False, skipped, 0, [], TIMINGS)
+    result = results.SearchResult([], 1, False, skipped, 0, [], [], TIMINGS)
     assert schemas.SearchResponse.model_validate_json(search_body(result)).rerank_skipped == skipped
 
 

@@ -26,7 +26,7 @@ def ask(app: FastAPI, use: Callable[[httpx.AsyncClient], Awaitable[None]]) -> No
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://a") as c,
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as c,
         ):
             await use(c)
 

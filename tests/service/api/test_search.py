@@ -83,6 +83,7 @@ def test_the_answer_has_what_is_promised_and_no_more(server: Server) -> None:
         "rerank_skipped",
         "num_candidates",
         "query_warnings",
+        "library_warnings",
         "timings_ms",
     }
     assert set(body) == told
@@ -185,7 +186,9 @@ def test_one_video(server: Server) -> None:
 
 def test_alive_and_ready(server: Server) -> None:
     assert server.client.get("/healthz").json() == {"status": "alive"}
-    assert server.client.get("/readyz").json() == {"status": "ready", "snapshot": 1}
+    ready = server.client.get("/readyz").json()
+    assert (ready["status"], ready["snapshot"], ready["degraded"]) == ("ready", 1, [])
+    assert ready["scrub"]["round_hours"] == 24
     assert server.client.head("/healthz").status_code == 200
 
 

@@ -48,7 +48,8 @@ def test_search_prints_the_promised_object_and_nothing_else(toy: ToyLibrary) -> 
     done = run("search", "something red", *toy.options, "--json", "--top-k", "2")
     assert (done.returncode, done.stderr) == (0, "")
     body = json.loads(done.stdout)
-    assert set(body) == {"hits", "reranked", "rerank_skipped", "num_candidates", "query_warnings"}
+    warnings = {"query_warnings", "library_warnings"}
+    assert set(body) == {"hits", "reranked", "rerank_skipped", "num_candidates", *warnings}
     assert Path(body["hits"][0]["path"]).name == "red.mp4"
     assert len(body["hits"]) == 2
     for hit in body["hits"]:

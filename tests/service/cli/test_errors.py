@@ -26,6 +26,7 @@ COMMANDS: dict[str, list[str]] = {
     "index": ["none", "--library", "none"],
     "demo": ["--once"],
     "bench": ["--quick"],
+    "doctor": [],
     "library info": ["--library", "none"],
     "library verify": ["--library", "none"],
     "library rollback": ["--library", "none"],
@@ -73,7 +74,7 @@ def test_variables_that_are_known_are_no_mistake(toy: ToyLibrary, monkeypatch: p
 
 def test_help_names_the_variable_of_each_option_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    reads_settings = {"serve", "search", "eval"}
+    reads_settings = {"serve", "search", "eval", "doctor"}
     for name, command in commands():
         shown = invoke(*name.split(), "--help").stdout
         named = set(re.findall(r"env var: (REELFIND_\w+)", shown))

@@ -123,7 +123,7 @@ def test_old_and_unfinished_indexes_are_dropped(
 ) -> None:
     library, shelf = tmp_path / "library", tmp_path / "shelf"
     for count in range(1, 5):
-        run(bundle, library, films[:count], index_backend=backend.name, keep_snapshots=2)
+        run(bundle, library, films[:count], index_backend=backend.name, keep_snapshots=2, keep_seconds=0.0)
     assert snapshot_numbers(library) == [3, 4]
     assert len(list(tmp_path.rglob("*.npy"))) == 2
     # A kill while a snapshot is written, and while one is removed.

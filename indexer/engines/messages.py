@@ -1,0 +1,245 @@
+"""What the processes of the local engine send to each other, as bytes.
+
+    kind (1 byte), 3 zero bytes, length of the body (4 bytes), body
+
+Bodies are records (see `records`), but for a segment's:
+
+    index, start, end, n    then n times, n lengths of thumbnails, n frames, n thumbnails
+
+Nothing received is run, and nothing is believed: the file that a decoder reads may have taken it over.
+`DecoderMessages` checks all of it, and any breach ends in `MessageError`.
+"""
+
+import struct
+from collections.abc import Callable, Sequence
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.decode import (
+    THUMBNAIL_SIDE,
+    Alive,
+    DecodedSegment,
+    DecodeJob,
+    DecodeMessage,
+    FileOutcome,
+    FileUnchanged,
+    FileUnreached,
+    FileVerdict,
+    Opened,
+)
+from indexer.engines.jpeg import jpeg_size
+from indexer.engines.records import MessageError, pack, unpack
+from model.runtime.video import VideoInfo
+
+#: No time is greater, unless `max_hours` is.
+MAX_SECONDS = 1e6
+#: A thumbnail is not larger than its pixels.
+MAX_THUMBNAIL_BYTES = THUMBNAIL_SIDE * THUMBNAIL_SIDE * 3
+#: A record holds a few texts.
+MAX_RECORD_BYTES = 1 << 17
+_SIDES = (1 << 31) - 1
+
+_HEAD = struct.Struct("<BxxxI")
+_SEGMENT_HEAD = struct.Struct("<QddI")
+_SEGMENT = 2
+_RECORDS: dict[int, type[DecodeMessage]] = {
+    1: Alive,
+    3: Opened,
+    4: FileVerdict,
+    5: FileUnchanged,
+    6: FileUnreached,
+}
+_KINDS = {kind: number for number, kind in _RECORDS.items()}
+
+Buffer = bytes | memoryview
+Receive = Callable[[memoryview], None]
+"""Fills a buffer with the next bytes of the sender."""
+
+
+def frame_message(number: int, body: bytes) -> bytes:
+    """A message of any kind from its number and its body."""
+    return _HEAD.pack(number, len(body)) + body
+
+
+def read_framed(receive: Receive) -> tuple[int, bytearray]:
+    """The next message of any kind: its number and its body.
+
+    Raises:
+        MessageError: the body is too long.
+    """
+    number, length = _read_head(receive)
+    if length > MAX_RECORD_BYTES:
+        raise MessageError(f"{length} bytes at once")
+    return number, _read(receive, length)
+
+
+def message_parts(message: DecodeMessage) -> list[Buffer]:
+    """A message of a decoder as buffers to be sent one after the other, without copying frames.
+
+    Raises:
+        MessageError: a number in it is not finite or too large.
+    """
+    if isinstance(message, DecodedSegment):
+        return _segment_parts(message)
+    return [frame_message(_KINDS[type(message)], pack(message))]
+
+
+def _segment_parts(segment: DecodedSegment) -> list[Buffer]:
+    sizes = np.array([len(image) for image in segment.thumbnails], "<u4")
+    frames = np.ascontiguousarray(segment.frames)
+    head = _SEGMENT_HEAD.pack(
+        segment.index, segment.start_seconds, segment.end_seconds, len(segment.pts_seconds)
+    )
+    times = segment.pts_seconds.astype("<f8").tobytes() + sizes.tobytes()
+    length = len(head) + len(times) + frames.nbytes + int(sizes.sum())
+    return [
+        _HEAD.pack(_SEGMENT, length) + head + times,
+        frames.reshape(-1).data,
+        *segment.thumbnails,
+    ]
+
+
+class DecoderMessages:
+    """Receives and checks what a decoder sends for one job.
+
+    Args:
+        job: the job.
+        receive: fills a buffer with the decoder's next bytes; its errors pass through.
+
+    Attributes:
+        opened: what is known of the file since it was opened as a video.
+        num_segments: segments received.
+    """
+
+    def __init__(self, job: DecodeJob, receive: Receive) -> None:
+        self._job = job
+        self._receive = receive
+        self._index = -1
+        self._start_seconds = 0.0
+        self.opened: Opened | None = None
+        self.num_segments = 0
+        spec = job.spec
+        frame_bytes = spec.image_size * spec.image_size * 3
+        self._max_seconds = max(MAX_SECONDS, 2 * 3600 * spec.reading.max_hours)
+        self._max_index = ceil(self._max_seconds / spec.segment_seconds)
+        self._max_segment = _SEGMENT_HEAD.size + spec.frames_per_segment * (
+            12 + frame_bytes + MAX_THUMBNAIL_BYTES
+        )
+
+    def next(self) -> DecodeMessage:
+        """The next message.
+
+        Raises:
+            MessageError: it breaks the format, or what it says cannot be.
+        """
+        number, length = _read_head(self._receive)
+        if number == _SEGMENT:
+            if length > self._max_segment:
+                raise MessageError(f"a segment of {length} bytes")
+            return self._segment(length)
+        kind = _RECORDS.get(number)
+        if kind is None:
+            raise MessageError(f"a message of kind {number}")
+        if length > MAX_RECORD_BYTES:
+            raise MessageError(f"a message of {length} bytes")
+        message: DecodeMessage = unpack(kind, _read(self._receive, length))
+        self._check(message)
+        return message
+
+    def _check(self, message: DecodeMessage) -> None:
+        match message:
+            case Opened():
+                if self.opened is not None or self.num_segments:
+                    raise MessageError("that it opened the file, a second time")
+                _check_content(message.sha256, message.bytes)
+                _check_info(message.info)
+                self.opened = message
+            case FileVerdict():
+                _check_content(message.sha256, message.bytes)
+                if message.info is not None:
+                    _check_info(message.info)
+                if (message.verdict == "ok") != (message.reason is None):
+                    raise MessageError(f"the verdict {message.verdict} and the reason {message.reason!r}")
+                if message.verdict == "ok" and (message.info is None or not message.sha256):
+                    raise MessageError("the verdict ok without the file's properties")
+            case FileUnchanged() if not self._job.same_sha256 or self.opened or self.num_segments:
+                raise MessageError("that a file is unchanged which it had to decode")
+            case _:
+                pass
+
+    def _segment(self, length: int) -> DecodedSegment:
+        spec = self._job.spec
+        if self.opened is None:
+            raise MessageError("a segment of a file that it has not opened")
+        if length < _SEGMENT_HEAD.size:
+            raise MessageError("a segment without its head")
+        index, start, end, count = _SEGMENT_HEAD.unpack(_read(self._receive, _SEGMENT_HEAD.size))
+        if not self._index < index <= self._max_index:
+            raise MessageError(f"segment {index} after segment {self._index}")
+        # Written so that NaN fails.
+        if not self._start_seconds <= start <= end <= self._max_seconds:
+            raise MessageError(f"a segment from {start} to {end} s, after {self._start_seconds} s")
+        if not 1 <= count <= spec.frames_per_segment:
+            raise MessageError(f"a segment of {count} frames instead of 1 to {spec.frames_per_segment}")
+        shape = (count, spec.image_size, spec.image_size, 3)
+        fixed = _SEGMENT_HEAD.size + 12 * count + count * spec.image_size * spec.image_size * 3
+        if length < fixed:
+            raise MessageError("a segment without its frames")
+        times = np.frombuffer(_read(self._receive, 8 * count), "<f8").astype(np.float64)
+        sizes = np.frombuffer(_read(self._receive, 4 * count), "<u4").astype(np.int64)
+        if not (np.isfinite(times).all() and (np.abs(times) <= self._max_seconds).all()):
+            raise MessageError("times of frames that cannot be")
+        if (np.diff(times) < 0).any():
+            raise MessageError("frames out of order")
+        if int(sizes.max()) > MAX_THUMBNAIL_BYTES or fixed + int(sizes.sum()) != length:
+            raise MessageError(f"a segment of {length} bytes that does not hold its thumbnails")
+        frames: NDArray[np.uint8] = np.empty(shape, np.uint8)
+        self._receive(frames.reshape(-1).data)
+        thumbnails = self._thumbnails(sizes.tolist())
+        self._index, self._start_seconds = index, start
+        self.num_segments += 1
+        return DecodedSegment(index, start, end, frames, times, thumbnails)
+
+    def _thumbnails(self, sizes: Sequence[int]) -> tuple[bytes, ...]:
+        images = []
+        for size in sizes:
+            image = bytes(_read(self._receive, size))
+            shape = jpeg_size(image)
+            if shape is None or not all(1 <= side <= THUMBNAIL_SIDE for side in shape):
+                raise MessageError("a thumbnail that is no JPEG image of the right size")
+            images.append(image)
+        return tuple(images)
+
+
+def is_outcome(message: DecodeMessage) -> bool:
+    """Whether a message ends a file."""
+    return isinstance(message, FileOutcome)
+
+
+def _check_content(sha256: str, size: int) -> None:
+    if sha256 and not (len(sha256) == 64 and set(sha256) <= set("0123456789abcdef")):
+        raise MessageError("a checksum that is none")
+    if size < 0:
+        raise MessageError(f"a file of {size} bytes")
+
+
+def _check_info(info: VideoInfo) -> None:
+    # All numbers are finite already.
+    if info.duration_seconds < 0 or info.fps < 0:
+        raise MessageError(f"a video of {info.duration_seconds} s with {info.fps} frames per second")
+    if not (0 <= info.width <= _SIDES and 0 <= info.height <= _SIDES):
+        raise MessageError(f"a picture of {info.width} x {info.height}")
+
+
+def _read_head(receive: Receive) -> tuple[int, int]:
+    number, length = _HEAD.unpack(_read(receive, _HEAD.size))
+    return number, length
+
+
+def _read(receive: Receive, length: int) -> bytearray:
+    data = bytearray(length)
+    if length:
+        receive(memoryview(data))
+    return data

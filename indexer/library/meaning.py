@@ -1,0 +1,191 @@
+"""Checks what a library says, beyond its checksums, which whoever made the library could write as well.
+
+Each check names the first row that is wrong; a table with a thousand such rows has one line.
+"""
+
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from indexer.library.errors import storage_errors
+from indexer.library.manifest import SnapshotManifest
+from indexer.library.records import SEARCHABLE, VERDICTS, displayable, video_id_of
+from indexer.library.schema import CONTAINER_START, Layout, fixed_to_numpy
+from indexer.library.tables import read_layout, table_path
+
+_SEGMENT_ROWS = 4096
+_FRAME_ROWS = 1024
+#: Embeddings are of unit length but for rounding.
+_UNIT_TOLERANCE = 1e-2
+#: Times of frames are rounded apart from those of their segment.
+_TIME_TOLERANCE = 0.1
+_LONGEST_THUMBNAIL_SIDE = 1024
+_SHA256 = re.compile(r"[0-9a-f]{64}|")
+
+
+def wrong_meaning(
+    library: Path, manifest: SnapshotManifest, tables: Mapping[str, lance.LanceDataset]
+) -> Iterator[str]:
+    """What of a snapshot cannot be true: its manifest, videos, segments and frames.
+
+    Args:
+        library: the library's folder.
+        manifest: the snapshot's.
+        tables: the tables at the versions that it names.
+
+    Raises:
+        LibraryError: a table cannot be read.
+    """
+    layout = read_layout(library, tables)
+    with storage_errors(table_path(library, "videos")):
+        videos = tables["videos"].to_table()
+    yield from _wrong_manifest(manifest, layout, videos)
+    yield from _wrong_videos(videos, manifest)
+    with storage_errors(table_path(library, "segments")):
+        yield from _wrong_segments(tables["segments"], layout)
+    with storage_errors(table_path(library, "frames")):
+        yield from _wrong_frames(tables["frames"])
+
+
+def _wrong_manifest(manifest: SnapshotManifest, layout: Layout, videos: pa.Table) -> Iterator[str]:
+    for root in manifest.media_roots:
+        if not Path(root).is_absolute() or os.path.normpath(root) != root:
+            yield f"the manifest's media root {root!r} is not the path of a folder"
+    counts = Counter(videos["verdict"].to_pylist())
+    if counts != Counter({verdict: n for verdict, n in manifest.verdicts.items() if n}):
+        yield f"the manifest counts the verdicts {manifest.verdicts}, the table of videos {dict(counts)}"
+    for what, said, is_so in (
+        ("embedding_dim", manifest.embedding_dim, layout.embedding_dim),
+        ("salience_dim", manifest.salience_dim, layout.salience_dim),
+        ("bundle_checksum", manifest.bundle_checksum, layout.bundle_checksum),
+    ):
+        if said != is_so:
+            yield f"the manifest's {what} is {said}, that of the tables {is_so}"
+
+
+def _wrong_videos(videos: pa.Table, manifest: SnapshotManifest) -> Iterator[str]:
+    roots = [Path(root) for root in manifest.media_roots]
+    seen: set[str] = set()
+    for row in videos.to_pylist():
+        path = Path(os.fsdecode(row["path"]))
+        for problem in _wrong_video(row, path, roots):
+            # One line for each kind.
+            kind = problem.partition(" is ")[0]
+            if kind not in seen:
+                seen.add(kind)
+                yield f"video {row['video_id']} ({displayable(path)!r}): {problem}"
+
+
+def _wrong_video(row: Mapping[str, object], path: Path, roots: list[Path]) -> Iterator[str]:
+    if not path.is_absolute():
+        yield "its path is not absolute"
+    elif not any(path.is_relative_to(root) for root in roots):
+        yield "its path is outside of the manifest's media roots"
+    if row["video_id"] != video_id_of(path):
+        yield "its id is not that of its path"
+    verdict, count = row["verdict"], row["num_segments"]
+    if verdict not in VERDICTS:
+        yield f"its verdict is {verdict!r}"
+    elif isinstance(count, int) and (count > 0) != (verdict in SEARCHABLE):
+        yield f"its number of segments is {count}, and its verdict {verdict}"
+    if not _SHA256.fullmatch(str(row["sha256"])):
+        yield "its SHA-256 is none"
+    for name in ("bytes", "duration_seconds", "fps", "width", "height", "num_frames"):
+        value = row[name]
+        if not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
+            yield f"its {name} is {value}"
+    start = row.get(CONTAINER_START)
+    if isinstance(start, float) and not np.isfinite(start):
+        yield f"its {CONTAINER_START} is {start}"
+
+
+def _wrong_segments(segments: lance.LanceDataset, layout: Layout) -> Iterator[str]:
+    columns = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames", "frame_pts_seconds"]
+    columns += ["frame_salience", "embedding"]
+    seen: set[str] = set()
+    ends: dict[str, tuple[int, float]] = {}
+    first = 0
+    for batch in segments.to_batches(columns=columns, batch_size=_SEGMENT_ROWS):
+        for what, wrong in _segment_faults(batch, layout.frames_per_segment, ends).items():
+            rows = np.flatnonzero(wrong)
+            if len(rows) and what not in seen:
+                seen.add(what)
+                row = int(rows[0])
+                index, video = batch["segment_index"][row].as_py(), batch["video_id"][row].as_py()
+                yield f"segment {index} of video {video} (row {first + row}): {what}"
+        first += batch.num_rows
+
+
+def _segment_faults(
+    batch: pa.RecordBatch, most_frames: int, ends: dict[str, tuple[int, float]]
+) -> dict[str, NDArray[np.bool_]]:
+    """Which rows of a batch have which fault. `ends` holds number and start of each video's last segment."""
+    start, end = (batch[name].to_numpy() for name in ("start_seconds", "end_seconds"))
+    counts = batch["num_frames"].to_numpy()
+    times = fixed_to_numpy(batch["frame_pts_seconds"])
+    embedding = fixed_to_numpy(batch["embedding"]).astype(np.float64)
+    salience = fixed_to_numpy(batch["frame_salience"])
+    used = np.arange(most_frames) < np.clip(counts, 0, most_frames)[:, None]
+    with np.errstate(invalid="ignore", over="ignore"):
+        outside = (times < start[:, None] - _TIME_TOLERANCE) | (times > end[:, None] + _TIME_TOLERANCE)
+        backwards = np.diff(times, axis=1) < 0
+        length = np.linalg.norm(embedding, axis=1)
+    finite = np.isfinite(embedding).all(axis=1)
+    earlier = np.zeros(batch.num_rows, np.bool_)
+    names, indices = batch["video_id"].to_pylist(), batch["segment_index"].to_pylist()
+    for row, (name, index, time) in enumerate(zip(names, indices, start.tolist(), strict=True)):
+        before = ends.get(name)
+        earlier[row] = before is not None and (index - before[0]) * (time - before[1]) < 0
+        ends[name] = (index, time)
+    return {
+        "its times are not finite": ~(np.isfinite(start) & np.isfinite(end)),
+        "it starts before 0, or ends before it starts": (start < 0) | (end < start),
+        "its number and its start are not in one order with those before it": earlier,
+        f"its number of frames is not 1 to {most_frames}": (counts < 1) | (counts > most_frames),
+        "the times of its frames are not finite": (~np.isfinite(times) & used).any(axis=1),
+        "a frame's time is outside of it": (outside & used).any(axis=1),
+        "its frames are not in the order of their times": (backwards & used[:, 1:]).any(axis=1),
+        "its frames' salience is not finite": ~np.isfinite(salience).all(axis=1),
+        "its embedding is not finite": ~finite,
+        "its embedding is not of unit length": finite & (np.abs(length - 1) > _UNIT_TOLERANCE),
+    }
+
+
+def _wrong_frames(frames: lance.LanceDataset) -> Iterator[str]:
+    seen: set[str] = set()
+    first = 0
+    before = (-1, -1)
+    for batch in frames.to_batches(
+        columns=["segment_index", "frame_index", "thumbnail"], batch_size=_FRAME_ROWS
+    ):
+        columns = (batch[name].to_pylist() for name in ("segment_index", "frame_index", "thumbnail"))
+        for row, (segment, frame, thumbnail) in enumerate(zip(*columns, strict=True)):
+            fault = _thumbnail_fault(thumbnail)
+            if frame != 0 and (segment, frame) != (before[0], before[1] + 1):
+                fault = f"frame {frame} of segment {segment} does not follow the one before"
+            before = (segment, frame)
+            kind = (fault or "").partition(" ")[0]
+            if fault and kind not in seen:
+                seen.add(kind)
+                yield f"frame {frame} of segment {segment} (row {first + row} of frames): {fault}"
+        first += batch.num_rows
+
+
+def _thumbnail_fault(thumbnail: bytes) -> str | None:
+    try:
+        # Opening reads the header alone.
+        with Image.open(io.BytesIO(thumbnail), formats=["JPEG"]) as image:
+            if max(image.size) > _LONGEST_THUMBNAIL_SIDE:
+                return f"thumbnail of {image.width} × {image.height} pixels"
+    except Exception as error:  # whatever Pillow raises for it
+        return f"thumbnail that is no JPEG ({type(error).__name__})"
+    return None

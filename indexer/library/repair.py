@@ -1,0 +1,216 @@
+"""Repairs a library: takes the damaged files out of its tables and moves whole videos out of them.
+
+Videos with damaged rows lose all their rows, so that the run that follows reads their files again. All others
+are kept, even where their rows are in the same files. A crash at any moment leaves tables that the next
+repair, or the next run, completes.
+"""
+
+import os
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import fields, replace
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from indexer.library.errors import LibraryError, storage_errors
+from indexer.library.folder import Library
+from indexer.library.manifest import FileStamp, read_snapshot_manifest, snapshot_numbers
+from indexer.library.records import RepairReport, displayable
+from indexer.library.row_scan import ScannedFragment, scan_rows
+from indexer.library.schema import TABLES, Layout, SegmentRow, VideoRow, fixed_to_numpy, videos_table
+from indexer.library.tables import open_table, table_path
+from indexer.library.writer import LibraryWriter
+from model.runtime.faults import checkpoint
+from model.runtime.files import sha256_of
+from model.runtime.tokens import QuantisedTokens
+
+#: Segments copied at once.
+_COPIED_SEGMENTS = 16
+
+
+def repair(library: Library, present: Set[str]) -> RepairReport:
+    """Take the damaged files out of the latest versions of the tables. The library's lock is held.
+
+    Args:
+        library: the library.
+        present: ids of the videos whose files the run has found, so that it can read them again.
+
+    Raises:
+        LibraryError: a table cannot be opened, or the disk is full.
+    """
+    path = library.path
+    damaged, needs = _damaged_files(library)
+    scanned = {name: list(scan_rows(path, name, None, damaged)) for name in TABLES}
+    bad = {name: [f for f in fragments if f.is_damaged] for name, fragments in scanned.items()}
+    files = sorted(damaged | {f for fragments in bad.values() for each in fragments for f in each.files})
+    snapshots = frozenset(number for file in files for number in needs.get(file, ()))
+    if not any(bad.values()):
+        return RepairReport(tuple(files), snapshots=snapshots)
+    datasets = {name: open_table(path, name) for name in TABLES}
+    lost_rows = sum(int(f.wrong.sum()) for f in bad["videos"])
+    videos = _whole_videos(library, datasets["videos"], scanned["videos"])
+    if bad["videos"]:
+        checkpoint("repair.videos")
+        with storage_errors(table_path(path, "videos")):
+            lance.write_dataset(
+                videos_table(library.layout, list(videos.values())), datasets["videos"].uri, mode="overwrite"
+            )
+        checkpoint("repaired.videos")
+    incomplete = _incomplete(videos.values(), scanned)
+    left = {ingest for ingest in incomplete if videos[ingest].video_id not in present}
+    dropped = {name: [f for f in bad[name] if left.isdisjoint(f.ingests)] for name in ("segments", "frames")}
+    touched = {ingest for each in dropped.values() for f in each for ingest in f.ingests}
+    moved = sorted(touched & videos.keys() - incomplete)
+    _move(library, datasets, scanned, [videos[ingest] for ingest in moved])
+    for name, fragments in dropped.items():
+        _drop(library, name, fragments)
+    return RepairReport(
+        files=tuple(files),
+        read_again=_paths(videos[ingest] for ingest in incomplete - left),
+        left=_paths(videos[ingest] for ingest in left),
+        moved=len(moved),
+        lost_rows=lost_rows,
+        snapshots=frozenset() if left else snapshots,
+    )
+
+
+def _damaged_files(library: Library) -> tuple[set[Path], dict[Path, set[int]]]:
+    """The files that differ from what snapshots say of them, and the numbers of those that need each file."""
+    stamps: dict[str, FileStamp] = {}
+    needs: dict[str, set[int]] = {}
+    for number in snapshot_numbers(library.path):
+        try:
+            manifest = read_snapshot_manifest(library.path, number)
+        except LibraryError:
+            continue
+        for name, stamp in manifest.files.items():
+            stamps.setdefault(name, stamp)
+            needs.setdefault(name, set()).add(number)
+    damaged = {name for name, stamp in stamps.items() if not _is_whole(library.path / name, stamp)}
+    return {library.path / name for name in damaged}, {library.path / name: n for name, n in needs.items()}
+
+
+def _is_whole(path: Path, stamp: FileStamp) -> bool:
+    try:
+        return path.stat().st_size == stamp.bytes and sha256_of(path) == stamp.sha256
+    except OSError:
+        return False
+
+
+def _whole_videos(
+    library: Library, dataset: lance.LanceDataset, scanned: list[ScannedFragment]
+) -> dict[str, VideoRow]:
+    """The rows of `videos` that are whole, by ingest id."""
+    rows = [f.first_row + i for f in scanned for i in np.flatnonzero(~f.wrong).tolist()]
+    columns = [f.name for f in fields(VideoRow) if f.name in dataset.schema.names]
+    with storage_errors(table_path(library.path, "videos")):
+        table = dataset.take(rows, columns=columns) if rows else dataset.schema.empty_table()
+    return {row["ingest_id"]: VideoRow(**row) for row in table.select(columns).to_pylist()}
+
+
+def _incomplete(videos: Iterable[VideoRow], scanned: dict[str, list[ScannedFragment]]) -> set[str]:
+    """The ingest ids of videos that lack whole rows."""
+    counts = {
+        name: Counter(
+            ingest
+            for f in scanned[name]
+            for ingest, wrong in zip(f.ingests, f.wrong.tolist(), strict=True)
+            if not wrong
+        )
+        for name in ("segments", "frames")
+    }
+    return {
+        video.ingest_id
+        for video in videos
+        if (counts["segments"][video.ingest_id], counts["frames"][video.ingest_id])
+        != (video.num_segments, video.num_frames)
+    }
+
+
+def _move(
+    library: Library,
+    datasets: dict[str, lance.LanceDataset],
+    scanned: dict[str, list[ScannedFragment]],
+    videos: list[VideoRow],
+) -> None:
+    """Write whole videos once more, under new ingest ids, as if they had been read again."""
+    if not videos:
+        return
+    rows: dict[str, dict[str, list[int]]] = {"segments": {}, "frames": {}}
+    for name, of_ingest in rows.items():
+        for f in scanned[name]:
+            for i, ingest in enumerate(f.ingests):
+                if not f.wrong[i]:
+                    of_ingest.setdefault(ingest, []).append(f.first_row + i)
+    writer = LibraryWriter.without_recovery(library)
+    # What the videos had is in files that are dropped, or is removed by the next `LibraryWriter`.
+    writer.videos = {}
+    for video in videos:
+        ingest = secrets.token_hex(8)
+        for stored in _stored_segments(
+            library, datasets, rows["segments"][video.ingest_id], rows["frames"][video.ingest_id]
+        ):
+            writer.add_segments([replace(row, ingest_id=ingest) for row in stored])
+        writer.finish(replace(video, ingest_id=ingest))
+        writer.flush()
+
+
+def _stored_segments(
+    library: Library, datasets: dict[str, lance.LanceDataset], segments: list[int], frames: list[int]
+) -> Iterator[list[SegmentRow]]:
+    """The segments in some rows of a video with their frames, as they were written."""
+    at = 0
+    for start in range(0, len(segments), _COPIED_SEGMENTS):
+        with storage_errors(library.path):
+            table = datasets["segments"].take(segments[start : start + _COPIED_SEGMENTS])
+            count = sum(table["num_frames"].to_pylist())
+            stored = datasets["frames"].take(frames[at : at + count])
+        at += count
+        yield list(_segment_rows(library.layout, table, stored))
+
+
+def _segment_rows(layout: Layout, segments: pa.Table, frames: pa.Table) -> Iterator[SegmentRow]:
+    pts, salience, embedding = (
+        fixed_to_numpy(segments[name]) for name in ("frame_pts_seconds", "frame_salience", "embedding")
+    )
+    short = segments.select(
+        ["video_id", "ingest_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
+    ).to_pylist()
+    thumbnails = frames["thumbnail"].to_pylist()
+    shape = (frames.num_rows, layout.tokens_per_frame, layout.token_dim)
+    tokens = None if layout.tokens == "none" else fixed_to_numpy(frames["tokens"]).reshape(shape)
+    scale = fixed_to_numpy(frames["token_scale"]) if layout.tokens == "int8" else None
+    first = 0
+    for i, row in enumerate(short):
+        count = row.pop("num_frames")
+        part = slice(first, first + count)
+        first += count
+        stored = None if tokens is None else tokens[part]
+        yield SegmentRow(
+            **row,
+            frame_pts_seconds=pts[i, :count],
+            frame_salience=salience[i].reshape(-1, layout.salience_dim)[:count].astype(np.float32),
+            embedding=embedding[i],
+            thumbnails=tuple(thumbnails[part]),
+            tokens=stored if scale is None or stored is None else QuantisedTokens(stored, scale[part]),
+        )
+
+
+def _drop(library: Library, name: str, fragments: list[ScannedFragment]) -> None:
+    """Take fragments out of a table without reading them."""
+    if not fragments:
+        return
+    dataset = open_table(library.path, name)
+    checkpoint(f"repair.{name}")
+    with storage_errors(table_path(library.path, name)):
+        operation = lance.LanceOperation.Delete([], [f.fragment_id for f in fragments], "damaged")
+        lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
+    checkpoint(f"repaired.{name}")
+
+
+def _paths(videos: Iterable[VideoRow]) -> tuple[str, ...]:
+    return tuple(sorted(displayable(Path(os.fsdecode(video.path))) for video in videos))

@@ -1,0 +1,1 @@
+"""Damages small media files in thousands of ways and indexes them: `python -m tests.fuzz --help`."""

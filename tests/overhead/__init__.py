@@ -1,0 +1,1 @@
+"""Compares the speed of this code with that of an earlier commit: `python -m tests.overhead --help`."""

@@ -1,0 +1,154 @@
+"""What is compared: a tree of source code, and options for its commands; and how one side is measured."""
+
+import http.client
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.bench.serving import query_texts
+from tests.support.paths import ROOT
+from tests.support.server import clean_environment
+
+_START_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two things compared.
+
+    Attributes:
+        name: as it is printed.
+        tree: the folder of its source code.
+        index_options: more options for `reelfind index`.
+    """
+
+    name: str
+    tree: Path
+    index_options: tuple[str, ...] = ()
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """A command of its `reelfind`; run it with `environment`."""
+        return [sys.executable, "-P", "-m", "service", *map(str, arguments)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables with which its code, and no other, is imported."""
+        return {**clean_environment(), "PYTHONPATH": str(self.tree)}
+
+    def index(self, media: Path, library: Path) -> "Spent":
+        """Index a folder into a new library.
+
+        Raises:
+            RuntimeError: the command failed.
+        """
+        command = self.command("index", media, "--library", library, *self.index_options)
+        with tempfile.TemporaryFile() as log:
+            started = time.perf_counter()
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - started
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                log.seek(0)
+                raise RuntimeError(f"{self.name}: {log.read().decode(errors='replace')[-2000:]}")
+        return Spent(seconds, usage.ru_utime + usage.ru_stime)
+
+    @contextmanager
+    def serving(self, library: Path) -> Iterator[int]:
+        """Serve a library on a free port, which this gives."""
+        command = self.command("serve", "--library", library, "--host", "127.0.0.1", "--port", "0")
+        with tempfile.TemporaryFile() as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**self.environment, "REELFIND_DEADLINE_MS": "600000"},
+            )
+            watchdog = threading.Timer(_START_SECONDS, process.kill)
+            watchdog.start()
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                watchdog.cancel()
+                url = next((word for word in line.split() if word.startswith("http://")), None)
+                if url is None:
+                    log.seek(0)
+                    raise RuntimeError(f"{self.name}: {log.read().decode(errors='replace')[-2000:]}")
+                yield int(url.rstrip("/").rpartition(":")[2])
+            finally:
+                watchdog.cancel()
+                process.terminate()
+                process.wait(30)
+                assert process.stdout is not None
+                process.stdout.close()
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Wall time, and CPU time of a process and those that it waited for."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+@contextmanager
+def tree_of(commit: str) -> Iterator[Path]:
+    """The source code of a commit in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="reelfind-overhead-") as folder:
+        packed = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+        if packed.returncode:
+            raise RuntimeError(f"git has no commit {commit!r}: {packed.stderr.decode(errors='replace')}")
+        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+            archive.extractall(folder, filter="data")
+        yield Path(folder)
+
+
+def search_seconds(port: int, texts: Sequence[str], clients: int, *, rerank: bool) -> float:
+    """How long some clients take together for these searches, in seconds.
+
+    Raises:
+        RuntimeError: a search failed.
+    """
+    failures: list[str] = []
+
+    def work(mine: Sequence[str]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        for text in mine:
+            body = json.dumps({"query": {"text": text}, "rerank": rerank})
+            connection.request("POST", "/v1/search", body, {"content-type": "application/json"})
+            response = connection.getresponse()
+            answer = response.read()
+            if response.status != 200:
+                failures.append(f"{response.status} {answer[:300].decode(errors='replace')}")
+        connection.close()
+
+    threads = [threading.Thread(target=work, args=(texts[i::clients],)) for i in range(clients)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - started
+    if failures:
+        raise RuntimeError(f"{len(failures)} searches failed: {failures[0]}")
+    return seconds
+
+
+def texts_of(count: int) -> list[str]:
+    """Different texts of usual length."""
+    texts = query_texts()
+    return [next(texts) for _ in range(count)]

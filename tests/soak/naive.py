@@ -1,0 +1,148 @@
+"""The naive model of the library: which films a snapshot may hold, and which answers follow from them."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+
+from tests.soak.films import PART_SECONDS, Film
+from tests.support.toy_bundle import frame_tokens, match_logit, text_embedding
+
+#: How far a similarity may be from the one computed, and a match score: tokens are stored in 8 bits.
+SIMILARITY_ERROR = 2e-4
+MATCH_ERROR = 0.2
+
+#: What a snapshot holds: the checksum of each film that can be found, by file name.
+State = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A request: its text, and how many hits of which kind it asks for."""
+
+    text: str
+    top_k: int
+    rerank: bool
+
+
+def published_state(library: Path, number: int) -> State:
+    """What a snapshot holds, read from its table of videos and not with the library's own reader.
+
+    Raises:
+        OSError: the snapshot is gone, or its table.
+    """
+    manifest = json.loads((library / "snapshots" / str(number) / "manifest.json").read_bytes())
+    try:
+        videos = lance.dataset(str(library / "videos.lance"), version=manifest["tables"]["videos"])
+        rows = videos.to_table(columns=["path", "sha256", "verdict"]).to_pylist()
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    found = [row for row in rows if row["verdict"] in ("ok", "partial")]
+    return {Path(os.fsdecode(row["path"])).name: row["sha256"] for row in found}
+
+
+@dataclass
+class NaiveLibrary:
+    """What is on the disk, and what the library may have of it.
+
+    Attributes:
+        disk: the films on the disk, by file name.
+        films: every film that there ever was, by its checksum.
+        maybe: for each file name, the checksums (or None: no such film) that a snapshot may hold: the last
+            one known to be there, and all that were on the disk since.
+    """
+
+    disk: dict[str, Film] = field(default_factory=dict)
+    films: dict[str, Film] = field(default_factory=dict)
+    maybe: dict[str, set[str | None]] = field(default_factory=dict)
+
+    def put(self, name: str, film: Film | None) -> None:
+        """A film is on the disk under a name; None: the name is gone."""
+        self.maybe.setdefault(name, {None})
+        if film is None:
+            del self.disk[name]
+        else:
+            self.disk[name] = film
+            self.films[film.sha256] = film
+        self.maybe[name].add(self.expected().get(name))
+
+    def expected(self) -> State:
+        """What a run that ends well publishes: every film on the disk that can be read."""
+        return {name: film.sha256 for name, film in self.disk.items() if film.colours}
+
+    def problems_of(self, state: State, *, complete: bool) -> list[str]:
+        """What is wrong with a snapshot's films.
+
+        Args:
+            state: what it holds.
+            complete: it was published at the end of a run that was not disturbed.
+        """
+        if complete:
+            wrong = {n for n in {*state, *self.expected()} if state.get(n) != self.expected().get(n)}
+            said = "is not as it is on the disk"
+        else:
+            wrong = {n for n in {*state, *self.maybe} if state.get(n) not in self.maybe.get(n, {None})}
+            said = "is as it never was"
+        return [f"{name} {said}: {state.get(name)}" for name in sorted(wrong)]
+
+    def settle(self) -> None:
+        """A run has ended well: the library has what is on the disk."""
+        expected = self.expected()
+        self.maybe = {name: {expected.get(name)} for name in {*self.disk, *expected}}
+
+
+def problems_of_answer(
+    search: Search, answer: Mapping[str, Any], held: Mapping[str, Film], ensemble_lambda: float
+) -> list[str]:
+    """What is wrong with an answer, given the films that its snapshot holds; by exact search with NumPy."""
+    hits = answer["hits"]
+    names = [Path(hit["path"]).name for hit in hits]
+    problems = []
+    if len(set(names)) != len(names) or not set(names) <= set(held):
+        problems.append(f"finds {sorted(set(names) - set(held))}, which are not there, or one twice: {names}")
+        return problems
+    wanted = min(search.top_k, len(held))
+    if len(hits) != wanted:
+        problems.append(f"has {len(hits)} hits, not {wanted}")
+    query = text_embedding(search.text)
+    for name, hit in zip(names, hits, strict=True):
+        film = held[name]
+        segment = min(int(hit["start_seconds"] // PART_SECONDS), len(film.colours) - 1)
+        problems += _problems_of_hit(search, hit, film, segment, ensemble_lambda, name)
+    scores = [hit["score"] for hit in hits]
+    if scores != sorted(scores, reverse=True):
+        problems.append(f"is not ordered by score: {scores}")
+    if not answer["reranked"]:
+        # The best segment of each film; no film left out is better than one that is there.
+        best = {name: float((film.embeddings @ query).max()) for name, film in held.items()}
+        for name, hit in zip(names, hits, strict=True):
+            if abs(hit["similarity"] - best[name]) > SIMILARITY_ERROR:
+                problems.append(f"has not the best segment of {name}: {hit['similarity']}, not {best[name]}")
+        left_out = max((best[name] for name in set(held) - set(names)), default=-2.0)
+        if hits and left_out > min(best[name] for name in names) + 2 * SIMILARITY_ERROR:
+            problems.append("leaves out a better film")
+    if search.rerank and not answer["reranked"] and answer["rerank_skipped"] is None:
+        problems.append("is not re-ranked and does not say why")
+    return problems
+
+
+def _problems_of_hit(
+    search: Search, hit: Mapping[str, Any], film: Film, segment: int, ensemble_lambda: float, name: str
+) -> list[str]:
+    similarity = float(film.embeddings[segment] @ text_embedding(search.text))
+    problems = []
+    if abs(hit["similarity"] - similarity) > SIMILARITY_ERROR:
+        problems.append(f"gives {name} the similarity {hit['similarity']}, not {similarity}")
+    if hit["match_score"] is not None:
+        frames = np.full((1, 32, 32, 3), film.colours[segment], np.uint8)
+        match = match_logit(search.text, frame_tokens(frames)[0])
+        if abs(hit["match_score"] - match) > MATCH_ERROR:
+            problems.append(f"gives {name} the match score {hit['match_score']}, not {match}")
+        if abs(hit["score"] - hit["match_score"] - ensemble_lambda * hit["similarity"]) > 1e-3:
+            problems.append(f"gives {name} the score {hit['score']}, which is not the sum")
+    return problems
