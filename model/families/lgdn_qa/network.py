@@ -54,8 +54,8 @@ class AnswerHead(nn.Module):
         real frames, at least one in each row → [B, A].
         """
         count, frames = frame_tokens.shape[:2]
-        repeated = (_for_each_frame(x, frames) for x in (text, attention_mask))
-        fused = self.fusion.fuse(*repeated, frame_tokens.flatten(0, 1))
+        words, word_mask = (_for_each_frame(x, frames) for x in (text, attention_mask))
+        fused = self.fusion.fuse(words, word_mask, frame_tokens.flatten(0, 1))
         weight = frame_mask.to(fused.dtype)
         weight = weight / weight.sum(1, keepdim=True)
         mean = (fused.reshape(count, frames, -1) * weight[..., None]).sum(1)
