@@ -1,7 +1,7 @@
 """The loss of LGDN's answer head for one batch: the cross-entropy of the right answers.
 
 Shapes: B questions, F packed frames, N frame slots, n frames that are read, P tokens a frame, H their width,
-A answers, S salience.
+A answers, D joint space, S salience.
 """
 
 from __future__ import annotations
@@ -79,8 +79,7 @@ class AnswerObjective(nn.Module):
 
     def _read(self, videos: LGDNBatch, kind: str, generator: torch.Generator) -> Asked:
         """Encode a batch, and choose the frames of each question."""
-        model, inference = self.model, self.model.inference
-        towers, other = inference.towers, inference.other
+        model, towers = self.model, self.model.inference.towers
         text = towers.encode_text(videos.input_ids, videos.attention_mask)
         words = videos.input_ids if model.answer_head.reads == "ids" else text.tokens
         if kind == "none":
@@ -89,20 +88,26 @@ class AnswerObjective(nn.Module):
             return Asked(words, videos.attention_mask, nothing, nothing.new_ones(rows, 1))
         frames = towers.encode_frames(videos.frames)
         mask = videos.frame_mask
-        with torch.no_grad(), torch.autocast(mask.device.type, enabled=False):
+        with torch.no_grad():
             relevance = torch.rand(mask.shape, generator=generator).to(mask.device)
             if kind == "salient":
-                frames_hat, text_hat = None, None
-                if other is not None:
-                    frames_hat = other.encode_frames(videos.frames).embedding.float()
-                    ids, words_mask = videos.input_ids, videos.attention_mask
-                    text_hat = other.encode_text(ids, words_mask).embedding.float()
-                both = inference.online_and_momentum(frames.embedding.float(), frames_hat)
-                stored = frame_salience(inference.strategy, *both)[videos.slots]
-                both = inference.online_and_momentum(text.embedding.float(), text_hat)
-                query = text_salience(inference.strategy, *both)
-                relevance = torch.einsum("bns,bs->bn", stored, query)
+                relevance = self._relevance(videos, frames.embedding, text.embedding)
             count = mask.shape[1] if kind == "all" else model.config.num_salient_frames
             index, real = select_salient_tensor(relevance, mask, count)
             packed = videos.slots.gather(1, index)
         return Asked(words, videos.attention_mask, frames.tokens[packed], real.float())
+
+    def _relevance(self, videos: LGDNBatch, frames: Tensor, questions: Tensor) -> Tensor:
+        """The relevance of each slot's frame for its question (SFP). Shapes [F, D], [B, D] → [B, N]."""
+        inference, frames_hat, questions_hat = self.model.inference, None, None
+        if inference.other is not None:
+            frames_hat = inference.other.encode_frames(videos.frames).embedding.float()
+            encoded = inference.other.encode_text(videos.input_ids, videos.attention_mask)
+            questions_hat = encoded.embedding.float()
+        # In half precision similar frames would tie, and other frames be chosen than in search.
+        with torch.autocast(frames.device.type, enabled=False):
+            pair = inference.online_and_momentum(frames.float(), frames_hat)
+            stored = frame_salience(inference.strategy, *pair)[videos.slots]
+            pair = inference.online_and_momentum(questions.float(), questions_hat)
+            asked = text_salience(inference.strategy, *pair)
+            return torch.einsum("bns,bs->bn", stored, asked)

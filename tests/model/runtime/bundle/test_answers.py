@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper
 from model.runtime.bundle import Bundle, TextEncoding, write_bundle
 from model.runtime.errors import BundleError, OutputError
 from tests.model.runtime.bundle.test_damage import NO_TOKENS, change_manifest, replace_file
+from tests.model.runtime.bundle.test_strangers import endless_loop, trial
 from tests.support import toy_bundle as toy
 
 QUESTIONS = ["what colour is it", "the red one", "where is a blue sky over the sea"]
@@ -203,6 +205,25 @@ def test_manifests_that_do_not_fit_are_refused(copy: Path, change: Change, messa
     change_manifest(copy, change)
     with pytest.raises(BundleError, match=message):
         Bundle.open(copy)
+
+
+@pytest.mark.slow
+def test_a_head_that_never_ends_is_refused(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    graph = onnx.load_from_string(toy.toy_answer_head())
+    graph.graph.node[-1].output[0] = "calm"
+    graph.graph.node.extend(
+        [
+            helper.make_node("ReduceSum", ["frame_mask"], ["unused"], keepdims=0),
+            *endless_loop(),
+            helper.make_node("Add", ["calm", "bomb"], ["answer_logit"]),
+        ]
+    )
+    replace_file(copy, "answer_head.onnx", graph.SerializeToString())
+    with pytest.raises(BundleError, match=r"ended the process that tried it .*do not use it"):
+        trial(copy)
 
 
 def test_a_changed_vocabulary_is_noticed(copy: Path) -> None:
