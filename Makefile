@@ -28,7 +28,7 @@ check: $(TEST_ENV)/.installed  ## Format, lint, check types and import contracts
 bench: $(TEST_ENV)/.installed  ## Run the benchmark and print its figures (ARGS=--quick for a short run).
 	$(TEST_ENV)/bin/reelfind bench $(ARGS)
 
-fuzz: $(TEST_ENV)/.installed  ## Index 20,000 damaged files, at most 20 minutes (ARGS="--minutes N --seed S --files N").
+fuzz: $(TEST_ENV)/.installed  ## Index 10,000 damaged files, at most 20 minutes (ARGS="--minutes N --seed S --files N").
 	$(TEST_ENV)/bin/python -m tests.fuzz $(ARGS)
 
 soak: $(TEST_ENV)/.installed  ## Change, search and kill a library and its server for 30 minutes (ARGS="--minutes N --seed S").

@@ -9,7 +9,7 @@ ReelfindError             (model.runtime.errors)
 ├── MediaNotAllowedError  the video's file lies outside the folders whose videos may be played: HTTP 403
 ├── MediaChangedError     the video's file is another than the one that was indexed: HTTP 409
 ├── MediaGoneError        the library knows the video, but its file is missing: HTTP 410
-├── OverloadedError       too many searches are waiting: HTTP 503
+├── OverloadedError       too many searches are waiting, or one cannot be in time: HTTP 503
 └── NotReadyError         no snapshot is served: HTTP 503
 """
 
@@ -48,7 +48,14 @@ class MediaGoneError(ReelfindError):
 
 
 class OverloadedError(ReelfindError):
-    """As many searches as may wait are waiting already."""
+    """As many searches as may wait are waiting already, or a search would wait beyond its deadline.
+
+    `retry_seconds` is when to try again, as far as is known.
+    """
+
+    def __init__(self, message: str, *, retry_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 class NotReadyError(ReelfindError):

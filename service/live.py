@@ -93,7 +93,7 @@ def open_searcher(
             f"({snapshot.bundle_checksum[:12]}…) than {bundle.manifest.name} ({bundle.checksum[:12]}…). "
             "Set `bundle` to the one it was made with, or index again into a new library."
         )
-    return Searcher(match_queue, snapshot, settings.max_candidates)
+    return Searcher(match_queue, snapshot, settings.max_candidates, settings.max_video_share)
 
 
 @dataclass(frozen=True)

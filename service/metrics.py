@@ -5,7 +5,7 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from service.search.results import QueryWarningKind, SearchResult, TextRerankSkipped
+from service.search.results import QueryWarningKind, RerankReduced, SearchResult, TextRerankSkipped
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -48,6 +48,23 @@ class Metrics:
         )
         self._candidates = Counter(
             "reelfind_reranked_segments", "Segments that were re-ranked.", registry=self.registry
+        )
+        self._reduced = Counter(
+            "reelfind_reranks_reduced",
+            "Searches of which fewer candidates were re-ranked than were wanted, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
+        for reason in get_args(RerankReduced):
+            self._reduced.labels(reason)
+        self._connections = Gauge(
+            "reelfind_connections", "Connections that are open.", registry=self.registry
+        )
+        self._connection_ends = Counter(
+            "reelfind_connections_ended",
+            "Connections that the server turned away or ended, by reason.",
+            ("reason",),
+            registry=self.registry,
         )
         self._query_warnings = Counter(
             "reelfind_query_warnings",
@@ -124,12 +141,22 @@ class Metrics:
                 self._stage_seconds.labels(stage).observe(milliseconds / 1000)
         self._reranks.labels(result.rerank_skipped or "done").inc()
         self._candidates.inc(result.num_candidates)
+        if result.rerank_reduced is not None:
+            self._reduced.labels(result.rerank_reduced).inc()
         for warning in result.query_warnings:
             self._query_warnings.labels(warning.kind).inc()
 
     def observe_not_understood(self) -> None:
         """Count one search that was refused because nothing of its query is understood."""
         self._query_warnings.labels("nothing_understood").inc()
+
+    def show_connections(self, count: int) -> None:
+        """Set the gauge of open connections."""
+        self._connections.set(count)
+
+    def observe_connection_end(self, reason: str) -> None:
+        """Count a connection that the server turned away or ended."""
+        self._connection_ends.labels(reason).inc()
 
     def observe_match_call(self, pairs: int, searches: int) -> None:
         """Count one call of the matching head, its pairs and the searches that share it."""

@@ -2,13 +2,14 @@
 
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,11 @@ class ServerProcess:
 
 
 class RequestFailed(ReelfindError):  # noqa: N818 - named after what happened
-    """The server answered with an error, or not at all."""
+    """The server answered with an error, whose HTTP status is `status`, or not at all (None)."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def post_json(connection: http.client.HTTPConnection, path: str, body: Any) -> Any:
@@ -57,7 +62,7 @@ def post_json(connection: http.client.HTTPConnection, path: str, body: Any) -> A
         raise RequestFailed(f"The server gave no answer to POST {path} ({error}): see its log") from error
     if response.status != 200:
         text = answer[:300].decode(errors="replace")
-        raise RequestFailed(f"The server answered {response.status} to POST {path}: {text}")
+        raise RequestFailed(f"The server answered {response.status} to POST {path}: {text}", response.status)
     return json.loads(answer)
 
 
@@ -70,6 +75,7 @@ def running_server(
     host: str = "127.0.0.1",
     port: int = 0,
     ready_seconds: float = 60.0,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[ServerProcess]:
     """Start `reelfind serve` on `library`, wait until it is ready, and stop it at the end.
 
@@ -80,6 +86,7 @@ def running_server(
         host: the address to listen on.
         port: the port to listen on; 0: any free port.
         ready_seconds: how long to wait.
+        environment: variables beside those of this process.
 
     Raises:
         ReelfindError: the server is not ready in time; the message has the end of its log.
@@ -91,7 +98,12 @@ def running_server(
     with tempfile.TemporaryFile() as log:
         # In a session of its own: Ctrl-C reaches only the parent, which then stops the child cleanly.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, **(environment or {})},
         )
         try:
             server = ServerProcess(host, port, process)

@@ -77,20 +77,68 @@ class Settings(BaseSettings):
         2000,
         ge=1,
         le=3_600_000,
-        description="Deadline, in milliseconds, of a search that sets none. Re-ranking that would miss it is "
-        "skipped.",
+        description="Deadline, in milliseconds, of a search that sets none. As many candidates are re-ranked "
+        "as can be in time.",
+    )
+    max_deadline_ms: int = Field(
+        60_000,
+        ge=1,
+        le=3_600_000,
+        description="Longest deadline, in milliseconds; longer ones count as this.",
+    )
+    max_search_pairs: int = Field(
+        4000,
+        ge=1,
+        description="Most pairs of a text and a frame that one search may match (candidates × salient frames "
+        "× parts of a long text). Of a search that asks for more, fewer candidates are re-ranked, but ten.",
+    )
+    max_video_share: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Share of the candidates that one video may have, but always two, while there are "
+        "segments of others.",
     )
     max_query_characters: int = Field(1000, ge=1, description="Longest query text, in characters.")
     max_body_bytes: int = Field(65536, ge=1024, description="Largest request body, in bytes.")
     search_threads: int = Field(
         default_factory=_default_search_threads,
         ge=1,
-        description="Number of searches that run at the same time.",
+        description="Number of searches that run at the same time; one more may, for a client that has none.",
     )
     max_waiting_searches: int = Field(
         256,
         ge=0,
-        description="Number of searches that may wait for a thread; further ones are answered with 503.",
+        description="Number of searches that may wait for a thread; of the client with most of them, further "
+        "ones are answered with 503.",
+    )
+    max_connections: int = Field(
+        1000,
+        ge=1,
+        description="Most connections at once; fewer if the limit of open files does not allow them. For a "
+        "new one an idle one is closed; without any it is answered with 503.",
+    )
+    max_connections_per_client: int = Field(
+        250,
+        ge=1,
+        description="Most connections at once from one address (IPv6: one /64 network). Behind a proxy all "
+        "come from its address: set it to `REELFIND_MAX_CONNECTIONS` there.",
+    )
+    trusted_proxies: str = Field(
+        "127.0.0.1,::1",
+        description="Addresses and networks of proxies, separated by commas, whose `X-Forwarded-For` names "
+        "the client that a search counts for. Empty: none.",
+    )
+    receive_seconds: float = Field(
+        15.0, gt=0, description="Seconds that a request may take to arrive, headers and body; then 408."
+    )
+    send_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds after which a connection is closed whose client reads nothing.",
+    )
+    keep_alive_seconds: int = Field(
+        5, ge=1, description="Seconds that a connection may stay open without a request."
     )
     reload_seconds: float = Field(
         5.0, ge=0, description="Seconds between checks for a new snapshot; 0 turns the checks off."
@@ -163,6 +211,11 @@ class Settings(BaseSettings):
         if self.default_top_k > self.max_top_k:
             raise ValueError(
                 f"default_top_k {self.default_top_k} is above max_top_k {self.max_top_k}: "
+                "lower one or raise the other"
+            )
+        if self.deadline_ms > self.max_deadline_ms:
+            raise ValueError(
+                f"deadline_ms {self.deadline_ms} is above max_deadline_ms {self.max_deadline_ms}: "
                 "lower one or raise the other"
             )
         return self

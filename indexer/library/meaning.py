@@ -136,7 +136,8 @@ def _segment_faults(
     salience = fixed_to_numpy(batch["frame_salience"])
     used = np.arange(most_frames) < np.clip(counts, 0, most_frames)[:, None]
     with np.errstate(invalid="ignore", over="ignore"):
-        outside = (times < start[:, None] - _TIME_TOLERANCE) | (times > end[:, None] + _TIME_TOLERANCE)
+        # The frame that is shown when a segment starts may have come long before.
+        outside = times > end[:, None] + _TIME_TOLERANCE
         backwards = np.diff(times, axis=1) < 0
         length = np.linalg.norm(embedding, axis=1)
     finite = np.isfinite(embedding).all(axis=1)
@@ -152,7 +153,7 @@ def _segment_faults(
         "its number and its start are not in one order with those before it": earlier,
         f"its number of frames is not 1 to {most_frames}": (counts < 1) | (counts > most_frames),
         "the times of its frames are not finite": (~np.isfinite(times) & used).any(axis=1),
-        "a frame's time is outside of it": (outside & used).any(axis=1),
+        "a frame comes after its end": (outside & used).any(axis=1),
         "its frames are not in the order of their times": (backwards & used[:, 1:]).any(axis=1),
         "its frames' salience is not finite": ~np.isfinite(salience).all(axis=1),
         "its embedding is not finite": ~finite,

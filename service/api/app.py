@@ -36,7 +36,7 @@ ROUTERS: Sequence[APIRouter] = (
 )
 
 
-def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
+def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metrics | None = None) -> FastAPI:
     """Create the app.
 
     Without a library it starts too, and answers 503 with the remedy until there is one.
@@ -44,17 +44,16 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
     Args:
         settings: the service's settings.
         bundle: an open bundle; None: the lifespan opens the one that the settings name.
+        metrics: those that `/metrics` shows; None: new ones.
     """
-    metrics = Metrics()
+    shown = Metrics() if metrics is None else metrics
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = await run_in_threadpool(open_bundle, settings) if bundle is None else bundle
-        live = LiveLibrary(settings, opened, metrics)
+        live = LiveLibrary(settings, opened, shown)
         pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
-        app.state.context = Context(
-            settings, live, metrics, pool, ReadinessProbe(live), MediaFolders(settings)
-        )
+        app.state.context = Context(settings, live, shown, pool, ReadinessProbe(live), MediaFolders(settings))
         await run_in_threadpool(live.poll)
         watcher = asyncio.create_task(_watch(live, settings.reload_seconds))
         try:
@@ -91,7 +90,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None) -> FastAPI:
     app.add_middleware(
         Envelope,
         rules=AccessRules(settings),
-        metrics=metrics,
+        metrics=shown,
         max_body_bytes=settings.max_body_bytes,
         access_log=settings.access_log,
     )

@@ -20,7 +20,7 @@ _MEANINGS = {
     416: "The range is outside the file.",
     422: "The request is invalid.",
     500: "The server failed.",
-    503: "No snapshot is served, or too many searches are waiting.",
+    503: "No snapshot is served, too many searches are waiting, or the search cannot be in time.",
 }
 _REF = "#/components/schemas/{model}"
 

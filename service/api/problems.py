@@ -1,6 +1,7 @@
 """Turns every error into an HTTP response: a problem document (RFC 9457)."""
 
 import logging
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -42,6 +43,9 @@ class ProblemKind(NamedTuple):
 
 INVALID = ProblemKind(422, "invalid-request", "The request is invalid")
 BODY_TOO_LARGE = ProblemKind(413, "body-too-large", "The request's body is too large")
+SLOW_REQUEST = ProblemKind(408, "request-timeout", "The request did not arrive in time")
+MALFORMED = ProblemKind(400, "malformed-request", "The request is not valid HTTP")
+TOO_MANY_CONNECTIONS = ProblemKind(503, "too-many-connections", "Too many connections are open")
 UNKNOWN_HOST = ProblemKind(403, "unknown-host", "The service is not known by this name")
 CROSS_ORIGIN = ProblemKind(403, "cross-origin", "The request comes from another site")
 NOT_JSON = ProblemKind(415, "not-json", "The body is not declared as JSON")
@@ -65,7 +69,6 @@ _BY_STATUS = {
     413: BODY_TOO_LARGE,
     416: ProblemKind(416, "range-not-satisfiable", "The range is outside the file"),
 }
-RETRY_SECONDS = "1"
 
 
 def problem_response(
@@ -104,7 +107,9 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 async def _on_reelfind_error(_: Request, error: Exception) -> Response:
     kind = next((kind for type_, kind in _BY_ERROR.items() if isinstance(error, type_)), _UNAVAILABLE)
-    headers = {"retry-after": RETRY_SECONDS} if isinstance(error, OverloadedError) else None
+    headers = None
+    if isinstance(error, OverloadedError):
+        headers = {"retry-after": str(max(1, math.ceil(error.retry_seconds)))}
     errors = None
     if isinstance(error, QueryError) and error.field is not None:
         errors = [InvalidValue(pointer=f"#{error.field}", detail=str(error))]

@@ -11,6 +11,7 @@ from service.search.results import (
     CannotRerank,
     LibraryWarningKind,
     QueryWarningKind,
+    RerankReduced,
     TextRerankSkipped,
 )
 
@@ -69,8 +70,10 @@ class SearchRequest(_Request):
         None,
         ge=1,
         le=3_600_000,
-        description="Deadline in milliseconds. If re-ranking cannot meet it, the first stage alone answers. "
-        "Null or absent: the server's default.",
+        description="Deadline in milliseconds from the arrival of the request; one longer than the server's "
+        "maximum counts as that. As many candidates are re-ranked as can be in time. If not even ten can, "
+        "the first stage alone answers. A search that would wait longer for its turn is refused (503). Null "
+        "or absent: the server's default.",
         examples=[500],
     )
 
@@ -191,6 +194,15 @@ class SearchResponse(BaseModel):
         "stores no tokens, the deadline could not be met, or tokens are damaged (`library_warnings`)."
     )
     num_candidates: int = Field(description="Number of segments that were re-ranked.")
+    num_candidates_wanted: int = Field(
+        description="Number of segments that would have been re-ranked with time enough: what the request or "
+        "the bundle asks for, or all segments if they are fewer; 0 if none were to be."
+    )
+    rerank_reduced: RerankReduced | None = Field(
+        description="Why fewer were re-ranked, the best ones of the first stage. `deadline`: so that this "
+        "search, and others that wait, are in time. `cost`: more would need more pairs of text and frame "
+        "than the server allows a search."
+    )
     query_warnings: list[QueryWarning] = Field(
         description="What of the query was not understood or not read; empty if all counts."
     )

@@ -1,6 +1,8 @@
 """Runs the HTTP server until it is told to stop."""
 
+import asyncio
 import logging
+import resource
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +14,14 @@ from model.runtime.errors import InputError, ReelfindError
 from model.runtime.messages import printable
 from model.runtime.signals import handling_signals
 from service.api.app import create_app
+from service.api.connections import MAX_HEAD_BYTES, ConnectionLimits, Connections
+from service.metrics import Metrics
 from service.settings import Settings
+
+logger = logging.getLogger("reelfind")
+
+# Descriptors for the library, its tables and what else the process has open.
+_OTHER_FILES = 256
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -62,7 +71,15 @@ def run_server(
     handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    app = create_app(settings, bundle)
+    metrics = Metrics()
+    app = create_app(settings, bundle, metrics)
+    limits = ConnectionLimits(
+        most=allow_connections(settings.max_connections),
+        most_per_client=settings.max_connections_per_client,
+        receive_seconds=settings.receive_seconds,
+        send_seconds=settings.send_seconds,
+    )
+    connections = Connections(limits, metrics)
     server = _Server(
         uvicorn.Config(
             app,
@@ -70,9 +87,15 @@ def run_server(
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=settings.shutdown_seconds,
+            timeout_keep_alive=settings.keep_alive_seconds,
             ws="none",
+            # A function where uvicorn's annotation asks for a class; it only calls it.
+            http=connections.protocol,  # type: ignore[arg-type]
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            forwarded_allow_ips=settings.trusted_proxies,
         ),
         on_started,
+        connections,
     )
 
     def stop(_number: int) -> None:
@@ -85,6 +108,31 @@ def run_server(
             server.run(sockets=[listener])
     finally:
         listener.close()
+
+
+def allow_connections(most: int) -> int:
+    """Raise the limit of open files so that there can be `most` connections, each with a file that it reads.
+
+    Returns:
+        `most`, or the number of connections for which there are files if the system allows fewer.
+    """
+    wanted = 2 * most + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < wanted:
+        soft = wanted if hard == unlimited else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == unlimited or soft >= wanted:
+        return most
+    allowed = max(1, (soft - _OTHER_FILES) // 2)
+    logger.warning(
+        "%d files may be open, so at most %d connections, not %d: raise the limit (ulimit -n), or lower "
+        "REELFIND_MAX_CONNECTIONS",
+        soft,
+        allowed,
+        most,
+    )
+    return allowed
 
 
 class PrintableFormatter(logging.Formatter):
@@ -100,11 +148,20 @@ class PrintableFormatter(logging.Formatter):
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None] | None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_started: Callable[[], None] | None, connections: Connections
+    ) -> None:
         super().__init__(config)
         self._on_started = on_started
+        self._connections = connections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._on_started is not None:
             self._on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        # uvicorn calls this ten times a second.
+        if counter % 5 == 0:
+            self._connections.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)

@@ -18,6 +18,7 @@ class Section(StrEnum):
 
     INDEXING = "Indexing throughput"
     MEMORY = "Peak memory of indexing"
+    ISOLATION = "Confined decoders"
     SEARCH = "Search over HTTP"
     FAISS = "FAISS against exact search"
     RERANKING = "Re-ranking"
@@ -44,7 +45,7 @@ class Figure:
     section: str
     name: str
     values: tuple[float, ...]
-    unit: Literal["ratio", "queries/s", "ms", "MiB", "s", "%", "points"] = "ratio"
+    unit: Literal["ratio", "queries/s", "ms", "MiB", "s", "%", "points", "segments"] = "ratio"
     bar: Bar | None = None
     note: str = ""
 

@@ -99,14 +99,13 @@ def measure_videos(videos: VideoSet, bundle: Bundle, options: IndexOptions, repe
     """Decode, encode and index `videos`, taking turns, `repeats` times."""
     segments = decode_alone(videos, bundle, options)  # also the warm-up: files and code are in memory now
     encode_alone(bundle, segments[:8], options)
-    decoding: list[_Timing] = []
-    encoding: list[_Timing] = []
-    indexing: list[_Timing] = []
+    decoding: list[Timing] = []
+    encoding: list[Timing] = []
+    indexing: list[Timing] = []
     for _ in range(repeats):
         decoding.append(_timed(lambda: decode_alone(videos, bundle, options, keep=False)))
         encoding.append(_timed(lambda: encode_alone(bundle, segments, options)))
-        with tempfile.TemporaryDirectory() as folder:
-            indexing.append(_timed(lambda: _index(videos, bundle, options, Path(folder) / "library")))
+        indexing.append(index_videos(videos, bundle, options))
     both = list(zip(decoding, encoding, strict=True))
     slower = [max(a.seconds, b.seconds) for a, b in both]
     cores = available_cores()
@@ -148,15 +147,17 @@ def measure_videos(videos: VideoSet, bundle: Bundle, options: IndexOptions, repe
 
 
 @dataclass(frozen=True)
-class _Timing:
+class Timing:
+    """Wall time, and the CPU time of this process and of its children."""
+
     seconds: float
     cpu_seconds: float
 
 
-def _timed(work: Callable[[], object]) -> _Timing:
+def _timed(work: Callable[[], object]) -> Timing:
     cpu, started = _cpu_seconds(), time.perf_counter()
     work()
-    return _Timing(time.perf_counter() - started, _cpu_seconds() - cpu)
+    return Timing(time.perf_counter() - started, _cpu_seconds() - cpu)
 
 
 def _cpu_seconds() -> float:
@@ -220,6 +221,16 @@ def encode_alone(bundle: Bundle, segments: Sequence[TaskSegment], options: Index
     with ThreadPoolExecutor(options.encoders) as pool:
         for _ in pool.map(partial(encode_batch, bundle, spec), batches):
             pass
+
+
+def index_videos(videos: VideoSet, bundle: Bundle, options: IndexOptions) -> Timing:
+    """Index videos into a new library, which is removed again.
+
+    Raises:
+        ReelfindError: their folder holds other videos too.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return _timed(lambda: _index(videos, bundle, options, Path(folder) / "library"))
 
 
 def _index(videos: VideoSet, bundle: Bundle, options: IndexOptions, library: Path) -> None:

@@ -15,6 +15,7 @@ class BenchPart(StrEnum):
 
     INDEXING = "indexing"
     MEMORY = "memory"
+    ISOLATION = "isolation"
     SEARCH = "search"
     FAISS = "faiss"
     RERANK = "rerank"
@@ -68,7 +69,7 @@ def measurements(
         splice_seeds: with how many seeds `labelled` is also spliced into longer films.
     """
     # Import late: the command must start, and show its help, without loading all parts.
-    from service.bench import ann, ensemble, indexing, memory, rerank, serving, tokens
+    from service.bench import ann, ensemble, indexing, isolation, memory, rerank, serving, tokens
     from service.bench.galleries import demo_gallery, read_galleries
 
     def search() -> BenchReport:
@@ -98,6 +99,9 @@ def measurements(
         ),
         BenchPart.MEMORY: lambda: BenchReport(
             memory.measure_memory(cache, bundle, minutes=scale.minutes, repeats=scale.repeats)
+        ),
+        BenchPart.ISOLATION: lambda: BenchReport(
+            isolation.measure_isolation(cache, bundle, repeats=scale.repeats, clips=scale.clips)
         ),
         BenchPart.SEARCH: search,
         BenchPart.FAISS: lambda: BenchReport(

@@ -24,7 +24,7 @@ from service.search.rerank import salient_frames
 from service.search.results import SearchResult
 from service.search.searcher import Searcher, SearchOptions
 from service.server_process import running_server
-from service.settings import load_settings
+from service.settings import load_settings, variable_of
 
 SALIENT_FRAME_COUNTS = (1, 2, 4, 8, 16)
 CANDIDATES = 100
@@ -208,13 +208,15 @@ def _over_http(
         return [{"query": {"text": text}, **fields} for text in take(texts, max(queries, count))]
 
     without_deadline: dict[int, list[Load]] = {count: [] for count in clients}
-    with_deadline: list[Load] = []
-    with running_server(library, bundle=bundle) as server:
+    with_deadline: dict[int, list[Load]] = {count: [] for count in clients}
+    environment = {variable_of("max_deadline_ms"): str(_NO_DEADLINE_MS)}
+    with running_server(library, bundle=bundle, environment=environment) as server:
         drive(server, bodies(1, _NO_DEADLINE_MS)[:_WARM_UP], 1)
         for _ in range(repeats):
             for count in clients:
                 without_deadline[count].append(drive(server, bodies(count, _NO_DEADLINE_MS), count))
-            with_deadline.append(drive(server, bodies(clients[-1], deadline_ms), clients[-1]))
+            for count in clients:
+                with_deadline[count].append(drive(server, bodies(count, deadline_ms), count))
     figures = []
     for count, loads in without_deadline.items():
         label = clients_label(count)
@@ -222,10 +224,13 @@ def _over_http(
         note = f"{max(queries, count)} searches per repetition, no deadline"
         figures.append(Figure(Section.RERANKING, f"queries a second, {label}", rates, "queries/s", note=note))
         figures += [_latency(f"p{p}, {label}", loads, p) for p in (50, 95)]
-    label = f"{clients_label(clients[-1])}, deadline {deadline_ms:,} ms"
-    shares = tuple(100 * load.reranked for load in with_deadline)
-    figures.append(Figure(Section.RERANKING, f"answers re-ranked, {label}", shares, "%"))
-    figures.append(_latency(f"p95, {label}", with_deadline, 95))
+    for count, loads in with_deadline.items():
+        label = f"{clients_label(count)}, deadline {deadline_ms:,} ms"
+        shares = tuple(100 * load.reranked for load in loads)
+        figures.append(Figure(Section.RERANKING, f"answers re-ranked, {label}", shares, "%"))
+        candidates = tuple(load.candidates for load in loads)
+        figures.append(Figure(Section.RERANKING, f"candidates re-ranked, {label}", candidates, "segments"))
+        figures.append(_latency(f"p95, {label}", loads, 95))
     return figures
 
 

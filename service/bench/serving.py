@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
 from service.live import open_searcher
 from service.search.searcher import Searcher, SearchOptions
-from service.server_process import ServerProcess, post_json, running_server
+from service.server_process import RequestFailed, ServerProcess, post_json, running_server
 from service.settings import load_settings
 
 CLIENTS = (1, 8, 32)
@@ -61,7 +62,9 @@ class Load:
     latencies: tuple[float, ...]
     """Seconds of each search."""
     reranked: float
-    """The share of the answers that were re-ranked."""
+    """The share of the searches that were re-ranked."""
+    candidates: float
+    """Mean number of candidates of those that were."""
 
     @property
     def rate(self) -> float:
@@ -138,12 +141,14 @@ def _compare(searcher: Searcher, server: ServerProcess, texts: Sequence[str]) ->
 def drive(server: ServerProcess, bodies: Sequence[dict[str, Any]], clients: int) -> Load:
     """Share the searches among `clients`; each sends one after another, on its own connection.
 
+    A search that the server refuses because it cannot be in time counts as one that was not re-ranked.
+
     Raises:
         RequestFailed: the server does not answer a search.
     """
     start = threading.Barrier(clients + 1)
 
-    def client(share: Sequence[dict[str, Any]]) -> list[tuple[float, bool]]:
+    def client(share: Sequence[dict[str, Any]]) -> list[tuple[float, int]]:
         connection = server.connect(_TIMEOUT_SECONDS)
         answers = []
         try:
@@ -151,8 +156,13 @@ def drive(server: ServerProcess, bodies: Sequence[dict[str, Any]], clients: int)
             start.wait()
             for body in share:
                 started = time.perf_counter()
-                answer = post_json(connection, "/v1/search", body)
-                answers.append((time.perf_counter() - started, bool(answer["reranked"])))
+                try:
+                    count = int(post_json(connection, "/v1/search", body)["num_candidates"])
+                except RequestFailed as error:
+                    if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                        raise
+                    count = 0
+                answers.append((time.perf_counter() - started, count))
         except BaseException:
             start.abort()
             raise
@@ -166,5 +176,6 @@ def drive(server: ServerProcess, bodies: Sequence[dict[str, Any]], clients: int)
         started = time.perf_counter()
         answers = [entry for future in futures for entry in future.result()]
         seconds = time.perf_counter() - started
-    reranked = sum(was_reranked for _, was_reranked in answers) / max(1, len(answers))
-    return Load(seconds, tuple(latency for latency, _ in answers), reranked)
+    counts = [count for _, count in answers if count]
+    latencies = tuple(latency for latency, _ in answers)
+    return Load(seconds, latencies, len(counts) / max(1, len(answers)), sum(counts) / max(1, len(counts)))

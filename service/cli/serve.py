@@ -43,7 +43,7 @@ def serve_command(
         int | None,
         setting_option(
             "deadline_ms",
-            "Milliseconds that a search may take; re-ranking that would take longer is skipped.",
+            "Milliseconds that a search may take; as many candidates are re-ranked as can be in time.",
         ),
     ] = None,
     reload_seconds: Annotated[

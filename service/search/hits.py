@@ -125,7 +125,7 @@ class HitBuilder:
             match_score=None if mean_logit is None else _rounded(mean_logit),
             tail_offset=None if offset is None else _rounded(offset),
             frames=terms,
-            first_stage_rank=position + 1,
+            first_stage_rank=int(self.retrieved.ranks[position]) + 1,
             formula=formula,
         )
 

@@ -1,45 +1,71 @@
 """Runs a bundle's matching head for all searches: pairs of concurrent searches share its calls.
 
-One thread fills each call of the model with pairs of the waiting searches in turn, so that a large search
-does not block a small one. The thread starts with the first pair and ends after a while without pairs: so a
-bundle that is no longer served is freed with the last search that holds it.
+One thread fills each call of the model with pairs of the waiting searches: clients have turns with equal
+shares, and so have the searches of each, so that a large search does not block a small one. What is matched
+when a search's deadline passes is not lost: its first pairs are answered. The thread starts with the first
+pair and ends after a while without pairs: so a bundle that is no longer served is freed with the last search
+that holds it.
 
 Shapes: B pairs of a text and a frame, P' tokens a frame, L text tokens, H and T widths of the tokens.
 """
 
 import threading
 import time
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.runtime.bundle import Bundle, TextEncoding
 from service.errors import NotReadyError
+from service.search.fair_turns import FairTurns
 
 _IDLE_SECONDS = 2.0
 # Weight of one full call in the running estimate of the time per pair; high, so that the estimate follows a
 # machine that slows down.
 _LEARNING = 0.5
+# Share of the time until a deadline that pairs are planned for: later searches take turns too.
+_PLANNED = 0.8
 
 #: Called after each call of the model with the number of its pairs and of its searches.
 BatchObserver = Callable[[int, int], None]
 
 
-class _Job:
-    """The pairs of one search. Once `done` is set, there are logits, an error or, if too late, neither."""
+@dataclass(frozen=True)
+class MatchTerms:
+    """On which terms a search uses the matching head.
 
-    def __init__(
-        self, text: TextEncoding, frame_tokens: NDArray[np.float32], deadline: float | None, following: int
-    ) -> None:
+    Attributes:
+        client: whose search it is: clients have turns with equal shares.
+        deadline: in seconds of `time.monotonic()`; None: no deadline.
+        seconds: of the model's time that the search may take, so that others are in time too; None: any.
+        is_wanted: whether somebody still waits for the answer; None: somebody does.
+    """
+
+    client: str | None = None
+    deadline: float | None = None
+    seconds: float | None = None
+    is_wanted: Callable[[], bool] | None = None
+
+    def is_over(self, now: float) -> bool:
+        """Whether further work is of no use."""
+        if self.deadline is not None and now >= self.deadline:
+            return True
+        return self.is_wanted is not None and not self.is_wanted()
+
+
+class _Job:
+    """The pairs of one search, of which the first `matched` have logits. `done` is set at its end."""
+
+    def __init__(self, text: TextEncoding, frame_tokens: NDArray[np.float32], terms: MatchTerms) -> None:
         self.text = text
         self.frame_tokens = frame_tokens
-        self.deadline = deadline
-        self.following = following
+        self.terms = terms
         self.taken = 0
-        self.partial = np.empty(len(frame_tokens), np.float32)
-        self.logits: NDArray[np.float32] | None = None
+        self.matched = 0
+        self.logits = np.empty(len(frame_tokens), np.float32)
         self.error: Exception | None = None
         self.done = threading.Event()
 
@@ -47,9 +73,9 @@ class _Job:
     def pairs_left(self) -> int:
         return len(self.frame_tokens) - self.taken
 
-    def finish(self, logits: NDArray[np.float32] | None = None, error: Exception | None = None) -> None:
+    def finish(self, error: Exception | None = None) -> None:
         if not self.done.is_set():
-            self.logits, self.error = logits, error
+            self.error = error
             self.done.set()
 
 
@@ -67,7 +93,9 @@ class MatchQueue:
         self.bundle = bundle
         self.observe = observe
         self._wake = threading.Condition()
-        self._jobs: deque[_Job] = deque()
+        # In the order of their turns.
+        self._jobs: list[_Job] = []
+        self._turns: FairTurns[str | None] = FairTurns()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._pair_seconds: float | None = None
@@ -79,44 +107,73 @@ class MatchQueue:
             return sum(not job.done.is_set() for job in self._jobs)
 
     def match(
-        self,
-        text: TextEncoding,
-        frame_tokens: NDArray[np.float32],
-        deadline: float | None = None,
-        following: int = 0,
-    ) -> NDArray[np.float32] | None:
-        """Match one text with frames. Waits for a free place in the model's calls.
+        self, text: TextEncoding, frame_tokens: NDArray[np.float32], terms: MatchTerms | None = None
+    ) -> NDArray[np.float32]:
+        """Match one text with frames. Waits for its turns in the model's calls.
 
         Args:
             text: one text, encoded with tokens.
             frame_tokens: tokens of the frames, float32, shape [B, P', H].
-            deadline: in seconds of `time.monotonic()`; None: no deadline.
-            following: number of pairs that the same search will ask for next, with the same deadline.
+            terms: whose turns it takes, and how long.
 
         Returns:
-            The logits, float32 [B]. None as soon as it is clear that the deadline cannot be met.
+            The logits, float32 [B]. Fewer, those of the first frames, if the deadline passes before the
+            last is matched, or nobody waits for the answer any more.
 
         Raises:
             BundleError: the model fails on these pairs.
             NotReadyError: the queue was closed.
         """
-        if len(frame_tokens) == 0:
-            return np.empty(0, np.float32)
-        job = _Job(text, frame_tokens, deadline, following)
+        job = _Job(text, frame_tokens, terms or MatchTerms())
+        deadline = job.terms.deadline
         with self._wake:
             if self._closed:
                 raise _closed()
-            if not self._would_be_in_time(job):
-                return None
+            if len(frame_tokens) == 0 or job.terms.is_over(time.monotonic()):
+                return job.logits[:0]
             self._start_thread()
             self._jobs.append(job)
             self._wake.notify()
-        if not job.done.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
-            with self._wake:
-                job.finish()
-        if job.error is not None:
-            raise job.error
-        return job.logits
+        job.done.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        with self._wake:
+            job.finish()
+            if job.error is not None:
+                raise job.error
+            return job.logits[: job.matched]
+
+    def pairs_in_time(self, wanted: int, least: int, terms: MatchTerms) -> int:
+        """How many of `wanted` pairs to match, judged by the recent time per pair and the pairs that wait.
+
+        Args:
+            wanted: number of pairs, 0 or more.
+            least: fewer are of no use; at most `wanted`. The share `terms.seconds` does not go below it.
+            terms: whose turns they take, and how long.
+
+        Returns:
+            From `least` to `wanted`; or 0 if not even `least` can be matched before the deadline.
+        """
+        with self._wake:
+            now = time.monotonic()
+            if terms.is_over(now):
+                return 0
+            cost = self._pair_seconds
+            if cost is None:
+                return wanted
+            pairs = wanted
+            if terms.deadline is not None:
+                waiting = [job for job in self._jobs if job.pairs_left and not job.done.is_set()]
+                time_left = _PLANNED * (terms.deadline - now)
+
+                def seconds(pairs: int) -> float:
+                    return cost * (pairs + _pairs_before(pairs, terms.client, waiting))
+
+                pairs = bisect_right(range(1, wanted + 1), time_left, key=seconds)
+                if pairs < least:
+                    # An idle queue accepts every search: a bad estimate would never be corrected otherwise.
+                    return 0 if waiting else least
+            if terms.seconds is not None:
+                pairs = min(pairs, max(least, int(terms.seconds / cost)))
+            return pairs
 
     def warm(self) -> None:
         """Open the matching head and run it once, so that the first search does not wait for that.
@@ -141,27 +198,6 @@ class MatchQueue:
         if thread is not None:
             thread.join(timeout)
 
-    def _would_be_in_time(self, job: _Job) -> bool:
-        """Whether a new job can meet its deadline, judged by the recent time per pair."""
-        if job.deadline is None:
-            return True
-        seconds_left = job.deadline - time.monotonic()
-        # An idle queue accepts every job: if it refused, a bad estimate would never be corrected.
-        if seconds_left <= 0 or self._pair_seconds is None or not self._jobs:
-            return seconds_left > 0
-        pairs = job.pairs_left + job.following
-        # Jobs take turns, so that each other job has at most as many pairs served before this one is done.
-        other_pairs = sum(min(other.pairs_left, pairs) for other in self._jobs if not other.done.is_set())
-        return self._pair_seconds * (pairs + other_pairs) <= seconds_left
-
-    def _is_hopeless(self, job: _Job, now: float) -> bool:
-        if job.deadline is None:
-            return False
-        needed = 0.0
-        if job.taken and self._pair_seconds is not None:
-            needed = self._pair_seconds * (job.pairs_left + job.following)
-        return now + needed > job.deadline
-
     def _start_thread(self) -> None:
         if self._thread is None:
             thread = threading.Thread(target=self._serve, name="reelfind-matcher", daemon=True)
@@ -178,26 +214,35 @@ class MatchQueue:
             self._run(batch)
 
     def _next_batch(self) -> list[_Piece]:
-        """Choose the pairs of the next call: jobs give theirs until the call is full, then queue up again.
+        """Choose the pairs of the next call, in turns, until it is full.
 
-        Jobs that are done, or cannot meet their deadline, leave the queue.
+        Jobs that are done, or whose deadline has passed, or that nobody waits for any more leave the queue.
         """
         now = time.monotonic()
         for job in self._jobs:
-            if self._is_hopeless(job, now):
+            if job.terms.is_over(now):
                 job.finish()
-        self._jobs = deque(job for job in self._jobs if not job.done.is_set())
+        self._jobs = [job for job in self._jobs if not job.done.is_set()]
         batch: list[_Piece] = []
         room = self.bundle.max_pairs
-        for _ in range(len(self._jobs)):
-            job = self._jobs[0]
+        while room:
+            first_of_client: dict[str | None, _Job] = {}
+            for job in self._jobs:
+                if job.pairs_left:
+                    first_of_client.setdefault(job.terms.client, job)
+            if not first_of_client:
+                break
+            client = self._turns.next(first_of_client)
+            job = first_of_client[client]
             count = min(job.pairs_left, room)
             batch.append((job, slice(job.taken, job.taken + count)))
             job.taken += count
             room -= count
-            self._jobs.rotate(-1)
-            if not room:
-                break
+            self._turns.charge(client, count)
+            self._jobs.remove(job)
+            self._jobs.append(job)
+        if not batch:
+            self._turns.reset()
         return batch
 
     def _run(self, batch: list[_Piece]) -> None:
@@ -222,10 +267,11 @@ class MatchQueue:
         with self._wake:
             for job, part in batch:
                 count = part.stop - part.start
-                job.partial[part] = logits[first : first + count]
+                job.logits[part] = logits[first : first + count]
+                job.matched = part.stop
                 first += count
-                if part.stop == len(job.partial):
-                    job.finish(job.partial)
+                if part.stop == len(job.logits):
+                    job.finish()
 
     def _learn(self, pair_seconds: float, pairs: int) -> None:
         if self._pair_seconds is None:
@@ -233,6 +279,21 @@ class MatchQueue:
         else:  # a small call counts less: its fixed costs distort the time per pair
             weight = _LEARNING * min(1.0, pairs / self.bundle.max_pairs)
             self._pair_seconds += weight * (pair_seconds - self._pair_seconds)
+
+
+def _pairs_before(pairs: int, client: str | None, waiting: Sequence[_Job]) -> int:
+    """At most how many pairs of others are served before a new search of a client has had `pairs`.
+
+    Searches of one client have turns, so that each other has at most as many; and so have clients.
+    """
+    own = pairs
+    of_others: dict[str | None, int] = {}
+    for job in waiting:
+        if job.terms.client == client:
+            own += min(job.pairs_left, pairs)
+        else:
+            of_others[job.terms.client] = of_others.get(job.terms.client, 0) + job.pairs_left
+    return own - pairs + sum(min(left, own) for left in of_others.values())
 
 
 def stack_texts(texts: Sequence[TextEncoding]) -> TextEncoding:

@@ -21,7 +21,7 @@ from model.runtime.ranking import (
     tail_scores,
 )
 from service.search.encoded_query import EncodedQuery, QueryPart
-from service.search.match_queue import MatchQueue
+from service.search.match_queue import MatchQueue, MatchTerms
 from service.search.retrieval import RetrievedSegments
 from service.search.stopwatch import Stopwatch
 
@@ -32,6 +32,8 @@ class UnreadableTokensError(LibraryError):
 
 # Most bytes of tokens held at once: a search that needs more fetches its tokens in parts.
 _TOKEN_BYTES = 32 << 20
+#: Fewer candidates are not worth re-ranking, unless fewer were asked for.
+LEAST_CANDIDATES = 10
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,26 @@ class RerankedCandidates:
     logits: NDArray[np.float32]
 
 
+def candidates_in_time(
+    match_queue: MatchQueue, wanted: int, pairs_per_candidate: int, terms: MatchTerms
+) -> int:
+    """How many of `wanted` candidates to re-rank: as many as the queue can match in time.
+
+    Returns:
+        From `LEAST_CANDIDATES` (or `wanted`, if that is less) to `wanted`; 0 if not even these are in time.
+    """
+    least = min(LEAST_CANDIDATES, wanted) * pairs_per_candidate
+    pairs = match_queue.pairs_in_time(wanted * pairs_per_candidate, least, terms)
+    return pairs // pairs_per_candidate
+
+
 def rerank(
     snapshot: Snapshot,
     match_queue: MatchQueue,
     query: EncodedQuery,
     candidates: RetrievedSegments,
     num_salient_frames: int,
-    deadline: float | None,
+    terms: MatchTerms,
     stopwatch: Stopwatch,
 ) -> RerankedCandidates | None:
     """Score the candidates, K ≥ 1, for one text.
@@ -70,11 +85,12 @@ def rerank(
         query: a text, encoded with tokens; its parts count as their mean.
         candidates: segments from the first stage.
         num_salient_frames: n.
-        deadline: in seconds of `time.monotonic()`; None: no deadline.
+        terms: on which the search uses the matching head.
         stopwatch: gets the laps `salience`, `tokens` and `match`.
 
     Returns:
-        The scores, or None if the deadline cannot be met.
+        The scores; of the first candidates only if the deadline passes before the last. None if it passes
+        before the first `LEAST_CANDIDATES`.
 
     Raises:
         ValueError: the query has no text.
@@ -85,7 +101,7 @@ def rerank(
     """
     if query.parts is None:
         raise ValueError("the query has no text, which the matching head needs: search without re-ranking")
-    if _is_late(deadline):
+    if terms.is_over(time.monotonic()):
         return None
     frames, chosen = salient_frames(snapshot, query, candidates.rows, num_salient_frames)
     segment_rows, frame_indices = candidates.rows[np.nonzero(chosen)[0]], frames[chosen]
@@ -94,52 +110,45 @@ def rerank(
     token_bytes = 4 * bundle.token_sizes().hidden_dim * snapshot.tokens_per_frame
     step = max(bundle.max_pairs, _TOKEN_BYTES // token_bytes)
     pair_logits = np.empty(len(frame_indices), np.float32)
-    for start in range(0, len(frame_indices), step):
-        if _is_late(deadline):
-            return None
-        stop = start + step
+    matched = 0
+    while matched < len(frame_indices) and not terms.is_over(time.monotonic()):
+        stop = min(matched + step, len(frame_indices))
         try:
-            tokens = snapshot.frame_tokens(segment_rows[start:stop], frame_indices[start:stop])
+            tokens = snapshot.frame_tokens(segment_rows[matched:stop], frame_indices[matched:stop])
         except LibraryError as error:
             raise UnreadableTokensError(str(error)) from error
         stopwatch.lap("tokens")
-        logits_of_all = _match_parts(
-            match_queue, query.parts, tokens, deadline, max(0, len(frame_indices) - stop)
-        )
+        logits = _match_parts(match_queue, query.parts, tokens, terms)
         stopwatch.lap("match")
-        if logits_of_all is None:
-            return None
-        pair_logits[start:stop] = logits_of_all
-    logits = np.zeros(chosen.shape, np.float32)
-    logits[chosen] = pair_logits.round(LOGIT_DECIMALS)
-    scores = match_score(logits, chosen)
+        pair_logits[matched : matched + len(logits)] = logits
+        matched += len(logits)
+        if matched < stop:
+            break
+    # All candidates up to the first of which a frame is missing.
+    count = int(np.searchsorted(np.cumsum(chosen.sum(axis=1)), matched, side="right"))
+    if count < min(LEAST_CANDIDATES, len(candidates.rows)):
+        return None
+    frames, chosen, similarity = frames[:count], chosen[:count], candidates.similarity[:count]
+    logits_of_frames = np.zeros(chosen.shape, np.float32)
+    logits_of_frames[chosen] = pair_logits[: int(chosen.sum())].round(LOGIT_DECIMALS)
+    scores = match_score(logits_of_frames, chosen)
     return RerankedCandidates(
-        ensemble(scores, candidates.similarity, bundle.manifest.ensemble_lambda),
+        ensemble(scores, similarity, bundle.manifest.ensemble_lambda),
         scores,
         frames,
         chosen,
-        logits,
+        logits_of_frames,
     )
 
 
 def _match_parts(
-    match_queue: MatchQueue,
-    parts: Sequence[QueryPart],
-    tokens: NDArray[np.float32],
-    deadline: float | None,
-    frames_following: int,
-) -> NDArray[np.float32] | None:
-    """The mean logit of the parts of a text for each frame, shape [B]; None if the deadline cannot be met.
-
-    `frames_following` frames are matched after these; the queue judges by them whether there is time.
-    """
+    match_queue: MatchQueue, parts: Sequence[QueryPart], tokens: NDArray[np.float32], terms: MatchTerms
+) -> NDArray[np.float32]:
+    """The mean logit of the parts of a text for each frame; of the first ones only, if time runs out."""
     mean = np.zeros(len(tokens), np.float32)
-    for done, part in enumerate(parts, 1):
-        following = (len(parts) - done) * len(tokens) + len(parts) * frames_following
-        logits = match_queue.match(part.text, tokens, deadline, following)
-        if logits is None:
-            return None
-        mean += np.float32(part.weight) * logits
+    for part in parts:
+        logits = match_queue.match(part.text, tokens[: len(mean)], terms)
+        mean = mean[: len(logits)] + np.float32(part.weight) * logits
     return mean
 
 
@@ -183,7 +192,3 @@ def best_of_each_video(
     order = np.argsort(-scores, kind="stable")
     _, first_of_video = np.unique(video_rows[rows[order]], return_index=True)
     return order[np.sort(first_of_video)[:top_k]]
-
-
-def _is_late(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() >= deadline

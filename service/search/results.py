@@ -15,6 +15,10 @@ TextRerankSkipped = Literal["not_requested", CannotRerank, "deadline", "unreadab
 #: Why any search was not re-ranked: the matching head reads only texts.
 RerankSkipped = Literal[TextRerankSkipped, "no_text"]
 
+#: Why fewer candidates were re-ranked than were wanted: so that the search, and others that wait, are in
+#: time; or because more would have cost more than one search may.
+RerankReduced = Literal["deadline", "cost"]
+
 #: What is wrong with a query: words that the tokenizer does not know; a text longer than the model's context,
 #: which was read in parts; and a text of which even these left out the end.
 QueryWarningKind = Literal["not_understood", "split", "truncated"]
@@ -172,6 +176,8 @@ class SearchResult:
         reranked: whether the matching head re-ranked the best segments.
         rerank_skipped: why it did not.
         num_candidates: number of segments that were re-ranked.
+        num_candidates_wanted: number that would have been, with time enough; 0 if none were to be.
+        rerank_reduced: why fewer were; None if all were, or none.
         query_warnings: what of the query was not understood or not read.
         library_warnings: what of the library is damaged, and does not count in this answer.
         timings_ms: duration of each stage.
@@ -182,6 +188,8 @@ class SearchResult:
     reranked: bool
     rerank_skipped: RerankSkipped | None
     num_candidates: int
+    num_candidates_wanted: int
+    rerank_reduced: RerankReduced | None
     query_warnings: list[QueryWarning]
     library_warnings: list[LibraryWarning]
     timings_ms: StageTimings

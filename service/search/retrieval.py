@@ -1,8 +1,9 @@
-"""The first stage: the segments whose embeddings are nearest to the query's.
+"""The first stage: the segments whose embeddings are nearest to the query's, and which of them to re-rank.
 
 Shapes: K segments.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +15,25 @@ from service.search.encoded_query import EncodedQuery
 
 # Segments fetched per hit: neighbours in the ranking often belong to one video, which is one hit.
 _OVER_FETCH = 4
+# Among how many segments per candidate those of other videos are looked for.
+_WINDOW = 8
+# A video may always have so many candidates: its best segment need not be the first.
+_LEAST_OF_VIDEO = 2
 
 
 @dataclass(frozen=True)
 class RetrievedSegments:
-    """Segments, best first; ties: lower row first. `similarity` and `rows` have shape [K]."""
+    """Segments, best first; ties: lower row first.
+
+    Attributes:
+        similarity: shape [K].
+        rows: shape [K].
+        ranks: the place of each by similarity among all segments, from 0, shape [K].
+    """
 
     similarity: NDArray[np.float32]
     rows: NDArray[np.int64]
+    ranks: NDArray[np.int64]
 
     @classmethod
     def from_index(cls, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> "RetrievedSegments":
@@ -29,18 +41,28 @@ class RetrievedSegments:
         is_row = rows >= 0
         scores, rows = scores[is_row].round(SCORE_DECIMALS), rows[is_row]
         order = np.lexsort((rows, -scores))
-        return cls(scores[order], rows[order])
+        return cls(scores[order], rows[order], np.arange(len(order)))
+
+    def at(self, positions: NDArray[np.int64]) -> "RetrievedSegments":
+        """The segments at these positions, in their order."""
+        return RetrievedSegments(self.similarity[positions], self.rows[positions], self.ranks[positions])
+
+    def with_first(self, positions: NDArray[np.int64]) -> "RetrievedSegments":
+        """All segments: those at `positions` first, then the others, each in the order they have."""
+        if np.array_equal(positions, np.arange(len(positions))):
+            return self
+        rest = np.delete(np.arange(len(self.rows)), positions)
+        return self.at(np.concatenate([positions, rest]))
 
     def without(self, rows: NDArray[np.int64]) -> "RetrievedSegments":
         """The others, in their order."""
-        is_left = ~np.isin(self.rows, rows)
-        return RetrievedSegments(self.similarity[is_left], self.rows[is_left])
+        return self.at(np.flatnonzero(~np.isin(self.rows, rows)))
 
 
 def best_segments(
-    snapshot: Snapshot, query: EncodedQuery, top_k: int, num_candidates: int
+    snapshot: Snapshot, query: EncodedQuery, top_k: int, num_candidates: int, video_share: float = 1.0
 ) -> RetrievedSegments:
-    """Retrieve enough segments for the `top_k` best videos and the `num_candidates` best segments.
+    """Retrieve enough segments for the `top_k` best videos and for `choose_candidates`.
 
     All segments with the same similarity as the last one needed are included, so that the choice among equals
     does not depend on how many segments were asked for.
@@ -49,7 +71,8 @@ def best_segments(
         snapshot: the snapshot to search.
         query: the query.
         top_k: number of videos, at least 1.
-        num_candidates: number of segments, 0 or more.
+        num_candidates: number of segments to choose candidates from, 0 or more.
+        video_share: the share of the candidates that one video may have.
     """
     num_segments = snapshot.num_segments
     fetched = min(num_segments, max(top_k * _OVER_FETCH, num_candidates + num_candidates // 8 + 1))
@@ -57,19 +80,71 @@ def best_segments(
         scores, rows = (values[0] for values in snapshot.search(query.embedding[None], fetched))
         exhausted = fetched >= num_segments or bool((rows < 0).any())
         retrieved = RetrievedSegments.from_index(scores, rows)
-        if exhausted or _is_enough(retrieved, snapshot.video_rows, top_k, num_candidates):
+        if exhausted or (
+            _has_videos(retrieved, snapshot.video_rows, top_k)
+            and _has_candidates(retrieved, snapshot.video_rows, num_candidates, video_share)
+        ):
             return retrieved
         fetched = min(num_segments, fetched * 2)
-    return RetrievedSegments(np.empty(0, np.float32), np.empty(0, np.int64))
+    return RetrievedSegments.from_index(np.empty(0, np.float32), np.empty(0, np.int64))
 
 
-def _is_enough(
-    retrieved: RetrievedSegments, video_rows: NDArray[np.int32], top_k: int, num_candidates: int
-) -> bool:
-    last = retrieved.similarity[-1]
-    if num_candidates and not retrieved.similarity[num_candidates - 1] > last:
-        return False
+def choose_candidates(
+    retrieved: RetrievedSegments, video_rows: NDArray[np.int32], count: int, video_share: float
+) -> NDArray[np.int64]:
+    """Choose the segments to re-rank, in the order of the first stage.
+
+    They are the best segments of which no video has more than its share (at least two). Where the first
+    `8 * count` segments are of too few videos, the best of the others fill the places.
+
+    Args:
+        retrieved: what `best_segments` gave for at least `count` candidates.
+        video_rows: the video of each row of the snapshot.
+        count: number of candidates, at least 1; fewer if there are fewer segments.
+        video_share: the share of the candidates that one video may have.
+
+    Returns:
+        Positions in `retrieved`, rising.
+    """
+    window = retrieved.rows[: count * _WINDOW]
+    allowed = _within_share(video_rows[window], count, video_share)
+    chosen = np.flatnonzero(allowed)[:count]
+    if len(chosen) < count:
+        others = np.flatnonzero(~allowed)[: count - len(chosen)]
+        chosen = np.sort(np.concatenate([chosen, others]))
+    return chosen
+
+
+def _within_share(videos: NDArray[np.int32], count: int, video_share: float) -> NDArray[np.bool_]:
+    """Which segments, best first, are among the first of their video that it may have."""
+    most = max(_LEAST_OF_VIDEO, math.ceil(video_share * count))
+    # The place of each segment among those of its video: its place in the order by video, from the first.
+    by_video = np.argsort(videos, kind="stable")
+    ordered = videos[by_video]
+    place = np.empty(len(videos), np.int64)
+    place[by_video] = np.arange(len(videos)) - np.searchsorted(ordered, ordered)
+    return place < most
+
+
+def _has_videos(retrieved: RetrievedSegments, video_rows: NDArray[np.int32], top_k: int) -> bool:
     _, first_of_video = np.unique(video_rows[retrieved.rows], return_index=True)
     if len(first_of_video) < top_k:
         return False
-    return bool(retrieved.similarity[np.sort(first_of_video)[top_k - 1]] > last)
+    return bool(retrieved.similarity[np.sort(first_of_video)[top_k - 1]] > retrieved.similarity[-1])
+
+
+def _has_candidates(
+    retrieved: RetrievedSegments, video_rows: NDArray[np.int32], count: int, video_share: float
+) -> bool:
+    """Whether further segments would not change the choice of candidates."""
+    if not count:
+        return True
+    window = retrieved.rows[: count * _WINDOW]
+    allowed = np.flatnonzero(_within_share(video_rows[window], count, video_share))
+    if len(allowed) >= count:
+        needed = int(allowed[count - 1])
+    elif len(retrieved.rows) >= count * _WINDOW:
+        needed = count * _WINDOW - 1
+    else:
+        return False
+    return bool(retrieved.similarity[needed] > retrieved.similarity[-1])

@@ -18,23 +18,26 @@ from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
 from service.search.encoded_query import EncodedQuery, encode_text_queries, encode_text_query
 from service.search.hits import HitBuilder
-from service.search.match_queue import MatchQueue
+from service.search.match_queue import MatchQueue, MatchTerms
 from service.search.query import check_num_candidates, check_num_salient_frames
 from service.search.rerank import (
+    LEAST_CANDIDATES,
     RerankedCandidates,
     UnreadableTokensError,
     best_of_each_video,
+    candidates_in_time,
     final_scores,
     rerank,
 )
 from service.search.results import (
     CannotRerank,
     LibraryWarning,
+    RerankReduced,
     RerankSkipped,
     SearchResult,
     StageTimings,
 )
-from service.search.retrieval import RetrievedSegments, best_segments
+from service.search.retrieval import RetrievedSegments, best_segments, choose_candidates
 from service.search.stopwatch import Stopwatch
 
 # Most query-segment scores, and most encoded texts, held at once when all videos are ranked.
@@ -50,9 +53,13 @@ class SearchOptions:
         rerank: whether to re-rank the best segments.
         num_candidates: number of segments to re-rank; None: the bundle's default.
         num_salient_frames: frames of each segment to match; None: the bundle's default.
-        deadline: in seconds of `time.monotonic()`: if re-ranking cannot meet it, the first stage answers.
-            None: no deadline.
+        deadline: in seconds of `time.monotonic()`: as many candidates are re-ranked as can be in time; if
+            these are too few, the first stage answers. None: no deadline.
         explain: whether to explain each score.
+        max_pairs: most pairs of a part of the text and a frame that the search may match; None: any.
+        client: whose search it is: clients have equal shares of the matching head.
+        match_seconds: of the matching head's time that the search may take; None: any.
+        is_wanted: whether somebody still waits for the answer; None: somebody does.
     """
 
     rerank: bool = True
@@ -60,6 +67,15 @@ class SearchOptions:
     num_salient_frames: int | None = None
     deadline: float | None = None
     explain: bool = False
+    max_pairs: int | None = None
+    client: str | None = None
+    match_seconds: float | None = None
+    is_wanted: Callable[[], bool] | None = None
+
+    @property
+    def match_terms(self) -> MatchTerms:
+        """On which terms the search uses the matching head."""
+        return MatchTerms(self.client, self.deadline, self.match_seconds, self.is_wanted)
 
 
 @dataclass(frozen=True)
@@ -86,11 +102,19 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Searcher:
-    """One bundle and one snapshot made with it. It never changes, so a request sees one state throughout."""
+    """One bundle and one snapshot made with it. It never changes, so a request sees one state throughout.
+
+    Attributes:
+        match_queue: runs the bundle's matching head.
+        snapshot: what is searched.
+        max_candidates: most segments that one search may re-rank.
+        video_share: the share of the candidates that one video may have while there are others.
+    """
 
     match_queue: MatchQueue
     snapshot: Snapshot
     max_candidates: int
+    video_share: float = 1.0
 
     @property
     def bundle(self) -> Bundle:
@@ -115,6 +139,13 @@ class Searcher:
         if options.num_salient_frames is not None:
             check_num_salient_frames(options.num_salient_frames, self.bundle.manifest.frames_per_segment)
         return options
+
+    def most_pairs(self, options: SearchOptions) -> int:
+        """How many pairs a search for one part of a text asks the matching head for; 0 without re-ranking."""
+        if self._why_no_rerank(options) is not None:
+            return 0
+        wanted = min(self._num_candidates(options), self.snapshot.num_segments)
+        return wanted * self._num_salient_frames(options)
 
     def search(self, text: str, top_k: int, options: SearchOptions | None = None) -> SearchResult:
         """The `top_k` best videos for `text`, which `clean_text` has cleaned.
@@ -174,7 +205,7 @@ class Searcher:
                 videos = self.snapshot.video_rows[retrieved.rows]
                 np.maximum.at(similarity[start + place], videos, retrieved.similarity)
                 if skipped is None and len(retrieved.rows):
-                    reranked = self._rerank(query, retrieved, options, Stopwatch())
+                    retrieved, reranked = self._rerank(query, retrieved, options, Stopwatch())
                     final = final_scores(retrieved, reranked, self.bundle.manifest.ensemble_lambda)
                     np.maximum.at(ensemble[start + place], videos, final)
                 on_ranked()
@@ -186,7 +217,7 @@ class Searcher:
     ) -> SearchResult:
         skipped = self._why_no_rerank(options, query)
         num_candidates = 0 if skipped else self._num_candidates(options)
-        retrieved = best_segments(self.snapshot, query, top_k, num_candidates)
+        retrieved = best_segments(self.snapshot, query, top_k, num_candidates, self.video_share)
         stopwatch.lap("retrieve")
         warnings: list[LibraryWarning] = []
         while True:
@@ -212,10 +243,11 @@ class Searcher:
         Raises:
             DamagedRowsError: some of the segments are damaged.
         """
+        wanted = 0 if skipped else min(self._num_candidates(options), len(retrieved.rows))
         reranked, unreadable = None, list[LibraryWarning]()
-        if skipped is None and len(retrieved.rows):
+        if wanted:
             try:
-                reranked = self._rerank(query, retrieved, options, stopwatch)
+                retrieved, reranked = self._rerank(query, retrieved, options, stopwatch)
                 skipped = "deadline" if reranked is None else None
             except UnreadableTokensError as error:
                 unreadable = [LibraryWarning("unreadable_tokens", str(error))]
@@ -239,6 +271,8 @@ class Searcher:
             reranked=skipped is None,
             rerank_skipped=skipped,
             num_candidates=0 if reranked is None else len(reranked.score),
+            num_candidates_wanted=wanted,
+            rerank_reduced=self._why_fewer(query, options, wanted, reranked),
             query_warnings=list(query.warnings),
             library_warnings=[*warnings, *unreadable],
             timings_ms=StageTimings.from_stopwatch(stopwatch),
@@ -260,16 +294,45 @@ class Searcher:
     def _num_salient_frames(self, options: SearchOptions) -> int:
         return options.num_salient_frames or self.bundle.manifest.num_salient_frames
 
+    def _affordable(self, query: EncodedQuery, options: SearchOptions, wanted: int) -> int:
+        """How many candidates the search may re-rank."""
+        if options.max_pairs is None:
+            return wanted
+        most = options.max_pairs // self._pairs_per_candidate(query, options)
+        return min(wanted, max(LEAST_CANDIDATES, most))
+
+    def _pairs_per_candidate(self, query: EncodedQuery, options: SearchOptions) -> int:
+        return self._num_salient_frames(options) * len(query.parts or ())
+
+    def _why_fewer(
+        self, query: EncodedQuery, options: SearchOptions, wanted: int, reranked: RerankedCandidates | None
+    ) -> RerankReduced | None:
+        if reranked is None or len(reranked.score) == wanted:
+            return None
+        return "cost" if len(reranked.score) == self._affordable(query, options, wanted) else "deadline"
+
     def _rerank(
         self,
         query: EncodedQuery,
         retrieved: RetrievedSegments,
         options: SearchOptions,
         stopwatch: Stopwatch,
-    ) -> RerankedCandidates | None:
-        count = self._num_candidates(options)
-        candidates = RetrievedSegments(retrieved.similarity[:count], retrieved.rows[:count])
-        num_frames = self._num_salient_frames(options)
-        return rerank(
-            self.snapshot, self.match_queue, query, candidates, num_frames, options.deadline, stopwatch
+    ) -> tuple[RetrievedSegments, RerankedCandidates | None]:
+        """Re-rank the best candidates; of the segments that this gives, those that were come first."""
+        wanted = min(self._num_candidates(options), len(retrieved.rows))
+        terms = options.match_terms
+        count = candidates_in_time(
+            self.match_queue,
+            self._affordable(query, options, wanted),
+            self._pairs_per_candidate(query, options),
+            terms,
         )
+        if not count:
+            return retrieved, None
+        chosen = choose_candidates(retrieved, self.snapshot.video_rows, count, self.video_share)
+        num_frames = self._num_salient_frames(options)
+        candidates = retrieved.at(chosen)
+        reranked = rerank(self.snapshot, self.match_queue, query, candidates, num_frames, terms, stopwatch)
+        if reranked is None:
+            return retrieved, None
+        return retrieved.with_first(chosen[: len(reranked.score)]), reranked

@@ -37,7 +37,9 @@ function buildStages(answer) {
     element("td"),
     element("td", { class: "stage-time", text: exact(timings.total) }),
   );
-  const reranked = answer.reranked ? `${count(answer.num_candidates, "candidate")} re-ranked · ` : "";
+  const { num_candidates: done, num_candidates_wanted: wanted } = answer;
+  const candidates = (done < wanted ? `${done} of ` : "") + count(wanted, "candidate");
+  const reranked = answer.reranked ? `${candidates} re-ranked · ` : "";
   return [
     element("table", { class: "stages" }, element("tbody", {}, ...rows, total)),
     element("p", { class: "panel-fact", text: `${reranked}snapshot ${answer.snapshot}` }),

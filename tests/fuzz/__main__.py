@@ -130,7 +130,7 @@ def main() -> int:
     """Run the command; the exit code is 1 when a file was not handled or time was up too early."""
     parser = argparse.ArgumentParser(prog="make fuzz ARGS=…", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="stop after this long (20)")
-    parser.add_argument("--files", type=int, default=20_000, help="how many damaged files (20000)")
+    parser.add_argument("--files", type=int, default=10_000, help="how many damaged files (10000)")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other damage (1)")
     parser.add_argument("--first", type=int, default=0, help="number of the first file (0)")
     parser.add_argument("--only", type=int, nargs="+", help="numbers of the files to index, and no others")

@@ -1,7 +1,7 @@
 """One indexing run as a process of its own, which prints each event as a line of JSON.
 
-`python -m tests.fuzz.indexing MEDIA LIBRARY BUNDLE WORKERS TIMEOUT` does what `reelfind index` does, but
-tells when a file is begun and done. The last lines are what the published library says of each file.
+`python -m tests.fuzz.indexing MEDIA LIBRARY BUNDLE WORKERS TIMEOUT MEMORY` does what `reelfind index` does,
+but tells when a file is begun and done. The last lines are what the published library says of each file.
 """
 
 import json
@@ -21,7 +21,9 @@ from indexer.options import CPU_BATCH_FRAMES, IndexOptions
 from indexer.run import index_paths
 
 
-def main(media: Path, library: Path, bundle: Path, workers: int, timeout: float) -> None:
+def main(
+    media: Path, library: Path, bundle: Path, workers: int, timeout_seconds: float, worker_memory: int
+) -> None:
     """Index a folder; SIGTERM ends the run in order."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -29,7 +31,8 @@ def main(media: Path, library: Path, bundle: Path, workers: int, timeout: float)
     options = IndexOptions(
         workers=workers,
         encoders=encoders,
-        timeout_seconds=timeout,
+        timeout_seconds=timeout_seconds,
+        worker_memory=worker_memory,
         list_passed_over=True,
         publish_seconds=30.0,
     )
@@ -43,6 +46,7 @@ def main(media: Path, library: Path, bundle: Path, workers: int, timeout: float)
         _say(
             what="library",
             verdicts={Path(video.path).name: video.verdict for video in videos},
+            ids={video.video_id: Path(video.path).name for video in videos},
             damage=[problem for checked in report.snapshots for problem in checked.problems],
         )
     # Of all processes that have ended; a new one counts with the memory of the one that it comes from.
@@ -66,4 +70,4 @@ def _say(**line: Any) -> None:
 
 if __name__ == "__main__":
     places = [Path(argument) for argument in sys.argv[1:4]]
-    main(places[0], places[1], places[2], int(sys.argv[4]), float(sys.argv[5]))
+    main(places[0], places[1], places[2], int(sys.argv[4]), float(sys.argv[5]), int(sys.argv[6]))

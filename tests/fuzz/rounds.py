@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from indexer.options import LEAST_WORKER_MEMORY
 from tests.support.paths import ROOT
 from tests.support.processes import descendants, peak_bytes
 from tests.support.server import clean_environment
@@ -30,7 +31,7 @@ class Limits:
         hang_seconds: a file that has no verdict after this long hangs.
         quiet_seconds: how long the start and the end of a run may take, with checking the library.
         parent_bytes: most resident memory of the indexing process.
-        worker_bytes: most resident memory of a decoding process.
+        worker_bytes: most memory of a decoding process (`--worker-memory`).
     """
 
     silence_seconds: float = 15.0
@@ -109,7 +110,8 @@ def index_round(
         limits: what must hold.
         environment: more variables for the process.
     """
-    arguments = [folder / "media", folder / "library", bundle, workers, limits.silence_seconds]
+    memory = max(LEAST_WORKER_MEMORY, limits.worker_bytes >> 20)
+    arguments = [folder / "media", folder / "library", bundle, workers, limits.silence_seconds, memory]
     command = [sys.executable, "-P", "-m", "tests.fuzz.indexing", *map(str, arguments)]
     variables = {**clean_environment(), "PYTHONPATH": str(ROOT), **(environment or {})}
     with (folder / "log").open("w+b") as log:
@@ -205,7 +207,8 @@ class _Watch:
         elif event["what"] == "library":
             self._compare(event["verdicts"])
             for problem in event["damage"]:
-                self._fault(f"the library is damaged: {problem}")
+                concerned = tuple(name for video_id, name in event["ids"].items() if video_id in problem)
+                self._fault(f"the library is damaged: {problem}", concerned)
         else:
             self._ended = True
             self._round.worker_bound = event["worker_peak"]

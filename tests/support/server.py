@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import httpx
 REELFIND = (sys.executable, "-m", "service")
 START_SECONDS = 60.0
 #: On a busy machine the default deadline may pass, and no answer is re-ranked.
-PATIENT = {"REELFIND_DEADLINE_MS": "600000"}
+PATIENT = {"REELFIND_DEADLINE_MS": "600000", "REELFIND_MAX_DEADLINE_MS": "600000"}
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,19 @@ class Server:
 
 @contextmanager
 def running_server(
-    *options: str, environment: Mapping[str, str] | None = None, ready: bool = True
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    ready: bool = True,
+    program: Sequence[str] = REELFIND,
 ) -> Iterator[Server]:
     """`reelfind serve` with `options` on a free port of the loopback, stopped at the end.
 
-    Waits until searches are answered, or with `ready=False` only until the process answers at all.
+    Waits until searches are answered, or with `ready=False` only until the process answers at all. `program`
+    runs `reelfind`.
     """
     with tempfile.TemporaryDirectory() as folder:
         log_file = Path(folder) / "log"
-        command = [*REELFIND, "serve", "--host", "127.0.0.1", "--port", "0", *options]
+        command = [*program, "serve", "--host", "127.0.0.1", "--port", "0", *options]
         with log_file.open("w") as log:
             process = subprocess.Popen(
                 command,
@@ -93,6 +97,14 @@ def wait_until_ready(client: httpx.Client, log_file: Path) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"not ready: {response.text}\n{log_file.read_text()}")
         time.sleep(0.05)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return once a condition holds; fails if it does not within a minute."""
+    deadline = time.monotonic() + START_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come to hold"
+        time.sleep(0.02)
 
 
 def stop(process: subprocess.Popen[str]) -> int:

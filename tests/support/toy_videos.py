@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -44,6 +45,23 @@ def make_video(
         container.mux(stream.encode(None))
         if sound is not None:
             _add_tone(container, sound, sum(seconds for _, seconds in parts))
+    return path
+
+
+def write_slides(path: Path, shades: Mapping[int, int], *, sound_seconds: float = 0.0) -> Path:
+    """Write a Matroska file of grey pictures: at each second one of a shade, 0 to 255. A tone starts at 0."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=1)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        if sound_seconds:
+            _add_tone(container, container.add_stream("aac", rate=16000, layout="mono"), sound_seconds)
+        for second, shade in shades.items():
+            pixels = np.full((48, 64, 3), shade, np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="bgr0")
+            frame.pts, frame.time_base = second, Fraction(1)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return path
 
 

@@ -15,6 +15,9 @@ from model.runtime.video.sampling import middle_times, plan_segments
 from model.runtime.video.stills import join_stills
 from model.runtime.video.types import DecoderName, Frame, FrameBatch, Segment, Span, VideoInfo
 
+#: By how much the time of a frame may exceed the end of its part, seconds: both are rounded.
+_ROUNDING = 1e-3
+
 
 class VideoDecoder(Protocol):
     """A decoder of one file, as `VideoReader` uses it."""
@@ -120,6 +123,10 @@ class VideoReader:
                     distinct.append(frame)
             if not distinct:
                 return
+            # The first frame that there is stands for those before it, but not in a part that it comes after.
+            distinct = [frame for frame in distinct if frame.pts_seconds <= span.end_seconds + _ROUNDING]
+            if not distinct:
+                continue
             if self._decoder.end_seconds < span.end_seconds:
                 span = Span(span.start_seconds, max(span.start_seconds, self._decoder.end_seconds))
             yield Segment(index, span, _batch(distinct))

@@ -1,12 +1,15 @@
 """POST /v1/search."""
 
 import time
+from dataclasses import replace
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from service.api.answers import search_body
+from service.api.connections import client_of, presence_of
 from service.api.context import ContextDep
 from service.api.openapi_errors import error_responses
+from service.api.pool import Claim
 from service.api.schemas import SearchRequest, SearchResponse
 from service.errors import NotUnderstoodError
 from service.search.query import check_top_k, clean_text
@@ -14,6 +17,12 @@ from service.search.results import SearchResult
 from service.search.searcher import SearchOptions
 
 router = APIRouter(tags=["search"])
+
+# What the first stage of a search costs, in pairs that the matching head could match meanwhile.
+_FIRST_STAGE_PAIRS = 50
+# Of a search's share of the time until its deadline, the part that the matching head may take: the rest is
+# for the other stages, and for what cannot be foreseen.
+_MATCHING_PART = 0.5
 
 
 @router.post(
@@ -23,31 +32,39 @@ router = APIRouter(tags=["search"])
     response_model=SearchResponse,
     responses=error_responses(413, 415, 422, 503),
 )
-async def search(request: SearchRequest, context: ContextDep) -> Response:
+async def search(request: SearchRequest, context: ContextDep, http_request: Request) -> Response:
     """The videos that fit the description best, each with its best segment and that segment's frames."""
-    started = time.monotonic()
+    arrived = time.monotonic()
     settings = context.settings
     text = clean_text(request.query.text, settings.max_query_characters)
     top_k = settings.default_top_k if request.top_k is None else request.top_k
     check_top_k(top_k, settings.max_top_k)
     searcher = context.live.searcher
     deadline_ms = settings.deadline_ms if request.deadline_ms is None else request.deadline_ms
+    deadline_seconds = min(deadline_ms, settings.max_deadline_ms) / 1000
+    client, presence = client_of(http_request.scope), presence_of(http_request.scope)
     options = SearchOptions(
         rerank=request.rerank,
         num_candidates=request.num_candidates,
         num_salient_frames=request.num_salient_frames,
-        # Waiting for a thread counts too, so that an overloaded server skips re-ranking.
-        deadline=started + deadline_ms / 1000,
+        # Waiting for a thread counts too.
+        deadline=arrived + deadline_seconds,
         explain=request.explain,
+        max_pairs=settings.max_search_pairs,
+        client=client,
+        is_wanted=None if presence is None else presence.is_here,
     )
     searcher.check(options)
+    pairs = min(searcher.most_pairs(options), settings.max_search_pairs)
+    claim = Claim(client, _FIRST_STAGE_PAIRS + pairs, options.deadline, options.is_wanted)
 
-    def run() -> tuple[SearchResult, bytes]:
-        result = context.live.search(searcher, lambda asked: asked.search(text, top_k, options))
+    def run(share: float) -> tuple[SearchResult, bytes]:
+        allowed = replace(options, match_seconds=_MATCHING_PART * share * deadline_seconds)
+        result = context.live.search(searcher, lambda asked: asked.search(text, top_k, allowed))
         return result, search_body(result)
 
     try:
-        result, body = await context.pool.run(run)
+        result, body = await context.pool.run(run, claim)
     except NotUnderstoodError:
         context.metrics.observe_not_understood()
         raise

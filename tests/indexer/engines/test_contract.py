@@ -53,7 +53,7 @@ ENGINES: list[NewEngine] = [local_processes, local_inline, sequential]
 every_engine = pytest.mark.parametrize("new_engine", ENGINES)
 
 #: What a run draws anew, so that it differs from one library to the other.
-DRAWN = {"ingest_id", "indexed_at"}
+DRAWN = {"ingest_id", "indexed_at", "checksums"}
 KEYS = ("of_video", "segment_index", "frame_index")
 
 

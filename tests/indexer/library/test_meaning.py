@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -19,6 +20,7 @@ from indexer.library.schema import fixed_to_numpy
 from indexer.library.verify import verify_library
 from tests.support.crafted_library import change_table, set_column, stamp_again
 from tests.support.toy_library import ToyLibrary, make_library
+from tests.support.toy_videos import write_slides
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,17 @@ def test_a_library_as_the_indexer_writes_it_is_true(library: Path) -> None:
     assert problems(library) == ""
     stamp_again(library)
     assert problems(library) == ""
+
+
+def test_a_slide_that_was_shown_before_a_segment_starts_is_no_fault(tmp_path: Path) -> None:
+    toy = make_library(tmp_path, {})
+    write_slides(toy.media / "slides.mkv", {t: t for t in (0, 20, 45, 50, 95, 96, 140, 160)})
+    toy.index()
+    times = [
+        row.as_py() for row in lance.dataset(str(toy.library / "segments.lance")).to_table()["start_seconds"]
+    ]
+    assert len(times) > 3
+    assert problems(toy.library) == ""
 
 
 def first(value: Any) -> Callable[[pa.ChunkedArray], list[Any]]:
@@ -90,7 +103,7 @@ def scale(factor: float) -> Callable[[pa.ChunkedArray], list[Any]]:
         ("segments", "start_seconds", first(float("nan")), r"\(row 0\): its times are not finite"),
         ("segments", "start_seconds", first(-3.0), "it starts before 0"),
         ("segments", "end_seconds", first(-1.0), "it starts before 0, or ends before it starts"),
-        ("segments", "frame_pts_seconds", set_first(0, 1e6), "a frame's time is outside of it"),
+        ("segments", "frame_pts_seconds", set_first(0, 1e6), "a frame comes after its end"),
         ("segments", "frame_pts_seconds", set_first(0, float("nan")), "times of its frames are not finite"),
         ("segments", "frame_pts_seconds", set_first(0, 20.0), "not in the order of their times"),
         ("segments", "embedding", set_first(0, float("nan")), "its embedding is not finite"),

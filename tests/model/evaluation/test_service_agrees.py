@@ -70,7 +70,9 @@ def library(media: Path, folder: Path, tokens: StoredType, per_frame: int | None
     place = make_toy_bundle(folder / "bundle", ensemble_lambda=LAMBDA, **bundle)
     options = IndexOptions(workers=0, tokens=tokens, tokens_per_frame=per_frame)
     index_paths([media], folder / "library", Bundle.open(place, threads=1), options, lambda _event: None)
-    return open_searcher(load_settings({"library": folder / "library", "bundle": place}))
+    # The evaluation takes the nearest candidates, of whatever video.
+    settings = {"library": folder / "library", "bundle": place, "max_video_share": 1.0}
+    return open_searcher(load_settings(settings))
 
 
 def measured(searcher: Searcher, options: Options) -> Measurement:

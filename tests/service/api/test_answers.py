@@ -37,7 +37,7 @@ OTHER_HIT = results.VideoHit(
 TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 21.375)
 WARNING = results.QueryWarning("not_understood", "…", results.QueryWarningDetails(words=["猫"]))
 DAMAGE = results.LibraryWarning("damaged_segments", "…")
-RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, [WARNING], [DAMAGE], TIMINGS)
+RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, 5, "deadline", [WARNING], [DAMAGE], TIMINGS)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_result_is_written_value_by_value_as_the_schema_would() -> None:
 
 @pytest.mark.parametrize("skipped", get_args(results.TextRerankSkipped))
 def test_every_reason_that_a_text_can_meet_is_in_the_schema(skipped: results.TextRerankSkipped) -> None:
-    result = results.SearchResult([], 1, False, skipped, 0, [], [], TIMINGS)
+    result = results.SearchResult([], 1, False, skipped, 0, 0, None, [], [], TIMINGS)
     assert schemas.SearchResponse.model_validate_json(search_body(result)).rerank_skipped == skipped
 
 

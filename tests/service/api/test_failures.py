@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from fastapi import FastAPI
 
 from model.runtime.errors import ReelfindError
 from service.api.app import create_app
-from service.api.pool import SearchPool
 from service.errors import OverloadedError
 from service.settings import load_settings
 from tests.support.problems import check_problem
@@ -81,31 +79,14 @@ def test_every_app_has_metrics_of_its_own(tmp_path: Path) -> None:
         ask(create_app(settings), use)
 
 
-def test_no_more_searches_wait_than_may() -> None:
-    async def run() -> None:
-        pool = SearchPool(threads=1, max_waiting=2)
-        release = threading.Event()
-        first = [asyncio.create_task(pool.run(release.wait, 30)) for _ in range(3)]
-        await asyncio.sleep(0)
-        while pool.waiting < 2:
-            await asyncio.sleep(0.001)
-        with pytest.raises(OverloadedError, match=r"2 searches are waiting already.*REELFIND_SEARCH_THREADS"):
-            await pool.run(release.wait, 30)
-        release.set()
-        assert await asyncio.gather(*first) == [True] * 3
-        assert await pool.run(release.wait, 30)
-
-    asyncio.run(run())
-
-
 def test_an_overloaded_server_says_when_to_come_back(app: FastAPI) -> None:
     @app.get("/full")
     def full() -> None:
-        raise OverloadedError("256 searches are waiting already")
+        raise OverloadedError("256 searches are waiting already", retry_seconds=2.1)
 
     async def use(client: httpx.AsyncClient) -> None:
         response = await client.get("/full")
         check_problem(response, 503, "256 searches are waiting")
-        assert response.headers["retry-after"] == "1"
+        assert response.headers["retry-after"] == "3"
 
     ask(app, use)

@@ -82,6 +82,8 @@ def test_the_answer_has_what_is_promised_and_no_more(server: Server) -> None:
         "reranked",
         "rerank_skipped",
         "num_candidates",
+        "num_candidates_wanted",
+        "rerank_reduced",
         "query_warnings",
         "library_warnings",
         "timings_ms",

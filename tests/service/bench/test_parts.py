@@ -11,7 +11,7 @@ import pytest
 from indexer.options import IndexOptions
 from model.runtime.bundle import Bundle
 from model.runtime.video import VideoReader, probe
-from service.bench import ann, indexing, memory, serving
+from service.bench import ann, indexing, isolation, memory, serving
 from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.media import cached, repeat_video, write_video
 from tests.support.server import clean_environment
@@ -137,6 +137,16 @@ def test_indexing_is_compared_with_its_halves(tmp_path: Path, bundle: Path) -> N
     assert ratio.bar == Bar(">=", 0.85)
     # What the cores allow takes at least as long as the slower half.
     assert by_name(figures, "allow for both").median >= ratio.median
+
+
+def test_indexing_is_measured_with_and_without_confined_decoders(tmp_path: Path, bundle: Path) -> None:
+    videos = indexing.small_clips(tmp_path, 3)
+    figures = isolation.compare_modes(videos, Bundle.open(bundle), IndexOptions(workers=1), pairs=2)
+    ratio = by_name(figures, "time to index")
+    confined, free = by_name(figures, "indexing, confined"), by_name(figures, "indexing, not confined")
+    assert ratio.values == ratios(confined.values, free.values)
+    assert ratio.bar == Bar("<=", 1.03)
+    assert {len(figure.values) for figure in figures} == {2}
 
 
 def test_search_is_measured_on_a_real_server(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from model.runtime.bundle import Bundle
 from service.errors import QueryError
 from service.live import open_searcher
 from service.search.encoded_query import EncodedQuery, QueryPart, encode_text_queries
+from service.search.match_queue import MatchTerms
 from service.search.rerank import rerank
 from service.search.results import SearchResult
 from service.search.retrieval import best_segments
@@ -101,7 +102,7 @@ def test_the_matching_head_refuses_a_query_without_a_text(searcher: Searcher) ->
     query = colour_query("red")
     candidates = best_segments(searcher.snapshot, query, 1, 3)
     with pytest.raises(ValueError, match="has no text"):
-        rerank(searcher.snapshot, searcher.match_queue, query, candidates, 2, None, Stopwatch())
+        rerank(searcher.snapshot, searcher.match_queue, query, candidates, 2, MatchTerms(), Stopwatch())
 
 
 def test_only_one_query_is_taken(toy: ToyLibrary) -> None:

@@ -16,7 +16,7 @@ from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError
 from service.errors import NotReadyError
 from service.search import match_queue
-from service.search.match_queue import MatchQueue, stack_texts
+from service.search.match_queue import MatchQueue, MatchTerms, stack_texts
 from tests.support.toy_bundle import make_toy_bundle, match_logit
 
 LONG = 3600.0
@@ -69,23 +69,21 @@ class Bench:
         *,
         wait: bool = True,
         deadline: float | None = None,
-        following: int = 0,
-    ) -> Future[NDArray[np.float32] | None]:
+        client: str | None = None,
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> Future[NDArray[np.float32]]:
         waiting = self.queue.waiting
         encoding = self.bundle.encode_text([text], tokens=True)
-        future = self.pool.submit(
-            self.queue.match, encoding, frame_tokens, deadline=deadline, following=following
-        )
+        terms = MatchTerms(client, deadline, is_wanted=is_wanted)
+        future = self.pool.submit(self.queue.match, encoding, frame_tokens, terms)
         if wait:
             until(lambda: self.queue.waiting > waiting or future.done())
         return future
 
 
-def logits_of(future: Future[NDArray[np.float32] | None]) -> NDArray[np.float32]:
+def logits_of(future: Future[NDArray[np.float32]]) -> NDArray[np.float32]:
     """The answer of a search that has no deadline."""
-    logits = future.result(120)
-    assert logits is not None
-    return logits
+    return future.result(120)
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -116,9 +114,7 @@ def test_a_search_alone_gets_what_the_model_says(bundle: Bundle) -> None:
     logits = queue.match(encoding, frames)
     np.testing.assert_array_equal(logits, bundle.match(encoding, np.zeros(30, np.int64), frames))
     assert logits == pytest.approx([match_logit("a blue car", frame) for frame in frames], abs=1e-4)
-    empty = queue.match(encoding, frames[:0])
-    assert empty is not None
-    assert empty.shape == (0,)
+    assert queue.match(encoding, frames[:0]).shape == (0,)
 
 
 def test_searches_that_share_calls_get_what_they_get_alone(bench: Bench) -> None:
@@ -182,29 +178,135 @@ def test_a_failure_reaches_only_its_own_search(bench: Bench) -> None:
         broken.result(120)
     with pytest.raises(ValueError, match="frame_tokens has shape"):
         other.result(120)
-    assert bench.ask("red", tokens(1)).result(120) is not None, "the queue does not go on"
+    assert len(bench.ask("red", tokens(1)).result(120)) == 1, "the queue does not go on"
+
+
+def test_clients_have_equal_turns_whatever_each_asks_for(bench: Bench) -> None:
+    """Of three searches of one client and one of another, each as large: the single one is done first."""
+    crowd = [bench.ask("red", tokens(32), client="crowd") for _ in range(3)]
+    single = bench.ask("blue", tokens(32), client="single")
+    bench.gate.open.set()
+    assert [len(logits_of(future)) for future in (*crowd, single)] == [32] * 4
+    # Every other call of 8 pairs is the single one's until it is done; the crowd's then take turns.
+    assert bench.gate.unfinished[1:] == [4] * 8 + [3] * 6 + [2, 1]
+
+
+def test_a_client_that_comes_waits_for_one_turn_of_a_large_one(bench: Bench) -> None:
+    large = [bench.ask("red", tokens(8000), client="large") for _ in range(5)]
+    small = bench.ask("blue", tokens(6), client="small")
+    bench.gate.open.set()
+    assert len(logits_of(small)) == 6
+    bench.queue.close()
+    assert bench.gate.calls[1:3] == [(8, 1), (8, 2)]
+    assert bench.gate.unfinished[1:3] == [6, 6], "all of the large ones are still at work"
+    for future in large:
+        with pytest.raises(NotReadyError):
+            future.result(120)
 
 
 def test_a_deadline_that_has_passed_costs_no_call(bench: Bench) -> None:
-    assert bench.ask("red", tokens(8), deadline=time.monotonic() - 1).result(120) is None
+    assert len(bench.ask("red", tokens(8), deadline=time.monotonic() - 1).result(120)) == 0
     late = bench.ask("red", tokens(8), deadline=time.monotonic() + 0.2)
-    assert late.result(120) is None, "the deadline passed while the queue was busy"
+    assert len(late.result(120)) == 0, "the deadline passed while the queue was busy"
     bench.gate.open.set()
-    assert bench.ask("red", tokens(3), deadline=time.monotonic() + LONG).result(120) is not None
+    assert len(bench.ask("red", tokens(3), deadline=time.monotonic() + LONG).result(120)) == 3
     assert bench.gate.calls == [(1, 1), (3, 1)]
 
 
-def test_a_search_that_cannot_be_done_in_time_is_told_at_once(bench: Bench) -> None:
-    many = 10**12
-    behind = bench.ask("red", tokens(4), deadline=time.monotonic() + LONG, following=many, wait=False)
-    until(behind.done)
-    assert behind.result() is None
+def test_what_was_matched_before_the_deadline_is_answered(bundle: Bundle) -> None:
+    reached, release = threading.Event(), threading.Event()
+    calls = 0
+
+    def hold(_pairs: int, _searches: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            reached.set()
+            release.wait(120)
+
+    queue = MatchQueue(bundle, hold)
+    frames = tokens(80)
+    encoding = bundle.encode_text(["red"], tokens=True)
+    passed = threading.Event()
+    terms = MatchTerms(is_wanted=lambda: not passed.is_set())
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(queue.match, encoding, frames, terms)
+        assert reached.wait(120)
+        passed.set()
+        release.set()
+        logits = future.result(120)
+    assert len(logits) == 24
+    np.testing.assert_array_equal(logits, bundle.match(encoding, np.zeros(80, np.int64), frames)[:24])
+    assert calls == 3, "nothing is matched for a client that has left"
+
+
+def test_a_search_that_nobody_waits_for_is_given_up(bench: Bench) -> None:
+    is_here = threading.Event()
+    is_here.set()
+    left = bench.ask("red", tokens(80), is_wanted=is_here.is_set)
+    stays = bench.ask("blue", tokens(8))
+    is_here.clear()
     bench.gate.open.set()
-    bench.first.result(120)
-    until(lambda: bench.queue.waiting == 0)
-    alone = bench.ask("red", tokens(100), deadline=time.monotonic() + LONG, following=many, wait=False)
-    assert alone.result(120) is None
-    assert bench.gate.calls[1:] == [(8, 1)], "a queue that is idle tries once, and sees"
+    assert len(logits_of(left)) == 0
+    assert len(logits_of(stays)) == 8
+    assert bench.gate.calls[1:] == [(8, 1)]
+
+
+class Planned:
+    """A queue that stands still, whose time per pair is known, and what waits in it."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bench = bench
+        # A second a pair, and a clock that stands still: what fits is arithmetic.
+        monkeypatch.setattr(bench.queue, "_pair_seconds", 1.0)
+        monkeypatch.setattr(match_queue, "_PLANNED", 1.0)
+
+    def pairs(self, wanted: int, seconds: float, *, least: int = 1, client: str | None = None) -> int:
+        now = time.monotonic()
+        terms = MatchTerms(client, now + seconds + 0.5)
+        return self.bench.queue.pairs_in_time(wanted, least, terms)
+
+
+def test_as_many_pairs_as_are_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = Planned(bench, monkeypatch)
+    assert planned.pairs(1000, 2000) == 1000
+    assert planned.pairs(1000, 300) == 300
+    waiting = [bench.ask("red", tokens(100)), bench.ask("red", tokens(40))]
+    # 40 + 40 + 40, then turns of two: 60 more, of which 30 are its own.
+    assert planned.pairs(1000, 120) == 40
+    assert planned.pairs(1000, 180) == 70
+    assert planned.pairs(1000, 300) == 160
+    # Another client has half of all turns.
+    assert planned.pairs(1000, 120, client="other") == 60
+    assert planned.pairs(1000, 400, client="other") == 260
+    bench.gate.open.set()
+    for future in waiting:
+        logits_of(future)
+
+
+def test_fewer_than_the_least_are_none_but_an_idle_queue_tries(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = Planned(bench, monkeypatch)
+    assert planned.pairs(1000, 30, least=40) == 40, "an idle queue tries, and sees"
+    waiting = bench.ask("red", tokens(100))
+    assert planned.pairs(1000, 30, least=40) == 0
+    assert planned.pairs(1000, 80, least=40) == 40
+    assert planned.pairs(1000, -1, least=40) == 0
+    bench.gate.open.set()
+    logits_of(waiting)
+
+
+def test_a_share_of_the_time_bounds_the_pairs_but_leaves_the_least(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.queue, "_pair_seconds", 1.0)
+    terms = MatchTerms(deadline=time.monotonic() + LONG, seconds=50.0)
+    assert bench.queue.pairs_in_time(1000, 20, terms) == 50
+    assert bench.queue.pairs_in_time(1000, 60, terms) == 60
+    assert bench.queue.pairs_in_time(30, 20, terms) == 30
+    monkeypatch.setattr(bench.queue, "_pair_seconds", None)
+    assert bench.queue.pairs_in_time(1000, 20, terms) == 1000, "nothing is known yet"
 
 
 def test_closing_ends_who_waits_and_refuses_who_comes(bench: Bench) -> None:
@@ -226,7 +328,7 @@ def test_an_idle_queue_holds_no_thread_and_no_bundle(tmp_path: Path, monkeypatch
     queue = MatchQueue(bundle)
     encoding = bundle.encode_text(["red"], tokens=True)
     for _ in range(3):
-        assert queue.match(encoding, tokens(2)) is not None
+        assert len(queue.match(encoding, tokens(2))) == 2
         until(lambda: not any(thread.name == "reelfind-matcher" for thread in threading.enumerate()))
     gone = weakref.ref(bundle)
     del bundle, queue

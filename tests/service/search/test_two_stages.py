@@ -31,6 +31,7 @@ MIXED = {
     "d.mp4": [("magenta", 40.0), ("red", 24.0), ("black", 8.0)],
     "e.mp4": [("white", 1.0), ("cyan", 1.0), ("blue", 1.0), ("black", 1.0)],
     "f.mp4": [("black", 0.5)],
+    **{f"g{number}.mp4": [("yellow", number / 2), ("green", 1.0)] for number in range(1, 5)},
 }
 TEXTS = ["red", "blue", "yellow", "green and red", "a cyan sky", "white unknown", "black", "magenta white"]
 COUNTS = [1, 3, 7, 100]
@@ -68,24 +69,39 @@ class Twin:
             for segment in self.segments
         ]
 
+    def candidates(self, by_similarity: list[int], count: int) -> list[int]:
+        """The best segments; of one video at most two or a tenth of them, while others are left."""
+        most = max(2, -(-count // 10))
+        chosen: list[int] = []
+        for row in by_similarity[: 8 * count]:
+            same = [other for other in chosen if self.segments[other].video_id == self.segments[row].video_id]
+            if len(same) < most and len(chosen) < count:
+                chosen.append(row)
+        left_out = [row for row in by_similarity if row not in chosen]
+        chosen += left_out[: count - len(chosen)]
+        return sorted(chosen, key=by_similarity.index)
+
     def search(self, text: str, num_candidates: int, num_salient_frames: int) -> list[TwinHit]:
         """A hit a video, best first; `num_candidates` 0 is the first stage."""
         query = text_embedding(text)
         similarity = [round(float(vector @ query), 6) for vector in self.vectors]
-        order = sorted(range(len(similarity)), key=lambda row: (-similarity[row], row))
+        by_similarity = sorted(range(len(similarity)), key=lambda row: (-similarity[row], row))
+        ranks = {row: rank for rank, row in enumerate(by_similarity)}
+        candidates = self.candidates(by_similarity, num_candidates)
+        order = candidates + [row for row in by_similarity if row not in candidates]
         scored: list[TwinHit] = []
-        for rank, row in enumerate(order):
+        for place, row in enumerate(order):
             relevance = [float(frame @ salience(query)) for frame in self.segments[row].frame_salience]
             salient = sorted(range(len(relevance)), key=lambda i: (-relevance[i], i))[:num_salient_frames]
             hit = TwinHit(
                 video_id=self.segments[row].video_id,
                 row=row,
-                rank=rank + 1,
+                rank=ranks[row] + 1,
                 similarity=similarity[row],
                 relevance=[relevance[frame] for frame in salient],
                 score=similarity[row],
             )
-            if rank < num_candidates:
+            if place < len(candidates):
                 logits = [match_logit(text, self.tokens[row][frame]) for frame in salient]
                 hit.match_score = sum(logits) / len(logits)
                 hit.score = hit.match_score + LAMBDA * similarity[row]
@@ -248,10 +264,75 @@ def test_a_deadline_that_passes_while_the_model_works(searcher: Searcher) -> Non
     assert searcher.search("red", 10).reranked
 
 
+@pytest.fixture
+def slow_searcher(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> Searcher:
+    """Its matching head is thought to take a second for a pair: what is in time is arithmetic."""
+    monkeypatch.setattr(searcher.match_queue, "_pair_seconds", 1.0)
+    return searcher
+
+
+def test_under_pressure_fewer_candidates_are_reranked(slow_searcher: Searcher) -> None:
+    """What can be matched in four fifths of the time left: 13.9 pairs, each of one candidate."""
+    options = SearchOptions(num_salient_frames=1, deadline=time.monotonic() + 13.9 / 0.8)
+    answer = slow_searcher.search("green and red", 100, options)
+    assert (answer.reranked, answer.rerank_skipped) == (True, None)
+    assert (answer.num_candidates, answer.rerank_reduced) == (13, "deadline")
+    assert answer.num_candidates_wanted == slow_searcher.snapshot.num_segments > 16
+    same = slow_searcher.search("green and red", 100, SearchOptions(num_candidates=13, num_salient_frames=1))
+    assert answer.hits == same.hits
+    assert (same.num_candidates_wanted, same.rerank_reduced) == (13, None)
+
+
+def test_a_share_of_the_time_gives_fewer_candidates_but_ten(slow_searcher: Searcher) -> None:
+    for seconds, count in ((24.5, 12), (3.0, 10)):
+        options = SearchOptions(num_salient_frames=2, match_seconds=seconds)
+        # Each search corrects the estimate.
+        slow_searcher.match_queue._pair_seconds = 1.0
+        answer = slow_searcher.search("blue", 100, options)
+        assert (answer.num_candidates, answer.rerank_reduced) == (count, "deadline")
+
+
+def test_a_search_has_a_budget_of_pairs(searcher: Searcher) -> None:
+    answer = searcher.search("blue", 100, SearchOptions(num_salient_frames=2, max_pairs=27))
+    assert (answer.num_candidates, answer.rerank_reduced) == (13, "cost")
+    assert answer.hits == searcher.search("blue", 100, SearchOptions(num_candidates=13)).hits
+    answer = searcher.search("blue", 100, SearchOptions(num_salient_frames=16, max_pairs=27))
+    assert (answer.num_candidates, answer.rerank_reduced) == (10, "cost")
+
+
+def test_what_was_matched_when_the_client_left_or_time_ran_out_counts(searcher: Searcher) -> None:
+    """The model matches 32 pairs a call: two candidates with 16 frames, or 16 with 2."""
+    called = threading.Event()
+    searcher.match_queue.observe = lambda _pairs, _searches: called.set()
+    try:
+        for num_salient, count in ((2, 16), (16, 0)):
+            called.clear()
+            options = SearchOptions(num_salient_frames=num_salient, is_wanted=lambda: not called.is_set())
+            answer = searcher.search("yellow", 100, options)
+            assert answer.num_candidates == count
+            assert (answer.rerank_skipped, answer.rerank_reduced) == (
+                (None, "deadline") if count else ("deadline", None)
+            )
+            reranked = [hit for hit in answer.hits if hit.match_score is not None]
+            assert answer.hits[: len(reranked)] == reranked
+            whole = searcher.search("yellow", 100, SearchOptions(num_salient_frames=num_salient)).hits
+            score = {(hit.video_id, hit.start_seconds): hit.score for hit in whole}
+            assert all(hit.score == score[hit.video_id, hit.start_seconds] for hit in reranked)
+            assert (len(reranked) > 5) == (count > 0)
+    finally:
+        searcher.match_queue.observe = None
+
+
 def test_the_deadline_of_the_settings(toy: ToyLibrary) -> None:
     with running_server(*toy.options, "--deadline-ms", "1") as server:
         assert server.ask("red")["rerank_skipped"] == "deadline"
         assert server.ask("red", deadline_ms=60_000)["reranked"]
+
+
+def test_the_longest_deadline_of_the_settings(toy: ToyLibrary) -> None:
+    environment = {"REELFIND_DEADLINE_MS": "1", "REELFIND_MAX_DEADLINE_MS": "1"}
+    with running_server(*toy.options, environment=environment) as server:
+        assert server.ask("red", deadline_ms=60_000)["rerank_skipped"] == "deadline"
 
 
 def test_the_most_candidates_of_the_settings(toy: ToyLibrary) -> None:
