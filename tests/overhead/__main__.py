@@ -75,20 +75,24 @@ def compare_searching(sides: Sequence[Side], repeats: int, cache: Path, folder: 
     passed = True
     texts = texts_of(_SEARCHES)
     with contextlib.ExitStack() as stack:
-        ports = {}
+        servers = {}
         for number, side in enumerate(sides):
             side.index(small_clips(cache, _SMALL).folder, folder / f"library{number}")
-            ports[side.name] = stack.enter_context(side.serving(folder / f"library{number}"))
+            servers[side.name] = stack.enter_context(side.serving(folder / f"library{number}"))
         for rerank in (False, True):
             for clients in (1, 8):
 
                 def measure(side: Side, rerank: bool = rerank, clients: int = clients) -> Sequence[float]:
-                    return (search_seconds(ports[side.name], texts, clients, rerank=rerank),)
+                    server = servers[side.name]
+                    before = server.cpu_seconds
+                    seconds = search_seconds(server.port, texts, clients, rerank=rerank)
+                    return seconds, server.cpu_seconds - before
 
                 old, new = alternately(sides, repeats, measure)
                 kind = "re-ranked searches" if rerank else "searches"
                 who = "1 client" if clients == 1 else f"{clients} clients"
                 passed &= report(f"{_SEARCHES} {kind}, {who}", old[0], new[0])
+                report(f"{_SEARCHES} {kind}, {who}: CPU time", old[1], new[1], judged=False)
     return passed
 
 

@@ -66,8 +66,8 @@ class Side:
         return Spent(seconds, usage.ru_utime + usage.ru_stime)
 
     @contextmanager
-    def serving(self, library: Path) -> Iterator[int]:
-        """Serve a library on a free port, which this gives."""
+    def serving(self, library: Path) -> Iterator["Serving"]:
+        """Serve a library on a free port."""
         command = self.command("serve", "--library", library, "--host", "127.0.0.1", "--port", "0")
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(
@@ -88,13 +88,32 @@ class Side:
                 if url is None:
                     log.seek(0)
                     raise RuntimeError(f"{self.name}: {log.read().decode(errors='replace')[-2000:]}")
-                yield int(url.rstrip("/").rpartition(":")[2])
+                yield Serving(int(url.rstrip("/").rpartition(":")[2]), process.pid)
             finally:
                 watchdog.cancel()
                 process.terminate()
                 process.wait(30)
                 assert process.stdout is not None
                 process.stdout.close()
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A running server: its port and its process."""
+
+    port: int
+    pid: int
+
+    @property
+    def cpu_seconds(self) -> float:
+        """The CPU time that it has taken so far."""
+        fields = (
+            Path(f"/proc/{self.pid}/stat")
+            .read_text(encoding="ascii", errors="replace")
+            .rpartition(")")[2]
+            .split()
+        )
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
