@@ -57,6 +57,12 @@ class Config:
     def _rules(self) -> Iterator[tuple[bool, str]]:
         """What must hold between the groups, in every family."""
         frames, data = self.model.frames, self.data
+        answers = get_family(self.family).answers
+        has, wants = (("captions", "questions")[asks] for asks in (data.asks, answers))
+        yield (
+            has == wants,
+            f"data.kind={data.kind} has {has}, and family={self.family} learns from {wants}: change one",
+        )
         yield (
             1 <= data.max_views <= frames,
             f"data.max_views={data.max_views} must be 1 to model.frames={frames}",

@@ -46,14 +46,19 @@ class RunSettings(Protocol):
         """How the model is trained."""
 
 
+_STILLS = ("photos", "questions")
+_QA_SETS = ("msrvtt_qa", "msvd_qa")
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """The data to train on."""
 
-    #: photos or frames of videos with captions, a video data set by name, or pairs of images and texts
+    #: photos or frames of videos with captions, the same with questions, a video data set by name, or pairs
+    #: of images and texts
     kind: str = "photos"
-    #: photos: folder with captions.csv and images/, and with frames.csv if these are frames of videos; there
-    #: is no default, the project ships no photos
+    #: photos, questions: folder with captions.csv and images/, and with frames.csv if these are frames of
+    #: videos; there is no default, the project ships no photos
     path: str = ""
     #: photos: a second folder of the same kinds, trained on together with the first; empty: none
     second: str = ""
@@ -61,8 +66,11 @@ class DataConfig:
     second_share: float = 0.5
     #: photos: train on the first so many items of the first folder; 0: on all
     limit: int = 0
-    #: video data sets: the official annotation file, or the folder of those files
+    #: video data sets: the official annotation file, or the folder of those files; questions: the folder that
+    #: `reelfind-model questions` writes
     annotations: str = ""
+    #: questions: train on those with the so many commonest answers
+    num_answers: int = 1500
     #: video data sets: folder of the video files
     videos: str = ""
     #: which of MSR-VTT's splits
@@ -96,23 +104,34 @@ class DataConfig:
     #: share of a film's unrelated frames that are cross-fades, fades to black or blank
     transitions: float = 0.2
 
+    @property
+    def has_stills(self) -> bool:
+        """Whether the data are photos or frames of videos, with captions or questions."""
+        return self.kind in _STILLS
+
+    @property
+    def asks(self) -> bool:
+        """Whether the texts are questions with answers, not captions."""
+        return self.kind in ("questions", *_QA_SETS)
+
     def __post_init__(self) -> None:
         check_choices(
             "data",
             self,
             {
-                "kind": ("photos", "msrvtt", "msvd", "didemo", "vatex", "image_text"),
+                "kind": (*_STILLS, "msrvtt", "msvd", "didemo", "vatex", "image_text", *_QA_SETS),
                 "msrvtt": ("full", "7k", "1ka"),
             },
         )
         check_rules(self._rules())
 
     def _rules(self) -> Iterator[tuple[bool, str]]:
-        yield self.views >= 1, f"data.views={self.views} must be positive"
+        for name in ("views", "num_answers"):
+            yield getattr(self, name) >= 1, f"data.{name}={getattr(self, name)} must be positive"
         for name in ("workers", "validation"):
             yield getattr(self, name) >= 0, f"data.{name}={getattr(self, name)} must be 0 or more"
         yield (
-            not (self.validation and self.kind == "photos"),
+            not (self.validation and self.has_stills),
             f"data.validation={self.validation} is for video data sets: captions.csv names the split val",
         )
         for name in ("multi_view", "film_share", "transitions", "second_share"):
@@ -210,7 +229,11 @@ def check_rules(rules: Iterable[tuple[bool, str]]) -> None:
 
 
 def _convert(value: Any, kind: type, key: str) -> Any:
-    """Convert a YAML scalar to the field's type. YAML reads 1e-4 as text, so numbers may come as strings."""
+    """Convert a YAML value to the field's type. YAML reads 1e-4 as text, so numbers may come as strings."""
+    if kind == tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
+            raise InputError(f"{key}={value!r} must be a list of texts")
+        return tuple(value)
     if isinstance(value, Mapping | list) or value is None:
         raise InputError(f"{key}={value!r} must be one value")
     if kind is bool and not isinstance(value, bool):

@@ -11,6 +11,7 @@ from model.cli.ablation import ablation_command
 from model.cli.evaluate import app as evaluate_app
 from model.cli.export import export_command
 from model.cli.frames import frames_command
+from model.cli.questions import questions_command
 from model.cli.terminal import ModelCommands, report
 from model.config import load_config
 from model.training.launch import launch
@@ -44,6 +45,7 @@ def train_command(
 app.add_typer(evaluate_app, name="evaluate")
 app.command("export")(export_command)
 app.command("frames")(frames_command)
+app.command("questions")(questions_command)
 app.command("ablation")(ablation_command)
 
 

@@ -20,6 +20,7 @@ _OPTION_OF_FIELD = {
         "data_source",
         "device",
         "ensemble_lambda",
+        "frames",
         "mode",
         "num_candidates",
         "num_salient_frames",

@@ -23,8 +23,10 @@ class Examples:
     frame_mask: Array
     """float32 [B, N], 1 for real frames; at least one in every row."""
     texts: tuple[str, ...]
-    """A caption of each video, B of them."""
+    """A caption of each video, or a question about it, B of them."""
     video_ids: Rows
     """int64 [B]: pairs with the same id show the same video."""
+    answers: tuple[str, ...] = ()
+    """Where the texts are questions: the answer to each, B of them."""
     teacher: Tensor | None = None
     """[F, classes]: a published classifier's shares for each frame; rows of zeros do not count."""

@@ -169,9 +169,10 @@ class StillLoader(Generic[BatchT]):
         rows = self._rows(epoch * self.steps + number)
         rows = rows[: len(rows) // self.world * self.world]
         captions = self.stills.captions
-        texts = [captions[r][rng.integers(len(captions[r]))] for r in rows]
+        chosen = np.array([rng.integers(len(captions[row])) for row in rows], np.int64)
+        texts = _chosen(captions, rows, chosen)
         by_length = _by_length(texts)
-        rows, texts = rows[by_length], [texts[i] for i in by_length]
+        rows, chosen, texts = rows[by_length], chosen[by_length], [texts[i] for i in by_length]
         items = self.stills.items
         pool = np.zeros(0, np.int64)
         if data.film_share:
@@ -180,10 +181,17 @@ class StillLoader(Generic[BatchT]):
         views = [[v for v in range(data.views) if not (names_sides(text) and flips(v))] for text in texts]
         plan = compose([items[row] for row in rows], pool, data, self.config.model.frames, rng, views)
         plan = part(plan, self.rank, self.world)
-        rows, texts = _share(rows, texts, self.rank, self.world)
+        own = _share(len(rows), self.rank, self.world)
+        answers = _chosen(self.stills.answers, rows[own], chosen[own])
         return self.collate(
             Examples(
-                self.views.frames(plan), plan.slots, plan.mask, tuple(texts), rows, self.views.teacher(plan)
+                self.views.frames(plan),
+                plan.slots,
+                plan.mask,
+                tuple(texts[own]),
+                rows[own],
+                tuple(answers),
+                self.views.teacher(plan),
             )
         )
 
@@ -229,10 +237,11 @@ class VideoLoader(Generic[BatchT]):
         owner, caption = self.pairs
         pairs = _order(seed, epoch, len(owner))[number * size : (number + 1) * size]
         pairs = pairs[: len(pairs) // self.world * self.world]
-        texts = [self.source.captions[owner[p]][caption[p]] for p in pairs]
+        texts = _chosen(self.source.captions, owner[pairs], caption[pairs])
         by_length = _by_length(texts)
-        rows, texts = owner[pairs[by_length]], [texts[i] for i in by_length]
-        rows, texts = _share(rows, texts, self.rank, self.world)
+        own = _share(len(pairs), self.rank, self.world)
+        pairs, texts = pairs[by_length][own], [texts[i] for i in by_length][own]
+        rows = owner[pairs]
         table, mask = np.zeros((len(rows), slots), np.int64), np.zeros((len(rows), slots), np.float32)
         packed: list[Frames] = []
         total = 0
@@ -250,13 +259,19 @@ class VideoLoader(Generic[BatchT]):
             packed.append(shown)
             total += len(shown)
         frames = torch.from_numpy(np.concatenate(packed))
-        return self.collate(Examples(frames, table, mask, tuple(texts), rows))
+        answers = _chosen(self.source.answers, rows, caption[pairs])
+        return self.collate(Examples(frames, table, mask, tuple(texts), rows, tuple(answers)))
 
 
-def _share(rows: Rows, texts: list[str], rank: int, world: int) -> tuple[Rows, list[str]]:
+def _chosen(groups: Sequence[Sequence[str]], rows: Rows, places: Rows) -> list[str]:
+    """A text of each video, by its place among the video's texts; none if there are no groups."""
+    return [groups[row][place] for row, place in zip(rows, places, strict=True)] if groups else []
+
+
+def _share(count: int, rank: int, world: int) -> slice:
     """This process's share of a batch: consecutive rows, as `films.part` takes them."""
-    size = len(rows) // world
-    return rows[rank * size : (rank + 1) * size], texts[rank * size : (rank + 1) * size]
+    size = count // world
+    return slice(rank * size, (rank + 1) * size)
 
 
 def ahead(make: Callable[[int], BatchT], numbers: Iterable[int], workers: int) -> Generator[BatchT]:

@@ -20,6 +20,7 @@ from model.settings import RunSettings
 #: the key of a checkpoint's state that holds the record
 DATA_KEY = "data"
 _PHOTOS = ("photos", "image_text")
+_ASKED = ("_qa", "questions")
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class DatasetRecord:
     """One data set that a run trained on.
 
     Attributes:
-        kind: `data.kind`; for MSR-VTT with the split that `data.msrvtt` names.
+        kind: `data.kind`; for MSR-VTT with the split that `data.msrvtt` names; for questions about stills,
+            what these are, such as "photos with questions".
         name: the name of the folder of photos, or of the annotations; empty: unknown.
         media: the name of the folder of the videos or images that are annotated; empty: there is none.
         split: the part that was trained on.
@@ -51,8 +53,9 @@ class DatasetRecord:
         if self.items is None or self.captions is None:
             counts = "counts not recorded by the checkpoint"
         else:
-            unit = "photo" if self.kind in _PHOTOS else "video"
-            counts = f"{_count(self.items, unit)}, {_count(self.captions, 'caption')}"
+            unit = "photo" if self.kind.split()[0] in _PHOTOS else "video"
+            text = "question" if self.kind.endswith(_ASKED) else "caption"
+            counts = f"{_count(self.items, unit)}, {_count(self.captions, text)}"
         return f"{self.kind}{name}{media}, split {self.split}: {counts}"
 
 
@@ -110,7 +113,11 @@ def describe_data(
     if sets:
         folders = (config.data.path, config.data.second)
         names = [
-            replace(named, kind=part.kind, name=_own_name(path))
+            replace(
+                named,
+                kind=f"{part.kind} with questions" if config.data.asks else part.kind,
+                name=_own_name(path),
+            )
             for part, path in zip(sets, folders, strict=False)
         ]
         sizes = [part.items for part in sets]
@@ -185,6 +192,8 @@ def _named(data: Mapping[str, Any], name_of: Callable[[str], str]) -> DatasetRec
     kind = data["kind"]
     if kind == "photos":
         return DatasetRecord(kind, name_of(data["path"]))
+    if kind == "questions":
+        return DatasetRecord(kind, name_of(data["path"]), name_of(data["annotations"]))
     kind = f"{kind} {data['msrvtt']}" if kind == "msrvtt" else kind
     return DatasetRecord(kind, name_of(data["annotations"]), name_of(data["videos"]))
 

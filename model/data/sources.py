@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from model.arrays import Frames
-from model.data.datasets import SplitName, open_dataset
-from model.data.stills import CaptionedStills, read_stills
+from model.data.datasets import SplitName, annotations_of, open_dataset
+from model.data.stills import CaptionedStills, read_asked_stills, read_stills
 from model.progress import Report, silent
 from model.runtime.errors import InputError
 from model.settings import DataConfig, RunSettings
@@ -29,7 +29,11 @@ class Source(Protocol):
 
     @property
     def captions(self) -> Sequence[Sequence[str]]:
-        """The captions of each video."""
+        """The captions of each video, or the questions about it."""
+
+    @property
+    def answers(self) -> Sequence[Sequence[str]]:
+        """The answers to the questions about each video; empty where the texts are captions."""
 
     def __len__(self) -> int:
         """The number of videos."""
@@ -51,15 +55,33 @@ def open_source(config: RunSettings, split: SplitName, report: Report = silent) 
         InputError: the data is missing or malformed.
     """
     data = config.data
-    if data.kind != "photos":
+    if not data.has_stills:
         return open_dataset(config, split, report)
-    return _open_stills(data, split)
+    return open_stills(data, split)
 
 
-def _open_stills(data: DataConfig, split: SplitName) -> CaptionedStills:
+def open_stills(data: DataConfig, split: SplitName) -> CaptionedStills:
+    """One split of photos or frames of videos, with captions or questions; as `open_source`.
+
+    Raises:
+        InputError: the data is missing or malformed, or other items are asked about than there are.
+    """
     if not data.path:
         raise InputError("no training data: pass data=DIR, a folder with captions.csv and images/")
-    stills = read_stills(Path(data.path), split)
+    folders = [Path(folder) for folder in (data.path, data.second) if folder]
+    if data.asks:
+        asked = {video.video_id: video for video in annotations_of(data, split)}
+        sets = [read_asked_stills(folder, split, asked) for folder in folders]
+        found = sum(map(len, sets))
+        if found != len(asked):
+            raise InputError(
+                f"data.annotations={data.annotations} asks about {len(asked)} items of split {split}, of "
+                f"which {found} are in {', '.join(map(str, folders))}: make the questions again with "
+                f"`reelfind-model questions {' '.join(map(str, folders))} --output {data.annotations}`"
+            )
+    else:
+        sets = [read_stills(folder, split) for folder in folders]
+    first, *others = sets
     if split == "train":
-        stills = stills.first(data.limit)
-    return stills.join(read_stills(Path(data.second), split)) if data.second else stills
+        first = first.first(data.limit)
+    return first.join(*others) if others else first

@@ -8,7 +8,7 @@ frames.csv (image, video, split), captions.csv (video, split, caption), images/
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from model.arrays import Frames, Rows
+from model.data.datasets.records import Annotated
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import load_image, resize_frames
 
@@ -42,6 +43,7 @@ class CaptionedStills:
         items: for each item its images, by their places in `images`, in the order of the video.
         captions: the captions of each item.
         sets: the sets that the items come from, in the order of the items.
+        answers: where the captions are questions, their answers, one for each; else empty.
     """
 
     name: str
@@ -49,6 +51,7 @@ class CaptionedStills:
     items: tuple[tuple[int, ...], ...]
     captions: tuple[tuple[str, ...], ...]
     sets: tuple[StillSet, ...]
+    answers: tuple[tuple[str, ...], ...] = ()
 
     @property
     def unit(self) -> str:
@@ -80,6 +83,7 @@ class CaptionedStills:
             tuple(tuple(places[image] for image in item) for item in items),
             self.captions[:count],
             (replace(whole, items=count),),
+            self.answers[:count],
         )
 
     def join(self, other: CaptionedStills) -> CaptionedStills:
@@ -91,6 +95,7 @@ class CaptionedStills:
             self.items + tuple(tuple(image + shift for image in item) for item in other.items),
             self.captions + other.captions,
             self.sets + other.sets,
+            self.answers + other.answers,
         )
 
     def load(self, image: int, size: int) -> Frames:
@@ -120,45 +125,94 @@ def read_stills(path: Path, split: str) -> CaptionedStills:
         InputError: a file is missing or malformed, has no rows of the split, or a video has no caption or no
             frame.
     """
-    return _read_frames(path, split) if (path / _FRAMES).is_file() else _read_photos(path, split)
-
-
-def _read_photos(path: Path, split: str) -> CaptionedStills:
-    table = path / _CAPTIONS
-    groups = _group(table, ("image", "caption"), split)
-    names = sorted(groups)
-    return CaptionedStills(
-        split,
-        tuple(path / "images" / name for name in names),
-        tuple((place,) for place in range(len(names))),
-        tuple(tuple(groups[name]) for name in names),
-        (StillSet("photos", len(names)),),
+    table = _read_table(path, split)
+    return _stills(
+        path, split, table, {name: Annotated(name, texts) for name, texts in table.captions.items()}
     )
 
 
-def _read_frames(path: Path, split: str) -> CaptionedStills:
+def read_asked_stills(path: Path, split: str, asked: Mapping[str, Annotated]) -> CaptionedStills:
+    """As `read_stills`, but only the items with questions, which take the place of their captions.
+
+    Args:
+        path: the folder.
+        split: the name of the split.
+        asked: questions and answers by the name of a photo's file or of a video.
+
+    Raises:
+        InputError: as `read_stills`, or no item has a question.
+    """
+    table = _read_table(path, split)
+    own = {name: asked[name] for name in table.captions if name in asked}
+    if not own:
+        raise InputError(
+            f"{path}: none of its {len(table.captions)} items of split {split} has a question: make some "
+            f"with `reelfind-model questions {path} --output DIR`, and set data.annotations=DIR"
+        )
+    return _stills(path, split, table, own)
+
+
+def read_captions(path: Path, split: str) -> dict[str, tuple[str, ...]]:
+    """The captions of one split by the name of a photo's file or of a video, in alphabetical order.
+
+    Raises:
+        InputError: as `read_stills`.
+    """
+    captions = _read_table(path, split).captions
+    return {name: captions[name] for name in sorted(captions)}
+
+
+def read_splits(path: Path) -> tuple[str, ...]:
+    """The splits that have captions, in the file's order.
+
+    Raises:
+        InputError: the file is missing or malformed.
+    """
+    return tuple(dict.fromkeys(row["split"] for row in _rows(path / _CAPTIONS, ("caption", "split"))))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One split of a folder: the images and the captions of each item, by its name."""
+
+    kind: Literal["photos", "frames"]
+    images: Mapping[str, tuple[str, ...]]
+    captions: Mapping[str, tuple[str, ...]]
+
+
+def _read_table(path: Path, split: str) -> _Table:
+    if not (path / _FRAMES).is_file():
+        captions = _group(path / _CAPTIONS, ("image", "caption"), split)
+        return _Table("photos", {name: (name,) for name in captions}, captions)
     frames = _group(path / _FRAMES, ("video", "image"), split)
     captions = _group(path / _CAPTIONS, ("video", "caption"), split)
     for have, need, missing in ((captions, frames, "caption"), (frames, captions, "frame")):
         for video in need:
             if video not in have:
                 raise InputError(f"{path}: video {video} of split {split} has no {missing}")
-    videos = sorted(frames)
+    return _Table("frames", frames, captions)
+
+
+def _stills(path: Path, split: str, table: _Table, texts: Mapping[str, Annotated]) -> CaptionedStills:
+    """The items that have texts, in alphabetical order."""
+    names = sorted(texts)
     images: list[Path] = []
     items = []
-    for video in videos:
-        items.append(tuple(range(len(images), len(images) + len(frames[video]))))
-        images += [path / "images" / name for name in frames[video]]
+    for name in names:
+        items.append(tuple(range(len(images), len(images) + len(table.images[name]))))
+        images += [path / "images" / image for image in table.images[name]]
+    answers = tuple(texts[name].answers for name in names)
     return CaptionedStills(
         split,
         tuple(images),
         tuple(items),
-        tuple(tuple(captions[video]) for video in videos),
-        (StillSet("frames", len(videos)),),
+        tuple(texts[name].captions for name in names),
+        (StillSet(table.kind, len(names)),),
+        answers if any(answers) else (),
     )
 
 
-def _group(table: Path, columns: tuple[str, str], split: str) -> dict[str, list[str]]:
+def _group(table: Path, columns: tuple[str, str], split: str) -> dict[str, tuple[str, ...]]:
     """The second column's values of each value of the first one, of one split, in the file's order."""
     groups: dict[str, list[str]] = {}
     for row in _rows(table, (*columns, "split")):
@@ -166,7 +220,7 @@ def _group(table: Path, columns: tuple[str, str], split: str) -> dict[str, list[
             groups.setdefault(row[columns[0]], []).append(row[columns[1]])
     if not groups:
         raise InputError(f"{table} has no rows of split {split!r}")
-    return groups
+    return {name: tuple(values) for name, values in groups.items()}
 
 
 def _rows(table: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:

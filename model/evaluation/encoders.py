@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays import Array, Frames
-from model.families.encoder import Profile
+from model.families.encoder import FrameChoice, Profile
 from model.runtime.bundle import Bundle, FrameEncoding, TextEncoding
 
 
@@ -53,6 +53,22 @@ class BundleEncoder:
     def texts(self, texts: Sequence[str], *, tokens: bool = False) -> TextEncoding:
         """As `Bundle.encode_text`."""
         return self.bundle.encode_text(list(texts), tokens=tokens)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """As `Bundle.vocabulary`."""
+        return self.bundle.vocabulary
+
+    @property
+    def frames_read(self) -> FrameChoice:
+        """Salient ones: other heads are not exported."""
+        return "salient"
+
+    def answer(
+        self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: Array, frame_mask: Array
+    ) -> Array:
+        """The logits of `Bundle.answer`."""
+        return self.bundle.answer(text, text_rows, frame_tokens, frame_mask > 0).logits
 
     def match(self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: Array) -> Array:
         """As `Bundle.match`."""

@@ -18,7 +18,7 @@ from model.families import get_family
 from model.families.base import Graph, InferenceOptions, ModelDescription
 from model.progress import Report, silent
 from model.runtime.bundle import BundleDescription, BundleManifest, write_bundle
-from model.runtime.bundle.graphs import FRAME_ENCODER, MATCHER, TEXT_ENCODER
+from model.runtime.bundle.graphs import ANSWER_HEAD, FRAME_ENCODER, MATCHER, TEXT_ENCODER
 from model.runtime.bundle.manifest import ImageSpec, Provenance, SalienceStrategy, TokenSizes
 from model.runtime.errors import InputError
 from model.runtime.tokens import check_count
@@ -29,7 +29,7 @@ TOLERANCE: Mapping[Storage, float] = {"float32": 1e-4, "float16": 5e-3, "int8": 
 
 @dataclass(frozen=True)
 class StorageChoice:
-    """How the weights of each part are stored; `words` are the word embeddings.
+    """How the weights of each part are stored; `words` are the word embeddings, `matcher` is any head.
 
     Raises:
         InputError: a storage is unknown.
@@ -51,6 +51,7 @@ class StorageChoice:
             FRAME_ENCODER: (self.image, self.image),
             TEXT_ENCODER: (self.text, self.words),
             MATCHER: (self.matcher, self.matcher),
+            ANSWER_HEAD: (self.matcher, self.matcher),
         }
         return parts.get(graph, ("float32", "float32"))
 
@@ -164,6 +165,7 @@ def describe_bundle(
         # The manifest checks the name.
         salience_strategy=cast(SalienceStrategy, model.salience_strategy),
         ensemble_lambda=options.ensemble_lambda,
+        answers=model.answers,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from model.families.base import ModelFamily
 from model.runtime.errors import InputError
 
-_BUILT_IN = ("lgdn",)
+_BUILT_IN = ("lgdn", "lgdn_qa")
 _registered: dict[str, ModelFamily[Any, Any, Any]] = {}
 
 
@@ -33,6 +33,10 @@ def get_family(name: str) -> ModelFamily[Any, Any, Any]:
         from model.families.lgdn.family import LGDNFamily
 
         return LGDNFamily()
+    if name == "lgdn_qa":
+        from model.families.lgdn_qa.family import LGDNAnswersFamily
+
+        return LGDNAnswersFamily()
     if name not in _registered:
         names = ", ".join(sorted((*_BUILT_IN, *_registered)))
         raise InputError(f"family={name!r} is not known: use one of {names}")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from model.data.examples import Examples
 from model.data.loaders import Loader
+from model.data.sources import Source
 from model.data.view_cache import FrozenStages
 from model.families.encoder import Encoder
 from model.progress import Report
@@ -78,6 +79,7 @@ class ModelDescription:
 
     Shapes in the graphs: D `embedding_dim`, S `salience_dim`, P `tokens_per_frame`, H `hidden_dim`,
     T `text_hidden_dim`, N `frames_per_segment`. P, H and T are None for a model without token outputs.
+    `answers` are those of a model that answers questions.
     """
 
     embedding_dim: int
@@ -90,6 +92,7 @@ class ModelDescription:
     tokens_per_frame: int | None = None
     hidden_dim: int | None = None
     text_hidden_dim: int | None = None
+    answers: tuple[str, ...] = ()
 
 
 class ModelFamily(ABC, Generic[Model, Network, Losses]):
@@ -106,6 +109,10 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
     loss_config: type[Losses]
     #: settings of the network that hold paths, and so do not decide a result
     places: ClassVar[frozenset[str]] = frozenset()
+    #: the families whose checkpoints `train.start_from` may name, besides its own
+    starts_from: ClassVar[frozenset[str]] = frozenset()
+    #: whether it learns answers to questions; false: it learns from captions
+    answers: ClassVar[bool] = False
 
     def check(self, config: Network, losses: Losses, data: DataConfig, train: TrainConfig) -> None:
         """Check that the family's settings fit the shared ones.
@@ -114,10 +121,11 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
             InputError: two settings do not fit together; the message names them.
         """
 
-    def complete(self, config: Network) -> Network:
-        """Fill in settings that only the published weights tell, such as the sizes of layers.
+    def complete(self, config: Network, training: Source) -> Network:  # noqa: ARG002
+        """Fill in settings that only the published weights or the training data tell.
 
-        Done once before training: a checkpoint then rebuilds its model without the files of those weights.
+        Such as the sizes of layers, or the answers to learn. Done once before training: a checkpoint then
+        rebuilds its model without the files of either.
 
         Raises:
             InputError: the weights cannot be found or read.

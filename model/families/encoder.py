@@ -1,13 +1,14 @@
 """The interface through which evaluation uses a model: a checkpoint in memory, or an exported bundle.
 
-Shapes: B batch or pairs, N frame slots, P tokens a frame, H width of frame tokens, D joint space.
+Shapes: B batch or pairs, N frame slots, n salient frames, P tokens a frame, H width of frame tokens, D joint
+space, A answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,11 @@ from numpy.typing import NDArray
 from model.arrays import Array, Frames
 from model.runtime.bundle import FrameEncoding, TextEncoding
 from model.runtime.preprocessing import ResizeRule
+
+#: The frames that an answer rests on. salient: chosen by SFP; random: as many; all: every frame; none: the
+#: question alone, with tokens of zeros. All but the first are baselines.
+FrameChoice = Literal["salient", "random", "all", "none"]
+FRAME_CHOICES: tuple[FrameChoice, ...] = get_args(FrameChoice)
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,24 @@ class Profile:
     ensemble_lambda: float
     #: tokens of a frame that the index keeps, merged; None: all
     tokens_per_frame: int | None
+
+
+@runtime_checkable
+class AnswersQuestions(Protocol):
+    """What an encoder with an answer head has besides. A bundle without one has an empty vocabulary."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The A answers that the head knows, in the order of its logits."""
+
+    @property
+    def frames_read(self) -> FrameChoice:
+        """The frames that the head was trained to read."""
+
+    def answer(
+        self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: Array, frame_mask: Array
+    ) -> Array:
+        """Answer questions. Shapes int64 [B], their rows in `text`; [B, n, P, H], [B, n] → logits [B, A]."""
 
 
 class Encoder(Protocol):

@@ -136,9 +136,10 @@ def load_start(model: nn.Module, family: str, path: Path) -> None:
         )
     try:
         state = _read(path)
-        if _family_of(state) != family:
+        own = get_family(family)
+        if _family_of(state) not in {own.name, *own.starts_from}:
             raise InputError(f"its family is {_family_of(state)}")
-        get_family(family).load_start(model, state["model"])
+        own.load_start(model, state["model"])
     except (_UnreadableError, ValueError, RuntimeError) as error:
         raise InputError(
             f"train.start_from={path} holds another model than the settings name: {_reason(error)}"

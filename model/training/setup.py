@@ -54,7 +54,7 @@ def start(config: Config, report: Report, tokenizer_file: Path | None = None) ->
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     family = get_family(config.family)
-    config = replace(config, model=family.complete(config.model))
+    config = replace(config, model=family.complete(config.model, training))
     tokenizer_file = tokenizer_file or tokenizer_path(config, folder)
     tokenizer = TextTokenizer.from_file(tokenizer_file, config.model.context_length)
     model, stages = _build_model(config)

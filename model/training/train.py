@@ -23,7 +23,7 @@ from model.runtime.errors import ReelfindError
 from model.training.checkpoints import save_checkpoint
 from model.training.monitor import Monitor, stop_on_signals
 from model.training.run import Run, learning_rate_share
-from model.training.validate import recall_sum, validate
+from model.training.validate import recall_sum, validate, validate_answers
 
 #: steps in a row that float16 may skip while its scale settles
 _MOST_SKIPPED = 40
@@ -149,14 +149,19 @@ def check(run: Run) -> dict[str, Any]:
     if not run.rank and run.validation is not None:
         bfloat16 = run.config.train.precision == "bfloat16"
         encoder = run.family.encoder(run.model, run.tokenizer, bfloat16=bfloat16)
-        corpus = encode_source(encoder, run.validation, TokenOptions() if encoder.has_matcher else None)
-        metrics = validate(encoder, run.validation.captions, corpus)
+        if run.family.answers:
+            metrics = validate_answers(encoder, run.validation)
+            score = metrics["answers"]["all"]
+        else:
+            corpus = encode_source(encoder, run.validation, TokenOptions() if encoder.has_matcher else None)
+            metrics = validate(encoder, run.validation.captions, corpus)
+            ranked = "ensemble" if run.family.trains_matcher(run.config.loss) else "global"
+            score = recall_sum(metrics[ranked])
         for name, row in metrics.items():
             run.report(
                 f"epoch {run.step // run.steps}/{run.config.train.epochs}: validation, {name} "
                 + " ".join(f"{key} {value:.4g}" for key, value in row.items())
             )
-        score = recall_sum(metrics["ensemble" if run.family.trains_matcher(run.config.loss) else "global"])
         if score > run.best:
             run.best = score
             save_checkpoint(run, "best.pt")

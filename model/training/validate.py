@@ -1,4 +1,5 @@
-"""Validation at the end of each epoch: retrieval among the validation videos, with and without re-ranking.
+"""Validation at the end of each epoch: retrieval among the validation videos, with and without re-ranking, or
+answers to questions about them.
 
 Shapes: Q texts, V videos.
 """
@@ -10,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from model.data.sources import Source
 from model.evaluation.corpus import Corpus, encode_all_texts
 from model.evaluation.matching import match_pairs
+from model.evaluation.questions import Answering, QuestionOptions, Questions, encode_frames_of
 from model.evaluation.rerank import LAMBDA_GRID, joined_scores, nearest
 from model.families.encoder import Encoder
 from model.runtime.ranking import ensemble
@@ -52,6 +55,18 @@ def validate(encoder: Encoder, captions: Sequence[Sequence[str]], corpus: Corpus
     result["local"] = ranked(0.0)
     result["ensemble"] = max(tried, key=recall_sum)
     return result
+
+
+def validate_answers(encoder: Encoder, source: Source) -> dict[str, Any]:
+    """Measure answers to all questions about the validation videos, by the frames that the head reads.
+
+    Returns:
+        metrics: `answers`, the accuracy in percent of `all` questions and by question word.
+    """
+    options = QuestionOptions()
+    answering = Answering(encoder, Questions.about(source), options)
+    corpus = encode_frames_of(encoder, source, options)
+    return {"answers": answering.accuracy(corpus, answering.head.frames_read)}
 
 
 def recall_sum(metrics: dict[str, float]) -> float:

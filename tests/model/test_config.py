@@ -78,7 +78,7 @@ def test_a_saved_config_reads_back() -> None:
             ["model.salience_strategy=best"],
             "model.salience_strategy='best' is not known: use one",
         ),
-        ("", ["data.kind=films"], "data.kind='films' is not known: use one of photos, msrvtt"),
+        ("", ["data.kind=films"], "data.kind='films' is not known: use one of photos, questions, msrvtt"),
         ("", ["train.precision=int8"], "use one of float32, bfloat16, float16"),
         ("", ["train.precision=float16", "train.device=cpu"], "float16 needs a GPU: use bfloat16"),
         ("", ["train.processes=5"], "train.batch_size=96 must be a multiple of train.processes=5"),

@@ -14,6 +14,8 @@ from torch import nn
 
 from model.backbones import build_image, build_text
 from model.config import load_config
+from model.families.lgdn_qa.config import AnswerModelConfig
+from model.settings import to_mapping
 from tests.support.paths import ROOT
 
 RECIPES = sorted((ROOT / "model" / "recipes").glob("*.yaml"))
@@ -26,6 +28,7 @@ PAPER = {
     "msvd": "msvd",
     "vatex": "vatex",
 }
+QUESTIONS = {"msrvtt_qa": "msrvtt_qa", "msvd_qa": "msvd_qa"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -34,6 +37,30 @@ def test_every_recipe_loads_under_its_own_name(path: Path) -> None:
     assert config.name == path.stem
     assert config.output == f"runs/{path.stem}"
     assert path.name in path.read_text().split("\nname:")[0], "its head tells the command"
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_papers_settings_for_questions(name: str) -> None:
+    """As for retrieval (section 4.1), but for what only the contrastive losses read."""
+    config = load_config(next(path for path in RECIPES if path.stem == name))
+    retrieval = load_config(next(path for path in RECIPES if path.stem == "msrvtt_full"))
+    assert (config.family, config.data.kind) == ("lgdn_qa", QUESTIONS[name])
+    assert isinstance(config.model, AnswerModelConfig)
+    assert (config.model.frames_read, config.model.tune_towers) == ("salient", True)
+    assert (config.data.num_answers, config.loss.warmup_epochs) == (1500, 1)
+    assert config.train == retrieval.train
+    shared = {name: getattr(config.model, name) for name in to_mapping(retrieval.model)}
+    assert shared == to_mapping(retrieval.model) | {"bank_size": 1}
+
+
+def test_the_head_for_mini_has_the_model_of_mini() -> None:
+    """Its towers and its fusion load the weights of a run of mini."""
+    mini, questions = (
+        load_config(ROOT / "model" / "recipes" / f"{name}.yaml") for name in ("mini", "questions")
+    )
+    shared = {name: getattr(questions.model, name) for name in to_mapping(mini.model)}
+    assert shared == to_mapping(mini.model) | {"bank_size": 1}
+    assert not questions.model.tune_towers
 
 
 @pytest.mark.parametrize("name", PAPER)

@@ -9,6 +9,7 @@ The toy model sees colours and nothing else. With `rgb` a frame's mean colour in
     text_embedding   the sum over words of one_hot(colour), or 0.05 · (1, …, 1)/√8 for others; unit length
     text_tokens      (2 · rgb − 1, 1) of the word's colour, 0 for other words                       [L, 4]
     match_logit      8 · (the largest cosine of a frame's token and the mean colour of the text) − 4
+    answer_logit     −|mean token of the real frames − (2 · colour_k − 1)|² for the eight COLOURS       [8]
 
 The functions of these names below are the same in NumPy. A red frame's logit is 4 for "red", −6.7 for
 "green", −4 for a text without a colour.
@@ -107,6 +108,12 @@ def match_logit(text: str, tokens: NDArray[np.float32]) -> float:
     return float(8 * (tokens @ mean / (lengths + 1e-6)).max() - 4)
 
 
+def answer_logit(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+    """NumPy twin of the answer head for the tokens of one question's real frames, [n, P', 3]. → [8]"""
+    mean = tokens.reshape(-1, 3).mean(axis=0)
+    return np.asarray(-(((mean - (2 * _PROTOTYPES - 1)) ** 2).sum(axis=1)), np.float32)
+
+
 def _word_tokens() -> NDArray[np.float32]:
     """Token rows: 0 padding, 1 any other word, 2… the colours, then the articles. [13, 4]."""
     colours = np.concatenate([2 * _PROTOTYPES - 1, np.ones((DIM, 1), np.float32)], axis=1)
@@ -132,19 +139,24 @@ def make_toy_bundle(
     overwrite: bool = False,
     matcher: bool | Literal["ids"] = True,
     tokens: bool = True,
+    answers: bool = False,
     graphs: Mapping[str, bytes] | None = None,
     **changes: Any,
 ) -> Path:
     """Write the toy bundle to `folder`, which this makes, and return it. Another `name`, another checksum.
 
     `matcher` may be False, or "ids" for one that reads the texts' ids instead of their tokens; without
-    `tokens` there is none. `graphs` takes the place of `toy_graphs()`; `changes` are as in `describe`.
+    `tokens` there is none. With `answers` there is an answer head. `graphs` takes the place of
+    `toy_graphs()`; `changes` are as in `describe`.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     files = dict(toy_graphs(tokens=tokens) if graphs is None else graphs)
     if matcher and tokens:
         files["matcher.onnx"] = toy_matcher(ids=matcher == "ids")
+    if answers:
+        files["answer_head.onnx"] = toy_answer_head()
+        changes = {"answers": tuple(COLOURS), **changes}
     tokenizer = folder.with_name(f"{folder.name}.tokenizer.json")
     toy_tokenizer().save(str(tokenizer))
     try:
@@ -368,3 +380,32 @@ def toy_matcher(*, ids: bool = False) -> bytes:
         ("frame_tokens", TensorProto.FLOAT, ["B", "P", 3]),
     ]
     return build_graph(nodes, inputs, [("match_logit", TensorProto.FLOAT, ["B"])], constants)
+
+
+def toy_answer_head(*, answers: int = DIM) -> bytes:
+    """The answer head, serialised; it knows the first colours, and looks at no word."""
+    node = helper.make_node
+    nodes = [
+        node("ReduceMean", ["frame_tokens", "two"], ["frame_mean"], keepdims=0),
+        node("Unsqueeze", ["frame_mask", "two"], ["weight"]),
+        node("Mul", ["frame_mean", "weight"], ["real"]),
+        node("ReduceSum", ["real", "one"], ["sum"], keepdims=1),
+        node("ReduceSum", ["weight", "one"], ["count"], keepdims=1),
+        node("Div", ["sum", "count"], ["mean"]),
+        node("Sub", ["mean", "prototypes"], ["difference"]),
+        node("Mul", ["difference", "difference"], ["square"]),
+        node("ReduceSum", ["square", "two"], ["distance"], keepdims=0),
+        node("Neg", ["distance"], ["answer_logit"]),
+    ]
+    constants: dict[str, NDArray[Any]] = {
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+        "prototypes": (2 * _PROTOTYPES - 1)[None, :answers],
+    }
+    inputs: list[GraphValue] = [
+        ("text_tokens", TensorProto.FLOAT, ["B", "L", 4]),
+        ("attention_mask", TensorProto.INT64, ["B", "L"]),
+        ("frame_tokens", TensorProto.FLOAT, ["B", "n", "P", 3]),
+        ("frame_mask", TensorProto.FLOAT, ["B", "n"]),
+    ]
+    return build_graph(nodes, inputs, [("answer_logit", TensorProto.FLOAT, ["B", answers])], constants)

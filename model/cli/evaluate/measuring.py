@@ -93,7 +93,12 @@ def measure_sources(
 
 def write_result(result: Mapping[str, Any], output: Path | None, as_json: bool) -> None:
     """Print the result as a table or as JSON, and write it as JSON to `output`, if that names a file."""
+    show_result(result, metrics_table(result), output, as_json)
+
+
+def show_result(result: Mapping[str, Any], table: str, output: Path | None, as_json: bool) -> None:
+    """As `write_result`, with the table as it is to be printed."""
     text = json.dumps(result, indent=2, ensure_ascii=False)
     if output is not None:
         replace_text(output, text + "\n")
-    typer.echo(text if as_json else metrics_table(result))
+    typer.echo(text if as_json else table)

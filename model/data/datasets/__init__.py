@@ -23,6 +23,7 @@ from model.data.datasets.frames import VideoFrames
 from model.data.datasets.image_text import read_image_text
 from model.data.datasets.msrvtt import read_msrvtt
 from model.data.datasets.msvd import read_msvd
+from model.data.datasets.questions import keep_common, read_mapped_qa, read_msrvtt_qa
 from model.data.datasets.records import Annotated, CaptionedVideo, Split
 from model.data.datasets.vatex import read_vatex
 from model.progress import Report, silent
@@ -35,6 +36,7 @@ __all__ = [
     "Split",
     "SplitName",
     "VideoFrames",
+    "annotations_of",
     "open_dataset",
     "open_split",
 ]
@@ -55,16 +57,27 @@ def open_split(data: DataConfig, split: SplitName, report: Report = silent) -> S
     """
     if split not in get_args(SplitName):
         raise InputError(f"split {split!r} is not known: use one of {', '.join(get_args(SplitName))}")
-    for setting in ("annotations", "videos"):
-        if not getattr(data, setting):
-            raise InputError(f"no data.{setting}: set it to the folder of {data.kind}'s {setting}")
+    if not data.videos:
+        raise InputError(f"no data.videos: set it to the folder of {data.kind}'s videos")
     photos = data.kind == "image_text"
-    source: SplitName = "train" if data.validation and split == "val" else split
-    annotated = _hold_out(_read(data, source), data.validation, split)
+    annotated = annotations_of(data, split)
     part = f" {data.msrvtt}" if data.kind == "msrvtt" else ""
     folder = MediaFolder(Path(data.videos), IMAGE_EXTENSIONS if photos else VIDEO_EXTENSIONS)
     name = f"{data.kind}{part} {split}"
     return find_files(name, annotated, folder, allow_missing=data.allow_missing, report=report)
+
+
+def annotations_of(data: DataConfig, split: SplitName) -> list[Annotated]:
+    """The annotations of one split, without a look at the videos' files.
+
+    Of questions to train on, only those with the `data.num_answers` commonest answers.
+
+    Raises:
+        InputError: a missing setting, or a malformed annotation file.
+    """
+    source: SplitName = "train" if data.validation and split == "val" else split
+    annotated = _hold_out(_read(data, source), data.validation, split)
+    return keep_common(annotated, data.num_answers) if data.asks and split == "train" else annotated
 
 
 def open_dataset(config: RunSettings, split: SplitName, report: Report = silent) -> VideoFrames:
@@ -80,6 +93,8 @@ def open_dataset(config: RunSettings, split: SplitName, report: Report = silent)
 
 def _read(data: DataConfig, split: SplitName) -> list[Annotated]:
     path = Path(data.annotations)
+    if not data.annotations:
+        raise InputError(f"no data.annotations: set it to the folder of {data.kind}'s annotations")
     if not path.exists():
         raise InputError(
             f"data.annotations={path} does not exist: set it to the folder of {data.kind}'s files"
@@ -95,7 +110,14 @@ def _read(data: DataConfig, split: SplitName) -> list[Annotated]:
                 "training videos for it, or train.evaluate=false"
             )
         return read_msrvtt(path, data.msrvtt, split)
-    readers = {"msvd": read_msvd, "didemo": read_didemo, "vatex": read_vatex}
+    readers = {
+        "msvd": read_msvd,
+        "didemo": read_didemo,
+        "vatex": read_vatex,
+        "msrvtt_qa": read_msrvtt_qa,
+        "msvd_qa": read_mapped_qa,
+        "questions": read_mapped_qa,
+    }
     if data.kind not in readers:
         raise InputError(
             f"data.kind={data.kind} is not a data set of videos: use {', '.join(readers)} or msrvtt"

@@ -117,7 +117,9 @@ def find_files(
         if path is None:
             missing.append(video.video_id)
         else:
-            items.append(CaptionedVideo(video.video_id, path, video.captions, video.span_seconds))
+            items.append(
+                CaptionedVideo(video.video_id, path, video.captions, video.span_seconds, video.answers)
+            )
     total = len(items) + len(missing)
     if not total:
         raise InputError(f"{name}: the annotation files name no video")

@@ -25,6 +25,8 @@ class VideoFrames:
     def __init__(self, split: Split, cache: FrameCache | None = None) -> None:
         self.split, self.cache = split, cache
         self.captions: Sequence[Sequence[str]] = tuple(item.captions for item in split.items)
+        asked = any(item.answers for item in split.items)
+        self.answers: Sequence[Sequence[str]] = tuple(item.answers for item in split.items) if asked else ()
 
     @property
     def name(self) -> str:

@@ -16,21 +16,26 @@ SpanSeconds = tuple[float, float]
 
 @dataclass(frozen=True)
 class Annotated:
-    """The captions of one video, and the part of the video that they describe; None: all of it."""
+    """The captions of one video, and the part of the video that they describe; None: all of it.
+
+    Where `answers` are given, one for each, the captions are questions.
+    """
 
     video_id: str
     captions: tuple[str, ...]
     span_seconds: SpanSeconds | None = None
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class CaptionedVideo:
-    """A video file, or a photo as a video of one frame, with its captions."""
+    """A video file, or a photo as a video of one frame, with its captions, or its questions and answers."""
 
     video_id: str
     path: Path
     captions: tuple[str, ...]
     span_seconds: SpanSeconds | None = None
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from model.backbones import with_shapes
 from model.data.examples import Examples
 from model.data.loaders import Loader, StillLoader
+from model.data.sources import Source
 from model.data.view_cache import FrozenStages
 from model.families.base import Graph, InferenceOptions, ModelDescription, ModelFamily
 from model.families.lgdn import export
@@ -46,7 +47,7 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
         message = f"model.bank_size={config.bank_size} must hold train.batch_size={train.batch_size}"
         check_rules([(config.bank_size >= train.batch_size, message)])
 
-    def complete(self, config: ModelConfig) -> ModelConfig:
+    def complete(self, config: ModelConfig, training: Source) -> ModelConfig:  # noqa: ARG002
         """Fill in the sizes of both encoders."""
         return with_shapes(config)
 

@@ -10,6 +10,7 @@ Shapes: B pairs, L text tokens, T text-token width, P tokens a frame, H frame-to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
@@ -35,13 +36,26 @@ class Fusion(nn.Module, ABC):
 
     #: whether the first input are text tokens [B, L, T] or token ids int64 [B, L]
     reads: ClassVar[Literal["tokens", "ids"]]
+    #: W, the width of what `fuse` gives
+    width: int
+    #: gives the two logits of a match
+    head: nn.Linear
 
     @abstractmethod
-    def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
-        """Logits of "does not match" and "matches".
+    def fuse(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
+        """The fused token [CLS], which other heads may read too.
 
-        Shapes text as `reads` says, attention_mask int64 [B, L], frame_tokens [B, P, H] → [B, 2].
+        Shapes text as `reads` says, attention_mask int64 [B, L], frame_tokens [B, P, H] → [B, W].
         """
+
+    def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
+        """Logits of "does not match" and "matches". Shapes as `fuse` → [B, 2]."""
+        logits: Tensor = self.head(self.fuse(text, attention_mask, frame_tokens)).float()
+        return logits
+
+    def match_weights(self) -> Iterator[nn.Parameter]:
+        """The weights that only `forward` reads, not `fuse`."""
+        yield from self.head.parameters()
 
 
 def match_of(logits: Tensor, score: str) -> Tensor:
@@ -134,6 +148,7 @@ class JointFusion(Fusion):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dim, width = config.dim, config.fusion_dim
+        self.width = width
         self.similarity, self.checkpointing = config.fusion_similarity, config.gradient_checkpointing
         self.sharpness = nn.Parameter(torch.tensor(10.0))
         self.word_weight = nn.Parameter(torch.tensor(10.0))
@@ -172,14 +187,30 @@ class JointFusion(Fusion):
 
     def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
         """Shapes [B, L, D], int64 [B, L], [B, P, D] → [B, 2]."""
+        return self._in_parts(self._match, text, attention_mask, frame_tokens)
+
+    def fuse(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
+        """Shapes [B, L, D], int64 [B, L], [B, P, D] → [B, W]."""
+        return self._in_parts(self._fuse, text, attention_mask, frame_tokens)
+
+    def match_weights(self) -> Iterator[nn.Parameter]:
+        """Those of late interaction, and of the head."""
+        yield from (self.word_weight, self.whole_weight, self.bias)
+        yield from (*self.gate.parameters(), *self.head.parameters())
+
+    def _in_parts(self, compute: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """Compute some pairs at a time with gradient checkpointing, or else all at once."""
         if not (self.checkpointing and self.training and torch.is_grad_enabled()):
-            return self._match(text, attention_mask, frame_tokens)
-        inputs = (torch.split(x, _CHECKPOINTED_PAIRS) for x in (text, attention_mask, frame_tokens))
-        parts = [checkpoint(self._match, *part, use_reentrant=False) for part in zip(*inputs, strict=True)]
+            return compute(*inputs)
+        split = (torch.split(x, _CHECKPOINTED_PAIRS) for x in inputs)
+        parts = [checkpoint(compute, *part, use_reentrant=False) for part in zip(*split, strict=True)]
         return torch.cat(parts)
 
     def _match(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
         return self.judge(text, attention_mask, self.read(frame_tokens))
+
+    def _fuse(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
+        return self._compare(text, attention_mask, self.read(frame_tokens))[0]
 
     def read(self, frame_tokens: Tensor) -> FrameReading:
         """The part that depends on the frame alone, computed once for many texts. Shape [B, P, D]."""
@@ -194,6 +225,13 @@ class JointFusion(Fusion):
 
     def judge(self, text: Tensor, attention_mask: Tensor, frame: FrameReading) -> Tensor:
         """Logits of texts with frames from `read`. Shapes [B, L, D], int64 [B, L] → [B, 2]."""
+        fused, agreement = self._compare(text, attention_mask, frame)
+        logits: Tensor = self.head(fused).float()
+        half = agreement / 2
+        return logits + torch.stack([-half, half], 1)
+
+    def _compare(self, text: Tensor, attention_mask: Tensor, frame: FrameReading) -> tuple[Tensor, Tensor]:
+        """The fused [CLS], and the score of late interaction. → [B, W], [B]"""
         with torch.autocast(text.device.type, enabled=False):
             words, tokens = text.float(), frame.tokens
             if not self.training:
@@ -213,9 +251,7 @@ class JointFusion(Fusion):
         bias = padding[:, None, None, :]
         for layer, key, value in zip(self.layers, frame.keys, frame.values, strict=True):
             x = layer(x, bias, key, value)
-        logits: Tensor = self.head(self.norm(x[:, 0])).float()
-        half = agreement / 2
-        return logits + torch.stack([-half, half], 1)
+        return self.norm(x[:, 0]), agreement
 
 
 class CrossLayer(TextLayer):
@@ -244,6 +280,7 @@ class CrossAttentionFusion(Fusion):
     def __init__(self, config: ModelConfig, shape: TextShape, frame_width: int) -> None:
         super().__init__()
         self.dropout, self.checkpointing = config.dropout, config.gradient_checkpointing
+        self.width = shape.hidden
         count = config.fusion_from_text or config.fusion_layers
         self.layers = nn.ModuleList(CrossLayer(shape, frame_width) for _ in range(count))
         self.head = nn.Linear(shape.hidden, 2)
@@ -266,8 +303,8 @@ class CrossAttentionFusion(Fusion):
         for layer, text_layer in zip(self.layers, layers, strict=True):
             layer.load_state_dict(text_layer.state_dict(), strict=False)
 
-    def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
-        """Shapes [B, L, T], int64 [B, L], [B, P, H] → [B, 2]."""
+    def fuse(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
+        """Shapes [B, L, T], int64 [B, L], [B, P, H] → [B, W], W = T."""
         bias = (1.0 - attention_mask[:, None, None, :].float()) * _NEGLIGIBLE
         x = text
         for layer in self._layers():
@@ -275,5 +312,4 @@ class CrossAttentionFusion(Fusion):
                 x = checkpoint(layer.fuse, x, bias, frame_tokens, self.dropout, use_reentrant=False)
             else:
                 x = layer.fuse(x, bias, frame_tokens, self.dropout)
-        logits: Tensor = self.head(x[:, 0]).float()
-        return logits
+        return x[:, 0]

@@ -102,16 +102,21 @@ def published_tokenizer_path(config: ModelConfig) -> Path:
     return path
 
 
-def load_start_weights(model: LGDN, weights: Mapping[str, Tensor]) -> None:
-    """Load another run's weights, as fine-tuning does after pre-training. The memory banks start empty.
+def load_start_weights(model: LGDN, weights: Mapping[str, Tensor], new: tuple[str, ...] = ("bank.",)) -> None:
+    """Load another run's weights, as fine-tuning does after pre-training.
+
+    Args:
+        model: gets the weights.
+        weights: those of the other run.
+        new: weights whose names begin so stay as they are, such as the memory banks, which start empty.
 
     Raises:
         InputError: weights are missing or unknown.
         RuntimeError: a tensor has another shape.
     """
-    without_banks = {name: tensor for name, tensor in weights.items() if not name.startswith("bank.")}
-    missing, unknown = model.load_state_dict(without_banks, strict=False)
-    different = [*unknown, *(name for name in missing if not name.startswith("bank."))]
+    loaded = {name: tensor for name, tensor in weights.items() if not name.startswith(new)}
+    missing, unknown = model.load_state_dict(loaded, strict=False)
+    different = [*unknown, *(name for name in missing if not name.startswith(new))]
     if different:
         raise InputError(f"{len(different)} weights such as {different[0]} differ")
 

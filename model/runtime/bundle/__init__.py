@@ -1,5 +1,6 @@
 """The bundle: a folder with `bundle.json`, ONNX graphs and a tokenizer, its writer and its reader."""
 
+from model.runtime.bundle.answers import Answers
 from model.runtime.bundle.description import BundleDescription
 from model.runtime.bundle.encodings import FrameEncoding, TextEncoding
 from model.runtime.bundle.files import default_bundle_path
@@ -9,6 +10,7 @@ from model.runtime.bundle.sessions import Provider
 from model.runtime.bundle.writer import write_bundle
 
 __all__ = [
+    "Answers",
     "Bundle",
     "BundleDescription",
     "BundleManifest",

@@ -34,6 +34,7 @@ class BundleDescription:
         salience_strategy: what the salience vectors are made of.
         ensemble_lambda: weight of the similarity beside the match score.
         calibration: turns a score into a probability; None: not calibrated.
+        answers: the answers that the answer head knows, in the order of its logits; empty: there is none.
     """
 
     name: str
@@ -52,3 +53,4 @@ class BundleDescription:
     salience_strategy: SalienceStrategy = "collaborative"
     ensemble_lambda: float = 1.0
     calibration: Calibration | None = None
+    answers: tuple[str, ...] = ()

@@ -58,8 +58,17 @@ def check_pairs(
         raise ValueError(f"frame_tokens is {getattr(frame_tokens, 'dtype', '?')}: pass {expected}")
     if len(shape) != 3 or shape[0] == 0 or not 1 <= shape[1] <= most or shape[2] != hidden:
         raise ValueError(f"frame_tokens has shape {list(shape)}: pass {expected}")
-    if rows.shape != shape[:1] or rows.dtype.kind not in "iu":
-        raise ValueError(f"text_rows is {rows.dtype} {list(rows.shape)}: pass int64 [{shape[0]}]")
+    check_text_rows(text, rows, shape[0])
+
+
+def check_text_rows(text: TextEncoding, rows: NDArray[np.int64], count: int) -> None:
+    """Check the rows of `count` texts.
+
+    Raises:
+        ValueError: a row is not in `text`, or a dtype or shape is wrong.
+    """
+    if rows.shape != (count,) or rows.dtype.kind not in "iu":
+        raise ValueError(f"text_rows is {rows.dtype} {list(rows.shape)}: pass int64 [{count}]")
     texts = len(text.attention_mask)
     if rows.min() < 0 or rows.max() >= texts:
         wrong = rows[(rows < 0) | (rows >= texts)][0]
@@ -77,6 +86,8 @@ def matcher_feed(
     text: TextEncoding, rows: NDArray[np.int64], frame_tokens: NDArray[np.float32], inputs: frozenset[str]
 ) -> dict[str, NDArray[Any]]:
     """The matcher's inputs for the pairs of one call, cut to the length of their longest text.
+
+    The answer head reads the same, with several frames for each text.
 
     Raises:
         ValueError: the matcher reads text tokens, and `text` has none.

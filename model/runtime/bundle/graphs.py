@@ -39,11 +39,15 @@ FRAME_ENCODER = "frame_encoder.onnx"
 SEGMENT_ENCODER = "segment_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
 MATCHER = "matcher.onnx"
+ANSWER_HEAD = "answer_head.onnx"
+#: the answers that `answer_head.onnx` knows: a JSON list of texts, in the order of its logits
+ANSWERS = "answers.json"
 
 _FLOAT, _INT, _BYTE = "tensor(float)", "tensor(int64)", "tensor(uint8)"
 
 #: Every graph of format version 2. B batch, N frames, P tokens a frame, P' as many or fewer, L text tokens,
-#: H width of frame tokens, T of text tokens, D joint space, S salience. `size` is the image's side.
+#: H width of frame tokens, T of text tokens, D joint space, S salience, n salient frames, A answers. The
+#: image's side is `size`.
 GRAPHS: dict[str, GraphSpec] = {
     FRAME_ENCODER: GraphSpec(
         (TensorSpec("frames", _BYTE, ("B", "size", "size", 3)),),
@@ -81,7 +85,23 @@ GRAPHS: dict[str, GraphSpec] = {
         ),
         optional=True,
     ),
+    # A question and the frames that are salient for it, of which at least one is real (`frame_mask` 1).
+    ANSWER_HEAD: GraphSpec(
+        (
+            TensorSpec("attention_mask", _INT, ("B", "L")),
+            TensorSpec("frame_tokens", _FLOAT, ("B", "n", "P'", "H")),
+            TensorSpec("frame_mask", _FLOAT, ("B", "n")),
+        ),
+        (TensorSpec("answer_logit", _FLOAT, ("B", "A")),),
+        either=(
+            TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),
+            TensorSpec("input_ids", _INT, ("B", "L")),
+        ),
+        optional=True,
+    ),
 }
 
 #: What a bundle can do beyond retrieval, by the graph that this needs.
-CAPABILITIES: dict[str, str] = {MATCHER: "match"}
+CAPABILITIES: dict[str, str] = {MATCHER: "match", ANSWER_HEAD: "answers"}
+#: Graphs that read the encoders' tokens.
+READ_TOKENS = (MATCHER, ANSWER_HEAD)

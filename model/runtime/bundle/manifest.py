@@ -21,7 +21,15 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from model.runtime.bundle.graphs import BUNDLE_FORMAT_VERSION, CAPABILITIES, GRAPHS, MATCHER, GraphSpec
+from model.runtime.bundle.graphs import (
+    ANSWER_HEAD,
+    ANSWERS,
+    BUNDLE_FORMAT_VERSION,
+    CAPABILITIES,
+    GRAPHS,
+    READ_TOKENS,
+    GraphSpec,
+)
 from model.runtime.errors import BundleError
 from model.runtime.preprocessing import ResizeRule
 from model.runtime.tokens import check_count
@@ -122,7 +130,7 @@ class BundleManifest(_Frozen):
     """The content of `bundle.json`, format version 2. Unknown and missing fields are refused.
 
     In a bundle whose encoders return no tokens, all four sizes of tokens (`tokens_per_frame`,
-    `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are null, and there is no matcher.
+    `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are null, and no graph reads them.
     """
 
     format_version: Literal[2]
@@ -161,6 +169,8 @@ class BundleManifest(_Frozen):
     def _check_together(self) -> BundleManifest:
         if self.text.tokenizer not in self.files:
             raise ValueError(f"files lists no {self.text.tokenizer!r}, which text.tokenizer names")
+        if ANSWER_HEAD in self.files and ANSWERS not in self.files:
+            raise ValueError(f"files lists {ANSWER_HEAD!r} without {ANSWERS!r}, which holds its answers")
         self._check_tokens()
         if self.num_salient_frames > self.frames_per_segment:
             raise ValueError(
@@ -176,11 +186,12 @@ class BundleManifest(_Frozen):
             raise ValueError(f"{', '.join(missing)} must not be null, or all of {', '.join(sizes)} must be")
         tokens = self.tokens
         if tokens is None:
-            if MATCHER in self.files:
-                raise ValueError(
-                    f"{MATCHER} reads frame_tokens, but the encoders return no tokens ({', '.join(sizes)} "
-                    "are null): leave the matcher out, or add the token outputs"
-                )
+            for graph in READ_TOKENS:
+                if graph in self.files:
+                    raise ValueError(
+                        f"{graph} reads frame_tokens, but the encoders return no tokens ({', '.join(sizes)} "
+                        "are null): leave it out, or add the token outputs"
+                    )
             return
         try:
             check_count(tokens.stored_tokens_per_frame, tokens.tokens_per_frame)

@@ -1,5 +1,6 @@
 """Reads a bundle and runs its graphs. Shapes: B batch or pairs, N frames, P tokens a frame, P' as many or
-fewer, L text tokens, H width of frame tokens, T of text tokens, D joint space, S salience.
+fewer, L text tokens, H width of frame tokens, T of text tokens, D joint space, S salience, n salient frames,
+A answers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.runtime.bundle.answers import Answers, check_questions, read_answers, run_answer_head
 from model.runtime.bundle.encodings import (
     FrameEncoding,
     TextEncoding,
@@ -20,6 +22,7 @@ from model.runtime.bundle.encodings import (
 )
 from model.runtime.bundle.files import FileState, file_state, read_bundle_manifest, verify_file
 from model.runtime.bundle.graphs import (
+    ANSWER_HEAD,
     FRAME_ENCODER,
     GRAPHS,
     MATCHER,
@@ -76,6 +79,8 @@ class Bundle:
         except ValueError as error:
             raise BundleError(f"{error}; export the bundle again") from error
         self.text_reader = TextReader(self.tokenizer)
+        #: the A answers that `answer` chooses from; empty without the capability "answers"
+        self.vocabulary = read_answers(folder) if "answers" in manifest.capabilities else ()
 
     @classmethod
     def open(
@@ -230,7 +235,7 @@ class Bundle:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What the bundle can do beyond retrieval: "match" where it has a matcher."""
+        """What the bundle can do beyond retrieval: "match" with a matcher, "answers" with an answer head."""
         return self.manifest.capabilities
 
     def token_sizes(self) -> TokenSizes:
@@ -269,6 +274,44 @@ class Bundle:
         check_pairs(text, rows, frame_tokens, sizes.hidden_dim, sizes.tokens_per_frame)
         return run_matcher(self._session(MATCHER), text, rows, frame_tokens, self.max_pairs)
 
+    def answer(
+        self,
+        text: TextEncoding,
+        text_rows: NDArray[np.int64],
+        frame_tokens: NDArray[np.float32],
+        frame_mask: NDArray[np.bool_] | None = None,
+    ) -> Answers:
+        """Answer questions about videos from their salient frames (VideoQA, section 4.3 and Table 7 of LGDN).
+
+        Which frames are salient for a question is decided as for a search: by the dot product of the
+        question's `text_salience` with each `frame_salience` (SFP, section 3.3).
+
+        Args:
+            text: questions encoded with `tokens=True`.
+            text_rows: int64, shape [B]: each question, by its row in `text`.
+            frame_tokens: float32, shape [B, n, P', H]: its salient frames; P' < P where tokens were merged.
+            frame_mask: bool, shape [B, n]: which frames are real; at least one of each row. None: all.
+
+        Raises:
+            ValueError: dtype or shape is wrong, there is no question, a row is not in `text`, a question has
+                no frame, or `text` has no tokens.
+            BundleError: the bundle has no answer head, or the graph fails or returns values that are not
+                finite.
+        """
+        if "answers" not in self.capabilities:
+            raise BundleError(
+                f"{self.folder} has no {ANSWER_HEAD}: choose a bundle that was exported from a model of "
+                "questions, such as one of the recipe msrvtt_qa"
+            )
+        rows, sizes = np.asarray(text_rows), self.token_sizes()
+        all_real = np.ones(np.shape(frame_tokens)[:2], np.float32)
+        mask = all_real if frame_mask is None else np.asarray(frame_mask).astype(np.float32)
+        check_questions(text, rows, frame_tokens, mask, sizes.hidden_dim, sizes.tokens_per_frame)
+        logits = run_answer_head(
+            self._session(ANSWER_HEAD), text, rows, frame_tokens, mask, len(self.vocabulary), self.max_pairs
+        )
+        return Answers(self.vocabulary, logits)
+
     def check(self) -> None:
         """Open every graph and run each once.
 
@@ -289,6 +332,11 @@ class Bundle:
             text_rows = np.array([0, 1])
             self.match(text, text_rows, encoding.tokens)
             self.match(text, text_rows, encoding.tokens[:, :1])
+        if "answers" in self.capabilities and encoding.tokens is not None:
+            pair = np.stack([encoding.tokens, encoding.tokens[::-1]])
+            text_rows, real = np.array([0, 1]), np.array([[True, True], [True, False]])
+            self.answer(text, text_rows, pair, real)
+            self.answer(text, text_rows, pair[:, :1, :1])
 
     def _session(self, graph: str) -> Session:
         session = self._sessions.get(graph)
@@ -303,7 +351,7 @@ class Bundle:
                 self._sessions[graph] = open_session(
                     path,
                     self.manifest.graph_spec(graph),
-                    self.manifest.dims(),
+                    self.manifest.dims() | ({"A": len(self.vocabulary)} if self.vocabulary else {}),
                     self.provider,
                     threads=self.threads,
                     cache_dir=self._cache_dir,

@@ -135,12 +135,19 @@ def _steps(bundle: Bundle) -> list[Callable[[], object]]:
             shape = (2, tokens.tokens_per_frame, tokens.hidden_dim)
             bundle.match(text, np.array([0, 1]), np.zeros(shape, np.float32))
 
+    def answer_questions() -> None:
+        text = bundle.encode_text(["a", "a dog runs"], tokens=True)
+        if tokens is not None:
+            shape = (2, manifest.num_salient_frames, tokens.tokens_per_frame, tokens.hidden_dim)
+            bundle.answer(text, np.array([0, 1]), np.zeros(shape, np.float32))
+
+    heads = {"match": match, "answers": answer_questions}
     steps: list[Callable[[], object]] = [
         partial(bundle._session, name) for name in GRAPHS if name in manifest.files
     ]
     steps += [frames, segments, lambda: bundle.encode_text(_TEXTS, tokens=tokens is not None)]
     steps += [partial(bundle.text_reader.read, text, 8) for text in _TEXTS]
-    return [*steps, match] if "match" in bundle.capabilities else steps
+    return steps + [step for capability, step in heads.items() if capability in bundle.capabilities]
 
 
 if __name__ == "__main__":

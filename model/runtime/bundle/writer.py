@@ -12,7 +12,7 @@ from typing import Any
 
 from model.runtime.bundle.description import BundleDescription
 from model.runtime.bundle.files import aside_path
-from model.runtime.bundle.graphs import BUNDLE_FORMAT_VERSION
+from model.runtime.bundle.graphs import ANSWERS, BUNDLE_FORMAT_VERSION
 from model.runtime.bundle.manifest import (
     MANIFEST_NAME,
     BundleManifest,
@@ -54,6 +54,8 @@ def write_bundle(
     """
     destination = Path(os.path.abspath(folder))  # noqa: PTH100  resolve() would follow a link at the end
     contents: dict[str, bytes | Path] = {**graphs, _TOKENIZER: tokenizer}
+    if description.answers:
+        contents[ANSWERS] = json.dumps(description.answers, ensure_ascii=False, indent=0).encode() + b"\n"
     try:
         for file in contents:
             check_file_name(file)

@@ -82,7 +82,7 @@ def test_settings_are_the_familys_own(config: Config) -> None:
 def test_families_are_known_by_name() -> None:
     assert isinstance(get_family("toy"), ToyFamily)
     assert isinstance(get_family("lgdn"), LGDNFamily)
-    with pytest.raises(ValueError, match="family='feel' is not known: use one of lgdn, toy"):
+    with pytest.raises(ValueError, match="family='feel' is not known: use one of lgdn, lgdn_qa, toy"):
         get_family("feel")
 
     class Impostor(ToyFamily):

@@ -37,14 +37,14 @@ class BlipLikeFusion(Fusion):
         self.layers = nn.ModuleList(CrossLayer(SHAPE, frame_width) for _ in range(2))
         self.head = nn.Linear(SHAPE.hidden, 2)
 
-    def forward(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
+    def fuse(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
         bias = (1.0 - attention_mask[:, None, None, :].float()) * -10000.0
         x = self.words(text) + self.positions[: text.shape[1]]
         for layer in self.layers:
             assert isinstance(layer, CrossLayer)
             x = layer.fuse(x, bias, frame_tokens, 0.0)
-        logits: Tensor = self.head(x[:, 0])
-        return logits.float()
+        fused: Tensor = x[:, 0]
+        return fused
 
 
 def make(kind: str) -> tuple[Fusion, Tensor, Tensor, Tensor]:

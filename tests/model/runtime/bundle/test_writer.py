@@ -126,7 +126,7 @@ def test_a_tokenizer_that_is_missing(place: Path) -> None:
 
 def test_a_matcher_needs_tokens(place: Path, tokenizer: Path) -> None:
     graphs = {**toy.toy_graphs(tokens=False), "matcher.onnx": toy.toy_matcher()}
-    message = r"matcher\.onnx reads frame_tokens, but .* no tokens .*: leave the matcher out, or add"
+    message = r"matcher\.onnx reads frame_tokens, but .* no tokens .*: leave it out, or add"
     with pytest.raises(BundleError, match=message):
         write_bundle(place, graphs, toy.describe(tokens=False), tokenizer)
     assert list(place.parent.iterdir()) == []
