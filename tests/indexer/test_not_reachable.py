@@ -85,7 +85,7 @@ def test_a_share_that_goes_away_in_the_middle_of_a_run_keeps_every_row(
     away.rename(share)
     back = index(bundle, library, share)
     assert (back.verdicts, back.unchanged, back.not_reached) == ({"ok": 2}, 2, [])
-    assert videos(library) == {**before, "new.mp4": ("ok", 3)}
+    assert videos(library) == {**before, "b.mp4": ("ok", 50), "new.mp4": ("ok", 50)}
 
 
 def test_a_file_that_gives_an_error_when_read_gets_no_row(bundle: Bundle, tmp_path: Path) -> None:
