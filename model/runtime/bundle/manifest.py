@@ -31,6 +31,7 @@ from model.runtime.bundle.graphs import (
     GraphSpec,
 )
 from model.runtime.errors import BundleError
+from model.runtime.messages import printable
 from model.runtime.preprocessing import ResizeRule
 from model.runtime.tokens import check_count
 
@@ -264,7 +265,7 @@ def _describe(error: ValidationError) -> str:
     """The first problems of a validation error, on one line."""
     problems = []
     for item in error.errors(include_url=False, include_context=False, include_input=False)[:3]:
-        where = ".".join(str(part) for part in item["loc"])
+        where = printable(".".join(str(part) for part in item["loc"]))
         message = item["msg"].removeprefix("Value error, ")
         problems.append(f"{where}: {message}" if where else message)
     more = error.error_count() - len(problems)

@@ -51,6 +51,10 @@ def test_any_json(document: Any) -> None:
     assert read(json.dumps(document).encode()) is None
 
 
+def test_an_unknown_key_is_named_in_one_line() -> None:
+    assert read(json.dumps({**json.loads(GOOD), "two\nlines": 1}).encode()) is None
+
+
 @settings(deadline=None, max_examples=300)
 @given(almost(json.loads(GOOD)))
 def test_changed_values(document: dict[str, Any]) -> None:
