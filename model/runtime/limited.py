@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.runtime.resource_limits import lower_limits
+
 _ROOT = Path(__file__).resolve().parents[2]
 #: One thread each: the stacks and arenas of many threads would count as memory.
 _ONE_THREAD = dict.fromkeys(
@@ -85,16 +87,14 @@ def limit_this_process(arguments: list[str]) -> list[str]:
     """Limit this process as its first two arguments say, and return the others."""
     memory, seconds = int(arguments[0]), int(arguments[1])
     memory += _address_space()
-    for kind, soft, hard in (
-        (resource.RLIMIT_AS, memory, memory),
-        (resource.RLIMIT_CPU, seconds, seconds + 1),
-        (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_FSIZE, 0, 0),
-    ):
-        most = resource.getrlimit(kind)[1]
-        if most != resource.RLIM_INFINITY:
-            soft, hard = min(soft, most), min(hard, most)
-        resource.setrlimit(kind, (soft, hard))
+    lower_limits(
+        (
+            (resource.RLIMIT_AS, memory, memory),
+            (resource.RLIMIT_CPU, seconds, seconds + 1),
+            (resource.RLIMIT_CORE, 0, 0),
+            (resource.RLIMIT_FSIZE, 0, 0),
+        )
+    )
     return arguments[2:]
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from indexer.engines.sandbox.system import enter_namespaces, process_control, system_call
+from model.runtime.resource_limits import lower_limits
 
 _SET_DEATH_SIGNAL, _NO_NEW_PRIVILEGES = 1, 38
 _NEW_USER, _NEW_NET = 0x10000000, 0x40000000
@@ -78,22 +79,16 @@ def limit_resources(*, memory_bytes: int, cpu_seconds: int, open_files: int, fil
     Raises:
         OSError: the system refuses a limit.
     """
-    limits = [
-        (resource.RLIMIT_AS, memory_bytes, memory_bytes),
-        (resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + _GRACE_SECONDS),
-        (resource.RLIMIT_NOFILE, open_files, open_files),
-        (resource.RLIMIT_FSIZE, file_bytes, file_bytes),
-        (resource.RLIMIT_CORE, 0, 0),
-    ]
     # Not RLIMIT_NPROC: it counts all processes of the user, and new ones are forbidden otherwise.
-    for kind, soft, hard in limits:
-        most = resource.getrlimit(kind)[1]
-        if most != resource.RLIM_INFINITY:
-            soft, hard = min(soft, most), min(hard, most)
-        try:
-            resource.setrlimit(kind, (soft, hard))
-        except ValueError as error:
-            raise OSError(str(error)) from error
+    lower_limits(
+        (
+            (resource.RLIMIT_AS, memory_bytes, memory_bytes),
+            (resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + _GRACE_SECONDS),
+            (resource.RLIMIT_NOFILE, open_files, open_files),
+            (resource.RLIMIT_FSIZE, file_bytes, file_bytes),
+            (resource.RLIMIT_CORE, 0, 0),
+        )
+    )
 
 
 def drop_capabilities() -> None:
