@@ -23,7 +23,6 @@ from indexer.decode import (
     DecodedSegment,
     DecodeJob,
     DecodeMessage,
-    FileOutcome,
     FileUnchanged,
     FileUnreached,
     FileVerdict,
@@ -211,11 +210,6 @@ class DecoderMessages:
                 raise MessageError("a thumbnail that is no JPEG image of the right size")
             images.append(image)
         return tuple(images)
-
-
-def is_outcome(message: DecodeMessage) -> bool:
-    """Whether a message ends a file."""
-    return isinstance(message, FileOutcome)
 
 
 def _check_content(sha256: str, size: int) -> None:

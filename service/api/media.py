@@ -217,8 +217,3 @@ def byte_range(request: Headers, size: int, etag: str, modified: str) -> ByteRan
     if int(first) >= size:
         raise RangeError(size)
     return ByteRange(int(first), min(size, int(last) + 1) if last else size)
-
-
-def wants_range(request: Headers, size: int, etag: str, modified: str) -> bool:
-    """Whether the answer is one byte range, see `byte_range`."""
-    return byte_range(request, size, etag, modified) is not None

@@ -26,11 +26,6 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     return make_library(tmp_path_factory.mktemp("share"), films)
 
 
-def of_long(searcher: Searcher, rows: list[int]) -> int:
-    videos = [searcher.snapshot.label(segment.video_id) for segment in searcher.snapshot.segments(rows)]
-    return sum(video is not None and Path(video.path).name == LONG for video in videos)
-
-
 def test_a_long_video_has_its_share_of_the_candidates(searcher: Searcher) -> None:
     first_stage = searcher.search("red", 100, SearchOptions(rerank=False))
     assert Path(first_stage.hits[0].path).name == LONG, "its segments are the most similar"
