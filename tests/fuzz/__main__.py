@@ -8,11 +8,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fuzz.corpus import Corpus
-from tests.fuzz.rounds import LIMITS, Fault, Outcome, index_round
+from tests.fuzz.rounds import LIMITS, Round, index_round
 from tests.support.toy_bundle import make_toy_bundle
 
 #: Files in one run of the indexer.
@@ -20,30 +20,18 @@ ROUND_FILES = 500
 _SHOWN = 10
 
 
-@dataclass
-class Report:
-    """What all rounds showed.
+@dataclass(kw_only=True)
+class Report(Round):
+    """What all rounds showed together.
 
     Attributes:
         seed: the corpus's.
         wanted: how many files should be indexed.
-        outcomes: by file name.
-        faults: what must not happen.
-        parent_peak: most resident bytes of an indexing process.
-        worker_peak: most resident bytes of a decoding process, as far as it was seen.
-        worker_bound: it had at most so many bytes, by the kernel's account.
-        at_worker_peak: the files that were read then.
         seconds: how long it took.
     """
 
     seed: int
     wanted: int
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
-    parent_peak: int = 0
-    worker_peak: int = 0
-    worker_bound: int = 0
-    at_worker_peak: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -91,7 +79,7 @@ def fuzz(
 ) -> Report:
     """Index the damaged files with these numbers. Files that are in a fault are kept in `output`."""
     corpus = Corpus(seed)
-    report = Report(seed, len(numbers))
+    report = Report(seed=seed, wanted=len(numbers))
     started = time.monotonic()
     deadline = started + 60 * minutes
     with tempfile.TemporaryDirectory(prefix="reelfind-fuzz-") as temporary:
@@ -103,12 +91,7 @@ def fuzz(
             batch, pending = pending[:ROUND_FILES], pending[ROUND_FILES:]
             names = {corpus.write(number, folder / "media").name: number for number in batch}
             done = index_round(folder, list(names), bundle, workers, deadline=deadline)
-            report.outcomes |= done.outcomes
-            report.faults += done.faults
-            report.parent_peak = max(report.parent_peak, done.parent_peak)
-            report.worker_bound = max(report.worker_bound, done.worker_bound)
-            if done.worker_peak > report.worker_peak:
-                report.worker_peak, report.at_worker_peak = done.worker_peak, done.at_worker_peak
+            report.add(done)
             named = {name for fault in done.faults for name in fault.names}
             for name in named & set(names):
                 output.mkdir(parents=True, exist_ok=True)

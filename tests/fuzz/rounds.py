@@ -88,6 +88,16 @@ class Round:
     at_worker_peak: tuple[str, ...] = ()
     interrupted: bool = False
 
+    def add(self, other: "Round") -> None:
+        """Count what another run over other files showed too."""
+        self.outcomes |= other.outcomes
+        self.faults += other.faults
+        self.parent_peak = max(self.parent_peak, other.parent_peak)
+        self.worker_bound = max(self.worker_bound, other.worker_bound)
+        if other.worker_peak > self.worker_peak:
+            self.worker_peak, self.at_worker_peak = other.worker_peak, other.at_worker_peak
+        self.interrupted |= other.interrupted
+
 
 def index_round(
     folder: Path,
