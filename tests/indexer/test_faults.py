@@ -18,6 +18,7 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from tests.support.toy_bundle import COLOURS, make_toy_bundle, text_embedding
+from tests.support.toy_library import data_file
 from tests.support.toy_videos import make_video
 
 pytestmark = pytest.mark.slow
@@ -198,7 +199,7 @@ def test_a_kill_at_any_step_of_a_repair(home: Home, tmp_path: Path) -> None:
     start = tmp_path / "start"
     shutil.copytree(home.library, start)
     for table, value in (("videos", b"touched.mp4"), ("frames", b"\xff\xd8")):
-        (path,) = (start / f"{table}.lance" / "data").glob("*.lance")
+        path = data_file(start, table)
         data = bytearray(path.read_bytes())
         data[data.rindex(value) + 1] ^= 1
         path.write_bytes(data)

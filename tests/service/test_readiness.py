@@ -14,7 +14,7 @@ from service.live import LiveLibrary, open_bundle
 from service.metrics import Metrics
 from service.readiness import ReadinessProbe
 from service.settings import load_settings
-from tests.support.toy_library import make_library
+from tests.support.toy_library import data_file, make_library
 
 
 def probes() -> int:
@@ -26,7 +26,7 @@ def test_a_disk_that_hangs_is_not_ready_and_probes_do_not_pile_up(tmp_path: Path
     settings = load_settings({"library": toy.library, "bundle": toy.bundle, "scrub_hours": 0})
     live = LiveLibrary(settings, open_bundle(settings), Metrics())
     live.reload()
-    (path,) = (toy.library / "segments.lance" / "data").glob("*.lance")
+    path = data_file(toy.library, "segments")
     aside = path.with_suffix(".aside")
 
     async def run() -> None:

@@ -24,6 +24,12 @@ FILMS: Mapping[str, Parts] = {
 }
 
 
+def data_file(library: Path, table: str) -> Path:
+    """The only data file of a library's table."""
+    (path,) = (library / f"{table}.lance" / "data").glob("*.lance")
+    return path
+
+
 @dataclass(frozen=True)
 class ToyLibrary:
     """Where a library, its media and its bundle are."""

@@ -25,6 +25,7 @@ from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from service.cli.app import app
 from tests.support.toy_bundle import COLOURS, make_toy_bundle, text_embedding
+from tests.support.toy_library import data_file
 from tests.support.toy_videos import make_video
 
 FILMS = ("red", "green", "blue", "cyan")
@@ -85,11 +86,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def library(home: Home, tmp_path: Path) -> Path:
     shutil.copytree(home.library, tmp_path / "library")
     return tmp_path / "library"
-
-
-def data_file(library: Path, table: str) -> Path:
-    (path,) = (library / f"{table}.lance" / "data").glob("*.lance")
-    return path
 
 
 def damage_value(path: Path, value: bytes, *, last: bool = False) -> None:

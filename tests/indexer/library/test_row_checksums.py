@@ -9,7 +9,7 @@ import pytest
 
 from indexer.library.errors import LibraryError
 from indexer.library.snapshot import Snapshot
-from tests.support.toy_library import ToyLibrary, make_library
+from tests.support.toy_library import ToyLibrary, data_file, make_library
 
 
 @pytest.fixture(scope="module")
@@ -21,11 +21,6 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
 def library(toy: ToyLibrary, tmp_path: Path) -> Path:
     shutil.copytree(toy.library, tmp_path / "library")
     return tmp_path / "library"
-
-
-def data_file(library: Path, table: str) -> Path:
-    (path,) = (library / f"{table}.lance" / "data").glob("*.lance")
-    return path
 
 
 def salience(snapshot: Snapshot) -> list[bytes]:

@@ -20,7 +20,7 @@ from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from tests.support.problems import check_problem
 from tests.support.server import START_SECONDS, Server, running_server
-from tests.support.toy_library import ToyLibrary, make_library
+from tests.support.toy_library import ToyLibrary, data_file, make_library
 
 pytestmark = pytest.mark.slow
 
@@ -50,11 +50,6 @@ def server(toy: ToyLibrary) -> Iterator[Server]:
         yield server
 
 
-def data_file(toy: ToyLibrary, table: str) -> Path:
-    (path,) = (toy.library / f"{table}.lance" / "data").glob("*.lance")
-    return path
-
-
 def flip(path: Path, start: int = 0, stop: int | None = None) -> None:
     """Change every third byte, as it is in the file under the running service."""
     with path.open("r+b") as file:
@@ -73,7 +68,7 @@ def flip_value(path: Path, value: bytes) -> None:
 
 def change_tokens(toy: ToyLibrary) -> None:
     """Change one bit of the tokens of each frame."""
-    path = data_file(toy, "frames")
+    path = data_file(toy.library, "frames")
     data = path.read_bytes()
     tokens = open_table(toy.library, "frames").to_table(columns=["tokens"])["tokens"].to_pylist()
     for value in {bytes(np.array(row, np.int8)) for row in tokens}:
@@ -109,7 +104,7 @@ def degraded(server: Server) -> dict[str, str]:
 
 def test_damaged_tokens_leave_the_first_stage_which_says_so(toy: ToyLibrary, server: Server) -> None:
     reranked, first_stage = asked(server), asked(server, rerank=False)
-    content = data_file(toy, "frames").read_bytes()
+    content = data_file(toy.library, "frames").read_bytes()
     change_tokens(toy)
     for colour, answer in asked(server).items():
         assert answer["reranked"] is False
@@ -122,7 +117,7 @@ def test_damaged_tokens_leave_the_first_stage_which_says_so(toy: ToyLibrary, ser
     metrics = server.client.get("/metrics").text
     assert 'reelfind_reranks_total{result="unreadable_tokens"}' in metrics
     assert "reelfind_damaged_reads_total 0.0" not in metrics
-    data_file(toy, "frames").write_bytes(content)
+    data_file(toy.library, "frames").write_bytes(content)
     assert asked(server) == reranked
 
 
@@ -138,7 +133,7 @@ def test_a_start_with_damaged_tokens_serves_the_rest(toy: ToyLibrary) -> None:
 def test_a_damaged_thumbnail_is_named_and_never_a_wrong_picture(toy: ToyLibrary, server: Server) -> None:
     frames = [frame["frame_id"] for hit in server.search("red") for frame in hit["frames"]]
     pictures = {frame: server.client.get(f"/v1/frames/{frame}.jpg").content for frame in frames}
-    flip_value(data_file(toy, "frames"), pictures[frames[0]])
+    flip_value(data_file(toy.library, "frames"), pictures[frames[0]])
     refused = 0
     for frame in frames:
         response = server.client.get(f"/v1/frames/{frame}.jpg")
@@ -153,7 +148,7 @@ def test_a_damaged_thumbnail_is_named_and_never_a_wrong_picture(toy: ToyLibrary,
 
 def test_damaged_segments_are_left_out_and_named(toy: ToyLibrary, server: Server) -> None:
     whole = asked(server)
-    path = data_file(toy, "segments")
+    path = data_file(toy.library, "segments")
     content = path.read_bytes()
     for start in range(0, len(content), 500):
         flip(path, start, min(len(content), start + 500))
@@ -282,6 +277,8 @@ def test_frequent_publishing_fails_no_search(changing: ToyLibrary) -> None:
             thread.start()
         for number in range(2, 8):
             change_all(toy, number / 2)
+            if number == 4:  # a fast machine would publish them all before the service looks
+                wait_for(lambda: max(seen, default=1) == 4)
         wait_for(lambda: max(seen) == 7)
         stop.set()
         for thread in threads:
