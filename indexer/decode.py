@@ -19,7 +19,7 @@ from indexer.place import displaced, place_error, unreached
 from model.runtime.errors import VideoError
 from model.runtime.faults import checkpoint
 from model.runtime.files import sha256_steps
-from model.runtime.preprocessing import ResizeRule, resize_frames
+from model.runtime.preprocessing import ResizeRule, resize_image
 from model.runtime.video import DecoderName, FrameBatch, ReadingLimits, VideoInfo, VideoReader
 
 THUMBNAIL_SIDE = 320
@@ -263,7 +263,7 @@ def _segments(
                     yield Alive()
                     continue
                 frames = segment.frames
-                thumbnails = _thumbnails(frames)
+                squares, thumbnails = _pictures(frames, spec)
                 stored += sum(map(len, thumbnails)) + len(frames) * spec.storage.frame_bytes
                 if stored > spec.storage.most_bytes(file_bytes):
                     reason = spec.storage.reason(file_bytes)
@@ -272,7 +272,7 @@ def _segments(
                     index=segment.index,
                     start_seconds=segment.span.start_seconds,
                     end_seconds=segment.span.end_seconds,
-                    frames=resize_frames(frames.data, spec.image_size, spec.resize),
+                    frames=squares,
                     pts_seconds=frames.pts_seconds,
                     thumbnails=thumbnails,
                 )
@@ -289,13 +289,20 @@ def _segments(
     return "ok", None, info
 
 
-def _thumbnails(frames: FrameBatch) -> tuple[bytes, ...]:
-    """Each frame as a JPEG image, at most `THUMBNAIL_SIDE` pixels on its longer side."""
-    images = []
-    for frame in frames.data:
+def _pictures(frames: FrameBatch, spec: DecodeSpec) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
+    """The frames as the model takes them, [N, size, size, 3], and each as a JPEG image."""
+    squares = np.empty((len(frames), spec.image_size, spec.image_size, 3), np.uint8)
+    thumbnails = []
+    for i, frame in enumerate(frames.data):
         image = Image.fromarray(frame)
-        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
-        out = io.BytesIO()
-        image.save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
-        images.append(out.getvalue())
-    return tuple(images)
+        squares[i] = np.asarray(resize_image(image, spec.image_size, spec.resize))
+        thumbnails.append(_thumbnail(image))
+    return squares, tuple(thumbnails)
+
+
+def _thumbnail(image: Image.Image) -> bytes:
+    """An image as a JPEG, at most `THUMBNAIL_SIDE` pixels on its longer side. Changes the image."""
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
+    return out.getvalue()

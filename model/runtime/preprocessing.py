@@ -46,16 +46,21 @@ def resize_frames(frames: NDArray[np.uint8], size: int, rule: ResizeRule = "squa
         raise ValueError(f"size is {size}: it must be at least 1 pixel")
     if rule not in _RULES:
         raise ValueError(f"resize rule {rule!r} is unknown: use one of {list(_RULES)}")
-    height, width = frames.shape[1:3]
+    out = np.empty((len(frames), size, size, 3), np.uint8)
+    for i, frame in enumerate(frames):
+        out[i] = np.asarray(resize_image(Image.fromarray(frame), size, rule))
+    return out
+
+
+def resize_image(image: Image.Image, size: int, rule: ResizeRule) -> Image.Image:
+    """Resize one image to a square; see `resize_frames`."""
+    width, height = image.size
     box = (0.0, 0.0, float(width), float(height))
     if rule == "center_crop":
         side = min(height, width)
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
-    out = np.empty((len(frames), size, size, 3), np.uint8)
-    for i, frame in enumerate(frames):
-        out[i] = np.asarray(Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC, box=box))
-    return out
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 
 def load_image(path: str | Path) -> NDArray[np.uint8]:

@@ -20,6 +20,8 @@ MAX_FAILURES = 16
 # a search where the file has no index.
 SEEK_BYTES_WITH_INDEX = 1 << 20
 SEEK_BYTES_WITHOUT_INDEX = 8 << 20
+# Up to this size, starting threads and filling their pictures in flight takes longer than they save.
+SMALL_PIXELS = 640 * 480
 # Above 8K, so many threads of the decoder hold a picture each, at most.
 LARGE_PIXELS = 2**25
 LARGE_THREADS = 4
@@ -52,12 +54,20 @@ def _is_header(packet: StreamPacket) -> bool:
     return context is not None and context.name == "theora" and bytes(packet)[0] >= 0x80
 
 
+def _usual_threads(stream: VideoStream) -> int:
+    """Threads of the decoder by the size of the pictures; 0 leaves the number to FFmpeg."""
+    pixels = stream.width * stream.height
+    if 0 < pixels <= SMALL_PIXELS:
+        return 1
+    return LARGE_THREADS if pixels > LARGE_PIXELS else 0
+
+
 class PacketSource:
     """The packets of the video stream that a player shows.
 
     Args:
         path: the file.
-        threads: threads of the decoder; 0 leaves the number to FFmpeg.
+        threads: threads of the decoder; 0: by the size of the pictures.
         breaks: where the stream's clock starts again. The packets come with continuous times.
         picked: the index of the stream; None: choose it.
         limits: how large pictures may be.
@@ -94,8 +104,7 @@ class PacketSource:
         try:
             self.stream: VideoStream = pick_stream(self.container, self._path, self._limits, self._picked)
             self.stream.thread_type = "AUTO"
-            large = self.stream.width * self.stream.height > LARGE_PIXELS
-            self.stream.codec_context.thread_count = self.threads or (LARGE_THREADS if large else 0)
+            self.stream.codec_context.thread_count = self.threads or _usual_threads(self.stream)
             self.stream.codec_context.options = self._limits.codec_options
             self.clock = clock_of(self.container, self.stream)
         except BaseException:

@@ -41,7 +41,7 @@ class PyavDecoder:
     Args:
         path: the file.
         max_side: pixels on the longer side of the frames, at most; None keeps the native size.
-        threads: threads of the decoder; 0 leaves the number to FFmpeg.
+        threads: threads of the decoder; 0: by the size of the pictures.
         route: for tests and measurements: "seek" seeks to every time, "read" decodes every frame in order.
         limits: what reading may take.
 
@@ -295,7 +295,7 @@ class PyavDecoder:
             self._ready.extend(self._decoder.feed(None))
             self._drained = True
             in_order = self._plain or self._times is None
-            if self._decoder.lost_last and in_order and self._source.threads != 1:
+            if self._decoder.lost_last and in_order and self._source.stream.codec_context.thread_count != 1:
                 self._source.threads = 1  # decode again without pictures in flight
                 self._refused.discard(AT_END)
                 self._rewind()

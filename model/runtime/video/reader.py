@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.runtime.errors import ReelfindError
 from model.runtime.video.limits import ReadingLimits
@@ -117,19 +118,20 @@ class VideoReader:
         times = np.concatenate([middle_times(span, frames_per_segment) for _, span in planned])
         frames = self._decoder.get_frames_played_at(times.tolist())
         for index, span in planned:
-            distinct: list[Frame] = []
-            for frame in islice(frames, frames_per_segment):
-                if not distinct or frame.pts_seconds != distinct[-1].pts_seconds:
-                    distinct.append(frame)
-            if not distinct:
+            batch = _distinct(islice(frames, frames_per_segment), frames_per_segment)
+            if batch is None:
                 return
             # The first frame that there is stands for those before it, but not in a part that it comes after.
-            distinct = [frame for frame in distinct if frame.pts_seconds <= span.end_seconds + _ROUNDING]
-            if not distinct:
+            inside = batch.pts_seconds <= span.end_seconds + _ROUNDING
+            if not inside.any():
                 continue
+            if not inside.all():
+                batch = FrameBatch(
+                    batch.data[inside], batch.pts_seconds[inside], batch.duration_seconds[inside]
+                )
             if self._decoder.end_seconds < span.end_seconds:
                 span = Span(span.start_seconds, max(span.start_seconds, self._decoder.end_seconds))
-            yield Segment(index, span, _batch(distinct))
+            yield Segment(index, span, batch)
 
     def get_frames_played_at(self, times: Sequence[float]) -> Iterator[Frame]:
         """Yield the frame played at each of the times, seconds, which must not decrease.
@@ -165,12 +167,23 @@ def _decord() -> MakeDecoder:
     return DecordDecoder
 
 
-def _batch(frames: list[Frame]) -> FrameBatch:
-    return FrameBatch(
-        np.stack([frame.data for frame in frames]),
-        np.array([frame.pts_seconds for frame in frames], dtype=np.float64),
-        np.array([frame.duration_seconds for frame in frames], dtype=np.float64),
-    )
+def _distinct(frames: Iterator[Frame], most: int) -> FrameBatch | None:
+    """The frames without those that repeat the one before; None where there is none.
+
+    Each is copied as it comes, so that its memory serves the next one: fresh memory costs more than a copy.
+    """
+    data: NDArray[np.uint8] | None = None
+    pts: list[float] = []
+    durations: list[float] = []
+    for frame in frames:
+        if pts and frame.pts_seconds == pts[-1]:
+            continue
+        if data is None:
+            data = np.empty((most, *frame.data.shape), np.uint8)
+        data[len(pts)] = frame.data
+        pts.append(frame.pts_seconds)
+        durations.append(frame.duration_seconds)
+    return None if data is None else FrameBatch(data[: len(pts)], np.array(pts), np.array(durations))
 
 
 def probe(path: str | Path) -> VideoInfo:
