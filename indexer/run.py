@@ -3,7 +3,8 @@
 import importlib.util
 import threading
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from indexer.encode import EncodeSpec
 from indexer.engines.base import Engine
 from indexer.engines.local import LocalEngine
 from indexer.engines.local_decoders import Bounds
+from indexer.engines.worker_process import StartingProcess
 from indexer.events import Event, IndexSummary, Note, Scanned
 from indexer.library.folder import Library
 from indexer.library.mounts import known_mounts, mounted, remember_mounts
@@ -44,6 +46,7 @@ def index_paths(
     on_event: Callable[[Event], None],
     stop: threading.Event | None = None,
     engine: Engine | None = None,
+    starting: StartingProcess | None = None,
 ) -> IndexSummary:
     """Update a library with the videos in files and folders, and publish it.
 
@@ -55,6 +58,7 @@ def index_paths(
         on_event: receives events, from one thread at a time.
         stop: set it to end early: what is encoded by then is kept and published.
         engine: where to decode and encode; None: on this machine, as in `options`.
+        starting: what `starting_decoder` gave for these options, for the engine of this machine.
 
     Raises:
         InputError: a path does not exist, an option is invalid, or pruning would empty a whole folder.
@@ -110,7 +114,7 @@ def index_paths(
             vanished=plan.vanished,
             prune=options.prune,
         )
-        (engine or _local_engine(bundle, options)).run(
+        (engine or _local_engine(bundle, options, starting)).run(
             plan.tasks,
             replace(
                 decode_spec(bundle.manifest, options.decoder),
@@ -138,17 +142,36 @@ def decode_spec(manifest: BundleManifest, decoder: DecoderName) -> DecodeSpec:
     )
 
 
-def _local_engine(bundle: Bundle, options: IndexOptions) -> Engine:
+@contextmanager
+def starting_decoder(options: IndexOptions) -> Iterator[StartingProcess | None]:
+    """A decoding process that starts while a bundle is opened; None where there is none in this run.
+
+    At the end it is ended.
+    """
+    starting = StartingProcess(_bounds(options).worker_options) if options.workers else None
+    try:
+        yield starting
+    finally:
+        if starting is not None:
+            starting.close()
+
+
+def _local_engine(bundle: Bundle, options: IndexOptions, starting: StartingProcess | None) -> Engine:
     return LocalEngine(
         bundle,
         workers=options.workers,
         encoders=options.encoders,
-        bounds=Bounds(
-            timeout_seconds=options.timeout_seconds,
-            file_seconds=options.file_timeout_seconds,
-            sandbox=options.sandbox,
-            memory_bytes=None if options.worker_memory is None else options.worker_memory << 20,
-        ),
+        bounds=_bounds(options),
+        starting=starting,
+    )
+
+
+def _bounds(options: IndexOptions) -> Bounds:
+    return Bounds(
+        timeout_seconds=options.timeout_seconds,
+        file_seconds=options.file_timeout_seconds,
+        sandbox=options.sandbox,
+        memory_bytes=None if options.worker_memory is None else options.worker_memory << 20,
     )
 
 

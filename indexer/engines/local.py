@@ -18,7 +18,7 @@ from indexer.engines.base import Sink
 from indexer.engines.channel import Abort, AbortedError, Channel
 from indexer.engines.local_decoders import Bounds, Died, FileDecoder, InlineDecoder, ProcessDecoder
 from indexer.engines.local_encoding import DecoderEnded, EncodingStage, FromDecoder, ToWriter
-from indexer.engines.worker_process import StoppedError
+from indexer.engines.worker_process import StartingProcess, StoppedError
 from indexer.events import Event, FileStarted, Note
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
@@ -35,10 +35,21 @@ class LocalEngine:
         workers: decoding processes; 0 decodes in this process, without isolation or time limits.
         encoders: batches encoded at the same time.
         bounds: what a file may take, and how the process that reads it is confined.
+        starting: a decoding process that starts already with these bounds; None: start all.
     """
 
-    def __init__(self, bundle: Bundle, *, workers: int, encoders: int, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        workers: int,
+        encoders: int,
+        bounds: Bounds,
+        starting: StartingProcess | None = None,
+    ) -> None:
         self._bundle = bundle
+        # The first thread takes it.
+        self._starting = iter([starting] if starting else [])
         self._workers = workers
         self._encoders = encoders
         self._bounds = bounds
@@ -86,7 +97,7 @@ class LocalEngine:
     def _new_decoder(self, halt: threading.Event) -> FileDecoder:
         if self._workers == 0:
             return InlineDecoder(halt)
-        return ProcessDecoder(self._bounds, halt)
+        return ProcessDecoder(self._bounds, halt, next(self._starting, None))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,13 @@ from indexer.decode import (
 from indexer.engines.records import MessageError
 from indexer.engines.sandbox.confinement import SandboxMode
 from indexer.engines.worker import WorkerOptions
-from indexer.engines.worker_process import FileProcess, LateError, StoppedError, WorkerProcess
+from indexer.engines.worker_process import (
+    FileProcess,
+    LateError,
+    StartingProcess,
+    StoppedError,
+    WorkerProcess,
+)
 from indexer.library.records import stored_ns
 from indexer.options import available_cores
 from indexer.place import place_error, unreached_after_failure
@@ -64,6 +70,11 @@ class Bounds:
     file_seconds: float | None = None
     sandbox: SandboxMode = "auto"
     memory_bytes: int | None = None
+
+    @property
+    def worker_options(self) -> WorkerOptions:
+        """How a decoding process confines those that read files."""
+        return WorkerOptions(self.sandbox, self.memory_bytes or default_memory_bytes())
 
 
 class FileDecoder(Protocol):
@@ -115,16 +126,19 @@ class ProcessDecoder:
     Args:
         bounds: what a file may take.
         stop: when set, the current file is given up.
+        starting: a decoding process that starts already with these bounds; None: start one.
 
     Raises:
         ReelfindError: the decoding process cannot be started.
         StoppedError: the run was asked to stop.
     """
 
-    def __init__(self, bounds: Bounds, stop: threading.Event) -> None:
+    def __init__(
+        self, bounds: Bounds, stop: threading.Event, starting: StartingProcess | None = None
+    ) -> None:
         self._bounds = bounds
         self._stop = stop
-        self._worker = self._start()
+        self._worker = self._start(starting)
         self.confinement = str(self._worker.confinement)
 
     def read(self, job: DecodeJob, skip: int = 0, *, again: bool = False) -> Iterator[DecodedPart | Died]:
@@ -173,9 +187,8 @@ class ProcessDecoder:
         """See `FileDecoder`."""
         self._worker.close()
 
-    def _start(self) -> WorkerProcess:
-        memory_bytes = self._bounds.memory_bytes or default_memory_bytes()
-        worker = WorkerProcess(WorkerOptions(self._bounds.sandbox, memory_bytes), self._stop.is_set)
+    def _start(self, starting: StartingProcess | None = None) -> WorkerProcess:
+        worker = WorkerProcess(self._bounds.worker_options, self._stop.is_set, starting)
         if self._bounds.sandbox == "required" and (lacking := worker.confinement.lacks()):
             worker.close()
             missing = ", ".join(f"{part.name}: {part.missing}" for part in lacking)

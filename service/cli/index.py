@@ -23,7 +23,7 @@ from indexer.options import (
     IndexOptions,
     default_workers,
 )
-from indexer.run import index_paths
+from indexer.run import index_paths, starting_decoder
 from model.runtime.bundle import Provider, default_bundle_path
 from model.runtime.exits import NOTHING_FOUND
 from model.runtime.signals import handling_signals
@@ -221,10 +221,12 @@ def index_command(
             keep_seconds=keep_minutes * 60,
             publish_seconds=publish_minutes * 60,
         )
-        opened, encoders = open_indexing_bundle(
-            bundle or default_bundle_path(), provider, threads, batch_size, engine_cache
-        )
-        summary = index_paths(paths, library, opened, replace(options, encoders=encoders), view, stop)
+        with starting_decoder(options) as starting:
+            opened, encoders = open_indexing_bundle(
+                bundle or default_bundle_path(), provider, threads, batch_size, engine_cache
+            )
+            options = replace(options, encoders=encoders)
+            summary = index_paths(paths, library, opened, options, view, stop, starting=starting)
     if as_json:
         print_json(summary_object(summary, library))
     else:

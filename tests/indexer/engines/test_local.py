@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from indexer.events import IndexSummary
+from indexer.events import Event, IndexSummary
 from indexer.library.snapshot import Snapshot
 from indexer.options import IndexOptions
-from indexer.run import index_paths
+from indexer.run import index_paths, starting_decoder
 from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from tests.support.processes import children, running, wait_until
@@ -105,6 +105,31 @@ def test_workers_that_cannot_start_are_an_error_not_a_verdict(
     monkeypatch.setattr("indexer.engines.worker_process._WORKER", "raise SystemExit('no such module')")
     with pytest.raises(ReelfindError, match=r"could not be started: exit code 1: no such module"):
         index(bundle, tmp_path / "library", tmp_path / "media", workers=1)
+
+
+def test_a_decoder_that_starts_early_is_used_and_ended(bundle: Bundle, tmp_path: Path) -> None:
+    make_video(tmp_path / "media/a.mp4", parts=[("red", 0.3)])
+    options = IndexOptions(workers=1)
+    for paths, library in (([tmp_path / "media"], "some"), ([make_folder(tmp_path / "empty")], "none")):
+        begun = set(children(os.getpid()))
+        with starting_decoder(options) as starting:
+            assert starting is not None
+            started: set[int] = set()
+
+            def look(_: Event, begun: set[int] = begun, started: set[int] = started) -> None:
+                started |= set(children(os.getpid())) - begun
+
+            summary = index_paths(paths, tmp_path / library, bundle, options, look, starting=starting)
+        assert started == {starting.process.pid}
+        assert summary.files == (library == "some")
+        assert not running(starting.process.pid)
+    with starting_decoder(IndexOptions(workers=0)) as starting:
+        assert starting is None
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 def test_what_lies_in_the_current_folder_is_not_imported(
