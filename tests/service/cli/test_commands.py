@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,10 @@ def test_what_nobody_foresaw_is_one_line_too(monkeypatch: pytest.MonkeyPatch) ->
     check_error(result, 3, "internal error, ZeroDivisionError: of no use.*REELFIND_TRACEBACK=1")
     monkeypatch.setenv("REELFIND_TRACEBACK", "1")
     assert isinstance(CliRunner().invoke(broken, ["divide"]).exception, ZeroDivisionError)
+
+
+def test_only_serve_loads_the_web_framework() -> None:
+    code = "import sys, service.cli.app; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"fastapi", "uvicorn", "starlette"}.isdisjoint(result.stdout.split())
+    assert "service.cli.serve" in result.stdout.split()
