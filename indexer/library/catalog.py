@@ -36,6 +36,8 @@ class VideoCatalog:
         self._ids: list[str] = self._table["video_id"].to_pylist()
         self._row_of_id = {video_id: row for row, video_id in enumerate(self._ids)}
         self._ingests: list[str] = self._table["ingest_id"].to_pylist()
+        columns = (self._table[name] for name in ("path", "title", CONTAINER_START))
+        self._label_columns = [column.combine_chunks() for column in columns]
 
     @property
     def hours(self) -> float:
@@ -66,12 +68,11 @@ class VideoCatalog:
         return None if row is None else _records(self._table.slice(row, 1))[0]
 
     def label(self, video_id: str) -> VideoLabel | None:
-        """What a hit says of a video, ten times as fast as the record; None when it is not in the list."""
+        """What a hit says of a video, much faster than the record; None when it is not in the list."""
         row = self.row_of(video_id)
         if row is None:
             return None
-        path = Path(os.fsdecode(self._table["path"][row].as_py()))
-        title, container_start = (self._table[name][row].as_py() for name in ("title", CONTAINER_START))
+        path, title, container_start = (column[row].as_py() for column in self._label_columns)
         return VideoLabel(displayable(path), title, container_start)
 
     def page(self, offset: int, limit: int, verdict: Verdict | None) -> list[VideoRecord]:

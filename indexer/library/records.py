@@ -43,7 +43,7 @@ def stored_ns(time_ns: int) -> int:
     return (time_ns + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-def displayable(path: Path) -> str:
+def displayable(path: Path | bytes) -> str:
     """A path as valid Unicode: bytes that are not UTF-8 become U+FFFD."""
     return os.fsencode(path).decode("utf-8", "replace")
 

@@ -47,13 +47,15 @@ class HitBuilder:
         if label is None:  # never in an intact snapshot; without its video a hit is of no use
             return None
         relevance = (segment.frame_salience @ self.query_salience).round(SCORE_DECIMALS)
+        # One call for all frames: a call for each takes longer than all else here.
+        rounded = relevance.astype(np.float64).round(SCORE_DECIMALS).tolist()
         salient, logits = self._salient(position, relevance)
         mean_logit = None if logits is None or self.reranked is None else self.reranked.match_score[position]
         frame_ids = segment.frame_ids
         terms = [
             SalientFrame(
                 frame_id=frame_ids[frame],
-                relevance=_rounded(relevance[frame]),
+                relevance=rounded[frame],
                 match_logit=None if logits is None else _rounded(logits[i]),
             )
             for i, frame in enumerate(salient)
@@ -74,12 +76,12 @@ class HitBuilder:
                 FrameEvidence(
                     frame_id=frame_id,
                     pts_seconds=pts_seconds,
-                    relevance=_rounded(value),
+                    relevance=value,
                     salient=frame in logit_of,
                     match_score=logit_of.get(frame),
                 )
                 for frame, (frame_id, pts_seconds, value) in enumerate(
-                    zip(frame_ids, segment.frame_pts_seconds.tolist(), relevance, strict=True)
+                    zip(frame_ids, segment.frame_pts_seconds.tolist(), rounded, strict=True)
                 )
             ],
             explanation=self._explanation(position, score, similarity, mean_logit, terms)

@@ -76,7 +76,7 @@ class Side:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**self.environment, "REELFIND_DEADLINE_MS": "600000"},
+                env={**self.environment, "REELFIND_DEADLINE_MS": "60000"},
             )
             watchdog = threading.Timer(_START_SECONDS, process.kill)
             watchdog.start()
