@@ -19,6 +19,8 @@ from indexer.library.tables import fragment_files, table_path
 #: The beginnings of the checksums of some rows, int64 [K], and what to call a row in an error message.
 RowSeeds = Callable[[NDArray[np.int64]], list[int]]
 RowName = Callable[[int], str]
+#: The values of a column, one a row.
+PartValues = Sequence[bytes] | NDArray[Any]
 
 
 class RowNames:
@@ -122,17 +124,17 @@ class CheckedRows:
         """
         # Each row once and ascending: Lance then reads neighbours together and need not sort.
         distinct, inverse = np.unique(rows, return_inverse=True)
-        table = self._read(distinct, parts)
-        arrays = [fixed_to_numpy(table[name]) for part in parts for name in self._columns[part]]
+        arrays = [np.asarray(values) for values in self._read(distinct, parts)]
         return arrays if np.array_equal(distinct, rows) else [array[inverse] for array in arrays]
 
     def take_bytes(self, row: int, part: str) -> bytes:
         """The one column of a part of one row. Raises as `take`."""
-        (name,) = self._columns[part]
-        value: bytes = self._read(np.array([row]), (part,))[name][0].as_py()
+        (values,) = self._read(np.array([row]), (part,))
+        value: bytes = values[0]
         return value
 
-    def _read(self, rows: NDArray[np.int64], parts: Sequence[str]) -> pa.Table:
+    def _read(self, rows: NDArray[np.int64], parts: Sequence[str]) -> list[PartValues]:
+        """The values of each column of each part."""
         columns = [name for part in parts for name in self._columns[part]]
         try:
             with storage_errors(self._where):
@@ -142,23 +144,27 @@ class CheckedRows:
             if len(unreadable) in (0, len(rows)):
                 raise
             raise self._damaged(unreadable) from None
-        wrong = self._wrong(rows, table, parts)
+        values = [part_values(table[column]) for column in columns]
+        wrong = self._wrong(rows, values, parts)
         if wrong.any():
             raise self._damaged(rows[wrong])
-        return table
+        return values
 
-    def _wrong(self, rows: NDArray[np.int64], table: pa.Table, parts: Sequence[str]) -> NDArray[np.bool_]:
+    def _wrong(
+        self, rows: NDArray[np.int64], values: Sequence[PartValues], parts: Sequence[str]
+    ) -> NDArray[np.bool_]:
         """Which rows differ from their checksums, or have none in a damaged file."""
         wrong = np.zeros(len(rows), np.bool_)
         if self._checksums is None:
             without = np.ones(len(rows), np.bool_)
         else:
             seeds = self._seeds(rows)
+            columns = iter(values)
             for part in parts:
                 actual = seeds
-                for column in self._columns[part]:
-                    values = part_values(table[column])
-                    actual = [zlib.crc32(value, seed) for value, seed in zip(values, actual, strict=True)]
+                for _ in self._columns[part]:
+                    pairs = zip(next(columns), actual, strict=True)
+                    actual = [zlib.crc32(value, seed) for value, seed in pairs]
                 expected = self._checksums[rows, PARTS[self._name].index(part)]
                 wrong |= expected != np.array(actual, np.uint32)
             if self._without is None:
@@ -190,7 +196,7 @@ class CheckedRows:
         )
 
 
-def part_values(column: pa.ChunkedArray) -> Sequence[bytes] | NDArray[Any]:
+def part_values(column: pa.ChunkedArray) -> PartValues:
     """The values of a column, one a row, as checksums are computed of them."""
     if isinstance(column.type, pa.FixedSizeListType):
         return np.ascontiguousarray(fixed_to_numpy(column))

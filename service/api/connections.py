@@ -21,6 +21,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from service.api.joined_writes import JoinedWrites
 from service.api.problems import (
     MALFORMED,
     SLOW_REQUEST,
@@ -201,6 +202,7 @@ class GuardedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, or turn it away."""
         super().connection_made(transport)
+        self.transport = JoinedWrites(transport, self.loop)  # type: ignore[assignment]
         self.key = client_key(self.client[0]) if self.client else ""
         self._begun = self.loop.time()
         ending = self._connections.admit(self)
