@@ -12,11 +12,15 @@ import typer
 
 from model.cli.terminal import report
 from model.data.record import data_of
+from model.data.references import NUM_REFERENCES, sample_captions
+from model.data.sources import open_source
 from model.export.bundle import ExportOptions, StorageChoice, export_bundle
 from model.export.provenance import NOT_STATED, make_provenance
+from model.export.references import ReferenceTexts
 from model.export.storage import Storage
 from model.families import get_family
 from model.families.base import InferenceOptions
+from model.runtime.bundle.hubness import NEIGHBOURS
 from model.runtime.errors import InputError
 from model.training.checkpoints import load_checkpoints, read_state, tokenizer_path
 
@@ -89,6 +93,19 @@ def export_command(
             min=1, help="Merge the tokens that an index keeps of a frame to this number. Default: keep all."
         ),
     ] = None,
+    hubness_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=10,
+            help="Correct hubness: subtract from a segment's similarity this times its mean similarity to "
+            "the nearest of some training captions, which the data must still be there for. Default: no "
+            "correction.",
+        ),
+    ] = None,
+    reference_texts: Annotated[
+        int, typer.Option(min=NEIGHBOURS, help="Training captions that --hubness-weight compares with.")
+    ] = NUM_REFERENCES,
     matcher: Annotated[bool, typer.Option(help="Include the matching head.")] = True,
     image: Annotated[
         str, typer.Option(help="Storage of image weights: float32, float16 or int8.")
@@ -124,6 +141,14 @@ def export_command(
     if not licence.strip():
         raise InputError("the bundle's licence is blank: leave --licence out, or name a licence")
     measured = _read_metrics(metrics)
+    torch.set_num_threads(threads)
+    config, model = load_checkpoints(checkpoints)
+    hubness = None
+    if hubness_weight is not None:
+        captions = open_source(config, "train", report).captions
+        hubness = ReferenceTexts(
+            hubness_weight, sample_captions(captions, reference_texts, config.train.seed)
+        )
     options = ExportOptions(
         inference=InferenceOptions(weights, salience, match_similarity),
         matcher=matcher,
@@ -132,9 +157,8 @@ def export_command(
         ensemble_lambda=_lambda(ensemble_lambda, measured),
         tokens_per_frame=tokens_per_frame,
         storage=StorageChoice(*(cast(Storage, choice) for choice in (image, text, words, matcher_storage))),
+        hubness=hubness,
     )
-    torch.set_num_threads(threads)
-    config, model = load_checkpoints(checkpoints)
     provenance = make_provenance(
         config,
         [data_of(read_state(path)) for path in checkpoints],
