@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -141,14 +142,6 @@ def export_command(
     if not licence.strip():
         raise InputError("the bundle's licence is blank: leave --licence out, or name a licence")
     measured = _read_metrics(metrics)
-    torch.set_num_threads(threads)
-    config, model = load_checkpoints(checkpoints)
-    hubness = None
-    if hubness_weight is not None:
-        captions = open_source(config, "train", report).captions
-        hubness = ReferenceTexts(
-            hubness_weight, sample_captions(captions, reference_texts, config.train.seed)
-        )
     options = ExportOptions(
         inference=InferenceOptions(weights, salience, match_similarity),
         matcher=matcher,
@@ -157,8 +150,13 @@ def export_command(
         ensemble_lambda=_lambda(ensemble_lambda, measured),
         tokens_per_frame=tokens_per_frame,
         storage=StorageChoice(*(cast(Storage, choice) for choice in (image, text, words, matcher_storage))),
-        hubness=hubness,
     )
+    torch.set_num_threads(threads)
+    config, model = load_checkpoints(checkpoints)
+    if hubness_weight is not None:
+        captions = open_source(config, "train", report).captions
+        texts = sample_captions(captions, reference_texts, config.train.seed)
+        options = replace(options, hubness=ReferenceTexts(hubness_weight, texts))
     provenance = make_provenance(
         config,
         [data_of(read_state(path)) for path in checkpoints],

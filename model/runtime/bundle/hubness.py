@@ -87,12 +87,13 @@ def read_references(folder: Path, dim: int) -> NDArray[np.float32]:
     try:
         with path.open("rb") as file:
             if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError("its version is not 1.0")
+                raise ValueError("another version")
             shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
             content = file.read()
-    # The header is a Python literal, which a stranger can nest as deeply as it is long.
-    except (OSError, ValueError, RecursionError, MemoryError) as error:
-        raise BundleError(f"{path} is not a NumPy array ({error}): {EXPORT_AGAIN}") from error
+    # The header is a Python literal: what its parsers raise for one of a stranger has no common base.
+    except Exception as error:
+        what = f"is not a NumPy array of version 1.0 ({type(error).__name__})"
+        raise BundleError(f"{path} {what}: {EXPORT_AGAIN}") from error
     if dtype != np.dtype("<f2") or by_columns or len(shape) != 2 or shape[1] != dim:
         raise BundleError(f"{path} holds {dtype} {list(shape)} instead of float16 [R, {dim}]: {EXPORT_AGAIN}")
     # The header may tell any number: believe the file's size.
