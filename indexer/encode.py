@@ -163,6 +163,7 @@ def _encode(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> l
     ends = np.cumsum(counts)
     embedding, mask = _padded(encoding.embedding[:total], counts, bundle.manifest.frames_per_segment)
     segment_embedding = bundle.encode_segments(embedding, mask)
+    hubness = None if spec.layout.hubness_weight is None else bundle.hubness(segment_embedding)
     tokens = None
     if encoding.tokens is not None:
         tokens = _stored_tokens(bundle, spec.layout, encoding.tokens[:total])
@@ -181,6 +182,7 @@ def _encode(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> l
                 embedding=segment_embedding[i],
                 thumbnails=segment.thumbnails,
                 tokens=None if tokens is None else tokens[frames_of_segment],
+                hubness=None if hubness is None else float(hubness[i]),
             )
         )
     return rows

@@ -181,7 +181,13 @@ def _check_options(options: IndexOptions, manifest: BundleManifest, library: Pat
         raise InputError("the decoder 'decord' is not installed: `pip install reelfind[decord]`, or use pyav")
     backend = chosen_backend(options.index_backend, served_manifest(library))
     if options.index_factory not in (None, AUTOMATIC):
-        backend.check_spec(options.index_factory, manifest.embedding_dim)
+        try:
+            backend.check_spec(options.index_factory, manifest.embedding_dim + (manifest.hubness is not None))
+        except InputError as error:
+            if manifest.hubness is None:
+                raise
+            added = f"the bundle's hubness correction adds one to its {manifest.embedding_dim}"
+            raise InputError(f"{error}; {added}") from error
 
 
 def _one_at_a_time(on_event: Callable[[Event], None]) -> Callable[[Event], None]:

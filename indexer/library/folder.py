@@ -191,6 +191,7 @@ def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int 
         tokens=kind,
         tokens_per_frame=count,
         token_dim=width,
+        hubness_weight=None if manifest.hubness is None else manifest.hubness.weight,
     )
 
 

@@ -110,7 +110,7 @@ def _wrong_video(row: Mapping[str, object], path: Path, roots: list[Path]) -> It
 
 def _wrong_segments(segments: lance.LanceDataset, layout: Layout) -> Iterator[str]:
     columns = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames", "frame_pts_seconds"]
-    columns += ["frame_salience", "embedding"]
+    columns += ["frame_salience", "embedding", *([] if layout.hubness_weight is None else ["hubness"])]
     seen: set[str] = set()
     ends: dict[str, tuple[int, float]] = {}
     first = 0
@@ -141,6 +141,9 @@ def _segment_faults(
         backwards = np.diff(times, axis=1) < 0
         length = np.linalg.norm(embedding, axis=1)
     finite = np.isfinite(embedding).all(axis=1)
+    hubness = np.zeros(batch.num_rows)
+    if "hubness" in batch.schema.names:
+        hubness = np.asarray(batch["hubness"].to_numpy(zero_copy_only=False), np.float64)
     earlier = np.zeros(batch.num_rows, np.bool_)
     names, indices = batch["video_id"].to_pylist(), batch["segment_index"].to_pylist()
     for row, (name, index, time) in enumerate(zip(names, indices, start.tolist(), strict=True)):
@@ -156,6 +159,8 @@ def _segment_faults(
         "a frame comes after its end": (outside & used).any(axis=1),
         "its frames are not in the order of their times": (backwards & used[:, 1:]).any(axis=1),
         "its frames' salience is not finite": ~np.isfinite(salience).all(axis=1),
+        # The mean of cosines; NaN is not within, either.
+        "its hubness is not within -1 to 1": ~(np.abs(hubness) <= 1 + _UNIT_TOLERANCE),
         "its embedding is not finite": ~finite,
         "its embedding is not of unit length": finite & (np.abs(length - 1) > _UNIT_TOLERANCE),
     }

@@ -21,7 +21,15 @@ from indexer.library.folder import Library
 from indexer.library.manifest import FileStamp, read_snapshot_manifest, snapshot_numbers
 from indexer.library.records import RepairReport, displayable
 from indexer.library.row_scan import ScannedFragment, scan_rows
-from indexer.library.schema import TABLES, Layout, SegmentRow, VideoRow, fixed_to_numpy, videos_table
+from indexer.library.schema import (
+    SHORT_COLUMNS,
+    TABLES,
+    Layout,
+    SegmentRow,
+    VideoRow,
+    fixed_to_numpy,
+    videos_table,
+)
 from indexer.library.tables import open_table, table_path
 from indexer.library.writer import LibraryWriter
 from model.runtime.faults import checkpoint
@@ -177,9 +185,7 @@ def _segment_rows(layout: Layout, segments: pa.Table, frames: pa.Table) -> Itera
     pts, salience, embedding = (
         fixed_to_numpy(segments[name]) for name in ("frame_pts_seconds", "frame_salience", "embedding")
     )
-    short = segments.select(
-        ["video_id", "ingest_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
-    ).to_pylist()
+    short = segments.select([name for name in SHORT_COLUMNS if name in segments.column_names]).to_pylist()
     thumbnails = frames["thumbnail"].to_pylist()
     shape = (frames.num_rows, layout.tokens_per_frame, layout.token_dim)
     tokens = None if layout.tokens == "none" else fixed_to_numpy(frames["tokens"]).reshape(shape)

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from indexer.library.checked_rows import part_values
 from indexer.library.checksums import CHECKSUMS, PARTS, frame_seed, part_checksum, row_seed, stored_checksums
 from indexer.library.errors import LibraryError, storage_errors
-from indexer.library.schema import PART_COLUMNS, segment_checksum, video_checksum
+from indexer.library.schema import PART_COLUMNS, segment_checksum, short_rows, video_checksum
 from indexer.library.tables import fragment_files, open_table, table_path
 
 #: Rows read at once: with thumbnails and tokens some megabytes.
 _BATCH_ROWS = {"videos": 4096, "segments": 512, "frames": 256}
-_SEGMENT_ROW = ("video_id", "ingest_id", "segment_index", "num_frames", "start_seconds", "end_seconds")
 
 
 @dataclass(frozen=True)
@@ -155,4 +154,4 @@ def _seeds(name: str, table: pa.Table) -> list[int]:
 def _short_checksums(name: str, table: pa.Table) -> list[int]:
     if name == "videos":
         return [video_checksum(row) for row in table.to_pylist()]
-    return [segment_checksum(*row) for row in zip(*(table[c].to_pylist() for c in _SEGMENT_ROW), strict=True)]
+    return [segment_checksum(*row) for row in short_rows(table)]

@@ -6,7 +6,7 @@ frames count only when a row of `videos` has their `ingest_id`. `segments` has a
 the numbers of frames of the segments before it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -37,6 +37,14 @@ _META_NAME = b"reelfind.bundle_name"
 _META_TOKENS = b"reelfind.tokens"
 _META_TOKEN_COUNT = b"reelfind.tokens_per_frame"
 _META_TOKEN_DIM = b"reelfind.token_dim"
+_META_HUBNESS_WEIGHT = b"reelfind.hubness_weight"
+
+#: The columns of `segments` that are held in memory, in the order of their checksum. The last one stands
+#: only in libraries whose bundle corrects hubness.
+SHORT_COLUMNS = (
+    *("video_id", "ingest_id", "segment_index", "num_frames", "start_seconds", "end_seconds"),
+    *("hubness",),
+)
 
 #: How frame tokens are stored: rounded to 8 bits with a scale for each token, unchanged, or not at all.
 TokenKind = Literal["int8", "float32", "none"]
@@ -51,6 +59,8 @@ class Layout:
     """What the columns depend on: the bundle and the options. Stored in the metadata of every table.
 
     `tokens_per_frame` and `token_dim` are P' and H of the stored tokens, 0 where there are none.
+    `hubness_weight` is the weight of the column `hubness`; None: the bundle corrects no hubness, and there is
+    no such column.
     """
 
     bundle_checksum: str
@@ -61,6 +71,12 @@ class Layout:
     tokens: TokenKind = "none"
     tokens_per_frame: int = 0
     token_dim: int = 0
+    hubness_weight: float | None = None
+
+    @property
+    def vector_dim(self) -> int:
+        """The size of a vector in the index: D, and one more for the hubness correction."""
+        return self.embedding_dim + (self.hubness_weight is not None)
 
     @property
     def token_bytes(self) -> int:
@@ -88,6 +104,8 @@ class Layout:
             _META_TOKEN_COUNT: str(self.tokens_per_frame),
             _META_TOKEN_DIM: str(self.token_dim),
         }
+        if self.hubness_weight is not None:
+            metadata[_META_HUBNESS_WEIGHT] = repr(self.hubness_weight)
         return pa.schema([*_FIELDS[table](self), checksums_field(table)], metadata=metadata)
 
     @classmethod
@@ -113,9 +131,20 @@ class Layout:
                 tokens=tokens,
                 tokens_per_frame=int(metadata[_META_TOKEN_COUNT]),
                 token_dim=int(metadata[_META_TOKEN_DIM]),
+                hubness_weight=_hubness_weight(segments),
             )
         except (KeyError, AttributeError, TypeError, ValueError, StopIteration) as error:
             raise ValueError(f"unexpected columns ({error})") from error
+
+
+def _hubness_weight(segments: pa.Schema) -> float | None:
+    """The weight in the metadata. ValueError where it and the column do not go together."""
+    value = segments.metadata.get(_META_HUBNESS_WEIGHT)
+    weight = None if value is None else float(value)
+    kind = segments.field("hubness").type if "hubness" in segments.names else None
+    if kind != (None if weight is None else pa.float32()) or not 0 <= (weight or 0.0) < float("inf"):
+        raise ValueError(f"hubness is {kind} with the weight {weight}")
+    return weight
 
 
 def _videos(_layout: Layout) -> list[pa.Field]:
@@ -158,6 +187,7 @@ def _segments(layout: Layout) -> list[pa.Field]:
             "frame_salience", salience, nullable=False, metadata={"frames": str(layout.frames_per_segment)}
         ),
         pa.field("embedding", pa.list_(pa.float32(), layout.embedding_dim), nullable=False),
+        *([] if layout.hubness_weight is None else [pa.field("hubness", pa.float32(), nullable=False)]),
     ]
 
 
@@ -239,6 +269,8 @@ class SegmentRow:
     """Shape [D]."""
     thumbnails: tuple[bytes, ...]
     """n JPEG images."""
+    hubness: float | None = None
+    """As `Bundle.hubness` gives it, where the layout has a weight for it."""
     tokens: QuantisedTokens | NDArray[np.float32] | None = None
     """Shape [n, P', H], as the layout stores them."""
 
@@ -261,7 +293,13 @@ def video_checksum(row: Mapping[str, Any]) -> int:
 
 
 def segments_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
-    """The rows as a table for `segments`."""
+    """The rows as a table for `segments`.
+
+    Raises:
+        ValueError: a row has a hubness and the layout has none, or the other way round.
+    """
+    if any((row.hubness is None) != (layout.hubness_weight is None) for row in rows):
+        raise ValueError(f"segments with and without hubness for the weight {layout.hubness_weight}")
     schema = layout.schema("segments")
     n, s = layout.frames_per_segment, layout.salience_dim
     pts = np.zeros((len(rows), n), np.float64)
@@ -281,6 +319,7 @@ def segments_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
             segment_checksum(
                 *(r.video_id, r.ingest_id, int(r.segment_index), len(r.frame_pts_seconds)),
                 *(float(r.start_seconds), float(r.end_seconds)),
+                *([] if r.hubness is None else [float(np.float32(r.hubness))]),
             )
             for r in rows
         ],
@@ -299,16 +338,15 @@ def segments_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def segment_checksum(
-    video_id: str,
-    ingest_id: str,
-    segment_index: int,
-    num_frames: int,
-    start_seconds: float,
-    end_seconds: float,
-) -> int:
-    """The checksum of the short columns of a row of `segments`."""
-    return row_checksum((video_id, ingest_id, segment_index, num_frames, start_seconds, end_seconds))
+def segment_checksum(*values: str | float) -> int:
+    """The checksum of the short columns of a row of `segments`, those of `SHORT_COLUMNS` that it has."""
+    return row_checksum(values)
+
+
+def short_rows(segments: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """The short columns of rows of `segments`, in the order of their checksum."""
+    names = [name for name in SHORT_COLUMNS if name in segments.column_names]
+    return zip(*(segments[name].to_pylist() for name in names), strict=True)
 
 
 def frames_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:

@@ -29,21 +29,20 @@ from indexer.library.manifest import (
     snapshot_folder,
 )
 from indexer.library.records import SegmentRecord, Verdict, VideoRecord, parse_frame_id
-from indexer.library.schema import segment_checksum
-from indexer.library.tables import open_table, read_layout, table_path
+from indexer.library.schema import SHORT_COLUMNS, segment_checksum, short_rows
+from indexer.library.tables import floats_to_numpy, open_table, read_layout, table_path
 from indexer.library.vectors.base import VectorIndex
 from indexer.library.vectors.registry import vector_backend
 from model.runtime.tokens import QuantisedTokens, dequantise
-
-#: The columns of `segments` that a snapshot holds in memory.
-_LIGHT_COLUMNS = ["ingest_id", "video_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
 
 
 class Snapshot:
     """One published state of a library: it is opened once and never changes.
 
     Attributes:
-        index: the segments' embeddings; the key of an embedding is its segment's row.
+        index: the segments' embeddings, see `SegmentVectors`; the key of one is its segment's row.
+        hubness: float32 [num_segments], the hubness of each segment, see `Bundle.hubness`; None: the bundle
+            corrects none.
         video_rows: int32 [num_segments], the row of each segment's video in the list of all videos.
         damaged_files: what was found wrong with files when the snapshot was opened, by their names relative
             to the library.
@@ -75,6 +74,9 @@ class Snapshot:
         self._segment_index: NDArray[np.int32] = light["segment_index"].to_numpy()
         self._start: NDArray[np.float64] = light["start_seconds"].to_numpy()
         self._end: NDArray[np.float64] = light["end_seconds"].to_numpy()
+        self.hubness: NDArray[np.float32] | None = None
+        if "hubness" in light.column_names:
+            self.hubness = floats_to_numpy(light["hubness"])
         counts = light["num_frames"].to_numpy().astype(np.int64)
         self._frame_offset: NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)])
         # The segment rows of one video are a slice of `_by_video`, found by bisection.
@@ -157,6 +159,11 @@ class Snapshot:
         return self._layout.tokens_per_frame
 
     @property
+    def hubness_weight(self) -> float:
+        """The factor of the hubness that a search subtracts; 0: it subtracts none."""
+        return self._layout.hubness_weight or 0.0
+
+    @property
     def hours(self) -> float:
         """Hours of video that a search can find."""
         return self._videos.hours
@@ -176,8 +183,8 @@ class Snapshot:
             allowed: segment rows to search among, ascending and without repeats; None: all rows.
 
         Returns:
-            Scores (cosines), best first, and segment rows, both [B, K]; rows are -1 where an approximate
-            index found fewer.
+            Scores, best first, and segment rows, both [B, K]; rows are -1 where an approximate index found
+            fewer. A score is the cosine less `hubness_weight` times the segment's hubness.
 
         Raises:
             ValueError: the embeddings have a wrong shape, K is not positive, or an allowed row does not
@@ -191,6 +198,9 @@ class Snapshot:
             )
         if num_candidates < 1:
             raise ValueError(f"num_candidates is {num_candidates}: it must be at least 1")
+        if self.hubness is not None:
+            # See `SegmentVectors`.
+            embeddings = np.concatenate([embeddings, np.ones((len(embeddings), 1), np.float32)], axis=1)
         return self.index.search(embeddings, num_candidates, allowed=allowed)
 
     def segments(self, rows: Sequence[int] | NDArray[np.int64]) -> list[SegmentRecord]:
@@ -356,10 +366,10 @@ class Snapshot:
         ):
             if count != expected:
                 raise LibraryError(f"{where}: {count} {what}, expected {expected}; {VERIFY_REMEDY}")
-        if self.index.dim != manifest.embedding_dim:
+        dim = manifest.embedding_dim + (self.hubness is not None)
+        if self.index.dim != dim:
             raise LibraryError(
-                f"{where}: the index has {self.index.dim} dimensions, not {manifest.embedding_dim}; "
-                f"{VERIFY_REMEDY}"
+                f"{where}: the index has {self.index.dim} dimensions, not {dim}; {VERIFY_REMEDY}"
             )
         if self.num_segments and int(self.video_rows.min()) < 0:
             raise LibraryError(f"{where}: segments without a video; {VERIFY_REMEDY}")
@@ -367,14 +377,11 @@ class Snapshot:
 
 def _read_light(segments: lance.LanceDataset, where: Path) -> pa.Table:
     """The columns of `segments` that are held in memory. LibraryError when one of the rows is damaged."""
-    columns = [*_LIGHT_COLUMNS, *({CHECKSUMS} & set(segments.schema.names))]
+    columns = [name for name in (*SHORT_COLUMNS, CHECKSUMS) if name in segments.schema.names]
     light = segments.to_table(columns=columns).combine_chunks()
     if CHECKSUMS in columns:
-        names = ("video_id", "ingest_id", "segment_index", "num_frames", "start_seconds", "end_seconds")
-        rows = zip(*(light[name].to_pylist() for name in names), strict=True)
-        for i, (row, checksum) in enumerate(
-            zip(rows, stored_checksums("segments", light[CHECKSUMS], "row"), strict=True)
-        ):
+        stored = stored_checksums("segments", light[CHECKSUMS], "row")
+        for i, (row, checksum) in enumerate(zip(short_rows(light), stored, strict=True)):
             if checksum is not None and checksum != segment_checksum(*row):
                 raise LibraryError(f"{where} is damaged: row {i} differs from its checksum; {REPAIR_REMEDY}")
     return light

@@ -17,7 +17,13 @@ from indexer.library.errors import (
     LibraryError,
     storage_errors,
 )
-from indexer.library.schema import Layout, fixed_to_numpy
+from indexer.library.schema import (
+    SHORT_COLUMNS,
+    Layout,
+    fixed_to_numpy,
+    segment_checksum,
+    short_rows,
+)
 
 #: Embeddings read at once.
 _BATCH_ROWS = 16_384
@@ -82,16 +88,18 @@ def fragment_files(table: Path, fragment: LanceFragment) -> list[Path]:
 
 
 def not_finite_ingests(segments: lance.LanceDataset, where: Path) -> dict[str, str]:
-    """The ingests that have an embedding with NaN or infinity, and where the first one is, in words.
+    """The ingests with an embedding or hubness that is not finite, and where the first one is, in words.
 
     Raises:
         LibraryError: the table cannot be read.
     """
     found: dict[str, str] = {}
     with storage_errors(where):
-        columns = ["ingest_id", "start_seconds", "embedding"]
+        columns = ["ingest_id", "start_seconds", "embedding", *({"hubness"} & set(segments.schema.names))]
         for batch in segments.to_batches(columns=columns, batch_size=_BATCH_ROWS):
             finite = np.isfinite(fixed_to_numpy(batch["embedding"])).all(axis=1)
+            if "hubness" in columns:
+                finite &= np.isfinite(floats_to_numpy(batch["hubness"]))
             for row in np.flatnonzero(~finite).tolist():
                 start = batch["start_seconds"][row].as_py()
                 reason = (
@@ -102,15 +110,22 @@ def not_finite_ingests(segments: lance.LanceDataset, where: Path) -> dict[str, s
 
 
 class SegmentVectors:
-    """The embeddings in `segments`: a `VectorSource` whose rows are the rows of the table."""
+    """What an index holds of `segments`: a `VectorSource` whose rows are the rows of the table.
+
+    A vector is the embedding v or, in a library whose bundle corrects hubness, [v, −weight · hubness]. Its
+    inner product with a query [q, 1] is then the corrected similarity, so that no index need know of it.
+    """
 
     def __init__(self, library: Path, segments: lance.LanceDataset) -> None:
         """`segments` is the library's table at one version."""
         self._path = table_path(library, "segments")
         self._segments = segments
-        self._columns = ["embedding"]
+        layout = Layout.of_schema(segments.schema)
+        self._weight, self._dim = layout.hubness_weight, layout.vector_dim
+        self._columns = ["embedding"] if self._weight is None else ["embedding", "hubness"]
         if CHECKSUMS in segments.schema.names:
-            self._columns += ["ingest_id", "segment_index", CHECKSUMS]
+            keys = ["ingest_id", "segment_index"] if self._weight is None else SHORT_COLUMNS
+            self._columns = list(dict.fromkeys([*self._columns, *keys, CHECKSUMS]))
 
     @property
     def where(self) -> str:
@@ -124,8 +139,8 @@ class SegmentVectors:
 
     @property
     def dim(self) -> int:
-        """D: the size of an embedding."""
-        return int(self._segments.schema.field("embedding").type.list_size)
+        """The size of a vector."""
+        return self._dim
 
     def batches(self, start: int, stop: int) -> Iterator[NDArray[np.float32]]:
         """See `VectorSource`."""
@@ -147,24 +162,40 @@ class SegmentVectors:
         return self._checked(table, rows.tolist())
 
     def _checked(self, table: pa.Table, rows: Sequence[int]) -> NDArray[np.float32]:
-        """The embeddings of rows, compared with their checksums: no index is built of damaged ones."""
-        vectors = np.ascontiguousarray(fixed_to_numpy(table["embedding"]), np.float32)
+        """The vectors of rows, compared with their checksums: no index is built of damaged ones."""
+        embeddings = np.ascontiguousarray(fixed_to_numpy(table["embedding"]), np.float32)
         if CHECKSUMS in table.column_names:
             stored = stored_checksums("segments", table[CHECKSUMS], "embedding")
             keys = zip(table["ingest_id"].to_pylist(), table["segment_index"].to_pylist(), strict=True)
             seeds = [row_seed(*key) for key in keys]
             wrong = [
                 row
-                for row, checksum, seed, vector in zip(rows, stored, seeds, vectors, strict=True)
+                for row, checksum, seed, vector in zip(rows, stored, seeds, embeddings, strict=True)
                 if checksum is not None
                 and checksum != part_checksum(seed, vector)
                 # Whoever asks for the vectors sets aside what is not finite.
                 and np.isfinite(vector).all()
             ]
+            if self._weight is not None:
+                stored = stored_checksums("segments", table[CHECKSUMS], "row")
+                wrong += [
+                    row
+                    for row, checksum, values in zip(rows, stored, short_rows(table), strict=True)
+                    if checksum is not None and checksum != segment_checksum(*values)
+                ]
             if wrong:
                 raise DamagedRowsError(
                     f"{self._path} is damaged: the embedding in row {wrong[0]} differs from its checksum; "
                     f"{REPAIR_REMEDY}",
-                    np.array(wrong),
+                    np.unique(wrong),
                 )
-        return vectors
+        if self._weight is None:
+            return embeddings
+        penalty = np.float32(self._weight) * floats_to_numpy(table["hubness"])
+        return np.concatenate([embeddings, -penalty[:, None]], axis=1)
+
+
+def floats_to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
+    """A column of numbers as an array [rows], NaN where there is none."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.asarray(array.to_numpy(zero_copy_only=False), np.float32)

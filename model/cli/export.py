@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -12,11 +13,15 @@ import typer
 
 from model.cli.terminal import report
 from model.data.record import data_of
+from model.data.references import NUM_REFERENCES, sample_captions
+from model.data.sources import open_source
 from model.export.bundle import ExportOptions, StorageChoice, export_bundle
 from model.export.provenance import NOT_STATED, make_provenance
+from model.export.references import ReferenceTexts
 from model.export.storage import Storage
 from model.families import get_family
 from model.families.base import InferenceOptions
+from model.runtime.bundle.hubness import NEIGHBOURS
 from model.runtime.errors import InputError
 from model.training.checkpoints import load_checkpoints, read_state, tokenizer_path
 
@@ -89,6 +94,19 @@ def export_command(
             min=1, help="Merge the tokens that an index keeps of a frame to this number. Default: keep all."
         ),
     ] = None,
+    hubness_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=10,
+            help="Correct hubness: subtract from a segment's similarity this times its mean similarity to "
+            "the nearest of some training captions, which the data must still be there for. Default: no "
+            "correction.",
+        ),
+    ] = None,
+    reference_texts: Annotated[
+        int, typer.Option(min=NEIGHBOURS, help="Training captions that --hubness-weight compares with.")
+    ] = NUM_REFERENCES,
     matcher: Annotated[bool, typer.Option(help="Include the matching head.")] = True,
     image: Annotated[
         str, typer.Option(help="Storage of image weights: float32, float16 or int8.")
@@ -135,6 +153,10 @@ def export_command(
     )
     torch.set_num_threads(threads)
     config, model = load_checkpoints(checkpoints)
+    if hubness_weight is not None:
+        captions = open_source(config, "train", report).captions
+        texts = sample_captions(captions, reference_texts, config.train.seed)
+        options = replace(options, hubness=ReferenceTexts(hubness_weight, texts))
     provenance = make_provenance(
         config,
         [data_of(read_state(path)) for path in checkpoints],

@@ -21,6 +21,7 @@ _OPTION_OF_FIELD = {
         "device",
         "ensemble_lambda",
         "frames",
+        "hubness_weight",
         "mode",
         "num_candidates",
         "num_salient_frames",

@@ -22,6 +22,7 @@ from model.evaluation.matching import match_pairs
 from model.evaluation.rerank import BothRanks, Reranking, global_ranks, pairs_to_match
 from model.families.encoder import Encoder
 from model.progress import Report, silent
+from model.runtime.bundle import HubnessCorrection
 from model.runtime.errors import InputError
 from model.runtime.ranking import SCORE_DECIMALS
 
@@ -38,6 +39,7 @@ class Options:
         salient_frames: further such numbers, measured from the same logits.
         ensemble_lambda: λ.
         tokens: how frame tokens are stored between encoder and matcher.
+        hubness: what is subtracted from similarities; with the weight 0, nothing.
 
     Raises:
         InputError: a value is invalid.
@@ -50,6 +52,7 @@ class Options:
     salient_frames: tuple[int, ...] = ()
     ensemble_lambda: float | None = None
     tokens: TokenOptions = field(default_factory=TokenOptions)
+    hubness: HubnessCorrection | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in ("top-k", "all-pairs"):
@@ -79,6 +82,7 @@ class Options:
             num_salient_frames=self.num_salient_frames or profile.num_salient_frames,
             ensemble_lambda=profile.ensemble_lambda if lam is None else lam,
             tokens=replace(self.tokens, per_frame=self.tokens.per_frame or profile.tokens_per_frame),
+            hubness=self.hubness or profile.hubness,
         )
 
     @property
@@ -90,10 +94,12 @@ class Options:
 def settings_of(encoder: Encoder, options: Options) -> dict[str, Any]:
     """The settings that a result is measured with, for its JSON."""
     options = options.filled(encoder)
+    first_stage = {} if options.hubness is None else {"hubness_weight": options.hubness.weight}
     if not options.rerank:
-        return {"rerank": False}
+        return {"rerank": False, **first_stage}
     return {
         "rerank": True,
+        **first_stage,
         "mode": options.mode,
         "num_candidates": options.num_candidates,
         "num_salient_frames": options.num_salient_frames,
@@ -121,13 +127,13 @@ class Gallery:
 
 
 class Measurement:
-    """Similarities and match scores of one corpus, from which galleries are cut."""
+    """Similarities, less the hubness correction, and match scores of a corpus, to cut galleries from."""
 
     def __init__(
         self, encoder: Encoder, texts: Texts, corpus: Corpus, target: Rows, options: Options
     ) -> None:
         self.texts, self.corpus, self.target, self.options = texts, corpus, target, options.filled(encoder)
-        self.similarity = (texts.embedding @ corpus.embedding.T).round(SCORE_DECIMALS)
+        self.similarity = _similarity(texts, corpus, self.options.hubness)
         self.match: Mapping[int, Array] = {}
         self._encoder = encoder
 
@@ -184,6 +190,14 @@ class Measurement:
             if self.options.salient_frames:
                 result.setdefault("salient_frames", {})[str(n)] = both
         return result
+
+
+def _similarity(texts: Texts, corpus: Corpus, hubness: HubnessCorrection | None) -> Array:
+    """Similarities as the first stage of a search ranks by them, [Q, G]."""
+    similarity = texts.embedding @ corpus.embedding.T
+    if hubness is not None and hubness.weight > 0:
+        similarity -= np.float32(hubness.weight) * hubness.of(corpus.embedding)
+    return similarity.round(SCORE_DECIMALS)
 
 
 def _counted(ranks: BothRanks, gallery: Gallery) -> dict[str, Any]:

@@ -6,12 +6,13 @@ Shapes: P tokens a frame, H and T widths of frame and text tokens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 from torch import nn
 
+from model.export.references import ReferenceTexts
 from model.export.storage import STORAGES, Storage, store
 from model.export.tracing import check_graph, to_onnx
 from model.families import get_family
@@ -68,6 +69,7 @@ class ExportOptions:
         ensemble_lambda: λ.
         tokens_per_frame: tokens of a frame that an index keeps, merged; None: all.
         storage: how weights are stored.
+        hubness: what a search subtracts from similarities; None: nothing.
     """
 
     inference: InferenceOptions = field(default_factory=InferenceOptions)
@@ -77,6 +79,7 @@ class ExportOptions:
     ensemble_lambda: float = 1.0
     tokens_per_frame: int | None = None
     storage: StorageChoice = field(default_factory=StorageChoice)
+    hubness: ReferenceTexts | None = None
 
 
 def export_bundle(
@@ -126,7 +129,14 @@ def export_bundle(
     )
     graphs = model_family.graphs(model, options.inference, matcher=options.matcher)
     return write_graphs(
-        folder, graphs, described, tokenizer, storage=options.storage, report=report, overwrite=True
+        folder,
+        graphs,
+        described,
+        tokenizer,
+        storage=options.storage,
+        hubness=options.hubness,
+        report=report,
+        overwrite=True,
     )
 
 
@@ -198,6 +208,7 @@ def write_graphs(
     tokenizer: Path,
     *,
     storage: StorageChoice | None = None,
+    hubness: ReferenceTexts | None = None,
     report: Report = silent,
     overwrite: bool = False,
 ) -> BundleManifest:
@@ -209,6 +220,7 @@ def write_graphs(
         description: everything else that `bundle.json` says.
         tokenizer: a `tokenizer.json`.
         storage: how weights are stored; None: the defaults.
+        hubness: what a search subtracts from similarities; None: nothing.
         report: told each graph's size, and its difference from PyTorch.
         overwrite: replace a bundle that is there.
 
@@ -230,4 +242,8 @@ def write_graphs(
         size = len(content) / 1e6
         report(f"{name}: {size:.1f} MB, from PyTorch {exact:.1g} exact and {stored:.1g} as stored")
         contents[name] = content
+    if hubness is not None:
+        correction = hubness.encoded(contents[TEXT_ENCODER], tokenizer, description.context_length)
+        description = replace(description, hubness=correction)
+        report(f"hubness: weight {correction.weight:g}, {len(correction.references)} reference texts")
     return write_bundle(folder, contents, description, tokenizer, overwrite=overwrite)

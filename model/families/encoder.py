@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays import Array, Frames
-from model.runtime.bundle import FrameEncoding, TextEncoding
+from model.runtime.bundle import FrameEncoding, HubnessCorrection, TextEncoding
 from model.runtime.preprocessing import ResizeRule
 
 #: The frames that an answer rests on. salient: chosen by SFP; random: as many; all: every frame; none: the
@@ -36,6 +36,8 @@ class Profile:
     ensemble_lambda: float
     #: tokens of a frame that the index keeps, merged; None: all
     tokens_per_frame: int | None
+    #: what is subtracted from similarities; None: nothing
+    hubness: HubnessCorrection | None = None
 
 
 @runtime_checkable

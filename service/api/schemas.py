@@ -50,7 +50,7 @@ class SearchRequest(_Request):
     rerank: bool = Field(
         True,
         description="Whether the matching head re-ranks the best segments by their salient frames. If false, "
-        "hits are ordered by similarity.",
+        "hits are ordered by similarity, less the hubness correction of a bundle that has one.",
     )
     num_candidates: int | None = Field(
         None,
@@ -103,11 +103,19 @@ class FrameTerm(BaseModel):
 
 
 class Explanation(BaseModel):
-    """Every term of a score: `score` = (`match_score` or `tail_offset` or 0) + `similarity_term`."""
+    """Every term of a score: `score` = (`match_score` or `tail_offset` or 0) + `similarity_term` +
+    (`hubness_term` or 0).
+    """
 
     similarity: float = Field(description="Cosine of the query's and the segment's embeddings.")
     ensemble_lambda: float = Field(description="Factor of the similarity; 1 if nothing was re-ranked.")
     similarity_term: float = Field(description="`ensemble_lambda` × `similarity`.")
+    hubness: float | None = Field(
+        description="Mean cosine of the segment with the reference texts nearest to it, whatever the query; "
+        "null, as the next two, if the bundle corrects no hubness."
+    )
+    hubness_weight: float | None = Field(description="Factor of the hubness in the first stage.")
+    hubness_term: float | None = Field(description="−`ensemble_lambda` × `hubness_weight` × `hubness`.")
     match_score: float | None = Field(
         description="Mean of the frames' `match_logit`; null if the segment was not re-ranked."
     )
@@ -116,7 +124,10 @@ class Explanation(BaseModel):
         "others and keeps the first stage's order."
     )
     frames: list[FrameTerm] = Field(description="The salient frames, most relevant first.")
-    first_stage_rank: int = Field(description="The segment's rank by similarity among all segments, from 1.")
+    first_stage_rank: int = Field(
+        description="The segment's rank in the first stage among all segments, from 1: by similarity, less "
+        "`hubness_weight` × `hubness` if there is one."
+    )
     formula: str = Field(description="The sum, written out.")
 
 

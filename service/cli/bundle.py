@@ -124,6 +124,8 @@ def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
                 f"{m.num_candidates} segments by {count} frames of {stored} tokens; λ {m.ensemble_lambda:g}",
             )
         ]
+    if m.hubness is not None:
+        lines += [("hubness", f"weight {m.hubness.weight:g}, {m.hubness.neighbours} nearest reference texts")]
     lines += [("file", f"{name}, {_size(record.bytes)}") for name, record in m.files.items()]
     return lines
 

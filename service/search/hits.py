@@ -61,7 +61,10 @@ class HitBuilder:
             for i, frame in enumerate(salient)
         ]
         logit_of = {frame: term.match_logit for frame, term in zip(salient, terms, strict=True)}
-        score, similarity = self.scores[position], self.retrieved.similarity[position]
+        score, similarity = self.scores[position], float(self.retrieved.score[position])
+        hubness = None if self.snapshot.hubness is None else float(self.snapshot.hubness[segment.row])
+        if hubness is not None:
+            similarity += self.snapshot.hubness_weight * hubness
         return VideoHit(
             video_id=segment.video_id,
             path=label.path,
@@ -84,7 +87,7 @@ class HitBuilder:
                     zip(frame_ids, segment.frame_pts_seconds.tolist(), rounded, strict=True)
                 )
             ],
-            explanation=self._explanation(position, score, similarity, mean_logit, terms)
+            explanation=self._explanation(position, score, similarity, hubness, mean_logit, terms)
             if self.explain
             else None,
         )
@@ -106,24 +109,33 @@ class HitBuilder:
         position: int,
         score: float,
         similarity: float,
+        hubness: float | None,
         mean_logit: float | None,
         terms: list[SalientFrame],
     ) -> ScoreExplanation:
         weight = 1.0 if self.reranked is None else self.ensemble_lambda
-        term = weight * float(similarity)
+        term = weight * similarity
+        factor = weight * self.snapshot.hubness_weight
+        hubness_term = None if hubness is None else -factor * hubness
         offset = None
-        last = f"{weight:g} × {similarity:.4f} (similarity)"
-        if self.reranked is None:
+        correction = "" if hubness is None else f" − {factor:g} × {hubness:.4f} (hubness)"
+        last = f"{weight:g} × {similarity:.4f} (similarity){correction}"
+        if self.reranked is None and hubness is None:
             formula = f"{similarity:.4f} (similarity alone: nothing was re-ranked)"
+        elif self.reranked is None:
+            formula = f"{similarity:.4f} (similarity){correction}: nothing was re-ranked"
         elif mean_logit is not None:
             formula = f"{mean_logit:.4f} (mean match of the salient frames: {len(terms)}) + {last}"
         else:
-            offset = score - term
+            offset = score - term - (hubness_term or 0.0)
             formula = f"{offset:.4f} (behind all that were re-ranked: {len(self.reranked.score)}) + {last}"
         return ScoreExplanation(
             similarity=_rounded(similarity),
             ensemble_lambda=weight,
             similarity_term=_rounded(term),
+            hubness=None if hubness is None else _rounded(hubness),
+            hubness_weight=None if hubness is None else self.snapshot.hubness_weight,
+            hubness_term=None if hubness_term is None else _rounded(hubness_term),
             match_score=None if mean_logit is None else _rounded(mean_logit),
             tail_offset=None if offset is None else _rounded(offset),
             frames=terms,

@@ -128,12 +128,12 @@ def rerank(
     count = int(np.searchsorted(np.cumsum(chosen.sum(axis=1)), matched, side="right"))
     if count < min(LEAST_CANDIDATES, len(candidates.rows)):
         return None
-    frames, chosen, similarity = frames[:count], chosen[:count], candidates.similarity[:count]
+    frames, chosen, first_score = frames[:count], chosen[:count], candidates.score[:count]
     logits_of_frames = np.zeros(chosen.shape, np.float32)
     logits_of_frames[chosen] = pair_logits[: int(chosen.sum())].round(LOGIT_DECIMALS)
     scores = match_score(logits_of_frames, chosen)
     return RerankedCandidates(
-        ensemble(scores, similarity, bundle.manifest.ensemble_lambda),
+        ensemble(scores, first_score, bundle.manifest.ensemble_lambda),
         scores,
         frames,
         chosen,
@@ -177,11 +177,11 @@ def final_scores(
     """The final score of each retrieved segment, float64, shape [K], in the order of `retrieved`.
 
     Segments that were not re-ranked score below all that were, in the first stage's order. If nothing was
-    re-ranked, the score is the similarity.
+    re-ranked, the score is the first stage's.
     """
     if reranked is None:
-        return retrieved.similarity.astype(np.float64)
-    tail = retrieved.similarity[len(reranked.score) :]
+        return retrieved.score.astype(np.float64)
+    tail = retrieved.score[len(reranked.score) :]
     return np.concatenate([reranked.score, tail_scores(reranked.score, tail, ensemble_lambda)])
 
 

@@ -91,23 +91,32 @@ class SalientFrame:
 
 @dataclass(frozen=True, slots=True)
 class ScoreExplanation:
-    """Every term of a score: `score` = (`match_score` or `tail_offset` or 0) + `similarity_term`.
+    """Every term of a score: `score` = (`match_score` or `tail_offset` or 0) + `similarity_term` +
+    (`hubness_term` or 0).
 
     Attributes:
         similarity: cosine of the query's and the segment's embeddings.
         ensemble_lambda: factor of the similarity; 1 if nothing was re-ranked.
         similarity_term: `ensemble_lambda` × `similarity`.
+        hubness: mean cosine of the segment with the reference texts nearest to it, whatever the query; None
+            (as the next two) if the bundle corrects none.
+        hubness_weight: factor of the hubness in the first stage.
+        hubness_term: −`ensemble_lambda` × `hubness_weight` × `hubness`.
         match_score: mean of the frames' `match_logit`; None if the segment was not re-ranked.
         tail_offset: only for segments that were not re-ranked while others were: moves them below those
             others and keeps the first stage's order.
         frames: the salient frames, most relevant first.
-        first_stage_rank: the segment's rank by similarity among all segments, from 1.
+        first_stage_rank: the segment's rank in the first stage among all segments, from 1: by similarity,
+            less `hubness_weight` × `hubness` if there is one.
         formula: the sum, written out.
     """
 
     similarity: float
     ensemble_lambda: float
     similarity_term: float
+    hubness: float | None
+    hubness_weight: float | None
+    hubness_term: float | None
     match_score: float | None
     tail_offset: float | None
     frames: list[SalientFrame]

@@ -26,12 +26,13 @@ class RetrievedSegments:
     """Segments, best first; ties: lower row first.
 
     Attributes:
-        similarity: shape [K].
+        score: the first stage's score: the cosine, less the hubness correction of a bundle that has one;
+            shape [K].
         rows: shape [K].
-        ranks: the place of each by similarity among all segments, from 0, shape [K].
+        ranks: the place of each by this score among all segments, from 0, shape [K].
     """
 
-    similarity: NDArray[np.float32]
+    score: NDArray[np.float32]
     rows: NDArray[np.int64]
     ranks: NDArray[np.int64]
 
@@ -45,7 +46,7 @@ class RetrievedSegments:
 
     def at(self, positions: NDArray[np.int64]) -> "RetrievedSegments":
         """The segments at these positions, in their order."""
-        return RetrievedSegments(self.similarity[positions], self.rows[positions], self.ranks[positions])
+        return RetrievedSegments(self.score[positions], self.rows[positions], self.ranks[positions])
 
     def with_first(self, positions: NDArray[np.int64]) -> "RetrievedSegments":
         """All segments: those at `positions` first, then the others, each in the order they have."""
@@ -64,7 +65,7 @@ def best_segments(
 ) -> RetrievedSegments:
     """Retrieve enough segments for the `top_k` best videos and for `choose_candidates`.
 
-    All segments with the same similarity as the last one needed are included, so that the choice among equals
+    All segments with the same score as the last one needed are included, so that the choice among equals
     does not depend on how many segments were asked for.
 
     Args:
@@ -130,7 +131,7 @@ def _has_videos(retrieved: RetrievedSegments, video_rows: NDArray[np.int32], top
     _, first_of_video = np.unique(video_rows[retrieved.rows], return_index=True)
     if len(first_of_video) < top_k:
         return False
-    return bool(retrieved.similarity[np.sort(first_of_video)[top_k - 1]] > retrieved.similarity[-1])
+    return bool(retrieved.score[np.sort(first_of_video)[top_k - 1]] > retrieved.score[-1])
 
 
 def _has_candidates(
@@ -147,4 +148,4 @@ def _has_candidates(
         needed = count * _WINDOW - 1
     else:
         return False
-    return bool(retrieved.similarity[needed] > retrieved.similarity[-1])
+    return bool(retrieved.score[needed] > retrieved.score[-1])

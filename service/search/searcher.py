@@ -203,7 +203,7 @@ class Searcher:
             for place, query in enumerate(queries):
                 retrieved = RetrievedSegments.from_index(scores[place], rows[place])
                 videos = self.snapshot.video_rows[retrieved.rows]
-                np.maximum.at(similarity[start + place], videos, retrieved.similarity)
+                np.maximum.at(similarity[start + place], videos, retrieved.score)
                 if skipped is None and len(retrieved.rows):
                     retrieved, reranked = self._rerank(query, retrieved, options, Stopwatch())
                     final = final_scores(retrieved, reranked, self.bundle.manifest.ensemble_lambda)

@@ -59,6 +59,11 @@ function buildSum(hit, explanation) {
   const weight = explanation.ensemble_lambda;
   const cosine = explanation.similarity.toFixed(4).replace("-", "−");
   terms.push(["similarity", "Similarity", weight === 1 ? "" : `${cosine} × ${weight}`, explanation.similarity_term]);
+  if (explanation.hubness_term !== null) {
+    const factor = Number((weight * explanation.hubness_weight).toPrecision(6));
+    const detail = `${explanation.hubness.toFixed(4).replace("-", "−")} × ${factor}`;
+    terms.push(["hubness", "Hubness", detail, explanation.hubness_term]);
+  }
   const decimals = decimalsThatAddUp(
     terms.map((term) => term[3]),
     hit.score,

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import measure_sources, open_model, write_result
+from model.cli.evaluate.measuring import measure_sources, open_model, with_hubness, write_result
 from model.cli.terminal import report
 from model.config import load_config
 from model.data.datasets import SplitName, VideoFrames, open_dataset
@@ -28,6 +28,7 @@ def dataset_command(
     num_salient_frames: options.NumSalientFrames = None,
     salient_frames: options.SalientFrames = "",
     ensemble_lambda: options.TunedLambda = "",
+    hubness_weight: options.HubnessWeight = None,
     tokens: options.Tokens = "int8",
     tokens_per_frame: options.TokensPerFrame = None,
     weights: options.Weights = None,
@@ -50,6 +51,7 @@ def dataset_command(
         tokens_per_frame,
     )
     encoder = open_model(models, weights, salience, threads, device)
+    measure_options = with_hubness(measure_options, encoder, models, hubness_weight)
     config = load_config(dataset, setting or ())
 
     def open_split(name: str) -> VideoFrames:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import measure_sources, open_model, write_result
+from model.cli.evaluate.measuring import measure_sources, open_model, with_hubness, write_result
 from model.data.stills import read_stills
 from model.evaluation.spliced import NOISY, SplicedFilms, splice_films
 
@@ -27,6 +27,7 @@ def films_command(
     num_salient_frames: options.NumSalientFrames = None,
     salient_frames: options.SalientFrames = "",
     ensemble_lambda: options.TunedLambda = "",
+    hubness_weight: options.HubnessWeight = None,
     tokens: options.Tokens = "int8",
     tokens_per_frame: options.TokensPerFrame = None,
     weights: options.Weights = None,
@@ -53,6 +54,7 @@ def films_command(
         tokens_per_frame,
     )
     encoder = open_model(models, weights, salience, threads, device)
+    measure_options = with_hubness(measure_options, encoder, models, hubness_weight)
     slots = encoder.profile.frames_per_segment
 
     def spliced(name: str) -> SplicedFilms:

@@ -12,7 +12,10 @@ import torch
 import typer
 
 from model.cli.terminal import report
-from model.data.sources import Source
+from model.config import config_from_mapping
+from model.data.references import NUM_REFERENCES, sample_captions
+from model.data.sources import Source, open_source
+from model.evaluation.corpus import encode_all_texts
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate_source, tune
 from model.evaluation.measure import Options, settings_of
@@ -21,11 +24,12 @@ from model.evaluation.tables import metrics_table
 from model.families import get_family
 from model.families.base import InferenceOptions
 from model.families.encoder import Encoder
-from model.runtime.bundle import Bundle
+from model.runtime.bundle import Bundle, HubnessCorrection
+from model.runtime.bundle.hubness import NEIGHBOURS
 from model.runtime.errors import InputError
 from model.runtime.files import replace_text
 from model.runtime.preprocessing import TextTokenizer
-from model.training.checkpoints import load_checkpoints, tokenizer_path
+from model.training.checkpoints import load_checkpoints, read_state, tokenizer_path
 
 
 def open_model(
@@ -54,6 +58,34 @@ def open_model(
     path = tokenizer_path(config, models[0].parent)
     tokenizer = TextTokenizer.from_file(path, config.model.context_length)
     return get_family(config.family).encoder(model.to(device), tokenizer, InferenceOptions(weights, salience))
+
+
+def with_hubness(options: Options, encoder: Encoder, models: list[Path], weight: float | None) -> Options:
+    """The options with another weight of the hubness correction; `weight` None: as the model says.
+
+    A bundle brings its reference texts; those of a checkpoint are chosen anew from its training captions.
+
+    Raises:
+        InputError: the bundle has no reference texts, or the checkpoint's training data is not there.
+    """
+    if weight is None:
+        return options
+    correction = encoder.profile.hubness
+    if correction is None and weight == 0:
+        return options
+    if correction is None and models[0].is_dir():
+        raise InputError(
+            f"hubness_weight is {weight:g}, but {models[0]} has no reference texts: export it again with "
+            f"`reelfind-model export --hubness-weight {weight:g}`",
+            "hubness_weight",
+        )
+    if correction is None:
+        config = config_from_mapping(read_state(models[0])["config"])
+        captions = open_source(config, "train", report).captions
+        texts = sample_captions(captions, NUM_REFERENCES, config.train.seed)
+        references = encode_all_texts(encoder, texts, report=report).embedding
+        correction = HubnessCorrection(weight, min(NEIGHBOURS, len(texts)), references)
+    return replace(options, hubness=replace(correction, weight=weight))
 
 
 def measure_sources(

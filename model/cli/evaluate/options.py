@@ -43,6 +43,14 @@ TunedLambda = Annotated[
 Lambda = Annotated[
     float | None, typer.Option(help="λ, the weight of the similarity. Default: as the model says.")
 ]
+HubnessWeight = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Weight of the hubness correction; 0: none. A checkpoint's training data must still be there. "
+        "Default: as a bundle says; none for a checkpoint.",
+    ),
+]
 Tokens = Annotated[str, typer.Option(help="Storage of frame tokens: int8, as in an index, or float32.")]
 TokensPerFrame = Annotated[
     int | None, typer.Option(help="Merge the tokens of a frame to this number. Default: as the model says.")

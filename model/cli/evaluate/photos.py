@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import measure_sources, open_model, write_result
+from model.cli.evaluate.measuring import measure_sources, open_model, with_hubness, write_result
 from model.data.stills import read_stills
 
 
@@ -17,6 +17,7 @@ def photos_command(
     num_salient_frames: options.NumSalientFrames = None,
     salient_frames: options.SalientFrames = "",
     ensemble_lambda: options.TunedLambda = "",
+    hubness_weight: options.HubnessWeight = None,
     tokens: options.Tokens = "int8",
     tokens_per_frame: options.TokensPerFrame = None,
     weights: options.Weights = None,
@@ -39,6 +40,7 @@ def photos_command(
         tokens_per_frame,
     )
     encoder = open_model(models, weights, salience, threads, device)
+    measure_options = with_hubness(measure_options, encoder, models, hubness_weight)
     result = measure_sources(
         encoder, "photos", lambda name: read_stills(data, name), split, tune_on, measure_options
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import open_model, write_result
+from model.cli.evaluate.measuring import open_model, with_hubness, write_result
 from model.cli.terminal import report
 from model.evaluation.evaluate import evaluate_videos
 from model.evaluation.measure import settings_of
@@ -19,6 +19,7 @@ def videos_command(
     num_salient_frames: options.NumSalientFrames = None,
     salient_frames: options.SalientFrames = "",
     ensemble_lambda: options.Lambda = None,
+    hubness_weight: options.HubnessWeight = None,
     tokens: options.Tokens = "int8",
     tokens_per_frame: options.TokensPerFrame = None,
     weights: options.Weights = None,
@@ -40,6 +41,7 @@ def videos_command(
         tokens_per_frame,
     )
     encoder = open_model(models, weights, salience, threads, device)
+    measure_options = with_hubness(measure_options, encoder, models, hubness_weight)
     result = {
         "settings": settings_of(encoder, measure_options),
         "videos": evaluate_videos(encoder, clips, queries, measure_options, report),

@@ -4,6 +4,7 @@ from model.runtime.bundle.answers import Answers
 from model.runtime.bundle.description import BundleDescription
 from model.runtime.bundle.encodings import FrameEncoding, TextEncoding
 from model.runtime.bundle.files import default_bundle_path
+from model.runtime.bundle.hubness import HubnessCorrection
 from model.runtime.bundle.manifest import BundleManifest
 from model.runtime.bundle.reader import Bundle
 from model.runtime.bundle.sessions import Provider
@@ -15,6 +16,7 @@ __all__ = [
     "BundleDescription",
     "BundleManifest",
     "FrameEncoding",
+    "HubnessCorrection",
     "Provider",
     "TextEncoding",
     "default_bundle_path",

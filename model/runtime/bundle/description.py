@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from model.runtime.bundle.hubness import HubnessCorrection
 from model.runtime.bundle.manifest import (
     Calibration,
     ImageSpec,
@@ -34,6 +35,7 @@ class BundleDescription:
         salience_strategy: what the salience vectors are made of.
         ensemble_lambda: weight of the similarity beside the match score.
         calibration: turns a score into a probability; None: not calibrated.
+        hubness: what a search subtracts from similarities; None: nothing.
         answers: the answers that the answer head knows, in the order of its logits; empty: there is none.
     """
 
@@ -53,4 +55,5 @@ class BundleDescription:
     salience_strategy: SalienceStrategy = "collaborative"
     ensemble_lambda: float = 1.0
     calibration: Calibration | None = None
+    hubness: HubnessCorrection | None = None
     answers: tuple[str, ...] = ()

@@ -42,6 +42,8 @@ MATCHER = "matcher.onnx"
 ANSWER_HEAD = "answer_head.onnx"
 #: the answers that `answer_head.onnx` knows: a JSON list of texts, in the order of its logits
 ANSWERS = "answers.json"
+#: embeddings of reference texts, by which `hubness` is measured: a NumPy array, float16 [R, D]
+REFERENCE_TEXTS = "reference_texts.npy"
 
 _FLOAT, _INT, _BYTE = "tensor(float)", "tensor(int64)", "tensor(uint8)"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -14,9 +14,11 @@ from pydantic import (
     FiniteFloat,
     JsonValue,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic_core import from_json
@@ -28,6 +30,7 @@ from model.runtime.bundle.graphs import (
     CAPABILITIES,
     GRAPHS,
     READ_TOKENS,
+    REFERENCE_TEXTS,
     GraphSpec,
 )
 from model.runtime.errors import BundleError
@@ -36,6 +39,8 @@ from model.runtime.preprocessing import ResizeRule
 from model.runtime.tokens import check_count
 
 MANIFEST_NAME = "bundle.json"
+#: The largest `reference_texts.npy`: it is read whole, and compared with every segment.
+_MOST_REFERENCE_BYTES = 64 << 20
 
 NonEmptyText = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -120,6 +125,15 @@ class Calibration(_Frozen):
     bias: FiniteFloat
 
 
+class Hubness(_Frozen):
+    """What a search subtracts from a segment's similarity: `weight` times the mean cosine of the segment with
+    the `neighbours` nearest texts of `reference_texts.npy`.
+    """
+
+    weight: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+    neighbours: PositiveInt
+
+
 class FileRecord(_Frozen):
     """The checksum and size that a file of the bundle must have."""
 
@@ -132,6 +146,7 @@ class BundleManifest(_Frozen):
 
     In a bundle whose encoders return no tokens, all four sizes of tokens (`tokens_per_frame`,
     `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are null, and no graph reads them.
+    Without a correction, `hubness` is left out.
     """
 
     format_version: Literal[2]
@@ -154,6 +169,7 @@ class BundleManifest(_Frozen):
     text: TextSpec
     ensemble_lambda: FiniteFloat
     calibration: Calibration | None
+    hubness: Hubness | None = None
     files: dict[str, FileRecord]
 
     @field_validator("files")
@@ -173,6 +189,7 @@ class BundleManifest(_Frozen):
         if ANSWER_HEAD in self.files and ANSWERS not in self.files:
             raise ValueError(f"files lists {ANSWER_HEAD!r} without {ANSWERS!r}, which holds its answers")
         self._check_tokens()
+        self._check_hubness()
         if self.num_salient_frames > self.frames_per_segment:
             raise ValueError(
                 f"num_salient_frames {self.num_salient_frames} is more than "
@@ -198,6 +215,18 @@ class BundleManifest(_Frozen):
             check_count(tokens.stored_tokens_per_frame, tokens.tokens_per_frame)
         except ValueError as error:
             raise ValueError(f"stored_tokens_per_frame: {error}") from error
+
+    def _check_hubness(self) -> None:
+        record = self.files.get(REFERENCE_TEXTS)
+        if (record is None) != (self.hubness is None):
+            raise ValueError(
+                f"hubness and the file {REFERENCE_TEXTS!r} need each other: give both or neither"
+            )
+        if record is not None and record.bytes > _MOST_REFERENCE_BYTES:
+            raise ValueError(
+                f"{REFERENCE_TEXTS} has {record.bytes} bytes, more than {_MOST_REFERENCE_BYTES}: "
+                "choose fewer reference texts"
+            )
 
     @property
     def tokens(self) -> TokenSizes | None:
@@ -228,6 +257,14 @@ class BundleManifest(_Frozen):
                 "T": self.tokens.text_hidden_dim,
             }
         return dims
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a correction that there is not, as in the bundles that earlier versions read."""
+        content: dict[str, Any] = serialize(self)
+        if self.hubness is None:
+            del content["hubness"]
+        return content
 
     def to_json(self) -> bytes:
         """The content of `bundle.json`, ending with a line break."""

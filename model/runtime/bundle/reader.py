@@ -20,7 +20,7 @@ from model.runtime.bundle.encodings import (
     TextEncoding,
     check_pairs,
 )
-from model.runtime.bundle.files import FileState, file_state, read_bundle_manifest, verify_file
+from model.runtime.bundle.files import EXPORT_AGAIN, FileState, file_state, read_bundle_manifest, verify_file
 from model.runtime.bundle.graphs import (
     ANSWER_HEAD,
     FRAME_ENCODER,
@@ -29,6 +29,7 @@ from model.runtime.bundle.graphs import (
     SEGMENT_ENCODER,
     TEXT_ENCODER,
 )
+from model.runtime.bundle.hubness import HubnessCorrection, read_references
 from model.runtime.bundle.manifest import (
     MANIFEST_NAME,
     BundleManifest,
@@ -81,6 +82,8 @@ class Bundle:
         self.text_reader = TextReader(self.tokenizer)
         #: the A answers that `answer` chooses from; empty without the capability "answers"
         self.vocabulary = read_answers(folder) if "answers" in manifest.capabilities else ()
+        #: what a search subtracts from similarities; None: nothing
+        self.hubness_correction = _hubness_correction(folder, manifest)
 
     @classmethod
     def open(
@@ -203,6 +206,26 @@ class Bundle:
             raise ValueError(f"frame_mask[{empty[0]}] has no frame: give every segment at least one")
         inputs = {"frame_embedding": frame_embedding, "frame_mask": mask.astype(np.float32)}
         return self._run(SEGMENT_ENCODER, inputs, {"segment_embedding": (dim,)})["segment_embedding"]
+
+    def hubness(self, segment_embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How near segments are to any text: the mean cosine with the nearest reference texts.
+
+        Args:
+            segment_embeddings: float32, shape [B, D], of unit length.
+
+        Returns:
+            float32, shape [B].
+
+        Raises:
+            ValueError: the shape is wrong.
+            BundleError: the bundle has no reference texts.
+        """
+        if self.hubness_correction is None:
+            raise BundleError(
+                f"{self.folder} has no reference texts: choose a bundle that was exported with "
+                "`reelfind-model export --hubness-weight`"
+            )
+        return self.hubness_correction.of(segment_embeddings)
 
     def encode_text(self, texts: Sequence[str], *, tokens: bool = False) -> TextEncoding:
         """Encode texts; long texts are cut to the model's context length.
@@ -362,3 +385,13 @@ class Bundle:
         self, graph: str, inputs: dict[str, NDArray[Any]], shapes: dict[str, tuple[int, ...]]
     ) -> dict[str, NDArray[np.float32]]:
         return run_parts(self._session(graph), inputs, shapes, self.max_batch)
+
+
+def _hubness_correction(folder: Path, manifest: BundleManifest) -> HubnessCorrection | None:
+    if manifest.hubness is None:
+        return None
+    references = read_references(folder, manifest.embedding_dim)
+    try:
+        return HubnessCorrection(manifest.hubness.weight, manifest.hubness.neighbours, references)
+    except ValueError as error:
+        raise BundleError(f"{folder}: {error}; {EXPORT_AGAIN}") from error

@@ -12,7 +12,8 @@ from typing import Any
 
 from model.runtime.bundle.description import BundleDescription
 from model.runtime.bundle.files import aside_path
-from model.runtime.bundle.graphs import ANSWERS, BUNDLE_FORMAT_VERSION
+from model.runtime.bundle.graphs import ANSWERS, BUNDLE_FORMAT_VERSION, REFERENCE_TEXTS
+from model.runtime.bundle.hubness import references_file
 from model.runtime.bundle.manifest import (
     MANIFEST_NAME,
     BundleManifest,
@@ -56,6 +57,8 @@ def write_bundle(
     contents: dict[str, bytes | Path] = {**graphs, _TOKENIZER: tokenizer}
     if description.answers:
         contents[ANSWERS] = json.dumps(description.answers, ensure_ascii=False, indent=0).encode() + b"\n"
+    if description.hubness is not None:
+        contents[REFERENCE_TEXTS] = references_file(description.hubness.references)
     try:
         for file in contents:
             check_file_name(file)
@@ -90,6 +93,9 @@ def _fields(description: BundleDescription) -> dict[str, Any]:
         "text": {"tokenizer": _TOKENIZER, "context_length": d.context_length},
         "ensemble_lambda": d.ensemble_lambda,
         "calibration": None if d.calibration is None else d.calibration.model_dump(),
+        "hubness": None
+        if d.hubness is None
+        else {"weight": d.hubness.weight, "neighbours": d.hubness.neighbours},
     }
 
 

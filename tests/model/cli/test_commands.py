@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ import yaml
 from typer.testing import CliRunner
 
 from model.cli import app
+from model.data.stills import read_stills
+from model.runtime.bundle import Bundle
 from model.settings import to_mapping
 from model.training.setup import start
 from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
@@ -112,6 +115,52 @@ def test_export_says_what_it_is_told_of_the_data(tmp_path: Path, monkeypatch: py
     manifest = json.loads((tmp_path / "bundle" / "bundle.json").read_text(encoding="utf-8"))
     assert manifest["licence"] == "MIT"
     assert manifest["provenance"]["data"] == [{"name": name, "licence": "CC0-1.0", "source": "my camera"}]
+
+
+@pytest.mark.filterwarnings("ignore:.*score the same as others")
+def test_hubness_is_corrected_by_training_captions(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(tmp_path / "tokenizer.json")
+    data = make_photos(tmp_path / "holiday")
+    run = start(tiny_config(data, tmp_path / "run"), lambda _: None, tokenizer)
+    checkpoint, bundle, plain = run.folder / "start.pt", tmp_path / "bundle", tmp_path / "plain"
+    export = ["export", str(checkpoint), "--threads", "1", "--no-matcher", "--output"]
+    done = runner.invoke(
+        app, [*export, str(bundle), "--hubness-weight", "0.5", "--reference-texts", "30", "--text", "float32"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "hubness: weight 0.5, 30 reference texts" in done.stderr
+    assert json.loads((bundle / "bundle.json").read_text())["hubness"] == {"weight": 0.5, "neighbours": 10}
+    opened = Bundle.open(bundle, threads=1)
+    assert opened.hubness_correction is not None
+    captions = read_stills(data, "train").captions
+    embeddings = opened.encode_text([text for texts in captions for text in texts]).embedding
+    # Each reference text is a caption that was trained on.
+    nearest = (opened.hubness_correction.references @ embeddings.T).max(axis=1)
+    np.testing.assert_allclose(nearest, 1, atol=2e-3)
+
+    def evaluate(model: Path, *options: str) -> dict[str, Any]:
+        photos = ["--data", str(data), "--split", "val", "--no-rerank", "--threads", "1", "--json"]
+        result = runner.invoke(app, ["evaluate", "photos", str(model), *photos, *options])
+        assert result.exit_code == 0, result.output
+        written: dict[str, Any] = json.loads(result.stdout)
+        return written
+
+    assert runner.invoke(app, [*export, str(plain), "--text", "float32"]).exit_code == 0
+    assert "hubness" not in (plain / "bundle.json").read_text()
+    without, shipped = evaluate(plain), evaluate(bundle)
+    assert without["settings"] == {"rerank": False}
+    assert shipped["settings"] == {"rerank": False, "hubness_weight": 0.5}
+    assert shipped["photos"] == evaluate(bundle, "--hubness-weight", "0.5")["photos"] != without["photos"]
+    assert evaluate(bundle, "--hubness-weight", "0")["photos"] == without["photos"]
+    of_checkpoint = evaluate(checkpoint, "--hubness-weight", "0.5")
+    assert of_checkpoint["settings"]["hubness_weight"] == 0.5
+    assert of_checkpoint["photos"] != evaluate(checkpoint)["photos"]
+    assert evaluate(plain, "--hubness-weight", "0") == without
+    refused = runner.invoke(
+        app, ["evaluate", "photos", str(plain), "--data", str(data), "--hubness-weight", "1"]
+    )
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith(f"error: --hubness-weight is 1, but {plain} has no reference texts: ")
 
 
 @pytest.mark.filterwarnings("ignore:.*score the same as others")

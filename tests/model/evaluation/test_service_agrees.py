@@ -4,6 +4,7 @@ searched, against the same videos measured by the training side.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +19,12 @@ from indexer.run import index_paths
 from model.evaluation.corpus import TokenOptions, encode_all_texts, encode_videos
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.measure import Measurement, Options
-from model.runtime.bundle import Bundle
+from model.evaluation.rerank import best_of_videos
+from model.runtime.bundle import Bundle, HubnessCorrection
 from service.live import open_searcher
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
-from tests.support.toy_bundle import COLOURS, make_toy_bundle
+from tests.support.toy_bundle import COLOURS, make_toy_bundle, unit
 
 LAMBDA = 2.5
 TEXTS = [
@@ -110,6 +112,34 @@ def test_search_equals_evaluation(
         for have, want in zip(found.ensemble, expected, strict=True):
             order = np.argsort(-have, kind="stable")
             assert (np.diff(want[order]) <= 2e-4).all()
+
+
+@pytest.fixture(scope="module")
+def correction() -> HubnessCorrection:
+    """Reference texts that are nearer to some colours than to others."""
+    near = np.random.default_rng(3).uniform(0, 1, (40, len(COLOURS))) * np.arange(1, 9)
+    return HubnessCorrection(0.6, 10, unit(near))
+
+
+def test_search_equals_evaluation_with_a_hubness_correction(
+    media: Path, tmp_path: Path, correction: HubnessCorrection
+) -> None:
+    searcher = library(media, tmp_path, "int8", None, hubness=correction)
+    found = searcher.rank_all(TEXTS, SearchOptions(num_candidates=6))
+    work = measured(searcher, Options(num_candidates=6))
+    whole = work.whole()
+    np.testing.assert_allclose(
+        found.similarity, best_of_videos(work.similarity, work.corpus.owner), atol=2e-6
+    )
+    expected, _ = work.ranking(whole).scores(LAMBDA)
+    assert found.ensemble is not None
+    np.testing.assert_allclose(found.ensemble, expected, atol=2e-4)
+    # Another weight, such as one that is tried on a validation split, gives what a library of it would.
+    other = replace(correction, weight=0.0)
+    plain = library(media, tmp_path / "plain", "int8", None).rank_all(TEXTS).similarity
+    work = measured(searcher, Options(hubness=other))
+    np.testing.assert_allclose(plain, best_of_videos(work.similarity, work.corpus.owner), atol=2e-6)
+    assert np.abs(plain - found.similarity).max() > 0.1
 
 
 def test_the_order_of_the_hits_is_that_of_the_evaluation(media: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from model.data.stills import read_stills
 from model.evaluation.corpus import TokenOptions
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate_source
-from model.evaluation.measure import Options
+from model.evaluation.measure import Options, settings_of
 from model.export.bundle import TOLERANCE, ExportOptions, StorageChoice, export_bundle
+from model.export.references import ReferenceTexts
 from model.export.tracing import ExportError
 from model.families.base import InferenceOptions
 from model.families.lgdn.encoder import TowersEncoder
@@ -76,6 +78,33 @@ def test_a_bundle_measures_like_the_model_it_came_from(model: LGDN, tokenizer: P
     for name in ("global", "local", "ensemble"):
         for way in ("text_to_video", "video_to_text"):
             assert found[name][way]["MnR"] == pytest.approx(expected[name][way]["MnR"], abs=0.2)
+
+
+def test_a_bundle_holds_the_reference_texts_as_it_encodes_them(
+    model: LGDN, tokenizer: Path, tmp_path: Path
+) -> None:
+    texts = [f"a {colour} block {place}" for colour in ("red", "blue", "green") for place in range(4)]
+    options = ExportOptions(hubness=ReferenceTexts(0.4, texts))
+    manifest = export_bundle(
+        tmp_path / "bundle", "lgdn", copy.deepcopy(model), tokenizer, PROVENANCE, options
+    )
+    assert manifest.hubness is not None
+    assert (manifest.hubness.weight, manifest.hubness.neighbours) == (0.4, 10)
+    bundle = Bundle.open(tmp_path / "bundle", threads=1)
+    correction = bundle.hubness_correction
+    assert correction is not None
+    expected = bundle.encode_text(sorted(texts, key=len)).embedding
+    np.testing.assert_allclose(correction.references, expected, atol=1e-3)
+    photos = read_stills(make_photos(tmp_path / "data"), "val")
+    encoder = BundleEncoder(bundle)
+    without = Options(rerank=False, hubness=replace(correction, weight=0.0))
+    found = [evaluate_source(encoder, photos, options) for options in (Options(rerank=False), without)]
+    assert found[0]["global"]["text_to_video"] != found[1]["global"]["text_to_video"]
+    # What is subtracted is the same for all texts of a video.
+    assert found[0]["global"]["video_to_text"] == found[1]["global"]["video_to_text"]
+    assert settings_of(encoder, Options(rerank=False)) == {"rerank": False, "hubness_weight": 0.4}
+    with pytest.raises(InputError, match="9 reference texts: a hubness correction needs at least 10"):
+        ReferenceTexts(0.4, texts[:9])
 
 
 def outputs(encoder: BundleEncoder | TowersEncoder) -> list[np.ndarray]:

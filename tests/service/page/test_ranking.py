@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from model.runtime.bundle import HubnessCorrection
 from tests.support.browser import Browser
 from tests.support.page import find, number, sought, stop_at_the_next_seek, sum_terms, visit
 from tests.support.server import Server, running_server
+from tests.support.toy_bundle import DIM, unit
 from tests.support.toy_library import ToyLibrary, make_library
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -124,6 +128,24 @@ def test_the_explanation_adds_up(page: Browser, server: Server) -> None:
         )
         page.press(Keys.ESCAPE)
         page.until("!$('#why').open")
+
+
+def test_the_hubness_correction_is_a_term_of_the_sum(browser: Browser, tmp_path: Path) -> None:
+    correction = HubnessCorrection(0.5, 10, unit(np.random.default_rng(0).uniform(size=(30, DIM))))
+    toy = make_library(tmp_path, FILMS, hubness=correction)
+    with running_server(*toy.options) as own:
+        for options, first in (("", "match"), ("&rerank=false", "similarity")):
+            visit(browser, own, f"?q=red{options}")
+            hit = own.search("red", top_k=12, explain=True, rerank=not options)[0]
+            browser.run("$$('#grid .why')[0].click();")
+            terms = {name: number(text) for name, text in sum_terms(browser)}
+            assert list(terms) == list(dict.fromkeys([first, "similarity", "hubness", "score"]))
+            score = terms.pop("score")
+            assert sum(terms.values()) == pytest.approx(score, abs=1e-9)
+            assert score == pytest.approx(hit["score"], abs=0.0051)
+            assert terms["hubness"] == pytest.approx(hit["explanation"]["hubness_term"], abs=0.0051)
+            assert hit["explanation"]["formula"] in browser.run("return $('#why-body').textContent;")
+        assert browser.errors() == []
 
 
 def test_a_hit_behind_the_candidates_is_explained_too(page: Browser, server: Server) -> None:

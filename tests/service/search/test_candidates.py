@@ -82,4 +82,4 @@ def test_the_choice_is_that_of_the_naive_one(videos: list[int], count: int, shar
     reordered = retrieved.with_first(chosen)
     assert reordered.ranks.tolist() == [*chosen, *(p for p in range(len(videos)) if p not in chosen)]
     np.testing.assert_array_equal(reordered.rows, rows[reordered.ranks])
-    np.testing.assert_array_equal(reordered.similarity, similarity[reordered.ranks])
+    np.testing.assert_array_equal(reordered.score, similarity[reordered.ranks])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from indexer.library.snapshot import Snapshot
 from indexer.options import IndexOptions
@@ -81,10 +82,14 @@ class Twin:
         chosen += left_out[: count - len(chosen)]
         return sorted(chosen, key=by_similarity.index)
 
+    def first_stage(self, query: NDArray[np.float32]) -> list[float]:
+        """The score of each segment."""
+        return [round(float(vector @ query), 6) for vector in self.vectors]
+
     def search(self, text: str, num_candidates: int, num_salient_frames: int) -> list[TwinHit]:
         """A hit a video, best first; `num_candidates` 0 is the first stage."""
         query = text_embedding(text)
-        similarity = [round(float(vector @ query), 6) for vector in self.vectors]
+        similarity = self.first_stage(query)
         by_similarity = sorted(range(len(similarity)), key=lambda row: (-similarity[row], row))
         ranks = {row: rank for rank, row in enumerate(by_similarity)}
         candidates = self.candidates(by_similarity, num_candidates)
