@@ -182,7 +182,7 @@ def invalid_value(issue: Mapping[str, Any], example: str) -> InvalidValue:
     elif kind == "string_unicode":
         detail = f"{name} holds half of a surrogate pair, which is not a character. Remove it."
     elif kind == "greater_than_equal":
-        detail = f"{name} must be at least {context['ge']}, not {shown}."
+        detail = f"{name} must be at least {context['ge']:g}, not {shown}."
     elif kind == "less_than_equal":
         detail = f"{name} must be at most {context['le']}, not {shown}."
     elif kind in ("model_type", "model_attributes_type", "dict_type"):

@@ -179,12 +179,14 @@ def _frames_between(
 def _places_between(segment: SegmentRecord, start: float, end: float) -> list[int]:
     """Which frames of a segment lie in a span. Its end does not belong to it, unless it is its start.
 
-    A frame that appeared before its segment began counts from there, so that the span of a segment holds all
-    of its frames and no others.
+    A frame lies where it appears; one that appeared before its segment began, at that. The only frame of a
+    segment stands still, and lies everywhere in it. So the span of a segment holds its frames and no others.
     """
     last = np.nextafter(segment.end_seconds, segment.start_seconds)
-    shown = np.clip(segment.frame_pts_seconds, segment.start_seconds, last)
-    inside: list[int] = np.flatnonzero((shown >= start) & ((shown < end) | (shown == start))).tolist()
+    since = until = np.clip(segment.frame_pts_seconds, segment.start_seconds, last)
+    if len(since) == 1:
+        since, until = np.array([segment.start_seconds]), np.array([last])
+    inside: list[int] = np.flatnonzero((until >= start) & ((since < end) | (since <= start))).tolist()
     return inside
 
 
@@ -226,6 +228,6 @@ def _answers(
 def _check_time(terms: MatchTerms) -> None:
     if terms.is_over(time.monotonic()):
         raise OverloadedError(
-            "The deadline of this question passed before it was answered. Try again later, or raise "
-            "deadline_ms."
+            "The deadline of this question passed before it was answered. Ask about a shorter span, raise "
+            "deadline_ms, or try again later."
         )
