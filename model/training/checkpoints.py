@@ -193,7 +193,8 @@ def _differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> Iterat
     if saved.get("family", DEFAULT_FAMILY) != current["family"]:
         yield "family"
         return
-    before, now = essentials(saved), essentials(current)
+    # Settings that are newer than a checkpoint have the values that held for it, or their defaults.
+    before, now = essentials(to_mapping(config_from_mapping(saved))), essentials(current)
     for group in before:
         old, new = before[group], now[group]
         for name in {*old, *new}:

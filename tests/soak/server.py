@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.processes import open_file_count, resident_bytes, thread_count
+from tests.support.processes import named_threads, open_file_count, resident_bytes, thread_count
 from tests.support.server import REELFIND, clean_environment
 
 #: A life as short as this says nothing about memory; and the time that a server takes to become warm.
@@ -22,16 +22,23 @@ WARM_SECONDS = 120.0
 FLAT = 1.05
 #: How many more open files or threads it may have at one time than at another.
 CONSTANT = 3
+#: Lance starts a thread for each part of a file that it reads while all others are busy, and keeps it while
+#: there are reads. So their number follows how many reads came at once; it must have a bound.
+_LANCE_THREADS = "lance_"
+MOST_LANCE_THREADS = 64
 _START_SECONDS = 60.0
 _SAMPLE_SECONDS = 1.0
 
 
 @dataclass
 class Life:
-    """One process: when it started and, each second, its memory in bytes, open files and threads."""
+    """One process: when it started, and what it had each second.
+
+    A sample is the time, the memory in bytes, open files, threads without Lance's, and Lance's.
+    """
 
     started: float
-    samples: list[tuple[float, int, int, int]] = field(default_factory=list)
+    samples: list[tuple[float, int, int, int, int]] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -57,6 +64,9 @@ class Life:
         for what, counts in (("open files", self.thirds(2)), ("threads", self.thirds(3, min))):
             if max(counts) - min(counts) > CONSTANT:
                 found.append(f"the number of {what} is not constant: {counts}")
+        pool = max(self.thirds(4, max))
+        if pool > MOST_LANCE_THREADS:
+            found.append(f"Lance has {pool:.0f} threads, more than {MOST_LANCE_THREADS}")
         return found
 
     def line(self) -> str:
@@ -67,8 +77,10 @@ class Life:
         files = " → ".join(f"{value:.0f}" for value in self.thirds(2))
         ranges = zip(self.thirds(3, min), self.thirds(3, max), strict=True)
         threads = " → ".join(f"{least:.0f} to {most:.0f}" for least, most in ranges)
+        pool = " → ".join(f"{most:.0f}" for most in self.thirds(4, max))
         judged = "" if self.seconds >= JUDGED_SECONDS else f" (not judged: below {JUDGED_SECONDS:.0f} s)"
-        return f"{self.seconds:.0f} s: memory {memory} MiB, open files {files}, threads {threads}{judged}"
+        counts = f"open files {files}, threads {threads} and Lance's, at most {pool}"
+        return f"{self.seconds:.0f} s: memory {memory} MiB, {counts}{judged}"
 
 
 class KilledServer:
@@ -143,6 +155,7 @@ class KilledServer:
     def _watch(self) -> None:
         while not self._ended.wait(_SAMPLE_SECONDS):
             pid, life = self._process.pid, self.lives[-1]
-            sample = (time.monotonic(), resident_bytes(pid), open_file_count(pid), thread_count(pid))
-            if all(sample[1:]):
-                life.samples.append(sample)
+            memory, files, threads = resident_bytes(pid), open_file_count(pid), thread_count(pid)
+            pool = named_threads(pid, _LANCE_THREADS)
+            if memory and files and threads > pool:
+                life.samples.append((time.monotonic(), memory, files, threads - pool, pool))

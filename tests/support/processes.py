@@ -1,5 +1,6 @@
 """What /proc says of processes: their descendants, memory, threads and open files."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,16 @@ def resident_bytes(pid: int) -> int:
 def thread_count(pid: int) -> int:
     """The number of a process's threads; 0 when it has ended."""
     return _status(pid, "Threads")
+
+
+def named_threads(pid: int, beginning: str) -> int:
+    """The number of a process's threads whose name begins with `beginning`; 0 when it has ended."""
+    count = 0
+    with contextlib.suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                count += (thread / "comm").read_text(encoding="utf-8", errors="replace").startswith(beginning)
+    return count
 
 
 def open_file_count(pid: int) -> int:

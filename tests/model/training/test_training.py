@@ -236,6 +236,19 @@ def test_a_checkpoint_of_other_settings_is_refused(config: Config, tokenizer: Pa
         ready(config, tokenizer)
 
 
+def test_a_checkpoint_without_later_settings_is_resumed(config: Config, tokenizer: Path) -> None:
+    run = ready(config, tokenizer)
+    train(run, stop_at=1)
+    state = torch.load(run.folder / "last.pt", weights_only=True)
+    for group, names in {"data": ("second", "second_share", "augment"), "model": ("match_score",)}.items():
+        for name in names:
+            del state["config"][group][name]
+    torch.save(state, run.folder / "last.pt")
+    assert ready(config, tokenizer).step == 1
+    with pytest.raises(ValueError, match=r"belongs to other settings \(data.second_share\)"):
+        ready(changed(config, "data", second_share=0.25), tokenizer)
+
+
 def test_missing_data_is_named(config: Config, tokenizer: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no captions\.csv in .*nowhere"):
         ready(changed(config, "data", path=str(tmp_path / "nowhere")), tokenizer)

@@ -1,0 +1,23 @@
+"""Keeps the memory of a server that runs for months flat."""
+
+import ctypes
+import os
+
+import pyarrow as pa
+
+_ARENA_MAX = -8  # glibc's M_ARENA_MAX
+_ARENAS = 2
+
+
+def share_heaps() -> None:
+    """Let all threads of this process share two heaps. Call it before they start.
+
+    By default glibc ("arenas") and Arrow give nearly each thread its own, and each keeps what it once needed:
+    memory then grows with every thread that Lance's pool starts when many reads come at once.
+    `MALLOC_ARENA_MAX` and `ARROW_DEFAULT_MEMORY_POOL` override it; other C libraries have no arenas.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
+        mallopt(_ARENA_MAX, _ARENAS)
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+        pa.set_memory_pool(pa.system_memory_pool())
