@@ -5,6 +5,7 @@ ReelfindError             (model.runtime.errors)
 │   └── QueryError        the same in a query, a request, a query file or a setting: HTTP 422
 │       └── NotUnderstoodError  the model knows no word of the query: HTTP 422
 ├── NotFoundError         no such video, frame or page exists: HTTP 404
+├── CannotAnswerError     the bundle or the library cannot answer questions: HTTP 409
 ├── SnapshotRefusedError  the new snapshot cannot be served, so the one before still is: HTTP 409
 ├── MediaNotAllowedError  the video's file lies outside the folders whose videos may be played: HTTP 403
 ├── MediaChangedError     the video's file is another than the one that was indexed: HTTP 409
@@ -29,6 +30,10 @@ class NotUnderstoodError(QueryError):
 
 class NotFoundError(ReelfindError):
     """No video, frame or page has that name."""
+
+
+class CannotAnswerError(ReelfindError):
+    """The bundle or the library that is served cannot answer questions; the message says what to change."""
 
 
 class SnapshotRefusedError(ReelfindError):

@@ -27,14 +27,16 @@ from model.runtime.errors import BundleError, ReelfindError
 from service.errors import NotReadyError, SnapshotRefusedError
 from service.metrics import Metrics
 from service.scrub import Scrub
+from service.search.answering import warm_answer_head
 from service.search.match_queue import MatchQueue
-from service.search.results import SearchResult
+from service.search.results import AnswerResult, SearchResult
 from service.search.searcher import Searcher
 from service.settings import Settings
 
 logger = logging.getLogger("reelfind")
 
 Result = TypeVar("Result")
+Answered = TypeVar("Answered", SearchResult, AnswerResult)
 
 # A snapshot that failed to load is tried again after this time, even if CURRENT is unchanged: disks recover.
 _RETRY_SECONDS = 60.0
@@ -161,8 +163,8 @@ class LiveLibrary:
         since = time.monotonic() - _REMEMBERED_SECONDS
         return [message for message, met in self._damaged_reads.copy().items() if met >= since]
 
-    def search(self, searcher: Searcher, ask: Callable[[Searcher], SearchResult]) -> SearchResult:
-        """Let `searcher`, which was served a moment ago, answer a search.
+    def search(self, searcher: Searcher, ask: Callable[[Searcher], Answered]) -> Answered:
+        """Let `searcher`, which was served a moment ago, answer a search or a question.
 
         If it meets something that cannot be read, a newer snapshot is loaded at once, if there is one, and
         answers in its place.
@@ -322,6 +324,8 @@ class LiveLibrary:
         is_new = before is None or before.match_queue is not searcher.match_queue
         if is_new and "match" in searcher.bundle.capabilities:
             searcher.match_queue.warm()
+        if is_new and "answers" in searcher.bundle.capabilities:
+            warm_answer_head(searcher.bundle)
         self._match_queue = searcher.match_queue
         self._match_queues.add(self._match_queue)
         return searcher

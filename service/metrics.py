@@ -6,6 +6,7 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from service.search.results import (
+    AnswerResult,
     QueryWarningKind,
     RerankReduced,
     SearchResult,
@@ -75,7 +76,7 @@ class Metrics:
         )
         self._query_warnings = Counter(
             "reelfind_query_warnings",
-            "Searches by what was wrong with the query; `nothing_understood` were refused.",
+            "Searches and questions by what was wrong with their text; `nothing_understood` were refused.",
             ("kind",),
             registry=self.registry,
         )
@@ -111,7 +112,8 @@ class Metrics:
 
         self._damaged_reads = Counter(
             "reelfind_damaged_reads",
-            "Searches and thumbnails that met something of the library that is damaged or cannot be read.",
+            "Searches, questions and thumbnails that met something of the library that is damaged or cannot "
+            "be read.",
             registry=self.registry,
         )
         self._scrubbed = Counter(
@@ -150,11 +152,18 @@ class Metrics:
         self._candidates.inc(result.num_candidates)
         if result.rerank_reduced is not None:
             self._reduced.labels(result.rerank_reduced).inc()
+        self._count_warnings(result)
+
+    def observe_answer(self, result: AnswerResult) -> None:
+        """Count what was wrong with one question."""
+        self._count_warnings(result)
+
+    def _count_warnings(self, result: SearchResult | AnswerResult) -> None:
         for warning in result.query_warnings:
             self._query_warnings.labels(warning.kind).inc()
 
     def observe_not_understood(self) -> None:
-        """Count one search that was refused because nothing of its query is understood."""
+        """Count one search or question that was refused because nothing of its text is understood."""
         self._query_warnings.labels("nothing_understood").inc()
 
     def show_connections(self, count: int) -> None:

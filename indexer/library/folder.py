@@ -84,7 +84,7 @@ class Library:
             path: the library's folder.
             bundle: the bundle that the library was made with, or the one for a new library.
             tokens: how frame tokens are stored. None: as the library stores them; in a new library int8, or
-                none where the bundle has no matcher.
+                none where no graph of the bundle reads them (it has no matcher and no answer head).
             tokens_per_frame: tokens stored per frame. None: as many as the library stores; in a new library
                 as many as the bundle recommends.
 
@@ -160,14 +160,14 @@ def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int 
         InputError: the bundle has no such tokens.
     """
     manifest = bundle.manifest
-    sizes = manifest.tokens if "match" in bundle.capabilities else None
+    sizes = manifest.tokens if manifest.reads_tokens else None
     kind: TokenKind = tokens or ("none" if sizes is None else "int8")
     count = width = 0
     if kind != "none":
         if sizes is None:
             raise InputError(
-                f"tokens is {kind}, but the bundle {manifest.name!r} has no matcher to read tokens: "
-                "leave the option out, or choose a bundle with a matcher",
+                f"tokens is {kind}, but the bundle {manifest.name!r} has no matcher and no answer head to "
+                "read tokens: leave the option out, or choose a bundle with one",
                 field="tokens",
             )
         count = sizes.stored_tokens_per_frame if tokens_per_frame is None else tokens_per_frame
@@ -177,7 +177,11 @@ def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int 
         except ValueError as error:
             raise InputError(f"tokens_per_frame: {error}", field="tokens_per_frame") from error
     elif tokens_per_frame is not None:
-        reason = "`tokens` is none" if tokens else f"the bundle {manifest.name!r} has no matcher"
+        reason = (
+            "`tokens` is none"
+            if tokens
+            else f"the bundle {manifest.name!r} has no matcher and no answer head"
+        )
         raise InputError(
             f"tokens_per_frame is {tokens_per_frame}, but {reason}: leave the option out",
             field="tokens_per_frame",

@@ -1,5 +1,6 @@
 """Reads a library: one published, immutable state of it. Many threads may use it at once."""
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -261,7 +262,7 @@ class Snapshot:
         segment_rows: Sequence[int] | NDArray[np.int64],
         frame_indices: Sequence[int] | NDArray[np.int64],
     ) -> NDArray[np.float32]:
-        """The stored tokens of frames, in the order of the arguments, as the matcher reads them.
+        """The stored tokens of frames, in the order of the arguments, as a bundle reads them.
 
         Args:
             segment_rows: int64, shape [K]: each frame's segment; rows may repeat.
@@ -278,7 +279,7 @@ class Snapshot:
         if not self.tokens_per_frame:
             raise LibraryError(
                 f"the library at {self.library} stores no frame tokens: index into a new folder with a "
-                "bundle that has a matcher, without `--tokens none`"
+                "bundle that has a matcher or an answer head, without `--tokens none`"
             )
         segments = self._checked(segment_rows)
         frames = np.asarray(frame_indices, np.int64).reshape(-1)
@@ -313,13 +314,17 @@ class Snapshot:
             raise ValueError(f"segment row {wrong[0]} is not in 0..{self.num_segments - 1}")
         return row_array
 
-    def segment_rows(self, video_id: str) -> NDArray[np.int64]:
-        """The rows of a video's segments, in any order; empty for an unknown video."""
+    def segment_rows(
+        self, video_id: str, start_seconds: float = -math.inf, end_seconds: float = math.inf
+    ) -> NDArray[np.int64]:
+        """The rows of a video's segments that touch a span, in time order; empty for an unknown video."""
         video_row = self._videos.row_of(video_id)
         if video_row is None:
             return np.empty(0, np.int64)
         first, end = np.searchsorted(self._sorted_video_rows, [video_row, video_row + 1])
-        return self._by_video[first:end]
+        rows = self._by_video[first:end]
+        rows = rows[(self._start[rows] <= end_seconds) & (self._end[rows] >= start_seconds)]
+        return rows[np.argsort(self._start[rows], kind="stable")]
 
     def video(self, video_id: str) -> VideoRecord | None:
         """A video's record, failures included; None when it is not in the library."""

@@ -9,9 +9,11 @@ from service.api import schemas
 from service.live import LiveLibrary, ReloadOutcome
 from service.readiness import Degradation
 from service.scrub import Scrub
-from service.search.results import SearchResult
+from service.search.answering import why_no_answers
+from service.search.results import AnswerResult, SearchResult
 
 _SEARCH_RESULT = TypeAdapter(SearchResult)
+_ANSWER_RESULT = TypeAdapter(AnswerResult)
 
 
 def search_body(result: SearchResult) -> bytes:
@@ -21,6 +23,11 @@ def search_body(result: SearchResult) -> bytes:
     have thousands of frames.
     """
     return _SEARCH_RESULT.dump_json(result)
+
+
+def answer_body(result: AnswerResult) -> bytes:
+    """The answer to a question as JSON, which `schemas.AnswerResponse` describes."""
+    return _ANSWER_RESULT.dump_json(result)
 
 
 def video(record: VideoRecord) -> schemas.Video:
@@ -49,6 +56,7 @@ def library_info(live: LiveLibrary) -> schemas.LibraryInfo:
             provenance=manifest.provenance.model_dump(mode="json"),
         ),
         cannot_rerank=searcher.cannot_rerank,
+        cannot_answer=why_no_answers(searcher.bundle, snapshot),
         problem=live.problem,
     )
 

@@ -18,7 +18,7 @@ from service.api.middleware import Envelope
 from service.api.openapi_errors import describe_errors
 from service.api.pool import SearchPool
 from service.api.problems import install_problem_handlers
-from service.api.routes import frames, health, library, page, search, videos
+from service.api.routes import frames, health, library, page, questions, search, videos
 from service.live import LiveLibrary, open_bundle
 from service.metrics import Metrics
 from service.readiness import ReadinessProbe
@@ -28,6 +28,7 @@ logger = logging.getLogger("reelfind")
 
 ROUTERS: Sequence[APIRouter] = (
     search.router,
+    questions.router,
     videos.router,
     frames.router,
     library.router,

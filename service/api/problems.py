@@ -16,6 +16,7 @@ from model.runtime.errors import InputError, ReelfindError
 from model.runtime.messages import shorten
 from service.api.schemas import InvalidValue, Problem
 from service.errors import (
+    CannotAnswerError,
     MediaChangedError,
     MediaGoneError,
     MediaNotAllowedError,
@@ -30,7 +31,8 @@ from service.errors import (
 logger = logging.getLogger("reelfind")
 
 MEDIA_TYPE = "application/problem+json"
-_EXAMPLE = '{"query": {"text": "a dog runs on a beach"}, "top_k": 10}'
+_SEARCH_EXAMPLE = '{"query": {"text": "a dog runs on a beach"}, "top_k": 10}'
+_QUESTION_EXAMPLE = '{"question": {"text": "what colour is the car"}}'
 
 
 class ProblemKind(NamedTuple):
@@ -55,6 +57,7 @@ _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     InputError: INVALID,
     DamagedRowsError: ProblemKind(503, "damaged", "A part of the library is damaged"),
     NotFoundError: ProblemKind(404, "not-found", "Not found"),
+    CannotAnswerError: ProblemKind(409, "cannot-answer", "Questions cannot be answered"),
     SnapshotRefusedError: ProblemKind(409, "snapshot-refused", "The new snapshot is not served"),
     MediaNotAllowedError: ProblemKind(403, "media-not-allowed", "The video's file may not be played"),
     MediaChangedError: ProblemKind(409, "media-changed", "The video's file has changed"),
@@ -116,9 +119,9 @@ async def _on_reelfind_error(_: Request, error: Exception) -> Response:
     return problem_response(kind, str(error), errors=errors, headers=headers)
 
 
-async def _on_invalid(_: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     issues = error.errors() if isinstance(error, RequestValidationError) else []
-    values = [invalid_value(issue) for issue in issues]
+    values = [invalid_value(issue, _example(request)) for issue in issues]
     return problem_response(INVALID, " ".join(value.detail for value in values), errors=values)
 
 
@@ -133,13 +136,20 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         allowed = headers.get("allow", headers.get("Allow", ""))
         detail = f"{shorten(request.method)} is not allowed at {path}. Use {allowed or 'another method'}."
     elif status == 400:  # from the framework: the body is not UTF-8, or is nested too deeply
-        return problem_response(INVALID, f"The body cannot be read as JSON in UTF-8. Send {_EXAMPLE}.")
+        return problem_response(
+            INVALID, f"The body cannot be read as JSON in UTF-8. Send {_example(request)}."
+        )
     kind = _BY_STATUS.get(status, ProblemKind(status, f"http-{status}", detail))
     return problem_response(kind, detail, headers=headers)
 
 
-def invalid_value(issue: Mapping[str, Any]) -> InvalidValue:
-    """Describe a validation error of pydantic: the value at fault and the remedy."""
+def _example(request: Request) -> str:
+    """A body that the route of the request accepts."""
+    return _QUESTION_EXAMPLE if request.url.path.endswith("/answer") else _SEARCH_EXAMPLE
+
+
+def invalid_value(issue: Mapping[str, Any], example: str) -> InvalidValue:
+    """Describe a validation error of pydantic: the value at fault and the remedy, such as a valid body."""
     place, *path = issue["loc"]
     kind, value, context = issue["type"], issue.get("input"), issue.get("ctx", {})
     name = ".".join(map(str, path))
@@ -147,22 +157,24 @@ def invalid_value(issue: Mapping[str, Any]) -> InvalidValue:
         position = path[0] if path else 0
         return InvalidValue(
             pointer="#",
-            detail=f"The body is not JSON: {context['error']} at character {position}. Send {_EXAMPLE}.",
+            detail=f"The body is not JSON: {context['error']} at character {position}. Send {example}.",
         )
     pointer = "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
     if place != "body":
         pointer = f"?{name}"
     shown = shorten(value)
     if not path and kind == "missing":
-        detail = f"The request has no body. Send {_EXAMPLE}."
+        detail = f"The request has no body. Send {example}."
     elif isinstance(value, bytes):
         detail = "The body is not declared as JSON. Send it with the header Content-Type: application/json."
     elif kind == "missing":
-        detail = f'"{name}" is missing. Send {_EXAMPLE}.'
+        detail = f'"{name}" is missing. Send {example}.'
     elif kind == "extra_forbidden":
         detail = f"{shorten(name)} is not a known field. Remove it; /openapi.json lists the known fields."
     elif kind.startswith("int_"):
         detail = f"{name} must be a whole number such as 10, not {shown}."
+    elif kind in ("float_type", "finite_number"):
+        detail = f"{name} must be a number such as 2.5, not {shown}."
     elif kind == "bool_type":
         detail = f"{name} must be true or false, not {shown}."
     elif kind == "string_type":
@@ -170,11 +182,11 @@ def invalid_value(issue: Mapping[str, Any]) -> InvalidValue:
     elif kind == "string_unicode":
         detail = f"{name} holds half of a surrogate pair, which is not a character. Remove it."
     elif kind == "greater_than_equal":
-        detail = f"{name} must be at least {context['ge']}, not {shown}."
+        detail = f"{name} must be at least {context['ge']:g}, not {shown}."
     elif kind == "less_than_equal":
         detail = f"{name} must be at most {context['le']}, not {shown}."
     elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        detail = f"{name or 'The body'} must be a JSON object, not {shown}. Send {_EXAMPLE}."
+        detail = f"{name or 'The body'} must be a JSON object, not {shown}. Send {example}."
     elif kind in ("literal_error", "enum"):
         detail = f"{name} must be {context['expected']}, not {shown}."
     else:

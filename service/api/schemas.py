@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from indexer.library.records import Verdict
 from service.readiness import DegradationKind
 from service.search.results import (
+    CannotAnswer,
     CannotRerank,
     LibraryWarningKind,
     QueryWarningKind,
@@ -223,6 +224,87 @@ class SearchResponse(BaseModel):
     timings_ms: Timings
 
 
+class Question(_Request):
+    """What to answer."""
+
+    text: str = Field(
+        description="A question about what the video shows, in plain words.",
+        examples=["what colour is the car"],
+    )
+
+
+class AnswerRequest(_Request):
+    """A question about a video, or about a span of it."""
+
+    question: Question
+    start_seconds: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Where the span starts that the question is about.",
+        examples=[0.0],
+    )
+    end_seconds: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Where the span ends. Null or absent: at the video's end.",
+        examples=[12.5],
+    )
+    top_k: int = Field(
+        5, ge=1, le=1000, description="Maximum number of answers to return; the bundle may know fewer."
+    )
+    num_salient_frames: int | None = Field(
+        None,
+        ge=1,
+        description="Number of frames, those of the span that are most relevant to the question, that the "
+        "answers rest on. Null or absent: the bundle's default.",
+        examples=[2],
+    )
+    deadline_ms: int | None = Field(
+        None,
+        ge=1,
+        le=3_600_000,
+        description="Deadline in milliseconds from the arrival of the request; one longer than the server's "
+        "maximum counts as that. A question that cannot be answered in time is refused (503). Null or "
+        "absent: the server's default.",
+        examples=[500],
+    )
+
+
+class PossibleAnswer(BaseModel):
+    """One of the answers that the bundle knows."""
+
+    answer: str
+    probability: float = Field(
+        description="From 0 to 1; those of all answers that the bundle knows sum to 1."
+    )
+
+
+class AnswerFrame(BaseModel):
+    """A stored frame that the answers rest on."""
+
+    frame_id: FrameId
+    pts_seconds: float = Field(description="When the frame is shown, in seconds.")
+    relevance: float = Field(
+        description="How well the frame fits the question by `text_salience · frame_salience`."
+    )
+
+
+class AnswerResponse(BaseModel):
+    """The answers to a question about a video."""
+
+    answers: list[PossibleAnswer] = Field(description="The likeliest answers, the likeliest first.")
+    frames: list[AnswerFrame] = Field(description="The frames that the answers rest on, most relevant first.")
+    snapshot: int = Field(description="Number of the snapshot that answered.")
+    query_warnings: list[QueryWarning] = Field(
+        description="What of the question was not understood or not read; empty if all counts."
+    )
+    library_warnings: list[LibraryWarning] = Field(
+        description="What of the span is damaged and left out; empty if nothing is."
+    )
+
+
 class Video(BaseModel):
     """A video file of the library, whether it can be searched or not."""
 
@@ -284,6 +366,10 @@ class LibraryInfo(BaseModel):
     cannot_rerank: CannotRerank | None = Field(
         description="Why no search can be re-ranked: the bundle has no matching head, or the library stores "
         "no tokens. Null if searches can be re-ranked."
+    )
+    cannot_answer: CannotAnswer | None = Field(
+        description="Why no question about a video can be answered: the bundle has no answer head, or the "
+        "library stores no tokens. Null if questions can be answered."
     )
     problem: str | None = Field(description="Why the newest snapshot is not served; null if it is.")
 

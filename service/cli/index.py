@@ -161,8 +161,9 @@ def index_command(
     tokens: Annotated[
         TokenKind | None,
         typer.Option(
-            help="How to store frame tokens, which re-ranking needs. Default: as the library does; for a new "
-            "library int8, or none if the bundle has no matching head.",
+            help="How to store frame tokens, which re-ranking and answers to questions need. Default: as the "
+            "library does; for a new library int8, or none if the bundle has neither a matching head nor an "
+            "answer head.",
             show_default=False,
         ),
     ] = None,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model.runtime.bundle import Bundle, TextEncoding
 from model.runtime.text_reading import TextReading
 from service.errors import NotUnderstoodError, QueryError
+from service.search.query import TextName
 from service.search.query_warnings import not_understood_message, warnings_of
 from service.search.results import QueryWarning
 
@@ -66,8 +67,8 @@ class EncodedQuery:
             raise ValueError("parts is empty: pass at least one part, or None")
 
 
-def encode_text_query(bundle: Bundle, text: str, *, tokens: bool) -> EncodedQuery:
-    """Encode a text, which must be understood.
+def encode_text_query(bundle: Bundle, text: str, *, tokens: bool, name: TextName = "query") -> EncodedQuery:
+    """Encode a text, which must be understood. `name` is what messages call it.
 
     Raises:
         NotUnderstoodError: the tokenizer knows no word of the text.
@@ -76,8 +77,8 @@ def encode_text_query(bundle: Bundle, text: str, *, tokens: bool) -> EncodedQuer
     """
     reading = bundle.text_reader.read(text, MAX_PARTS)
     if not reading.is_understood:
-        raise NotUnderstoodError(not_understood_message(reading), "/query/text")
-    return _encode(bundle, [reading], tokens)[0]
+        raise NotUnderstoodError(not_understood_message(reading, name), f"/{name}/text")
+    return _encode(bundle, [reading], tokens, name)[0]
 
 
 def encode_text_queries(bundle: Bundle, texts: Sequence[str], *, tokens: bool) -> list[EncodedQuery]:
@@ -92,23 +93,25 @@ def encode_text_queries(bundle: Bundle, texts: Sequence[str], *, tokens: bool) -
         QueryError: a text has no token.
         BundleError: the model fails.
     """
-    return _encode(bundle, [bundle.text_reader.read(text, MAX_PARTS) for text in texts], tokens)
+    return _encode(bundle, [bundle.text_reader.read(text, MAX_PARTS) for text in texts], tokens, "query")
 
 
-def _encode(bundle: Bundle, readings: Sequence[TextReading], tokens: bool) -> list[EncodedQuery]:
+def _encode(
+    bundle: Bundle, readings: Sequence[TextReading], tokens: bool, name: TextName
+) -> list[EncodedQuery]:
     try:
         encoding = bundle.encode_text([part for reading in readings for part in reading.parts], tokens=tokens)
     except ValueError as error:
-        raise QueryError(f"The model cannot read the query: {error}.", "/query/text") from error
+        raise QueryError(f"The model cannot read the {name}: {error}.", f"/{name}/text") from error
     queries, start = [], 0
     for reading in readings:
         stop = start + len(reading.parts)
-        queries.append(_joined(encoding, range(start, stop), reading))
+        queries.append(_joined(encoding, range(start, stop), reading, name))
         start = stop
     return queries
 
 
-def _joined(encoding: TextEncoding, rows: range, reading: TextReading) -> EncodedQuery:
+def _joined(encoding: TextEncoding, rows: range, reading: TextReading, name: TextName) -> EncodedQuery:
     part = slice(rows.start, rows.stop)
     embedding, salience = encoding.embedding[rows.start], encoding.salience[rows.start]
     weights = np.ones(1)
@@ -123,7 +126,7 @@ def _joined(encoding: TextEncoding, rows: range, reading: TextReading) -> Encode
         embedding,
         salience,
         tuple(QueryPart(_one_text(encoding, row), weight) for row, weight in parts),
-        warnings_of(reading),
+        warnings_of(reading, name),
         reading.is_understood,
     )
 

@@ -1,27 +1,37 @@
 """Which queries are valid: shared by HTTP and the command line, so that both give the same errors."""
 
 import unicodedata
+from collections.abc import Mapping
+from typing import Literal
 
 from model.runtime.messages import shorten
 from service.errors import QueryError
 
+#: What a text is: the word for it in messages, and the field of a request's body that it is in.
+TextName = Literal["query", "question"]
+
+_EXAMPLES: Mapping[TextName, str] = {
+    "query": 'Describe what to find, for example "a dog runs on a beach".',
+    "question": 'Ask about the video, for example "what colour is the car".',
+}
 _LINE_BREAKS = "\t\n\r\x0b\x0c\x85"
 # Unicode categories of invisible characters. Unassigned characters are not among them: Python's tables may be
 # older than an emoji.
 _INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs"})
 
 
-def clean_text(text: str, max_characters: int) -> str:
-    """The query text to encode: trimmed, with line breaks and tabs replaced by spaces.
+def clean_text(text: str, max_characters: int, name: TextName = "query") -> str:
+    """The text to encode: trimmed, with line breaks and tabs replaced by spaces.
 
     Raises:
         QueryError: the text is too long, has nothing visible, or holds control characters or lone surrogates.
     """
+    pointer = f"/{name}/text"
     if len(text) > max_characters:
         raise QueryError(
-            f"The query has {len(text):,} characters; at most {max_characters:,} are allowed. Shorten it to "
+            f"The {name} has {len(text):,} characters; at most {max_characters:,} are allowed. Shorten it to "
             "a sentence or two.",
-            "/query/text",
+            pointer,
         )
     cleaned = text.translate(dict.fromkeys(map(ord, _LINE_BREAKS), " ")).strip()
     for position, character in enumerate(cleaned):
@@ -29,13 +39,11 @@ def clean_text(text: str, max_characters: int) -> str:
         if category in ("Cc", "Cs"):
             kind = "a control character" if category == "Cc" else "half of a surrogate pair"
             raise QueryError(
-                f"The query holds U+{ord(character):04X}, {kind}, at position {position}. Remove it.",
-                "/query/text",
+                f"The {name} holds U+{ord(character):04X}, {kind}, at position {position}. Remove it.",
+                pointer,
             )
     if all(unicodedata.category(character) in _INVISIBLE for character in cleaned):
-        raise QueryError(
-            'The query is empty. Describe what to find, for example "a dog runs on a beach".', "/query/text"
-        )
+        raise QueryError(f"The {name} is empty. {_EXAMPLES[name]}", pointer)
     return cleaned
 
 

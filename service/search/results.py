@@ -1,4 +1,6 @@
-"""The results of a search. Times in a video are in seconds, durations of stages in milliseconds.
+"""The results of a search, and of a question about a video.
+
+Times in a video are in seconds, durations of stages in milliseconds.
 
 `service/api` writes them as JSON: `service/api/schemas.py` describes the same fields.
 """
@@ -10,6 +12,8 @@ from service.search.stopwatch import Stopwatch
 
 #: Why no search can be re-ranked: the bundle has no matching head, or the library stores no tokens.
 CannotRerank = Literal["no_matcher", "no_tokens"]
+#: Why no question can be answered: the bundle has no answer head, or the library stores no tokens.
+CannotAnswer = Literal["no_answer_head", "no_tokens"]
 #: Why the search for a text was not re-ranked.
 TextRerankSkipped = Literal["not_requested", CannotRerank, "deadline", "unreadable_tokens"]
 #: Why any search was not re-ranked: the matching head reads only texts.
@@ -202,3 +206,39 @@ class SearchResult:
     query_warnings: list[QueryWarning]
     library_warnings: list[LibraryWarning]
     timings_ms: StageTimings
+
+
+@dataclass(frozen=True, slots=True)
+class PossibleAnswer:
+    """One of the answers that the bundle knows, and how likely it is, from 0 to 1."""
+
+    answer: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFrame:
+    """A stored frame that the answers rest on; for its fields see `FrameEvidence`."""
+
+    frame_id: str
+    pts_seconds: float
+    relevance: float
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerResult:
+    """The answer to a question about a video.
+
+    Attributes:
+        answers: the likeliest answers, the likeliest first.
+        frames: the salient frames, which the answers rest on, most relevant first.
+        snapshot: number of the snapshot that answered.
+        query_warnings: what of the question was not understood or not read.
+        library_warnings: what of the video is damaged, and does not count in this answer.
+    """
+
+    answers: list[PossibleAnswer]
+    frames: list[AnswerFrame]
+    snapshot: int
+    query_warnings: list[QueryWarning]
+    library_warnings: list[LibraryWarning]

@@ -1,16 +1,31 @@
-"""Finds a library's videos by name, as people write names."""
+"""Finds a library's videos: by id, or by name, as people write names."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from indexer.library.records import VideoRecord
 from indexer.library.snapshot import Snapshot
 from model.runtime.messages import shorten
 from model.runtime.names import as_seen, without_case
-from service.errors import QueryError
+from service.errors import NotFoundError, QueryError
 
 _PAGE = 1000
+
+
+def video_with_id(snapshot: Snapshot, video_id: str) -> VideoRecord:
+    """The video with an id, which may be any text.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    video = snapshot.video(video_id) if len(video_id) == 16 and video_id.isalnum() else None
+    if video is None:
+        raise NotFoundError(
+            f"No video has the id {shorten(video_id)}. Ids are 16 hex digits; GET /v1/videos lists them."
+        )
+    return video
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ anything: st.SearchStrategy[Any] = st.recursive(
 @st.composite
 def almost(draw: st.DrawFn, good: Mapping[str, Any], changes: int = 3) -> dict[str, Any]:
     """A document with up to `changes` values replaced, removed or added, at any depth."""
+    # Copies, because a later change may be inside of a value that other documents share.
     document: dict[str, Any] = copy.deepcopy(dict(good))
     for _ in range(draw(st.integers(1, changes))):
         places = list(_places(document))
@@ -55,11 +56,11 @@ def almost(draw: st.DrawFn, good: Mapping[str, Any], changes: int = 3) -> dict[s
         if how == "remove":
             del holder[key]
         elif how == "replace":
-            holder[key] = draw(anything)
+            holder[key] = copy.deepcopy(draw(anything))
         elif isinstance(holder, dict):
-            holder[draw(st.text(max_size=8))] = draw(anything)
+            holder[draw(st.text(max_size=8))] = copy.deepcopy(draw(anything))
         else:
-            holder.insert(key, draw(anything))
+            holder.insert(key, copy.deepcopy(draw(anything)))
         if not document:
             break
     return document

@@ -10,6 +10,7 @@ The toy model sees colours and nothing else. With `rgb` a frame's mean colour in
     text_tokens      (2 · rgb − 1, 1) of the word's colour, 0 for other words                       [L, 4]
     match_logit      8 · (the largest cosine of a frame's token and the mean colour of the text) − 4
     answer_logit     −|mean token of the real frames − (2 · colour_k − 1)|² for the eight COLOURS       [8]
+                     with `words`, plus the mean of text_tokens · (2 · colour_k − 1, 0) over the text
 
 The functions of these names below are the same in NumPy. A red frame's logit is 4 for "red", −6.7 for
 "green", −4 for a text without a colour.
@@ -108,10 +109,16 @@ def match_logit(text: str, tokens: NDArray[np.float32]) -> float:
     return float(8 * (tokens @ mean / (lengths + 1e-6)).max() - 4)
 
 
-def answer_logit(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-    """NumPy twin of the answer head for the tokens of one question's real frames, [n, P', 3]. → [8]"""
-    mean = tokens.reshape(-1, 3).mean(axis=0)
-    return np.asarray(-(((mean - (2 * _PROTOTYPES - 1)) ** 2).sum(axis=1)), np.float32)
+def answer_logit(tokens: NDArray[np.float32], text: str | None = None) -> NDArray[np.float32]:
+    """NumPy twin of the answer head for the tokens of one question's real frames, [n, P', 3]. → [8]
+
+    With a text, that of the head that reads the words.
+    """
+    mean, signed = tokens.reshape(-1, 3).mean(axis=0), 2 * _PROTOTYPES - 1
+    logit = -(((mean - signed) ** 2).sum(axis=1))
+    if text is not None:
+        logit = logit + signed @ text_tokens(text)[:, :3].mean(axis=0)
+    return np.asarray(logit, np.float32)
 
 
 def _word_tokens() -> NDArray[np.float32]:
@@ -139,14 +146,15 @@ def make_toy_bundle(
     overwrite: bool = False,
     matcher: bool | Literal["ids"] = True,
     tokens: bool = True,
-    answers: bool = False,
+    answers: bool | Literal["words"] = False,
     graphs: Mapping[str, bytes] | None = None,
     **changes: Any,
 ) -> Path:
     """Write the toy bundle to `folder`, which this makes, and return it. Another `name`, another checksum.
 
     `matcher` may be False, or "ids" for one that reads the texts' ids instead of their tokens; without
-    `tokens` there is none. With `answers` there is an answer head. `graphs` takes the place of
+    `tokens` there is none. With `answers` there is an answer head, with "words" one that reads the question's
+    words too. `graphs` takes the place of
     `toy_graphs()`; `changes` are as in `describe`.
     """
     folder = Path(folder)
@@ -155,7 +163,7 @@ def make_toy_bundle(
     if matcher and tokens:
         files["matcher.onnx"] = toy_matcher(ids=matcher == "ids")
     if answers:
-        files["answer_head.onnx"] = toy_answer_head()
+        files["answer_head.onnx"] = toy_answer_head(words=answers == "words")
         changes = {"answers": tuple(COLOURS), **changes}
     tokenizer = folder.with_name(f"{folder.name}.tokenizer.json")
     toy_tokenizer().save(str(tokenizer))
@@ -382,9 +390,20 @@ def toy_matcher(*, ids: bool = False) -> bytes:
     return build_graph(nodes, inputs, [("match_logit", TensorProto.FLOAT, ["B"])], constants)
 
 
-def toy_answer_head(*, answers: int = DIM) -> bytes:
-    """The answer head, serialised; it knows the first colours, and looks at no word."""
+def toy_answer_head(*, answers: int = DIM, words: bool = False) -> bytes:
+    """The answer head, serialised; it knows the first colours, and looks at no word unless told to."""
     node = helper.make_node
+    word_nodes = [
+        node("Slice", ["text_tokens", "zero", "three", "two"], ["colours"]),
+        node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["mask", "two"], ["word_weight"]),
+        node("Mul", ["colours", "word_weight"], ["real_words"]),
+        node("ReduceSum", ["real_words", "one"], ["word_sum"], keepdims=0),
+        node("ReduceSum", ["word_weight", "one"], ["word_count"], keepdims=0),
+        node("Div", ["word_sum", "word_count"], ["word_mean"]),
+        node("MatMul", ["word_mean", "columns"], ["word_logit"]),
+        node("Sub", ["word_logit", "distance"], ["answer_logit"]),
+    ]
     nodes = [
         node("ReduceMean", ["frame_tokens", "two"], ["frame_mean"], keepdims=0),
         node("Unsqueeze", ["frame_mask", "two"], ["weight"]),
@@ -395,13 +414,20 @@ def toy_answer_head(*, answers: int = DIM) -> bytes:
         node("Sub", ["mean", "prototypes"], ["difference"]),
         node("Mul", ["difference", "difference"], ["square"]),
         node("ReduceSum", ["square", "two"], ["distance"], keepdims=0),
-        node("Neg", ["distance"], ["answer_logit"]),
+        *(word_nodes if words else [node("Neg", ["distance"], ["answer_logit"])]),
     ]
+    signed = (2 * _PROTOTYPES - 1)[:answers]
     constants: dict[str, NDArray[Any]] = {
         "one": np.array([1], np.int64),
         "two": np.array([2], np.int64),
-        "prototypes": (2 * _PROTOTYPES - 1)[None, :answers],
+        "prototypes": signed[None],
     }
+    if words:
+        constants |= {
+            "zero": np.array([0], np.int64),
+            "three": np.array([3], np.int64),
+            "columns": np.ascontiguousarray(signed.T),
+        }
     inputs: list[GraphValue] = [
         ("text_tokens", TensorProto.FLOAT, ["B", "L", 4]),
         ("attention_mask", TensorProto.INT64, ["B", "L"]),

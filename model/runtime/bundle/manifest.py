@@ -242,6 +242,11 @@ class BundleManifest(_Frozen):
         """What the bundle can do beyond retrieval, see `CAPABILITIES`."""
         return frozenset(name for graph, name in CAPABILITIES.items() if graph in self.files)
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether a graph of the bundle reads the tokens of frames, so that a library must store them."""
+        return any(graph in self.files for graph in READ_TOKENS)
+
     def graph_spec(self, graph: str) -> GraphSpec:
         """Inputs and outputs of a graph of this bundle; token outputs only where the bundle has tokens."""
         spec = GRAPHS[graph]

@@ -4,8 +4,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 
-from indexer.library.records import VideoRecord
-from indexer.library.snapshot import Snapshot
 from model.runtime.messages import shorten
 from service.api import answers
 from service.api.context import ContextDep
@@ -20,7 +18,7 @@ from service.api.media import (
 )
 from service.api.openapi_errors import error_responses
 from service.api.schemas import Video, VideoList, VideoListQuery
-from service.errors import NotFoundError
+from service.search.video_finder import video_with_id
 
 router = APIRouter(tags=["videos"])
 
@@ -59,7 +57,7 @@ def list_videos(page: Annotated[VideoListQuery, Query()], context: ContextDep) -
 )
 def get_video(video_id: VideoIdPath, context: ContextDep) -> Video:
     """What the library knows about one video."""
-    return answers.video(_find(context.live.searcher.snapshot, video_id))
+    return answers.video(video_with_id(context.live.searcher.snapshot, video_id))
 
 
 @router.head("/v1/videos/{video_id}/media", include_in_schema=False)
@@ -72,7 +70,7 @@ def get_video(video_id: VideoIdPath, context: ContextDep) -> Video:
 )
 def get_media(video_id: VideoIdPath, request: Request, context: ContextDep) -> Response:
     """The file itself, or one byte range of it."""
-    video = _find(context.live.searcher.snapshot, video_id)
+    video = video_with_id(context.live.searcher.snapshot, video_id)
     media = open_media(video, context.media_folders.current())
     headers = {"etag": media.etag, "last-modified": media.modified, "cache-control": "private, no-cache"}
     try:
@@ -95,12 +93,3 @@ def get_media(video_id: VideoIdPath, request: Request, context: ContextDep) -> R
         return OpenFileResponse(media.file, 0, media.size, 200, headers, kind)
     headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{media.size}"
     return OpenFileResponse(media.file, part.start, part.stop, 206, headers, kind)
-
-
-def _find(snapshot: Snapshot, video_id: str) -> VideoRecord:
-    video = snapshot.video(video_id) if len(video_id) == 16 and video_id.isalnum() else None
-    if video is None:
-        raise NotFoundError(
-            f"No video has the id {shorten(video_id)}. Ids are 16 hex digits; GET /v1/videos lists them."
-        )
-    return video

@@ -110,7 +110,7 @@ def test_workers_and_batches_of_any_size_store_the_same(bundle: Bundle, media: P
     compare(bundle, Snapshot.open(tmp_path / "library"), 4, exact=False)
 
 
-def test_by_default_a_bundle_with_a_matcher_gets_int8_and_one_without_none(
+def test_by_default_a_bundle_that_reads_tokens_gets_int8_and_another_none(
     bundle: Bundle, media: Path, tmp_path: Path
 ) -> None:
     index(bundle, tmp_path / "with", media / "two.mp4")
@@ -118,6 +118,11 @@ def test_by_default_a_bundle_with_a_matcher_gets_int8_and_one_without_none(
     advised = Bundle.open(make_toy_bundle(tmp_path / "advised", stored_tokens_per_frame=3))
     index(advised, tmp_path / "fewer", media / "two.mp4")
     assert Snapshot.open(tmp_path / "fewer").tokens_per_frame == 3
+
+    asked = Bundle.open(make_toy_bundle(tmp_path / "asked", matcher=False, answers=True))
+    index(asked, tmp_path / "answers", media / "two.mp4")
+    assert Library.open(tmp_path / "answers").layout.tokens == "int8"
+    compare(asked, Snapshot.open(tmp_path / "answers"), 4, exact=False)
 
     bare = Bundle.open(make_toy_bundle(tmp_path / "bare", matcher=False))
     index(bare, tmp_path / "without", media / "two.mp4")
@@ -177,8 +182,8 @@ def test_options_that_cannot_be(bundle: Bundle, media: Path, tmp_path: Path) -> 
         (bundle, {"tokens_per_frame": 5}, "tokens_per_frame: 4 tokens per frame cannot be merged to 5"),
         (bundle, {"tokens_per_frame": 1}, "choose 2 to 4"),
         (bundle, {"tokens": "none", "tokens_per_frame": 2}, "but `tokens` is none"),
-        (bare, {"tokens": "int8"}, "the bundle 'toy' has no matcher"),
-        (bare, {"tokens_per_frame": 2}, "the bundle 'toy' has no matcher"),
+        (bare, {"tokens": "int8"}, "the bundle 'toy' has no matcher and no answer head"),
+        (bare, {"tokens_per_frame": 2}, "the bundle 'toy' has no matcher and no answer head"),
     ]
     for opened, options, message in refused:
         with pytest.raises(InputError, match=message):

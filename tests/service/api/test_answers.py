@@ -1,4 +1,4 @@
-"""Results of searches on the wire: every field of theirs, under the name that the schema has."""
+"""Results of searches and questions on the wire: every field, under the name that the schema has."""
 
 import json
 from dataclasses import asdict, fields
@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from service.api import schemas
-from service.api.answers import reload_result, search_body
+from service.api.answers import answer_body, reload_result, search_body
 from service.live import ReloadOutcome
 from service.readiness import Degradation
 from service.scrub import ScrubState
@@ -55,6 +55,9 @@ RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, 5, "deadline",
         (results.QueryWarning, schemas.QueryWarning),
         (results.QueryWarningDetails, schemas.QueryWarningDetails),
         (results.LibraryWarning, schemas.LibraryWarning),
+        (results.AnswerResult, schemas.AnswerResponse),
+        (results.PossibleAnswer, schemas.PossibleAnswer),
+        (results.AnswerFrame, schemas.AnswerFrame),
         (Degradation, schemas.Degradation),
         (ScrubState, schemas.ScrubState),
         (ReloadOutcome, schemas.ReloadResult),
@@ -69,6 +72,16 @@ def test_a_result_is_written_value_by_value_as_the_schema_would() -> None:
     assert json.loads(body) == asdict(RESULT)
     parsed = schemas.SearchResponse.model_validate_json(body, strict=True)
     assert parsed.model_dump() == asdict(RESULT)
+    assert parsed.model_dump_json().encode() == body
+
+
+def test_an_answer_is_written_value_by_value_as_the_schema_would() -> None:
+    frames = [results.AnswerFrame(FRAME.frame_id, 1.5, -1e-6)]
+    answers = [results.PossibleAnswer("deux “chats”", 0.75), results.PossibleAnswer("two", 0.125)]
+    result = results.AnswerResult(answers, frames, 3, [WARNING], [DAMAGE])
+    body = answer_body(result)
+    assert json.loads(body) == asdict(result)
+    parsed = schemas.AnswerResponse.model_validate_json(body, strict=True)
     assert parsed.model_dump_json().encode() == body
 
 

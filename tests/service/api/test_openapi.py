@@ -29,6 +29,7 @@ def test_every_route_of_the_design_is_described(document: dict[str, Any]) -> Non
         ("post", "/v1/search"),
         ("get", "/v1/videos"),
         ("get", "/v1/videos/{video_id}"),
+        ("post", "/v1/videos/{video_id}/answer"),
         ("get", "/v1/videos/{video_id}/media"),
         ("get", "/v1/frames/{frame_id}.jpg"),
         ("get", "/v1/library"),

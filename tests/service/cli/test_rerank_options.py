@@ -95,4 +95,4 @@ def test_a_bundle_without_tokens_is_indexed_and_searched(tmp_path: Path) -> None
     assert all(any(frame["salient"] for frame in hit["frames"]) for hit in body["hits"])
     refused = invoke(*index, "--tokens", "int8")
     assert refused.exit_code == 2
-    assert "the bundle 'toy' has no matcher to read tokens" in refused.stderr
+    assert "the bundle 'toy' has no matcher and no answer head to read tokens" in refused.stderr
