@@ -220,6 +220,10 @@ class Settings(BaseSettings):
             )
         return self
 
+    def deadline_seconds(self, asked_ms: int | None) -> float:
+        """How long a request may take that asks for this deadline; None: for the default one."""
+        return min(self.deadline_ms if asked_ms is None else asked_ms, self.max_deadline_ms) / 1000
+
 
 def variable_of(setting: str) -> str:
     """The name of a setting's environment variable."""

@@ -411,3 +411,9 @@ def fixed_to_numpy(column: pa.ChunkedArray | pa.FixedSizeListArray) -> NDArray[A
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     values: NDArray[Any] = array.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(array), array.type.list_size)
+
+
+def floats_to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
+    """A column of numbers as an array [rows], NaN where there is none."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.asarray(array.to_numpy(zero_copy_only=False), np.float32)

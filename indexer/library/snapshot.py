@@ -30,8 +30,8 @@ from indexer.library.manifest import (
     snapshot_folder,
 )
 from indexer.library.records import SegmentRecord, Verdict, VideoRecord, parse_frame_id
-from indexer.library.schema import SHORT_COLUMNS, segment_checksum, short_rows
-from indexer.library.tables import floats_to_numpy, open_table, read_layout, table_path
+from indexer.library.schema import SHORT_COLUMNS, floats_to_numpy, segment_checksum, short_rows
+from indexer.library.tables import open_table, read_layout, table_path
 from indexer.library.vectors.base import VectorIndex
 from indexer.library.vectors.registry import vector_backend
 from model.runtime.tokens import QuantisedTokens, dequantise

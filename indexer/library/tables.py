@@ -21,6 +21,7 @@ from indexer.library.schema import (
     SHORT_COLUMNS,
     Layout,
     fixed_to_numpy,
+    floats_to_numpy,
     segment_checksum,
     short_rows,
 )
@@ -193,9 +194,3 @@ class SegmentVectors:
             return embeddings
         penalty = np.float32(self._weight) * floats_to_numpy(table["hubness"])
         return np.concatenate([embeddings, -penalty[:, None]], axis=1)
-
-
-def floats_to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
-    """A column of numbers as an array [rows], NaN where there is none."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return np.asarray(array.to_numpy(zero_copy_only=False), np.float32)

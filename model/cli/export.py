@@ -13,8 +13,8 @@ import typer
 
 from model.cli.terminal import report
 from model.data.record import data_of
-from model.data.references import NUM_REFERENCES, sample_captions
-from model.data.sources import open_source
+from model.data.references import NUM_REFERENCES
+from model.data.references import reference_texts as choose_references
 from model.export.bundle import ExportOptions, StorageChoice, export_bundle
 from model.export.provenance import NOT_STATED, make_provenance
 from model.export.references import ReferenceTexts
@@ -154,8 +154,7 @@ def export_command(
     torch.set_num_threads(threads)
     config, model = load_checkpoints(checkpoints)
     if hubness_weight is not None:
-        captions = open_source(config, "train", report).captions
-        texts = sample_captions(captions, reference_texts, config.train.seed)
+        texts = choose_references(config, reference_texts, report)
         options = replace(options, hubness=ReferenceTexts(hubness_weight, texts))
     provenance = make_provenance(
         config,

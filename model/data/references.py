@@ -6,10 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from model.data.sources import open_source
+from model.progress import Report
 from model.runtime.errors import InputError
+from model.settings import RunSettings
 
 #: How many captions are chosen unless told.
 NUM_REFERENCES = 3000
+
+
+def reference_texts(config: RunSettings, count: int, report: Report) -> list[str]:
+    """Reference texts for a model that was trained with these settings: `sample_captions` of its own data.
+
+    Raises:
+        InputError: the training data is not there, or has no captions.
+    """
+    return sample_captions(open_source(config, "train", report).captions, count, config.train.seed)
 
 
 def sample_captions(captions: Sequence[Sequence[str]], count: int, seed: int) -> list[str]:

@@ -46,6 +46,12 @@ class Server:
         hits: list[dict[str, Any]] = self.ask(text, **fields)["hits"]
         return hits
 
+    def video_id(self, name: str) -> str:
+        """The id of the video whose path ends with `name`."""
+        videos = self.client.get("/v1/videos").json()["videos"]
+        found: str = next(video["video_id"] for video in videos if video["path"].endswith(name))
+        return found
+
 
 @contextmanager
 def running_server(

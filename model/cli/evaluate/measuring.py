@@ -13,8 +13,8 @@ import typer
 
 from model.cli.terminal import report
 from model.config import config_from_mapping
-from model.data.references import NUM_REFERENCES, sample_captions
-from model.data.sources import Source, open_source
+from model.data.references import NUM_REFERENCES, reference_texts
+from model.data.sources import Source
 from model.evaluation.corpus import encode_all_texts
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate_source, tune
@@ -81,8 +81,7 @@ def with_hubness(options: Options, encoder: Encoder, models: list[Path], weight:
         )
     if correction is None:
         config = config_from_mapping(read_state(models[0])["config"])
-        captions = open_source(config, "train", report).captions
-        texts = sample_captions(captions, NUM_REFERENCES, config.train.seed)
+        texts = reference_texts(config, NUM_REFERENCES, report)
         references = encode_all_texts(encoder, texts, report=report).embedding
         correction = HubnessCorrection(weight, min(NEIGHBOURS, len(texts)), references)
     return replace(options, hubness=replace(correction, weight=weight))

@@ -61,8 +61,7 @@ async def answer(
     # The usual mistakes are answered without waiting for a thread.
     check_can_answer(searcher.bundle, searcher.snapshot)
     video_with_id(searcher.snapshot, video_id)
-    deadline_ms = settings.deadline_ms if request.deadline_ms is None else request.deadline_ms
-    deadline = arrived + min(deadline_ms, settings.max_deadline_ms) / 1000
+    deadline = arrived + settings.deadline_seconds(request.deadline_ms)
     client, presence = client_of(http_request.scope), presence_of(http_request.scope)
     is_wanted = None if presence is None else presence.is_here
     options = AnswerOptions(

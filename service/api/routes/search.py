@@ -40,8 +40,7 @@ async def search(request: SearchRequest, context: ContextDep, http_request: Requ
     top_k = settings.default_top_k if request.top_k is None else request.top_k
     check_top_k(top_k, settings.max_top_k)
     searcher = context.live.searcher
-    deadline_ms = settings.deadline_ms if request.deadline_ms is None else request.deadline_ms
-    deadline_seconds = min(deadline_ms, settings.max_deadline_ms) / 1000
+    deadline_seconds = settings.deadline_seconds(request.deadline_ms)
     client, presence = client_of(http_request.scope), presence_of(http_request.scope)
     options = SearchOptions(
         rerank=request.rerank,

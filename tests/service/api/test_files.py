@@ -41,8 +41,7 @@ def server(toy: ToyLibrary) -> Iterator[Server]:
 
 
 def address(server: Server, name: str) -> str:
-    videos = server.client.get("/v1/videos").json()["videos"]
-    return next(f"/v1/videos/{video['video_id']}/media" for video in videos if video["path"].endswith(name))
+    return f"/v1/videos/{server.video_id(name)}/media"
 
 
 def test_the_whole_file(server: Server, toy: ToyLibrary) -> None:

@@ -42,18 +42,12 @@ def server(made: ToyLibrary) -> Iterator[Server]:
         assert "Traceback" not in server.log()
 
 
-def video_named(server: Server, name: str) -> str:
-    videos = server.client.get("/v1/videos").json()["videos"]
-    found: str = next(video["video_id"] for video in videos if video["path"].endswith(name))
-    return found
-
-
 def post(server: Server, video_id: str, body: object = None) -> httpx.Response:
     return server.client.post(f"/v1/videos/{video_id}/answer", json=GOOD if body is None else body)
 
 
 def answer(server: Server, name: str, text: str, **fields: object) -> dict[str, Any]:
-    response = post(server, video_named(server, name), {"question": {"text": text}, **fields})
+    response = post(server, server.video_id(name), {"question": {"text": text}, **fields})
     assert response.status_code == 200, response.text
     body: dict[str, Any] = response.json()
     return body
@@ -174,7 +168,7 @@ def test_concurrent_questions_answer_as_each_does_alone(server: Server) -> None:
     ],
 )
 def test_requests_that_cannot_be_used(server: Server, body: object, pointer: str, said: str) -> None:
-    problem = check_problem(post(server, video_named(server, "two.mp4"), body), 422, said)
+    problem = check_problem(post(server, server.video_id("two.mp4"), body), 422, said)
     assert problem["errors"][0]["pointer"] == pointer
 
 
@@ -182,13 +176,13 @@ def test_requests_that_cannot_be_used(server: Server, body: object, pointer: str
 def test_seconds_that_are_not_finite(server: Server, value: str) -> None:
     body = f'{{"question": {{"text": "red"}}, "end_seconds": {value}}}'
     headers = {"content-type": "application/json"}
-    path = f"/v1/videos/{video_named(server, 'two.mp4')}/answer"
+    path = f"/v1/videos/{server.video_id('two.mp4')}/answer"
     problem = check_problem(server.client.post(path, content=body, headers=headers), 422, "end_seconds must")
     assert problem["errors"][0]["pointer"] == "#/end_seconds"
 
 
 def test_other_errors_are_those_of_a_search(server: Server) -> None:
-    video_id = video_named(server, "two.mp4")
+    video_id = server.video_id("two.mp4")
     check_problem(post(server, "0123456789abcdef"), 404, 'No video has the id "0123456789abcdef"')
     check_problem(post(server, "..%2F..%2Fetc"), 404, "No video has the id|There is nothing at")
     beyond = {**GOOD, "start_seconds": 4.5}
@@ -215,7 +209,7 @@ def test_other_errors_are_those_of_a_search(server: Server) -> None:
 @settings(deadline=None, max_examples=150)
 @given(document=almost({**GOOD, "start_seconds": 0.5, "end_seconds": 3, "top_k": 3, "num_salient_frames": 2}))
 def test_a_question_with_changed_values(server: Server, document: dict[str, Any]) -> None:
-    response = post(server, video_named(server, "two.mp4"), document)
+    response = post(server, server.video_id("two.mp4"), document)
     if response.status_code == 200:
         assert colour(response.json()) in COLOURS
     else:
@@ -230,7 +224,7 @@ def test_metrics_count_questions(server: Server) -> None:
             key: float(value) for key, value in (s.rsplit(" ", 1) for s in lines if not s.startswith("#"))
         }
 
-    video_id = video_named(server, "two.mp4")
+    video_id = server.video_id("two.mp4")
     before = values()
     for text in ("the red", "zzz red", "zzz"):
         post(server, video_id, {"question": {"text": text}})
@@ -251,9 +245,7 @@ def test_damaged_tokens_are_named_and_a_newer_snapshot_answers(made: ToyLibrary,
         path = data_file(toy.library, "frames")
         content = path.read_bytes()
         change_tokens(toy)
-        problem = check_problem(
-            post(server, video_named(server, "two.mp4")), 503, r"frames\.lance is damaged"
-        )
+        problem = check_problem(post(server, server.video_id("two.mp4")), 503, r"frames\.lance is damaged")
         assert problem["type"] == "urn:reelfind:problem:damaged"
         assert "frames.lance" in degraded(server)["damaged_rows"]
         path.write_bytes(content)
