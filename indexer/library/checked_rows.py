@@ -1,5 +1,7 @@
 """Reads rows of a table and compares them with their checksums: a damaged row is refused by name."""
 
+import os
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,6 +23,10 @@ RowSeeds = Callable[[NDArray[np.int64]], list[int]]
 RowName = Callable[[int], str]
 #: The values of a column, one a row.
 PartValues = Sequence[bytes] | NDArray[Any]
+
+#: Reads that the process has under way at once. Each keeps several of Lance's threads busy, and Lance starts
+#: more while all are busy: without a bound, their number follows the load of the machine.
+_READS = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
 
 
 class RowNames:
@@ -137,8 +143,7 @@ class CheckedRows:
         """The values of each column of each part."""
         columns = [name for part in parts for name in self._columns[part]]
         try:
-            with storage_errors(self._where):
-                table = self._dataset.take(rows.tolist(), columns=columns)
+            table = self._take(rows, columns)
         except LibraryError:
             unreadable = self._unreadable(rows, columns) if len(rows) > 1 else rows
             if len(unreadable) in (0, len(rows)):
@@ -149,6 +154,11 @@ class CheckedRows:
         if wrong.any():
             raise self._damaged(rows[wrong])
         return values
+
+    def _take(self, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
+        """Some columns of rows, not yet compared with their checksums."""
+        with _READS, storage_errors(self._where):
+            return self._dataset.take(rows.tolist(), columns=columns)
 
     def _wrong(
         self, rows: NDArray[np.int64], values: Sequence[PartValues], parts: Sequence[str]
@@ -178,8 +188,7 @@ class CheckedRows:
     def _unreadable(self, rows: NDArray[np.int64], columns: list[str]) -> NDArray[np.int64]:
         """Which of these rows cannot be read, by halves: one damaged page must not refuse all."""
         try:
-            with storage_errors(self._where):
-                self._dataset.take(rows.tolist(), columns=columns)
+            self._take(rows, columns)
         except LibraryError:
             if len(rows) == 1:
                 return rows

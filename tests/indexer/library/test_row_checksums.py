@@ -1,9 +1,15 @@
 """Bytes that change under an open snapshot: what is read is right, or refused by name."""
 
+import os
 import shutil
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import lance
 import numpy as np
 import pytest
 
@@ -70,3 +76,28 @@ def test_no_changed_byte_changes_what_is_read(library: Path, table: str) -> None
     assert all(f"{table}.lance" in message for message in refused)
     path.write_bytes(content)
     assert {name: read() for name, read in reading.items()} == whole
+
+
+def test_few_reads_are_under_way_at_once(toy: ToyLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    take, lock = lance.LanceDataset.take, threading.Lock()
+    under_way = most = 0
+
+    def counted(*args: Any, **options: Any) -> object:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        try:
+            time.sleep(0.02)
+            return take(*args, **options)
+        finally:
+            with lock:
+                under_way -= 1
+
+    monkeypatch.setattr(lance.LanceDataset, "take", counted)
+    cores = os.cpu_count() or 2
+    snapshot = Snapshot.open(toy.library)
+    expected = salience(snapshot)
+    with ThreadPoolExecutor(8 * cores) as pool:
+        assert list(pool.map(lambda _: salience(snapshot), range(8 * cores))) == [expected] * 8 * cores
+    assert 1 < most <= max(2, cores)
