@@ -1,4 +1,4 @@
-"""Keeps the memory of a server that runs for months flat."""
+"""Keeps the memory and the threads of a server that runs for months flat."""
 
 import ctypes
 import os
@@ -7,6 +7,9 @@ import pyarrow as pa
 
 _ARENA_MAX = -8  # glibc's M_ARENA_MAX
 _ARENAS = 2
+#: Parts of a table that Lance reads at once for one request, each in a thread of a pool that does not shrink
+#: under steady load. Lance's own default is 8.
+_LANCE_THREADS = 4
 
 
 def share_heaps() -> None:
@@ -16,6 +19,7 @@ def share_heaps() -> None:
     memory then grows with every thread that Lance's pool starts when many reads come at once.
     `MALLOC_ARENA_MAX` and `ARROW_DEFAULT_MEMORY_POOL` override it; other C libraries have no arenas.
     """
+    os.environ.setdefault("LANCE_IO_THREADS", str(_LANCE_THREADS))
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
         mallopt(_ARENA_MAX, _ARENAS)

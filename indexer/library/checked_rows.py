@@ -1,7 +1,5 @@
 """Reads rows of a table and compares them with their checksums: a damaged row is refused by name."""
 
-import os
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,17 +14,13 @@ from indexer.library.catalog import VideoCatalog
 from indexer.library.checksums import CHECKSUMS, PARTS, checksums_array, frame_seed, row_seed
 from indexer.library.errors import REPAIR_REMEDY, DamagedRowsError, LibraryError, storage_errors
 from indexer.library.schema import PART_COLUMNS, fixed_to_numpy
-from indexer.library.tables import fragment_files, table_path
+from indexer.library.tables import READS, fragment_files, table_path
 
 #: The beginnings of the checksums of some rows, int64 [K], and what to call a row in an error message.
 RowSeeds = Callable[[NDArray[np.int64]], list[int]]
 RowName = Callable[[int], str]
 #: The values of a column, one a row.
 PartValues = Sequence[bytes] | NDArray[Any]
-
-#: Reads that the process has under way at once. Each keeps several of Lance's threads busy, and Lance starts
-#: more while all are busy: without a bound, their number follows the load of the machine.
-_READS = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
 
 
 class RowNames:
@@ -100,7 +94,7 @@ class CheckedRows:
         #: Which rows have no checksums; None: none.
         self._without: NDArray[np.bool_] | None = None
         if CHECKSUMS in present:
-            with storage_errors(self._where):
+            with READS, storage_errors(self._where):
                 column = dataset.to_table(columns=[CHECKSUMS])[CHECKSUMS].combine_chunks()
             self._checksums = checksums_array(name, column)
             if column.null_count:
@@ -157,7 +151,7 @@ class CheckedRows:
 
     def _take(self, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
         """Some columns of rows, not yet compared with their checksums."""
-        with _READS, storage_errors(self._where):
+        with READS, storage_errors(self._where):
             return self._dataset.take(rows.tolist(), columns=columns)
 
     def _wrong(

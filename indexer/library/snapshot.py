@@ -31,7 +31,7 @@ from indexer.library.manifest import (
 )
 from indexer.library.records import SegmentRecord, Verdict, VideoRecord, parse_frame_id
 from indexer.library.schema import SHORT_COLUMNS, floats_to_numpy, segment_checksum, short_rows
-from indexer.library.tables import open_table, read_layout, table_path
+from indexer.library.tables import READS, open_table, read_layout, table_path
 from indexer.library.vectors.base import VectorIndex
 from indexer.library.vectors.registry import vector_backend
 from model.runtime.tokens import QuantisedTokens, dequantise
@@ -67,7 +67,7 @@ class Snapshot:
         self._lease = lease
         self._tables = {name: open_table(library, name, v) for name, v in manifest.tables.items()}
         self._layout = read_layout(library, self._tables)
-        with storage_errors(table_path(library, "videos")):
+        with READS, storage_errors(table_path(library, "videos")):
             self._videos = VideoCatalog(self._tables["videos"].to_table())
         with storage_errors(table_path(library, "segments")):
             light = _read_light(self._tables["segments"], table_path(library, "segments"))
@@ -383,7 +383,8 @@ class Snapshot:
 def _read_light(segments: lance.LanceDataset, where: Path) -> pa.Table:
     """The columns of `segments` that are held in memory. LibraryError when one of the rows is damaged."""
     columns = [name for name in (*SHORT_COLUMNS, CHECKSUMS) if name in segments.schema.names]
-    light = segments.to_table(columns=columns).combine_chunks()
+    with READS:
+        light = segments.to_table(columns=columns).combine_chunks()
     if CHECKSUMS in columns:
         stored = stored_checksums("segments", light[CHECKSUMS], "row")
         for i, (row, checksum) in enumerate(zip(short_rows(light), stored, strict=True)):

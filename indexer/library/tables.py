@@ -1,5 +1,7 @@
 """Opens Lance tables, reads their rows, and lists the files of a version."""
 
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +27,10 @@ from indexer.library.schema import (
     segment_checksum,
     short_rows,
 )
+
+#: Held while rows are read: bounds how many reads are under way at once. Each keeps several of Lance's
+#: threads busy, and Lance starts more while all are busy: their number would follow the machine's load.
+READS = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
 
 #: Embeddings read at once.
 _BATCH_ROWS = 16_384
