@@ -25,7 +25,7 @@ _PATIENCE_SECONDS = 5.0
 #: Folders of videos that are looked for.
 _MOST_ROOTS = 100
 _REMEDIES = {
-    "no_matcher": "the bundle has no matching head",
+    "no_matcher": "the bundle has no match",
     "no_tokens": "the library stores no frame tokens",
 }
 

@@ -64,6 +64,14 @@ def select_salient(
     return index, mask
 
 
+def salience_logits(
+    relevance: NDArray[np.float32], mask: NDArray[np.bool_], scale: float, bias: float
+) -> NDArray[np.float32]:
+    """The match of frames by their relevance alone: scale · relevance + bias, 0 where the mask is False."""
+    logits: NDArray[np.float32] = np.where(mask, np.float32(scale) * relevance + np.float32(bias), 0)
+    return logits.round(LOGIT_DECIMALS)
+
+
 def match_score(logits: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The mean match logit over each candidate's salient frames. [K, n], bool [K, n] → [K].
 

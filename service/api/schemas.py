@@ -50,7 +50,7 @@ class SearchRequest(_Request):
     )
     rerank: bool = Field(
         True,
-        description="Whether the matching head re-ranks the best segments by their salient frames. If false, "
+        description="Whether the best segments are re-ranked by their salient frames. If false, "
         "hits are ordered by similarity, less the hubness correction of a bundle that has one.",
     )
     num_candidates: int | None = Field(
@@ -89,7 +89,8 @@ class FrameHit(BaseModel):
     )
     salient: bool = Field(description="Whether it is one of the segment's most relevant frames.")
     match_score: float | None = Field(
-        description="The matching head's log-odds that the frame shows the query; null if it was not matched."
+        description="Log-odds that the frame shows the query, by the matching head, or by its relevance "
+        "where the bundle has none; null if it was not matched."
     )
 
 
@@ -99,7 +100,7 @@ class FrameTerm(BaseModel):
     frame_id: FrameId
     relevance: float = Field(description="`text_salience · frame_salience`, by which the frame was chosen.")
     match_logit: float | None = Field(
-        description="The matching head's log-odds; null if the frame was not matched."
+        description="Log-odds that the frame shows the query; null if the frame was not matched."
     )
 
 
@@ -200,9 +201,9 @@ class SearchResponse(BaseModel):
 
     hits: list[Hit]
     snapshot: int = Field(description="Number of the snapshot that answered.")
-    reranked: bool = Field(description="Whether the matching head re-ranked the best segments.")
+    reranked: bool = Field(description="Whether the best segments were re-ranked.")
     rerank_skipped: TextRerankSkipped | None = Field(
-        description="Why it did not: the request said so, the bundle has no matching head, the library "
+        description="Why they were not: the request said so, the bundle has no match, the library "
         "stores no tokens, the deadline could not be met, or tokens are damaged (`library_warnings`)."
     )
     num_candidates: int = Field(description="Number of segments that were re-ranked.")
@@ -364,7 +365,7 @@ class LibraryInfo(BaseModel):
     hours: float = Field(description="Hours of video that can be searched.")
     bundle: BundleInfo
     cannot_rerank: CannotRerank | None = Field(
-        description="Why no search can be re-ranked: the bundle has no matching head, or the library stores "
+        description="Why no search can be re-ranked: the bundle has no match, or the library stores "
         "no tokens. Null if searches can be re-ranked."
     )
     cannot_answer: CannotAnswer | None = Field(

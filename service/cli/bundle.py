@@ -124,10 +124,20 @@ def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
                 f"{m.num_candidates} segments by {count} frames of {stored} tokens; λ {m.ensemble_lambda:g}",
             )
         ]
+    if m.salience_match is not None:
+        match = f"match {m.salience_match.scale:g} · relevance {_signed(m.salience_match.bias)}"
+        count = m.num_salient_frames
+        lines += [
+            ("re-ranking", f"{m.num_candidates} segments by {count} frames, {match}; λ {m.ensemble_lambda:g}")
+        ]
     if m.hubness is not None:
         lines += [("hubness", f"weight {m.hubness.weight:g}, {m.hubness.neighbours} nearest reference texts")]
     lines += [("file", f"{name}, {_size(record.bytes)}") for name, record in m.files.items()]
     return lines
+
+
+def _signed(value: float) -> str:
+    return f"{'−' if value < 0 else '+'} {abs(value):g}"
 
 
 def _size(count: int) -> str:

@@ -29,7 +29,7 @@ def open_checked_searcher(settings: Settings) -> Searcher:
 def note_skipped(skipped: RerankSkipped | None) -> None:
     """Say on stderr why nothing was re-ranked, unless the user asked for that."""
     reasons = {
-        "no_matcher": "the bundle has no matching head",
+        "no_matcher": "the bundle has no match",
         "no_tokens": "the library stores no frame tokens; index into a new library to store them",
         "unreadable_tokens": "the tokens of some candidates cannot be read",
     }

@@ -1,4 +1,7 @@
-"""The second stage: the matching head scores the best segments again, on their salient frames.
+"""The second stage scores the best segments again, on their salient frames.
+
+A bundle's matching head matches the query with these frames; or their relevance is their match, where the
+bundle says so.
 
 Shapes: K candidates, n salient frames, V videos.
 """
@@ -12,11 +15,13 @@ from numpy.typing import NDArray
 
 from indexer.library.errors import LibraryError
 from indexer.library.snapshot import Snapshot
+from model.runtime.bundle import BundleManifest
 from model.runtime.ranking import (
     LOGIT_DECIMALS,
     ensemble,
     match_score,
     relevance,
+    salience_logits,
     select_salient,
     tail_scores,
 )
@@ -103,7 +108,7 @@ def rerank(
         raise ValueError("the query has no text, which the matching head needs: search without re-ranking")
     if terms.is_over(time.monotonic()):
         return None
-    frames, chosen = salient_frames(snapshot, query, candidates.rows, num_salient_frames)
+    frames, chosen, _ = salient_frames(snapshot, query, candidates.rows, num_salient_frames)
     segment_rows, frame_indices = candidates.rows[np.nonzero(chosen)[0]], frames[chosen]
     stopwatch.lap("salience")
     bundle = match_queue.bundle
@@ -141,6 +146,40 @@ def rerank(
     )
 
 
+def rerank_by_salience(
+    snapshot: Snapshot,
+    manifest: BundleManifest,
+    query: EncodedQuery,
+    candidates: RetrievedSegments,
+    num_salient_frames: int,
+    stopwatch: Stopwatch,
+) -> RerankedCandidates:
+    """Score the candidates, K ≥ 1, by the relevance of their salient frames (LGDN's Table 8).
+
+    Args:
+        snapshot: holds the candidates.
+        manifest: of the snapshot's bundle, which has a match by salience.
+        query: any query: no token is read.
+        candidates: segments from the first stage.
+        num_salient_frames: n.
+        stopwatch: gets the lap `salience`.
+
+    Raises:
+        ValueError: the bundle has no match by salience.
+        DamagedRowsError: some candidates are damaged.
+        LibraryError: a table cannot be read.
+    """
+    match = manifest.salience_match
+    if match is None:
+        raise ValueError(f"the bundle {manifest.name!r} has no salience_match: use `rerank`")
+    frames, chosen, relevant = salient_frames(snapshot, query, candidates.rows, num_salient_frames)
+    logits = salience_logits(relevant, chosen, match.scale, match.bias)
+    scores = match_score(logits, chosen)
+    stopwatch.lap("salience")
+    final = ensemble(scores, candidates.score, manifest.ensemble_lambda)
+    return RerankedCandidates(final, scores, frames, chosen, logits)
+
+
 def _match_parts(
     match_queue: MatchQueue, parts: Sequence[QueryPart], tokens: NDArray[np.float32], terms: MatchTerms
 ) -> NDArray[np.float32]:
@@ -154,7 +193,7 @@ def _match_parts(
 
 def salient_frames(
     snapshot: Snapshot, query: EncodedQuery, rows: NDArray[np.int64], num_salient_frames: int
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]:
     """Choose the frames that are most relevant to a query in each segment (LGDN's salient frame proposal).
 
     Args:
@@ -164,11 +203,13 @@ def salient_frames(
         num_salient_frames: n.
 
     Returns:
-        Positions of the frames in their segments, shape [K, n], most relevant first; and which of these
-        entries are valid, shape [K, n].
+        Positions of the frames in their segments, shape [K, n], most relevant first; which of these entries
+        are valid; and the relevance of each frame, 0 where none is.
     """
     salience, counts = snapshot.candidate_salience(rows)
-    return select_salient(relevance(salience, query.salience), counts, num_salient_frames)
+    relevant = relevance(salience, query.salience)
+    frames, chosen = select_salient(relevant, counts, num_salient_frames)
+    return frames, chosen, np.where(chosen, np.take_along_axis(relevant, frames, axis=1), np.float32(0))
 
 
 def final_scores(

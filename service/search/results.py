@@ -10,7 +10,7 @@ from typing import Literal
 
 from service.search.stopwatch import Stopwatch
 
-#: Why no search can be re-ranked: the bundle has no matching head, or the library stores no tokens.
+#: Why no search can be re-ranked: the bundle has no match, or the library stores no tokens.
 CannotRerank = Literal["no_matcher", "no_tokens"]
 #: Why no question can be answered: the bundle has no answer head, or the library stores no tokens.
 CannotAnswer = Literal["no_answer_head", "no_tokens"]
@@ -74,7 +74,7 @@ class FrameEvidence:
         pts_seconds: when the frame is shown, in seconds from the start of the video.
         relevance: text_salience · frame_salience.
         salient: whether it is one of the segment's most relevant frames.
-        match_score: the matching head's logit; None if the frame was not matched.
+        match_score: log-odds that the frame shows the query; None if the frame was not matched.
     """
 
     frame_id: str
@@ -186,7 +186,7 @@ class SearchResult:
     Attributes:
         hits: the best videos, best first.
         snapshot: number of the snapshot that answered.
-        reranked: whether the matching head re-ranked the best segments.
+        reranked: whether the best segments were re-ranked.
         rerank_skipped: why it did not.
         num_candidates: number of segments that were re-ranked.
         num_candidates_wanted: number that would have been, with time enough; 0 if none were to be.

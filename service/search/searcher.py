@@ -1,12 +1,13 @@
 """Search without HTTP: the same code answers the API, `reelfind search` and `reelfind eval`.
 
-The query is encoded (`encoded_query.py`); the index gives the nearest segments (`retrieval.py`); the
-matching head re-ranks the best of them by the frames most relevant to the query (`rerank.py`); the best
-segment of each video becomes a hit (`hits.py`).
+The query is encoded (`encoded_query.py`); the index gives the nearest segments (`retrieval.py`); the best of
+them are re-ranked by the frames most relevant to the query (`rerank.py`); the best segment of each video
+becomes a hit (`hits.py`).
 
 Shapes: B texts, V videos of the snapshot, including those that could not be indexed.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ from service.search.rerank import (
     candidates_in_time,
     final_scores,
     rerank,
+    rerank_by_salience,
 )
 from service.search.results import (
     CannotRerank,
@@ -124,8 +126,11 @@ class Searcher:
     @property
     def cannot_rerank(self) -> CannotRerank | None:
         """Why no search can be re-ranked; None if searches can."""
-        if "match" not in self.bundle.capabilities:
+        kind = self.bundle.manifest.match_kind
+        if kind is None:
             return "no_matcher"
+        if kind == "salience":
+            return None
         return None if self.snapshot.tokens_per_frame or not self.snapshot.num_segments else "no_tokens"
 
     def check(self, options: SearchOptions) -> SearchOptions:
@@ -141,8 +146,8 @@ class Searcher:
         return options
 
     def most_pairs(self, options: SearchOptions) -> int:
-        """How many pairs a search for one part of a text asks the matching head for; 0 without re-ranking."""
-        if self._why_no_rerank(options) is not None:
+        """How many pairs a search for one part of a text asks the matching head for; 0: it asks for none."""
+        if not self._uses_matcher(options):
             return 0
         wanted = min(self._num_candidates(options), self.snapshot.num_segments)
         return wanted * self._num_salient_frames(options)
@@ -158,14 +163,14 @@ class Searcher:
         """
         options = options or SearchOptions()
         stopwatch = Stopwatch()
-        query = encode_text_query(self.bundle, text, tokens=self._why_no_rerank(options) is None)
+        query = encode_text_query(self.bundle, text, tokens=self._uses_matcher(options))
         stopwatch.lap("encode_text")
         return self._search(query, top_k, options, stopwatch)
 
     def search_encoded(
         self, query: EncodedQuery, top_k: int, options: SearchOptions | None = None
     ) -> SearchResult:
-        """The `top_k` best videos for an encoded query. For re-ranking, it needs a text with tokens.
+        """The `top_k` best videos for an encoded query. A matching head needs a text with tokens.
 
         Raises:
             LibraryError: a table cannot be read.
@@ -195,7 +200,8 @@ class Searcher:
         not_understood = truncated = 0
         step = max(1, min(_MAX_TEXTS, _MAX_PAIRS // max(1, num_segments)))
         for start in range(0, len(texts), step):
-            queries = encode_text_queries(self.bundle, texts[start : start + step], tokens=skipped is None)
+            part = texts[start : start + step]
+            queries = encode_text_queries(self.bundle, part, tokens=self._uses_matcher(options))
             embeddings = np.stack([query.embedding for query in queries])
             scores, rows = self.snapshot.search(embeddings, num_segments)
             not_understood += sum(not query.is_understood for query in queries)
@@ -286,7 +292,13 @@ class Searcher:
             return "not_requested"
         if self.cannot_rerank is not None:
             return self.cannot_rerank
-        return "no_text" if query is not None and query.parts is None else None
+        has_text = query is None or query.parts is not None
+        return None if has_text or not self._uses_matcher(options) else "no_text"
+
+    def _uses_matcher(self, options: SearchOptions) -> bool:
+        """Whether searches for texts ask the matching head."""
+        matches = options.rerank and self.cannot_rerank is None
+        return matches and self.bundle.manifest.match_kind == "matcher"
 
     def _num_candidates(self, options: SearchOptions) -> int:
         return min(options.num_candidates or self.bundle.manifest.num_candidates, self.max_candidates)
@@ -321,6 +333,15 @@ class Searcher:
         """Re-rank the best candidates; of the segments that this gives, those that were come first."""
         wanted = min(self._num_candidates(options), len(retrieved.rows))
         terms = options.match_terms
+        num_frames = self._num_salient_frames(options)
+        if not self._uses_matcher(options):
+            if terms.is_over(time.monotonic()):
+                return retrieved, None
+            chosen = choose_candidates(retrieved, self.snapshot.video_rows, wanted, self.video_share)
+            manifest, candidates = self.bundle.manifest, retrieved.at(chosen)
+            return retrieved.with_first(chosen), rerank_by_salience(
+                self.snapshot, manifest, query, candidates, num_frames, stopwatch
+            )
         count = candidates_in_time(
             self.match_queue,
             self._affordable(query, options, wanted),
@@ -330,7 +351,6 @@ class Searcher:
         if not count:
             return retrieved, None
         chosen = choose_candidates(retrieved, self.snapshot.video_rows, count, self.video_share)
-        num_frames = self._num_salient_frames(options)
         candidates = retrieved.at(chosen)
         reranked = rerank(self.snapshot, self.match_queue, query, candidates, num_frames, terms, stopwatch)
         if reranked is None:

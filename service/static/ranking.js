@@ -57,7 +57,7 @@ export function skippedNote(reason, deadlineMs = null) {
         lead: BY_SIMILARITY,
         text:
           "This library's model cannot re-rank. " +
-          "To change that, index with a bundle that has a `matcher.onnx`.",
+          "To change that, index with a bundle that has the capability `match` or `salience_match`.",
         action: null,
       };
     case "no_tokens":

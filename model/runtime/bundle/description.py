@@ -9,6 +9,7 @@ from model.runtime.bundle.manifest import (
     Calibration,
     ImageSpec,
     Provenance,
+    SalienceMatch,
     SalienceStrategy,
     TokenSizes,
 )
@@ -35,6 +36,8 @@ class BundleDescription:
         salience_strategy: what the salience vectors are made of.
         ensemble_lambda: weight of the similarity beside the match score.
         calibration: turns a score into a probability; None: not calibrated.
+        salience_match: re-ranks by the relevance of the salient frames, without a matcher; None: the matcher
+            re-ranks, if there is one.
         hubness: what a search subtracts from similarities; None: nothing.
         answers: the answers that the answer head knows, in the order of its logits; empty: there is none.
     """
@@ -55,5 +58,6 @@ class BundleDescription:
     salience_strategy: SalienceStrategy = "collaborative"
     ensemble_lambda: float = 1.0
     calibration: Calibration | None = None
+    salience_match: SalienceMatch | None = None
     hubness: HubnessCorrection | None = None
     answers: tuple[str, ...] = ()

@@ -105,5 +105,7 @@ GRAPHS: dict[str, GraphSpec] = {
 
 #: What a bundle can do beyond retrieval, by the graph that this needs.
 CAPABILITIES: dict[str, str] = {MATCHER: "match", ANSWER_HEAD: "answers"}
+#: The capability of a bundle that re-ranks by the relevance of salient frames, without a graph.
+SALIENCE_MATCH = "salience_match"
 #: Graphs that read the encoders' tokens.
 READ_TOKENS = (MATCHER, ANSWER_HEAD)

@@ -29,8 +29,10 @@ from model.runtime.bundle.graphs import (
     BUNDLE_FORMAT_VERSION,
     CAPABILITIES,
     GRAPHS,
+    MATCHER,
     READ_TOKENS,
     REFERENCE_TEXTS,
+    SALIENCE_MATCH,
     GraphSpec,
 )
 from model.runtime.errors import BundleError
@@ -45,6 +47,8 @@ _MOST_REFERENCE_BYTES = 64 << 20
 NonEmptyText = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SalienceStrategy = Literal["simdot", "momentum", "crossmom", "collaborative"]
+#: What re-ranks: the graph `matcher.onnx`, or the relevance of the salient frames, which needs no graph.
+MatchKind = Literal["matcher", "salience"]
 
 # A plain name without folder or drive, not hidden: no entry can point outside the bundle.
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -65,6 +69,10 @@ class TokenSizes:
     stored_tokens_per_frame: int
     hidden_dim: int
     text_hidden_dim: int
+
+
+#: Fields that the first bundles of format version 2 do not have.
+_LATER = ("hubness", "salience_match")
 
 
 def check_file_name(name: str) -> None:
@@ -125,6 +133,13 @@ class Calibration(_Frozen):
     bias: FiniteFloat
 
 
+class SalienceMatch(_Frozen):
+    """A match without a graph: scale · relevance + bias, the log-odds that a frame shows what a text says."""
+
+    scale: Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)]
+    bias: Annotated[float, Field(ge=-1e4, le=1e4, allow_inf_nan=False)]
+
+
 class Hubness(_Frozen):
     """What a search subtracts from a segment's similarity: `weight` times the mean cosine of the segment with
     the `neighbours` nearest texts of `reference_texts.npy`.
@@ -146,7 +161,7 @@ class BundleManifest(_Frozen):
 
     In a bundle whose encoders return no tokens, all four sizes of tokens (`tokens_per_frame`,
     `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are null, and no graph reads them.
-    Without a correction, `hubness` is left out.
+    Without a correction, `hubness` is left out, and `salience_match` likewise.
     """
 
     format_version: Literal[2]
@@ -170,6 +185,7 @@ class BundleManifest(_Frozen):
     ensemble_lambda: FiniteFloat
     calibration: Calibration | None
     hubness: Hubness | None = None
+    salience_match: SalienceMatch | None = None
     files: dict[str, FileRecord]
 
     @field_validator("files")
@@ -188,6 +204,8 @@ class BundleManifest(_Frozen):
             raise ValueError(f"files lists no {self.text.tokenizer!r}, which text.tokenizer names")
         if ANSWER_HEAD in self.files and ANSWERS not in self.files:
             raise ValueError(f"files lists {ANSWER_HEAD!r} without {ANSWERS!r}, which holds its answers")
+        if self.salience_match is not None and MATCHER in self.files:
+            raise ValueError(f"there is salience_match, but files lists {MATCHER!r}: give one of them")
         self._check_tokens()
         self._check_hubness()
         if self.num_salient_frames > self.frames_per_segment:
@@ -238,9 +256,17 @@ class BundleManifest(_Frozen):
         return TokenSizes(count, stored, width, text_width)
 
     @property
+    def match_kind(self) -> MatchKind | None:
+        """What re-ranks; None: nothing does."""
+        if MATCHER in self.files:
+            return "matcher"
+        return None if self.salience_match is None else "salience"
+
+    @property
     def capabilities(self) -> frozenset[str]:
         """What the bundle can do beyond retrieval, see `CAPABILITIES`."""
-        return frozenset(name for graph, name in CAPABILITIES.items() if graph in self.files)
+        by_graph = {name for graph, name in CAPABILITIES.items() if graph in self.files}
+        return frozenset(by_graph | ({SALIENCE_MATCH} if self.salience_match else set()))
 
     @property
     def reads_tokens(self) -> bool:
@@ -265,11 +291,9 @@ class BundleManifest(_Frozen):
 
     @model_serializer(mode="wrap")
     def _serialize(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a correction that there is not, as in the bundles that earlier versions read."""
+        """Leave out what later versions added and this bundle does not use: earlier versions read it then."""
         content: dict[str, Any] = serialize(self)
-        if self.hubness is None:
-            del content["hubness"]
-        return content
+        return {key: value for key, value in content.items() if key not in _LATER or value is not None}
 
     def to_json(self) -> bytes:
         """The content of `bundle.json`, ending with a line break."""

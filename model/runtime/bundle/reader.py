@@ -258,7 +258,9 @@ class Bundle:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What the bundle can do beyond retrieval: "match" with a matcher, "answers" with an answer head."""
+        """What the bundle can do beyond retrieval: "match" with a matcher, "salience_match" where the
+        relevance of salient frames re-ranks instead, "answers" with an answer head.
+        """
         return self.manifest.capabilities
 
     def token_sizes(self) -> TokenSizes:

@@ -93,6 +93,7 @@ def _fields(description: BundleDescription) -> dict[str, Any]:
         "text": {"tokenizer": _TOKENIZER, "context_length": d.context_length},
         "ensemble_lambda": d.ensemble_lambda,
         "calibration": None if d.calibration is None else d.calibration.model_dump(),
+        "salience_match": None if d.salience_match is None else d.salience_match.model_dump(),
         "hubness": None
         if d.hubness is None
         else {"weight": d.hubness.weight, "neighbours": d.hubness.neighbours},

@@ -52,7 +52,7 @@ def test_a_bundle_without_a_matching_head_is_noted(tmp_path: Path, lacking: str)
     result = invoke("search", "red", *toy.options)
     assert (result.exit_code, result.stderr) == (
         0,
-        "reelfind: note: not re-ranked: the bundle has no matching head\n",
+        "reelfind: note: not re-ranked: the bundle has no match\n",
     )
     body = json.loads(invoke("search", "red", "--json", *toy.options).stdout)
     assert (body["reranked"], body["rerank_skipped"]) == (False, "no_matcher")

@@ -220,7 +220,7 @@ def test_a_bundle_without_a_matcher_is_said(browser: Browser, tmp_path: Path) ->
     with running_server(*toy.options) as server:
         visit(browser, server, "?q=red")
         assert browser.text("#note-text").startswith("Ranked by overall similarity only.")
-        assert browser.texts("#note-text code") == ["matcher.onnx"]
+        assert browser.texts("#note-text code") == ["match", "salience_match"]
         assert not browser.find("#note-button").is_displayed()
         browser.click("#timing")
         assert "match" not in browser.run("return $$('#timing-panel tr').map((row) => row.dataset.stage);")

@@ -60,6 +60,8 @@ class TwinHit:
 class Twin:
     """Both stages, one segment and one frame at a time, from what the library holds."""
 
+    reads_tokens = True
+
     def __init__(self, snapshot: Snapshot) -> None:
         self.segments = snapshot.segments(range(snapshot.num_segments))
         vectors = snapshot.index.vectors(np.arange(snapshot.num_segments))
@@ -68,7 +70,12 @@ class Twin:
         self.tokens = [
             snapshot.frame_tokens([segment.row] * len(segment.frame_ids), range(len(segment.frame_ids)))
             for segment in self.segments
+            if self.reads_tokens
         ]
+
+    def logit(self, text: str, row: int, frame: int) -> float:
+        """How well a frame of a segment matches a text."""
+        return match_logit(text, self.tokens[row][frame])
 
     def candidates(self, by_similarity: list[int], count: int) -> list[int]:
         """The best segments; of one video at most two or a tenth of them, while others are left."""
@@ -107,7 +114,7 @@ class Twin:
                 score=similarity[row],
             )
             if place < len(candidates):
-                logits = [match_logit(text, self.tokens[row][frame]) for frame in salient]
+                logits = [self.logit(text, row, frame) for frame in salient]
                 hit.match_score = sum(logits) / len(logits)
                 hit.score = hit.match_score + LAMBDA * similarity[row]
             elif num_candidates:
