@@ -13,6 +13,7 @@ from model.cli.export import export_command
 from model.cli.frames import frames_command
 from model.cli.questions import questions_command
 from model.cli.terminal import ModelCommands, report
+from model.cli.tune import tune_command
 from model.config import load_config
 from model.training.launch import launch
 
@@ -43,6 +44,7 @@ def train_command(
 
 
 app.add_typer(evaluate_app, name="evaluate")
+app.command("tune")(tune_command)
 app.command("export")(export_command)
 app.command("frames")(frames_command)
 app.command("questions")(questions_command)

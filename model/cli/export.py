@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import torch
 import typer
+from pydantic import ValidationError
 
 from model.cli.terminal import report
 from model.data.record import data_of
@@ -22,6 +24,7 @@ from model.export.storage import Storage
 from model.families import get_family
 from model.families.base import InferenceOptions
 from model.runtime.bundle.hubness import NEIGHBOURS
+from model.runtime.bundle.manifest import SalienceMatch
 from model.runtime.errors import InputError
 from model.training.checkpoints import load_checkpoints, read_state, tokenizer_path
 
@@ -41,9 +44,8 @@ def _read_metrics(path: Path | None) -> dict[str, Any]:
     return metrics
 
 
-def _lambda(option: float | None, metrics: dict[str, Any]) -> float:
-    """λ as the option says, or else as in the metrics, or else 1."""
-    settings = metrics.get("settings", {})
+def _lambda(option: float | None, settings: Mapping[str, Any]) -> float:
+    """λ as the option says, or else as tuned or measured, or else 1."""
     value = settings.get("ensemble_lambda") if option is None else option
     lam = 1.0 if value is None else float(value)
     if not (math.isfinite(lam) and lam >= 0):
@@ -51,11 +53,33 @@ def _lambda(option: float | None, metrics: dict[str, Any]) -> float:
     return lam
 
 
+def _salience_match(option: str, settings: Mapping[str, Any]) -> SalienceMatch | None:
+    """The match by salience, as tuned; None: the matcher re-ranks, or nothing."""
+    if option not in ("matcher", "salience", "none"):
+        raise InputError(f"--match is {option!r}: choose matcher, salience or none", "match")
+    if option != "salience":
+        return None
+    try:
+        return SalienceMatch.model_validate(settings.get("salience_match"))
+    except ValidationError as error:
+        raise InputError(
+            "--match salience needs to know how relevance becomes a match: pass --tuned with a file that "
+            "`reelfind-model tune --match salience --output` wrote"
+        ) from error
+
+
 def export_command(
     checkpoints: Annotated[
         list[Path], typer.Argument(help="Checkpoints; the weights of several are averaged.")
     ],
     output: Annotated[Path, typer.Option(help="Folder of the bundle; a bundle that is there is replaced.")],
+    tuned: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON file written by tune --output: λ, the number of salient frames and the match by "
+            "salience, unless options say otherwise."
+        ),
+    ] = None,
     metrics: Annotated[
         Path | None, typer.Option(help="JSON file written by evaluate --output, to be kept in the bundle.")
     ] = None,
@@ -107,7 +131,13 @@ def export_command(
     reference_texts: Annotated[
         int, typer.Option(min=NEIGHBOURS, help="Training captions that --hubness-weight compares with.")
     ] = NUM_REFERENCES,
-    matcher: Annotated[bool, typer.Option(help="Include the matching head.")] = True,
+    match: Annotated[
+        str,
+        typer.Option(
+            help="What re-ranks: matcher, the matching head; salience, the mean relevance of the salient "
+            "frames, for which an index keeps no tokens; or none."
+        ),
+    ] = "matcher",
     image: Annotated[
         str, typer.Option(help="Storage of image weights: float32, float16 or int8.")
     ] = "float16",
@@ -142,12 +172,19 @@ def export_command(
     if not licence.strip():
         raise InputError("the bundle's licence is blank: leave --licence out, or name a licence")
     measured = _read_metrics(metrics)
+    chosen = _read_metrics(tuned)
+    settings = {**measured.get("settings", {}), **chosen.get("settings", {})}
+    if tuned is not None:
+        num_salient_frames = num_salient_frames or settings.get("num_salient_frames")
+        hubness_weight = settings.get("hubness_weight") if hubness_weight is None else hubness_weight
+        measured = {**measured, "tuned": {**chosen.get("tuned", {}), "settings": chosen.get("settings", {})}}
     options = ExportOptions(
         inference=InferenceOptions(weights, salience, match_similarity),
-        matcher=matcher,
+        matcher=match == "matcher",
+        salience_match=_salience_match(match, settings),
         num_salient_frames=num_salient_frames,
         num_candidates=num_candidates,
-        ensemble_lambda=_lambda(ensemble_lambda, measured),
+        ensemble_lambda=_lambda(ensemble_lambda, settings),
         tokens_per_frame=tokens_per_frame,
         storage=StorageChoice(*(cast(Storage, choice) for choice in (image, text, words, matcher_storage))),
     )

@@ -35,6 +35,7 @@ class BundleEncoder:
             num_candidates=manifest.num_candidates,
             ensemble_lambda=manifest.ensemble_lambda,
             tokens_per_frame=None if tokens is None else tokens.stored_tokens_per_frame,
+            salience_match=manifest.salience_match,
             hubness=self.bundle.hubness_correction,
         )
 

@@ -23,22 +23,33 @@ from model.runtime.names import find_as_seen
 from model.runtime.queries import read_queries
 
 
-def _measured(
-    encoder: Encoder, source: Source | SplicedFilms, options: Options | None, report: Report
+def measurement_of(
+    encoder: Encoder, source: Source | SplicedFilms, options: Options | None = None, report: Report = silent
 ) -> Measurement:
+    """Encode a source's captions and videos. Nothing is matched yet.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
     options = options or Options()
     filled = options.filled(encoder)
     groups = source.captions
     target = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     texts = encode_all_texts(
-        encoder, [text for group in groups for text in group], tokens=filled.rerank, report=report
+        encoder, [text for group in groups for text in group], tokens=filled.reads_tokens, report=report
     )
-    tokens = filled.tokens if filled.rerank else None
+    tokens = filled.tokens if filled.reads_tokens else None
     if isinstance(source, SplicedFilms):
         corpus = encode_films(encoder, source, tokens, report)
     else:
         corpus = encode_source(encoder, source, tokens, report)
-    measured = Measurement(encoder, texts, corpus, target, options)
+    return Measurement(encoder, texts, corpus, target, options)
+
+
+def _measured(
+    encoder: Encoder, source: Source | SplicedFilms, options: Options | None, report: Report
+) -> Measurement:
+    measured = measurement_of(encoder, source, options, report)
     measured.score([measured.whole()], report)
     return measured
 
@@ -83,12 +94,13 @@ def tune(
     Raises:
         InputError: the model has no matcher, or the options turn re-ranking off.
     """
-    if not encoder.has_matcher:
+    options = options or Options()
+    if not options.rerank:
+        raise InputError("without re-ranking there is no λ to tune: give `ensemble_lambda` a number")
+    if not options.filled(encoder).rerank:
         raise InputError(
             "this model has no matcher, so there is no λ to tune: give `ensemble_lambda` a number"
         )
-    if options is not None and not options.rerank:
-        raise InputError("without re-ranking there is no λ to tune: give `ensemble_lambda` a number")
     measured = _measured(encoder, source, options, report)
     match = measured.match[measured.options.num_salient_frames or 1]
     lam, tried = tune_lambda(
@@ -124,9 +136,9 @@ def evaluate_videos(
     filled = options.filled(encoder)
     rows = read_queries(queries)
     file_of = {video: find_as_seen(clips / video) for video in sorted({row.video for row in rows})}
-    texts = encode_all_texts(encoder, [row.text for row in rows], tokens=filled.rerank, report=report)
+    texts = encode_all_texts(encoder, [row.text for row in rows], tokens=filled.reads_tokens, report=report)
     paths = list(dict.fromkeys(file_of.values()))
-    corpus = encode_videos(encoder, paths, filled.tokens if filled.rerank else None, report)
+    corpus = encode_videos(encoder, paths, filled.tokens if filled.reads_tokens else None, report)
     target = np.array([paths.index(file_of[row.video]) for row in rows], np.int64)
     measured = Measurement(encoder, texts, corpus, target, options)
     sets = np.array([row.set_name or "all" for row in rows])

@@ -1,4 +1,4 @@
-"""Runs the matcher over the pairs to re-rank: one logit for each text and distinct frame.
+"""Matches the pairs to re-rank: by the matcher, one logit for each text and distinct frame, or by relevance.
 
 Shapes: Q texts, G segments, F distinct frames, N frame slots, K candidates.
 """
@@ -16,7 +16,14 @@ from model.evaluation.rerank import salient_match
 from model.families.encoder import Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
-from model.runtime.ranking import LOGIT_DECIMALS, relevance, select_salient
+from model.runtime.bundle.manifest import SalienceMatch
+from model.runtime.ranking import (
+    LOGIT_DECIMALS,
+    match_score,
+    relevance,
+    salience_logits,
+    select_salient,
+)
 
 # Pairs passed to the matcher at once: with 49 tokens of 256 numbers, they are 50 MB.
 _PAIRS_A_CALL = 1024
@@ -74,6 +81,28 @@ def match_pairs(
                         scores[n][q, columns] = row
                 logits[text_frames] = np.nan
                 progress.step(len(columns))
+    return scores
+
+
+def salience_match(
+    texts: Texts,
+    corpus: Corpus,
+    pairs: NDArray[np.bool_],
+    num_salient: Sequence[int],
+    match: SalienceMatch,
+) -> dict[int, Array]:
+    """As `match_pairs`, by the relevance of the salient frames (LGDN's Table 8): no token is read."""
+    scores = {n: np.full(pairs.shape, np.nan, np.float32) for n in num_salient}
+    for text in range(len(pairs)):
+        segments = np.flatnonzero(pairs[text])
+        if not len(segments):
+            continue
+        relevant = _relevance(texts, corpus, text, segments)
+        index, mask = select_salient(relevant, corpus.counts[segments], max(num_salient))
+        salient = np.take_along_axis(relevant, index, axis=1)
+        logits = salience_logits(salient, mask, match.scale, match.bias)
+        for n in num_salient:
+            scores[n][text, segments] = match_score(logits[:, :n], mask[:, :n])
     return scores
 
 

@@ -2,7 +2,7 @@
 
 The result of a gallery is {"global", "local", "ensemble"}: ranked by the similarity of embeddings; candidates
 re-ranked by the match of their salient frames; re-ranked by both. Each holds `text_to_video`, `video_to_text`
-and `R@SUM`. Without a matcher there is only "global". If options name further numbers of salient frames,
+and `R@SUM`. Where nothing matches there is only "global". If options name further numbers of salient frames,
 "salient_frames" holds `local` and `ensemble` for each.
 Shapes: Q texts, G segments, V videos.
 """
@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 
 from model.arrays import Array, Rows
 from model.evaluation.corpus import Corpus, Texts, TokenOptions
-from model.evaluation.matching import match_pairs
+from model.evaluation.matching import match_pairs, salience_match
 from model.evaluation.rerank import BothRanks, Reranking, global_ranks, pairs_to_match
 from model.families.encoder import Encoder
 from model.progress import Report, silent
 from model.runtime.bundle import HubnessCorrection
+from model.runtime.bundle.manifest import MatchKind, SalienceMatch
 from model.runtime.errors import InputError
 from model.runtime.ranking import SCORE_DECIMALS
+
+#: The match by relevance of a model for which it was not fitted yet: of the order of a logit.
+UNFITTED = SalienceMatch(scale=10.0, bias=0.0)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class Options:
     """What is measured; None: as the model's settings say.
 
     Attributes:
-        rerank: re-rank by the matcher too, if there is one.
+        rerank: re-rank too, if there is a matcher or `match` is "salience".
+        match: what re-ranks: the matcher, or the relevance of the salient frames.
+        salience_match: how relevance becomes a match, if that re-ranks.
         mode: re-rank the nearest `num_candidates`, or all pairs.
         num_candidates: videos re-ranked for a text, and texts re-ranked for a video.
         num_salient_frames: frames of a segment that are matched.
@@ -46,6 +52,8 @@ class Options:
     """
 
     rerank: bool = True
+    match: MatchKind | None = None
+    salience_match: SalienceMatch | None = None
     mode: Literal["top-k", "all-pairs"] = "top-k"
     num_candidates: int | None = None
     num_salient_frames: int | None = None
@@ -55,6 +63,8 @@ class Options:
     hubness: HubnessCorrection | None = None
 
     def __post_init__(self) -> None:
+        if self.match not in (None, "matcher", "salience"):
+            raise InputError(f"match is {self.match!r}: choose matcher or salience", "match")
         if self.mode not in ("top-k", "all-pairs"):
             raise InputError(f"mode is {self.mode!r}: choose top-k or all-pairs", "mode")
         for name in ("num_candidates", "num_salient_frames"):
@@ -75,15 +85,25 @@ class Options:
         if self.mode == "top-k":
             candidates = self.num_candidates or profile.num_candidates
         lam = self.ensemble_lambda
+        match = self.match or ("salience" if profile.salience_match else "matcher")
         return replace(
             self,
-            rerank=self.rerank and encoder.has_matcher,
+            rerank=self.rerank and (match == "salience" or encoder.has_matcher),
+            match=match,
+            salience_match=(self.salience_match or profile.salience_match or UNFITTED)
+            if match == "salience"
+            else None,
             num_candidates=candidates,
             num_salient_frames=self.num_salient_frames or profile.num_salient_frames,
             ensemble_lambda=profile.ensemble_lambda if lam is None else lam,
             tokens=replace(self.tokens, per_frame=self.tokens.per_frame or profile.tokens_per_frame),
             hubness=self.hubness or profile.hubness,
         )
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether a matcher reads tokens; of `filled` options."""
+        return self.rerank and self.match == "matcher"
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -100,12 +120,17 @@ def settings_of(encoder: Encoder, options: Options) -> dict[str, Any]:
     return {
         "rerank": True,
         **first_stage,
+        "match": options.match,
+        **({"salience_match": options.salience_match.model_dump()} if options.salience_match else {}),
         "mode": options.mode,
         "num_candidates": options.num_candidates,
         "num_salient_frames": options.num_salient_frames,
         "ensemble_lambda": options.ensemble_lambda,
-        "tokens": options.tokens.kind,
-        "tokens_per_frame": options.tokens.per_frame,
+        **(
+            {"tokens": options.tokens.kind, "tokens_per_frame": options.tokens.per_frame}
+            if options.reads_tokens
+            else {}
+        ),
     }
 
 
@@ -143,7 +168,7 @@ class Measurement:
         return Gallery(np.ones(rows, np.bool_), np.ones(columns, np.bool_))
 
     def score(self, galleries: Sequence[Gallery], report: Report = silent) -> None:
-        """Run the matcher over the pairs that the galleries need."""
+        """Match the pairs that the galleries need."""
         if not self.options.rerank:
             return
         pairs = np.zeros(self.similarity.shape, np.bool_)
@@ -151,7 +176,11 @@ class Measurement:
             part = np.ix_(gallery.rows, gallery.columns)
             _, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
             pairs[part] |= pairs_to_match(self.similarity[part], owner, self.options.num_candidates)
-        self.match = match_pairs(self._encoder, self.texts, self.corpus, pairs, self.options.numbers, report)
+        numbers = self.options.numbers
+        if self.options.reads_tokens:
+            self.match = match_pairs(self._encoder, self.texts, self.corpus, pairs, numbers, report)
+        elif self.options.salience_match is not None:
+            self.match = salience_match(self.texts, self.corpus, pairs, numbers, self.options.salience_match)
 
     def ranking(self, gallery: Gallery, num_salient: int | None = None) -> Reranking:
         """One gallery's pairs, to be ranked by any λ.
@@ -159,12 +188,10 @@ class Measurement:
         `num_salient` is one of `options.numbers`; None: the first.
 
         Raises:
-            ValueError: there are no match scores: the model has no matcher, or `score` was not called.
+            ValueError: there are no match scores: nothing re-ranks, or `score` was not called.
         """
         if not self.match:
-            raise ValueError(
-                "there are no match scores: measure a model that has a matcher, and call score first"
-            )
+            raise ValueError("there are no match scores: measure a model that re-ranks, and call score first")
         part = np.ix_(gallery.rows, gallery.columns)
         videos, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
         target = np.searchsorted(videos, self.target[gallery.rows])

@@ -22,12 +22,12 @@ def _settings(settings: Mapping[str, Any]) -> str:
     if not settings["rerank"]:
         return "by similarity alone"
     pairs = "all pairs" if settings["mode"] == "all-pairs" else f"the {settings['num_candidates']} nearest"
+    count, lam = settings["num_salient_frames"], settings["ensemble_lambda"]
+    if settings["match"] == "salience":
+        return f"{pairs} matched by the relevance of {count} salient frames; λ = {lam:g}"
     per_frame = settings["tokens_per_frame"]
     tokens = f"{settings['tokens']} tokens" + ("" if per_frame is None else f", {per_frame} a frame")
-    return (
-        f"{pairs} matched on {settings['num_salient_frames']} salient frames ({tokens}); "
-        f"λ = {settings['ensemble_lambda']:g}"
-    )
+    return f"{pairs} matched on {count} salient frames ({tokens}); λ = {lam:g}"
 
 
 def _tuned(result: Mapping[str, Any]) -> Iterator[str]:

@@ -20,7 +20,13 @@ from model.families.base import Graph, InferenceOptions, ModelDescription
 from model.progress import Report, silent
 from model.runtime.bundle import BundleDescription, BundleManifest, write_bundle
 from model.runtime.bundle.graphs import ANSWER_HEAD, FRAME_ENCODER, MATCHER, TEXT_ENCODER
-from model.runtime.bundle.manifest import ImageSpec, Provenance, SalienceStrategy, TokenSizes
+from model.runtime.bundle.manifest import (
+    ImageSpec,
+    Provenance,
+    SalienceMatch,
+    SalienceStrategy,
+    TokenSizes,
+)
 from model.runtime.errors import InputError
 from model.runtime.tokens import check_count
 
@@ -64,6 +70,7 @@ class ExportOptions:
     Attributes:
         inference: which weights, and how frames are scored.
         matcher: include the matching head.
+        salience_match: re-ranks by the relevance of the salient frames in place of the matching head.
         num_salient_frames: frames of a segment that are matched.
         num_candidates: segments that are re-ranked for a query.
         ensemble_lambda: λ.
@@ -74,6 +81,7 @@ class ExportOptions:
 
     inference: InferenceOptions = field(default_factory=InferenceOptions)
     matcher: bool = True
+    salience_match: SalienceMatch | None = None
     num_salient_frames: int | None = None
     num_candidates: int = 100
     ensemble_lambda: float = 1.0
@@ -127,7 +135,8 @@ def export_bundle(
         description=description,
         provenance=provenance,
     )
-    graphs = model_family.graphs(model, options.inference, matcher=options.matcher)
+    matcher = options.matcher and options.salience_match is None
+    graphs = model_family.graphs(model, options.inference, matcher=matcher)
     return write_graphs(
         folder,
         graphs,
@@ -169,6 +178,7 @@ def describe_bundle(
         context_length=model.context_length,
         description=description,
         tokens=_token_sizes(model, options.tokens_per_frame),
+        salience_match=options.salience_match,
         frames_per_segment=model.frames_per_segment,
         num_salient_frames=salient,
         num_candidates=options.num_candidates,

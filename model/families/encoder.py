@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from model.arrays import Array, Frames
 from model.runtime.bundle import FrameEncoding, HubnessCorrection, TextEncoding
+from model.runtime.bundle.manifest import SalienceMatch
 from model.runtime.preprocessing import ResizeRule
 
 #: The frames that an answer rests on. salient: chosen by SFP; random: as many; all: every frame; none: the
@@ -36,6 +37,8 @@ class Profile:
     ensemble_lambda: float
     #: tokens of a frame that the index keeps, merged; None: all
     tokens_per_frame: int | None
+    #: re-ranks by the relevance of the salient frames; None: the matcher re-ranks, if there is one
+    salience_match: SalienceMatch | None = None
     #: what is subtracted from similarities; None: nothing
     hubness: HubnessCorrection | None = None
 

@@ -23,6 +23,7 @@ def dataset_command(
     ] = None,
     split: options.SplitOption = "test",
     rerank: options.Rerank = True,
+    match: options.Match = None,
     mode: options.Mode = "top-k",
     num_candidates: options.NumCandidates = None,
     num_salient_frames: options.NumSalientFrames = None,
@@ -42,6 +43,7 @@ def dataset_command(
     lam, tune_on = options.number_or_split(ensemble_lambda)
     measure_options = options.make_options(
         rerank,
+        match,
         mode,
         num_candidates,
         num_salient_frames,

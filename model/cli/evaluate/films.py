@@ -22,6 +22,7 @@ def films_command(
     seed: Annotated[int, typer.Option(help="Random seed: decides what the films show.")] = 0,
     split: options.SplitOption = "test",
     rerank: options.Rerank = True,
+    match: options.Match = None,
     mode: options.Mode = "top-k",
     num_candidates: options.NumCandidates = None,
     num_salient_frames: options.NumSalientFrames = None,
@@ -45,6 +46,7 @@ def films_command(
     lam, tune_on = options.number_or_split(ensemble_lambda)
     measure_options = options.make_options(
         rerank,
+        match,
         mode,
         num_candidates,
         num_salient_frames,

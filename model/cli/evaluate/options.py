@@ -9,6 +9,7 @@ import typer
 
 from model.evaluation.corpus import TokenOptions
 from model.evaluation.measure import Options
+from model.runtime.bundle.manifest import MatchKind
 from model.runtime.errors import InputError
 
 Models = Annotated[
@@ -22,6 +23,13 @@ Queries = Annotated[
 ]
 
 Rerank = Annotated[bool, typer.Option(help="Re-rank by the match of salient frames too.")]
+Match = Annotated[
+    str | None,
+    typer.Option(
+        help="What re-ranks: matcher, the matching head, or salience, the mean relevance of the salient "
+        "frames. Default: as the model says."
+    ),
+]
 Mode = Annotated[str, typer.Option(help="Pairs to re-rank: top-k (the nearest candidates) or all-pairs.")]
 NumCandidates = Annotated[
     int | None, typer.Option(help="Number of nearest candidates to re-rank. Default: as the model says.")
@@ -77,6 +85,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 def make_options(
     rerank: bool,
+    match: str | None,
     mode: str,
     num_candidates: int | None,
     num_salient_frames: int | None,
@@ -92,6 +101,7 @@ def make_options(
     """
     return Options(
         rerank=rerank,
+        match=cast(MatchKind | None, match),
         mode=cast(Literal["top-k", "all-pairs"], mode),
         num_candidates=num_candidates,
         num_salient_frames=num_salient_frames,

@@ -12,6 +12,7 @@ def photos_command(
     data: options.Photos,
     split: options.SplitOption = "test",
     rerank: options.Rerank = True,
+    match: options.Match = None,
     mode: options.Mode = "top-k",
     num_candidates: options.NumCandidates = None,
     num_salient_frames: options.NumSalientFrames = None,
@@ -31,6 +32,7 @@ def photos_command(
     lam, tune_on = options.number_or_split(ensemble_lambda)
     measure_options = options.make_options(
         rerank,
+        match,
         mode,
         num_candidates,
         num_salient_frames,

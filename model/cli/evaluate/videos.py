@@ -14,6 +14,7 @@ def videos_command(
     clips: options.Clips,
     queries: options.Queries,
     rerank: options.Rerank = True,
+    match: options.Match = None,
     mode: options.Mode = "top-k",
     num_candidates: options.NumCandidates = None,
     num_salient_frames: options.NumSalientFrames = None,
@@ -32,6 +33,7 @@ def videos_command(
     """Evaluate retrieval on a folder of videos with queries. Videos are sampled as in indexing."""
     measure_options = options.make_options(
         rerank,
+        match,
         mode,
         num_candidates,
         num_salient_frames,

@@ -123,7 +123,7 @@ def test_hubness_is_corrected_by_training_captions(tmp_path: Path) -> None:
     data = make_photos(tmp_path / "holiday")
     run = start(tiny_config(data, tmp_path / "run"), lambda _: None, tokenizer)
     checkpoint, bundle, plain = run.folder / "start.pt", tmp_path / "bundle", tmp_path / "plain"
-    export = ["export", str(checkpoint), "--threads", "1", "--no-matcher", "--output"]
+    export = ["export", str(checkpoint), "--threads", "1", "--match", "none", "--output"]
     done = runner.invoke(
         app, [*export, str(bundle), "--hubness-weight", "0.5", "--reference-texts", "30", "--text", "float32"]
     )
@@ -161,6 +161,50 @@ def test_hubness_is_corrected_by_training_captions(tmp_path: Path) -> None:
     )
     assert refused.exit_code == 2
     assert refused.stderr.startswith(f"error: --hubness-weight is 1, but {plain} has no reference texts: ")
+
+
+@pytest.mark.filterwarnings("ignore:.*score the same as others")
+def test_a_bundle_re_ranks_as_tuned(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(tmp_path / "tokenizer.json")
+    data = make_photos(tmp_path / "holiday")
+    run = start(tiny_config(data, tmp_path / "run"), lambda _: None, tokenizer)
+    checkpoint, tuned = run.folder / "start.pt", tmp_path / "tuned.json"
+    material = [str(checkpoint), "--data", str(data), "--films", "8", "--film-noise", "8", "--threads", "1"]
+    tune = ["tune", *material, "--salience", "simdot", "--hubness-weight", "0.25", "--output", str(tuned)]
+    by_matcher = runner.invoke(app, [*tune, "--json"])
+    assert by_matcher.exit_code == 0, by_matcher.output
+    assert "salience_match" not in json.loads(by_matcher.stdout)["settings"]
+    assert json.loads(by_matcher.stdout)["tuned"]["galleries"] == {"holiday": 24, "films of holiday": 8}
+    export = ["export", str(checkpoint), "--threads", "1", "--salience", "simdot", "--match", "salience"]
+    export += ["--tuned", str(tuned), "--output", str(tmp_path / "bundle")]
+    untuned = runner.invoke(app, export)
+    assert untuned.exit_code == 2
+    assert "error: --match salience needs to know how relevance becomes a match: " in untuned.stderr
+
+    by_salience = runner.invoke(app, [*tune, "--match", "salience", "--salient-frames", "2,3"])
+    # Untrained as the model is, wrong photos may be more relevant than right ones.
+    if by_salience.exit_code:
+        assert "wrong videos are more relevant than the right ones" in by_salience.stderr
+        settings = {**json.loads(tuned.read_text())["settings"], "salience_match": {"scale": 9, "bias": -2}}
+        tuned.write_text(json.dumps({"settings": settings, "tuned": {}}))
+    settings = json.loads(tuned.read_text())["settings"]
+    exported = runner.invoke(app, export)
+    assert exported.exit_code == 0, exported.output
+    manifest = Bundle.open(tmp_path / "bundle", threads=1).manifest
+    assert manifest.match_kind == "salience"
+    assert manifest.salience_match is not None
+    assert manifest.salience_match.model_dump() == settings["salience_match"]
+    assert manifest.ensemble_lambda == settings["ensemble_lambda"]
+    assert manifest.num_salient_frames == settings["num_salient_frames"]
+    assert manifest.hubness is not None
+    assert manifest.hubness.weight == 0.25
+    measured = runner.invoke(
+        app, ["evaluate", "photos", str(tmp_path / "bundle"), "--data", str(data), "--split", "val"]
+    )
+    assert measured.stdout.startswith("the 100 nearest matched by the relevance of ")
+    wrong = runner.invoke(app, [*export, "--match", "best"])
+    assert wrong.exit_code == 2
+    assert "error: --match is 'best': choose matcher, salience or none" in wrong.stderr
 
 
 @pytest.mark.filterwarnings("ignore:.*score the same as others")

@@ -180,6 +180,7 @@ def test_settings_are_the_models_where_none_are_given(encoder: BundleEncoder, pl
     manifest = encoder.bundle.manifest
     assert settings_of(encoder, Options()) == {
         "rerank": True,
+        "match": "matcher",
         "mode": "top-k",
         "num_candidates": manifest.num_candidates,
         "num_salient_frames": manifest.num_salient_frames,
@@ -192,6 +193,7 @@ def test_settings_are_the_models_where_none_are_given(encoder: BundleEncoder, pl
     )
     assert settings_of(encoder, given) == {
         "rerank": True,
+        "match": "matcher",
         "mode": "all-pairs",
         "num_candidates": None,
         "num_salient_frames": 4,

@@ -109,6 +109,7 @@ def test_a_table_names_what_was_measured() -> None:
     result = {
         "settings": {
             "rerank": True,
+            "match": "matcher",
             "mode": "all-pairs",
             "num_candidates": None,
             "num_salient_frames": 2,

@@ -21,6 +21,7 @@ from model.evaluation.encoders import BundleEncoder
 from model.evaluation.measure import Measurement, Options
 from model.evaluation.rerank import best_of_videos
 from model.runtime.bundle import Bundle, HubnessCorrection
+from model.runtime.bundle.manifest import SalienceMatch
 from service.live import open_searcher
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
@@ -68,7 +69,9 @@ def film(path: Path, scenes: list[tuple[np.ndarray, float]], fps: int = 4) -> No
 StoredType = Literal["int8", "float32"]
 
 
-def library(media: Path, folder: Path, tokens: StoredType, per_frame: int | None, **bundle: Any) -> Searcher:
+def library(
+    media: Path, folder: Path, tokens: StoredType | None, per_frame: int | None, **bundle: Any
+) -> Searcher:
     place = make_toy_bundle(folder / "bundle", ensemble_lambda=LAMBDA, **bundle)
     options = IndexOptions(workers=0, tokens=tokens, tokens_per_frame=per_frame)
     index_paths([media], folder / "library", Bundle.open(place, threads=1), options, lambda _event: None)
@@ -140,6 +143,22 @@ def test_search_equals_evaluation_with_a_hubness_correction(
     work = measured(searcher, Options(hubness=other))
     np.testing.assert_allclose(plain, best_of_videos(work.similarity, work.corpus.owner), atol=2e-6)
     assert np.abs(plain - found.similarity).max() > 0.1
+
+
+def test_search_equals_evaluation_with_a_match_by_salience(media: Path, tmp_path: Path) -> None:
+    match = SalienceMatch(scale=9.0, bias=-4.0)
+    searcher = library(media, tmp_path, None, None, matcher=False, salience_match=match)
+    assert searcher.snapshot.tokens_per_frame == 0
+    for num_candidates, num_salient in ((1000, 2), (6, 1)):
+        asked = SearchOptions(num_candidates=num_candidates, num_salient_frames=num_salient)
+        found = searcher.rank_all(TEXTS, asked).ensemble
+        work = measured(searcher, Options(num_candidates=num_candidates, num_salient_frames=num_salient))
+        expected, _ = work.ranking(work.whole()).scores(LAMBDA)
+        assert found is not None
+        np.testing.assert_allclose(found, expected, atol=3e-3)
+        for have, want in zip(found, expected, strict=True):
+            order = np.argsort(-have, kind="stable")
+            assert (np.diff(want[order]) <= 3e-3).all()
 
 
 def test_the_order_of_the_hits_is_that_of_the_evaluation(media: Path, tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""`reelfind-model tune`: chooses on validation data how a bundle re-ranks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model.cli.evaluate import options
+from model.cli.evaluate.measuring import open_model, show_result, with_hubness
+from model.cli.terminal import report
+from model.data.sources import Source
+from model.data.stills import CaptionedStills, read_stills
+from model.evaluation.choosing import choose, tuned_table
+from model.evaluation.spliced import NOISY, SplicedFilms, splice_films
+
+
+def tune_command(
+    models: options.Models,
+    data: Annotated[
+        list[Path],
+        typer.Option(help="Folder with captions.csv and images/, of photos or frames of videos; repeatable."),
+    ],
+    films: Annotated[int, typer.Option(min=1, help="Number of films to splice from each folder.")] = 150,
+    film_noise: Annotated[
+        int, typer.Option(min=2, help="Number of further items, which serve only as unrelated frames.")
+    ] = 150,
+    seed: Annotated[int, typer.Option(help="Random seed: decides what the films show.")] = 0,
+    split: options.SplitOption = "val",
+    match: options.Match = None,
+    num_candidates: options.NumCandidates = None,
+    salient_frames: Annotated[
+        str, typer.Option(help="The numbers of salient frames to choose from.")
+    ] = "1,2,3,4",
+    hubness_weight: options.HubnessWeight = None,
+    tokens_per_frame: options.TokensPerFrame = None,
+    weights: options.Weights = None,
+    salience: options.Salience = None,
+    threads: options.Threads = 2,
+    device: options.Device = "cpu",
+    output: options.Output = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Choose λ and the number of salient frames on validation data, for `export --tuned`.
+
+    They have the highest mean R@1 over intact items and noisy films of each folder; the first caption of an
+    item is its query. With `--match salience`, how relevance becomes a match is fitted first.
+    """
+    numbers = options.numbers("--salient-frames", salient_frames)
+    measure_options = replace(
+        options.make_options(
+            True, match, "top-k", num_candidates, None, salient_frames, None, "int8", tokens_per_frame
+        ),
+        num_salient_frames=numbers[0] if numbers else None,
+    )
+    encoder = open_model(models, weights, salience, threads, device)
+    measure_options = with_hubness(measure_options, encoder, models, hubness_weight)
+    slots = encoder.profile.frames_per_segment
+    galleries: dict[str, Source | SplicedFilms] = {}
+    for folder in data:
+        stills = _first_captions(read_stills(folder, split))
+        name = folder.resolve().name
+        galleries[name] = stills
+        galleries[f"films of {name}"] = splice_films(stills, films, film_noise, NOISY, slots, seed)
+    result = choose(encoder, galleries, measure_options, report)
+    show_result(result, tuned_table(result), output, as_json)
+
+
+def _first_captions(stills: CaptionedStills) -> CaptionedStills:
+    return replace(stills, captions=tuple(captions[:1] for captions in stills.captions))
