@@ -2,8 +2,9 @@
 
 The result of a gallery is {"global", "local", "ensemble"}: ranked by the similarity of embeddings; candidates
 re-ranked by the match of their salient frames; re-ranked by both. Each holds `text_to_video`, `video_to_text`
-and `R@SUM`. Where nothing matches there is only "global". If options name further numbers of salient frames,
-"salient_frames" holds `local` and `ensemble` for each.
+and `R@SUM`; "ensemble" also `first_places`: how R@1, text to video, changes from "global". Where nothing
+matches there is only "global". If options name further numbers of salient frames, "salient_frames" holds
+`local` and `ensemble` for each.
 Shapes: Q texts, G segments, V videos.
 """
 
@@ -26,6 +27,7 @@ from model.runtime.bundle import HubnessCorrection
 from model.runtime.bundle.manifest import MatchKind, SalienceMatch
 from model.runtime.errors import InputError
 from model.runtime.ranking import SCORE_DECIMALS
+from model.runtime.retrieval_metrics import first_places
 
 #: The match by relevance of a model for which it was not fitted yet: of the order of a logit.
 UNFITTED = SalienceMatch(scale=10.0, bias=0.0)
@@ -203,15 +205,19 @@ class Measurement:
         part = np.ix_(gallery.rows, gallery.columns)
         videos, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
         target = np.searchsorted(videos, self.target[gallery.rows])
-        similarity = self.similarity[part]
-        result: dict[str, Any] = {"global": _counted(global_ranks(similarity, target, owner), gallery)}
+        first_stage = _counted(global_ranks(self.similarity[part], target, owner), gallery)
+        result: dict[str, Any] = {"global": first_stage.metrics()}
         lam = self.options.ensemble_lambda or 0.0
         for n in self.match:
             reranking = self.ranking(gallery, n)
-            both = {
+            ranked = {
                 name: _counted(reranking.ranks(weight), gallery)
                 for name, weight in (("local", 0.0), ("ensemble", lam))
             }
+            both = {name: ranks.metrics() for name, ranks in ranked.items()}
+            both["ensemble"]["first_places"] = first_places(
+                first_stage.text_to_video, ranked["ensemble"].text_to_video
+            )
             if n == self.options.num_salient_frames:
                 result |= both
             if self.options.salient_frames:
@@ -227,10 +233,11 @@ def _similarity(texts: Texts, corpus: Corpus, hubness: HubnessCorrection | None)
     return similarity.round(SCORE_DECIMALS)
 
 
-def _counted(ranks: BothRanks, gallery: Gallery) -> dict[str, Any]:
+def _counted(ranks: BothRanks, gallery: Gallery) -> BothRanks:
+    """The ranks that count in a gallery."""
     forwards, backwards = ranks.text_to_video, ranks.video_to_text
     if gallery.count_rows is not None:
         forwards = forwards[gallery.count_rows]
     if gallery.count_videos is not None:
         backwards = backwards[gallery.count_videos]
-    return BothRanks(forwards, backwards).metrics()
+    return BothRanks(forwards, backwards)

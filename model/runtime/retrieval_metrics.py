@@ -5,6 +5,7 @@ Shapes: Q queries (texts), V videos.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, TypedDict
 
@@ -16,6 +17,18 @@ Ranks = NDArray[np.float64]
 RetrievalMetrics = TypedDict(
     "RetrievalMetrics", {"n": int, "R@1": float, "R@5": float, "R@10": float, "MdR": float, "MnR": float}
 )
+
+
+class FirstPlaces(TypedDict):
+    """How R@1 changes from one ranking of the same queries to another.
+
+    `gained` queries find their target first only in the later ranking, `lost` only in the earlier. `p` is the
+    probability of a difference at least as large if either were equally likely (McNemar's exact test).
+    """
+
+    gained: int
+    lost: int
+    p: float
 
 
 def ranks(similarity: ArrayLike, target: ArrayLike) -> Ranks:
@@ -101,6 +114,24 @@ def retrieval_metrics(ranks: ArrayLike) -> RetrievalMetrics:
         "MdR": float(np.median(values)),
         "MnR": float(np.mean(values)),
     }
+
+
+def first_places(before: ArrayLike, after: ArrayLike) -> FirstPlaces:
+    """Compare two rankings of the same queries by their first places. Shapes [Q], [Q].
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    was_first, is_first = (np.asarray(values, np.float64) <= 1 for values in (before, after))
+    if was_first.shape != is_first.shape:
+        raise ValueError(
+            f"ranks have shapes {list(was_first.shape)} and {list(is_first.shape)}: rank the same queries"
+        )
+    gained = int(np.count_nonzero(is_first & ~was_first))
+    lost = int(np.count_nonzero(was_first & ~is_first))
+    changed = gained + lost
+    tail = sum(math.comb(changed, k) for k in range(min(gained, lost) + 1)) / 2**changed
+    return {"gained": gained, "lost": lost, "p": min(1.0, 2 * tail)}
 
 
 def _ranks(scores: NDArray[Any], columns: NDArray[np.int64]) -> tuple[Ranks, int]:

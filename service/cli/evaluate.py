@@ -68,7 +68,7 @@ def eval_command(
 
 
 def _show_metrics(result: EvaluationResult) -> None:
-    """Print one line per metric, with one column per stage if there are two."""
+    """Print one line per metric, with one column per stage and how they differ if there are two."""
     columns = {"global": result.similarity}
     if result.ensemble is not None:
         columns["ensemble"] = result.ensemble
@@ -78,4 +78,10 @@ def _show_metrics(result: EvaluationResult) -> None:
         shown = [str(value) if name == "n" else f"{value:.1f}" for value in values]
         typer.echo(
             f"{name:<5} " + (shown[0] if len(shown) == 1 else " ".join(f"{each:>8}" for each in shown))
+        )
+    if result.first_places is not None:
+        places = result.first_places
+        typer.echo(
+            f"Re-ranking finds {places['gained']} more videos first and {places['lost']} fewer "
+            f"(p = {places['p']:.2g}, McNemar's exact test)."
         )

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from model.runtime.queries import LabelledQuery, read_queries
-from model.runtime.retrieval_metrics import RetrievalMetrics, ranks, retrieval_metrics
+from model.runtime.retrieval_metrics import (
+    FirstPlaces,
+    RetrievalMetrics,
+    first_places,
+    ranks,
+    retrieval_metrics,
+)
 from service.errors import QueryError
 from service.search.query import clean_text
 from service.search.results import RerankSkipped
@@ -40,6 +46,7 @@ class EvaluationResult:
         similarity: metrics of the first stage alone.
         ensemble: metrics with re-ranking; None if nothing was re-ranked.
         rerank_skipped: why nothing was re-ranked.
+        first_places: how re-ranking changes R@1; None if nothing was re-ranked.
         not_understood: the number of queries of which the model knows no word; they count in the metrics.
         truncated: the number of queries whose end was not read.
     """
@@ -47,6 +54,7 @@ class EvaluationResult:
     similarity: RetrievalMetrics
     ensemble: RetrievalMetrics | None
     rerank_skipped: RerankSkipped | None
+    first_places: FirstPlaces | None = None
     not_understood: int = 0
     truncated: int = 0
 
@@ -59,6 +67,7 @@ class EvaluationResult:
             "global": self.similarity,
             "ensemble": self.ensemble,
             "rerank_skipped": skipped,
+            "first_places": self.first_places,
             "not_understood": self.not_understood,
             "truncated": self.truncated,
         }
@@ -86,10 +95,13 @@ def evaluate_library(
             raise QueryError(f"line {query.line}: {error}") from None
     ranking = searcher.rank_all([query.text for query in queries], options, on_ranked)
     target_rows = np.array(targets)
+    first_stage = ranks(ranking.similarity, target_rows)
+    final = None if ranking.ensemble is None else ranks(ranking.ensemble, target_rows)
     return EvaluationResult(
-        retrieval_metrics(ranks(ranking.similarity, target_rows)),
-        None if ranking.ensemble is None else retrieval_metrics(ranks(ranking.ensemble, target_rows)),
+        retrieval_metrics(first_stage),
+        None if final is None else retrieval_metrics(final),
         ranking.rerank_skipped,
+        None if final is None else first_places(first_stage, final),
         ranking.not_understood,
         ranking.truncated,
     )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.runtime.retrieval_metrics import (
+    first_places,
     ranks,
     retrieval_metrics,
     text_to_video,
@@ -91,6 +92,19 @@ def test_metrics_by_hand() -> None:
     metrics = retrieval_metrics([1, 1, 1.5, 3, 5, 5.5, 10, 11])
     assert metrics == {"n": 8, "R@1": 25.0, "R@5": 62.5, "R@10": 87.5, "MdR": 4.0, "MnR": 4.75}
     assert list(metrics) == ["n", "R@1", "R@5", "R@10", "MdR", "MnR"]
+
+
+def test_first_places_by_hand() -> None:
+    # 10 queries gain their first place and 2 lose it: p = 2 · (1 + 12 + 66) / 2¹².
+    before = [2.0] * 10 + [1.0] * 2 + [1.0] * 5 + [7.0] * 3
+    after = [1.0] * 10 + [1.5] * 2 + [1.0] * 5 + [2.0] * 3
+    changes = first_places(before, after)
+    assert changes == {"gained": 10, "lost": 2, "p": pytest.approx(158 / 4096)}
+    assert first_places(after, before) == {**changes, "gained": 2, "lost": 10}
+    assert first_places(before, before) == {"gained": 0, "lost": 0, "p": 1.0}
+    assert first_places([1, 2, 3], [2, 1, 3])["p"] == 1.0
+    with pytest.raises(ValueError, match="rank the same queries"):
+        first_places([1, 2], [1, 2, 3])
 
 
 def test_a_model_that_says_the_same_of_everything_is_in_the_middle() -> None:

@@ -211,7 +211,8 @@ def test_eval_prints_the_promised_object(toy: ToyLibrary, queries: Path) -> None
     assert result.exit_code == 0
     figures = json.loads(result.stdout)
     names = ["n", "R@1", "R@5", "R@10", "MdR", "MnR"]
-    assert list(figures) == [*names, "global", "ensemble", "rerank_skipped", "not_understood", "truncated"]
+    others = ["global", "ensemble", "rerank_skipped", "first_places", "not_understood", "truncated"]
+    assert list(figures) == [*names, *others]
     assert {name: figures[name] for name in names} == figures["ensemble"]
     assert list(figures["global"]) == names
     assert figures["n"] == 3
@@ -219,11 +220,13 @@ def test_eval_prints_the_promised_object(toy: ToyLibrary, queries: Path) -> None
     assert (figures["R@5"], figures["MdR"]) == (100.0, 1.0)
     good = json.loads(invoke("eval", "--queries", queries, "--set", "good", *toy.options, "--json").stdout)
     perfect = {"n": 2, "R@1": 100.0, "R@5": 100.0, "R@10": 100.0, "MdR": 1.0, "MnR": 1.0}
-    counts = {"not_understood": 0, "truncated": 0}
+    unchanged = {"gained": 0, "lost": 0, "p": 1.0}
+    counts = {"first_places": unchanged, "not_understood": 0, "truncated": 0}
     assert good == {**perfect, "global": perfect, "ensemble": perfect, "rerank_skipped": None, **counts}
     shown = invoke("eval", "--queries", queries, *toy.options).stdout
     assert re.search(r"^ +global +ensemble$", shown, re.MULTILINE)
     assert re.search(r"^R@1 +66\.7 +66\.7$", shown, re.MULTILINE)
+    assert "Re-ranking finds 0 more videos first and 0 fewer (p = 1, McNemar's exact test)." in shown
 
 
 def test_eval_without_reranking_prints_the_first_stage(toy: ToyLibrary, queries: Path) -> None:
