@@ -39,7 +39,7 @@ def measure_ensemble(
                 index_gallery(films, library, opened, IndexOptions(workers=default_workers()))
                 result = search_gallery(films, library, bundle)
             if result.ensemble is None:
-                raise ReelfindError(f"{bundle} has no matching head: choose another bundle with --bundle")
+                raise ReelfindError(f"{bundle} has no match: choose another bundle with --bundle")
             gains.append(result.ensemble - result.similarity)
             sizes = (len(films.files), result.num_segments, len(films.queries))
             rows.append((gallery.label, seed, *sizes, result.similarity, result.ensemble, gains[-1]))

@@ -38,7 +38,7 @@ _NO_DEADLINE_MS = 3_600_000
 def measure_reranking(
     library: Path, bundle: Path | None, *, repeats: int, queries: int, clients: Sequence[int] = CLIENTS
 ) -> list[Figure]:
-    """Measure on a library with stored tokens.
+    """Measure on a library, which stores tokens if the bundle has a matching head.
 
     Args:
         library: the library's folder.
@@ -48,7 +48,7 @@ def measure_reranking(
         clients: how many clients search at the same time.
 
     Raises:
-        ReelfindError: nothing is re-ranked: the bundle has no matching head, or the library no tokens.
+        ReelfindError: nothing is re-ranked: the bundle has no match, or the library no tokens.
     """
     settings = load_settings({"library": library, "bundle": bundle})
     searcher = open_searcher(settings)
@@ -60,7 +60,16 @@ def measure_reranking(
 
 
 def measure_in_process(searcher: Searcher, *, repeats: int, queries: int) -> list[Figure]:
-    """Compare re-ranking with the matching head alone on the same tensors, and numbers of salient frames."""
+    """Compare re-ranking with the matching head alone on the same tensors, and numbers of salient frames.
+
+    A bundle that re-ranks without a matching head is measured alone.
+    """
+    has_matcher = searcher.bundle.manifest.match_kind != "salience"
+    against_the_matcher = _against_the_matcher(searcher, repeats, queries) if has_matcher else []
+    return against_the_matcher + _by_salient_frames(searcher, repeats, max(2, queries // 8))
+
+
+def _against_the_matcher(searcher: Searcher, repeats: int, queries: int) -> list[Figure]:
     bundle = searcher.bundle
     texts = query_texts()
     salient = bundle.manifest.num_salient_frames
@@ -97,7 +106,6 @@ def measure_in_process(searcher: Searcher, *, repeats: int, queries: int) -> lis
         Figure(Section.RERANKING, "re-ranking ÷ matcher.onnx alone", tuple(quotients), bar=_BAR, note=note),
         Figure(Section.RERANKING, "re-ranking", milliseconds(reranking), "ms"),
         Figure(Section.RERANKING, "matcher.onnx alone", milliseconds(matching), "ms"),
-        *_by_salient_frames(searcher, repeats, max(2, queries // 8)),
     ]
 
 
@@ -120,6 +128,8 @@ def _by_salient_frames(searcher: Searcher, repeats: int, queries: int) -> list[F
     most = searcher.bundle.manifest.frames_per_segment
     counts = [n for n in SALIENT_FRAME_COUNTS if n <= most]
     seconds: dict[int, list[float]] = {n: [] for n in counts}
+    for text in take(texts, _WARM_UP):
+        _rerank_seconds(searcher, text, counts[0])
     for _ in range(repeats):
         took: dict[int, list[float]] = {n: [] for n in counts}
         for number, text in enumerate(take(texts, queries)):
@@ -151,7 +161,7 @@ def _rerank_seconds(searcher: Searcher, text: str, num_salient: int) -> float:
 def _check(result: SearchResult) -> None:
     if not result.reranked:
         reasons = {
-            "no_matcher": "the bundle has no matching head: choose another with --bundle",
+            "no_matcher": "the bundle has no match: choose another with --bundle",
             "no_tokens": "the library holds no tokens of its frames: index it again",
         }
         raise ReelfindError(

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from indexer.options import available_cores
 from model.runtime.bundle import default_bundle_path
+from model.runtime.bundle.files import read_bundle_manifest
+from model.runtime.bundle.manifest import MANIFEST_NAME, parse_manifest
 from model.runtime.errors import InputError, ReelfindError
 from model.runtime.exits import FAILED
 from service.bench.figures import BenchReport, print_figures, print_grids
@@ -70,6 +72,9 @@ def bench_command(
         notes.print(f"[dim]measuring {part} …[/dim]")
         started = time.monotonic()
         try:
+            if part == BenchPart.TOKENS and not only and not _reads_tokens(bundle):
+                notes.print("[dim]nothing to measure: libraries of this bundle store no tokens[/dim]")
+                continue
             report = measure()
         except ReelfindError as error:
             failed[part] = str(error)
@@ -96,6 +101,10 @@ def bench_command(
         typer.echo(json.dumps(body, indent=1))
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _reads_tokens(bundle: Path) -> bool:
+    return parse_manifest(read_bundle_manifest(bundle), bundle / MANIFEST_NAME).reads_tokens
 
 
 def _labelled(clips: Sequence[Path], queries: Sequence[Path], splice: int) -> list[LabelledClips]:

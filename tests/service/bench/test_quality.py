@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from indexer.library.snapshot import Snapshot
 from indexer.options import IndexOptions
 from model.runtime.bundle import Bundle
+from model.runtime.bundle.manifest import SalienceMatch
 from model.runtime.errors import InputError, ReelfindError
 from service.bench import ensemble, rerank, tokens
 from service.bench.figures import Bar, Figure, Grid
@@ -125,6 +126,17 @@ def test_reranking_is_measured_in_process_and_over_http(
     for clients in ("1 client", "3 clients"):
         assert by_name(figures, f"answers re-ranked, {clients}").values == (100.0, 100.0)
         assert by_name(figures, f"candidates re-ranked, {clients}").values == (7.0, 7.0)
+
+
+def test_a_match_by_salience_is_measured_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REELFIND_DEADLINE_MS", "600000")
+    monkeypatch.setenv("REELFIND_MAX_DEADLINE_MS", "600000")
+    toy = make_library(tmp_path, matcher=False, salience_match=SalienceMatch(scale=10.0, bias=-5.0))
+    figures = rerank.measure_reranking(toy.library, toy.bundle, repeats=2, queries=6, clients=(2,))
+    assert not [figure for figure in figures if "matcher" in figure.name]
+    assert by_name(figures, "16 salient frames ÷ 2").median > 0
+    assert by_name(figures, "queries a second, 2 clients").median > 0
+    assert by_name(figures, "answers re-ranked, 2 clients").values == (100.0, 100.0)
 
 
 def test_a_bundle_without_a_matcher_is_refused(clips: Path, tmp_path: Path) -> None:
