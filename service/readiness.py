@@ -94,7 +94,7 @@ class ReadinessProbe:
         def ask(asked: Searcher) -> SearchResult:
             nonlocal searcher
             searcher = asked
-            (query,) = encode_text_queries(asked.bundle, [_TEXT], tokens=asked.cannot_rerank is None)
+            (query,) = encode_text_queries(asked.bundle, [_TEXT], tokens=asked.uses_matcher)
             options = SearchOptions(
                 num_candidates=1, num_salient_frames=1, deadline=time.monotonic() + self._patience_seconds / 2
             )

@@ -133,6 +133,11 @@ class Searcher:
             return None
         return None if self.snapshot.tokens_per_frame or not self.snapshot.num_segments else "no_tokens"
 
+    @property
+    def uses_matcher(self) -> bool:
+        """Whether searches that are re-ranked ask a matching head, which reads the tokens of texts."""
+        return self.cannot_rerank is None and self.bundle.manifest.match_kind == "matcher"
+
     def check(self, options: SearchOptions) -> SearchOptions:
         """Return the options if they are valid for this searcher.
 
@@ -296,9 +301,7 @@ class Searcher:
         return None if has_text or not self._uses_matcher(options) else "no_text"
 
     def _uses_matcher(self, options: SearchOptions) -> bool:
-        """Whether searches for texts ask the matching head."""
-        matches = options.rerank and self.cannot_rerank is None
-        return matches and self.bundle.manifest.match_kind == "matcher"
+        return options.rerank and self.uses_matcher
 
     def _num_candidates(self, options: SearchOptions) -> int:
         return min(options.num_candidates or self.bundle.manifest.num_candidates, self.max_candidates)

@@ -147,6 +147,13 @@ def test_it_goes_with_the_correction_of_hubness(tmp_path: Path) -> None:
             check_hit(hit, want)
 
 
+def test_encoders_need_no_tokens(tmp_path: Path) -> None:
+    toy = make_library(tmp_path, tokens=False, salience_match=MATCH)
+    with running_server(*toy.options) as server:
+        assert server.ask("red")["reranked"]
+        assert server.client.get("/readyz").json()["degraded"] == []
+
+
 def test_the_service_and_the_command_line_re_rank(toy: ToyLibrary) -> None:
     with running_server(*toy.options) as server:
         answer = server.ask("red", explain=True)
