@@ -6,7 +6,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint co
 SOURCES := model indexer service tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench fuzz soak lock browser clean
+.PHONY: help setup demo test check mini bench fuzz soak lock browser clean
 
 help:  ## Show the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,13 @@ check: $(TEST_ENV)/.installed  ## Format, lint, check types and import contracts
 	$(TEST_ENV)/bin/ruff check $(if $(CI),,--fix) $(SOURCES)
 	$(TEST_ENV)/bin/mypy
 	$(TEST_ENV)/bin/lint-imports
+
+mini: $(TEST_ENV)/.installed  ## Train, tune and export the bundle that ships, in about an hour (PHOTOS=DIR FRAMES=DIR).
+	$(TEST_ENV)/bin/reelfind-model train model/recipes/mini.yaml data=$(PHOTOS) data.second=$(FRAMES)
+	$(TEST_ENV)/bin/reelfind-model tune runs/mini/best.pt runs/mini/last.pt --data $(PHOTOS) --data $(FRAMES) --salience simdot \
+		--match salience --hubness-weight 0.5 --output runs/mini/tuned.json
+	$(TEST_ENV)/bin/reelfind-model export runs/mini/best.pt runs/mini/last.pt --output runs/mini/bundle --salience simdot \
+		--match salience --tuned runs/mini/tuned.json $(ARGS)
 
 bench: $(TEST_ENV)/.installed  ## Run the benchmark and print its figures (ARGS=--quick for a short run).
 	$(TEST_ENV)/bin/reelfind bench $(ARGS)
