@@ -15,6 +15,7 @@ from model.data.sources import Source
 from model.data.stills import CaptionedStills, read_stills
 from model.evaluation.choosing import choose, tuned_table
 from model.evaluation.spliced import NOISY, SplicedFilms, splice_films
+from model.runtime.errors import InputError
 
 
 def tune_command(
@@ -62,6 +63,10 @@ def tune_command(
     for folder in data:
         stills = _first_captions(read_stills(folder, split))
         name = folder.resolve().name
+        if name in galleries:
+            raise InputError(
+                f"two folders are called {name}: rename one, so that results can name them", "data"
+            )
         galleries[name] = stills
         galleries[f"films of {name}"] = splice_films(stills, films, film_noise, NOISY, slots, seed)
     result = choose(encoder, galleries, measure_options, report)

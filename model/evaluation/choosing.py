@@ -53,7 +53,7 @@ def choose(
         encoder: the model.
         galleries: at least one, by what to call it; of each item the first caption is the query.
         options: how to measure. Its numbers of salient frames are tried; where salience matches, that is
-            fitted first.
+            fitted first, with the first of these numbers.
         report: told about progress.
 
     Returns:

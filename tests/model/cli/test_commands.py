@@ -181,6 +181,9 @@ def test_a_bundle_re_ranks_as_tuned(tmp_path: Path) -> None:
     assert untuned.exit_code == 2
     assert "error: --match salience needs to know how relevance becomes a match: " in untuned.stderr
 
+    twice = runner.invoke(app, ["tune", str(checkpoint), "--data", str(data), "--data", str(data)])
+    assert twice.exit_code == 2
+    assert "two folders are called holiday: rename one" in twice.stderr
     by_salience = runner.invoke(app, [*tune, "--match", "salience", "--salient-frames", "2,3"])
     # Untrained as the model is, wrong photos may be more relevant than right ones.
     if by_salience.exit_code:
