@@ -103,13 +103,15 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=9, help="turns of each side (9)")
     parser.add_argument("--only", choices=("indexing", "searching"), help="compare only this")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="folder for the videos")
+    parser.add_argument("--bundle", type=Path, help="a bundle that both versions read; default: each its own")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         if options.commit:
-            old = Side(options.commit, stack.enter_context(tree_of(options.commit)))
+            tree = stack.enter_context(tree_of(options.commit))
+            old = Side(options.commit, tree, bundle=options.bundle)
         else:
-            old = Side("--sandbox off", ROOT, ("--sandbox", "off"))
-        sides = (old, Side("this code", ROOT))
+            old = Side("--sandbox off", ROOT, ("--sandbox", "off"), options.bundle)
+        sides = (old, Side("this code", ROOT, bundle=options.bundle))
         sys.stdout.write(f"how much longer this code takes than {old.name}; the bar is {BAR}\n")
         passed = True
         if options.only != "searching":

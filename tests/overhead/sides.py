@@ -30,15 +30,18 @@ class Side:
         name: as it is printed.
         tree: the folder of its source code.
         index_options: more options for `reelfind index`.
+        bundle: the bundle to use; None: its own.
     """
 
     name: str
     tree: Path
     index_options: tuple[str, ...] = ()
+    bundle: Path | None = None
 
     def command(self, *arguments: str | Path) -> list[str]:
         """A command of its `reelfind`; run it with `environment`."""
-        return [sys.executable, "-P", "-m", "service", *map(str, arguments)]
+        bundle = [] if self.bundle is None else ["--bundle", self.bundle]
+        return [sys.executable, "-P", "-m", "service", *map(str, [*arguments, *bundle])]
 
     @property
     def environment(self) -> dict[str, str]:
