@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -35,6 +36,27 @@ from indexer.library.tables import READS, open_table, read_layout, table_path
 from indexer.library.vectors.base import VectorIndex
 from indexer.library.vectors.registry import vector_backend
 from model.runtime.tokens import QuantisedTokens, dequantise
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentFrames:
+    """What is stored of the frames of K segments. N frames a segment at most, S the size of a salience.
+
+    Attributes:
+        rows: the segments, int64 [K].
+        counts: how many frames each has, int64 [K]; what follows is 0 beyond them.
+        pts_seconds: when each frame is shown, in seconds, [K, N].
+        salience: the frames' salience vectors, float32 [K, N, S].
+    """
+
+    rows: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    pts_seconds: NDArray[np.float64]
+    salience: NDArray[np.float32]
+
+    def places(self) -> "dict[int, tuple[SegmentFrames, int]]":
+        """Where each row is: in these arrays, and at which place."""
+        return {row: (self, place) for place, row in enumerate(self.rows.tolist())}
 
 
 class Snapshot:
@@ -204,45 +226,11 @@ class Snapshot:
             embeddings = np.concatenate([embeddings, np.ones((len(embeddings), 1), np.float32)], axis=1)
         return self.index.search(embeddings, num_candidates, allowed=allowed)
 
-    def segments(self, rows: Sequence[int] | NDArray[np.int64]) -> list[SegmentRecord]:
-        """Fetch segments by row, in the order of `rows`.
-
-        Raises:
-            DamagedRowsError: some of them are damaged.
-            LibraryError: the table cannot be read.
-        """
-        row_array = self._checked(rows)
-        if not len(row_array):
-            return []
-        pts, stored = self._segments.take(row_array, "times", "salience")
-        salience = stored.reshape(*pts.shape, -1).astype(np.float32)
-        records = []
-        for i, row in enumerate(row_array.tolist()):
-            count = int(self._frame_offset[row + 1] - self._frame_offset[row])
-            records.append(
-                SegmentRecord(
-                    row=row,
-                    video_id=self._videos.id_at(int(self.video_rows[row])),
-                    segment_index=int(self._segment_index[row]),
-                    start_seconds=float(self._start[row]),
-                    end_seconds=float(self._end[row]),
-                    frame_pts_seconds=pts[i, :count],
-                    frame_salience=salience[i, :count],
-                )
-            )
-        return records
-
-    def candidate_salience(
-        self, rows: Sequence[int] | NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The frames' salience vectors of many segments, from which salient frames are chosen.
+    def segment_frames(self, rows: Sequence[int] | NDArray[np.int64]) -> SegmentFrames:
+        """What is stored of the frames of many segments, from which salient frames are chosen.
 
         Args:
             rows: int64, shape [K]: the segments.
-
-        Returns:
-            Salience vectors, float32 [K, N, S], zero beyond a segment's frames, and the number of frames of
-            each segment, int64 [K].
 
         Raises:
             ValueError: a row does not exist.
@@ -251,11 +239,43 @@ class Snapshot:
         """
         row_array = self._checked(rows)
         counts = self._frame_offset[row_array + 1] - self._frame_offset[row_array]
-        shape = (len(row_array), self._layout.frames_per_segment, self.salience_dim)
+        most = self._layout.frames_per_segment
+        shape = (len(row_array), most, self.salience_dim)
         if not len(row_array):
-            return np.zeros(shape, np.float32), counts
-        (salience,) = self._segments.take(row_array, "salience")
-        return salience.reshape(shape).astype(np.float32), counts
+            return SegmentFrames(row_array, counts, np.zeros(shape[:2]), np.zeros(shape, np.float32))
+        pts, salience = self._segments.take(row_array, "times", "salience")
+        return SegmentFrames(row_array, counts, pts, salience.reshape(shape).astype(np.float32))
+
+    def segments(
+        self, rows: Sequence[int] | NDArray[np.int64], known: SegmentFrames | None = None
+    ) -> list[SegmentRecord]:
+        """Fetch segments by row, in the order of `rows`; those that are in `known` are not read again.
+
+        Raises:
+            DamagedRowsError: some of them are damaged.
+            LibraryError: the table cannot be read.
+        """
+        row_array = self._checked(rows)
+        found = {} if known is None else known.places()
+        missing = [row for row in row_array.tolist() if row not in found]
+        if missing:
+            found |= self.segment_frames(missing).places()
+        records = []
+        for row in row_array.tolist():
+            frames, place = found[row]
+            count = int(frames.counts[place])
+            records.append(
+                SegmentRecord(
+                    row=row,
+                    video_id=self._videos.id_at(int(self.video_rows[row])),
+                    segment_index=int(self._segment_index[row]),
+                    start_seconds=float(self._start[row]),
+                    end_seconds=float(self._end[row]),
+                    frame_pts_seconds=frames.pts_seconds[place, :count],
+                    frame_salience=frames.salience[place, :count],
+                )
+            )
+        return records
 
     def frame_tokens(
         self,

@@ -118,7 +118,7 @@ def candidate_pairs(
     query = EncodedQuery(encoding.embedding[0], encoding.salience[0], (QueryPart(encoding),))
     rows = snapshot.search(query.embedding[None], count)[1][0]
     rows = rows[rows >= 0]
-    frames, chosen, _ = salient_frames(snapshot, query, rows, num_salient)
+    frames, chosen, _ = salient_frames(snapshot.segment_frames(rows), query, num_salient)
     tokens = snapshot.frame_tokens(rows[np.nonzero(chosen)[0]], frames[chosen])
     return encoding, np.zeros(len(tokens), np.int64), tokens
 

@@ -37,7 +37,8 @@ class HitBuilder:
         Raises:
             LibraryError: a table cannot be read.
         """
-        segments = self.snapshot.segments(self.retrieved.rows[positions])
+        known = None if self.reranked is None else self.reranked.segment_frames
+        segments = self.snapshot.segments(self.retrieved.rows[positions], known)
         pairs = zip(positions.tolist(), segments, strict=True)
         hits = [self._hit(position, segment) for position, segment in pairs]
         return [hit for hit in hits if hit is not None]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.library.errors import LibraryError
-from indexer.library.snapshot import Snapshot
+from indexer.library.snapshot import SegmentFrames, Snapshot
 from model.runtime.bundle import BundleManifest
 from model.runtime.ranking import (
     LOGIT_DECIMALS,
@@ -51,6 +51,7 @@ class RerankedCandidates:
         frames: positions of the salient frames in each segment, most relevant first, int64, shape [K, n].
         chosen: which entries of `frames` are valid, bool, shape [K, n]; short segments have fewer frames.
         logits: logits of the frames, float32, shape [K, n]; 0 where `chosen` is False.
+        segment_frames: what was read of all candidates.
     """
 
     score: NDArray[np.float64]
@@ -58,6 +59,7 @@ class RerankedCandidates:
     frames: NDArray[np.int64]
     chosen: NDArray[np.bool_]
     logits: NDArray[np.float32]
+    segment_frames: SegmentFrames
 
 
 def candidates_in_time(
@@ -108,7 +110,8 @@ def rerank(
         raise ValueError("the query has no text, which the matching head needs: search without re-ranking")
     if terms.is_over(time.monotonic()):
         return None
-    frames, chosen, _ = salient_frames(snapshot, query, candidates.rows, num_salient_frames)
+    read = snapshot.segment_frames(candidates.rows)
+    frames, chosen, _ = salient_frames(read, query, num_salient_frames)
     segment_rows, frame_indices = candidates.rows[np.nonzero(chosen)[0]], frames[chosen]
     stopwatch.lap("salience")
     bundle = match_queue.bundle
@@ -143,6 +146,7 @@ def rerank(
         frames,
         chosen,
         logits_of_frames,
+        read,
     )
 
 
@@ -172,12 +176,13 @@ def rerank_by_salience(
     match = manifest.salience_match
     if match is None:
         raise ValueError(f"the bundle {manifest.name!r} has no salience_match: use `rerank`")
-    frames, chosen, relevant = salient_frames(snapshot, query, candidates.rows, num_salient_frames)
+    read = snapshot.segment_frames(candidates.rows)
+    frames, chosen, relevant = salient_frames(read, query, num_salient_frames)
     logits = salience_logits(relevant, chosen, match.scale, match.bias)
     scores = match_score(logits, chosen)
     stopwatch.lap("salience")
     final = ensemble(scores, candidates.score, manifest.ensemble_lambda)
-    return RerankedCandidates(final, scores, frames, chosen, logits)
+    return RerankedCandidates(final, scores, frames, chosen, logits, read)
 
 
 def _match_parts(
@@ -192,23 +197,21 @@ def _match_parts(
 
 
 def salient_frames(
-    snapshot: Snapshot, query: EncodedQuery, rows: NDArray[np.int64], num_salient_frames: int
+    segments: SegmentFrames, query: EncodedQuery, num_salient_frames: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]:
     """Choose the frames that are most relevant to a query in each segment (LGDN's salient frame proposal).
 
     Args:
-        snapshot: holds the segments.
+        segments: what is stored of the frames of the segments.
         query: the query.
-        rows: rows of the segments, shape [K].
         num_salient_frames: n.
 
     Returns:
         Positions of the frames in their segments, shape [K, n], most relevant first; which of these entries
         are valid; and the relevance of each frame, 0 where none is.
     """
-    salience, counts = snapshot.candidate_salience(rows)
-    relevant = relevance(salience, query.salience)
-    frames, chosen = select_salient(relevant, counts, num_salient_frames)
+    relevant = relevance(segments.salience, query.salience)
+    frames, chosen = select_salient(relevant, segments.counts, num_salient_frames)
     return frames, chosen, np.where(chosen, np.take_along_axis(relevant, frames, axis=1), np.float32(0))
 
 

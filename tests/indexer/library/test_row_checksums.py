@@ -30,7 +30,7 @@ def library(toy: ToyLibrary, tmp_path: Path) -> Path:
 
 
 def salience(snapshot: Snapshot) -> list[bytes]:
-    return [snapshot.candidate_salience([row])[0].tobytes() for row in range(snapshot.num_segments)]
+    return [snapshot.segment_frames([row]).salience.tobytes() for row in range(snapshot.num_segments)]
 
 
 #: What a snapshot shows of each row, read row by row, so that one that is refused hides no other.
@@ -43,7 +43,7 @@ def readings(snapshot: Snapshot) -> dict[str, Reading]:
     def add(row: int) -> None:
         (segment,) = snapshot.segments([row])
         read[f"times of segment {row}"] = lambda: snapshot.segments([row])[0].frame_pts_seconds.tobytes()
-        read[f"salience of segment {row}"] = lambda: snapshot.candidate_salience([row])[0].tobytes()
+        read[f"salience of segment {row}"] = lambda: snapshot.segment_frames([row]).salience.tobytes()
         for frame, frame_id in enumerate(segment.frame_ids):
             read[f"tokens of {frame_id}"] = lambda f=frame: snapshot.frame_tokens([row], [f]).tobytes()  # type: ignore[misc]
             read[f"thumbnail of {frame_id}"] = lambda i=frame_id: snapshot.thumbnail(i)  # type: ignore[misc]

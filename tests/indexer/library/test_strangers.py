@@ -252,7 +252,7 @@ for folder in sys.argv[1:]:
         for segment in snapshot.segments(rows):
             for frame_id in segment.frame_ids:
                 snapshot.thumbnail(frame_id)
-        snapshot.candidate_salience(rows)
+        snapshot.segment_frames(rows)
         snapshot.frame_tokens(rows, np.zeros(len(rows), np.int64))
         for video in snapshot.videos(0, 100):
             snapshot.label(video.video_id), snapshot.segment_rows(video.video_id), video.path

@@ -135,7 +135,8 @@ def test_by_default_a_bundle_that_reads_tokens_gets_int8_and_another_none(
         assert "tokens" not in open_table(tmp_path / library, "frames").schema.names
         with pytest.raises(LibraryError, match="stores no frame tokens: index into a new folder"):
             snapshot.frame_tokens([0], [0])
-        salience, counts = snapshot.candidate_salience([0])
+        frames = snapshot.segment_frames([0])
+        salience, counts = frames.salience, frames.counts
         assert (salience.shape, counts.tolist()) == ((1, 16, 16), [16])
 
 
@@ -210,7 +211,8 @@ def test_candidates_are_what_segments_says(bundle: Bundle, media: Path, tmp_path
     index(bundle, tmp_path / "library", media)
     snapshot = Snapshot.open(tmp_path / "library")
     rows = np.array([2, 0, 3, 0, 1])
-    salience, counts = snapshot.candidate_salience(rows)
+    frames = snapshot.segment_frames(rows)
+    salience, counts = frames.salience, frames.counts
     assert (salience.dtype, salience.shape) == (np.dtype(np.float32), (5, 16, 16))
     for i, segment in enumerate(snapshot.segments(rows)):
         n = counts[i]
@@ -226,15 +228,16 @@ def test_candidates_are_what_segments_says(bundle: Bundle, media: Path, tmp_path
     np.testing.assert_array_equal(
         every, dequantise(QuantisedTokens(values, fixed_to_numpy(stored["token_scale"])))
     )
-    empty, none = snapshot.candidate_salience([])
+    frames = snapshot.segment_frames([])
+    empty, none = frames.salience, frames.counts
     assert (empty.shape, none.shape) == ((0, 16, 16), (0,))
     assert snapshot.frame_tokens([], []).shape == (0, 4, 3)
     one = next(segment.row for segment in segments if len(segment.frame_ids) == 1)
     other = 0 if one else 1
     with pytest.raises(ValueError, match=r"segment row 4 is not in 0\.\.3"):
-        snapshot.candidate_salience([0, 4])
+        snapshot.segment_frames([0, 4])
     with pytest.raises(ValueError, match="row -1"):
-        snapshot.candidate_salience([-1])
+        snapshot.segment_frames([-1])
     for segment_rows, frame_indices, message in [
         ([0, 4], [0, 0], "segment row 4 is not in 0..3"),
         ([-1], [0], "segment row -1 is not in 0..3"),
@@ -253,7 +256,8 @@ def test_salient_frames_match_what_they_show(bundle: Bundle, media: Path, tmp_pa
     snapshot = Snapshot.open(tmp_path / "library")
     text = bundle.encode_text(["blue"], tokens=True)
     _, rows = snapshot.search(text.embedding, 10)
-    salience, counts = snapshot.candidate_salience(rows[0])
+    frames = snapshot.segment_frames(rows[0])
+    salience, counts = frames.salience, frames.counts
     chosen, mask = select_salient(relevance(salience, text.salience[0]), counts, 2)
     tokens = snapshot.frame_tokens(np.repeat(rows[0], mask.sum(axis=1)), chosen[mask])
     logits = bundle.match(text, np.zeros(len(tokens), np.int64), tokens)
