@@ -87,7 +87,7 @@ function buildSum(hit, explanation) {
 
 function describeRank(hit, place, firstStageRank) {
   if (!hit.reranked) return "Its rank depends only on the similarity of the description and the whole segment.";
-  const before = `By similarity alone, this segment ranks ${ordinal(firstStageRank)} in the library.`;
+  const before = `Before re-ranking, this segment ranks ${ordinal(firstStageRank)} in the library.`;
   if (!isMatched(hit)) return `${before} It was not among the candidates for re-ranking.`;
   return place > 0 ? `${before} After re-ranking, its video ranks ${ordinal(place)}.` : before;
 }
