@@ -49,6 +49,10 @@ def tune_command(
     They have the highest mean R@1 over intact items and noisy films of each folder; the first caption of an
     item is its query. With `--match salience`, how relevance becomes a match is fitted first.
     """
+    names = [folder.resolve().name for folder in data]
+    if len(set(names)) < len(names):
+        name = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"two folders are called {name}: rename one, so that results can name them", "data")
     numbers = options.numbers("--salient-frames", salient_frames)
     measure_options = replace(
         options.make_options(
@@ -60,13 +64,8 @@ def tune_command(
     measure_options = with_hubness(measure_options, encoder, models, hubness_weight)
     slots = encoder.profile.frames_per_segment
     galleries: dict[str, Source | SplicedFilms] = {}
-    for folder in data:
+    for name, folder in zip(names, data, strict=True):
         stills = _first_captions(read_stills(folder, split))
-        name = folder.resolve().name
-        if name in galleries:
-            raise InputError(
-                f"two folders are called {name}: rename one, so that results can name them", "data"
-            )
         galleries[name] = stills
         galleries[f"films of {name}"] = splice_films(stills, films, film_noise, NOISY, slots, seed)
     result = choose(encoder, galleries, measure_options, report)
