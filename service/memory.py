@@ -19,9 +19,13 @@ def share_heaps() -> None:
     memory then grows with every thread that Lance's pool starts when many reads come at once.
     `MALLOC_ARENA_MAX` and `ARROW_DEFAULT_MEMORY_POOL` override it; other C libraries have no arenas.
     """
-    os.environ.setdefault("LANCE_IO_THREADS", str(_LANCE_THREADS))
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
         mallopt(_ARENA_MAX, _ARENAS)
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
         pa.set_memory_pool(pa.system_memory_pool())
+
+
+def limit_lance_threads() -> None:
+    """Let Lance start few threads. Call it before a table is opened; `LANCE_IO_THREADS` overrides it."""
+    os.environ.setdefault("LANCE_IO_THREADS", str(_LANCE_THREADS))
