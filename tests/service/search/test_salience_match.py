@@ -19,7 +19,7 @@ from service.search.encoded_query import EncodedQuery
 from service.search.searcher import Searcher, SearchOptions
 from tests.model.runtime.bundle.test_damage import change_manifest
 from tests.service.search.test_hubness import WEIGHT, CorrectedTwin, references, searcher_of
-from tests.service.search.test_two_stages import LAMBDA, MIXED, TEXTS, Twin, check_hit
+from tests.service.search.test_two_stages import LAMBDA, MIXED, TEXTS, Twin, check_hit, check_search
 from tests.support.server import running_server
 from tests.support.toy_bundle import DIM, make_toy_bundle, salience, text_embedding
 from tests.support.toy_library import FILMS, ToyLibrary, make_library
@@ -61,20 +61,7 @@ def test_hits_are_those_of_the_twin(
     searcher: Searcher, twin: SalienceTwin, text: str, num_candidates: int
 ) -> None:
     for num_salient in (1, 2, 5, 16):
-        options = SearchOptions(
-            rerank=num_candidates > 0,
-            num_candidates=num_candidates or None,
-            num_salient_frames=num_salient,
-            explain=True,
-        )
-        answer = searcher.search(text, 100, options)
-        assert answer.reranked == (num_candidates > 0)
-        assert answer.num_candidates == min(num_candidates, searcher.snapshot.num_segments)
-        expected = {hit.video_id: hit for hit in twin.search(text, num_candidates, num_salient)}
-        assert [hit.score for hit in answer.hits] == sorted((hit.score for hit in answer.hits), reverse=True)
-        assert {hit.video_id for hit in answer.hits} == set(expected)
-        for hit in answer.hits:
-            check_hit(hit, expected[hit.video_id])
+        for hit in check_search(searcher, twin, text, num_candidates, num_salient):
             for frame in hit.frames:
                 if frame.match_score is not None:
                     assert frame.match_score == pytest.approx(12 * frame.relevance - 6, abs=1e-3)

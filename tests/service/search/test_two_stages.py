@@ -137,21 +137,30 @@ def twin(searcher: Searcher) -> Twin:
 @pytest.mark.parametrize("num_candidates", [0, *COUNTS])
 def test_hits_are_those_of_the_twin(searcher: Searcher, twin: Twin, text: str, num_candidates: int) -> None:
     for num_salient in SALIENT:
-        options = SearchOptions(
-            rerank=num_candidates > 0,
-            num_candidates=num_candidates or None,
-            num_salient_frames=num_salient,
-            explain=True,
-        )
-        answer = searcher.search(text, 100, options)
-        expected = twin.search(text, num_candidates, num_salient)
-        assert answer.num_candidates == min(num_candidates, searcher.snapshot.num_segments)
-        assert sorted(hit.video_id for hit in answer.hits) == sorted(hit.video_id for hit in expected)
-        scores = [hit.score for hit in answer.hits]
-        assert scores == sorted(scores, reverse=True)
-        by_video = {hit.video_id: hit for hit in expected}
-        for hit in answer.hits:
-            check_hit(hit, by_video[hit.video_id])
+        check_search(searcher, twin, text, num_candidates, num_salient)
+
+
+def check_search(
+    searcher: Searcher, twin: Twin, text: str, num_candidates: int, num_salient: int
+) -> list[VideoHit]:
+    """Compare a search with the twin's. → Its hits."""
+    options = SearchOptions(
+        rerank=num_candidates > 0,
+        num_candidates=num_candidates or None,
+        num_salient_frames=num_salient,
+        explain=True,
+    )
+    answer = searcher.search(text, 100, options)
+    expected = twin.search(text, num_candidates, num_salient)
+    assert answer.reranked == (num_candidates > 0)
+    assert answer.num_candidates == min(num_candidates, searcher.snapshot.num_segments)
+    assert sorted(hit.video_id for hit in answer.hits) == sorted(hit.video_id for hit in expected)
+    scores = [hit.score for hit in answer.hits]
+    assert scores == sorted(scores, reverse=True)
+    by_video = {hit.video_id: hit for hit in expected}
+    for hit in answer.hits:
+        check_hit(hit, by_video[hit.video_id])
+    return answer.hits
 
 
 def check_hit(hit: VideoHit, expected: TwinHit) -> None:
