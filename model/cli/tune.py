@@ -25,10 +25,8 @@ def tune_command(
         typer.Option(help="Folder with captions.csv and images/, of photos or frames of videos; repeatable."),
     ],
     films: Annotated[int, typer.Option(min=1, help="Number of films to splice from each folder.")] = 150,
-    film_noise: Annotated[
-        int, typer.Option(min=2, help="Number of further items, which serve only as unrelated frames.")
-    ] = 150,
-    seed: Annotated[int, typer.Option(help="Random seed: decides what the films show.")] = 0,
+    film_noise: options.FilmNoise = 150,
+    seed: options.FilmSeed = 0,
     split: options.SplitOption = "val",
     match: options.Match = None,
     num_candidates: options.NumCandidates = None,
@@ -53,13 +51,12 @@ def tune_command(
     if len(set(names)) < len(names):
         name = next(name for name in names if names.count(name) > 1)
         raise InputError(f"two folders are called {name}: rename one, so that results can name them", "data")
-    numbers = options.numbers("--salient-frames", salient_frames)
-    measure_options = replace(
-        options.make_options(
-            True, match, "top-k", num_candidates, None, salient_frames, None, "int8", tokens_per_frame
-        ),
-        num_salient_frames=numbers[0] if numbers else None,
+    measure_options = options.make_options(
+        True, match, "top-k", num_candidates, None, salient_frames, None, "int8", tokens_per_frame
     )
+    if measure_options.salient_frames:
+        # Only these are tried, not also the model's own number.
+        measure_options = replace(measure_options, num_salient_frames=measure_options.salient_frames[0])
     encoder = open_model(models, weights, salience, threads, device)
     measure_options = with_hubness(measure_options, encoder, models, hubness_weight)
     slots = encoder.profile.frames_per_segment

@@ -24,6 +24,7 @@ from model.families.encoder import Encoder
 from model.progress import Report, silent
 from model.runtime.bundle.manifest import SalienceMatch
 from model.runtime.errors import InputError
+from model.runtime.retrieval_metrics import retrieval_metrics
 
 #: A wrong video to fit the match by salience with is the most similar of so many at random.
 _WRONG_VIDEOS = 16
@@ -157,7 +158,7 @@ def _rows(measurements: Mapping[str, Measurement], num_salient_frames: int) -> l
 
 
 def _global_r1(measurement: Measurement) -> float:
-    return float(measurement.metrics(measurement.whole())["global"]["text_to_video"]["R@1"])
+    return retrieval_metrics(measurement.first_stage(measurement.whole()).text_to_video)["R@1"]
 
 
 def tuned_table(result: Mapping[str, Any]) -> str:

@@ -175,8 +175,7 @@ class Measurement:
             return
         pairs = np.zeros(self.similarity.shape, np.bool_)
         for gallery in galleries:
-            part = np.ix_(gallery.rows, gallery.columns)
-            _, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
+            part, owner, _ = self._cut(gallery)
             pairs[part] |= pairs_to_match(self.similarity[part], owner, self.options.num_candidates)
         numbers = self.options.numbers
         if self.options.reads_tokens:
@@ -194,18 +193,18 @@ class Measurement:
         """
         if not self.match:
             raise ValueError("there are no match scores: measure a model that re-ranks, and call score first")
-        part = np.ix_(gallery.rows, gallery.columns)
-        videos, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
-        target = np.searchsorted(videos, self.target[gallery.rows])
+        part, owner, target = self._cut(gallery)
         match = self.match[num_salient or self.options.numbers[0]]
         return Reranking(self.similarity[part], match[part], target, owner, self.options.num_candidates)
 
+    def first_stage(self, gallery: Gallery) -> BothRanks:
+        """The ranks by similarity that count in a gallery."""
+        part, owner, target = self._cut(gallery)
+        return _counted(global_ranks(self.similarity[part], target, owner), gallery)
+
     def metrics(self, gallery: Gallery) -> dict[str, Any]:
         """The result of one gallery."""
-        part = np.ix_(gallery.rows, gallery.columns)
-        videos, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
-        target = np.searchsorted(videos, self.target[gallery.rows])
-        first_stage = _counted(global_ranks(self.similarity[part], target, owner), gallery)
+        first_stage = self.first_stage(gallery)
         result: dict[str, Any] = {"global": first_stage.metrics()}
         lam = self.options.ensemble_lambda or 0.0
         for n in self.match:
@@ -223,6 +222,12 @@ class Measurement:
             if self.options.salient_frames:
                 result.setdefault("salient_frames", {})[str(n)] = both
         return result
+
+    def _cut(self, gallery: Gallery) -> tuple[tuple[NDArray[Any], ...], Rows, Rows]:
+        """The index of a gallery's pairs, the video of each of its segments, and of each of its texts."""
+        part = np.ix_(gallery.rows, gallery.columns)
+        videos, owner = np.unique(self.corpus.owner[gallery.columns], return_inverse=True)
+        return part, owner, np.searchsorted(videos, self.target[gallery.rows])
 
 
 def _similarity(texts: Texts, corpus: Corpus, hubness: HubnessCorrection | None) -> Array:

@@ -16,10 +16,8 @@ def films_command(
     models: options.Models,
     data: options.Photos,
     films: Annotated[int, typer.Option(min=1, help="Number of films, each showing another photo.")],
-    film_noise: Annotated[
-        int, typer.Option(min=2, help="Number of further photos, which serve only as unrelated frames.")
-    ] = 150,
-    seed: Annotated[int, typer.Option(help="Random seed: decides what the films show.")] = 0,
+    film_noise: options.FilmNoise = 150,
+    seed: options.FilmSeed = 0,
     split: options.SplitOption = "test",
     rerank: options.Rerank = True,
     match: options.Match = None,

@@ -17,6 +17,10 @@ Models = Annotated[
 ]
 Photos = Annotated[Path, typer.Option("--data", help="Folder with captions.csv and images/.")]
 SplitOption = Annotated[str, typer.Option("--split", help="Split to evaluate on, such as val or test.")]
+FilmNoise = Annotated[
+    int, typer.Option(min=2, help="Number of further items, which serve only as unrelated frames.")
+]
+FilmSeed = Annotated[int, typer.Option(help="Random seed: decides what the films show.")]
 Clips = Annotated[Path, typer.Option(help="Folder of videos.")]
 Queries = Annotated[
     Path, typer.Option(help="File with a JSON object on each line: query, video, and optionally set.")
