@@ -32,7 +32,7 @@ def ablation_command(
         int, typer.Option(min=2, help="Number of validation films, on which λ is tuned.")
     ] = 300,
     noise: Annotated[
-        int, typer.Option(min=2, help="Number of photos that serve only as unrelated frames.")
+        int, typer.Option(min=2, help="Number of items that serve only as unrelated frames.")
     ] = 150,
 ) -> None:
     """Repeat the ablation of the LGDN paper on noisy films.

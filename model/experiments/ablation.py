@@ -1,9 +1,9 @@
 """LGDN's ablation (Table 1, Table 2 and Figure 3 of the paper) on noisy films, to see the same directions.
 
-Films are spliced from photos that were never trained on: each shows one captioned photo in a few views among
-unrelated frames, cross-fades and blank frames. Every row of Table 2 is a training run of its own, for each of
-several seeds. One pass of the matcher over all texts and distinct frames serves every number of salient
-frames, every strategy and every ensemble.
+Films are spliced from photos, or frames of videos, that were never trained on: each shows one captioned item
+in a few views among unrelated frames, cross-fades and blank frames. Every row of Table 2 is a training run of
+its own, for each of several seeds. One pass of the matcher over all texts and distinct frames serves every
+number of salient frames, every strategy and every ensemble.
 
 Shapes: Q texts, G films (one of each text), F distinct frames, N frame slots, S salience.
 """
@@ -23,7 +23,8 @@ from torch import Tensor
 
 from model.arrays import Array, Rows
 from model.config import load_config
-from model.data.stills import CaptionedStills, read_stills
+from model.data.sources import open_stills
+from model.data.stills import CaptionedStills
 from model.evaluation.corpus import passes
 from model.evaluation.rerank import Reranking, global_ranks, sweep, tune_lambda
 from model.evaluation.spliced import splice_films
@@ -81,16 +82,19 @@ class Films:
 def make_films(
     stills: CaptionedStills, count: int, noise: int, data: DataConfig, model: LGDN, seed: int
 ) -> Films:
-    """Splice `count` films of the first photos, with unrelated frames from the `noise` last ones.
+    """Splice `count` films, each of another item, with unrelated frames from `noise` further items.
 
     Raises:
-        InputError: the split has too few photos.
+        InputError: the split has too few items.
     """
     config = model.config
+    device = next(model.parameters()).device
     spliced = splice_films(stills, count, noise, data, config.frames, seed)
     frames = (frame[None] for frame in spliced.frames(config.image_size))
     with torch.inference_mode():
-        prepared = [model.online.image.prepare(torch.from_numpy(part)) for part in passes(frames)]
+        prepared = [
+            model.online.image.prepare(torch.from_numpy(part).to(device)).cpu() for part in passes(frames)
+        ]
     captions = tuple(caption for (caption,) in spliced.captions)
     return Films(torch.cat(prepared).half(), spliced.slots, spliced.counts, captions)
 
@@ -116,21 +120,20 @@ def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
             f"model.fusion={model.config.fusion}: the ablation scores all pairs by a joint fusion"
         )
     model.eval()
-    with torch.autocast("cpu", torch.bfloat16):
-        parts = [
-            (model.online.encode_frames(x.float()), model.momentum.encode_frames(x.float()).embedding)
-            for x in torch.split(films.prepared, _FRAMES_A_PASS)
-        ]
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16):
+        prepared = (x.to(device).float() for x in torch.split(films.prepared, _FRAMES_A_PASS))
+        parts = [(model.online.encode_frames(x), model.momentum.encode_frames(x).embedding) for x in prepared]
         ids = tokenizer(films.captions)
-        inputs = torch.from_numpy(ids.input_ids), torch.from_numpy(ids.attention_mask)
+        inputs = [torch.from_numpy(x).to(device) for x in (ids.input_ids, ids.attention_mask)]
         text, text_hat = model.online.encode_text(*inputs), model.momentum.encode_text(*inputs).embedding
     frames = torch.cat([x.embedding for x, _ in parts]).float()
     temporal_input = torch.cat([x.temporal_input for x, _ in parts]).float()
     frames_hat = torch.cat([x for _, x in parts]).float()
     tokens = torch.cat([x.tokens for x, _ in parts])
     places = torch.arange(films.slots.shape[1])
-    mask = (places[None, :] < torch.from_numpy(films.counts)[:, None]).float()
-    segments = model.online.encode_segment(temporal_input[torch.from_numpy(films.slots)], mask)
+    mask = (places[None, :] < torch.from_numpy(films.counts)[:, None]).float().to(device)
+    segments = model.online.encode_segment(temporal_input[torch.from_numpy(films.slots).to(device)], mask)
     relevance = {
         s: (
             text_salience(s, text.embedding.float(), text_hat.float())
@@ -139,9 +142,9 @@ def score_films(model: LGDN, films: Films, tokenizer: TextTokenizer) -> Scores:
         for s in STRATEGIES
     }
     return Scores(
-        (text.embedding.float() @ segments.T).numpy(),
+        (text.embedding.float() @ segments.T).cpu().numpy(),
         _match_all(model.fusion, text, tokens, model.config.match_score),
-        {name: value.numpy() for name, value in relevance.items()},
+        {name: value.cpu().numpy() for name, value in relevance.items()},
     )
 
 
@@ -150,7 +153,7 @@ def _match_all(fusion: JointFusion, text: TextFeatures, tokens: Tensor, score: s
     out = np.empty((len(text.embedding), len(tokens)), np.float32)
     for begin in range(0, len(tokens), _FRAMES_A_CALL):
         part = tokens[begin : begin + _FRAMES_A_CALL]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(part.device.type, torch.bfloat16):
             frames = fusion.read(part)
             for q, (tokens_of_text, mask) in enumerate(zip(text.tokens, text.attention_mask, strict=True)):
                 length, count = int(mask.sum()), len(part)
@@ -159,7 +162,7 @@ def _match_all(fusion: JointFusion, text: TextFeatures, tokens: Tensor, score: s
                     mask[None, :length].expand(count, -1),
                     frames,
                 )
-                out[q, begin : begin + count] = match_of(logits, score).float().numpy()
+                out[q, begin : begin + count] = match_of(logits, score).float().cpu().numpy()
     return out
 
 
@@ -215,7 +218,7 @@ def run_ablation(
         output: a folder for each run goes there.
         seeds: the seeds to train with.
         films: the numbers of films of the splits `val`, which only tune λ, and `test`.
-        noise: the number of photos that serve only as unrelated frames.
+        noise: the number of items that serve only as unrelated frames.
         report: told about progress.
         tokenizer_file: a `tokenizer.json` instead of the published one.
 
@@ -259,7 +262,7 @@ def _run(
     for split in ("test", "val") if row.sfp else ("test",):
         if split not in made:
             # Films are the same for every row and seed, since the frozen stages never change.
-            stills = read_stills(Path(config.data.path), split)
+            stills = open_stills(config.data, split)
             made[split] = make_films(stills, films[split], noise, config.data, model, seed=0)
         shown = made[split]
         run.report(f"{row.name}: scoring {films[split]} films of {split}, {len(shown.prepared)} frames")
