@@ -123,7 +123,7 @@ def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: what `to_mapping` gives.
     """
-    paths = ("path", "second", "cache", "annotations", "videos", "frame_cache", "workers")
+    paths = ("path", "second", "teacher", "cache", "annotations", "videos", "frame_cache", "workers")
     data = {k: v for k, v in config["data"].items() if k not in paths}
     skipped = ("threads", "log_every", "checkpoint_seconds", "evaluate", "device", "processes", "tensorboard")
     rates = {k: v for k, v in config["train"].items() if k not in (*skipped, "start_from")}

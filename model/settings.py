@@ -99,6 +99,11 @@ class DataConfig:
     film_share: float = 0.0
     #: most frames of a film
     film_frames: int = 16
+    #: photos: another image encoder's embeddings of the training images, as `reelfind-model teacher` writes
+    #: them, for losses that learn from it; empty: none
+    teacher: str = ""
+    #: photos: share of the captions that get an opening such as "the video shows"
+    opening_share: float = 0.0
     #: images of a batch that serve only as unrelated frames; all its films share them
     noise_pool: int = 32
     #: share of a film's unrelated frames that are cross-fades, fades to black or blank
@@ -134,7 +139,7 @@ class DataConfig:
             not (self.validation and self.has_stills),
             f"data.validation={self.validation} is for video data sets: captions.csv names the split val",
         )
-        for name in ("multi_view", "film_share", "transitions", "second_share"):
+        for name in ("multi_view", "film_share", "transitions", "second_share", "opening_share"):
             yield 0.0 <= getattr(self, name) <= 1.0, f"data.{name}={getattr(self, name)} must be in [0, 1]"
         if self.film_share > 0:
             yield self.noise_pool >= 2, f"data.noise_pool={self.noise_pool} must be 2 or more for films"

@@ -12,6 +12,7 @@ from model.cli.evaluate import app as evaluate_app
 from model.cli.export import export_command
 from model.cli.frames import frames_command
 from model.cli.questions import questions_command
+from model.cli.teacher import teacher_command
 from model.cli.terminal import ModelCommands, report
 from model.cli.tune import tune_command
 from model.config import load_config
@@ -48,6 +49,7 @@ app.command("tune")(tune_command)
 app.command("export")(export_command)
 app.command("frames")(frames_command)
 app.command("questions")(questions_command)
+app.command("teacher")(teacher_command)
 app.command("ablation")(ablation_command)
 
 

@@ -30,3 +30,7 @@ class Examples:
     """Where the texts are questions: the answer to each, B of them."""
     teacher: Tensor | None = None
     """[F, classes]: a published classifier's shares for each frame; rows of zeros do not count."""
+    taught: Tensor | None = None
+    """float [F, Ht]: another encoder's embedding of each frame; rows of zeros for frames without one."""
+    counted: Tensor | None = None
+    """With `taught`, bool [F]: false for frames that count for another process."""

@@ -22,7 +22,8 @@ from model import distributed
 from model.arrays import Frames, Rows
 from model.data.augmentation import Augmentation, names_sides
 from model.data.examples import Examples
-from model.data.films import compose, part, unrelated
+from model.data.films import FilmPlan, compose, part, unrelated
+from model.data.openings import with_opening
 from model.data.sources import Source
 from model.data.stills import CaptionedStills
 from model.data.view_cache import FrozenStages, build_cache
@@ -183,6 +184,8 @@ class StillLoader(Generic[BatchT]):
         plan = part(plan, self.rank, self.world)
         own = _share(len(rows), self.rank, self.world)
         answers = _chosen(self.stills.answers, rows[own], chosen[own])
+        if data.opening_share:
+            texts = [with_opening(text, data.opening_share, rng) for text in texts]
         return self.collate(
             Examples(
                 self.views.frames(plan),
@@ -192,8 +195,17 @@ class StillLoader(Generic[BatchT]):
                 rows[own],
                 tuple(answers),
                 self.views.teacher(plan),
+                self._taught(plan),
+                None if self.stills.taught is None else torch.from_numpy(plan.first),
             )
         )
+
+    def _taught(self, plan: FilmPlan) -> torch.Tensor | None:
+        """The other encoder's embedding of each frame; zeros for mixed and plain ones. → [F, Ht]"""
+        if self.stills.taught is None:
+            return None
+        rows = np.where(plan.plain, plan.images[:, 0], 0)
+        return torch.from_numpy(self.stills.taught[rows] * plan.plain[:, None].astype(np.float32))
 
     @property
     def _sizes(self) -> list[int]:

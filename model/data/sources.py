@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import numpy as np
 from model.arrays import Frames
 from model.data.datasets import SplitName, annotations_of, open_dataset
 from model.data.stills import CaptionedStills, read_asked_stills, read_stills
+from model.data.teacher import read_teacher
 from model.progress import Report, silent
 from model.runtime.errors import InputError
 from model.settings import DataConfig, RunSettings
@@ -84,4 +86,8 @@ def open_stills(data: DataConfig, split: SplitName) -> CaptionedStills:
     first, *others = sets
     if split == "train":
         first = first.first(data.limit)
-    return first.join(*others) if others else first
+    stills = first.join(*others) if others else first
+    if split == "train" and data.teacher:
+        teacher = read_teacher(Path(data.teacher))
+        return replace(stills, taught=teacher.of(stills.images), taught_by=teacher.encoder)
+    return stills

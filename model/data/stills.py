@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from model.arrays import Frames, Rows
+from model.arrays import Array, Frames, Rows
 from model.data.datasets.records import Annotated
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import load_image, resize_frames
@@ -44,6 +44,8 @@ class CaptionedStills:
         captions: the captions of each item.
         sets: the sets that the items come from, in the order of the items.
         answers: where the captions are questions, their answers, one for each; else empty.
+        taught: another encoder's embedding of each image, float32 [images, Ht]; None: there is none.
+        taught_by: that encoder's name.
     """
 
     name: str
@@ -52,6 +54,8 @@ class CaptionedStills:
     captions: tuple[tuple[str, ...], ...]
     sets: tuple[StillSet, ...]
     answers: tuple[tuple[str, ...], ...] = ()
+    taught: Array | None = field(default=None, compare=False)
+    taught_by: str = ""
 
     @property
     def unit(self) -> str:

@@ -27,6 +27,7 @@ from model.runtime.files import replacing
 from model.settings import RunSettings
 
 TEACHER_CLASSES = 8
+_VIEW_SEED = 0
 # Images in one pass of the early stages: their large maps stay in a CPU's caches.
 _CHUNK = 8
 
@@ -106,8 +107,11 @@ class ViewCache:
 def build_cache(
     folder: Path, stills: CaptionedStills, stages: FrozenStages, config: RunSettings, report: Report
 ) -> ViewCache:
-    """Open the cache and compute what is missing; after an interruption, only the missing views."""
-    size, seed = config.model.image_size, config.train.seed
+    """Open the cache and compute what is missing; after an interruption, only the missing views.
+
+    Views are the same for every `train.seed`, so that runs of several seeds share a cache.
+    """
+    size, seed = config.model.image_size, _VIEW_SEED
     key = json.dumps([*stages.key, size, [image.name for image in stills.images], seed])
     folder = folder / hashlib.sha256(key.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)

@@ -109,6 +109,8 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
     loss_config: type[Losses]
     #: settings of the network that hold paths, and so do not decide a result
     places: ClassVar[frozenset[str]] = frozenset()
+    #: settings of the network that only training reads: checkpoints that differ in them may be averaged
+    training_settings: ClassVar[frozenset[str]] = frozenset()
     #: the families whose checkpoints `train.start_from` may name, besides its own
     starts_from: ClassVar[frozenset[str]] = frozenset()
     #: whether it learns answers to questions; false: it learns from captions

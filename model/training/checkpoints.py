@@ -112,11 +112,18 @@ def load_checkpoints(paths: Sequence[Path]) -> tuple[Config, nn.Module]:
     loaded = [load_checkpoint(path) for path in paths]
     config, model = loaded[0]
     for path, (other, _) in zip(paths, loaded, strict=True):
-        if (other.family, other.model) != (config.family, config.model):
+        if _network(other) != _network(config):
             raise InputError(f"{path} holds another model than {paths[0]}: they cannot be averaged")
     states = [each.state_dict() for _, each in loaded]
     model.load_state_dict({key: _mean([state[key] for state in states]) for key in states[0]})
     return config, model
+
+
+def _network(config: Config) -> tuple[str, dict[str, Any]]:
+    """The settings that decide what a network computes."""
+    training = get_family(config.family).training_settings
+    model = to_mapping(config)["model"]
+    return config.family, {name: value for name, value in model.items() if name not in training}
 
 
 def _mean(values: list[Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -122,6 +123,8 @@ class NaiveObjective:
             losses["t2e"] = naive_losses.text_to_frames(texts, sets_hat, foreign_frames, tau, loss.msl)
             losses["e2t"] = naive_losses.frames_to_text(sets, texts_hat, foreign_texts, tau, loss.msl)
             losses["mfcl"] = losses["t2e"] + losses["e2t"]
+        if batch.taught is not None and batch.counted is not None and model.teacher_projection is not None:
+            self._teach(batch, online, texts, texts_hat, foreign_texts, others, salient, losses)
         if loss.lsfm:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
             everyone = slice(0, len(owners))
@@ -148,6 +151,8 @@ class NaiveObjective:
             "mvcl": loss.mvcl,
             "mfcl": loss.mfcl,
             "lsfm": loss.lsfm,
+            "teacher_mfcl": loss.teacher_mfcl,
+            "distillation": loss.distillation,
             "retention": loss.retention_weight,
         }
         losses["total"] = naive_losses.total(
@@ -155,3 +160,40 @@ class NaiveObjective:
         )
         self.bank = (self.bank + newest)[-model.config.bank_size :]
         return losses
+
+    def _teach(
+        self,
+        batch: LGDNBatch,
+        online: Encoded,
+        texts: Tensor,
+        texts_hat: Tensor,
+        foreign_texts: list[Rows],
+        others: list[list[Entry]],
+        salient: Callable[[int, int], list[int]],
+        losses: dict[str, Tensor],
+    ) -> None:
+        """The losses that learn from another encoder: MFCL with its embeddings, and the distance to them."""
+        model, loss, tau = self.model, self.loss, self.model.temperature
+        assert model.teacher_projection is not None
+        assert batch.taught is not None
+        assert batch.counted is not None
+        known = [bool(row.any()) for row in batch.taught]
+        placed = [F.normalize(model.teacher_projection(row), dim=0) for row in batch.taught]
+        if loss.teacher_mfcl:
+            sets = []
+            for i, slots in enumerate(batch.slots.tolist()):
+                shown = salient(i, i)
+                sets.append(
+                    [placed[slots[j]] if known[slots[j]] else online.frames[i][j].detach() for j in shown]
+                )
+            fixed = [[frame.detach() for frame in row] for row in sets]
+            foreign_frames = [[frame for entry in row for frame in entry.frames] for row in others]
+            t2e = naive_losses.text_to_frames(texts, fixed, foreign_frames, tau, loss.msl)
+            e2t = naive_losses.frames_to_text(sets, texts_hat, foreign_texts, tau, loss.msl)
+            losses["teacher_mfcl"] = t2e + e2t
+        if loss.distillation:
+            own = [model.online.encode_frames(frame[None]).embedding[0] for frame in batch.frames]
+            counted = [f for f in range(len(own)) if known[f] and batch.counted[f]]
+            losses["distillation"] = naive_losses.mean(
+                [1 - naive_losses.cos(own[f], placed[f].detach()) for f in counted]
+            )

@@ -67,11 +67,18 @@ def random_frames(count: int, seed: int) -> Tensor:
 
 
 def tiny_batch(
-    video_ids: Sequence[int], *, seed: int = 0, length: int = 9, packed: int = 7, teacher: bool = True
+    video_ids: Sequence[int],
+    *,
+    seed: int = 0,
+    length: int = 9,
+    packed: int = 7,
+    teacher: bool = True,
+    taught: int = 0,
 ) -> LGDNBatch:
     """Ragged texts, ragged videos with gaps between their frames, frames that several videos show.
 
-    The teacher says nothing of the first frame. Masked slots and padding ids hold anything.
+    The teacher says nothing of the first frame; another encoder, of width `taught`, has not seen the first
+    two, and the last counts for another process. Masked slots and padding ids hold anything.
     """
     generator = torch.Generator().manual_seed(seed)
     count = len(video_ids)
@@ -83,6 +90,8 @@ def tiny_batch(
     shares = torch.rand(packed, CLASSES, generator=generator)
     shares = shares / shares.sum(1, keepdim=True)
     shares[0] = 0
+    embeddings = torch.randn(packed, max(1, taught), generator=torch.Generator().manual_seed(seed + 1))
+    embeddings[:2] = 0
     return LGDNBatch(
         frames=random_frames(packed, seed),
         slots=slots,
@@ -91,4 +100,6 @@ def tiny_batch(
         attention_mask=(torch.arange(length) < lengths).long(),
         video_ids=torch.tensor(video_ids),
         teacher=shares if teacher else None,
+        taught=embeddings if taught else None,
+        counted=torch.arange(packed) < packed - 1 if taught else None,
     )

@@ -19,6 +19,8 @@ from model.settings import TrainConfig
 
 _CAPTIONS_PER_ITEM = 2
 _IMAGE_RIDGE, _TEXT_RIDGE = 1.0, 0.5
+# of the projection to where another encoder puts an image, relative to the features' mean variance
+_REGRESSION_RIDGE = 1.0
 
 
 def _inverse_root(covariance: Tensor, ridge: float) -> Tensor:
@@ -54,6 +56,22 @@ def canonical_correlation(x: Tensor, y: Tensor, dim: int) -> tuple[nn.Linear, nn
     return maps[0], maps[1]
 
 
+def ridge_regression(x: Tensor, y: Tensor) -> nn.Linear:
+    """The linear map from x to y with the smallest squared error, kept small by a ridge.
+
+    Shapes x [n, Hx], y [n, D] → linear map Hx → D.
+    """
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    x, y = x - mean_x, y - mean_y
+    covariance = x.T @ x / len(x)
+    ridge = _REGRESSION_RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance))
+    weight = torch.linalg.solve(covariance + ridge, x.T @ y / len(x)).T
+    linear = nn.Linear(x.shape[1], y.shape[1])
+    linear.weight.data.copy_(weight)
+    linear.bias.data.copy_(mean_y - weight @ mean_x)
+    return linear
+
+
 @torch.no_grad()
 def start_projections(
     model: LGDN,
@@ -65,7 +83,8 @@ def start_projections(
 ) -> None:
     """Set both towers' projections from the plain views and the first captions of the training items.
 
-    An item of several images counts as their mean.
+    An item of several images counts as their mean. Where there are another encoder's embeddings of the
+    images, these are correlated with the texts, and the images' own projection approximates the result.
 
     If the classes have names, each class is projected to the text embedding of its name.
     """
@@ -88,8 +107,16 @@ def start_projections(
             )
             texts.append(pooled.float())
     by_image = torch.cat(images)
-    features = torch.stack([by_image[list(item)].mean(0) for item in stills.items])
-    frame, text = canonical_correlation(features[owners], torch.cat(texts), model.config.dim)
+    features = _by_item(by_image, stills)
+    if stills.taught is not None and model.teacher_projection is not None:
+        taught = torch.from_numpy(stills.taught)
+        known, text = canonical_correlation(
+            _by_item(taught, stills)[owners], torch.cat(texts), model.config.dim
+        )
+        model.teacher_projection.load_state_dict(known.state_dict())
+        frame = ridge_regression(by_image, known(taught))
+    else:
+        frame, text = canonical_correlation(features[owners], torch.cat(texts), model.config.dim)
     online.frame_projection.load_state_dict(frame.state_dict())
     online.text_projection.load_state_dict(text.state_dict())
     if class_names and online.classifier is not None and online.class_projection is not None:
@@ -103,3 +130,8 @@ def start_projections(
         online.class_projection.weight.copy_((settings.class_share * length * names).T)
     model.reset_momentum()
     model.train(was_training)
+
+
+def _by_item(features: Tensor, stills: CaptionedStills) -> Tensor:
+    """The mean over each item's images. Shape [images, H] → [items, H]."""
+    return torch.stack([features[list(item)].mean(0) for item in stills.items])

@@ -77,6 +77,10 @@ class ModelConfig:
     fusion_similarity: bool = True
     #: cross_attention: width of the frame tokens it reads; 0: the backbone's own
     token_dim: int = 0
+    #: another image encoder, which training learns from, and the width of its embeddings; filled in from
+    #: `data.teacher`
+    teacher: str = ""
+    teacher_dim: int = 0
     #: top layers that move from the text encoder to the fusion; 0: the fusion starts from random weights
     fusion_from_text: int = 0
 
@@ -92,7 +96,7 @@ class ModelConfig:
             yield 0.0 <= getattr(self, name) < 1.0, f"model.{name}={getattr(self, name)} must be in [0, 1)"
         for name in ("dim", "frames", "image_size", "context_length", "fusion_layers", "fusion_dim"):
             yield getattr(self, name) >= 1, f"model.{name}={getattr(self, name)} must be positive"
-        for name in ("token_dim", "classes", "fusion_from_text"):
+        for name in ("token_dim", "classes", "teacher_dim", "fusion_from_text"):
             yield getattr(self, name) >= 0, f"model.{name}={getattr(self, name)} must be 0 or more"
         yield (
             1 <= self.num_salient_frames <= self.frames,
@@ -119,12 +123,16 @@ class LossConfig:
     batch_negatives: bool = False
     #: weight of the loss that keeps the classes that the backbone was published with
     retention_weight: float = 0.5
+    #: weight of MFCL between the texts and the embeddings of `data.teacher`
+    teacher_mfcl: float = 0.0
+    #: weight of the distance of a frame's embedding to that of `data.teacher`
+    distillation: float = 0.0
 
     def __post_init__(self) -> None:
         check_rules(self._rules())
 
     def _rules(self) -> Iterator[tuple[bool, str]]:
-        for name in ("mvcl", "mfcl", "lsfm", "retention_weight"):
+        for name in ("mvcl", "mfcl", "lsfm", "retention_weight", "teacher_mfcl", "distillation"):
             yield getattr(self, name) >= 0, f"loss.{name}={getattr(self, name)} must be 0 (off) or more"
         yield (
             self.mvcl + self.mfcl + self.lsfm > 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from model.backbones import with_shapes
 from model.data.examples import Examples
 from model.data.loaders import Loader, StillLoader
 from model.data.sources import Source
+from model.data.stills import CaptionedStills
 from model.data.view_cache import FrozenStages
 from model.families.base import Graph, InferenceOptions, ModelDescription, ModelFamily
 from model.families.lgdn import export
@@ -35,6 +37,7 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
     network_config = ModelConfig
     loss_config = LossConfig
     places = frozenset({"backbone_weights", "text_weights"})
+    training_settings = frozenset({"dropout", "projection_dropout", "gradient_checkpointing"})
 
     def check(
         self,
@@ -47,8 +50,11 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
         message = f"model.bank_size={config.bank_size} must hold train.batch_size={train.batch_size}"
         check_rules([(config.bank_size >= train.batch_size, message)])
 
-    def complete(self, config: ModelConfig, training: Source) -> ModelConfig:  # noqa: ARG002
-        """Fill in the sizes of both encoders."""
+    def complete(self, config: ModelConfig, training: Source) -> ModelConfig:
+        """Fill in the sizes of both encoders, and of the embeddings of `data.teacher`."""
+        if isinstance(training, CaptionedStills) and training.taught is not None:
+            width = training.taught.shape[1]
+            config = replace(config, teacher=training.taught_by, teacher_dim=width)
         return with_shapes(config)
 
     def build(self, config: ModelConfig) -> LGDN:
@@ -95,6 +101,8 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
             attention_mask=torch.from_numpy(tokens.attention_mask),
             video_ids=torch.from_numpy(examples.video_ids),
             teacher=examples.teacher,
+            taught=examples.taught,
+            counted=examples.counted,
         )
 
     def objective(self, model: LGDN, losses: LossConfig, seed: int) -> nn.Module:

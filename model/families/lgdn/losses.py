@@ -162,3 +162,11 @@ def retention(logits: Tensor, teacher: Tensor) -> Tensor:
     Shapes logits [F, C], teacher [F, C], rows that sum to 1 → one loss for each frame [F].
     """
     return -(teacher * F.log_softmax(logits, -1)).sum(-1)
+
+
+def distillation(frames: Tensor, taught: Tensor) -> Tensor:
+    """How far frames are from where another encoder puts them: 1 − cosine.
+
+    Shapes [F, D], [F, D] → one loss for each frame [F].
+    """
+    return 1 - (frames * taught).sum(-1)

@@ -47,6 +47,10 @@ class LGDNBatch:
     """int64 [B]: pairs with the same id are not negatives of each other."""
     teacher: Tensor | None = None
     """[F, classes]: the published classifier's shares for each frame; rows of zeros do not count."""
+    taught: Tensor | None = None
+    """[F, Ht]: another image encoder's embedding of each frame; rows of zeros for frames without one."""
+    counted: Tensor | None = None
+    """With `taught`, bool [F]: false for frames that count for another process."""
 
     def to(self, device: torch.device | str) -> LGDNBatch:
         """The same batch on another device."""
@@ -243,6 +247,8 @@ class LGDN(nn.Module):
         self.online.image.freeze()
         self.online.text.freeze()
         self.fusion = build_fusion(config, cast(TextEncoder, self.online.text).shape, self.online.token_width)
+        #: from another image encoder's embeddings to the joint space; only training uses it
+        self.teacher_projection = nn.Linear(config.teacher_dim, config.dim) if config.teacher_dim else None
         self.momentum = copy.deepcopy(self.online).requires_grad_(False)
         # No loss reads it. It is exported with the momentum towers, and is as steady as they are.
         self.fusion_average = copy.deepcopy(self.fusion).requires_grad_(False)

@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import distributed
 from model.families.lgdn.config import LossConfig
-from model.families.lgdn.losses import Negatives, lsfm, mfcl, mvcl, retention
+from model.families.lgdn.losses import Negatives, distillation, lsfm, mfcl, mvcl, retention
 from model.families.lgdn.network import LGDN, FrameFeatures, LGDNBatch, TextFeatures
 from model.families.lgdn.salience import frame_salience, salient_mask, select_salient_tensor, text_salience
 
@@ -95,6 +96,27 @@ class Objective(nn.Module):
                     positives, batch.video_ids, negatives, tau, weights.msl,
                 )  # fmt: skip
                 total = total + weights.mfcl * losses["mfcl"]
+            if (
+                batch.taught is not None
+                and batch.counted is not None
+                and model.teacher_projection is not None
+            ):
+                known = batch.taught.abs().sum(1) > 0
+                taught = F.normalize(model.teacher_projection(batch.taught.float()), dim=-1)
+                if weights.teacher_mfcl:
+                    # A frame that the other encoder has not seen stands for itself.
+                    shown = torch.where(known[:, None], taught, frames.embedding.detach().float())[
+                        batch.slots
+                    ]
+                    losses["teacher_mfcl"] = mfcl(
+                        shown, text.embedding, shown.detach(), text_hat,
+                        positives, batch.video_ids, negatives, tau, weights.msl,
+                    )["mfcl"]  # fmt: skip
+                    total = total + weights.teacher_mfcl * losses["teacher_mfcl"]
+                if weights.distillation:
+                    each = distillation(frames.embedding.float(), taught.detach())
+                    losses["distillation"] = distributed.mean_of(each[known & batch.counted])
+                    total = total + weights.distillation * losses["distillation"]
         if weights.lsfm:
             losses["lsfm"] = self._lsfm(batch, frames, text, video, slot_salience, query_salience, step, sfp)
             total = total + weights.lsfm * losses["lsfm"]

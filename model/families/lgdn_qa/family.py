@@ -38,6 +38,7 @@ class LGDNAnswersFamily(ModelFamily[AnsweringLGDN, AnswerModelConfig, AnswerLoss
     network_config = AnswerModelConfig
     loss_config = AnswerLossConfig
     places = LGDNFamily.places
+    training_settings = LGDNFamily.training_settings
     starts_from = frozenset({LGDNFamily.name})
     answers = True
     _lgdn = LGDNFamily()

@@ -24,20 +24,30 @@ from tests.support.tiny_lgdn import tiny_batch, tiny_model
 
 pytestmark = pytest.mark.slow
 
-WORLD, STEPS, RATE = 2, 3, 0.01
+WORLD, STEPS, RATE, TAUGHT = 2, 3, 0.01, 6
 # Videos that both processes show, that one shows twice, and a process whose partners are all on the other.
 VIDEOS = [([3, 7, 3, 9], [7, 11, 12, 13]), ([5, 5, 5, 5], [6, 7, 6, 5]), ([1, 2, 3, 4], [5, 6, 7, 8])]
 LENGTHS, PACKED = (5, 9), (4, 7)
 CASES: dict[str, tuple[dict[str, Any], LossConfig]] = {
     "joint": ({"bank_size": 12}, LossConfig(batch_negatives=True)),
     "cross attention": ({"bank_size": 12, "fusion": "cross_attention"}, LossConfig(msl=False)),
+    "another encoder": (
+        {"bank_size": 12, "teacher_dim": TAUGHT},
+        LossConfig(batch_negatives=True, teacher_mfcl=1.0, distillation=5.0),
+    ),
 }
 
 
 def parts(step: int) -> list[LGDNBatch]:
     """The batches of the processes: texts of other lengths, other numbers of frames, some without teacher."""
     return [
-        tiny_batch(VIDEOS[step][rank], seed=10 * step + rank, length=LENGTHS[rank], packed=PACKED[rank])
+        tiny_batch(
+            VIDEOS[step][rank],
+            seed=10 * step + rank,
+            length=LENGTHS[rank],
+            packed=PACKED[rank],
+            taught=TAUGHT,
+        )
         for rank in range(WORLD)
     ]
 
@@ -56,6 +66,8 @@ def joined(batches: list[LGDNBatch]) -> LGDNBatch:
         attention_mask=torch.cat([distributed.pad_second(batch.attention_mask, length) for batch in batches]),
         video_ids=torch.cat([batch.video_ids for batch in batches]),
         teacher=torch.cat([batch.teacher for batch in batches if batch.teacher is not None]),
+        taught=torch.cat([batch.taught for batch in batches if batch.taught is not None]),
+        counted=torch.cat([batch.counted for batch in batches if batch.counted is not None]),
     )
 
 

@@ -42,15 +42,24 @@ def gradients(model: LGDN, total: Tensor) -> dict[str, Tensor]:
             LossConfig(batch_negatives=True, mvcl=0.5, mfcl=2.0, lsfm=3.0, retention_weight=0.25),
             True,
         ),
+        ({"teacher_dim": 6}, LossConfig(teacher_mfcl=0.5, distillation=3.0, lsfm=0), True),
+        ({"teacher_dim": 6}, LossConfig(teacher_mfcl=1.0, msl=False, batch_negatives=True), False),
     ],
-    ids=["sfp", "warm-up", "paper's encoders and fusion", "weighted, batch negatives"],
+    ids=[
+        "sfp",
+        "warm-up",
+        "paper's encoders and fusion",
+        "weighted, batch negatives",
+        "another encoder",
+        "another encoder, warm-up",
+    ],
 )
 def test_the_objective_is_the_naive_one(settings: dict[str, object], loss: LossConfig, sfp: bool) -> None:
     """Three steps, so that banks are empty, half filled and wrapped around; losses and all gradients."""
     model = tiny_model(**settings)
     fast, slow = Objective(model, loss, seed=5), NaiveObjective(model, loss, seed=5)
     for step, video_ids in enumerate(VIDEOS):
-        batch = tiny_batch(video_ids, seed=step)
+        batch = tiny_batch(video_ids, seed=step, taught=model.config.teacher_dim)
         expected = slow(batch, step, sfp)
         expected_grads = gradients(model, expected["total"])
         losses = fast(batch, step, epoch=int(sfp))

