@@ -1,12 +1,12 @@
 """Tensors that several training processes exchange. With one process, nothing is exchanged.
 
+How the processes meet and wait for each other is in `model.processes`.
+
 A tensor that is gathered has the same shape on every rank.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,16 +23,6 @@ def world() -> int:
 def rank() -> int:
     """The number of this process among them, from 0."""
     return dist.get_rank() if world() > 1 else 0
-
-
-@contextmanager
-def first_before_others() -> Iterator[None]:
-    """Run the block in the first process, then in all others, which find the files that it has written."""
-    if rank():
-        dist.barrier()
-    yield
-    if world() > 1 and not rank():
-        dist.barrier()
 
 
 def gather(x: Tensor) -> Tensor:

@@ -154,7 +154,7 @@ class TrainConfig:
     #: pairs of a batch over all processes; an optimiser step sees `accumulate` such batches
     batch_size: int = 96
     accumulate: int = 1
-    #: data-parallel processes, on as many GPUs where there are GPUs
+    #: data-parallel processes of this host, on as many GPUs where there are GPUs; 1 if torchrun starts them
     processes: int = 1
     device: str = "auto"
     precision: str = "bfloat16"
@@ -177,6 +177,7 @@ class TrainConfig:
     closed_form_start: bool = True
     #: weight of the class names' part of an embedding in that start, relative to the projection
     class_share: float = 0.5
+    #: threads of a host, which its processes share
     threads: int = 2
     log_every: int = 20
     #: write TensorBoard events beside log.jsonl, if the package tensorboard is installed

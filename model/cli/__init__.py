@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -39,9 +40,10 @@ def train_command(
     """Train a model by a recipe.
 
     Repeat the command to resume an interrupted run. Ctrl-C finishes the current step and saves it; a second
-    Ctrl-C stops at once.
+    Ctrl-C stops at once. Several processes train as one with train.processes=N, or, on several hosts, where
+    torchrun starts the command.
     """
-    launch(load_config(recipe, settings or ()), report)
+    launch(partial(load_config, recipe, settings or ()), report)
 
 
 app.add_typer(evaluate_app, name="evaluate")

@@ -18,7 +18,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 import torch
 
-from model import distributed
+from model import distributed, processes
 from model.arrays import Frames, Rows
 from model.data.augmentation import Augmentation, names_sides
 from model.data.examples import Examples
@@ -93,7 +93,7 @@ def _views(
     if stages is None:
         return PixelViews(stills, config.model.image_size, config.train.seed)
     folder = Path(config.data.cache) if config.data.cache else cache_folder
-    with distributed.first_before_others():
+    with processes.first_before_others():
         return build_cache(folder, stills, stages, config, report)
 
 

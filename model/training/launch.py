@@ -1,110 +1,154 @@
-"""Starts a training run: in this process, or in several that train together (`train.processes`)."""
+"""Starts a training run: in this process, or in several that train as one.
+
+`train.processes` starts several on this host; `torchrun` starts them on one host or on more.
+"""
 
 from __future__ import annotations
 
-import queue
+import os
 import sys
 import tempfile
-import traceback
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
 
-import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from model.config import Config
-from model.progress import Report
+from model.processes import Group, LostProcessError, Place, joined, read_failure, store_of_environment
+from model.progress import Report, silent
 from model.runtime.errors import InputError, ReelfindError
 from model.runtime.signals import handling_signals
 from model.training.run import choose_device
 from model.training.setup import start
-from model.training.train import LossNotFiniteError, train
+from model.training.train import train
 
-# Errors whose message is for the user are passed between processes by name and message. Any other error is a
-# fault of the program, and is passed with its traceback.
-_KINDS = {
-    kind.__name__: kind
-    for kind in (InputError, LossNotFiniteError, ReelfindError, OSError, KeyboardInterrupt)
-}
 #: seconds that the other processes get to end by themselves when one has failed
 _GRACE = 10.0
+#: exit code of a process that has told of its error in the store
+_TOLD = 1
 
 
-def launch(config: Config, report: Report, tokenizer_file: Path | None = None) -> None:
+def launch(settings: Callable[[], Config], report: Report, tokenizer_file: Path | None = None) -> None:
     """Train by a configuration until its end.
 
     Args:
-        config: the settings.
-        report: told about progress.
+        settings: reads the settings; called when the processes have met, so that a mistake in them is shown
+            once.
+        report: told about progress, in the first process alone.
         tokenizer_file: a `tokenizer.json` instead of the run's own or the published one.
 
     Raises:
-        InputError: as `start`.
-        LossNotFiniteError: as `train_step`.
+        InputError: as `start`, or both torchrun and `train.processes` are to start processes.
+        LossNotFiniteError: as `train_step`; of several processes, a ReelfindError with its message.
         KeyboardInterrupt: a signal stopped the run; its last step is saved.
-        ReelfindError: one of several processes ended without a message.
+        ReelfindError: one of several processes ended without a message, or did not answer.
         RuntimeError: a fault of the program in one of several processes; a note holds its traceback.
+        SystemExit: in a process that torchrun started: another one of this host raises the error.
     """
-    if config.train.processes == 1:
-        train(start(config, report, tokenizer_file))
+    place = Place.from_environment(os.environ)
+    if place is not None:
+        with joined(place, store_of_environment(place)) as group:
+            config = settings()
+            check_processes(config, place)
+            _train_in(group, config, report, tokenizer_file)
         return
-    choose_device(config.train.device, config.train.processes - 1)
+    config = settings()
+    if config.train.processes > 1:
+        _spawn(config, report, tokenizer_file)
+    else:
+        train(start(config, report, tokenizer_file))
+
+
+def check_processes(config: Config, place: Place) -> None:
+    """Refuse settings that do not go with the processes that torchrun has started.
+
+    Raises:
+        InputError: the settings start processes too, or a batch cannot be divided among those there are.
+    """
+    if config.train.processes > 1:
+        raise InputError(
+            f"train.processes={config.train.processes}, and torchrun starts processes too ({place.world}): "
+            "leave train.processes out, or start the command without torchrun"
+        )
+    if config.train.batch_size % place.world:
+        raise InputError(
+            f"train.batch_size={config.train.batch_size} must be a multiple of the {place.world} processes "
+            "that torchrun starts: change it, or --nproc-per-node"
+        )
+
+
+def _train_in(group: Group, config: Config, report: Report, tokenizer_file: Path | None) -> None:
+    """Train as one of several processes; only the first reports progress."""
+    group.connect(choose_device(config.train.device, group.place.local_rank))
+    train(start(config, silent if group.place.rank else report, tokenizer_file))
+
+
+def _spawn(config: Config, report: Report, tokenizer_file: Path | None) -> None:
+    """Train in `train.processes` processes of this host, which meet in a file."""
+    count = config.train.processes
+    choose_device(config.train.device, count - 1)
     context = mp.get_context("spawn")
-    messages: Any = context.Queue()
-    with tempfile.TemporaryDirectory() as folder:
+    lines, sender = context.Pipe(duplex=False)
+    with tempfile.TemporaryDirectory() as folder, lines:
+        path = Path(folder) / "store"
         workers: list[SpawnProcess] = [
             context.Process(
                 target=_worker,
-                args=(rank, config, tokenizer_file, Path(folder) / "store", messages),
+                args=(Place(rank, count, rank, count), config, tokenizer_file, path, sender),
                 daemon=True,
             )
-            for rank in range(config.train.processes)
+            for rank in range(count)
         ]
         for worker in workers:
             worker.start()
+        sender.close()  # so that `lines` ends with the workers
         with _forwarding_signals(workers):
             try:
-                error = _listen(workers, messages, report)
+                crashes = _listen(workers, lines, report)
             finally:
                 for worker in workers:
                     worker.kill()
                     worker.join()
+        failure = read_failure(FileStore(str(path)))
+    error = failure.error() if failure is not None else None
+    if crashes and (error is None or isinstance(error, LostProcessError)):
+        raise ReelfindError(f"a training process ended with code {crashes[0]} and no message")
     if error is not None:
         raise error
 
 
-def _listen(workers: list[SpawnProcess], messages: Any, report: Report) -> BaseException | None:
+def _listen(workers: list[SpawnProcess], lines: Connection, report: Report) -> list[int]:
     """Pass reports on until all processes have ended, or one has failed and the others had time to end.
 
     Returns:
-        the error to raise; None: all went well.
+        the exit codes of processes that ended without telling of an error.
     """
-    error: BaseException | None = None
-    is_cause = False  # whether a process gave the error a message; later ones may only follow from it
-    while True:
-        alive = any(worker.is_alive() for worker in workers)
-        try:
-            kind, text, trace = messages.get(timeout=_GRACE if error else 0.2)
-        except queue.Empty:
-            if error or not alive:
-                break
-            failed = [w.exitcode for w in workers if w.exitcode]
-            if failed:
-                error = ReelfindError(f"a training process ended with code {failed[0]} and no message")
-            continue
-        if kind == "report":
-            report(text)
-        elif kind in _KINDS:
-            if not is_cause:
-                error, is_cause = _KINDS[kind](text), True
-        elif not is_cause and not isinstance(error, RuntimeError):
-            error = RuntimeError(f"{kind}: {text}")
-            error.add_note(trace)
-    return error
+    crashes: list[int] = []
+    running = {worker.sentinel: worker for worker in workers}
+    open_lines = [lines]
+    deadline: float | None = None
+    while running or open_lines:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            break
+        for ready in wait([*running, *open_lines], left):
+            if isinstance(ready, int):
+                worker = running.pop(ready)
+                worker.join()
+                if worker.exitcode:
+                    deadline = deadline or time.monotonic() + _GRACE
+                    crashes += [worker.exitcode] * (worker.exitcode != _TOLD)
+                continue
+            try:
+                report(lines.recv())
+            except EOFError:
+                open_lines = []
+    return crashes
 
 
 @contextmanager
@@ -128,29 +172,12 @@ def _forwarding_signals(workers: list[SpawnProcess]) -> Iterator[None]:
         yield
 
 
-def _worker(rank: int, config: Config, tokenizer_file: Path | None, store: Path, messages: Any) -> None:
-    """Train as one of several processes; only the first reports progress."""
-
-    def report(text: str) -> None:
-        if not rank:
-            messages.put(("report", text, ""))
-
+def _worker(
+    place: Place, config: Config, tokenizer_file: Path | None, store: Path, lines: Connection
+) -> None:
+    """Train as one of several processes; an error is told in the store."""
     try:
-        device = choose_device(config.train.device, rank)
-        # Twelve hours, since the others wait while the first fills a cache or validates.
-        dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
-            init_method=store.as_uri(),
-            rank=rank,
-            world_size=config.train.processes,
-            timeout=timedelta(hours=12),
-        )
-        train(start(config, report, tokenizer_file))
-        dist.destroy_process_group()
-    except BaseException as error:
-        foreseen = (name for name, kind in _KINDS.items() if isinstance(error, kind))
-        messages.put((next(foreseen, type(error).__name__), str(error), traceback.format_exc()))
-        # Otherwise the process may exit before the message is sent.
-        messages.close()
-        messages.join_thread()
-        sys.exit(1)
+        with joined(place, FileStore(str(store))) as group:
+            _train_in(group, config, lines.send, tokenizer_file)
+    except BaseException:
+        sys.exit(_TOLD)

@@ -73,8 +73,12 @@ class Run:
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
 
-def choose_device(name: str, rank: int = 0) -> torch.device:
-    """This process's device; `auto` is a GPU if there is one. Each process has its own GPU.
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """This process's device; `auto` is a GPU if there is one. Each process of a host has its own GPU.
+
+    Args:
+        name: `auto`, `cpu` or `cuda`.
+        local_rank: the number of the process among those of its host, from 0.
 
     Raises:
         InputError: there is no GPU for this process.
@@ -82,12 +86,12 @@ def choose_device(name: str, rank: int = 0) -> torch.device:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not gpus):
         return torch.device("cpu")
-    if rank >= gpus:
+    if local_rank >= gpus:
         raise InputError(
-            f"process {rank + 1} finds no GPU of its own, there are {gpus}: lower train.processes, or set "
-            "train.device=cpu"
+            f"process {local_rank + 1} of this host finds no GPU of its own, there are {gpus}: lower "
+            "train.processes, or --nproc-per-node of torchrun, or set train.device=cpu"
         )
-    return torch.device("cuda", rank)
+    return torch.device("cuda", local_rank)
 
 
 def make_optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:

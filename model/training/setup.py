@@ -12,7 +12,7 @@ import yaml
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from model import distributed
+from model import distributed, processes
 from model.config import Config
 from model.data.loaders import make_loader
 from model.data.record import describe_data
@@ -25,6 +25,7 @@ from model.runtime.errors import InputError
 from model.runtime.files import replace_text
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import to_mapping
+from model.training.alike import check_alike
 from model.training.checkpoints import (
     keep_tokenizer,
     load_start,
@@ -48,9 +49,10 @@ def start(config: Config, report: Report, tokenizer_file: Path | None = None) ->
         InputError: data or packages are missing, or the checkpoint belongs to other settings.
     """
     rank, world = distributed.rank(), distributed.world()
-    device = _device(config, rank)
+    group = processes.current()
+    device = _device(config, group.place.local_rank if group else 0)
     training, validation = _open_sources(config, report)
-    torch.set_num_threads(max(1, config.train.threads // world))
+    torch.set_num_threads(max(1, config.train.threads // (group.place.local_world if group else 1)))
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     family = get_family(config.family)
@@ -64,6 +66,7 @@ def start(config: Config, report: Report, tokenizer_file: Path | None = None) ->
     last = folder / "last.pt"
     if not last.exists() and not rank:
         family.prepare_start(model, loader, tokenizer, config.train, report)
+    processes.wait_for_all()  # the first works alone until here, and that may take long
     model.to(device)
     run = Run(
         config=config,
@@ -88,18 +91,19 @@ def start(config: Config, report: Report, tokenizer_file: Path | None = None) ->
     )
     if last.exists():
         resume(run, last)
-    elif not rank:
+    check_alike(run, training)
+    if not rank and not run.step:
         _begin(run, tokenizer_file)
     return run
 
 
-def _device(config: Config, rank: int) -> torch.device:
+def _device(config: Config, local_rank: int) -> torch.device:
     """This process's device.
 
     Raises:
         InputError: there is none, or it cannot compute in the precision.
     """
-    device = choose_device(config.train.device, rank)
+    device = choose_device(config.train.device, local_rank)
     if config.train.precision == "float16" and device.type == "cpu":
         raise InputError("train.precision=float16 needs a GPU: use bfloat16 or float32 on a CPU")
     return device

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from model import processes
 from model.data.loaders import ahead
 from model.evaluation.corpus import TokenOptions, encode_source
 from model.families.base import Batch
@@ -109,7 +110,7 @@ def train(run: Run, stop_at: int | None = None) -> None:
     rates = run.config.train
     saved = time.monotonic()
     monitor = Monitor(None if run.rank else run.folder, run.step, run.total, rates.tensorboard, run.report)
-    with monitor, stop_on_signals(second_interrupts=run.world == 1) as stop:
+    with monitor, stop_on_signals(second_interrupts=processes.current() is None) as stop:
         while run.step < run.total:
             epoch, done = divmod(run.step, run.steps)
             numbers = range(done * rates.accumulate, run.steps * rates.accumulate)
@@ -123,8 +124,7 @@ def train(run: Run, stop_at: int | None = None) -> None:
                     if _any_process(run, stop.received):
                         save_checkpoint(run)
                         run.report(f"stopped after step {run.step}, saved in {run.folder}/last.pt")
-                        if run.world > 1:
-                            dist.barrier()  # no process ends before the first has saved
+                        processes.wait_for_all()  # none ends before the first has saved
                         raise KeyboardInterrupt
                     if stop_at is not None and run.step >= stop_at:
                         save_checkpoint(run)
@@ -165,8 +165,7 @@ def check(run: Run) -> dict[str, Any]:
         if score > run.best:
             run.best = score
             save_checkpoint(run, "best.pt")
-    if run.world > 1:
-        dist.barrier()
+    processes.wait_for_all()
     return metrics
 
 

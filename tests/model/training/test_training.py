@@ -263,7 +263,7 @@ def test_missing_data_is_named(config: Config, tokenizer: Path, data: Path, tmp_
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_named(config: Config, tokenizer: Path) -> None:
     assert choose_device("auto") == torch.device("cpu")
-    with pytest.raises(ValueError, match=r"process 1 finds no GPU .* train\.device=cpu"):
+    with pytest.raises(ValueError, match=r"process 1 of this host finds no GPU .* train\.device=cpu"):
         choose_device("cuda")
     with pytest.raises(ValueError, match="float16 needs a GPU"):
         ready(config, tokenizer, precision="float16")
