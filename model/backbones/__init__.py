@@ -13,15 +13,59 @@ from model.backbones.shapes import format_shape, parse_shape
 from model.backbones.vit import VisionTransformer, VitShape
 from model.runtime.errors import InputError
 
-__all__ = ["EncoderSettings", "ImageBackbone", "TextBackbone", "build_image", "build_text", "with_shapes"]
+__all__ = [
+    "EncoderSettings",
+    "ImageBackbone",
+    "TextBackbone",
+    "TextSettings",
+    "build_image",
+    "build_text",
+    "with_shapes",
+    "with_text_shape",
+]
 
 TINY_TEXT = TextShape(vocabulary=128, hidden=32, layers=2, heads=4, intermediate=64, positions=64)
 _BERT_BASE = TextShape(hidden=768, layers=12, heads=12, intermediate=3072)
+_ROBERTA_BASE = dataclasses.replace(_BERT_BASE, vocabulary=50265, eps=1e-5)
+# Language encoders whose weights come from a folder, and the kind of network that it must hold.
+_PUBLISHED_TEXTS = ("bert", "roberta")
 _IMAGE, _TEXT = "model.backbone", "model.text"
 
 
-class EncoderSettings(Protocol):
-    """The settings of a family, a frozen dataclass, that the encoders read."""
+class TextSettings(Protocol):
+    """The settings of a family, a frozen dataclass, that the language encoder reads."""
+
+    @property
+    def text(self) -> str:
+        """Name of the language encoder."""
+
+    @property
+    def text_weights(self) -> str:
+        """Hugging Face name or folder of a BERT or RoBERTa; empty: random weights."""
+
+    @property
+    def text_shape(self) -> str:
+        """Sizes of a BERT or RoBERTa, such as "hidden=768,layers=12"; empty: those of its weights."""
+
+    @property
+    def text_pooling(self) -> str:
+        """What represents a text: `mean` of its tokens, or the token `cls`."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest text."""
+
+    @property
+    def dropout(self) -> float:
+        """Share of activations dropped in training."""
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Compute activations again in the backward pass."""
+
+
+class EncoderSettings(TextSettings, Protocol):
+    """The settings of a family, a frozen dataclass, that both encoders read."""
 
     @property
     def backbone(self) -> str:
@@ -36,43 +80,16 @@ class EncoderSettings(Protocol):
         """Sizes of a ViT, such as "hidden=768,layers=12"; empty: those of its weights."""
 
     @property
-    def text(self) -> str:
-        """Name of the language encoder."""
-
-    @property
-    def text_weights(self) -> str:
-        """Hugging Face name or folder of a BERT; empty: random weights."""
-
-    @property
-    def text_shape(self) -> str:
-        """Sizes of a BERT, in the same form; empty: those of its weights."""
-
-    @property
-    def text_pooling(self) -> str:
-        """What represents a text: `mean` of its tokens, or the token `cls`."""
-
-    @property
     def image_size(self) -> int:
         """Side of a frame in pixels."""
-
-    @property
-    def context_length(self) -> int:
-        """Tokens of the longest text."""
 
     @property
     def frozen_stages(self) -> int:
         """Stages of the frame encoder that never train."""
 
-    @property
-    def dropout(self) -> float:
-        """Share of activations dropped in training."""
-
-    @property
-    def gradient_checkpointing(self) -> bool:
-        """Compute activations again in the backward pass."""
-
 
 Encoders = TypeVar("Encoders", bound=EncoderSettings)
+Texts = TypeVar("Texts", bound=TextSettings)
 
 
 def with_shapes(config: Encoders) -> Encoders:
@@ -86,9 +103,18 @@ def with_shapes(config: Encoders) -> Encoders:
     if config.backbone == "vit" and not config.backbone_shape and config.backbone_weights:
         vit = VitShape.read(find_folder(config.backbone_weights, f"{_IMAGE}_weights"))
         config = dataclasses.replace(config, backbone_shape=format_shape(vit))  # type: ignore[type-var]
-    if config.text == "bert" and not config.text_shape and config.text_weights:
-        bert = TextShape.read(find_folder(config.text_weights, f"{_TEXT}_weights"))
-        config = dataclasses.replace(config, text_shape=format_shape(bert))  # type: ignore[type-var]
+    return with_text_shape(config)
+
+
+def with_text_shape(config: Texts) -> Texts:
+    """As `with_shapes`, for the language encoder alone.
+
+    Raises:
+        InputError: the folder cannot be found, or holds another network.
+    """
+    if config.text in _PUBLISHED_TEXTS and not config.text_shape and config.text_weights:
+        shape = TextShape.read(find_folder(config.text_weights, f"{_TEXT}_weights"), config.text)
+        config = dataclasses.replace(config, text_shape=format_shape(shape))  # type: ignore[type-var]
     return config
 
 
@@ -105,15 +131,16 @@ def build_image(config: EncoderSettings) -> ImageBackbone:
     return VisionTransformer(shape, config.image_size, config.frozen_stages, config.gradient_checkpointing)
 
 
-def build_text(config: EncoderSettings, hand_over: int = 0) -> TextBackbone:
+def build_text(config: TextSettings, hand_over: int = 0) -> TextBackbone:
     """The language encoder with random weights, without its `hand_over` top layers, which the fusion takes.
 
     Raises:
         InputError: sizes that do not fit together.
     """
-    config = with_shapes(config)
-    shape = {"tiny": TINY_TEXT, "bert": _BERT_BASE}.get(config.text, TextShape())
-    if config.text == "bert" and config.text_shape:
+    config = with_text_shape(config)
+    sizes = {"tiny": TINY_TEXT, "bert": _BERT_BASE, "roberta": _ROBERTA_BASE}
+    shape = sizes.get(config.text, TextShape())
+    if config.text in _PUBLISHED_TEXTS and config.text_shape:
         shape = parse_shape(TextShape, config.text_shape, f"{_TEXT}_shape")
     if config.context_length > shape.positions:
         raise InputError(
@@ -123,8 +150,9 @@ def build_text(config: EncoderSettings, hand_over: int = 0) -> TextBackbone:
     return TextEncoder(
         shape,
         config.dropout,
+        kind="roberta" if config.text == "roberta" else "bert",
         pooling=config.text_pooling,
         hand_over=hand_over,
-        train_embeddings=config.text == "bert",
+        train_embeddings=config.text in _PUBLISHED_TEXTS,
         gradient_checkpointing=config.gradient_checkpointing,
     )

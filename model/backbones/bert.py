@@ -1,4 +1,4 @@
-"""BERT (Devlin et al., 2019) as the language encoder f^l, and MiniLM, which has its shape."""
+"""BERT (Devlin et al., 2019) as the language encoder f^l, and what has its shape: MiniLM and RoBERTa."""
 
 from __future__ import annotations
 
@@ -33,22 +33,26 @@ class TextShape:
         check_sizes(self, "text encoder")
 
     @classmethod
-    def read(cls, folder: Path) -> TextShape:
-        """The sizes in a folder's `config.json`.
+    def read(cls, folder: Path, kind: str = "bert") -> TextShape:
+        """The sizes in a folder's `config.json`; `kind` is the network that it must hold: bert or roberta.
 
         Raises:
             InputError: the file is missing, or describes another network.
         """
-        config, path = read_config(folder, "bert"), folder / "config.json"
+        config, path = read_config(folder, kind), folder / "config.json"
         if config.get("position_embedding_type", "absolute") != "absolute":
             raise InputError(f"{path}: position_embedding_type must be absolute for this encoder")
+        positions = size_of(config, "max_position_embeddings", path)
+        if kind == "roberta":
+            # The first token has the position after the padding token's id.
+            positions -= 1 + size_of(config, "pad_token_id", path)
         return cls(
             vocabulary=size_of(config, "vocab_size", path),
             hidden=size_of(config, "hidden_size", path),
             layers=size_of(config, "num_hidden_layers", path),
             heads=size_of(config, "num_attention_heads", path),
             intermediate=size_of(config, "intermediate_size", path),
-            positions=size_of(config, "max_position_embeddings", path),
+            positions=positions,
             eps=float(config.get("layer_norm_eps", 1e-12)),
         )
 
@@ -90,9 +94,13 @@ class TextLayer(nn.Module):
 class TextEncoder(TextBackbone):
     """A BERT encoder.
 
+    RoBERTa computes the same for texts that are padded at their end, once its weights are loaded: its first
+    position rows, which no token of such a text has, are left out.
+
     Args:
         shape: its sizes.
         dropout: after the embeddings and in every layer.
+        kind: the network whose published weights `load` takes, bert or roberta.
         pooling: "mean" of the real tokens, as MiniLM's sentence embeddings were trained, or "cls".
         hand_over: top layers that are left out, since the fusion starts from them.
         train_embeddings: train the embeddings of words and positions too.
@@ -104,6 +112,7 @@ class TextEncoder(TextBackbone):
         shape: TextShape | None = None,
         dropout: float = 0.0,
         *,
+        kind: str = "bert",
         pooling: str = "mean",
         hand_over: int = 0,
         train_embeddings: bool = False,
@@ -116,7 +125,7 @@ class TextEncoder(TextBackbone):
                 f"model.fusion_from_text={hand_over} must be 0 to {shape.layers - 1}: "
                 "a layer must stay in the text encoder"
             )
-        self.pooling, self.train_embeddings = pooling, train_embeddings
+        self.kind, self.pooling, self.train_embeddings = kind, pooling, train_embeddings
         self.gradient_checkpointing = gradient_checkpointing
         self.shape, self.dropout = shape, dropout
         self.width, self.vocabulary = shape.hidden, shape.vocabulary
@@ -159,7 +168,7 @@ class TextEncoder(TextBackbone):
         self.positions = trimmed
 
     def load(self, source: Path) -> nn.ModuleList:
-        """Load BERT weights from a folder saved by transformers, or from one file of such weights.
+        """Load published weights from a folder saved by transformers, or from one file of such weights.
 
         Segment 0 is folded into the positions.
 
@@ -169,13 +178,15 @@ class TextEncoder(TextBackbone):
         Raises:
             InputError: `source` holds another network, or is damaged.
         """
-        state = read_weights(source, "bert.")
+        state = read_weights(source, f"{self.kind}.")
         count = len(self.layers)
         try:
+            positions = state["embeddings.position_embeddings.weight"]
+            if self.kind == "roberta":
+                positions = positions[max(0, len(positions) - self.shape.positions) :]
             weights = {
                 "words.weight": state["embeddings.word_embeddings.weight"],
-                "positions.weight": state["embeddings.position_embeddings.weight"]
-                + state["embeddings.token_type_embeddings.weight"][0],
+                "positions.weight": positions + state["embeddings.token_type_embeddings.weight"][0],
                 "norm.weight": state["embeddings.LayerNorm.weight"],
                 "norm.bias": state["embeddings.LayerNorm.bias"],
             }

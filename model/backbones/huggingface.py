@@ -15,7 +15,14 @@ from torch import Tensor
 
 from model.runtime.errors import InputError
 
-_SMALL = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
+_SMALL = (
+    "config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+)
 _SAFE, _PICKLE = "model.safetensors", "pytorch_model.bin"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from model.families.base import ModelFamily
 from model.runtime.errors import InputError
 
-_BUILT_IN = ("lgdn", "lgdn_qa")
+_BUILT_IN = ("feel", "lgdn", "lgdn_qa")
 _registered: dict[str, ModelFamily[Any, Any, Any]] = {}
 
 
@@ -37,6 +37,10 @@ def get_family(name: str) -> ModelFamily[Any, Any, Any]:
         from model.families.lgdn_qa.family import LGDNAnswersFamily
 
         return LGDNAnswersFamily()
+    if name == "feel":
+        from model.families.feel.family import FeelFamily
+
+        return FeelFamily()
     if name not in _registered:
         names = ", ".join(sorted((*_BUILT_IN, *_registered)))
         raise InputError(f"family={name!r} is not known: use one of {names}")

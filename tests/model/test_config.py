@@ -69,8 +69,8 @@ def test_a_saved_config_reads_back() -> None:
         ("", ["loss.msl=3"], "loss.msl=3 must be true or false"),
         ("", ["train.seed=true"], "train.seed=True must be a number"),
         ("", ["model=3"], "model=3 must be a group of settings"),
-        ("", ["family=feel"], r"family='feel' is not known: use one of lgdn"),
-        ("", ["family=7"], r"family=7 is not known: use one of lgdn"),
+        ("", ["family=clip"], r"family='clip' is not known: use one of feel, lgdn"),
+        ("", ["family=7"], r"family=7 is not known: use one of feel, lgdn"),
         ("", ["model.bank_size=4"], "model.bank_size=4 must hold train.batch_size"),
         ("", ["model.momentum=1"], r"model.momentum=1.0 must be in \[0, 1\)"),
         (

