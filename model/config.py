@@ -123,8 +123,8 @@ def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: what `to_mapping` gives.
     """
-    paths = ("path", "second", "teacher", "cache", "annotations", "videos", "frame_cache", "workers")
-    data = {k: v for k, v in config["data"].items() if k not in paths}
+    media = ("path", "second", "teacher", "annotations", "videos", "features", "subtitles")
+    data = {k: v for k, v in config["data"].items() if k not in (*media, "cache", "frame_cache", "workers")}
     skipped = ("threads", "log_every", "checkpoint_seconds", "evaluate", "device", "processes", "tensorboard")
     rates = {k: v for k, v in config["train"].items() if k not in (*skipped, "start_from")}
     family = get_family(config.get("family", DEFAULT_FAMILY))

@@ -48,14 +48,15 @@ class RunSettings(Protocol):
 
 _STILLS = ("photos", "questions")
 _QA_SETS = ("msrvtt_qa", "msvd_qa")
+_FEATURE_SETS = ("clips", "tvr", "how2r", "didemo_moments", "msrvtt_asr")
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """The data to train on."""
 
-    #: photos or frames of videos with captions, the same with questions, a video data set by name, or pairs
-    #: of images and texts
+    #: photos or frames of videos with captions, the same with questions, a video data set by name, pairs of
+    #: images and texts, or features of videos with timed text: clips to pre-train on, or a set of moments
     kind: str = "photos"
     #: photos, questions: folder with captions.csv and images/, and with frames.csv if these are frames of
     #: videos; there is no default, the project ships no photos
@@ -71,6 +72,19 @@ class DataConfig:
     annotations: str = ""
     #: questions: train on those with the so many commonest answers
     num_answers: int = 1500
+    #: feature sets: folders of .npz or .npy files, HDF5 files or LMDB folders, joined on the feature axis
+    features: tuple[str, ...] = ()
+    #: feature sets: folder of subtitle files, TVR's subtitles or HowTo100M's transcripts; empty: no text
+    subtitles: str = ""
+    #: feature sets: seconds that one vector stands for
+    every_seconds: float = 1.5
+    #: feature sets: most vectors of an item
+    max_vectors: int = 100
+    #: what becomes of videos with more: `cut` keeps the first ones, `pool` averages neighbours
+    long_videos: str = "cut"
+    #: clips: the longest and the shortest clip in seconds
+    clip_seconds: float = 60.0
+    min_clip_seconds: float = 5.0
     #: video data sets: folder of the video files
     videos: str = ""
     #: which of MSR-VTT's splits
@@ -115,6 +129,11 @@ class DataConfig:
         return self.kind in _STILLS
 
     @property
+    def has_features(self) -> bool:
+        """Whether the data are features of videos with timed text, not pictures."""
+        return self.kind in _FEATURE_SETS
+
+    @property
     def asks(self) -> bool:
         """Whether the texts are questions with answers, not captions."""
         return self.kind in ("questions", *_QA_SETS)
@@ -124,14 +143,20 @@ class DataConfig:
             "data",
             self,
             {
-                "kind": (*_STILLS, "msrvtt", "msvd", "didemo", "vatex", "image_text", *_QA_SETS),
+                "kind": (
+                    *_STILLS,
+                    *("msrvtt", "msvd", "didemo", "vatex", "image_text"),
+                    *_QA_SETS,
+                    *_FEATURE_SETS,
+                ),
+                "long_videos": ("cut", "pool"),
                 "msrvtt": ("full", "7k", "1ka"),
             },
         )
         check_rules(self._rules())
 
     def _rules(self) -> Iterator[tuple[bool, str]]:
-        for name in ("views", "num_answers"):
+        for name in ("views", "num_answers", "max_vectors"):
             yield getattr(self, name) >= 1, f"data.{name}={getattr(self, name)} must be positive"
         for name in ("workers", "validation"):
             yield getattr(self, name) >= 0, f"data.{name}={getattr(self, name)} must be 0 or more"
@@ -141,8 +166,20 @@ class DataConfig:
         )
         for name in ("multi_view", "film_share", "transitions", "second_share", "opening_share"):
             yield 0.0 <= getattr(self, name) <= 1.0, f"data.{name}={getattr(self, name)} must be in [0, 1]"
+        yield from self._feature_rules()
         if self.film_share > 0:
             yield self.noise_pool >= 2, f"data.noise_pool={self.noise_pool} must be 2 or more for films"
+
+    def _feature_rules(self) -> Iterator[tuple[bool, str]]:
+        yield self.every_seconds > 0, f"data.every_seconds={self.every_seconds} must be above 0"
+        yield (
+            0 <= self.min_clip_seconds <= self.clip_seconds,
+            f"data.min_clip_seconds={self.min_clip_seconds} must be in [0, data.clip_seconds]",
+        )
+        yield (
+            self.kind != "clips" or 1 <= self.clip_seconds / self.every_seconds <= self.max_vectors,
+            f"data.clip_seconds={self.clip_seconds} must hold 1 to {self.max_vectors} vectors",
+        )
 
 
 @dataclass(frozen=True)
@@ -237,6 +274,8 @@ def check_rules(rules: Iterable[tuple[bool, str]]) -> None:
 def _convert(value: Any, kind: type, key: str) -> Any:
     """Convert a YAML value to the field's type. YAML reads 1e-4 as text, so numbers may come as strings."""
     if kind == tuple[str, ...]:
+        if isinstance(value, str):
+            value = [value] if value else []
         if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
             raise InputError(f"{key}={value!r} must be a list of texts")
         return tuple(value)

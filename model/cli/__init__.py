@@ -11,6 +11,7 @@ import typer
 from model.cli.ablation import ablation_command
 from model.cli.evaluate import app as evaluate_app
 from model.cli.export import export_command
+from model.cli.features import features_command
 from model.cli.frames import frames_command
 from model.cli.questions import questions_command
 from model.cli.teacher import teacher_command
@@ -50,6 +51,7 @@ app.add_typer(evaluate_app, name="evaluate")
 app.command("tune")(tune_command)
 app.command("export")(export_command)
 app.command("frames")(frames_command)
+app.command("features")(features_command)
 app.command("questions")(questions_command)
 app.command("teacher")(teacher_command)
 app.command("ablation")(ablation_command)

@@ -19,6 +19,7 @@ _OPTION_OF_FIELD = {
         "data_licence",
         "data_source",
         "device",
+        "every",
         "ensemble_lambda",
         "frames",
         "hubness_weight",

@@ -236,7 +236,8 @@ def run_ablation(
             done = folder / "result.json"
             settings = (*overrides, *row.settings, f"train.seed={seed}", f"output={folder}")
             config = load_config(recipe, settings)
-            conditions = {"settings": to_mapping(config), "films": dict(films), "noise": noise}
+            settings_now = json.loads(json.dumps(to_mapping(config)))  # tuples become lists, as in the file
+            conditions = {"settings": settings_now, "films": dict(films), "noise": noise}
             if not done.exists():
                 result = _run(start(config, report, tokenizer_file), row, films, noise, made) | conditions
                 replace_text(done, json.dumps(result, indent=1))

@@ -20,6 +20,14 @@ class MissingFilesError(InputError):
     """The folder lacks files that the annotations name."""
 
 
+def plain_names(video_id: str) -> tuple[str, ...]:
+    """The names that a video may have in other files: its own, and that without a video's extension."""
+    stem, dot, extension = video_id.rpartition(".")
+    if dot and f".{extension.lower()}" in VIDEO_EXTENSIONS:
+        return video_id, stem
+    return (video_id,)
+
+
 class MediaFolder:
     """The video or image files in a folder and below, found by name with or without extension.
 
@@ -38,6 +46,8 @@ class MediaFolder:
         self.path, self.extensions = path, tuple(extensions)
         self._exact: dict[str, Path] = {}
         self._stems: dict[str, Path] = {}
+        #: files whose names differ in folder or extension alone, each after the one that counts
+        self.repeated: list[tuple[Path, Path]] = []
         seen: set[str] = set()
         for parent, folders, files in os.walk(path, followlinks=True):
             # Links to other disks are common; a link to a folder above would never end.
@@ -53,9 +63,15 @@ class MediaFolder:
                     # Of two files with one name, the one nearer to the top counts: os.walk visits it first.
                     self._exact.setdefault(file.relative_to(path).as_posix(), file)
                     self._exact.setdefault(name, file)
-                    self._stems.setdefault(file.stem, file)
+                    if (first := self._stems.setdefault(file.stem, file)) != file:
+                        self.repeated.append((first, file))
         self._exact_as_seen = _as_seen(self._exact)
         self._stems_as_seen = _as_seen(self._stems)
+
+    @property
+    def stems(self) -> Mapping[str, Path]:
+        """The files by their names without extension."""
+        return self._stems
 
     def find(self, name: str) -> Path | None:
         """The file of that name, path below the folder, or stem; its extension may have changed.
