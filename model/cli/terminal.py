@@ -27,6 +27,7 @@ _OPTION_OF_FIELD = {
         "num_candidates",
         "num_salient_frames",
         "output",
+        "recall_at",
         "salient_frames",
         "seeds",
         "tokens",

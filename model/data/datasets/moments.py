@@ -17,6 +17,9 @@ from model.data.datasets.records import (
 )
 from model.runtime.errors import InputError
 
+#: length of a clip of QVHighlights
+CLIP_SECONDS = 2.0
+
 _CHARADES = re.compile(r"(\S+) (\d+(?:\.\d+)?) (\d+(?:\.\d+)?)##(.+)")
 
 
@@ -31,10 +34,16 @@ class Moment:
     duration_seconds: float | None = None
     #: what the text describes, in TVR: the video (v), the subtitles (t), or both (vt)
     kind: str | None = None
+    #: QVHighlights: clips of two seconds that the text describes, counted from 0
+    clip_ids: tuple[int, ...] = ()
+    #: QVHighlights: for each of these clips, how salient each annotator finds it, from 0 to 4
+    saliency: tuple[tuple[float, ...], ...] = ()
 
 
 def read_tvr(path: Path, *, spans_hidden: bool = False) -> list[Moment]:
     """TVR, JSON lines: {vid_name, duration, ts: [start, end], desc, type, desc_id}; How2R is alike.
+
+    DiDeMo in this form has a list of [start, end] in `ts`, one of each annotator.
 
     Args:
         path: the file.
@@ -48,12 +57,20 @@ def read_tvr(path: Path, *, spans_hidden: bool = False) -> list[Moment]:
             row.name("desc_id"),
             row.text("vid_name"),
             row.text("desc"),
-            () if spans_hidden and row.values.get("ts") is None else (row.span("ts"),),
+            () if spans_hidden and row.values.get("ts") is None else _spans(row, "ts"),
             row.number("duration"),
             row.text("type") if row.values.get("type") else None,
         )
         for row in json_lines(path)
     ]
+
+
+def _spans(row: Entry, field: str) -> tuple[SpanSeconds, ...]:
+    """The one span of a field, or several."""
+    values = row.items(field)
+    if not all(isinstance(value, list) for value in values):
+        return (row.span(field),)
+    return tuple(row.span(field, value) for value in values)
 
 
 def read_tvr_durations(path: Path, split: str) -> dict[str, tuple[float, int]]:
@@ -73,7 +90,10 @@ def read_tvr_durations(path: Path, split: str) -> dict[str, tuple[float, int]]:
 
 
 def read_windows(path: Path) -> list[Moment]:
-    """QVHighlights, and other sets in its form, JSON lines: {qid, query, duration, vid, relevant_windows}."""
+    """QVHighlights, and other sets in its form, JSON lines: {qid, query, duration, vid, relevant_windows}.
+
+    QVHighlights has relevant_clip_ids and saliency_scores too.
+    """
     return [
         Moment(
             row.name("qid"),
@@ -81,9 +101,32 @@ def read_windows(path: Path) -> list[Moment]:
             row.text("query"),
             tuple(row.span("relevant_windows", window) for window in row.items("relevant_windows")),
             row.number("duration"),
+            None,
+            *_highlights(row),
         )
         for row in json_lines(path)
     ]
+
+
+def _highlights(row: Entry) -> tuple[tuple[int, ...], tuple[tuple[float, ...], ...]]:
+    """The clips that a text describes, and how salient annotators find each of them."""
+    if row.values.get("saliency_scores") is None:
+        return (), ()
+    clips, scores = row.items("relevant_clip_ids"), row.items("saliency_scores")
+    clip_count = int(row.number("duration") / CLIP_SECONDS)
+    for clip in clips:
+        if not isinstance(clip, int) or isinstance(clip, bool) or not 0 <= clip < clip_count:
+            raise row.fail(f"relevant_clip_ids holds {clip!r}: there are clips 0 to {clip_count - 1}")
+    if len(scores) != len(clips):
+        raise row.fail(f"{len(clips)} relevant_clip_ids and {len(scores)} saliency_scores: give one a clip")
+    annotators = len(scores[0]) if isinstance(scores[0], list) else 0
+    for score in scores:
+        good = isinstance(score, list) and len(score) == annotators > 0
+        if not good or not all(isinstance(part, int | float) for part in score):
+            raise row.fail(
+                f"saliency_scores holds {score!r}: give each clip a list of numbers, one of each annotator"
+            )
+    return tuple(clips), tuple(tuple(float(part) for part in score) for score in scores)
 
 
 def read_charades(path: Path) -> list[Moment]:

@@ -50,7 +50,8 @@ def test_the_real_heads_with_windows(name: str) -> None:
         assert (moment.video_id, moment.text) == (row["vid"], row["query"].strip())
         if "relevant_clip_ids" in row:  # two seconds each
             clips = [i for start, end in moment.spans for i in range(int(start) // 2, int(end) // 2)]
-            assert clips == row["relevant_clip_ids"]
+            assert clips == row["relevant_clip_ids"] == list(moment.clip_ids)
+            assert [list(scores) for scores in moment.saliency] == row["saliency_scores"]
 
 
 def test_the_real_activitynet_head() -> None:
@@ -83,6 +84,15 @@ def test_charades_as_published(tmp_path: Path) -> None:
         read_charades(path)
 
 
+def test_several_spans_in_tvr_form(tmp_path: Path) -> None:
+    (tmp_path / "didemo.jsonl").write_text(TVR.replace("[1, 2]", "[[0, 5], [0, 5], [5, 10], [0, 10]]"))
+    assert read_tvr(tmp_path / "didemo.jsonl")[0].spans == ((0, 5), (0, 5), (5, 10), (0, 10))
+
+
+QVHIGHLIGHTS = (
+    '{"qid": 7, "query": "a", "duration": 10, "vid": "v", "relevant_windows": [[0, 4]], '
+    '"relevant_clip_ids": [0, 1], "saliency_scores": [[1, 2, 4], [0, 0, 1]]}\n'
+)
 TVR = '{"vid_name": "a", "duration": 9, "ts": [1, 2], "desc": "b", "type": "v", "desc_id": 1}\n'
 
 
@@ -99,6 +109,21 @@ TVR = '{"vid_name": "a", "duration": 9, "ts": [1, 2], "desc": "b", "type": "v", 
         (read_tvr, TVR.replace("9", "-1"), "duration is -1: it must be a number, 0 or more"),
         (read_tvr, TVR.replace("9", "NaN"), "duration is nan: it must be a number"),
         (read_windows, TVR, r"line 1: no field 'qid'; there are vid_name, duration"),
+        (
+            read_windows,
+            QVHIGHLIGHTS.replace("[0, 1]", "[0, 5]"),
+            "relevant_clip_ids holds 5: there are clips 0 to 4",
+        ),
+        (
+            read_windows,
+            QVHIGHLIGHTS.replace("[0, 1]", "[0]"),
+            "1 relevant_clip_ids and 2 saliency_scores: give one a clip",
+        ),
+        (
+            read_windows,
+            QVHIGHLIGHTS.replace("[0, 0, 1]", "[0, 0]"),
+            r"saliency_scores holds \[0, 0\]: give each clip a list of numbers",
+        ),
         (read_activitynet, "[]", "must hold an object of videos, not list"),
         (read_activitynet, '{"v_1": 3}', "video v_1: must be an object"),
         (

@@ -1,0 +1,1 @@
+"""Predicted moments against annotated ones: TVR, DiDeMo, QVHighlights."""
