@@ -29,6 +29,8 @@ from model.runtime.retrieval_metrics import retrieval_metrics
 #: A wrong video to fit the match by salience with is the most similar of so many at random.
 _WRONG_VIDEOS = 16
 _NEWTON_STEPS = 50
+#: Points of R@1 that a gallery may lose by re-ranking.
+_MOST_LOST = 0.5
 # Limits of the coherence to choose from; None: the relevance counts in all videos.
 _COHERENCE_GRID: tuple[tuple[float, float] | None, ...] = (None, (0.5, 0.9), (0.6, 0.95), (0.7, 1.0))
 
@@ -43,6 +45,12 @@ class _Row:
     recalls: dict[str, float]
     mean_r1: float
     mean_r10: float
+    #: the most points of R@1 that a gallery loses against the first stage
+    loss: float
+
+    def quality(self) -> tuple[bool, float, float]:
+        """What is compared: re-ranking must harm no gallery, and then help most on the mean."""
+        return self.loss <= _MOST_LOST, self.mean_r1, self.mean_r10
 
 
 def choose(
@@ -52,6 +60,9 @@ def choose(
     report: Report = silent,
 ) -> dict[str, Any]:
     """Choose λ and the number of salient frames with the highest mean R@1 over the galleries, then R@10.
+
+    A choice that loses more than half a point of R@1 in some gallery against the first stage comes after all
+    that do not.
 
     Args:
         encoder: the model.
@@ -72,6 +83,7 @@ def choose(
     measurements = {
         name: measurement_of(encoder, source, options, report) for name, source in galleries.items()
     }
+    first_stage = {name: _global_r1(each) for name, each in measurements.items()}
     best: list[_Row] = []
     numbers = next(iter(measurements.values())).options.numbers
     by_salience = options.filled(encoder).match == "salience"
@@ -82,8 +94,8 @@ def choose(
                 each.options = replace(options, salience_match=match).filled(encoder)
         for each in measurements.values():
             each.score([each.whole()], report)
-        best += [max(_rows(measurements, n), key=_quality) for n in numbers]
-    chosen = max(best, key=_quality)
+        best += [max(_rows(measurements, n, first_stage), key=_Row.quality) for n in numbers]
+    chosen = max(best, key=_Row.quality)
     options = replace(
         options,
         salience_match=chosen.salience_match,
@@ -95,14 +107,10 @@ def choose(
         "settings": settings_of(encoder, options),
         "tuned": {
             "galleries": {name: len(each.target) for name, each in measurements.items()},
-            "global": {name: _global_r1(each) for name, each in measurements.items()},
+            "global": first_stage,
             "tried": [_plain(row) for row in best],
         },
     }
-
-
-def _quality(row: _Row) -> tuple[float, float]:
-    return row.mean_r1, row.mean_r10
 
 
 def _plain(row: _Row) -> dict[str, Any]:
@@ -164,7 +172,9 @@ def _logistic(ones: NDArray[np.floating], zeros: NDArray[np.floating]) -> tuple[
     return float(weights[0]), float(weights[1])
 
 
-def _rows(measurements: Mapping[str, Measurement], num_salient_frames: int) -> list[_Row]:
+def _rows(
+    measurements: Mapping[str, Measurement], num_salient_frames: int, first_stage: Mapping[str, float]
+) -> list[_Row]:
     """The results of every λ with one number of salient frames."""
     rankings = {name: each.ranking(each.whole(), num_salient_frames) for name, each in measurements.items()}
     rows = []
@@ -180,6 +190,7 @@ def _rows(measurements: Mapping[str, Measurement], num_salient_frames: int) -> l
                 first,
                 float(np.mean(list(first.values()))),
                 float(np.mean(tenth)),
+                max(first_stage[name] - value for name, value in first.items()),
             )
         )
     return rows
