@@ -60,7 +60,7 @@ def _salience_match(option: str, settings: Mapping[str, Any]) -> SalienceMatch |
     if option != "salience":
         return None
     try:
-        return SalienceMatch.model_validate(settings.get("salience_match"))
+        return SalienceMatch.model_validate_json(json.dumps(settings.get("salience_match")))
     except ValidationError as error:
         raise InputError(
             "--match salience needs to know how relevance becomes a match: pass --tuned with a file that "
