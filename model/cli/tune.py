@@ -14,7 +14,7 @@ from model.cli.terminal import report
 from model.data.sources import Source
 from model.data.stills import CaptionedStills, read_stills
 from model.evaluation.choosing import choose, tuned_table
-from model.evaluation.spliced import NOISY, SplicedFilms, splice_films
+from model.evaluation.spliced import NOISY, SplicedFilms, splice_films, splice_items
 from model.runtime.errors import InputError
 
 
@@ -26,6 +26,9 @@ def tune_command(
     ],
     films: Annotated[int, typer.Option(min=1, help="Number of films to splice from each folder.")] = 150,
     film_noise: options.FilmNoise = 150,
+    together: Annotated[
+        int, typer.Option(min=1, help="Also films of so many items of each folder, each in turn; 1: none.")
+    ] = 3,
     seed: options.FilmSeed = 0,
     split: options.SplitOption = "val",
     match: options.Match = None,
@@ -53,9 +56,9 @@ def tune_command(
 ) -> None:
     """Choose λ and the number of salient frames on validation data, for `export --tuned`.
 
-    They have the highest mean R@1 over intact items and noisy films of each folder; the first caption of an
-    item is its query. With `--match salience`, how relevance becomes a match is fitted first, and whether the
-    similarity takes its place in videos whose frames are alike.
+    They have the highest mean R@1 over intact items, noisy films and films of several items of each folder;
+    the first caption of an item is its query. With `--match salience`, how relevance becomes a match is
+    fitted first, and whether the similarity takes its place in videos whose frames are alike.
     """
     names = [folder.resolve().name for folder in data]
     if len(set(names)) < len(names):
@@ -77,6 +80,8 @@ def tune_command(
         stills = _first_captions(read_stills(folder, split))
         galleries[name] = stills
         galleries[f"films of {name}"] = splice_films(stills, films, film_noise, NOISY, slots, seed)
+        if together > 1:
+            galleries[f"{name} by {together}"] = splice_items(stills, together, NOISY.views, slots, seed)
     result = choose(encoder, galleries, measure_options, report)
     if frame_hubness_weight:
         result["settings"]["frame_hubness_weight"] = frame_hubness_weight

@@ -143,6 +143,10 @@ def compose(
         # Frames take random slots of the segment, in order, so that every learned position is trained.
         places = np.sort(rng.choice(slots, len(shown), replace=False))
         table[i, places], mask[i, places] = shown, 1.0
+    return _plan(frames, table, mask)
+
+
+def _plan(frames: _Frames, table: Rows, mask: Array) -> FilmPlan:
     packed = frames.packed
     plan = FilmPlan(
         images=np.array([(p[0], p[2]) for p in packed], np.int64),
@@ -153,6 +157,27 @@ def compose(
         first=np.ones(len(packed), np.bool_),
     )
     return part(plan, 0, 1)
+
+
+def concatenate(
+    groups: Sequence[Sequence[Sequence[int]]], views: int, slots: int, rng: np.random.Generator
+) -> FilmPlan:
+    """Decide what videos of several items show: each item in its turn, all in as many frames.
+
+    Args:
+        groups: the images of each item of each of B videos; at most N items a video.
+        views: the views that images are shown in.
+        slots: N.
+        rng: source of all random choices.
+    """
+    frames = _Frames()
+    table = np.zeros((len(groups), slots), np.int64)
+    mask = np.zeros((len(groups), slots), np.float32)
+    for i, items in enumerate(groups):
+        each = slots // len(items)
+        shots = [shot for item in items for shot in _own_shots(item, each, range(views), rng)]
+        table[i, : len(shots)], mask[i, : len(shots)] = [frames.add(shot) for shot in shots], 1.0
+    return _plan(frames, table, mask)
 
 
 def _own_shots(

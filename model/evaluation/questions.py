@@ -75,7 +75,7 @@ class Questions:
         if isinstance(source, SplicedFilms):
             stills = source.stills
             if stills.answers:
-                groups = ((stills.captions[row], stills.answers[row]) for row in source.rows)
+                groups = ((stills.captions[row], stills.answers[row]) for (row,) in source.rows)
         elif source.answers:
             groups = zip(source.captions, source.answers, strict=True)
         asked = list(groups)

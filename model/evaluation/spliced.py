@@ -1,9 +1,9 @@
 """Noisy films to measure on, spliced from captioned photos or frames of videos.
 
-Each film shows one captioned item in a few views among unrelated images, cross-fades and blank frames. A
-distinct frame is made and encoded once.
+A noisy film shows one captioned item in a few views among unrelated images, cross-fades and blank frames;
+others show several captioned items in turn. A distinct frame is made and encoded once.
 
-Shapes: F distinct frames, G films, N frame slots.
+Shapes: F distinct frames, G films, N frame slots, R items of a film.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model.arrays import Frames, Rows
-from model.data.films import FilmPlan, compose
+from model.data.films import FilmPlan, compose, concatenate
 from model.data.stills import CaptionedStills
 from model.data.views import render
 from model.evaluation.corpus import Corpus, TokenOptions, encode_frames, join_segments
@@ -34,7 +34,7 @@ class SplicedFilms:
     Attributes:
         stills: what they are made of.
         plan: what they show.
-        rows: the captioned item of each film, int64 [G].
+        rows: the captioned items of each film, int64 [G, R].
         slots: the distinct frame in each slot, real frames first, int64 [G, N].
         counts: the number of real frames, int64 [G].
         seed: decides the views of images.
@@ -53,9 +53,9 @@ class SplicedFilms:
         return self.stills.name
 
     @property
-    def captions(self) -> tuple[tuple[str], ...]:
-        """The first caption of each film's item."""
-        return tuple((self.stills.captions[row][0],) for row in self.rows)
+    def captions(self) -> tuple[tuple[str, ...], ...]:
+        """The first caption of each of a film's items."""
+        return tuple(tuple(self.stills.captions[row][0] for row in rows) for rows in self.rows)
 
     def frames(self, size: int) -> Iterator[Frames]:
         """The pixels of the distinct frames, one by one. Each uint8 [size, size, 3]."""
@@ -93,7 +93,33 @@ def splice_films(
     plan = compose([items[row] for row in rows], noise_images, data, slots, rng)
     counts = plan.mask.sum(1).astype(np.int64)
     order = np.argsort(-plan.mask, axis=1, kind="stable")
-    return SplicedFilms(stills, plan, rows, np.take_along_axis(plan.slots, order, axis=1), counts, seed)
+    ordered = np.take_along_axis(plan.slots, order, axis=1)
+    return SplicedFilms(stills, plan, rows[:, None], ordered, counts, seed)
+
+
+def splice_items(stills: CaptionedStills, together: int, views: int, slots: int, seed: int) -> SplicedFilms:
+    """Plan films of several items each, all of them captioned; every item is in one film.
+
+    Args:
+        stills: the items of one split; those that fill no film are left out.
+        together: items of a film, each shown in as many frames.
+        views: the views that images are shown in.
+        slots: N, the frame slots of the model that will read the films.
+        seed: decides what the films show.
+
+    Raises:
+        InputError: there are too few items, or the model has too few frame slots.
+    """
+    if together > min(slots, len(stills)):
+        raise InputError(
+            f"a film of {together} items needs as many {stills.unit} and frame slots; there are "
+            f"{len(stills)} and {slots}"
+        )
+    rng = np.random.default_rng((seed, together))
+    count = len(stills) // together
+    rows = rng.permutation(len(stills))[: count * together].reshape(count, together)
+    plan = concatenate([[stills.items[row] for row in group] for group in rows], views, slots, rng)
+    return SplicedFilms(stills, plan, rows, plan.slots, plan.mask.sum(1).astype(np.int64), seed)
 
 
 def encode_films(

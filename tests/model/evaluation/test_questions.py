@@ -134,7 +134,7 @@ def test_more_salient_frames_than_a_video_has(encoder: BundleEncoder, source: Ca
 def test_films_ask_what_their_items_ask(encoder: BundleEncoder, source: CaptionedStills) -> None:
     films = splice_films(source, 1, 2, NOISY, encoder.profile.frames_per_segment, 0)
     questions = Questions.about(films)
-    row = int(films.rows[0])
+    row = int(films.rows[0, 0])
     assert questions.texts == source.captions[row]
     assert questions.answers == source.answers[row]
     assert questions.segments.tolist() == [0] * len(questions.texts)

@@ -17,7 +17,7 @@ from model.data.stills import read_stills
 from model.evaluation.corpus import TokenOptions, encode_corpus
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate_source, tune
-from model.evaluation.spliced import NOISY, SplicedFilms, encode_films, splice_films
+from model.evaluation.spliced import NOISY, SplicedFilms, encode_films, splice_films, splice_items
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
 from tests.support.toy_bundle import make_toy_bundle
@@ -36,7 +36,7 @@ def films(data: Path, encoder: BundleEncoder) -> SplicedFilms:
 
 
 def test_a_film_shows_its_photo_among_others(films: SplicedFilms) -> None:
-    for row, slots, count in zip(films.rows, films.slots, films.counts, strict=True):
+    for (row,), slots, count in zip(films.rows, films.slots, films.counts, strict=True):
         shown = films.plan.images[slots[:count]]
         own = [bool((pair == row).all()) for pair in shown]
         assert any(own)
@@ -44,7 +44,7 @@ def test_a_film_shows_its_photo_among_others(films: SplicedFilms) -> None:
         first, last = own.index(True), count - 1 - own[::-1].index(True)
         assert all(own[first : last + 1]), "the captioned part is in one piece"
         others = {int(photo) for pair in shown for photo in pair} - {int(row)}
-        assert not others & {int(r) for r in films.rows}, "another film's photo would be a second answer"
+        assert not others & {int(r) for (r,) in films.rows}, "another film's photo would be a second answer"
 
 
 @pytest.mark.parametrize("slots", [2, 4, 15])
@@ -92,3 +92,19 @@ def test_the_command_measures_films(data: Path, encoder: BundleEncoder) -> None:
     refused = CliRunner().invoke(app, [*words, "--films", "20", "--film-noise", "10"])
     assert refused.exit_code == 2
     assert "20 films and 10 unrelated photos need more than 24 photos" in refused.stderr
+
+
+def test_films_of_several_items_show_each_in_turn_and_have_a_query_for_each(data: Path) -> None:
+    stills = read_stills(data, "val")
+    films = splice_items(stills, 3, NOISY.views, 16, seed=3)
+    assert len(films.counts) == len(stills) // 3
+    assert len(set(films.rows.ravel().tolist())) == films.rows.size, "an item is in one film"
+    assert set(films.counts.tolist()) == {15}
+    for rows, slots, captions in zip(films.rows, films.slots, films.captions, strict=True):
+        shown = films.plan.images[slots[:15]]
+        assert (shown[:, 0] == shown[:, 1]).all(), "nothing is mixed"
+        owners = stills.owners[shown[:, 0]]
+        assert owners.tolist() == np.repeat(rows, 5).tolist()
+        assert captions == tuple(stills.captions[row][0] for row in rows)
+    with pytest.raises(InputError, match="a film of 3 items needs as many photos and frame slots"):
+        splice_items(stills, 3, NOISY.views, 2, seed=3)
