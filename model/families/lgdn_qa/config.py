@@ -33,7 +33,7 @@ class AnswerModelConfig(ModelConfig):
         )
         yield (
             not self.converter_layers,
-            f"model.converter_layers={self.converter_layers}: an answer head trains no converter; set it to 0",
+            f"model.converter_layers={self.converter_layers}: an answer head has no converter; set it to 0",
         )
 
 
