@@ -2,8 +2,9 @@
 
 Films are spliced from photos, or frames of videos, that were never trained on: each shows one captioned item
 in a few views among unrelated frames, cross-fades and blank frames. Every row of Table 2 is a training run of
-its own, for each of several seeds. One pass of the matcher over all texts and distinct frames serves every
-number of salient frames, every strategy and every ensemble.
+its own, for each of several seeds, and so are the rows that add FEEL's objectives to the last one. One pass
+of the matcher over all texts and distinct frames serves every number of salient frames, every strategy and
+every ensemble.
 
 Shapes: Q texts, G films (one of each text), F distinct frames, N frame slots, S salience.
 """
@@ -50,7 +51,7 @@ _FRAMES_A_PASS = 32
 
 @dataclass(frozen=True)
 class AblationRow:
-    """A row of Table 2: settings of its losses, and whether SFP is used in training and inference."""
+    """A row of Table 2, or of FEEL's: settings, and whether SFP is used in training and inference."""
 
     name: str
     settings: tuple[str, ...]
@@ -64,6 +65,20 @@ ROWS = (
     AblationRow("LSFM (w/o SFP) + MFCL + MVCL", ("loss.sfp=false",)),
     AblationRow("LSFM + MFCL + MVCL", (), sfp=True),
 )
+_CONVERTER = "model.converter_layers=2"
+#: the last row of Table 2 with FEEL's objectives
+FEEL_ROWS = (
+    AblationRow("LSFM + MFCL + MVCL + GMR", (_CONVERTER, "loss.gmr=1"), sfp=True),
+    AblationRow("LSFM + MFCL + MVCL + GMR + CS", (_CONVERTER, "loss.gmr=1", "loss.cs=1"), sfp=True),
+    AblationRow(
+        "LSFM + MFCL + MVCL + GMR from one modality",
+        (_CONVERTER, "model.converter_target_masked=true", "loss.gmr=1"),
+        sfp=True,
+    ),
+)
+ALL_ROWS = ROWS + FEEL_ROWS
+#: the numbers of Table 2's rows, from 1
+TABLE_2 = tuple(range(1, len(ROWS) + 1))
 
 
 @dataclass(frozen=True)
@@ -207,8 +222,9 @@ def run_ablation(
     noise: int,
     report: Report,
     tokenizer_file: Path | None = None,
+    rows: Sequence[int] = TABLE_2,
 ) -> list[dict[str, Any]]:
-    """Train and measure every row for every seed, except those whose results `output` holds already.
+    """Train and measure rows for every seed, except those whose results `output` holds already.
 
     Checkpoints, of hundreds of megabytes, are deleted once a run is measured.
 
@@ -221,18 +237,25 @@ def run_ablation(
         noise: the number of items that serve only as unrelated frames.
         report: told about progress.
         tokenizer_file: a `tokenizer.json` instead of the published one.
+        rows: numbers of rows in `ALL_ROWS`, from 1.
 
     Returns:
         one result for each row and seed.
 
     Raises:
-        InputError: the recipe or the data are invalid, or `output` holds results of other settings.
+        InputError: there is no such row, the recipe or the data are invalid, or `output` holds results of
+            other settings.
     """
+    unknown = [number for number in rows if not 1 <= number <= len(ALL_ROWS)]
+    if unknown or not rows:
+        numbers = ",".join(map(str, rows))
+        raise InputError(f"rows is {numbers!r}: the rows are 1 to {len(ALL_ROWS)}", "rows")
     results: list[dict[str, Any]] = []
     made: dict[str, Films] = {}
     for seed in seeds:
-        for number, row in enumerate(ROWS):
-            folder = output / f"row{number + 1}-seed{seed}"
+        for number in rows:
+            row = ALL_ROWS[number - 1]
+            folder = output / f"row{number}-seed{seed}"
             done = folder / "result.json"
             settings = (*overrides, *row.settings, f"train.seed={seed}", f"output={folder}")
             config = load_config(recipe, settings)
@@ -259,7 +282,7 @@ def _run(
         raise InputError(f"family={config.family}: the ablation is for lgdn")
     train(run)
     scored: dict[str, tuple[Scores, Films]] = {}
-    # Only the row with SFP has an ensemble.
+    # Only rows with SFP have an ensemble.
     for split in ("test", "val") if row.sfp else ("test",):
         if split not in made:
             # Films are the same for every row and seed, since the frozen stages never change.
@@ -284,7 +307,12 @@ def _headline(result: Mapping[str, Any]) -> str:
 def ablation_tables(results: Sequence[Mapping[str, Any]]) -> str:
     """The tables as Markdown: metrics of both directions, mean ± standard deviation over the seeds."""
     seeds = sorted({r["seed"] for r in results})
-    by_row = {row.name: sorted((r for r in results if r["row"] == row.name), key=_seed) for row in ROWS}
+    measured = {r["row"] for r in results}
+    by_row = {
+        row.name: sorted((r for r in results if r["row"] == row.name), key=_seed)
+        for row in ALL_ROWS
+        if row.name in measured
+    }
     last = ROWS[-1].name
     films = results[0]["films"]
     heading = (
@@ -295,27 +323,39 @@ def ablation_tables(results: Sequence[Mapping[str, Any]]) -> str:
     for count in (16, 2):
         lines += [_line(name, f"local, {count} frames", _local(by_row[name], count)) for name in by_row]
     lines += [_line(name, "global", [r["global"] for r in by_row[name]]) for name in by_row]
-    lines += [_line(last, "ensemble, 2 frames", _cells(by_row[last], 2, "ensemble"))]
-    lines += ["", *_head("Figure 3: N_salient")]
-    for kind in ("local", "ensemble"):
-        lines += [_line(str(n), kind, _cells(by_row[last], n, kind)) for n in SALIENT_COUNTS]
-    lines += ["", *_head("Table 1: strategy")]
-    for strategy in STRATEGIES:
-        lines.append(_line(strategy, "local", [r[strategy]["2"]["local"] for r in by_row[last]]))
-    return "\n".join([*lines, "", *_claims(by_row)])
+    with_sfp = [row.name for row in ALL_ROWS if row.sfp and row.name in measured]
+    lines += [_line(name, "ensemble, 2 frames", _cells(by_row[name], 2, "ensemble")) for name in with_sfp]
+    if last in measured:
+        lines += ["", *_head("Figure 3: N_salient")]
+        for kind in ("local", "ensemble"):
+            lines += [_line(str(n), kind, _cells(by_row[last], n, kind)) for n in SALIENT_COUNTS]
+        lines += ["", *_head("Table 1: strategy")]
+        for strategy in STRATEGIES:
+            lines.append(_line(strategy, "local", [r[strategy]["2"]["local"] for r in by_row[last]]))
+        lines += ["", *_claims(by_row)]
+    return "\n".join(lines)
 
 
 def _claims(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """The paper's claims, as differences within each seed."""
-    full, without = by_row[ROWS[-1].name], by_row[ROWS[-2].name]
+    """The claims of the papers, as differences within each seed, of the rows that were measured."""
+    full = by_row[ROWS[-1].name]
     ranked = [r["global"] for r in full]
-    claims = {"local: SFP, 2 frames − no SFP, all frames": (_local(full, 2), _local(without, 16))}
+    claims = {}
+    if ROWS[-2].name in by_row:
+        without = by_row[ROWS[-2].name]
+        claims["local: SFP, 2 frames − no SFP, all frames"] = _local(full, 2), _local(without, 16)
     for n in (2, 3, 4):
         claims[f"local: {n} salient frames − 16"] = _local(full, n), _local(full, 16)
     for n in (2, 3, 4):
         best = _cells(full, n, "ensemble")
         claims[f"{n} frames: ensemble − local"] = best, _local(full, n)
         claims[f"{n} frames: ensemble − global"] = best, ranked
+    for row in FEEL_ROWS:
+        if row.name in by_row:
+            more, added = by_row[row.name], row.name.removeprefix(f"{ROWS[-1].name} ")
+            claims[f"global: {added} − without"] = [r["global"] for r in more], ranked
+            for kind in ("local", "ensemble"):
+                claims[f"{kind}, 2 frames: {added} − without"] = _cells(more, 2, kind), _cells(full, 2, kind)
     lines = ["| more − less | R@1, text → video, of each seed | R@SUM of each seed |", "|---|---|---|"]
     for name, (more, less) in claims.items():
         cells = []

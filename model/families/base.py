@@ -111,6 +111,8 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
     places: ClassVar[frozenset[str]] = frozenset()
     #: settings of the network that only training reads: checkpoints that differ in them may be averaged
     training_settings: ClassVar[frozenset[str]] = frozenset()
+    #: how the names of weights begin that only training uses: the first of averaged checkpoints gives them
+    training_parts: ClassVar[tuple[str, ...]] = ()
     #: the families whose checkpoints `train.start_from` may name, besides its own
     starts_from: ClassVar[frozenset[str]] = frozenset()
     #: whether it learns answers to questions; false: it learns from captions

@@ -115,7 +115,12 @@ def load_checkpoints(paths: Sequence[Path]) -> tuple[Config, nn.Module]:
         if _network(other) != _network(config):
             raise InputError(f"{path} holds another model than {paths[0]}: they cannot be averaged")
     states = [each.state_dict() for _, each in loaded]
-    model.load_state_dict({key: _mean([state[key] for state in states]) for key in states[0]})
+    kept = get_family(config.family).training_parts
+    mean = {
+        key: value if key.startswith(kept) else _mean([state[key] for state in states])
+        for key, value in states[0].items()
+    }
+    model.load_state_dict(mean)
     return config, model
 
 

@@ -72,6 +72,9 @@ def test_a_saved_config_reads_back() -> None:
         ("", ["family=clip"], r"family='clip' is not known: use one of feel, lgdn"),
         ("", ["family=7"], r"family=7 is not known: use one of feel, lgdn"),
         ("", ["model.bank_size=4"], "model.bank_size=4 must hold train.batch_size"),
+        ("", ["loss.gmr=1"], "need a converter: set model.converter_layers=2, or both losses to 0"),
+        ("", ["model.converter_layers=2"], "model.converter_layers=2: the converter would not train"),
+        ("", ["loss.cs_margin=-1"], "loss.cs_margin=-1.0 must be 0 or more"),
         ("", ["model.momentum=1"], r"model.momentum=1.0 must be in \[0, 1\)"),
         (
             "",

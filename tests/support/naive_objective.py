@@ -70,6 +70,11 @@ def relevance(strategy: str, f: Tensor, f_hat: Tensor, text: Tensor, text_hat: T
     return float(score[strategy].detach())
 
 
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """The mean squared error of FEEL, eq. 7."""
+    return (a - b).square().sum() / len(a)
+
+
 class NaiveObjective:
     """Takes what `Objective` takes, and gives what it gives."""
 
@@ -147,7 +152,11 @@ class NaiveObjective:
                     if shares.sum() > 0
                 ]
             )
+        if model.converter is not None:
+            self._convert(batch, online, losses)
         weights = {
+            "gmr": loss.gmr,
+            "cs": loss.cs,
             "mvcl": loss.mvcl,
             "mfcl": loss.mfcl,
             "lsfm": loss.lsfm,
@@ -160,6 +169,42 @@ class NaiveObjective:
         )
         self.bank = (self.bank + newest)[-model.config.bank_size :]
         return losses
+
+    def _convert(self, batch: LGDNBatch, online: Encoded, losses: dict[str, Tensor]) -> None:
+        """GMR and CS of FEEL, pair by pair: the text without padding, zeros in the slots without a frame."""
+        model, loss = self.model, self.loss
+        assert model.converter is not None
+        length = model.config.dim**0.5
+        each: dict[str, Rows] = {name: [] for name in ("gmr_t2v", "gmr_v2t", "cs_t2v", "cs_v2t")}
+        for i, mask in enumerate(batch.frame_mask):
+            real = list(online.frames[i])
+            nothing = torch.zeros(model.config.dim)
+            slots = [online.frames[i][j] * length if j in real else nothing for j in range(len(mask))]
+            words = online.words[i]
+            if not model.online.joint:
+                spoken = model.online.text_projection(words[1:])
+                words = torch.stack([online.texts[i], *(F.normalize(word, dim=0) for word in spoken)])
+            words = words * length
+            made = model.converter(
+                torch.stack(slots)[None], words[None], mask[None], torch.ones(1, len(words)), twice=True
+            )
+            assert made.twice_v is not None
+            assert made.twice_t is not None
+            e_v = naive_losses.mean([slots[j] for j in real]).detach()
+            e_t = naive_losses.mean(list(words)).detach()
+            once_v = naive_losses.mean(list(made.once_v[0]))
+            once_t = naive_losses.mean([made.once_t[0, j] for j in real])
+            twice_v = naive_losses.mean([made.twice_v[0, j] for j in real])
+            twice_t = naive_losses.mean(list(made.twice_t[0]))
+            each["gmr_t2v"].append(distance(e_v, once_v))
+            each["gmr_v2t"].append(distance(e_t, once_t))
+            for way, origin, twice, once in (("t2v", e_t, twice_t, once_t), ("v2t", e_v, twice_v, once_v)):
+                value = distance(origin, twice) - distance(origin, once) + loss.cs_margin
+                each[f"cs_{way}"].append(value if value > 0 else value * 0)
+        for name, weight in (("gmr", loss.gmr), ("cs", loss.cs)):
+            if weight:
+                t2v, v2t = (naive_losses.mean(each[f"{name}_{way}"]) for way in ("t2v", "v2t"))
+                losses |= {f"{name}_t2v": t2v, f"{name}_v2t": v2t, name: t2v + v2t}
 
     def _teach(
         self,

@@ -83,6 +83,11 @@ class ModelConfig:
     teacher_dim: int = 0
     #: top layers that move from the text encoder to the fusion; 0: the fusion starts from random weights
     fusion_from_text: int = 0
+    #: layers of the Transformer that reads frames and words for `loss.gmr` and `loss.cs`, and of each of the
+    #: two blocks that convert one into the other; only training uses them; 0: there are none
+    converter_layers: int = 0
+    #: convert features that could not attend to what they are converted to; false: as FEEL writes it
+    converter_target_masked: bool = False
 
     def __post_init__(self) -> None:
         check_choices("model", self, _CHOICES)
@@ -96,7 +101,7 @@ class ModelConfig:
             yield 0.0 <= getattr(self, name) < 1.0, f"model.{name}={getattr(self, name)} must be in [0, 1)"
         for name in ("dim", "frames", "image_size", "context_length", "fusion_layers", "fusion_dim"):
             yield getattr(self, name) >= 1, f"model.{name}={getattr(self, name)} must be positive"
-        for name in ("token_dim", "classes", "teacher_dim", "fusion_from_text"):
+        for name in ("token_dim", "classes", "teacher_dim", "fusion_from_text", "converter_layers"):
             yield getattr(self, name) >= 0, f"model.{name}={getattr(self, name)} must be 0 or more"
         yield (
             1 <= self.num_salient_frames <= self.frames,
@@ -127,13 +132,20 @@ class LossConfig:
     teacher_mfcl: float = 0.0
     #: weight of the distance of a frame's embedding to that of `data.teacher`
     distillation: float = 0.0
+    #: weight of FEEL's global modality reconstruction, over frames and words; needs `model.converter_layers`
+    gmr: float = 0.0
+    #: weight of FEEL's cross-modal self-contrasting; needs `model.converter_layers`
+    cs: float = 0.0
+    #: margin of CS, between squared distances of embeddings of about unit length
+    cs_margin: float = 0.1
 
     def __post_init__(self) -> None:
         check_rules(self._rules())
 
     def _rules(self) -> Iterator[tuple[bool, str]]:
-        for name in ("mvcl", "mfcl", "lsfm", "retention_weight", "teacher_mfcl", "distillation"):
+        for name in ("mvcl", "mfcl", "lsfm", "retention_weight", "teacher_mfcl", "distillation", "gmr", "cs"):
             yield getattr(self, name) >= 0, f"loss.{name}={getattr(self, name)} must be 0 (off) or more"
+        yield self.cs_margin >= 0, f"loss.cs_margin={self.cs_margin} must be 0 or more"
         yield (
             self.mvcl + self.mfcl + self.lsfm > 0,
             "loss.mvcl, loss.mfcl and loss.lsfm are all off: nothing to learn",

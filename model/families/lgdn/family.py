@@ -37,18 +37,42 @@ class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
     network_config = ModelConfig
     loss_config = LossConfig
     places = frozenset({"backbone_weights", "text_weights"})
-    training_settings = frozenset({"dropout", "projection_dropout", "gradient_checkpointing"})
+    training_settings = frozenset(
+        {
+            "dropout",
+            "projection_dropout",
+            "gradient_checkpointing",
+            "converter_layers",
+            "converter_target_masked",
+        }
+    )
+    training_parts = ("converter.",)
 
     def check(
         self,
         config: ModelConfig,
-        losses: LossConfig,  # noqa: ARG002
+        losses: LossConfig,
         data: DataConfig,  # noqa: ARG002
         train: TrainConfig,
     ) -> None:
-        """Check that the memory banks hold a batch."""
-        message = f"model.bank_size={config.bank_size} must hold train.batch_size={train.batch_size}"
-        check_rules([(config.bank_size >= train.batch_size, message)])
+        """Check that the memory banks hold a batch, and that the converter and its losses go together."""
+        bank = f"model.bank_size={config.bank_size} must hold train.batch_size={train.batch_size}"
+        layers, converts = config.converter_layers, losses.gmr + losses.cs > 0
+        missing = (
+            f"loss.gmr={losses.gmr} and loss.cs={losses.cs} need a converter: set model.converter_layers=2, "
+            "or both losses to 0"
+        )
+        idle = (
+            f"model.converter_layers={layers}: the converter would not train; set loss.gmr=1, or "
+            "model.converter_layers=0"
+        )
+        check_rules(
+            [
+                (config.bank_size >= train.batch_size, bank),
+                (layers > 0 or not converts, missing),
+                (converts or not layers, idle),
+            ]
+        )
 
     def complete(self, config: ModelConfig, training: Source) -> ModelConfig:
         """Fill in the sizes of both encoders, and of the embeddings of `data.teacher`."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from model.backbones import build_image, build_text
 from model.backbones.bert import TextEncoder
 from model.families.lgdn.config import ModelConfig
+from model.families.lgdn.conversion import build_converter
 from model.families.lgdn.fusion import build_fusion
 from model.families.lgdn.losses import Negatives
 from model.families.lgdn.temporal import TemporalLayer
@@ -174,6 +175,17 @@ class Towers(nn.Module):
                 tokens = torch.cat([embedding[:, None], words], 1)
         return embedding, tokens
 
+    def words(self, text: TextFeatures) -> Tensor:
+        """The text's tokens in the joint space: its embedding in place of [CLS], then its words.
+
+        → unit length [B, L, D]. What stands at masked places has no meaning.
+        """
+        if self.joint:
+            return text.tokens
+        with torch.autocast(text.tokens.device.type, enabled=False):
+            words = F.normalize(self.text_projection(text.tokens[:, 1:].float()), dim=-1)
+            return torch.cat([text.embedding[:, None], words], 1)
+
 
 def _parts(x: Tensor) -> tuple[Tensor, ...]:
     """The parts that an encoder takes in one pass each."""
@@ -249,6 +261,8 @@ class LGDN(nn.Module):
         self.fusion = build_fusion(config, cast(TextEncoder, self.online.text).shape, self.online.token_width)
         #: from another image encoder's embeddings to the joint space; only training uses it
         self.teacher_projection = nn.Linear(config.teacher_dim, config.dim) if config.teacher_dim else None
+        #: FEEL's, between frames and words; only training uses it
+        self.converter = build_converter(config)
         self.momentum = copy.deepcopy(self.online).requires_grad_(False)
         # No loss reads it. It is exported with the momentum towers, and is as steady as they are.
         self.fusion_average = copy.deepcopy(self.fusion).requires_grad_(False)

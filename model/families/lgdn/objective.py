@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import distributed
+from model.families.feel.objective import ConversionLosses
 from model.families.lgdn.config import LossConfig
+from model.families.lgdn.conversion import conversion_losses
 from model.families.lgdn.losses import Negatives, distillation, lsfm, mfcl, mvcl, retention
 from model.families.lgdn.network import LGDN, FrameFeatures, LGDNBatch, TextFeatures
 from model.families.lgdn.salience import frame_salience, salient_mask, select_salient_tensor, text_salience
@@ -43,6 +45,7 @@ class Objective(nn.Module):
     def __init__(self, model: LGDN, loss: LossConfig, seed: int = 0) -> None:
         super().__init__()
         self.model, self.loss, self.seed = model, loss, seed
+        self._conversion = ConversionLosses(loss.gmr, loss.cs, loss.cs_margin)
 
     def forward(self, batch: LGDNBatch, step: int, epoch: int) -> dict[str, Tensor]:
         """Losses of one batch; afterwards its momentum embeddings are in the banks.
@@ -53,8 +56,9 @@ class Objective(nn.Module):
             epoch: counts from 0; in the warm-up all real frames count, and none are proposed.
 
         Returns:
-            Scalars: `v2t`, `t2v`, `mvcl`, `t2e`, `e2t`, `mfcl`, `lsfm`, `retention`, those that are on,
-            and `total` (eq. 10, weighted). Their mean over the processes is the joint batch's.
+            Scalars: `v2t`, `t2v`, `mvcl`, `t2e`, `e2t`, `mfcl`, `lsfm`, `retention`, and those of
+            `ConversionLosses`, as far as they are on, and `total` (eq. 10, weighted). Their mean over the
+            processes is the joint batch's.
         """
         model, weights = self.model, self.loss
         sfp = weights.sfp and epoch >= weights.warmup_epochs
@@ -120,6 +124,15 @@ class Objective(nn.Module):
         if weights.lsfm:
             losses["lsfm"] = self._lsfm(batch, frames, text, video, slot_salience, query_salience, step, sfp)
             total = total + weights.lsfm * losses["lsfm"]
+        if model.converter is not None:
+            words = model.online.words(text)
+            converted = conversion_losses(
+                self._conversion, model.converter, slots, words, batch.frame_mask, batch.attention_mask
+            )
+            losses |= converted
+            for name in ("gmr", "cs"):
+                if name in converted:
+                    total = total + getattr(weights, name) * converted[name]
         if batch.teacher is not None and model.online.classifier is not None:
             with torch.autocast(batch.frame_mask.device.type, enabled=False):
                 each = retention(model.online.classifier(frames.pooled.float()), batch.teacher)

@@ -92,6 +92,9 @@ def load_start_weights(model: LGDN, weights: Mapping[str, Tensor], new: tuple[st
     if model.teacher_projection is None:
         # Only training uses it, and this run learns from no other encoder.
         new = (*new, "teacher_projection.")
+    if model.converter is None or not any(name.startswith("converter.") for name in weights):
+        # Only training uses it too; one that the other run did not have starts from random weights.
+        new = (*new, "converter.")
     loaded = {name: tensor for name, tensor in weights.items() if not name.startswith(new)}
     missing, unknown = model.load_state_dict(loaded, strict=False)
     different = [*unknown, *(name for name in missing if not name.startswith(new))]

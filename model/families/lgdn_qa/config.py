@@ -31,6 +31,10 @@ class AnswerModelConfig(ModelConfig):
             not (self.tune_towers and self.inference_weights != "online"),
             "model.tune_towers=true trains the online weights: set model.inference_weights=online",
         )
+        yield (
+            not self.converter_layers,
+            f"model.converter_layers={self.converter_layers}: an answer head has no converter; set it to 0",
+        )
 
 
 @dataclass(frozen=True)

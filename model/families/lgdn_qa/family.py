@@ -39,6 +39,7 @@ class LGDNAnswersFamily(ModelFamily[AnsweringLGDN, AnswerModelConfig, AnswerLoss
     loss_config = AnswerLossConfig
     places = LGDNFamily.places
     training_settings = LGDNFamily.training_settings
+    training_parts = LGDNFamily.training_parts
     starts_from = frozenset({LGDNFamily.name})
     answers = True
     _lgdn = LGDNFamily()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from model.data.films import FilmPlan
 from model.data.stills import read_stills
 from model.evaluation.spliced import SplicedFilms
 from model.experiments.ablation import (
+    ALL_ROWS,
     ROWS,
     SALIENT_COUNTS,
     Films,
@@ -126,9 +128,9 @@ def test_a_whole_ablation_runs_resumes_and_prints_its_tables(photos_folder: Path
 
     films = {"val": 6, "test": 10}
 
-    def run() -> list[dict[str, Any]]:
-        runs = tmp_path / "runs"
-        return run_ablation(recipe, [f"data={folder}"], runs, [0, 1], films, 8, said.append, tokenizer)
+    def run(seeds: Sequence[int] = (0, 1), rows: Sequence[int] = (1, 2, 3, 4, 5)) -> list[dict[str, Any]]:
+        runs, data = tmp_path / "runs", [f"data={folder}"]
+        return run_ablation(recipe, data, runs, seeds, films, 8, said.append, tokenizer, rows)
 
     results = run()
     assert [r["row"] for r in results] == [row.name for row in ROWS] * 2
@@ -155,6 +157,19 @@ def test_a_whole_ablation_runs_resumes_and_prints_its_tables(photos_folder: Path
         for r in full
     ]
     assert f"| 2 frames: ensemble − global | {gains[0]:+.1f}, {gains[1]:+.1f}: {np.mean(gains):.1f} ±" in text
+    compared = run([0], [5, 6, 7])
+    assert [r["row"] for r in compared] == [ALL_ROWS[number].name for number in (4, 5, 6)]
+    assert compared[0] == results[4]
+    weights = [(r["settings"]["loss"]["gmr"], r["settings"]["loss"]["cs"]) for r in compared]
+    assert weights == [(0, 0), (1, 0), (1, 1)]
+    text = ablation_tables(compared)
+    before, after = (r["global"]["text_to_video"]["R@1"] for r in compared[:2])
+    assert f"| global: + GMR − without | {after - before:+.1f}: " in text
+    assert "| LSFM + MFCL + MVCL + GMR + CS | ensemble, 2 frames |" in text
+    assert "w/o SFP" not in text
+    assert "Figure 3" not in ablation_tables(compared[1:])
+    with pytest.raises(ValueError, match="rows is '5,9': the rows are 1 to 8"):
+        run([0], [5, 9])
     films["val"] = 7
     with pytest.raises(ValueError, match=r"result\.json was measured with other settings: choose"):
         run()
@@ -174,8 +189,11 @@ def test_the_recipe_loads_and_freezes_the_backbone() -> None:
     assert config_from_mapping(to_mapping(config)) == config
 
 
-def test_the_command_refuses_seeds_that_are_no_numbers(tmp_path: Path) -> None:
+def test_the_command_refuses_seeds_and_rows_that_are_no_numbers(tmp_path: Path) -> None:
     ran = CliRunner().invoke(app, ["ablation", "data=x", "--seeds", "0,two", "--output", str(tmp_path / "o")])
     assert ran.exit_code == 2
     assert "--seeds is '0,two': write whole numbers separated by commas" in ran.stderr
+    ran = CliRunner().invoke(app, ["ablation", "data=x", "--rows", "6-8", "--output", str(tmp_path / "o")])
+    assert ran.exit_code == 2
+    assert "--rows is '6-8': write whole numbers separated by commas" in ran.stderr
     assert not (tmp_path / "o").exists()

@@ -35,6 +35,7 @@ CASES: dict[str, tuple[dict[str, Any], LossConfig]] = {
         {"bank_size": 12, "teacher_dim": TAUGHT},
         LossConfig(batch_negatives=True, teacher_mfcl=1.0, distillation=5.0),
     ),
+    "GMR and CS": ({"bank_size": 12, "converter_layers": 1}, LossConfig(gmr=1.0, cs=1.0, cs_margin=4.0)),
 }
 
 

@@ -44,6 +44,12 @@ def gradients(model: LGDN, total: Tensor) -> dict[str, Tensor]:
         ),
         ({"teacher_dim": 6}, LossConfig(teacher_mfcl=0.5, distillation=3.0, lsfm=0), True),
         ({"teacher_dim": 6}, LossConfig(teacher_mfcl=1.0, msl=False, batch_negatives=True), False),
+        ({"converter_layers": 1}, LossConfig(gmr=0.5, cs=3.0, cs_margin=1.0, lsfm=0), True),
+        (
+            {"converter_layers": 2, "converter_target_masked": True, "fusion": "cross_attention"},
+            LossConfig(gmr=2.0, mvcl=0),
+            False,
+        ),
     ],
     ids=[
         "sfp",
@@ -52,6 +58,8 @@ def gradients(model: LGDN, total: Tensor) -> dict[str, Tensor]:
         "weighted, batch negatives",
         "another encoder",
         "another encoder, warm-up",
+        "GMR and CS",
+        "GMR from one modality, paper's fusion",
     ],
 )
 def test_the_objective_is_the_naive_one(settings: dict[str, object], loss: LossConfig, sfp: bool) -> None:
