@@ -171,10 +171,15 @@ def test_a_bundle_re_ranks_as_tuned(tmp_path: Path) -> None:
     checkpoint, tuned = run.folder / "start.pt", tmp_path / "tuned.json"
     material = [str(checkpoint), "--data", str(data), "--films", "8", "--film-noise", "8", "--threads", "1"]
     tune = ["tune", *material, "--salience", "simdot", "--hubness-weight", "0.25", "--output", str(tuned)]
+    tune += ["--frame-hubness-weight", "0.75"]
     by_matcher = runner.invoke(app, [*tune, "--json"])
     assert by_matcher.exit_code == 0, by_matcher.output
     assert "salience_match" not in json.loads(by_matcher.stdout)["settings"]
-    assert json.loads(by_matcher.stdout)["tuned"]["galleries"] == {"holiday": 24, "films of holiday": 8}
+    assert json.loads(by_matcher.stdout)["tuned"]["galleries"] == {
+        "holiday": 24,
+        "films of holiday": 8,
+        "holiday by 3": 24,
+    }
     export = ["export", str(checkpoint), "--threads", "1", "--salience", "simdot", "--match", "salience"]
     export += ["--tuned", str(tuned), "--output", str(tmp_path / "bundle")]
     untuned = runner.invoke(app, export)
@@ -188,7 +193,10 @@ def test_a_bundle_re_ranks_as_tuned(tmp_path: Path) -> None:
     # Untrained as the model is, wrong photos may be more relevant than right ones.
     if by_salience.exit_code:
         assert "wrong videos are more relevant than the right ones" in by_salience.stderr
-        settings = {**json.loads(tuned.read_text())["settings"], "salience_match": {"scale": 9, "bias": -2}}
+        settings = {
+            **json.loads(tuned.read_text())["settings"],
+            "salience_match": {"scale": 9, "bias": -2, "coherence": [0.5, 0.9]},
+        }
         tuned.write_text(json.dumps({"settings": settings, "tuned": {}}))
     settings = json.loads(tuned.read_text())["settings"]
     exported = runner.invoke(app, export)
@@ -196,7 +204,10 @@ def test_a_bundle_re_ranks_as_tuned(tmp_path: Path) -> None:
     manifest = Bundle.open(tmp_path / "bundle", threads=1).manifest
     assert manifest.match_kind == "salience"
     assert manifest.salience_match is not None
-    assert manifest.salience_match.model_dump() == settings["salience_match"]
+    assert manifest.salience_match.model_dump(mode="json") == settings["salience_match"]
+    # Each salience has the correction of frames as a further number.
+    assert settings["frame_hubness_weight"] == 0.75
+    assert manifest.salience_dim == manifest.embedding_dim + 1
     assert manifest.ensemble_lambda == settings["ensemble_lambda"]
     assert manifest.num_salient_frames == settings["num_salient_frames"]
     assert manifest.hubness is not None
