@@ -25,6 +25,7 @@ from model.runtime.ranking import (
     relevance,
     salience_logits,
     select_salient,
+    similarity_share,
 )
 
 # Pairs passed to the matcher at once: with 49 tokens of 256 numbers, they are 50 MB.
@@ -98,7 +99,9 @@ def salience_match(
 
     `similarity` is that of the first stage, [Q, G], which the match may read too.
     """
-    alike = coherence(corpus.salience[corpus.slots], corpus.counts)
+    share = None
+    if match.coherence is not None:
+        share = similarity_share(coherence(corpus.salience[corpus.slots], corpus.counts), match.coherence)
     scores = {n: np.full(pairs.shape, np.nan, np.float32) for n in num_salient}
     for text in range(len(pairs)):
         segments = np.flatnonzero(pairs[text])
@@ -110,9 +113,9 @@ def salience_match(
         logits = salience_logits(salient, mask, match.scale, match.bias)
         for n in num_salient:
             score = match_score(logits[:, :n], mask[:, :n])
-            if match.coherence is not None:
+            if share is not None:
                 of_similarity = match.scale * similarity[text, segments] + match.bias
-                score = blended_match(score, of_similarity, alike[segments], match.coherence)
+                score = blended_match(score, of_similarity, share[segments])
             scores[n][text, segments] = score
     return scores
 

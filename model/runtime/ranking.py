@@ -85,20 +85,22 @@ def coherence(frame_salience: NDArray[np.float32], counts: NDArray[np.int64]) ->
     return length
 
 
-def blended_match(
-    salient: NDArray[np.floating],
-    similar: NDArray[np.floating],
-    coherence: NDArray[np.floating],
-    limits: tuple[float, float],
-) -> NDArray[np.float64]:
-    """The match of the salient frames where a candidate shows many things, of the similarity where only one.
+def similarity_share(coherence: NDArray[np.floating], limits: tuple[float, float]) -> NDArray[np.float64]:
+    """How much of a candidate's match is that of its similarity, not of its salient frames. [K] → [K].
 
-    Below the lower limit of the coherence `salient` counts, above the upper one `similar`, between them a
-    share of both. All [K] → [K].
+    0 up to the lower limit of the coherence, where a candidate shows many things; 1 from the upper one on,
+    where it shows one; in between it rises linearly.
     """
     low, high = limits
-    share = np.clip((high - coherence) / (high - low), 0.0, 1.0)
-    blended: NDArray[np.float64] = share * salient + (1 - share) * similar
+    share: NDArray[np.float64] = np.clip((coherence - low) / (high - low), 0.0, 1.0)
+    return share
+
+
+def blended_match(
+    salient: NDArray[np.floating], similar: NDArray[np.floating], share: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """(1 − share) · the match of the salient frames + share · that of the similarity. All [K] → [K]."""
+    blended: NDArray[np.float64] = (1 - share) * salient + share * similar
     return blended.round(LOGIT_DECIMALS)
 
 

@@ -119,7 +119,12 @@ class Explanation(BaseModel):
     hubness_weight: float | None = Field(description="Factor of the hubness in the first stage.")
     hubness_term: float | None = Field(description="−`ensemble_lambda` × `hubness_weight` × `hubness`.")
     match_score: float | None = Field(
-        description="Mean of the frames' `match_logit`; null if the segment was not re-ranked."
+        description="Mean of the frames' `match_logit`; null if the segment was not re-ranked. With "
+        "`similarity_share`: that mean × (1 − share) + the match of the similarity × share."
+    )
+    similarity_share: float | None = Field(
+        description="How much of the match is that of the similarity, less the hubness, because the "
+        "segment's frames are alike, from 0 to 1; null if the bundle does not blend them."
     )
     tail_offset: float | None = Field(
         description="Only for segments that were not re-ranked while others were: moves them below those "

@@ -126,7 +126,9 @@ def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
         ]
     if m.salience_match is not None:
         match = f"match {m.salience_match.scale:g} · relevance {_signed(m.salience_match.bias)}"
-        count = m.num_salient_frames
+        count, limits = m.num_salient_frames, m.salience_match.coherence
+        if limits is not None:
+            match += f", by the similarity where frames are alike (coherence {limits[0]:g} to {limits[1]:g})"
         lines += [
             ("re-ranking", f"{m.num_candidates} segments by {count} frames, {match}; λ {m.ensemble_lambda:g}")
         ]

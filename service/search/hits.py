@@ -119,6 +119,8 @@ class HitBuilder:
         factor = weight * self.snapshot.hubness_weight
         hubness_term = None if hubness is None else -factor * hubness
         offset = None
+        shares = None if self.reranked is None else self.reranked.similarity_share
+        share = None if shares is None or mean_logit is None else float(shares[position])
         correction = "" if hubness is None else f" − {factor:g} × {hubness:.4f} (hubness)"
         last = f"{weight:g} × {similarity:.4f} (similarity){correction}"
         if self.reranked is None and hubness is None:
@@ -126,7 +128,8 @@ class HitBuilder:
         elif self.reranked is None:
             formula = f"{similarity:.4f} (similarity){correction}: nothing was re-ranked"
         elif mean_logit is not None:
-            formula = f"{mean_logit:.4f} (mean match of the salient frames: {len(terms)}) + {last}"
+            blended = "" if not share else f", {share:.0%} by the similarity"
+            formula = f"{mean_logit:.4f} (mean match of the salient frames: {len(terms)}{blended}) + {last}"
         else:
             offset = score - term - (hubness_term or 0.0)
             formula = f"{offset:.4f} (behind all that were re-ranked: {len(self.reranked.score)}) + {last}"
@@ -138,6 +141,7 @@ class HitBuilder:
             hubness_weight=None if hubness is None else self.snapshot.hubness_weight,
             hubness_term=None if hubness_term is None else _rounded(hubness_term),
             match_score=None if mean_logit is None else _rounded(mean_logit),
+            similarity_share=None if share is None else _rounded(share),
             tail_offset=None if offset is None else _rounded(offset),
             frames=terms,
             first_stage_rank=int(self.retrieved.ranks[position]) + 1,

@@ -25,6 +25,7 @@ from model.runtime.ranking import (
     relevance,
     salience_logits,
     select_salient,
+    similarity_share,
     tail_scores,
 )
 from service.search.encoded_query import EncodedQuery, QueryPart
@@ -49,11 +50,13 @@ class RerankedCandidates:
 
     Attributes:
         score: the final score, float64, shape [K].
-        match_score: mean logit of the salient frames, float64, shape [K].
+        match_score: mean logit of the salient frames, float64, shape [K]; with `similarity_share`, blended
+            with that of the similarity.
         frames: positions of the salient frames in each segment, most relevant first, int64, shape [K, n].
         chosen: which entries of `frames` are valid, bool, shape [K, n]; short segments have fewer frames.
         logits: logits of the frames, float32, shape [K, n]; 0 where `chosen` is False.
         segment_frames: what was read of all candidates.
+        similarity_share: the share of the similarity in the match, float64, shape [K]; None: there is none.
     """
 
     score: NDArray[np.float64]
@@ -62,6 +65,7 @@ class RerankedCandidates:
     chosen: NDArray[np.bool_]
     logits: NDArray[np.float32]
     segment_frames: SegmentFrames
+    similarity_share: NDArray[np.float64] | None = None
 
 
 def candidates_in_time(
@@ -182,13 +186,13 @@ def rerank_by_salience(
     frames, chosen, relevant = salient_frames(read, query, num_salient_frames)
     logits = salience_logits(relevant, chosen, match.scale, match.bias)
     scores = match_score(logits, chosen)
+    share = None
     if match.coherence is not None:
-        of_similarity = match.scale * candidates.score + match.bias
-        alike = coherence(read.salience, read.counts)
-        scores = blended_match(scores, of_similarity, alike, match.coherence)
+        share = similarity_share(coherence(read.salience, read.counts), match.coherence)
+        scores = blended_match(scores, match.scale * candidates.score + match.bias, share)
     stopwatch.lap("salience")
     final = ensemble(scores, candidates.score, manifest.ensemble_lambda)
-    return RerankedCandidates(final, scores, frames, chosen, logits, read)
+    return RerankedCandidates(final, scores, frames, chosen, logits, read, share)
 
 
 def _match_parts(

@@ -106,7 +106,10 @@ class ScoreExplanation:
             (as the next two) if the bundle corrects none.
         hubness_weight: factor of the hubness in the first stage.
         hubness_term: −`ensemble_lambda` × `hubness_weight` × `hubness`.
-        match_score: mean of the frames' `match_logit`; None if the segment was not re-ranked.
+        match_score: mean of the frames' `match_logit`; None if the segment was not re-ranked. With
+            `similarity_share`, that mean × (1 − share) + the match of the similarity × share.
+        similarity_share: how much of the match is that of the similarity, less the hubness, because the
+            segment's frames are alike, from 0 to 1; None if the bundle does not blend them.
         tail_offset: only for segments that were not re-ranked while others were: moves them below those
             others and keeps the first stage's order.
         frames: the salient frames, most relevant first.
@@ -122,6 +125,7 @@ class ScoreExplanation:
     hubness_weight: float | None
     hubness_term: float | None
     match_score: float | None
+    similarity_share: float | None
     tail_offset: float | None
     frames: list[SalientFrame]
     first_stage_rank: int
@@ -140,7 +144,8 @@ class VideoHit:
         end_seconds: end of the segment.
         score: how well the segment fits the query; higher is better.
         similarity: cosine of the query's and the segment's embeddings.
-        match_score: mean logit of the salient frames; None if the segment was not re-ranked.
+        match_score: log-odds that the segment shows the query, by its salient frames; None if the segment was
+            not re-ranked.
         container_start_seconds: the own time of the video's file at second 0; None where it is not known.
         frames: all stored frames of the segment, in time order.
         explanation: the terms of the score, if they were asked for.

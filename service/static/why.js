@@ -53,7 +53,10 @@ function buildSum(hit, explanation) {
   const terms = [];
   if (explanation.match_score !== null) {
     const frames = explanation.frames.length;
-    terms.push(["match", "Match", frames > 1 ? `mean of ${count(frames, "frame")}` : "", explanation.match_score]);
+    const details = [frames > 1 ? `mean of ${count(frames, "frame")}` : ""];
+    const share = Math.round(100 * (explanation.similarity_share ?? 0));
+    if (share) details.push(`${share} % by the similarity`);
+    terms.push(["match", "Match", details.filter(Boolean).join(", "), explanation.match_score]);
   }
   if (explanation.tail_offset) terms.push(["offset", "Offset", "not re-ranked", explanation.tail_offset]);
   const weight = explanation.ensemble_lambda;

@@ -19,7 +19,7 @@ OTHER_FRAME = results.FrameEvidence("0f3a9c52d1e8b764-00002-08", 1e-6, -1e-6, Fa
 TERM = results.SalientFrame(FRAME.frame_id, 0.25, -3.1416)
 HUBNESS = (0.4, 0.5, -0.5)
 EXPLANATION = results.ScoreExplanation(
-    0.123457, 2.5, 0.308642, *HUBNESS, -3.1416, None, [TERM], 7, "a × 0.1 (“b”)"
+    0.123457, 2.5, 0.308642, *HUBNESS, -3.1416, 0.25, None, [TERM], 7, "a × 0.1 (“b”)"
 )
 HIT = results.VideoHit(
     "0f3a9c52d1e8b764",

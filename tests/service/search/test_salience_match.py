@@ -134,6 +134,47 @@ def test_it_goes_with_the_correction_of_hubness(tmp_path: Path) -> None:
             check_hit(hit, want)
 
 
+LIMITS = (0.6, 0.95)
+
+
+class BlendedTwin(SalienceTwin):
+    """The similarity takes the relevance's place in segments whose frames are alike."""
+
+    def share(self, row: int) -> float:
+        units = [vector / np.linalg.norm(vector) for vector in self.segments[row].frame_salience]
+        alike = float(np.linalg.norm(np.mean(units, axis=0)))
+        return min(1.0, max(0.0, (alike - LIMITS[0]) / (LIMITS[1] - LIMITS[0])))
+
+    def match(self, row: int, mean_logit: float, similarity: float) -> float:
+        share = self.share(row)
+        return (1 - share) * mean_logit + share * (MATCH.scale * similarity + MATCH.bias)
+
+
+def test_in_coherent_segments_the_similarity_takes_the_relevances_place(tmp_path: Path) -> None:
+    match = MATCH.model_copy(update={"coherence": LIMITS})
+    toy = make_library(
+        tmp_path, {**FILMS, **MIXED}, matcher=False, salience_match=match, ensemble_lambda=LAMBDA
+    )
+    searcher = searcher_of(toy)
+    twin = BlendedTwin(searcher.snapshot)
+    shares = []
+    for text in TEXTS:
+        wanted = {hit.video_id: hit for hit in twin.search(text, 100, 2)}
+        options = SearchOptions(num_candidates=100, num_salient_frames=2, explain=True)
+        for hit in searcher.search(text, 100, options).hits:
+            expected = wanted[hit.video_id]
+            assert hit.match_score == pytest.approx(expected.match_score, abs=2e-3)
+            assert hit.score == pytest.approx(expected.score, abs=2e-3)
+            assert hit.explanation is not None
+            assert hit.explanation.similarity_share is not None
+            shares.append(hit.explanation.similarity_share)
+            assert shares[-1] == pytest.approx(twin.share(expected.row), abs=1e-3)
+    assert min(shares) < 0.2
+    assert max(shares) == 1.0
+    told = CliRunner().invoke(app, ["bundle", "info", str(toy.bundle)])
+    assert "(coherence 0.6 to 0.95)" in told.stdout
+
+
 def test_encoders_need_no_tokens(tmp_path: Path) -> None:
     toy = make_library(tmp_path, tokens=False, salience_match=MATCH)
     with running_server(*toy.options) as server:

@@ -73,6 +73,10 @@ class Twin:
             if self.reads_tokens
         ]
 
+    def match(self, row: int, mean_logit: float, similarity: float) -> float:
+        """The match of a segment."""
+        return mean_logit
+
     def logit(self, text: str, row: int, frame: int) -> float:
         """How well a frame of a segment matches a text."""
         return match_logit(text, self.tokens[row][frame])
@@ -115,7 +119,7 @@ class Twin:
             )
             if place < len(candidates):
                 logits = [self.logit(text, row, frame) for frame in salient]
-                hit.match_score = sum(logits) / len(logits)
+                hit.match_score = self.match(row, sum(logits) / len(logits), float(similarity[row]))
                 hit.score = hit.match_score + LAMBDA * similarity[row]
             elif num_candidates:
                 lowest = min(other.score for other in scored[:num_candidates])
