@@ -135,10 +135,21 @@ class Calibration(_Frozen):
 
 
 class SalienceMatch(_Frozen):
-    """A match without a graph: scale · relevance + bias, the log-odds that a frame shows what a text says."""
+    """A match without a graph: scale · relevance + bias, the log-odds that a frame shows what a text says.
+
+    With `coherence`, two limits, the similarity takes the place of the relevance in segments whose frames are
+    alike: see `ranking.blended_match`.
+    """
 
     scale: Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)]
     bias: Annotated[float, Field(ge=-1e4, le=1e4, allow_inf_nan=False)]
+    coherence: tuple[FiniteFloat, FiniteFloat] | None = None
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> SalienceMatch:
+        if self.coherence is not None and not 0 <= self.coherence[0] < self.coherence[1]:
+            raise ValueError(f"coherence {list(self.coherence)}: the lower limit must come first, from 0 on")
+        return self
 
 
 class Hubness(_Frozen):
