@@ -19,6 +19,7 @@ from model.data.sources import Source
 from model.evaluation.corpus import encode_all_texts
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate_source, tune
+from model.evaluation.frame_hubness import FrameHubnessEncoder
 from model.evaluation.measure import Options, settings_of
 from model.evaluation.spliced import SplicedFilms
 from model.evaluation.tables import metrics_table
@@ -132,6 +133,23 @@ def with_hubness(options: Options, encoder: Encoder, models: list[Path], weight:
         references = encode_all_texts(encoder, texts, report=report).embedding
         correction = HubnessCorrection(weight, min(NEIGHBOURS, len(texts)), references)
     return replace(options, hubness=replace(correction, weight=weight))
+
+
+def with_frame_hubness(
+    encoder: Encoder, models: list[Path], hubness_weight: float | None, weight: float
+) -> Encoder:
+    """The encoder with the hubness correction of frames.
+
+    Raises:
+        InputError: the model is a bundle, whose frames are as exported; or segments are not corrected too.
+    """
+    if models[0].is_dir() or not hubness_weight:
+        reason = "a bundle's frames are as exported" if models[0].is_dir() else "set hubness_weight too"
+        raise InputError(f"frame_hubness_weight is {weight:g}: {reason}", "frame_hubness_weight")
+    config = config_from_mapping(read_state(models[0])["config"])
+    texts = reference_texts(config, NUM_REFERENCES, report)
+    references = encode_all_texts(encoder, texts, report=report).salience
+    return FrameHubnessEncoder(encoder, HubnessCorrection(weight, min(NEIGHBOURS, len(texts)), references))
 
 
 def measure_sources(
