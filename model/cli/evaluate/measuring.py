@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,8 @@ from model.evaluation.measure import Options, settings_of
 from model.evaluation.spliced import SplicedFilms
 from model.evaluation.tables import metrics_table
 from model.families import get_family
-from model.families.base import InferenceOptions
-from model.families.encoder import Encoder
+from model.families.base import FeatureFamily, InferenceOptions, PictureFamily
+from model.families.encoder import Encoder, FeatureEncoder
 from model.runtime.bundle import Bundle, HubnessCorrection
 from model.runtime.bundle.hubness import NEIGHBOURS
 from model.runtime.errors import InputError
@@ -54,11 +55,57 @@ def open_model(
         return BundleEncoder(bundle)
     torch.set_num_threads(threads)
     config, model = load_checkpoints(models)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("PyTorch finds no GPU: leave --device out")
+    check_device(device)
     path = tokenizer_path(config, models[0].parent)
     tokenizer = TextTokenizer.from_file(path, config.model.context_length)
-    return get_family(config.family).encoder(model.to(device), tokenizer, InferenceOptions(weights, salience))
+    family = get_family(config.family)
+    if not isinstance(family, PictureFamily):
+        raise InputError(
+            f"family={config.family} reads features of videos, not pictures: use `reelfind-model evaluate "
+            "features`"
+        )
+    return family.encoder(model.to(device), tokenizer, InferenceOptions(weights, salience))
+
+
+def open_feature_model(
+    checkpoints: list[Path], threads: int, device: str = "cpu"
+) -> tuple[FeatureEncoder, bool]:
+    """Open checkpoints of a family that reads features; their weights are averaged.
+
+    Returns:
+        the model, and whether it learned to find moments.
+
+    Raises:
+        InputError: there is no such checkpoint or device, or the model reads pictures.
+    """
+    torch.set_num_threads(threads)
+    config, model = load_checkpoints(checkpoints)
+    family = get_family(config.family)
+    if not isinstance(family, FeatureFamily):
+        raise InputError(
+            f"family={config.family} reads pictures, not features: use `reelfind-model evaluate dataset`"
+        )
+    if not family.asks(config.loss):
+        raise InputError(
+            f"{checkpoints[0]} has not learned from queries yet: fine-tune it with loss.task=finetuning and "
+            f"train.start_from={checkpoints[0]}"
+        )
+    check_device(device)
+    path = tokenizer_path(config, checkpoints[0].parent)
+    tokenizer = TextTokenizer.from_file(path, config.model.context_length)
+    return family.encoder(model.to(device), tokenizer), family.finds_moments(config.loss)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        InputError: PyTorch does not find it, or has no such kind.
+    """
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"device is {device!r}: choose cpu or cuda", "device")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("PyTorch finds no GPU: leave --device out")
 
 
 def with_hubness(options: Options, encoder: Encoder, models: list[Path], weight: float | None) -> Options:
@@ -151,3 +198,10 @@ def show_result(result: Mapping[str, Any], table: str, output: Path | None, as_j
     if output is not None:
         replace_text(output, text + "\n")
     typer.echo(text if as_json else table)
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None for NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_nan(part) for key, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -24,7 +24,7 @@ class FeelModelConfig:
     text_weights: str = ""
     #: sizes of the RoBERTa or BERT, such as "hidden=768,layers=12"; empty: those of its weights' config.json
     text_shape: str = ""
-    #: width of a feature vector: by default 2048 of ResNet and 2304 of SlowFast
+    #: width of a feature vector: by default 2048 of ResNet and 2304 of SlowFast; 0: that of the training data
     feature_dim: int = 4352
     #: d, the width of e_v and e_t and of all Transformers but the language encoder
     hidden: int = 768
@@ -47,6 +47,9 @@ class FeelModelConfig:
     context_length: int = 60
     #: kernel of the convolutions that find the start and the end of a moment
     conv_kernel: int = 5
+    #: all queries have one length, √d, when moments are found: a bundle keeps only the direction of a query,
+    #: so that its moment head needs this; false: as HERO
+    unit_query: bool = False
     dropout: float = 0.1
     #: compute activations again in the backward pass: less memory, a third more time
     gradient_checkpointing: bool = False
@@ -66,7 +69,8 @@ class FeelModelConfig:
         return "mean"
 
     def _rules(self) -> Iterator[tuple[bool, str]]:
-        sizes = ("feature_dim", "hidden", "heads", "intermediate", "cross_layers", "mcb_layers", "frames")
+        yield self.feature_dim >= 0, f"model.feature_dim={self.feature_dim} must be 0 or more"
+        sizes = ("hidden", "heads", "intermediate", "cross_layers", "mcb_layers", "frames")
         for name in (*sizes, "context_length", "conv_kernel"):
             yield getattr(self, name) >= 1, f"model.{name}={getattr(self, name)} must be positive"
         yield (

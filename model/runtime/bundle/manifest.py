@@ -30,6 +30,7 @@ from model.runtime.bundle.graphs import (
     CAPABILITIES,
     GRAPHS,
     MATCHER,
+    MOMENT_HEAD,
     READ_TOKENS,
     REFERENCE_TEXTS,
     SALIENCE_MATCH,
@@ -72,7 +73,7 @@ class TokenSizes:
 
 
 #: Fields that the first bundles of format version 2 do not have.
-_LATER = ("hubness", "salience_match")
+_LATER = ("hubness", "salience_match", "moments")
 
 
 def check_file_name(name: str) -> None:
@@ -160,6 +161,12 @@ class Hubness(_Frozen):
     neighbours: PositiveInt
 
 
+class Moments(_Frozen):
+    """What the moment head was trained for: frames that are `every_seconds` apart."""
+
+    every_seconds: PositiveSeconds
+
+
 class FileRecord(_Frozen):
     """The checksum and size that a file of the bundle must have."""
 
@@ -172,7 +179,7 @@ class BundleManifest(_Frozen):
 
     In a bundle whose encoders return no tokens, all four sizes of tokens (`tokens_per_frame`,
     `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are null, and no graph reads them.
-    Without a correction, `hubness` is left out, and `salience_match` likewise.
+    Without a correction, `hubness` is left out, and `salience_match` and `moments` likewise.
     """
 
     format_version: Literal[2]
@@ -197,6 +204,7 @@ class BundleManifest(_Frozen):
     calibration: Calibration | None
     hubness: Hubness | None = None
     salience_match: SalienceMatch | None = None
+    moments: Moments | None = None
     files: dict[str, FileRecord]
 
     @field_validator("files")
@@ -217,6 +225,8 @@ class BundleManifest(_Frozen):
             raise ValueError(f"files lists {ANSWER_HEAD!r} without {ANSWERS!r}, which holds its answers")
         if self.salience_match is not None and MATCHER in self.files:
             raise ValueError(f"there is salience_match, but files lists {MATCHER!r}: give one of them")
+        if (self.moments is None) != (MOMENT_HEAD not in self.files):
+            raise ValueError(f"moments and the graph {MOMENT_HEAD!r} need each other: give both or neither")
         self._check_tokens()
         self._check_hubness()
         if self.num_salient_frames > self.frames_per_segment:
