@@ -104,7 +104,7 @@ def head_content(model: FilmMomentHead, report: Report = silent) -> bytes:
     graph = head_graph(model)
     traced = to_onnx(graph)
     exact = check_graph(MOMENT_HEAD, graph, traced.SerializeToString(), _EXACT)
-    content = store(traced, "float16", "float16").SerializeToString()
+    content: bytes = store(traced, "float16", "float16").SerializeToString()
     stored = check_graph(MOMENT_HEAD, graph, content, _STORED)
     size = len(content) / 1e6
     report(f"{MOMENT_HEAD}: {size:.2f} MB, from PyTorch {exact:.1g} exact and {stored:.1g} as stored")

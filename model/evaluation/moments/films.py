@@ -33,7 +33,7 @@ class FindsMoments(Protocol):
     """A moment head, such as `Bundle.moments`."""
 
     def __call__(
-        self, text_query: Array, frame_embedding: Array, frame_mask: NDArray[np.bool_]
+        self, text_query: Array, frame_embedding: Array, frame_mask: NDArray[np.bool_], /
     ) -> MomentLogits:
         """Shapes [B, D], [B, T, D], [B, T]."""
         ...
@@ -42,7 +42,7 @@ class FindsMoments(Protocol):
 class JoinsFrames(Protocol):
     """A segment encoder, such as `Bundle.encode_segments`."""
 
-    def __call__(self, frame_embedding: Array, frame_mask: NDArray[np.bool_]) -> Array:
+    def __call__(self, frame_embedding: Array, frame_mask: NDArray[np.bool_], /) -> Array:
         """Shapes [B, N, D], [B, N] → [B, D]."""
         ...
 

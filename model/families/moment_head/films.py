@@ -167,7 +167,7 @@ class Splicer:
 
     def query(self, item: int, rng: np.random.Generator) -> Array:
         """The embedding of one of an item's captions, with the noise of training. → float32 [D]"""
-        text = self.stills.texts[int(rng.integers(*self._captions[item]))]
+        text: Array = self.stills.texts[int(rng.integers(*self._captions[item]))]
         if not self.config.text_noise:
             return text
         noise = rng.standard_normal(len(text)).astype(np.float32) / np.float32(np.sqrt(len(text)))

@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 from model.evaluation.moments.films import (
     BaselineOptions,
     Films,
+    FindsMoments,
     HeadOptions,
     auroc,
     films_table,
@@ -35,7 +36,7 @@ def two_films() -> Films:
     return join_films(shown, [10.0, 6.0], 1.0, np.stack([a, b]), np.array([0, 1]), spans)
 
 
-def oracle(films: Films) -> object:
+def oracle(films: Films) -> FindsMoments:
     """A head that knows the answers: it finds the frames that are the query."""
 
     def find(query: Logits, frames: Logits, mask: NDArray[np.bool_]) -> MomentLogits:
@@ -50,7 +51,7 @@ def oracle(films: Films) -> object:
 
 def test_a_head_that_knows_finds_all() -> None:
     films = two_films()
-    figures = measure_films(films, oracle(films), segment_embedding)  # type: ignore[arg-type]
+    figures = measure_films(films, oracle(films), segment_embedding)
     result = figures.ways["moment head"]
     assert result["SVMR"]["0.7-r1"] == result["VCMR"]["0.7-r1"] == 100
     assert figures.auroc == {"rejection": 1.0, "highest cosine": 1.0}
@@ -61,7 +62,7 @@ def test_simple_ways_by_hand() -> None:
     films = two_films()
     figures = measure_films(
         films,
-        oracle(films),  # type: ignore[arg-type]
+        oracle(films),
         segment_embedding,
         baselines=BaselineOptions(window_seconds=3.0, segment_seconds=4.0),
     ).ways
@@ -77,13 +78,13 @@ def test_simple_ways_by_hand() -> None:
 
 def test_the_mean_true_span_is_the_default_window() -> None:
     films = two_films()
-    ways = measure_films(films, oracle(films), segment_embedding).ways  # type: ignore[arg-type]
+    ways = measure_films(films, oracle(films), segment_embedding).ways
     assert "window of 3.0 s around the most similar frame" in ways
 
 
 def test_moments_longer_than_allowed_are_not_found() -> None:
     films = two_films()
-    figures = measure_films(films, oracle(films), segment_embedding, HeadOptions(max_seconds=1.0))  # type: ignore[arg-type]
+    figures = measure_films(films, oracle(films), segment_embedding, HeadOptions(max_seconds=1.0))
     assert figures.ways["moment head"]["SVMR"]["0.5-r1"] == 0
 
 
@@ -94,7 +95,7 @@ def test_the_rejection_orders_films() -> None:
     films = join_films(shown, [3.0, 3.0], 1.0, a[None], np.array([1]), np.array([[1.0, 3.0]]))
 
     def find(query: Logits, frames: Logits, mask: NDArray[np.bool_]) -> MomentLogits:
-        logits = oracle(films)(query, frames, mask)  # type: ignore[operator]
+        logits = oracle(films)(query, frames, mask)
         rejection = np.where(np.arange(len(frames))[:, None] == 0, 5, -5) * np.ones(mask.shape)
         return MomentLogits(logits.start, logits.end, rejection.astype(np.float32))
 
@@ -115,7 +116,7 @@ def test_auroc_counts_pairs() -> None:
 
 def test_a_table_names_every_way() -> None:
     films = two_films()
-    table = films_table(measure_films(films, oracle(films), segment_embedding))  # type: ignore[arg-type]
+    table = films_table(measure_films(films, oracle(films), segment_embedding))
     assert "2 queries, 2 films of 8.0 s, true spans of 3.0 s" in table
     assert "| moment head | 100.0 | 100.0 | 100.0 | 100.0 | 100.0 |" in table
     assert "AUROC: rejection 1.000, highest cosine 1.000" in table

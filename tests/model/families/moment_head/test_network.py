@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 
 pytest.importorskip("torch")
 
 import torch
+from torch import Tensor
 
 from model.families.moment_head.losses import moment_losses
 from model.families.moment_head.network import FilmMomentHead, MomentHeadConfig
@@ -56,7 +57,7 @@ def test_no_absolute_position() -> None:
     query, shown = film(1, 6)
     model = head(MomentHeadConfig(dim=12, channels=8, layers=1, heads=2, kernel=1))
     with torch.no_grad():
-        model.blocks[0].relation.zero_()
+        cast(Tensor, model.blocks[0].relation).zero_()
         twice = torch.cat([shown, shown], dim=1)
         start, _, rejection = model(query, twice, torch.ones(1, 12))
     # Frames 1 to 4 and 7 to 10 have the same neighbours up to two frames away, except at the ends.
@@ -76,21 +77,28 @@ def test_all_weights_learn() -> None:
     query, shown = film(4, 10)
     model = head().train()
     start, end = torch.tensor([0, 3, 5, -1]), torch.tensor([2, 4, 9, -1])
-    moment_losses(*model(query, shown, torch.ones(4, 10)), start, end, torch.ones(4, 10))["total"].backward()
-    assert [name for name, weight in model.named_parameters() if not weight.grad.abs().sum() > 0] == []
+    losses_of(model(query, shown, torch.ones(4, 10)), start, end, torch.ones(4, 10))["total"].backward()
+    gradients = {name: cast(Tensor, weight.grad) for name, weight in model.named_parameters()}
+    assert [name for name, gradient in gradients.items() if not gradient.abs().sum() > 0] == []
 
 
-def naive_losses(
-    start_logit: Any, end_logit: Any, rejection_logit: Any, start: Any, end: Any, mask: Any
-) -> Any:
+def losses_of(logits: Sequence[Tensor], *labels: Tensor, **weights: float) -> dict[str, Any]:
+    """The losses of logits, labels and a mask."""
+    start_logit, end_logit, rejection_logit = logits
+    start, end, mask = labels
+    return moment_losses(start_logit, end_logit, rejection_logit, start, end, mask, **weights)
+
+
+def naive_losses(logits: Sequence[Tensor], start: Tensor, end: Tensor, mask: Tensor) -> tuple[Any, Any, Any]:
     """The parts in loops over rows and frames, in double precision."""
-    spans, rejections, films = [], [], []
+    start_logit, end_logit, rejection_logit = logits
+    spans, rejections, films = list[Any](), list[Any](), list[Any]()
     for row in range(len(start)):
         count = int(mask[row].sum())
         if start[row] >= 0:
-            for logits, label in ((start_logit, start), (end_logit, end)):
-                total = sum(math.exp(0) * torch.exp(logits[row, t]) for t in range(count))
-                spans.append(torch.log(total) - logits[row, int(label[row])])
+            for values, label in ((start_logit, start), (end_logit, end)):
+                total = torch.stack([torch.exp(values[row, t]) for t in range(count)]).sum()
+                spans.append(torch.log(total) - values[row, int(label[row])])
         parts = []
         for t in range(count):
             inside = start[row] >= 0 and start[row] <= t <= end[row]
@@ -111,8 +119,8 @@ def test_losses_are_those_of_loops() -> None:
     start, end = torch.tensor([2, 0, -1, 6, 0]), torch.tensor([4, 3, -1, 6, 0])
     outside = (1 - mask) * 1e4
     masked = [logits[0] * mask - outside, logits[1] * mask - outside, logits[2] * mask + outside]
-    losses = moment_losses(*masked, start, end, mask, rejection_weight=0.7, film_weight=0.3)
-    span, rejection, film_loss = naive_losses(*logits, start, end, mask)
+    losses = losses_of(masked, start, end, mask, rejection_weight=0.7, film_weight=0.3)
+    span, rejection, film_loss = naive_losses(logits, start, end, mask)
     expected = span + 0.7 * rejection + 0.3 * film_loss
     torch.testing.assert_close(losses["span"], span)
     torch.testing.assert_close(losses["rejection"], rejection)
@@ -126,7 +134,7 @@ def test_losses_are_those_of_loops() -> None:
 def test_a_batch_without_answers_has_no_span_loss() -> None:
     logits = [torch.randn(2, 4) for _ in range(3)]
     none = torch.full((2,), -1)
-    losses = moment_losses(*logits, none, none, torch.ones(2, 4))
+    losses = losses_of(logits, none, none, torch.ones(2, 4))
     assert losses["span"] == 0
     assert losses["rejection"] > 0
 
