@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +44,7 @@ def moment_head_command(
     layers: Annotated[int, typer.Option(min=1, help="Blocks of the head.")] = MomentHeadConfig.layers,
     films: Annotated[
         int, typer.Option(min=0, help="Films of the split val to measure the head on; 0: do not measure.")
-    ] = 100,
+    ] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
 ) -> None:
@@ -82,7 +82,7 @@ def moment_head_command(
     report(f"bundle with a moment head written to {output}")
     if films:
         written = Bundle.open(output, threads=threads)
-        validation = Splicer(encoded("val")[0], SpliceConfig(every_seconds=every))
+        validation = Splicer(encoded("val")[0], replace(splice, text_noise=0.0))
         measured = films_of_stills(validation, films, _ITEMS_A_FILM, seed)
         typer.echo(films_table(measure_films(measured, written.moments, written.encode_segments)))
 

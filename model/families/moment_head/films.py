@@ -56,13 +56,13 @@ class SpliceConfig:
     spread: float = 0.8
     min_seconds: float = 2.0
     max_seconds: float = 50.0
-    shots: float = 0.4
+    shots: float = 0.5
     fades: float = 0.5
     fade_seconds: float = 1.0
-    drift: float = 1.0
+    drift: float = 1.5
     unanswered: float = 0.3
-    near: float = 0.4
-    text_noise: float = 0.0
+    near: float = 0.5
+    text_noise: float = 0.3
 
     def __post_init__(self) -> None:
         for name in ("shots", "fades", "unanswered", "near"):

@@ -36,8 +36,8 @@ class MomentHeadConfig:
     """
 
     dim: int
-    channels: int = 96
-    layers: int = 3
+    channels: int = 64
+    layers: int = 2
     heads: int = 4
     kernel: int = 5
     dropout: float = 0.1

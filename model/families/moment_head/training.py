@@ -39,7 +39,7 @@ class HeadTraining:
         InputError: a value is out of its range.
     """
 
-    steps: int = 1200
+    steps: int = 400
     batch_size: int = 32
     learning_rate: float = 2e-3
     warmup: int = 50

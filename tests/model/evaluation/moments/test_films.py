@@ -124,7 +124,7 @@ def test_a_table_names_every_way() -> None:
 
 def test_films_of_stills_ask_for_each_part() -> None:
     stills = toy_stills(spread=0.01)
-    films = films_of_stills(Splicer(stills, SpliceConfig(drift=0, fades=0)), 4, 3, seed=0)
+    films = films_of_stills(Splicer(stills, SpliceConfig(drift=0, fades=0, text_noise=0)), 4, 3, seed=0)
     assert len(films.text) == 12
     assert films.film.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     for query, film, (start, end) in zip(films.text, films.film, films.spans, strict=True):

@@ -16,8 +16,8 @@ from model.families.moment_head.films import FilmBatch, Part, SpliceConfig, Spli
 from model.runtime.errors import InputError
 from tests.support.toy_stills import toy_stills
 
-#: no fade and no drift: every frame is exactly an image
-PLAIN = SpliceConfig(fades=0, drift=0)
+#: no fade, drift or noise: every frame is exactly an image, every query a caption
+PLAIN = SpliceConfig(fades=0, drift=0, text_noise=0)
 
 
 def batches(config: SpliceConfig, count: int = 8, groups: int = 4, seed: int = 0) -> list[FilmBatch]:

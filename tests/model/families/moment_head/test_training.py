@@ -19,7 +19,9 @@ from model.families.moment_head.training import HeadTraining, train_head
 from model.runtime.errors import InputError
 from tests.support.toy_stills import toy_stills
 
-SHORT = SpliceConfig(max_items=4, median_seconds=4, max_seconds=8, shots=0, fades=0, near=0, drift=0.2)
+SHORT = SpliceConfig(
+    max_items=4, median_seconds=4, max_seconds=8, shots=0, fades=0, near=0, drift=0.2, text_noise=0.1
+)
 SMALL = MomentHeadConfig(dim=16, channels=16, layers=1, heads=2, dropout=0)
 
 
