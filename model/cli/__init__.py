@@ -13,6 +13,7 @@ from model.cli.evaluate import app as evaluate_app
 from model.cli.export import export_command
 from model.cli.features import features_command
 from model.cli.frames import frames_command
+from model.cli.moment_head import moment_head_command
 from model.cli.questions import questions_command
 from model.cli.teacher import teacher_command
 from model.cli.terminal import ModelCommands, report
@@ -52,6 +53,7 @@ app.command("tune")(tune_command)
 app.command("export")(export_command)
 app.command("frames")(frames_command)
 app.command("features")(features_command)
+app.command("moment-head")(moment_head_command)
 app.command("questions")(questions_command)
 app.command("teacher")(teacher_command)
 app.command("ablation")(ablation_command)

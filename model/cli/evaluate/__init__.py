@@ -11,6 +11,7 @@ from model.cli.evaluate.films import films_command
 from model.cli.evaluate.moments import moments_command
 from model.cli.evaluate.photos import photos_command
 from model.cli.evaluate.questions import questions_command
+from model.cli.evaluate.spliced_moments import spliced_moments_command
 from model.cli.evaluate.videos import videos_command
 
 app = typer.Typer(
@@ -24,4 +25,5 @@ app.command("videos")(videos_command)
 app.command("questions")(questions_command)
 app.command("features")(features_command)
 app.command("moments")(moments_command)
+app.command("spliced-moments")(spliced_moments_command)
 app.command("figure")(figure_command)

@@ -85,7 +85,11 @@ def test_long_films_are_run_row_by_row(folder: Path, bundle: Bundle) -> None:
     ],
 )
 def test_wrong_inputs_are_named(bundle: Bundle, changes: dict[str, Any], message: str) -> None:
-    values = {"query": np.zeros((2, 8), np.float32), "frames": np.zeros((2, 3, 8), np.float32), "mask": None}
+    values: dict[str, Any] = {
+        "query": np.zeros((2, 8), np.float32),
+        "frames": np.zeros((2, 3, 8), np.float32),
+        "mask": None,
+    }
     values |= changes
     with pytest.raises(ValueError, match=message):
         bundle.moments(values["query"], values["frames"], values["mask"])

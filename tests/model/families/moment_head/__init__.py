@@ -1,0 +1,1 @@
+"""Tests of `model/families/moment_head`."""
