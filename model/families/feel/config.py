@@ -22,7 +22,8 @@ class FeelModelConfig:
     text: str = "roberta"
     #: Hugging Face name or folder of a RoBERTa or BERT; MiniLM comes as a package
     text_weights: str = ""
-    #: sizes of the RoBERTa or BERT, such as "hidden=768,layers=12"; empty: those of its weights' config.json
+    #: sizes of the RoBERTa or BERT, such as "hidden=768,layers=12"; empty: those of its weights' config.json.
+    #: "layers=2" takes the lower two layers of MiniLM's six
     text_shape: str = ""
     #: width of a feature vector: by default 2048 of ResNet and 2304 of SlowFast
     feature_dim: int = 4352

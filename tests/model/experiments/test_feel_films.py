@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from model.experiments.feel_films import Film, FilmOptions, plan_films
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
 from model.settings import DataConfig
-from tests.support.tiny_photos import make_photos
+from tests.support.tiny_photos import make_photos_with_test
 from tests.support.toy_bundle import IMAGE_SIZE, make_toy_bundle
 
 CAPTIONS = [[f"thing {item}, text {number}" for number in range(3)] for item in range(400)]
@@ -119,14 +118,7 @@ def test_impossible_options_are_refused(changes: dict[str, Any], message: str) -
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 photos to train on, 12 to validate and 12 to test."""
-    folder = make_photos(tmp_path_factory.mktemp("photos"))
-    with (folder / "captions.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    val = sorted({image for image, split, _ in rows if split == "val"})[12:]
-    changed = [(image, "test" if image in val else split, caption) for image, split, caption in rows]
-    with (folder / "captions.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(changed)
-    return folder
+    return make_photos_with_test(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")
