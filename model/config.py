@@ -57,8 +57,7 @@ class Config:
     def _rules(self) -> Iterator[tuple[bool, str]]:
         """What must hold between the groups, in every family."""
         frames, data = self.model.frames, self.data
-        answers = get_family(self.family).answers
-        has, wants = (("captions", "questions")[asks] for asks in (data.asks, answers))
+        has, wants = data.material, get_family(self.family).learns_from
         yield (
             has == wants,
             f"data.kind={data.kind} has {has}, and family={self.family} learns from {wants}: change one",

@@ -77,6 +77,15 @@ def longest(length: int, device: torch.device) -> int:
     return int(x)
 
 
+def mean(value: Tensor) -> float:
+    """The mean of a scalar over all ranks."""
+    if world() == 1:
+        return float(value)
+    summed = value.detach().clone()
+    dist.all_reduce(summed)
+    return float(summed) / world()
+
+
 def mean_of(losses: Tensor) -> Tensor:
     """This rank's loss, scaled so that the average over the ranks is the mean over the rows of all ranks.
 

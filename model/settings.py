@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, get_type_hints
+from typing import Any, Literal, Protocol, get_type_hints
 
 from model.runtime.errors import InputError
 
@@ -45,6 +45,10 @@ class RunSettings(Protocol):
     def train(self) -> TrainConfig:
         """How the model is trained."""
 
+
+#: What a family learns from: pictures with captions, pictures with questions and answers, or features of
+#: videos with timed text.
+Material = Literal["captions", "questions", "features"]
 
 _STILLS = ("photos", "questions")
 _QA_SETS = ("msrvtt_qa", "msvd_qa")
@@ -137,6 +141,13 @@ class DataConfig:
     def asks(self) -> bool:
         """Whether the texts are questions with answers, not captions."""
         return self.kind in ("questions", *_QA_SETS)
+
+    @property
+    def material(self) -> Material:
+        """What the data are."""
+        if self.has_features:
+            return "features"
+        return "questions" if self.asks else "captions"
 
     def __post_init__(self) -> None:
         check_choices(

@@ -1,4 +1,4 @@
-"""The examples of one training step, from which a family makes its batch.
+"""The examples of one training step, from which a family makes its batch: of pictures, or of features.
 
 Shapes: B videos, F packed frames, N frame slots.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from model.arrays import Array, Rows
+from model.data.feature_sets import FeatureItem
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,15 @@ class Examples:
     """float [F, Ht]: another encoder's embedding of each frame; rows of zeros for frames without one."""
     counted: Tensor | None = None
     """With `taught`, bool [F]: false for frames that count for another process."""
+
+
+@dataclass(frozen=True)
+class FeatureExamples:
+    """Videos or clips as features with timed text, and perhaps a query about each."""
+
+    items: tuple[FeatureItem, ...]
+    """B of them; one that several queries are about is there for each."""
+    video_ids: Rows
+    """int64 [B]: items with the same id are the same video."""
+    queries: Rows | None = None
+    """int64 [B]: the place of the query about each item among the item's; None: no queries are read."""

@@ -75,12 +75,21 @@ def make_loader(
         loader = StillLoader(views, source, collate, config, rank, world)
     else:
         loader = VideoLoader(source, collate, config, rank, world)
+    check_steps(loader, config)
+    return loader
+
+
+def check_steps(loader: Loader[BatchT], config: RunSettings) -> None:
+    """Refuse an epoch that has fewer batches than one optimiser step takes.
+
+    Raises:
+        InputError: it has.
+    """
     if loader.steps < config.train.accumulate:
         raise InputError(
             f"train.accumulate={config.train.accumulate} is more than an epoch's {loader.steps} batches: "
             "lower it, or train.batch_size"
         )
-    return loader
 
 
 def _views(
@@ -103,7 +112,7 @@ def steps_per_epoch(items: int, batch_size: int) -> int:
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, items: int) -> Rows:
+def epoch_order(seed: int, epoch: int, items: int) -> Rows:
     """The order of an epoch. The array is shared: do not write to it."""
     order: Rows = np.random.default_rng((seed, epoch)).permutation(items)
     return order
@@ -134,7 +143,9 @@ def _shares(sizes: Sequence[int], second_share: float, batch_size: int) -> tuple
 def _endless(seed: int, items: int, first: int, count: int) -> Rows:
     """`count` rows of a set from place `first` on, in a new order each time that all were shown."""
     places = np.arange(first, first + count)
-    return np.array([_order(seed, int(place) // items, items)[place % items] for place in places], np.int64)
+    return np.array(
+        [epoch_order(seed, int(place) // items, items)[place % items] for place in places], np.int64
+    )
 
 
 @dataclass(frozen=True)
@@ -182,7 +193,7 @@ class StillLoader(Generic[BatchT]):
         views = [[v for v in range(data.views) if not (names_sides(text) and flips(v))] for text in texts]
         plan = compose([items[row] for row in rows], pool, data, self.config.model.frames, rng, views)
         plan = part(plan, self.rank, self.world)
-        own = _share(len(rows), self.rank, self.world)
+        own = share_of(len(rows), self.rank, self.world)
         answers = _chosen(self.stills.answers, rows[own], chosen[own])
         if data.opening_share:
             texts = [with_opening(text, data.opening_share, rng) for text in texts]
@@ -247,11 +258,11 @@ class VideoLoader(Generic[BatchT]):
         seed, size = self.config.train.seed, self.config.train.batch_size
         slots, image_size = self.config.model.frames, self.config.model.image_size
         owner, caption = self.pairs
-        pairs = _order(seed, epoch, len(owner))[number * size : (number + 1) * size]
+        pairs = epoch_order(seed, epoch, len(owner))[number * size : (number + 1) * size]
         pairs = pairs[: len(pairs) // self.world * self.world]
         texts = _chosen(self.source.captions, owner[pairs], caption[pairs])
         by_length = _by_length(texts)
-        own = _share(len(pairs), self.rank, self.world)
+        own = share_of(len(pairs), self.rank, self.world)
         pairs, texts = pairs[by_length][own], [texts[i] for i in by_length][own]
         rows = owner[pairs]
         table, mask = np.zeros((len(rows), slots), np.int64), np.zeros((len(rows), slots), np.float32)
@@ -280,7 +291,7 @@ def _chosen(groups: Sequence[Sequence[str]], rows: Rows, places: Rows) -> list[s
     return [groups[row][place] for row, place in zip(rows, places, strict=True)] if groups else []
 
 
-def _share(count: int, rank: int, world: int) -> slice:
+def share_of(count: int, rank: int, world: int) -> slice:
     """This process's share of a batch: consecutive rows, as `films.part` takes them."""
     size = count // world
     return slice(rank * size, (rank + 1) * size)

@@ -36,6 +36,7 @@ class DatasetRecord:
         items: number of photos or videos; None: not recorded.
         captions: number of captions; None: not recorded.
         captions_sha256: sha256 of all captions in their order; None: not recorded.
+        texts: what was counted as captions, such as "line" of timed text; empty: captions, or questions.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class DatasetRecord:
     items: int | None = None
     captions: int | None = None
     captions_sha256: str | None = None
+    texts: str = ""
 
     def __str__(self) -> str:
         """One line, such as `photos "flickr8k", split train: 6,091 photos, 30,455 captions`."""
@@ -54,7 +56,8 @@ class DatasetRecord:
             counts = "counts not recorded by the checkpoint"
         else:
             unit = "photo" if self.kind.split()[0] in _PHOTOS else "video"
-            text = "question" if self.kind.endswith(_ASKED) else "caption"
+            unit = "clip" if self.kind == "clips" else unit
+            text = self.texts or ("question" if self.kind.endswith(_ASKED) else "caption")
             counts = f"{_count(self.items, unit)}, {_count(self.captions, text)}"
         return f"{self.kind}{name}{media}, split {self.split}: {counts}"
 
@@ -100,16 +103,18 @@ def describe_data(
     captions: Sequence[Sequence[str]],
     start: Mapping[str, Any] | None = None,
     sets: Sequence[StillSet] = (),
+    texts: str = "",
 ) -> dict[str, Any]:
     """The record of a run as plain values, which its checkpoints hold under `DATA_KEY`.
 
     Args:
         config: the run's settings.
-        captions: the captions of each photo or video that is trained on.
+        captions: the captions of each photo or video that is trained on, or what else is learned from.
         start: the state of the checkpoint that `train.start_from` names; None: there is none.
         sets: the sets of still images that are trained on; empty: other data.
+        texts: what `captions` are, such as "line" of timed text; empty: captions, or questions.
     """
-    named = _named(vars(config.data), _own_name)
+    named = replace(_named(vars(config.data), _own_name), texts=texts)
     if sets:
         folders = (config.data.path, config.data.second)
         names = [
@@ -194,7 +199,11 @@ def _named(data: Mapping[str, Any], name_of: Callable[[str], str]) -> DatasetRec
         return DatasetRecord(kind, name_of(data["path"]))
     if kind == "questions":
         return DatasetRecord(kind, name_of(data["path"]), name_of(data["annotations"]))
-    kind = f"{kind} {data['msrvtt']}" if kind == "msrvtt" else kind
+    kind = f"{kind} {data['msrvtt']}" if kind in ("msrvtt", "msrvtt_asr") else kind
+    if data.get("features"):
+        texts = data["annotations"] or data["subtitles"]
+        media = " + ".join(name_of(path) for path in data["features"])
+        return DatasetRecord(kind, name_of(texts) if texts else "", media)
     return DatasetRecord(kind, name_of(data["annotations"]), name_of(data["videos"]))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from model.data.feature_sets import open_feature_source
 from model.data.sources import open_source
 from model.progress import Report
 from model.runtime.errors import InputError
@@ -21,7 +22,11 @@ def reference_texts(config: RunSettings, count: int, report: Report) -> list[str
     Raises:
         InputError: the training data is not there, or has no captions.
     """
-    return sample_captions(open_source(config, "train", report).captions, count, config.train.seed)
+    if config.data.has_features:
+        captions = open_feature_source(config.data, "train", report).captions
+    else:
+        captions = open_source(config, "train", report).captions
+    return sample_captions(captions, count, config.train.seed)
 
 
 def sample_captions(captions: Sequence[Sequence[str]], count: int, seed: int) -> list[str]:

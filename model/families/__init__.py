@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from model.families.base import ModelFamily
+from model.families.base import Family
 from model.runtime.errors import InputError
 
 _BUILT_IN = ("feel", "lgdn", "lgdn_qa")
-_registered: dict[str, ModelFamily[Any, Any, Any]] = {}
+_registered: dict[str, Family] = {}
 
 
-def register_family(family: ModelFamily[Any, Any, Any]) -> None:
+def register_family(family: Family) -> None:
     """Register a family under its name.
 
     Raises:
@@ -23,7 +21,7 @@ def register_family(family: ModelFamily[Any, Any, Any]) -> None:
     _registered[family.name] = family
 
 
-def get_family(name: str) -> ModelFamily[Any, Any, Any]:
+def get_family(name: str) -> Family:
     """The family with this name. Built-in families are imported on first use.
 
     Raises:

@@ -1,6 +1,8 @@
 """`ModelFamily`: the interface through which models are trained, saved, measured and exported.
 
-Each kind of model implements it once; training, checkpoints, evaluation and export use nothing else of it.
+Each kind of model implements it once, as one of two: a `PictureFamily` learns from pictures with captions or
+questions, a `FeatureFamily` from features of videos with timed text. Training, checkpoints, evaluation and
+export use nothing else of it.
 """
 
 from __future__ import annotations
@@ -14,14 +16,15 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from model.data.examples import Examples
+from model.data.examples import Examples, FeatureExamples
+from model.data.feature_sets import FeatureSource
 from model.data.loaders import Loader
 from model.data.sources import Source
 from model.data.view_cache import FrozenStages
-from model.families.encoder import Encoder
+from model.families.encoder import Encoder, FeatureEncoder
 from model.progress import Report
 from model.runtime.preprocessing import TextTokenizer
-from model.settings import DataConfig, NetworkConfig, TrainConfig
+from model.settings import DataConfig, Material, NetworkConfig, TrainConfig
 
 Model = TypeVar("Model", bound=nn.Module)
 Network = TypeVar("Network", bound=NetworkConfig)
@@ -98,7 +101,8 @@ class ModelDescription:
 class ModelFamily(ABC, Generic[Model, Network, Losses]):
     """One kind of model, from its settings to its graphs. An instance holds no state.
 
-    The classes of settings are frozen dataclasses that check their own rules; see `model.settings`.
+    The classes of settings are frozen dataclasses that check their own rules; see `model.settings`. This is
+    what families share; implement `PictureFamily` or `FeatureFamily`.
     """
 
     #: its name in recipes and checkpoints
@@ -113,8 +117,8 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
     training_settings: ClassVar[frozenset[str]] = frozenset()
     #: the families whose checkpoints `train.start_from` may name, besides its own
     starts_from: ClassVar[frozenset[str]] = frozenset()
-    #: whether it learns answers to questions; false: it learns from captions
-    answers: ClassVar[bool] = False
+    #: what it learns from, which `data.kind` must offer
+    learns_from: ClassVar[Material]
 
     def check(self, config: Network, losses: Losses, data: DataConfig, train: TrainConfig) -> None:
         """Check that the family's settings fit the shared ones.
@@ -122,17 +126,6 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
         Raises:
             InputError: two settings do not fit together; the message names them.
         """
-
-    def complete(self, config: Network, training: Source) -> Network:  # noqa: ARG002
-        """Fill in settings that only the published weights or the training data tell.
-
-        Such as the sizes of layers, or the answers to learn. Done once before training: a checkpoint then
-        rebuilds its model without the files of either.
-
-        Raises:
-            InputError: the weights cannot be found or read.
-        """
-        return config
 
     @abstractmethod
     def build(self, config: Network) -> Model:
@@ -179,10 +172,6 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
         """
 
     @abstractmethod
-    def collate(self, examples: Examples, tokenizer: TextTokenizer) -> Batch:
-        """Make the batch that `objective` reads. Called in threads that work ahead of training."""
-
-    @abstractmethod
     def objective(self, model: Model, losses: Losses, seed: int) -> nn.Module:
         """The losses, as a module that DistributedDataParallel can wrap.
 
@@ -196,25 +185,6 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
 
     def after_step(self, model: Model) -> None:
         """Called after every optimiser step, for example to update momentum weights."""
-
-    def trains_matcher(self, losses: Losses) -> bool:  # noqa: ARG002
-        """Whether the best epoch is chosen by re-ranking; otherwise the similarity of embeddings decides."""
-        return False
-
-    @abstractmethod
-    def encoder(
-        self,
-        model: Model,
-        tokenizer: TextTokenizer,
-        options: InferenceOptions | None = None,
-        *,
-        bfloat16: bool = False,
-    ) -> Encoder:
-        """The model in evaluation mode, as an `Encoder`; `bfloat16` computes in half precision.
-
-        Raises:
-            InputError: an option that the family does not have.
-        """
 
     @abstractmethod
     def graphs(
@@ -237,3 +207,80 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
     def sources(self, config: Network) -> list[dict[str, str]]:  # noqa: ARG002
         """The published weights that the model started from: {"name", "licence", "source"} of each."""
         return []
+
+
+class PictureFamily(ModelFamily[Model, Network, Losses]):
+    """A family that learns from pictures with captions, or with questions and answers."""
+
+    learns_from: ClassVar[Material] = "captions"
+
+    def complete(self, config: Network, training: Source) -> Network:  # noqa: ARG002
+        """Fill in settings that only the published weights or the training data tell.
+
+        Such as the sizes of layers, or the answers to learn. Done once before training: a checkpoint then
+        rebuilds its model without the files of either.
+
+        Raises:
+            InputError: the weights cannot be found or read.
+        """
+        return config
+
+    @abstractmethod
+    def collate(self, examples: Examples, tokenizer: TextTokenizer) -> Batch:
+        """Make the batch that `objective` reads. Called in threads that work ahead of training."""
+
+    def trains_matcher(self, losses: Losses) -> bool:  # noqa: ARG002
+        """Whether the best epoch is chosen by re-ranking; otherwise the similarity of embeddings decides."""
+        return False
+
+    @abstractmethod
+    def encoder(
+        self,
+        model: Model,
+        tokenizer: TextTokenizer,
+        options: InferenceOptions | None = None,
+        *,
+        bfloat16: bool = False,
+    ) -> Encoder:
+        """The model in evaluation mode, as an `Encoder`; `bfloat16` computes in half precision.
+
+        Raises:
+            InputError: an option that the family does not have.
+        """
+
+
+class FeatureFamily(ModelFamily[Model, Network, Losses]):
+    """A family that learns from features of videos with timed text, and finds videos and moments."""
+
+    learns_from: ClassVar[Material] = "features"
+
+    def complete(self, config: Network, training: FeatureSource) -> Network:  # noqa: ARG002
+        """Fill in settings that only the published weights or the training data tell.
+
+        Such as the sizes of layers, or the width of a feature. Done once before training: a checkpoint then
+        rebuilds its model without the files of either.
+
+        Raises:
+            InputError: the weights or the features cannot be found or read, or do not fit the settings.
+        """
+        return config
+
+    @abstractmethod
+    def asks(self, losses: Losses) -> bool:
+        """Whether the losses read queries; otherwise they read videos with their text alone."""
+
+    @abstractmethod
+    def finds_moments(self, losses: Losses) -> bool:
+        """Whether the losses teach where in a video the moment of a query is."""
+
+    @abstractmethod
+    def collate(self, examples: FeatureExamples, tokenizer: TextTokenizer) -> Batch:
+        """Make the batch that `objective` reads. Called in threads that work ahead of training."""
+
+    @abstractmethod
+    def encoder(self, model: Model, tokenizer: TextTokenizer, *, bfloat16: bool = False) -> FeatureEncoder:
+        """The model in evaluation mode; `bfloat16` computes in half precision."""
+
+
+#: any family; which of the two kinds it is tells what it learns from
+Family = PictureFamily[Any, Any, Any] | FeatureFamily[Any, Any, Any]

@@ -83,3 +83,35 @@ class Encoder(Protocol):
 
     def match(self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: Array) -> Array:
         """Match pairs: int64 [B], each one's row in `text`, and frames [B, P, H] → logits [B]."""
+
+
+class FeatureEncoder(Protocol):
+    """A model that reads features of videos with timed text, as evaluation uses it.
+
+    Shapes: V videos, M feature vectors, F their width, d width, Q queries.
+    """
+
+    def videos(self, features: Sequence[Array], texts: Sequence[str]) -> tuple[Array, Array]:
+        """Encode videos with their texts; an empty text stands for a video without one.
+
+        Shapes V arrays float [M, F], V texts → frames [V, M, d] and their mask [V, M].
+        """
+
+    def queries(self, texts: Sequence[str]) -> Array:
+        """Encode queries. Shape Q texts → [Q, d]."""
+
+    def scores(self, queries: Array, frames: Array, mask: Array) -> Array:
+        """How well each video fits each query. Shapes [Q, d], [V, M, d], [V, M] → [Q, V]."""
+
+    def logits(
+        self,
+        queries: Array,
+        frames: Array,
+        mask: Array,
+        query_rows: NDArray[np.int64],
+        video_rows: NDArray[np.int64],
+    ) -> tuple[Array, Array]:
+        """Logits that a moment starts, and ends, at each frame, of P pairs of a query and a video.
+
+        Shapes queries [Q, d], frames [V, M, d], mask [V, M], rows int64 [P] twice → [P, M] twice.
+        """

@@ -275,7 +275,7 @@ def suppress(
 def span_seconds(
     start: NDArray[np.integer],
     end: NDArray[np.integer],
-    every_seconds: float,
+    every_seconds: float | NDArray[np.floating],
     duration_seconds: float | NDArray[np.floating] | None = None,
 ) -> NDArray[np.float64]:
     """The seconds of spans: [every · start, every · end + every], not beyond the video's end.
@@ -283,7 +283,7 @@ def span_seconds(
     Args:
         start: first frames, integers [...].
         end: last frames, integers [...].
-        every_seconds: seconds from one frame to the next.
+        every_seconds: seconds from one frame to the next, a number or [...].
         duration_seconds: true length of each video, a number or [...]; None: unknown.
 
     Returns:

@@ -12,10 +12,9 @@ import torch
 
 from model import distributed
 from model.config import Config, essentials
-from model.data.sources import Source
 from model.runtime.errors import InputError
 from model.settings import to_mapping
-from model.training.run import Run
+from model.training.run import Run, Texts
 
 _REMEDIES = (
     "has other settings than the first: pass the same recipe and settings on every host",
@@ -24,7 +23,7 @@ _REMEDIES = (
 )
 
 
-def check_alike(run: Run, training: Source) -> None:
+def check_alike(run: Run) -> None:
     """Compare the settings, the training data and the step of all processes with those of the first.
 
     Raises:
@@ -32,16 +31,16 @@ def check_alike(run: Run, training: Source) -> None:
     """
     if run.world == 1:
         return
-    own = torch.tensor([facts(run.config, training, run.step)], device=run.device)
+    own = torch.tensor([facts(run.config, run.study.texts, run.step)], device=run.device)
     message = difference(distributed.gather(own).tolist(), run.folder)
     if message:
         raise InputError(message)
 
 
-def facts(config: Config, training: Source, step: int) -> list[int]:
+def facts(config: Config, texts: Texts, step: int) -> list[int]:
     """What must be the same for all processes: digests of settings and texts, and the step."""
-    texts = [list(map(list, training.captions)), list(map(list, training.answers))]
-    return [_digest(essentials(to_mapping(config))), _digest(texts), step]
+    read = [list(map(list, group)) for group in texts]
+    return [_digest(essentials(to_mapping(config))), _digest(read), step]
 
 
 def difference(rows: Sequence[Sequence[int]], output: Path) -> str | None:

@@ -7,24 +7,76 @@ A run's folder holds `config.yaml`, `tokenizer.json`, `log.jsonl` (a line every 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from model.config import Config
 from model.data.loaders import Loader
-from model.data.sources import Source
+from model.data.view_cache import FrozenStages
 from model.families import get_family
-from model.families.base import Batch, ModelFamily
+from model.families.base import Batch, Family
 from model.progress import Report
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import TextTokenizer
 
 #: the dtype of each precision; float32 needs no autocast
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+#: groups of texts of each item
+Texts = Sequence[Sequence[Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a validation measured: figures by name in groups; `score` decides which epoch is the best."""
+
+    metrics: Mapping[str, Mapping[str, float]]
+    score: float
+
+
+class Study(Protocol):
+    """What a run learns from, and how it is validated; see `model.training.study`."""
+
+    @property
+    def texts(self) -> Texts:
+        """All that is read as text, the same in all processes of a run."""
+
+    def network(self, config: Config) -> Any:
+        """The network's settings, completed from the data.
+
+        Raises:
+            InputError: as `complete` of the family.
+        """
+
+    def loader(
+        self,
+        config: Config,
+        tokenizer: TextTokenizer,
+        stages: FrozenStages | None,
+        cache: Path,
+        report: Report,
+    ) -> Loader[Batch]:
+        """The batches to train on; `stages` never train, and their outputs are cached in the folder `cache`.
+
+        Raises:
+            InputError: as `make_loader`, or `make_feature_loader`.
+        """
+
+    def record(self, config: Config, start: Mapping[str, Any] | None) -> dict[str, Any]:
+        """The record of the training data, see `describe_data`; `start` is the checkpoint to start from."""
+
+    def validate(self, run: Run) -> Validation | None:
+        """Validate the weights as they are. Called in all processes; the figures are the first's.
+
+        Returns:
+            None: nothing to validate on, or this is not the first process.
+        """
 
 
 @dataclass
@@ -39,7 +91,7 @@ class Run:
     scaler: torch.amp.GradScaler
     tokenizer: TextTokenizer
     loader: Loader[Batch]
-    validation: Source | None
+    study: Study
     device: torch.device
     folder: Path
     report: Report
@@ -53,7 +105,7 @@ class Run:
     skipped: int = field(default=0, repr=False)
 
     @property
-    def family(self) -> ModelFamily[Any, Any, Any]:
+    def family(self) -> Family:
         """The family of the model."""
         return get_family(self.config.family)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,10 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model import distributed, processes
 from model.config import Config
-from model.data.loaders import make_loader
-from model.data.record import describe_data
-from model.data.sources import Source, open_source
-from model.data.stills import CaptionedStills
 from model.data.view_cache import FrozenStages
 from model.families import get_family
 from model.progress import Report
@@ -35,6 +30,7 @@ from model.training.checkpoints import (
     tokenizer_path,
 )
 from model.training.run import Run, choose_device, make_optimizer
+from model.training.study import open_study
 
 
 def start(config: Config, report: Report, tokenizer_file: Path | None = None) -> Run:
@@ -51,18 +47,17 @@ def start(config: Config, report: Report, tokenizer_file: Path | None = None) ->
     rank, world = distributed.rank(), distributed.world()
     group = processes.current()
     device = _device(config, group.place.local_rank if group else 0)
-    training, validation = _open_sources(config, report)
+    study = open_study(config, report)
     torch.set_num_threads(max(1, config.train.threads // (group.place.local_world if group else 1)))
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
     family = get_family(config.family)
-    config = replace(config, model=family.complete(config.model, training))
+    config = replace(config, model=study.network(config))
     tokenizer_file = tokenizer_file or tokenizer_path(config, folder)
     tokenizer = TextTokenizer.from_file(tokenizer_file, config.model.context_length)
     model, stages = _build_model(config)
     start_state = read_state(Path(config.train.start_from)) if config.train.start_from else None
-    collate = partial(family.collate, tokenizer=tokenizer)
-    loader = make_loader(training, config, collate, stages, folder / "cache", report)
+    loader = study.loader(config, tokenizer, stages, folder / "cache", report)
     last = folder / "last.pt"
     if not last.exists() and not rank:
         family.prepare_start(model, loader, tokenizer, config.train, report)
@@ -76,22 +71,17 @@ def start(config: Config, report: Report, tokenizer_file: Path | None = None) ->
         scaler=torch.amp.GradScaler(device.type, enabled=config.train.precision == "float16"),
         tokenizer=tokenizer,
         loader=loader,
-        validation=validation,
+        study=study,
         device=device,
         folder=folder,
         report=report,
-        data=describe_data(
-            config,
-            training.captions,
-            start_state,
-            training.sets if isinstance(training, CaptionedStills) else (),
-        ),
+        data=study.record(config, start_state),
         rank=rank,
         world=world,
     )
     if last.exists():
         resume(run, last)
-    check_alike(run, training)
+    check_alike(run)
     if not rank and not run.step:
         _begin(run, tokenizer_file)
     return run
@@ -107,12 +97,6 @@ def _device(config: Config, local_rank: int) -> torch.device:
     if config.train.precision == "float16" and device.type == "cpu":
         raise InputError("train.precision=float16 needs a GPU: use bfloat16 or float32 on a CPU")
     return device
-
-
-def _open_sources(config: Config, report: Report) -> tuple[Source, Source | None]:
-    """The source to train on, and the source to validate on; None: do not validate."""
-    training = open_source(config, "train", report)
-    return training, open_source(config, "val", report) if config.validates else None
 
 
 def _build_model(config: Config) -> tuple[nn.Module, FrozenStages | None]:

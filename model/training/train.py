@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any
@@ -18,13 +18,11 @@ import torch.distributed as dist
 
 from model import processes
 from model.data.loaders import ahead
-from model.evaluation.corpus import TokenOptions, encode_source
 from model.families.base import Batch
 from model.runtime.errors import ReelfindError
 from model.training.checkpoints import save_checkpoint
 from model.training.monitor import Monitor, stop_on_signals
 from model.training.run import Run, learning_rate_share
-from model.training.validate import recall_sum, validate, validate_answers
 
 #: steps in a row that float16 may skip while its scale settles
 _MOST_SKIPPED = 40
@@ -132,38 +130,29 @@ def train(run: Run, stop_at: int | None = None) -> None:
                     if time.monotonic() - saved > rates.checkpoint_seconds:
                         save_checkpoint(run)
                         saved = time.monotonic()
-            if run.validation is not None:
-                metrics = check(run)
-                monitor.validation(run.step, epoch, metrics)
+            if run.config.validates:
+                monitor.validation(run.step, epoch, check(run))
             save_checkpoint(run)
             saved = time.monotonic()
 
 
-def check(run: Run) -> dict[str, Any]:
-    """Validate in the first process, and save the best weights so far as `best.pt`.
+def check(run: Run) -> Mapping[str, Any]:
+    """Validate, and save the best weights so far as `best.pt`.
 
     Returns:
-        the metrics of `validate`; empty in all other processes.
+        the metrics; empty in all processes but the first.
     """
-    metrics: dict[str, Any] = {}
-    if not run.rank and run.validation is not None:
-        bfloat16 = run.config.train.precision == "bfloat16"
-        encoder = run.family.encoder(run.model, run.tokenizer, bfloat16=bfloat16)
-        if run.family.answers:
-            metrics = validate_answers(encoder, run.validation)
-            score = metrics["answers"]["all"]
-        else:
-            corpus = encode_source(encoder, run.validation, TokenOptions() if encoder.has_matcher else None)
-            metrics = validate(encoder, run.validation.captions, corpus)
-            ranked = "ensemble" if run.family.trains_matcher(run.config.loss) else "global"
-            score = recall_sum(metrics[ranked])
+    validation = run.study.validate(run)
+    metrics: Mapping[str, Any] = {}
+    if validation is not None:
+        metrics = validation.metrics
         for name, row in metrics.items():
             run.report(
                 f"epoch {run.step // run.steps}/{run.config.train.epochs}: validation, {name} "
                 + " ".join(f"{key} {value:.4g}" for key, value in row.items())
             )
-        if score > run.best:
-            run.best = score
+        if validation.score > run.best:
+            run.best = validation.score
             save_checkpoint(run, "best.pt")
     processes.wait_for_all()
     return metrics

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from model.backbones import build_image, build_text
-from model.config import load_config
+from model.config import Config, load_config
 from model.families.lgdn_qa.config import AnswerModelConfig
 from model.settings import to_mapping
 from tests.support.paths import ROOT
@@ -27,6 +27,14 @@ PAPER = {
     "msrvtt_full": "msrvtt",
     "msvd": "msvd",
     "vatex": "vatex",
+}
+#: for each recipe of FEEL's fine-tuning: kind of data, weights of the losses, seconds of a vector
+FEEL = {
+    "feel_tvr": ("tvr", (8.0, 8.0, 0.01), 1.5),
+    "feel_how2r": ("how2r", (8.0, 8.0, 0.01), 1.5),
+    "feel_didemo": ("didemo_moments", (10.0, 10.0, 0.01), 1.5),
+    "feel_msrvtt_7k": ("msrvtt_asr", (10.0, 10.0, 0.0), 2.0),
+    "feel_msrvtt_9k": ("msrvtt_asr", (10.0, 10.0, 0.0), 2.0),
 }
 QUESTIONS = {"msrvtt_qa": "msrvtt_qa", "msvd_qa": "msvd_qa"}
 
@@ -94,3 +102,44 @@ def test_the_papers_settings(name: str) -> None:
     counts = [len(each) for each in layers if isinstance(each, nn.ModuleList)]
     assert (*counts, model.fusion_from_text) == (12, 6, 6)
     assert model.fusion == "cross_attention"
+
+
+@pytest.mark.parametrize("name", FEEL)
+def test_the_settings_of_hero_for_fine_tuning(name: str) -> None:
+    config = load_config(ROOT / "model" / "recipes" / f"{name}.yaml")
+    loss, (kind, weights, every) = config.loss, FEEL[name]
+    assert (config.data.kind, config.data.every_seconds) == (kind, every)
+    if kind == "msrvtt_asr":
+        assert config.data.msrvtt == {"feel_msrvtt_7k": "7k", "feel_msrvtt_9k": "1ka"}[name]
+    assert (loss.task, loss.query_to_video, loss.video_to_query, loss.span) == ("finetuning", *weights)
+    assert (loss.hinge_margin, loss.span_skip) == (0.1, 0.8)
+    assert (loss.hard_after, loss.hard_count, loss.hard_weight, loss.easy_weight) == (2000, 20, 10.0, 0.1)
+    check_feel(config)
+
+
+def test_the_papers_settings_for_pretraining() -> None:
+    config = load_config(ROOT / "model" / "recipes" / "feel_pretrain.yaml")
+    loss, data = config.loss, config.data
+    assert (data.kind, data.clip_seconds, data.every_seconds) == ("clips", 60.0, 1.5)
+    assert (loss.task, loss.mlm, loss.mfm, loss.gmr, loss.cs) == ("pretraining", 1.0, 1.0, 1.0, 1.0)
+    assert (loss.mask_share, loss.margin, loss.stop_gradient) == (0.15, 0.1, True)
+    check_feel(config)
+
+
+def check_feel(config: Config) -> None:
+    """What pre-training and fine-tuning share: HERO's sizes and optimiser."""
+    model, train, data = config.model, config.train, config.data
+    assert (model.feature_dim, model.hidden, model.cross_layers, model.mcb_layers) == (4352, 768, 6, 2)
+    assert (model.frames, data.max_vectors, model.context_length, model.dropout) == (100, 100, 60, 0.1)
+    assert (train.beta2, train.weight_decay, train.clip) == (0.98, 0.01, 1.0)
+    with torch.device("meta"):
+        text = build_text(replace(model, text_weights=""))
+    assert (text.width, len(text.layers)) == (768, 12)
+
+
+def test_the_small_feel_needs_no_download_and_reads_features_of_any_width() -> None:
+    config = load_config(ROOT / "model" / "recipes" / "feel_small.yaml")
+    assert (config.model.text, config.model.feature_dim, config.data.kind) == ("minilm", 0, "clips")
+    changed = ["loss.task=finetuning", "data.kind=tvr", "data.annotations=DIR"]
+    tuned = load_config(ROOT / "model" / "recipes" / "feel_small.yaml", changed)
+    assert tuned.model == config.model

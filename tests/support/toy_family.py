@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from model.arrays import Array
 from model.data.examples import Examples
-from model.families.base import Graph, InferenceOptions, ModelDescription, ModelFamily
+from model.families.base import Graph, InferenceOptions, ModelDescription, PictureFamily
 from model.families.encoder import Profile
 from model.runtime.bundle import FrameEncoding, TextEncoding
 from model.runtime.errors import InputError
@@ -179,7 +179,7 @@ class TextGraph(nn.Module):
         return embedding, embedding * 1.0
 
 
-class ToyFamily(ModelFamily[ToyModel, ToyConfig, ToyLosses]):
+class ToyFamily(PictureFamily[ToyModel, ToyConfig, ToyLosses]):
     """Mean colours and bags of words."""
 
     name = "toy"

@@ -22,7 +22,7 @@ from model.evaluation.measure import Options, settings_of
 from model.evaluation.spliced import SplicedFilms
 from model.evaluation.tables import metrics_table
 from model.families import get_family
-from model.families.base import InferenceOptions
+from model.families.base import InferenceOptions, PictureFamily
 from model.families.encoder import Encoder
 from model.runtime.bundle import Bundle, HubnessCorrection
 from model.runtime.bundle.hubness import NEIGHBOURS
@@ -57,7 +57,13 @@ def open_model(
         raise InputError("PyTorch finds no GPU: leave --device out")
     path = tokenizer_path(config, models[0].parent)
     tokenizer = TextTokenizer.from_file(path, config.model.context_length)
-    return get_family(config.family).encoder(model.to(device), tokenizer, InferenceOptions(weights, salience))
+    family = get_family(config.family)
+    if not isinstance(family, PictureFamily):
+        raise InputError(
+            f"family={config.family} reads features of videos, not pictures: use `reelfind-model evaluate "
+            "features`"
+        )
+    return family.encoder(model.to(device), tokenizer, InferenceOptions(weights, salience))
 
 
 def with_hubness(options: Options, encoder: Encoder, models: list[Path], weight: float | None) -> Options:

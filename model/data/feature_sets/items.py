@@ -45,6 +45,11 @@ class FeatureItem:
     labels: tuple[tuple[Label | None, ...], ...] = ()
     best: tuple[int | None, ...] = ()
 
+    @property
+    def text(self) -> str:
+        """All that is said, in its order; empty without a line."""
+        return " ".join(line.text for line in self.lines)
+
     def label(self, query: int) -> Label | None:
         """The label of one query to train on: that of the span that annotators agree on most, or None."""
         place = self.best[query]

@@ -26,7 +26,7 @@ class VideoCorpus:
         names: as in the annotations.
         numbers: the number of each in a submission, [V].
         duration_seconds: true length of each, float [V].
-        every_seconds: seconds from one frame to the next.
+        every_seconds: seconds from one frame to the next, one number or float [V].
 
     Raises:
         InputError: the arrays do not fit, or a name is there twice.
@@ -35,7 +35,7 @@ class VideoCorpus:
     names: tuple[str, ...]
     numbers: NDArray[np.int64]
     duration_seconds: NDArray[np.float64]
-    every_seconds: float
+    every_seconds: float | NDArray[np.float64]
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -46,11 +46,17 @@ class VideoCorpus:
             )
         if len(set(self.names)) < count:
             raise InputError("two videos of the corpus have the same name: give each its own")
-        if not self.every_seconds > 0:
+        if np.ndim(self.every_seconds) and np.shape(self.every_seconds) != (count,):
+            raise InputError(f"{count} names and every_seconds {list(np.shape(self.every_seconds))}")
+        if not np.all(np.asarray(self.every_seconds) > 0):
             raise InputError(f"every_seconds is {self.every_seconds}: it must be above 0")
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def every_seconds_of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Seconds from one frame to the next of some videos. int64 [K] → [K]."""
+        return np.broadcast_to(np.asarray(self.every_seconds, np.float64), len(self))[rows]
 
 
 class FrameLogits(Protocol):
@@ -131,5 +137,7 @@ def _moments(
     start, end, mask = logits(query, videos)
     ranked: RankedMoments = rank_moments(similarity[query, videos], start, end, mask, options)
     rows = videos[ranked.video]
-    span = span_seconds(ranked.start, ranked.end, corpus.every_seconds, corpus.duration_seconds[rows])
+    span = span_seconds(
+        ranked.start, ranked.end, corpus.every_seconds_of(rows), corpus.duration_seconds[rows]
+    )
     return Predictions(corpus.numbers[rows], span, ranked.score)

@@ -25,7 +25,7 @@ class FeelModelConfig:
     #: sizes of the RoBERTa or BERT, such as "hidden=768,layers=12"; empty: those of its weights' config.json.
     #: "layers=2" takes the lower two layers of MiniLM's six
     text_shape: str = ""
-    #: width of a feature vector: by default 2048 of ResNet and 2304 of SlowFast
+    #: width of a feature vector: by default 2048 of ResNet and 2304 of SlowFast; 0: that of the training data
     feature_dim: int = 4352
     #: d, the width of e_v and e_t and of all Transformers but the language encoder
     hidden: int = 768
@@ -67,7 +67,8 @@ class FeelModelConfig:
         return "mean"
 
     def _rules(self) -> Iterator[tuple[bool, str]]:
-        sizes = ("feature_dim", "hidden", "heads", "intermediate", "cross_layers", "mcb_layers", "frames")
+        yield self.feature_dim >= 0, f"model.feature_dim={self.feature_dim} must be 0 or more"
+        sizes = ("hidden", "heads", "intermediate", "cross_layers", "mcb_layers", "frames")
         for name in (*sizes, "context_length", "conv_kernel"):
             yield getattr(self, name) >= 1, f"model.{name}={getattr(self, name)} must be positive"
         yield (

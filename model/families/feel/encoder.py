@@ -69,6 +69,24 @@ class FeelEncoder:
         scores: Array = torch.cat(parts).cpu().numpy()
         return scores
 
+    def logits(
+        self,
+        queries: Array,
+        frames: Array,
+        mask: Array,
+        query_rows: NDArray[np.int64],
+        video_rows: NDArray[np.int64],
+    ) -> tuple[Array, Array]:
+        """Logits that a moment starts, and ends, at each frame of a video; far below all others where masked.
+
+        Shapes queries [Q, d], frames [V, M, d], mask [V, M], rows int64 [P] twice → [P, M] twice.
+        """
+        query, videos, real = (torch.from_numpy(x).to(self._device) for x in (queries, frames, mask))
+        with torch.no_grad():
+            found = self.model.moment_head(query[query_rows], videos[video_rows], real[video_rows])
+        start, end = (each.cpu().numpy() for each in found)
+        return start, end
+
     def spans(
         self,
         queries: Array,
@@ -79,11 +97,8 @@ class FeelEncoder:
     ) -> tuple[Array, Array]:
         """Probabilities that a moment starts, and ends, at each frame of a video.
 
-        Shapes queries [Q, d], frames [V, M, d], mask [V, M], rows int64 [P] twice → [P, M] twice; each row
-        sums to 1, with 0 at masked frames.
+        Shapes as `logits` → [P, M] twice; each row sums to 1, with 0 at masked frames.
         """
-        query, videos, real = (torch.from_numpy(x).to(self._device) for x in (queries, frames, mask))
-        with torch.no_grad():
-            logits = self.model.moment_head(query[query_rows], videos[video_rows], real[video_rows])
-            start, end = (torch.softmax(each, -1).cpu().numpy() for each in logits)
+        logits = self.logits(queries, frames, mask, query_rows, video_rows)
+        start, end = (torch.softmax(torch.from_numpy(each), -1).numpy() for each in logits)
         return start, end

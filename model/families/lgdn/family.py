@@ -1,4 +1,4 @@
-"""LGDN as a `ModelFamily`."""
+"""LGDN as a `PictureFamily`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model.data.loaders import Loader, StillLoader
 from model.data.sources import Source
 from model.data.stills import CaptionedStills
 from model.data.view_cache import FrozenStages
-from model.families.base import Graph, InferenceOptions, ModelDescription, ModelFamily
+from model.families.base import Graph, InferenceOptions, ModelDescription, PictureFamily
 from model.families.lgdn import export
 from model.families.lgdn import weights as published_weights
 from model.families.lgdn.closed_form import start_projections
@@ -30,7 +30,7 @@ from model.runtime.preprocessing import TextTokenizer
 from model.settings import DataConfig, TrainConfig, check_rules
 
 
-class LGDNFamily(ModelFamily[LGDN, ModelConfig, LossConfig]):
+class LGDNFamily(PictureFamily[LGDN, ModelConfig, LossConfig]):
     """LGDN (Lu et al., NeurIPS 2022)."""
 
     name = "lgdn"

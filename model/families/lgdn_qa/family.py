@@ -1,4 +1,4 @@
-"""LGDN with an answer head as a `ModelFamily`: that of LGDN, but for what concerns questions."""
+"""LGDN with an answer head as a `PictureFamily`: that of LGDN, but for what concerns questions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.data.examples import Examples
 from model.data.loaders import Loader
 from model.data.sources import Source
 from model.data.view_cache import FrozenStages
-from model.families.base import Graph, InferenceOptions, ModelDescription, ModelFamily
+from model.families.base import Graph, InferenceOptions, ModelDescription, PictureFamily
 from model.families.lgdn.config import LossConfig
 from model.families.lgdn.family import LGDNFamily
 from model.families.lgdn.inference import inference_model
@@ -31,7 +31,7 @@ from model.runtime.preprocessing import TextTokenizer
 from model.settings import DataConfig, TrainConfig, check_rules
 
 
-class LGDNAnswersFamily(ModelFamily[AnsweringLGDN, AnswerModelConfig, AnswerLossConfig]):
+class LGDNAnswersFamily(PictureFamily[AnsweringLGDN, AnswerModelConfig, AnswerLossConfig]):
     """LGDN with an answer head; it starts from a checkpoint of LGDN, or of its own."""
 
     name = "lgdn_qa"
@@ -40,7 +40,7 @@ class LGDNAnswersFamily(ModelFamily[AnsweringLGDN, AnswerModelConfig, AnswerLoss
     places = LGDNFamily.places
     training_settings = LGDNFamily.training_settings
     starts_from = frozenset({LGDNFamily.name})
-    answers = True
+    learns_from = "questions"
     _lgdn = LGDNFamily()
 
     def check(

@@ -23,6 +23,7 @@ from model.families import get_family
 from model.families.base import InferenceOptions
 from model.families.encoder import AnswersQuestions
 from model.families.lgdn_qa.encoder import AnsweringTowers
+from model.families.lgdn_qa.family import LGDNAnswersFamily
 from model.runtime.bundle import Answers, Bundle
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import TextTokenizer, resize_frames
@@ -63,7 +64,7 @@ def exported(
     export_bundle(folder, "lgdn_qa", copy.deepcopy(model), tokenizer, PROVENANCE, options)
     bundle = Bundle.open(folder, threads=1)
     assert bundle.capabilities == capabilities
-    ours = get_family("lgdn_qa").encoder(model, TextTokenizer.from_file(tokenizer, 16))
+    ours = LGDNAnswersFamily().encoder(model, TextTokenizer.from_file(tokenizer, 16))
     assert isinstance(ours, AnsweringTowers)
     return Exported(ours, bundle)
 

@@ -139,7 +139,8 @@ def test_it_is_validated_and_evaluated_by_its_encoder(config: Config, tokenizer:
 
     saved, model = load_checkpoint(best)
     reader = TextTokenizer.from_file(tokenizer, saved.model.context_length)
-    encoder = get_family(saved.family).encoder(model, reader)
+    assert isinstance(model, ToyModel)
+    encoder = ToyFamily().encoder(model, reader)
     metrics = evaluate_source(encoder, read_stills(data, "val"))
     assert list(metrics) == ["global"]
     assert metrics["global"]["text_to_video"]["n"] == 48
@@ -189,7 +190,8 @@ def test_it_is_exported_indexed_and_searched(config: Config, tokenizer: Path, tm
     assert result.rerank_skipped == "no_matcher"
     # The same answer as by PyTorch: frames of one colour make segments of this colour.
     reader = TextTokenizer.from_file(tokenizer, run.config.model.context_length)
-    encoder = get_family("toy").encoder(run.model, reader)
+    assert isinstance(run.model, ToyModel)
+    encoder = ToyFamily().encoder(run.model, reader)
     text = encoder.texts(["a red block"]).embedding[0]
     expected = {}
     for path in videos.iterdir():

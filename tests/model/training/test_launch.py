@@ -163,7 +163,8 @@ def test_a_host_without_the_runs_folder_is_refused_once_on_each_host(alone: Conf
 
 
 def test_other_settings_texts_or_steps_are_told_apart(alone: Config, tmp_path: Path) -> None:
-    training = read_stills(Path(alone.data.path), "train")
+    stills = read_stills(Path(alone.data.path), "train")
+    training, fewer = [stills.captions], [stills.first(5).captions]
     own = facts(alone, training, 3)
     assert difference([own, own], tmp_path) is None
     elsewhere = dataclasses.replace(alone, data=dataclasses.replace(alone.data, path="/elsewhere"))
@@ -172,7 +173,7 @@ def test_other_settings_texts_or_steps_are_told_apart(alone: Config, tmp_path: P
     settings = difference([own, facts(rates, training, 3)], tmp_path)
     assert settings is not None
     assert settings.startswith("process 2 of 2 has other settings than the first")
-    texts = difference([own, own, facts(alone, training.first(5), 3)], tmp_path)
+    texts = difference([own, own, facts(alone, fewer, 3)], tmp_path)
     assert texts is not None
     assert texts.startswith("process 3 of 3 reads other data than the first")
 

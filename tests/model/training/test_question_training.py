@@ -22,6 +22,7 @@ from model.data.datasets import annotations_of
 from model.data.datasets.questions import answer_prior
 from model.data.sources import open_source
 from model.evaluation.questions import QuestionOptions, evaluate_questions
+from model.families.base import PictureFamily
 from model.families.encoder import Encoder
 from model.families.lgdn_qa.config import AnswerLossConfig, AnswerModelConfig
 from model.families.lgdn_qa.network import AnsweringLGDN
@@ -108,6 +109,7 @@ def trained(folder: Path, config: Config) -> Run:
 
 
 def encoder_of(run: Run) -> Encoder:
+    assert isinstance(run.family, PictureFamily)
     return run.family.encoder(run.model, run.tokenizer)
 
 

@@ -12,9 +12,9 @@ pytest.importorskip("torch")
 
 import torch
 
+from model.backbones import with_text_shape
 from model.backbones.bert import TextLayer
 from model.config import config_from_mapping
-from model.data.examples import Examples
 from model.export.tracing import check_graph, to_onnx
 from model.families import get_family
 from model.families.base import InferenceOptions
@@ -43,7 +43,10 @@ FAMILY = FeelFamily()
 
 def test_it_is_known_by_name_with_settings_of_its_own() -> None:
     assert isinstance(get_family("feel"), FeelFamily)
-    config = config_from_mapping({"family": "feel", "model": to_mapping(tiny_config()), "loss": {"cs": 0}})
+    data = {"kind": "clips", "max_vectors": 7, "clip_seconds": 9.0}
+    config = config_from_mapping(
+        {"family": "feel", "model": to_mapping(tiny_config()), "loss": {"cs": 0}, "data": data}
+    )
     assert config.model == tiny_config()
     assert config.loss == FeelLossConfig(cs=0.0)
     assert config_from_mapping(to_mapping(config)) == config
@@ -77,7 +80,7 @@ def test_settings_that_cannot_work_are_refused(kind: Any, values: dict[str, Any]
 
 def of_roberta(folder: Path, **changes: Any) -> FeelModelConfig:
     values = {"hidden": 24, "heads": 4, "intermediate": 40, "text": "roberta", "text_weights": str(folder)}
-    return FAMILY.complete(tiny_config(**values | changes), None)  # type: ignore[arg-type]
+    return with_text_shape(tiny_config(**values | changes))
 
 
 @pytest.mark.parametrize(("layers", "taken"), [(2, [1, 3]), (4, [0, 1, 2, 3]), (1, [3]), (3, [0, 1, 2])])
@@ -126,13 +129,7 @@ def test_published_weights_learn_at_their_own_rate(roberta: tuple[Any, Path]) ->
     assert {n.split(".")[0] for n, r in rates(tiny_config()).items() if r == 1.0} == {"text"}
 
 
-def test_pixels_and_options_are_refused() -> None:
-    nothing = np.zeros((1, 1), np.int64)
-    pixels = Examples(torch.zeros(1, 2, 2, 3), nothing, nothing.astype(np.float32), ("a",), nothing[0])
-    with pytest.raises(ValueError, match="family=feel reads feature files and timed text, not pixels"):
-        FAMILY.collate(pixels, tiny_tokenizer())
-    with pytest.raises(ValueError, match="not pixels"):
-        FAMILY.encoder(tiny_feel(), tiny_tokenizer())
+def test_options_are_refused() -> None:
     with pytest.raises(ValueError, match="the feel family has no options"):
         FAMILY.graphs(tiny_feel(), InferenceOptions(weights="online"))
     assert FAMILY.describe(tiny_feel()).embedding_dim == 16
