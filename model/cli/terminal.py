@@ -28,6 +28,7 @@ _OPTION_OF_FIELD = {
         "num_salient_frames",
         "output",
         "recall_at",
+        "rows",
         "salient_frames",
         "seeds",
         "tokens",
