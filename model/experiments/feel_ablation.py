@@ -54,6 +54,7 @@ COLUMNS = {
     "0.7 R@10": ("VCMR", "0.7-r10"),
     "0.7 R@100": ("VCMR", "0.7-r100"),
 }
+_LOSSES = ("mlm", "mfm", "gmr_t2v", "gmr_v2t", "cs_t2v", "cs_v2t")
 _KINDS = {"v": "not told", "vt": "told"}
 
 
@@ -185,7 +186,18 @@ def _run(
         raise InputError(f"family={second.family}: this ablation is for feel")
     test = open_feature_source(second.data, "test", report)
     encoder = family.encoder(run.model, run.tokenizer)
-    return measure_model(encoder, test, report) | {"asked": asked(test), "count": len(test)}
+    measured = measure_model(encoder, test, report) | {"asked": asked(test), "count": len(test)}
+    if first is not None:
+        measured["pretraining"] = _last_losses(Path(first.output))
+    return measured
+
+
+def _last_losses(folder: Path) -> dict[str, float]:
+    """The losses of the last steps of pre-training, the mean of a tenth of the logged steps."""
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines[-max(1, len(lines) // 10) :]]
+    names = [name for name in rows[0] if name not in ("step", "epoch")]
+    return {name: fmean(row[name] for row in rows) for name in names}
 
 
 def _train(config: Config, report: Report, tokenizer_file: Path | None) -> Run:
@@ -216,6 +228,14 @@ def feel_tables(results: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"|---|{'---:|' * len(kinds)}")
         for name, group in by_row.items():
             cells = [_spread([_figure(r, "VR_by_type", f"{kind}-r1") for r in group]) for kind in kinds]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    losses = {name: group for name, group in by_row.items() if "pretraining" in group[0]}
+    if losses:
+        lines += ["", f"| loss at the end of pre-training | {' | '.join(_LOSSES)} |"]
+        lines.append(f"|---|{'---:|' * len(_LOSSES)}")
+        for name, group in losses.items():
+            shown = [[r["pretraining"].get(loss) for r in group] for loss in _LOSSES]
+            cells = ["" if None in values else f"{fmean(values):.3f}" for values in shown]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     names = list(by_row)
     compared = ("videos R@1", "R@10", "moments IoU 0.5 R@1", "0.5 R@10")

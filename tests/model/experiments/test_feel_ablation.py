@@ -119,6 +119,9 @@ def test_each_row_and_seed_is_measured(results: tuple[Path, list[dict[str, Any]]
         named = np.mean([a["film"] == f for a, f in zip(result["asked"], result["first"], strict=True)])
         assert 100 * named == pytest.approx(recall, abs=0.01)
         assert [point["words"] for point in result["sensitivity"]] == [0, *ADDED_WORDS]
+        wanted = {"mlm", "mfm"} | ({"gmr"} if "GMR" in result["row"] else set())
+        assert wanted <= set(result["pretraining"])
+        assert ("cs" in result["pretraining"]) == ("CS" in result["row"])
         side = len(result["films"])
         assert np.shape(result["similarity"]) == (side, side)
         assert all(
@@ -163,6 +166,8 @@ def test_the_tables_give_means_and_differences_within_seeds() -> None:
     assert lines[4].startswith("| less | 11.0 ± 1.4 | 11.0 ± 1.4 |")
     assert "| more | 6.8 ± 0.4 | 13.5 ± 0.7 |" in lines
     assert lines[-1].startswith("| more − less | +4.0, +1.0: 2.5 ± 2.1 |")
+    told = [{**r, "pretraining": {"mlm": 2.0 + r["seed"], "gmr_t2v": 0.5}} for r in found]
+    assert "| less | 3.000 |  | 0.500 |  |  |  |" in feel_tables(told).splitlines()
     alone = feel_tables(found[:2]).splitlines()
     assert alone[-1].startswith("| more − less | +4.0: 4.0 |")
 
