@@ -60,7 +60,7 @@ def _salience_match(option: str, settings: Mapping[str, Any]) -> SalienceMatch |
     if option != "salience":
         return None
     try:
-        return SalienceMatch.model_validate(settings.get("salience_match"))
+        return SalienceMatch.model_validate_json(json.dumps(settings.get("salience_match")))
     except ValidationError as error:
         raise InputError(
             "--match salience needs to know how relevance becomes a match: pass --tuned with a file that "
@@ -131,6 +131,15 @@ def export_command(
     reference_texts: Annotated[
         int, typer.Option(min=NEIGHBOURS, help="Training captions that --hubness-weight compares with.")
     ] = NUM_REFERENCES,
+    frame_hubness_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=10,
+            help="With --hubness-weight: subtract from a frame's relevance this times its mean relevance for "
+            "the nearest of these captions. Default: as tuned, or no correction.",
+        ),
+    ] = None,
     match: Annotated[
         str,
         typer.Option(
@@ -177,6 +186,8 @@ def export_command(
     if tuned is not None:
         num_salient_frames = num_salient_frames or settings.get("num_salient_frames")
         hubness_weight = settings.get("hubness_weight") if hubness_weight is None else hubness_weight
+        if frame_hubness_weight is None:
+            frame_hubness_weight = settings.get("frame_hubness_weight")
         measured = {**measured, "tuned": {**chosen.get("tuned", {}), "settings": chosen.get("settings", {})}}
     options = ExportOptions(
         inference=InferenceOptions(weights, salience, match_similarity),
@@ -192,7 +203,11 @@ def export_command(
     config, model = load_checkpoints(checkpoints)
     if hubness_weight is not None:
         texts = choose_references(config, reference_texts, report)
-        options = replace(options, hubness=ReferenceTexts(hubness_weight, texts))
+        options = replace(
+            options,
+            hubness=ReferenceTexts(hubness_weight, texts),
+            frame_hubness=frame_hubness_weight or 0.0,
+        )
     provenance = make_provenance(
         config,
         [data_of(read_state(path)) for path in checkpoints],

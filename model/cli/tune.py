@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import open_model, show_result, with_hubness
+from model.cli.evaluate.measuring import open_model, show_result, with_frame_hubness, with_hubness
 from model.cli.terminal import report
 from model.data.sources import Source
 from model.data.stills import CaptionedStills, read_stills
@@ -34,6 +34,15 @@ def tune_command(
         str, typer.Option(help="The numbers of salient frames to choose from.")
     ] = "1,2,3,4",
     hubness_weight: options.HubnessWeight = None,
+    frame_hubness_weight: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=10,
+            help="Subtract from a frame's relevance this times its mean relevance for the nearest of some "
+            "training captions. Only for checkpoints, with --hubness-weight.",
+        ),
+    ] = 0.0,
     tokens_per_frame: options.TokensPerFrame = None,
     weights: options.Weights = None,
     salience: options.Salience = None,
@@ -45,7 +54,8 @@ def tune_command(
     """Choose λ and the number of salient frames on validation data, for `export --tuned`.
 
     They have the highest mean R@1 over intact items and noisy films of each folder; the first caption of an
-    item is its query. With `--match salience`, how relevance becomes a match is fitted first.
+    item is its query. With `--match salience`, how relevance becomes a match is fitted first, and whether the
+    similarity takes its place in videos whose frames are alike.
     """
     names = [folder.resolve().name for folder in data]
     if len(set(names)) < len(names):
@@ -59,6 +69,8 @@ def tune_command(
         measure_options = replace(measure_options, num_salient_frames=measure_options.salient_frames[0])
     encoder = open_model(models, weights, salience, threads, device)
     measure_options = with_hubness(measure_options, encoder, models, hubness_weight)
+    if frame_hubness_weight:
+        encoder = with_frame_hubness(encoder, models, hubness_weight, frame_hubness_weight)
     slots = encoder.profile.frames_per_segment
     galleries: dict[str, Source | SplicedFilms] = {}
     for name, folder in zip(names, data, strict=True):
@@ -66,6 +78,8 @@ def tune_command(
         galleries[name] = stills
         galleries[f"films of {name}"] = splice_films(stills, films, film_noise, NOISY, slots, seed)
     result = choose(encoder, galleries, measure_options, report)
+    if frame_hubness_weight:
+        result["settings"]["frame_hubness_weight"] = frame_hubness_weight
     show_result(result, tuned_table(result), output, as_json)
 
 

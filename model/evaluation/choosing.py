@@ -29,6 +29,10 @@ from model.runtime.retrieval_metrics import retrieval_metrics
 #: A wrong video to fit the match by salience with is the most similar of so many at random.
 _WRONG_VIDEOS = 16
 _NEWTON_STEPS = 50
+#: Points of R@1 that a gallery may lose by re-ranking.
+_MOST_LOST = 0.5
+# Limits of the coherence to choose from; None: the relevance counts in all videos.
+_COHERENCE_GRID: tuple[tuple[float, float] | None, ...] = (None, (0.5, 0.9), (0.6, 0.95), (0.7, 1.0))
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,17 @@ class _Row:
     """One way to re-rank, and its recalls: R@1 of each gallery, and the means of R@1 and R@10."""
 
     num_salient_frames: int
+    salience_match: SalienceMatch | None
     ensemble_lambda: float
     recalls: dict[str, float]
     mean_r1: float
     mean_r10: float
+    #: the most points of R@1 that a gallery loses against the first stage
+    loss: float
+
+    def quality(self) -> tuple[bool, float, float]:
+        """What is compared: re-ranking must harm no gallery, and then help most on the mean."""
+        return self.loss <= _MOST_LOST, self.mean_r1, self.mean_r10
 
 
 def choose(
@@ -49,6 +60,9 @@ def choose(
     report: Report = silent,
 ) -> dict[str, Any]:
     """Choose λ and the number of salient frames with the highest mean R@1 over the galleries, then R@10.
+
+    A choice that loses more than half a point of R@1 in some gallery against the first stage comes after all
+    that do not.
 
     Args:
         encoder: the model.
@@ -69,17 +83,22 @@ def choose(
     measurements = {
         name: measurement_of(encoder, source, options, report) for name, source in galleries.items()
     }
-    if options.filled(encoder).match == "salience":
-        options = replace(options, salience_match=fit_salience_match(list(measurements.values())))
-        for each in measurements.values():
-            each.options = options.filled(encoder)
-    for each in measurements.values():
-        each.score([each.whole()], report)
+    first_stage = {name: _global_r1(each) for name, each in measurements.items()}
+    best: list[_Row] = []
     numbers = next(iter(measurements.values())).options.numbers
-    best = [max(_rows(measurements, n), key=lambda row: (row.mean_r1, row.mean_r10)) for n in numbers]
-    chosen = max(best, key=lambda row: (row.mean_r1, row.mean_r10))
+    by_salience = options.filled(encoder).match == "salience"
+    for limits in _COHERENCE_GRID if by_salience else (None,):
+        if by_salience:
+            match = fit_salience_match(list(measurements.values()), limits)
+            for each in measurements.values():
+                each.options = replace(options, salience_match=match).filled(encoder)
+        for each in measurements.values():
+            each.score([each.whole()], report)
+        best += [max(_rows(measurements, n, first_stage), key=_Row.quality) for n in numbers]
+    chosen = max(best, key=_Row.quality)
     options = replace(
         options,
+        salience_match=chosen.salience_match,
         num_salient_frames=chosen.num_salient_frames,
         salient_frames=(),
         ensemble_lambda=chosen.ensemble_lambda,
@@ -88,14 +107,23 @@ def choose(
         "settings": settings_of(encoder, options),
         "tuned": {
             "galleries": {name: len(each.target) for name, each in measurements.items()},
-            "global": {name: _global_r1(each) for name, each in measurements.items()},
-            "tried": [vars(row) for row in best],
+            "global": first_stage,
+            "tried": [_plain(row) for row in best],
         },
     }
 
 
-def fit_salience_match(measurements: Sequence[Measurement], seed: int = 0) -> SalienceMatch:
+def _plain(row: _Row) -> dict[str, Any]:
+    match = None if row.salience_match is None else row.salience_match.model_dump()
+    return {**vars(row), "salience_match": match}
+
+
+def fit_salience_match(
+    measurements: Sequence[Measurement], limits: tuple[float, float] | None = None, seed: int = 0
+) -> SalienceMatch:
     """Fit the log-odds that a video is the text's, given the mean relevance of its salient frames.
+
+    With `limits`, the similarity takes the place of the relevance in coherent videos, see `SalienceMatch`.
 
     Logistic regression on each text with its own video and with a wrong one: the most similar of 16 at
     random. Both are equally frequent, so 0 means undecided.
@@ -117,13 +145,14 @@ def fit_salience_match(measurements: Sequence[Measurement], seed: int = 0) -> Sa
         pairs = np.zeros(similarity.shape, np.bool_)
         pairs[texts, target] = pairs[texts, hard] = True
         n = each.options.numbers[0]
-        relevance = salience_match(each.texts, each.corpus, pairs, [n], SalienceMatch(scale=1, bias=0))[n]
+        plain = SalienceMatch(scale=1, bias=0, coherence=limits)
+        relevance = salience_match(each.texts, each.corpus, pairs, [n], plain, each.similarity)[n]
         own.append(relevance[texts, target])
         wrong.append(relevance[texts, hard])
     scale, bias = _logistic(np.concatenate(own), np.concatenate(wrong))
     if scale <= 0:
         raise InputError("wrong videos are more relevant than the right ones: train the model first")
-    return SalienceMatch(scale=float(f"{scale:.4g}"), bias=float(f"{bias:.4g}"))
+    return SalienceMatch(scale=float(f"{scale:.4g}"), bias=float(f"{bias:.4g}"), coherence=limits)
 
 
 def _logistic(ones: NDArray[np.floating], zeros: NDArray[np.floating]) -> tuple[float, float]:
@@ -143,7 +172,9 @@ def _logistic(ones: NDArray[np.floating], zeros: NDArray[np.floating]) -> tuple[
     return float(weights[0]), float(weights[1])
 
 
-def _rows(measurements: Mapping[str, Measurement], num_salient_frames: int) -> list[_Row]:
+def _rows(
+    measurements: Mapping[str, Measurement], num_salient_frames: int, first_stage: Mapping[str, float]
+) -> list[_Row]:
     """The results of every λ with one number of salient frames."""
     rankings = {name: each.ranking(each.whole(), num_salient_frames) for name, each in measurements.items()}
     rows = []
@@ -152,7 +183,15 @@ def _rows(measurements: Mapping[str, Measurement], num_salient_frames: int) -> l
         first = {name: float(of["R@1"]) for name, of in metrics.items()}
         tenth = [float(of["R@10"]) for of in metrics.values()]
         rows.append(
-            _Row(num_salient_frames, lam, first, float(np.mean(list(first.values()))), float(np.mean(tenth)))
+            _Row(
+                num_salient_frames,
+                next(iter(measurements.values())).options.salience_match,
+                lam,
+                first,
+                float(np.mean(list(first.values()))),
+                float(np.mean(tenth)),
+                max(first_stage[name] - value for name, value in first.items()),
+            )
         )
     return rows
 
@@ -171,12 +210,15 @@ def tuned_table(result: Mapping[str, Any]) -> str:
         "",
         "R@1, text to video; n: "
         + ", ".join(f"{name} {count}" for name, count in tuned["galleries"].items()),
-        f"{'':24}" + "".join(f"{name:>{_width(name)}}" for name in names),
-        f"{'first stage':24}" + "".join(f"{tuned['global'][name]:>{_width(name)}.1f}" for name in names),
+        f"{'':44}" + "".join(f"{name:>{_width(name)}}" for name in names),
+        f"{'first stage':44}" + "".join(f"{tuned['global'][name]:>{_width(name)}.1f}" for name in names),
     ]
     for row in tuned["tried"]:
-        label = f"{row['num_salient_frames']} frames, λ = {row['ensemble_lambda']:g}"
-        lines.append(f"{label:24}" + "".join(f"{row['recalls'][name]:>{_width(name)}.1f}" for name in names))
+        match = row["salience_match"] or {}
+        limits = match.get("coherence")
+        alike = "" if limits is None else f", coherence {limits[0]:g}–{limits[1]:g}"
+        label = f"{row['num_salient_frames']} frames, λ = {row['ensemble_lambda']:g}{alike}"
+        lines.append(f"{label:44}" + "".join(f"{row['recalls'][name]:>{_width(name)}.1f}" for name in names))
     return "\n".join(lines)
 
 

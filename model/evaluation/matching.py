@@ -19,6 +19,8 @@ from model.runtime.bundle import TextEncoding
 from model.runtime.bundle.manifest import SalienceMatch
 from model.runtime.ranking import (
     LOGIT_DECIMALS,
+    blended_match,
+    coherence,
     match_score,
     relevance,
     salience_logits,
@@ -90,8 +92,13 @@ def salience_match(
     pairs: NDArray[np.bool_],
     num_salient: Sequence[int],
     match: SalienceMatch,
+    similarity: Array,
 ) -> dict[int, Array]:
-    """As `match_pairs`, by the relevance of the salient frames (LGDN's Table 8): no token is read."""
+    """As `match_pairs`, by the relevance of the salient frames (LGDN's Table 8): no token is read.
+
+    `similarity` is that of the first stage, [Q, G], which the match may read too.
+    """
+    alike = coherence(corpus.salience[corpus.slots], corpus.counts)
     scores = {n: np.full(pairs.shape, np.nan, np.float32) for n in num_salient}
     for text in range(len(pairs)):
         segments = np.flatnonzero(pairs[text])
@@ -102,7 +109,11 @@ def salience_match(
         salient = np.take_along_axis(relevant, index, axis=1)
         logits = salience_logits(salient, mask, match.scale, match.bias)
         for n in num_salient:
-            scores[n][text, segments] = match_score(logits[:, :n], mask[:, :n])
+            score = match_score(logits[:, :n], mask[:, :n])
+            if match.coherence is not None:
+                of_similarity = match.scale * similarity[text, segments] + match.bias
+                score = blended_match(score, of_similarity, alike[segments], match.coherence)
+            scores[n][text, segments] = score
     return scores
 
 

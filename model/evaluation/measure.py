@@ -181,7 +181,9 @@ class Measurement:
         if self.options.reads_tokens:
             self.match = match_pairs(self._encoder, self.texts, self.corpus, pairs, numbers, report)
         elif self.options.salience_match is not None:
-            self.match = salience_match(self.texts, self.corpus, pairs, numbers, self.options.salience_match)
+            self.match = salience_match(
+                self.texts, self.corpus, pairs, numbers, self.options.salience_match, self.similarity
+            )
 
     def ranking(self, gallery: Gallery, num_salient: int | None = None) -> Reranking:
         """One gallery's pairs, to be ranked by any λ.

@@ -12,14 +12,16 @@ from typing import cast
 
 from torch import nn
 
+from model.export.frame_hubness import with_frame_hubness
 from model.export.references import ReferenceTexts
 from model.export.storage import STORAGES, Storage, store
 from model.export.tracing import check_graph, to_onnx
 from model.families import get_family
 from model.families.base import Graph, InferenceOptions, ModelDescription
 from model.progress import Report, silent
-from model.runtime.bundle import BundleDescription, BundleManifest, write_bundle
+from model.runtime.bundle import BundleDescription, BundleManifest, HubnessCorrection, write_bundle
 from model.runtime.bundle.graphs import ANSWER_HEAD, FRAME_ENCODER, MATCHER, TEXT_ENCODER
+from model.runtime.bundle.hubness import NEIGHBOURS
 from model.runtime.bundle.manifest import (
     ImageSpec,
     Provenance,
@@ -28,6 +30,7 @@ from model.runtime.bundle.manifest import (
     TokenSizes,
 )
 from model.runtime.errors import InputError
+from model.runtime.preprocessing import TextTokenizer
 from model.runtime.tokens import check_count
 
 #: largest difference of any output from PyTorch's, by how weights are stored
@@ -77,6 +80,7 @@ class ExportOptions:
         tokens_per_frame: tokens of a frame that an index keeps, merged; None: all.
         storage: how weights are stored.
         hubness: what a search subtracts from similarities; None: nothing.
+        frame_hubness: with `hubness`, the weight of its correction of frames' relevance; 0: none.
     """
 
     inference: InferenceOptions = field(default_factory=InferenceOptions)
@@ -88,6 +92,15 @@ class ExportOptions:
     tokens_per_frame: int | None = None
     storage: StorageChoice = field(default_factory=StorageChoice)
     hubness: ReferenceTexts | None = None
+    frame_hubness: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.frame_hubness and self.hubness is None:
+            raise InputError(
+                f"frame_hubness_weight is {self.frame_hubness:g}, but there are no reference texts: set "
+                "hubness_weight too",
+                "frame_hubness_weight",
+            )
 
 
 def export_bundle(
@@ -137,6 +150,13 @@ def export_bundle(
     )
     matcher = options.matcher and options.salience_match is None
     graphs = model_family.graphs(model, options.inference, matcher=matcher)
+    if options.frame_hubness and options.hubness is not None:
+        tokenize = TextTokenizer.from_file(tokenizer, described.context_length)
+        encoder = model_family.encoder(model, tokenize, options.inference)
+        references = options.hubness.saliences(encoder)
+        correction = HubnessCorrection(options.frame_hubness, NEIGHBOURS, references)
+        graphs = with_frame_hubness(graphs, correction)
+        described = replace(described, salience_dim=described.salience_dim + 1)
     return write_graphs(
         folder,
         graphs,

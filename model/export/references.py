@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from model.arrays import Array
+from model.families.encoder import Encoder
 from model.runtime.bundle import HubnessCorrection
 from model.runtime.bundle.hubness import NEIGHBOURS
 from model.runtime.errors import InputError
@@ -38,6 +39,15 @@ class ReferenceTexts:
             raise InputError(
                 f"{len(self.texts)} reference texts: a hubness correction needs at least {NEIGHBOURS}"
             )
+
+    def saliences(self, encoder: Encoder) -> Array:
+        """The texts' saliences, for the correction of frames. → [R, S]"""
+        ordered = sorted(self.texts, key=len)
+        parts = [
+            encoder.texts(ordered[start : start + _TEXTS_A_PASS]).salience
+            for start in range(0, len(ordered), _TEXTS_A_PASS)
+        ]
+        return np.concatenate(parts)
 
     def encoded(self, text_encoder: bytes, tokenizer: Path, context_length: int) -> HubnessCorrection:
         """The correction, with the texts encoded by a serialised `text_encoder.onnx`."""

@@ -72,6 +72,36 @@ def salience_logits(
     return logits.round(LOGIT_DECIMALS)
 
 
+def coherence(frame_salience: NDArray[np.float32], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """How alike the frames of each candidate are: the length of the mean of their vectors, each of length 1.
+
+    1 where all frames are the same; smaller, the more the candidate shows. [K, N, S], [K] → [K].
+    """
+    real = np.arange(frame_salience.shape[1])[None, :] < counts[:, None]
+    lengths = np.linalg.norm(frame_salience, axis=2)
+    weight = np.where(real & (lengths > 0), 1 / np.maximum(lengths, 1e-12), 0)
+    mean = np.einsum("kns,kn->ks", frame_salience, weight, dtype=np.float64) / counts[:, None]
+    length: NDArray[np.float64] = np.linalg.norm(mean, axis=1)
+    return length
+
+
+def blended_match(
+    salient: NDArray[np.floating],
+    similar: NDArray[np.floating],
+    coherence: NDArray[np.floating],
+    limits: tuple[float, float],
+) -> NDArray[np.float64]:
+    """The match of the salient frames where a candidate shows many things, of the similarity where only one.
+
+    Below the lower limit of the coherence `salient` counts, above the upper one `similar`, between them a
+    share of both. All [K] → [K].
+    """
+    low, high = limits
+    share = np.clip((high - coherence) / (high - low), 0.0, 1.0)
+    blended: NDArray[np.float64] = share * salient + (1 - share) * similar
+    return blended.round(LOGIT_DECIMALS)
+
+
 def match_score(logits: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """The mean match logit over each candidate's salient frames. [K, n], bool [K, n] → [K].
 

@@ -18,6 +18,8 @@ from indexer.library.snapshot import SegmentFrames, Snapshot
 from model.runtime.bundle import BundleManifest
 from model.runtime.ranking import (
     LOGIT_DECIMALS,
+    blended_match,
+    coherence,
     ensemble,
     match_score,
     relevance,
@@ -180,6 +182,10 @@ def rerank_by_salience(
     frames, chosen, relevant = salient_frames(read, query, num_salient_frames)
     logits = salience_logits(relevant, chosen, match.scale, match.bias)
     scores = match_score(logits, chosen)
+    if match.coherence is not None:
+        of_similarity = match.scale * candidates.score + match.bias
+        alike = coherence(read.salience, read.counts)
+        scores = blended_match(scores, of_similarity, alike, match.coherence)
     stopwatch.lap("salience")
     final = ensemble(scores, candidates.score, manifest.ensemble_lambda)
     return RerankedCandidates(final, scores, frames, chosen, logits, read)

@@ -11,6 +11,7 @@ The toy model sees colours and nothing else. With `rgb` a frame's mean colour in
     match_logit      8 · (the largest cosine of a frame's token and the mean colour of the text) − 4
     answer_logit     −|mean token of the real frames − (2 · colour_k − 1)|² for the eight COLOURS       [8]
                      with `words`, plus the mean of text_tokens · (2 · colour_k − 1, 0) over the text
+    start_logit      8 · cosine of text and frame; end_logit is half of it, rejection_logit −start_logit [F]
 
 The functions of these names below are the same in NumPy. A red frame's logit is 4 for "red", −6.7 for
 "green", −4 for a text without a colour.
@@ -30,7 +31,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from model.runtime.bundle import BundleDescription, write_bundle
-from model.runtime.bundle.manifest import ImageSpec, Provenance, TokenSizes
+from model.runtime.bundle.manifest import ImageSpec, Moments, Provenance, TokenSizes
 from model.runtime.preprocessing import normalise_text
 
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -147,6 +148,7 @@ def make_toy_bundle(
     matcher: bool | Literal["ids"] = True,
     tokens: bool = True,
     answers: bool | Literal["words"] = False,
+    moments: bool = False,
     graphs: Mapping[str, bytes] | None = None,
     **changes: Any,
 ) -> Path:
@@ -154,7 +156,7 @@ def make_toy_bundle(
 
     `matcher` may be False, or "ids" for one that reads the texts' ids instead of their tokens; without
     `tokens` there is none. With `answers` there is an answer head, with "words" one that reads the question's
-    words too. `graphs` takes the place of
+    words too; with `moments` there is a moment head. `graphs` takes the place of
     `toy_graphs()`; `changes` are as in `describe`.
     """
     folder = Path(folder)
@@ -165,6 +167,9 @@ def make_toy_bundle(
     if answers:
         files["answer_head.onnx"] = toy_answer_head(words=answers == "words")
         changes = {"answers": tuple(COLOURS), **changes}
+    if moments:
+        files["moment_head.onnx"] = toy_moment_head()
+        changes = {"moments": Moments(every_seconds=1.0), **changes}
     tokenizer = folder.with_name(f"{folder.name}.tokenizer.json")
     toy_tokenizer().save(str(tokenizer))
     try:
@@ -435,3 +440,31 @@ def toy_answer_head(*, answers: int = DIM, words: bool = False) -> bytes:
         ("frame_mask", TensorProto.FLOAT, ["B", "n"]),
     ]
     return build_graph(nodes, inputs, [("answer_logit", TensorProto.FLOAT, ["B", answers])], constants)
+
+
+def toy_moment_head(*, frames: str | int = "F", broken: bool = False) -> bytes:
+    """The moment head, serialised; `frames` may fix their number, and with `broken` it gives infinity."""
+    node = helper.make_node
+    nodes = [
+        node("Unsqueeze", ["text_query", "two"], ["column"]),
+        node("MatMul", ["frame_embedding", "column"], ["product"]),
+        node("Squeeze", ["product", "two"], ["cosine"]),
+        node("Mul", ["cosine", "frame_mask"], ["real"]),
+        node("Div" if broken else "Mul", ["real", "scale"], ["start_logit"]),
+        node("Mul", ["start_logit", "half"], ["end_logit"]),
+        node("Neg", ["start_logit"], ["rejection_logit"]),
+    ]
+    inputs: list[GraphValue] = [
+        ("text_query", TensorProto.FLOAT, ["B", DIM]),
+        ("frame_embedding", TensorProto.FLOAT, ["B", frames, DIM]),
+        ("frame_mask", TensorProto.FLOAT, ["B", frames]),
+    ]
+    outputs: list[GraphValue] = [
+        (name, TensorProto.FLOAT, ["B", frames]) for name in ("start_logit", "end_logit", "rejection_logit")
+    ]
+    constants: dict[str, NDArray[Any]] = {
+        "two": np.array([2], np.int64),
+        "scale": np.array(0 if broken else 8, np.float32),
+        "half": np.array(0.5, np.float32),
+    }
+    return build_graph(nodes, inputs, outputs, constants)

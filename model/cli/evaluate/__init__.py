@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from model.cli.evaluate.dataset import dataset_command
+from model.cli.evaluate.features import features_command
 from model.cli.evaluate.figure import figure_command
 from model.cli.evaluate.films import films_command
 from model.cli.evaluate.moments import moments_command
@@ -21,5 +22,6 @@ app.command("films")(films_command)
 app.command("dataset")(dataset_command)
 app.command("videos")(videos_command)
 app.command("questions")(questions_command)
+app.command("features")(features_command)
 app.command("moments")(moments_command)
 app.command("figure")(figure_command)

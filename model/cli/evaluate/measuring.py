@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +19,13 @@ from model.data.sources import Source
 from model.evaluation.corpus import encode_all_texts
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate_source, tune
+from model.evaluation.frame_hubness import FrameHubnessEncoder
 from model.evaluation.measure import Options, settings_of
 from model.evaluation.spliced import SplicedFilms
 from model.evaluation.tables import metrics_table
 from model.families import get_family
-from model.families.base import InferenceOptions, PictureFamily
-from model.families.encoder import Encoder
+from model.families.base import FeatureFamily, InferenceOptions, PictureFamily
+from model.families.encoder import Encoder, FeatureEncoder
 from model.runtime.bundle import Bundle, HubnessCorrection
 from model.runtime.bundle.hubness import NEIGHBOURS
 from model.runtime.errors import InputError
@@ -53,8 +55,7 @@ def open_model(
         return BundleEncoder(bundle)
     torch.set_num_threads(threads)
     config, model = load_checkpoints(models)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("PyTorch finds no GPU: leave --device out")
+    check_device(device)
     path = tokenizer_path(config, models[0].parent)
     tokenizer = TextTokenizer.from_file(path, config.model.context_length)
     family = get_family(config.family)
@@ -64,6 +65,47 @@ def open_model(
             "features`"
         )
     return family.encoder(model.to(device), tokenizer, InferenceOptions(weights, salience))
+
+
+def open_feature_model(
+    checkpoints: list[Path], threads: int, device: str = "cpu"
+) -> tuple[FeatureEncoder, bool]:
+    """Open checkpoints of a family that reads features; their weights are averaged.
+
+    Returns:
+        the model, and whether it learned to find moments.
+
+    Raises:
+        InputError: there is no such checkpoint or device, or the model reads pictures.
+    """
+    torch.set_num_threads(threads)
+    config, model = load_checkpoints(checkpoints)
+    family = get_family(config.family)
+    if not isinstance(family, FeatureFamily):
+        raise InputError(
+            f"family={config.family} reads pictures, not features: use `reelfind-model evaluate dataset`"
+        )
+    if not family.asks(config.loss):
+        raise InputError(
+            f"{checkpoints[0]} has not learned from queries yet: fine-tune it with loss.task=finetuning and "
+            f"train.start_from={checkpoints[0]}"
+        )
+    check_device(device)
+    path = tokenizer_path(config, checkpoints[0].parent)
+    tokenizer = TextTokenizer.from_file(path, config.model.context_length)
+    return family.encoder(model.to(device), tokenizer), family.finds_moments(config.loss)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        InputError: PyTorch does not find it, or has no such kind.
+    """
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"device is {device!r}: choose cpu or cuda", "device")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("PyTorch finds no GPU: leave --device out")
 
 
 def with_hubness(options: Options, encoder: Encoder, models: list[Path], weight: float | None) -> Options:
@@ -91,6 +133,23 @@ def with_hubness(options: Options, encoder: Encoder, models: list[Path], weight:
         references = encode_all_texts(encoder, texts, report=report).embedding
         correction = HubnessCorrection(weight, min(NEIGHBOURS, len(texts)), references)
     return replace(options, hubness=replace(correction, weight=weight))
+
+
+def with_frame_hubness(
+    encoder: Encoder, models: list[Path], hubness_weight: float | None, weight: float
+) -> Encoder:
+    """The encoder with the hubness correction of frames.
+
+    Raises:
+        InputError: the model is a bundle, whose frames are as exported; or segments are not corrected too.
+    """
+    if models[0].is_dir() or not hubness_weight:
+        reason = "a bundle's frames are as exported" if models[0].is_dir() else "set hubness_weight too"
+        raise InputError(f"frame_hubness_weight is {weight:g}: {reason}", "frame_hubness_weight")
+    config = config_from_mapping(read_state(models[0])["config"])
+    texts = reference_texts(config, NUM_REFERENCES, report)
+    references = encode_all_texts(encoder, texts, report=report).salience
+    return FrameHubnessEncoder(encoder, HubnessCorrection(weight, min(NEIGHBOURS, len(texts)), references))
 
 
 def measure_sources(
@@ -139,3 +198,10 @@ def show_result(result: Mapping[str, Any], table: str, output: Path | None, as_j
     if output is not None:
         replace_text(output, text + "\n")
     typer.echo(text if as_json else table)
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None for NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_nan(part) for key, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import show_result
+from model.cli.evaluate.measuring import show_result, without_nan
 from model.cli.terminal import report
 from model.data.datasets.moments import read_didemo_moments, read_tvr, read_windows
 from model.evaluation.moments.didemo import evaluate_didemo, read_didemo_predictions
@@ -54,11 +53,4 @@ def moments_command(
         moments = read_windows(annotations)
         result = dict(evaluate_qvhighlights(read_highlight_predictions(predictions), moments))
         table = qvhighlights_tables(result, moments)
-    show_result(_without_nan(result), table, output, as_json)
-
-
-def _without_nan(value: Any) -> Any:
-    """The same with None for NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
+    show_result(without_nan(result), table, output, as_json)

@@ -16,6 +16,7 @@ from model.data.datasets.moments import Moment
 from model.data.feature_sets import FeatureSource
 from model.evaluation.moments.predict import VideoCorpus, predict_moments
 from model.evaluation.moments.submission import TASKS, Submission, Task
+from model.evaluation.moments.tvr import TvrMetrics, evaluate_tvr
 from model.families.encoder import FeatureEncoder
 from model.progress import Progress, Report, silent
 from model.runtime.errors import InputError
@@ -136,3 +137,59 @@ def predict_in(
         return start, end, mask > 0
 
     return predict_moments(moments, encoded.videos, similarity, logits, options, tasks)
+
+
+@dataclass(frozen=True)
+class FoundTasks:
+    """What was found for the queries of a source, and how well.
+
+    Attributes:
+        queries: the queries.
+        submission: what was predicted.
+        retrieval: of videos, by similarity, in percent; ties are averaged.
+        tasks: the figures of `evaluate_tvr`; without moments where no moment is looked for, or spans are not
+            known.
+    """
+
+    queries: tuple[Moment, ...]
+    submission: Submission
+    retrieval: RetrievalMetrics
+    tasks: TvrMetrics
+
+
+def evaluate_features(
+    encoder: FeatureEncoder,
+    source: FeatureSource,
+    options: MomentOptions | None = None,
+    *,
+    moments: bool = True,
+    report: Report = silent,
+) -> FoundTasks:
+    """Ask all queries of a source, and measure what is found.
+
+    Args:
+        encoder: the model.
+        source: the videos and their queries.
+        options: how moments are ranked.
+        moments: look for moments too; false: for videos alone.
+        report: told how many videos are encoded, and what is not measured.
+
+    Raises:
+        InputError: there is no query, or features cannot be read.
+    """
+    queries = moments_of(source)
+    encoded = encode_videos(encoder, source, report)
+    vectors = encode_queries(encoder, [query.text for query in queries])
+    similarity = similarity_of(encoder, vectors, encoded)
+    tasks: Sequence[Task] = TASKS if moments else ("VR",)
+    found = predict_in(encoder, encoded, queries, vectors, similarity, options, tasks)
+    unknown = sum(not query.spans for query in queries)
+    measured = found
+    if moments and unknown:
+        report(
+            f"{source.name}: {unknown} of {len(queries)} queries have no known span; moments are not measured"
+        )
+        measured = Submission(found.video_numbers, {"VR": found.tasks["VR"]})
+    return FoundTasks(
+        tuple(queries), found, measure_videos(similarity, source), evaluate_tvr(measured, queries)
+    )

@@ -6,6 +6,7 @@ from model.runtime.bundle.encodings import FrameEncoding, TextEncoding
 from model.runtime.bundle.files import default_bundle_path
 from model.runtime.bundle.hubness import HubnessCorrection
 from model.runtime.bundle.manifest import BundleManifest
+from model.runtime.bundle.moments import MomentLogits
 from model.runtime.bundle.reader import Bundle
 from model.runtime.bundle.sessions import Provider
 from model.runtime.bundle.writer import write_bundle
@@ -17,6 +18,7 @@ __all__ = [
     "BundleManifest",
     "FrameEncoding",
     "HubnessCorrection",
+    "MomentLogits",
     "Provider",
     "TextEncoding",
     "default_bundle_path",

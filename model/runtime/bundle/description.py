@@ -8,6 +8,7 @@ from model.runtime.bundle.hubness import HubnessCorrection
 from model.runtime.bundle.manifest import (
     Calibration,
     ImageSpec,
+    Moments,
     Provenance,
     SalienceMatch,
     SalienceStrategy,
@@ -40,6 +41,7 @@ class BundleDescription:
             re-ranks, if there is one.
         hubness: what a search subtracts from similarities; None: nothing.
         answers: the answers that the answer head knows, in the order of its logits; empty: there is none.
+        moments: what the moment head was trained for; None: there is none.
     """
 
     name: str
@@ -61,3 +63,4 @@ class BundleDescription:
     salience_match: SalienceMatch | None = None
     hubness: HubnessCorrection | None = None
     answers: tuple[str, ...] = ()
+    moments: Moments | None = None

@@ -40,6 +40,7 @@ SEGMENT_ENCODER = "segment_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
 MATCHER = "matcher.onnx"
 ANSWER_HEAD = "answer_head.onnx"
+MOMENT_HEAD = "moment_head.onnx"
 #: the answers that `answer_head.onnx` knows: a JSON list of texts, in the order of its logits
 ANSWERS = "answers.json"
 #: embeddings of reference texts, by which `hubness` is measured: a NumPy array, float16 [R, D]
@@ -48,8 +49,8 @@ REFERENCE_TEXTS = "reference_texts.npy"
 _FLOAT, _INT, _BYTE = "tensor(float)", "tensor(int64)", "tensor(uint8)"
 
 #: Every graph of format version 2. B batch, N frames, P tokens a frame, P' as many or fewer, L text tokens,
-#: H width of frame tokens, T of text tokens, D joint space, S salience, n salient frames, A answers. The
-#: image's side is `size`.
+#: H width of frame tokens, T of text tokens, D joint space, S salience, n salient frames, A answers, F frames
+#: of any span of a video. The image's side is `size`.
 GRAPHS: dict[str, GraphSpec] = {
     FRAME_ENCODER: GraphSpec(
         (TensorSpec("frames", _BYTE, ("B", "size", "size", 3)),),
@@ -101,10 +102,24 @@ GRAPHS: dict[str, GraphSpec] = {
         ),
         optional=True,
     ),
+    # A text and consecutive frames of a video, of which at least one is real (`frame_mask` 1).
+    MOMENT_HEAD: GraphSpec(
+        (
+            TensorSpec("text_query", _FLOAT, ("B", "D")),
+            TensorSpec("frame_embedding", _FLOAT, ("B", "F", "D")),
+            TensorSpec("frame_mask", _FLOAT, ("B", "F")),
+        ),
+        (
+            TensorSpec("start_logit", _FLOAT, ("B", "F")),
+            TensorSpec("end_logit", _FLOAT, ("B", "F")),
+            TensorSpec("rejection_logit", _FLOAT, ("B", "F")),
+        ),
+        optional=True,
+    ),
 }
 
 #: What a bundle can do beyond retrieval, by the graph that this needs.
-CAPABILITIES: dict[str, str] = {MATCHER: "match", ANSWER_HEAD: "answers"}
+CAPABILITIES: dict[str, str] = {MATCHER: "match", ANSWER_HEAD: "answers", MOMENT_HEAD: "moments"}
 #: The capability of a bundle that re-ranks by the relevance of salient frames, without a graph.
 SALIENCE_MATCH = "salience_match"
 #: Graphs that read the encoders' tokens.

@@ -30,6 +30,7 @@ from model.runtime.bundle.graphs import (
     CAPABILITIES,
     GRAPHS,
     MATCHER,
+    MOMENT_HEAD,
     READ_TOKENS,
     REFERENCE_TEXTS,
     SALIENCE_MATCH,
@@ -72,7 +73,7 @@ class TokenSizes:
 
 
 #: Fields that the first bundles of format version 2 do not have.
-_LATER = ("hubness", "salience_match")
+_LATER = ("hubness", "salience_match", "moments")
 
 
 def check_file_name(name: str) -> None:
@@ -134,10 +135,21 @@ class Calibration(_Frozen):
 
 
 class SalienceMatch(_Frozen):
-    """A match without a graph: scale · relevance + bias, the log-odds that a frame shows what a text says."""
+    """A match without a graph: scale · relevance + bias, the log-odds that a frame shows what a text says.
+
+    With `coherence`, two limits, the similarity takes the place of the relevance in segments whose frames are
+    alike: see `ranking.blended_match`.
+    """
 
     scale: Annotated[float, Field(gt=0, le=1e4, allow_inf_nan=False)]
     bias: Annotated[float, Field(ge=-1e4, le=1e4, allow_inf_nan=False)]
+    coherence: tuple[FiniteFloat, FiniteFloat] | None = None
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> SalienceMatch:
+        if self.coherence is not None and not 0 <= self.coherence[0] < self.coherence[1]:
+            raise ValueError(f"coherence {list(self.coherence)}: the lower limit must come first, from 0 on")
+        return self
 
 
 class Hubness(_Frozen):
@@ -147,6 +159,12 @@ class Hubness(_Frozen):
 
     weight: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
     neighbours: PositiveInt
+
+
+class Moments(_Frozen):
+    """What the moment head was trained for: frames that are `every_seconds` apart."""
+
+    every_seconds: PositiveSeconds
 
 
 class FileRecord(_Frozen):
@@ -161,7 +179,7 @@ class BundleManifest(_Frozen):
 
     In a bundle whose encoders return no tokens, all four sizes of tokens (`tokens_per_frame`,
     `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are null, and no graph reads them.
-    Without a correction, `hubness` is left out, and `salience_match` likewise.
+    Without a correction, `hubness` is left out, and `salience_match` and `moments` likewise.
     """
 
     format_version: Literal[2]
@@ -186,6 +204,7 @@ class BundleManifest(_Frozen):
     calibration: Calibration | None
     hubness: Hubness | None = None
     salience_match: SalienceMatch | None = None
+    moments: Moments | None = None
     files: dict[str, FileRecord]
 
     @field_validator("files")
@@ -206,6 +225,8 @@ class BundleManifest(_Frozen):
             raise ValueError(f"files lists {ANSWER_HEAD!r} without {ANSWERS!r}, which holds its answers")
         if self.salience_match is not None and MATCHER in self.files:
             raise ValueError(f"there is salience_match, but files lists {MATCHER!r}: give one of them")
+        if (self.moments is None) != (MOMENT_HEAD not in self.files):
+            raise ValueError(f"moments and the graph {MOMENT_HEAD!r} need each other: give both or neither")
         self._check_tokens()
         self._check_hubness()
         if self.num_salient_frames > self.frames_per_segment:

@@ -1,6 +1,6 @@
 """Reads a bundle and runs its graphs. Shapes: B batch or pairs, N frames, P tokens a frame, P' as many or
 fewer, L text tokens, H width of frame tokens, T of text tokens, D joint space, S salience, n salient frames,
-A answers.
+A answers, F frames of any span of a video.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from model.runtime.bundle.graphs import (
     FRAME_ENCODER,
     GRAPHS,
     MATCHER,
+    MOMENT_HEAD,
     SEGMENT_ENCODER,
     TEXT_ENCODER,
 )
@@ -36,6 +37,7 @@ from model.runtime.bundle.manifest import (
     TokenSizes,
     parse_manifest,
 )
+from model.runtime.bundle.moments import MomentLogits, check_moments, run_moment_head
 from model.runtime.bundle.running import run_matcher, run_parts
 from model.runtime.bundle.sessions import Provider, Session, check_provider, open_session
 from model.runtime.bundle.trial import try_bundle
@@ -259,7 +261,8 @@ class Bundle:
     @property
     def capabilities(self) -> frozenset[str]:
         """What the bundle can do beyond retrieval: "match" with a matcher, "salience_match" where the
-        relevance of salient frames re-ranks instead, "answers" with an answer head.
+        relevance of salient frames re-ranks instead, "answers" with an answer head, "moments" with a
+        moment head.
         """
         return self.manifest.capabilities
 
@@ -337,6 +340,39 @@ class Bundle:
         )
         return Answers(self.vocabulary, logits)
 
+    def moments(
+        self,
+        text_query: NDArray[np.float32],
+        frame_embedding: NDArray[np.float32],
+        frame_mask: NDArray[np.bool_] | None = None,
+    ) -> MomentLogits:
+        """Where in a video a text's moment starts and ends, and which frames are part of no answer.
+
+        `model.runtime.moments` finds spans from the logits. The manifest's `moments.every_seconds` says
+        how far apart the frames of training were; other intervals near it work too.
+
+        Args:
+            text_query: text embeddings, float32, shape [B, D].
+            frame_embedding: embeddings of consecutive frames, float32, shape [B, F, D], of any number F;
+                padding frames may hold any finite values.
+            frame_mask: bool, shape [B, F]: which frames are real; at least one of each row. None: all.
+
+        Raises:
+            ValueError: dtype or shape is wrong, there is no row, or a row has no frame.
+            BundleError: the bundle has no moment head, or the graph fails or returns values that are not
+                finite.
+        """
+        if "moments" not in self.capabilities:
+            raise BundleError(
+                f"{self.folder} has no {MOMENT_HEAD}: add one with `reelfind-model moment-head BUNDLE`, or "
+                "choose a bundle that has one"
+            )
+        all_real = np.ones(np.shape(frame_embedding)[:2], np.bool_)
+        mask = all_real if frame_mask is None else np.asarray(frame_mask)
+        check_moments(text_query, frame_embedding, mask, self.manifest.embedding_dim)
+        session = self._session(MOMENT_HEAD)
+        return run_moment_head(session, text_query, frame_embedding, mask > 0, self.max_batch)
+
     def check(self) -> None:
         """Open every graph and run each once.
 
@@ -362,6 +398,12 @@ class Bundle:
             text_rows, real = np.array([0, 1]), np.array([[True, True], [True, False]])
             self.answer(text, text_rows, pair, real)
             self.answer(text, text_rows, pair[:, :1, :1])
+
+        if "moments" in self.capabilities:
+            # One frame and several, padded and not: a graph with a fixed number fails.
+            shown = np.stack([encoding.embedding, encoding.embedding])
+            self.moments(text.embedding, shown, np.array([[True, True], [False, True]]))
+            self.moments(text.embedding[:1], shown[:1, :1])
 
     def _session(self, graph: str) -> Session:
         session = self._sessions.get(graph)

@@ -141,7 +141,11 @@ def _steps(bundle: Bundle) -> list[Callable[[], object]]:
             shape = (2, manifest.num_salient_frames, tokens.tokens_per_frame, tokens.hidden_dim)
             bundle.answer(text, np.array([0, 1]), np.zeros(shape, np.float32))
 
-    heads = {"match": match, "answers": answer_questions}
+    def find_moments() -> None:
+        text = bundle.encode_text(["a", "a dog runs"])
+        bundle.moments(text.embedding, np.full((2, 40, dim), dim**-0.5, np.float32))
+
+    heads = {"match": match, "answers": answer_questions, "moments": find_moments}
     steps: list[Callable[[], object]] = [
         partial(bundle._session, name) for name in GRAPHS if name in manifest.files
     ]

@@ -14,7 +14,10 @@ pytest.importorskip("torch")
 import torch
 
 from model.config import Config, config_from_mapping
+from model.data.feature_sets import open_feature_source
 from model.data.record import data_of
+from model.evaluation.moments.features import evaluate_features
+from model.families.base import FeatureFamily
 from model.training.checkpoints import read_state
 from model.training.launch import launch
 from model.training.run import Run
@@ -103,6 +106,19 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tvr: TinySet, folder: Path, t
     assert log(parts) == log(whole)
     others = parts.model.state_dict()
     assert all(torch.equal(value, others[name]) for name, value in whole.model.state_dict().items())
+
+
+@pytest.mark.slow
+def test_fine_tuning_finds_the_moments_of_its_queries(tvr: TinySet, folder: Path) -> None:
+    """A query names a topic, and so do a scene's vectors; several videos have a scene of the same topic."""
+    loss = {"task": "finetuning", "span": 1.0, "span_skip": 0.0}
+    run = trained(feel_run(tvr, "tvr", folder / "learned", loss=loss, epochs=60), folder)
+    family, source = run.family, open_feature_source(run.config.data, "train")
+    assert isinstance(family, FeatureFamily)
+    found = evaluate_features(family.encoder(run.model, run.tokenizer), source)
+    assert found.tasks["SVMR"]["0.5-r1"] > 70
+    assert found.tasks["SVMR"]["0.7-r5"] > 85
+    assert found.tasks["VCMR"]["0.7-r10"] > 60
 
 
 @pytest.mark.slow

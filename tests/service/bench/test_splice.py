@@ -9,17 +9,16 @@ import pytest
 from numpy.typing import NDArray
 
 from model.runtime.video import Segment, VideoReader, probe
-from service.bench.splice import (
+from model.runtime.video.splicing import (
     FRAMES_PER_SECOND,
     HEIGHT,
-    QUERIES_FILE,
     WIDTH,
     Part,
     SplicedFilm,
     plan_films,
-    splice_clips,
     write_spliced_film,
 )
+from service.bench.splice import QUERIES_FILE, splice_clips
 from service.errors import QueryError
 from tests.support.toy_bundle import COLOURS
 from tests.support.toy_videos import make_video
