@@ -239,7 +239,8 @@ def _inline(path: Path) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    # Pillow's own font has no minus sign but this one.
+    return f"{value:.2f}"
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
