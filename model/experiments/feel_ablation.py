@@ -238,6 +238,8 @@ def feel_tables(results: Sequence[Mapping[str, Any]]) -> str:
             cells = ["" if None in values else f"{fmean(values):.3f}" for values in shown]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     names = list(by_row)
+    if len(names) < 2:
+        return "\n".join(lines)
     compared = ("videos R@1", "R@10", "moments IoU 0.5 R@1", "0.5 R@10")
     lines += ["", f"| more − less, of each seed | {' | '.join(compared)} |"]
     lines.append(f"|---|{'---|' * len(compared)}")

@@ -168,6 +168,7 @@ def test_the_tables_give_means_and_differences_within_seeds() -> None:
     assert lines[-1].startswith("| more − less | +4.0, +1.0: 2.5 ± 2.1 |")
     told = [{**r, "pretraining": {"mlm": 2.0 + r["seed"], "gmr_t2v": 0.5}} for r in found]
     assert "| less | 3.000 |  | 0.500 |  |  |  |" in feel_tables(told).splitlines()
+    assert "−" not in feel_tables(found[:1])
     alone = feel_tables(found[:2]).splitlines()
     assert alone[-1].startswith("| more − less | +4.0: 4.0 |")
 
