@@ -18,11 +18,13 @@ from model.data.record import data_of
 from model.data.references import NUM_REFERENCES
 from model.data.references import reference_texts as choose_references
 from model.export.bundle import ExportOptions, StorageChoice, export_bundle
+from model.export.frame_bundles import FrameBundle, check_features
 from model.export.provenance import NOT_STATED, make_provenance
 from model.export.references import ReferenceTexts
 from model.export.storage import Storage
 from model.families import get_family
 from model.families.base import InferenceOptions
+from model.runtime.bundle import Bundle
 from model.runtime.bundle.hubness import NEIGHBOURS
 from model.runtime.bundle.manifest import SalienceMatch
 from model.runtime.errors import InputError
@@ -73,6 +75,13 @@ def export_command(
         list[Path], typer.Argument(help="Checkpoints; the weights of several are averaged.")
     ],
     output: Annotated[Path, typer.Option(help="Folder of the bundle; a bundle that is there is replaced.")],
+    frame_bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="For models that read features, such as FEEL: the bundle whose frame encoder made them; its "
+            "frame encoder becomes part of the new bundle."
+        ),
+    ] = None,
     tuned: Annotated[
         Path | None,
         typer.Option(
@@ -208,6 +217,11 @@ def export_command(
             hubness=ReferenceTexts(hubness_weight, texts),
             frame_hubness=frame_hubness_weight or 0.0,
         )
+    if frame_bundle is not None:
+        opened = Bundle.open(frame_bundle, threads=threads)
+        if config.data.has_features:
+            check_features(config.data.features, opened, report)
+        options = replace(options, frames=FrameBundle(opened, config.data.every_seconds))
     provenance = make_provenance(
         config,
         [data_of(read_state(path)) for path in checkpoints],

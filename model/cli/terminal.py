@@ -21,6 +21,7 @@ _OPTION_OF_FIELD = {
         "device",
         "every",
         "ensemble_lambda",
+        "frame_bundle",
         "frames",
         "hubness_weight",
         "max_iou",

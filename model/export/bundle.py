@@ -12,15 +12,16 @@ from typing import cast
 
 from torch import nn
 
+from model.export.frame_bundles import FrameBundle, join
 from model.export.frame_hubness import with_frame_hubness
 from model.export.references import ReferenceTexts
 from model.export.storage import STORAGES, Storage, store
 from model.export.tracing import check_graph, to_onnx
 from model.families import get_family
-from model.families.base import Graph, InferenceOptions, ModelDescription
+from model.families.base import FeatureFamily, Graph, InferenceOptions, ModelDescription, PictureFamily
 from model.progress import Report, silent
 from model.runtime.bundle import BundleDescription, BundleManifest, HubnessCorrection, write_bundle
-from model.runtime.bundle.graphs import ANSWER_HEAD, FRAME_ENCODER, MATCHER, TEXT_ENCODER
+from model.runtime.bundle.graphs import ANSWER_HEAD, FRAME_ENCODER, MATCHER, MOMENT_HEAD, TEXT_ENCODER
 from model.runtime.bundle.hubness import NEIGHBOURS
 from model.runtime.bundle.manifest import (
     ImageSpec,
@@ -62,6 +63,7 @@ class StorageChoice:
             TEXT_ENCODER: (self.text, self.words),
             MATCHER: (self.matcher, self.matcher),
             ANSWER_HEAD: (self.matcher, self.matcher),
+            MOMENT_HEAD: (self.matcher, self.matcher),
         }
         return parts.get(graph, ("float32", "float32"))
 
@@ -81,6 +83,7 @@ class ExportOptions:
         storage: how weights are stored.
         hubness: what a search subtracts from similarities; None: nothing.
         frame_hubness: with `hubness`, the weight of its correction of frames' relevance; 0: none.
+        frames: for families that read features, the bundle whose frame encoder made them.
     """
 
     inference: InferenceOptions = field(default_factory=InferenceOptions)
@@ -93,6 +96,7 @@ class ExportOptions:
     storage: StorageChoice = field(default_factory=StorageChoice)
     hubness: ReferenceTexts | None = None
     frame_hubness: float = 0.0
+    frames: FrameBundle | None = None
 
     def __post_init__(self) -> None:
         if self.frame_hubness and self.hubness is None:
@@ -140,6 +144,9 @@ def export_bundle(
     """
     options = options or ExportOptions()
     model_family = get_family(family)
+    frames = _frames_of(family, options) if isinstance(model_family, FeatureFamily) else None
+    if frames is None and options.frames is not None:
+        raise InputError(f"family={family} has a frame encoder of its own: leave it out", "frame_bundle")
     described = describe_bundle(
         model_family.describe(model, options.inference),
         options,
@@ -150,7 +157,14 @@ def export_bundle(
     )
     matcher = options.matcher and options.salience_match is None
     graphs = model_family.graphs(model, options.inference, matcher=matcher)
-    if options.frame_hubness and options.hubness is not None:
+    frame_encoder: bytes | None = None
+    if frames is not None:
+        frames.check_width(graphs[FRAME_ENCODER].example[0].shape[1])
+        described = frames.describe(described, tuple(graphs))
+        frame_encoder = frames.frame_encoder
+        if MOMENT_HEAD not in graphs:
+            report(f"no {MOMENT_HEAD}: it needs a model that was trained with model.unit_query=true")
+    elif isinstance(model_family, PictureFamily) and options.hubness is not None and options.frame_hubness:
         tokenize = TextTokenizer.from_file(tokenizer, described.context_length)
         encoder = model_family.encoder(model, tokenize, options.inference)
         references = options.hubness.saliences(encoder)
@@ -164,9 +178,27 @@ def export_bundle(
         tokenizer,
         storage=options.storage,
         hubness=options.hubness,
+        frame_encoder=frame_encoder,
         report=report,
         overwrite=True,
     )
+
+
+def _frames_of(family: str, options: ExportOptions) -> FrameBundle:
+    """The bundle that a family which reads features is joined with.
+
+    Raises:
+        InputError: none is named, or frames cannot be corrected.
+    """
+    if options.frames is None:
+        raise InputError(
+            f"family={family} reads features, and a bundle needs a frame encoder: name the bundle that made "
+            "them (`reelfind-model features --bundle`)",
+            "frame_bundle",
+        )
+    if options.frame_hubness:
+        raise InputError(f"family={family} has no correction of frames: leave it out", "frame_hubness_weight")
+    return options.frames
 
 
 def describe_bundle(
@@ -194,7 +226,9 @@ def describe_bundle(
         provenance=provenance,
         embedding_dim=model.embedding_dim,
         salience_dim=model.salience_dim,
-        image=ImageSpec(size=model.image_size, resize="squash"),
+        image=ImageSpec(size=model.image_size, resize="squash")
+        if options.frames is None
+        else options.frames.bundle.manifest.image,
         context_length=model.context_length,
         description=description,
         tokens=_token_sizes(model, options.tokens_per_frame),
@@ -239,6 +273,7 @@ def write_graphs(
     *,
     storage: StorageChoice | None = None,
     hubness: ReferenceTexts | None = None,
+    frame_encoder: bytes | None = None,
     report: Report = silent,
     overwrite: bool = False,
 ) -> BundleManifest:
@@ -251,6 +286,8 @@ def write_graphs(
         tokenizer: a `tokenizer.json`.
         storage: how weights are stored; None: the defaults.
         hubness: what a search subtracts from similarities; None: nothing.
+        frame_encoder: another bundle's frame encoder, whose embeddings the graph of that name reads as
+            `features`: both become one; None: the graph reads frames.
         report: told each graph's size, and its difference from PyTorch.
         overwrite: replace a bundle that is there.
 
@@ -272,6 +309,10 @@ def write_graphs(
         size = len(content) / 1e6
         report(f"{name}: {size:.1f} MB, from PyTorch {exact:.1g} exact and {stored:.1g} as stored")
         contents[name] = content
+    if frame_encoder is not None:
+        joined = join(frame_encoder, contents[FRAME_ENCODER], "frame_embedding", "features")
+        contents[FRAME_ENCODER] = joined
+        report(f"{FRAME_ENCODER}: {len(joined) / 1e6:.1f} MB with the frame encoder before it")
     if hubness is not None:
         correction = hubness.encoded(contents[TEXT_ENCODER], tokenizer, description.context_length)
         description = replace(description, hubness=correction)

@@ -250,7 +250,11 @@ class PictureFamily(ModelFamily[Model, Network, Losses]):
 
 
 class FeatureFamily(ModelFamily[Model, Network, Losses]):
-    """A family that learns from features of videos with timed text, and finds videos and moments."""
+    """A family that learns from features of videos with timed text, and finds videos and moments.
+
+    Its `graphs` read the frame embeddings of another bundle, which is joined with them: that of the frame
+    encoder's name is what follows that bundle's frame encoder, and reads `features` [B, F].
+    """
 
     learns_from: ClassVar[Material] = "features"
 

@@ -208,12 +208,21 @@ class TinySet:
         } | changes
 
 
-def write_tvr(parent: Path, count: int = 8, form: Form = "npz", kind: str = "tvr") -> TinySet:
+def write_tvr(
+    parent: Path,
+    count: int = 8,
+    form: Form = "npz",
+    kind: str = "tvr",
+    videos: tuple[ToyVideo, ...] | None = None,
+) -> TinySet:
     """TVR, or with kind "how2r" How2R: queries of each scene, subtitles, lengths and features.
 
-    The test split has no spans, as TVR's public one.
+    The test split has no spans, as TVR's public one. Videos that are given keep their own features, which
+    the set does not have then.
     """
-    videos = make_videos(count, prefix="show_s01e01_seg01_clip" if kind == "tvr" else "how2r")
+    made = videos is None
+    if videos is None:
+        videos = make_videos(count, prefix="show_s01e01_seg01_clip" if kind == "tvr" else "how2r")
     notes, number = parent / "annotations", 0
     for split, group in split_videos(videos).items():
         rows = []
@@ -240,7 +249,8 @@ def write_tvr(parent: Path, count: int = 8, form: Form = "npz", kind: str = "tvr
         }
         write_json(notes / "tvr_video2dur_idx.json", lengths)
     subtitles = write_tvr_subtitles(parent / "tvqa_preprocessed_subtitles.jsonl", videos)
-    return TinySet(notes, subtitles, write_features(parent, features_of(videos), form), videos)
+    features = write_features(parent, features_of(videos), form) if made else parent
+    return TinySet(notes, subtitles, features, videos)
 
 
 def write_didemo(parent: Path, count: int = 8, form: Form = "npz") -> TinySet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,10 @@ TRAIN: dict[str, Any] = {
 }
 
 
-def make_mask_tokenizer(path: Path) -> Path:
-    """A word-level tokenizer with BERT's special tokens and the words of the tiny sets."""
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate([*SPECIAL, *WORDS])}, "[UNK]"))
+def make_mask_tokenizer(path: Path, more: Sequence[str] = ()) -> Path:
+    """A word-level tokenizer with BERT's special tokens, the words of the tiny sets, and `more` words."""
+    words = [*SPECIAL, *WORDS, *more]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "[UNK]"))
     tokenizer.add_special_tokens(SPECIAL)
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(

@@ -50,6 +50,9 @@ class FeelModelConfig:
     context_length: int = 60
     #: kernel of the convolutions that find the start and the end of a moment
     conv_kernel: int = 5
+    #: all queries have one length, √d, when moments are found: a bundle keeps only the direction of a query,
+    #: so that its moment head needs this; false: as HERO
+    unit_query: bool = False
     dropout: float = 0.1
     #: compute activations again in the backward pass: less memory, a third more time
     gradient_checkpointing: bool = False

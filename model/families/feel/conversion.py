@@ -129,6 +129,20 @@ class CrossModalTransformer(nn.Module):
         """o_v of a video without a text. Shapes [B, M, d], [B, M] → [B, M, d]."""
         return self.stack.convert(self._placed(video, _VIDEO), video_mask)
 
+    def video_in_windows(self, video: Tensor, video_mask: Tensor, window: int) -> Tensor:
+        """o_v of a video without a text, of any length: each window of `window` vectors by itself.
+
+        Shapes [B, M, d], [B, M] → [B, M, d]; as `video_alone` if M is at most `window`.
+        """
+        place = torch.arange(video.shape[1], device=video.device)
+        positions = self.positions[_VIDEO][place % window]
+        placed = self.norm(video + positions + self.modalities[_VIDEO])
+        placed = F.dropout(placed, self.dropout, self.training)
+        number = place // window
+        apart = (number[:, None] != number[None, :]).to(video.dtype) * _NEGLIGIBLE
+        out: Tensor = self.stack(placed, _key_bias(video_mask, video.dtype) + apart)
+        return out
+
     def _placed(self, x: Tensor, modality: int) -> Tensor:
         longest = self.positions.shape[1]
         if not torch.compiler.is_compiling() and x.shape[1] > longest:

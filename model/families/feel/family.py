@@ -17,7 +17,7 @@ from model.families.feel import weights as published_weights
 from model.families.feel.batch import FeelBatch, Queries, collate_features
 from model.families.feel.config import FeelLossConfig, FeelModelConfig
 from model.families.feel.encoder import FeelEncoder
-from model.families.feel.graphs import graphs_of
+from model.families.feel.graphs import embedding_dim, graphs_of
 from model.families.feel.network import Feel
 from model.families.feel.objective import Finetuning, Pretraining
 from model.runtime.errors import InputError
@@ -128,7 +128,7 @@ class FeelFamily(FeatureFamily[Feel, FeelModelConfig, FeelLossConfig]):
         *,
         matcher: bool = True,  # noqa: ARG002
     ) -> dict[str, Graph]:
-        """Features to frames, the query encoder, and the moment head."""
+        """What follows a frame encoder, segments, queries, and with `model.unit_query` the moment head."""
         _check_options(options)
         return graphs_of(model)
 
@@ -137,7 +137,7 @@ class FeelFamily(FeatureFamily[Feel, FeelModelConfig, FeelLossConfig]):
         _check_options(options)
         config = model.config
         return ModelDescription(
-            embedding_dim=config.hidden,
+            embedding_dim=embedding_dim(model),
             salience_dim=config.hidden,
             image_size=config.image_size,
             context_length=config.context_length,

@@ -1,9 +1,15 @@
-"""The graphs of FEEL for a bundle: features of videos with their text, queries, and moments.
+"""The graphs of FEEL for a bundle, over the frame embeddings of another bundle's frame encoder.
 
-Shapes: B videos or queries, M feature vectors of a video, F their width, L text tokens, d width.
+A frame embedding is a feature vector; the model was trained on such. The bundle has one width for embeddings,
+the larger of those of the features and of the model: zeros fill the narrower vectors up, which changes no
+cosine. In a bundle videos have no text.
+
+Shapes: B rows, M frames, F width of a feature, d width of the model, D the larger of both, L text tokens.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -11,47 +17,106 @@ from torch import Tensor, nn
 
 from model.families.base import Graph
 from model.families.feel.network import Feel
+from model.runtime.bundle.graphs import FRAME_ENCODER, MOMENT_HEAD, SEGMENT_ENCODER, TEXT_ENCODER
 
-FEATURE_ENCODER, TEXT_ENCODER, MOMENT_HEAD = (
-    "feature_encoder.onnx",
-    "text_encoder.onnx",
-    "moment_head.onnx",
-)
+
+def embedding_dim(model: Feel) -> int:
+    """D."""
+    return max(model.config.feature_dim, model.config.hidden)
+
+
+class FramesOf(nn.Module):
+    """Encodes frame embeddings as videos without text; longer videos in windows of `model.frames`."""
+
+    def __init__(self, model: Feel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, frame_embedding: Tensor, frame_mask: Tensor) -> Tensor:
+        """o_v. Shapes [B, M, D], [B, M] → [B, M, d]."""
+        config = self.model.config
+        e_v = self.model.embed_features(frame_embedding[..., : config.feature_dim])
+        frames: Tensor = self.model.converter.cross.video_in_windows(e_v, frame_mask, config.frames)
+        return frames
+
+
+class FrameGraph(nn.Module):
+    """What follows the frame encoder: its embedding filled up, and the frame as a video of its own."""
+
+    def __init__(self, model: Feel) -> None:
+        super().__init__()
+        self.frames, self.dim = FramesOf(model), embedding_dim(model)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Shape [B, F] → [B, D], and a unit vector that tells how well a frame alone fits a query, [B, d]."""
+        alone = self.frames(features[:, None], torch.ones_like(features[:, :1]))[:, 0]
+        return _filled(features, self.dim), F.normalize(alone, dim=-1)
+
+
+class SegmentGraph(nn.Module):
+    """A segment as the mean of its frames' unit vectors.
+
+    FEEL scores a video by its best frame, which takes the query to know. The cosine of a query with this mean
+    orders videos as the mean of the frames' cosines does; the moment head finds the best frames.
+    """
+
+    def __init__(self, model: Feel) -> None:
+        super().__init__()
+        self.frames, self.dim = FramesOf(model), embedding_dim(model)
+
+    def forward(self, frame_embedding: Tensor, frame_mask: Tensor) -> Tensor:
+        """Shapes [B, M, D], [B, M] → unit vectors [B, D]."""
+        frames = F.normalize(self.frames(frame_embedding, frame_mask), dim=-1)
+        return _filled(F.normalize((frames * frame_mask[..., None]).sum(1), dim=-1), self.dim)
 
 
 class QueryGraph(nn.Module):
-    """A query as a unit vector, for cosines, and as it is, for the moment head."""
+    """A query as a unit vector."""
 
     def __init__(self, model: Feel) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.dim = model, embedding_dim(model)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Shapes int64 [B, L] twice → [B, d] twice."""
-        query = self.model.encode_query(input_ids, attention_mask)
-        return F.normalize(query, dim=-1), query
+        """Shapes int64 [B, L] twice → [B, D], and without the zeros [B, d]."""
+        query = F.normalize(self.model.encode_query(input_ids, attention_mask), dim=-1)
+        return _filled(query, self.dim), query * 1.0
 
 
-class FeatureGraph(nn.Module):
-    """The frames of videos, made of their features and their text."""
+class MomentGraph(nn.Module):
+    """Start and end of a moment. Needs `model.unit_query`: of a query, a bundle keeps the direction alone.
+
+    FEEL does not learn whether a query has an answer: `rejection_logit` is 0 everywhere, even odds.
+    """
 
     def __init__(self, model: Feel) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.frames = model, FramesOf(model)
 
     def forward(
-        self, features: Tensor, feature_mask: Tensor, input_ids: Tensor, attention_mask: Tensor
-    ) -> Tensor:
-        """Shapes [B, M, F], [B, M], int64 [B, L] twice → [B, M, d]; rows of text may be masked whole."""
-        return self.model.encode_video(features, feature_mask, input_ids, attention_mask)
+        self, text_query: Tensor, frame_embedding: Tensor, frame_mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Shapes [B, D], [B, M, D], [B, M] → [B, M] three times, 0 where masked."""
+        width = self.model.config.hidden
+        query = text_query[:, :width] * math.sqrt(width)
+        frames = self.frames(frame_embedding, frame_mask)
+        start, end = self.model.moment_head(query, frames, frame_mask)
+        return start * frame_mask, end * frame_mask, torch.zeros_like(start)
+
+
+def _filled(x: Tensor, width: int) -> Tensor:
+    """Zeros after the last axis. [..., W] → [..., width]"""
+    return F.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x * 1.0
 
 
 def graphs_of(model: Feel) -> dict[str, Graph]:
     """The graphs by file name; the model is put in evaluation mode.
 
-    Examples have two rows and two places or more: tracing takes a single one for a constant.
+    That of the frame encoder is what follows it, and reads `features`. There is no moment head without
+    `model.unit_query`. Examples have two rows and two places or more: tracing takes a single one for a
+    constant.
     """
-    config = model.eval().config
+    config, wide = model.eval().config, embedding_dim(model)
     generator = torch.Generator().manual_seed(0)
 
     def texts(count: int, length: int) -> tuple[Tensor, Tensor]:
@@ -60,43 +125,56 @@ def graphs_of(model: Feel) -> dict[str, Graph]:
         mask[-1, max(1, length // 2) :] = 0
         return ids, mask
 
-    def masked(count: int, frames: int, width: int) -> tuple[Tensor, Tensor]:
+    def features(count: int) -> tuple[Tensor]:
+        return (F.normalize(torch.randn(count, config.feature_dim, generator=generator), dim=-1),)
+
+    def videos(count: int, frames: int) -> tuple[Tensor, Tensor]:
         real = torch.ones(count, frames)
         real[-1, max(1, frames // 2) :] = 0
-        return torch.randn(count, frames, width, generator=generator) * real[..., None], real
+        filled = _filled(features(count * frames)[0], wide).view(count, frames, wide)
+        return filled * real[..., None], real
 
     def moments(count: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        query = torch.randn(count, config.hidden, generator=generator)
-        return query, *masked(count, frames, config.hidden)
+        query = F.normalize(torch.randn(count, config.hidden, generator=generator), dim=-1)
+        return _filled(query, wide), *videos(count, frames)
 
     longest, most = config.context_length, config.frames
     few, short = max(2, most // 4), max(2, longest // 4)
     rows, tokens, vectors = {0: "B"}, {0: "B", 1: "L"}, {0: "B", 1: "M"}
-    wide = config.feature_dim
-    return {
-        FEATURE_ENCODER: Graph(
-            FeatureGraph(model),
-            ("features", "feature_mask", "input_ids", "attention_mask"),
-            ("frame_embedding",),
-            (*masked(2, few, wide), *texts(2, short)),
-            (vectors, vectors, tokens, tokens),
-            ((*masked(3, most, wide), *texts(3, longest)), (*masked(1, few + 1, wide), *texts(1, short))),
+    found = {
+        FRAME_ENCODER: Graph(
+            FrameGraph(model),
+            ("features",),
+            ("frame_embedding", "frame_salience"),
+            features(2),
+            (rows,),
+            (features(3),),
+        ),
+        SEGMENT_ENCODER: Graph(
+            SegmentGraph(model),
+            ("frame_embedding", "frame_mask"),
+            ("segment_embedding",),
+            videos(2, few),
+            (vectors, vectors),
+            (videos(3, most), videos(1, few + 1)),
         ),
         TEXT_ENCODER: Graph(
             QueryGraph(model),
             ("input_ids", "attention_mask"),
-            ("text_embedding", "text_query"),
+            ("text_embedding", "text_salience"),
             texts(2, short),
             (tokens, tokens),
             (texts(3, longest), texts(1, short + 1)),
         ),
-        MOMENT_HEAD: Graph(
-            model.moment_head,
+    }
+    if config.unit_query:
+        found[MOMENT_HEAD] = Graph(
+            MomentGraph(model),
             ("text_query", "frame_embedding", "frame_mask"),
-            ("start_logit", "end_logit"),
+            ("start_logit", "end_logit", "rejection_logit"),
             moments(2, few),
             (rows, vectors, vectors),
             # More frames than a video's features: several segments, one after the other.
-            (moments(3, 3 * most), moments(1, 2)),
-        ),
-    }
+            (moments(3, 2 * most + 1), moments(1, 2)),
+        )
+    return found

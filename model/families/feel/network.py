@@ -6,6 +6,7 @@ W words.
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -110,10 +111,12 @@ class Feel(nn.Module):
     def encode_query(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The vector q of each query: the text encoder, T_cross on the text alone, HERO's query encoder.
 
-        Shapes int64 [Q, L] twice → [Q, d], of any length.
+        Shapes int64 [Q, L] twice → [Q, d], of length √d with `model.unit_query`, otherwise of any length.
         """
         o_t = self.converter.cross.text_alone(self.embed_text(input_ids, attention_mask), attention_mask)
         query: Tensor = self.query_encoder(o_t, attention_mask)
+        if self.config.unit_query:
+            query = F.normalize(query, dim=-1) * math.sqrt(self.config.hidden)
         return query
 
     def encode_video(

@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from model.arrays import Array
 from model.backbones import with_text_shape
 from model.backbones.bert import TextLayer
 from model.config import config_from_mapping
@@ -25,10 +26,14 @@ from model.families.feel.family import FeelFamily
 from model.families.feel.network import Feel
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import TrainConfig, from_mapping, to_mapping
+from tests.support.exported_lgdn import run_onnx
 from tests.support.tiny_feel import (
+    FRAMES,
+    HIDDEN,
     LENGTHS,
     QUERIES,
     TEXTS,
+    WIDTH,
     features,
     tiny_batch,
     tiny_config,
@@ -138,12 +143,76 @@ def test_options_are_refused() -> None:
 
 
 @pytest.mark.slow
-def test_graphs_equal_pytorch() -> None:
+@pytest.mark.parametrize("width", [WIDTH, HIDDEN + 4], ids=["narrower features", "wider features"])
+def test_graphs_equal_pytorch(width: int) -> None:
+    """Those of a bundle, on videos without text; zeros fill up what is narrower."""
     pytest.importorskip("onnxscript")
-    graphs = FAMILY.graphs(tiny_feel(dropout=0.1))
-    assert list(graphs) == ["feature_encoder.onnx", "text_encoder.onnx", "moment_head.onnx"]
+    model = tiny_feel(dropout=0.1, unit_query=True, feature_dim=width)
+    graphs = FAMILY.graphs(model)
+    files = {name: to_onnx(graph).SerializeToString() for name, graph in graphs.items()}
+    assert list(files) == [
+        "frame_encoder.onnx",
+        "segment_encoder.onnx",
+        "text_encoder.onnx",
+        "moment_head.onnx",
+    ]
     for name, graph in graphs.items():
-        assert check_graph(name, graph, to_onnx(graph).SerializeToString(), 1e-5) <= 1e-5
+        assert check_graph(name, graph, files[name], 1e-5) <= 1e-5
+    encoder, wide = FeelEncoder(model, tiny_tokenizer()), max(width, HIDDEN)
+    assert FAMILY.describe(model).embedding_dim == wide
+    # A longer video than the model reads at once is encoded in windows.
+    rng = np.random.default_rng(0)
+    vectors = [rng.normal(size=(length, width)).astype(np.float32) for length in (FRAMES, 2)]
+    frames, mask = encoder.videos(vectors, ["", ""])
+    embedded, saliences = run_onnx(files["frame_encoder.onnx"], {"features": np.concatenate(vectors)})
+    assert embedded.shape == (FRAMES + 2, wide)
+    alone, _ = encoder.videos([vectors[0][3:4]], [""])
+    np.testing.assert_allclose(saliences[3], unit(alone[0, 0]), atol=1e-5)
+    table = np.zeros((2, FRAMES, wide), np.float32)
+    table[0], table[1, :2] = embedded[:FRAMES], embedded[FRAMES:]
+    (segments,) = run_onnx(files["segment_encoder.onnx"], {"frame_embedding": table, "frame_mask": mask})
+    for row, real in enumerate((FRAMES, 2)):
+        mean = np.mean([unit(frame) for frame in frames[row, :real]], axis=0)
+        np.testing.assert_allclose(segments[row, :HIDDEN], unit(mean), atol=1e-5)
+        assert not segments[row, HIDDEN:].any()
+    tokens = tiny_tokenizer()(["a dog runs", "man cooks"])
+    texts = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+    asked, salient = run_onnx(files["text_encoder.onnx"], texts)
+    queries = encoder.queries(["a dog runs", "man cooks"])
+    np.testing.assert_allclose(np.linalg.norm(queries, axis=1), HIDDEN**0.5, rtol=1e-5)
+    np.testing.assert_allclose(salient, queries / HIDDEN**0.5, atol=1e-5)
+    inputs = {"text_query": asked, "frame_embedding": table, "frame_mask": mask}
+    start, end, rejection = run_onnx(files["moment_head.onnx"], inputs)
+    both = np.arange(2)
+    for found, expected in zip((start, end), encoder.logits(queries, frames, mask, both, both), strict=True):
+        np.testing.assert_allclose(found[mask > 0], expected[mask > 0], rtol=1e-4, atol=1e-5)
+    assert not rejection.any()
+
+
+def test_a_long_video_is_encoded_in_windows() -> None:
+    model, vectors = tiny_feel(), torch.from_numpy(features([2 * FRAMES + 3])[0])[None]
+    e_v, real = model.embed_features(vectors), torch.ones(1, 2 * FRAMES + 3)
+    real[0, -1] = 0
+    cross = model.converter.cross
+    whole = cross.video_in_windows(e_v, real, FRAMES)
+    parts = [
+        cross.video_alone(part, own)
+        for part, own in zip(torch.split(e_v, FRAMES, 1), torch.split(real, FRAMES, 1), strict=True)
+    ]
+    torch.testing.assert_close(whole[:, :-1], torch.cat(parts, 1)[:, :-1], atol=1e-5, rtol=1e-4)
+
+
+def test_without_queries_of_one_length_there_is_no_moment_head() -> None:
+    assert list(FAMILY.graphs(tiny_feel())) == [
+        "frame_encoder.onnx",
+        "segment_encoder.onnx",
+        "text_encoder.onnx",
+    ]
+
+
+def unit(x: Array) -> Array:
+    length: Array = x / np.linalg.norm(x)
+    return length
 
 
 def test_the_encoder_gives_the_same_in_a_batch_and_alone() -> None:
