@@ -45,7 +45,7 @@ class TextSettings(Protocol):
 
     @property
     def text_shape(self) -> str:
-        """Sizes of a BERT or RoBERTa, such as "hidden=768,layers=12"; empty: those of its weights."""
+        """Sizes, such as "hidden=768,layers=12"; empty: those of the weights. MiniLM: only fewer layers."""
 
     @property
     def text_pooling(self) -> str:
@@ -140,7 +140,7 @@ def build_text(config: TextSettings, hand_over: int = 0) -> TextBackbone:
     config = with_text_shape(config)
     sizes = {"tiny": TINY_TEXT, "bert": _BERT_BASE, "roberta": _ROBERTA_BASE}
     shape = sizes.get(config.text, TextShape())
-    if config.text in _PUBLISHED_TEXTS and config.text_shape:
+    if config.text != "tiny" and config.text_shape:
         shape = parse_shape(TextShape, config.text_shape, f"{_TEXT}_shape")
     if config.context_length > shape.positions:
         raise InputError(

@@ -12,6 +12,8 @@ from model.cli.ablation import ablation_command
 from model.cli.evaluate import app as evaluate_app
 from model.cli.export import export_command
 from model.cli.features import features_command
+from model.cli.feel_ablation import feel_ablation_command
+from model.cli.feel_films import feel_films_command
 from model.cli.frames import frames_command
 from model.cli.moment_head import moment_head_command
 from model.cli.questions import questions_command
@@ -57,6 +59,8 @@ app.command("moment-head")(moment_head_command)
 app.command("questions")(questions_command)
 app.command("teacher")(teacher_command)
 app.command("ablation")(ablation_command)
+app.command("feel-films")(feel_films_command)
+app.command("feel-ablation")(feel_ablation_command)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -71,8 +71,8 @@ def tiny_feel(**changes: Any) -> Feel:
     return stir(Feel(tiny_config(**changes)))
 
 
-def tiny_tokenizer(context_length: int = TOKENS) -> TextTokenizer:
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate([*SPECIAL, *WORDS])}, "[UNK]"))
+def tiny_tokenizer(context_length: int = TOKENS, words: Sequence[str] = WORDS) -> TextTokenizer:
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate([*SPECIAL, *words])}, "[UNK]"))
     tokenizer.add_special_tokens(SPECIAL)
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(

@@ -11,6 +11,8 @@ from model.settings import check_choices, check_rules
 TASKS = ("pretraining", "finetuning")
 #: how far apart two vectors are in the triplet loss δ
 DISTANCES = ("mse", "euclidean")
+#: what masked frames are contrasted with: o_v of unmasked frames, as eq. 6 is written, or their e_v
+NEGATIVES = ("outputs", "inputs")
 _PRETRAINING = ("mlm", "mfm", "gmr", "cs")
 _FINETUNING = ("query_to_video", "video_to_query", "span")
 
@@ -22,7 +24,8 @@ class FeelModelConfig:
     text: str = "roberta"
     #: Hugging Face name or folder of a RoBERTa or BERT; MiniLM comes as a package
     text_weights: str = ""
-    #: sizes of the RoBERTa or BERT, such as "hidden=768,layers=12"; empty: those of its weights' config.json
+    #: sizes of the RoBERTa or BERT, such as "hidden=768,layers=12"; empty: those of its weights' config.json.
+    #: "layers=2" takes the lower two layers of MiniLM's six
     text_shape: str = ""
     #: width of a feature vector: by default 2048 of ResNet and 2304 of SlowFast; 0: that of the training data
     feature_dim: int = 4352
@@ -93,6 +96,10 @@ class FeelLossConfig:
     mlm: float = 1.0
     #: masked frame modelling, eq. 5 and 6
     mfm: float = 1.0
+    #: what a masked frame is contrasted with: `outputs`, its e_v with o_v of unmasked frames (eq. 6), which
+    #: soon falls to 0, since outputs tell by the mask alone whether they are masked; `inputs`, its o_v with
+    #: e_v of unmasked frames, as in HERO
+    mfm_negatives: str = "outputs"
     #: global modality reconstruction, eq. 7 to 9
     gmr: float = 1.0
     #: cross-modal self-contrasting, eq. 10 to 16
@@ -123,7 +130,7 @@ class FeelLossConfig:
     span_skip: float = 0.8
 
     def __post_init__(self) -> None:
-        check_choices("loss", self, {"task": TASKS, "cs_distance": DISTANCES})
+        check_choices("loss", self, {"task": TASKS, "mfm_negatives": NEGATIVES, "cs_distance": DISTANCES})
         check_rules(self._rules())
 
     def _rules(self) -> Iterator[tuple[bool, str]]:

@@ -32,6 +32,9 @@ def mfm(embedded: Tensor, recovered: Tensor, others: Tensor) -> Tensor:
 
     The paper's exp(a, bᵀ) is read as the exponential of the dot product, scaled by 1/√d as in attention.
 
+    With both kinds of vectors in each other's place (o_v of the masked frames, e_v of these, and e_v of the
+    unmasked ones) it is HERO's form.
+
     Args:
         embedded: e_v of the masked frames, made of their features unmasked, shape [K, d].
         recovered: o_v at their places, which saw the mask, shape [K, d].

