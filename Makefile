@@ -35,6 +35,7 @@ mini: $(TEST_ENV)/.installed  ## Train, tune and export the bundle that ships, i
 		--match salience --hubness-weight 0.5 --output runs/mini/tuned.json
 	$(TEST_ENV)/bin/reelfind-model export runs/mini/last.pt runs/mini-1/last.pt --output runs/mini/bundle --salience simdot \
 		--match salience --tuned runs/mini/tuned.json $(ARGS)
+	$(TEST_ENV)/bin/reelfind-model moment-head runs/mini/bundle --data $(PHOTOS) --data $(FRAMES) --cache runs/mini/embeddings --output runs/mini/bundle-moments
 
 bench: $(TEST_ENV)/.installed  ## Run the benchmark and print its figures (ARGS=--quick for a short run).
 	$(TEST_ENV)/bin/reelfind bench $(ARGS)
