@@ -78,9 +78,9 @@ def coherence(frame_salience: NDArray[np.float32], counts: NDArray[np.int64]) ->
     1 where all frames are the same; smaller, the more the candidate shows. [K, N, S], [K] → [K].
     """
     real = np.arange(frame_salience.shape[1])[None, :] < counts[:, None]
-    lengths = np.linalg.norm(frame_salience, axis=2)
-    weight = np.where(real & (lengths > 0), 1 / np.maximum(lengths, 1e-12), 0)
-    mean = np.einsum("kns,kn->ks", frame_salience, weight, dtype=np.float64) / counts[:, None]
+    lengths = np.sqrt(np.einsum("kns,kns->kn", frame_salience, frame_salience))
+    weight = np.where(real & (lengths > 0), 1 / np.maximum(lengths, 1e-12), 0).astype(np.float32)
+    mean = (weight[:, None, :] @ frame_salience)[:, 0] / counts[:, None]
     length: NDArray[np.float64] = np.linalg.norm(mean, axis=1)
     return length
 
