@@ -15,9 +15,8 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from PIL import Image
 
-from model.arrays import Array
+from model.arrays import Array, Frames
 from model.data.stills import CaptionedStills
 from model.progress import Progress, Report
 from model.runtime.errors import InputError
@@ -89,7 +88,7 @@ def write_teacher(path: Path, sets: Sequence[CaptionedStills], graph: Path | Non
 
     Args:
         path: the `.npz` to write, whole or not at all.
-        sets: whose images are embedded; two images of the same name must not differ.
+        sets: whose images are embedded; no two images may have the same name.
         graph: an ONNX graph of one input, float [B, 3, s, s] normalised as CLIP's, whose first output is
             [B, Ht]; None: that of `TEACHER_PACKAGE`.
         report: told how long it will take.
@@ -106,8 +105,14 @@ def write_teacher(path: Path, sets: Sequence[CaptionedStills], graph: Path | Non
     encode = _Encoder(graph or _package_graph())
     progress = Progress("images", len(images), report)
     rows = []
+
+    def embed(stills: CaptionedStills, image: int) -> Array:
+        return encode(stills.load(image, encode.size))
+
+    owners = [stills for stills in sets for _ in stills.images]
+    places = [image for stills in sets for image in range(len(stills.images))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(encode, images):
+        for row in pool.map(embed, owners, places):
             rows.append(row)
             progress.step()
     embedding = _unit(np.stack(rows))
@@ -128,25 +133,17 @@ class _Encoder:
             self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
             (image,) = self._session.get_inputs()
             self._input, self._output = image.name, self._session.get_outputs()[0].name
-            self._size = int(image.shape[-1])
+            self.size = int(image.shape[-1])
         # ONNX Runtime raises many kinds of errors.
         except Exception as error:
             raise InputError(f"{graph} is no graph of one image input [B, 3, size, size]: {error}") from error
 
-    def __call__(self, path: Path) -> Array:
-        """The embedding of an image, squashed to the encoder's size. → float32 [Ht]
+    def __call__(self, image: Frames) -> Array:
+        """The embedding of an image. Shape uint8 [size, size, 3] → float32 [Ht]
 
         Each image is encoded alone: a graph with dynamic quantisation scales an image by its batch.
-
-        Raises:
-            InputError: the image cannot be read.
         """
-        try:
-            with Image.open(path) as image:
-                squashed = image.convert("RGB").resize((self._size, self._size), Image.Resampling.BICUBIC)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read as an image: {error}") from error
-        pixels = (np.asarray(squashed, np.float32) / np.float32(255) - _MEAN) / _DEVIATION
+        pixels = (image.astype(np.float32) / np.float32(255) - _MEAN) / _DEVIATION
         feed = {self._input: np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])}
         (embedding,) = self._session.run([self._output], feed)
         return np.asarray(embedding[0], np.float32)
