@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from model.cli.arguments import whole_numbers
 from model.cli.terminal import report
 from model.experiments.ablation import TABLE_2, ablation_tables, run_ablation
-from model.runtime.errors import InputError
 from model.runtime.files import replace_text
 
 _RECIPE = Path(__file__).parents[1] / "recipes" / "ablation.yaml"
@@ -48,19 +48,9 @@ def ablation_command(
     results to OUTPUT/results.json too. Resumes after an interruption.
     """
     counts = {"val": val_films, "test": films}
-    chosen = _numbers("rows", rows)
+    chosen = whole_numbers("rows", rows)
     results = run_ablation(
-        recipe, settings, output, _numbers("seeds", seeds), counts, noise, report, rows=chosen
+        recipe, settings, output, whole_numbers("seeds", seeds), counts, noise, report, rows=chosen
     )
     replace_text(output / "results.json", json.dumps(results, indent=1))
     typer.echo(ablation_tables(results))
-
-
-def _numbers(option: str, value: str) -> list[int]:
-    """Whole numbers that an option lists."""
-    try:
-        return [int(number) for number in value.split(",")]
-    except ValueError as error:
-        raise InputError(
-            f"{option} is {value!r}: write whole numbers separated by commas, such as 1,2,3", option
-        ) from error

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from model.cli.arguments import whole_numbers
 from model.cli.terminal import report
 from model.experiments.feel_ablation import ROWS, Recipes, feel_tables, run_feel_ablation
 from model.experiments.feel_report import write_figures
@@ -50,7 +51,7 @@ def feel_ablation_command(
     as Markdown. OUTPUT gets results.json, the paper's Figures 4 and 5 as sensitivity.png and similarity.png,
     and Figure 3 as cases.html. Resumes after an interruption.
     """
-    numbers, chosen = _numbers("seeds", seeds), _numbers("rows", rows)
+    numbers, chosen = whole_numbers("seeds", seeds), whole_numbers("rows", rows)
     if not all(0 <= row < len(ROWS) for row in chosen):
         raise InputError(f"rows is {rows!r}: there are rows 0 to {len(ROWS) - 1}", "rows")
     recipes = Recipes(
@@ -64,12 +65,3 @@ def feel_ablation_command(
     replace_text(output / "results.json", json.dumps(results, indent=1))
     write_figures(results, data, output, photos or [])
     typer.echo(feel_tables(results))
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError as error:
-        raise InputError(
-            f"{option} is {text!r}: write whole numbers separated by commas, such as 0,1,2", option
-        ) from error
