@@ -22,6 +22,7 @@ _OPTION_OF_FIELD = {
         "every",
         "ensemble_lambda",
         "frame_bundle",
+        "frame_hubness_weight",
         "frames",
         "hubness_weight",
         "max_iou",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from model.cli.evaluate import options
-from model.cli.evaluate.measuring import open_model, show_result, with_frame_hubness, with_hubness
+from model.cli.evaluate.measuring import open_model, show_result, with_frame_hubness
 from model.cli.terminal import report
 from model.data.sources import Source
 from model.data.stills import CaptionedStills, read_stills
@@ -71,9 +71,9 @@ def tune_command(
         # Only these are tried, not also the model's own number.
         measure_options = replace(measure_options, num_salient_frames=measure_options.salient_frames[0])
     encoder = open_model(models, weights, salience, threads, device)
-    measure_options = with_hubness(measure_options, encoder, models, hubness_weight)
-    if frame_hubness_weight:
-        encoder = with_frame_hubness(encoder, models, hubness_weight, frame_hubness_weight)
+    measure_options, encoder = with_frame_hubness(
+        measure_options, encoder, models, hubness_weight, frame_hubness_weight
+    )
     slots = encoder.profile.frames_per_segment
     galleries: dict[str, Source | SplicedFilms] = {}
     for name, folder in zip(names, data, strict=True):

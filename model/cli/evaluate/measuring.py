@@ -12,11 +12,12 @@ from typing import Any, Literal, cast
 import torch
 import typer
 
+from model.arrays import Array
 from model.cli.terminal import report
 from model.config import config_from_mapping
 from model.data.references import NUM_REFERENCES, reference_texts
 from model.data.sources import Source
-from model.evaluation.corpus import encode_all_texts
+from model.evaluation.corpus import Texts, encode_all_texts
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.evaluate import evaluate_source, tune
 from model.evaluation.frame_hubness import FrameHubnessEncoder
@@ -128,28 +129,38 @@ def with_hubness(options: Options, encoder: Encoder, models: list[Path], weight:
             "hubness_weight",
         )
     if correction is None:
-        config = config_from_mapping(read_state(models[0])["config"])
-        texts = reference_texts(config, NUM_REFERENCES, report)
-        references = encode_all_texts(encoder, texts, report=report).embedding
-        correction = HubnessCorrection(weight, min(NEIGHBOURS, len(texts)), references)
+        correction = _correction(weight, _references(encoder, models).embedding)
     return replace(options, hubness=replace(correction, weight=weight))
 
 
 def with_frame_hubness(
-    encoder: Encoder, models: list[Path], hubness_weight: float | None, weight: float
-) -> Encoder:
-    """The encoder with the hubness correction of frames.
+    options: Options, encoder: Encoder, models: list[Path], weight: float | None, frame_weight: float
+) -> tuple[Options, Encoder]:
+    """As `with_hubness`, and the encoder with the correction of frames, from the same reference texts.
 
     Raises:
-        InputError: the model is a bundle, whose frames are as exported; or segments are not corrected too.
+        InputError: as `with_hubness`; or the model is a bundle, whose frames are as exported, or segments are
+            not corrected too.
     """
-    if models[0].is_dir() or not hubness_weight:
+    if not frame_weight:
+        return with_hubness(options, encoder, models, weight), encoder
+    if models[0].is_dir() or not weight:
         reason = "a bundle's frames are as exported" if models[0].is_dir() else "set hubness_weight too"
-        raise InputError(f"frame_hubness_weight is {weight:g}: {reason}", "frame_hubness_weight")
+        raise InputError(f"frame_hubness_weight is {frame_weight:g}: {reason}", "frame_hubness_weight")
+    references = _references(encoder, models)
+    options = replace(options, hubness=_correction(weight, references.embedding))
+    return options, FrameHubnessEncoder(encoder, _correction(frame_weight, references.salience))
+
+
+def _references(encoder: Encoder, models: list[Path]) -> Texts:
+    """The reference texts of a checkpoint, chosen from its training captions and encoded."""
     config = config_from_mapping(read_state(models[0])["config"])
     texts = reference_texts(config, NUM_REFERENCES, report)
-    references = encode_all_texts(encoder, texts, report=report).salience
-    return FrameHubnessEncoder(encoder, HubnessCorrection(weight, min(NEIGHBOURS, len(texts)), references))
+    return encode_all_texts(encoder, texts, report=report)
+
+
+def _correction(weight: float, references: Array) -> HubnessCorrection:
+    return HubnessCorrection(weight, min(NEIGHBOURS, len(references)), references)
 
 
 def measure_sources(
