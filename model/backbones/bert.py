@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from model.backbones.attention import attention
 from model.backbones.base import TextBackbone
 from model.backbones.huggingface import read_config, read_weights, size_of
 from model.backbones.pooling import masked_mean
@@ -79,7 +80,7 @@ class TextLayer(nn.Module):
         """Self-attention, the first half of the layer. Shapes as `forward`."""
         b, length, h = x.shape
         q, k, v = self.qkv(x).view(b, length, 3, self.heads, h // self.heads).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        y = attention(q, k, v, bias)
         y = self.attention_out(y.transpose(1, 2).reshape(b, length, h))
         attended: Tensor = self.attention_norm(x + F.dropout(y, dropout, self.training))
         return attended

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from model.backbones.attention import attention
 from model.backbones.base import ImageBackbone
 from model.backbones.huggingface import read_config, read_json_object, read_weights, size_of
 from model.backbones.shapes import check_sizes
@@ -88,7 +89,7 @@ class VitLayer(nn.Module):
         b, length, h = x.shape
         qkv = self.qkv(self.attention_norm(x)).view(b, length, 3, self.heads, h // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = attention(q, k, v)
         x = x + self.attention_out(y.transpose(1, 2).reshape(b, length, h))
         out: Tensor = x + self.down(F.gelu(self.up(self.feed_norm(x))))
         return out

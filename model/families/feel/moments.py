@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.backbones.attention import attention
+
 _NEGLIGIBLE = -10000.0
 
 
@@ -40,7 +42,7 @@ class QueryEncoder(nn.Module):
         x = F.dropout(x, self.dropout, self.training)
         bias = (1.0 - mask.to(x.dtype)) * _NEGLIGIBLE
         q, k, v = self.qkv(x).view(b, length, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None, None, :].to(q.dtype))
+        y = attention(q, k, v, bias[:, None, None, :])
         y = self.attention_out(y.transpose(1, 2).reshape(b, length, d))
         x = self.attention_norm(x + F.dropout(y, self.dropout, self.training))
         share = torch.softmax(self.weight(x)[:, :, 0].float() + bias.float(), -1)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from model.backbones.attention import plain_attention
 from model.backbones.bert import TextLayer, TextShape
 from model.families.lgdn.config import ModelConfig
 from model.runtime.errors import InputError
@@ -83,11 +84,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int, bias: Tensor 
     """Multi-head attention. Shapes [B, L, H], [B, P, H], [B, P, H], bias [B, 1, 1, P] → [B, L, H]."""
     b, _, h = query.shape
     q, k, v = (x.view(b, x.shape[1], heads, h // heads).transpose(1, 2) for x in (query, key, value))
-    # Written out: for a dozen words the fused kernel's backward pass takes several times as long on a CPU.
-    weight = q @ k.transpose(2, 3) * (h // heads) ** -0.5
-    weight = weight if bias is None else weight + bias.to(weight.dtype)
-    attended: Tensor = (weight.softmax(-1) @ v).transpose(1, 2).reshape(query.shape)
-    return attended
+    return plain_attention(q, k, v, bias).transpose(1, 2).reshape(query.shape)
 
 
 class ComparingLayer(nn.Module):

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.backbones.attention import attention
 from model.backbones.pooling import masked_mean
 
 
@@ -41,7 +42,7 @@ class TemporalLayer(nn.Module):
         x = self.attention_norm(frames + self.positions[:n])
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         bias = (1.0 - mask[:, None, None, :].to(q.dtype)) * -10000.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        y = attention(q, k, v, bias)
         x = frames + self.attention_out(y.transpose(1, 2).reshape(b, n, d))
         x = x + self.down(F.gelu(self.up(self.feed_norm(x))))
         return masked_mean(x, mask)
