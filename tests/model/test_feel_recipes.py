@@ -17,7 +17,9 @@ from typer.testing import CliRunner, Result
 from model.cli import app
 from model.data.feature_sets import open_feature_source
 from model.evaluation.moments.submission import read_submission
+from model.runtime.bundle import Bundle
 from model.settings import DataConfig
+from service.cli.app import app as service_app
 from tests.support.feature_sets import (
     TinySet,
     write_didemo,
@@ -27,6 +29,8 @@ from tests.support.feature_sets import (
 )
 from tests.support.feel_runs import SIZES, TRAIN, as_overrides, make_mask_tokenizer
 from tests.support.paths import ROOT
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_videos import make_video
 
 pytestmark = pytest.mark.slow
 
@@ -63,9 +67,11 @@ def data_of(tiny: TinySet, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in ("kind", "every_seconds")}
 
 
-def train(name: str, output: Path, data: dict[str, Any], **settings: Any) -> Path:
+def train(
+    name: str, output: Path, data: dict[str, Any], *, unit_query: bool = False, **settings: Any
+) -> Path:
     make_mask_tokenizer(output / "tokenizer.json")
-    overrides = as_overrides("data", data) + as_overrides("model", SIZES)
+    overrides = as_overrides("data", data) + as_overrides("model", SIZES | {"unit_query": unit_query})
     run("train", recipe(name), f"output={output}", *overrides, *as_overrides("train", FAST | settings))
     return output / "last.pt"
 
@@ -93,10 +99,11 @@ def test_fine_tuning_and_evaluation(name: str, pretrained: Path, tmp_path: Path)
     write, kind, split, recalls = TUNED[name]
     tiny = write(tmp_path / "data")
     data = data_of(tiny)
-    tuned = train(name, tmp_path / "run", data, start_from=str(pretrained))
+    tuned = train(name, tmp_path / "run", data, unit_query=bool(recalls), start_from=str(pretrained))
     settings = [part for override in as_overrides("data", data) for part in ("--setting", override)]
     files = {option: tmp_path / f"{option}.json" for option in ("output", "submission")}
     written = [part for option, path in files.items() for part in (f"--{option}", str(path))]
+    check_product(tuned, tmp_path, {"moments"} if recalls else set())
     result = run(
         "evaluate", "features", tuned, "--dataset", recipe(name), *settings, "--split", split, *written
     )
@@ -121,6 +128,22 @@ def test_fine_tuning_and_evaluation(name: str, pretrained: Path, tmp_path: Path)
     assert f"| moments | descriptions | {' | '.join(columns)} |" in result.stdout
     by_type = [task for task in measured["moments"] if task.endswith("_by_type")]
     assert len(by_type) == (0 if kind == "didemo_moments" else 3)
+
+
+def check_product(tuned: Path, folder: Path, capabilities: set[str]) -> None:
+    """The model becomes a bundle, which indexes videos and answers a query with all of them."""
+    toy, bundle = make_toy_bundle(folder / "toy"), folder / "bundle"
+    storage = ("--text", "float32", "--words", "float32")
+    run("export", tuned, "--frame-bundle", toy, "--output", bundle, *storage)
+    assert Bundle.open(bundle, threads=1).capabilities == capabilities
+    for name in ("red", "blue"):
+        make_video(folder / "videos" / f"{name}.mp4", parts=[(name, 6.0)])
+    library = ("--library", folder / "library", "--bundle", bundle)
+    for command in (("index", folder / "videos", "--workers", 0), ("search", "Ann sees the dog.", "--json")):
+        result = CliRunner().invoke(service_app, [str(part) for part in (*command, *library)])
+        assert result.exit_code == 0, result.output
+    hits = json.loads(result.stdout)["hits"]
+    assert sorted(Path(hit["path"]).stem for hit in hits) == ["blue", "red"]
 
 
 def test_presets_and_suppression_change_what_is_predicted(pretrained: Path, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ import numpy as np
 from model.arrays import Array
 from tests.support.annotations import write_json, write_msrvtt
 
+#: numbers of a vector: as many as an embedding of the toy bundle has
+WIDTH = 8
 TOPICS = ("dog", "train", "cake", "guitar", "snow", "boat")
 Form = Literal["npz", "npy", "hdf5", "lmdb_npz", "lmdb_msgpack", "lmdb_lz4"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -95,7 +97,7 @@ def make_videos(
     return tuple(videos)
 
 
-def features_of(videos: Sequence[ToyVideo], width: int = 12, seed: int = 0) -> dict[str, Array]:
+def features_of(videos: Sequence[ToyVideo], width: int = WIDTH, seed: int = 0) -> dict[str, Array]:
     """float32 [M, F] for each video: its topics' vectors, and some noise."""
     topics = np.random.default_rng(99).normal(size=(len(TOPICS), width))
     rng = np.random.default_rng(seed)

@@ -23,6 +23,7 @@ from model.settings import DataConfig, from_mapping, to_mapping
 from tests.support.annotations import head, write_json
 from tests.support.feature_sets import (
     FORMS,
+    WIDTH,
     Form,
     Scene,
     TinySet,
@@ -58,7 +59,7 @@ def test_tvr_in_every_format(tmp_path: Path, form: Form) -> None:
         assert (source.name, source.unit, source.width, len(source)) == (
             f"tvr {split}",
             "videos",
-            12,
+            WIDTH,
             len(group),
         )
         assert list(source.item_ids) == [video.name for video in group]
@@ -255,7 +256,7 @@ def test_a_long_video_is_pooled(tmp_path: Path) -> None:
     tiny = long_set(tmp_path)
     item = opened(tiny, "tvr", long_videos="pool").item(0)
     features = features_of(tiny.videos)["long"]
-    assert item.features.shape == (84, 12)
+    assert item.features.shape == (84, WIDTH)
     assert item.features.dtype == np.float32
     for i in range(84):
         assert np.allclose(item.features[i], features[3 * i : 3 * i + 3].mean(0), atol=1e-6)
@@ -333,8 +334,8 @@ def test_features_of_two_kinds_are_joined(tmp_path: Path) -> None:
     tiny = write_tvr(tmp_path)
     more = write_features(tmp_path / "3d", features_of(tiny.videos, width=5, seed=1), "hdf5")
     source = opened(tiny, "tvr", features=(str(tiny.features), str(more)))
-    assert source.width == 17
-    assert source.item(0).features.shape[1] == 17
+    assert source.width == WIDTH + 5
+    assert source.item(0).features.shape[1] == WIDTH + 5
 
 
 @pytest.mark.parametrize(

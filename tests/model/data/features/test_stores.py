@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from model.arrays import Array
 from model.data.features import FeatureStore, open_features
 from model.runtime.errors import InputError
-from tests.support.feature_sets import FORMS, Form, features_of, make_videos, write_features
+from tests.support.feature_sets import FORMS, WIDTH, Form, features_of, make_videos, write_features
 
 FEATURES = features_of(make_videos(6))
 NAMES = tuple(sorted(FEATURES))
@@ -32,7 +32,7 @@ def store(form: Form, tmp_path: Path) -> FeatureStore:
 
 def test_a_store_gives_what_was_written(store: FeatureStore) -> None:
     assert tuple(store.names) == NAMES
-    assert store.width == 12
+    assert store.width == WIDTH
     assert store.every_seconds is None
     for name, written in FEATURES.items():
         read = store.read(name)
@@ -78,11 +78,11 @@ def test_other_precisions_become_float32(form: Form, tmp_path: Path, dtype: str)
 
 BAD: dict[str, tuple[Array, str]] = {
     "NaN": (np.array([[1, 2], [np.nan, 0]], np.float32).repeat(6, 1), "holds NaN or infinity in vector 1"),
-    "infinity": (np.full((2, 12), 1e300), "holds NaN or infinity in vector 0"),
-    "empty": (np.zeros((0, 12), np.float32), r"is empty, of shape \[0, 12\]"),
-    "width": (np.zeros((3, 11), np.float32), f"holds vectors of 11 numbers, and {NAMES[0]} of 12"),
+    "infinity": (np.full((2, WIDTH), 1e300), "holds NaN or infinity in vector 0"),
+    "empty": (np.zeros((0, WIDTH), np.float32), rf"is empty, of shape \[0, {WIDTH}\]"),
+    "width": (np.zeros((3, 11), np.float32), f"holds vectors of 11 numbers, and {NAMES[0]} of {WIDTH}"),
     "one axis": (np.zeros(12, np.float32), r"holds an array of shape \[12\]: it must be \[vectors, feat"),
-    "numbers": (np.zeros((3, 12), np.int64), "int64|<i8"),
+    "numbers": (np.zeros((3, WIDTH), np.int64), "int64|<i8"),
 }
 
 
@@ -102,7 +102,7 @@ def test_a_first_video_that_is_bad_spoils_no_other(form: Form, tmp_path: Path) -
     with pytest.raises(InputError, match=f"{NAMES[0]}.*holds NaN"):
         _ = alone.width
     store = open_features([write_features(tmp_path / "all", FEATURES | bad, form)])
-    assert store.width == 12
+    assert store.width == WIDTH
     assert np.array_equal(store.read(NAMES[1]), FEATURES[NAMES[1]])
     with pytest.raises(InputError, match="holds NaN"):
         store.read(NAMES[0])
