@@ -23,7 +23,7 @@ from model.export.provenance import NOT_STATED, make_provenance
 from model.export.references import ReferenceTexts
 from model.export.storage import Storage
 from model.families import get_family
-from model.families.base import InferenceOptions
+from model.families.base import FeatureFamily, InferenceOptions
 from model.runtime.bundle import Bundle
 from model.runtime.bundle.hubness import NEIGHBOURS
 from model.runtime.bundle.manifest import SalienceMatch
@@ -221,7 +221,9 @@ def export_command(
         opened = Bundle.open(frame_bundle, threads=threads)
         if config.data.has_features:
             check_features(config.data.features, opened, report)
-        options = replace(options, frames=FrameBundle(opened, config.data.every_seconds))
+        family = get_family(config.family)
+        moments = isinstance(family, FeatureFamily) and family.finds_moments(config.loss)
+        options = replace(options, frames=FrameBundle(opened, config.data.every_seconds, moments))
     provenance = make_provenance(
         config,
         [data_of(read_state(path)) for path in checkpoints],

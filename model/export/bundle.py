@@ -160,10 +160,11 @@ def export_bundle(
     frame_encoder: bytes | None = None
     if frames is not None:
         frames.check_width(graphs[FRAME_ENCODER].example[0].shape[1])
+        if not frames.moments:
+            report(f"no {MOMENT_HEAD}: the model has not learned where in a video moments are (loss.span)")
+            del graphs[MOMENT_HEAD]
         described = frames.describe(described, tuple(graphs))
         frame_encoder = frames.frame_encoder
-        if MOMENT_HEAD not in graphs:
-            report(f"no {MOMENT_HEAD}: it needs a model that was trained with model.unit_query=true")
     elif isinstance(model_family, PictureFamily) and options.hubness is not None and options.frame_hubness:
         tokenize = TextTokenizer.from_file(tokenizer, described.context_length)
         encoder = model_family.encoder(model, tokenize, options.inference)

@@ -27,7 +27,12 @@ _SOURCE, _AFTER = "source_", "after_"
 
 @dataclass(frozen=True)
 class FrameBundle:
-    """The bundle whose frame encoder made the features, and the seconds of one feature vector.
+    """The bundle whose frame encoder made the features, and what the model learned from them.
+
+    Attributes:
+        bundle: that bundle.
+        every_seconds: the seconds of one feature vector.
+        moments: whether the model has learned to find moments; its moment head is left out otherwise.
 
     Raises:
         InputError: a vector stands for more than a segment.
@@ -35,6 +40,7 @@ class FrameBundle:
 
     bundle: Bundle
     every_seconds: float
+    moments: bool = True
 
     def __post_init__(self) -> None:
         if self.every_seconds > _SEGMENT_SECONDS:

@@ -67,11 +67,9 @@ def data_of(tiny: TinySet, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in ("kind", "every_seconds")}
 
 
-def train(
-    name: str, output: Path, data: dict[str, Any], *, unit_query: bool = False, **settings: Any
-) -> Path:
+def train(name: str, output: Path, data: dict[str, Any], **settings: Any) -> Path:
     make_mask_tokenizer(output / "tokenizer.json")
-    overrides = as_overrides("data", data) + as_overrides("model", SIZES | {"unit_query": unit_query})
+    overrides = as_overrides("data", data) + as_overrides("model", SIZES)
     run("train", recipe(name), f"output={output}", *overrides, *as_overrides("train", FAST | settings))
     return output / "last.pt"
 
@@ -99,7 +97,7 @@ def test_fine_tuning_and_evaluation(name: str, pretrained: Path, tmp_path: Path)
     write, kind, split, recalls = TUNED[name]
     tiny = write(tmp_path / "data")
     data = data_of(tiny)
-    tuned = train(name, tmp_path / "run", data, unit_query=bool(recalls), start_from=str(pretrained))
+    tuned = train(name, tmp_path / "run", data, start_from=str(pretrained))
     settings = [part for override in as_overrides("data", data) for part in ("--setting", override)]
     files = {option: tmp_path / f"{option}.json" for option in ("output", "submission")}
     written = [part for option, path in files.items() for part in (f"--{option}", str(path))]

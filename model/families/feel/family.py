@@ -128,7 +128,7 @@ class FeelFamily(FeatureFamily[Feel, FeelModelConfig, FeelLossConfig]):
         *,
         matcher: bool = True,  # noqa: ARG002
     ) -> dict[str, Graph]:
-        """What follows a frame encoder, segments, queries, and with `model.unit_query` the moment head."""
+        """What follows a frame encoder, segments, queries, and the moment head."""
         _check_options(options)
         return graphs_of(model)
 

@@ -1,10 +1,14 @@
 """The graphs of FEEL for a bundle, over the frame embeddings of another bundle's frame encoder.
 
 A frame embedding is a feature vector; the model was trained on such. The bundle has one width for embeddings,
-the larger of those of the features and of the model: zeros fill the narrower vectors up, which changes no
+the larger of those of the features and of a query: zeros fill the narrower vectors up, which changes no
 cosine. In a bundle videos have no text.
 
-Shapes: B rows, M frames, F width of a feature, d width of the model, D the larger of both, L text tokens.
+Search reads the direction of a query, and the moment head its length too. So the last place of a query holds
+its length, times 2⁻²⁰: that leaves the vector of length 1, and segments have 0 there.
+
+Shapes: B rows, M frames, F width of a feature, d width of the model, D width of the bundle's embeddings,
+L text tokens.
 """
 
 from __future__ import annotations
@@ -19,10 +23,14 @@ from model.families.base import Graph
 from model.families.feel.network import Feel
 from model.runtime.bundle.graphs import FRAME_ENCODER, MOMENT_HEAD, SEGMENT_ENCODER, TEXT_ENCODER
 
+# A query of length 1,000 changes cosines by less than one in a million.
+_LENGTH_SCALE = 2.0**-20
+
 
 def embedding_dim(model: Feel) -> int:
-    """D."""
-    return max(model.config.feature_dim, model.config.hidden)
+    """D: the width of a feature, or of a query with its length, whichever is larger."""
+    config = model.config
+    return max(config.feature_dim, config.hidden if config.unit_query else config.hidden + 1)
 
 
 class FramesOf(nn.Module):
@@ -71,20 +79,24 @@ class SegmentGraph(nn.Module):
 
 
 class QueryGraph(nn.Module):
-    """A query as a unit vector."""
+    """A query as a unit vector, which holds the query's length unless that is constant."""
 
     def __init__(self, model: Feel) -> None:
         super().__init__()
         self.model, self.dim = model, embedding_dim(model)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Shapes int64 [B, L] twice → [B, D], and without the zeros [B, d]."""
-        query = F.normalize(self.model.encode_query(input_ids, attention_mask), dim=-1)
-        return _filled(query, self.dim), query * 1.0
+        """Shapes int64 [B, L] twice → [B, D], and the direction alone [B, d]."""
+        query = self.model.encode_query(input_ids, attention_mask)
+        direction = F.normalize(query, dim=-1)
+        if self.model.config.unit_query:
+            return _filled(direction, self.dim), direction * 1.0
+        length = query.norm(dim=-1, keepdim=True) * _LENGTH_SCALE
+        return F.normalize(torch.cat([_filled(direction, self.dim - 1), length], -1), dim=-1), direction
 
 
 class MomentGraph(nn.Module):
-    """Start and end of a moment. Needs `model.unit_query`: of a query, a bundle keeps the direction alone.
+    """Start and end of a moment.
 
     FEEL does not learn whether a query has an answer: `rejection_logit` is 0 everywhere, even odds.
     """
@@ -98,7 +110,11 @@ class MomentGraph(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Shapes [B, D], [B, M, D], [B, M] → [B, M] three times, 0 where masked."""
         width = self.model.config.hidden
-        query = text_query[:, :width] * math.sqrt(width)
+        query = text_query[:, :width]
+        if self.model.config.unit_query:
+            query = query * math.sqrt(width)
+        else:
+            query = F.normalize(query, dim=-1) * (text_query[:, -1:] / _LENGTH_SCALE)
         frames = self.frames(frame_embedding, frame_mask)
         start, end = self.model.moment_head(query, frames, frame_mask)
         return start * frame_mask, end * frame_mask, torch.zeros_like(start)
@@ -112,9 +128,8 @@ def _filled(x: Tensor, width: int) -> Tensor:
 def graphs_of(model: Feel) -> dict[str, Graph]:
     """The graphs by file name; the model is put in evaluation mode.
 
-    That of the frame encoder is what follows it, and reads `features`. There is no moment head without
-    `model.unit_query`. Examples have two rows and two places or more: tracing takes a single one for a
-    constant.
+    That of the frame encoder is what follows it, and reads `features`. Examples have two rows and two places
+    or more: tracing takes a single one for a constant.
     """
     config, wide = model.eval().config, embedding_dim(model)
     generator = torch.Generator().manual_seed(0)
@@ -136,7 +151,10 @@ def graphs_of(model: Feel) -> dict[str, Graph]:
 
     def moments(count: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
         query = F.normalize(torch.randn(count, config.hidden, generator=generator), dim=-1)
-        return _filled(query, wide), *videos(count, frames)
+        query = _filled(query, wide)
+        if not config.unit_query:
+            query[:, -1] = math.sqrt(config.hidden) * _LENGTH_SCALE
+        return query, *videos(count, frames)
 
     longest, most = config.context_length, config.frames
     few, short = max(2, most // 4), max(2, longest // 4)
@@ -167,14 +185,13 @@ def graphs_of(model: Feel) -> dict[str, Graph]:
             (texts(3, longest), texts(1, short + 1)),
         ),
     }
-    if config.unit_query:
-        found[MOMENT_HEAD] = Graph(
-            MomentGraph(model),
-            ("text_query", "frame_embedding", "frame_mask"),
-            ("start_logit", "end_logit", "rejection_logit"),
-            moments(2, few),
-            (rows, vectors, vectors),
-            # More frames than a video's features: several segments, one after the other.
-            (moments(3, 2 * most + 1), moments(1, 2)),
-        )
+    found[MOMENT_HEAD] = Graph(
+        MomentGraph(model),
+        ("text_query", "frame_embedding", "frame_mask"),
+        ("start_logit", "end_logit", "rejection_logit"),
+        moments(2, few),
+        (rows, vectors, vectors),
+        # More frames than a video's features: several segments, one after the other.
+        (moments(3, 2 * most + 1), moments(1, 2)),
+    )
     return found

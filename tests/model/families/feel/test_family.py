@@ -137,17 +137,18 @@ def test_published_weights_learn_at_their_own_rate(roberta: tuple[Any, Path]) ->
 def test_options_are_refused() -> None:
     with pytest.raises(ValueError, match="the feel family has no options"):
         FAMILY.graphs(tiny_feel(), InferenceOptions(weights="online"))
-    assert FAMILY.describe(tiny_feel()).embedding_dim == 16
+    assert FAMILY.describe(tiny_feel()).embedding_dim == 17
     assert FAMILY.tokenizer_path(tiny_config()) == Path()
     assert FAMILY.sources(tiny_config()) == []
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("unit_query", [True, False], ids=["one length", "any length"])
 @pytest.mark.parametrize("width", [WIDTH, HIDDEN + 4], ids=["narrower features", "wider features"])
-def test_graphs_equal_pytorch(width: int) -> None:
+def test_graphs_equal_pytorch(width: int, unit_query: bool) -> None:
     """Those of a bundle, on videos without text; zeros fill up what is narrower."""
     pytest.importorskip("onnxscript")
-    model = tiny_feel(dropout=0.1, unit_query=True, feature_dim=width)
+    model = tiny_feel(dropout=0.1, unit_query=unit_query, feature_dim=width)
     graphs = FAMILY.graphs(model)
     files = {name: to_onnx(graph).SerializeToString() for name, graph in graphs.items()}
     assert list(files) == [
@@ -158,7 +159,7 @@ def test_graphs_equal_pytorch(width: int) -> None:
     ]
     for name, graph in graphs.items():
         assert check_graph(name, graph, files[name], 1e-5) <= 1e-5
-    encoder, wide = FeelEncoder(model, tiny_tokenizer()), max(width, HIDDEN)
+    encoder, wide = FeelEncoder(model, tiny_tokenizer()), max(width, HIDDEN if unit_query else HIDDEN + 1)
     assert FAMILY.describe(model).embedding_dim == wide
     # A longer video than the model reads at once is encoded in windows.
     rng = np.random.default_rng(0)
@@ -179,8 +180,11 @@ def test_graphs_equal_pytorch(width: int) -> None:
     texts = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
     asked, salient = run_onnx(files["text_encoder.onnx"], texts)
     queries = encoder.queries(["a dog runs", "man cooks"])
-    np.testing.assert_allclose(np.linalg.norm(queries, axis=1), HIDDEN**0.5, rtol=1e-5)
-    np.testing.assert_allclose(salient, queries / HIDDEN**0.5, atol=1e-5)
+    lengths = np.linalg.norm(queries, axis=1)
+    assert np.allclose(lengths, HIDDEN**0.5, rtol=1e-5) == unit_query
+    np.testing.assert_allclose(salient, queries / lengths[:, None], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(asked, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(asked[:, :HIDDEN], salient, atol=1e-6)
     inputs = {"text_query": asked, "frame_embedding": table, "frame_mask": mask}
     start, end, rejection = run_onnx(files["moment_head.onnx"], inputs)
     both = np.arange(2)
@@ -200,14 +204,6 @@ def test_a_long_video_is_encoded_in_windows() -> None:
         for part, own in zip(torch.split(e_v, FRAMES, 1), torch.split(real, FRAMES, 1), strict=True)
     ]
     torch.testing.assert_close(whole[:, :-1], torch.cat(parts, 1)[:, :-1], atol=1e-5, rtol=1e-4)
-
-
-def test_without_queries_of_one_length_there_is_no_moment_head() -> None:
-    assert list(FAMILY.graphs(tiny_feel())) == [
-        "frame_encoder.onnx",
-        "segment_encoder.onnx",
-        "text_encoder.onnx",
-    ]
 
 
 def unit(x: Array) -> Array:
