@@ -33,6 +33,7 @@ _OPTION_OF_FIELD = {
         "output",
         "recall_at",
         "rows",
+        "seed",
         "salient_frames",
         "seeds",
         "tokens",

@@ -54,7 +54,7 @@ def _table(hits: list[VideoHit]) -> Table:
 def _show_explanation(hit: VideoHit, explanation: ScoreExplanation, console: Console) -> None:
     times = {frame.frame_id: frame.pts_seconds for frame in hit.frames}
     lines = [f"  {hit.score:.4f} = {explanation.formula}"]
-    lines.append(f"  by similarity alone: place {explanation.first_stage_rank} of all segments")
+    lines.append(f"  before re-ranking: place {explanation.first_stage_rank} of all segments")
     for term in explanation.frames:
         match = "" if term.match_logit is None else f", match {term.match_logit:.4f}"
         lines.append(f"  frame at {_clock(times[term.frame_id])}: relevance {term.relevance:.4f}{match}")

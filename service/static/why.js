@@ -88,9 +88,12 @@ function buildSum(hit, explanation) {
   return element("table", { class: "sum" }, element("tbody", {}, ...rows, ...(terms.length > 1 ? [total] : [])));
 }
 
-function describeRank(hit, place, firstStageRank) {
-  if (!hit.reranked) return "Its rank depends only on the similarity of the description and the whole segment.";
-  const before = `Before re-ranking, this segment ranks ${ordinal(firstStageRank)} in the library.`;
+function describeRank(hit, place, explanation) {
+  if (!hit.reranked) {
+    const less = explanation.hubness_term === null ? "" : ", less its hubness";
+    return `Its rank depends only on the similarity of the description and the whole segment${less}.`;
+  }
+  const before = `Before re-ranking, this segment ranks ${ordinal(explanation.first_stage_rank)} in the library.`;
   if (!isMatched(hit)) return `${before} It was not among the candidates for re-ranking.`;
   return place > 0 ? `${before} After re-ranking, its video ranks ${ordinal(place)}.` : before;
 }
@@ -145,7 +148,7 @@ export class Why {
         element("h3", { text: "Score" }),
         buildSum(hit, explanation),
         element("h3", { text: "Rank" }),
-        element("p", { class: "sheet-words", text: describeRank(hit, place, explanation.first_stage_rank) }),
+        element("p", { class: "sheet-words", text: describeRank(hit, place, explanation) }),
       );
     }
     const note = skippedNote(hit.skipped);

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
+from model.cli.arguments import whole_numbers
 from model.cli.evaluate import options
 from model.cli.evaluate.measuring import open_feature_model, show_result, without_nan
 from model.cli.terminal import report
@@ -69,9 +70,7 @@ def features_command(
             "didemo_moments or msrvtt_asr"
         )
     ranking = MomentOptions(limits=SPAN_PRESETS[span_limits], num_videos=num_videos, max_iou=max_iou)
-    recalls = options.numbers(
-        "--recall-at", recall_at or ("1,10,100" if config.data.kind == "tvr" else "1,5,10")
-    )
+    recalls = whole_numbers("recall_at", recall_at or ("1,10,100" if config.data.kind == "tvr" else "1,5,10"))
     encoder, finds_moments = open_feature_model(checkpoints, threads, device)
     source = open_feature_source(config.data, cast(SplitName, split), report)
     found: FoundTasks = evaluate_features(encoder, source, ranking, moments=finds_moments, report=report)

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from model.cli.arguments import whole_numbers
 from model.cli.evaluate import options
 from model.cli.evaluate.measuring import open_model
 from model.cli.terminal import report
@@ -58,7 +59,7 @@ def _rows(option: str, lines: str, count: int) -> list[int]:
     if not lines:
         spread = np.linspace(0, count - 1, min(_DEFAULT_ROWS, count) + 2).astype(int)[1:-1]
         return list(dict.fromkeys(int(index) for index in spread))
-    indices = [number - 1 for number in options.numbers(option, lines)]
+    indices = [number - 1 for number in whole_numbers(option, lines)]
     if not all(0 <= index < count for index in indices):
         raise InputError(f"{option} {lines}: there are {count} queries, counted from 1")
     return list(dict.fromkeys(indices))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from model.cli.arguments import whole_numbers
 from model.cli.evaluate import options
 from model.cli.evaluate.measuring import show_result, without_nan
 from model.cli.terminal import report
@@ -37,7 +38,7 @@ def moments_command(
     --metric tvr reads a submission of TVR, and files of that form for How2R and DiDeMo; didemo reads ranked
     segments; qvhighlights reads windows and saliency scores.
     """
-    recalls = options.numbers("--recall-at", recall_at)
+    recalls = whole_numbers("recall_at", recall_at)
     result: dict[str, Any]
     if metric == "tvr":
         submission, moments = read_submission(predictions), read_tvr(annotations)

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, cast
 
 import typer
 
+from model.cli.arguments import whole_numbers
 from model.evaluation.corpus import TokenOptions
 from model.evaluation.measure import Options
 from model.runtime.bundle.manifest import MatchKind
-from model.runtime.errors import InputError
 
 Models = Annotated[
     list[Path], typer.Argument(help="Folder of a bundle, or checkpoints, whose weights are averaged.")
@@ -109,22 +109,10 @@ def make_options(
         mode=cast(Literal["top-k", "all-pairs"], mode),
         num_candidates=num_candidates,
         num_salient_frames=num_salient_frames,
-        salient_frames=numbers("--salient-frames", salient_frames),
+        salient_frames=whole_numbers("salient_frames", salient_frames) if salient_frames else (),
         ensemble_lambda=ensemble_lambda,
         tokens=TokenOptions(cast(Literal["int8", "float32"], tokens), tokens_per_frame),
     )
-
-
-def numbers(option: str, text: str) -> tuple[int, ...]:
-    """Whole numbers separated by commas; an empty text gives none.
-
-    Raises:
-        InputError: the text holds something else; the message names the option.
-    """
-    try:
-        return tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise InputError(f"{option} {text!r}: write numbers with commas, such as 1,2,4") from None
 
 
 def number_or_split(text: str) -> tuple[float | None, str]:

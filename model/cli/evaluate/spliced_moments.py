@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from model.cli.arguments import whole_numbers
 from model.cli.evaluate import options
 from model.cli.evaluate.measuring import show_result
 from model.cli.terminal import report
@@ -48,7 +49,7 @@ def spliced_moments_command(
     ranking = HeadOptions()
     result, tables = {}, []
     with TemporaryDirectory() as temporary:
-        for number in options.numbers("--seed", seed):
+        for number in whole_numbers("seed", seed):
             films = films_of_videos(
                 opened, clips, queries, folder or Path(temporary), number, clips_per_film, interval, report
             )

@@ -26,7 +26,7 @@ def test_search_explains_scores(toy: ToyLibrary) -> None:
         r"  \d\.\d{4} = \d\.\d{4} \(mean match of the salient frames: 3\) \+ 1 × \d\.\d{4} \(similarity\)"
     )
     assert re.fullmatch(pattern, lines[explained + 1])
-    assert lines[explained + 2] == "  by similarity alone: place 1 of all segments"
+    assert lines[explained + 2] == "  before re-ranking: place 1 of all segments"
     for line in lines[explained + 3 : explained + 6]:
         assert re.fullmatch(r"  frame at 0:0[01]\.\d: relevance \d\.\d{4}, match \d\.\d{4}", line)
     assert sum("behind all that were re-ranked: 2" in line for line in lines) == 1
