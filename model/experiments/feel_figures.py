@@ -24,11 +24,13 @@ _INK, _GREY, _PAPER, _RULE = (28, 28, 30), (120, 120, 126), (255, 255, 255), (22
 _COLOURS = ((206, 32, 41), (42, 97, 173), (90, 140, 60), (150, 110, 20))
 _MARGIN, _CELL, _TEXT = 28, 84, 420
 _THUMBNAIL = 96
-_STYLE = """body{font:16px/1.4 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}
-h2{font-size:1.1em;border-top:1px solid #ddd;padding-top:1em}.q{color:#b0151e}
+_STYLE = """:root{color-scheme:light dark}
+body{font:16px/1.4 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}
+h2{font-size:1.1em;border-top:1px solid #8886;padding-top:1em}.q{color:#d0303a}
 .film{display:flex;gap:.5em;flex-wrap:wrap;align-items:start}figure{margin:0;width:110px;font-size:.75em}
-img{width:96px;height:96px;object-fit:cover;border:3px solid transparent}.right img{border-color:#3a8a3a}
-td{vertical-align:top;padding:.3em 1em .3em 0}.said{color:#666;font-size:.85em}.unshown{font-style:italic}"""
+img{display:block;width:96px;height:96px;object-fit:cover;border:3px solid transparent;margin-bottom:.3em}
+.right img{border-color:#3a8a3a}td{vertical-align:top;padding:.3em 1em .3em 0}
+.said{opacity:.7;font-size:.85em}.unshown{font-style:italic}"""
 
 
 def draw_sensitivity(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> Image.Image:
