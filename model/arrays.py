@@ -1,4 +1,4 @@
-"""Names for the NumPy arrays that data and evaluation pass around."""
+"""Names for the NumPy arrays that data and evaluation pass around, and words for files that hold none."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
 #: RGB frames, the last axis holds the channels
 Frames = NDArray[np.uint8]
+
+
+def unreadable(error: Exception) -> str:
+    """Why NumPy cannot read a file. Leaves out its advice to allow pickled objects, which could run code."""
+    return "it is not a NumPy file of plain numbers" if "pickle" in str(error) else str(error)

@@ -229,7 +229,7 @@ def _group(table: Path, columns: tuple[str, str], split: str) -> dict[str, tuple
 
 def _rows(table: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
     if not table.is_file():
-        raise InputError(f"no {table.name} in {table.parent}: pass the data set's folder as data=DIR")
+        raise InputError(f"no {table.name} in {table.parent}: name the folder that holds it, and images/")
     try:
         with table.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, restval="")

@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from model.arrays import Array, Frames
+from model.arrays import Array, Frames, unreadable
 from model.data.stills import CaptionedStills
 from model.progress import Progress, Report
 from model.runtime.errors import InputError
@@ -77,7 +77,9 @@ def read_teacher(path: Path) -> Teacher:
             embedding: Array = np.asarray(stored["embedding"], np.float32)
             encoder = str(stored["encoder"])
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-        raise InputError(f"data.teacher={path} holds no embeddings ({error}): {_REMEDY}") from error
+        raise InputError(
+            f"data.teacher={path} holds no embeddings ({unreadable(error)}): {_REMEDY}"
+        ) from error
     if embedding.ndim != 2 or len(names) != len(embedding) or not np.isfinite(embedding).all():
         raise InputError(f"data.teacher={path} holds embeddings that fit no names: {_REMEDY}")
     return Teacher(encoder, names, _unit(embedding))

@@ -10,6 +10,7 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
+from model.arrays import unreadable
 from model.data.datasets.files import MediaFolder
 from model.data.features.base import KEY, REMEDY, BaseStore, check_shape
 from model.runtime.errors import InputError
@@ -77,7 +78,7 @@ class FileStore(BaseStore):
             raise InputError(f"{path} was removed while it was in use: {REMEDY}") from error
         # NumPy and zipfile raise almost anything for damaged files.
         except Exception as error:
-            raise InputError(f"{path} is damaged ({error}): {REMEDY}") from error
+            raise InputError(f"{path} is damaged ({unreadable(error)}): {REMEDY}") from error
 
 
 def _read_array(path: Path) -> Any:

@@ -107,8 +107,9 @@ def test_a_batch_has_the_embeddings_of_its_plain_frames(
 def test_a_file_without_embeddings_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "teacher.npz"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="holds no embeddings"):
+    with pytest.raises(InputError, match="holds no embeddings") as refused:
         read_teacher(path)
+    assert "allow_pickle" not in str(refused.value)
 
 
 def test_what_is_missing_is_named(photos: Path, embeddings: Path, tmp_path: Path) -> None:

@@ -184,7 +184,9 @@ def test_torchruns_processes_show_a_mistake_once(config: Config, tmp_path: Path)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     (error,) = own_lines(done.stderr)
-    assert error.startswith(f"error: no captions.csv in {tmp_path / 'nowhere'}: pass the data set's folder")
+    assert error.startswith(
+        f"error: no captions.csv in {tmp_path / 'nowhere'}: name the folder that holds it"
+    )
     assert "model/training" not in done.stderr, "no traceback of ours"
 
 
@@ -212,7 +214,7 @@ def test_an_error_in_a_process_arrives_whole(config: Config, tmp_path: Path) -> 
         data=dataclasses.replace(config.data, path=str(tmp_path / "nowhere")),
         train=dataclasses.replace(config.train, processes=2),
     )
-    with pytest.raises(ValueError, match=r"no captions\.csv in .*nowhere: pass the data set's folder"):
+    with pytest.raises(ValueError, match=r"no captions\.csv in .*nowhere: name the folder that holds it"):
         launch(lambda: broken, lambda _: None, make_tokenizer(tmp_path / "tokenizer.json"))
 
 
