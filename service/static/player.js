@@ -4,7 +4,7 @@ import { mediaAddress, mediaProblem } from "./api.js";
 import { nameOf } from "./card.js";
 import { byId, element } from "./dom.js";
 import { clockSpan, fileName, score, signed } from "./format.js";
-import { isMatched, scoreName } from "./ranking.js";
+import { bestFrame, isMatched, scoreName } from "./ranking.js";
 import { buildStrip, drawBars } from "./strip.js";
 
 // Jumps go this far past the start of a frame, so that rounding cannot show the frame before it.
@@ -46,10 +46,14 @@ export class Player {
     }
   }
 
-  /** Plays from a frame, or from the hit's start if `frame` is null; `scale` is that of the bars in the grid. */
+  /**
+   * Plays from a frame, or from the best one, which the card shows, if `frame` is null; `scale` is that of the bars in
+   * the grid.
+   */
   open(hit, frame, scale) {
     this.#hit = hit;
-    this.#start = frame ? frame.pts_seconds + INTO_FRAME_SECONDS : hit.start_seconds;
+    const first = frame ?? bestFrame(hit.frames);
+    this.#start = first ? first.pts_seconds + INTO_FRAME_SECONDS : hit.start_seconds;
     byId("player-title").textContent = nameOf(hit);
     byId("player-title").title = nameOf(hit);
     byId("player-path").textContent = hit.path;
@@ -97,6 +101,7 @@ export class Player {
 
   #jump(frame) {
     this.#start = frame.pts_seconds + INTO_FRAME_SECONDS;
+    this.#linkToStart();
     if (this.#video.readyState === HTMLMediaElement.HAVE_NOTHING) return;
     this.#seek();
     this.#video.play().catch(() => {});
@@ -144,9 +149,13 @@ export class Player {
 
   #setOrigin(origin) {
     this.#origin = origin;
-    // With the media fragment, the new tab also starts at the hit.
-    const start = this.#hit.start_seconds + (origin ?? this.#hit.container_start_seconds);
-    byId("player-open").href = `${mediaAddress(this.#hit.video_id)}#t=${start}`;
+    this.#linkToStart();
+  }
+
+  /** With the media fragment, a new tab also starts at the chosen time. */
+  #linkToStart() {
+    const start = this.#start + (this.#origin ?? this.#hit.container_start_seconds);
+    byId("player-open").href = `${mediaAddress(this.#hit.video_id)}#t=${Number(start.toFixed(3))}`;
   }
 
   #onMetadata() {

@@ -89,7 +89,7 @@ def test_the_picture_clicked_is_played(name: str, index: int, browser: Browser, 
     own = 7.0 if name.startswith("late") else 0.0
     assert own + index / 2 <= time <= own + SECONDS + 0.2
     link = browser.run("return $('#player-open').getAttribute('href');")
-    assert float(link.rpartition("#t=")[2]) == pytest.approx(own, abs=0.1)
+    assert float(link.rpartition("#t=")[2]) == pytest.approx(own + index / 2 + 0.25, abs=0.1)
 
 
 def test_a_browser_that_counts_from_the_first_picture_is_followed(
@@ -113,7 +113,7 @@ def test_a_browser_that_counts_from_the_first_picture_is_followed(
     browser.run(sought)
     browser.until("window.sought.length && window.sought.at(-1) < 7 && window.sought.at(-1) > 6.5")
     link = browser.run("return $('#player-open').getAttribute('href');")
-    assert float(link.rpartition("#t=")[2]) == pytest.approx(0, abs=0.1)
+    assert float(link.rpartition("#t=")[2]) == pytest.approx(6.75, abs=0.1)
 
 
 def test_the_api_tells_the_files_own_time(own_server: Server) -> None:
