@@ -32,7 +32,7 @@ mini: $(TEST_ENV)/.installed  ## Train, tune and export the bundle that ships, i
 	$(TEST_ENV)/bin/reelfind-model train model/recipes/mini.yaml data=$(PHOTOS) data.second=$(FRAMES) data.teacher=runs/mini/teacher.npz \
 		train.seed=1 model.projection_dropout=0.2 data.opening_share=0.15 data.cache=runs/mini/cache output=runs/mini-1
 	$(TEST_ENV)/bin/reelfind-model tune runs/mini/last.pt runs/mini-1/last.pt --data $(PHOTOS) --data $(FRAMES) --salience simdot \
-		--match salience --hubness-weight 0.5 --output runs/mini/tuned.json
+		--match salience --hubness-weight 0.5 --frame-hubness-weight 0.5 --output runs/mini/tuned.json
 	$(TEST_ENV)/bin/reelfind-model export runs/mini/last.pt runs/mini-1/last.pt --output runs/mini/bundle --salience simdot \
 		--match salience --tuned runs/mini/tuned.json $(ARGS)
 	$(TEST_ENV)/bin/reelfind-model moment-head runs/mini/bundle --data $(PHOTOS) --data $(FRAMES) --cache runs/mini/embeddings --output runs/mini/bundle-moments
