@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,16 @@ from model.settings import DataConfig
 from service.cli.app import app as service_app
 from tests.support.feature_sets import (
     TinySet,
+    features_of,
     write_didemo,
+    write_features,
     write_howto100m,
     write_msrvtt_asr,
     write_tvr,
 )
 from tests.support.feel_runs import SIZES, TRAIN, as_overrides, make_mask_tokenizer
 from tests.support.paths import ROOT
-from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_bundle import DIM, make_toy_bundle
 from tests.support.toy_videos import make_video
 
 pytestmark = pytest.mark.slow
@@ -67,6 +70,12 @@ def data_of(tiny: TinySet, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in ("kind", "every_seconds")}
 
 
+def as_wide_as_a_bundle(tiny: TinySet) -> TinySet:
+    """The set with features as wide as the toy bundle's embeddings, so that it can be exported with that."""
+    features = features_of(tiny.videos, width=DIM)
+    return replace(tiny, features=write_features(tiny.features.parent / "narrow", features))
+
+
 def train(name: str, output: Path, data: dict[str, Any], **settings: Any) -> Path:
     make_mask_tokenizer(output / "tokenizer.json")
     overrides = as_overrides("data", data) + as_overrides("model", SIZES)
@@ -77,7 +86,7 @@ def train(name: str, output: Path, data: dict[str, Any], **settings: Any) -> Pat
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrain")
-    tiny = write_howto100m(folder / "data")
+    tiny = as_wide_as_a_bundle(write_howto100m(folder / "data"))
     return train("feel_pretrain", folder / "run", data_of(tiny, validation=1), epochs=3, log_every=1)
 
 
@@ -95,7 +104,7 @@ def test_pretraining_validates_its_losses(pretrained: Path) -> None:
 @pytest.mark.parametrize("name", TUNED)
 def test_fine_tuning_and_evaluation(name: str, pretrained: Path, tmp_path: Path) -> None:
     write, kind, split, recalls = TUNED[name]
-    tiny = write(tmp_path / "data")
+    tiny = as_wide_as_a_bundle(write(tmp_path / "data"))
     data = data_of(tiny)
     tuned = train(name, tmp_path / "run", data, start_from=str(pretrained))
     settings = [part for override in as_overrides("data", data) for part in ("--setting", override)]
@@ -145,7 +154,7 @@ def check_product(tuned: Path, folder: Path, capabilities: set[str]) -> None:
 
 
 def test_presets_and_suppression_change_what_is_predicted(pretrained: Path, tmp_path: Path) -> None:
-    tiny = write_tvr(tmp_path / "data")
+    tiny = as_wide_as_a_bundle(write_tvr(tmp_path / "data"))
     data = data_of(tiny)
     tuned = train("feel_tvr", tmp_path / "run", data, start_from=str(pretrained), epochs=1)
     settings = [part for override in as_overrides("data", data) for part in ("--setting", override)]

@@ -24,8 +24,8 @@ import numpy as np
 from model.arrays import Array
 from tests.support.annotations import write_json, write_msrvtt
 
-#: numbers of a vector: as many as an embedding of the toy bundle has
-WIDTH = 8
+#: numbers of a vector
+WIDTH = 12
 TOPICS = ("dog", "train", "cake", "guitar", "snow", "boat")
 Form = Literal["npz", "npy", "hdf5", "lmdb_npz", "lmdb_msgpack", "lmdb_lz4"]
 FORMS: tuple[Form, ...] = get_args(Form)

@@ -272,7 +272,7 @@ def test_videos_are_measured_and_drawn(tmp_path: Path) -> None:
         (
             ["evaluate", "photos", ".", "--data", ".", "--salient-frames", "1;2"],
             2,
-            "error: --salient-frames '1;2'",
+            "error: --salient-frames is '1;2'",
         ),
         (
             ["evaluate", "photos", ".", "--data", ".", "--device", "gpu"],
