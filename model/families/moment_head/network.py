@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.backbones.attention import plain_attention
 from model.runtime.errors import InputError
 
 _NEGLIGIBLE = -10000.0
@@ -164,11 +165,10 @@ class _Block(nn.Module):
         x = x + self.dropout(y) * real[..., None]
         qkv = self.qkv(self.norms[1](x)).view(b, count, 3, self.heads, c // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        logits = q @ k.transpose(2, 3) * (c // self.heads) ** -0.5 + relations.padding
         weights = self.relation[:, None, :, None, None]
-        logits = logits + weights[0] * relations.distance[:, None]
-        logits = logits + weights[1] * relations.alike[:, None] + weights[2] * relations.change[:, None]
-        y = (torch.softmax(logits, -1) @ v).transpose(1, 2).reshape(b, count, c)
+        bias = relations.padding + weights[0] * relations.distance[:, None]
+        bias = bias + weights[1] * relations.alike[:, None] + weights[2] * relations.change[:, None]
+        y = plain_attention(q, k, v, bias).transpose(1, 2).reshape(b, count, c)
         x = x + self.dropout(self.attention_out(y)) * real[..., None]
         y = self.contract(F.gelu(self.expand(self.norms[2](x))))
         result: Tensor = x + self.dropout(y) * real[..., None]

@@ -98,6 +98,7 @@ def test_hovering_over_a_frame_shows_it_large(page: Browser) -> None:
 def test_player_starts_at_the_frame_that_the_card_shows(page: Browser, server: Server) -> None:
     find(page, "magenta")
     hit = server.search("magenta")[0]
+    assert hit["start_seconds"] == pytest.approx(20)
     shown = page.find("#grid .shot-image").get_attribute("data-frame-id")
     start = next(frame["pts_seconds"] for frame in hit["frames"] if frame["frame_id"] == shown)
     page.click("#grid .shot")
