@@ -30,7 +30,7 @@ _LENGTH_SCALE = 2.0**-20
 def embedding_dim(model: Feel) -> int:
     """D: the width of a feature, or of a query with its length, whichever is larger."""
     config = model.config
-    return max(config.feature_dim, config.hidden if config.unit_query else config.hidden + 1)
+    return max(config.feature_dim, config.hidden + 1)
 
 
 class FramesOf(nn.Module):
@@ -89,8 +89,6 @@ class QueryGraph(nn.Module):
         """Shapes int64 [B, L] twice → [B, D], and the direction alone [B, d]."""
         query = self.model.encode_query(input_ids, attention_mask)
         direction = F.normalize(query, dim=-1)
-        if self.model.config.unit_query:
-            return _filled(direction, self.dim), direction * 1.0
         length = query.norm(dim=-1, keepdim=True) * _LENGTH_SCALE
         return F.normalize(torch.cat([_filled(direction, self.dim - 1), length], -1), dim=-1), direction
 
@@ -110,11 +108,7 @@ class MomentGraph(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Shapes [B, D], [B, M, D], [B, M] → [B, M] three times, 0 where masked."""
         width = self.model.config.hidden
-        query = text_query[:, :width]
-        if self.model.config.unit_query:
-            query = query * math.sqrt(width)
-        else:
-            query = F.normalize(query, dim=-1) * (text_query[:, -1:] / _LENGTH_SCALE)
+        query = F.normalize(text_query[:, :width], dim=-1) * (text_query[:, -1:] / _LENGTH_SCALE)
         frames = self.frames(frame_embedding, frame_mask)
         start, end = self.model.moment_head(query, frames, frame_mask)
         return start * frame_mask, end * frame_mask, torch.zeros_like(start)
@@ -152,8 +146,7 @@ def graphs_of(model: Feel) -> dict[str, Graph]:
     def moments(count: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
         query = F.normalize(torch.randn(count, config.hidden, generator=generator), dim=-1)
         query = _filled(query, wide)
-        if not config.unit_query:
-            query[:, -1] = math.sqrt(config.hidden) * _LENGTH_SCALE
+        query[:, -1] = math.sqrt(config.hidden) * _LENGTH_SCALE
         return query, *videos(count, frames)
 
     longest, most = config.context_length, config.frames

@@ -159,7 +159,7 @@ def test_graphs_equal_pytorch(width: int, unit_query: bool) -> None:
     ]
     for name, graph in graphs.items():
         assert check_graph(name, graph, files[name], 1e-5) <= 1e-5
-    encoder, wide = FeelEncoder(model, tiny_tokenizer()), max(width, HIDDEN if unit_query else HIDDEN + 1)
+    encoder, wide = FeelEncoder(model, tiny_tokenizer()), max(width, HIDDEN + 1)
     assert FAMILY.describe(model).embedding_dim == wide
     # A longer video than the model reads at once is encoded in windows.
     rng = np.random.default_rng(0)
