@@ -1,6 +1,7 @@
 """Reads files of labelled queries: each line is a JSON object with a query and the video that answers it."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +21,19 @@ class LabelledQuery:
         text: the query as written.
         video: the name of the right video.
         set_name: the field `set`; None where it is missing or not text.
+        span: where the answer starts and ends in the video, in seconds; None: not stated.
     """
 
     line: int
     text: str
     video: str
     set_name: str | None = None
+    span: tuple[float, float] | None = None
 
 
 def read_queries(file: Path, only_set: str | None = None) -> list[LabelledQuery]:
-    """The queries of a JSON-lines file with the fields `query`, `video` and, if wanted, `set`.
+    """The queries of a JSON-lines file with the fields `query` and `video`, and, where they are known, `set`,
+    `start_seconds` and `end_seconds`.
 
     Blank lines are skipped, and other fields are ignored.
 
@@ -58,7 +62,8 @@ def read_queries(file: Path, only_set: str | None = None) -> list[LabelledQuery]
         if only_set is not None and set_name != only_set:
             continue
         text, video = _text_field(row, "query", where), _text_field(row, "video", where)
-        queries.append(LabelledQuery(number, text, video, set_name if isinstance(set_name, str) else None))
+        named = set_name if isinstance(set_name, str) else None
+        queries.append(LabelledQuery(number, text, video, named, _span(row, where)))
     if not queries:
         which = "no query" if only_set is None else f"no query of the set {shorten(only_set)}"
         raise InputError(f"{file} holds {which}. A row is like {_EXAMPLE}.")
@@ -73,6 +78,27 @@ def _parse(line: str, where: str) -> Mapping[str, object]:
     if not isinstance(row, dict):
         raise InputError(f'{where} holds {shorten(row)}. Write a JSON object with "query" and "video".')
     return row
+
+
+def _span(row: Mapping[str, object], where: str) -> tuple[float, float] | None:
+    """The fields `start_seconds` and `end_seconds`; None where both are missing or null."""
+    names = ("start_seconds", "end_seconds")
+    values = [row.get(name) for name in names]
+    if values == [None, None]:
+        return None
+    for name, value in zip(names, values, strict=True):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or value < 0:  # type: ignore[arg-type, operator]
+            raise InputError(
+                f'{where}: "{name}" is {shorten(value)}. Give the seconds from the start of the video, '
+                "for both the start and the end, or leave both out."
+            )
+    start, end = float(values[0]), float(values[1])  # type: ignore[arg-type]
+    if end <= start:
+        raise InputError(
+            f'{where}: "end_seconds" {end:g} is not after "start_seconds" {start:g}. Correct it.'
+        )
+    return start, end
 
 
 def _text_field(row: Mapping[str, object], name: str, where: str) -> str:

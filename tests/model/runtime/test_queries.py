@@ -45,11 +45,31 @@ def test_a_line_gives_its_number_text_video_and_set(tmp_path: Path) -> None:
         ('{"query": "red", "video": null}', 'line 2: "video" must be text, not null'),
         ('{"query": "red", "video": " "}', 'line 2: "video" must be text'),
         ('{"query": "", "video": "one.mp4"}', 'line 2: "query" must be text, not ""'),
+        ('{"query": "a", "video": "b", "start_seconds": 1}', 'line 2: "end_seconds" is null'),
+        ('{"query": "a", "video": "b", "end_seconds": 1}', 'line 2: "start_seconds" is null'),
+        ('{"query": "a", "video": "b", "start_seconds": "1", "end_seconds": 2}', '"start_seconds" is "1"'),
+        ('{"query": "a", "video": "b", "start_seconds": true, "end_seconds": 2}', '"start_seconds" is true'),
+        ('{"query": "a", "video": "b", "start_seconds": -1, "end_seconds": 2}', '"start_seconds" is -1'),
+        (
+            '{"query": "a", "video": "b", "start_seconds": 0, "end_seconds": Infinity}',
+            '"end_seconds" is Infinity',
+        ),
+        (
+            '{"query": "a", "video": "b", "start_seconds": 2, "end_seconds": 2}',
+            '"end_seconds" 2 is not after',
+        ),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named_by_its_line(tmp_path: Path, row: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         queries_of(tmp_path / "queries.jsonl", {"query": "red", "video": "one.mp4"}, row)
+
+
+def test_a_span_is_read_where_it_is_stated(tmp_path: Path) -> None:
+    row = {"query": "red", "video": "a.mp4"}
+    spans = [{}, {"start_seconds": None, "end_seconds": None}, {"start_seconds": 0, "end_seconds": 2.5}]
+    read = queries_of(tmp_path / "queries.jsonl", *(row | span for span in spans))
+    assert [query.span for query in read] == [None, None, (0.0, 2.5)]
 
 
 def test_a_set_is_kept_and_the_rest_left_unread(tmp_path: Path) -> None:
