@@ -96,7 +96,10 @@ class ReadinessProbe:
             searcher = asked
             (query,) = encode_text_queries(asked.bundle, [_TEXT], tokens=asked.uses_matcher)
             options = SearchOptions(
-                num_candidates=1, num_salient_frames=1, deadline=time.monotonic() + self._patience_seconds / 2
+                group_by="moment",
+                num_candidates=1,
+                num_salient_frames=1,
+                deadline=time.monotonic() + self._patience_seconds / 2,
             )
             return asked.search_encoded(query, 1, options)
 

@@ -30,7 +30,7 @@ from indexer.library.manifest import (
     read_snapshot_manifest,
     snapshot_folder,
 )
-from indexer.library.records import SegmentRecord, Verdict, VideoRecord, parse_frame_id
+from indexer.library.records import SegmentRecord, Verdict, VideoRecord, frame_id_of, parse_frame_id
 from indexer.library.schema import SHORT_COLUMNS, floats_to_numpy, segment_checksum, short_rows
 from indexer.library.tables import READS, open_table, read_layout, table_path
 from indexer.library.vectors.base import VectorIndex
@@ -102,9 +102,11 @@ class Snapshot:
             self.hubness = floats_to_numpy(light["hubness"])
         counts = light["num_frames"].to_numpy().astype(np.int64)
         self._frame_offset: NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)])
-        # The segment rows of one video are a slice of `_by_video`, found by bisection.
-        self._by_video = np.argsort(self.video_rows, kind="stable")
+        # The segment rows of one video, in time order, are a slice of `_by_video`, found by bisection.
+        self._by_video = np.lexsort((self._start, self.video_rows))
         self._sorted_video_rows = self.video_rows[self._by_video]
+        self._place = np.empty(len(self._by_video), np.int64)
+        self._place[self._by_video] = np.arange(len(self._by_video))
         names = RowNames(self._videos, self.video_rows, self._segment_index, self._start, self._frame_offset)
         self._segments = CheckedRows(
             library, "segments", self._tables["segments"], names.segment_seeds, names.segment
@@ -226,6 +228,35 @@ class Snapshot:
             embeddings = np.concatenate([embeddings, np.ones((len(embeddings), 1), np.float32)], axis=1)
         return self.index.search(embeddings, num_candidates, allowed=allowed)
 
+    def scores_of(self, embedding: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The scores, as `search` gives them, of chosen segments for one query.
+
+        Args:
+            embedding: Shape [D], L2-normalised.
+            rows: segment rows, without repeats, int64 [K].
+
+        Returns:
+            float32 [K]; -inf where an approximate index did not reach a segment.
+
+        Raises:
+            ValueError: the embedding has a wrong shape, or a row does not exist.
+            LibraryError: the index cannot be read.
+        """
+        row_array = self._checked(rows)
+        if not len(row_array):
+            return np.empty(0, np.float32)
+        vectors = self.index.vectors(row_array)
+        if vectors is not None and embedding.shape == (self.embedding_dim,):
+            query = embedding if self.hubness is None else np.append(embedding, np.float32(1))
+            scores: NDArray[np.float32] = vectors @ query.astype(np.float32)
+            return scores
+        allowed = np.sort(row_array)
+        found, found_rows = self.search(embedding[None], len(allowed), allowed=allowed)
+        by_place = np.full(len(allowed), -np.inf, np.float32)
+        is_row = found_rows[0] >= 0
+        by_place[np.searchsorted(allowed, found_rows[0][is_row])] = found[0][is_row]
+        return by_place[np.searchsorted(allowed, row_array)]
+
     def segment_frames(self, rows: Sequence[int] | NDArray[np.int64]) -> SegmentFrames:
         """What is stored of the frames of many segments, from which salient frames are chosen.
 
@@ -343,8 +374,54 @@ class Snapshot:
             return np.empty(0, np.int64)
         first, end = np.searchsorted(self._sorted_video_rows, [video_row, video_row + 1])
         rows = self._by_video[first:end]
-        rows = rows[(self._start[rows] <= end_seconds) & (self._end[rows] >= start_seconds)]
-        return rows[np.argsort(self._start[rows], kind="stable")]
+        return rows[(self._start[rows] <= end_seconds) & (self._end[rows] >= start_seconds)]
+
+    def stretches(
+        self, rows: Sequence[int] | NDArray[np.int64], reach: int, avoid: Iterable[int] = ()
+    ) -> list[NDArray[np.int64]]:
+        """Segments with those that come before and after them in their videos, as connected stretches.
+
+        Args:
+            rows: the segments.
+            reach: how many segments before and after each belong to its stretch.
+            avoid: segments that belong to no stretch, such as damaged ones.
+
+        Returns:
+            The rows of each stretch, in time order; the stretches are in the order of `rows`.
+
+        Raises:
+            ValueError: a row does not exist.
+        """
+        places = self._place[self._checked(rows)]
+        around = (places[:, None] + np.arange(-reach, reach + 1)).clip(0, max(0, self.num_segments - 1))
+        same = self._sorted_video_rows[around] == self._sorted_video_rows[places][:, None]
+        wanted = np.unique(around[same])
+        left_out = self._place[self._checked(list(avoid))]
+        wanted = wanted[~np.isin(wanted, left_out)]
+        videos = self._sorted_video_rows[wanted]
+        breaks = np.flatnonzero((np.diff(wanted) > 1) | (np.diff(videos) != 0)) + 1
+        first_of_row = {place: number for number, place in reversed(list(enumerate(places.tolist())))}
+        found = [
+            part for part in np.split(wanted, breaks) if not first_of_row.keys().isdisjoint(part.tolist())
+        ]
+        found.sort(key=lambda part: min(first_of_row.get(place, len(places)) for place in part.tolist()))
+        return [self._by_video[part] for part in found]
+
+    def video_id_at(self, video_row: int) -> str:
+        """The id of a video, by its row in the list of all videos."""
+        return self._videos.id_at(video_row)
+
+    def video_id_of(self, row: int) -> str:
+        """The id of the video of a segment."""
+        return self.video_id_at(int(self.video_rows[row]))
+
+    def frame_id(self, row: int, place: int) -> str:
+        """The id of a stored frame, by its segment and its place in that."""
+        return frame_id_of(self.video_id_of(row), int(self._segment_index[row]), place)
+
+    def segment_span(self, row: int) -> tuple[float, float]:
+        """Start and end of a segment, in seconds from the start of its video."""
+        return float(self._start[row]), float(self._end[row])
 
     def video(self, video_id: str) -> VideoRecord | None:
         """A video's record, failures included; None when it is not in the library."""

@@ -38,14 +38,14 @@ class Query(_Request):
     )
 
 
-class SearchRequest(_Request):
-    """A search for videos."""
+class MomentsRequest(_Request):
+    """A search for moments of one video."""
 
     query: Query
     top_k: int | None = Field(
         None,
         ge=1,
-        description="Maximum number of videos to return. Null or absent: the server's default.",
+        description="Maximum number of hits to return. Null or absent: the server's default.",
         examples=[10],
     )
     rerank: bool = Field(
@@ -79,15 +79,28 @@ class SearchRequest(_Request):
     )
 
 
+class SearchRequest(MomentsRequest):
+    """A search for moments, or for videos."""
+
+    group_by: Literal["moment", "video"] = Field(
+        "moment",
+        description="What a hit is. `moment`: a span of a video; a video may have several. `video`: each "
+        "video once, with its best moments in `moments`.",
+    )
+    moments_per_video: int = Field(
+        3, ge=1, le=100, description="With `group_by: video`: maximum number of moments of each video."
+    )
+
+
 class FrameHit(BaseModel):
-    """One stored frame of a hit's segment."""
+    """One stored frame of a moment."""
 
     frame_id: FrameId
     pts_seconds: float = Field(description="When the frame is shown, in seconds.")
     relevance: float = Field(
         description="How well the frame fits the query by `text_salience · frame_salience`; higher is better."
     )
-    salient: bool = Field(description="Whether it is one of the segment's most relevant frames.")
+    salient: bool = Field(description="Whether it is one of the moment's most relevant frames.")
     match_score: float | None = Field(
         description="Log-odds that the frame shows the query, by the matching head, or by its relevance "
         "where the bundle has none; null if it was not matched."
@@ -109,53 +122,69 @@ class Explanation(BaseModel):
     (`hubness_term` or 0).
     """
 
-    similarity: float = Field(description="Cosine of the query's and the segment's embeddings.")
+    similarity: float = Field(description="Cosine of the query's embedding and the moment's.")
     ensemble_lambda: float = Field(description="Factor of the similarity; 1 if nothing was re-ranked.")
     similarity_term: float = Field(description="`ensemble_lambda` × `similarity`.")
     hubness: float | None = Field(
-        description="Mean cosine of the segment with the reference texts nearest to it, whatever the query; "
-        "null, as the next two, if the bundle corrects no hubness."
+        description="Mean cosine of the moment's segment with the reference texts nearest to it, whatever "
+        "the query; null, as the next two, if the bundle corrects no hubness."
     )
     hubness_weight: float | None = Field(description="Factor of the hubness in the first stage.")
     hubness_term: float | None = Field(description="−`ensemble_lambda` × `hubness_weight` × `hubness`.")
     match_score: float | None = Field(
-        description="Mean of the frames' `match_logit`; null if the segment was not re-ranked. With "
+        description="Mean of the frames' `match_logit`; null if the moment was not re-ranked. With "
         "`similarity_share`: that mean × (1 − share) + the match of the similarity × share."
     )
     similarity_share: float | None = Field(
         description="How much of the match is that of the similarity, less the hubness, because the "
-        "segment's frames are alike, from 0 to 1; null if the bundle does not blend them."
+        "moment's frames are alike, from 0 to 1; null if the bundle does not blend them."
     )
     tail_offset: float | None = Field(
-        description="Only for segments that were not re-ranked while others were: moves them below those "
+        description="Only for moments that were not re-ranked while others were: moves them below those "
         "others and keeps the first stage's order."
     )
     frames: list[FrameTerm] = Field(description="The salient frames, most relevant first.")
     first_stage_rank: int = Field(
-        description="The segment's rank in the first stage among all segments, from 1: by similarity, less "
+        description="The rank of the moment's segment among all segments, from 1: by similarity, less "
         "`hubness_weight` × `hubness` if there is one."
     )
     formula: str = Field(description="The sum, written out.")
 
 
+class VideoMoment(BaseModel):
+    """A span of a video that fits the query."""
+
+    start_seconds: float
+    end_seconds: float
+    score: float = Field(description="How well the moment fits the query; higher is better.")
+    similarity: float = Field(description="Cosine of the query's embedding and that of the moment's frames.")
+    match_score: float | None = Field(
+        description="Mean match score of the salient frames; null if the moment was not re-ranked."
+    )
+    frames: list[FrameHit] = Field(description="The stored frames of the moment, in time order.")
+
+
 class Hit(BaseModel):
-    """A video, represented by its segment that fits the query best."""
+    """A moment; or, with `group_by: video`, a video with its best moment."""
 
     video_id: VideoId
     path: str = Field(description="Path of the video's file when it was indexed.")
     title: str | None = Field(description="The title stored in the file, if any.")
-    start_seconds: float
-    end_seconds: float
+    start_seconds: float = Field(description="Start of the moment.")
+    end_seconds: float = Field(description="End of the moment.")
     container_start_seconds: float | None = Field(
         description="The file's own time where these seconds are 0. Chromium's `currentTime` is this more; "
         "Firefox counts from 0. Null if the file was indexed by an earlier version."
     )
-    score: float = Field(description="How well the segment fits the query; higher is better.")
-    similarity: float = Field(description="Cosine of the query's and the segment's embeddings.")
+    score: float = Field(description="How well the moment fits the query; higher is better.")
+    similarity: float = Field(description="Cosine of the query's embedding and that of the moment's frames.")
     match_score: float | None = Field(
-        description="Mean match score of the salient frames; null if the segment was not re-ranked."
+        description="Mean match score of the salient frames; null if the moment was not re-ranked."
     )
-    frames: list[FrameHit] = Field(description="All stored frames of the segment, in time order.")
+    frames: list[FrameHit] = Field(description="The stored frames of the moment, in time order.")
+    moments: list[VideoMoment] | None = Field(
+        description="With `group_by: video`, the best moments of the video, best first; else null."
+    )
     explanation: Explanation | None = Field(description="The terms of the score, if they were asked for.")
 
 
@@ -167,6 +196,7 @@ class Timings(BaseModel):
     salience: float = Field(description="Choosing the salient frames of the candidates.")
     tokens: float = Field(description="Reading the tokens of these frames.")
     match: float = Field(description="Running the matching head, including waiting for other searches.")
+    moments: float = Field(description="Finding the moments, and scoring them.")
     fetch: float
     total: float
 
@@ -202,7 +232,7 @@ class LibraryWarning(BaseModel):
 
 
 class SearchResponse(BaseModel):
-    """The answer to a search: the best videos, best first."""
+    """The answer to a search: the best moments or videos, best first."""
 
     hits: list[Hit]
     snapshot: int = Field(description="Number of the snapshot that answered.")

@@ -131,7 +131,7 @@ def _compare(searcher: Searcher, server: ServerProcess, texts: Sequence[str]) ->
                 if over_http:
                     post_json(connection, "/v1/search", _body(text))
                 else:
-                    searcher.search(text, _TOP_K, SearchOptions(rerank=False))
+                    searcher.search(text, _TOP_K, SearchOptions(group_by="moment", rerank=False))
                 (outside if over_http else inside).append(time.perf_counter() - started)
     finally:
         connection.close()

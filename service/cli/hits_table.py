@@ -1,32 +1,33 @@
-"""The hits of a search as a table for people, and as JSON for programs."""
-
-from typing import Any
+"""The hits of a search: as a table for people, as lines in a pipe, and as JSON for programs."""
 
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from service.cli.printing import plain, print_line
-from service.search.results import ScoreExplanation, SearchResult, VideoHit
+from service.cli.printing import plain, print_line, say
+from service.search.results import Hit, ScoreExplanation, SearchResult
 
 # Most frame times shown in one row of the table.
 _MOST_TIMES = 4
 _SEARCH_RESULT = TypeAdapter(SearchResult)
-_LEFT_OUT_OF_JSON: Any = {
-    "hits": {"__all__": {"title", "container_start_seconds"}},
-    "snapshot": True,
-    "timings_ms": True,
-}
 
 
 def result_json(result: SearchResult) -> str:
-    """The result as one line of JSON, for programs."""
-    return _SEARCH_RESULT.dump_json(result, exclude=_LEFT_OUT_OF_JSON).decode()
+    """The result as one line of JSON, as the service answers over HTTP."""
+    return _SEARCH_RESULT.dump_json(result).decode()
 
 
 def show_hits(result: SearchResult, console: Console) -> None:
-    """Print a table of the hits, followed by their explanations, if they have any."""
-    console.print(_table(result.hits))
+    """Print the hits, followed by their explanations, if they have any.
+
+    In a terminal they are a table; elsewhere a line each, with tabs between score, start, end, times of the
+    salient frames and path.
+    """
+    if console.is_terminal:
+        console.print(_table(result.hits))
+    else:
+        for hit in result.hits:
+            say("\t".join(_cells(hit)))
     for hit in result.hits:
         if hit.explanation is not None:
             console.print()
@@ -34,24 +35,29 @@ def show_hits(result: SearchResult, console: Console) -> None:
             _show_explanation(hit, hit.explanation, console)
 
 
-def _table(hits: list[VideoHit]) -> Table:
+def _table(hits: list[Hit]) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("score", "from", "to", "salient frames"):
         table.add_column(name, justify="right")
     table.add_column("video", overflow="fold")
     for hit in hits:
-        salient = [_clock(frame.pts_seconds) for frame in hit.frames if frame.salient]
-        table.add_row(
-            f"{hit.score:.3f}",
-            _clock(hit.start_seconds),
-            _clock(hit.end_seconds),
-            " ".join(salient[:_MOST_TIMES]) + (" …" if len(salient) > _MOST_TIMES else ""),
-            plain(hit.path),
-        )
+        *cells, path = _cells(hit)
+        table.add_row(*cells, plain(path))
     return table
 
 
-def _show_explanation(hit: VideoHit, explanation: ScoreExplanation, console: Console) -> None:
+def _cells(hit: Hit) -> tuple[str, ...]:
+    salient = [_clock(frame.pts_seconds) for frame in hit.frames if frame.salient]
+    return (
+        f"{hit.score:.3f}",
+        _clock(hit.start_seconds),
+        _clock(hit.end_seconds),
+        " ".join(salient[:_MOST_TIMES]) + (" …" if len(salient) > _MOST_TIMES else ""),
+        hit.path,
+    )
+
+
+def _show_explanation(hit: Hit, explanation: ScoreExplanation, console: Console) -> None:
     times = {frame.frame_id: frame.pts_seconds for frame in hit.frames}
     lines = [f"  {hit.score:.4f} = {explanation.formula}"]
     lines.append(f"  before re-ranking: place {explanation.first_stage_rank} of all segments")

@@ -1,6 +1,6 @@
 """`reelfind search`: runs one search and prints a table or JSON."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -31,9 +31,15 @@ def search_command(
     top_k: Annotated[
         int | None,
         typer.Option(
-            "--top-k", help="Maximum number of videos to list.", show_default="10, or REELFIND_DEFAULT_TOP_K"
+            "--top-k",
+            help="Maximum number of moments or videos to list.",
+            show_default="10, or REELFIND_DEFAULT_TOP_K",
         ),
     ] = None,
+    group_by: Annotated[
+        Literal["moment", "video"],
+        typer.Option("--group-by", help="List moments, or each video once with its best one."),
+    ] = "moment",
     rerank: RerankOption = True,
     num_candidates: CandidatesOption = None,
     num_salient_frames: SalientOption = None,
@@ -43,12 +49,20 @@ def search_command(
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Search a library and list the best videos. Exit code 1: nothing found."""
+    """Search a library and list the best moments of its videos. Exit code 1: nothing found."""
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
     cleaned = clean_text(text, settings.max_query_characters)
     count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
     searcher = open_checked_searcher(settings)
-    options = searcher.check(SearchOptions(rerank, num_candidates, num_salient_frames, explain=explain))
+    options = searcher.check(
+        SearchOptions(
+            group_by=group_by,
+            rerank=rerank,
+            num_candidates=num_candidates,
+            num_salient_frames=num_salient_frames,
+            explain=explain,
+        )
+    )
     result = searcher.search(cleaned, count, options)
     if as_json:
         print_json_text(result_json(result))

@@ -1,7 +1,7 @@
 """Measures how well a library's videos are found, with the searcher that also answers requests."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from model.runtime.retrieval_metrics import (
     retrieval_metrics,
 )
 from service.errors import QueryError
+from service.search.moment_evaluation import MomentRecalls, evaluate_moments
 from service.search.query import clean_text
 from service.search.results import RerankSkipped
 from service.search.searcher import Searcher, SearchOptions
@@ -49,6 +50,7 @@ class EvaluationResult:
         first_places: how re-ranking changes R@1; None if nothing was re-ranked.
         not_understood: the number of queries of which the model knows no word; they count in the metrics.
         truncated: the number of queries whose end was not read.
+        moments: how well the moments are found, where queries say when they are; None: none does.
     """
 
     similarity: RetrievalMetrics
@@ -57,13 +59,22 @@ class EvaluationResult:
     first_places: FirstPlaces | None = None
     not_understood: int = 0
     truncated: int = 0
+    moments: MomentRecalls | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The metrics of the final ranking, followed by those of each stage under its name."""
+        """The metrics of the final ranking, followed by those of each stage under its name.
+
+        Where spans are known, those of moments too: of the right video if it was given, or else of all.
+        """
         best = self.ensemble or self.similarity
         skipped = self.rerank_skipped
+        moments: dict[str, Any] = {}
+        if self.moments is not None:
+            shown = self.moments.given_video or self.moments.corpus
+            moments = {**shown, "moments": asdict(self.moments)}
         return {
             **best,
+            **moments,
             "global": self.similarity,
             "ensemble": self.ensemble,
             "rerank_skipped": skipped,
@@ -78,10 +89,13 @@ def evaluate_library(
     queries: list[LabelledQuery],
     options: SearchOptions | None = None,
     on_ranked: Callable[[], None] = lambda: None,
+    given_video: bool = False,
 ) -> EvaluationResult:
     """Rank all videos of the library for each query, and measure where the right one comes.
 
-    The metrics are R@K in percent, and the median and mean rank. `on_ranked` is called after each query.
+    The metrics are R@K in percent, and the median and mean rank. Videos rank by their best segments. Where
+    queries have spans, moments are searched for too, and with `given_video` also in the right video alone.
+    `on_ranked` is called after each query.
 
     Raises:
         QueryError: the video of a query is unknown, ambiguous or not searchable; names the line.
@@ -97,6 +111,8 @@ def evaluate_library(
     target_rows = np.array(targets)
     first_stage = ranks(ranking.similarity, target_rows)
     final = None if ranking.ensemble is None else ranks(ranking.ensemble, target_rows)
+    ids = [searcher.snapshot.video_id_at(row) for row in targets]
+    moments = evaluate_moments(searcher, queries, ids, options or SearchOptions(), given_video)
     return EvaluationResult(
         retrieval_metrics(first_stage),
         None if final is None else retrieval_metrics(final),
@@ -104,4 +120,5 @@ def evaluate_library(
         None if final is None else first_places(first_stage, final),
         ranking.not_understood,
         ranking.truncated,
+        moments,
     )

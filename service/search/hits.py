@@ -1,81 +1,77 @@
-"""Builds the hits of a search: the best segments with their frames and the explanation of their scores."""
+"""Builds the hits of a search from scored spans: their frames, and the explanation of their scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from indexer.library.records import SegmentRecord
 from indexer.library.snapshot import Snapshot
-from model.runtime.ranking import SCORE_DECIMALS, select_salient
-from service.search.rerank import RerankedCandidates
-from service.search.results import FrameEvidence, SalientFrame, ScoreExplanation, VideoHit
-from service.search.retrieval import RetrievedSegments
+from model.runtime.ranking import SCORE_DECIMALS
+from service.search.results import FrameEvidence, Hit, SalientFrame, ScoreExplanation, VideoMoment
+from service.search.scored_spans import ScoredSpan
 
 
 @dataclass(frozen=True)
 class HitBuilder:
     """Builds the hits of one search.
 
-    Positions are those in `retrieved` and `scores`. `reranked` covers the first of them; None: nothing was
-    re-ranked.
+    Attributes:
+        snapshot: holds the videos.
+        num_reranked: how many candidates were re-ranked; None: none.
+        ensemble_lambda: λ of the bundle.
+        explain: whether hits explain their scores.
     """
 
     snapshot: Snapshot
-    retrieved: RetrievedSegments
-    reranked: RerankedCandidates | None
-    scores: NDArray[np.float64]
-    query_salience: NDArray[np.float32]
-    num_salient_frames: int
+    num_reranked: int | None
     ensemble_lambda: float
     explain: bool
 
-    def hits(self, positions: NDArray[np.int64]) -> list[VideoHit]:
-        """The hits at these positions, in this order.
-
-        Raises:
-            LibraryError: a table cannot be read.
-        """
-        known = None if self.reranked is None else self.reranked.segment_frames
-        segments = self.snapshot.segments(self.retrieved.rows[positions], known)
-        pairs = zip(positions.tolist(), segments, strict=True)
-        hits = [self._hit(position, segment) for position, segment in pairs]
+    def hits(self, spans: Sequence[ScoredSpan]) -> list[Hit]:
+        """A hit for each span, in this order."""
+        hits = [self._hit(span, None) for span in spans]
         return [hit for hit in hits if hit is not None]
 
-    def _hit(self, position: int, segment: SegmentRecord) -> VideoHit | None:
-        label = self.snapshot.label(segment.video_id)
+    def hits_of_videos(self, videos: Sequence[Sequence[ScoredSpan]]) -> list[Hit]:
+        """A hit for each video, of its spans, the best first."""
+        hits = [self._hit(spans[0], spans) for spans in videos]
+        return [hit for hit in hits if hit is not None]
+
+    def _hit(self, span: ScoredSpan, spans: Sequence[ScoredSpan] | None) -> Hit | None:
+        label = self.snapshot.label(span.video_id)
         if label is None:  # never in an intact snapshot; without its video a hit is of no use
             return None
-        relevance = (segment.frame_salience @ self.query_salience).round(SCORE_DECIMALS)
-        # One call for all frames: a call for each takes longer than all else here.
-        rounded = relevance.astype(np.float64).round(SCORE_DECIMALS).tolist()
-        salient, logits = self._salient(position, relevance)
-        mean_logit = None if logits is None or self.reranked is None else self.reranked.match_score[position]
-        frame_ids = segment.frame_ids
-        terms = [
-            SalientFrame(
-                frame_id=frame_ids[frame],
-                relevance=rounded[frame],
-                match_logit=None if logits is None else _rounded(logits[i]),
-            )
-            for i, frame in enumerate(salient)
-        ]
-        logit_of = {frame: term.match_logit for frame, term in zip(salient, terms, strict=True)}
-        score, similarity = self.scores[position], float(self.retrieved.score[position])
-        hubness = None if self.snapshot.hubness is None else float(self.snapshot.hubness[segment.row])
-        if hubness is not None:
-            similarity += self.snapshot.hubness_weight * hubness
-        return VideoHit(
-            video_id=segment.video_id,
+        moments = None if spans is None else [self._moment(each) for each in spans]
+        best = self._moment(span) if moments is None else moments[0]
+        return Hit(
+            video_id=span.video_id,
             path=label.path,
             title=label.title,
-            start_seconds=segment.start_seconds,
-            end_seconds=segment.end_seconds,
+            start_seconds=best.start_seconds,
+            end_seconds=best.end_seconds,
             container_start_seconds=label.container_start_seconds,
-            score=_rounded(score),
+            score=best.score,
+            similarity=best.similarity,
+            match_score=best.match_score,
+            frames=best.frames,
+            moments=moments,
+            explanation=self._explanation(span, best) if self.explain else None,
+        )
+
+    def _moment(self, span: ScoredSpan) -> VideoMoment:
+        similarity = self._similarity(span)
+        # One call for all frames: a call for each takes longer than all else here.
+        rounded = span.relevance.astype(np.float64).round(SCORE_DECIMALS).tolist()
+        logits: Sequence[float | None] = [None] * len(span.salient)
+        if span.logits is not None:
+            logits = [_rounded(logit) for logit in span.logits]
+        logit_of = dict(zip(span.salient, logits, strict=True))
+        return VideoMoment(
+            start_seconds=span.start_seconds,
+            end_seconds=span.end_seconds,
+            score=_rounded(span.score),
             similarity=_rounded(similarity),
-            match_score=None if mean_logit is None else _rounded(mean_logit),
+            match_score=None if span.match_score is None else _rounded(span.match_score),
             frames=[
                 FrameEvidence(
                     frame_id=frame_id,
@@ -85,66 +81,53 @@ class HitBuilder:
                     match_score=logit_of.get(frame),
                 )
                 for frame, (frame_id, pts_seconds, value) in enumerate(
-                    zip(frame_ids, segment.frame_pts_seconds.tolist(), rounded, strict=True)
+                    zip(span.frame_ids, span.pts_seconds, rounded, strict=True)
                 )
             ],
-            explanation=self._explanation(position, score, similarity, hubness, mean_logit, terms)
-            if self.explain
-            else None,
         )
 
-    def _salient(
-        self, position: int, relevance: NDArray[np.float32]
-    ) -> tuple[list[int], Sequence[float] | None]:
-        """The salient frames, most relevant first, and their logits, if the segment was re-ranked."""
-        if self.reranked is not None and position < len(self.reranked.score):
-            chosen = self.reranked.chosen[position]
-            frames: list[int] = self.reranked.frames[position][chosen].tolist()
-            return frames, self.reranked.logits[position][chosen].tolist()
-        counts = np.array([len(relevance)])
-        frames_of, chosen_of = select_salient(relevance[None], counts, self.num_salient_frames)
-        return frames_of[chosen_of].tolist(), None
+    def _similarity(self, span: ScoredSpan) -> float:
+        """The cosine: the first stage's score without the hubness correction."""
+        return span.first_score + self.snapshot.hubness_weight * (span.hubness or 0.0)
 
-    def _explanation(
-        self,
-        position: int,
-        score: float,
-        similarity: float,
-        hubness: float | None,
-        mean_logit: float | None,
-        terms: list[SalientFrame],
-    ) -> ScoreExplanation:
-        weight = 1.0 if self.reranked is None else self.ensemble_lambda
+    def _explanation(self, span: ScoredSpan, moment: VideoMoment) -> ScoreExplanation:
+        frames = [
+            SalientFrame(moment.frames[i].frame_id, moment.frames[i].relevance, moment.frames[i].match_score)
+            for i in span.salient
+        ]
+        similarity = self._similarity(span)
+        weight = 1.0 if self.num_reranked is None else self.ensemble_lambda
         term = weight * similarity
         factor = weight * self.snapshot.hubness_weight
-        hubness_term = None if hubness is None else -factor * hubness
+        hubness_term = None if span.hubness is None else -factor * span.hubness
         offset = None
-        shares = None if self.reranked is None else self.reranked.similarity_share
-        share = None if shares is None or mean_logit is None else float(shares[position])
-        correction = "" if hubness is None else f" − {factor:g} × {hubness:.4f} (hubness)"
+        share = span.similarity_share
+        correction = "" if span.hubness is None else f" − {factor:g} × {span.hubness:.4f} (hubness)"
         last = f"{weight:g} × {similarity:.4f} (similarity){correction}"
-        if self.reranked is None and hubness is None:
+        if self.num_reranked is None and span.hubness is None:
             formula = f"{similarity:.4f} (similarity alone: nothing was re-ranked)"
-        elif self.reranked is None:
+        elif self.num_reranked is None:
             formula = f"{similarity:.4f} (similarity){correction}: nothing was re-ranked"
-        elif mean_logit is not None:
+        elif span.match_score is not None:
             blended = "" if not share else f", {share:.0%} by the similarity"
-            formula = f"{mean_logit:.4f} (mean match of the salient frames: {len(terms)}{blended}) + {last}"
+            formula = (
+                f"{span.match_score:.4f} (mean match of the salient frames: {len(frames)}{blended}) + {last}"
+            )
         else:
-            offset = score - term - (hubness_term or 0.0)
-            formula = f"{offset:.4f} (behind all that were re-ranked: {len(self.reranked.score)}) + {last}"
+            offset = span.score - term - (hubness_term or 0.0)
+            formula = f"{offset:.4f} (behind all that were re-ranked: {self.num_reranked}) + {last}"
         return ScoreExplanation(
             similarity=_rounded(similarity),
             ensemble_lambda=weight,
             similarity_term=_rounded(term),
-            hubness=None if hubness is None else _rounded(hubness),
-            hubness_weight=None if hubness is None else self.snapshot.hubness_weight,
+            hubness=None if span.hubness is None else _rounded(span.hubness),
+            hubness_weight=None if span.hubness is None else self.snapshot.hubness_weight,
             hubness_term=None if hubness_term is None else _rounded(hubness_term),
-            match_score=None if mean_logit is None else _rounded(mean_logit),
+            match_score=None if span.match_score is None else _rounded(span.match_score),
             similarity_share=None if share is None else _rounded(share),
             tail_offset=None if offset is None else _rounded(offset),
-            frames=terms,
-            first_stage_rank=int(self.retrieved.ranks[position]) + 1,
+            frames=frames,
+            first_stage_rank=span.first_stage_rank,
             formula=formula,
         )
 

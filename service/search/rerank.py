@@ -132,7 +132,7 @@ def rerank(
         except LibraryError as error:
             raise UnreadableTokensError(str(error)) from error
         stopwatch.lap("tokens")
-        logits = _match_parts(match_queue, query.parts, tokens, terms)
+        logits = match_parts(match_queue, query.parts, tokens, terms)
         stopwatch.lap("match")
         pair_logits[matched : matched + len(logits)] = logits
         matched += len(logits)
@@ -179,26 +179,45 @@ def rerank_by_salience(
         DamagedRowsError: some candidates are damaged.
         LibraryError: a table cannot be read.
     """
+    read = snapshot.segment_frames(candidates.rows)
+    reranked = score_by_salience(read, manifest, query, candidates.score, num_salient_frames)
+    stopwatch.lap("salience")
+    return reranked
+
+
+def score_by_salience(
+    read: SegmentFrames,
+    manifest: BundleManifest,
+    query: EncodedQuery,
+    first_score: NDArray[np.float32],
+    num_salient_frames: int,
+) -> RerankedCandidates:
+    """As `rerank_by_salience`, of frames that were read, and the first stage's scores, [K].
+
+    Raises:
+        ValueError: the bundle has no match by salience.
+    """
     match = manifest.salience_match
     if match is None:
         raise ValueError(f"the bundle {manifest.name!r} has no salience_match: use `rerank`")
-    read = snapshot.segment_frames(candidates.rows)
     frames, chosen, relevant = salient_frames(read, query, num_salient_frames)
     logits = salience_logits(relevant, chosen, match.scale, match.bias)
     scores = match_score(logits, chosen)
     share = None
     if match.coherence is not None:
         share = similarity_share(coherence(read.salience, read.counts), match.coherence)
-        scores = blended_match(scores, match.scale * candidates.score + match.bias, share)
-    stopwatch.lap("salience")
-    final = ensemble(scores, candidates.score, manifest.ensemble_lambda)
+        scores = blended_match(scores, match.scale * first_score + match.bias, share)
+    final = ensemble(scores, first_score, manifest.ensemble_lambda)
     return RerankedCandidates(final, scores, frames, chosen, logits, read, share)
 
 
-def _match_parts(
+def match_parts(
     match_queue: MatchQueue, parts: Sequence[QueryPart], tokens: NDArray[np.float32], terms: MatchTerms
 ) -> NDArray[np.float32]:
-    """The mean logit of the parts of a text for each frame; of the first ones only, if time runs out."""
+    """The mean logit of the parts of a text for each frame; of the first ones only, if time runs out.
+
+    Shapes: tokens [R, P', H] → at most [R].
+    """
     mean = np.zeros(len(tokens), np.float32)
     for part in parts:
         logits = match_queue.match(part.text, tokens[: len(mean)], terms)

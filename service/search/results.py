@@ -19,6 +19,10 @@ TextRerankSkipped = Literal["not_requested", CannotRerank, "deadline", "unreadab
 #: Why any search was not re-ranked: the matching head reads only texts.
 RerankSkipped = Literal[TextRerankSkipped, "no_text"]
 
+#: What a hit is: a moment; a video, with its best moments; or a video with its best segment, as evaluation
+#: ranks them.
+GroupBy = Literal["moment", "video", "segment"]
+
 #: Why fewer candidates were re-ranked than were wanted: so that the search, and others that wait, are in
 #: time; or because more would have cost more than one search may.
 RerankReduced = Literal["deadline", "cost"]
@@ -99,11 +103,11 @@ class ScoreExplanation:
     (`hubness_term` or 0).
 
     Attributes:
-        similarity: cosine of the query's and the segment's embeddings.
+        similarity: cosine of the query's embedding and the moment's.
         ensemble_lambda: factor of the similarity; 1 if nothing was re-ranked.
         similarity_term: `ensemble_lambda` × `similarity`.
-        hubness: mean cosine of the segment with the reference texts nearest to it, whatever the query; None
-            (as the next two) if the bundle corrects none.
+        hubness: mean cosine of the moment's segment with the reference texts nearest to it, whatever the
+            query; None (as the next two) if the bundle corrects none.
         hubness_weight: factor of the hubness in the first stage.
         hubness_term: −`ensemble_lambda` × `hubness_weight` × `hubness`.
         match_score: mean of the frames' `match_logit`; None if the segment was not re-ranked. With
@@ -133,21 +137,39 @@ class ScoreExplanation:
 
 
 @dataclass(frozen=True, slots=True)
-class VideoHit:
-    """A video, represented by its segment that fits the query best.
+class VideoMoment:
+    """A span of a video that fits the query.
+
+    Attributes:
+        start_seconds: start of the moment.
+        end_seconds: end of the moment.
+        score: how well the moment fits the query; higher is better.
+        similarity: cosine of the query's embedding and that of the moment's frames.
+        match_score: log-odds that the moment shows the query, by its salient frames; None if it was not
+            re-ranked.
+        frames: the stored frames of the moment, in time order, at least one.
+    """
+
+    start_seconds: float
+    end_seconds: float
+    score: float
+    similarity: float
+    match_score: float | None
+    frames: list[FrameEvidence]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A moment; or a video, represented by its best moment.
+
+    Its fields have the meaning of those of `VideoMoment`, and further:
 
     Attributes:
         video_id: identifies the video.
         path: path of the video's file when it was indexed.
         title: the title stored in the file, if any.
-        start_seconds: start of the segment.
-        end_seconds: end of the segment.
-        score: how well the segment fits the query; higher is better.
-        similarity: cosine of the query's and the segment's embeddings.
-        match_score: log-odds that the segment shows the query, by its salient frames; None if the segment was
-            not re-ranked.
         container_start_seconds: the own time of the video's file at second 0; None where it is not known.
-        frames: all stored frames of the segment, in time order.
+        moments: the best moments of the video, best first, if hits are videos; None if they are moments.
         explanation: the terms of the score, if they were asked for.
     """
 
@@ -161,6 +183,7 @@ class VideoHit:
     similarity: float
     match_score: float | None
     frames: list[FrameEvidence]
+    moments: list[VideoMoment] | None
     explanation: ScoreExplanation | None
 
 
@@ -173,6 +196,7 @@ class StageTimings:
     salience: float
     tokens: float
     match: float
+    moments: float
     fetch: float
     total: float
 
@@ -189,7 +213,7 @@ class SearchResult:
     """The answer to a search.
 
     Attributes:
-        hits: the best videos, best first.
+        hits: the best moments or videos, best first.
         snapshot: number of the snapshot that answered.
         reranked: whether the best segments were re-ranked.
         rerank_skipped: why it did not.
@@ -201,7 +225,7 @@ class SearchResult:
         timings_ms: duration of each stage.
     """
 
-    hits: list[VideoHit]
+    hits: list[Hit]
     snapshot: int
     reranked: bool
     rerank_skipped: RerankSkipped | None

@@ -1,8 +1,8 @@
 """Search without HTTP: the same code answers the API, `reelfind search` and `reelfind eval`.
 
 The query is encoded (`encoded_query.py`); the index gives the nearest segments (`retrieval.py`); the best of
-them are re-ranked by the frames most relevant to the query (`rerank.py`); the best segment of each video
-becomes a hit (`hits.py`).
+them are re-ranked by the frames most relevant to the query (`rerank.py`); in the best of those, and beside
+them, moments are found (`moments.py`), which become hits (`hits.py`).
 
 Shapes: B texts, V videos of the snapshot, including those that could not be indexed.
 """
@@ -20,6 +20,7 @@ from model.runtime.bundle import Bundle
 from service.search.encoded_query import EncodedQuery, encode_text_queries, encode_text_query
 from service.search.hits import HitBuilder
 from service.search.match_queue import MatchQueue, MatchTerms
+from service.search.moments import MomentStage
 from service.search.query import check_num_candidates, check_num_salient_frames
 from service.search.rerank import (
     LEAST_CANDIDATES,
@@ -33,6 +34,8 @@ from service.search.rerank import (
 )
 from service.search.results import (
     CannotRerank,
+    GroupBy,
+    Hit,
     LibraryWarning,
     RerankReduced,
     RerankSkipped,
@@ -40,7 +43,9 @@ from service.search.results import (
     StageTimings,
 )
 from service.search.retrieval import RetrievedSegments, best_segments, choose_candidates
+from service.search.scored_spans import segment_spans
 from service.search.stopwatch import Stopwatch
+from service.search.video_finder import video_with_id
 
 # Most query-segment scores, and most encoded texts, held at once when all videos are ranked.
 _MAX_PAIRS = 8_000_000
@@ -52,6 +57,8 @@ class SearchOptions:
     """How to search. `Searcher.check` checks the values.
 
     Attributes:
+        group_by: what a hit is; "segment", as evaluation ranks videos, is not offered to users.
+        moments_per_video: moments of a hit that is a video, at most.
         rerank: whether to re-rank the best segments.
         num_candidates: number of segments to re-rank; None: the bundle's default.
         num_salient_frames: frames of each segment to match; None: the bundle's default.
@@ -64,6 +71,8 @@ class SearchOptions:
         is_wanted: whether somebody still waits for the answer; None: somebody does.
     """
 
+    group_by: GroupBy = "segment"
+    moments_per_video: int = 3
     rerank: bool = True
     num_candidates: int | None = None
     num_salient_frames: int | None = None
@@ -158,7 +167,7 @@ class Searcher:
         return wanted * self._num_salient_frames(options)
 
     def search(self, text: str, top_k: int, options: SearchOptions | None = None) -> SearchResult:
-        """The `top_k` best videos for `text`, which `clean_text` has cleaned.
+        """The `top_k` best moments or videos for `text`, which `clean_text` has cleaned.
 
         Raises:
             NotUnderstoodError: the model knows no word of the text.
@@ -175,13 +184,34 @@ class Searcher:
     def search_encoded(
         self, query: EncodedQuery, top_k: int, options: SearchOptions | None = None
     ) -> SearchResult:
-        """The `top_k` best videos for an encoded query. A matching head needs a text with tokens.
+        """The `top_k` best moments or videos for an encoded query. A matching head needs a text with tokens.
 
         Raises:
             LibraryError: a table cannot be read.
             BundleError: the model fails.
         """
         return self._search(query, top_k, options or SearchOptions(), Stopwatch())
+
+    def search_video(
+        self, video_id: str, text: str, top_k: int, options: SearchOptions | None = None
+    ) -> SearchResult:
+        """The `top_k` best moments of one video for `text`, which `clean_text` has cleaned.
+
+        All segments of the video are candidates of the first stage, whatever else the library holds.
+
+        Raises:
+            NotFoundError: there is no such video.
+            And as `search`.
+        """
+        options = options or SearchOptions()
+        video_with_id(self.snapshot, video_id)
+        stopwatch = Stopwatch()
+        query = encode_text_query(self.bundle, text, tokens=self._uses_matcher(options))
+        stopwatch.lap("encode_text")
+        rows = self.snapshot.segment_rows(video_id)
+        retrieved = RetrievedSegments.from_index(self.snapshot.scores_of(query.embedding, rows), rows)
+        stopwatch.lap("retrieve")
+        return self._whole(query, retrieved, self._why_no_rerank(options, query), top_k, options, stopwatch)
 
     def rank_all(
         self,
@@ -230,14 +260,31 @@ class Searcher:
         num_candidates = 0 if skipped else self._num_candidates(options)
         retrieved = best_segments(self.snapshot, query, top_k, num_candidates, self.video_share)
         stopwatch.lap("retrieve")
+        return self._whole(query, retrieved, skipped, top_k, options, stopwatch)
+
+    def _whole(
+        self,
+        query: EncodedQuery,
+        retrieved: RetrievedSegments,
+        skipped: RerankSkipped | None,
+        top_k: int,
+        options: SearchOptions,
+        stopwatch: Stopwatch,
+    ) -> SearchResult:
+        """Rank the retrieved segments, without those that turn out to be damaged."""
         warnings: list[LibraryWarning] = []
+        damaged: list[int] = []
         while True:
             try:
-                return self._rank(query, retrieved, skipped, top_k, options, warnings, stopwatch)
+                return self._rank(query, retrieved, skipped, top_k, options, damaged, warnings, stopwatch)
             except DamagedRowsError as error:
                 # Leave out the damaged segments: the answer says so, and the others are served.
                 warnings.append(LibraryWarning("damaged_segments", str(error)))
+                damaged.extend(int(row) for row in error.rows)
                 retrieved = retrieved.without(error.rows)
+            except UnreadableTokensError as error:
+                warnings.append(LibraryWarning("unreadable_tokens", str(error)))
+                skipped = "unreadable_tokens"
 
     def _rank(
         self,
@@ -246,35 +293,22 @@ class Searcher:
         skipped: RerankSkipped | None,
         top_k: int,
         options: SearchOptions,
+        damaged: Sequence[int],
         warnings: Sequence[LibraryWarning],
         stopwatch: Stopwatch,
     ) -> SearchResult:
-        """Re-rank the retrieved segments unless that is skipped, and make the best ones hits.
+        """Re-rank the retrieved segments unless that is skipped, and make hits of the best ones.
 
         Raises:
             DamagedRowsError: some of the segments are damaged.
+            UnreadableTokensError: tokens of frames are damaged or cannot be read.
         """
         wanted = 0 if skipped else min(self._num_candidates(options), len(retrieved.rows))
-        reranked, unreadable = None, list[LibraryWarning]()
+        reranked = None
         if wanted:
-            try:
-                retrieved, reranked = self._rerank(query, retrieved, options, stopwatch)
-                skipped = "deadline" if reranked is None else None
-            except UnreadableTokensError as error:
-                unreadable = [LibraryWarning("unreadable_tokens", str(error))]
-                skipped = "unreadable_tokens"
-        scores = final_scores(retrieved, reranked, self.bundle.manifest.ensemble_lambda)
-        positions = best_of_each_video(scores, retrieved.rows, self.snapshot.video_rows, top_k)
-        hits = HitBuilder(
-            self.snapshot,
-            retrieved,
-            reranked,
-            scores,
-            query.salience,
-            self._num_salient_frames(options),
-            self.bundle.manifest.ensemble_lambda,
-            options.explain,
-        ).hits(positions)
+            retrieved, reranked = self._rerank(query, retrieved, options, stopwatch)
+            skipped = "deadline" if reranked is None else None
+        hits = self._hits(query, retrieved, reranked, top_k, options, damaged, stopwatch)
         stopwatch.lap("fetch")
         return SearchResult(
             hits=hits,
@@ -285,9 +319,51 @@ class Searcher:
             num_candidates_wanted=wanted,
             rerank_reduced=self._why_fewer(query, options, wanted, reranked),
             query_warnings=list(query.warnings),
-            library_warnings=[*warnings, *unreadable],
+            library_warnings=list(warnings),
             timings_ms=StageTimings.from_stopwatch(stopwatch),
         )
+
+    def _hits(
+        self,
+        query: EncodedQuery,
+        retrieved: RetrievedSegments,
+        reranked: RerankedCandidates | None,
+        top_k: int,
+        options: SearchOptions,
+        damaged: Sequence[int],
+        stopwatch: Stopwatch,
+    ) -> list[Hit]:
+        """The best moments, videos or segments as hits."""
+        lam, num_frames = self.bundle.manifest.ensemble_lambda, self._num_salient_frames(options)
+        scores = final_scores(retrieved, reranked, lam)
+        num_reranked = None if reranked is None else len(reranked.score)
+        builder = HitBuilder(self.snapshot, num_reranked, lam, options.explain)
+        if options.group_by == "segment":
+            positions = best_of_each_video(scores, retrieved.rows, self.snapshot.video_rows, top_k)
+            return builder.hits(
+                segment_spans(
+                    self.snapshot, retrieved, reranked, scores, positions, query.salience, num_frames
+                )
+            )
+        max_pairs = None
+        if options.max_pairs is not None and reranked is not None:
+            max_pairs = options.max_pairs - int(reranked.chosen.sum()) * len(query.parts or ())
+        stage = MomentStage(
+            self.snapshot,
+            self.match_queue,
+            query,
+            retrieved,
+            reranked,
+            scores,
+            num_frames,
+            options.match_terms,
+            max_pairs,
+            damaged,
+            stopwatch,
+        )
+        if options.group_by == "moment":
+            return builder.hits(stage.best(top_k))
+        return builder.hits_of_videos(stage.best_of_videos(top_k, options.moments_per_video))
 
     def _why_no_rerank(
         self, options: SearchOptions, query: EncodedQuery | None = None

@@ -43,8 +43,8 @@ function buildShot(hit, open) {
 function buildScore(hit) {
   const name = scoreName(hit);
   const title = hit.reranked
-    ? "How well this segment fits the description; the bar compares it with the other results"
-    : "Similarity of the description and this segment; the bar compares it with the best result";
+    ? "How well this moment fits the description; the bar compares it with the other results"
+    : "Similarity of the description and this moment; the bar compares it with the best result";
   return element(
     "span",
     { class: "card-score", title },

@@ -1,4 +1,4 @@
-// The strip: a segment's frames in time order, each above a bar that shows its relevance to the query. Salient
+// The strip: a moment's frames in time order, each above a bar that shows its relevance to the query. Salient
 // frames are larger and outlined, with their match scores below, if there are any.
 
 import { frameAddress } from "./api.js";

@@ -91,11 +91,11 @@ function buildSum(hit, explanation) {
 function describeRank(hit, place, explanation) {
   if (!hit.reranked) {
     const less = explanation.hubness_term === null ? "" : ", less its hubness";
-    return `Its rank depends only on the similarity of the description and the whole segment${less}.`;
+    return `Its rank depends only on the similarity of the description and the whole moment${less}.`;
   }
-  const before = `Before re-ranking, this segment ranks ${ordinal(explanation.first_stage_rank)} in the library.`;
+  const before = `Before re-ranking, its segment ranks ${ordinal(explanation.first_stage_rank)} in the library.`;
   if (!isMatched(hit)) return `${before} It was not among the candidates for re-ranking.`;
-  return place > 0 ? `${before} After re-ranking, its video ranks ${ordinal(place)}.` : before;
+  return place > 0 ? `${before} After re-ranking, the moment ranks ${ordinal(place)}.` : before;
 }
 
 export class Why {

@@ -148,7 +148,7 @@ def make_toy_bundle(
     matcher: bool | Literal["ids"] = True,
     tokens: bool = True,
     answers: bool | Literal["words"] = False,
-    moments: bool = False,
+    moments: bool | Literal["edges"] = False,
     graphs: Mapping[str, bytes] | None = None,
     **changes: Any,
 ) -> Path:
@@ -156,20 +156,23 @@ def make_toy_bundle(
 
     `matcher` may be False, or "ids" for one that reads the texts' ids instead of their tokens; without
     `tokens` there is none. With `answers` there is an answer head, with "words" one that reads the question's
-    words too; with `moments` there is a moment head. `graphs` takes the place of
+    words too; with `moments` there is a moment head, with "edges" one that finds where the cosine rises and
+    falls, and saliences are the embeddings, so that a search has what it reads. `graphs` takes the place of
     `toy_graphs()`; `changes` are as in `describe`.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    files = dict(toy_graphs(tokens=tokens) if graphs is None else graphs)
+    files = dict(toy_graphs(tokens=tokens, plain=moments == "edges") if graphs is None else graphs)
     if matcher and tokens:
         files["matcher.onnx"] = toy_matcher(ids=matcher == "ids")
     if answers:
         files["answer_head.onnx"] = toy_answer_head(words=answers == "words")
         changes = {"answers": tuple(COLOURS), **changes}
     if moments:
-        files["moment_head.onnx"] = toy_moment_head()
+        files["moment_head.onnx"] = toy_moment_head(edges=moments == "edges")
         changes = {"moments": Moments(every_seconds=1.0), **changes}
+    if moments == "edges":
+        changes = {"salience_strategy": "simdot", "salience_dim": DIM, **changes}
     tokenizer = folder.with_name(f"{folder.name}.tokenizer.json")
     toy_tokenizer().save(str(tokenizer))
     try:
@@ -209,12 +212,15 @@ def toy_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def toy_graphs(*, tokens: bool = True) -> dict[str, bytes]:
-    """The three graphs that every bundle has, serialised; their encoders with or without token outputs."""
+def toy_graphs(*, tokens: bool = True, plain: bool = False) -> dict[str, bytes]:
+    """The three graphs that every bundle has, serialised; their encoders with or without token outputs.
+
+    With `plain`, saliences are the embeddings.
+    """
     return {
-        "frame_encoder.onnx": _frame_encoder(tokens),
+        "frame_encoder.onnx": _frame_encoder(tokens, plain),
         "segment_encoder.onnx": _segment_encoder(),
-        "text_encoder.onnx": _text_encoder(tokens),
+        "text_encoder.onnx": _text_encoder(tokens, plain),
     }
 
 
@@ -248,7 +254,9 @@ def _unit_nodes(source: str, target: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _salience_nodes(source: str, target: str) -> list[onnx.NodeProto]:
+def _salience_nodes(source: str, target: str, plain: bool) -> list[onnx.NodeProto]:
+    if plain:
+        return [helper.make_node("Identity", [source], [target])]
     return [
         helper.make_node("Concat", [source, source], [f"{target}_twice"], axis=1),
         helper.make_node("Div", [f"{target}_twice", "root"], [target]),
@@ -261,7 +269,7 @@ _COMMON: dict[str, NDArray[Any]] = {
 }
 
 
-def _frame_encoder(tokens: bool) -> bytes:
+def _frame_encoder(tokens: bool, plain: bool) -> bytes:
     node = helper.make_node
     half = IMAGE_SIZE // 2
     nodes = [
@@ -275,7 +283,7 @@ def _frame_encoder(tokens: bool) -> bytes:
         node("Mul", ["distance", "sharpness"], ["logit"]),
         node("Exp", ["logit"], ["weight"]),
         *_unit_nodes("weight", "frame_embedding"),
-        *_salience_nodes("frame_embedding", "frame_salience"),
+        *_salience_nodes("frame_embedding", "frame_salience", plain),
         node("Add", ["pixels", "pixels"], ["twice"]),
         node("Sub", ["twice", "unit"], ["signed"]),
         node("Transpose", ["signed"], ["planes"], perm=[0, 3, 1, 2]),
@@ -296,7 +304,7 @@ def _frame_encoder(tokens: bool) -> bytes:
     }
     outputs: list[GraphValue] = [
         ("frame_embedding", TensorProto.FLOAT, ["B", DIM]),
-        ("frame_salience", TensorProto.FLOAT, ["B", 2 * DIM]),
+        ("frame_salience", TensorProto.FLOAT, ["B", DIM if plain else 2 * DIM]),
     ]
     if tokens:
         outputs.append(("frame_tokens", TensorProto.FLOAT, ["B", 4, 3]))
@@ -324,7 +332,7 @@ def _segment_encoder() -> bytes:
     return build_graph(nodes, inputs, [("segment_embedding", TensorProto.FLOAT, ["B", DIM])], constants)
 
 
-def _text_encoder(tokens: bool) -> bytes:
+def _text_encoder(tokens: bool, plain: bool) -> bytes:
     node = helper.make_node
     nodes = [
         node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
@@ -333,7 +341,7 @@ def _text_encoder(tokens: bool) -> bytes:
         node("Mul", ["words", "weight"], ["real"]),
         node("ReduceSum", ["real", "one"], ["sum"], keepdims=0),
         *_unit_nodes("sum", "text_embedding"),
-        *_salience_nodes("text_embedding", "text_salience"),
+        *_salience_nodes("text_embedding", "text_salience", plain),
         node("Gather", ["colours", "input_ids"], ["text_tokens"]),
     ]
     constants: dict[str, NDArray[Any]] = {
@@ -346,7 +354,7 @@ def _text_encoder(tokens: bool) -> bytes:
     inputs = [("input_ids", TensorProto.INT64, ["B", "L"]), ("attention_mask", TensorProto.INT64, ["B", "L"])]
     outputs: list[GraphValue] = [
         ("text_embedding", TensorProto.FLOAT, ["B", DIM]),
-        ("text_salience", TensorProto.FLOAT, ["B", 2 * DIM]),
+        ("text_salience", TensorProto.FLOAT, ["B", DIM if plain else 2 * DIM]),
     ]
     if tokens:
         outputs.append(("text_tokens", TensorProto.FLOAT, ["B", "L", 4]))
@@ -442,18 +450,34 @@ def toy_answer_head(*, answers: int = DIM, words: bool = False) -> bytes:
     return build_graph(nodes, inputs, [("answer_logit", TensorProto.FLOAT, ["B", answers])], constants)
 
 
-def toy_moment_head(*, frames: str | int = "F", broken: bool = False) -> bytes:
-    """The moment head, serialised; `frames` may fix their number, and with `broken` it gives infinity."""
+def toy_moment_head(*, frames: str | int = "F", broken: bool = False, edges: bool = False) -> bytes:
+    """The moment head, serialised; `frames` may fix their number, and with `broken` it gives infinity.
+
+    With `edges`, the start's logits are what the cosine rises from the frame before, and the end's what it
+    falls to the frame after; beyond the ends it is 0.
+    """
     node = helper.make_node
     nodes = [
         node("Unsqueeze", ["text_query", "two"], ["column"]),
         node("MatMul", ["frame_embedding", "column"], ["product"]),
         node("Squeeze", ["product", "two"], ["cosine"]),
         node("Mul", ["cosine", "frame_mask"], ["real"]),
-        node("Div" if broken else "Mul", ["real", "scale"], ["start_logit"]),
-        node("Mul", ["start_logit", "half"], ["end_logit"]),
-        node("Neg", ["start_logit"], ["rejection_logit"]),
+        node("Div" if broken else "Mul", ["real", "scale"], ["scaled"]),
+        node("Neg", ["scaled"], ["rejection_logit"]),
     ]
+    if edges:
+        nodes += [
+            node("Pad", ["scaled", "around"], ["padded"]),
+            node("Slice", ["padded", "zero", "before_last", "one"], ["before"]),
+            node("Slice", ["padded", "two", "far", "one"], ["after"]),
+            node("Sub", ["scaled", "before"], ["start_logit"]),
+            node("Sub", ["scaled", "after"], ["end_logit"]),
+        ]
+    else:
+        nodes += [
+            node("Identity", ["scaled"], ["start_logit"]),
+            node("Mul", ["scaled", "half"], ["end_logit"]),
+        ]
     inputs: list[GraphValue] = [
         ("text_query", TensorProto.FLOAT, ["B", DIM]),
         ("frame_embedding", TensorProto.FLOAT, ["B", frames, DIM]),
@@ -466,5 +490,11 @@ def toy_moment_head(*, frames: str | int = "F", broken: bool = False) -> bytes:
         "two": np.array([2], np.int64),
         "scale": np.array(0 if broken else 8, np.float32),
         "half": np.array(0.5, np.float32),
+        "around": np.array([0, 1, 0, 1], np.int64),
+        "zero": np.array([0], np.int64),
+        "one": np.array([1], np.int64),
+        "before_last": np.array([-2], np.int64),
+        "far": np.array([1 << 40], np.int64),
     }
-    return build_graph(nodes, inputs, outputs, constants)
+    used = {name for each in nodes for name in each.input}
+    return build_graph(nodes, inputs, outputs, {k: v for k, v in constants.items() if k in used})

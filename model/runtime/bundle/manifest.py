@@ -294,6 +294,11 @@ class BundleManifest(_Frozen):
         """Whether a graph of the bundle reads the tokens of frames, so that a library must store them."""
         return any(graph in self.files for graph in READ_TOKENS)
 
+    @property
+    def embedding_in_salience(self) -> bool:
+        """Whether the first D values of a frame's salience are its embedding, so that a library has both."""
+        return self.salience_strategy == "simdot" and self.salience_dim >= self.embedding_dim
+
     def graph_spec(self, graph: str) -> GraphSpec:
         """Inputs and outputs of a graph of this bundle; token outputs only where the bundle has tokens."""
         spec = GRAPHS[graph]

@@ -1,6 +1,7 @@
-"""POST /v1/search."""
+"""POST /v1/search and /v1/videos/{video_id}/moments: the same ranking, of all videos and of one."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
@@ -10,11 +11,13 @@ from service.api.connections import client_of, presence_of
 from service.api.context import ContextDep
 from service.api.openapi_errors import error_responses
 from service.api.pool import Claim
-from service.api.schemas import SearchRequest, SearchResponse
+from service.api.routes.videos import VideoIdPath
+from service.api.schemas import MomentsRequest, SearchRequest, SearchResponse
 from service.errors import NotUnderstoodError
 from service.search.query import check_top_k, clean_text
 from service.search.results import SearchResult
-from service.search.searcher import SearchOptions
+from service.search.searcher import Searcher, SearchOptions
+from service.search.video_finder import video_with_id
 
 router = APIRouter(tags=["search"])
 
@@ -28,12 +31,48 @@ _MATCHING_PART = 0.5
 @router.post(
     "/v1/search",
     operation_id="search",
-    summary="Find videos by describing them",
+    summary="Find moments and videos by describing them",
     response_model=SearchResponse,
     responses=error_responses(413, 415, 422, 503),
 )
 async def search(request: SearchRequest, context: ContextDep, http_request: Request) -> Response:
-    """The videos that fit the description best, each with its best segment and that segment's frames."""
+    """The moments that fit the description best, with their frames; or videos with their best moments."""
+    options = SearchOptions(group_by=request.group_by, moments_per_video=request.moments_per_video)
+
+    def find(searcher: Searcher, text: str, top_k: int, asked: SearchOptions) -> SearchResult:
+        return searcher.search(text, top_k, asked)
+
+    return await _answer(request, options, find, context, http_request)
+
+
+@router.post(
+    "/v1/videos/{video_id}/moments",
+    operation_id="searchMoments",
+    summary="Find moments of one video",
+    tags=["videos"],
+    response_model=SearchResponse,
+    responses=error_responses(404, 413, 415, 422, 503),
+)
+async def search_moments(
+    video_id: VideoIdPath, request: MomentsRequest, context: ContextDep, http_request: Request
+) -> Response:
+    """The moments of a video that fit the description best, with their frames."""
+    video_with_id(context.live.searcher.snapshot, video_id)
+
+    def find(searcher: Searcher, text: str, top_k: int, asked: SearchOptions) -> SearchResult:
+        return searcher.search_video(video_id, text, top_k, asked)
+
+    return await _answer(request, SearchOptions(group_by="moment"), find, context, http_request)
+
+
+async def _answer(
+    request: MomentsRequest,
+    options: SearchOptions,
+    find: Callable[[Searcher, str, int, SearchOptions], SearchResult],
+    context: ContextDep,
+    http_request: Request,
+) -> Response:
+    """Check the request, wait for a turn, and search with `find`."""
     arrived = time.monotonic()
     settings = context.settings
     text = clean_text(request.query.text, settings.max_query_characters)
@@ -42,7 +81,8 @@ async def search(request: SearchRequest, context: ContextDep, http_request: Requ
     searcher = context.live.searcher
     deadline_seconds = settings.deadline_seconds(request.deadline_ms)
     client, presence = client_of(http_request.scope), presence_of(http_request.scope)
-    options = SearchOptions(
+    options = replace(
+        options,
         rerank=request.rerank,
         num_candidates=request.num_candidates,
         num_salient_frames=request.num_salient_frames,
@@ -59,7 +99,7 @@ async def search(request: SearchRequest, context: ContextDep, http_request: Requ
 
     def run(share: float) -> tuple[SearchResult, bytes]:
         allowed = replace(options, match_seconds=_MATCHING_PART * share * deadline_seconds)
-        result = context.live.search(searcher, lambda asked: asked.search(text, top_k, allowed))
+        result = context.live.search(searcher, lambda asked: find(asked, text, top_k, allowed))
         return result, search_body(result)
 
     try:

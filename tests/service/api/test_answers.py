@@ -21,7 +21,8 @@ HUBNESS = (0.4, 0.5, -0.5)
 EXPLANATION = results.ScoreExplanation(
     0.123457, 2.5, 0.308642, *HUBNESS, -3.1416, 0.25, None, [TERM], 7, "a × 0.1 (“b”)"
 )
-HIT = results.VideoHit(
+MOMENT = results.VideoMoment(0.0, 4.5, 2.833, 0.123457, -3.1416, [FRAME])
+HIT = results.Hit(
     "0f3a9c52d1e8b764",
     "/é/one.mp4",
     "Ein Film",
@@ -32,12 +33,13 @@ HIT = results.VideoHit(
     0.123457,
     -3.1416,
     [FRAME],
+    [MOMENT],
     EXPLANATION,
 )
-OTHER_HIT = results.VideoHit(
-    "1f3a9c52d1e8b764", "/two.mp4", None, 32.5, 64.0, None, 0.1, 1.0, None, [FRAME, OTHER_FRAME], None
+OTHER_HIT = results.Hit(
+    "1f3a9c52d1e8b764", "/two.mp4", None, 32.5, 64.0, None, 0.1, 1.0, None, [FRAME, OTHER_FRAME], None, None
 )
-TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 21.375)
+TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 7.5, 28.875)
 WARNING = results.QueryWarning("not_understood", "…", results.QueryWarningDetails(words=["猫"]))
 DAMAGE = results.LibraryWarning("damaged_segments", "…")
 RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, 5, "deadline", [WARNING], [DAMAGE], TIMINGS)
@@ -47,7 +49,8 @@ RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, 5, "deadline",
     ("internal", "wire"),
     [
         (results.SearchResult, schemas.SearchResponse),
-        (results.VideoHit, schemas.Hit),
+        (results.Hit, schemas.Hit),
+        (results.VideoMoment, schemas.VideoMoment),
         (results.FrameEvidence, schemas.FrameHit),
         (results.ScoreExplanation, schemas.Explanation),
         (results.SalientFrame, schemas.FrameTerm),

@@ -30,6 +30,7 @@ def test_every_route_of_the_design_is_described(document: dict[str, Any]) -> Non
         ("get", "/v1/videos"),
         ("get", "/v1/videos/{video_id}"),
         ("post", "/v1/videos/{video_id}/answer"),
+        ("post", "/v1/videos/{video_id}/moments"),
         ("get", "/v1/videos/{video_id}/media"),
         ("get", "/v1/frames/{frame_id}.jpg"),
         ("get", "/v1/library"),

@@ -90,12 +90,12 @@ def test_the_answer_has_what_is_promised_and_no_more(server: Server) -> None:
     }
     assert set(body) == told
     assert body["snapshot"] == 1
-    stages = {"encode_text", "retrieve", "salience", "tokens", "match", "fetch", "total"}
+    stages = {"encode_text", "retrieve", "salience", "tokens", "match", "moments", "fetch", "total"}
     assert set(body["timings_ms"]) == stages
     assert all(value > 0 for value in body["timings_ms"].values())
     hit = body["hits"][0]
     place = {"video_id", "path", "title", "start_seconds", "end_seconds", "container_start_seconds"}
-    assert set(hit) == place | {"score", "similarity", "match_score", "frames", "explanation"}
+    assert set(hit) == place | {"score", "similarity", "match_score", "frames", "moments", "explanation"}
     assert set(hit["frames"][0]) == {"frame_id", "pts_seconds", "relevance", "salient", "match_score"}
 
 

@@ -50,12 +50,14 @@ def test_search_prints_the_promised_object_and_nothing_else(toy: ToyLibrary) -> 
     assert (done.returncode, done.stderr) == (0, "")
     body = json.loads(done.stdout)
     reranking = {"reranked", "rerank_skipped", "rerank_reduced", "num_candidates", "num_candidates_wanted"}
-    assert set(body) == {"hits", "query_warnings", "library_warnings"} | reranking
+    told = {"hits", "query_warnings", "library_warnings", "snapshot", "timings_ms"}
+    assert set(body) == told | reranking
     assert Path(body["hits"][0]["path"]).name == "red.mp4"
     assert len(body["hits"]) == 2
     for hit in body["hits"]:
-        place = {"video_id", "path", "start_seconds", "end_seconds"}
-        assert set(hit) == place | {"score", "similarity", "match_score", "frames", "explanation"}
+        place = {"video_id", "path", "title", "start_seconds", "end_seconds", "container_start_seconds"}
+        told = {"score", "similarity", "match_score", "frames", "moments", "explanation"}
+        assert set(hit) == place | told
         frame = {"frame_id", "pts_seconds", "relevance", "salient", "match_score"}
         assert all(set(each) == frame for each in hit["frames"])
 
@@ -103,15 +105,19 @@ def test_version_and_help_name_every_command() -> None:
     assert invoke().exit_code == 2
 
 
-def test_search_shows_a_table(toy: ToyLibrary) -> None:
+def test_search_prints_a_line_for_each_moment_in_a_pipe(toy: ToyLibrary) -> None:
     result = invoke("search", "blue", *toy.options)
     assert result.exit_code == 0
-    lines = result.stdout.splitlines()
-    assert lines[0].split() == ["score", "from", "to", "salient", "frames", "video"]
-    score, start, end, *salient, _ = lines[1].split(maxsplit=5)
+    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    body = json.loads(invoke("search", "blue", "--json", *toy.options).stdout)
+    assert [line[4] for line in lines] == [hit["path"] for hit in body["hits"]]
+    score, start, end, salient, _ = lines[0]
     assert (float(score) > 4, start, end) == (True, "0:00.0", "0:02.0")
-    assert all(re.fullmatch(r"0:0[01]\.\d", time) for time in salient)
-    assert len(salient) == 2
+    assert all(re.fullmatch(r"0:0[01]\.\d", time) for time in salient.split())
+    assert len(salient.split()) == 2
+    videos = invoke("search", "blue", "--group-by", "video", *toy.options).stdout.splitlines()
+    paths = [line.split("\t")[4] for line in videos]
+    assert len(set(paths)) == len(paths) == 3
 
 
 def test_the_library_may_come_from_the_environment(toy: ToyLibrary, monkeypatch: pytest.MonkeyPatch) -> None:

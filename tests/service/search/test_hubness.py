@@ -15,7 +15,7 @@ from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import HubnessCorrection
 from service.cli.app import app
 from service.live import open_searcher
-from service.search.results import VideoHit
+from service.search.results import Hit
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
 from tests.model.runtime.bundle.test_hubness import naive_hubness
@@ -97,7 +97,7 @@ def test_hits_are_those_of_the_twin(
         assert searcher.search(text, top_k, options).hits == hits[:top_k]
 
 
-def check_explanation(hit: VideoHit, *, reranked: bool) -> None:
+def check_explanation(hit: Hit, *, reranked: bool) -> None:
     why = hit.explanation
     assert why is not None
     assert why.hubness is not None

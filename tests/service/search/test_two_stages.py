@@ -16,7 +16,7 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from service.live import open_searcher
-from service.search.results import VideoHit
+from service.search.results import Hit
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
 from tests.support.server import Server, running_server
@@ -146,7 +146,7 @@ def test_hits_are_those_of_the_twin(searcher: Searcher, twin: Twin, text: str, n
 
 def check_search(
     searcher: Searcher, twin: Twin, text: str, num_candidates: int, num_salient: int
-) -> list[VideoHit]:
+) -> list[Hit]:
     """Compare a search with the twin's. → Its hits."""
     options = SearchOptions(
         rerank=num_candidates > 0,
@@ -167,7 +167,7 @@ def check_search(
     return answer.hits
 
 
-def check_hit(hit: VideoHit, expected: TwinHit) -> None:
+def check_hit(hit: Hit, expected: TwinHit) -> None:
     assert hit.score == pytest.approx(expected.score, abs=1e-3)
     assert hit.match_score == pytest.approx(expected.match_score, abs=1e-3)
     # Of segments that score the same either may be shown.
@@ -407,8 +407,9 @@ def test_metrics_count_what_became_of_reranking(server: Server) -> None:
     server.ask("red", deadline_ms=1)
     late = values()
     change = {key: value - before.get(key, 0.0) for key, value in in_time.items()}
-    assert change["reelfind_match_call_pairs_sum"] == 6
-    assert change["reelfind_match_call_searches_count"] == 1
+    # Two frames of each candidate, and those that only the moments around the candidates need.
+    assert 6 <= change["reelfind_match_call_pairs_sum"] <= 6 + 2 * 5
+    assert 1 <= change["reelfind_match_call_searches_count"] <= 2
     assert change['reelfind_search_stage_seconds_count{stage="match"}'] == 1
     change = {key: value - before.get(key, 0.0) for key, value in late.items()}
     for result in ("done", "not_requested", "deadline"):

@@ -1,0 +1,291 @@
+"""Finds moments in the segments that a search ranked best, and in those beside them.
+
+A moment is scored as a segment is: by the embedding of its frames, and by the match of its salient ones.
+
+Shapes: K moments, N frames of a moment, n salient frames, D joint space.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.library.errors import LibraryError
+from indexer.library.snapshot import SegmentFrames, Snapshot
+from model.runtime.bundle import Bundle
+from model.runtime.moment_spans import MomentRule
+from model.runtime.ranking import (
+    LOGIT_DECIMALS,
+    SCORE_DECIMALS,
+    ensemble,
+    match_score,
+    relevance,
+    select_salient,
+    tail_scores,
+)
+from service.search.encoded_query import EncodedQuery
+from service.search.match_queue import MatchQueue, MatchTerms
+from service.search.rerank import RerankedCandidates, UnreadableTokensError, match_parts, score_by_salience
+from service.search.retrieval import RetrievedSegments
+from service.search.scored_spans import ScoredSpan
+from service.search.stopwatch import Stopwatch
+from service.search.stretches import Moment, find_moments, read_stretches
+
+# Moments are looked for around more segments, or in more videos, than there are hits: some turn out worse.
+_SPARE = 4
+
+
+@dataclass
+class MomentStage:
+    """Finds and scores the moments of one search.
+
+    Attributes:
+        snapshot: what is searched.
+        match_queue: runs the matching head of the snapshot's bundle.
+        query: the query.
+        retrieved: what the first stage found; the re-ranked segments are its first.
+        reranked: how these were re-ranked; None: they were not.
+        scores: the final score of each retrieved segment.
+        num_salient_frames: n.
+        terms: on which the search uses the matching head.
+        max_pairs: pairs of a part of the text and a frame that may still be matched; None: any number.
+        avoid: damaged segments.
+        stopwatch: gets the lap `moments`.
+        rule: which spans are moments.
+    """
+
+    snapshot: Snapshot
+    match_queue: MatchQueue
+    query: EncodedQuery
+    retrieved: RetrievedSegments
+    reranked: RerankedCandidates | None
+    scores: NDArray[np.float64]
+    num_salient_frames: int
+    terms: MatchTerms
+    max_pairs: int | None
+    avoid: Sequence[int]
+    stopwatch: Stopwatch
+    rule: MomentRule = field(default_factory=MomentRule)
+
+    @property
+    def _bundle(self) -> Bundle:
+        return self.match_queue.bundle
+
+    def best(self, top_k: int) -> list[ScoredSpan]:
+        """The `top_k` best moments, best first.
+
+        Raises:
+            DamagedRowsError: some of the segments are damaged.
+            UnreadableTokensError: tokens of frames are damaged or cannot be read.
+            LibraryError: a table cannot be read.
+            BundleError: the model fails.
+        """
+        order = np.argsort(-self.scores, kind="stable")
+        seeds = top_k + _SPARE
+        while True:
+            found = self._moments(order[:seeds])
+            # Neighbouring segments may share one moment: then more are needed.
+            if len(found) >= top_k or seeds >= len(order):
+                return found[:top_k]
+            seeds *= 2
+
+    def best_of_videos(self, top_k: int, of_video: int) -> list[list[ScoredSpan]]:
+        """The `top_k` best videos, each with its `of_video` best moments, best first. Raises as `best`."""
+        order = np.argsort(-self.scores, kind="stable")
+        videos = self.snapshot.video_rows[self.retrieved.rows[order]]
+        _, first, number = np.unique(videos, return_index=True, return_inverse=True)
+        rank_of_video = np.argsort(np.argsort(first))[number]
+        by_video = np.argsort(videos, kind="stable")
+        place = np.empty(len(videos), np.int64)
+        place[by_video] = np.arange(len(videos)) - np.searchsorted(videos[by_video], videos[by_video])
+        chosen = (rank_of_video < top_k + _SPARE) & (place < of_video)
+        groups: dict[str, list[ScoredSpan]] = {}
+        for span in self._moments(order[chosen]):
+            groups.setdefault(span.video_id, []).append(span)
+        return [spans[:of_video] for spans in list(groups.values())[:top_k]]
+
+    def _moments(self, seeds: NDArray[np.int64]) -> list[ScoredSpan]:
+        """The moments around some of the retrieved segments, best first."""
+        if not len(seeds):
+            return []
+        known = {} if self.reranked is None else self.reranked.segment_frames.places()
+        stretches = read_stretches(self.snapshot, self.retrieved.rows[seeds], known, self.avoid)
+        spans = self._scored(find_moments(self._bundle, self.query, stretches, self.rule))
+        self.stopwatch.lap("moments")
+        return sorted(spans, key=lambda span: -span.score)
+
+    def _scored(self, moments: Sequence[Moment]) -> list[ScoredSpan]:
+        read = _frames_of(moments, self._bundle.manifest.salience_dim)
+        position_of = {row: place for place, row in enumerate(self.retrieved.rows.tolist())}
+        homes = [self._home(moment, position_of) for moment in moments]
+        first = self._first_scores(moments, read, homes)
+        fit = relevance(read.salience, self.query.salience)
+        num_reranked = 0 if self.reranked is None else len(self.reranked.score)
+        is_reranked = np.array([home < num_reranked for home in homes])
+        matched = self._match(moments, read, fit, first, homes, is_reranked)
+        frames, chosen = select_salient(fit, read.counts, self.num_salient_frames)
+        hubness = self.snapshot.hubness
+        spans = []
+        for place, moment in enumerate(moments):
+            valid = chosen[place]
+            reranked = matched is not None and is_reranked[place]
+            share = None if matched is None or not reranked else matched.share(place)
+            spans.append(
+                ScoredSpan(
+                    video_id=self.snapshot.video_id_of(moment.row),
+                    start_seconds=round(moment.start_seconds, 3),
+                    end_seconds=round(moment.end_seconds, 3),
+                    frame_ids=self._frame_ids(moment),
+                    pts_seconds=moment.stretch.pts_seconds[moment.frames].tolist(),
+                    relevance=fit[place, : read.counts[place]],
+                    salient=frames[place][valid].tolist(),
+                    logits=matched.logits[place][valid].tolist() if matched and reranked else None,
+                    score=float(first[place]) if matched is None else float(matched.score[place]),
+                    first_score=float(first[place]),
+                    hubness=None if hubness is None else float(hubness[moment.row]),
+                    match_score=float(matched.match_score[place]) if matched and reranked else None,
+                    similarity_share=share,
+                    first_stage_rank=int(self.retrieved.ranks[homes[place]]) + 1,
+                )
+            )
+        return spans
+
+    def _home(self, moment: Moment, position_of: Mapping[int, int]) -> int:
+        """The place among the retrieved segments of the one that a moment belongs to."""
+        own = position_of.get(moment.row)
+        if own is not None:
+            return own
+        return min(position_of[row] for row in moment.stretch.rows.tolist() if row in position_of)
+
+    def _first_scores(
+        self, moments: Sequence[Moment], read: SegmentFrames, homes: Sequence[int]
+    ) -> NDArray[np.float32]:
+        """The first stage's score of each moment, as if it were a segment."""
+        manifest = self._bundle.manifest
+        if not manifest.embedding_in_salience:
+            return self.retrieved.score[list(homes)]
+        embeddings, mask = _thinned(read, manifest.frames_per_segment, manifest.embedding_dim)
+        similarity = self._bundle.encode_segments(embeddings, mask) @ self.query.embedding
+        if self.snapshot.hubness is not None:
+            rows = [moment.row for moment in moments]
+            similarity = similarity - self.snapshot.hubness_weight * self.snapshot.hubness[rows]
+        rounded: NDArray[np.float32] = similarity.astype(np.float32).round(SCORE_DECIMALS)
+        return rounded
+
+    def _match(
+        self,
+        moments: Sequence[Moment],
+        read: SegmentFrames,
+        fit: NDArray[np.float32],
+        first: NDArray[np.float32],
+        homes: Sequence[int],
+        is_reranked: NDArray[np.bool_],
+    ) -> "MatchedMoments | None":
+        """The match of the moments whose segments were re-ranked, and the score of all; None: none were."""
+        if self.reranked is None:
+            return None
+        manifest = self._bundle.manifest
+        if manifest.match_kind == "salience":
+            scored = score_by_salience(read, manifest, self.query, first, self.num_salient_frames)
+            match, logits, shares = scored.match_score, scored.logits, scored.similarity_share
+        else:
+            frames, chosen = select_salient(fit, read.counts, self.num_salient_frames)
+            chosen = chosen & is_reranked[:, None]
+            usual = self.reranked.match_score[np.minimum(homes, len(self.reranked.score) - 1)]
+            logits = self._logits(_known_logits(self.reranked), moments, frames, chosen, usual)
+            chosen[:, 0] = True
+            match, shares = match_score(logits, chosen), None
+        score = np.empty(len(moments), np.float64)
+        lam = manifest.ensemble_lambda
+        score[is_reranked] = ensemble(match[is_reranked], first[is_reranked], lam)
+        least = score[is_reranked] if is_reranked.any() else self.reranked.score
+        score[~is_reranked] = tail_scores(least, first[~is_reranked], lam)
+        return MatchedMoments(score, match, logits, shares)
+
+    def _logits(
+        self,
+        known: Mapping[tuple[int, int], float],
+        moments: Sequence[Moment],
+        frames: NDArray[np.int64],
+        chosen: NDArray[np.bool_],
+        usual: NDArray[np.float64],
+    ) -> NDArray[np.float32]:
+        """The matching head's logits of the salient frames of moments, [K, n].
+
+        Those of frames that the re-ranking matched are read from it, and the others are matched now, as far
+        as time and cost allow: what is left has its segment's match.
+        """
+        logits = np.where(chosen, usual[:, None], 0).astype(np.float32)
+        missing: list[tuple[int, int, int, int]] = []
+        for place, column in zip(*np.nonzero(chosen), strict=True):
+            stretch, first = moments[place].stretch, moments[place].frames.start
+            frame = first + int(frames[place, column])
+            key = int(stretch.frame_rows[frame]), int(stretch.places[frame])
+            if key in known:
+                logits[place, column] = known[key]
+            else:
+                missing.append((int(place), int(column), *key))
+        parts = self.query.parts or ()
+        if self.max_pairs is not None:
+            missing = missing[: max(0, self.max_pairs) // max(1, len(parts))]
+        if missing and not self.terms.is_over(time.monotonic()):
+            try:
+                tokens = self.snapshot.frame_tokens([x[2] for x in missing], [x[3] for x in missing])
+            except LibraryError as error:
+                raise UnreadableTokensError(str(error)) from error
+            values = match_parts(self.match_queue, parts, tokens, self.terms).round(LOGIT_DECIMALS)
+            for (place, column, _, _), value in zip(missing, values.tolist(), strict=False):
+                logits[place, column] = value
+        return logits
+
+    def _frame_ids(self, moment: Moment) -> list[str]:
+        rows = moment.stretch.frame_rows[moment.frames].tolist()
+        places = moment.stretch.places[moment.frames].tolist()
+        return [self.snapshot.frame_id(row, place) for row, place in zip(rows, places, strict=True)]
+
+
+@dataclass(frozen=True)
+class MatchedMoments:
+    """Scores of K moments; `match_score` and `logits` count only for those that were re-ranked."""
+
+    score: NDArray[np.float64]
+    match_score: NDArray[np.float64]
+    logits: NDArray[np.float32]
+    similarity_share: NDArray[np.float64] | None
+
+    def share(self, place: int) -> float | None:
+        """The share of the similarity in the match of a moment; None: there is none."""
+        return None if self.similarity_share is None else float(self.similarity_share[place])
+
+
+def _frames_of(moments: Sequence[Moment], salience_dim: int) -> SegmentFrames:
+    """The frames of moments as if they were segments."""
+    counts = np.array([moment.frames.stop - moment.frames.start for moment in moments], np.int64)
+    most = int(counts.max())
+    pts = np.zeros((len(moments), most))
+    salience = np.zeros((len(moments), most, salience_dim), np.float32)
+    for place, (moment, count) in enumerate(zip(moments, counts.tolist(), strict=True)):
+        pts[place, :count] = moment.stretch.pts_seconds[moment.frames]
+        salience[place, :count] = moment.stretch.salience[moment.frames]
+    return SegmentFrames(np.array([moment.row for moment in moments]), counts, pts, salience)
+
+
+def _thinned(read: SegmentFrames, most: int, dim: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """At most `most` frames of each moment, evenly spread, as a segment encoder reads them."""
+    counts = np.minimum(read.counts, most)
+    places = np.arange(min(most, read.salience.shape[1]))
+    mask = places[None, :] < counts[:, None]
+    spread = ((places[None, :] + 0.5) * read.counts[:, None] / counts[:, None]).astype(np.int64)
+    index = np.where(mask, spread, 0)
+    frames = np.take_along_axis(read.salience[..., :dim], index[..., None], axis=1)
+    return np.where(mask[..., None], frames, np.float32(0)), mask
+
+
+def _known_logits(reranked: RerankedCandidates) -> dict[tuple[int, int], float]:
+    """The logits of the frames that were matched, by segment row and place in the segment."""
+    rows = reranked.segment_frames.rows
+    where = np.nonzero(reranked.chosen)
+    keys = zip(rows[where[0]].tolist(), reranked.frames[where].tolist(), strict=True)
+    return dict(zip(keys, reranked.logits[where].tolist(), strict=True))

@@ -1,0 +1,198 @@
+"""Runs of neighbouring segments, and the moments in them.
+
+A stretch is a run of neighbouring segments of a video. The moment head of the bundle says where in it the
+query's moments start and end; a bundle without one, or one whose frame embeddings a library does not hold,
+has the rule of `find_spans_by_shots`.
+
+Shapes: F stored frames of a stretch, T cells, D joint space, S salience.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.library.snapshot import SegmentFrames, Snapshot
+from model.runtime.bundle import Bundle
+from model.runtime.moment_spans import (
+    Cells,
+    FoundSpan,
+    MomentRule,
+    cut_into_cells,
+    find_spans,
+    find_spans_by_shots,
+)
+from model.runtime.ranking import relevance
+from service.search.encoded_query import EncodedQuery
+
+# Segments before and after one, in which its moment may start or end.
+_REACH = 1
+# A bundle without a moment head: about the seconds from one cell to the next.
+_EVERY_SECONDS = 1.0
+# Segments of one stretch, at most: attention compares every two frames of it.
+_MOST_SEGMENTS = 8
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A run of neighbouring segments of one video, with their stored frames in time order.
+
+    Attributes:
+        rows: the segments, int64.
+        frame_rows: the segment of each frame, int64 [F].
+        places: the place of each frame in its segment, int64 [F].
+        pts_seconds: when each is shown, float64 [F].
+        times: where it lies in the stretch, rising: its time, but within its segment, float64 [F].
+        salience: float32 [F, S].
+        start_seconds: where the first segment starts.
+        end_seconds: where the last one ends.
+    """
+
+    rows: NDArray[np.int64]
+    frame_rows: NDArray[np.int64]
+    places: NDArray[np.int64]
+    pts_seconds: NDArray[np.float64]
+    times: NDArray[np.float64]
+    salience: NDArray[np.float32]
+    start_seconds: float
+    end_seconds: float
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A span of a stretch. `row` is the segment that holds most of its frames; `frames` are some of F."""
+
+    stretch: Stretch
+    start_seconds: float
+    end_seconds: float
+    frames: slice
+    row: int
+
+
+def read_stretches(
+    snapshot: Snapshot,
+    rows: NDArray[np.int64],
+    known: Mapping[int, tuple[SegmentFrames, int]],
+    avoid: Sequence[int] = (),
+) -> list[Stretch]:
+    """The stretches of some segments, each with one segment before it and one after it.
+
+    Args:
+        snapshot: holds the segments.
+        rows: the segments.
+        known: frames that were read already, see `SegmentFrames.places`.
+        avoid: segments that belong to no stretch.
+
+    Raises:
+        DamagedRowsError: some of the segments are damaged.
+        LibraryError: the table cannot be read.
+    """
+    runs = [
+        part
+        for run in snapshot.stretches(rows, _REACH, avoid)
+        for part in np.array_split(run, -(-len(run) // _MOST_SEGMENTS))
+    ]
+    missing = [row for run in runs for row in run.tolist() if row not in known]
+    frames = {**known, **snapshot.segment_frames(missing).places()} if missing else known
+    return [_stretch(snapshot, run, frames) for run in runs]
+
+
+def _stretch(
+    snapshot: Snapshot, rows: NDArray[np.int64], frames: Mapping[int, tuple[SegmentFrames, int]]
+) -> Stretch:
+    spans = [snapshot.segment_span(row) for row in rows.tolist()]
+    counts, pts, times, salience = [], [], [], []
+    for row, (start, end) in zip(rows.tolist(), spans, strict=True):
+        read, place = frames[row]
+        count = int(read.counts[place])
+        shown = read.pts_seconds[place, :count]
+        counts.append(count)
+        pts.append(shown)
+        # The only frame of a segment stands still; another one may have appeared before its segment.
+        times.append(np.clip(shown, start, end) if count > 1 else np.array([(start + end) / 2]))
+        salience.append(read.salience[place, :count])
+    return Stretch(
+        rows,
+        np.repeat(rows, counts),
+        np.concatenate([np.arange(count) for count in counts]),
+        np.concatenate(pts),
+        np.maximum.accumulate(np.concatenate(times)),
+        np.concatenate(salience),
+        spans[0][0],
+        max(end for _, end in spans),
+    )
+
+
+def find_moments(
+    bundle: Bundle, query: EncodedQuery, stretches: Sequence[Stretch], rule: MomentRule
+) -> list[Moment]:
+    """The moments of each stretch, best first, at least one of each.
+
+    Raises:
+        BundleError: the moment head fails.
+    """
+    moments = bundle.manifest.moments
+    if moments is None or not bundle.manifest.embedding_in_salience:
+        cells = _cut(stretches, _EVERY_SECONDS)
+        found = [_by_rule(query, *pair, rule) for pair in zip(stretches, cells, strict=True)]
+    else:
+        cells = _cut(stretches, moments.every_seconds)
+        found = _by_head(bundle, query, stretches, cells, rule)
+    return [
+        _moment(stretch, cell, span)
+        for stretch, cell, spans in zip(stretches, cells, found, strict=True)
+        for span in spans
+    ]
+
+
+def _cut(stretches: Sequence[Stretch], every_seconds: float) -> list[Cells]:
+    return [cut_into_cells(x.start_seconds, x.end_seconds, x.times, every_seconds) for x in stretches]
+
+
+def _by_rule(query: EncodedQuery, stretch: Stretch, cells: Cells, rule: MomentRule) -> list[FoundSpan]:
+    vectors = stretch.salience[cells.frames]
+    fit = relevance(vectors[None], query.salience)[0]
+    return find_spans_by_shots(vectors, fit, cells.seconds, rule)
+
+
+def _by_head(
+    bundle: Bundle,
+    query: EncodedQuery,
+    stretches: Sequence[Stretch],
+    cells: Sequence[Cells],
+    rule: MomentRule,
+) -> list[list[FoundSpan]]:
+    lengths = np.array([len(cell.frames) for cell in cells])
+    found: list[list[FoundSpan]] = [[] for _ in cells]
+    # Stretches of similar length go together, since padding costs as much as frames, and a call costs too.
+    size = np.ceil(np.log2(lengths) / 2)
+    for each in np.unique(size).tolist():
+        group = np.flatnonzero(size == each).tolist()
+        longest = int(lengths[group].max())
+        dim = bundle.manifest.embedding_dim
+        frames = np.zeros((len(group), longest, dim), np.float32)
+        fit = np.zeros((len(group), longest), np.float32)
+        for row, number in enumerate(group):
+            vectors = stretches[number].salience[cells[number].frames]
+            frames[row, : len(vectors)] = vectors[:, :dim]
+            fit[row, : len(vectors)] = vectors @ query.salience
+        mask = np.arange(longest)[None, :] < lengths[group][:, None]
+        texts = np.repeat(query.embedding[None], len(group), axis=0)
+        logits = bundle.moments(texts, frames, mask)
+        seconds = np.array([cells[number].seconds for number in group])
+        spans = find_spans(logits.start, logits.end, fit, mask, seconds, rule)
+        for number, of_stretch in zip(group, spans, strict=True):
+            found[number] = of_stretch
+    return found
+
+
+def _moment(stretch: Stretch, cells: Cells, span: FoundSpan) -> Moment:
+    start, end = cells.borders(span.first, span.last)
+    first = min(int(cells.frames[span.first]), int(np.searchsorted(stretch.times, start)))
+    last = max(int(cells.frames[span.last]) + 1, int(np.searchsorted(stretch.times, end)))
+    rows, counts = np.unique(stretch.frame_rows[first:last], return_counts=True)
+    # The last cell ends where the stretch does, but for rounding.
+    return Moment(
+        stretch, start, min(end, stretch.end_seconds), slice(first, last), int(rows[counts.argmax()])
+    )
