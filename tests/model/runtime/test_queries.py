@@ -67,8 +67,12 @@ def test_a_row_that_cannot_be_used_is_named_by_its_line(tmp_path: Path, row: str
 
 def test_a_span_is_read_where_it_is_stated(tmp_path: Path) -> None:
     row = {"query": "red", "video": "a.mp4"}
-    spans = [{}, {"start_seconds": None, "end_seconds": None}, {"start_seconds": 0, "end_seconds": 2.5}]
-    read = queries_of(tmp_path / "queries.jsonl", *(row | span for span in spans))
+    spans: list[dict[str, object]] = [
+        {},
+        {"start_seconds": None, "end_seconds": None},
+        {"start_seconds": 0, "end_seconds": 2.5},
+    ]
+    read = queries_of(tmp_path / "queries.jsonl", *({**row, **span} for span in spans))
     assert [query.span for query in read] == [None, None, (0.0, 2.5)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.support.command_line import invoke
 from tests.support.toy_library import ToyLibrary, make_library
 
 #: The first is found at once, the second is of another film, the third is too long, the last not understood.
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"query": "green", "video": "mixed.mp4", "start_seconds": 16.0, "end_seconds": 24.0},
     {"query": "cyan", "video": "tape.mp4", "start_seconds": 94.0, "end_seconds": 112.0},
     {
@@ -36,7 +37,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
 def test_recalls_are_those_counted_by_hand(toy: ToyLibrary, searcher: Searcher, tmp_path: Path) -> None:
     file = tmp_path / "queries.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    options = ("eval", "--queries", file, *toy.options)
+    options: tuple[str | Path, ...] = ("eval", "--queries", file, *toy.options)
     corpus = json.loads(invoke(*options, "--json").stdout)
     given = json.loads(invoke(*options, "--json", "--given-video").stdout)
     asked = [row for row in ROWS if "start_seconds" in row and row["query"] != "zzz"]
@@ -46,13 +47,13 @@ def test_recalls_are_those_counted_by_hand(toy: ToyLibrary, searcher: Searcher, 
             for least in (0.5, 0.7):
                 found = 0
                 for row in asked:
-                    text, video = str(row["query"]), names[str(row["video"])]
+                    text, video = row["query"], names[row["video"]]
                     how = SearchOptions(group_by="moment")
                     if alone:
                         hits = searcher.search_video(video, text, 10, how).hits
                     else:
                         hits = searcher.search(text, 10, how).hits
-                    span = (float(row["start_seconds"]), float(row["end_seconds"]))  # type: ignore[arg-type]
+                    span = (row["start_seconds"], row["end_seconds"])
                     found += any(
                         hit.video_id == video and overlap(hit, span) >= least for hit in hits[:depth]
                     )
