@@ -54,6 +54,13 @@ class SegmentFrames:
     pts_seconds: NDArray[np.float64]
     salience: NDArray[np.float32]
 
+    def at(self, places: Sequence[int]) -> "SegmentFrames":
+        """Those at these places, in this order."""
+        chosen = list(places)
+        return SegmentFrames(
+            self.rows[chosen], self.counts[chosen], self.pts_seconds[chosen], self.salience[chosen]
+        )
+
     def places(self) -> "dict[int, tuple[SegmentFrames, int]]":
         """Where each row is: in these arrays, and at which place."""
         return {row: (self, place) for place, row in enumerate(self.rows.tolist())}

@@ -65,6 +65,8 @@ class Load:
     """The share of the searches that were re-ranked."""
     candidates: float
     """Mean number of candidates of those that were."""
+    moments: tuple[float, ...] = ()
+    """Seconds of each search that it took to find moments."""
 
     @property
     def rate(self) -> float:
@@ -148,7 +150,7 @@ def drive(server: ServerProcess, bodies: Sequence[dict[str, Any]], clients: int)
     """
     start = threading.Barrier(clients + 1)
 
-    def client(share: Sequence[dict[str, Any]]) -> list[tuple[float, int]]:
+    def client(share: Sequence[dict[str, Any]]) -> list[tuple[float, int, float]]:
         connection = server.connect(_TIMEOUT_SECONDS)
         answers = []
         try:
@@ -156,13 +158,15 @@ def drive(server: ServerProcess, bodies: Sequence[dict[str, Any]], clients: int)
             start.wait()
             for body in share:
                 started = time.perf_counter()
+                count, moments = 0, 0.0
                 try:
-                    count = int(post_json(connection, "/v1/search", body)["num_candidates"])
+                    answer = post_json(connection, "/v1/search", body)
+                    count = int(answer["num_candidates"])
+                    moments = answer["timings_ms"]["moments"] / 1000
                 except RequestFailed as error:
                     if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
                         raise
-                    count = 0
-                answers.append((time.perf_counter() - started, count))
+                answers.append((time.perf_counter() - started, count, moments))
         except BaseException:
             start.abort()
             raise
@@ -176,6 +180,11 @@ def drive(server: ServerProcess, bodies: Sequence[dict[str, Any]], clients: int)
         started = time.perf_counter()
         answers = [entry for future in futures for entry in future.result()]
         seconds = time.perf_counter() - started
-    counts = [count for _, count in answers if count]
-    latencies = tuple(latency for latency, _ in answers)
-    return Load(seconds, latencies, len(counts) / max(1, len(answers)), sum(counts) / max(1, len(counts)))
+    counts = [count for _, count, _ in answers if count]
+    return Load(
+        seconds,
+        tuple(latency for latency, _, _ in answers),
+        len(counts) / max(1, len(answers)),
+        sum(counts) / max(1, len(counts)),
+        tuple(moments for _, _, moments in answers),
+    )

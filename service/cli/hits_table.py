@@ -1,10 +1,12 @@
 """The hits of a search: as a table for people, as lines in a pipe, and as JSON for programs."""
 
+import typer
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from service.cli.printing import plain, print_line, say
+from model.runtime.messages import printable
+from service.cli.printing import plain, print_line
 from service.search.results import Hit, ScoreExplanation, SearchResult
 
 # Most frame times shown in one row of the table.
@@ -27,7 +29,7 @@ def show_hits(result: SearchResult, console: Console) -> None:
         console.print(_table(result.hits))
     else:
         for hit in result.hits:
-            say("\t".join(_cells(hit)))
+            typer.echo("\t".join(printable(cell) for cell in _cells(hit)))
     for hit in result.hits:
         if hit.explanation is not None:
             console.print()

@@ -120,7 +120,7 @@ class MomentStage:
         read = _frames_of(moments, self._bundle.manifest.salience_dim)
         position_of = {row: place for place, row in enumerate(self.retrieved.rows.tolist())}
         homes = [self._home(moment, position_of) for moment in moments]
-        first = self._first_scores(moments, read, homes)
+        first = self._first_scores(moments, read, homes, position_of)
         fit = relevance(read.salience, self.query.salience)
         num_reranked = 0 if self.reranked is None else len(self.reranked.score)
         is_reranked = np.array([home < num_reranked for home in homes])
@@ -160,19 +160,28 @@ class MomentStage:
         return min(position_of[row] for row in moment.stretch.rows.tolist() if row in position_of)
 
     def _first_scores(
-        self, moments: Sequence[Moment], read: SegmentFrames, homes: Sequence[int]
+        self,
+        moments: Sequence[Moment],
+        read: SegmentFrames,
+        homes: Sequence[int],
+        position_of: Mapping[int, int],
     ) -> NDArray[np.float32]:
         """The first stage's score of each moment, as if it were a segment."""
         manifest = self._bundle.manifest
+        scores = self.retrieved.score[list(homes)]
         if not manifest.embedding_in_salience:
-            return self.retrieved.score[list(homes)]
-        embeddings, mask = _thinned(read, manifest.frames_per_segment, manifest.embedding_dim)
+            return scores
+        # A moment that is a whole segment has its score already.
+        parts = [i for i, x in enumerate(moments) if not (x.is_segment and x.row in position_of)]
+        if not parts:
+            return scores
+        embeddings, mask = _thinned(read.at(parts), manifest.frames_per_segment, manifest.embedding_dim)
         similarity = self._bundle.encode_segments(embeddings, mask) @ self.query.embedding
         if self.snapshot.hubness is not None:
-            rows = [moment.row for moment in moments]
+            rows = [moments[i].row for i in parts]
             similarity = similarity - self.snapshot.hubness_weight * self.snapshot.hubness[rows]
-        rounded: NDArray[np.float32] = similarity.astype(np.float32).round(SCORE_DECIMALS)
-        return rounded
+        scores[parts] = similarity.astype(np.float32).round(SCORE_DECIMALS)
+        return scores
 
     def _match(
         self,

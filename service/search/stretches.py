@@ -69,6 +69,17 @@ class Moment:
     frames: slice
     row: int
 
+    @property
+    def is_segment(self) -> bool:
+        """Whether it has all frames of its segment, and no others."""
+        first, last = self.frames.start, self.frames.stop
+        rows = self.stretch.frame_rows
+        return bool(
+            rows[first] == rows[last - 1] == self.row
+            and (first == 0 or rows[first - 1] != self.row)
+            and (last == len(rows) or rows[last] != self.row)
+        )
+
 
 def read_stretches(
     snapshot: Snapshot,

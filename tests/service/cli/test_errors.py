@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 import typer
-from rich.table import Table
+from pydantic import TypeAdapter
 
 from service.cli.app import app
 from service.cli.options import OPTION_OF_FIELD, setting_option
@@ -125,14 +125,14 @@ def fail_with(error: BaseException) -> Any:
 def test_a_value_error_of_a_library_is_a_fault_of_the_program(
     toy: ToyLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Table, "add_row", fail_with(ValueError("too many cells")))
+    monkeypatch.setattr(TypeAdapter, "dump_json", fail_with(ValueError("too many cells")))
     said = "internal error, ValueError: too many cells.*REELFIND_TRACEBACK=1"
-    check_error(invoke("search", "red", *toy.options), 3, said)
+    check_error(invoke("search", "red", "--json", *toy.options), 3, said)
     monkeypatch.setenv("REELFIND_TRACEBACK", "1")
-    assert isinstance(invoke("search", "red", *toy.options).exception, ValueError)
+    assert isinstance(invoke("search", "red", "--json", *toy.options).exception, ValueError)
 
 
 def test_ctrl_c_is_exit_code_130(toy: ToyLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Table, "add_row", fail_with(KeyboardInterrupt()))
-    result = invoke("search", "red", *toy.options)
+    monkeypatch.setattr(TypeAdapter, "dump_json", fail_with(KeyboardInterrupt()))
+    result = invoke("search", "red", "--json", *toy.options)
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "")
