@@ -157,7 +157,10 @@ class VideoMoment(BaseModel):
     start_seconds: float
     end_seconds: float
     score: float = Field(description="How well the moment fits the query; higher is better.")
-    similarity: float = Field(description="Cosine of the query's embedding and that of the moment's frames.")
+    similarity: float = Field(
+        description="Cosine of the query's embedding and that of the moment's frames, or of its segment if "
+        "that is higher."
+    )
     match_score: float | None = Field(
         description="Mean match score of the salient frames; null if the moment was not re-ranked."
     )
@@ -177,7 +180,10 @@ class Hit(BaseModel):
         "Firefox counts from 0. Null if the file was indexed by an earlier version."
     )
     score: float = Field(description="How well the moment fits the query; higher is better.")
-    similarity: float = Field(description="Cosine of the query's embedding and that of the moment's frames.")
+    similarity: float = Field(
+        description="Cosine of the query's embedding and that of the moment's frames, or of its segment if "
+        "that is higher."
+    )
     match_score: float | None = Field(
         description="Mean match score of the salient frames; null if the moment was not re-ranked."
     )

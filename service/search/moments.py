@@ -1,6 +1,7 @@
 """Finds moments in the segments that a search ranked best, and in those beside them.
 
-A moment is scored as a segment is: by the embedding of its frames, and by the match of its salient ones.
+A moment is scored as a segment is: by the embedding of its frames, or of its segment if that fits better, and
+by the match of its salient frames.
 
 Shapes: K moments, N frames of a moment, n salient frames, D joint space.
 """
@@ -166,7 +167,10 @@ class MomentStage:
         homes: Sequence[int],
         position_of: Mapping[int, int],
     ) -> NDArray[np.float32]:
-        """The first stage's score of each moment, as if it were a segment."""
+        """The first stage's score of each moment as if it were a segment, or that of its segment if higher.
+
+        What fits a whole segment is not to lose by a moment that was found too short in it.
+        """
         manifest = self._bundle.manifest
         scores = self.retrieved.score[list(homes)]
         if not manifest.embedding_in_salience:
@@ -180,7 +184,9 @@ class MomentStage:
         if self.snapshot.hubness is not None:
             rows = [moments[i].row for i in parts]
             similarity = similarity - self.snapshot.hubness_weight * self.snapshot.hubness[rows]
-        scores[parts] = similarity.astype(np.float32).round(SCORE_DECIMALS)
+        own = similarity.astype(np.float32).round(SCORE_DECIMALS)
+        whole = [scores[i] if moments[i].row in position_of else -np.inf for i in parts]
+        scores[parts] = np.maximum(own, np.array(whole, np.float32))
         return scores
 
     def _match(

@@ -144,7 +144,8 @@ class VideoMoment:
         start_seconds: start of the moment.
         end_seconds: end of the moment.
         score: how well the moment fits the query; higher is better.
-        similarity: cosine of the query's embedding and that of the moment's frames.
+        similarity: cosine of the query's embedding and that of the moment's frames, or of its segment if that
+            is higher.
         match_score: log-odds that the moment shows the query, by its salient frames; None if it was not
             re-ranked.
         frames: the stored frames of the moment, in time order, at least one.

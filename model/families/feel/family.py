@@ -136,9 +136,10 @@ class FeelFamily(FeatureFamily[Feel, FeelModelConfig, FeelLossConfig]):
         """A video is as similar as its best frame: one salient frame, by the cosine alone."""
         _check_options(options)
         config = model.config
+        dim = embedding_dim(model)
         return ModelDescription(
-            embedding_dim=embedding_dim(model),
-            salience_dim=config.hidden,
+            embedding_dim=dim,
+            salience_dim=dim + config.hidden,
             image_size=config.image_size,
             context_length=config.context_length,
             frames_per_segment=config.frames,

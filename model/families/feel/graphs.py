@@ -7,6 +7,9 @@ cosine. In a bundle videos have no text.
 Search reads the direction of a query, and the moment head its length too. So the last place of a query holds
 its length, times 2⁻²⁰: that leaves the vector of length 1, and segments have 0 there.
 
+A library stores the saliences of frames, and the moment head reads embeddings. So a salience is the embedding
+and then what tells the relevance; that of a query has zeros before its direction.
+
 Shapes: B rows, M frames, F width of a feature, d width of the model, D width of the bundle's embeddings,
 L text tokens.
 """
@@ -56,9 +59,12 @@ class FrameGraph(nn.Module):
         self.frames, self.dim = FramesOf(model), embedding_dim(model)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Shape [B, F] → [B, D], and a unit vector that tells how well a frame alone fits a query, [B, d]."""
+        """Shape [B, F] → [B, D], and again, before a unit vector that tells how well a frame alone fits a
+        query, [B, D + d].
+        """
         alone = self.frames(features[:, None], torch.ones_like(features[:, :1]))[:, 0]
-        return _filled(features, self.dim), F.normalize(alone, dim=-1)
+        embedding = _filled(features, self.dim)
+        return embedding, torch.cat([embedding, F.normalize(alone, dim=-1)], -1)
 
 
 class SegmentGraph(nn.Module):
@@ -86,11 +92,12 @@ class QueryGraph(nn.Module):
         self.model, self.dim = model, embedding_dim(model)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Shapes int64 [B, L] twice → [B, D], and the direction alone [B, d]."""
+        """Shapes int64 [B, L] twice → [B, D], and the direction after zeros [B, D + d]."""
         query = self.model.encode_query(input_ids, attention_mask)
         direction = F.normalize(query, dim=-1)
         length = query.norm(dim=-1, keepdim=True) * _LENGTH_SCALE
-        return F.normalize(torch.cat([_filled(direction, self.dim - 1), length], -1), dim=-1), direction
+        whole = F.normalize(torch.cat([_filled(direction, self.dim - 1), length], -1), dim=-1)
+        return whole, torch.cat([torch.zeros_like(whole), direction], -1)
 
 
 class MomentGraph(nn.Module):

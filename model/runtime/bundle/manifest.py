@@ -296,7 +296,10 @@ class BundleManifest(_Frozen):
 
     @property
     def embedding_in_salience(self) -> bool:
-        """Whether the first D values of a frame's salience are its embedding, so that a library has both."""
+        """Whether the first D values of a frame's salience are its embedding, so that a library has both.
+
+        They are where saliences are the plain embeddings, alone or with numbers after them.
+        """
         return self.salience_strategy == "simdot" and self.salience_dim >= self.embedding_dim
 
     def graph_spec(self, graph: str) -> GraphSpec:

@@ -168,7 +168,8 @@ def test_graphs_equal_pytorch(width: int, unit_query: bool) -> None:
     embedded, saliences = run_onnx(files["frame_encoder.onnx"], {"features": np.concatenate(vectors)})
     assert embedded.shape == (FRAMES + 2, wide)
     alone, _ = encoder.videos([vectors[0][3:4]], [""])
-    np.testing.assert_allclose(saliences[3], unit(alone[0, 0]), atol=1e-5)
+    np.testing.assert_allclose(saliences[3, wide:], unit(alone[0, 0]), atol=1e-5)
+    np.testing.assert_array_equal(saliences[:, :wide], embedded)
     table = np.zeros((2, FRAMES, wide), np.float32)
     table[0], table[1, :2] = embedded[:FRAMES], embedded[FRAMES:]
     (segments,) = run_onnx(files["segment_encoder.onnx"], {"frame_embedding": table, "frame_mask": mask})
@@ -182,6 +183,8 @@ def test_graphs_equal_pytorch(width: int, unit_query: bool) -> None:
     queries = encoder.queries(["a dog runs", "man cooks"])
     lengths = np.linalg.norm(queries, axis=1)
     assert np.allclose(lengths, HIDDEN**0.5, rtol=1e-5) == unit_query
+    assert not salient[:, :wide].any()
+    salient = salient[:, wide:]
     np.testing.assert_allclose(salient, queries / lengths[:, None], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(asked, axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(asked[:, :HIDDEN], salient, atol=1e-6)
