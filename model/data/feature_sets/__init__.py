@@ -21,6 +21,7 @@ def open_feature_source(data: DataConfig, split: SplitName, report: Report = sil
 
     Sets of queries: the videos of the split, each whole; of more than `data.max_vectors` vectors, the first
     ones are kept, or neighbours averaged, as `data.long_videos` says. Videos without text have no lines.
+    Training takes the first `data.limit` videos, or all where that is 0.
 
     Clips, for pre-training: clips of `data.clip_seconds` cut from all videos that have features and text;
     `data.annotations` may name a file that lists the videos to take. Of the videos, `data.validation` are

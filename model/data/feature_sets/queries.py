@@ -40,6 +40,8 @@ def open_described(
         )
     described = read_described(folder, data.kind, source, data.msrvtt)
     described = [described[i] for i in held_out(len(described), data.validation, split)]
+    if data.limit and split == "train":
+        described = described[: data.limit]
     found = [(video, stored_name(video.video_id, store)) for video in described]
     missing = [video.video_id for video, stored in found if stored is None]
     report_missing(name, missing, len(found), data, report)

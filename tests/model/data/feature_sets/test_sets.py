@@ -97,6 +97,14 @@ def test_how2r_numbers_its_videos_by_place(tmp_path: Path) -> None:
     assert source.item(1).duration_seconds == split_videos(tiny.videos)["val"][1].seconds
 
 
+def test_training_may_take_fewer_videos(tmp_path: Path) -> None:
+    tiny = write_tvr(tmp_path)
+    whole = opened(tiny, "tvr", "train")
+    few = opened(tiny, "tvr", "train", limit=2)
+    assert list(few.item_ids) == list(whole.item_ids)[:2]
+    assert len(opened(tiny, "tvr", "val", limit=1)) == len(opened(tiny, "tvr", "val"))
+
+
 def test_all_videos_of_a_split_are_searched(tmp_path: Path) -> None:
     """A video without a query trains nothing, but a search may find it."""
     tiny = write_tvr(tmp_path)
