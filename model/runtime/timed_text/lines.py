@@ -1,13 +1,16 @@
 """Lines of text with times, and the rules by which lines of files become such lines."""
 
-from __future__ import annotations
-
 import html
 import math
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+#: Longer lines are cut: they are no lines that anybody reads on a picture.
+MAX_LINE_CHARACTERS = 2000
+_NOT_SHOWN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 @dataclass(frozen=True, order=True)
@@ -73,16 +76,16 @@ class Lines:
 
 
 def plain_text(text: str) -> str:
-    """A text in one line: entities such as &amp; are resolved, and white space is joined."""
-    return " ".join(html.unescape(text).split())
+    """A text in one line, at most `MAX_LINE_CHARACTERS` long and in Unicode's form NFC.
 
-
-def count_left_out(texts: Iterable[TimedText]) -> dict[str, int]:
-    """What several videos left out, by reason."""
-    total: Counter[str] = Counter()
-    for text in texts:
-        total.update(text.left_out)
-    return dict(total)
+    Entities such as &amp; are resolved, white space is joined, and what cannot be shown (control characters,
+    halves of surrogate pairs) is left out.
+    """
+    plain = html.unescape(text)
+    if not plain.isprintable():
+        plain = "".join(c if unicodedata.category(c) not in _NOT_SHOWN else " " for c in plain)
+    plain = unicodedata.normalize("NFC", " ".join(plain.split()))
+    return plain if len(plain) <= MAX_LINE_CHARACTERS else plain[: MAX_LINE_CHARACTERS - 1] + "…"
 
 
 def _is_number(value: Any) -> bool:
