@@ -21,7 +21,7 @@ from indexer.library.manifest import (
     to_json,
 )
 from indexer.library.schema import TABLES
-from indexer.library.tables import table_path, version_files
+from indexer.library.tables import table_exists, table_path, version_files
 from model.runtime.files import sha256_of
 
 
@@ -52,7 +52,7 @@ def stamp_again(library: Path, **changes: Any) -> SnapshotManifest:
     manifest = read_snapshot_manifest(library, number)
     files = [library / name for name in manifest.index_files]
     tables = {}
-    for name in TABLES:
+    for name in (name for name in TABLES if table_exists(library, name)):
         dataset = lance.dataset(str(table_path(library, name)))
         tables[name] = dataset.version
         files += version_files(library, name, dataset)

@@ -1,7 +1,7 @@
 """Timed text of videos: what is said and written in them, as lines with times.
 
-Training and indexing read the same subtitle files with `model.runtime.timed_text.subtitles`, which is imported
-from there alone: it loads a parser and a detector of encodings.
+Training and indexing read the same subtitle files with `model.runtime.timed_text.subtitles`. It is imported
+where files are read: it loads a parser and a detector of encodings.
 """
 
 from model.runtime.timed_text.lines import MAX_LINE_CHARACTERS, Lines, TimedLine, TimedText, plain_text

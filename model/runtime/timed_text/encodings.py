@@ -31,7 +31,16 @@ _ZEROS_OF_UTF16 = 20
 _USUAL = 1.2
 #: A detector looks at about so many bytes.
 _LOOKED_AT = 1 << 16
+_WORD = re.compile(rb"[^\s,]*[\x80-\xff][^\s,]*")
 _TAG = re.compile(rb"<[^>]{,100}>|\{[^}]{,100}\}")
+
+
+def load_encodings() -> None:
+    """Load all encodings, and the tables of the detector."""
+    for name in (*_LATIN, *_OTHER, *(mark[1] for mark in _MARKS), "utf-16-le", "utf-16-be"):
+        codecs.lookup(name)
+    for text, encoding in (("Příliš žluťoučký kůň", "windows-1250"), ("Привет, мир", "windows-1251")):
+        decode_text(text.encode(encoding))
 
 
 def decode_text(data: bytes) -> str:
@@ -57,15 +66,17 @@ def decode_text(data: bytes) -> str:
 
 
 def _detected(data: bytes) -> str:
-    """The encoding that the lines beyond ASCII are most likely in: numbers, times and tags say nothing."""
-    lines, size = [], 0
+    """The encoding that the words beyond ASCII are most likely in: numbers, times and tags say nothing."""
+    words: list[bytes] = []
+    size = 0
     for line in data.splitlines():
         if not line.isascii():
-            lines.append(_TAG.sub(b"", line))
-            size += len(line)
+            found_words = _WORD.findall(_TAG.sub(b"", line))
+            words += found_words
+            size += sum(map(len, found_words))
             if size >= _LOOKED_AT:
                 break
-    sample = b"\n".join(lines)
+    sample = b" ".join(words)
     beyond = sum(byte > 127 for byte in sample)
     is_latin = beyond < 2 * sum(map(sample.count, _ASCII_LETTERS))
     if is_latin and beyond < _TELLING_BYTES:

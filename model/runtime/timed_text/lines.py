@@ -75,13 +75,13 @@ class Lines:
         return TimedText(tuple(ordered), dict(self._left_out))
 
 
-def plain_text(text: str) -> str:
+def plain_text(text: str, *, resolve: bool = True) -> str:
     """A text in one line, at most `MAX_LINE_CHARACTERS` long and in Unicode's form NFC.
 
-    Entities such as &amp; are resolved, white space is joined, and what cannot be shown (control characters,
-    halves of surrogate pairs) is left out.
+    White space is joined, and what cannot be shown (control characters, halves of surrogate pairs) is left
+    out. With `resolve`, entities such as &amp; are resolved.
     """
-    plain = html.unescape(text)
+    plain = html.unescape(text) if resolve else text
     if not plain.isprintable():
         plain = "".join(c if unicodedata.category(c) not in _NOT_SHOWN else " " for c in plain)
     plain = unicodedata.normalize("NFC", " ".join(plain.split()))

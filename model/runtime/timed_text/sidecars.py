@@ -7,27 +7,23 @@ SUBTITLE_EXTENSIONS = (".srt", ".vtt", ".ass", ".ssa", ".sub", ".ttml")
 _REMARKS = frozenset({"forced", "sdh", "cc", "hi", "default", "orig", "original", "auto", "full", "foreign"})
 _CODE = re.compile(r"([a-z]{2,3})((?:-[a-z0-9]{2,8})*)")
 #: Codes of three letters as containers and file names have them, and the codes of two letters for them.
-_LONG_CODES = dict(
-    pair.split("=")
-    for pair in (
-        "afr=af alb=sq amh=am ara=ar arm=hy aze=az baq=eu bel=be ben=bn bos=bs bul=bg bur=my cat=ca ces=cs "
-        "chi=zh cze=cs dan=da deu=de dut=nl ell=el eng=en est=et eus=eu fas=fa fin=fi fra=fr fre=fr geo=ka "
-        "ger=de gle=ga glg=gl gre=el guj=gu heb=he hin=hi hrv=hr hun=hu hye=hy ice=is ind=id isl=is ita=it "
-        "jpn=ja kan=kn kat=ka kaz=kk khm=km kor=ko lao=lo lat=la lav=lv lit=lt mac=mk mal=ml mar=mr may=ms "
-        "mkd=mk mon=mn msa=ms mya=my nep=ne nld=nl nno=nn nob=nb nor=no pan=pa per=fa pol=pl por=pt ron=ro "
-        "rum=ro rus=ru sin=si slk=sk slo=sk slv=sl som=so spa=es sqi=sq srp=sr swa=sw swe=sv tam=ta tel=te "
-        "tgl=tl tha=th tur=tr ukr=uk urd=ur uzb=uz vie=vi wel=cy zho=zh zul=zu"
-    ).split()
+_LONG = (
+    "afr=af alb=sq amh=am ara=ar arm=hy aze=az baq=eu bel=be ben=bn bos=bs bul=bg bur=my cat=ca ces=cs "
+    "chi=zh cze=cs dan=da deu=de dut=nl ell=el eng=en est=et eus=eu fas=fa fin=fi fra=fr fre=fr geo=ka "
+    "ger=de gle=ga glg=gl gre=el guj=gu heb=he hin=hi hrv=hr hun=hu hye=hy ice=is ind=id isl=is ita=it "
+    "jpn=ja kan=kn kat=ka kaz=kk khm=km kor=ko lao=lo lat=la lav=lv lit=lt mac=mk mal=ml mar=mr may=ms "
+    "mkd=mk mon=mn msa=ms mya=my nep=ne nld=nl nno=nn nob=nb nor=no pan=pa per=fa pol=pl por=pt ron=ro "
+    "rum=ro rus=ru sin=si slk=sk slo=sk slv=sl som=so spa=es sqi=sq srp=sr swa=sw swe=sv tam=ta tel=te "
+    "tgl=tl tha=th tur=tr ukr=uk urd=ur uzb=uz vie=vi wel=cy zho=zh zul=zu"
 )
-_NAMES = dict(
-    pair.split("=")
-    for pair in (
-        "arabic=ar chinese=zh czech=cs danish=da dutch=nl english=en finnish=fi french=fr german=de greek=el "
-        "hebrew=he hindi=hi hungarian=hu italian=it japanese=ja korean=ko norwegian=no polish=pl "
-        "portuguese=pt romanian=ro russian=ru spanish=es swedish=sv thai=th turkish=tr ukrainian=uk "
-        "vietnamese=vi"
-    ).split()
+_ENGLISH = (
+    "arabic=ar chinese=zh czech=cs danish=da dutch=nl english=en finnish=fi french=fr german=de greek=el "
+    "hebrew=he hindi=hi hungarian=hu italian=it japanese=ja korean=ko norwegian=no polish=pl "
+    "portuguese=pt romanian=ro russian=ru spanish=es swedish=sv thai=th turkish=tr ukrainian=uk "
+    "vietnamese=vi"
 )
+_LONG_CODES = {pair[:3]: pair[4:] for pair in _LONG.split()}
+_NAMES = {pair[:-3]: pair[-2:] for pair in _ENGLISH.split()}
 _UNKNOWN = frozenset({"und", "mis", "mul", "zxx", "unk"})
 
 
@@ -43,11 +39,9 @@ def language_code(text: str | None) -> str | None:
     match = _CODE.fullmatch(lowered)
     if match is None or match[1] in _UNKNOWN:
         return None
-    parts = [_LONG_CODES.get(match[1], match[1])]
-    for part in filter(None, match[2].split("-")):
-        if part not in _REMARKS:
-            parts.append(part.upper() if len(part) == 2 else part.title())
-    return "-".join(parts)
+    parts = [part for part in match[2].split("-") if part and part not in _REMARKS]
+    regions = [part.upper() if len(part) == 2 else part.title() for part in parts]
+    return "-".join([_LONG_CODES.get(match[1], match[1]), *regions])
 
 
 def subtitle_language(video_stem: str, subtitle_name: str) -> str | None:

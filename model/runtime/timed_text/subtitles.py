@@ -7,9 +7,10 @@ from typing import Literal
 
 import pysubs2
 from pysubs2.exceptions import UnknownFPSError
+from pysubs2.formats import get_format_class
 
 from model.runtime.errors import InputError
-from model.runtime.timed_text.encodings import decode_text
+from model.runtime.timed_text.encodings import decode_text, load_encodings
 from model.runtime.timed_text.lines import Lines, TimedText
 
 #: Larger files are no subtitles: those of a long film have a hundredth of it.
@@ -27,6 +28,13 @@ _RATE = re.compile(r"\s*\{[01]\}\{[01]\}\s*(\d+(?:[.,]\d+)?)\s*\n")
 _VOBSUB = b"\x00\x00\x01\xba"
 #: Captions that roll show a line again in the next cue, which begins this soon, in milliseconds.
 _ROLLING_GAP = 50
+
+
+def load_all() -> None:
+    """Load what is loaded when it is needed: a process that is confined to one file cannot."""
+    load_encodings()
+    for format_ in _FORMATS:
+        get_format_class(format_)
 
 
 class SubtitleError(ValueError):
