@@ -116,12 +116,10 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
     base = served_manifest(library)
     is_whole = base is not None and index_is_whole(library, base)
     words_are_whole = base is None or text_index_is_whole(library, base)
-    if not words_are_whole:
-        # Joining files reads the index.
-        writer.index_words(anew=True)
+    # Before files are joined: those whose rows are not in the index are joined with no others.
+    writer.index_words(anew=not words_are_whole)
     if last:
         writer.compact()
-    writer.index_words()
     # Never use a number twice: readers tell snapshots apart by it.
     number = max([0, *snapshot_numbers(library), *([base.number] if base else [])]) + 1
     root = library / SNAPSHOTS

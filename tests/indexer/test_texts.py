@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,13 @@ import pysubs2
 import pytest
 
 from indexer.events import Event, FileStarted, IndexSummary
-from indexer.library.folder import Library
 from indexer.library.records import TextLine
-from indexer.library.schema import TEXT_COLUMNS, VideoRow, videos_table
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import rollback, verify_library
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
-from tests.support.crafted_library import stamp_again
+from tests.support.crafted_library import as_made_without_texts
 from tests.support.text_tracks import make_video_with_text
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_video
@@ -223,17 +220,6 @@ def test_a_file_given_alone_has_its_subtitles(bundle: Bundle, film: Path, tmp_pa
     ]
 
 
-def as_made_before(library: Path) -> None:
-    """Make a library as one was made before there were texts: no table, no columns, no word in a manifest."""
-    shutil.rmtree(library / "texts.lance")
-    uri = str(library / "videos.lance")
-    names = [field.name for field in fields(VideoRow) if field.name not in TEXT_COLUMNS]
-    rows = [VideoRow(**row) for row in lance.dataset(uri).to_table(columns=names).to_pylist()]
-    lance.write_dataset(videos_table(Library.open(library).layout, rows), uri, mode="overwrite")
-    lance.dataset(uri).drop_columns(list(TEXT_COLUMNS))
-    stamp_again(library)
-
-
 def test_a_library_without_texts_is_served_and_gets_them_without_decoding(
     bundle: Bundle, film: Path, tmp_path: Path
 ) -> None:
@@ -244,7 +230,7 @@ def test_a_library_without_texts_is_served_and_gets_them_without_decoding(
     shutil.copy(film, tmp_path / "away/gone.mp4")
     make_video_with_text(media / "tracks.mkv", "subrip", {"eng": [(0.2, 0.8, "inside it")]})
     index(bundle, library, media, tmp_path / "away")
-    as_made_before(library)
+    as_made_without_texts(library)
     snapshot = Snapshot.open(library)
     assert snapshot.find_lines("film", 5) == []
     assert snapshot.lines_between(snapshot.videos(0, 1)[0].video_id) == []
@@ -279,7 +265,7 @@ def test_rolling_back_to_a_snapshot_without_texts(bundle: Bundle, film: Path, tm
     media.mkdir()
     shutil.copy(film, media / "film.mp4")
     index(bundle, library, media)
-    as_made_before(library)
+    as_made_without_texts(library)
     write_subtitles(media / "film.srt")
     index(bundle, library, media)
     assert rollback(library) == 1
@@ -324,7 +310,7 @@ def test_stopping_loses_nothing(bundle: Bundle, film: Path, tmp_path: Path) -> N
         shutil.copy(film, media / f"{i}.mp4")
         write_subtitles(media / f"{i}.srt", f"number{i}")
     index(bundle, library, media)
-    as_made_before(library)
+    as_made_without_texts(library)
     stop = threading.Event()
     started: list[Path] = []
 
