@@ -69,6 +69,21 @@ class Note:
     text: str
 
 
+@dataclass(frozen=True)
+class TextProblem:
+    """A file whose texts, beside a video or in it, are not or only partly in the library.
+
+    Attributes:
+        path: the subtitle file, or the video.
+        verdict: None where it could not be reached: the next run tries it again.
+        reason: why.
+    """
+
+    path: Path
+    verdict: Verdict | None
+    reason: str
+
+
 Event = Scanned | FileStarted | SegmentEncoded | FileDone | FileNotReached | Published | Note
 
 
@@ -98,6 +113,8 @@ class IndexSummary:
             them was changed, and the next run tries them again.
         not_reached_searchable: how many of these the library has segments of.
         repaired: what the repair did, if there was one.
+        lines: lines of subtitles that were read in this run.
+        text_problems: files whose texts could not be read, or only in part.
         removed: videos removed because their files are gone.
         vanished: videos whose files are gone but that were not removed, without `prune`.
         video_seconds: total length of the videos read.
@@ -120,6 +137,8 @@ class IndexSummary:
     vanished: int = 0
     segments: int = 0
     frames: int = 0
+    lines: int = 0
+    text_problems: list[TextProblem] = field(default_factory=list)
     video_seconds: float = 0.0
     elapsed_seconds: float = 0.0
     interrupted: bool = False

@@ -1,5 +1,6 @@
 """Plans a run: which files are new, changed, unchanged or gone."""
 
+import hashlib
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,11 @@ from pathlib import Path
 from indexer.library.records import SEARCHABLE, displayable, video_id_of
 from indexer.library.schema import VideoRow
 from indexer.place import no_longer_exists
-from indexer.scan import Scan
+from indexer.scan import Scan, SubtitleFile
 from model.runtime.errors import InputError
+
+#: Part of `text_sources`: another number lets the next run read all texts again.
+_READER = 1
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,11 @@ class IndexTask:
             file is new, has another size, or must be read again.
         device: the device (`st_dev`) that the file was on when it was found; None: unknown.
         size: the file's size in bytes when it was found; 0: unknown.
+        subtitles: the subtitle files beside it.
+        text_sources: names the state of these files, see `text_sources`; None: read no texts.
+        kept_mtime_ns: the library has its pictures, of this time of modification: only its texts are read.
+            None: decode it.
+        fps: frames a second, where the library knows them; 0: unknown.
     """
 
     path: Path
@@ -33,6 +42,10 @@ class IndexTask:
     same_sha256: str | None
     device: int | None = None
     size: int = 0
+    subtitles: tuple[SubtitleFile, ...] = ()
+    text_sources: str | None = None
+    kept_mtime_ns: int | None = None
+    fps: float = 0.0
 
 
 @dataclass
@@ -41,7 +54,7 @@ class IndexPlan:
 
     Attributes:
         tasks: the files to index.
-        unchanged: how many files have the same size and modification time as before.
+        unchanged: how many files have the same size and modification time as before, and the same texts.
         failed_before: how many of these could not be read when they were tried.
         vanished: ids of the videos below the scanned paths whose files are gone.
     """
@@ -56,8 +69,9 @@ def make_plan(scanned: Scan, videos: Mapping[str, VideoRow], *, retry_failed: bo
     """Decide for every file whether to index it, to compare its checksum first, or to skip it.
 
     A file with the same size and modification time as before is unchanged. A file with the same size and
-    another time is decoded only if its SHA-256 differs. Files that failed before count as unchanged too,
-    unless `retry_failed` is set. No file is looked at again: what the scan found decides.
+    another time is decoded only if its SHA-256 differs. Where only the subtitle files beside it have changed,
+    or its texts have not been read, these are read and the pictures stay. Files that failed before count as
+    unchanged too, unless `retry_failed` is set. No file is looked at again: what the scan found decides.
 
     Args:
         scanned: the files found.
@@ -71,17 +85,32 @@ def make_plan(scanned: Scan, videos: Mapping[str, VideoRow], *, retry_failed: bo
         present.add(video_id)
         row = videos.get(video_id)
         found = scanned.facts[path]
-        same_sha256 = None
+        subtitles = scanned.subtitles.get(path, ())
+        sources = None if path in scanned.subtitles_unknown else text_sources(subtitles)
+        same_sha256 = kept_mtime_ns = None
         if row is not None:
             failed = row.verdict not in SEARCHABLE
             if found.bytes == row.bytes and not (failed and retry_failed):
-                if found.mtime_ns == row.mtime_ns:
+                same_texts = failed or sources in (None, row.text_sources)
+                if found.mtime_ns == row.mtime_ns and same_texts:
                     plan.unchanged += 1
                     plan.failed_before += failed
                     continue
                 same_sha256 = row.sha256 or None
+                kept_mtime_ns = row.mtime_ns if found.mtime_ns == row.mtime_ns else None
         plan.tasks.append(
-            IndexTask(path, video_id, secrets.token_hex(8), same_sha256, found.device, found.bytes)
+            IndexTask(
+                path=path,
+                video_id=video_id,
+                ingest_id=secrets.token_hex(8),
+                same_sha256=same_sha256,
+                device=found.device,
+                size=found.bytes,
+                subtitles=subtitles,
+                text_sources=sources,
+                kept_mtime_ns=kept_mtime_ns,
+                fps=0.0 if row is None else row.fps,
+            )
         )
     plan.vanished = [
         video_id
@@ -89,6 +118,14 @@ def make_plan(scanned: Scan, videos: Mapping[str, VideoRow], *, retry_failed: bo
         if video_id not in present and _is_gone(Path(os.fsdecode(row.path)), scanned)
     ]
     return plan
+
+
+def text_sources(subtitles: Sequence[SubtitleFile]) -> str:
+    """A short text that tells whether the subtitle files of a video are the same as before."""
+    if not subtitles:
+        return str(_READER)
+    files = sorted((os.fsencode(s.path.name).hex(), s.bytes, s.mtime_ns, s.language) for s in subtitles)
+    return f"{_READER}:{hashlib.sha256(repr(files).encode()).hexdigest()[:16]}"
 
 
 def check_not_emptied(scanned: Scan, plan: IndexPlan, videos: Mapping[str, VideoRow]) -> None:

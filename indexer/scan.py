@@ -4,7 +4,7 @@ import os
 import re
 import stat as modes
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,10 @@ from indexer.media_kinds import EXTENSIONS, Kind, kind_of
 from indexer.place import place_error
 from model.runtime.errors import InputError
 from model.runtime.names import near
+from model.runtime.timed_text import SUBTITLE_EXTENSIONS, subtitle_language
+
+#: Subtitle files of one video that are read, at most.
+_MOST_SUBTITLES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,19 @@ class FileFacts:
     device: int
 
 
+@dataclass(frozen=True, slots=True)
+class SubtitleFile:
+    """A subtitle file beside a video, as the scan found it; for the time, see `FileFacts`.
+
+    `language` is a code such as "en"; None where the name has none.
+    """
+
+    path: Path
+    bytes: int
+    mtime_ns: int
+    language: str | None
+
+
 @dataclass
 class Scan:
     """The video files at and below the given paths.
@@ -31,6 +48,8 @@ class Scan:
     Attributes:
         files: absolute paths, sorted, each file once.
         facts: what each of them was like.
+        subtitles: the subtitle files beside each of them, where there are any.
+        subtitles_unknown: files whose folder cannot be listed: whether there are subtitles is unknown.
         folders: the given folders, and the folders of the given files.
         linked: real folders to which, or into which, symbolic links lead.
         problems: folders and files that cannot be looked at, and why.
@@ -43,6 +62,8 @@ class Scan:
 
     files: list[Path] = field(default_factory=list)
     facts: dict[Path, FileFacts] = field(default_factory=dict)
+    subtitles: dict[Path, tuple[SubtitleFile, ...]] = field(default_factory=dict)
+    subtitles_unknown: set[Path] = field(default_factory=set)
     folders: list[Path] = field(default_factory=list)
     linked: list[Path] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
@@ -63,9 +84,10 @@ class Scan:
 def scan(paths: Iterable[Path | str], *, list_passed_over: bool = False) -> Scan:
     """Find the video files at and below `paths`.
 
-    Folders are searched recursively for known extensions. Hidden files and folders are skipped; symbolic
-    links are followed; each folder and file counts once, however many links lead to it. A file among `paths`
-    is included whatever its name. What cannot be looked at becomes one of `Scan.problems`.
+    Folders are searched recursively for known extensions. Subtitle files are found with their videos. Hidden
+    files and folders are skipped; symbolic links are followed; each folder and file counts once, however many
+    links lead to it. A file among `paths` is included whatever its name. What cannot be looked at becomes one
+    of `Scan.problems`.
 
     Args:
         paths: files and folders.
@@ -90,6 +112,7 @@ def scan(paths: Iterable[Path | str], *, list_passed_over: bool = False) -> Scan
     for root, stat in roots:
         scanner.scan_root(root, stat)
     scanner.result.files.sort()
+    scanner.assign_subtitles()
     return scanner.result
 
 
@@ -98,6 +121,11 @@ class _Scanner:
         self.result = Scan()
         self._seen: set[tuple[int, int]] = set()
         self._list_passed_over = list_passed_over
+        #: Subtitle files by their folder, and the folders of files that were given.
+        self._subtitles: dict[Path, dict[str, FileFacts]] = {}
+        self._beside: set[Path] = set()
+        #: Folders with a subtitle file that cannot be looked at.
+        self._unknown: set[Path] = set()
 
     def scan_root(self, root: Path, stat: os.stat_result) -> None:
         result = self.result
@@ -106,6 +134,7 @@ class _Scanner:
             result.folders.append(root.parent)
             if self._is_new(stat):
                 self._take(root, stat)
+            self._beside.add(root.parent)
             return
         result.folders.append(root)
         self._walk(root)
@@ -144,6 +173,8 @@ class _Scanner:
                         self._problem(folder, f"may be listed but not entered: {place_error(error)}")
                         break
                     self._problem(path, place_error(error))
+                    if path.suffix.lower() in SUBTITLE_EXTENSIONS:
+                        self._unknown.add(folder)
             if not pending and links:
                 # Follow links last: a file that is reached both ways keeps its own name.
                 pending = self._follow(links)
@@ -175,6 +206,10 @@ class _Scanner:
     def _add(self, path: Path, source: os.DirEntry[str] | os.stat_result) -> bool:
         """Add a file if it is a video and new. → Whether it was added."""
         extension = path.suffix.lower()
+        if extension in SUBTITLE_EXTENSIONS:
+            facts = _facts(source if isinstance(source, os.stat_result) else source.stat())
+            self._subtitles.setdefault(path.parent, {})[path.name] = facts
+            return False
         if extension not in EXTENSIONS:
             self._pass_over(path, _shown(extension))
             return False
@@ -189,7 +224,44 @@ class _Scanner:
 
     def _take(self, path: Path, stat: os.stat_result) -> None:
         self.result.files.append(path)
-        self.result.facts[path] = FileFacts(stat.st_size, stored_ns(stat.st_mtime_ns), stat.st_dev)
+        self.result.facts[path] = _facts(stat)
+
+    def assign_subtitles(self) -> None:
+        """Give each subtitle file to the videos that it is named after; others are passed over."""
+        result = self.result
+        videos: dict[Path, dict[str, list[Path]]] = {}
+        for path in result.files:
+            if path.parent in self._unknown:
+                result.subtitles_unknown.add(path)
+            if path.parent in self._subtitles or path.parent in self._beside:
+                videos.setdefault(path.parent, {}).setdefault(path.stem, []).append(path)
+        for folder in self._beside - self._subtitles.keys():
+            self._look_beside(folder, videos.get(folder, {}))
+        found: dict[Path, list[SubtitleFile]] = {}
+        for folder, names in sorted(self._subtitles.items()):
+            for name, facts in sorted(names.items()):
+                stem, language = _named_after(name, videos.get(folder, {}))
+                if stem is None and folder not in self._beside:
+                    self._pass_over(folder / name, _shown(Path(name).suffix.lower()))
+                elif stem is not None:
+                    file = SubtitleFile(folder / name, facts.bytes, facts.mtime_ns, language)
+                    for path in videos[folder][stem]:
+                        found.setdefault(path, []).append(file)
+        result.subtitles = {path: tuple(files[:_MOST_SUBTITLES]) for path, files in found.items()}
+
+    def _look_beside(self, folder: Path, videos: dict[str, list[Path]]) -> None:
+        """Find the subtitles of videos that were given as files, without their folder."""
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    suffix = Path(entry.name).suffix.lower()
+                    if suffix in EXTENSIONS:
+                        # Not to be indexed now, but its subtitles are not those of another one.
+                        videos.setdefault(Path(entry.name).stem, [])
+                    elif suffix in SUBTITLE_EXTENSIONS and entry.is_file():
+                        self._subtitles.setdefault(folder, {})[entry.name] = _facts(entry.stat())
+        except (OSError, ValueError):
+            self.result.subtitles_unknown.update(path for paths in videos.values() for path in paths)
 
     def _is_new(self, stat: os.stat_result) -> bool:
         """Whether this folder or file was not met before, and note it."""
@@ -205,6 +277,21 @@ class _Scanner:
         self.result.passed_over[kind] += 1
         if self._list_passed_over:
             self.result.passed_over_files.append((path, kind))
+
+
+def _facts(stat: os.stat_result) -> FileFacts:
+    return FileFacts(stat.st_size, stored_ns(stat.st_mtime_ns), stat.st_dev)
+
+
+def _named_after(name: str, stems: Container[str]) -> tuple[str | None, str | None]:
+    """The longest of the videos' stems that a subtitle file is named after, and its language."""
+    stem = name.rpartition(".")[0]
+    while stem:
+        language = subtitle_language(stem, name) if stem in stems else None
+        if language is not None:
+            return stem, language or None
+        stem = stem.rpartition(".")[0]
+    return None, None
 
 
 def _shown(extension: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from indexer.decode import FileOutcome, FileUnchanged, FileUnreached, FileVerdict
 from indexer.encode import EncodedSegment, SegmentLost
 from indexer.events import Event, Failure, FileDone, FileNotReached, IndexSummary, Note, Published
+from indexer.file_texts import FileTexts
 from indexer.library.publish import (
     PublishOptions,
     needs_publishing,
@@ -20,11 +21,12 @@ from indexer.library.publish import (
     served_manifest,
 )
 from indexer.library.records import SEARCHABLE, displayable
-from indexer.library.schema import SegmentRow, VideoRow
+from indexer.library.schema import LineRow, SegmentRow, VideoRow
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
 from indexer.place import no_longer_exists
 from indexer.plan import IndexTask
+from indexer.stored_lines import with_lines
 
 #: Finished segments, in number or in memory, above which they are committed at once.
 _FLUSH_SEGMENTS = 128
@@ -98,23 +100,33 @@ class LibrarySink:
                 good.append(replace(row, segment_index=segments))
         self._writer.add_segments(good)
 
-    def finish(self, task: IndexTask, outcome: FileOutcome) -> None:
+    def finish(self, task: IndexTask, outcome: FileOutcome, texts: FileTexts | None = None) -> None:
         """See `Sink`. Commits and publishes when it is due."""
+        if texts is not None:
+            self._summary.text_problems += texts.problems
         if isinstance(outcome, FileUnchanged):
-            self._finish_unchanged(task, outcome)
+            self._finish_unchanged(task, outcome, texts)
         elif isinstance(outcome, FileUnreached):
             self._finish_unreached(task, outcome)
         else:
-            self._finish_decoded(task, outcome)
+            self._finish_decoded(task, outcome, texts)
         self._commit_when_due()
 
     def close(self, *, interrupted: bool) -> None:
         """See `Sink`. Prunes, unless interrupted, and publishes."""
         self._flush()
         self._prune(interrupted=interrupted)
+        self._name_all()
         self._publish(last=True)
 
-    def _finish_decoded(self, task: IndexTask, outcome: FileVerdict) -> None:
+    def _name_all(self) -> None:
+        """Give their names to videos whose texts have not been read: their media may be away."""
+        for row in list(self._writer.videos.values()):
+            if row.verdict in SEARCHABLE and row.texts_ingest_id is None:
+                self._writer.finish(*with_lines(row, None))
+        self._flush()
+
+    def _finish_decoded(self, task: IndexTask, outcome: FileVerdict, texts: FileTexts | None) -> None:
         segments, frames = self._counts.pop(task.ingest_id, (0, 0))
         verdict, reason = outcome.verdict, outcome.reason
         lost = self._lost.pop(task.ingest_id, [])
@@ -148,8 +160,12 @@ class LibrarySink:
             indexed_at=datetime.now(UTC),
             container_start_seconds=info.container_start_seconds if info else None,
         )
-        self._writer.finish(row)
+        lines: Sequence[LineRow] = ()
+        if verdict in SEARCHABLE:
+            row, lines = with_lines(row, texts)
+        self._writer.finish(row, lines)
         summary = self._summary
+        summary.lines += _count_spoken(lines)
         summary.verdicts[verdict] += 1
         if verdict != "ok":
             summary.failures.append(Failure(task.path, verdict, reason or ""))
@@ -159,9 +175,15 @@ class LibrarySink:
             summary.video_seconds += row.duration_seconds
         self._emit(FileDone(task.path, verdict, reason, row.duration_seconds, segments))
 
-    def _finish_unchanged(self, task: IndexTask, outcome: FileUnchanged) -> None:
+    def _finish_unchanged(self, task: IndexTask, outcome: FileUnchanged, texts: FileTexts | None) -> None:
         row = self._writer.videos[task.video_id]
-        self._touched.append(replace(row, mtime_ns=outcome.mtime_ns))
+        touched = replace(row, mtime_ns=outcome.mtime_ns)
+        if texts is not None and texts.sources is not None and row.verdict in SEARCHABLE:
+            touched, lines = with_lines(touched, texts)
+            self._writer.finish(touched, lines)
+            self._summary.lines += _count_spoken(lines)
+        elif touched != row:
+            self._touched.append(touched)
         self._summary.unchanged += 1
         self._summary.failed_before += row.verdict not in SEARCHABLE
         self._emit(FileDone(task.path, None, None, row.duration_seconds, row.num_segments))
@@ -247,6 +269,10 @@ def _lost_if_not_finite(row: SegmentRow) -> SegmentLost | None:
             reason = f"its {name} holds NaN or infinity"
             return SegmentLost(row.ingest_id, row.start_seconds, reason)
     return None
+
+
+def _count_spoken(lines: Sequence[LineRow]) -> int:
+    return sum(line.kind == "speech" for line in lines)
 
 
 def _describe(lost: Sequence[SegmentLost]) -> str:

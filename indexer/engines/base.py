@@ -15,6 +15,7 @@ from typing import Protocol
 from indexer.decode import DecodeSpec, FileOutcome
 from indexer.encode import EncodedSegment, EncodeSpec
 from indexer.events import Event
+from indexer.file_texts import FileTexts
 from indexer.plan import IndexTask
 
 
@@ -24,8 +25,15 @@ class Sink(Protocol):
     def add(self, rows: Sequence[EncodedSegment]) -> None:
         """Add segments of any files; those of one file come in time order."""
 
-    def finish(self, task: IndexTask, outcome: FileOutcome) -> None:
-        """Finish a file after adding all of its rows. Rows of a file that is never finished do not count."""
+    def finish(self, task: IndexTask, outcome: FileOutcome, texts: FileTexts | None = None) -> None:
+        """Finish a file after adding all of its rows. Rows of a file that is never finished do not count.
+
+        Args:
+            task: the file.
+            outcome: of decoding it.
+            texts: its texts, see `read_texts`; None: they were not read. What the library has of a file that
+                is unchanged stays then, and the next run reads those of another one.
+        """
 
     def close(self, *, interrupted: bool) -> None:
         """Commit the finished files and end the run.
@@ -49,7 +57,8 @@ class Engine(Protocol):
     ) -> None:
         """Decode and encode the files of all tasks, then close the sink.
 
-        A file that cannot be decoded is finished with its verdict, and the run continues. Any other failure
+        A file that cannot be decoded is finished with its verdict, and the run continues. Of a task with
+        `kept_mtime_ns` only the texts are read, and its outcome is that of `kept_outcome`. Any other failure
         ends the run: the first error is raised, and the sink is not closed.
 
         Args:

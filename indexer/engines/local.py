@@ -12,14 +12,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from indexer.decode import DecodeSpec
+from indexer.decode import DecodedSegment, DecodeSpec, FileOutcome
 from indexer.encode import EncodeSpec
 from indexer.engines.base import Sink
 from indexer.engines.channel import Abort, AbortedError, Channel
 from indexer.engines.local_decoders import Bounds, Died, FileDecoder, InlineDecoder, ProcessDecoder
-from indexer.engines.local_encoding import DecoderEnded, EncodingStage, FromDecoder, ToWriter
+from indexer.engines.local_encoding import DecoderEnded, EncodingStage, FileEnd, FromDecoder, ToWriter
 from indexer.engines.worker_process import StartingProcess, StoppedError
 from indexer.events import Event, FileStarted, Note
+from indexer.file_texts import kept_outcome, read_texts
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
 
@@ -154,12 +155,22 @@ class _DecodingThreads:
         task = attempt.task
         if not attempt.again:
             self._emit(FileStarted(task.path))
+        if task.kept_mtime_ns is not None:
+            self._finish(decoder, task, kept_outcome(task))
+            return
         job = self._spec.job(task.path, task.same_sha256, task.device, task.size)
         for part in decoder.read(job, attempt.skip, again=attempt.again):
             if isinstance(part, Died):
                 self._again.append(_Attempt(task, part.num_segments, again=True))
-            else:
+            elif isinstance(part, DecodedSegment):
                 self._decoded.put((task, part))
+            else:
+                self._finish(decoder, task, part)
+
+    def _finish(self, decoder: FileDecoder, task: IndexTask, outcome: FileOutcome) -> None:
+        """Read the texts of a file, and end it."""
+        texts = read_texts(task, outcome, self._spec, decoder.read_text)
+        self._decoded.put((task, FileEnd(outcome, texts)))
 
     def _next_attempt(self, finished: _Attempt | None) -> _Attempt | None:
         """The next file to decode; None when the thread may end."""
@@ -203,7 +214,8 @@ def _writing(encoded: Channel[ToWriter], sink: Sink, stop: threading.Event) -> C
             if isinstance(item, list):
                 sink.add(item)
             else:
-                sink.finish(*item)
+                task, end = item
+                sink.finish(task, end.outcome, end.texts)
         sink.close(interrupted=stop.is_set())
 
     return write

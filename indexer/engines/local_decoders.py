@@ -12,12 +12,14 @@ from indexer.decode import (
     DecodedPart,
     DecodedSegment,
     DecodeJob,
+    DecodeMessage,
     FileOutcome,
     FileUnreached,
     FileVerdict,
     Opened,
     decode_file,
 )
+from indexer.engines.messages import DecoderMessages
 from indexer.engines.records import MessageError
 from indexer.engines.sandbox.confinement import SandboxMode
 from indexer.engines.worker import WorkerOptions
@@ -28,9 +30,10 @@ from indexer.engines.worker_process import (
     StoppedError,
     WorkerProcess,
 )
-from indexer.library.records import stored_ns
+from indexer.library.records import Verdict, stored_ns
 from indexer.options import available_cores
 from indexer.place import place_error, unreached_after_failure
+from indexer.texts import SourceMessage, SourceRead, TextJob, read_source
 from model.runtime.errors import ReelfindError
 
 #: A file may take this long, and longer the larger and the longer it is: see `most_seconds`.
@@ -95,6 +98,9 @@ class FileDecoder(Protocol):
             again: it is not the first try, so how a process ends is the outcome; else `Died` takes its place.
         """
 
+    def read_text(self, job: TextJob) -> Iterator[SourceMessage]:
+        """Yield the lines of a source of text, then how it ended; nothing more after a request to stop."""
+
     def close(self) -> None:
         """Free the decoder's resources."""
 
@@ -115,6 +121,13 @@ class InlineDecoder:
                 return
             if not isinstance(message, Alive):
                 yield message
+
+    def read_text(self, job: TextJob) -> Iterator[SourceMessage]:
+        """See `FileDecoder`."""
+        for message in read_source(job):
+            if self._stop.is_set():
+                raise StoppedError
+            yield message
 
     def close(self) -> None:
         """See `FileDecoder`."""
@@ -183,6 +196,43 @@ class ProcessDecoder:
             process.close()
             self._worker.end_file()
 
+    def read_text(self, job: TextJob) -> Iterator[SourceMessage]:
+        """See `FileDecoder`. A reader that crashes or hangs gives the source a verdict, and no second try.
+
+        Raises:
+            ReelfindError: a new decoding process cannot be started.
+            StoppedError: the run was asked to stop.
+        """
+        seconds = self._bounds.file_seconds or most_seconds(job.size, 0.0)
+        if not self._worker.is_running:
+            self._worker.close()
+            self._worker = self._start()
+        try:
+            process = self._worker.start_text(job, int(seconds * available_cores()) + 1)
+        except ConnectionError:
+            yield SourceRead("corrupt", f"its reader crashed ({self._worker.why_file_ended()[0]})")
+            return
+        try:
+            while True:
+                left = seconds - process.waited_seconds
+                if left <= 0:
+                    raise LateError
+                message = process.receive(min(self._bounds.timeout_seconds, left))
+                yield message
+                if isinstance(message, SourceRead | FileUnreached):
+                    return
+        except MessageError as error:
+            yield _text_given_up(job, "corrupt", f"its reader sent {error}")
+        except LateError:
+            yield _text_given_up(job, "timed_out", "its reader made no progress, or took too long")
+        except (EOFError, ConnectionError):
+            reason, number = self._worker.why_file_ended()
+            verdict: Verdict = "timed_out" if number == signal.SIGXCPU else "corrupt"
+            yield _text_given_up(job, verdict, f"its reader crashed ({reason})")
+        finally:
+            process.close()
+            self._worker.end_file()
+
     def close(self) -> None:
         """See `FileDecoder`."""
         self._worker.close()
@@ -203,7 +253,9 @@ class ProcessDecoder:
             return Died(reason, num_segments)
         return _given_up(job, "corrupt", f"the decoder crashed on it twice ({reason})")
 
-    def _late(self, job: DecodeJob, process: FileProcess, limit: "_FileLimit") -> FileOutcome:
+    def _late(
+        self, job: DecodeJob, process: FileProcess[DecodeMessage, DecoderMessages], limit: "_FileLimit"
+    ) -> FileOutcome:
         if process.waited_seconds < limit.seconds:
             timeout = self._bounds.timeout_seconds
             return _given_up(job, "timed_out", f"no progress for {timeout:g} seconds (--timeout)")
@@ -253,13 +305,19 @@ def default_memory_bytes() -> int:
 
 
 def _messages(
-    process: FileProcess, timeout_seconds: float, limit: _FileLimit
-) -> Iterator[Alive | DecodedPart]:
+    process: FileProcess[DecodeMessage, DecoderMessages], timeout_seconds: float, limit: _FileLimit
+) -> Iterator[DecodeMessage]:
     while True:
         left = limit.seconds - process.waited_seconds
         if left <= 0:  # also where messages never fail to come
             raise LateError
         yield process.receive(min(timeout_seconds, left))
+
+
+def _text_given_up(job: TextJob, verdict: Verdict, reason: str) -> SourceRead | FileUnreached:
+    """The end of a source whose reader was ended: its fault only if its place can be reached."""
+    lost = unreached_after_failure(job.file, None)
+    return SourceRead(verdict, reason) if lost is None else FileUnreached(f"{lost} ({reason})")
 
 
 def _given_up(

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from indexer.decode import DecodedPart, DecodedSegment, FileOutcome
+from indexer.decode import DecodedSegment, FileOutcome
 from indexer.encode import EncodedSegment, EncodeSpec, TaskSegment, encode_batch
 from indexer.engines.channel import Channel
 from indexer.events import Event, SegmentEncoded
+from indexer.file_texts import FileTexts
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
 
@@ -17,11 +18,18 @@ class DecoderEnded:
     """A decoder thread has no more files."""
 
 
-FileEnd = tuple[IndexTask, FileOutcome]
+@dataclass(frozen=True)
+class FileEnd:
+    """A file is decoded, and its texts are read; None: they were not."""
+
+    outcome: FileOutcome
+    texts: FileTexts | None
+
+
 #: What the decoder threads send: each file's parts in order.
-FromDecoder = tuple[IndexTask, DecodedPart] | DecoderEnded
+FromDecoder = tuple[IndexTask, DecodedSegment | FileEnd] | DecoderEnded
 #: What the writer thread receives: rows, then the end of their file; None at the end of the run.
-ToWriter = list[EncodedSegment] | FileEnd | None
+ToWriter = list[EncodedSegment] | tuple[IndexTask, FileEnd] | None
 
 
 @dataclass
@@ -29,7 +37,7 @@ class _SegmentBatch:
     """Segments to encode together, and the ends of files that follow them."""
 
     segments: list[TaskSegment] = field(default_factory=list)
-    file_ends: list[FileEnd] = field(default_factory=list)
+    file_ends: list[tuple[IndexTask, FileEnd]] = field(default_factory=list)
     rows: Future[list[EncodedSegment]] | None = None
 
 

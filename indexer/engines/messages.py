@@ -30,6 +30,8 @@ from indexer.decode import (
 )
 from indexer.engines.jpeg import jpeg_size
 from indexer.engines.records import MessageError, pack, unpack
+from indexer.texts import MAX_LINES, MAX_TEXT_SECONDS, SourceLines, SourceMessage, SourceRead
+from model.runtime.timed_text import language_code, plain_text
 from model.runtime.video import VideoInfo
 
 #: No time is greater, unless `max_hours` is.
@@ -50,7 +52,8 @@ _RECORDS: dict[int, type[DecodeMessage]] = {
     5: FileUnchanged,
     6: FileUnreached,
 }
-_KINDS = {kind: number for number, kind in _RECORDS.items()}
+_TEXT_RECORDS: dict[int, type[SourceMessage]] = {1: Alive, 6: FileUnreached, 7: SourceLines, 8: SourceRead}
+_KINDS: dict[type, int] = {kind: number for number, kind in (_RECORDS | _TEXT_RECORDS).items()}
 
 Buffer = bytes | memoryview
 Receive = Callable[[memoryview], None]
@@ -74,7 +77,7 @@ def read_framed(receive: Receive) -> tuple[int, bytearray]:
     return number, _read(receive, length)
 
 
-def message_parts(message: DecodeMessage) -> list[Buffer]:
+def message_parts(message: DecodeMessage | SourceMessage) -> list[Buffer]:
     """A message of a decoder as buffers to be sent one after the other, without copying frames.
 
     Raises:
@@ -212,6 +215,49 @@ class DecoderMessages:
         return tuple(images)
 
 
+class TextMessages:
+    """Receives and checks what comes from reading one source of text.
+
+    Args:
+        receive: fills a buffer with the next bytes; its errors pass through.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._num_lines = 0
+
+    def next(self) -> SourceMessage:
+        """The next message.
+
+        Raises:
+            MessageError: it breaks the format, or what it says cannot be.
+        """
+        number, length = _read_head(self._receive)
+        kind = _TEXT_RECORDS.get(number)
+        if kind is None:
+            raise MessageError(f"a message of kind {number}")
+        if length > MAX_RECORD_BYTES:
+            raise MessageError(f"a message of {length} bytes")
+        message: SourceMessage = unpack(kind, _read(self._receive, length))
+        if isinstance(message, SourceLines):
+            self._check_lines(message)
+        elif isinstance(message, SourceRead) and (message.verdict == "ok") != (message.reason is None):
+            raise MessageError(f"the verdict {message.verdict} and the reason {message.reason!r}")
+        return message
+
+    def _check_lines(self, message: SourceLines) -> None:
+        self._num_lines += len(message.lines)
+        if self._num_lines > MAX_LINES:
+            raise MessageError(f"more than {MAX_LINES} lines")
+        if message.language != language_code(message.language):
+            raise MessageError("a language that is none")
+        for line in message.lines:
+            if not 0 <= line.start_seconds <= line.end_seconds <= MAX_TEXT_SECONDS:
+                raise MessageError(f"a line from {line.start_seconds} to {line.end_seconds} s")
+            if not line.text or line.text != plain_text(line.text, resolve=False):
+                raise MessageError("a line that is empty or cannot be shown")
+
+
 def _check_content(sha256: str, size: int) -> None:
     if sha256 and not (len(sha256) == 64 and set(sha256) <= set("0123456789abcdef")):
         raise MessageError("a checksum that is none")
@@ -223,6 +269,8 @@ def _check_info(info: VideoInfo) -> None:
     # All numbers are finite already.
     if info.duration_seconds < 0 or info.fps < 0:
         raise MessageError(f"a video of {info.duration_seconds} s with {info.fps} frames per second")
+    if info.text_tracks < 0:
+        raise MessageError(f"{info.text_tracks} tracks of text")
     if not (0 <= info.width <= _SIDES and 0 <= info.height <= _SIDES):
         raise MessageError(f"a picture of {info.width} x {info.height}")
 

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from contextlib import suppress
+from typing import Literal
 
 import av
 from PIL import Image
@@ -31,6 +32,14 @@ def load_all() -> None:
     Image.preinit()
     for name in _OF_PYTHON:
         importlib.import_module(name)
+
+
+def load_text_reader(kind: Literal["subtitles", "tracks"]) -> None:
+    """Load what reads subtitle files; of a run without any, nothing."""
+    if kind == "subtitles":
+        importlib.import_module("model.runtime.timed_text.subtitles").load_all()
+    else:
+        importlib.import_module("model.runtime.video.text_tracks")
 
 
 def load_decoder(decoder: DecoderName) -> None:

@@ -14,14 +14,15 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from indexer.decode import DecodedSegment, DecodeJob, decode_file
+from indexer.decode import DecodedSegment, DecodeJob, DecodeMessage, decode_file
 from indexer.engines.messages import frame_message, message_parts, read_framed
-from indexer.engines.preloading import load_all, load_decoder
+from indexer.engines.preloading import load_all, load_decoder, load_text_reader
 from indexer.engines.records import MessageError, pack, unpack
 from indexer.engines.sandbox.confinement import (
     Confinement,
@@ -32,6 +33,7 @@ from indexer.engines.sandbox.confinement import (
     confine_for_run,
 )
 from indexer.engines.sandbox.rights import be_ended_first, die_with_parent
+from indexer.texts import SourceMessage, TextJob, read_source
 from model.runtime import faults
 
 #: Messages between the indexer and this process, beside those of `messages`.
@@ -60,10 +62,25 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class FileJob:
-    """A job, and how many seconds of CPU time it may take."""
+    """A video to decode or a source of text to read, and how many seconds of CPU time it may take."""
 
-    job: DecodeJob
+    video: DecodeJob | None
+    text: TextJob | None
     cpu_seconds: int
+
+    @property
+    def path(self) -> bytes:
+        """The one file that the job may read."""
+        job = self.video or self.text
+        return b"" if job is None else job.path
+
+    def messages(self) -> Iterator[DecodeMessage | SourceMessage]:
+        """Do the job, and yield what comes of it."""
+        if self.video is not None:
+            for message in decode_file(self.video):
+                yield _ordered(message) if isinstance(message, DecodedSegment) else message
+        if self.text is not None:
+            yield from read_source(self.text)
 
 
 def run_worker() -> None:
@@ -121,7 +138,10 @@ class _Forks:
             view = view[len(data) :]
 
     def _start(self, job: FileJob, descriptor: int) -> None:
-        load_decoder(job.job.spec.decoder)
+        if job.video is not None:
+            load_decoder(job.video.spec.decoder)
+        if job.text is not None:
+            load_text_reader(job.text.kind)
         parent = os.getpid()
         child = os.fork()
         if child == 0:
@@ -154,14 +174,11 @@ def _decode(job: FileJob, descriptor: int, parent: int, options: WorkerOptions) 
     try:
         die_with_parent(parent)
         if options.mode != "off":
-            confined = Confinement(confine_for_file(job.job.path, _limits(options, job.cpu_seconds)))
+            confined = Confinement(confine_for_file(job.path, _limits(options, job.cpu_seconds)))
             if options.mode == "required" and confined.lacks():
                 raise OSError(str(confined))
-        for message in decode_file(job.job):
-            _send(
-                descriptor,
-                message_parts(_ordered(message) if isinstance(message, DecodedSegment) else message),
-            )
+        for message in job.messages():
+            _send(descriptor, message_parts(message))
         code = 0
     except BrokenPipeError:
         pass

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar, cast
 
 from indexer.decode import DecodeJob, DecodeMessage
-from indexer.engines.messages import DecoderMessages, frame_message, read_framed
+from indexer.engines.messages import DecoderMessages, Receive, TextMessages, frame_message, read_framed
 from indexer.engines.records import displayable_text, pack, unpack
 from indexer.engines.sandbox.confinement import Confinement
 from indexer.engines.worker import END, ENDED, JOB, WAIT, FileJob, WorkerOptions
+from indexer.texts import SourceMessage, TextJob
 from model.runtime.errors import ReelfindError
 
 _WORKER = "from indexer.engines.worker import run_worker; run_worker()"
@@ -28,6 +30,20 @@ _POLL_SECONDS = 0.2
 _ANSWER_SECONDS = 10.0
 _SHOWN_CHARACTERS = 200
 _STDERR_BYTES = 1 << 16
+
+
+M = TypeVar("M")
+M_co = TypeVar("M_co", covariant=True)
+
+
+class Receiver(Protocol[M_co]):
+    """Receives and checks messages."""
+
+    def next(self) -> M_co:
+        """The next message. MessageError where it breaks the format."""
+
+
+R = TypeVar("R", bound=Receiver[object])
 
 
 class StoppedError(Exception):
@@ -98,22 +114,32 @@ class WorkerProcess:
         """Whether the process is alive."""
         return self._process.poll() is None
 
-    def start(self, job: DecodeJob, cpu_seconds: int) -> "FileProcess":
+    def start(self, job: DecodeJob, cpu_seconds: int) -> "FileProcess[DecodeMessage, DecoderMessages]":
         """Begin to decode a file; the file before it is over.
 
         Raises:
             ConnectionError: the decoding process is dead.
         """
+        connection = self._begin(FileJob(job, None, cpu_seconds))
+        return FileProcess(connection, lambda receive: DecoderMessages(job, receive), self._stopping)
+
+    def start_text(self, job: TextJob, cpu_seconds: int) -> "FileProcess[SourceMessage, TextMessages]":
+        """Begin to read a source of text; the file before it is over. Raises as `start`."""
+        connection = self._begin(FileJob(None, job, cpu_seconds))
+        return FileProcess(connection, TextMessages, self._stopping)
+
+    def _begin(self, job: FileJob) -> socket.socket:
+        """Start a process for a job. → Where its messages come from."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                message = frame_message(JOB, pack(FileJob(job, cpu_seconds)))
+                message = frame_message(JOB, pack(job))
                 sent = socket.send_fds(self._control, [message], [theirs.fileno()])
                 self._control.sendall(message[sent:])
             except BaseException:
                 ours.close()
                 raise
-        return FileProcess(ours, job, self._stopping)
+        return ours
 
     def end_file(self) -> None:
         """End the process of the file, whatever it does. Does not wait for it."""
@@ -184,23 +210,25 @@ class WorkerProcess:
         return displayable_text(last, _SHOWN_CHARACTERS)
 
 
-class FileProcess:
-    """The process that decodes one file: receives its messages.
+class FileProcess(Generic[M, R]):
+    """The process that reads one file: receives its messages.
 
     Attributes:
         messages: checks what it sends.
         waited_seconds: how long its messages were waited for, in all.
     """
 
-    def __init__(self, connection: socket.socket, job: DecodeJob, stopping: Callable[[], bool]) -> None:
+    def __init__(
+        self, connection: socket.socket, receiver: Callable[[Receive], R], stopping: Callable[[], bool]
+    ) -> None:
         connection.settimeout(_POLL_SECONDS)
         self._connection = connection
         self._stopping = stopping
         self._deadline = 0.0
-        self.messages = DecoderMessages(job, self._receive)
+        self.messages = receiver(self._receive)
         self.waited_seconds = 0.0
 
-    def receive(self, seconds: float) -> DecodeMessage:
+    def receive(self, seconds: float) -> M:
         """The next message, whole.
 
         Raises:
@@ -215,7 +243,7 @@ class FileProcess:
         begun = time.monotonic()
         self._deadline = begun + seconds
         try:
-            return self.messages.next()
+            return cast("M", self.messages.next())
         finally:
             self.waited_seconds += time.monotonic() - begun
 

@@ -21,6 +21,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "videos": ("row",),
     "segments": ("row", "times", "salience", "embedding"),
     "frames": ("tokens", "thumbnail"),
+    "texts": ("row",),
 }
 
 

@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import lance
-
 from indexer.library.errors import BusyError, LibraryError, storage_errors
 from indexer.library.manifest import CURRENT, SNAPSHOTS
 from indexer.library.mounts import MOUNTS_FILE
-from indexer.library.schema import TABLES, Layout, TokenKind
+from indexer.library.schema import FIRST_TABLES, TABLES, Layout, TokenKind
 from indexer.library.snapshot import Snapshot
-from indexer.library.tables import open_table, table_path
+from indexer.library.tables import create_table, open_table, table_exists, table_path
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
@@ -44,8 +42,8 @@ class Library:
             raise LibraryError(
                 f"no library at {folder}: create one with `reelfind index PATH --library {folder}`"
             )
-        missing = [name for name in TABLES if not _table_exists(folder, name)]
-        if len(missing) == len(TABLES) and not (folder / CURRENT).exists():
+        missing = [name for name in FIRST_TABLES if not table_exists(folder, name)]
+        if len(missing) == len(FIRST_TABLES) and not (folder / CURRENT).exists():
             raise LibraryError(
                 f"{folder} is not a library: create one with `reelfind index PATH --library {folder}`"
             )
@@ -210,10 +208,6 @@ def _folder(path: Path | str) -> Path:
     return folder
 
 
-def _table_exists(folder: Path, name: str) -> bool:
-    return any((table_path(folder, name) / "_versions").glob("*.manifest"))
-
-
 def _create(folder: Path, layout: Layout) -> None:
     """Create a library, or complete one whose creation was interrupted."""
     with storage_errors(folder):
@@ -228,11 +222,8 @@ def _create(folder: Path, layout: Layout) -> None:
     with lock_library(folder):
         _remove_other_layouts(folder, layout)
         for name in reversed(TABLES):
-            if not _table_exists(folder, name):
-                checkpoint(f"create.{name}")
-                with storage_errors(table_path(folder, name)):
-                    empty = layout.schema(name).empty_table()
-                    lance.write_dataset(empty, str(table_path(folder, name)), mode="create")
+            if not table_exists(folder, name):
+                create_table(folder, name, layout)
         (folder / SNAPSHOTS).mkdir(exist_ok=True)
         checkpoint("create.done")
         flush(folder)
@@ -240,7 +231,7 @@ def _create(folder: Path, layout: Layout) -> None:
 
 def _remove_other_layouts(folder: Path, layout: Layout) -> None:
     """Remove tables of another layout that an interrupted creation left, if no table has a row."""
-    tables = {name: open_table(folder, name) for name in TABLES if _table_exists(folder, name)}
+    tables = {name: open_table(folder, name) for name in TABLES if table_exists(folder, name)}
     if any(table.count_rows() for table in tables.values()):
         return
     for name, table in tables.items():

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, get_args, get_origin
 
 from indexer.library.errors import VERIFY_REMEDY, LibraryError
-from indexer.library.schema import TABLES
+from indexer.library.schema import FIRST_TABLES, TABLES
 from indexer.library.vectors.base import DEFAULT_BACKEND
 from model.runtime.files import sha256_of
 from model.runtime.messages import shorten
@@ -20,6 +20,7 @@ MANIFEST_FILE = "manifest.json"
 #: Opening a snapshot hashes the files of its index, and others up to this many bytes in all. `verify` hashes
 #: all.
 _HASHED_AT_OPENING = 64 << 20
+_TEXT_INDEX = "texts.lance/_indices/"
 #: More digits than a snapshot's number ever has.
 _MOST_DIGITS = 18
 
@@ -62,6 +63,11 @@ class SnapshotManifest:
     def index_files(self) -> list[str]:
         """The files of the vector index, relative to the library: those in the snapshot's own folder."""
         return [name for name in self.files if name.startswith(f"{SNAPSHOTS}/{self.number}/")]
+
+    @property
+    def text_index_files(self) -> list[str]:
+        """The files of the index of words, relative to the library."""
+        return [name for name in self.files if name.startswith(_TEXT_INDEX)]
 
 
 def snapshot_folder(library: Path, number: int) -> Path:
@@ -165,7 +171,7 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
     wrong = _wrong_field(manifest)
     if wrong is not None:
         raise LibraryError(f"{path} is damaged: {wrong} is no value that it can have; {remedy}")
-    if manifest.number != number or set(manifest.tables) != set(TABLES):
+    if manifest.number != number or not set(FIRST_TABLES) <= set(manifest.tables) <= set(TABLES):
         raise LibraryError(f"{path} is damaged: it describes another snapshot; {remedy}")
     return manifest
 
@@ -217,14 +223,15 @@ def check_files(
         hash_bytes: hash other files until this many bytes are read, the smallest first.
 
     Returns:
-        What is wrong with data files of `segments` and `frames`, whose rows have checksums of their own.
+        What is wrong with data files of `segments`, `frames` and `texts`, whose rows have checksums of their
+        own, and with the index of words.
 
     Raises:
         LibraryError: another file is missing or differs.
     """
     hashed = 0
     damaged = {}
-    ordered = sorted(manifest.files.items(), key=lambda item: (_has_rows(item[0]), item[1].bytes))
+    ordered = sorted(manifest.files.items(), key=lambda item: (_is_dispensable(item[0]), item[1].bytes))
     for name, stamp in ordered:
         path = library / name
         problem = None
@@ -232,31 +239,45 @@ def check_files(
             size = path.stat().st_size
             if size != stamp.bytes:
                 problem = f"{path} is damaged: {size} bytes, expected {stamp.bytes}"
-            elif not _has_rows(name) or hashed + size <= hash_bytes:
+            elif not _is_dispensable(name) or hashed + size <= hash_bytes:
                 hashed += size
                 if sha256_of(path) != stamp.sha256:
                     problem = f"{path} is damaged: its SHA-256 differs"
         except OSError as error:
             problem = f"{path} cannot be read: {error.strerror}"
-        if problem is not None and not _has_rows(name):
+        if problem is not None and not _is_dispensable(name):
             raise LibraryError(f"{problem}; {VERIFY_REMEDY}")
         if problem is not None:
             damaged[name] = problem
     return damaged
 
 
-def _has_rows(name: str) -> bool:
-    """Whether a file holds rows that are compared with their checksums when they are read."""
-    return name.startswith(("segments.lance/data/", "frames.lance/data/"))
+def _is_dispensable(name: str) -> bool:
+    """Whether searches do without a file where it is damaged.
+
+    Rows of these tables are compared with their checksums when they are read, and the index of words serves
+    the search in texts alone.
+    """
+    rows = ("segments.lance/data/", "frames.lance/data/", "texts.lance/data/")
+    return name.startswith((*rows, _TEXT_INDEX))
 
 
 def index_is_whole(library: Path, manifest: SnapshotManifest) -> bool:
     """Whether the files of a snapshot's vector index are as they were written."""
+    return _are_whole(library, manifest, manifest.index_files)
+
+
+def text_index_is_whole(library: Path, manifest: SnapshotManifest) -> bool:
+    """Whether the files of a snapshot's index of words are as they were written, if it has one."""
+    return _are_whole(library, manifest, manifest.text_index_files)
+
+
+def _are_whole(library: Path, manifest: SnapshotManifest, names: list[str]) -> bool:
     try:
         return all(
             (library / name).stat().st_size == manifest.files[name].bytes
             and sha256_of(library / name) == manifest.files[name].sha256
-            for name in manifest.index_files
+            for name in names
         )
     except OSError:
         return False

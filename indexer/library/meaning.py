@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import lance
 import numpy as np
@@ -19,8 +20,9 @@ from PIL import Image
 from indexer.library.errors import storage_errors
 from indexer.library.manifest import SnapshotManifest
 from indexer.library.records import SEARCHABLE, VERDICTS, displayable, video_id_of
-from indexer.library.schema import CONTAINER_START, Layout, fixed_to_numpy
+from indexer.library.schema import CONTAINER_START, LINE_KINDS, Layout, fixed_to_numpy
 from indexer.library.tables import read_layout, table_path
+from model.runtime.timed_text import language_code, plain_text
 
 _SEGMENT_ROWS = 4096
 _FRAME_ROWS = 1024
@@ -54,6 +56,9 @@ def wrong_meaning(
         yield from _wrong_segments(tables["segments"], layout)
     with storage_errors(table_path(library, "frames")):
         yield from _wrong_frames(tables["frames"])
+    if "texts" in tables:
+        with storage_errors(table_path(library, "texts")):
+            yield from _wrong_lines(tables["texts"])
 
 
 def _wrong_manifest(manifest: SnapshotManifest, layout: Layout, videos: pa.Table) -> Iterator[str]:
@@ -164,6 +169,31 @@ def _segment_faults(
         "its embedding is not finite": ~finite,
         "its embedding is not of unit length": finite & (np.abs(length - 1) > _UNIT_TOLERANCE),
     }
+
+
+def _wrong_lines(texts: lance.LanceDataset) -> Iterator[str]:
+    seen: set[str] = set()
+    columns = ["video_id", "kind", "start_seconds", "end_seconds", "language", "text"]
+    first = 0
+    for batch in texts.to_batches(columns=columns, batch_size=_SEGMENT_ROWS):
+        for row, line in enumerate(batch.to_pylist()):
+            for fault in _line_faults(line):
+                if fault not in seen:
+                    seen.add(fault)
+                    yield f"line {first + row} of video {line['video_id']}: {fault}"
+        first += batch.num_rows
+
+
+def _line_faults(line: Mapping[str, Any]) -> Iterator[str]:
+    if line["kind"] not in LINE_KINDS:
+        yield "its kind is none that lines have"
+    # Written so that NaN fails.
+    if not 0 <= line["start_seconds"] <= line["end_seconds"] < float("inf"):
+        yield "its times are not 0 <= start <= end"
+    if language_code(line["language"]) != line["language"]:
+        yield "its language is no code"
+    if plain_text(line["text"], resolve=False) != line["text"] or not line["text"]:
+        yield "its text is empty, too long, or cannot be shown"
 
 
 def _wrong_frames(frames: lance.LanceDataset) -> Iterator[str]:

@@ -21,6 +21,7 @@ from indexer.library.manifest import (
     read_snapshot_manifest,
     snapshot_folder,
     snapshot_numbers,
+    text_index_is_whole,
     to_json,
 )
 from indexer.library.records import SEARCHABLE
@@ -70,6 +71,7 @@ def needs_publishing(writer: LibraryWriter, base: SnapshotManifest, options: Pub
         or (backend, requested) != (base.index_backend, base.index_requested)
         or not roots <= set(base.media_roots)
         or not index_is_whole(writer.library.path, base)
+        or not text_index_is_whole(writer.library.path, base)
     )
 
 
@@ -111,10 +113,13 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
         LibraryError: the disk is full, or the tables cannot be read.
     """
     library = writer.library.path
-    if last:
-        writer.compact()
     base = served_manifest(library)
     is_whole = base is not None and index_is_whole(library, base)
+    words_are_whole = base is None or text_index_is_whole(library, base)
+    # Before files are joined: those whose rows are not in the index are joined with no others.
+    writer.index_words(anew=not words_are_whole)
+    if last:
+        writer.compact()
     # Never use a number twice: readers tell snapshots apart by it.
     number = max([0, *snapshot_numbers(library), *([base.number] if base else [])]) + 1
     root = library / SNAPSHOTS
@@ -138,7 +143,7 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
         flush(library)
         replace_text(library / CURRENT, f"{number}\n", step="current")
     checkpoint("publish.done")
-    damaged = [] if base is None or is_whole else [base.number]
+    damaged = [] if base is None or (is_whole and words_are_whole) else [base.number]
     prune_snapshots(writer, options, last=last, damaged=options.damaged_snapshots.union(damaged))
     return manifest
 
@@ -288,7 +293,7 @@ def prune_snapshots(
         return
     for name in TABLES:
         dataset = writer.datasets[name]
-        needed = {tables[name] for tables in pinned} | {dataset.version}
+        needed = {tables[name] for tables in pinned if name in tables} | {dataset.version}
         with storage_errors(table_path(library, name)):
             old = [v["version"] for v in dataset.versions() if v["version"] not in needed]
             checkpoint(f"prune.{name}")

@@ -100,6 +100,29 @@ class SegmentRecord:
 
 
 @dataclass(frozen=True)
+class TextLine:
+    """A line that is said or written in a video, or one of its names.
+
+    Attributes:
+        kind: "speech" for subtitles and transcripts, "name" for the file name and the title.
+        start_seconds: when it begins; a name covers the whole video.
+        end_seconds: when it ends.
+        language: a code such as "en" or "pt-BR"; None: unknown.
+        score: its BM25 score for a query; 0 where it was not found by one.
+        matches: the ranges [start, end) of characters of the text that the query's words match, in order.
+    """
+
+    video_id: str
+    kind: Literal["speech", "name"]
+    start_seconds: float
+    end_seconds: float
+    language: str | None
+    text: str
+    score: float = 0.0
+    matches: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class RepairReport:
     """What a repair did.
 

@@ -1,7 +1,8 @@
 """Repairs a library: takes the damaged files out of its tables and moves whole videos out of them.
 
 Videos with damaged rows lose all their rows, so that the run that follows reads their files again. All others
-are kept, even where their rows are in the same files. A crash at any moment leaves tables that the next
+are kept, even where their rows are in the same files. Of damaged lines of text, the whole ones are kept; the
+run that follows reads the texts of their videos again. A crash at any moment leaves tables that the next
 repair, or the next run, completes.
 """
 
@@ -30,7 +31,7 @@ from indexer.library.schema import (
     fixed_to_numpy,
     videos_table,
 )
-from indexer.library.tables import open_table, table_path
+from indexer.library.tables import open_table, table_exists, table_path
 from indexer.library.writer import LibraryWriter
 from model.runtime.faults import checkpoint
 from model.runtime.files import sha256_of
@@ -52,13 +53,14 @@ def repair(library: Library, present: Set[str]) -> RepairReport:
     """
     path = library.path
     damaged, needs = _damaged_files(library)
-    scanned = {name: list(scan_rows(path, name, None, damaged)) for name in TABLES}
+    present_tables = [name for name in TABLES if table_exists(path, name)]
+    scanned = {name: list(scan_rows(path, name, None, damaged)) for name in present_tables}
     bad = {name: [f for f in fragments if f.is_damaged] for name, fragments in scanned.items()}
     files = sorted(damaged | {f for fragments in bad.values() for each in fragments for f in each.files})
     snapshots = frozenset(number for file in files for number in needs.get(file, ()))
     if not any(bad.values()):
         return RepairReport(tuple(files), snapshots=snapshots)
-    datasets = {name: open_table(path, name) for name in TABLES}
+    datasets = {name: open_table(path, name) for name in present_tables}
     lost_rows = sum(int(f.wrong.sum()) for f in bad["videos"])
     videos = _whole_videos(library, datasets["videos"], scanned["videos"])
     if bad["videos"]:
@@ -76,6 +78,8 @@ def repair(library: Library, present: Set[str]) -> RepairReport:
     _move(library, datasets, scanned, [videos[ingest] for ingest in moved])
     for name, fragments in dropped.items():
         _drop(library, name, fragments)
+    if bad.get("texts"):
+        _keep_whole_lines(library, bad["texts"])
     return RepairReport(
         files=tuple(files),
         read_again=_paths(videos[ingest] for ingest in incomplete - left),
@@ -204,6 +208,20 @@ def _segment_rows(layout: Layout, segments: pa.Table, frames: pa.Table) -> Itera
             thumbnails=tuple(thumbnails[part]),
             tokens=stored if scale is None or stored is None else QuantisedTokens(stored, scale[part]),
         )
+
+
+def _keep_whole_lines(library: Library, fragments: list[ScannedFragment]) -> None:
+    """Write the whole rows of damaged fragments of `texts` once more, and take the fragments out.
+
+    A crash between the two leaves some rows twice: `LibraryWriter` then removes the lines of these videos.
+    """
+    dataset = open_table(library.path, "texts")
+    rows = [f.first_row + i for f in fragments for i in np.flatnonzero(~f.wrong).tolist()]
+    if rows:
+        with storage_errors(table_path(library.path, "texts")):
+            whole = dataset.take(rows)
+            lance.write_dataset(whole, dataset.uri, mode="append")
+    _drop(library, "texts", fragments)
 
 
 def _drop(library: Library, name: str, fragments: list[ScannedFragment]) -> None:

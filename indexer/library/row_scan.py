@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 from indexer.library.checked_rows import part_values
 from indexer.library.checksums import CHECKSUMS, PARTS, frame_seed, part_checksum, row_seed, stored_checksums
 from indexer.library.errors import LibraryError, storage_errors
-from indexer.library.schema import PART_COLUMNS, segment_checksum, short_rows, video_checksum
+from indexer.library.schema import (
+    PART_COLUMNS,
+    line_checksums,
+    segment_checksum,
+    short_rows,
+    video_checksum,
+)
 from indexer.library.tables import fragment_files, open_table, table_path
 
 #: Rows read at once: with thumbnails and tokens some megabytes.
-_BATCH_ROWS = {"videos": 4096, "segments": 512, "frames": 256}
+_BATCH_ROWS = {"videos": 4096, "segments": 512, "frames": 256, "texts": 4096}
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ def _wrong_rows(name: str, table: pa.Table) -> tuple[NDArray[np.bool_], NDArray[
 
 def _seeds(name: str, table: pa.Table) -> list[int]:
     """The beginnings of the checksums of rows, from the keys in the table."""
-    if name == "videos":
+    if name in ("videos", "texts"):
         return []
     keys = zip(table["ingest_id"].to_pylist(), table["segment_index"].to_pylist(), strict=True)
     seeds = [row_seed(*key) for key in keys]
@@ -154,4 +160,6 @@ def _seeds(name: str, table: pa.Table) -> list[int]:
 def _short_checksums(name: str, table: pa.Table) -> list[int]:
     if name == "videos":
         return [video_checksum(row) for row in table.to_pylist()]
+    if name == "texts":
+        return line_checksums(table)
     return [segment_checksum(*row) for row in short_rows(table)]

@@ -3,7 +3,8 @@
 `videos` has a row for each file that was read, failures included. It is the commit marker: segments and
 frames count only when a row of `videos` has their `ingest_id`. `segments` has a row for each segment,
 `frames` a row for each stored frame. Frames are in the order of their segments, so a frame's row follows from
-the numbers of frames of the segments before it.
+the numbers of frames of the segments before it. `texts` has a row for each spoken or written line. A line
+counts only when the row of its video names its `ingest_id`, which changes whenever the texts are read again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,10 +28,15 @@ from indexer.library.checksums import (
 from model.runtime.tokens import QuantisedTokens
 
 SCHEMA_VERSION = 2
-TABLES = ("videos", "segments", "frames")
+TABLES = ("videos", "segments", "frames", "texts")
+#: Tables that libraries made before lack, and their snapshots; the next indexing run adds them.
+ADDED_TABLES = frozenset({"texts"})
+#: Where there is no frame, segment or video without.
+FIRST_TABLES = tuple(name for name in TABLES if name not in ADDED_TABLES)
 
-#: A column of `videos` that libraries made before lack; the next indexing run adds it.
+#: Columns of `videos` that libraries made before lack; the next indexing run adds them.
 CONTAINER_START = "container_start_seconds"
+TEXT_COLUMNS = ("texts_ingest_id", "num_lines", "text_sources")
 _META_SCHEMA = b"reelfind.schema_version"
 _META_BUNDLE = b"reelfind.bundle_checksum"
 _META_NAME = b"reelfind.bundle_name"
@@ -45,6 +51,11 @@ SHORT_COLUMNS = (
     *("video_id", "ingest_id", "segment_index", "num_frames", "start_seconds", "end_seconds"),
     *("hubness",),
 )
+
+#: What a line of `texts` is: said or shown as a subtitle, or a name of the video.
+LineKind = Literal["speech", "name"]
+LINE_KINDS: tuple[LineKind, ...] = get_args(LineKind)
+_LINE_COLUMNS = ("kind", "start_seconds", "end_seconds", "language", "text")
 
 #: How frame tokens are stored: rounded to 8 bits with a scale for each token, unchanged, or not at all.
 TokenKind = Literal["int8", "float32", "none"]
@@ -169,6 +180,10 @@ def _videos(_layout: Layout) -> list[pa.Field]:
         pa.field("num_frames", pa.int32(), nullable=False),
         pa.field("indexed_at", pa.timestamp("us", "UTC"), nullable=False),
         pa.field(CONTAINER_START, pa.float64()),
+        # The `ingest_id` of its rows of `texts`, their number, and what they were read from.
+        pa.field("texts_ingest_id", pa.string()),
+        pa.field("num_lines", pa.int32()),
+        pa.field("text_sources", pa.string()),
     ]
 
 
@@ -210,10 +225,23 @@ def _frames(layout: Layout) -> list[pa.Field]:
     ]
 
 
+def _texts(_layout: Layout) -> list[pa.Field]:
+    return [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("ingest_id", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("start_seconds", pa.float64(), nullable=False),
+        pa.field("end_seconds", pa.float64(), nullable=False),
+        pa.field("language", pa.string()),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+
+
 _FIELDS: dict[str, Callable[[Layout], list[pa.Field]]] = {
     "videos": _videos,
     "segments": _segments,
     "frames": _frames,
+    "texts": _texts,
 }
 #: The columns of each part of a row that has a checksum of its own and is read by position.
 PART_COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -250,6 +278,12 @@ class VideoRow:
     indexed_at: datetime
     container_start_seconds: float | None = None
     """The file's own time at second 0; None where it is not known."""
+    texts_ingest_id: str | None = None
+    """The `ingest_id` of its rows of `texts`, which may be newer than its own; None: it has none yet."""
+    num_lines: int | None = None
+    """How many rows of `texts` it has."""
+    text_sources: str | None = None
+    """What they were read from, see `indexer.plan`; None: of its names alone, so they are to be read."""
 
 
 @dataclass(frozen=True)
@@ -372,6 +406,37 @@ def frames_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
         else:
             columns.append(pa.array([row[i] for row in flat], field.type))
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+@dataclass(frozen=True)
+class LineRow:
+    """A line of text to write; its video and its `ingest_id` are those of the video's row."""
+
+    kind: LineKind
+    start_seconds: float
+    end_seconds: float
+    language: str | None
+    text: str
+
+
+def texts_table(layout: Layout, rows: Sequence[tuple[VideoRow, Sequence[LineRow]]]) -> pa.Table:
+    """The lines of videos as a table for `texts`."""
+    schema = layout.schema("texts")
+    values: list[tuple[Any, ...]] = [
+        (video.video_id, video.texts_ingest_id, *(getattr(line, name) for name in _LINE_COLUMNS))
+        for video, lines in rows
+        for line in lines
+    ]
+    names = [name for name in schema.names if name != CHECKSUMS]
+    columns = [pa.array([row[i] for row in values], schema.field(name).type) for i, name in enumerate(names)]
+    checksums = checksums_column("texts", [[row_checksum(row) for row in values]])
+    return pa.Table.from_arrays([*columns, checksums], schema=schema)
+
+
+def line_checksums(texts: pa.Table) -> list[int]:
+    """The checksums of rows of `texts`, which must have all columns."""
+    columns = (texts[name].to_pylist() for name in ("video_id", "ingest_id", *_LINE_COLUMNS))
+    return [row_checksum(row) for row in zip(*columns, strict=True)]
 
 
 def _token_columns(layout: Layout, rows: Sequence[SegmentRow]) -> dict[str, NDArray[Any]]:

@@ -1,7 +1,7 @@
 """Reads a library: one published, immutable state of it. Many threads may use it at once."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from indexer.library.errors import (
     storage_errors,
 )
 from indexer.library.leases import Lease, hold
+from indexer.library.lines import Lines
 from indexer.library.manifest import (
     SnapshotManifest,
     check_files,
@@ -30,8 +31,15 @@ from indexer.library.manifest import (
     read_snapshot_manifest,
     snapshot_folder,
 )
-from indexer.library.records import SegmentRecord, Verdict, VideoRecord, frame_id_of, parse_frame_id
-from indexer.library.schema import SHORT_COLUMNS, floats_to_numpy, segment_checksum, short_rows
+from indexer.library.records import (
+    SegmentRecord,
+    TextLine,
+    Verdict,
+    VideoRecord,
+    frame_id_of,
+    parse_frame_id,
+)
+from indexer.library.schema import SHORT_COLUMNS, LineKind, floats_to_numpy, segment_checksum, short_rows
 from indexer.library.tables import READS, open_table, read_layout, table_path
 from indexer.library.vectors.base import VectorIndex
 from indexer.library.vectors.registry import vector_backend
@@ -119,6 +127,7 @@ class Snapshot:
             library, "segments", self._tables["segments"], names.segment_seeds, names.segment
         )
         self._frames = CheckedRows(library, "frames", self._tables["frames"], names.frame_seeds, names.frame)
+        self._lines = Lines(library, self._tables.get("texts"), self._videos)
         self._check_counts()
 
     @classmethod
@@ -362,6 +371,10 @@ class Snapshot:
         Rows with checksums are compared with those whenever they are read.
         """
         names = list(files)
+        words = set(self.manifest.text_index_files)
+        self._lines.damage = next(
+            (self.damaged_files.get(n, f"{n} is damaged") for n in names if n in words), None
+        )
         self._segments.distrust(names)
         self._frames.distrust(names)
 
@@ -445,6 +458,38 @@ class Snapshot:
     def count_videos(self, verdict: Verdict | None = None) -> int:
         """How many videos have `verdict`, or how many there are, failures included."""
         return self._videos.count(verdict)
+
+    def find_lines(self, text: str, limit: int, kinds: Collection[LineKind] | None = None) -> list[TextLine]:
+        """Find lines that are said or written in videos, and their names, by the words in them.
+
+        A line is found by one word of the text; the more of its words it has, and the rarer they are, the
+        higher is its score (BM25). Case and accents do not count. There are no operators: any text is words.
+
+        Args:
+            text: any text. Of a long one, the first 64 different words count.
+            limit: how many lines, at most.
+            kinds: the kinds of lines to search among; None: all.
+
+        Returns:
+            The best lines, best first; none for a library without texts.
+
+        Raises:
+            ValueError: there is no such kind.
+            DamagedRowsError: one of the lines is damaged.
+            LibraryError: the table or its index cannot be read.
+        """
+        return self._lines.find(text, limit, kinds)
+
+    def lines_between(
+        self, video_id: str, start_seconds: float = -math.inf, end_seconds: float = math.inf
+    ) -> list[TextLine]:
+        """The lines of a video that touch a span, names included, in time order; none for an unknown video.
+
+        Raises:
+            DamagedRowsError: one of the video's lines is damaged.
+            LibraryError: the table cannot be read.
+        """
+        return self._lines.between(video_id, start_seconds, end_seconds)
 
     def thumbnail(self, frame_id: str) -> bytes | None:
         """A stored frame as JPEG, at most 320 pixels on its longer side; None when there is no such frame.

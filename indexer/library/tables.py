@@ -20,6 +20,7 @@ from indexer.library.errors import (
     storage_errors,
 )
 from indexer.library.schema import (
+    ADDED_TABLES,
     SHORT_COLUMNS,
     Layout,
     fixed_to_numpy,
@@ -27,11 +28,15 @@ from indexer.library.schema import (
     segment_checksum,
     short_rows,
 )
+from model.runtime.faults import checkpoint
 
 #: Held while rows are read: bounds how many reads are under way at once. Each keeps several of Lance's
 #: threads busy, and Lance starts more while all are busy: their number would follow the machine's load.
 READS = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
 
+#: Where Lance keeps the indices of a table, and the tables that have any.
+INDICES = "_indices"
+INDEXED_TABLES = frozenset({"texts"})
 #: Embeddings read at once.
 _BATCH_ROWS = 16_384
 
@@ -57,6 +62,24 @@ def open_table(library: Path, table: str, version: int | None = None) -> lance.L
     return dataset
 
 
+def table_exists(library: Path, table: str) -> bool:
+    """Whether a library has a table, in any version."""
+    return any((table_path(library, table) / "_versions").glob("*.manifest"))
+
+
+def create_table(library: Path, table: str, layout: Layout) -> None:
+    """Create a table without rows.
+
+    Raises:
+        LibraryError: it cannot be written.
+    """
+    checkpoint(f"create.{table}")
+    with storage_errors(table_path(library, table)):
+        lance.write_dataset(
+            layout.schema(table).empty_table(), str(table_path(library, table)), mode="create"
+        )
+
+
 def read_layout(library: Path, tables: Mapping[str, lance.LanceDataset]) -> Layout:
     """The layout of a snapshot's tables.
 
@@ -74,6 +97,9 @@ def read_layout(library: Path, tables: Mapping[str, lance.LanceDataset]) -> Layo
     if not tables["frames"].schema.equals(expected):
         where = table_path(library, "frames")
         raise LibraryError(f"{where}: its columns do not match the table of segments; {VERIFY_REMEDY}")
+    for name in ADDED_TABLES & tables.keys():
+        if not tables[name].schema.equals(layout.schema(name)):
+            raise LibraryError(f"{table_path(library, name)} has unexpected columns; {VERIFY_REMEDY}")
     return layout
 
 
@@ -84,6 +110,11 @@ def version_files(library: Path, table: str, dataset: lance.LanceDataset) -> lis
     files = [root / "_versions" / f"{2**64 - 1 - dataset.version:020d}.manifest"]
     for fragment in dataset.get_fragments():
         files += fragment_files(root, fragment)
+    for index in dataset.describe_indices() if table in INDEXED_TABLES else ():
+        for segment in index.segments:
+            files += sorted(
+                path for path in (root / INDICES / str(segment.uuid)).rglob("*") if path.is_file()
+            )
     return files
 
 

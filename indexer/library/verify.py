@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +25,11 @@ from indexer.library.manifest import (
 from indexer.library.meaning import wrong_meaning
 from indexer.library.records import SEARCHABLE, displayable
 from indexer.library.row_scan import scan_rows
-from indexer.library.schema import TABLES, fixed_to_numpy
+from indexer.library.schema import TABLES, TEXT_COLUMNS, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import SegmentVectors, open_table, table_path
 from indexer.library.vectors.registry import vector_backend
+from indexer.library.words import has_words
 from indexer.library.writer import misalignment
 from model.runtime.faults import checkpoint
 from model.runtime.files import replace_text, sha256_of
@@ -129,7 +131,8 @@ def rollback(path: Path | str, to: int | None = None) -> int:
         manifest = read_snapshot_manifest(library, target)
         # Restore `videos`, the commit marker, first: the next run repairs what a kill between the tables
         # leaves.
-        for name in TABLES:
+        # Where the snapshot is older than a table, the next run fills the table again.
+        for name in (name for name in TABLES if name in manifest.tables):
             checkpoint(f"rollback.{name}")
             dataset = open_table(library, name, manifest.tables[name])
             with storage_errors(table_path(library, name)):
@@ -216,16 +219,20 @@ def _verify_snapshot(library: Path, number: int, current: bool, hashes: _FileHas
 def _check_rows(library: Path, manifest: SnapshotManifest, report: SnapshotReport) -> None:
     """Compare all rows with their checksums, and name the videos of those that are damaged."""
     damaged = {library / name for name in report.damaged_files}
-    scanned = {name: list(scan_rows(library, name, manifest.tables[name], damaged)) for name in TABLES}
+    scanned = {
+        name: list(scan_rows(library, name, version, damaged)) for name, version in manifest.tables.items()
+    }
     report.rows_are_read = True
     report.rows_without_checksums = sum(f.unchecked for each in scanned.values() for f in each)
-    paths = {}
+    paths: dict[str, str] = {}
     if not any(f.wrong.any() for f in scanned["videos"]):
         with storage_errors(table_path(library, "videos")):
-            table = open_table(library, "videos", manifest.tables["videos"]).to_table(
-                columns=["ingest_id", "path"]
-            )
-        paths = {row["ingest_id"]: displayable(Path(os.fsdecode(row["path"]))) for row in table.to_pylist()}
+            dataset = open_table(library, "videos", manifest.tables["videos"])
+            keys = sorted({"ingest_id", "texts_ingest_id"} & set(dataset.schema.names))
+            for row in dataset.to_table(columns=["path", *keys]).to_pylist():
+                paths |= dict.fromkeys(
+                    (row[key] for key in keys), displayable(Path(os.fsdecode(row["path"])))
+                )
     names = set()
     for name, fragments in scanned.items():
         rows = sum(int(f.wrong.sum()) for f in fragments)
@@ -265,6 +272,8 @@ def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
         yield f"{where}: a video id occurs twice in the table of videos"
     if searchable != manifest.num_videos:
         yield f"{where}: {searchable} videos, the manifest says {manifest.num_videos}"
+    if "texts" in tables:
+        yield from (f"{where}: {fault}" for fault in _wrong_lines(library, tables))
     for fault in wrong_meaning(library, manifest, tables):
         yield f"{where}: {fault}"
     if snapshot.tokens_per_frame:
@@ -273,6 +282,29 @@ def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
     problem = vector_backend(manifest.index_backend).verify(snapshot.index, vectors)
     if problem:
         yield f"{where}: {problem}"
+
+
+def _wrong_lines(library: Path, tables: dict[str, lance.LanceDataset]) -> Iterable[str]:
+    """How the lines are not those that the videos name, and whether a search finds them all."""
+    with storage_errors(table_path(library, "texts")):
+        if tables["texts"].count_rows() and not has_words(tables["texts"]):
+            yield "the table of texts has no index of words"
+        found = Counter(
+            (row["video_id"], row["ingest_id"])
+            for batch in tables["texts"].to_batches(columns=["video_id", "ingest_id"])
+            for row in batch.to_pylist()
+        )
+    with storage_errors(table_path(library, "videos")):
+        if not set(TEXT_COLUMNS) <= set(tables["videos"].schema.names):
+            yield "the table of videos names no lines"
+            return
+        videos = tables["videos"].to_table(columns=["video_id", "texts_ingest_id", "num_lines"])
+    for row in videos.to_pylist():
+        count = found.pop((row["video_id"], row["texts_ingest_id"]), 0)
+        if count != (row["num_lines"] or 0):
+            yield f"video {row['video_id']} has {count} lines of text, not {row['num_lines'] or 0}"
+    for video_id, _ in found:
+        yield f"lines of video {video_id}, which does not name them"
 
 
 def _wrong_tokens(frames: lance.LanceDataset, library: Path, where: str) -> Iterable[str]:
@@ -304,7 +336,7 @@ def _remedy(library: Path, reports: list[SnapshotReport]) -> str | None:
     manifest = None if served is None else served.manifest
     if served is None or manifest is None:
         remedies = []
-    elif served.damaged_files and served.damaged_files <= set(manifest.index_files):
+    elif served.damaged_files and served.damaged_files <= {*manifest.index_files, *manifest.text_index_files}:
         names = ", ".join(sorted(served.damaged_files))
         remedies = [f"only {names} is damaged: `reelfind index` rebuilds it from the tables"]
     elif served.rows_are_read:

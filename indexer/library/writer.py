@@ -4,6 +4,10 @@ All rows of one video have the same new `ingest_id`. Segments and frames are com
 `videos` last: rows whose `ingest_id` is in no row of `videos` do not count, and the next run removes them.
 Segments of a video that is still being read are held back, those of a long video in data files that no
 version of a table names yet. So every committed version holds whole videos only.
+
+Lines of text have an `ingest_id` of their own, which the row of the video names: they are replaced alone when
+a subtitle file changes. Lines that no row names are removed; a video that lacks some of its lines loses them
+all, and they are read again.
 """
 
 import os
@@ -26,16 +30,27 @@ from indexer.library.folder import Library
 from indexer.library.manifest import SNAPSHOTS
 from indexer.library.records import displayable
 from indexer.library.schema import (
+    ADDED_TABLES,
     TABLES,
+    LineRow,
     SegmentRow,
     VideoRow,
     frames_table,
     segments_table,
+    texts_table,
     video_checksum,
     videos_table,
 )
-from indexer.library.tables import not_finite_ingests, open_table, table_path, version_files
+from indexer.library.tables import (
+    create_table,
+    not_finite_ingests,
+    open_table,
+    table_exists,
+    table_path,
+    version_files,
+)
 from indexer.library.vectors.registry import drop_vectors
+from indexer.library.words import index_words
 from model.runtime.faults import checkpoint
 from model.runtime.files import flush
 
@@ -44,7 +59,9 @@ _SPILL_SEGMENTS = 32
 _SPILL_BYTES = 16 << 20
 #: Fragments smaller than this are joined, to fragments of at most this size.
 _JOINED_BYTES = 256 << 20
-_JOINED_ROWS = {"videos": 65536, "segments": 16384, "frames": 65536}
+_JOINED_ROWS = {"videos": 65536, "segments": 16384, "frames": 65536, "texts": 1 << 20}
+#: About the memory of a line.
+_LINE_BYTES = 512
 _MAX_SMALL_FRAGMENTS = 8
 #: Rows copied at once while fragments are joined.
 _COPIED_ROWS = 1024
@@ -54,6 +71,7 @@ _KEYS = {
     "videos": ["video_id", "ingest_id"],
     "segments": ["ingest_id", "segment_index", "num_frames"],
     "frames": ["ingest_id", "segment_index", "frame_index"],
+    "texts": ["video_id", "ingest_id"],
 }
 _KEY_ROWS = 1 << 18
 
@@ -65,6 +83,7 @@ class _Pending:
     rows: list[SegmentRow] = field(default_factory=list)
     segments: list[FragmentMetadata] = field(default_factory=list)
     frames: list[FragmentMetadata] = field(default_factory=list)
+    lines: Sequence[LineRow] = ()
 
 
 class LibraryWriter:
@@ -79,6 +98,7 @@ class LibraryWriter:
         self._open(library)
         self._recover()
         self.videos = self._read_videos()
+        self._recover_lines()
 
     @classmethod
     def without_recovery(cls, library: Library) -> "LibraryWriter":
@@ -91,6 +111,9 @@ class LibraryWriter:
     def _open(self, library: Library) -> None:
         self.library = library
         self.layout = library.layout
+        for name in sorted(ADDED_TABLES):
+            if not table_exists(library.path, name):
+                create_table(library.path, name, library.layout)
         self.datasets = {name: open_table(library.path, name) for name in TABLES}
         self._durable = {f for name in TABLES for f in self._files(name)}
         self._spill_at = max(1, min(_SPILL_SEGMENTS, _SPILL_BYTES // self.layout.segment_bytes))
@@ -108,9 +131,17 @@ class LibraryWriter:
             if len(pending.rows) >= self._spill_at:
                 self._spill(pending)
 
-    def finish(self, video: VideoRow) -> None:
-        """Include a video and its segments in the next commit."""
-        self._finished.append((storable(video), self._pending.pop(video.ingest_id, _Pending())))
+    def finish(self, video: VideoRow, lines: Sequence[LineRow] = ()) -> None:
+        """Include a video and its segments in the next commit.
+
+        Args:
+            video: its row. With the `ingest_id` of the row before, its segments stay as they are; with the
+                `texts_ingest_id` of the row before, so do its lines.
+            lines: new lines, where the `texts_ingest_id` is new.
+        """
+        pending = self._pending.pop(video.ingest_id, _Pending())
+        pending.lines = lines
+        self._finished.append((storable(video), pending))
 
     def discard(self, ingest_id: str) -> None:
         """Forget the segments of a video that could not be read to its end."""
@@ -124,7 +155,8 @@ class LibraryWriter:
     @property
     def uncommitted_bytes(self) -> int:
         """About how much memory these segments take."""
-        return sum(len(pending.rows) for _, pending in self._finished) * self.layout.segment_bytes
+        segments = sum(len(pending.rows) for _, pending in self._finished) * self.layout.segment_bytes
+        return segments + sum(len(pending.lines) for _, pending in self._finished) * _LINE_BYTES
 
     def flush(self) -> None:
         """Commit the finished videos.
@@ -136,9 +168,7 @@ class LibraryWriter:
         if not finished:
             return
         rows = [row for _, pending in finished for row in pending.rows]
-        replaced = [
-            self.videos[video.video_id].ingest_id for video, _ in finished if video.video_id in self.videos
-        ]
+        replaced = [(self.videos[new.video_id], new) for new, _ in finished if new.video_id in self.videos]
         # Use the same order in both tables: a segment's position gives the rows of its frames.
         frames = [fragment for _, pending in finished for fragment in pending.frames]
         segments = [fragment for _, pending in finished for fragment in pending.segments]
@@ -147,8 +177,12 @@ class LibraryWriter:
             segments += self._write("segments", segments_table(self.layout, rows))
         self._append("frames", frames)
         self._append("segments", segments)
+        lines = [(video, pending.lines) for video, pending in finished if pending.lines]
+        if lines:
+            self._append("texts", self._write("texts", texts_table(self.layout, lines)))
         self._upsert([video for video, _ in finished])
-        self._delete_ingests(replaced)
+        self._delete_ingests([old.ingest_id for old, new in replaced if old.ingest_id != new.ingest_id])
+        self._delete_lines(old for old, new in replaced if old.texts_ingest_id != new.texts_ingest_id)
 
     def touch(self, videos: Iterable[VideoRow]) -> None:
         """Store new modification times of files with unchanged content."""
@@ -157,13 +191,14 @@ class LibraryWriter:
             self._upsert(rows)
 
     def remove(self, video_ids: Sequence[str]) -> None:
-        """Remove videos with their segments and frames."""
-        ingests = [self.videos[video_id].ingest_id for video_id in video_ids]
+        """Remove videos with their segments, frames and lines."""
+        rows = [self.videos[video_id] for video_id in video_ids]
         for chunk in _chunks(video_ids):
             self._delete("videos", "video_id", chunk)
         for video_id in video_ids:
             del self.videos[video_id]
-        self._delete_ingests(ingests)
+        self._delete_ingests([row.ingest_id for row in rows])
+        self._delete_lines(rows)
 
     def set_aside_not_finite(self) -> None:
         """Remove the segments of videos that have an embedding with NaN or infinity; their rows say so.
@@ -171,14 +206,21 @@ class LibraryWriter:
         One such vector would keep every later snapshot from being published.
         """
         found = not_finite_ingests(self.datasets["segments"], table_path(self.library.path, "segments"))
+        before = [row for row in self.videos.values() if row.ingest_id in found]
         rows = [
-            replace(row, verdict="unsupported", reason=found[row.ingest_id], num_segments=0, num_frames=0)
-            for row in self.videos.values()
-            if row.ingest_id in found
+            replace(
+                _without_lines(row),
+                verdict="unsupported",
+                reason=found[row.ingest_id],
+                num_segments=0,
+                num_frames=0,
+            )
+            for row in before
         ]
         self._delete_ingests(sorted(found))
         if rows:
             self._upsert(rows)
+            self._delete_lines(before)
         self.set_aside += rows
 
     def compact(self) -> None:
@@ -214,6 +256,23 @@ class LibraryWriter:
             checkpoint(f"compacted.{name}")
             self._committed(name, dataset)
 
+    def index_words(self, *, anew: bool = False) -> None:
+        """Bring all lines into the index of words, in which a search finds them.
+
+        Args:
+            anew: make the index anew, since a file of it is damaged.
+
+        Raises:
+            LibraryError: the table cannot be read, or the disk is full.
+        """
+        dataset = self.datasets["texts"]
+        checkpoint("index.texts")
+        with storage_errors(table_path(self.library.path, "texts")):
+            changed = index_words(dataset, anew=anew)
+        checkpoint("indexed.texts")
+        if changed:
+            self._committed("texts", open_table(self.library.path, "texts"))
+
     def _spill(self, pending: _Pending) -> None:
         pending.frames += self._write("frames", frames_table(self.layout, pending.rows))
         pending.segments += self._write("segments", segments_table(self.layout, pending.rows))
@@ -245,6 +304,12 @@ class LibraryWriter:
         checkpoint("upserted.videos")
         self._committed("videos", open_table(self.library.path, "videos"))
         self.videos.update((video.video_id, video) for video in videos)
+
+    def _delete_lines(self, videos: Iterable[VideoRow]) -> None:
+        """Remove the lines that earlier rows of videos name."""
+        ingests = [row.texts_ingest_id for row in videos if row.texts_ingest_id is not None]
+        for chunk in _chunks(ingests):
+            self._delete("texts", "ingest_id", chunk)
 
     def _delete_ingests(self, ingests: Sequence[str]) -> None:
         for name in ("segments", "frames"):
@@ -318,6 +383,22 @@ class LibraryWriter:
         for name in ("segments", "frames"):
             for chunk in _chunks(sorted(set(counts[name]) - whole)):
                 self._delete(name, "ingest_id", chunk)
+
+    def _recover_lines(self) -> None:
+        """Remove lines that no video names, and those of videos that lack some: they are read again."""
+        with storage_errors(table_path(self.library.path, "texts")):
+            counts = _counts(self.datasets["texts"])
+        named = {row.texts_ingest_id: row for row in self.videos.values() if row.texts_ingest_id}
+        broken = [row for ingest, row in named.items() if counts.get(ingest, 0) != row.num_lines]
+        if broken:
+            self._upsert([_without_lines(row) for row in broken])
+        whole = named.keys() - {row.texts_ingest_id for row in broken}
+        for chunk in _chunks(sorted(counts.keys() - whole)):
+            self._delete("texts", "ingest_id", chunk)
+
+
+def _without_lines(video: VideoRow) -> VideoRow:
+    return replace(video, texts_ingest_id=None, num_lines=None, text_sources=None)
 
 
 def misalignment(segments: lance.LanceDataset, frames: lance.LanceDataset) -> str | None:

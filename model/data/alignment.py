@@ -13,7 +13,7 @@ import numpy as np
 
 from model.arrays import Rows
 from model.data.datasets.records import SpanSeconds
-from model.data.timed_text.lines import TimedLine
+from model.runtime.timed_text import TimedLine
 
 #: HERO's limits: vectors of a video, tokens of its text.
 MAX_VECTORS, MAX_TOKENS = 100, 60

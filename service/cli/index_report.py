@@ -51,6 +51,11 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
             "moved": repaired.moved,
             "lost_rows": repaired.lost_rows,
         },
+        "lines": summary.lines,
+        "text_problems": [
+            {"path": displayable(p.path), "verdict": p.verdict or "not_reachable", "reason": p.reason}
+            for p in summary.text_problems
+        ],
         "removed": summary.removed,
         "vanished": summary.vanished,
         "segments": summary.segments,
@@ -83,6 +88,12 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
         print_line(console, f"  {failure.verdict}: {displayable(failure.path)}: {failure.reason}")
     if len(summary.failures) > _SHOWN_FAILURES:
         print_line(console, f"  … and {len(summary.failures) - _SHOWN_FAILURES} more; `--json` lists all")
+    for problem in summary.text_problems[:_SHOWN_FAILURES]:
+        state = problem.verdict or "not reachable"
+        print_line(console, f"  texts {state}: {displayable(problem.path)}: {problem.reason}")
+    if len(summary.text_problems) > _SHOWN_FAILURES:
+        more = len(summary.text_problems) - _SHOWN_FAILURES
+        print_line(console, f"  … and {more} more files with texts; `--json` lists all")
     for path, reason in summary.not_reached[:_SHOWN_FAILURES]:
         print_line(console, f"  not reachable: {displayable(path)}: {reason}")
     if summary.not_reached:
@@ -109,6 +120,8 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
             f"{summary.video_seconds / 3600:.2f} hours of video in {summary.elapsed_seconds:.1f} s "
             f"({rate:.1f} × real time)",
         )
+    if summary.lines:
+        print_line(console, f"{summary.lines} lines of subtitles read")
     if summary.snapshot is not None:
         print_line(
             console,

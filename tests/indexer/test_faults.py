@@ -17,6 +17,7 @@ from indexer.library.verify import rollback, verify_library
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
+from tests.support.crafted_library import as_made_without_texts
 from tests.support.toy_bundle import COLOURS, make_toy_bundle, text_embedding
 from tests.support.toy_library import data_file
 from tests.support.toy_videos import make_video
@@ -51,7 +52,8 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
-#: Everything a snapshot shows: videos with verdicts, answers to every colour with thumbnails and tokens.
+#: Everything a snapshot shows: videos with verdicts, answers to every colour with thumbnails and tokens, and
+#: lines.
 View = tuple[object, ...]
 
 
@@ -69,7 +71,18 @@ def view(library: Path) -> View:
             )
             for score, s in zip(scores[0], segments, strict=True)
         )
-    return videos, answers
+    lines = sorted(
+        (line.video_id, line.kind, line.start_seconds, line.end_seconds, line.language or "", line.text)
+        for video in snapshot.videos(0, 100)
+        for line in snapshot.lines_between(video.video_id)
+    )
+    said = sorted(line.text for line in snapshot.find_lines("said before after", 100))
+    assert said == sorted(line[-1] for line in lines if "said" in line[-1])
+    return videos, answers, lines
+
+
+def write_line(path: Path, text: str) -> None:
+    path.write_text(f"1\n00:00:00,100 --> 00:00:00,200\n{text}\n")
 
 
 class Home:
@@ -82,12 +95,18 @@ class Home:
         make_video(self.media / "changed.mp4", parts=[("red", 0.3)])
         make_video(self.media / "gone.mp4", parts=[("green", 0.3)])
         make_video(self.media / "touched.mp4", parts=[("cyan", 0.3)])
+        make_video(self.media / "spoken.mp4", parts=[("white", 0.3)])
+        write_line(self.media / "changed.srt", "said before and after")
+        write_line(self.media / "gone.srt", "said before")
+        write_line(self.media / "spoken.en.srt", "said before")
         self.index(self.library)
         make_video(self.media / "changed.mp4", parts=[("blue", 33.0)], fps=1)
         (self.media / "gone.mp4").unlink()
         os.utime(self.media / "touched.mp4", (9, 9))
         make_video(self.media / "new.mp4", parts=[("yellow", 0.3)])
         (self.media / "noise.mp4").write_bytes(bytes(range(1, 256)) * 8)
+        write_line(self.media / "spoken.en.srt", "said after it")
+        write_line(self.media / "new.srt", "said after")
         self.server = subprocess.Popen(
             [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -175,11 +194,36 @@ def test_a_kill_at_any_step_of_the_first_run_leaves_nothing_half_served(home: Ho
     assert {point.split(".")[0] for point in reached} >= {"create", "write", "publish", "current"}
 
 
+def test_a_kill_at_any_step_of_adding_texts(home: Home, tmp_path: Path) -> None:
+    """A library made before there were texts gets them."""
+    start = tmp_path / "start"
+    shutil.copytree(home.library, start)
+    as_made_without_texts(start)
+    log, plain = tmp_path / "points", tmp_path / "plain"
+    shutil.copytree(start, plain)
+    assert home.run(plain, REELFIND_FAULT_LOG=str(log)) == 0
+    reached = [point for point in points(log) if point.split()[0].endswith((".texts", "upsert.videos"))]
+    assert {point.split(".")[0] for point in reached} >= {"create", "write", "append", "index", "indexed"}
+    for point in reached:
+        library = tmp_path / f"killed at {point}"
+        shutil.copytree(start, library)
+        assert home.run(library, REELFIND_FAULT=f"kill {point}") == -signal.SIGKILL, point
+        number = current_number(library)
+        assert verify_library(library).ok, point
+        if number == 1:
+            videos, answers, lines = view(library)
+            assert (videos, answers, lines) == (*home.before[:2], []), point
+        home.index(library)
+        assert view(library) == home.after, point
+        assert verify_library(library).ok, point
+        shutil.rmtree(library)
+
+
 def test_a_kill_at_any_step_of_a_rollback(home: Home, tmp_path: Path) -> None:
     start = tmp_path / "start"
     shutil.copytree(home.library, start)
     index_paths([home.media], start, home.bundle, IndexOptions(workers=0, prune=True), lambda _: None)
-    names = [f"rollback.{table}" for table in ("videos", "segments", "frames")]
+    names = [f"rollback.{table}" for table in ("videos", "segments", "frames", "texts")]
     names += [f"rollback.current.{step}" for step in ("write", "fsync", "rename", "renamed")]
     for name in names:
         library = tmp_path / name
@@ -198,7 +242,7 @@ def test_a_kill_at_any_step_of_a_rollback(home: Home, tmp_path: Path) -> None:
 def test_a_kill_at_any_step_of_a_repair(home: Home, tmp_path: Path) -> None:
     start = tmp_path / "start"
     shutil.copytree(home.library, start)
-    for table, value in (("videos", b"touched.mp4"), ("frames", b"\xff\xd8")):
+    for table, value in (("videos", b"touched.mp4"), ("frames", b"\xff\xd8"), ("texts", b"said before")):
         path = data_file(start, table)
         data = bytearray(path.read_bytes())
         data[data.rindex(value) + 1] ^= 1

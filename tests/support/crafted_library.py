@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import lance
 import pyarrow as pa
 
 from indexer.library.checksums import CHECKSUMS
+from indexer.library.folder import Library
 from indexer.library.manifest import (
     MANIFEST_FILE,
     FileStamp,
@@ -20,8 +22,8 @@ from indexer.library.manifest import (
     snapshot_folder,
     to_json,
 )
-from indexer.library.schema import TABLES
-from indexer.library.tables import table_path, version_files
+from indexer.library.schema import TABLES, TEXT_COLUMNS, VideoRow, videos_table
+from indexer.library.tables import table_exists, table_path, version_files
 from model.runtime.files import sha256_of
 
 
@@ -45,6 +47,17 @@ def set_column(table: pa.Table, name: str, values: Any) -> pa.Table:
     return table.set_column(place, field, column)
 
 
+def as_made_without_texts(library: Path) -> None:
+    """Make of a library one that was made before there were texts: no table of them, and no columns."""
+    shutil.rmtree(table_path(library, "texts"))
+    path = str(table_path(library, "videos"))
+    names = [field.name for field in fields(VideoRow) if field.name not in TEXT_COLUMNS]
+    rows = [VideoRow(**row) for row in lance.dataset(path).to_table(columns=names).to_pylist()]
+    lance.write_dataset(videos_table(Library.open(library).layout, rows), path, mode="overwrite")
+    lance.dataset(path).drop_columns(list(TEXT_COLUMNS))
+    stamp_again(library)
+
+
 def stamp_again(library: Path, **changes: Any) -> SnapshotManifest:
     """Write the served snapshot's manifest anew: newest tables, right checksums, and `changes`."""
     number = current_number(library)
@@ -52,7 +65,7 @@ def stamp_again(library: Path, **changes: Any) -> SnapshotManifest:
     manifest = read_snapshot_manifest(library, number)
     files = [library / name for name in manifest.index_files]
     tables = {}
-    for name in TABLES:
+    for name in (name for name in TABLES if table_exists(library, name)):
         dataset = lance.dataset(str(table_path(library, name)))
         tables[name] = dataset.version
         files += version_files(library, name, dataset)

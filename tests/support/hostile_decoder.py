@@ -59,7 +59,7 @@ def run() -> None:
             return parts_of(message)
         return [message.data]
 
-    worker.message_parts = message_parts  # type: ignore[attr-defined]
+    worker.message_parts = message_parts  # type: ignore[assignment, attr-defined]
     worker.decode_file = _attack  # type: ignore[assignment, attr-defined]
     worker.run_worker()
 

@@ -12,7 +12,9 @@ from indexer.decode import Alive, DecodedSegment, DecodeSpec, decode_file
 from indexer.encode import EncodeSpec, encode_batch
 from indexer.engines.base import Sink
 from indexer.events import Event, FileStarted, SegmentEncoded
+from indexer.file_texts import kept_outcome, read_texts
 from indexer.plan import IndexTask
+from indexer.texts import read_source
 
 T = TypeVar("T")
 
@@ -36,6 +38,10 @@ class SequentialEngine:
             if stop.is_set():
                 break
             emit(FileStarted(task.path))
+            if task.kept_mtime_ns is not None:
+                outcome = kept_outcome(sent(task))
+                sink.finish(task, outcome, sent(read_texts(task, outcome, decode_spec, read_source)))
+                continue
             job = decode_spec.job(task.path, task.same_sha256, task.device)
             for message in decode_file(sent(job)):
                 received = sent(message)
@@ -43,7 +49,7 @@ class SequentialEngine:
                     sink.add(sent(encode_batch(bundle, spec, [(sent(task), received)])))
                     emit(SegmentEncoded(task.path, received.end_seconds - received.start_seconds))
                 elif not isinstance(received, Alive):
-                    sink.finish(task, received)
+                    sink.finish(task, received, sent(read_texts(task, received, decode_spec, read_source)))
         sink.close(interrupted=stop.is_set())
 
 

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model.data.timed_text.lines import TimedLine
+from model.runtime.timed_text import TimedLine
 
 # Lengths such as 60 / 1.5 are whole numbers but for rounding.
 _ROUNDING = 1e-6

@@ -15,7 +15,7 @@ import numpy as np
 from model.arrays import Array
 from model.data.alignment import Alignment, Label
 from model.data.datasets.moments import Moment
-from model.data.timed_text.lines import TimedLine
+from model.runtime.timed_text import TimedLine
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from model.data.alignment import agreed_span, align, span_label
 from model.data.datasets.moments import Moment
 from model.data.feature_sets.items import FeatureItem, pool_vectors
 from model.data.features import FeatureStore
-from model.data.timed_text import TimedLine
+from model.runtime.timed_text import TimedLine
 from model.settings import DataConfig
 
 

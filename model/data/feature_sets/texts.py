@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from model.data.timed_text import TimedText, TimedTexts, open_timed_texts
+from model.data.timed_text import TimedTexts, open_timed_texts
 from model.progress import Report
 from model.runtime.errors import InputError
+from model.runtime.timed_text import TimedText
 from model.settings import DataConfig
 
 _NAMED = 5

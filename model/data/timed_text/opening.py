@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from model.data.datasets.files import MediaFolder, plain_names
-from model.data.timed_text.lines import TimedText
-from model.data.timed_text.subtitles import SUBTITLE_EXTENSIONS, read_subtitles
 from model.data.timed_text.transcripts import read_transcripts, read_tvr_subtitles
 from model.runtime.errors import InputError
+from model.runtime.timed_text import SUBTITLE_EXTENSIONS, TimedText
+from model.runtime.timed_text.subtitles import read_subtitles
 
 #: What stands between a video's name and the extension in the names of downloaded subtitles. FEEL leaves out
 #: other languages.

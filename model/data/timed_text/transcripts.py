@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from model.data.datasets.records import json_lines
-from model.data.timed_text.lines import Lines, TimedText
 from model.runtime.errors import InputError
+from model.runtime.timed_text import Lines, TimedText
 
 _BLOCK_CHARACTERS = 1 << 20
 # No word or escape of JSON is longer: an error before it has another cause than the end of a block.

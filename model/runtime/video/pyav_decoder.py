@@ -20,6 +20,7 @@ from model.runtime.video.limits import CpuBudget, LimitReachedError, ReadingLimi
 from model.runtime.video.lookahead import Lookahead
 from model.runtime.video.probe import check_file, reason_of
 from model.runtime.video.render import Renderer
+from model.runtime.video.text_tracks import text_tracks
 from model.runtime.video.track_header import TrackHeader, read_track_header
 from model.runtime.video.types import Frame, VideoInfo
 
@@ -185,6 +186,7 @@ class PyavDecoder:
             start_seconds=self._clock.seconds(first.ticks),
             title=tags.get("title") or None,
             container_start_seconds=float(self._clock.origin),
+            text_tracks=len(text_tracks(container)),
         )
 
     def _first_shown(self, max_side: int | None, header: TrackHeader) -> tuple[TimedFrame, Renderer]:

@@ -25,6 +25,7 @@ class VideoInfo:
         start_seconds: when the first frame appears, in seconds from the container's start.
         title: the title in the file's metadata, or None.
         container_start_seconds: the file's own time at the container's start, where all other seconds are 0.
+        text_tracks: how many tracks of text it has, such as subtitles; see `text_tracks`.
     """
 
     duration_seconds: float
@@ -38,6 +39,7 @@ class VideoInfo:
     start_seconds: float
     title: str | None
     container_start_seconds: float
+    text_tracks: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,6 +32,7 @@ from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError
 from model.runtime.files import sha256_of
 from tests.support.sequential_engine import SequentialEngine, sent
+from tests.support.text_tracks import make_video_with_text
 from tests.support.toy_bundle import COLOURS, make_toy_bundle, text_embedding
 from tests.support.toy_videos import make_audio, make_corrupt_files, make_video
 
@@ -53,8 +54,8 @@ ENGINES: list[NewEngine] = [local_processes, local_inline, sequential]
 every_engine = pytest.mark.parametrize("new_engine", ENGINES)
 
 #: What a run draws anew, so that it differs from one library to the other.
-DRAWN = {"ingest_id", "indexed_at", "checksums"}
-KEYS = ("of_video", "segment_index", "frame_index")
+DRAWN = {"ingest_id", "texts_ingest_id", "indexed_at", "checksums"}
+KEYS = ("of_video", "segment_index", "frame_index", "kind", "start_seconds", "text")
 
 
 @dataclass
@@ -102,6 +103,10 @@ def runs(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[NewEn
     make_video(media / "long.mkv", parts=[("red", 40.0), ("blue", 40.0)], fps=2, title="Two parts")
     make_audio(media / "sound.mp4")
     make_corrupt_files(media)
+    make_video_with_text(media / "tracks.mkv", "subrip", {"eng": [(0.2, 0.8, "in the file")]})
+    (media / "long.en.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nbeside it\n")
+    (media / "red.srt").write_text("1\n00:00:00,100 --> 00:00:00,200\nof red\n")
+    (media / "white.srt").write_text("a letter")
 
     def index_with(new_engine: NewEngine) -> Run:
         return run_index(new_engine, bundle, root / new_engine.__name__, media, prune=True)
@@ -113,14 +118,27 @@ def runs(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[NewEn
     (media / "blue.mp4").write_bytes(b"")
     (media / "cyan.mp4").unlink()
     make_video(media / "new.mp4", parts=[("yellow", 0.3)])
+    (media / "long.en.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nwritten anew\n")
+    (media / "red.srt").unlink()
     return {new_engine: (first[new_engine], index_with(new_engine)) for new_engine in ENGINES}
+
+
+@every_engine
+def test_every_engine_reads_texts_and_names_what_it_cannot_read(
+    runs: dict[NewEngine, tuple[Run, Run]], new_engine: NewEngine
+) -> None:
+    first, second = runs[new_engine]
+    assert [(p.path.name, p.verdict) for p in first.summary.text_problems] == [("white.srt", "corrupt")]
+    assert (first.summary.lines, second.summary.lines) == (3, 1)
+    texts = Snapshot.open(second.library).find_lines("written anew in the file of red", 10)
+    assert {line.text for line in texts if line.kind == "speech"} == {"written anew", "in the file"}
 
 
 @every_engine
 def test_every_engine_gives_the_same_tables(
     runs: dict[NewEngine, tuple[Run, Run]], new_engine: NewEngine
 ) -> None:
-    for table in ("videos", "segments", "frames"):
+    for table in ("videos", "segments", "frames", "texts"):
         rows = sorted_rows(runs[new_engine][1].library, table)
         expected = sorted_rows(runs[sequential][1].library, table)
         assert rows.schema == expected.schema
@@ -138,7 +156,7 @@ def test_every_engine_gives_the_same_answers(
     for colour in COLOURS:
         scores, expected = answers(library, colour), answers(runs[sequential][1].library, colour)
         assert scores == pytest.approx(expected, abs=1e-5)
-        assert len(scores) == 12
+        assert len(scores) == 13
 
 
 @every_engine
@@ -156,10 +174,10 @@ def test_every_engine_gives_the_same_summaries_and_events(
             assert told == expected_told
         assert repr(run.events[-1]) == repr(expected.events[-1])
     first, second = runs[new_engine]
-    assert first.summary.verdicts == {"ok": 9, "partial": 1, "corrupt": 3, "unsupported": 2}
+    assert first.summary.verdicts == {"ok": 10, "partial": 1, "corrupt": 3, "unsupported": 2}
     # What changed is new, green and blue; red and noise have a new time alone.
     assert second.summary.verdicts == {"ok": 2, "corrupt": 1}
-    assert (second.summary.unchanged, second.summary.failed_before, second.summary.removed) == (12, 5, 1)
+    assert (second.summary.unchanged, second.summary.failed_before, second.summary.removed) == (13, 5, 1)
 
 
 @every_engine
@@ -308,7 +326,8 @@ def test_a_bundle_that_was_replaced_is_not_used(bundle: Bundle, tmp_path: Path) 
 def sorted_rows(library: Path, table: str) -> pa.Table:
     """A table's rows in an order that does not depend on the run, without what a run draws."""
     rows, videos = (lance.dataset(str(library / f"{name}.lance")).to_table() for name in (table, "videos"))
-    video_of = dict(zip(videos["ingest_id"].to_pylist(), videos["video_id"].to_pylist(), strict=True))
+    key = "texts_ingest_id" if table == "texts" else "ingest_id"
+    video_of = dict(zip(videos[key].to_pylist(), videos["video_id"].to_pylist(), strict=True))
     of_rows = pa.array([video_of[ingest_id] for ingest_id in rows["ingest_id"].to_pylist()])
     rows = rows.drop_columns([name for name in rows.column_names if name in DRAWN])
     rows = rows.append_column("of_video", of_rows)

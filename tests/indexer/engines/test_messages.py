@@ -28,9 +28,10 @@ from indexer.decode import (
     Opened,
 )
 from indexer.engines.jpeg import jpeg_size
-from indexer.engines.messages import DecoderMessages, message_parts
+from indexer.engines.messages import DecoderMessages, TextMessages, message_parts
 from indexer.engines.records import MAX_CHARACTERS, MessageError, pack, unpack
 from indexer.engines.worker import FileJob
+from indexer.texts import SourceLine, SourceLines, SourceRead, TextJob
 from model.runtime.video import VideoInfo
 
 SPEC = DecodeSpec("pyav", 8, "squash", 32.0, 4)
@@ -112,7 +113,73 @@ def test_messages_come_back_as_they_were() -> None:
 
 def test_jobs_come_back_as_they_were() -> None:
     for job in (JOB, DecodeJob(b"/a", None, replace(SPEC, decoder="decord", resize="center_crop"))):
-        assert unpack(FileJob, pack(FileJob(job, 60))) == FileJob(job, 60)
+        assert unpack(FileJob, pack(FileJob(job, None, 60))) == FileJob(job, None, 60)
+    text = TextJob(b"/media/bad\xff.srt", "subtitles", "pt-BR", 23.976, 99)
+    assert unpack(FileJob, pack(FileJob(None, text, 9))) == FileJob(None, text, 9)
+
+
+LINES = SourceLines("en", (SourceLine(0.0, 1.5, "Hello — «мир» 你好"), SourceLine(1.0, 1.0, "x" * 2000)))
+
+
+def text_reader(data: bytes) -> TextMessages:
+    stream = io.BytesIO(data)
+
+    def receive(view: memoryview) -> None:
+        if stream.readinto(view) < len(view):
+            raise EOFError
+
+    return TextMessages(receive)
+
+
+def test_texts_come_back_as_they_were() -> None:
+    sent = [
+        *(
+            Alive(),
+            LINES,
+            replace(LINES, language=None),
+            SourceRead("partial", "some"),
+            SourceRead("ok", None),
+        ),
+        FileUnreached("gone"),
+    ]
+    data = b"".join(bytes(part) for message in sent for part in message_parts(message))
+    messages = text_reader(data)
+    assert [messages.next() for _ in sent] == sent
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        replace(LINES, lines=(SourceLine(2.0, 1.0, "a"),)),
+        replace(LINES, lines=(SourceLine(-1.0, 1.0, "a"),)),
+        replace(LINES, lines=(SourceLine(0.0, 1e9, "a"),)),
+        replace(LINES, lines=(SourceLine(0.0, 1.0, ""),)),
+        replace(LINES, lines=(SourceLine(0.0, 1.0, "two  spaces"),)),
+        replace(LINES, language="<script>"),
+        replace(LINES, language="eng"),
+        SourceRead("ok", "why"),
+        SourceRead("corrupt", None),
+        OPENED,
+    ],
+)
+def test_texts_that_cannot_be_are_refused(message: Any) -> None:
+    with pytest.raises(MessageError):
+        text_reader(b"".join(bytes(part) for part in message_parts(message))).next()
+
+
+def test_no_file_has_lines_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.engines.messages.MAX_LINES", 5)
+    messages = text_reader(b"".join(bytes(part) for part in message_parts(LINES)) * 3)
+    assert messages.next() == messages.next() == LINES
+    with pytest.raises(MessageError, match="more than 5 lines"):
+        messages.next()
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=200)
+def test_any_bytes_are_text_messages_or_an_error(data: bytes) -> None:
+    with contextlib.suppress(EOFError, MessageError):
+        text_reader(data).next()
 
 
 def test_texts_are_made_displayable_before_they_are_sent() -> None:

@@ -73,6 +73,7 @@ def test_a_whole_library_verifies(library: Path) -> None:
         "videos.lance",
         "segments.lance",
         "frames.lance",
+        "texts.lance",
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 
 from model.data.alignment import agreed_span, align, span_label, tokens_kept
-from model.data.timed_text import TimedLine
+from model.runtime.timed_text import TimedLine
 
 
 def line(start: float, end: float) -> TimedLine:

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 
 from model.data.feature_sets.cutting import cut_video, home_clip, shift, vectors_of_clip
-from model.data.timed_text import TimedLine
+from model.runtime.timed_text import TimedLine
 
 
 def test_the_rules_by_hand() -> None:

@@ -11,13 +11,13 @@ import pytest
 pytest.importorskip("torch")
 
 from model.data.timed_text import (
-    TimedLine,
     open_timed_texts,
     read_transcripts,
     read_tvr_subtitles,
     transcripts,
 )
 from model.runtime.errors import InputError
+from model.runtime.timed_text import TimedLine
 from tests.support.annotations import write_json
 from tests.support.feature_sets import write_json_lines
 

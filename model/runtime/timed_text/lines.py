@@ -1,13 +1,16 @@
 """Lines of text with times, and the rules by which lines of files become such lines."""
 
-from __future__ import annotations
-
 import html
 import math
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+#: Longer lines are cut: they are no lines that anybody reads on a picture.
+MAX_LINE_CHARACTERS = 2000
+_NOT_SHOWN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 @dataclass(frozen=True, order=True)
@@ -72,17 +75,17 @@ class Lines:
         return TimedText(tuple(ordered), dict(self._left_out))
 
 
-def plain_text(text: str) -> str:
-    """A text in one line: entities such as &amp; are resolved, and white space is joined."""
-    return " ".join(html.unescape(text).split())
+def plain_text(text: str, *, resolve: bool = True) -> str:
+    """A text in one line, at most `MAX_LINE_CHARACTERS` long and in Unicode's form NFC.
 
-
-def count_left_out(texts: Iterable[TimedText]) -> dict[str, int]:
-    """What several videos left out, by reason."""
-    total: Counter[str] = Counter()
-    for text in texts:
-        total.update(text.left_out)
-    return dict(total)
+    White space is joined, and what cannot be shown (control characters, halves of surrogate pairs) is left
+    out. With `resolve`, entities such as &amp; are resolved.
+    """
+    plain = html.unescape(text) if resolve else text
+    if not plain.isprintable():
+        plain = "".join(c if unicodedata.category(c) not in _NOT_SHOWN else " " for c in plain)
+    plain = unicodedata.normalize("NFC", " ".join(plain.split()))
+    return plain if len(plain) <= MAX_LINE_CHARACTERS else plain[: MAX_LINE_CHARACTERS - 1] + "…"
 
 
 def _is_number(value: Any) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pysubs2
 import pytest
 
-pytest.importorskip("torch")
-
-from model.data.timed_text import TimedLine, read_subtitles
 from model.runtime.errors import InputError
+from model.runtime.timed_text import TimedLine
+from model.runtime.timed_text.subtitles import SubtitleError, parse_subtitles, read_subtitles
 
 SRT = """1
 00:00:01,000 --> 00:00:02,500
@@ -172,3 +172,82 @@ def test_a_line_has_valid_times(times: tuple[float, float]) -> None:
         TimedLine(*times, "Hi")
     with pytest.raises(ValueError, match="no text"):
         TimedLine(0.0, 1.0, " ")
+
+
+CUES = [(1.0, 2.5, "Hello there"), (4.0, 6.0, "General remarks")]
+
+
+@pytest.mark.parametrize("form", ["srt", "vtt", "ass", "ssa", "microdvd", "mpl2", "tmp", "ttml"])
+def test_every_format_that_pysubs2_writes_is_read(form: str) -> None:
+    subs = pysubs2.SSAFile()
+    for start, end, text in CUES:
+        subs.append(pysubs2.SSAEvent(int(start * 1000), int(end * 1000), text))
+    found = parse_subtitles(subs.to_string(form, fps=25.0).encode(), fps=25.0)
+    assert [line.text for line in found.lines] == [text for _, _, text in CUES]
+    # TMPlayer has whole seconds, and no ends.
+    tolerance = 1.0 if form == "tmp" else 0.1
+    assert [line.start_seconds for line in found.lines] == pytest.approx([1.0, 4.0], abs=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1251", "Привет, как твои дела? Пойдём домой."),
+        ("koi8-r", "Привет, как твои дела? Пойдём домой."),
+        ("latin-1", "Où est le garçon? Il a mangé une crêpe à la crème, là-bas."),
+        ("cp1252", "“Où est le garçon ?” — Il a mangé une crêpe…"),
+        ("cp1250", "Příliš žluťoučký kůň úpěl ďábelské ódy."),
+        ("cp1253", "Καλημέρα, τι κάνεις; Πάμε στο σπίτι."),
+        ("gb18030", "我们今天去吃饭吧，你觉得怎么样？"),
+        ("cp932", "今日は天気がいいですね。"),
+        ("cp949", "오늘은 날씨가 좋네요."),
+    ],
+)
+def test_encodings_that_no_file_states(encoding: str, text: str) -> None:
+    cues = "".join(f"{i}\n00:00:0{i},000 --> 00:00:0{i},900\n<i>{text}</i>\n\n" for i in range(1, 4))
+    found = parse_subtitles(cues.encode(encoding))
+    assert [line.text for line in found.lines] == [text] * 3
+
+
+def test_a_cue_before_the_start_begins_at_it(tmp_path: Path) -> None:
+    text = (
+        "1\n-00:00:02,000 --> 00:00:01,500\nEarly\n\n2\n-00:00:05,000 --> -00:00:03,000\nToo early\n\n"
+        "3\n00:00:02,000 --> 00:00:03,000\nIn time\n"
+    )
+    found = read_subtitles(written(tmp_path, text))
+    assert found.lines == (TimedLine(0.0, 1.5, "Early"), TimedLine(2.0, 3.0, "In time"))
+    assert found.left_out == {"backwards": 1}
+
+
+def test_frames_need_a_rate() -> None:
+    data = b"{25}{50}Hello\n"
+    with pytest.raises(SubtitleError, match="it counts frames") as caught:
+        parse_subtitles(data)
+    assert caught.value.verdict == "unsupported"
+    assert parse_subtitles(data, fps=25.0).lines == (TimedLine(1.0, 2.0, "Hello"),)
+    # A rate in the file counts more than that of the video.
+    assert parse_subtitles(b"{1}{1}10\n" + data, fps=25.0).lines == (TimedLine(2.5, 5.0, "Hello"),)
+
+
+def test_pictures_of_text_are_named() -> None:
+    with pytest.raises(SubtitleError, match="VobSub") as caught:
+        parse_subtitles(b"\x00\x00\x01\xba" + bytes(100))
+    assert caught.value.verdict == "unsupported"
+
+
+def test_lines_have_no_control_characters_and_a_bounded_length() -> None:
+    text = f"1\n00:00:01,000 --> 00:00:02,000\na\x00b\x1bc\u2028d e\u0301 {'x' * 5000}\n"
+    (line,) = parse_subtitles(text.encode()).lines
+    assert line.text.startswith("a b c d é xxx")
+    assert (len(line.text), line.text[-1]) == (2000, "…")
+
+
+def test_entities_of_xml_do_not_grow() -> None:
+    """A few hundred bytes that stand for gigabytes."""
+    entities = '<!ENTITY a0 "ha">' + "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 12))
+    text = (
+        f'<?xml version="1.0"?><!DOCTYPE tt [{entities}]><tt xmlns="http://www.w3.org/ns/ttml"><body><div>'
+        '<p begin="0s" end="1s">&a11;</p></div></body></tt>'
+    )
+    with pytest.raises(SubtitleError):
+        parse_subtitles(text.encode())

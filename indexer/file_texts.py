@@ -1,0 +1,84 @@
+"""Reads all texts of a video: those of the subtitle files beside it, and of the text tracks in it."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from indexer.decode import DecodeSpec, FileOutcome, FileUnchanged, FileUnreached
+from indexer.events import TextProblem
+from indexer.library.records import SEARCHABLE
+from indexer.place import unreached
+from indexer.plan import IndexTask
+from indexer.texts import MAX_LINES, SourceLines, SourceMessage, SourceRead, TextJob
+
+
+@dataclass(frozen=True)
+class FileTexts:
+    """The texts of one video.
+
+    Attributes:
+        sources: what they were read from, as in `IndexTask`; None: some of it could not be reached, so that
+            what the library has stays.
+        parts: the lines.
+        problems: files of which not all could be read.
+    """
+
+    sources: str | None
+    parts: tuple[SourceLines, ...] = ()
+    problems: tuple[TextProblem, ...] = ()
+
+
+def kept_outcome(task: IndexTask) -> FileOutcome:
+    """The outcome of a task that decodes nothing: the library has its pictures already."""
+    lost = unreached(task.path, task.device)
+    if lost is not None or task.kept_mtime_ns is None:
+        return FileUnreached(lost or "cannot be read: it is not in the library")
+    return FileUnchanged(task.kept_mtime_ns)
+
+
+def read_texts(
+    task: IndexTask,
+    outcome: FileOutcome,
+    spec: DecodeSpec,
+    read: Callable[[TextJob], Iterator[SourceMessage]],
+) -> FileTexts | None:
+    """Read all texts of a file that is decoded, or that the library has.
+
+    Args:
+        task: the file.
+        outcome: of decoding it.
+        spec: how it was decoded.
+        read: reads one source, as `read_source` does.
+
+    Returns:
+        None where there is nothing to read: the file has no segments, cannot be reached, or its texts are
+        not asked for.
+    """
+    if task.text_sources is None or isinstance(outcome, FileUnreached):
+        return None
+    fps, has_tracks = task.fps, True
+    if not isinstance(outcome, FileUnchanged):
+        if outcome.verdict not in SEARCHABLE or outcome.info is None:
+            return None
+        fps, has_tracks = outcome.info.fps, outcome.info.text_tracks > 0
+    jobs = [
+        TextJob(os.fsencode(s.path), "subtitles", s.language, fps, s.bytes, spec.reading)
+        for s in task.subtitles
+    ]
+    if has_tracks:
+        jobs.append(TextJob(os.fsencode(task.path), "tracks", None, fps, task.size, spec.reading))
+    parts: list[SourceLines] = []
+    problems: list[TextProblem] = []
+    sources: str | None = task.text_sources
+    num_lines = 0
+    for job in jobs:
+        for message in read(job):
+            if isinstance(message, SourceLines) and num_lines + len(message.lines) <= MAX_LINES:
+                parts.append(message)
+                num_lines += len(message.lines)
+            elif isinstance(message, SourceRead) and message.verdict != "ok":
+                problems.append(TextProblem(job.file, message.verdict, message.reason or ""))
+            elif isinstance(message, FileUnreached):
+                problems.append(TextProblem(job.file, None, message.reason))
+                sources = None
+    return FileTexts(sources, tuple(parts) if sources is not None else (), tuple(problems))

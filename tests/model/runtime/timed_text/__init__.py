@@ -1,0 +1,1 @@
+"""Tests of `model/runtime/timed_text`."""
