@@ -197,6 +197,18 @@ class QueryWords:
         pairs = {run[i : i + 2] for run in runs for i in range(max(1, len(run) - 1))}
         return words, frozenset(pairs)
 
+    def coverage(self, text: str) -> float:
+        """The share of the query's letters that are in words of a text, each word once, from 0 to 1."""
+        total = sum(len(word) for word in self.words)
+        if not total:
+            return 0.0
+        words = {_folded(word): len(word) for word in self.words}
+        matched = {_folded(text[start:stop]) for start, stop in self.matches(text)}
+        whole = sum(words[each] for each in matched & words.keys())
+        # Of scripts without spaces, parts of words match.
+        parts = sum(len(each) for each in matched - words.keys())
+        return min(1.0, (whole + parts) / total)
+
     def matches(self, text: str) -> tuple[tuple[int, int], ...]:
         """The ranges [start, end) of characters of a text that the query's words match, in order."""
         words, pairs = self._keys

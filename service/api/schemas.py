@@ -38,10 +38,25 @@ class Query(_Request):
     )
 
 
+class Modalities(_Request):
+    """How much each kind of evidence counts; 0: not at all."""
+
+    visual: float = Field(1.0, ge=0, le=100, allow_inf_nan=False, description="What the frames show.")
+    speech: float = Field(
+        1.0, ge=0, le=100, allow_inf_nan=False, description="What is said: subtitles and transcripts."
+    )
+    name: float = Field(0.5, ge=0, le=100, allow_inf_nan=False, description="File name and title.")
+
+
 class MomentsRequest(_Request):
     """A search for moments of one video."""
 
     query: Query
+    modalities: Modalities = Field(
+        default_factory=lambda: Modalities.model_validate({}),
+        description="Weights of what is shown, said and written. A line that has all words of the query "
+        "raises a score, times the weight, as far as the best segment stands above the median one.",
+    )
     top_k: int | None = Field(
         None,
         ge=1,
@@ -118,8 +133,8 @@ class FrameTerm(BaseModel):
 
 
 class Explanation(BaseModel):
-    """Every term of a score: `score` = (`match_score` or `tail_offset` or 0) + `similarity_term` +
-    (`hubness_term` or 0).
+    """Every term of a score: `score` = `visual_weight` × ((`match_score` or `tail_offset` or 0) +
+    `similarity_term` + (`hubness_term` or 0)) + `text_term`.
     """
 
     similarity: float = Field(description="Cosine of the query's embedding and the moment's.")
@@ -143,12 +158,32 @@ class Explanation(BaseModel):
         description="Only for moments that were not re-ranked while others were: moves them below those "
         "others and keeps the first stage's order."
     )
+    visual_weight: float = Field(description="Weight of what the frames show.")
+    text_term: float = Field(description="What lines of text add; 0 if none fits the query.")
     frames: list[FrameTerm] = Field(description="The salient frames, most relevant first.")
     first_stage_rank: int = Field(
         description="The rank of the moment's segment among all segments, from 1: by similarity, less "
         "`hubness_weight` × `hubness` if there is one."
     )
     formula: str = Field(description="The sum, written out.")
+
+
+class TextMatch(BaseModel):
+    """A line of text that fits the query."""
+
+    kind: str = Field(
+        description="`speech`: what is said, from subtitles and transcripts. `name`: file name or title."
+    )
+    start_seconds: float = Field(description="When the line begins; a name covers the whole video.")
+    end_seconds: float
+    language: str | None = Field(description="A code such as `en`; null if it is not known.")
+    text: str = Field(description="The line.")
+    marks: list[list[int]] = Field(
+        description="Ranges [start, end) of its characters (code points) that words of the query match."
+    )
+    coverage: float = Field(
+        description="Share of the query's letters that are in words of the line, from 0.5 to 1."
+    )
 
 
 class VideoMoment(BaseModel):
@@ -165,6 +200,9 @@ class VideoMoment(BaseModel):
         description="Mean match score of the salient frames; null if the moment was not re-ranked."
     )
     frames: list[FrameHit] = Field(description="The stored frames of the moment, in time order.")
+    text_matches: list[TextMatch] = Field(
+        description="Lines of text that fit the query, the strongest first; empty if none does."
+    )
 
 
 class Hit(BaseModel):
@@ -188,6 +226,9 @@ class Hit(BaseModel):
         description="Mean match score of the salient frames; null if the moment was not re-ranked."
     )
     frames: list[FrameHit] = Field(description="The stored frames of the moment, in time order.")
+    text_matches: list[TextMatch] = Field(
+        description="Lines of text that fit the query, the strongest first; empty if none does."
+    )
     moments: list[VideoMoment] | None = Field(
         description="With `group_by: video`, the best moments of the video, best first; else null."
     )
@@ -203,6 +244,7 @@ class Timings(BaseModel):
     tokens: float = Field(description="Reading the tokens of these frames.")
     match: float = Field(description="Running the matching head, including waiting for other searches.")
     moments: float = Field(description="Finding the moments, and scoring them.")
+    texts: float = Field(description="Finding lines of text.")
     fetch: float
     total: float
 
@@ -232,7 +274,7 @@ class LibraryWarning(BaseModel):
 
     kind: LibraryWarningKind = Field(
         description="`damaged_segments`: these segments are left out. `unreadable_tokens`: nothing is "
-        "re-ranked, because tokens of candidates cannot be read."
+        "re-ranked, because tokens of candidates cannot be read. `unreadable_texts`: no text was searched."
     )
     message: str = Field(description="What is damaged, and the remedy, for people.")
 

@@ -7,8 +7,19 @@ import numpy as np
 
 from indexer.library.snapshot import Snapshot
 from model.runtime.ranking import SCORE_DECIMALS
-from service.search.results import FrameEvidence, Hit, SalientFrame, ScoreExplanation, VideoMoment
+from service.search.results import (
+    FrameEvidence,
+    Hit,
+    SalientFrame,
+    ScoreExplanation,
+    TextMatch,
+    VideoMoment,
+)
 from service.search.scored_spans import ScoredSpan
+from service.search.texts import FoundLine
+
+# Lines of text that a moment names, at most.
+_MOST_TEXTS = 5
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class HitBuilder:
             similarity=best.similarity,
             match_score=best.match_score,
             frames=best.frames,
+            text_matches=best.text_matches,
             moments=moments,
             explanation=self._explanation(span, best) if self.explain else None,
         )
@@ -84,6 +96,7 @@ class HitBuilder:
                     zip(span.frame_ids, span.pts_seconds, rounded, strict=True)
                 )
             ],
+            text_matches=[_text_match(found) for found in span.texts[:_MOST_TEXTS]],
         )
 
     def _similarity(self, span: ScoredSpan) -> float:
@@ -114,8 +127,13 @@ class HitBuilder:
                 f"{span.match_score:.4f} (mean match of the salient frames: {len(frames)}{blended}) + {last}"
             )
         else:
-            offset = span.score - term - (hubness_term or 0.0)
+            visual = (span.score - span.text_term) / (span.visual_weight or 1.0)
+            offset = visual - term - (hubness_term or 0.0)
             formula = f"{offset:.4f} (behind all that were re-ranked: {self.num_reranked}) + {last}"
+        if span.visual_weight != 1:
+            formula = f"{span.visual_weight:g} × ({formula})"
+        if span.text_term:
+            formula += f" + {span.text_term:.4f} (text)"
         return ScoreExplanation(
             similarity=_rounded(similarity),
             ensemble_lambda=weight,
@@ -126,10 +144,25 @@ class HitBuilder:
             match_score=None if span.match_score is None else _rounded(span.match_score),
             similarity_share=None if share is None else _rounded(share),
             tail_offset=None if offset is None else _rounded(offset),
+            visual_weight=span.visual_weight,
+            text_term=span.text_term,
             frames=frames,
             first_stage_rank=span.first_stage_rank,
             formula=formula,
         )
+
+
+def _text_match(found: FoundLine) -> TextMatch:
+    line = found.line
+    return TextMatch(
+        line.kind,
+        round(line.start_seconds, 3),
+        round(line.end_seconds, 3),
+        line.language,
+        line.text,
+        [list(mark) for mark in found.marks],
+        round(found.coverage, 4),
+    )
 
 
 def _rounded(value: float | np.floating) -> float:

@@ -8,7 +8,7 @@ Shapes: K moments, N frames of a moment, n salient frames, D joint space.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ from service.search.rerank import RerankedCandidates, UnreadableTokensError, mat
 from service.search.retrieval import RetrievedSegments
 from service.search.scored_spans import ScoredSpan
 from service.search.stopwatch import Stopwatch
-from service.search.stretches import Moment, find_moments, read_stretches
+from service.search.stretches import Moment, find_moments, moment_between, read_stretches
+from service.search.texts import TextEvidence, reach_of
 
 # Moments are looked for around more segments, or in more videos, than there are hits: some turn out worse.
 _SPARE = 4
@@ -53,6 +54,7 @@ class MomentStage:
         terms: on which the search uses the matching head.
         max_pairs: pairs of a part of the text and a frame that may still be matched; None: any number.
         avoid: damaged segments.
+        texts: the lines of text that fit the query; None: there are none.
         stopwatch: gets the lap `moments`.
         rule: which spans are moments.
     """
@@ -68,6 +70,7 @@ class MomentStage:
     max_pairs: int | None
     avoid: Sequence[int]
     stopwatch: Stopwatch
+    texts: TextEvidence | None = None
     rule: MomentRule = field(default_factory=MomentRule)
 
     @property
@@ -114,17 +117,76 @@ class MomentStage:
         known = {} if self.reranked is None else self.reranked.segment_frames.places()
         stretches = read_stretches(self.snapshot, self.retrieved.rows[seeds], known, self.avoid)
         spans = self._scored(find_moments(self._bundle, self.query, stretches, self.rule))
+        if self.texts is not None:
+            spans = self._with_texts(spans, self.texts)
         self.stopwatch.lap("moments")
         return sorted(spans, key=lambda span: -span.score)
 
-    def _scored(self, moments: Sequence[Moment]) -> list[ScoredSpan]:
+    def _with_texts(self, spans: Sequence[ScoredSpan], texts: TextEvidence) -> list[ScoredSpan]:
+        """The moments with what is said in them and how their videos are called, and those of text alone."""
+        reach, weight = reach_of(self.scores), texts.modalities.visual
+        out = []
+        for span in [*spans, *self._spoken(spans, texts)]:
+            lines = tuple(texts.within(span.video_id, span.start_seconds, span.end_seconds))
+            term = texts.term(lines, reach)
+            if lines or weight:
+                score = weight * span.score + term
+                out.append(replace(span, score=score, texts=lines, text_term=term, visual_weight=weight))
+        return out
+
+    def _spoken(self, spans: Sequence[ScoredSpan], texts: TextEvidence) -> list[ScoredSpan]:
+        """Moments of which only text speaks: the best segment of a video for its name."""
+        taken: dict[str, list[ScoredSpan]] = {}
+        for span in spans:
+            taken.setdefault(span.video_id, []).append(span)
+        moments: list[Moment] = []
+        for video_id in texts.lines:
+            said = [
+                (start, end)
+                for start, end in texts.spans(video_id)
+                if not any(x.start_seconds < end and x.end_seconds > start for x in taken.get(video_id, ()))
+            ]
+            for start, end in said:
+                rows = self.snapshot.segment_rows(video_id, start, end)
+                rows = rows[~np.isin(rows, self.avoid)]
+                stretches = read_stretches(self.snapshot, rows, {}, self.avoid, 0) if len(rows) else []
+                moments += [moment_between(stretch, start, end) for stretch in stretches[:1]]
+            if not said and video_id not in taken:
+                rows = self.snapshot.segment_rows(video_id)
+                rows = rows[~np.isin(rows, self.avoid)]
+                if len(rows):
+                    best = rows[self.snapshot.scores_of(self.query.embedding, rows).argmax()]
+                    stretches = read_stretches(self.snapshot, best[None], {}, self.avoid)
+                    moments += find_moments(self._bundle, self.query, stretches, self.rule)[:1]
+        if not moments:
+            return []
+        return self._knowing([moment.row for moment in moments])._scored(moments, are_retrieved=False)
+
+    def _knowing(self, rows: Sequence[int]) -> "MomentStage":
+        """This stage, with further segments as if they were the last that the first stage retrieved."""
+        known = set(self.retrieved.rows.tolist())
+        new = np.array(sorted({row for row in rows if row not in known}), np.int64)
+        if not len(new):
+            return self
+        scores = self.snapshot.scores_of(self.query.embedding, new).round(SCORE_DECIMALS)
+        ranks = np.full(len(new), len(self.retrieved.ranks))
+        retrieved = RetrievedSegments(
+            np.concatenate([self.retrieved.score, scores]),
+            np.concatenate([self.retrieved.rows, new]),
+            np.concatenate([self.retrieved.ranks, ranks]),
+        )
+        return replace(self, retrieved=retrieved)
+
+    def _scored(self, moments: Sequence[Moment], *, are_retrieved: bool = True) -> list[ScoredSpan]:
+        """The moments with their scores. Those that text found are matched too where that costs nothing."""
         read = _frames_of(moments, self._bundle.manifest.salience_dim)
         position_of = {row: place for place, row in enumerate(self.retrieved.rows.tolist())}
         homes = [self._home(moment, position_of) for moment in moments]
         first = self._first_scores(moments, read, homes, position_of)
         fit = relevance(read.salience, self.query.salience)
         num_reranked = 0 if self.reranked is None else len(self.reranked.score)
-        is_reranked = np.array([home < num_reranked for home in homes])
+        is_free = not are_retrieved and num_reranked > 0 and self._bundle.manifest.match_kind == "salience"
+        is_reranked = np.array([home < num_reranked or is_free for home in homes])
         matched = self._match(moments, read, fit, first, homes, is_reranked)
         frames, chosen = select_salient(fit, read.counts, self.num_salient_frames)
         hubness = self.snapshot.hubness

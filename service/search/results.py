@@ -56,9 +56,9 @@ class QueryWarning:
     details: QueryWarningDetails
 
 
-#: What of the library is damaged: segments, which the answer leaves out, or tokens, without which nothing is
-#: re-ranked.
-LibraryWarningKind = Literal["damaged_segments", "unreadable_tokens"]
+#: What of the library is damaged: segments, which the answer leaves out; tokens, without which nothing is
+#: re-ranked; or lines of text, without which pictures alone decide.
+LibraryWarningKind = Literal["damaged_segments", "unreadable_tokens", "unreadable_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,8 @@ class SalientFrame:
 
 @dataclass(frozen=True, slots=True)
 class ScoreExplanation:
-    """Every term of a score: `score` = (`match_score` or `tail_offset` or 0) + `similarity_term` +
-    (`hubness_term` or 0).
+    """Every term of a score: `score` = `visual_weight` × ((`match_score` or `tail_offset` or 0) +
+    `similarity_term` + (`hubness_term` or 0)) + `text_term`.
 
     Attributes:
         similarity: cosine of the query's embedding and the moment's.
@@ -117,6 +117,8 @@ class ScoreExplanation:
         tail_offset: only for segments that were not re-ranked while others were: moves them below those
             others and keeps the first stage's order.
         frames: the salient frames, most relevant first.
+        visual_weight: the weight of what the frames show.
+        text_term: what the lines of text add.
         first_stage_rank: the segment's rank in the first stage among all segments, from 1: by similarity,
             less `hubness_weight` × `hubness` if there is one.
         formula: the sum, written out.
@@ -131,9 +133,34 @@ class ScoreExplanation:
     match_score: float | None
     similarity_share: float | None
     tail_offset: float | None
+    visual_weight: float
+    text_term: float
     frames: list[SalientFrame]
     first_stage_rank: int
     formula: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextMatch:
+    """A line of text that fits the query.
+
+    Attributes:
+        kind: "speech" for what is said (subtitles and transcripts), "name" for the file name and the title.
+        start_seconds: when the line begins; a name covers the whole video.
+        end_seconds: when it ends.
+        language: a code such as "en"; None: unknown.
+        text: the line.
+        marks: the ranges [start, end) of its characters (code points) that words of the query match.
+        coverage: the share of the query's letters that are in words of the line, from 0 to 1.
+    """
+
+    kind: str
+    start_seconds: float
+    end_seconds: float
+    language: str | None
+    text: str
+    marks: list[list[int]]
+    coverage: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +176,7 @@ class VideoMoment:
         match_score: log-odds that the moment shows the query, by its salient frames; None if it was not
             re-ranked.
         frames: the stored frames of the moment, in time order, at least one.
+        text_matches: the lines of text that fit the query, the strongest first.
     """
 
     start_seconds: float
@@ -157,6 +185,7 @@ class VideoMoment:
     similarity: float
     match_score: float | None
     frames: list[FrameEvidence]
+    text_matches: list[TextMatch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +213,7 @@ class Hit:
     similarity: float
     match_score: float | None
     frames: list[FrameEvidence]
+    text_matches: list[TextMatch]
     moments: list[VideoMoment] | None
     explanation: ScoreExplanation | None
 
@@ -198,6 +228,7 @@ class StageTimings:
     tokens: float
     match: float
     moments: float
+    texts: float
     fetch: float
     total: float
 

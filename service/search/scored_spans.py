@@ -12,6 +12,7 @@ from indexer.library.snapshot import Snapshot
 from model.runtime.ranking import relevance, select_salient
 from service.search.rerank import RerankedCandidates
 from service.search.retrieval import RetrievedSegments
+from service.search.texts import FoundLine
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,11 @@ class ScoredSpan:
         hubness: of the span's segment; None: the bundle corrects none.
         match_score: the match of the span; None: it was not re-ranked.
         similarity_share: the share of the similarity in the match; None: there is none.
-        first_stage_rank: the place of the span's segment in the first stage, from 1.
+        first_stage_rank: the place of the span's segment in the first stage, from 1; of one that it did not
+            retrieve, the first place that is possible.
+        texts: the lines of text that fit the query.
+        text_term: what they add to the score.
+        visual_weight: the factor of the rest of the score.
     """
 
     video_id: str
@@ -49,6 +54,9 @@ class ScoredSpan:
     match_score: float | None
     similarity_share: float | None
     first_stage_rank: int
+    texts: tuple[FoundLine, ...] = ()
+    text_term: float = 0.0
+    visual_weight: float = 1.0
 
 
 def segment_spans(

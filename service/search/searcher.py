@@ -9,14 +9,15 @@ Shapes: B texts, V videos of the snapshot, including those that could not be ind
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.errors import DamagedRowsError
+from indexer.library.errors import DamagedRowsError, LibraryError
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
+from service.errors import NotUnderstoodError
 from service.search.encoded_query import EncodedQuery, encode_text_queries, encode_text_query
 from service.search.hits import HitBuilder
 from service.search.match_queue import MatchQueue, MatchTerms
@@ -45,6 +46,7 @@ from service.search.results import (
 from service.search.retrieval import RetrievedSegments, best_segments, choose_candidates
 from service.search.scored_spans import segment_spans
 from service.search.stopwatch import Stopwatch
+from service.search.texts import Modalities, TextEvidence, find_text, find_text_of
 from service.search.video_finder import video_with_id
 
 # Most query-segment scores, and most encoded texts, held at once when all videos are ranked.
@@ -59,6 +61,7 @@ class SearchOptions:
     Attributes:
         group_by: what a hit is; "segment", as evaluation ranks videos, is not offered to users.
         moments_per_video: moments of a hit that is a video, at most.
+        modalities: how much each kind of evidence counts.
         rerank: whether to re-rank the best segments.
         num_candidates: number of segments to re-rank; None: the bundle's default.
         num_salient_frames: frames of each segment to match; None: the bundle's default.
@@ -73,6 +76,7 @@ class SearchOptions:
 
     group_by: GroupBy = "segment"
     moments_per_video: int = 3
+    modalities: Modalities = field(default_factory=Modalities)
     rerank: bool = True
     num_candidates: int | None = None
     num_salient_frames: int | None = None
@@ -109,6 +113,25 @@ class Ranking:
     rerank_skipped: RerankSkipped | None
     not_understood: int
     truncated: int
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The lines of text that fit a query; None: text does not count; and what is wrong with them."""
+
+    evidence: TextEvidence | None = None
+    warnings: tuple[LibraryWarning, ...] = ()
+
+
+_NO_TEXT = _Texts()
+
+
+def _read_texts(find: Callable[[], TextEvidence]) -> _Texts:
+    """The lines that `find` gives; where they cannot be read, pictures alone decide."""
+    try:
+        return _Texts(find())
+    except LibraryError as error:
+        return _Texts(None, (LibraryWarning("unreadable_texts", str(error)),))
 
 
 @dataclass(frozen=True)
@@ -170,16 +193,20 @@ class Searcher:
         """The `top_k` best moments or videos for `text`, which `clean_text` has cleaned.
 
         Raises:
-            NotUnderstoodError: the model knows no word of the text.
+            NotUnderstoodError: the model knows no word of the text, and no line of text fits.
             QueryError: the text has no token.
             LibraryError: a table cannot be read.
             BundleError: the model fails.
         """
         options = options or SearchOptions()
         stopwatch = Stopwatch()
-        query = encode_text_query(self.bundle, text, tokens=self._uses_matcher(options))
+        texts = _NO_TEXT
+        if options.group_by != "segment":
+            texts = _read_texts(lambda: find_text(self.snapshot, text, options.modalities))
+            stopwatch.lap("texts")
+        query, texts = self._encoded(text, texts, options)
         stopwatch.lap("encode_text")
-        return self._search(query, top_k, options, stopwatch)
+        return self._search(query, top_k, options, stopwatch, texts)
 
     def search_encoded(
         self, query: EncodedQuery, top_k: int, options: SearchOptions | None = None
@@ -206,12 +233,15 @@ class Searcher:
         options = options or SearchOptions()
         video_with_id(self.snapshot, video_id)
         stopwatch = Stopwatch()
-        query = encode_text_query(self.bundle, text, tokens=self._uses_matcher(options))
+        texts = _read_texts(lambda: find_text_of(self.snapshot, video_id, text, options.modalities))
+        stopwatch.lap("texts")
+        query, texts = self._encoded(text, texts, options)
         stopwatch.lap("encode_text")
         rows = self.snapshot.segment_rows(video_id)
         retrieved = RetrievedSegments.from_index(self.snapshot.scores_of(query.embedding, rows), rows)
         stopwatch.lap("retrieve")
-        return self._whole(query, retrieved, self._why_no_rerank(options, query), top_k, options, stopwatch)
+        skipped = self._why_no_rerank(options, query)
+        return self._whole(query, retrieved, skipped, top_k, options, stopwatch, texts)
 
     def rank_all(
         self,
@@ -253,14 +283,35 @@ class Searcher:
         final_ranking = ensemble if skipped is None else None
         return Ranking(similarity, final_ranking, skipped, not_understood, truncated)
 
+    def _encoded(self, text: str, texts: _Texts, options: SearchOptions) -> tuple[EncodedQuery, _Texts]:
+        """A query encoded. If the model knows no word of it, lines of text alone decide, if there are any.
+
+        Raises:
+            NotUnderstoodError: the model knows no word of the text, and no line fits.
+            QueryError: the text has no token.
+        """
+        tokens = self._uses_matcher(options)
+        try:
+            return encode_text_query(self.bundle, text, tokens=tokens), texts
+        except NotUnderstoodError:
+            if texts.evidence is None or not texts.evidence.lines:
+                raise
+            (query,) = encode_text_queries(self.bundle, [text], tokens=tokens)
+            return query, replace(texts, evidence=texts.evidence.alone())
+
     def _search(
-        self, query: EncodedQuery, top_k: int, options: SearchOptions, stopwatch: Stopwatch
+        self,
+        query: EncodedQuery,
+        top_k: int,
+        options: SearchOptions,
+        stopwatch: Stopwatch,
+        texts: _Texts = _NO_TEXT,
     ) -> SearchResult:
         skipped = self._why_no_rerank(options, query)
         num_candidates = 0 if skipped else self._num_candidates(options)
         retrieved = best_segments(self.snapshot, query, top_k, num_candidates, self.video_share)
         stopwatch.lap("retrieve")
-        return self._whole(query, retrieved, skipped, top_k, options, stopwatch)
+        return self._whole(query, retrieved, skipped, top_k, options, stopwatch, texts)
 
     def _whole(
         self,
@@ -270,13 +321,16 @@ class Searcher:
         top_k: int,
         options: SearchOptions,
         stopwatch: Stopwatch,
+        texts: _Texts,
     ) -> SearchResult:
         """Rank the retrieved segments, without those that turn out to be damaged."""
-        warnings: list[LibraryWarning] = []
+        warnings: list[LibraryWarning] = list(texts.warnings)
         damaged: list[int] = []
         while True:
             try:
-                return self._rank(query, retrieved, skipped, top_k, options, damaged, warnings, stopwatch)
+                return self._rank(
+                    query, retrieved, skipped, top_k, options, damaged, warnings, stopwatch, texts.evidence
+                )
             except DamagedRowsError as error:
                 # Leave out the damaged segments: the answer says so, and the others are served.
                 warnings.append(LibraryWarning("damaged_segments", str(error)))
@@ -296,6 +350,7 @@ class Searcher:
         damaged: Sequence[int],
         warnings: Sequence[LibraryWarning],
         stopwatch: Stopwatch,
+        texts: TextEvidence | None,
     ) -> SearchResult:
         """Re-rank the retrieved segments unless that is skipped, and make hits of the best ones.
 
@@ -308,7 +363,7 @@ class Searcher:
         if wanted:
             retrieved, reranked = self._rerank(query, retrieved, options, stopwatch)
             skipped = "deadline" if reranked is None else None
-        hits = self._hits(query, retrieved, reranked, top_k, options, damaged, stopwatch)
+        hits = self._hits(query, retrieved, reranked, top_k, options, damaged, stopwatch, texts)
         stopwatch.lap("fetch")
         return SearchResult(
             hits=hits,
@@ -332,6 +387,7 @@ class Searcher:
         options: SearchOptions,
         damaged: Sequence[int],
         stopwatch: Stopwatch,
+        texts: TextEvidence | None,
     ) -> list[Hit]:
         """The best moments, videos or segments as hits."""
         lam, num_frames = self.bundle.manifest.ensemble_lambda, self._num_salient_frames(options)
@@ -360,6 +416,7 @@ class Searcher:
             max_pairs,
             damaged,
             stopwatch,
+            texts,
         )
         if options.group_by == "moment":
             return builder.hits(stage.best(top_k))

@@ -86,14 +86,16 @@ def read_stretches(
     rows: NDArray[np.int64],
     known: Mapping[int, tuple[SegmentFrames, int]],
     avoid: Sequence[int] = (),
+    reach: int = _REACH,
 ) -> list[Stretch]:
-    """The stretches of some segments, each with one segment before it and one after it.
+    """The stretches of some segments, each with `reach` segments before it and after it.
 
     Args:
         snapshot: holds the segments.
         rows: the segments.
         known: frames that were read already, see `SegmentFrames.places`.
         avoid: segments that belong to no stretch.
+        reach: how many neighbours belong to a segment's stretch on either side.
 
     Raises:
         DamagedRowsError: some of the segments are damaged.
@@ -101,7 +103,7 @@ def read_stretches(
     """
     runs = [
         part
-        for run in snapshot.stretches(rows, _REACH, avoid)
+        for run in snapshot.stretches(rows, reach, avoid)
         for part in np.array_split(run, -(-len(run) // _MOST_SEGMENTS))
     ]
     missing = [row for run in runs for row in run.tolist() if row not in known]
@@ -198,10 +200,25 @@ def _by_head(
     return found
 
 
+def moment_between(stretch: Stretch, start_seconds: float, end_seconds: float) -> Moment:
+    """The part of a stretch between two times: its frames, or the nearest one where there is none."""
+    start = min(max(start_seconds, stretch.start_seconds), stretch.end_seconds)
+    end = min(max(end_seconds, start), stretch.end_seconds)
+    first, last = np.searchsorted(stretch.times, [start, end]).tolist()
+    if first == last:
+        first = int(np.abs(stretch.times - (start + end) / 2).argmin())
+        last = first + 1
+    return _moment_of(stretch, start, end, first, last)
+
+
 def _moment(stretch: Stretch, cells: Cells, span: FoundSpan) -> Moment:
     start, end = cells.borders(span.first, span.last)
     first = min(int(cells.frames[span.first]), int(np.searchsorted(stretch.times, start)))
     last = max(int(cells.frames[span.last]) + 1, int(np.searchsorted(stretch.times, end)))
+    return _moment_of(stretch, start, end, first, last)
+
+
+def _moment_of(stretch: Stretch, start: float, end: float, first: int, last: int) -> Moment:
     rows, counts = np.unique(stretch.frame_rows[first:last], return_counts=True)
     # The last cell ends where the stretch does, but for rounding.
     return Moment(

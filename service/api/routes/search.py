@@ -17,6 +17,7 @@ from service.errors import NotUnderstoodError
 from service.search.query import check_top_k, clean_text
 from service.search.results import SearchResult
 from service.search.searcher import Searcher, SearchOptions
+from service.search.texts import Modalities
 from service.search.video_finder import video_with_id
 
 router = APIRouter(tags=["search"])
@@ -89,6 +90,7 @@ async def _answer(
         # Waiting for a thread counts too.
         deadline=arrived + deadline_seconds,
         explain=request.explain,
+        modalities=Modalities(**request.modalities.model_dump()),
         max_pairs=settings.max_search_pairs,
         client=client,
         is_wanted=None if presence is None else presence.is_here,

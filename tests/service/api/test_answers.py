@@ -19,9 +19,10 @@ OTHER_FRAME = results.FrameEvidence("0f3a9c52d1e8b764-00002-08", 1e-6, -1e-6, Fa
 TERM = results.SalientFrame(FRAME.frame_id, 0.25, -3.1416)
 HUBNESS = (0.4, 0.5, -0.5)
 EXPLANATION = results.ScoreExplanation(
-    0.123457, 2.5, 0.308642, *HUBNESS, -3.1416, 0.25, None, [TERM], 7, "a × 0.1 (“b”)"
+    0.123457, 2.5, 0.308642, *HUBNESS, -3.1416, 0.25, None, 1.0, 0.5, [TERM], 7, "a × 0.1 (“b”)"
 )
-MOMENT = results.VideoMoment(0.0, 4.5, 2.833, 0.123457, -3.1416, [FRAME])
+LINE = results.TextMatch("speech", 1.0, 2.5, "en", "a “red” car", [[3, 6]], 0.75)
+MOMENT = results.VideoMoment(0.0, 4.5, 2.833, 0.123457, -3.1416, [FRAME], [LINE])
 HIT = results.Hit(
     "0f3a9c52d1e8b764",
     "/é/one.mp4",
@@ -33,13 +34,26 @@ HIT = results.Hit(
     0.123457,
     -3.1416,
     [FRAME],
+    [LINE],
     [MOMENT],
     EXPLANATION,
 )
 OTHER_HIT = results.Hit(
-    "1f3a9c52d1e8b764", "/two.mp4", None, 32.5, 64.0, None, 0.1, 1.0, None, [FRAME, OTHER_FRAME], None, None
+    "1f3a9c52d1e8b764",
+    "/two.mp4",
+    None,
+    32.5,
+    64.0,
+    None,
+    0.1,
+    1.0,
+    None,
+    [FRAME, OTHER_FRAME],
+    [],
+    None,
+    None,
 )
-TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 7.5, 28.875)
+TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 7.5, 0.5, 29.375)
 WARNING = results.QueryWarning("not_understood", "…", results.QueryWarningDetails(words=["猫"]))
 DAMAGE = results.LibraryWarning("damaged_segments", "…")
 RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, 5, "deadline", [WARNING], [DAMAGE], TIMINGS)
@@ -50,6 +64,7 @@ RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, 5, "deadline",
     [
         (results.SearchResult, schemas.SearchResponse),
         (results.Hit, schemas.Hit),
+        (results.TextMatch, schemas.TextMatch),
         (results.VideoMoment, schemas.VideoMoment),
         (results.FrameEvidence, schemas.FrameHit),
         (results.ScoreExplanation, schemas.Explanation),

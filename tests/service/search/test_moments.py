@@ -108,7 +108,9 @@ def test_the_frames_of_a_moment_lie_in_it_and_explain_its_score(searcher: Search
         assert len(salient) == min(2, len(fit))
         assert hit.match_score is not None
         assert hit.match_score == pytest.approx(np.mean([frame.match_score for frame in salient]), abs=1e-4)
-        assert hit.score == pytest.approx(hit.match_score + LAMBDA * hit.similarity, abs=1e-4)
+        assert hit.explanation is not None
+        visual = hit.match_score + LAMBDA * hit.similarity
+        assert hit.score == pytest.approx(visual + hit.explanation.text_term, abs=1e-4)
         # The saliences of this bundle are embeddings: the similarity follows from the frames.
         rows = searcher.snapshot.segment_rows(hit.video_id)
         vectors = {
@@ -197,7 +199,8 @@ def test_what_was_not_reranked_comes_behind(searcher: Searcher) -> None:
     assert min(hit.score for hit in reranked) > max(hit.score for hit in behind)
     for hit in behind:
         assert hit.explanation is not None
-        total = (hit.explanation.tail_offset or 0) + hit.explanation.similarity_term
+        terms = hit.explanation
+        total = (terms.tail_offset or 0) + terms.similarity_term + terms.text_term
         assert hit.score == pytest.approx(total, abs=1e-4)
 
 
@@ -215,7 +218,7 @@ def test_hubness_is_corrected_as_for_segments(tmp_path: Path) -> None:
         assert terms.hubness is not None
         assert hit.match_score is not None
         assert hit.score == pytest.approx(
-            hit.match_score + terms.similarity_term + (terms.hubness_term or 0), abs=1e-4
+            hit.match_score + terms.similarity_term + (terms.hubness_term or 0) + terms.text_term, abs=1e-4
         )
         rows = corrected.snapshot.segment_rows(hit.video_id, hit.start_seconds, hit.end_seconds)
         assert any(terms.hubness == pytest.approx(corrected.snapshot.hubness[row], abs=1e-4) for row in rows)

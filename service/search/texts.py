@@ -1,0 +1,145 @@
+"""What is said in videos and how they are called, as evidence beside what they show.
+
+A line of text counts by its coverage: the share of the query's letters that are in words of the line. A line
+with less than half of them says something else, as lines with the query's small words do. The square of the
+coverage is the line's strength, and a strength of 1 raises a moment's score as much as the best segment's
+score stands above the median one's: as far as pictures can.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.library.lines import QueryWords
+from indexer.library.records import TextLine
+from indexer.library.schema import LINE_KINDS, LineKind
+from indexer.library.snapshot import Snapshot
+from model.runtime.ranking import SCORE_DECIMALS
+
+#: Lines that a search reads, at most.
+_MOST_LINES = 100
+# A line with less of the query than this is no evidence.
+_LEAST_COVERAGE = 0.5
+# Lines with a longer pause between them are of two moments.
+_PAUSE_SECONDS = 2.0
+# Where all segments score alike, text still counts.
+_LEAST_REACH = 0.05
+
+
+@dataclass(frozen=True)
+class Modalities:
+    """How much each kind of evidence counts; 0: not at all.
+
+    Attributes:
+        visual: what the frames show.
+        speech: subtitles and transcripts.
+        name: file name and title.
+    """
+
+    visual: float = 1.0
+    speech: float = 1.0
+    name: float = 0.5
+
+    def weight_of(self, kind: LineKind) -> float:
+        """The weight of a kind of lines."""
+        return {"speech": self.speech, "name": self.name}[kind]
+
+
+@dataclass(frozen=True)
+class FoundLine:
+    """A line that has enough of the query, from 0 to 1 of its letters."""
+
+    line: TextLine
+    coverage: float
+    #: the ranges [start, end) of its characters that the query's words match
+    marks: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def strength(self) -> float:
+        """How much the line counts."""
+        return self.coverage**2
+
+
+@dataclass(frozen=True)
+class TextEvidence:
+    """The lines that a search found.
+
+    Attributes:
+        modalities: the weights.
+        lines: by video, the strongest first.
+    """
+
+    modalities: Modalities = field(default_factory=Modalities)
+    lines: Mapping[str, tuple[FoundLine, ...]] = field(default_factory=dict)
+
+    def alone(self) -> "TextEvidence":
+        """The same where pictures do not count."""
+        return TextEvidence(replace(self.modalities, visual=0.0), self.lines)
+
+    def within(self, video_id: str, start_seconds: float, end_seconds: float) -> list[FoundLine]:
+        """The lines of a video that touch a span, names included."""
+        return [
+            found
+            for found in self.lines.get(video_id, ())
+            if found.line.kind == "name"
+            or (found.line.start_seconds < end_seconds and found.line.end_seconds > start_seconds)
+        ]
+
+    def spans(self, video_id: str) -> list[tuple[float, float]]:
+        """Where something of the query is said in a video: lines that follow each other closely make one."""
+        spans: list[tuple[float, float]] = []
+        lines = [found.line for found in self.lines.get(video_id, ()) if found.line.kind != "name"]
+        for line in sorted(lines, key=lambda line: line.start_seconds):
+            if spans and line.start_seconds - spans[-1][1] <= _PAUSE_SECONDS:
+                spans[-1] = (spans[-1][0], max(spans[-1][1], line.end_seconds))
+            else:
+                spans.append((line.start_seconds, line.end_seconds))
+        return spans
+
+    def term(self, lines: Iterable[FoundLine], reach: float) -> float:
+        """What lines add to a score: of each kind, the strongest counts."""
+        best: dict[LineKind, float] = {}
+        for found in lines:
+            best[found.line.kind] = max(best.get(found.line.kind, 0.0), found.strength)
+        total = sum(self.modalities.weight_of(kind) * strength for kind, strength in best.items())
+        return round(total * reach, SCORE_DECIMALS)
+
+
+def find_text(snapshot: Snapshot, text: str, modalities: Modalities) -> TextEvidence:
+    """The lines of all videos that have enough of a query.
+
+    Raises:
+        DamagedRowsError: a line is damaged.
+        LibraryError: the table cannot be read.
+    """
+    kinds = [kind for kind in LINE_KINDS if modalities.weight_of(kind) > 0]
+    found = snapshot.find_lines(text, _MOST_LINES, kinds) if kinds else []
+    return _evidence(text, found, modalities)
+
+
+def find_text_of(snapshot: Snapshot, video_id: str, text: str, modalities: Modalities) -> TextEvidence:
+    """The lines of one video that have enough of a query. Raises as `find_text`."""
+    lines = [x for x in snapshot.lines_between(video_id) if modalities.weight_of(x.kind) > 0]
+    return _evidence(text, lines, modalities)
+
+
+def _evidence(text: str, lines: Iterable[TextLine], modalities: Modalities) -> TextEvidence:
+    query = QueryWords(text)
+    by_video: dict[str, list[FoundLine]] = {}
+    for line in lines:
+        found = FoundLine(line, query.coverage(line.text), query.matches(line.text))
+        if found.coverage >= _LEAST_COVERAGE:
+            by_video.setdefault(line.video_id, []).append(found)
+    return TextEvidence(
+        modalities,
+        {video: tuple(sorted(found, key=lambda each: -each.coverage)) for video, found in by_video.items()},
+    )
+
+
+def reach_of(scores: NDArray[np.floating]) -> float:
+    """How far the best score stands above the median one. [K] → a number above 0."""
+    if not len(scores):
+        return _LEAST_REACH
+    return max(_LEAST_REACH, float(scores.max() - np.median(scores)))
