@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from model.cli.ablation import ablation_command
+from model.cli.calibrate import calibrate_command
 from model.cli.evaluate import app as evaluate_app
 from model.cli.export import export_command
 from model.cli.features import features_command
@@ -56,6 +57,7 @@ app.command("export")(export_command)
 app.command("frames")(frames_command)
 app.command("features")(features_command)
 app.command("moment-head")(moment_head_command)
+app.command("calibrate")(calibrate_command)
 app.command("questions")(questions_command)
 app.command("teacher")(teacher_command)
 app.command("ablation")(ablation_command)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from model.data.sources import Source
 from model.evaluation.evaluate import measurement_of
+from model.evaluation.logistic import fit_logistic
 from model.evaluation.matching import salience_match
 from model.evaluation.measure import Measurement, Options, settings_of
 from model.evaluation.rerank import LAMBDA_GRID
@@ -28,7 +29,6 @@ from model.runtime.retrieval_metrics import retrieval_metrics
 
 #: A wrong video to fit the match by salience with is the most similar of so many at random.
 _WRONG_VIDEOS = 16
-_NEWTON_STEPS = 50
 #: Points of R@1 that a gallery may lose by re-ranking.
 _MOST_LOST = 0.5
 # Limits of the coherence to choose from; None: the relevance counts in all videos.
@@ -156,20 +156,12 @@ def fit_salience_match(
 
 
 def _logistic(ones: NDArray[np.floating], zeros: NDArray[np.floating]) -> tuple[float, float]:
-    """The likeliest scale and bias of 1 / (1 + exp(−(scale · x + bias))), by Newton's method."""
-    x = np.concatenate([ones, zeros]).astype(np.float64)
-    inputs = np.stack([x, np.ones_like(x)], axis=1)
-    label = np.repeat([1.0, 0.0], [len(ones), len(zeros)])
-    weights = np.zeros(2)
-    for _ in range(_NEWTON_STEPS):
-        share = 1 / (1 + np.exp(-(inputs @ weights)))
-        # A little of the identity: classes that are apart have no likeliest scale.
-        curvature = inputs.T @ (inputs * (share * (1 - share))[:, None]) + 1e-3 * np.eye(2)
-        step = np.linalg.solve(curvature, inputs.T @ (label - share) - 1e-3 * weights)
-        weights += step
-        if np.abs(step).max() < 1e-6 * (1 + np.abs(weights).max()):
-            break
-    return float(weights[0]), float(weights[1])
+    """The likeliest scale and bias of 1 / (1 + exp(−(scale · x + bias)))."""
+    x = np.concatenate([ones, zeros])
+    label = np.repeat([True, False], [len(ones), len(zeros)])
+    # A little ridge: classes that are apart have no likeliest scale.
+    scale, bias = fit_logistic(np.stack([x, np.ones_like(x)], axis=1), label, np.full(2, 1e-3))
+    return float(scale), float(bias)
 
 
 def _rows(

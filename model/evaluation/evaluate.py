@@ -5,6 +5,7 @@ Reading, sampling, ranking and metrics are those of serving. `model.evaluation.m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,15 @@ from model.runtime.queries import read_queries
 
 
 def measurement_of(
-    encoder: Encoder, source: Source | SplicedFilms, options: Options | None = None, report: Report = silent
+    encoder: Encoder,
+    source: Source | SplicedFilms,
+    options: Options | None = None,
+    report: Report = silent,
+    further_texts: Sequence[str] = (),
 ) -> Measurement:
     """Encode a source's captions and videos. Nothing is matched yet.
+
+    Further texts follow the captions; they are no video's, and their target is −1.
 
     Raises:
         InputError: a file cannot be read.
@@ -35,8 +42,12 @@ def measurement_of(
     filled = options.filled(encoder)
     groups = source.captions
     target = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    target = np.concatenate([target, np.full(len(further_texts), -1)])
     texts = encode_all_texts(
-        encoder, [text for group in groups for text in group], tokens=filled.reads_tokens, report=report
+        encoder,
+        [*(text for group in groups for text in group), *further_texts],
+        tokens=filled.reads_tokens,
+        report=report,
     )
     tokens = filled.tokens if filled.reads_tokens else None
     if isinstance(source, SplicedFilms):

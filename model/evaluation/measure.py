@@ -177,6 +177,12 @@ class Measurement:
         for gallery in galleries:
             part, owner, _ = self._cut(gallery)
             pairs[part] |= pairs_to_match(self.similarity[part], owner, self.options.num_candidates)
+        self.score_pairs(pairs, report)
+
+    def score_pairs(self, pairs: NDArray[np.bool_], report: Report = silent) -> None:
+        """Match some pairs of a text and a segment, bool [Q, G], if anything re-ranks."""
+        if not self.options.rerank:
+            return
         numbers = self.options.numbers
         if self.options.reads_tokens:
             self.match = match_pairs(self._encoder, self.texts, self.corpus, pairs, numbers, report)

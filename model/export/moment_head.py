@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.export.provenance import NOT_STATED, current_commit
+from model.export.copying import copy_bundle
+from model.export.provenance import extended
 from model.export.storage import store
 from model.export.tracing import ExportError, check_graph, to_onnx
 from model.families.base import Graph
 from model.families.moment_head.network import FilmMomentHead
 from model.progress import Report, silent
-from model.runtime.bundle import Bundle, BundleDescription, BundleManifest, write_bundle
-from model.runtime.bundle.graphs import GRAPHS, MOMENT_HEAD
-from model.runtime.bundle.manifest import Moments, Provenance, SourceRecord
+from model.runtime.bundle import Bundle, BundleManifest
+from model.runtime.bundle.graphs import MOMENT_HEAD
+from model.runtime.bundle.manifest import Moments
 
 #: the largest `moment_head.onnx`
 MAX_BYTES = 2_000_000
@@ -75,24 +74,13 @@ def add_moment_head(
         BundleError: the bundle cannot be written.
     """
     content = head_content(model, report)
-    manifest = bundle.manifest
-    graphs: dict[str, bytes | Path] = {
-        name: bundle.folder / name for name in manifest.files if name in GRAPHS and name != MOMENT_HEAD
-    }
-    graphs[MOMENT_HEAD] = content
-    shared = {field.name for field in fields(BundleDescription)} & set(type(manifest).model_fields)
-    values = {name: getattr(manifest, name) for name in shared}
-    values["provenance"] = _provenance(manifest.provenance, recipe, data)
-    values["moments"] = Moments(every_seconds=every_seconds)
-    values["hubness"] = bundle.hubness_correction
-    description = BundleDescription(
-        **values,
-        tokens=manifest.tokens,
-        context_length=manifest.text.context_length,
-        answers=bundle.vocabulary,
+    return copy_bundle(
+        bundle,
+        output,
+        {MOMENT_HEAD: content},
+        provenance=extended(bundle.manifest.provenance, "moment_head", recipe, data),
+        moments=Moments(every_seconds=every_seconds),
     )
-    tokenizer = bundle.folder / manifest.text.tokenizer
-    return write_bundle(output, graphs, description, tokenizer, overwrite=True)
 
 
 def head_content(model: FilmMomentHead, report: Report = silent) -> bytes:
@@ -113,25 +101,3 @@ def head_content(model: FilmMomentHead, report: Report = silent) -> bytes:
             f"{MOMENT_HEAD} has {len(content):,} bytes, more than {MAX_BYTES:,}: lower `channels` or `layers`"
         )
     return content
-
-
-def _provenance(before: Provenance, recipe: Mapping[str, Any], data: Sequence[str]) -> Provenance:
-    """The bundle's own provenance, and what the head adds to it."""
-    try:
-        settings = json.loads(before.recipe)
-    except ValueError:
-        settings = None
-    if not isinstance(settings, dict):
-        settings = {"bundle": before.recipe}
-    known = {record.name for record in before.data}
-    added = tuple(
-        SourceRecord(name=line, licence=NOT_STATED, source=NOT_STATED) for line in data if line not in known
-    )
-    settings["moment_head"] = {**recipe, "commit": current_commit()}
-    return Provenance(
-        recipe=json.dumps(settings),
-        data=before.data + added,
-        weights=before.weights,
-        commit=before.commit,
-        metrics=before.metrics,
-    )

@@ -62,6 +62,42 @@ def make_provenance(
     )
 
 
+def extended(
+    before: Provenance,
+    part: str,
+    recipe: Mapping[str, Any],
+    data: Sequence[str],
+    metrics: Mapping[str, Any] | None = None,
+) -> Provenance:
+    """A bundle's own provenance, and what a part that is added to it was made of.
+
+    Args:
+        before: of the bundle.
+        part: what is added, such as "moment_head"; what the recipe says of an earlier one is replaced.
+        recipe: the settings that it was made with.
+        data: a line for each data set.
+        metrics: its measured figures, under its name.
+    """
+    try:
+        settings = json.loads(before.recipe)
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        settings = {"bundle": before.recipe}
+    known = {record.name for record in before.data}
+    added = tuple(
+        SourceRecord(name=line, licence=NOT_STATED, source=NOT_STATED) for line in data if line not in known
+    )
+    settings[part] = {**recipe, "commit": current_commit()}
+    return Provenance(
+        recipe=json.dumps(settings),
+        data=before.data + added,
+        weights=before.weights,
+        commit=before.commit,
+        metrics=before.metrics if metrics is None else {**before.metrics, part: dict(metrics)},
+    )
+
+
 def dataset_names(data: Iterable[TrainingData]) -> tuple[str, ...]:
     """The distinct data sets of the runs and of the checkpoints that they started from."""
     return tuple(dict.fromkeys(line for record in data for line in record.lines()))

@@ -36,7 +36,7 @@ class BundleDescription:
         num_candidates: segments that are re-ranked for a query.
         salience_strategy: what the salience vectors are made of.
         ensemble_lambda: weight of the similarity beside the match score.
-        calibration: turns a score into a probability; None: not calibrated.
+        calibration: turns scores into probabilities; None: not calibrated.
         salience_match: re-ranks by the relevance of the salient frames, without a matcher; None: the matcher
             re-ranks, if there is one.
         hubness: what a search subtracts from similarities; None: nothing.

@@ -126,12 +126,48 @@ class TextSpec(_Frozen):
     context_length: PositiveInt
 
 
-class Calibration(_Frozen):
-    """score = 1 / (1 + exp(−(scale · similarity + bias)))."""
+class FeatureWeight(_Frozen):
+    """What a feature adds to the log-odds: weight · (feature − offset) / scale."""
 
-    kind: Literal["logistic"]
-    scale: FiniteFloat
-    bias: FiniteFloat
+    weight: Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+    offset: Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+    scale: Annotated[float, Field(ge=1e-9, le=1e6, allow_inf_nan=False)]
+
+
+class ScoreCalibration(_Frozen):
+    """From one kind of score to the probability that a hit shows the query.
+
+    The log-odds are `bias` and what the features add; `model.runtime.calibration` says what these are. A hit
+    is of the level "medium" from the probability `medium` on, and "high" from `high` on.
+    """
+
+    bias: Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+    score: FeatureWeight
+    best: FeatureWeight
+    background: FeatureWeight
+    familiarity: FeatureWeight
+    strangeness: FeatureWeight
+    strange_below: FiniteFloat
+    medium: Annotated[float, Field(ge=0, le=1)]
+    high: Annotated[float, Field(ge=0, le=1)]
+
+    @model_validator(mode="after")
+    def _check_order(self) -> ScoreCalibration:
+        if self.score.weight <= 0:
+            raise ValueError(
+                f"score.weight is {self.score.weight:g}: it must be positive, or better scores would have "
+                "lower probabilities"
+            )
+        if self.high < self.medium:
+            raise ValueError(f"high {self.high:g} is below medium {self.medium:g}")
+        return self
+
+
+class Calibration(_Frozen):
+    """Probabilities for the first stage's scores, and for the final ones; null where nothing re-ranks."""
+
+    first_stage: ScoreCalibration
+    final: ScoreCalibration | None
 
 
 class SalienceMatch(_Frozen):

@@ -18,6 +18,7 @@ from service.cli.app import app
 from service.cli.bundle import bundle_app
 from tests.support import toy_bundle as toy
 from tests.support.paths import ROOT
+from tests.support.toy_calibration import toy_calibration
 
 BARE: dict[str, Any] = {"recipe": "x", "data": (), "weights": (), "commit": "none", "metrics": {}}
 
@@ -43,13 +44,11 @@ def test_what_is_written_is_what_is_read(place: Path, tokenizer: Path) -> None:
         commit="abc",
         metrics={"photos": {"R@1": 20.5}},
     )
-    calibration = Calibration(kind="logistic", scale=10, bias=-3.5)
-    description = toy.describe(provenance=provenance, calibration=calibration)
+    description = toy.describe(provenance=provenance, calibration=toy_calibration())
     written = write_bundle(place, toy.toy_graphs(), description, tokenizer)
     opened = Bundle.open(place)
     assert opened.manifest == written
-    assert opened.manifest.calibration is not None
-    assert opened.manifest.calibration.scale == 10.0
+    assert opened.manifest.calibration == toy_calibration()
     assert opened.manifest.provenance == provenance
     assert opened.manifest.provenance.metrics == {"photos": {"R@1": 20.5}}
     names = {"frame_encoder.onnx", "segment_encoder.onnx", "text_encoder.onnx", "tokenizer.json"}
@@ -85,7 +84,7 @@ def test_graphs_may_be_files(place: Path, tokenizer: Path, tmp_path: Path) -> No
         ({"licence": ""}, "licence"),
         ({"embedding_dim": 9}, r"segment_encoder\.onnx: input 'frame_embedding' .* instead of .*9"),
         ({"image": ImageSpec(size=64, resize="squash")}, "'frames'"),
-        ({"calibration": Calibration.model_construct(kind="logistic")}, "calibration"),
+        ({"calibration": Calibration.model_construct(final=None)}, "calibration"),
         ({"provenance": Provenance.model_construct(recipe="x")}, r"provenance\.data"),
         ({"provenance": Provenance(**{**BARE, "metrics": {"R@1": float("nan")}})}, "no JSON form"),
         ({"ensemble_lambda": float("nan")}, "no JSON form"),
