@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from indexer.library.records import Verdict
+from model.runtime.calibration import Level
 from service.readiness import DegradationKind
 from service.search.results import (
     CannotAnswer,
@@ -62,6 +63,13 @@ class MomentsRequest(_Request):
         ge=1,
         description="Maximum number of hits to return. Null or absent: the server's default.",
         examples=[10],
+    )
+    min_probability: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Leave out hits that are less likely. Needs a bundle with a calibration. Null or absent: "
+        "leave out none.",
     )
     rerank: bool = Field(
         True,
@@ -199,6 +207,11 @@ class VideoMoment(BaseModel):
     match_score: float | None = Field(
         description="Mean match score of the salient frames; null if the moment was not re-ranked."
     )
+    probability: float | None = Field(
+        description="How likely the moment shows or says what is asked, from 0 to 1; null if the bundle is "
+        "not calibrated."
+    )
+    level: Level | None = Field(description="The same in words.")
     frames: list[FrameHit] = Field(description="The stored frames of the moment, in time order.")
     text_matches: list[TextMatch] = Field(
         description="Lines of text that fit the query, the strongest first; empty if none does."
@@ -225,6 +238,11 @@ class Hit(BaseModel):
     match_score: float | None = Field(
         description="Mean match score of the salient frames; null if the moment was not re-ranked."
     )
+    probability: float | None = Field(
+        description="How likely the moment shows or says what is asked, from 0 to 1; null if the bundle is "
+        "not calibrated."
+    )
+    level: Level | None = Field(description="The same in words.")
     frames: list[FrameHit] = Field(description="The stored frames of the moment, in time order.")
     text_matches: list[TextMatch] = Field(
         description="Lines of text that fit the query, the strongest first; empty if none does."
@@ -283,6 +301,10 @@ class SearchResponse(BaseModel):
     """The answer to a search: the best moments or videos, best first."""
 
     hits: list[Hit]
+    best_guess: bool | None = Field(
+        description="Whether no hit is at least of the level `medium`: the hits are the closest guesses. "
+        "Null if the bundle is not calibrated."
+    )
     snapshot: int = Field(description="Number of the snapshot that answered.")
     reranked: bool = Field(description="Whether the best segments were re-ranked.")
     rerank_skipped: TextRerankSkipped | None = Field(

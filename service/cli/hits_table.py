@@ -23,7 +23,7 @@ def show_hits(result: SearchResult, console: Console) -> None:
     """Print the hits, followed by their explanations, if they have any.
 
     In a terminal they are a table; elsewhere a line each, with tabs between score, start, end, times of the
-    salient frames and path.
+    salient frames, path and, if the bundle is calibrated, probability.
     """
     if console.is_terminal:
         console.print(_table(result.hits))
@@ -42,9 +42,11 @@ def _table(hits: list[Hit]) -> Table:
     for name in ("score", "from", "to", "salient frames"):
         table.add_column(name, justify="right")
     table.add_column("video", overflow="fold")
+    if any(hit.probability is not None for hit in hits):
+        table.add_column("likely", justify="right")
     for hit in hits:
-        *cells, path = _cells(hit)
-        table.add_row(*cells, plain(path))
+        *cells, path = _cells(hit)[:5]
+        table.add_row(*cells, plain(path), *_cells(hit)[5:])
     return table
 
 
@@ -56,6 +58,7 @@ def _cells(hit: Hit) -> tuple[str, ...]:
         _clock(hit.end_seconds),
         " ".join(salient[:_MOST_TIMES]) + (" …" if len(salient) > _MOST_TIMES else ""),
         hit.path,
+        *([] if hit.probability is None else [f"{hit.probability:.0%}"]),
     )
 
 

@@ -40,6 +40,9 @@ def search_command(
         Literal["moment", "video"],
         typer.Option("--group-by", help="List moments, or each video once with its best one."),
     ] = "moment",
+    min_probability: Annotated[
+        float | None, typer.Option("--min-probability", help="Leave out less likely hits, from 0 to 1.")
+    ] = None,
     rerank: RerankOption = True,
     num_candidates: CandidatesOption = None,
     num_salient_frames: SalientOption = None,
@@ -57,6 +60,7 @@ def search_command(
     options = searcher.check(
         SearchOptions(
             group_by=group_by,
+            min_probability=min_probability,
             rerank=rerank,
             num_candidates=num_candidates,
             num_salient_frames=num_salient_frames,
@@ -68,6 +72,8 @@ def search_command(
         print_json_text(result_json(result))
     elif result.hits:
         show_hits(result, Console())
+        if result.best_guess:
+            note("note: nothing here shows that: these are the closest guesses")
         note_skipped(result.rerank_skipped)
         messages = [warning.message for warning in result.query_warnings]
         for message in messages + [warning.message for warning in result.library_warnings]:

@@ -64,6 +64,8 @@ class HitBuilder:
             score=best.score,
             similarity=best.similarity,
             match_score=best.match_score,
+            probability=best.probability,
+            level=best.level,
             frames=best.frames,
             text_matches=best.text_matches,
             moments=moments,
@@ -84,6 +86,8 @@ class HitBuilder:
             score=_rounded(span.score),
             similarity=_rounded(similarity),
             match_score=None if span.match_score is None else _rounded(span.match_score),
+            probability=span.probability,
+            level=span.level,
             frames=[
                 FrameEvidence(
                     frame_id=frame_id,

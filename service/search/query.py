@@ -72,6 +72,25 @@ def check_num_candidates(num_candidates: int, max_candidates: int) -> int:
     return num_candidates
 
 
+def check_min_probability(min_probability: float, is_calibrated: bool) -> float:
+    """Return `min_probability` if it is allowed.
+
+    Raises:
+        QueryError: it is below 0 or above 1, or the bundle has no probabilities.
+    """
+    if not 0 <= min_probability <= 1:
+        raise QueryError(
+            f"min_probability is {min_probability:g}; choose one from 0 to 1.", "/min_probability"
+        )
+    if not is_calibrated:
+        raise QueryError(
+            "The bundle gives no probabilities, so min_probability cannot be used. Leave it out, or serve a "
+            "bundle that `reelfind-model calibrate` made.",
+            "/min_probability",
+        )
+    return min_probability
+
+
 def check_num_salient_frames(num_salient_frames: int, frames_per_segment: int) -> int:
     """Return `num_salient_frames` if it is allowed.
 

@@ -8,6 +8,7 @@ Times in a video are in seconds, durations of stages in milliseconds.
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from model.runtime.calibration import Level
 from service.search.stopwatch import Stopwatch
 
 #: Why no search can be re-ranked: the bundle has no match, or the library stores no tokens.
@@ -175,6 +176,9 @@ class VideoMoment:
             is higher.
         match_score: log-odds that the moment shows the query, by its salient frames; None if it was not
             re-ranked.
+        probability: how likely the moment shows or says what is asked, from 0 to 1; None: the bundle is not
+            calibrated.
+        level: the same in words.
         frames: the stored frames of the moment, in time order, at least one.
         text_matches: the lines of text that fit the query, the strongest first.
     """
@@ -184,6 +188,8 @@ class VideoMoment:
     score: float
     similarity: float
     match_score: float | None
+    probability: float | None
+    level: Level | None
     frames: list[FrameEvidence]
     text_matches: list[TextMatch]
 
@@ -212,6 +218,8 @@ class Hit:
     score: float
     similarity: float
     match_score: float | None
+    probability: float | None
+    level: Level | None
     frames: list[FrameEvidence]
     text_matches: list[TextMatch]
     moments: list[VideoMoment] | None
@@ -246,6 +254,8 @@ class SearchResult:
 
     Attributes:
         hits: the best moments or videos, best first.
+        best_guess: whether no hit is likely, so that the best ones are guesses; None: the bundle is not
+            calibrated.
         snapshot: number of the snapshot that answered.
         reranked: whether the best segments were re-ranked.
         rerank_skipped: why it did not.
@@ -258,6 +268,7 @@ class SearchResult:
     """
 
     hits: list[Hit]
+    best_guess: bool | None
     snapshot: int
     reranked: bool
     rerank_skipped: RerankSkipped | None

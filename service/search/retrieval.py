@@ -61,7 +61,12 @@ class RetrievedSegments:
 
 
 def best_segments(
-    snapshot: Snapshot, query: EncodedQuery, top_k: int, num_candidates: int, video_share: float = 1.0
+    snapshot: Snapshot,
+    query: EncodedQuery,
+    top_k: int,
+    num_candidates: int,
+    video_share: float = 1.0,
+    least: int = 0,
 ) -> RetrievedSegments:
     """Retrieve enough segments for the `top_k` best videos and for `choose_candidates`.
 
@@ -74,9 +79,10 @@ def best_segments(
         top_k: number of videos, at least 1.
         num_candidates: number of segments to choose candidates from, 0 or more.
         video_share: the share of the candidates that one video may have.
+        least: retrieve so many segments at least, if there are so many.
     """
     num_segments = snapshot.num_segments
-    fetched = min(num_segments, max(top_k * _OVER_FETCH, num_candidates + num_candidates // 8 + 1))
+    fetched = min(num_segments, max(top_k * _OVER_FETCH, num_candidates + num_candidates // 8 + 1, least))
     while fetched:
         scores, rows = (values[0] for values in snapshot.search(query.embedding[None], fetched))
         exhausted = fetched >= num_segments or bool((rows < 0).any())

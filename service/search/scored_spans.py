@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.library.snapshot import Snapshot
+from model.runtime.calibration import Level
 from model.runtime.ranking import relevance, select_salient
 from service.search.rerank import RerankedCandidates
 from service.search.retrieval import RetrievedSegments
@@ -38,6 +39,8 @@ class ScoredSpan:
         texts: the lines of text that fit the query.
         text_term: what they add to the score.
         visual_weight: the factor of the rest of the score.
+        probability: how likely the span shows or says what is asked; None: the bundle is not calibrated.
+        level: the same in words.
     """
 
     video_id: str
@@ -57,6 +60,8 @@ class ScoredSpan:
     texts: tuple[FoundLine, ...] = ()
     text_term: float = 0.0
     visual_weight: float = 1.0
+    probability: float | None = None
+    level: Level | None = None
 
 
 def segment_spans(

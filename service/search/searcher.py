@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from indexer.library.errors import DamagedRowsError, LibraryError
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
+from model.runtime.calibration import BACKGROUND_RANKS, SearchEvidence
 from service.errors import NotUnderstoodError
 from service.search.encoded_query import EncodedQuery, encode_text_queries, encode_text_query
 from service.search.hits import HitBuilder
 from service.search.match_queue import MatchQueue, MatchTerms
 from service.search.moments import MomentStage
-from service.search.query import check_num_candidates, check_num_salient_frames
+from service.search.probability import evidence_of, is_best_guess, likely, rate
+from service.search.query import check_min_probability, check_num_candidates, check_num_salient_frames
 from service.search.rerank import (
     LEAST_CANDIDATES,
     RerankedCandidates,
@@ -62,6 +64,7 @@ class SearchOptions:
         group_by: what a hit is; "segment", as evaluation ranks videos, is not offered to users.
         moments_per_video: moments of a hit that is a video, at most.
         modalities: how much each kind of evidence counts.
+        min_probability: leave out less likely moments; None: leave out none. Needs a calibrated bundle.
         rerank: whether to re-rank the best segments.
         num_candidates: number of segments to re-rank; None: the bundle's default.
         num_salient_frames: frames of each segment to match; None: the bundle's default.
@@ -77,6 +80,7 @@ class SearchOptions:
     group_by: GroupBy = "segment"
     moments_per_video: int = 3
     modalities: Modalities = field(default_factory=Modalities)
+    min_probability: float | None = None
     rerank: bool = True
     num_candidates: int | None = None
     num_salient_frames: int | None = None
@@ -124,6 +128,18 @@ class _Texts:
 
 
 _NO_TEXT = _Texts()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What one search asks for, and what is known before anything is ranked."""
+
+    query: EncodedQuery
+    top_k: int
+    options: SearchOptions
+    stopwatch: Stopwatch
+    texts: _Texts
+    evidence: SearchEvidence
 
 
 def _read_texts(find: Callable[[], TextEvidence]) -> _Texts:
@@ -174,12 +190,14 @@ class Searcher:
         """Return the options if they are valid for this searcher.
 
         Raises:
-            QueryError: `num_candidates` or `num_salient_frames` is out of range.
+            QueryError: a value is out of range, or the bundle has no probabilities.
         """
         if options.num_candidates is not None:
             check_num_candidates(options.num_candidates, self.max_candidates)
         if options.num_salient_frames is not None:
             check_num_salient_frames(options.num_salient_frames, self.bundle.manifest.frames_per_segment)
+        if options.min_probability is not None:
+            check_min_probability(options.min_probability, self.bundle.manifest.calibration is not None)
         return options
 
     def most_pairs(self, options: SearchOptions) -> int:
@@ -240,8 +258,11 @@ class Searcher:
         rows = self.snapshot.segment_rows(video_id)
         retrieved = RetrievedSegments.from_index(self.snapshot.scores_of(query.embedding, rows), rows)
         stopwatch.lap("retrieve")
-        skipped = self._why_no_rerank(options, query)
-        return self._whole(query, retrieved, skipped, top_k, options, stopwatch, texts)
+        # Probabilities compare with the whole library, not with the video.
+        scores, _ = self.snapshot.search(query.embedding[None], BACKGROUND_RANKS[1])
+        evidence = evidence_of(self.bundle, query, scores[0][np.isfinite(scores[0])])
+        asked = _Asked(query, top_k, options, stopwatch, texts, evidence)
+        return self._answer(asked, retrieved, self._why_no_rerank(options, query))
 
     def rank_all(
         self,
@@ -309,28 +330,23 @@ class Searcher:
     ) -> SearchResult:
         skipped = self._why_no_rerank(options, query)
         num_candidates = 0 if skipped else self._num_candidates(options)
-        retrieved = best_segments(self.snapshot, query, top_k, num_candidates, self.video_share)
+        # The background of a search's probabilities is a mean over these ranks.
+        least = BACKGROUND_RANKS[1] if self.bundle.manifest.calibration else 0
+        retrieved = best_segments(self.snapshot, query, top_k, num_candidates, self.video_share, least)
         stopwatch.lap("retrieve")
-        return self._whole(query, retrieved, skipped, top_k, options, stopwatch, texts)
+        evidence = evidence_of(self.bundle, query, retrieved.score)
+        asked = _Asked(query, top_k, options, stopwatch, texts, evidence)
+        return self._answer(asked, retrieved, skipped)
 
-    def _whole(
-        self,
-        query: EncodedQuery,
-        retrieved: RetrievedSegments,
-        skipped: RerankSkipped | None,
-        top_k: int,
-        options: SearchOptions,
-        stopwatch: Stopwatch,
-        texts: _Texts,
+    def _answer(
+        self, asked: _Asked, retrieved: RetrievedSegments, skipped: RerankSkipped | None
     ) -> SearchResult:
         """Rank the retrieved segments, without those that turn out to be damaged."""
-        warnings: list[LibraryWarning] = list(texts.warnings)
+        warnings: list[LibraryWarning] = list(asked.texts.warnings)
         damaged: list[int] = []
         while True:
             try:
-                return self._rank(
-                    query, retrieved, skipped, top_k, options, damaged, warnings, stopwatch, texts.evidence
-                )
+                return self._rank(asked, retrieved, skipped, damaged, warnings)
             except DamagedRowsError as error:
                 # Leave out the damaged segments: the answer says so, and the others are served.
                 warnings.append(LibraryWarning("damaged_segments", str(error)))
@@ -342,15 +358,11 @@ class Searcher:
 
     def _rank(
         self,
-        query: EncodedQuery,
+        asked: _Asked,
         retrieved: RetrievedSegments,
         skipped: RerankSkipped | None,
-        top_k: int,
-        options: SearchOptions,
         damaged: Sequence[int],
         warnings: Sequence[LibraryWarning],
-        stopwatch: Stopwatch,
-        texts: TextEvidence | None,
     ) -> SearchResult:
         """Re-rank the retrieved segments unless that is skipped, and make hits of the best ones.
 
@@ -358,15 +370,17 @@ class Searcher:
             DamagedRowsError: some of the segments are damaged.
             UnreadableTokensError: tokens of frames are damaged or cannot be read.
         """
+        query, options, stopwatch = asked.query, asked.options, asked.stopwatch
         wanted = 0 if skipped else min(self._num_candidates(options), len(retrieved.rows))
         reranked = None
         if wanted:
             retrieved, reranked = self._rerank(query, retrieved, options, stopwatch)
             skipped = "deadline" if reranked is None else None
-        hits = self._hits(query, retrieved, reranked, top_k, options, damaged, stopwatch, texts)
+        hits, best_guess = self._hits(asked, retrieved, reranked, damaged)
         stopwatch.lap("fetch")
         return SearchResult(
             hits=hits,
+            best_guess=best_guess,
             snapshot=self.snapshot.number,
             reranked=skipped is None,
             rerank_skipped=skipped,
@@ -380,30 +394,27 @@ class Searcher:
 
     def _hits(
         self,
-        query: EncodedQuery,
+        asked: _Asked,
         retrieved: RetrievedSegments,
         reranked: RerankedCandidates | None,
-        top_k: int,
-        options: SearchOptions,
         damaged: Sequence[int],
-        stopwatch: Stopwatch,
-        texts: TextEvidence | None,
-    ) -> list[Hit]:
-        """The best moments, videos or segments as hits."""
+    ) -> tuple[list[Hit], bool | None]:
+        """The best moments, videos or segments as hits, and whether none of them is likely."""
+        query, options = asked.query, asked.options
         lam, num_frames = self.bundle.manifest.ensemble_lambda, self._num_salient_frames(options)
         scores = final_scores(retrieved, reranked, lam)
         num_reranked = None if reranked is None else len(reranked.score)
         builder = HitBuilder(self.snapshot, num_reranked, lam, options.explain)
         if options.group_by == "segment":
-            positions = best_of_each_video(scores, retrieved.rows, self.snapshot.video_rows, top_k)
-            return builder.hits(
-                segment_spans(
-                    self.snapshot, retrieved, reranked, scores, positions, query.salience, num_frames
-                )
+            positions = best_of_each_video(scores, retrieved.rows, self.snapshot.video_rows, asked.top_k)
+            spans = segment_spans(
+                self.snapshot, retrieved, reranked, scores, positions, query.salience, num_frames
             )
+            return builder.hits(spans), None
         max_pairs = None
         if options.max_pairs is not None and reranked is not None:
             max_pairs = options.max_pairs - int(reranked.chosen.sum()) * len(query.parts or ())
+        texts = asked.texts.evidence
         stage = MomentStage(
             self.snapshot,
             self.match_queue,
@@ -415,12 +426,22 @@ class Searcher:
             options.match_terms,
             max_pairs,
             damaged,
-            stopwatch,
+            asked.stopwatch,
             texts,
         )
         if options.group_by == "moment":
-            return builder.hits(stage.best(top_k))
-        return builder.hits_of_videos(stage.best_of_videos(top_k, options.moments_per_video))
+            groups = [[span] for span in stage.best(asked.top_k)]
+        else:
+            groups = stage.best_of_videos(asked.top_k, options.moments_per_video)
+        modalities = options.modalities if texts is None else texts.modalities
+        is_reranked = reranked is not None
+        groups = rate(self.bundle, asked.evidence, groups, modalities, reranked=is_reranked)
+        best_guess = is_best_guess(groups)
+        if options.min_probability is not None:
+            groups = likely(groups, options.min_probability)
+        if options.group_by == "moment":
+            return builder.hits([span for (span,) in groups]), best_guess
+        return builder.hits_of_videos(groups), best_guess
 
     def _why_no_rerank(
         self, options: SearchOptions, query: EncodedQuery | None = None

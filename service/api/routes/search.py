@@ -90,6 +90,7 @@ async def _answer(
         # Waiting for a thread counts too.
         deadline=arrived + deadline_seconds,
         explain=request.explain,
+        min_probability=request.min_probability,
         modalities=Modalities(**request.modalities.model_dump()),
         max_pairs=settings.max_search_pairs,
         client=client,

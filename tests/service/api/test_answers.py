@@ -22,7 +22,7 @@ EXPLANATION = results.ScoreExplanation(
     0.123457, 2.5, 0.308642, *HUBNESS, -3.1416, 0.25, None, 1.0, 0.5, [TERM], 7, "a × 0.1 (“b”)"
 )
 LINE = results.TextMatch("speech", 1.0, 2.5, "en", "a “red” car", [[3, 6]], 0.75)
-MOMENT = results.VideoMoment(0.0, 4.5, 2.833, 0.123457, -3.1416, [FRAME], [LINE])
+MOMENT = results.VideoMoment(0.0, 4.5, 2.833, 0.123457, -3.1416, 0.5, "medium", [FRAME], [LINE])
 HIT = results.Hit(
     "0f3a9c52d1e8b764",
     "/é/one.mp4",
@@ -33,6 +33,8 @@ HIT = results.Hit(
     2.833,
     0.123457,
     -3.1416,
+    0.5,
+    "medium",
     [FRAME],
     [LINE],
     [MOMENT],
@@ -48,6 +50,8 @@ OTHER_HIT = results.Hit(
     0.1,
     1.0,
     None,
+    None,
+    None,
     [FRAME, OTHER_FRAME],
     [],
     None,
@@ -56,7 +60,9 @@ OTHER_HIT = results.Hit(
 TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 7.5, 0.5, 29.375)
 WARNING = results.QueryWarning("not_understood", "…", results.QueryWarningDetails(words=["猫"]))
 DAMAGE = results.LibraryWarning("damaged_segments", "…")
-RESULT = results.SearchResult([HIT, OTHER_HIT], 3, True, None, 2, 5, "deadline", [WARNING], [DAMAGE], TIMINGS)
+RESULT = results.SearchResult(
+    [HIT, OTHER_HIT], False, 3, True, None, 2, 5, "deadline", [WARNING], [DAMAGE], TIMINGS
+)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +111,7 @@ def test_an_answer_is_written_value_by_value_as_the_schema_would() -> None:
 
 @pytest.mark.parametrize("skipped", get_args(results.TextRerankSkipped))
 def test_every_reason_that_a_text_can_meet_is_in_the_schema(skipped: results.TextRerankSkipped) -> None:
-    result = results.SearchResult([], 1, False, skipped, 0, 0, None, [], [], TIMINGS)
+    result = results.SearchResult([], None, 1, False, skipped, 0, 0, None, [], [], TIMINGS)
     assert schemas.SearchResponse.model_validate_json(search_body(result)).rerank_skipped == skipped
 
 
