@@ -28,7 +28,7 @@ PROBABILITY_DECIMALS = 4
 def evidence_of(
     bundle: Bundle, query: EncodedQuery, first_stage_scores: NDArray[np.float32]
 ) -> SearchEvidence:
-    """What a search knows of its query and library.
+    """What a search knows of its query and library; nothing, which costs nothing, without a calibration.
 
     Args:
         bundle: the model.
@@ -38,6 +38,8 @@ def evidence_of(
     Raises:
         BundleError: the reference texts fail.
     """
+    if bundle.manifest.calibration is None:
+        return SearchEvidence(None, None)
     familiarity = None
     if bundle.hubness_correction is not None:
         familiarity = float(bundle.hubness(query.embedding[None])[0])

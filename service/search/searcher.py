@@ -258,9 +258,12 @@ class Searcher:
         rows = self.snapshot.segment_rows(video_id)
         retrieved = RetrievedSegments.from_index(self.snapshot.scores_of(query.embedding, rows), rows)
         stopwatch.lap("retrieve")
-        # Probabilities compare with the whole library, not with the video.
-        scores, _ = self.snapshot.search(query.embedding[None], BACKGROUND_RANKS[1])
-        evidence = evidence_of(self.bundle, query, scores[0][np.isfinite(scores[0])])
+        library_scores = retrieved.score
+        if self.bundle.manifest.calibration:
+            # Probabilities compare with the whole library, not with the video.
+            scores, found = self.snapshot.search(query.embedding[None], BACKGROUND_RANKS[1])
+            library_scores = scores[found >= 0]
+        evidence = evidence_of(self.bundle, query, library_scores)
         asked = _Asked(query, top_k, options, stopwatch, texts, evidence)
         return self._answer(asked, retrieved, self._why_no_rerank(options, query))
 
