@@ -37,6 +37,8 @@ from service.search.texts import TextEvidence, reach_of
 
 # Moments are looked for around more segments, or in more videos, than there are hits: some turn out worse.
 _SPARE = 4
+# Moments that text alone finds, at most.
+_MOST_OF_TEXT = 50
 
 
 @dataclass
@@ -139,28 +141,38 @@ class MomentStage:
         taken: dict[str, list[ScoredSpan]] = {}
         for span in spans:
             taken.setdefault(span.video_id, []).append(span)
-        moments: list[Moment] = []
+        wanted: list[tuple[NDArray[np.int64], tuple[float, float] | None]] = []
         for video_id in texts.lines:
-            said = [
+            spoken = [
                 (start, end)
                 for start, end in texts.spans(video_id)
                 if not any(x.start_seconds < end and x.end_seconds > start for x in taken.get(video_id, ()))
             ]
-            for start, end in said:
-                rows = self.snapshot.segment_rows(video_id, start, end)
-                rows = rows[~np.isin(rows, self.avoid)]
-                stretches = read_stretches(self.snapshot, rows, {}, self.avoid, 0) if len(rows) else []
-                moments += [moment_between(stretch, start, end) for stretch in stretches[:1]]
-            if not said and video_id not in taken:
-                rows = self.snapshot.segment_rows(video_id)
-                rows = rows[~np.isin(rows, self.avoid)]
-                if len(rows):
-                    best = rows[self.snapshot.scores_of(self.query.embedding, rows).argmax()]
-                    stretches = read_stretches(self.snapshot, best[None], {}, self.avoid)
-                    moments += find_moments(self._bundle, self.query, stretches, self.rule)[:1]
-        if not moments:
+            wanted += [(self._rows(video_id, *span), span) for span in spoken]
+            if not spoken and video_id not in taken:
+                rows = self._rows(video_id)
+                scores = self.snapshot.scores_of(self.query.embedding, rows)
+                wanted.append((rows[scores.argsort()[::-1][:1]], None))
+        wanted = [(rows, span) for rows, span in wanted if len(rows)][:_MOST_OF_TEXT]
+        if not wanted:
             return []
+        # Read all at once: each reading of the library takes its time.
+        known = self.snapshot.segment_frames(np.unique(np.concatenate([x for x, _ in wanted]))).places()
+        moments: list[Moment] = []
+        for rows, span in wanted:
+            stretch = read_stretches(self.snapshot, rows, known, self.avoid, 0)[0]
+            if span is not None:
+                moments.append(moment_between(stretch, *span))
+            else:
+                moments += find_moments(self._bundle, self.query, [stretch], self.rule)[:1]
         return self._knowing([moment.row for moment in moments])._scored(moments, are_retrieved=False)
+
+    def _rows(
+        self, video_id: str, start_seconds: float = -np.inf, end_seconds: float = np.inf
+    ) -> NDArray[np.int64]:
+        """The segments of a video that touch a span, without the damaged ones."""
+        rows = self.snapshot.segment_rows(video_id, start_seconds, end_seconds)
+        return rows[~np.isin(rows, self.avoid)]
 
     def _knowing(self, rows: Sequence[int]) -> "MomentStage":
         """This stage, with further segments as if they were the last that the first stage retrieved."""
