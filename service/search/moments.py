@@ -148,21 +148,21 @@ class MomentStage:
                 for start, end in texts.spans(video_id)
                 if not any(x.start_seconds < end and x.end_seconds > start for x in taken.get(video_id, ()))
             ]
-            wanted += [(self._rows(video_id, *span), span) for span in spoken]
+            wanted += [(self._rows(video_id, start, end), (start, end)) for start, end in spoken]
             if not spoken and video_id not in taken:
                 rows = self._rows(video_id)
                 scores = self.snapshot.scores_of(self.query.embedding, rows)
                 wanted.append((rows[scores.argsort()[::-1][:1]], None))
-        wanted = [(rows, span) for rows, span in wanted if len(rows)][:_MOST_OF_TEXT]
+        wanted = [(rows, said) for rows, said in wanted if len(rows)][:_MOST_OF_TEXT]
         if not wanted:
             return []
         # Read all at once: each reading of the library takes its time.
         known = self.snapshot.segment_frames(np.unique(np.concatenate([x for x, _ in wanted]))).places()
         moments: list[Moment] = []
-        for rows, span in wanted:
+        for rows, said in wanted:
             stretch = read_stretches(self.snapshot, rows, known, self.avoid, 0)[0]
-            if span is not None:
-                moments.append(moment_between(stretch, *span))
+            if said is not None:
+                moments.append(moment_between(stretch, *said))
             else:
                 moments += find_moments(self._bundle, self.query, [stretch], self.rule)[:1]
         return self._knowing([moment.row for moment in moments])._scored(moments, are_retrieved=False)
