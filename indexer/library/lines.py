@@ -36,7 +36,7 @@ _UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿฀-๿຀-໿ក-៿က-�
 _COLUMNS = ["video_id", "ingest_id", "kind", "start_seconds", "end_seconds", "language", "text", CHECKSUMS]
 
 
-class Lines:
+class SnapshotLines:
     """The lines of one version of `texts`. Many threads may use it at once.
 
     Args:

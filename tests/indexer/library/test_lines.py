@@ -18,6 +18,7 @@ from indexer.library.lines import QueryWords
 from indexer.library.manifest import published_number, read_snapshot_manifest
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import verify_library
+from indexer.library.words import index_words
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
@@ -212,7 +213,7 @@ def column(name: str, value: object) -> object:
 def test_what_a_stranger_writes_is_noticed(toy: ToyLibrary, name: str, value: object, problem: str) -> None:
     change_table(toy.library, "texts", column(name, value))  # type: ignore[arg-type]
     dataset = lance.dataset(str(toy.library / "texts.lance"))
-    dataset.create_scalar_index("text", "INVERTED", name="text_words", replace=True)
+    index_words(dataset, anew=True)
     stamp_again(toy.library)
     problems = [p for s in verify_library(toy.library).snapshots for p in s.problems]
     assert any(re.search(problem, p) for p in problems), problems
