@@ -160,6 +160,20 @@ def test_a_damaged_line_is_refused_and_read_again(toy: ToyLibrary) -> None:
     assert [line.text for line in repaired(toy).find_lines("walk", 5)] == [LINES[0]]
 
 
+def test_a_line_that_is_no_unicode_is_damaged(toy: ToyLibrary) -> None:
+    path = data_file(toy.library, "texts")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"walk")] = 0xFF
+    path.write_bytes(data)
+    (served,) = [s for s in verify_library(toy.library).snapshots if s.current]
+    assert any("rows of 1 videos are damaged" in problem for problem in served.problems)
+    snapshot = Snapshot.open(toy.library, accept_damage=True)
+    with pytest.raises(LibraryError, match=r"texts\.lance"):
+        snapshot.find_lines("along", 5)
+    del snapshot
+    assert [line.text for line in repaired(toy).find_lines("walk", 5)] == [LINES[0]]
+
+
 def test_a_damaged_index_of_words_is_made_again(toy: ToyLibrary) -> None:
     manifest = read_snapshot_manifest(toy.library, published_number(toy.library))
     assert manifest.text_index_files
