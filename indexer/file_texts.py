@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from indexer.decode import DecodeSpec, FileOutcome, FileUnchanged, FileUnreached
 from indexer.events import TextProblem
 from indexer.library.records import SEARCHABLE
 from indexer.place import unreached
 from indexer.plan import IndexTask
-from indexer.texts import MAX_LINES, SourceLines, SourceMessage, SourceRead, TextJob
+from indexer.texts import MAX_LINES, TOO_MANY, SourceLines, SourceMessage, SourceRead, TextJob
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,14 @@ def read_texts(
     parts: list[SourceLines] = []
     problems: list[TextProblem] = []
     sources: str | None = task.text_sources
-    num_lines = 0
+    left = MAX_LINES
     for job in jobs:
         for message in read(job):
-            if isinstance(message, SourceLines) and num_lines + len(message.lines) <= MAX_LINES:
-                parts.append(message)
-                num_lines += len(message.lines)
+            if isinstance(message, SourceLines):
+                parts.append(replace(message, lines=message.lines[:left]))
+                if len(message.lines) > left > 0:
+                    problems.append(TextProblem(job.file, "partial", TOO_MANY))
+                left -= min(left, len(message.lines))
             elif isinstance(message, SourceRead) and message.verdict != "ok":
                 problems.append(TextProblem(job.file, message.verdict, message.reason or ""))
             elif isinstance(message, FileUnreached):

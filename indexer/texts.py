@@ -24,6 +24,7 @@ from model.runtime.video.limits import LimitReachedError
 MAX_TEXT_SECONDS = 1e6
 #: Lines of one video, at most: a day with one every second has a tenth of it.
 MAX_LINES = 1_000_000
+TOO_MANY = f"lines beyond {MAX_LINES} of the video are left out"
 #: Lines of one message, and about its bytes.
 _MESSAGE_LINES = 500
 _MESSAGE_BYTES = 1 << 16
@@ -131,7 +132,9 @@ def _read_subtitles(job: TextJob) -> Iterator[SourceMessage]:
     yield from _messages(text, job.language)
     wrong = text.left_out.get("unreadable", 0) + text.left_out.get("backwards", 0)
     reason = f"{wrong} of its lines are left out: their times cannot be" if wrong else None
-    yield SourceRead("partial" if wrong else "ok", reason)
+    if len(text.lines) > MAX_LINES:
+        reason = TOO_MANY
+    yield SourceRead("ok" if reason is None else "partial", reason)
 
 
 def _read_tracks(job: TextJob) -> Iterator[SourceMessage]:
@@ -147,7 +150,7 @@ def _read_tracks(job: TextJob) -> Iterator[SourceMessage]:
                 continue
             count += 1
             if count > MAX_LINES:
-                reason = f"it has more than {MAX_LINES} lines"
+                reason = TOO_MANY
                 break
             lines = found.setdefault(line.language, Lines())
             lines.add(line.start_seconds, line.end_seconds, line.text)

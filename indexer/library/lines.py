@@ -36,7 +36,7 @@ _UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿฀-๿຀-໿ក-៿က-�
 _COLUMNS = ["video_id", "ingest_id", "kind", "start_seconds", "end_seconds", "language", "text", CHECKSUMS]
 
 
-class Lines:
+class SnapshotLines:
     """The lines of one version of `texts`. Many threads may use it at once.
 
     Args:
@@ -106,35 +106,36 @@ class Lines:
 
     def _lines(self, table: pa.Table, scores: Sequence[float], query: "QueryWords | None") -> list[TextLine]:
         """Rows as lines, compared with their checksums."""
-        stored = stored_checksums("texts", table[CHECKSUMS], "row")
-        wrong = [
-            i
-            for i, (expected, actual) in enumerate(zip(stored, line_checksums(table), strict=True))
-            if expected is not None and expected != actual
-        ]
-        if wrong:
-            video = table["video_id"][wrong[0]].as_py()
-            raise DamagedRowsError(
-                f"{self._where} is damaged: a line of video {video} differs from its checksum; "
-                f"{REPAIR_REMEDY}",
-                np.array(wrong, np.int64),
-            )
-        columns = (table[name].to_pylist() for name in _COLUMNS if name not in ("ingest_id", CHECKSUMS))
-        return [
-            TextLine(
-                video_id=video_id,
-                kind=kind,
-                start_seconds=start,
-                end_seconds=end,
-                language=language,
-                text=text,
-                score=score,
-                matches=() if query is None else query.matches(text),
-            )
-            for (video_id, kind, start, end, language, text), score in zip(
-                zip(*columns, strict=True), scores, strict=True
-            )
-        ]
+        with storage_errors(self._where):
+            stored = stored_checksums("texts", table[CHECKSUMS], "row")
+            wrong = [
+                i
+                for i, (expected, actual) in enumerate(zip(stored, line_checksums(table), strict=True))
+                if expected is not None and expected != actual
+            ]
+            if wrong:
+                video = table["video_id"][wrong[0]].as_py()
+                raise DamagedRowsError(
+                    f"{self._where} is damaged: a line of video {video} differs from its checksum; "
+                    f"{REPAIR_REMEDY}",
+                    np.array(wrong, np.int64),
+                )
+            columns = (table[name].to_pylist() for name in _COLUMNS if name not in ("ingest_id", CHECKSUMS))
+            return [
+                TextLine(
+                    video_id=video_id,
+                    kind=kind,
+                    start_seconds=start,
+                    end_seconds=end,
+                    language=language,
+                    text=text,
+                    score=score,
+                    matches=() if query is None else query.matches(text),
+                )
+                for (video_id, kind, start, end, language, text), score in zip(
+                    zip(*columns, strict=True), scores, strict=True
+                )
+            ]
 
 
 class _Runs:

@@ -113,6 +113,8 @@ def _readable(
         try:
             with storage_errors(table_path(library, name)):
                 table = dataset.take(list(part)).combine_chunks()
+                # Text that is no UTF-8 is damaged, too.
+                table.validate(full=True)
         except LibraryError:
             if len(part) > 1:
                 half = part.start + len(part) // 2

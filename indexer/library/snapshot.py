@@ -22,7 +22,7 @@ from indexer.library.errors import (
     storage_errors,
 )
 from indexer.library.leases import Lease, hold
-from indexer.library.lines import Lines
+from indexer.library.lines import SnapshotLines
 from indexer.library.manifest import (
     SnapshotManifest,
     check_files,
@@ -127,7 +127,7 @@ class Snapshot:
             library, "segments", self._tables["segments"], names.segment_seeds, names.segment
         )
         self._frames = CheckedRows(library, "frames", self._tables["frames"], names.frame_seeds, names.frame)
-        self._lines = Lines(library, self._tables.get("texts"), self._videos)
+        self._lines = SnapshotLines(library, self._tables.get("texts"), self._videos)
         self._check_counts()
 
     @classmethod
@@ -368,13 +368,14 @@ class Snapshot:
     def distrust(self, files: Iterable[str]) -> None:
         """Refuse the rows without checksums of damaged files, whose names are relative to the library.
 
-        Rows with checksums are compared with those whenever they are read.
+        Rows with checksums are compared with those whenever they are read. A damaged index of words is not
+        searched any more.
         """
         names = list(files)
         words = set(self.manifest.text_index_files)
-        self._lines.damage = next(
-            (self.damaged_files.get(n, f"{n} is damaged") for n in names if n in words), None
-        )
+        for name in words.intersection(names):
+            where = self.library / name
+            self._lines.damage = self.damaged_files.get(name, f"{where} is damaged")
         self._segments.distrust(names)
         self._frames.distrust(names)
 

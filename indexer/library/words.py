@@ -7,11 +7,13 @@ in many.
 
 import lance
 
-WORDS = "text_words"
+WORDS, KINDS = "text_words", "text_kinds"
 
 
 def index_words(texts: lance.LanceDataset, *, anew: bool) -> bool:
     """Make the index, or add the rows to it that it lacks. → Whether the table has a new version.
+
+    Beside it there is a small one of the kinds of lines, for a search among lines of some kinds alone.
 
     Args:
         texts: the latest version of the table.
@@ -35,10 +37,11 @@ def index_words(texts: lance.LanceDataset, *, anew: bool) -> bool:
             max_token_length=None,
             with_position=False,
         )
+        texts.create_scalar_index("kind", "BITMAP", name=KINDS, replace=True)
         return True
     if fragments <= indexed:
         return False
-    texts.optimize.optimize_indices(index_names=[WORDS])
+    texts.optimize.optimize_indices(index_names=[WORDS, KINDS])
     return True
 
 
@@ -48,8 +51,9 @@ def has_words(texts: lance.LanceDataset) -> bool:
 
 
 def _indexed_fragments(texts: lance.LanceDataset) -> set[int] | None:
-    """The fragments whose rows are in the index; None where there is none."""
-    for index in texts.describe_indices():
-        if index.name == WORDS:
-            return {number for segment in index.segments for number in segment.fragment_ids}
-    return None
+    """The fragments whose rows are in both indices; None where one is missing."""
+    found = {
+        index.name: {number for segment in index.segments for number in segment.fragment_ids}
+        for index in texts.describe_indices()
+    }
+    return found[WORDS] & found[KINDS] if {WORDS, KINDS} <= found.keys() else None

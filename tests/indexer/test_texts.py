@@ -341,3 +341,20 @@ def test_pruned_videos_lose_their_lines(bundle: Bundle, film: Path, tmp_path: Pa
     assert (summary.removed, summary.passed_over) == (1, {".srt": 1})
     assert found(library, "said") == [("b.mp4", "speech", "said in b")]
     assert verify_library(library).ok
+
+
+def test_a_video_has_no_more_lines_than_it_may(
+    bundle: Bundle, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("texts", "file_texts"):
+        monkeypatch.setattr(f"indexer.{module}.MAX_LINES", 3)
+    media, library = tmp_path / "media", tmp_path / "library"
+    media.mkdir()
+    shutil.copy(film, media / "film.mp4")
+    write_subtitles(media / "film.de.srt", "one", "two")
+    write_subtitles(media / "film.en.srt", "three", "four", "five", "six")
+    summary = index(bundle, library, media)
+    assert summary.lines == 3
+    assert {(p.path.name, p.verdict) for p in summary.text_problems} == {("film.en.srt", "partial")}
+    assert {line[2] for line in found(library, "one two three four")} == {"one", "two", "three"}
+    assert index(bundle, library, media).published is False

@@ -32,6 +32,7 @@ from indexer.decode import (
     decode_file,
 )
 from indexer.engines import messages, worker
+from indexer.texts import SourceLine, SourceLines, SourceMessage, SourceRead, TextJob, read_source
 
 #: To be run in place of the indexer's own decoding process.
 COMMAND = "from tests.support.hostile_decoder import run; run()"
@@ -54,13 +55,14 @@ def run() -> None:
     """Decode nothing: attack."""
     parts_of = messages.message_parts
 
-    def message_parts(message: DecodeMessage | Raw) -> list[bytes | memoryview]:
+    def message_parts(message: DecodeMessage | SourceMessage | Raw) -> list[bytes | memoryview]:
         if not isinstance(message, Raw):
             return parts_of(message)
         return [message.data]
 
-    worker.message_parts = message_parts  # type: ignore[assignment, attr-defined]
+    worker.message_parts = message_parts  # type: ignore[attr-defined]
     worker.decode_file = _attack  # type: ignore[assignment, attr-defined]
+    worker.read_source = _attack_by_text  # type: ignore[assignment, attr-defined]
     worker.run_worker()
 
 
@@ -77,6 +79,27 @@ def _attack(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
     except (OSError, MemoryError, RuntimeError, ValueError) as error:
         result = f"blocked: {type(error).__name__}"
     yield FileVerdict("corrupt", result, None, "", 0, 0)
+
+
+def _attack_by_text(job: TextJob) -> Iterator[SourceMessage | Raw]:
+    """What the language in the name of a subtitle file says; any other file is read."""
+    match job.language:
+        case "die":
+            yield SourceLines(None, (SourceLine(0.0, 1.0, "last words"),))
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "han":
+            _hang()
+        case "raw":
+            yield Raw(bytes(range(256)) * 4096)
+        case "spy":
+            try:
+                text = _SECRET.read_text()
+            except OSError:
+                text = "blocked"
+            yield SourceLines(None, (SourceLine(0.0, 1.0, text),))
+            yield SourceRead("ok", None)
+        case _:
+            yield from read_source(job)
 
 
 def _call(number: int, *arguments: int) -> str:

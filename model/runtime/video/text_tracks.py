@@ -27,7 +27,8 @@ _DRAWING = re.compile(r"\{[^}]*\\p[1-9][^}]*\}")
 _OVERRIDE = re.compile(r"\{[^}]*\}")
 _BREAK = re.compile(r"\\[Nnh]")
 _TAG = re.compile(r"</?(?:[A-Za-z][^<>]*|[\d:.]+)>")
-_SPACE_OF_PACKETS = 256
+#: After so many packets, there is a sign of progress.
+_PACKETS_A_SIGN = 256
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def read_text_tracks(path: Path, limits: ReadingLimits) -> Iterator[TrackLine | 
         with budget.counting():
             for count, packet in enumerate(read_packets(container, tuple(streams), failures.append)):
                 budget.check()
-                if count % _SPACE_OF_PACKETS == 0:
+                if count % _PACKETS_A_SIGN == 0:
                     yield None
                 if packet.pts is None or packet.time_base is None:
                     continue

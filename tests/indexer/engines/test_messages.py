@@ -31,7 +31,7 @@ from indexer.engines.jpeg import jpeg_size
 from indexer.engines.messages import DecoderMessages, TextMessages, message_parts
 from indexer.engines.records import MAX_CHARACTERS, MessageError, pack, unpack
 from indexer.engines.worker import FileJob
-from indexer.texts import SourceLine, SourceLines, SourceRead, TextJob
+from indexer.texts import SourceLine, SourceLines, SourceMessage, SourceRead, TextJob
 from model.runtime.video import VideoInfo
 
 SPEC = DecodeSpec("pyav", 8, "squash", 32.0, 4)
@@ -132,7 +132,7 @@ def text_reader(data: bytes) -> TextMessages:
 
 
 def test_texts_come_back_as_they_were() -> None:
-    sent = [
+    sent: list[SourceMessage] = [
         *(
             Alive(),
             LINES,

@@ -82,6 +82,28 @@ def test_messages_of_a_hostile_decoder_are_a_verdict_and_no_more(
     assert verify_library(library).ok
 
 
+def test_a_hostile_subtitle_file_costs_its_own_lines_alone(
+    bundle: Bundle, tmp_path: Path, hostile: Path, clip: Path
+) -> None:
+    shutil.copy(clip, hostile / "film.mp4")
+    for tag in ("die", "han", "raw", "spy", "eng"):
+        (hostile / f"film.{tag}.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nall is well\n")
+    library = tmp_path / "library"
+    summary = index(bundle, library, hostile, workers=1, timeout_seconds=2.0)
+    assert summary.verdicts == {"ok": 1}
+    found = {p.path.suffixes[0]: f"{p.verdict}: {p.reason}" for p in summary.text_problems}
+    assert found.keys() == {".die", ".han", ".raw"}
+    assert found[".die"].startswith("corrupt: its reader crashed (SIGSEGV")
+    assert found[".han"] == "timed_out: its reader made no progress, or took too long"
+    assert found[".raw"].startswith("corrupt: its reader sent a message of ")
+    snapshot = Snapshot.open(library)
+    assert {line.text for line in snapshot.find_lines("well last", 5)} == {"all is well", "last words"}
+    assert snapshot.find_lines("secret", 5) == []
+    assert [line.text for line in snapshot.find_lines("blocked", 5)] == ["blocked"]
+    assert verify_library(library).ok
+    assert index(bundle, library, hostile, workers=1).published is False
+
+
 def test_a_file_has_a_time_limit_in_all_and_keeps_what_was_read(
     bundle: Bundle, tmp_path: Path, hostile: Path, clip: Path
 ) -> None:

@@ -18,6 +18,7 @@ from indexer.library.lines import QueryWords
 from indexer.library.manifest import published_number, read_snapshot_manifest
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import verify_library
+from indexer.library.words import index_words
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
@@ -159,6 +160,20 @@ def test_a_damaged_line_is_refused_and_read_again(toy: ToyLibrary) -> None:
     assert [line.text for line in repaired(toy).find_lines("walk", 5)] == [LINES[0]]
 
 
+def test_a_line_that_is_no_unicode_is_damaged(toy: ToyLibrary) -> None:
+    path = data_file(toy.library, "texts")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"walk")] = 0xFF
+    path.write_bytes(data)
+    (served,) = [s for s in verify_library(toy.library).snapshots if s.current]
+    assert any("rows of 1 videos are damaged" in problem for problem in served.problems)
+    snapshot = Snapshot.open(toy.library, accept_damage=True)
+    with pytest.raises(LibraryError, match=r"texts\.lance"):
+        snapshot.find_lines("along", 5)
+    del snapshot
+    assert [line.text for line in repaired(toy).find_lines("walk", 5)] == [LINES[0]]
+
+
 def test_a_damaged_index_of_words_is_made_again(toy: ToyLibrary) -> None:
     manifest = read_snapshot_manifest(toy.library, published_number(toy.library))
     assert manifest.text_index_files
@@ -212,7 +227,7 @@ def column(name: str, value: object) -> object:
 def test_what_a_stranger_writes_is_noticed(toy: ToyLibrary, name: str, value: object, problem: str) -> None:
     change_table(toy.library, "texts", column(name, value))  # type: ignore[arg-type]
     dataset = lance.dataset(str(toy.library / "texts.lance"))
-    dataset.create_scalar_index("text", "INVERTED", name="text_words", replace=True)
+    index_words(dataset, anew=True)
     stamp_again(toy.library)
     problems = [p for s in verify_library(toy.library).snapshots for p in s.problems]
     assert any(re.search(problem, p) for p in problems), problems
