@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,14 +19,13 @@ from model.evaluation.calibrating import (
     measurement_with_nonsense,
     observe,
 )
-from model.evaluation.calibration_figures import calibration_figures, calibration_table
+from model.evaluation.calibration_figures import calibration_table, figures_of_both
 from model.evaluation.encoders import BundleEncoder
 from model.evaluation.measure import Options
 from model.evaluation.spliced import NOISY, SplicedFilms, splice_items
 from model.export.calibration import add_calibration
 from model.families.encoder import Encoder
 from model.runtime.bundle import Bundle
-from model.runtime.bundle.manifest import Calibration
 from model.runtime.errors import InputError
 
 
@@ -73,13 +72,16 @@ def calibrate_command(
             for title, source in _galleries(name, part, together, encoder, seed).items()
         }
     calibration = fit_calibration([each for own in observed.values() for each in own.values()])
-    figures = {title: _figures(calibration, each) for own in observed.values() for title, each in own.items()}
+    figures = {
+        title: figures_of_both(calibration, each) for own in observed.values() for title, each in own.items()
+    }
     if len(observed) > 1:
         for name, own in observed.items():
             rest = [each for other, parts in observed.items() if other != name for each in parts.values()]
             others = fit_calibration(rest)
             figures |= {
-                f"{title}, fitted without {name}": _figures(others, each) for title, each in own.items()
+                f"{title}, fitted without {name}": figures_of_both(others, each)
+                for title, each in own.items()
             }
     result = {"figures": without_nan(figures), "calibration": calibration.model_dump()}
     lines = [_line(name, part, split) for name, part in zip(names, stills, strict=True)]
@@ -103,13 +105,6 @@ def _galleries(
     slots = encoder.profile.frames_per_segment
     films = splice_items(stills, together, NOISY.views, slots, seed)
     return {name: stills, f"{name} by {together}": films}
-
-
-def _figures(calibration: Calibration, observed: Observed) -> dict[str, Any]:
-    figures = {"first_stage": calibration_figures(calibration.first_stage, observed.first_stage)}
-    if calibration.final is not None and observed.final is not None:
-        figures["final"] = calibration_figures(calibration.final, observed.final)
-    return figures
 
 
 def _line(name: str, stills: CaptionedStills, split: str) -> str:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays import Rows
 from model.data.sources import Source
-from model.evaluation.evaluate import measurement_of
+from model.evaluation.evaluate import measurement_of, measurement_of_videos
 from model.evaluation.logistic import fit_logistic
 from model.evaluation.measure import Measurement, Options
 from model.evaluation.nonsense import nonsense_texts
@@ -34,6 +35,7 @@ from model.runtime.calibration import (
     strangeness_of,
 )
 from model.runtime.errors import InputError
+from model.runtime.queries import read_queries
 from model.runtime.ranking import ensemble
 
 #: The kinds of nonsense, see `nonsense_texts`. The other kinds are "present" and "absent" captions.
@@ -42,8 +44,8 @@ NONSENSE = ("letters", "words", "scripts")
 #: something by chance.
 _SHARES = {"letters": 1 / 3, "words": 1 / 9, "scripts": 1 / 3}
 
-#: Hits of a search that are learned from.
-_FIRST_HITS = 5
+#: Hits of a search that are learned from. Alone, the first ones are truest, and those behind them less.
+_FIRST_HITS = 3
 #: The smallest library, in items.
 LEAST_ITEMS = 8
 #: Sizes of libraries; half and nine tenths of the items come with them.
@@ -110,14 +112,36 @@ def measurement_with_nonsense(
     Raises:
         InputError: a file cannot be read, or there are too few items.
     """
-    groups = source.captions
-    if len(groups) < LEAST_ITEMS:
-        raise InputError(f"split {source.name} has {len(groups)} items: a calibration needs {LEAST_ITEMS}")
-    captions = [text for group in groups for text in group]
+    _check_items(len(source.captions), f"split {source.name}")
+    further, kind = _nonsense_after([text for group in source.captions for text in group], seed)
+    return measurement_of(encoder, source, options, report, further), kind
+
+
+def videos_with_nonsense(
+    encoder: Encoder, clips: Path, queries: Path, options: Options, seed: int = 0, report: Report = silent
+) -> tuple[Measurement, NDArray[np.str_]]:
+    """As `measurement_with_nonsense`, of a folder of videos and a file of queries.
+
+    Raises:
+        InputError: the file of queries is missing or malformed, or names too few videos.
+        VideoError: a clip cannot be decoded.
+    """
+    rows = read_queries(queries)
+    _check_items(len({row.video for row in rows}), str(queries))
+    further, kind = _nonsense_after([row.text for row in rows], seed)
+    return measurement_of_videos(encoder, clips, rows, options, report, further), kind
+
+
+def _check_items(count: int, where: str) -> None:
+    if count < LEAST_ITEMS:
+        raise InputError(f"{where} has {count} items: probabilities need {LEAST_ITEMS}")
+
+
+def _nonsense_after(captions: Sequence[str], seed: int) -> tuple[list[str], NDArray[np.str_]]:
+    """Nonsense that follows captions, and the kind of each caption and of it."""
     nonsense = nonsense_texts(captions, _MOST_NONSENSE, seed)
     kind = ["caption"] * len(captions) + [name for name, part in nonsense.items() for _ in part]
-    further = [text for part in nonsense.values() for text in part]
-    return measurement_of(encoder, source, options, report, further), np.array(kind)
+    return [text for part in nonsense.values() for text in part], np.array(kind)
 
 
 @dataclass(frozen=True)
@@ -134,6 +158,7 @@ def observe(
     draws: int = 3,
     seed: int = 0,
     report: Report = silent,
+    sizes: Sequence[int] | None = None,
 ) -> Observed:
     """Search libraries of several sizes, each drawn several times.
 
@@ -143,8 +168,14 @@ def observe(
         draws: libraries of each size.
         seed: decides which items and texts are drawn.
         report: told about matching.
+        sizes: of the libraries, in items; None: 75 and 200 where there are more items, half of the items, and
+            nine tenths of them.
     """
-    libraries = _draw_libraries(measurement, kind, draws, np.random.default_rng((seed, draws)))
+    items = int(measurement.corpus.owner.max()) + 1
+    most = items * 9 // 10
+    wanted = sizes or sorted({*(n for n in _SIZES if n < most), items // 2, most})
+    rng = np.random.default_rng((seed, draws))
+    libraries = [_draw(measurement, kind, size, rng) for size in wanted for _ in range(draws)]
     candidates = measurement.options.num_candidates or measurement.similarity.shape[1]
     pairs = np.zeros(measurement.similarity.shape, np.bool_)
     for library in libraries:
@@ -172,27 +203,21 @@ def observe(
     return Observed(Searches.joined(first), Searches.joined(final) if final else None)
 
 
-def _draw_libraries(
-    measurement: Measurement, kind: NDArray[np.str_], draws: int, rng: np.random.Generator
-) -> list[_Library]:
+def _draw(measurement: Measurement, kind: NDArray[np.str_], size: int, rng: np.random.Generator) -> _Library:
+    """A library of `size` items, and what is searched for in it."""
     owner, target = measurement.corpus.owner, measurement.target
     items = int(owner.max()) + 1
-    most = items * 9 // 10
-    libraries = []
-    for size in sorted({*(n for n in _SIZES if n < most), items // 2, most}):
-        for _ in range(draws):
-            inside = np.zeros(items + 1, np.bool_)
-            inside[rng.permutation(items)[:size]] = True
-            is_caption = kind == "caption"
-            present, absent = np.flatnonzero(is_caption & inside[target]), is_caption & ~inside[target]
-            absent = np.flatnonzero(absent)
-            count = min(len(present), len(absent), _MOST_CAPTIONS)
-            texts = {"present": rng.permutation(present)[:count], "absent": rng.permutation(absent)[:count]}
-            for name, share in _SHARES.items():
-                chosen = rng.permutation(np.flatnonzero(kind == name))
-                texts[name] = chosen[: max(1, int(count * share))]
-            libraries.append(_Library(np.flatnonzero(inside[owner]), texts))
-    return libraries
+    # The last place is that of nonsense, whose target is −1.
+    inside = np.zeros(items + 1, np.bool_)
+    inside[rng.permutation(items)[:size]] = True
+    is_caption = kind == "caption"
+    present, absent = (np.flatnonzero(is_caption & where) for where in (inside[target], ~inside[target]))
+    count = min(len(present), len(absent), _MOST_CAPTIONS)
+    texts = {"present": rng.permutation(present)[:count], "absent": rng.permutation(absent)[:count]}
+    for name, share in _SHARES.items():
+        chosen = rng.permutation(np.flatnonzero(kind == name))
+        texts[name] = chosen[: max(1, int(count * share))]
+    return _Library(np.flatnonzero(inside[owner]), texts)
 
 
 def _best(measurement: Measurement, text: int, columns: Rows) -> Rows:

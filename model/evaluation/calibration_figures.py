@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays import Floats
-from model.evaluation.calibrating import NONSENSE, Searches, first_hits
-from model.runtime.bundle.manifest import ScoreCalibration
+from model.evaluation.calibrating import NONSENSE, Observed, Searches, first_hits
+from model.runtime.bundle.manifest import Calibration, ScoreCalibration
 
 _BINS = 10
 
@@ -78,6 +78,14 @@ def calibration_figures(calibration: ScoreCalibration, searches: Searches) -> di
         "medium": reach(calibration.medium),
         "high": reach(calibration.high),
     }
+
+
+def figures_of_both(calibration: Calibration, observed: Observed) -> dict[str, Any]:
+    """`calibration_figures` by the first stage's scores, and by the final ones where there are any."""
+    figures = {"first_stage": calibration_figures(calibration.first_stage, observed.first_stage)}
+    if calibration.final is not None and observed.final is not None:
+        figures["final"] = calibration_figures(calibration.final, observed.final)
+    return figures
 
 
 def calibration_table(result: Mapping[str, Any]) -> str:

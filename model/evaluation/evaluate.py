@@ -21,7 +21,7 @@ from model.families.encoder import Encoder
 from model.progress import Report, silent
 from model.runtime.errors import InputError
 from model.runtime.names import find_as_seen
-from model.runtime.queries import read_queries
+from model.runtime.queries import LabelledQuery, read_queries
 
 
 def measurement_of(
@@ -120,6 +120,32 @@ def tune(
     return {"ensemble_lambda": lam, "tried": tried}
 
 
+def measurement_of_videos(
+    encoder: Encoder,
+    clips: Path,
+    queries: Sequence[LabelledQuery],
+    options: Options | None = None,
+    report: Report = silent,
+    further_texts: Sequence[str] = (),
+) -> Measurement:
+    """Encode the videos that queries name, and the queries. Nothing is matched yet.
+
+    Further texts follow the queries; they are no video's, and their target is −1.
+
+    Raises:
+        VideoError: a clip cannot be decoded.
+    """
+    options = options or Options()
+    filled = options.filled(encoder)
+    file_of = {video: find_as_seen(clips / video) for video in sorted({row.video for row in queries})}
+    texts = [*(row.text for row in queries), *further_texts]
+    encoded = encode_all_texts(encoder, texts, tokens=filled.reads_tokens, report=report)
+    paths = list(dict.fromkeys(file_of.values()))
+    corpus = encode_videos(encoder, paths, filled.tokens if filled.reads_tokens else None, report)
+    target = [paths.index(file_of[row.video]) for row in queries] + [-1] * len(further_texts)
+    return Measurement(encoder, encoded, corpus, np.array(target, np.int64), options)
+
+
 def evaluate_videos(
     encoder: Encoder,
     clips: Path,
@@ -143,22 +169,16 @@ def evaluate_videos(
         InputError: the file of queries is missing or malformed.
         VideoError: a clip cannot be decoded.
     """
-    options = options or Options()
-    filled = options.filled(encoder)
     rows = read_queries(queries)
-    file_of = {video: find_as_seen(clips / video) for video in sorted({row.video for row in rows})}
-    texts = encode_all_texts(encoder, [row.text for row in rows], tokens=filled.reads_tokens, report=report)
-    paths = list(dict.fromkeys(file_of.values()))
-    corpus = encode_videos(encoder, paths, filled.tokens if filled.reads_tokens else None, report)
-    target = np.array([paths.index(file_of[row.video]) for row in rows], np.int64)
-    measured = Measurement(encoder, texts, corpus, target, options)
+    measured = measurement_of_videos(encoder, clips, rows, options, report)
+    target = measured.target
     sets = np.array([row.set_name or "all" for row in rows])
     galleries: dict[tuple[str, str], Gallery] = {}
     whole = measured.whole()
     for name in sorted(set(sets)):
         in_set = sets == name
         set_videos = np.unique(target[in_set])
-        galleries[name, "own"] = Gallery(in_set, np.isin(corpus.owner, set_videos))
+        galleries[name, "own"] = Gallery(in_set, np.isin(measured.corpus.owner, set_videos))
         # Ranks are those of the videos that have a text, in their order: here all have one.
         galleries[name, "all"] = replace(whole, count_rows=in_set, count_videos=set_videos)
     measured.score(list(galleries.values()), report)

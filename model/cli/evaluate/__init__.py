@@ -10,6 +10,7 @@ from model.cli.evaluate.figure import figure_command
 from model.cli.evaluate.films import films_command
 from model.cli.evaluate.moments import moments_command
 from model.cli.evaluate.photos import photos_command
+from model.cli.evaluate.probabilities import probabilities_command
 from model.cli.evaluate.questions import questions_command
 from model.cli.evaluate.spliced_moments import spliced_moments_command
 from model.cli.evaluate.videos import videos_command
@@ -22,6 +23,7 @@ app.command("photos")(photos_command)
 app.command("films")(films_command)
 app.command("dataset")(dataset_command)
 app.command("videos")(videos_command)
+app.command("probabilities")(probabilities_command)
 app.command("questions")(questions_command)
 app.command("features")(features_command)
 app.command("moments")(moments_command)

@@ -17,6 +17,9 @@ from model.cli import app
 from model.runtime.bundle import Bundle, HubnessCorrection
 from tests.support import toy_bundle as toy
 from tests.support.tiny_photos import make_photos
+from tests.support.toy_bundle import COLOURS
+from tests.support.toy_calibration import toy_calibration
+from tests.support.toy_videos import make_video
 
 
 def calibrate(place: Path, *words: str | Path) -> Result:
@@ -104,6 +107,33 @@ def test_a_moment_head_keeps_the_calibration(place: Path) -> None:
     assert "moments" in both.capabilities
     assert both.manifest.calibration == before.manifest.calibration
     assert set(json.loads(both.manifest.provenance.recipe)) >= {"calibration", "moment_head"}
+
+
+def test_probabilities_of_videos(place: Path) -> None:
+    for number, colour in enumerate(COLOURS):
+        make_video(place / "clips" / f"{number}.mp4", parts=[(colour, 1.0)])
+    rows = [
+        json.dumps({"query": f"a {name}", "video": f"{number}.mp4"}) for number, name in enumerate(COLOURS)
+    ]
+    queries = place / "queries.jsonl"
+    queries.write_text("\n".join(rows))
+    known = toy.make_toy_bundle(place / "known", calibration=toy_calibration())
+    words = ["evaluate", "probabilities", str(known), "--clips", str(place / "clips"), "--queries"]
+    done = CliRunner().invoke(app, [*words, str(queries), "--threads", "1", "--draws", "3", "--json"])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout)["figures"]["clips"]["first_stage"]
+    # Half of the eight videos three times; each colour is found, and nothing else is as near.
+    assert (figures["n"]["present"], figures["n"]["absent"], figures["n"]["right"]) == (12, 12, 12)
+    assert figures["auroc"]["absent"] == 1
+    words[2] = str(place / "toy")
+    refused = CliRunner().invoke(app, [*words, str(queries)])
+    assert refused.exit_code == 2
+    assert "has no calibration: add one with `reelfind-model calibrate" in refused.stderr
+    queries.write_text("\n".join(rows[:7]))
+    words[2] = str(known)
+    few = CliRunner().invoke(app, [*words, str(queries)])
+    assert few.exit_code == 2
+    assert "queries.jsonl has 7 items: probabilities need 8" in few.stderr
 
 
 @pytest.mark.parametrize(

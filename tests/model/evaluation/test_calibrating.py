@@ -309,5 +309,5 @@ def test_captions_and_nonsense_are_encoded_together(encoder: BundleEncoder, tmp_
         measurement.texts.embedding[:2], [toy.text_embedding(text) for text in photos.captions[0]], atol=1e-5
     )
     assert measurement.similarity.shape == (948, 24)
-    with pytest.raises(InputError, match=r"split val has 7 items: a calibration needs 8"):
+    with pytest.raises(InputError, match=r"split val has 7 items: probabilities need 8"):
         measurement_with_nonsense(encoder, photos.first(7), Options())

@@ -146,14 +146,20 @@ def test_a_damaged_thumbnail_is_named_and_never_a_wrong_picture(toy: ToyLibrary,
     assert refused == 1
 
 
+#: What text adds to a score depends on all segments, of which damage leaves some out.
+PICTURES = {"speech": 0.0, "name": 0.0}
+
+
 def test_damaged_segments_are_left_out_and_named(toy: ToyLibrary, server: Server) -> None:
-    whole = asked(server)
+    whole = asked(server, modalities=PICTURES)
     path = data_file(toy.library, "segments")
     content = path.read_bytes()
     for start in range(0, len(content), 500):
         flip(path, start, min(len(content), start + 500))
         for colour in COLOURS:
-            response = server.client.post("/v1/search", json={"query": {"text": colour}})
+            response = server.client.post(
+                "/v1/search", json={"query": {"text": colour}, "modalities": PICTURES}
+            )
             if response.status_code != 200:
                 check_problem(response, 503, r"segments\.lance")
                 continue
@@ -164,7 +170,7 @@ def test_damaged_segments_are_left_out_and_named(toy: ToyLibrary, server: Server
             assert all("segments.lance" in warning["message"] for warning in answer["library_warnings"])
             assert all(hit == expected[hit["video_id"]] for hit in answer["hits"])
         path.write_bytes(content)
-    assert asked(server) == whole
+    assert asked(server, modalities=PICTURES) == whole
 
 
 def test_the_scrub_finds_what_no_search_reads(toy: ToyLibrary) -> None:
@@ -239,7 +245,7 @@ def test_a_failed_read_loads_the_new_snapshot_at_once_and_answers_from_it(
         # Another machine, which knows nothing of this one's locks, removes all that snapshot 2 does not need.
         needed = {toy.library / name for name in read_snapshot_manifest(toy.library, 2).files}
         for path in toy.library.glob("*.lance/*/*"):
-            if path not in needed:
+            if path.is_file() and path not in needed:
                 path.unlink()
         shutil.rmtree(toy.library / "snapshots/1")
         if first == "search":

@@ -78,6 +78,7 @@ def test_the_answer_has_what_is_promised_and_no_more(server: Server) -> None:
     body = server.client.post("/v1/search", json={"query": {"text": "red"}, "top_k": 1}).json()
     told = {
         "hits",
+        "best_guess",
         "snapshot",
         "reranked",
         "rerank_skipped",
@@ -90,12 +91,13 @@ def test_the_answer_has_what_is_promised_and_no_more(server: Server) -> None:
     }
     assert set(body) == told
     assert body["snapshot"] == 1
-    stages = {"encode_text", "retrieve", "salience", "tokens", "match", "moments", "fetch", "total"}
+    stages = {"encode_text", "retrieve", "salience", "tokens", "match", "moments", "texts", "fetch", "total"}
     assert set(body["timings_ms"]) == stages
     assert all(value > 0 for value in body["timings_ms"].values())
     hit = body["hits"][0]
     place = {"video_id", "path", "title", "start_seconds", "end_seconds", "container_start_seconds"}
-    assert set(hit) == place | {"score", "similarity", "match_score", "frames", "moments", "explanation"}
+    told = {"score", "similarity", "match_score", "probability", "level", "frames", "text_matches"}
+    assert set(hit) == place | told | {"moments", "explanation"}
     assert set(hit["frames"][0]) == {"frame_id", "pts_seconds", "relevance", "salient", "match_score"}
 
 
@@ -118,7 +120,7 @@ def test_top_k_is_ten_unless_told_and_null_is_unset(server: Server, toy: ToyLibr
 
 def test_the_server_and_the_searcher_give_the_same_hits(server: Server, searcher: Searcher) -> None:
     for text in ("red", "cyan car", "unknown white"):
-        local = searcher.search(clean_text(text, 100), 10)
+        local = searcher.search(clean_text(text, 100), 10, SearchOptions(group_by="moment"))
         assert server.search(text) == [asdict(hit) for hit in local.hits]
 
 

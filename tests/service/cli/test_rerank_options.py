@@ -24,6 +24,7 @@ def test_search_explains_scores(toy: ToyLibrary) -> None:
     explained = [i for i, line in enumerate(lines) if line.endswith("blue, früher.mp4")][-1]
     pattern = (
         r"  \d\.\d{4} = \d\.\d{4} \(mean match of the salient frames: 3\) \+ 1 × \d\.\d{4} \(similarity\)"
+        r" \+ \d\.\d{4} \(text\)"
     )
     assert re.fullmatch(pattern, lines[explained + 1])
     assert lines[explained + 2] == "  before re-ranking: place 1 of all segments"
@@ -40,7 +41,10 @@ def test_search_without_reranking(toy: ToyLibrary) -> None:
     arguments = ("search", "blue", "--no-rerank", *toy.options)
     body = json.loads(invoke(*arguments, "--json").stdout)
     assert (body["reranked"], body["rerank_skipped"], body["num_candidates"]) == (False, "not_requested", 0)
-    assert all(hit["score"] == hit["similarity"] for hit in body["hits"])
+    for hit in body["hits"]:
+        named = any(match["kind"] == "name" for match in hit["text_matches"])
+        assert named == (Path(hit["path"]).name == "blue, früher.mp4")
+        assert (hit["score"] > hit["similarity"]) == named
     result = invoke(*arguments, "--explain")
     assert "similarity alone" in result.stdout
     assert result.stderr == ""

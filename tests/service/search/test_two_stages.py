@@ -226,7 +226,9 @@ def test_every_term_of_a_score_is_told_and_they_add_up(server: Server) -> None:
             seen.add(kind)
             terms = [why["match_score"], why["tail_offset"]]
             assert [term is not None for term in terms] == [kind == "block", kind == "tail"]
-            total = sum(term for term in terms if term is not None) + why["similarity_term"]
+            total = (
+                sum(term for term in terms if term is not None) + why["similarity_term"] + why["text_term"]
+            )
             assert hit["score"] == pytest.approx(total, abs=3e-6)
             assert why["ensemble_lambda"] == (LAMBDA if count else 1)
             assert why["similarity_term"] == pytest.approx(
