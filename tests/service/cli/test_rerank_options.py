@@ -23,7 +23,7 @@ def test_search_explains_scores(toy: ToyLibrary) -> None:
     lines = invoke(*arguments, "--explain").stdout.splitlines()
     explained = [i for i, line in enumerate(lines) if line.endswith("blue, früher.mp4")][-1]
     pattern = (
-        r"  \d\.\d{4} = \d\.\d{4} \(mean match of the salient frames: 3\) \+ 1 × \d\.\d{4} \(similarity\)"
+        r"  \d+\.\d{4} = \d\.\d{4} \(mean match of the salient frames: 3\) \+ 1 × \d\.\d{4} \(similarity\)"
         r" \+ \d\.\d{4} \(text\)"
     )
     assert re.fullmatch(pattern, lines[explained + 1])
