@@ -21,6 +21,20 @@ export class ServiceProblem extends Error {
   }
 }
 
+// What the page calls the fields of a request.
+const WORDS = {
+  num_candidates: "Candidates (in Options)",
+  num_salient_frames: "Salient frames (in Options)",
+  top_k: "The number of results",
+  deadline_ms: "The time limit",
+};
+
+/** A problem's text with the page's words for the fields at fault, which the problem lists. */
+function inWords(text, errors) {
+  const names = errors.map(({ pointer }) => String(pointer).replace("#/", "")).filter((name) => WORDS[name]);
+  return names.reduce((words, name) => words.replaceAll(name, WORDS[name]), text);
+}
+
 /** The problem document (RFC 9457) of a failed response; its `detail` is written for people. */
 export async function problemOf(response) {
   let body = {};
@@ -32,7 +46,7 @@ export async function problemOf(response) {
   const text = [body.detail, body.title].find((value) => typeof value === "string" && value);
   const kind = String(body.type ?? "").split(":").pop();
   const retryAfter = Number(response.headers.get("Retry-After"));
-  const message = text ?? `The server answered with status ${response.status}.`;
+  const message = text ? inWords(text, body.errors ?? []) : `The server answered with status ${response.status}.`;
   const retryAfterSeconds = Number.isFinite(retryAfter) && retryAfter > 0 ? retryAfter : null;
   return new ServiceProblem(kind, message, { status: response.status, retryAfterSeconds });
 }
@@ -58,9 +72,8 @@ async function fetchJson(address, { signal, ...options } = {}) {
 
 export const fetchLibrary = (signal) => fetchJson("v1/library", { signal });
 
-/** Runs a search. The server chooses numbers that are null. Hits come with the terms of their scores. */
-export const search = (text, { topK, rerank, numCandidates, numSalientFrames, deadlineMs }, signal) =>
-  fetchJson("v1/search", {
+const ask = (address, text, { topK, rerank, numCandidates, numSalientFrames, deadlineMs = null }, signal) =>
+  fetchJson(address, {
     method: "POST",
     headers: { "Content-Type": "application/json", Accept: "application/json" },
     body: JSON.stringify({
@@ -75,10 +88,20 @@ export const search = (text, { topK, rerank, numCandidates, numSalientFrames, de
     signal,
   });
 
+/** Runs a search. The server chooses numbers that are null. Hits come with the terms of their scores. */
+export const search = (text, options, signal) => ask("v1/search", text, options, signal);
+
+/** Finds the moments of one video, as a search does those of all. */
+export const searchVideo = (videoId, text, options, signal) => ask(`${videoAddress(videoId)}/moments`, text, options, signal);
+
+const videoAddress = (videoId) => `v1/videos/${encodeURIComponent(videoId)}`;
+
+export const fetchVideo = (videoId, signal) => fetchJson(videoAddress(videoId), { signal });
+
 /** The address of a thumbnail. It names the snapshot that answered, so the browser may cache it for ever. */
 export const frameAddress = (frameId, snapshot) =>
   `v1/frames/${encodeURIComponent(frameId)}.jpg?snapshot=${encodeURIComponent(snapshot)}`;
-export const mediaAddress = (videoId) => `v1/videos/${encodeURIComponent(videoId)}/media`;
+export const mediaAddress = (videoId) => `${videoAddress(videoId)}/media`;
 
 /** Why the server does not deliver a media file, or null if it does. Asks for one byte of it. */
 export async function mediaProblem(videoId) {

@@ -1,18 +1,21 @@
 // The page: keeps query and options in the address, sends requests, and decides which state is shown.
 
-import { fetchLibrary, search } from "./api.js";
+import { fetchLibrary, fetchVideo, search, searchVideo } from "./api.js";
 import { byId, hasModifier } from "./dom.js";
 import { count, footage } from "./format.js";
 import { Notice } from "./notice.js";
 import { OptionsPanel, optionsIn, searchPart } from "./options.js";
-import { Player } from "./player.js";
+import { PlaceHistory, placeIn, withPlace } from "./place.js";
+import { Player, startOf } from "./player.js";
 import { MORE_TIME_MS } from "./ranking.js";
-import { Grid } from "./results.js";
+import { Grid, holds } from "./results.js";
 import { Tally } from "./tally.js";
 import { Why } from "./why.js";
 
 const FIRST_TOP_K = 12;
 const LAST_TOP_K = 768;
+// Marks on the timeline of one video.
+const MOST_MOMENTS = 50;
 const SKELETON_DELAY_MS = 150;
 const EMPTY_LIBRARY = "Run `reelfind index` on the folder of your videos; the server loads the result by itself.";
 
@@ -25,20 +28,27 @@ const more = byId("more");
 const notice = new Notice(input);
 const tally = new Tally({ act: (action) => (action === "time" ? searchLonger() : switchOnRerank()) });
 const optionsPanel = new OptionsPanel({ changed: () => applyOptions(optionsPanel.options) });
-const why = new Why({ play: (hit, frame) => player.play(hit, frame, grid.relevanceScale) });
+const places = new PlaceHistory();
+const why = new Why({ play: (hit, frame) => play(hit, frame) });
 const player = new Player({
-  closed: (hit) => hit && grid.focusHit(hit),
+  closed: (hit, isByPage) => {
+    if (!isByPage) places.leave();
+    if (hit && !grid.focusHit(hit)) main.focus({ preventScroll: true });
+  },
+  moved: (hit, seconds) => places.move({ video: hit.video_id, seconds }),
   explain: (hit) => why.open(hit, grid.placeOf(hit), grid.relevanceScale),
+  findMoments,
 });
-const grid = new Grid(byId("grid"), {
-  open: (hit, frame, scale) => player.open(hit, frame, scale),
-  explain: (hit, place, scale) => why.open(hit, place, scale),
+const grid = new Grid({
+  open: play,
+  explain: (hit) => why.open(hit, grid.placeOf(hit), grid.relevanceScale),
   leave: () => input.focus(),
 });
 
 let current = { query: "", topK: FIRST_TOP_K, shown: 0 };
 let request = null;
-let shownAddress = null;
+let lookup = null;
+let shownSearch = null;
 
 // --- What is shown -------------------------------------------------------------------------------------------
 
@@ -81,13 +91,18 @@ async function showLibrary() {
 /** The state of the history entry: how many results to show, and the deadline after "Give it more time". */
 const remembered = () => ({ topK: FIRST_TOP_K, deadlineMs: null, ...history.state });
 
-function showAnswer(query, { topK, deadlineMs }, answer) {
+/** The hits of an answer, with what they share. */
+function hitsOf(answer) {
   const shared = { snapshot: answer.snapshot, reranked: answer.reranked, skipped: answer.rerank_skipped };
-  const hits = answer.hits.map((hit) => ({ ...hit, ...shared }));
+  return answer.hits.map((hit) => ({ ...hit, ...shared }));
+}
+
+function showAnswer(query, { topK, deadlineMs }, answer) {
+  const hits = hitsOf(answer);
   notice.hide();
   setView("results");
   tally.showAnswer(answer, deadlineMs);
-  grid.show(hits);
+  grid.show(hits, { isGuess: answer.best_guess === true });
   // The server returned as many as it was asked for, so there may be more.
   more.hidden = hits.length < topK || topK >= LAST_TOP_K;
   current = { query, topK, shown: hits.length };
@@ -109,6 +124,7 @@ async function runSearch(query, state, { isMore = false, isRetry = false } = {})
   const signal = begin();
   byId("query-problem").textContent = "";
   byId("more-problem").textContent = "";
+  byId("place-problem").hidden = true;
   results.setAttribute("aria-busy", "true");
   // Skeletons that only flash up are worse than none.
   const skeletons = isMore || isRetry ? 0 : setTimeout(showSkeletons, SKELETON_DELAY_MS);
@@ -122,6 +138,8 @@ async function runSearch(query, state, { isMore = false, isRetry = false } = {})
     if (isMore) {
       history.replaceState(state, "");
       grid.focus(Math.min(before, answer.hits.length - 1));
+    } else {
+      showPlace();
     }
   } catch (problem) {
     clearTimeout(skeletons);
@@ -153,13 +171,70 @@ function switchOnRerank() {
 /** Takes the focus from the note, which will disappear. In the search box it would open a phone's keyboard. */
 const leaveNote = () => main.focus({ preventScroll: true });
 
+// --- The player ----------------------------------------------------------------------------------------------
+
+/** Plays a hit from a frame, or from its best one if `frame` is null. */
+function play(hit, frame) {
+  const seconds = frame?.pts_seconds ?? startOf(hit);
+  if (player.isOpen && player.videoId === hit.video_id) {
+    player.go(hit, seconds);
+    return;
+  }
+  player.open(hit, grid.relevanceScale, seconds);
+  places.enter({ video: hit.video_id, seconds });
+}
+
+const momentsIn = async (videoId, signal) =>
+  hitsOf(await searchVideo(videoId, current.query, { topK: MOST_MOMENTS, ...optionsIn(location.search), deadlineMs: remembered().deadlineMs }, signal));
+
+/** The moments of a hit's video and its length in seconds; null for what cannot be found. */
+async function findMoments(hit, signal) {
+  const [moments, video] = await Promise.allSettled([momentsIn(hit.video_id, signal), fetchVideo(hit.video_id, signal)]);
+  return { moments: moments.value ?? null, seconds: video.value?.duration_seconds ?? null };
+}
+
+/** Opens the player at the place in the address, or closes it if there is none. */
+async function showPlace() {
+  lookup?.abort();
+  const place = placeIn(location.search);
+  if (!place) {
+    player.close();
+    return;
+  }
+  const shown = grid.hitAt(place.video, place.seconds);
+  if (shown) {
+    player.open(shown, grid.relevanceScale, place.seconds);
+    return;
+  }
+  lookup = new AbortController();
+  const { signal } = lookup;
+  try {
+    const moments = await momentsIn(place.video, signal);
+    if (signal.aborted) return;
+    const distance = (hit) => (holds(hit, place.seconds) ? 0 : Math.min(...[hit.start_seconds, hit.end_seconds].map((end) => Math.abs(end - place.seconds))));
+    const nearest = moments.reduce((best, hit) => (distance(hit) < distance(best) ? hit : best), moments[0]);
+    if (nearest) player.open(nearest, grid.relevanceScale, place.seconds);
+    else showPlaceProblem("Nothing in the video of this link can be searched.");
+  } catch (problem) {
+    if (signal.aborted) return;
+    showPlaceProblem(problem.status === 404 ? "The video of this link is no longer in the library." : problem.message);
+  }
+}
+
+function showPlaceProblem(text) {
+  history.replaceState(history.state, "", withPlace(location.search, null) || location.pathname);
+  byId("place-problem").hidden = false;
+  byId("place-problem").firstElementChild.textContent = text;
+}
+
 // --- The address ---------------------------------------------------------------------------------------------
 
 const queryInAddress = () => (new URLSearchParams(location.search).get("q") ?? "").trim();
 
 function showAddress() {
   const query = queryInAddress();
-  shownAddress = location.search;
+  shownSearch = withPlace(location.search, null);
+  lookup?.abort();
   notice.stopRetrying();
   why.close();
   player.close();
@@ -195,7 +270,7 @@ function applyOptions(options) {
     return;
   }
   history.replaceState(null, "", searchPart("", options) || location.pathname);
-  shownAddress = location.search;
+  shownSearch = withPlace(location.search, null);
 }
 
 // --- Events --------------------------------------------------------------------------------------------------
@@ -208,6 +283,8 @@ form.addEventListener("submit", (event) => {
   }
   const query = input.value.trim();
   if (query) {
+    // A phone's keyboard would cover the results.
+    if (matchMedia("(pointer: coarse)").matches) main.focus({ preventScroll: true });
     goTo(query, optionsPanel.options);
     return;
   }
@@ -255,8 +332,11 @@ more.addEventListener("click", () => {
 });
 
 window.addEventListener("popstate", () => {
-  // A jump to an anchor (the skip link) does not change the query.
-  if (location.search !== shownAddress) showAddress();
+  if (places.settle()) return;
+  why.close();
+  // A jump to an anchor (the skip link) changes neither the query nor the place.
+  if (withPlace(location.search, null) !== shownSearch) showAddress();
+  else showPlace();
 });
 window.addEventListener("online", () => {
   if (notice.isWaiting) showAddress();

@@ -1,56 +1,68 @@
-// A hit as a card: its best frame, its strip, its name, time span and score.
+// A moment as a card: its best frame, up to two more salient ones, a bar for each frame, its name, times and level.
 
 import { frameAddress } from "./api.js";
 import { element } from "./dom.js";
-import { clock, clockSpan, fileName, score } from "./format.js";
-import { bestFrame, scoreName } from "./ranking.js";
-import { buildStrip, termsOf } from "./strip.js";
+import { clockSpan, fileName } from "./format.js";
+import { buildLevel, buildMeter, levelWord } from "./level.js";
+import { bestFrame, furtherFrames } from "./ranking.js";
+import { buildBars, timeOf } from "./strip.js";
+
+const MOST_STILLS = 2;
 
 export const nameOf = (hit) => hit.title || fileName(hit.path);
 
-/** The large thumbnail, a button that plays the hit. `show(frame)` shows a frame on it; null: the best one. */
+function buildImage(frame, hit) {
+  const image = element("img", { alt: "", loading: "lazy", decoding: "async", "data-frame-id": frame?.frame_id });
+  image.addEventListener("error", () => image.parentElement.setAttribute("data-missing", "No thumbnail"));
+  image.addEventListener("load", () => image.parentElement.removeAttribute("data-missing"));
+  if (frame) image.src = frameAddress(frame.frame_id, hit.snapshot);
+  return image;
+}
+
+/** The large picture, a button that plays the hit. `show(frame)` shows a frame on it; null: the best one. */
 function buildShot(hit, open) {
   const best = bestFrame(hit.frames);
-  const span = clockSpan(hit.start_seconds, hit.end_seconds);
-  const image = element("img", { class: "shot-image", alt: "", decoding: "async", "data-frame-id": best?.frame_id });
-  const time = element("span", { class: "shot-time" });
-  const terms = element("span", { class: "shot-terms" });
+  const words = [nameOf(hit), clockSpan(hit.start_seconds, hit.end_seconds), levelWord(hit)];
+  const image = buildImage(best, hit);
+  image.classList.add("shot-image");
+  const time = element("span", { class: "shot-time", text: best ? timeOf(hit, best) : "" });
   const shot = element(
     "button",
     {
       class: "shot",
       type: "button",
       tabindex: -1,
-      "aria-label": `Play ${nameOf(hit)}, ${span}, ${scoreName(hit).toLowerCase()} ${score(hit.score)}`,
+      "aria-label": `Play ${words.filter(Boolean).join(", ")}`,
       onclick: () => open(hit, null),
     },
     image,
-    element("span", { class: "shot-chip" }, time, terms),
+    element("span", { class: "shot-chip" }, time),
   );
-  image.addEventListener("error", () => shot.setAttribute("data-missing", "No thumbnail"));
-  image.addEventListener("load", () => shot.removeAttribute("data-missing"));
   const show = (frame) => {
     const shown = frame ?? best;
     if (!shown) return;
-    image.src = frameAddress(shown.frame_id, hit.snapshot);
-    time.textContent = clock(shown.pts_seconds);
-    terms.textContent = termsOf(shown);
+    const address = frameAddress(shown.frame_id, hit.snapshot);
+    if (image.getAttribute("src") !== address) image.src = address;
+    time.textContent = timeOf(hit, shown);
   };
-  show(null);
   return { shot, show };
 }
 
-function buildScore(hit) {
-  const name = scoreName(hit);
-  const title = hit.reranked
-    ? "How well this moment fits the description; the bar compares it with the other results"
-    : "Similarity of the description and this moment; the bar compares it with the best result";
+/** Another salient frame, a button that plays from there. */
+function buildStill(hit, frame, open) {
+  const time = timeOf(hit, frame);
   return element(
-    "span",
-    { class: "card-score", title },
-    element("span", { class: "meter" }, element("span")),
-    element("span", { class: "unseen", text: `${name} ` }),
-    element("span", { class: "card-value", text: score(hit.score) }),
+    "button",
+    {
+      class: "still",
+      type: "button",
+      tabindex: -1,
+      "aria-label": `Play from ${time}, salient`,
+      "data-frame-id": frame.frame_id,
+      onclick: () => open(hit, frame),
+    },
+    buildImage(frame, hit),
+    element("span", { class: "shot-chip" }, element("span", { class: "shot-time", text: time })),
   );
 }
 
@@ -58,7 +70,8 @@ function buildScore(hit) {
 export function buildCard(hit, { open, explain }) {
   const name = nameOf(hit);
   const { shot, show } = buildShot(hit, open);
-  const strip = buildStrip(hit, { choose: (frame) => open(hit, frame), preview: show });
+  const stills = furtherFrames(hit.frames, MOST_STILLS).map((frame) => buildStill(hit, frame, open));
+  const bars = buildBars(hit, { choose: (frame) => open(hit, frame), preview: show });
   const why = element("button", {
     class: "why",
     type: "button",
@@ -72,13 +85,13 @@ export function buildCard(hit, { open, explain }) {
   const card = element(
     "article",
     { class: "card" },
-    element("div", { class: "film" }, shot, strip),
+    element("div", { class: "film", "data-stills": stills.length }, shot, ...stills, bars),
     element("h3", { class: "card-name", dir: "auto", title: name === hit.path ? name : `${name}\n${hit.path}`, text: name }),
     element(
       "p",
       { class: "card-facts" },
       element("span", { class: "card-span", text: clockSpan(hit.start_seconds, hit.end_seconds) }),
-      buildScore(hit),
+      buildLevel(hit) ?? buildMeter(),
       why,
     ),
   );

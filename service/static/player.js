@@ -1,39 +1,63 @@
-// The player: a dialog that plays a video from the hit, with the hit's strip to jump to its frames.
+// The player: a dialog that plays a video from a moment, with the moment's frames and the video's other moments.
 
 import { mediaAddress, mediaProblem } from "./api.js";
 import { nameOf } from "./card.js";
-import { byId, element } from "./dom.js";
-import { clockSpan, fileName, score, signed } from "./format.js";
-import { bestFrame, isMatched, scoreName } from "./ranking.js";
+import { byId, element, hasModifier } from "./dom.js";
+import { clockSpan, fileName } from "./format.js";
+import { levelWord } from "./level.js";
+import { bestFrame } from "./ranking.js";
 import { buildStrip, drawBars } from "./strip.js";
+import { Timeline } from "./timeline.js";
 
 // Jumps go this far past the start of a frame, so that rounding cannot show the frame before it.
 const INTO_FRAME_SECONDS = 0.001;
+
+/** Where playing a moment starts: at its best frame, which the card shows. */
+export const startOf = (hit) => bestFrame(hit.frames)?.pts_seconds ?? hit.start_seconds;
 
 export class Player {
   #dialog = byId("player");
   #video = byId("player-video");
   #problem = byId("player-problem");
+  #timeline = new Timeline({ choose: (moment) => this.#chooseMoment(moment) });
   #strip = null;
+  // The hit that the player was opened for, and the moment of its video that is shown.
+  #opened = null;
   #hit = null;
+  #scale = null;
   #start = 0;
   // The player's time at second 0 of the video; null until the first picture tells.
   #origin = 0;
   // Where the player was sent and has not arrived, in its time, and how far it could go at the last try.
   #target = null;
   #reach = 0;
+  #request = null;
+  #isClosedByPage = false;
   #closed;
+  #moved;
+  #findMoments;
 
-  /** `closed(hit)` is called after the player has closed in any way; `explain(hit)` opens the explanation. */
-  constructor({ closed, explain }) {
+  /**
+   * `closed(hit, isByPage)` is called after the player has closed, by `close` or by the reader; `moved(hit, seconds)`
+   * after it was sent to another time; `explain(hit)` opens the explanation. `findMoments(hit, signal)` finds `{moments, seconds}`: the moments of
+   * the hit's video and its length, or null for what cannot be found.
+   */
+  constructor({ closed, moved, explain, findMoments }) {
     this.#closed = closed;
+    this.#moved = moved;
+    this.#findMoments = findMoments;
     byId("player-why").addEventListener("click", () => explain(this.#hit));
     byId("player-close").addEventListener("click", () => this.#dialog.close());
     this.#dialog.addEventListener("click", (event) => {
       if (event.target === this.#dialog) this.#dialog.close();
     });
+    this.#dialog.addEventListener("keydown", (event) => {
+      const step = { n: 1, p: -1 }[event.key.toLowerCase()];
+      if (step && !hasModifier(event)) this.#timeline.step(step);
+    });
     this.#dialog.addEventListener("close", () => this.#onClose());
     this.#video.addEventListener("loadedmetadata", () => this.#onMetadata());
+    this.#video.addEventListener("loadeddata", () => this.#completeTimeline());
     this.#video.addEventListener("error", () => this.#onError());
     this.#video.addEventListener("timeupdate", () => this.#markCurrent());
     this.#video.addEventListener("seeked", () => {
@@ -46,62 +70,98 @@ export class Player {
     }
   }
 
-  /**
-   * Plays from a frame, or from the best one, which the card shows, if `frame` is null; `scale` is that of the bars in
-   * the grid.
-   */
-  open(hit, frame, scale) {
-    this.#hit = hit;
-    const first = frame ?? bestFrame(hit.frames);
-    this.#start = first ? first.pts_seconds + INTO_FRAME_SECONDS : hit.start_seconds;
+  /** Plays from a time, by default from the best frame; `scale` is that of the bars in the grid. */
+  open(hit, scale, seconds = startOf(hit)) {
+    this.#isClosedByPage = false;
+    this.#opened = hit;
+    this.#scale = scale;
+    this.#start = seconds + INTO_FRAME_SECONDS;
+    this.#request?.abort();
+    this.#request = null;
     byId("player-title").textContent = nameOf(hit);
     byId("player-title").title = nameOf(hit);
     byId("player-path").textContent = hit.path;
-    const span = clockSpan(hit.start_seconds, hit.end_seconds);
-    const match = isMatched(hit) ? ` · match ${signed(hit.match_score)}` : "";
-    byId("player-facts").textContent = `${span} · ${scoreName(hit).toLowerCase()} ${score(hit.score)}${match}`;
-    this.#setOrigin(hit.container_start_seconds > 0 ? null : 0);
     const download = byId("player-download");
     download.href = mediaAddress(hit.video_id);
     download.download = fileName(hit.path);
-    this.#strip = buildStrip(hit, { choose: (chosen) => this.#jump(chosen), times: true, tabStops: true });
-    drawBars(this.#strip, hit, scale);
-    byId("player-strip").replaceChildren(this.#strip);
+    this.#timeline.show(hit);
+    this.#showMoment(hit);
+    this.#setOrigin(hit.container_start_seconds > 0 ? null : 0);
 
     this.#problem.hidden = true;
     this.#video.hidden = false;
     byId("player-links").hidden = false;
-    this.#dialog.showModal();
+    if (!this.#dialog.open) this.#dialog.showModal();
+    this.#dialog.scrollTop = 0;
     this.#load();
     this.#video.focus();
-    this.#strip.querySelector("[data-best]")?.scrollIntoView({ block: "nearest", inline: "center" });
+    this.#showBestCell();
   }
 
-  /** Like `open`, but if the player already shows the hit, it only jumps to the frame. */
-  play(hit, frame, scale) {
-    if (this.isOpen && this.#hit === hit) this.#jump(frame);
-    else this.open(hit, frame, scale);
+  /** Goes to a time of the open player's video; `hit` is the moment that holds it. */
+  go(hit, seconds = startOf(hit)) {
+    if (hit !== this.#hit) this.#showMoment(hit);
+    this.#jump(seconds);
   }
 
   close() {
-    if (this.#dialog.open) this.#dialog.close();
+    if (!this.#dialog.open) return;
+    this.#isClosedByPage = true;
+    this.#dialog.close();
   }
 
   get isOpen() {
     return this.#dialog.open;
   }
 
+  /** The id of the video that is shown; undefined if the player is closed. */
+  get videoId() {
+    return this.#hit?.video_id;
+  }
+
+  /** Shows the frames and the facts of a moment of the video; the video plays on. */
+  #showMoment(hit) {
+    this.#hit = hit;
+    const span = clockSpan(hit.start_seconds, hit.end_seconds);
+    byId("player-facts").textContent = [span, levelWord(hit)].filter(Boolean).join(" · ");
+    this.#strip = buildStrip(hit, { choose: (frame) => this.#jump(frame.pts_seconds) });
+    drawBars(this.#strip, hit, this.#scale);
+    byId("player-strip").replaceChildren(this.#strip);
+    this.#timeline.setCurrent(hit);
+  }
+
+  #showBestCell() {
+    this.#strip.querySelector("[data-best]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }
+
+  #chooseMoment(moment) {
+    this.go(moment);
+    this.#showBestCell();
+  }
+
+  /** Marks the other moments of the video, once it plays: they are not waited for, and may fail. */
+  async #completeTimeline() {
+    const hit = this.#opened;
+    if (this.#request || !hit) return;
+    this.#request = new AbortController();
+    const { moments, seconds } = await this.#findMoments(hit, this.#request.signal);
+    if (hit !== this.#opened) return;
+    if (moments) this.#timeline.add(moments);
+    this.#timeline.setLength(seconds ?? this.#video.duration - (this.#origin ?? 0));
+  }
+
   #load() {
-    const address = mediaAddress(this.#hit.video_id);
+    const address = mediaAddress(this.#opened.video_id);
     this.#video.src = this.#origin === null ? address : `${address}#t=${this.#start}`;
-    if (this.#origin === null) this.#findOrigin(this.#hit);
+    if (this.#origin === null) this.#findOrigin(this.#opened);
     // If the browser refuses (no gesture, no codec), the controls or the error event tell the user.
     this.#video.play().catch(() => {});
   }
 
-  #jump(frame) {
-    this.#start = frame.pts_seconds + INTO_FRAME_SECONDS;
+  #jump(seconds) {
+    this.#start = seconds + INTO_FRAME_SECONDS;
     this.#linkToStart();
+    this.#moved(this.#hit, seconds);
     if (this.#video.readyState === HTMLMediaElement.HAVE_NOTHING) return;
     this.#seek();
     this.#video.play().catch(() => {});
@@ -136,7 +196,7 @@ export class Player {
   #findOrigin(hit) {
     const own = hit.container_start_seconds;
     const learn = (time) => {
-      if (this.#hit !== hit || this.#origin !== null) return;
+      if (this.#opened !== hit || this.#origin !== null) return;
       this.#setOrigin(time > own / 2 ? own : 0);
       this.#seek();
     };
@@ -159,6 +219,7 @@ export class Player {
   }
 
   #onMetadata() {
+    if (this.#origin === 0) this.#timeline.setLength(this.#video.duration);
     const distance = this.#video.currentTime - this.#start - this.#origin;
     if (Math.abs(distance) > 0.05) this.#seek();
     if (this.#video.videoWidth === 0) {
@@ -169,10 +230,10 @@ export class Player {
   }
 
   async #onError() {
-    const hit = this.#hit;
+    const hit = this.#opened;
     if (!hit || !this.#video.hasAttribute("src")) return;
     const problem = await mediaProblem(hit.video_id);
-    if (hit !== this.#hit) return;
+    if (hit !== this.#opened) return;
     this.#explain(problem ? problem.message : "This browser cannot play this kind of video.", !problem);
   }
 
@@ -185,14 +246,16 @@ export class Player {
     if (this.#video.readyState !== HTMLMediaElement.HAVE_NOTHING) return;
     // The focus must not disappear with the video.
     this.#video.hidden = true;
+    this.#timeline.hide();
     byId(available ? "player-download" : "player-close").focus();
   }
 
   /** Marks the current frame: the last one that has started. */
   #markCurrent() {
-    if (!this.#strip) return;
-    if (this.#origin === null) return;
+    if (!this.#strip || this.#origin === null || this.#video.readyState === HTMLMediaElement.HAVE_NOTHING) return;
     const now = this.#video.currentTime - this.#origin;
+    this.#timeline.goTo(now);
+    this.#follow(now);
     const frames = this.#hit.frames;
     const inside = now < this.#hit.end_seconds;
     const current = inside ? frames.findLastIndex((frame) => frame.pts_seconds <= now + INTO_FRAME_SECONDS) : -1;
@@ -202,9 +265,20 @@ export class Player {
     });
   }
 
+  /** Shows the moment that is played, if the video has come to another one and nobody is using the strip. */
+  #follow(now) {
+    if (this.#target !== null || this.#video.seeking || this.#strip.contains(document.activeElement)) return;
+    const moment = this.#timeline.momentAt(now);
+    if (moment && moment !== this.#hit) this.#showMoment(moment);
+  }
+
   #onClose() {
     if (this.#dialog.open) return; // opened again before the event came
-    const hit = this.#hit;
+    const hit = this.#opened;
+    const isByPage = this.#isClosedByPage;
+    this.#isClosedByPage = false;
+    this.#request?.abort();
+    this.#opened = null;
     this.#hit = null;
     this.#strip = null;
     this.#target = null;
@@ -212,6 +286,6 @@ export class Player {
     this.#video.pause();
     this.#video.removeAttribute("src");
     this.#video.load();
-    this.#closed(hit);
+    this.#closed(hit, isByPage);
   }
 }

@@ -1,20 +1,26 @@
 // The ranking of an answer: the best frame of a hit, the scales of the meters, and why it was not re-ranked.
 
+function isBetter(frame, other) {
+  const lead = (frame.match_score ?? -Infinity) - (other.match_score ?? -Infinity);
+  return lead > 0 || (!(lead < 0) && frame.relevance > other.relevance);
+}
+
 /** The frame that fits best, by match score, else by relevance; the earliest of equals. */
 export function bestFrame(frames) {
   const salient = frames.filter((frame) => frame.salient);
   const candidates = salient.length > 0 ? salient : frames;
-  const isBetter = (frame, best) => {
-    const lead = (frame.match_score ?? -Infinity) - (best.match_score ?? -Infinity);
-    return lead > 0 || (!(lead < 0) && frame.relevance > best.relevance);
-  };
   return candidates.reduce((best, frame) => (isBetter(frame, best) ? frame : best), candidates[0]);
 }
 
-export const isMatched = (hit) => hit.match_score !== null && hit.match_score !== undefined;
+/** The best of the other salient frames, at most `most`, in time order. */
+export function furtherFrames(frames, most) {
+  const best = bestFrame(frames);
+  const others = frames.filter((frame) => frame.salient && frame !== best);
+  const chosen = others.toSorted((one, other) => (isBetter(one, other) ? -1 : isBetter(other, one) ? 1 : 0));
+  return others.filter((frame) => chosen.indexOf(frame) < most);
+}
 
-/** The name of a score: without re-ranking, the score is the similarity. */
-export const scoreName = (hit) => (hit.reranked ? "Score" : "Similarity");
+export const isMatched = (hit) => hit.match_score !== null && hit.match_score !== undefined;
 
 // In log-odds: a lead of this size is clear, and smaller ones must look smaller.
 const CLEAR_LEAD = 4;

@@ -1,13 +1,23 @@
-// The grid of hits: cards, skeletons, and the arrow keys among them.
+// The grid of hits: cards, skeletons, the fold with those that are less likely, and the arrow keys among them.
 
 import { buildCard } from "./card.js";
-import { element, hasModifier, rove } from "./dom.js";
+import { byId, element, hasModifier, rove } from "./dom.js";
+import { isUnlikely } from "./level.js";
 import { scoreScale } from "./ranking.js";
 import { drawBars, relevanceScale } from "./strip.js";
 
 // The key holds everything that a card shows, so that a card is reused only if nothing in it has changed.
 const keyOf = (hit) =>
-  JSON.stringify([hit.video_id, hit.start_seconds, hit.snapshot, hit.reranked, hit.score, hit.match_score]);
+  JSON.stringify([
+    hit.video_id,
+    hit.start_seconds,
+    hit.end_seconds,
+    hit.snapshot,
+    hit.reranked,
+    hit.score,
+    hit.match_score,
+    hit.level,
+  ]);
 
 function buildSkeleton() {
   return element(
@@ -20,24 +30,30 @@ function buildSkeleton() {
 }
 
 export class Grid {
-  #list;
+  #list = byId("grid");
+  #fold = byId("fold");
+  #foldButton = byId("fold-button");
+  #folded = byId("fold-grid");
   #open;
   #explain;
   #leave;
   #items = new Map();
+  #hits = [];
   #scale = null;
 
   /**
-   * `open(hit, frame | null, scale)` plays a hit; `explain(hit, place, scale)` opens its explanation;
-   * `leave()` is called when the focus moves up out of the grid.
+   * `open(hit, frame | null)` plays a hit; `explain(hit)` opens its explanation; `leave()` is called when the focus
+   * moves up out of the grid.
    */
-  constructor(list, { open, explain, leave }) {
-    this.#list = list;
+  constructor({ open, explain, leave }) {
     this.#open = open;
     this.#explain = explain;
     this.#leave = leave;
-    list.addEventListener("keydown", (event) => this.#onKey(event));
-    list.addEventListener("focusin", (event) => this.#rove(event.target.closest("li:has(.shot)")));
+    for (const list of [this.#list, this.#folded]) {
+      list.addEventListener("keydown", (event) => this.#onKey(event));
+      list.addEventListener("focusin", (event) => this.#rove(event.target.closest("li:has(.shot)")));
+    }
+    this.#foldButton.addEventListener("click", () => this.#unfold(this.#folded.hidden));
   }
 
   /** The scale of the bars in all strips. */
@@ -50,94 +66,133 @@ export class Grid {
     return [...this.#items.keys()].indexOf(keyOf(hit)) + 1;
   }
 
-  #shots() {
-    return [...this.#list.querySelectorAll(".shot")];
+  /** The hit that holds a time of a video; null if none does. */
+  hitAt(videoId, seconds) {
+    return this.#hits.find((hit) => hit.video_id === videoId && holds(hit, seconds)) ?? null;
   }
 
-  /** Tab stops at one card only: at its thumbnail, then at its explanation. */
+  #shots() {
+    const lists = this.#folded.hidden ? [this.#list] : [this.#list, this.#folded];
+    return lists.flatMap((list) => [...list.querySelectorAll(".shot")]);
+  }
+
+  /** Tab stops at one card only: at its picture, then at its explanation. */
   #rove(item) {
     if (!item) return;
-    rove(this.#shots(), item.querySelector(".shot"));
-    rove(this.#list.querySelectorAll(".why"), item.querySelector(".why"));
+    for (const list of [this.#list, this.#folded]) {
+      rove(list.querySelectorAll(".shot"), item.querySelector(".shot"));
+      rove(list.querySelectorAll(".why"), item.querySelector(".why"));
+    }
+  }
+
+  #unfold(isOpen) {
+    this.#folded.hidden = !isOpen;
+    this.#foldButton.setAttribute("aria-expanded", String(isOpen));
+    this.#rove(this.#list.firstElementChild);
   }
 
   clear() {
     this.#items.clear();
+    this.#hits = [];
     this.#list.replaceChildren();
+    this.#folded.replaceChildren();
+    this.#fold.hidden = true;
+    this.#unfold(false);
   }
 
   showSkeletons(number) {
-    this.#items.clear();
+    this.clear();
     this.#list.replaceChildren(...Array.from({ length: number }, buildSkeleton));
   }
 
-  /** Shows the hits, best first; cards of hits that are already shown are reused. */
-  show(hits) {
+  /**
+   * Shows the hits, best first; cards of hits that are already shown are reused. Those that are less likely are
+   * folded, unless the answer is no more than guesses.
+   */
+  show(hits, { isGuess }) {
     this.#scale = relevanceScale(hits);
     const shareOf = scoreScale(hits);
-    const actions = {
-      open: (hit, frame) => this.#open(hit, frame, this.#scale),
-      explain: (hit) => this.#explain(hit, this.placeOf(hit), this.#scale),
-    };
     const items = new Map();
     for (const hit of hits) {
-      const item = this.#items.get(keyOf(hit)) ?? element("li", {}, buildCard(hit, actions));
+      const item = this.#items.get(keyOf(hit)) ?? element("li", {}, buildCard(hit, { open: this.#open, explain: this.#explain }));
       drawBars(item.querySelector(".strip"), hit, this.#scale);
-      item.style.setProperty("--share", shareOf(hit.score).toFixed(3));
+      const share = shareOf(hit.score);
+      item.style.setProperty("--share", share.toFixed(3));
+      item.querySelector(".meter")?.setAttribute("aria-valuenow", Math.round(100 * share));
       items.set(keyOf(hit), item);
     }
     this.#items = items;
-    this.#list.replaceChildren(...items.values());
+    this.#hits = hits;
+    const isFolded = (hit) => !isGuess && isUnlikely(hit);
+    const itemsOf = (some) => some.map((hit) => items.get(keyOf(hit)));
+    const less = hits.filter(isFolded);
+    this.#list.replaceChildren(...itemsOf(hits.filter((hit) => !isFolded(hit))));
+    this.#folded.replaceChildren(...itemsOf(less));
+    this.#fold.hidden = less.length === 0;
+    this.#foldButton.textContent = `${less.length.toLocaleString("en")} less likely`;
     this.#rove(this.#list.firstElementChild);
   }
 
+  /** Gives the focus to the hit at an index, or to the fold that hides it. */
   focus(index) {
-    this.#shots()[index]?.focus();
+    const item = [...this.#items.values()][index];
+    if (!item) return;
+    if (this.#folded.hidden && this.#folded.contains(item)) this.#foldButton.focus();
+    else item.querySelector(".shot").focus();
   }
 
-  /** Gives the focus back to a hit's card, if it is still shown. */
+  /** Gives the focus back to a hit's card. Returns whether the card is shown. */
   focusHit(hit) {
-    this.#items.get(keyOf(hit))?.querySelector(".shot").focus();
+    const place = this.placeOf(hit);
+    this.focus(place - 1);
+    return place > 0;
   }
 
   #onKey(event) {
     if (hasModifier(event) || !event.target.closest("li")) return;
     const shots = this.#shots();
-    const index = shots.indexOf(event.target.closest("li").querySelector(".shot"));
-    const top = shots[0]?.getBoundingClientRect().top;
-    const columns = shots.filter((shot) => Math.abs(shot.getBoundingClientRect().top - top) < 2).length;
+    const current = event.target.closest("li").querySelector(".shot");
+    const index = shots.indexOf(current);
     let next;
     switch (event.key) {
       case "ArrowRight":
-        next = index + 1;
+        next = shots[index + 1];
         break;
       case "ArrowLeft":
-        next = index - 1;
+        next = shots[index - 1];
         break;
       case "ArrowDown":
-        // From above the gap in a short last row, down leads to the last card.
-        next = index + columns;
-        if (next >= shots.length && Math.floor(index / columns) < Math.floor((shots.length - 1) / columns)) {
-          next = shots.length - 1;
-        }
+        next = nearestInNextRow(current, shots.slice(index + 1));
         break;
       case "ArrowUp":
-        next = index - columns;
+        next = nearestInNextRow(current, shots.slice(0, index).toReversed());
         break;
       case "Home":
-        next = 0;
+        next = shots[0];
         break;
       case "End":
-        next = shots.length - 1;
+        next = shots.at(-1);
         break;
       default:
         return;
     }
     event.preventDefault();
-    if (next < 0) {
-      if (event.key === "ArrowUp") this.#leave();
-      return;
-    }
-    shots[next]?.focus();
+    if (next) next.focus();
+    else if (event.key === "ArrowUp") this.#leave();
   }
+}
+
+/** Whether a hit holds a time: one of its span, or the start of one of its frames. */
+export const holds = (hit, seconds) =>
+  (hit.start_seconds <= seconds && seconds < hit.end_seconds) ||
+  hit.frames.some((frame) => Math.abs(frame.pts_seconds - seconds) < 0.001);
+
+/** Of the pictures after one, in one direction: that of the next row that is nearest to it. */
+function nearestInNextRow(shot, others) {
+  const { top, left } = shot.getBoundingClientRect();
+  const boxes = others.map((other) => ({ other, box: other.getBoundingClientRect() }));
+  const first = boxes.find(({ box }) => Math.abs(box.top - top) > 2);
+  const row = boxes.filter(({ box }) => first && Math.abs(box.top - first.box.top) <= 2);
+  const distance = ({ box }) => Math.abs(box.left - left);
+  return row.reduce((best, each) => (distance(each) < distance(best) ? each : best), row[0])?.other;
 }

@@ -1,10 +1,10 @@
-// The strip: a moment's frames in time order, each above a bar that shows its relevance to the query. Salient
-// frames are larger and outlined, with their match scores below, if there are any.
+// The frames of a moment in time order: in a card as bars that show how well each fits the query, and in the player
+// as pictures above such bars. Salient frames have yellow bars.
 
 import { frameAddress } from "./api.js";
 import { element, hasModifier, rove } from "./dom.js";
-import { clock, fineClock, score, signed } from "./format.js";
-import { bestFrame, isMatched } from "./ranking.js";
+import { clock, fineClock } from "./format.js";
+import { bestFrame } from "./ranking.js";
 
 /** Maps relevance to 0…1, on one scale for all hits of an answer, so that strips can be compared. */
 export function relevanceScale(hits) {
@@ -17,7 +17,8 @@ export function relevanceScale(hits) {
     }
   }
   const range = high - low;
-  return (relevance) => (range > 1e-9 ? (relevance - low) / range : 1);
+  // Other moments of the video, which the player shows, may lie outside.
+  return (relevance) => (range > 1e-9 ? Math.min(1, Math.max(0, (relevance - low) / range)) : 1);
 }
 
 /** A frame's time, with tenths of a second if the frames of the hit are less than a second apart. */
@@ -26,72 +27,70 @@ export function timeOf(hit, frame) {
   return (close ? fineClock : clock)(frame.pts_seconds);
 }
 
-const hasMatch = (frame) => frame.match_score !== null && frame.match_score !== undefined;
-
-/** A frame's relevance, and its match score if there is one, as text. */
-export const termsOf = (frame) =>
-  `relevance ${score(frame.relevance)}${hasMatch(frame) ? `, match ${signed(frame.match_score)}` : ""}`;
-
-function buildCell(hit, frame, isBest, { choose, times }) {
-  const time = timeOf(hit, frame);
-  const kind = frame.salient ? ", salient" : "";
-  const cell = element(
+function buildCell(hit, frame, choose) {
+  const isBest = frame === bestFrame(hit.frames);
+  const place = `${timeOf(hit, frame)}${frame.salient ? ", salient" : ""}`;
+  return element(
     "button",
     {
       class: "cell",
       type: "button",
       tabindex: -1,
-      "aria-label": `Play from ${time}${kind}, ${termsOf(frame)}${isBest ? ", the best frame" : ""}`,
-      title: `${time}${kind}, ${termsOf(frame)}`,
+      "aria-label": `Play from ${place}${isBest ? ", the best frame" : ""}`,
+      title: place,
       "data-frame-id": frame.frame_id,
       "data-salient": frame.salient,
       "data-best": isBest,
       onclick: () => choose(frame),
     },
-    element("img", { src: frameAddress(frame.frame_id, hit.snapshot), alt: "", loading: "lazy", decoding: "async" }),
     element("span", { class: "cell-bar" }, element("span")),
   );
-  if (times) cell.append(element("span", { class: "cell-time", text: time }));
-  if (isMatched(hit)) {
-    const match = hasMatch(frame) ? signed(frame.match_score, 1) : "";
-    cell.append(element("span", { class: "cell-match", "aria-hidden": "true", text: match }));
-  }
-  return cell;
 }
 
-/** A list of frame buttons. `choose` and `preview` are called with a frame; `times` shows the times below. */
-export function buildStrip(hit, { choose, preview = null, times = false, tabStops = false }) {
-  const best = bestFrame(hit.frames);
-  const cells = hit.frames.map((frame) => {
-    const cell = buildCell(hit, frame, frame === best, { choose, times });
-    if (preview) {
-      cell.addEventListener("pointerenter", () => preview(frame));
-      cell.addEventListener("focus", () => preview(frame));
-    }
-    return cell;
-  });
-  const strip = element("ol", { class: "strip", role: "list", "aria-label": "Frames", "data-matched": isMatched(hit) });
+function buildList(hit, cells, kind) {
+  const strip = element("ol", { class: `strip ${kind}`, role: "list", "aria-label": "Frames" });
   strip.append(...cells.map((cell, index) => element("li", { "data-salient": hit.frames[index].salient }, cell)));
-  if (preview) {
-    strip.addEventListener("pointerleave", () => preview(null));
-    strip.addEventListener("focusout", () => preview(null));
-  }
-  if (tabStops) {
-    rove(cells, cells[hit.frames.indexOf(best)]);
-    strip.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
-      if (step === undefined || hasModifier(event)) return;
-      event.preventDefault();
-      const index = cells.indexOf(event.target.closest(".cell"));
-      const next = cells[Math.min(cells.length - 1, Math.max(0, index + step))];
-      rove(cells, next);
-      next.focus();
-    });
-  }
   return strip;
 }
 
-/** Draws the bars of a strip made by `buildStrip` for the same hit. */
+/** The bars alone. `choose` is called with the frame that was clicked, `preview` with the one pointed at, or null. */
+export function buildBars(hit, { choose, preview }) {
+  const cells = hit.frames.map((frame) => {
+    const cell = buildCell(hit, frame, choose);
+    cell.addEventListener("pointerenter", (event) => event.pointerType === "touch" || preview(frame));
+    cell.addEventListener("focus", () => preview(frame));
+    return cell;
+  });
+  const strip = buildList(hit, cells, "bars");
+  strip.addEventListener("pointerleave", () => preview(null));
+  strip.addEventListener("focusout", () => preview(null));
+  return strip;
+}
+
+/** Pictures, bars and times, with a tab stop; the arrow keys lead from frame to frame. */
+export function buildStrip(hit, { choose }) {
+  const cells = hit.frames.map((frame) => {
+    const cell = buildCell(hit, frame, choose);
+    const address = frameAddress(frame.frame_id, hit.snapshot);
+    cell.prepend(element("img", { src: address, alt: "", loading: "lazy", decoding: "async" }));
+    cell.append(element("span", { class: "cell-time", text: timeOf(hit, frame) }));
+    return cell;
+  });
+  rove(cells, cells[hit.frames.indexOf(bestFrame(hit.frames))]);
+  const strip = buildList(hit, cells, "pictures");
+  strip.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
+    if (step === undefined || hasModifier(event)) return;
+    event.preventDefault();
+    const index = cells.indexOf(event.target.closest(".cell"));
+    const next = cells[Math.min(cells.length - 1, Math.max(0, index + step))];
+    rove(cells, next);
+    next.focus();
+  });
+  return strip;
+}
+
+/** Draws the bars of a strip of the same hit. */
 export function drawBars(strip, hit, scale) {
   strip.querySelectorAll(".cell").forEach((cell, index) => {
     cell.style.setProperty("--relevance", scale(hit.frames[index].relevance).toFixed(3));

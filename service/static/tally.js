@@ -2,6 +2,7 @@
 
 import { byId, element, withCode } from "./dom.js";
 import { count, milliseconds } from "./format.js";
+import { isUnlikely } from "./level.js";
 import { Popup } from "./popup.js";
 import { skippedNote } from "./ranking.js";
 
@@ -11,6 +12,7 @@ const STAGES = [
   ["salience", "Choose salient frames"],
   ["tokens", "Read their tokens"],
   ["match", "Match them with the query"],
+  ["moments", "Find moments"],
   ["fetch", "Collect the results"],
 ];
 const ACTIONS = { time: "Give it more time", rerank: "Switch it on" };
@@ -46,6 +48,12 @@ function buildStages(answer) {
   ];
 }
 
+function countOf({ hits, best_guess: isGuess }) {
+  if (isGuess && hits.length) return count(hits.length, "guess", "guesses");
+  const likely = hits.filter((hit) => !isUnlikely(hit)).length;
+  return likely ? count(likely, "result") : "No results";
+}
+
 export class Tally {
   #popup = new Popup(byId("timing"), byId("timing-panel"));
   #act;
@@ -57,7 +65,8 @@ export class Tally {
 
   /** `deadlineMs` is the deadline after "Give it more time"; null: the server's own. */
   showAnswer(answer, deadlineMs) {
-    byId("count").textContent = answer.hits.length ? count(answer.hits.length, "result") : "No results";
+    byId("count").textContent = countOf(answer);
+    byId("guess").hidden = !(answer.best_guess && answer.hits.length);
     byId("timing").textContent = milliseconds(answer.timings_ms.total);
     byId("timing-panel").replaceChildren(...buildStages(answer));
     byId("timings").hidden = false;
@@ -68,11 +77,13 @@ export class Tally {
   /** Clears count and timings; a note stays until the next answer, which often has the same note. */
   showBusy() {
     byId("count").textContent = "Searching…";
+    byId("guess").hidden = true;
     this.#clearTimings();
   }
 
   clear() {
     byId("count").textContent = "";
+    byId("guess").hidden = true;
     this.#clearTimings();
     this.#showNote(null, null);
     this.#showWarnings([]);

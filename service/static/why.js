@@ -4,8 +4,9 @@ import { frameAddress } from "./api.js";
 import { nameOf } from "./card.js";
 import { byId, element, withCode } from "./dom.js";
 import { clockSpan, count, ordinal, score, signed } from "./format.js";
+import { levelWord } from "./level.js";
 import { decimalsThatAddUp, isMatched, skippedNote } from "./ranking.js";
-import { termsOf, timeOf } from "./strip.js";
+import { timeOf } from "./strip.js";
 
 /** A salient frame: a thumbnail that plays from there, above its scores. */
 function buildFrame(hit, frame, scale, play) {
@@ -28,7 +29,7 @@ function buildFrame(hit, frame, scale, play) {
       {
         class: "proof-shot",
         type: "button",
-        "aria-label": `Play from ${timeOf(hit, frame)}, ${termsOf(frame)}`,
+        "aria-label": `Play from ${timeOf(hit, frame)}`,
         onclick: () => play(frame),
       },
       element("img", { src: frameAddress(frame.frame_id, hit.snapshot), alt: "", decoding: "async" }),
@@ -41,8 +42,8 @@ function buildFrame(hit, frame, scale, play) {
 
 function describeFrames(hit, salient) {
   const isOne = salient.length === 1;
-  const chosen = `The ${salient.length} of ${count(hit.frames.length, "frame")}`;
-  const best = `${chosen} that ${isOne ? "fits" : "fit"} the description best`;
+  const chosen = `The ${salient.length} of ${count(hit.frames.length, "frame")} that ${isOne ? "fits" : "fit"} the description best`;
+  const best = hit.frames.length === 1 ? "The only stored frame of this moment" : chosen;
   if (!isMatched(hit)) return `${best}.`;
   const scores = isOne ? "its match score" : "their match scores";
   return `${best}, with ${scores}: above zero, the frame probably shows what you described; below, probably not.`;
@@ -86,6 +87,30 @@ function buildSum(hit, explanation) {
     element("td", { text: score(hit.score, decimals) }),
   );
   return element("table", { class: "sum" }, element("tbody", {}, ...rows, ...(terms.length > 1 ? [total] : [])));
+}
+
+/** What the level rests on; null if the server gives none. */
+function describeLevel(hit) {
+  const word = levelWord(hit);
+  if (word === null) return null;
+  if (typeof hit.probability !== "number") return `${word}.`;
+  return `${word}: of 100 moments that score like this one, about ${Math.round(100 * hit.probability)} show what was described.`;
+}
+
+/** Every frame with its numbers. */
+function buildNumbers(hit) {
+  const rows = hit.frames.map((frame) =>
+    element(
+      "tr",
+      { "data-frame-id": frame.frame_id, "data-salient": frame.salient },
+      element("th", { scope: "row", text: timeOf(hit, frame) }),
+      element("td", { text: score(frame.relevance) }),
+      element("td", { text: frame.match_score === null ? "" : signed(frame.match_score) }),
+    ),
+  );
+  const names = ["Time", "Relevance", "Match"].map((name) => element("th", { scope: "col", text: name }));
+  const table = element("table", { class: "numbers" }, element("thead", {}, element("tr", {}, ...names)), element("tbody", {}, ...rows));
+  return element("details", {}, element("summary", { text: `All ${count(hit.frames.length, "frame")}` }), table);
 }
 
 function describeRank(hit, place, explanation) {
@@ -142,6 +167,9 @@ export class Why {
         element("p", { class: "sheet-words", text: describeFrames(hit, salient) }),
       );
     }
+    if (hit.frames.length > salient.length) parts.push(buildNumbers(hit));
+    const level = describeLevel(hit);
+    if (level) parts.push(element("h3", { text: "Level" }), element("p", { class: "sheet-words", text: level }));
     const { explanation } = hit;
     if (explanation) {
       parts.push(

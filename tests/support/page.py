@@ -17,12 +17,12 @@ RTL_NAME = "فيديو عن البحر.mp4"
 LONG_NAME = "a name that goes on " * 8 + ".mp4"
 NUM_FILLERS = 10
 
-# Keeps the bodies of the requests for tests to look at.
+# Keeps the bodies of the searches for tests to look at.
 LISTEN = """
 window.sent = [];
 const send = window.fetch;
 window.fetch = (address, options) => {
-  if (options?.body) sent.push(JSON.parse(options.body));
+  if (String(address).endsWith("v1/search")) sent.push(JSON.parse(options.body));
   return send(address, options);
 };
 """
@@ -59,6 +59,32 @@ def visit(browser: Browser, server: Server, part: str = "") -> None:
     browser.open(f"{server.url}/{part}")
     browser.run(LISTEN)
     browser.until("!$('#results').ariaBusy && $('#grid .card')" if part else "$('#library').textContent")
+
+
+def best_frame(hit: dict[str, Any]) -> dict[str, Any]:
+    """The salient frame of a hit that matches best, which its card shows."""
+    salient = [frame for frame in hit["frames"] if frame["salient"]]
+    best: dict[str, Any] = max(salient, key=lambda frame: (frame["match_score"] or 0, frame["relevance"]))
+    return best
+
+
+def shown_frames(page: Browser) -> list[str]:
+    """The frame that each card shows."""
+    frames: list[str] = page.run("return $$('#grid .shot-image').map((image) => image.dataset.frameId);")
+    return frames
+
+
+def shown_scores(page: Browser) -> list[float]:
+    """The score of each card, as its explanation tells."""
+    script = """
+    return $$("#grid .why").map((why) => {
+      why.click();
+      const figure = $$("#why .sum tr").at(-1).querySelector("td").textContent;
+      $("#why").close();
+      return figure;
+    });
+    """
+    return [number(figure) for figure in page.run(script)]
 
 
 def number(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,16 @@ from selenium.webdriver.common.keys import Keys
 
 from model.runtime.bundle import HubnessCorrection
 from tests.support.browser import Browser
-from tests.support.page import find, number, sought, stop_at_the_next_seek, sum_terms, visit
+from tests.support.page import (
+    best_frame,
+    find,
+    number,
+    shown_frames,
+    sought,
+    stop_at_the_next_seek,
+    sum_terms,
+    visit,
+)
 from tests.support.server import Server, running_server
 from tests.support.toy_bundle import DIM, unit
 from tests.support.toy_library import ToyLibrary, make_library
@@ -46,8 +56,7 @@ def test_salient_frames_are_those_of_the_api(page: Browser, server: Server) -> N
     find(page, "red")
     script = """
     return [...$$("#grid .strip")].map((strip) => [...strip.querySelectorAll(".cell")].map((cell) => [
-      cell.dataset.frameId, cell.hasAttribute("data-salient"), cell.querySelector(".cell-match").textContent,
-      cell.getAttribute("aria-label"),
+      cell.dataset.frameId, cell.hasAttribute("data-salient"), cell.getAttribute("aria-label"),
     ]));
     """
     strips = page.run(script)
@@ -55,50 +64,88 @@ def test_salient_frames_are_those_of_the_api(page: Browser, server: Server) -> N
     assert len(strips) == len(hits) == len(FILMS) + 1
     for strip, hit in zip(strips, hits, strict=True):
         assert [cell[:2] for cell in strip] == [[f["frame_id"], f["salient"]] for f in hit["frames"]]
-        assert sum(salient for _, salient, _, _ in strip) == 2
-        for (_, salient, match, label), frame in zip(strip, hit["frames"], strict=True):
-            assert f"relevance {frame['relevance']:.2f}".replace("-", "−") in label
-            assert ("salient" in label) == salient
-            if salient:
-                assert number(match) == pytest.approx(frame["match_score"], abs=0.051)
-                assert match[0] in "+−0"
-                assert number(label.partition("match ")[2].split(",")[0]) == pytest.approx(
-                    frame["match_score"], abs=0.0051
-                )
-            else:
-                assert match == ""
+        assert sum(salient for _, salient, _ in strip) == 2
+        assert all(("salient" in label) == salient for _, salient, label in strip)
+
+
+def test_cards_show_no_numbers_but_times(page: Browser) -> None:
+    find(page, "red")
+    for text in page.texts("#grid .card-facts"):
+        assert re.fullmatch(r"\d+:\d\d–\d+:\d\d\s+Why\?", text)
+    labels = page.run("return $$('#grid [aria-label]').map((one) => one.getAttribute('aria-label'));")
+    assert [label for label in labels if re.search(r"\d[.]\d\d", label)] == []
+
+
+def test_the_explanation_holds_the_numbers_of_every_frame(page: Browser, server: Server) -> None:
+    find(page, "red")
+    page.click("#grid .why")
+    page.click("#why summary")
+    script = """
+    return $$("#why .numbers tbody tr").map((row) => [
+      row.dataset.frameId, ...[...row.querySelectorAll("td")].map((cell) => cell.innerText),
+    ]);
+    """
+    rows = page.run(script)
+    frames = server.search("red")[0]["frames"]
+    for (frame_id, relevance, match), frame in zip(rows, frames, strict=True):
+        assert frame_id == frame["frame_id"]
+        assert number(relevance) == pytest.approx(frame["relevance"], abs=0.0051)
+        if frame["salient"]:
+            assert number(match) == pytest.approx(frame["match_score"], abs=0.0051)
+            assert match[0] in "+−0"
+        else:
+            assert match == ""
 
 
 def test_salient_frames_catch_the_eye_and_the_others_stay(page: Browser) -> None:
     find(page, "red")
+    page.click("#grid .shot")
     script = """
-    return $("#grid .strip").querySelectorAll(arguments[0]).values().map((cell) => {
+    return [...$("#player-strip").querySelectorAll(arguments[0])].map((cell) => {
       const image = cell.querySelector("img");
       const { width, height } = image.getBoundingClientRect();
       return [width, height, Number(getComputedStyle(image).opacity), getComputedStyle(image).outlineStyle];
-    }).toArray();
+    });
     """
     salient = page.run(script, ".cell[data-salient]")
-    others = page.run(script, ".cell:not([data-salient])")
+    others = page.run(script, ".cell:not([data-salient], [aria-current])")
     assert len(salient) == 2
-    assert len(others) == 14
-    assert min(width for width, *_ in salient) > 2 * max(width for width, *_ in others) > 20
+    assert others
+    assert min(width for width, *_ in salient) > max(width for width, *_ in others) > 20
     assert min(height for _, height, *_ in salient) > max(height for _, height, *_ in others)
     assert {(opacity, outline) for *_, opacity, outline in salient} == {(1, "solid")}
     assert max(opacity for *_, opacity, _ in others) < 1
+    colours = "return [...new Set($$(arguments[0]).map((bar) => getComputedStyle(bar).backgroundColor))];"
+    yellow = page.run(colours, "#grid .cell[data-salient] .cell-bar span")
+    assert len(yellow) == 1
+    assert yellow[0] not in page.run(colours, "#grid .cell:not([data-salient]) .cell-bar span")
 
 
 def test_the_picture_is_the_salient_frame_that_matches_best(page: Browser, server: Server) -> None:
     visit(page, server, "?q=yellow%20red&num_salient_frames=12")
     hits = server.search("yellow red", top_k=12, num_salient_frames=12)
-    shown = page.run("return $$('#grid .shot-image').map((image) => image.dataset.frameId);")
-    differ = 0
-    for frame_id, hit in zip(shown, hits, strict=True):
+    best = [best_frame(hit)["frame_id"] for hit in hits]
+    assert shown_frames(page) == best
+    first = [next(frame["frame_id"] for frame in hit["frames"] if frame["salient"]) for hit in hits]
+    assert best != first
+
+
+def test_two_more_salient_frames_are_shown_and_play(page: Browser, server: Server) -> None:
+    visit(page, server, "?q=yellow%20red&num_salient_frames=12")
+    hits = server.search("yellow red", top_k=12, num_salient_frames=12)
+    stills = page.run(
+        "return $$('#grid .card').map((card) =>"
+        " [...card.querySelectorAll('.still')].map((still) => still.dataset.frameId));"
+    )
+    for shown, hit in zip(stills, hits, strict=True):
         salient = [frame for frame in hit["frames"] if frame["salient"]]
-        best = max(salient, key=lambda frame: (frame["match_score"], frame["relevance"]))
-        assert frame_id == best["frame_id"]
-        differ += best["frame_id"] != salient[0]["frame_id"]
-    assert differ
+        others = [frame for frame in salient if frame is not best_frame(hit)]
+        ranked = sorted(others, key=lambda frame: (-frame["match_score"], -frame["relevance"]))[:2]
+        assert shown == [frame["frame_id"] for frame in hit["frames"] if frame in ranked]
+    start = next(frame["pts_seconds"] for frame in hits[0]["frames"] if frame["frame_id"] == stills[0][1])
+    page.click("#grid .still + .still")
+    page.until("$('#player-video').played.length")
+    assert page.run("return $('#player-video').played.start(0);") == pytest.approx(start, abs=0.1)
 
 
 def test_the_explanation_adds_up(page: Browser, server: Server) -> None:
@@ -225,10 +272,14 @@ def test_text_can_be_read(page: Browser, dark: bool) -> None:
     ratios["auto"] = page.contrast("#option-candidates", "::placeholder")
     page.press(Keys.ESCAPE)
     page.click("#timing")
-    shown = [".stages th", ".stage-time", ".panel-fact", ".grid .why", ".cell-match"]
+    shown = [".stages th", ".stage-time", ".panel-fact", ".grid .why"]
     ratios |= {selector: page.contrast(selector) for selector in shown}
     page.click("#grid .why")
+    page.click("#why summary")
     shown = [
+        ".sheet summary",
+        ".numbers th",
+        ".numbers td",
         "#why-heading",
         "#why-name",
         ".sheet-words",
