@@ -69,7 +69,7 @@ class DataConfig:
     second: str = ""
     #: photos: share of each batch that comes from the second folder
     second_share: float = 0.5
-    #: photos: train on the first so many items of the first folder; sets of queries: on so many videos; 0: all
+    #: photos: train on the first so many items of the first folder; queries: on so many videos; 0: on all
     limit: int = 0
     #: video data sets: the official annotation file, or the folder of those files; questions: the folder that
     #: `reelfind-model questions` writes
