@@ -13,7 +13,7 @@ from typing import Literal
 
 from indexer.decode import OUT_OF_MEMORY, Alive, FileUnreached
 from indexer.library.records import Verdict
-from indexer.place import place_error
+from indexer.place import place_error, unreached
 from model.runtime.errors import VideoError
 from model.runtime.faults import checkpoint
 from model.runtime.timed_text import Lines, TimedText
@@ -138,9 +138,10 @@ def _read_subtitles(job: TextJob) -> Iterator[SourceMessage]:
 
 
 def _read_tracks(job: TextJob) -> Iterator[SourceMessage]:
-    # It is in the file of the video: a share that goes away looks like its end.
+    # Loaded here, as above.
     from model.runtime.video.text_tracks import read_text_tracks
 
+    device = job.file.stat().st_dev
     found: dict[str | None, Lines] = {}
     reason, count = None, 0
     try:
@@ -156,6 +157,15 @@ def _read_tracks(job: TextJob) -> Iterator[SourceMessage]:
             lines.add(line.start_seconds, line.end_seconds, line.text)
     except LimitReachedError as limit:
         reason = str(limit)
+    except VideoError:
+        if (lost := unreached(job.file, device)) is None:
+            raise
+        yield FileUnreached(lost)
+        return
+    # Libraries report a share that goes away as the end of the file.
+    if (lost := unreached(job.file, device)) is not None:
+        yield FileUnreached(lost)
+        return
     for language, lines in found.items():
         yield from _messages(lines.done(), language)
     yield SourceRead("ok" if reason is None else "partial", reason)

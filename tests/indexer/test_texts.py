@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from indexer.library.verify import rollback, verify_library
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
+from model.runtime.video import ReadingLimits, text_tracks
 from tests.support.crafted_library import as_made_without_texts
 from tests.support.text_tracks import make_video_with_text
 from tests.support.toy_bundle import make_toy_bundle
@@ -358,3 +360,26 @@ def test_a_video_has_no_more_lines_than_it_may(
     assert {(p.path.name, p.verdict) for p in summary.text_problems} == {("film.en.srt", "partial")}
     assert {line[2] for line in found(library, "one two three four")} == {"one", "two", "three"}
     assert index(bundle, library, media).published is False
+
+
+def test_tracks_of_a_video_that_goes_away_stay(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media, library = tmp_path / "media", tmp_path / "library"
+    path = make_video_with_text(media / "film.mkv", "subrip", {"eng": CUES})
+    index(bundle, library, media)
+    write_subtitles(media / "film.de.srt", "so that texts are read again")
+    real = text_tracks.read_text_tracks
+
+    def away(path: Path, limits: ReadingLimits) -> Iterator[text_tracks.TrackLine | None]:
+        yield from real(path, limits)
+        path.rename(tmp_path / "elsewhere.mkv")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(text_tracks, "read_text_tracks", away)
+        (problem,) = index(bundle, library, media).text_problems
+    assert (problem.path, problem.verdict) == (path, None)
+    assert "No such file" in problem.reason
+    assert found(library, "storm") == [("film.mkv", "speech", "for the storm")]
+    (tmp_path / "elsewhere.mkv").rename(path)
+    assert index(bundle, library, media).lines == 3

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pysubs2
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.runtime.errors import InputError
-from model.runtime.timed_text import TimedLine
+from model.runtime.timed_text import TimedLine, plain_text
 from model.runtime.timed_text.subtitles import SubtitleError, parse_subtitles, read_subtitles
 
 SRT = """1
@@ -251,3 +254,11 @@ def test_entities_of_xml_do_not_grow() -> None:
     )
     with pytest.raises(SubtitleError):
         parse_subtitles(text.encode())
+
+
+@given(data=st.binary(max_size=400), head=st.sampled_from([b"", SRT.encode(), VTT.encode(), ASS.encode()]))
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_are_lines_or_an_error(data: bytes, head: bytes) -> None:
+    with contextlib.suppress(SubtitleError):
+        found = parse_subtitles(head + data, fps=25.0)
+        assert all(line.text == plain_text(line.text, resolve=False) for line in found.lines)
