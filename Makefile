@@ -36,6 +36,7 @@ mini: $(TEST_ENV)/.installed  ## Train, tune and export the bundle that ships, i
 	$(TEST_ENV)/bin/reelfind-model export runs/mini/last.pt runs/mini-1/last.pt --output runs/mini/bundle --salience simdot \
 		--match salience --tuned runs/mini/tuned.json $(ARGS)
 	$(TEST_ENV)/bin/reelfind-model moment-head runs/mini/bundle --data $(PHOTOS) --data $(FRAMES) --cache runs/mini/embeddings --output runs/mini/bundle-moments
+	$(TEST_ENV)/bin/reelfind-model calibrate runs/mini/bundle-moments --data $(PHOTOS) --data $(FRAMES) --output runs/mini/bundle-calibrated
 
 bench: $(TEST_ENV)/.installed  ## Run the benchmark and print its figures (ARGS=--quick for a short run).
 	$(TEST_ENV)/bin/reelfind bench $(ARGS)
