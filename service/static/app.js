@@ -25,7 +25,9 @@ const main = byId("main");
 const results = byId("results");
 const more = byId("more");
 
-const notice = new Notice(input);
+// On a touch screen, the focus in the search box opens a keyboard that covers the results.
+const isTouch = () => matchMedia("(pointer: coarse)").matches;
+const notice = new Notice(isTouch() ? main : input);
 const tally = new Tally({ act: (action) => (action === "time" ? searchLonger() : switchOnRerank()) });
 const optionsPanel = new OptionsPanel({ changed: () => applyOptions(optionsPanel.options) });
 const places = new PlaceHistory();
@@ -242,6 +244,7 @@ function showAddress() {
   optionsPanel.show(optionsIn(location.search));
   document.title = query ? `${query} – Reelfind` : "Reelfind";
   if (query) {
+    if (isTouch() && [input, document.body].includes(document.activeElement)) main.focus({ preventScroll: true });
     runSearch(query, remembered());
     return;
   }
@@ -283,8 +286,6 @@ form.addEventListener("submit", (event) => {
   }
   const query = input.value.trim();
   if (query) {
-    // A phone's keyboard would cover the results.
-    if (matchMedia("(pointer: coarse)").matches) main.focus({ preventScroll: true });
     goTo(query, optionsPanel.options);
     return;
   }
