@@ -90,8 +90,10 @@ export class Timeline {
     const marks = new Map([...this.#track.querySelectorAll(".mark")].map((mark) => [mark.dataset.start, mark]));
     const shown = this.#moments.map((moment, index) => {
       const start = String(moment.start_seconds);
-      const mark = marks.get(start) ?? element("button", { class: "mark", type: "button", "data-start": start }, element("span"));
-      const words = [clockSpan(moment.start_seconds, moment.end_seconds), levelWord(moment)].filter(Boolean).join(", ");
+      const fresh = { class: "mark", type: "button", "data-start": start };
+      const mark = marks.get(start) ?? element("button", fresh, element("span"));
+      const span = clockSpan(moment.start_seconds, moment.end_seconds);
+      const words = [span, levelWord(moment)].filter(Boolean).join(", ");
       mark.title = words;
       mark.setAttribute("aria-label", `Play moment ${index + 1}, ${words}`);
       mark.onclick = () => this.#choose(moment);
