@@ -1,21 +1,19 @@
 // The page: keeps query and options in the address, sends requests, and decides which state is shown.
 
-import { fetchLibrary, fetchVideo, search, searchVideo } from "./api.js";
+import { fetchLibrary, search } from "./api.js";
 import { byId, hasModifier } from "./dom.js";
 import { count, footage } from "./format.js";
 import { Notice } from "./notice.js";
 import { OptionsPanel, optionsIn, searchPart } from "./options.js";
-import { PlaceHistory, placeIn, withPlace } from "./place.js";
-import { Player, startOf } from "./player.js";
-import { MORE_TIME_MS } from "./ranking.js";
-import { Grid, holds } from "./results.js";
+import { withPlace } from "./place.js";
+import { Playing } from "./playing.js";
+import { MORE_TIME_MS, hitsOf } from "./ranking.js";
+import { Grid } from "./results.js";
 import { Tally } from "./tally.js";
 import { Why } from "./why.js";
 
 const FIRST_TOP_K = 12;
 const LAST_TOP_K = 768;
-// Marks on the timeline of one video.
-const MOST_MOMENTS = 50;
 const SKELETON_DELAY_MS = 150;
 const EMPTY_LIBRARY = "Run `reelfind index` on the folder of your videos; the server loads the result by itself.";
 
@@ -25,29 +23,25 @@ const main = byId("main");
 const results = byId("results");
 const more = byId("more");
 
-const notice = new Notice(input);
+// On a touch screen, the focus in the search box opens a keyboard that covers the results.
+const isTouch = () => matchMedia("(pointer: coarse)").matches;
+const notice = new Notice(isTouch() ? main : input);
 const tally = new Tally({ act: (action) => (action === "time" ? searchLonger() : switchOnRerank()) });
 const optionsPanel = new OptionsPanel({ changed: () => applyOptions(optionsPanel.options) });
-const places = new PlaceHistory();
-const why = new Why({ play: (hit, frame) => play(hit, frame) });
-const player = new Player({
-  closed: (hit, isByPage) => {
-    if (!isByPage) places.leave();
-    if (hit && !grid.focusHit(hit)) main.focus({ preventScroll: true });
-  },
-  moved: (hit, seconds) => places.move({ video: hit.video_id, seconds }),
-  explain: (hit) => why.open(hit, grid.placeOf(hit), grid.relevanceScale),
-  findMoments,
-});
-const grid = new Grid({
-  open: play,
-  explain: (hit) => why.open(hit, grid.placeOf(hit), grid.relevanceScale),
-  leave: () => input.focus(),
+const explain = (hit) => why.open(hit, grid.placeOf(hit), grid.relevanceScale);
+const why = new Why({ play: (hit, frame) => playing.play(hit, frame) });
+const grid = new Grid({ open: (hit, frame) => playing.play(hit, frame), explain, leave: () => input.focus() });
+const playing = new Playing(grid, {
+  question: () => ({
+    text: current.query,
+    options: { ...optionsIn(location.search), deadlineMs: remembered().deadlineMs },
+  }),
+  explain,
+  leave: () => main.focus({ preventScroll: true }),
 });
 
 let current = { query: "", topK: FIRST_TOP_K, shown: 0 };
 let request = null;
-let lookup = null;
 let shownSearch = null;
 
 // --- What is shown -------------------------------------------------------------------------------------------
@@ -91,12 +85,6 @@ async function showLibrary() {
 /** The state of the history entry: how many results to show, and the deadline after "Give it more time". */
 const remembered = () => ({ topK: FIRST_TOP_K, deadlineMs: null, ...history.state });
 
-/** The hits of an answer, with what they share. */
-function hitsOf(answer) {
-  const shared = { snapshot: answer.snapshot, reranked: answer.reranked, skipped: answer.rerank_skipped };
-  return answer.hits.map((hit) => ({ ...hit, ...shared }));
-}
-
 function showAnswer(query, { topK, deadlineMs }, answer) {
   const hits = hitsOf(answer);
   notice.hide();
@@ -124,7 +112,7 @@ async function runSearch(query, state, { isMore = false, isRetry = false } = {})
   const signal = begin();
   byId("query-problem").textContent = "";
   byId("more-problem").textContent = "";
-  byId("place-problem").hidden = true;
+  playing.hideProblem();
   results.setAttribute("aria-busy", "true");
   // Skeletons that only flash up are worse than none.
   const skeletons = isMore || isRetry ? 0 : setTimeout(showSkeletons, SKELETON_DELAY_MS);
@@ -139,7 +127,7 @@ async function runSearch(query, state, { isMore = false, isRetry = false } = {})
       history.replaceState(state, "");
       grid.focus(Math.min(before, answer.hits.length - 1));
     } else {
-      showPlace();
+      playing.showPlace();
     }
   } catch (problem) {
     clearTimeout(skeletons);
@@ -171,62 +159,6 @@ function switchOnRerank() {
 /** Takes the focus from the note, which will disappear. In the search box it would open a phone's keyboard. */
 const leaveNote = () => main.focus({ preventScroll: true });
 
-// --- The player ----------------------------------------------------------------------------------------------
-
-/** Plays a hit from a frame, or from its best one if `frame` is null. */
-function play(hit, frame) {
-  const seconds = frame?.pts_seconds ?? startOf(hit);
-  if (player.isOpen && player.videoId === hit.video_id) {
-    player.go(hit, seconds);
-    return;
-  }
-  player.open(hit, grid.relevanceScale, seconds);
-  places.enter({ video: hit.video_id, seconds });
-}
-
-const momentsIn = async (videoId, signal) =>
-  hitsOf(await searchVideo(videoId, current.query, { topK: MOST_MOMENTS, ...optionsIn(location.search), deadlineMs: remembered().deadlineMs }, signal));
-
-/** The moments of a hit's video and its length in seconds; null for what cannot be found. */
-async function findMoments(hit, signal) {
-  const [moments, video] = await Promise.allSettled([momentsIn(hit.video_id, signal), fetchVideo(hit.video_id, signal)]);
-  return { moments: moments.value ?? null, seconds: video.value?.duration_seconds ?? null };
-}
-
-/** Opens the player at the place in the address, or closes it if there is none. */
-async function showPlace() {
-  lookup?.abort();
-  const place = placeIn(location.search);
-  if (!place) {
-    player.close();
-    return;
-  }
-  const shown = grid.hitAt(place.video, place.seconds);
-  if (shown) {
-    player.open(shown, grid.relevanceScale, place.seconds);
-    return;
-  }
-  lookup = new AbortController();
-  const { signal } = lookup;
-  try {
-    const moments = await momentsIn(place.video, signal);
-    if (signal.aborted) return;
-    const distance = (hit) => (holds(hit, place.seconds) ? 0 : Math.min(...[hit.start_seconds, hit.end_seconds].map((end) => Math.abs(end - place.seconds))));
-    const nearest = moments.reduce((best, hit) => (distance(hit) < distance(best) ? hit : best), moments[0]);
-    if (nearest) player.open(nearest, grid.relevanceScale, place.seconds);
-    else showPlaceProblem("Nothing in the video of this link can be searched.");
-  } catch (problem) {
-    if (signal.aborted) return;
-    showPlaceProblem(problem.status === 404 ? "The video of this link is no longer in the library." : problem.message);
-  }
-}
-
-function showPlaceProblem(text) {
-  history.replaceState(history.state, "", withPlace(location.search, null) || location.pathname);
-  byId("place-problem").hidden = false;
-  byId("place-problem").firstElementChild.textContent = text;
-}
-
 // --- The address ---------------------------------------------------------------------------------------------
 
 const queryInAddress = () => (new URLSearchParams(location.search).get("q") ?? "").trim();
@@ -234,14 +166,14 @@ const queryInAddress = () => (new URLSearchParams(location.search).get("q") ?? "
 function showAddress() {
   const query = queryInAddress();
   shownSearch = withPlace(location.search, null);
-  lookup?.abort();
   notice.stopRetrying();
   why.close();
-  player.close();
+  playing.close();
   input.value = query;
   optionsPanel.show(optionsIn(location.search));
   document.title = query ? `${query} – Reelfind` : "Reelfind";
   if (query) {
+    if (isTouch() && [input, document.body].includes(document.activeElement)) main.focus({ preventScroll: true });
     runSearch(query, remembered());
     return;
   }
@@ -283,8 +215,6 @@ form.addEventListener("submit", (event) => {
   }
   const query = input.value.trim();
   if (query) {
-    // A phone's keyboard would cover the results.
-    if (matchMedia("(pointer: coarse)").matches) main.focus({ preventScroll: true });
     goTo(query, optionsPanel.options);
     return;
   }
@@ -309,7 +239,7 @@ input.addEventListener("keydown", (event) => {
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
-  const isCovered = player.isOpen || why.isOpen;
+  const isCovered = playing.isOpen || why.isOpen;
   if (event.key !== "/" || event.altKey || event.ctrlKey || event.metaKey || typing || isCovered) return;
   event.preventDefault();
   input.focus();
@@ -332,11 +262,11 @@ more.addEventListener("click", () => {
 });
 
 window.addEventListener("popstate", () => {
-  if (places.settle()) return;
+  if (playing.settle()) return;
   why.close();
   // A jump to an anchor (the skip link) changes neither the query nor the place.
   if (withPlace(location.search, null) !== shownSearch) showAddress();
-  else showPlace();
+  else playing.showPlace();
 });
 window.addEventListener("online", () => {
   if (notice.isWaiting) showAddress();

@@ -48,8 +48,13 @@ export class PlaceHistory {
       this.#isLeaving = true;
       history.back();
     } else {
-      history.replaceState(history.state, "", this.#address(null));
+      this.forget();
     }
+  }
+
+  /** Takes the place out of the address. */
+  forget() {
+    history.replaceState(history.state, "", this.#address(null));
   }
 
   /** Whether a move in the history is the end of `leave`, so that there is nothing to show. */

@@ -39,8 +39,8 @@ export class Player {
 
   /**
    * `closed(hit, isByPage)` is called after the player has closed, by `close` or by the reader; `moved(hit, seconds)`
-   * after it was sent to another time; `explain(hit)` opens the explanation. `findMoments(hit, signal)` finds `{moments, seconds}`: the moments of
-   * the hit's video and its length, or null for what cannot be found.
+   * after it was sent to another time; `explain(hit)` opens the explanation. `findMoments(hit, signal)` finds
+   * `{moments, seconds}`: the moments of the hit's video and its length, or null for what cannot be found.
    */
   constructor({ closed, moved, explain, findMoments }) {
     this.#closed = closed;

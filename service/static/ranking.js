@@ -1,4 +1,10 @@
-// The ranking of an answer: the best frame of a hit, the scales of the meters, and why it was not re-ranked.
+// The ranking of an answer: its hits, the best frame of a hit, the scales of the meters, and why it was not re-ranked.
+
+/** The hits of an answer, with what they share. */
+export function hitsOf(answer) {
+  const shared = { snapshot: answer.snapshot, reranked: answer.reranked, skipped: answer.rerank_skipped };
+  return answer.hits.map((hit) => ({ ...hit, ...shared }));
+}
 
 function isBetter(frame, other) {
   const lead = (frame.match_score ?? -Infinity) - (other.match_score ?? -Infinity);

@@ -112,9 +112,10 @@ export class Grid {
   show(hits, { isGuess }) {
     this.#scale = relevanceScale(hits);
     const shareOf = scoreScale(hits);
+    const actions = { open: this.#open, explain: this.#explain };
     const items = new Map();
     for (const hit of hits) {
-      const item = this.#items.get(keyOf(hit)) ?? element("li", {}, buildCard(hit, { open: this.#open, explain: this.#explain }));
+      const item = this.#items.get(keyOf(hit)) ?? element("li", {}, buildCard(hit, actions));
       drawBars(item.querySelector(".strip"), hit, this.#scale);
       const share = shareOf(hit.score);
       item.style.setProperty("--share", share.toFixed(3));

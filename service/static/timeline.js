@@ -86,12 +86,14 @@ export class Timeline {
   }
 
   #draw() {
-    // Marks are reused, so that the one that has the focus keeps it.
+    // Marks are reused and stay where they are, so that the one that has the focus keeps it.
     const marks = new Map([...this.#track.querySelectorAll(".mark")].map((mark) => [mark.dataset.start, mark]));
     const shown = this.#moments.map((moment, index) => {
       const start = String(moment.start_seconds);
-      const mark = marks.get(start) ?? element("button", { class: "mark", type: "button", "data-start": start }, element("span"));
-      const words = [clockSpan(moment.start_seconds, moment.end_seconds), levelWord(moment)].filter(Boolean).join(", ");
+      const fresh = { class: "mark", type: "button", "data-start": start };
+      const mark = marks.get(start) ?? element("button", fresh, element("span"));
+      const span = clockSpan(moment.start_seconds, moment.end_seconds);
+      const words = [span, levelWord(moment)].filter(Boolean).join(", ");
       mark.title = words;
       mark.setAttribute("aria-label", `Play moment ${index + 1}, ${words}`);
       mark.onclick = () => this.#choose(moment);
@@ -102,7 +104,10 @@ export class Timeline {
       return mark;
     });
     for (const mark of marks.values()) if (!shown.includes(mark)) mark.remove();
-    for (const mark of shown) if (!mark.isConnected) this.#track.append(mark);
+    shown.forEach((mark, index) => {
+      const there = this.#track.children[index] ?? null;
+      if (there !== mark) this.#track.insertBefore(mark, there);
+    });
     const place = this.#moments.indexOf(this.#current);
     const number = this.#moments.length;
     this.#text.textContent = number > 1 ? `Moment ${place + 1} of ${number}` : "1 moment";

@@ -42,8 +42,8 @@ function buildFrame(hit, frame, scale, play) {
 
 function describeFrames(hit, salient) {
   const isOne = salient.length === 1;
-  const chosen = `The ${salient.length} of ${count(hit.frames.length, "frame")} that ${isOne ? "fits" : "fit"} the description best`;
-  const best = hit.frames.length === 1 ? "The only stored frame of this moment" : chosen;
+  const chosen = `The ${salient.length} of ${count(hit.frames.length, "frame")} that ${isOne ? "fits" : "fit"}`;
+  const best = hit.frames.length === 1 ? "The only stored frame of this moment" : `${chosen} the description best`;
   if (!isMatched(hit)) return `${best}.`;
   const scores = isOne ? "its match score" : "their match scores";
   return `${best}, with ${scores}: above zero, the frame probably shows what you described; below, probably not.`;
@@ -94,7 +94,8 @@ function describeLevel(hit) {
   const word = levelWord(hit);
   if (word === null) return null;
   if (typeof hit.probability !== "number") return `${word}.`;
-  return `${word}: of 100 moments that score like this one, about ${Math.round(100 * hit.probability)} show what was described.`;
+  const share = Math.round(100 * hit.probability);
+  return `${word}: of 100 moments that score like this one, about ${share} show what was described.`;
 }
 
 /** Every frame with its numbers. */
@@ -109,7 +110,8 @@ function buildNumbers(hit) {
     ),
   );
   const names = ["Time", "Relevance", "Match"].map((name) => element("th", { scope: "col", text: name }));
-  const table = element("table", { class: "numbers" }, element("thead", {}, element("tr", {}, ...names)), element("tbody", {}, ...rows));
+  const head = element("thead", {}, element("tr", {}, ...names));
+  const table = element("table", { class: "numbers" }, head, element("tbody", {}, ...rows));
   return element("details", {}, element("summary", { text: `All ${count(hit.frames.length, "frame")}` }), table);
 }
 

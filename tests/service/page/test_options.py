@@ -115,6 +115,13 @@ def test_switching_re_ranking_off_is_sent_and_kept_in_the_address(page: Browser,
     assert shown_scores(page) == scores
 
 
+def test_the_note_fits_a_phone(page: Browser, server: Server) -> None:
+    page.emulate(width=360)
+    page.driver.get(f"{server.url}/?q=red&rerank=false")
+    page.until("!$('#note').hidden")
+    assert page.run("return document.documentElement.scrollWidth <= innerWidth;")
+
+
 def test_numbers_are_sent_and_kept_in_the_address(page: Browser, server: Server) -> None:
     page.click("#options-toggle")
     page.click("#option-candidates")

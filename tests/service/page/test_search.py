@@ -44,6 +44,10 @@ def test_finds_a_video_and_shows_its_most_relevant_frame(page: Browser, server: 
     assert hit["path"].endswith("sunset.mp4")
     assert page.texts("#grid .card-name")[0] == "sunset.mp4"
     assert page.texts("#grid .card-span")[0] == "0:00–0:05"
+    assert page.find("#grid .meter").aria_role == "meter"
+    shares = page.run("return $$('#grid .meter').map((meter) => Number(meter.ariaValueNow));")
+    assert shares[0] == 100
+    assert shares == sorted(shares, reverse=True)
     assert page.text("#count") == "12 results"
     assert page.text("#timing").endswith(" ms")
     image = page.find("#grid .shot-image")

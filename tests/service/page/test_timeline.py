@@ -79,6 +79,22 @@ def test_all_moments_of_the_video_are_marked(page: Browser, moments: list[dict[s
     assert names[1] == "Play moment 2, 0:18–0:24"
 
 
+def test_a_later_moment_is_marked_first_and_stays_in_its_place(
+    page: Browser, moments: list[dict[str, Any]]
+) -> None:
+    find(page, "red")
+    page.run("$$('#grid .shot')[2].click(); window.own = $('.mark'); own.focus();")
+    assert page.run("return $$('.mark').length === 1 && own.hasAttribute('aria-current');")
+    page.until("$$('.mark').length === 3")
+    assert page.run("return document.activeElement === own;")
+    shown = page.run("return $$('.mark').map((mark) => [Number(mark.dataset.start), mark === own]);")
+    spans = page.run("return $$('#grid .card-span').map((span) => span.textContent);")
+    assert [start for start, _ in shown] == [moment["start_seconds"] for moment in moments]
+    (own,) = [place for place, (_, is_own) in enumerate(shown) if is_own]
+    assert page.run("return own.title;") == spans[2]
+    assert page.text("#timeline-text") == f"Moment {own + 1} of 3"
+
+
 def test_next_and_previous_with_buttons_and_keys(page: Browser, moments: list[dict[str, Any]]) -> None:
     play_first(page)
     off = "return ['previous', 'next'].map((name) => $(`#moment-${name}`).ariaDisabled);"

@@ -58,6 +58,9 @@ def test_the_box_gives_the_focus_away_on_touch_screens_only(page: Browser) -> No
         page.run("$('#query').value = ''; $('#query').focus();")
         page.press(Keys.ENTER)
         assert page.focused("#query")
+        page.driver.refresh()
+        page.until("!$('#results').ariaBusy && $('#grid .card')")
+        assert page.focused("#main")
 
 
 @pytest.mark.parametrize("width", [390, 1265])
