@@ -66,6 +66,23 @@ function buildStill(hit, frame, open) {
   );
 }
 
+/** The line of text that fits best, with the words that match marked; null if none does. */
+function buildQuote(hit) {
+  const match = hit.text_matches?.find((each) => each.kind !== "name") ?? hit.text_matches?.[0];
+  if (!match) return null;
+  // Marks count code points, as Python does.
+  const letters = Array.from(match.text);
+  const parts = [];
+  let end = 0;
+  for (const [start, stop] of match.marks) {
+    parts.push(letters.slice(end, start).join(""), element("mark", { text: letters.slice(start, stop).join("") }));
+    end = stop;
+  }
+  parts.push(letters.slice(end).join(""));
+  const kind = match.kind === "name" ? "Name" : "Said";
+  return element("p", { class: "card-quote", dir: "auto", "data-kind": match.kind }, element("span", { class: "unseen", text: `${kind}: ` }), ...parts);
+}
+
 /** Builds a card. `open(hit, frame | null)` plays the hit, `explain(hit)` opens its explanation. */
 export function buildCard(hit, { open, explain }) {
   const name = nameOf(hit);
@@ -94,6 +111,7 @@ export function buildCard(hit, { open, explain }) {
       buildLevel(hit) ?? buildMeter(),
       why,
     ),
+    buildQuote(hit) ?? "",
   );
   // A click elsewhere on the card plays too, unless it ends a selection of text.
   card.addEventListener("click", (event) => {

@@ -68,6 +68,7 @@ function buildSum(hit, explanation) {
     const detail = `${explanation.hubness.toFixed(4).replace("-", "−")} × ${factor}`;
     terms.push(["hubness", "Hubness", detail, explanation.hubness_term]);
   }
+  if (explanation.text_term) terms.push(["text", "Text", "what is said, and the name", explanation.text_term]);
   const decimals = decimalsThatAddUp(
     terms.map((term) => term[3]),
     hit.score,
