@@ -1,0 +1,64 @@
+"""What is said in a moment, on its card and in its explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.service.search.test_texts import spoken_library
+from tests.support.browser import Browser
+from tests.support.page import visit
+from tests.support.server import Server, running_server
+from tests.support.toy_library import ToyLibrary
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
+    return spoken_library(tmp_path_factory.mktemp("quotes"))
+
+
+@pytest.fixture(scope="module")
+def server(toy: ToyLibrary) -> Iterator[Server]:
+    with running_server(*toy.options) as server:
+        yield server
+
+
+def test_a_card_quotes_the_line_and_marks_its_words(page: Browser, server: Server) -> None:
+    visit(page, server, "?q=black+elephant+sings")
+    page.until("$('#grid .card-quote')")
+    assert page.run("return $('#grid .card-quote').textContent;") == "Said: elephant sings in the morning"
+    assert page.run("return $$('#grid > li:first-child mark').map((one) => one.textContent);") == [
+        "elephant",
+        "sings",
+    ]
+
+
+def test_a_line_in_another_script_is_marked_by_its_letters(page: Browser, server: Server) -> None:
+    visit(page, server, "?q=大象唱歌")
+    page.until("$('#grid .card-quote')")
+    marks = page.run("return $$('#grid > li:first-child mark').map((one) => one.textContent);")
+    assert set("".join(marks)) == set("大象唱歌")
+
+
+def test_a_name_is_shown_and_explained(page: Browser, server: Server) -> None:
+    visit(page, server, "?q=white+harbour+festival")
+    page.until("$('#grid .card-quote')")
+    assert page.run("return $('#grid .card-quote').dataset.kind;") == "name"
+    page.click("#grid .why")
+    page.until("$('#why').open")
+    assert page.run("return $$('#why .sum tr').map((row) => row.dataset.term);") == [
+        "match",
+        "similarity",
+        "text",
+        "score",
+    ]
+    page.click("#why-close")
+
+
+def test_where_nothing_is_said_there_is_no_quote(page: Browser, server: Server) -> None:
+    visit(page, server, "?q=green")
+    page.until("$('#grid .card')")
+    assert page.run("return $$('#grid .card-quote').length;") == 0
