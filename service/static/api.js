@@ -92,7 +92,8 @@ const ask = (address, text, { topK, rerank, numCandidates, numSalientFrames, dea
 export const search = (text, options, signal) => ask("v1/search", text, options, signal);
 
 /** Finds the moments of one video, as a search does those of all. */
-export const searchVideo = (videoId, text, options, signal) => ask(`${videoAddress(videoId)}/moments`, text, options, signal);
+export const searchVideo = (videoId, text, options, signal) =>
+  ask(`${videoAddress(videoId)}/moments`, text, options, signal);
 
 const videoAddress = (videoId) => `v1/videos/${encodeURIComponent(videoId)}`;
 

@@ -99,11 +99,12 @@ export function buildCard(hit, { open, explain }) {
     text: "Why?",
     onclick: () => explain(hit),
   });
+  const title = name === hit.path ? name : `${name}\n${hit.path}`;
   const card = element(
     "article",
     { class: "card" },
     element("div", { class: "film", "data-stills": stills.length }, shot, ...stills, bars),
-    element("h3", { class: "card-name", dir: "auto", title: name === hit.path ? name : `${name}\n${hit.path}`, text: name }),
+    element("h3", { class: "card-name", dir: "auto", title, text: name }),
     element(
       "p",
       { class: "card-facts" },

@@ -1,6 +1,6 @@
 // The player: a dialog that plays a video from a moment, with the moment's frames and the video's other moments.
 
-import { mediaAddress, mediaProblem } from "./api.js";
+import { frameAddress, mediaAddress, mediaProblem } from "./api.js";
 import { nameOf } from "./card.js";
 import { byId, element, hasModifier } from "./dom.js";
 import { clockSpan, fileName } from "./format.js";
@@ -88,6 +88,9 @@ export class Player {
     this.#showMoment(hit);
     this.#setOrigin(hit.container_start_seconds > 0 ? null : 0);
 
+    // Until the video has loaded, the picture that was clicked stands there.
+    const shown = hit.frames.find((frame) => Math.abs(frame.pts_seconds - seconds) < INTO_FRAME_SECONDS);
+    this.#video.poster = shown ? frameAddress(shown.frame_id, hit.snapshot) : "";
     this.#problem.hidden = true;
     this.#video.hidden = false;
     byId("player-links").hidden = false;
@@ -285,6 +288,7 @@ export class Player {
     // Without a source, the browser stops loading the file.
     this.#video.pause();
     this.#video.removeAttribute("src");
+    this.#video.removeAttribute("poster");
     this.#video.load();
     this.#closed(hit, isByPage);
   }

@@ -86,7 +86,8 @@ export class Playing {
       else this.#showProblem("Nothing in the video of this link can be searched.");
     } catch (problem) {
       if (signal.aborted) return;
-      this.#showProblem(problem.status === 404 ? "The video of this link is no longer in the library." : problem.message);
+      const isGone = problem.status === 404;
+      this.#showProblem(isGone ? "The video of this link is no longer in the library." : problem.message);
     }
   }
 

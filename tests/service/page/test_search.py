@@ -149,6 +149,17 @@ def test_a_frame_starts_the_player_there(page: Browser, server: Server) -> None:
     page.until("document.activeElement.matches('#grid li:first-child .shot')")
 
 
+def test_the_picture_clicked_stands_there_until_the_video_has_loaded(page: Browser, server: Server) -> None:
+    find(page, "red")
+    hit = server.search("red")[0]
+    page.click("#grid .shot")
+    assert f"/{best_frame(hit)['frame_id']}.jpg" in page.run("return $('#player-video').poster;")
+    page.press(Keys.ESCAPE)
+    page.until("!$('#player').open && !$('#player-video').hasAttribute('poster')")
+    page.click("#grid .cell")
+    assert f"/{hit['frames'][0]['frame_id']}.jpg" in page.run("return $('#player-video').poster;")
+
+
 def test_everything_with_the_keyboard(page: Browser) -> None:
     page.press("red", Keys.ENTER)
     page.until(f"{SHOTS} === 12")
