@@ -13,6 +13,7 @@ const STAGES = [
   ["tokens", "Read their tokens"],
   ["match", "Match them with the query"],
   ["moments", "Find moments"],
+  ["texts", "Find lines of text"],
   ["fetch", "Collect the results"],
 ];
 const ACTIONS = { time: "Give it more time", rerank: "Switch it on" };

@@ -205,6 +205,7 @@ def test_timings_are_those_of_the_stages(page: Browser) -> None:
         "tokens",
         "match",
         "moments",
+        "texts",
         "fetch",
         "total",
     ]
@@ -221,7 +222,7 @@ def test_a_missed_deadline_is_said_and_more_time_helps(browser: Browser, toy: To
         assert "too long" in browser.text("#note-text")
         assert browser.run("return $$('#grid [data-salient]').length;") > 0
         browser.click("#grid .why")
-        assert [name for name, _ in sum_terms(browser)] == ["similarity"]
+        assert [name for name, _ in sum_terms(browser)] == ["similarity", "text", "score"]
         assert "too long" in browser.run("return $('#why-body').textContent;")
         browser.press(Keys.ESCAPE)
         browser.click("#note-button")
@@ -229,7 +230,7 @@ def test_a_missed_deadline_is_said_and_more_time_helps(browser: Browser, toy: To
         assert bodies(browser)[-1]["deadline_ms"] == 20_000
         assert not browser.find("#note").is_displayed()
         browser.click("#grid .why")
-        assert [name for name, _ in sum_terms(browser)] == ["match", "similarity", "score"]
+        assert [name for name, _ in sum_terms(browser)] == ["match", "similarity", "text", "score"]
         browser.press(Keys.ESCAPE)
         # The grant is for this search, not for the next.
         find(browser, "green")
