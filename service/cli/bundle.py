@@ -134,6 +134,10 @@ def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
         ]
     if m.hubness is not None:
         lines += [("hubness", f"weight {m.hubness.weight:g}, {m.hubness.neighbours} nearest reference texts")]
+    if m.calibration is not None:
+        fitted = m.calibration.final or m.calibration.first_stage
+        levels = f"medium from {fitted.medium:.0%} on, high from {fitted.high:.0%} on"
+        lines += [("probability", levels)]
     lines += [("file", f"{name}, {_size(record.bytes)}") for name, record in m.files.items()]
     return lines
 

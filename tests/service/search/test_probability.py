@@ -129,6 +129,11 @@ def test_over_http_and_on_the_command_line(server: Server, toy: ToyLibrary) -> N
     assert "nothing here shows that: these are the closest guesses" in nothing.stderr
 
 
+def test_the_bundle_tells_its_levels(toy: ToyLibrary) -> None:
+    said = invoke("bundle", "info", toy.bundle).stdout
+    assert "probability  medium from 40% on, high from 80% on" in said
+
+
 def test_a_bundle_without_a_calibration_gives_none(tmp_path: Path) -> None:
     toy = make_library(tmp_path, {"red.mp4": [("red", 1.0)]})
     result = invoke("search", "red", *toy.options, "--json")
