@@ -30,7 +30,7 @@ function buildSkeleton() {
 }
 
 export class Grid {
-  #list = byId("grid");
+  #list = byId("likely-grid");
   #fold = byId("fold");
   #foldButton = byId("fold-button");
   #folded = byId("fold-grid");

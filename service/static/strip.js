@@ -53,12 +53,28 @@ function buildList(hit, cells, kind) {
   return strip;
 }
 
-/** The bars alone. `choose` is called with the frame that was clicked, `preview` with the one pointed at, or null. */
+/**
+ * The bars alone. `choose` is called with the frame that was clicked, `preview` with the one pointed at, or null. The
+ * picture of a bar is loaded when it is pointed at or chosen, so that it is there where it is shown large.
+ */
 export function buildBars(hit, { choose, preview }) {
   const cells = hit.frames.map((frame) => {
-    const cell = buildCell(hit, frame, choose);
-    cell.addEventListener("pointerenter", (event) => event.pointerType === "touch" || preview(frame));
-    cell.addEventListener("focus", () => preview(frame));
+    const picture = element("img", { alt: "", hidden: true });
+    const load = () => {
+      const address = frameAddress(frame.frame_id, hit.snapshot);
+      if (picture.getAttribute("src") !== address) picture.src = address;
+    };
+    const point = () => {
+      load();
+      preview(frame);
+    };
+    const cell = buildCell(hit, frame, (chosen) => {
+      load();
+      choose(chosen);
+    });
+    cell.append(picture);
+    cell.addEventListener("pointerenter", (event) => event.pointerType === "touch" || point());
+    cell.addEventListener("focus", point);
     return cell;
   });
   const strip = buildList(hit, cells, "bars");

@@ -104,7 +104,7 @@ def cards(page: Browser, grid: str) -> int:
 
 
 def test_words_stand_for_levels(page: Browser) -> None:
-    assert page.texts("#grid .level") == ["Strong match"] * 2 + ["Likely"] * 3
+    assert page.texts("#likely-grid .level") == ["Strong match"] * 2 + ["Likely"] * 3
     assert page.run("return $$('.meter').length;") == 0
     assert page.find("#grid .shot").accessible_name == "Play thrice.mp4, 0:00–0:07, Strong match"
     page.click("#grid .why")
@@ -118,13 +118,13 @@ def test_words_stand_for_levels(page: Browser) -> None:
 def test_the_less_likely_are_folded(page: Browser) -> None:
     assert page.text("#count") == "5 results"
     assert page.run("return $('#guess').hidden;")
-    assert (cards(page, "#grid"), cards(page, "#fold-grid")) == (5, 7)
+    assert (cards(page, "#likely-grid"), cards(page, "#fold-grid")) == (5, 7)
     button = page.find("#fold-button")
     assert button.accessible_name == "7 less likely"
     assert button.get_attribute("aria-expanded") == "false"
     assert not page.find("#fold-grid").is_displayed()
     # Their pictures are not loaded.
-    page.until("$$('#grid img').every((image) => image.complete)")
+    page.until("$$('#likely-grid img').every((image) => image.complete)")
     assert page.run("return $$('#fold-grid img').every((image) => image.naturalWidth === 0);")
 
 
@@ -174,9 +174,9 @@ def test_nothing_likely_is_said_above_the_closest_guesses(page: Browser) -> None
     assert page.text("#guess p") == "These moments come closest."
     assert page.run("return $('#guess').parentElement.role;") == "status"
     assert page.text("#count") == "12 guesses"
-    assert (cards(page, "#grid"), cards(page, "#fold-grid")) == (12, 0)
+    assert (cards(page, "#likely-grid"), cards(page, "#fold-grid")) == (12, 0)
     assert page.run("return $('#fold').hidden;")
-    assert page.texts("#grid .level") == ["Less likely"] * 12
+    assert page.texts("#likely-grid .level") == ["Less likely"] * 12
     assert page.contrast("#guess p") >= 4.5
     find(page, "red")
     assert page.run("return $('#guess').hidden && !$('#fold').hidden;")
@@ -192,7 +192,12 @@ def test_without_an_unlikely_moment_there_is_no_fold(page: Browser) -> None:
 def test_levels_can_be_read(page: Browser, dark: bool) -> None:
     page.emulate(dark=dark)
     page.click("#fold-button")
-    shown = ["#grid .level", "#grid li:nth-child(3) .level", "#fold-grid .level", "#fold-button"]
+    shown = [
+        "#likely-grid .level",
+        "#likely-grid li:nth-child(3) .level",
+        "#fold-grid .level",
+        "#fold-button",
+    ]
     assert [selector for selector in shown if page.contrast(selector) < 4.5] == []
 
 

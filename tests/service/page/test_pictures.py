@@ -71,7 +71,7 @@ def test_no_picture_is_larger_than_a_fine_screen_shows(page: Browser, server: Se
     page.driver.get(f"{server.url}/?q=red&num_salient_frames=12")
     page.until("!$('#results').ariaBusy && $('#grid .card')")
     see_all(page)
-    script = "return $$('#grid img').map((one) => [one.naturalWidth, one.getBoundingClientRect().width]);"
+    script = "return $$('#grid img:not([hidden])').map((one) => [one.naturalWidth, one.getBoundingClientRect().width]);"
     sizes = page.run(script)
     assert len(sizes) == 36
     assert [(stored, shown) for stored, shown in sizes if not 0 < stored <= 2 * shown] == []
@@ -101,7 +101,7 @@ def test_the_player_loads_the_frames_of_its_moment(page: Browser, server: Server
     page.until("$('#player').open")
     frames = page.run("return $$('#player-strip .cell').length;")
     assert frames == FRAMES_OF_A_FILM
-    new = frames - page.run("return $('#grid .card').querySelectorAll('img').length;")
+    new = frames - page.run("return $('#grid .card').querySelectorAll('img:not([hidden])').length;")
     for place in range(frames):
         page.run("$$('#player-strip .cell')[arguments[0]].scrollIntoView();", place)
     page.until("$$('#player-strip img').every((image) => image.complete && image.naturalWidth)")

@@ -50,7 +50,7 @@ def test_a_slow_answer_shows_skeletons(page: Browser) -> None:
     new MutationObserver(() => {
       const number = $$("#grid .skeleton").length;
       if (number) window.busy = [number, $("#count").textContent, $("#results").getAttribute("aria-busy")];
-    }).observe($("#grid"), { childList: true });
+    }).observe($("#likely-grid"), { childList: true });
     """
     page.run(watch)
     with page.network(latency_ms=700):
@@ -62,7 +62,7 @@ def test_a_newer_query_wins(page: Browser) -> None:
     search = """
     window.seen = [];
     const note = () => seen.push($(".card-name")?.textContent);
-    new MutationObserver(note).observe($("#grid"), { childList: true });
+    new MutationObserver(note).observe($("#likely-grid"), { childList: true });
     for (const query of ["red", "yellow"]) {
       $("#query").value = query;
       $("#search-form").requestSubmit();

@@ -30,7 +30,7 @@ def test_a_card_quotes_the_line_and_marks_its_words(page: Browser, server: Serve
     visit(page, server, "?q=black+elephant+sings")
     page.until("$('#grid .card-quote')")
     assert page.run("return $('#grid .card-quote').textContent;") == "Said: elephant sings in the morning"
-    assert page.run("return $$('#grid > li:first-child mark').map((one) => one.textContent);") == [
+    assert page.run("return $$('#likely-grid > li:first-child mark').map((one) => one.textContent);") == [
         "elephant",
         "sings",
     ]
@@ -39,7 +39,7 @@ def test_a_card_quotes_the_line_and_marks_its_words(page: Browser, server: Serve
 def test_a_line_in_another_script_is_marked_by_its_letters(page: Browser, server: Server) -> None:
     visit(page, server, "?q=大象唱歌")
     page.until("$('#grid .card-quote')")
-    marks = page.run("return $$('#grid > li:first-child mark').map((one) => one.textContent);")
+    marks = page.run("return $$('#likely-grid > li:first-child mark').map((one) => one.textContent);")
     assert set("".join(marks)) == set("大象唱歌")
 
 

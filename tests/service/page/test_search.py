@@ -144,7 +144,7 @@ def test_a_frame_starts_the_player_there(page: Browser, server: Server) -> None:
     assert is_red(middle_pixel(page, "#player-video"))
     page.until("$('#player-strip [aria-current]')")
     bars = "return $$('{} .cell').map((cell) => cell.style.getPropertyValue('--relevance'));"
-    assert page.run(bars.format("#player-strip")) == page.run(bars.format("#grid > li:first-child"))
+    assert page.run(bars.format("#player-strip")) == page.run(bars.format("#likely-grid > li:first-child"))
     page.press(Keys.ESCAPE)
     page.until("document.activeElement.matches('#grid li:first-child .shot')")
 
@@ -165,7 +165,7 @@ def test_everything_with_the_keyboard(page: Browser) -> None:
     page.until(f"{SHOTS} === 12")
     page.press(Keys.ARROW_DOWN)
     assert page.focused("#grid li:nth-child(1) .shot")
-    columns = page.run("return getComputedStyle($('#grid')).gridTemplateColumns.split(' ').length;")
+    columns = page.run("return getComputedStyle($('#likely-grid')).gridTemplateColumns.split(' ').length;")
     page.press(Keys.ARROW_RIGHT)
     assert page.focused("#grid li:nth-child(2) .shot")
     page.press(Keys.ARROW_DOWN)
