@@ -33,6 +33,8 @@ _WORD = re.compile(
 )
 #: Scripts that put no spaces between words: what is found of them is marked by pairs of characters.
 _UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿฀-๿຀-໿ក-៿က-႟\U00020000-\U0003ffff]+")
+#: With more lines than this, their words are not listed: reading them would take a second and more.
+_MOST_LISTED = 20_000
 _COLUMNS = ["video_id", "ingest_id", "kind", "start_seconds", "end_seconds", "language", "text", CHECKSUMS]
 
 
@@ -52,10 +54,14 @@ class SnapshotLines:
         self._lock = threading.Lock()
         self._runs: _Runs | None = None
         self._is_indexed: bool | None = None
+        # All words of the lines; empty where there are too many lines, None before they are needed.
+        self._words: frozenset[str] | None = None
         #: Why words cannot be searched; None: they can.
         self.damage: str | None = None
 
-    def find(self, text: str, limit: int, kinds: Collection[LineKind] | None) -> list[TextLine]:
+    def find(
+        self, text: str, limit: int, kinds: Collection[LineKind] | None, least_coverage: float
+    ) -> list[TextLine]:
         """See `Snapshot.find_lines`."""
         for kind in kinds or ():
             if kind not in LINE_KINDS:
@@ -65,6 +71,8 @@ class SnapshotLines:
             return []
         if self.damage is not None:
             raise LibraryError(f"{self.damage}; `reelfind index` makes the index of words again")
+        if not self._may_cover(query, least_coverage):
+            return []
         only = None if kinds is None else f"kind IN ({', '.join(repr(kind) for kind in kinds)})"
         with READS, storage_errors(self._where):
             if self._is_indexed is None:
@@ -82,7 +90,22 @@ class SnapshotLines:
         scores = table["_score"].to_pylist()
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], table["_rowid"][i].as_py()))
         lines = self._lines(table, [score or 0.0 for score in scores], query)
-        return [lines[i] for i in order]
+        found = (lines[i] for i in order)
+        return [line for line in found if query.coverage(line.text) >= least_coverage]
+
+    def _may_cover(self, query: "QueryWords", least_coverage: float) -> bool:
+        """Whether the words of all lines together have so much of the query; True where that is not known.
+
+        Most queries have no word of a library's names: then the index need not be asked, which takes longer.
+        """
+        if not least_coverage or query.is_unspaced or self._texts is None:
+            return True
+        with self._lock:
+            if self._words is None:
+                with READS, storage_errors(self._where):
+                    few = self._texts.count_rows() <= _MOST_LISTED
+                    self._words = _words_of(self._texts) if few else frozenset()
+        return not self._words or query.share_of(self._words) >= least_coverage
 
     def between(self, video_id: str, start_seconds: float, end_seconds: float) -> list[TextLine]:
         """See `Snapshot.lines_between`."""
@@ -136,6 +159,16 @@ class SnapshotLines:
                     zip(*columns, strict=True), scores, strict=True
                 )
             ]
+
+
+def _words_of(texts: lance.LanceDataset) -> frozenset[str]:
+    """All words of a table's lines, as they are compared."""
+    return frozenset(
+        _folded(match[0])
+        for batch in texts.to_batches(columns=["text"])
+        for text in batch["text"].to_pylist()
+        for match in _WORD.finditer(unicodedata.normalize("NFC", text))
+    )
 
 
 class _Runs:
@@ -197,6 +230,16 @@ class QueryWords:
         runs = [run for word in self.words for run in _UNSPACED.findall(word)]
         pairs = {run[i : i + 2] for run in runs for i in range(max(1, len(run) - 1))}
         return words, frozenset(pairs)
+
+    @property
+    def is_unspaced(self) -> bool:
+        """Whether a script is in it that puts no spaces between words."""
+        return any(_UNSPACED.search(word) for word in self.words)
+
+    def share_of(self, words: Collection[str]) -> float:
+        """The share of the query's letters that are in words of a collection, from 0 to 1."""
+        total = sum(len(word) for word in self.words)
+        return sum(len(word) for word in self.words if _folded(word) in words) / total if total else 0.0
 
     def coverage(self, text: str) -> float:
         """The share of the query's letters that are in words of a text, each word once, from 0 to 1."""

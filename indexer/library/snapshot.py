@@ -460,7 +460,13 @@ class Snapshot:
         """How many videos have `verdict`, or how many there are, failures included."""
         return self._videos.count(verdict)
 
-    def find_lines(self, text: str, limit: int, kinds: Collection[LineKind] | None = None) -> list[TextLine]:
+    def find_lines(
+        self,
+        text: str,
+        limit: int,
+        kinds: Collection[LineKind] | None = None,
+        least_coverage: float = 0.0,
+    ) -> list[TextLine]:
         """Find lines that are said or written in videos, and their names, by the words in them.
 
         A line is found by one word of the text; the more of its words it has, and the rarer they are, the
@@ -470,6 +476,8 @@ class Snapshot:
             text: any text. Of a long one, the first 64 different words count.
             limit: how many lines, at most.
             kinds: the kinds of lines to search among; None: all.
+            least_coverage: of the best lines, leave out those with a smaller share of the text's letters in
+                their words.
 
         Returns:
             The best lines, best first; none for a library without texts.
@@ -479,7 +487,7 @@ class Snapshot:
             DamagedRowsError: one of the lines is damaged.
             LibraryError: the table or its index cannot be read.
         """
-        return self._lines.find(text, limit, kinds)
+        return self._lines.find(text, limit, kinds, least_coverage)
 
     def lines_between(
         self, video_id: str, start_seconds: float = -math.inf, end_seconds: float = math.inf

@@ -115,7 +115,7 @@ def find_text(snapshot: Snapshot, text: str, modalities: Modalities) -> TextEvid
         LibraryError: the table cannot be read.
     """
     kinds = [kind for kind in LINE_KINDS if modalities.weight_of(kind) > 0]
-    found = snapshot.find_lines(text, _MOST_LINES, kinds) if kinds else []
+    found = snapshot.find_lines(text, _MOST_LINES, kinds, _LEAST_COVERAGE) if kinds else []
     return _evidence(text, found, modalities)
 
 

@@ -63,6 +63,16 @@ def repaired(toy: ToyLibrary) -> Snapshot:
     return Snapshot.open(toy.library)
 
 
+@pytest.mark.parametrize("least", [0.3, 0.5, 0.9])
+def test_lines_with_little_of_the_text_may_be_left_out(snapshot: Snapshot, least: float) -> None:
+    """Whether they are known beforehand to have too little, or the index had to be asked."""
+    for text in ("the harbour", "naive tea", "zebra crossing", "a", "HARBOUR zebras", "我们", "café 我们"):
+        whole = snapshot.find_lines(text, 10)
+        query = QueryWords(text)
+        expected = [line for line in whole if query.coverage(line.text) >= least]
+        assert snapshot.find_lines(text, 10, least_coverage=least) == expected
+
+
 def test_the_better_line_comes_first_and_its_words_are_marked(snapshot: Snapshot) -> None:
     lines = snapshot.find_lines("The Harbour MASTER", 10)
     assert [line.text for line in lines] == [LINES[1], LINES[0]]

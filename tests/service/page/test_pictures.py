@@ -71,7 +71,9 @@ def test_no_picture_is_larger_than_a_fine_screen_shows(page: Browser, server: Se
     page.driver.get(f"{server.url}/?q=red&num_salient_frames=12")
     page.until("!$('#results').ariaBusy && $('#grid .card')")
     see_all(page)
-    script = "return $$('#grid img:not([hidden])').map((one) => [one.naturalWidth, one.getBoundingClientRect().width]);"
+    script = """
+    return $$("#grid img:not([hidden])").map((one) => [one.naturalWidth, one.getBoundingClientRect().width]);
+    """
     sizes = page.run(script)
     assert len(sizes) == 36
     assert [(stored, shown) for stored, shown in sizes if not 0 < stored <= 2 * shown] == []
