@@ -38,6 +38,7 @@ from tests.support.toy_videos import make_video
 pytestmark = pytest.mark.slow
 
 FAST = TRAIN | {"epochs": 2, "log_every": 20, "checkpoint_seconds": 1000.0}
+SEARCH = ("search", "Ann sees the dog.", "--json", "--group-by", "video")
 
 
 def write_how2r(parent: Path) -> TinySet:
@@ -146,11 +147,12 @@ def check_product(tuned: Path, folder: Path, capabilities: set[str]) -> None:
     for name in ("red", "blue"):
         make_video(folder / "videos" / f"{name}.mp4", parts=[(name, 6.0)])
     library = ("--library", folder / "library", "--bundle", bundle)
-    for command in (("index", folder / "videos", "--workers", 0), ("search", "Ann sees the dog.", "--json")):
+    for command in (("index", folder / "videos", "--workers", 0), SEARCH):
         result = CliRunner().invoke(service_app, [str(part) for part in (*command, *library)])
         assert result.exit_code == 0, result.output
     hits = json.loads(result.stdout)["hits"]
     assert sorted(Path(hit["path"]).stem for hit in hits) == ["blue", "red"]
+    assert all(hit["moments"] for hit in hits)
 
 
 def test_presets_and_suppression_change_what_is_predicted(pretrained: Path, tmp_path: Path) -> None:
