@@ -4,6 +4,7 @@ import ctypes
 import os
 
 import pyarrow as pa
+from threadpoolctl import ThreadpoolController
 
 _ARENA_MAX = -8  # glibc's M_ARENA_MAX
 _ARENAS = 2
@@ -24,6 +25,18 @@ def share_heaps() -> None:
         mallopt(_ARENA_MAX, _ARENAS)
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
         pa.set_memory_pool(pa.system_memory_pool())
+
+
+def limit_blas_threads() -> None:
+    """Let each product of matrices run in the thread of its search; `OPENBLAS_NUM_THREADS` overrides it.
+
+    Those of a search take less than a tenth of a millisecond. Threads that wait for them keep the cores from
+    other searches: with two, eight clients got a quarter fewer answers.
+    """
+    if "OPENBLAS_NUM_THREADS" not in os.environ:
+        ThreadpoolController().limit(limits=1, user_api="blas")
+        # Libraries that are loaded later read it, unless they are built on OpenMP.
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 
 def limit_lance_threads() -> None:

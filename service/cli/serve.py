@@ -8,7 +8,7 @@ import typer
 from service.cli.options import BundleOption, LibraryOption, ProviderOption, ThreadsOption, setting_option
 from service.cli.searcher import check_bundle_path
 from service.live import open_bundle
-from service.memory import limit_lance_threads, share_heaps
+from service.memory import limit_blas_threads, limit_lance_threads, share_heaps
 from service.settings import load_settings
 
 
@@ -65,6 +65,7 @@ def serve_command(
     """Serve a library over HTTP: the API under /v1, the web page at /."""
     share_heaps()
     limit_lance_threads()
+    limit_blas_threads()
     # FastAPI takes a fifth of a second to import, which the other commands do without.
     from service.api.server import address_of, bind, run_server
 

@@ -57,3 +57,18 @@ def test_arrow_uses_the_shared_heaps_too(variables: dict[str, str], backend: str
         env={**environment, **variables},
     )
     assert done.stdout.strip() == backend
+
+
+@pytest.mark.parametrize(("variables", "threads"), [({}, {1}), ({"OPENBLAS_NUM_THREADS": "2"}, {2})])
+def test_products_of_matrices_run_in_one_thread(variables: dict[str, str], threads: set[int]) -> None:
+    code = """
+import faiss, numpy, threadpoolctl, service.memory as memory
+memory.limit_blas_threads()
+print(*{pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"})
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**environment, **variables}
+    )
+    assert {int(number) for number in done.stdout.split()} == threads
