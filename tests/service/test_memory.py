@@ -62,9 +62,10 @@ def test_arrow_uses_the_shared_heaps_too(variables: dict[str, str], backend: str
 @pytest.mark.parametrize(("variables", "threads"), [({}, {1}), ({"OPENBLAS_NUM_THREADS": "2"}, {2})])
 def test_products_of_matrices_run_in_one_thread(variables: dict[str, str], threads: set[int]) -> None:
     code = """
-import faiss, numpy, threadpoolctl, service.memory as memory
+import numpy, threadpoolctl, service.memory as memory
 memory.limit_blas_threads()
-print(*{pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"})
+pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+print(*{pool["num_threads"] for pool in pools})
 """
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     command = [sys.executable, "-P", "-c", code]
