@@ -194,28 +194,46 @@ class TextMatch(BaseModel):
     )
 
 
+# What a moment says of itself, alone or as a hit.
+Score = Annotated[float, Field(description="How well the moment fits the query; higher is better.")]
+Similarity = Annotated[
+    float,
+    Field(
+        description="Cosine of the query's embedding and that of the moment's frames, or of its segment if "
+        "that is higher."
+    ),
+]
+MatchScore = Annotated[
+    float | None,
+    Field(description="Mean match score of the salient frames; null if the moment was not re-ranked."),
+]
+Probability = Annotated[
+    float | None,
+    Field(
+        description="How likely the moment shows or says what is asked, from 0 to 1; null if the bundle is "
+        "not calibrated."
+    ),
+]
+LevelInWords = Annotated[Level | None, Field(description="The same in words.")]
+MomentFrames = Annotated[list[FrameHit], Field(description="The stored frames of the moment, in time order.")]
+TextMatches = Annotated[
+    list[TextMatch],
+    Field(description="Lines of text that fit the query, the strongest first; empty if none does."),
+]
+
+
 class VideoMoment(BaseModel):
     """A span of a video that fits the query."""
 
     start_seconds: float
     end_seconds: float
-    score: float = Field(description="How well the moment fits the query; higher is better.")
-    similarity: float = Field(
-        description="Cosine of the query's embedding and that of the moment's frames, or of its segment if "
-        "that is higher."
-    )
-    match_score: float | None = Field(
-        description="Mean match score of the salient frames; null if the moment was not re-ranked."
-    )
-    probability: float | None = Field(
-        description="How likely the moment shows or says what is asked, from 0 to 1; null if the bundle is "
-        "not calibrated."
-    )
-    level: Level | None = Field(description="The same in words.")
-    frames: list[FrameHit] = Field(description="The stored frames of the moment, in time order.")
-    text_matches: list[TextMatch] = Field(
-        description="Lines of text that fit the query, the strongest first; empty if none does."
-    )
+    score: Score
+    similarity: Similarity
+    match_score: MatchScore
+    probability: Probability
+    level: LevelInWords
+    frames: MomentFrames
+    text_matches: TextMatches
 
 
 class Hit(BaseModel):
@@ -230,23 +248,13 @@ class Hit(BaseModel):
         description="The file's own time where these seconds are 0. Chromium's `currentTime` is this more; "
         "Firefox counts from 0. Null if the file was indexed by an earlier version."
     )
-    score: float = Field(description="How well the moment fits the query; higher is better.")
-    similarity: float = Field(
-        description="Cosine of the query's embedding and that of the moment's frames, or of its segment if "
-        "that is higher."
-    )
-    match_score: float | None = Field(
-        description="Mean match score of the salient frames; null if the moment was not re-ranked."
-    )
-    probability: float | None = Field(
-        description="How likely the moment shows or says what is asked, from 0 to 1; null if the bundle is "
-        "not calibrated."
-    )
-    level: Level | None = Field(description="The same in words.")
-    frames: list[FrameHit] = Field(description="The stored frames of the moment, in time order.")
-    text_matches: list[TextMatch] = Field(
-        description="Lines of text that fit the query, the strongest first; empty if none does."
-    )
+    score: Score
+    similarity: Similarity
+    match_score: MatchScore
+    probability: Probability
+    level: LevelInWords
+    frames: MomentFrames
+    text_matches: TextMatches
     moments: list[VideoMoment] | None = Field(
         description="With `group_by: video`, the best moments of the video, best first; else null."
     )

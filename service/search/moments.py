@@ -29,7 +29,7 @@ from model.runtime.ranking import (
 from service.search.encoded_query import EncodedQuery
 from service.search.match_queue import MatchQueue, MatchTerms
 from service.search.rerank import RerankedCandidates, UnreadableTokensError, match_parts, score_by_salience
-from service.search.retrieval import RetrievedSegments
+from service.search.retrieval import RetrievedSegments, place_in_video
 from service.search.scored_spans import ScoredSpan
 from service.search.stopwatch import Stopwatch
 from service.search.stretches import Moment, find_moments, moment_between, read_stretches
@@ -103,10 +103,7 @@ class MomentStage:
         videos = self.snapshot.video_rows[self.retrieved.rows[order]]
         _, first, number = np.unique(videos, return_index=True, return_inverse=True)
         rank_of_video = np.argsort(np.argsort(first))[number]
-        by_video = np.argsort(videos, kind="stable")
-        place = np.empty(len(videos), np.int64)
-        place[by_video] = np.arange(len(videos)) - np.searchsorted(videos[by_video], videos[by_video])
-        chosen = (rank_of_video < top_k + _SPARE) & (place < of_video)
+        chosen = (rank_of_video < top_k + _SPARE) & (place_in_video(videos) < of_video)
         groups: dict[str, list[ScoredSpan]] = {}
         for span in self._moments(order[chosen]):
             groups.setdefault(span.video_id, []).append(span)
@@ -199,8 +196,8 @@ class MomentStage:
         num_reranked = 0 if self.reranked is None else len(self.reranked.score)
         is_free = not are_retrieved and num_reranked > 0 and self._bundle.manifest.match_kind == "salience"
         is_reranked = np.array([home < num_reranked or is_free for home in homes])
-        matched = self._match(moments, read, fit, first, homes, is_reranked)
         frames, chosen = select_salient(fit, read.counts, self.num_salient_frames)
+        matched = self._match(moments, read, frames, chosen, first, homes, is_reranked)
         hubness = self.snapshot.hubness
         spans = []
         for place, moment in enumerate(moments):
@@ -267,7 +264,8 @@ class MomentStage:
         self,
         moments: Sequence[Moment],
         read: SegmentFrames,
-        fit: NDArray[np.float32],
+        frames: NDArray[np.int64],
+        chosen: NDArray[np.bool_],
         first: NDArray[np.float32],
         homes: Sequence[int],
         is_reranked: NDArray[np.bool_],
@@ -280,7 +278,6 @@ class MomentStage:
             scored = score_by_salience(read, manifest, self.query, first, self.num_salient_frames)
             match, logits, shares = scored.match_score, scored.logits, scored.similarity_share
         else:
-            frames, chosen = select_salient(fit, read.counts, self.num_salient_frames)
             chosen = chosen & is_reranked[:, None]
             usual = self.reranked.match_score[np.minimum(homes, len(self.reranked.score) - 1)]
             logits = self._logits(_known_logits(self.reranked), moments, frames, chosen, usual)

@@ -12,13 +12,12 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.schema import LineKind
 from model.runtime.bundle import Bundle
 from model.runtime.bundle.manifest import ScoreCalibration
 from model.runtime.calibration import SearchEvidence, background_of, levels, probabilities
 from service.search.encoded_query import EncodedQuery
 from service.search.scored_spans import ScoredSpan
-from service.search.texts import Modalities
+from service.search.texts import Modalities, strongest
 
 #: How likely a line with all words of a query means what was asked.
 _LINE = 0.9
@@ -96,10 +95,7 @@ def likely(groups: Sequence[Sequence[ScoredSpan]], least: float) -> list[list[Sc
 
 def _text_wrong(span: ScoredSpan, modalities: Modalities) -> float:
     """The probability that no line of a moment means what was asked."""
-    best: dict[LineKind, float] = {}
-    for found in span.texts:
-        best[found.line.kind] = max(best.get(found.line.kind, 0.0), found.strength)
     wrong = 1.0
-    for kind, strength in best.items():
+    for kind, strength in strongest(span.texts).items():
         wrong *= 1 - _LINE * min(1.0, modalities.weight_of(kind)) * strength
     return wrong

@@ -124,13 +124,17 @@ def choose_candidates(
 
 def _within_share(videos: NDArray[np.int32], count: int, video_share: float) -> NDArray[np.bool_]:
     """Which segments, best first, are among the first of their video that it may have."""
-    most = max(_LEAST_OF_VIDEO, math.ceil(video_share * count))
-    # The place of each segment among those of its video: its place in the order by video, from the first.
+    return place_in_video(videos) < max(_LEAST_OF_VIDEO, math.ceil(video_share * count))
+
+
+def place_in_video(videos: NDArray[np.int32]) -> NDArray[np.int64]:
+    """The place of each segment, in the order given, among those of its video, from 0. int32 [K] → [K]."""
+    # Its place in the order by video, from the first of its video.
     by_video = np.argsort(videos, kind="stable")
     ordered = videos[by_video]
     place = np.empty(len(videos), np.int64)
     place[by_video] = np.arange(len(videos)) - np.searchsorted(ordered, ordered)
-    return place < most
+    return place
 
 
 def _has_videos(retrieved: RetrievedSegments, video_rows: NDArray[np.int32], top_k: int) -> bool:

@@ -100,10 +100,7 @@ class TextEvidence:
 
     def term(self, lines: Iterable[FoundLine], reach: float) -> float:
         """What lines add to a score: of each kind, the strongest counts."""
-        best: dict[LineKind, float] = {}
-        for found in lines:
-            best[found.line.kind] = max(best.get(found.line.kind, 0.0), found.strength)
-        total = sum(self.modalities.weight_of(kind) * strength for kind, strength in best.items())
+        total = sum(self.modalities.weight_of(kind) * strength for kind, strength in strongest(lines).items())
         return round(total * reach, SCORE_DECIMALS)
 
 
@@ -136,6 +133,14 @@ def _evidence(text: str, lines: Iterable[TextLine], modalities: Modalities) -> T
         modalities,
         {video: tuple(sorted(found, key=lambda each: -each.coverage)) for video, found in by_video.items()},
     )
+
+
+def strongest(lines: Iterable[FoundLine]) -> dict[LineKind, float]:
+    """The strength of the strongest line of each kind."""
+    best: dict[LineKind, float] = {}
+    for found in lines:
+        best[found.line.kind] = max(best.get(found.line.kind, 0.0), found.strength)
+    return best
 
 
 def reach_of(scores: NDArray[np.floating]) -> float:
