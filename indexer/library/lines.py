@@ -90,8 +90,7 @@ class SnapshotLines:
         scores = table["_score"].to_pylist()
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], table["_rowid"][i].as_py()))
         lines = self._lines(table, [score or 0.0 for score in scores], query)
-        found = (lines[i] for i in order)
-        return [line for line in found if query.coverage(line.text) >= least_coverage]
+        return [lines[i] for i in order if lines[i].coverage >= least_coverage]
 
     def _may_cover(self, query: "QueryWords", least_coverage: float) -> bool:
         """Whether the words of all lines together have so much of the query; True where that is not known.
@@ -107,7 +106,7 @@ class SnapshotLines:
                     self._words = _words_of(self._texts) if few else frozenset()
         return not self._words or query.share_of(self._words) >= least_coverage
 
-    def between(self, video_id: str, start_seconds: float, end_seconds: float) -> list[TextLine]:
+    def between(self, video_id: str, start_seconds: float, end_seconds: float, text: str) -> list[TextLine]:
         """See `Snapshot.lines_between`."""
         video_row = self._videos.row_of(video_id)
         if self._texts is None or video_row is None:
@@ -124,11 +123,11 @@ class SnapshotLines:
             if not len(places):
                 return []
             table = self._texts.take([rows[place] for place in places.tolist()], columns=_COLUMNS)
-        lines = self._lines(table, [0.0] * table.num_rows, None)
+        lines = self._lines(table, [0.0] * table.num_rows, QueryWords(text))
         return sorted(lines, key=lambda line: (line.start_seconds, line.end_seconds))
 
-    def _lines(self, table: pa.Table, scores: Sequence[float], query: "QueryWords | None") -> list[TextLine]:
-        """Rows as lines, compared with their checksums."""
+    def _lines(self, table: pa.Table, scores: Sequence[float], query: "QueryWords") -> list[TextLine]:
+        """Rows as lines, compared with their checksums, with what they have of a query."""
         with storage_errors(self._where):
             stored = stored_checksums("texts", table[CHECKSUMS], "row")
             wrong = [
@@ -144,21 +143,13 @@ class SnapshotLines:
                     np.array(wrong, np.int64),
                 )
             columns = (table[name].to_pylist() for name in _COLUMNS if name not in ("ingest_id", CHECKSUMS))
-            return [
-                TextLine(
-                    video_id=video_id,
-                    kind=kind,
-                    start_seconds=start,
-                    end_seconds=end,
-                    language=language,
-                    text=text,
-                    score=score,
-                    matches=() if query is None else query.matches(text),
-                )
-                for (video_id, kind, start, end, language, text), score in zip(
-                    zip(*columns, strict=True), scores, strict=True
-                )
-            ]
+            lines = []
+            for row, score in zip(zip(*columns, strict=True), scores, strict=True):
+                video_id, kind, start, end, language, text = row
+                matches = query.matches(text)
+                coverage = query.coverage(text, matches)
+                lines.append(TextLine(video_id, kind, start, end, language, text, score, matches, coverage))
+            return lines
 
 
 def _words_of(texts: lance.LanceDataset) -> frozenset[str]:
@@ -241,13 +232,17 @@ class QueryWords:
         total = sum(len(word) for word in self.words)
         return sum(len(word) for word in self.words if _folded(word) in words) / total if total else 0.0
 
-    def coverage(self, text: str) -> float:
-        """The share of the query's letters that are in words of a text, each word once, from 0 to 1."""
+    def coverage(self, text: str, matches: Iterable[tuple[int, int]] | None = None) -> float:
+        """The share of the query's letters that are in words of a text, each word once, from 0 to 1.
+
+        `matches` are those of the text, where they are known.
+        """
         total = sum(len(word) for word in self.words)
         if not total:
             return 0.0
         words = {_folded(word): len(word) for word in self.words}
-        matched = {_folded(text[start:stop]) for start, stop in self.matches(text)}
+        ranges = self.matches(text) if matches is None else matches
+        matched = {_folded(text[start:stop]) for start, stop in ranges}
         whole = sum(words[each] for each in matched & words.keys())
         # Of scripts without spaces, parts of words match.
         parts = sum(len(each) for each in matched - words.keys())

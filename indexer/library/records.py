@@ -110,6 +110,7 @@ class TextLine:
         language: a code such as "en" or "pt-BR"; None: unknown.
         score: its BM25 score for a query; 0 where it was not found by one.
         matches: the ranges [start, end) of characters of the text that the query's words match, in order.
+        coverage: the share of the query's letters that are in words of the text, each word once, from 0 to 1.
     """
 
     video_id: str
@@ -120,6 +121,7 @@ class TextLine:
     text: str
     score: float = 0.0
     matches: tuple[tuple[int, int], ...] = ()
+    coverage: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -490,15 +490,21 @@ class Snapshot:
         return self._lines.find(text, limit, kinds, least_coverage)
 
     def lines_between(
-        self, video_id: str, start_seconds: float = -math.inf, end_seconds: float = math.inf
+        self,
+        video_id: str,
+        start_seconds: float = -math.inf,
+        end_seconds: float = math.inf,
+        text: str = "",
     ) -> list[TextLine]:
         """The lines of a video that touch a span, names included, in time order; none for an unknown video.
+
+        They say what they have of `text`: its words in `matches`, and its share in `coverage`.
 
         Raises:
             DamagedRowsError: one of the video's lines is damaged.
             LibraryError: the table cannot be read.
         """
-        return self._lines.between(video_id, start_seconds, end_seconds)
+        return self._lines.between(video_id, start_seconds, end_seconds, text)
 
     def thumbnail(self, frame_id: str) -> bytes | None:
         """A stored frame as JPEG, at most 320 pixels on its longer side; None when there is no such frame.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from indexer.library.records import TextLine
 from indexer.library.snapshot import Snapshot
 from model.runtime.ranking import SCORE_DECIMALS
 from service.search.results import (
@@ -16,7 +17,6 @@ from service.search.results import (
     VideoMoment,
 )
 from service.search.scored_spans import ScoredSpan
-from service.search.texts import FoundLine
 
 # Lines of text that a moment names, at most.
 _MOST_TEXTS = 5
@@ -100,7 +100,7 @@ class HitBuilder:
                     zip(span.frame_ids, span.pts_seconds, rounded, strict=True)
                 )
             ],
-            text_matches=[_text_match(found) for found in span.texts[:_MOST_TEXTS]],
+            text_matches=[_text_match(line) for line in span.texts[:_MOST_TEXTS]],
         )
 
     def _similarity(self, span: ScoredSpan) -> float:
@@ -156,16 +156,15 @@ class HitBuilder:
         )
 
 
-def _text_match(found: FoundLine) -> TextMatch:
-    line = found.line
+def _text_match(line: TextLine) -> TextMatch:
     return TextMatch(
         line.kind,
         round(line.start_seconds, 3),
         round(line.end_seconds, 3),
         line.language,
         line.text,
-        [list(mark) for mark in found.marks],
-        round(found.coverage, 4),
+        [list(mark) for mark in line.matches],
+        round(line.coverage, 4),
     )
 
 

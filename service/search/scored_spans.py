@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.library.records import TextLine
 from indexer.library.snapshot import Snapshot
 from model.runtime.calibration import Level
 from model.runtime.ranking import relevance, select_salient
 from service.search.rerank import RerankedCandidates
 from service.search.retrieval import RetrievedSegments
-from service.search.texts import FoundLine
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ScoredSpan:
     match_score: float | None
     similarity_share: float | None
     first_stage_rank: int
-    texts: tuple[FoundLine, ...] = ()
+    texts: tuple[TextLine, ...] = ()
     text_term: float = 0.0
     visual_weight: float = 1.0
     probability: float | None = None

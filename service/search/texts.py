@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.lines import QueryWords
 from indexer.library.records import TextLine
 from indexer.library.schema import LINE_KINDS, LineKind
 from indexer.library.snapshot import Snapshot
@@ -47,19 +46,9 @@ class Modalities:
         return {"speech": self.speech, "name": self.name}[kind]
 
 
-@dataclass(frozen=True)
-class FoundLine:
-    """A line that has enough of the query, from 0 to 1 of its letters."""
-
-    line: TextLine
-    coverage: float
-    #: the ranges [start, end) of its characters that the query's words match
-    marks: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def strength(self) -> float:
-        """How much the line counts."""
-        return self.coverage**2
+def strength_of(line: TextLine) -> float:
+    """How much a line counts, from 0 to 1."""
+    return line.coverage**2
 
 
 @dataclass(frozen=True)
@@ -72,25 +61,24 @@ class TextEvidence:
     """
 
     modalities: Modalities = field(default_factory=Modalities)
-    lines: Mapping[str, tuple[FoundLine, ...]] = field(default_factory=dict)
+    lines: Mapping[str, tuple[TextLine, ...]] = field(default_factory=dict)
 
     def alone(self) -> "TextEvidence":
         """The same where pictures do not count."""
         return TextEvidence(replace(self.modalities, visual=0.0), self.lines)
 
-    def within(self, video_id: str, start_seconds: float, end_seconds: float) -> list[FoundLine]:
+    def within(self, video_id: str, start_seconds: float, end_seconds: float) -> list[TextLine]:
         """The lines of a video that touch a span, names included."""
         return [
-            found
-            for found in self.lines.get(video_id, ())
-            if found.line.kind == "name"
-            or (found.line.start_seconds < end_seconds and found.line.end_seconds > start_seconds)
+            line
+            for line in self.lines.get(video_id, ())
+            if line.kind == "name" or (line.start_seconds < end_seconds and line.end_seconds > start_seconds)
         ]
 
     def spans(self, video_id: str) -> list[tuple[float, float]]:
         """Where something of the query is said in a video: lines that follow each other closely make one."""
         spans: list[tuple[float, float]] = []
-        lines = [found.line for found in self.lines.get(video_id, ()) if found.line.kind != "name"]
+        lines = [line for line in self.lines.get(video_id, ()) if line.kind != "name"]
         for line in sorted(lines, key=lambda line: line.start_seconds):
             if spans and line.start_seconds - spans[-1][1] <= _PAUSE_SECONDS:
                 spans[-1] = (spans[-1][0], max(spans[-1][1], line.end_seconds))
@@ -98,7 +86,7 @@ class TextEvidence:
                 spans.append((line.start_seconds, line.end_seconds))
         return spans
 
-    def term(self, lines: Iterable[FoundLine], reach: float) -> float:
+    def term(self, lines: Iterable[TextLine], reach: float) -> float:
         """What lines add to a score: of each kind, the strongest counts."""
         total = sum(self.modalities.weight_of(kind) * strength for kind, strength in strongest(lines).items())
         return round(total * reach, SCORE_DECIMALS)
@@ -113,33 +101,31 @@ def find_text(snapshot: Snapshot, text: str, modalities: Modalities) -> TextEvid
     """
     kinds = [kind for kind in LINE_KINDS if modalities.weight_of(kind) > 0]
     found = snapshot.find_lines(text, _MOST_LINES, kinds, _LEAST_COVERAGE) if kinds else []
-    return _evidence(text, found, modalities)
+    return _evidence(found, modalities)
 
 
 def find_text_of(snapshot: Snapshot, video_id: str, text: str, modalities: Modalities) -> TextEvidence:
     """The lines of one video that have enough of a query. Raises as `find_text`."""
-    lines = [x for x in snapshot.lines_between(video_id) if modalities.weight_of(x.kind) > 0]
-    return _evidence(text, lines, modalities)
+    lines = snapshot.lines_between(video_id, text=text)
+    counts = (line for line in lines if modalities.weight_of(line.kind) > 0)
+    return _evidence([line for line in counts if line.coverage >= _LEAST_COVERAGE], modalities)
 
 
-def _evidence(text: str, lines: Iterable[TextLine], modalities: Modalities) -> TextEvidence:
-    query = QueryWords(text)
-    by_video: dict[str, list[FoundLine]] = {}
+def _evidence(lines: Iterable[TextLine], modalities: Modalities) -> TextEvidence:
+    by_video: dict[str, list[TextLine]] = {}
     for line in lines:
-        found = FoundLine(line, query.coverage(line.text), query.matches(line.text))
-        if found.coverage >= _LEAST_COVERAGE:
-            by_video.setdefault(line.video_id, []).append(found)
+        by_video.setdefault(line.video_id, []).append(line)
     return TextEvidence(
         modalities,
-        {video: tuple(sorted(found, key=lambda each: -each.coverage)) for video, found in by_video.items()},
+        {video: tuple(sorted(found, key=lambda line: -line.coverage)) for video, found in by_video.items()},
     )
 
 
-def strongest(lines: Iterable[FoundLine]) -> dict[LineKind, float]:
+def strongest(lines: Iterable[TextLine]) -> dict[LineKind, float]:
     """The strength of the strongest line of each kind."""
     best: dict[LineKind, float] = {}
-    for found in lines:
-        best[found.line.kind] = max(best.get(found.line.kind, 0.0), found.strength)
+    for line in lines:
+        best[line.kind] = max(best.get(line.kind, 0.0), strength_of(line))
     return best
 
 
