@@ -156,16 +156,20 @@ def _sound(job: MediaJob) -> _Chunks:
 
 def _pictures(job: MediaJob) -> _Chunks:
     with VideoReader(job.file, job.decoder, max_side=job.max_side, limits=job.reading) as reader:
+        reached = 0.0
         for segment in reader.steps(job.segment_seconds, job.frames_per_segment):
             if segment is None:
                 yield Alive()
                 continue
-            frames, end = segment.frames, segment.span.end_seconds
-            step = max(1, MAX_PICTURE_BYTES // frames.data[0].nbytes)
-            for first in range(0, len(frames), step):
-                part = slice(first, first + step)
-                following = frames.pts_seconds[part.stop] if part.stop < len(frames) else end
-                yield PictureChunk(frames.pts_seconds[part], frames.data[part], float(following))
+            # The times of damaged files may go back.
+            times = np.maximum.accumulate(np.maximum(segment.frames.pts_seconds, reached))
+            end = reached = max(segment.span.end_seconds, float(times[-1]))
+            data = segment.frames.data
+            step = max(1, MAX_PICTURE_BYTES // data[0].nbytes)
+            for first in range(0, len(data), step):
+                stop = first + step
+                following = float(times[stop]) if stop < len(data) else end
+                yield PictureChunk(times[first:stop], data[first:stop], following)
         return reader.damage
 
 

@@ -8,8 +8,8 @@ another program, model or version runs again.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 from indexer.library.schema import LineRow, VideoRow
 from indexer.media import MediaKind, PictureChunk, SoundChunk
@@ -17,6 +17,9 @@ from indexer.media import MediaKind, PictureChunk, SoundChunk
 StageName = Literal["speech", "screen", "shots"]
 #: In the order in which they run.
 STAGES: tuple[StageName, ...] = get_args(StageName)
+
+#: Before the key of a stage that failed on a video: it is tried again only if that is asked for.
+FAILED = "failed: "
 
 C_contra = TypeVar("C_contra", SoundChunk, PictureChunk, contravariant=True)
 
@@ -60,9 +63,9 @@ class Stage(Protocol[C_contra]):
 
         Args:
             video: its row; the library knows its length and its frame rate.
-            chunks: what it reads, in the order of the times; memory must not grow with their number. When
-                the run is asked to stop, or the media cannot be read further, this iterator raises an error,
-                which must pass through.
+            chunks: what it reads, in the order of the times; memory must not grow with their number. Where
+                the rest of a file is damaged, they end early. When the run is asked to stop, or the file
+                cannot be reached any more, this iterator raises an error, which must pass through.
 
         Raises:
             ReelfindError: the stage cannot work at all: the run ends with this error. Any other error counts
@@ -70,4 +73,31 @@ class Stage(Protocol[C_contra]):
         """
 
     def close(self) -> None:
-        """Free the model."""
+        """Free the model. The stage is not used again."""
+
+
+AnyStage = Stage[SoundChunk] | Stage[PictureChunk]
+
+
+def source_of(video: VideoRow, stage: StageName) -> str | None:
+    """The key that is stored for a stage, perhaps after `FAILED`; None: it has not read the video."""
+    source: str | None = getattr(video, f"{stage}_source")
+    return source
+
+
+def with_source(video: VideoRow, stage: StageName, source: str) -> VideoRow:
+    """The video's row with a key stored for a stage."""
+    column: dict[str, Any] = {f"{stage}_source": source}
+    return replace(video, **column)
+
+
+def is_due(video: VideoRow, stage: AnyStage, *, retry_failed: bool) -> bool:
+    """Whether a stage has not read a video yet, with the same program, model and version.
+
+    Args:
+        video: its row.
+        stage: the stage.
+        retry_failed: read it also where the same stage has failed on it.
+    """
+    source = source_of(video, stage.name)
+    return source != stage.key and (retry_failed or source != FAILED + stage.key)
