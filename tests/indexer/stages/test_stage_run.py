@@ -256,8 +256,8 @@ bundle, media, library = sys.argv[1:]
 options = IndexOptions(workers=0, flush_seconds=0.0)
 index_paths([media], library, Bundle.open(Path(bundle)), options, lambda _: None, stages=[LoudStage()])
 """
-    command = [sys.executable, "-c", code, home.bundle.folder, home.media, home.library]
-    environment = os.environ | {"REELFIND_FAULT": "kill media.c.mp4"}
+    command = [sys.executable, "-c", code, str(home.bundle.folder), str(home.media), str(home.library)]
+    environment = os.environ | {"REELFIND_FAULT": "kill media.c.mp4 1"}
     assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
     assert verify_library(home.library).ok
     stage = LoudStage()
