@@ -130,7 +130,7 @@ def _of_package(name: str) -> Path | None:
 
 
 def _fetched(name: str, megabytes: int | None) -> Path:
-    """The folder of a model of the Hugging Face Hub. It is fetched only where HF_HUB_OFFLINE=0 asks for it."""
+    """The folder of a model of the Hugging Face Hub, which is fetched only where HF_HUB_OFFLINE=0 asks."""
     from faster_whisper.utils import download_model
     from huggingface_hub import constants
 
