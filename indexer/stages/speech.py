@@ -145,7 +145,7 @@ class _Hearing:
         ]
 
     def _language_of(self, whisper: "WhisperModel", samples: NDArray[np.float32]) -> str:
-        """The language of a stretch, as Whisper calls it. Finding it takes as long as half of hearing."""
+        """The language of a stretch, as Whisper calls it. Finding it takes a pass of the encoder more."""
         if not whisper.model.is_multilingual:
             return "en"
         is_due = not self._is_sure or self._stretches % _STRETCHES_A_LANGUAGE == 0
