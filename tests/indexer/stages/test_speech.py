@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import ctranslate2
 import lance
 import numpy as np
 import pytest
@@ -278,3 +279,11 @@ def test_a_file_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"")
     with pytest.raises(InputError, match="it is a file"):
         find_model(str(tmp_path / "model.bin"))
+
+
+def test_a_gpu_is_not_replaced_by_the_cpu_silently() -> None:
+    if ctranslate2.get_cuda_device_count():
+        assert SpeechStage(MODEL, "cuda").key == SpeechStage(MODEL).key
+    else:
+        with pytest.raises(InputError, match="finds no GPU: index without `speech`"):
+            SpeechStage(MODEL, "cuda")
