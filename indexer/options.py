@@ -54,6 +54,10 @@ class IndexOptions:
         keep_seconds: how long others are kept after they were served; see `PublishOptions`.
         publish_seconds: about how often a long run publishes.
         flush_seconds: about how often finished videos are committed.
+        threads: CPU threads of a stage's model; None: one for each core.
+        speech: the model that hears what is said, as `SpeechStage` takes it; None: nothing is heard.
+        screen: read the text in the pictures.
+        shots: look for cuts in all frames.
 
     Raises:
         InputError: a value is invalid; `field` names it.
@@ -86,6 +90,10 @@ class IndexOptions:
     keep_seconds: float = 600.0
     publish_seconds: float = 300.0
     flush_seconds: float = 10.0
+    threads: int | None = None
+    speech: str | None = None
+    screen: bool = False
+    shots: bool = False
 
     def __post_init__(self) -> None:
         for field in ("max_hours", "cpu_seconds", "stored_megabytes"):
@@ -111,6 +119,8 @@ class IndexOptions:
             seconds = getattr(self, field)
             if seconds is not None and not seconds > 0:
                 raise InputError(f"{field} is {seconds}: it must be more than 0 seconds", field=field)
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads is {self.threads}: it must be at least 1", field="threads")
         if self.sandbox not in SANDBOX_MODES:
             raise InputError(
                 f"sandbox is {self.sandbox!r}: it must be one of {', '.join(SANDBOX_MODES)}", field="sandbox"

@@ -185,6 +185,16 @@ def index_command(
     publish_minutes: Annotated[
         float, typer.Option(min=0.01, help="Publish a snapshot about this often during a long run.")
     ] = 5.0,
+    speech: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[MODEL]",
+            help="Hear what is said, with Whisper: a folder or an installed package that holds a model for "
+            "faster-whisper; or tiny, base (without MODEL; 145 MB), small, large-v3 and so on, which are "
+            "fetched once if HF_HUB_OFFLINE=0. Needs the extra 'speech'. Indexed videos are heard too.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Index videos: encode and store new and changed ones, then publish a snapshot.
@@ -221,6 +231,8 @@ def index_command(
             keep_snapshots=keep_snapshots,
             keep_seconds=keep_minutes * 60,
             publish_seconds=publish_minutes * 60,
+            threads=threads,
+            speech=speech,
         )
         with starting_decoder(options) as starting:
             opened, encoders = open_indexing_bundle(
