@@ -71,7 +71,10 @@ class TextReader:
     """
 
     def __init__(self, threads: int = 1, *, gpu: bool = False) -> None:
-        found = importlib.util.find_spec("rapidocr")
+        try:
+            found = importlib.util.find_spec("rapidocr")
+        except ModuleNotFoundError:
+            found = None
         if found is None or not found.submodule_search_locations:
             raise InputError(
                 f"screen: the package rapidocr is not installed: {missing_package('screen')}", field="screen"
