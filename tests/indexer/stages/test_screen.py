@@ -122,7 +122,7 @@ assert not {"rapidocr", "cv2"} & set(sys.modules)
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Films, a bundle, and a library that was made without the stage."""
+    """Films and a bundle."""
     home = tmp_path_factory.mktemp("home")
     make_toy_bundle(home / "toy")
     sea = busy(seed=1)
@@ -134,7 +134,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_written_video(home / "media/lake.mkv", [(large, 3.0)], fps=2)
     make_video(home / "media/plain.mp4", parts=[("red", 3.0)])
     (home / "media/broken.mp4").write_bytes(bytes(range(256)) * 20)
-    index(home)
     return home
 
 
@@ -159,10 +158,8 @@ def index(home: Path, *options: str, code: int = 0, **environment: str) -> dict[
 
 @pytest.fixture
 def copy(home: Path, tmp_path: Path) -> Path:
-    """A home of its own for a test."""
+    """A home of its own for a test, with a library that was made without the stage."""
     shutil.copytree(home, tmp_path / "home")
-    # The library knows the media by their paths.
-    shutil.rmtree(tmp_path / "home/library")
     index(tmp_path / "home")
     return tmp_path / "home"
 
