@@ -38,7 +38,7 @@ class ScreenStage:
 
     name: StageName = "screen"
     media: MediaKind = "pictures"
-    #: Letters of 1/50 of the height are read. Larger pictures would only show smaller ones.
+    #: Twice the size at which text is looked for: smaller letters than these would not be found.
     max_side = 1280
 
     def __init__(self, provider: Provider = "cpu", threads: int = 1) -> None:
