@@ -76,3 +76,17 @@ def make_written_video(
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
     return path
+
+
+def with_sound_of(film: Path, sound: Path, path: Path) -> Path:
+    """Write a video with the pictures of one file and the sound of another."""
+    with av.open(str(film)) as pictures, av.open(str(sound)) as sounds, av.open(str(path), "w") as container:
+        sources = [(pictures, pictures.streams.video[0]), (sounds, sounds.streams.audio[0])]
+        # All streams before the first packet.
+        written = [container.add_stream_from_template(stream) for _, stream in sources]
+        for (source, stream), target in zip(sources, written, strict=True):
+            for packet in source.demux(stream):
+                if packet.dts is not None:
+                    packet.stream = target
+                    container.mux(packet)
+    return path
