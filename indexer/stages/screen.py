@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from indexer.library.schema import VideoRow
 from indexer.media import MediaKind, PictureChunk
 from indexer.stages.base import StageName, StageResult
-from indexer.stages.screen_lines import ScreenLines
+from indexer.stages.screen_lines import MAX_ROWS, ScreenLines
 from indexer.stages.screen_pictures import LastPicture, brightness, is_blank
 from indexer.stages.screen_reading import Reading, TextReader
 from model.runtime.bundle import Provider
@@ -21,8 +21,6 @@ from model.runtime.bundle import Provider
 _LEAST_STEP_SECONDS = 1.0
 #: Rounded times of frames may come a little early.
 _TOLERANCE_SECONDS = 0.1
-#: Lines of one video, at most: of an hour of credits, a tenth of it.
-MAX_LINES = 100_000
 
 
 class ScreenStage:
@@ -57,9 +55,11 @@ class ScreenStage:
                 if pts_seconds >= next_seconds:
                     lines.add(pts_seconds, pictures.read(picture))
                     next_seconds = pts_seconds + _LEAST_STEP_SECONDS - _TOLERANCE_SECONDS
-        found = lines.done(end_seconds)
-        problems = (f"lines beyond {MAX_LINES} of the video are left out",) if len(found) > MAX_LINES else ()
-        return StageResult(lines=tuple(found[:MAX_LINES]), problems=problems)
+        found = tuple(lines.done(end_seconds))
+        problems = (
+            (f"{lines.left_out} rows of text beyond {MAX_ROWS} are left out",) if lines.left_out else ()
+        )
+        return StageResult(lines=found, problems=problems)
 
     def close(self) -> None:
         """See `Stage`."""

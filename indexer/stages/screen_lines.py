@@ -30,6 +30,10 @@ _LEAST_GROWING = 4
 _LEAST_SINGLE_SCORE = 0.8
 #: Of texts with other letters, only so many of the nearest are compared: all take too long on full pages.
 _NEAREST = 10
+#: Ways to read a text that are remembered; those with the fewest votes are forgotten.
+_MOST_WAYS = 16
+#: Rows of text of one video, at most: an hour of credits has a twentieth of it.
+MAX_ROWS = 100_000
 #: Rows are joined until a line is so long: longer than any subtitle, and a paragraph.
 _JOINED_CHARACTERS = 500
 
@@ -73,6 +77,8 @@ class _Followed:
     def vote(self, reading: Reading) -> None:
         """Let a reading count, by its confidence."""
         self.votes[reading.text] = self.votes.get(reading.text, 0.0) + reading.score
+        if len(self.votes) > _MOST_WAYS:
+            del self.votes[min(self.votes, key=lambda text: (self.votes[text], text == reading.text))]
         by_letters: dict[str, float] = {}
         for text, weight in self.votes.items():
             by_letters[letters_of(text)] = by_letters.get(letters_of(text), 0.0) + weight
@@ -80,9 +86,14 @@ class _Followed:
 
 
 class ScreenLines:
-    """Collects the readings of one video's pictures. What it keeps grows with the lines, not the pictures."""
+    """Collects the readings of one video's pictures. What it keeps grows with the lines, not the pictures.
+
+    Attributes:
+        left_out: how many rows of text came after the first `MAX_ROWS`, and are not kept.
+    """
 
     def __init__(self) -> None:
+        self.left_out = 0
         self._shown: list[_Followed] = []
         self._ended: list[_Followed] = []
         self._pictures = 0
@@ -117,20 +128,22 @@ class ScreenLines:
         Args:
             end_seconds: when the video ends: as far as the last picture counts.
         """
-        ended = [each for each in (*self._ended, *self._shown) if _is_sure(each)]
+        for each in self._shown:
+            self._end(each)
+        ended = {id(each.first): each for each in self._ended}
         self._shown, self._ended = [], []
-        ends = {id(each): _end_of(each, end_seconds) for each in ended}
-        together: dict[tuple[int, int], list[_Followed]] = {}
-        for each in ended:
-            together.setdefault((each.first_picture, each.last_picture), []).append(each)
+        together: dict[tuple[int, int], list[Reading]] = {}
+        for each in ended.values():
+            together.setdefault((each.first_picture, each.last_picture), []).append(each.first)
         lines = []
-        for (first, _), group in together.items():
-            for rows in joined_rows([each.first for each in group]):
-                members = [next(each for each in group if each.first is row) for row in rows]
-                text = plain_text(" ".join(each.text for each in members), resolve=False)
-                times = members[0].start_seconds, max(members[0].start_seconds, ends[id(members[0])])
-                lines.append(((first, rows[0].top, rows[0].left), LineRow("screen", *times, None, text)))
-        return [line for _, line in sorted(lines, key=lambda each: (each[1].start_seconds, each[0]))]
+        for (picture, _), firsts in together.items():
+            for rows in joined_rows(firsts):
+                block = [ended[id(row)] for row in rows]
+                text = plain_text(" ".join(each.text for each in block), resolve=False)
+                start = block[0].start_seconds
+                end = max(start, _end_of(block[0], end_seconds))
+                lines.append(((start, picture, rows[0].top, rows[0].left), text, end))
+        return [LineRow("screen", key[0], end, None, text) for key, text, end in sorted(lines)]
 
     def _following(self, start_seconds: float, pts_seconds: float, reading: Reading) -> _Followed:
         followed = _Followed(
@@ -154,8 +167,19 @@ class ScreenLines:
             missed = self._pictures - 1 - each.last_picture
             # What the picture before showed may be in this one, however far it is.
             is_over = missed > 1 or (missed == 1 and pts_seconds - each.last_seconds > _MISSED_SECONDS)
-            (self._ended if is_over else shown).append(each)
+            if is_over:
+                self._end(each)
+            else:
+                shown.append(each)
         self._shown = shown
+
+    def _end(self, followed: _Followed) -> None:
+        """Keep a text that will not be seen again, if it is sure enough."""
+        if _is_sure(followed):
+            if len(self._ended) < MAX_ROWS:
+                self._ended.append(followed)
+            else:
+                self.left_out += 1
 
     def _assigned(self, readings: Sequence[Reading]) -> list[tuple[_Followed | None, Reading]]:
         """For each reading, the text of the pictures before that it is; None: a new one.

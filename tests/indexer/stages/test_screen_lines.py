@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.library.schema import LineRow
+from indexer.stages import screen_lines
 from indexer.stages.screen_lines import ScreenLines, edit_distance, joined_rows, letters_of, same_text
 from indexer.stages.screen_reading import Reading
 
@@ -204,3 +205,27 @@ def test_a_picture_of_very_much_text_takes_little_time() -> None:
 
 def test_no_pictures_give_no_lines() -> None:
     assert ScreenLines().done(0.0) == []
+
+
+def test_a_running_clock_is_one_line_whose_cost_does_not_grow() -> None:
+    def clock(number: int) -> str:
+        seconds = 2 * number
+        return f"CAM 3 2026-11-27 {seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+    collected = ScreenLines()
+    start = time.process_time()
+    for number in range(10_000):
+        collected.add(2.0 * number + 1, [row(clock(number))])
+    (line,) = collected.done(20_000.0)
+    assert (line.start_seconds, line.end_seconds) == (0.0, 20_000.0)
+    assert line.text.startswith("CAM 3 2026-11-27")
+    assert time.process_time() - start < 15.0
+
+
+def test_of_very_many_rows_the_first_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen_lines, "MAX_ROWS", 3)
+    collected = ScreenLines()
+    for number, word in enumerate(WORDS):
+        collected.add(10.0 * number, [row(word)])
+    assert [line.text for line in collected.done(60.0)] == list(WORDS[:3])
+    assert collected.left_out == 3
