@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.service.search.test_screen_texts import written_library
 from tests.service.search.test_texts import spoken_library
 from tests.support.browser import Browser
 from tests.support.page import visit
@@ -82,16 +81,3 @@ def test_where_nothing_is_said_there_is_no_quote(page: Browser, server: Server) 
     visit(page, server, "?q=green")
     page.until("$('#grid .card')")
     assert page.run("return $$('#grid .card-quote').length;") == 0
-
-
-def test_a_card_says_that_a_line_is_written_in_the_picture(
-    page: Browser, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    written = written_library(tmp_path_factory.mktemp("written"))
-    with running_server(*written.options) as server:
-        visit(page, server, "?q=storm+warning+white")
-        page.until("$('#grid .card-quote')")
-        quote = "$('#likely-grid > li:first-child .card-quote')"
-        assert page.run(f"return {quote}.textContent;") == "Written: Storm warning for the coast"
-        assert page.run(f"return {quote}.title;") == "Read in the picture"
-        assert page.run(f"return {quote}.dataset.kind;") == "screen"
