@@ -21,4 +21,8 @@ def open_stages(options: IndexOptions, provider: Provider) -> list[AnyStage]:
         from indexer.stages.speech import SpeechStage
 
         stages.append(SpeechStage(options.speech, provider, threads))
+    if options.screen:
+        from indexer.stages.screen import ScreenStage
+
+        stages.append(ScreenStage(provider, threads))
     return stages

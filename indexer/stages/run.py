@@ -4,6 +4,7 @@ The pictures of all files are indexed and published by then. What a stage finds 
 seconds, so an interruption loses little, and the next run goes on. The verdict of a video stays as it is.
 """
 
+import math
 import os
 import threading
 import time
@@ -29,6 +30,9 @@ from indexer.media import MediaJob, MediaMessage, PictureChunk, SoundChunk
 from indexer.stages.base import FAILED, AnyStage, StageName, StageResult, is_due
 from indexer.texts import SourceRead
 from model.runtime.errors import ReelfindError
+
+#: Sampled pictures are no further apart than this, unless the picture stands still.
+_MOST_STEP_SECONDS = 2.0
 
 
 class MediaReader(Protocol):
@@ -203,7 +207,10 @@ class StageRun:
             stage.media,
             decoder=self._spec.decoder,
             segment_seconds=self._spec.segment_seconds,
-            frames_per_segment=self._spec.frames_per_segment,
+            # Where the index samples fewer pictures, a text of some seconds would be missed.
+            frames_per_segment=max(
+                self._spec.frames_per_segment, math.ceil(self._spec.segment_seconds / _MOST_STEP_SECONDS)
+            ),
             max_side=stage.max_side,
             device=video.device,
             size=row.bytes,

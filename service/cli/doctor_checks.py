@@ -32,7 +32,7 @@ _PACKAGES = ("av", "numpy", "pillow", "pyarrow", "pylance", "fastapi", "uvicorn"
 #: One of each is needed.
 _ALTERNATIVES = (("onnxruntime", "onnxruntime-gpu"), ("faiss-cpu", "faiss-gpu"))
 #: Options of `reelfind index` that need a package more.
-_STAGES = {"--speech": ("faster-whisper", "speech")}
+_STAGES = {"--speech": ("faster-whisper", "speech"), "--screen": ("rapidocr", "screen")}
 _LEAST_MEMORY = 2 << 30
 _LEAST_DISK = 1 << 30
 

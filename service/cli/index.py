@@ -195,6 +195,14 @@ def index_command(
             show_default=False,
         ),
     ] = None,
+    screen: Annotated[
+        bool,
+        typer.Option(
+            "--screen",
+            help="Read what is written in the pictures, with RapidOCR: Chinese, Japanese and Latin scripts. "
+            "Needs the extra 'screen'. Videos that are in the library are read too, once.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Index videos: encode and store new and changed ones, then publish a snapshot.
@@ -233,6 +241,7 @@ def index_command(
             publish_seconds=publish_minutes * 60,
             threads=threads,
             speech=speech,
+            screen=screen,
         )
         with starting_decoder(options) as starting:
             opened, encoders = open_indexing_bundle(

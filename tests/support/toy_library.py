@@ -49,7 +49,7 @@ class ToyLibrary:
         return make_video(self.media / name, parts=parts, size=(64, 48), fps=4, title=title)
 
     def index(self, *stages: AnyStage) -> IndexSummary:
-        """Index the media folder and publish a snapshot, as `reelfind index --prune` does."""
+        """Index the media folder and publish a snapshot, as `reelfind index --prune` does, with stages."""
         # Decoding in this process: what is tested with these libraries is not the indexer.
         options = IndexOptions(workers=0, prune=True, prune_empty=True)
         bundle = Bundle.open(self.bundle)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -58,6 +60,26 @@ class ColourStage:
                 name = min(COLOURS, key=lambda each: float(np.abs(mean - COLOURS[each]).sum()))
                 lines.setdefault(name, LineRow("screen", time, time, None, self.text.format(name)))
         return StageResult(tuple(lines.values()))
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class ScriptStage:
+    """Gives the lines that were written for a file: start and end in seconds, and the text."""
+
+    script: Mapping[str, Sequence[tuple[float, float, str]]]
+    key: str = "script 1"
+    name: StageName = "screen"
+    media: MediaKind = "pictures"
+    max_side: int = 32
+
+    def read(self, video: VideoRow, chunks: Iterator[PictureChunk]) -> StageResult:
+        for _ in chunks:
+            pass
+        lines = self.script.get(Path(os.fsdecode(video.path)).name, ())
+        return StageResult(tuple(LineRow("screen", start, end, None, text) for start, end, text in lines))
 
     def close(self) -> None:
         pass

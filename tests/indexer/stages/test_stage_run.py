@@ -373,3 +373,17 @@ def test_many_videos_are_committed_together(home: Home) -> None:
     home.index(LoudStage(), ColourStage())
     assert len(home.lines("transcript")) == 13
     assert lance.dataset(str(home.library / "texts.lance")).version - before < 12
+
+
+def test_stages_see_a_picture_in_two_seconds_whatever_the_index_samples(tmp_path: Path) -> None:
+    bundle = Bundle.open(make_toy_bundle(tmp_path / "toy", frames_per_segment=4, num_salient_frames=1))
+    assert bundle.manifest.segment_seconds / bundle.manifest.frames_per_segment > 2
+    parts = [(colour, 2.0) for colour in ("red", "green", "blue", "white", "black", "yellow", "cyan")]
+    make_video(tmp_path / "media/film.mp4", parts=parts)
+    options = IndexOptions(workers=0)
+    library = tmp_path / "library"
+    index_paths([tmp_path / "media"], library, bundle, options, lambda _: None, stages=[ColourStage()])
+    snapshot = Snapshot.open(library)
+    (video,) = snapshot.videos(0, 9)
+    lines = [line for line in snapshot.lines_between(video.video_id) if line.kind == "screen"]
+    assert [line.text for line in lines] == [f"painted {colour}" for colour, _ in parts]

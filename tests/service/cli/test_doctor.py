@@ -22,6 +22,7 @@ def test_it_shows_what_works(tmp_path: Path) -> None:
     assert found["versions"]["av"]["value"] == version("av")
     assert f"{len(os.sched_getaffinity(0))} of" in found["machine"]["cores"]["value"]
     assert "CPUExecutionProvider" in found["model"]["providers"]["value"]
+    assert found["stages"]["--screen"]["value"] == f"rapidocr {version('rapidocr')}"
     assert "libavcodec" in found["decoders"]["pyav"]["value"]
     assert "1 videos" in found["library"]["library"]["value"]
     assert "toy" in found["bundle"]["bundle"]["value"]
