@@ -98,6 +98,27 @@ def probabilities(
     return result
 
 
+def score_rise(
+    calibration: ScoreCalibration, before: NDArray[np.floating] | None, after: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """How much higher the score of each hit must be for another probability, float64 [K].
+
+    Args:
+        calibration: of the kind of the scores.
+        before: the probabilities by the scores, shape [K]; None: the rise is from a probability of a half.
+        after: the other probabilities, shape [K].
+    """
+    slope = calibration.score.weight / calibration.score.scale
+    start = 0.0 if before is None else _log_odds(before)
+    rise: NDArray[np.float64] = (_log_odds(after) - start) / slope
+    return rise
+
+
+def _log_odds(probability: NDArray[np.floating]) -> NDArray[np.float64]:
+    kept = np.clip(probability.astype(np.float64), 1e-12, 1 - 1e-12)
+    return np.log(kept) - np.log1p(-kept)
+
+
 def strangeness_of(familiarity: float | None, strange_below: float) -> float | None:
     """How far a query's familiarity is below a limit; 0 above it."""
     return None if familiarity is None else max(0.0, strange_below - familiarity)

@@ -28,12 +28,13 @@ from model.runtime.ranking import (
 )
 from service.search.encoded_query import EncodedQuery
 from service.search.match_queue import MatchQueue, MatchTerms
+from service.search.probability import Rater
 from service.search.rerank import RerankedCandidates, UnreadableTokensError, match_parts, score_by_salience
 from service.search.retrieval import RetrievedSegments, place_in_video
 from service.search.scored_spans import ScoredSpan
 from service.search.stopwatch import Stopwatch
 from service.search.stretches import Moment, find_moments, moment_between, read_stretches
-from service.search.texts import TextEvidence, reach_of
+from service.search.texts import TextEvidence
 
 # Moments are looked for around more segments, or in more videos, than there are hits: some turn out worse.
 _SPARE = 4
@@ -56,6 +57,7 @@ class MomentStage:
         terms: on which the search uses the matching head.
         max_pairs: pairs of a part of the text and a frame that may still be matched; None: any number.
         avoid: damaged segments.
+        rater: rates the moments.
         texts: the lines of text that fit the query; None: there are none.
         stopwatch: gets the lap `moments`.
         rule: which spans are moments.
@@ -72,6 +74,7 @@ class MomentStage:
     max_pairs: int | None
     avoid: Sequence[int]
     stopwatch: Stopwatch
+    rater: Rater
     texts: TextEvidence | None = None
     rule: MomentRule = field(default_factory=MomentRule)
 
@@ -118,20 +121,17 @@ class MomentStage:
         spans = self._scored(find_moments(self._bundle, self.query, stretches, self.rule))
         if self.texts is not None:
             spans = self._with_texts(spans, self.texts)
+        rated = self.rater.rated(spans)
         self.stopwatch.lap("moments")
-        return sorted(spans, key=lambda span: -span.score)
+        return rated
 
     def _with_texts(self, spans: Sequence[ScoredSpan], texts: TextEvidence) -> list[ScoredSpan]:
         """The moments with what is said in them and how their videos are called, and those of text alone."""
-        reach, weight = reach_of(self.scores), texts.modalities.visual
-        out = []
-        for span in [*spans, *self._spoken(spans, texts)]:
-            lines = tuple(texts.within(span.video_id, span.start_seconds, span.end_seconds))
-            term = texts.term(lines, reach)
-            if lines or weight:
-                score = weight * span.score + term
-                out.append(replace(span, score=score, texts=lines, text_term=term, visual_weight=weight))
-        return out
+        known = [
+            replace(span, texts=tuple(texts.within(span.video_id, span.start_seconds, span.end_seconds)))
+            for span in [*spans, *self._spoken(spans, texts)]
+        ]
+        return known if texts.modalities.visual else [span for span in known if span.texts]
 
     def _spoken(self, spans: Sequence[ScoredSpan], texts: TextEvidence) -> list[ScoredSpan]:
         """Moments of which only text speaks: the best segment of a video for its name."""

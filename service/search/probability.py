@@ -1,23 +1,34 @@
-"""How likely each moment shows or says what is asked, by the bundle's calibration.
+"""How likely each moment shows or says what is asked, and what lines of text add to its score.
 
 Pictures count by their calibrated score. A line of text with all of the query's letters counts as nine of
-ten, times its weight where that is below 1; a line with fewer, times its strength. This is a rule and not
-calibrated. Each kind of evidence may be right by itself: the moment is wrong only if all are.
+ten, and one with fewer as so many by its strength: this is a rule and not calibrated. Each kind of evidence
+may be right by itself: the moment is wrong only if all are. What lines add to a score is the rise of the
+pictures' score that would give the same probability: so the order of the scores is that of the probabilities.
+A bundle without a calibration has another rule, by the spread of the scores.
+
+Shapes: K moments.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import islice
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.runtime.bundle import Bundle
 from model.runtime.bundle.manifest import ScoreCalibration
-from model.runtime.calibration import SearchEvidence, background_of, levels, probabilities
+from model.runtime.calibration import (
+    Level,
+    SearchEvidence,
+    background_of,
+    levels,
+    probabilities,
+    score_rise,
+)
+from model.runtime.ranking import SCORE_DECIMALS
 from service.search.encoded_query import EncodedQuery
 from service.search.scored_spans import ScoredSpan
-from service.search.texts import Modalities, strongest
+from service.search.texts import Modalities, strongest, terms_by_spread
 
 #: How likely a line with all words of a query means what was asked.
 _LINE = 0.9
@@ -45,40 +56,93 @@ def evidence_of(
     return SearchEvidence(background_of(np.sort(first_stage_scores)[::-1]), familiarity)
 
 
-def rate(
-    bundle: Bundle,
-    evidence: SearchEvidence,
-    groups: Sequence[Sequence[ScoredSpan]],
-    modalities: Modalities,
-    *,
-    reranked: bool,
-) -> list[list[ScoredSpan]]:
-    """The moments of each group with their probabilities and levels, or without if there is no calibration.
+@dataclass(frozen=True)
+class Rater:
+    """Rates the moments of one search.
 
-    Args:
-        bundle: the model.
+    Attributes:
+        calibration: of the kind of the scores; None: the bundle has none.
         evidence: of the search.
-        groups: the moments, such as those of a video.
         modalities: the weights of the kinds of evidence.
-        reranked: whether the scores are final ones.
+        retrieved_scores: of the retrieved segments, which tell the spread of scores.
     """
-    fitted: ScoreCalibration | None = None
-    if (calibration := bundle.manifest.calibration) is not None:
+
+    calibration: ScoreCalibration | None
+    evidence: SearchEvidence
+    modalities: Modalities
+    retrieved_scores: NDArray[np.floating]
+
+    @classmethod
+    def of(
+        cls,
+        bundle: Bundle,
+        evidence: SearchEvidence,
+        modalities: Modalities,
+        retrieved_scores: NDArray[np.floating],
+        *,
+        reranked: bool,
+    ) -> "Rater":
+        """The rater for a search with a bundle; `reranked` says whether the scores are final ones."""
+        calibration = bundle.manifest.calibration
+        if calibration is None:
+            return cls(None, evidence, modalities, retrieved_scores)
         fitted = calibration.final if reranked else calibration.first_stage
-    spans = [span for group in groups for span in group]
-    if fitted is None or not spans:
-        return [list(group) for group in groups]
-    shown = np.zeros(len(spans))
-    if modalities.visual:
-        visual = np.array([(span.score - span.text_term) / span.visual_weight for span in spans])
-        shown = probabilities(fitted, visual, evidence)
-    wrong = (1 - shown) * np.array([_text_wrong(span, modalities) for span in spans])
-    found = (1 - wrong).round(PROBABILITY_DECIMALS)
-    rated = iter(
-        replace(span, probability=float(probability), level=level)
-        for span, probability, level in zip(spans, found, levels(fitted, found), strict=True)
-    )
-    return [list(islice(rated, len(group))) for group in groups]
+        return cls(fitted, evidence, modalities, retrieved_scores)
+
+    def rated(self, spans: Sequence[ScoredSpan]) -> list[ScoredSpan]:
+        """All moments of a search, best first, with probabilities and levels if there is a calibration.
+
+        Args:
+            spans: the moments, with the scores of their pictures and the lines that fit the query.
+        """
+        if not spans:
+            return []
+        visual = np.array([span.score for span in spans])
+        found: list[tuple[float | None, Level | None]] = [(None, None)] * len(spans)
+        if self.calibration is None:
+            weighted = np.array([self._weighted_strength(span) for span in spans])
+            terms = terms_by_spread(visual, weighted, self.retrieved_scores)
+        else:
+            # Pictures that do not count are no evidence, neither for nor against.
+            shown = np.zeros(len(spans))
+            if self.modalities.visual:
+                shown = probabilities(self.calibration, visual, self.evidence)
+            both = 1 - (1 - shown) * np.array([self._text_wrong(span) for span in spans])
+            terms = score_rise(self.calibration, shown if self.modalities.visual else None, both)
+            rounded = both.round(PROBABILITY_DECIMALS)
+            found = list(zip(rounded.tolist(), levels(self.calibration, rounded), strict=True))
+        rated = []
+        for span, term, (probability, level) in zip(
+            spans, terms.round(SCORE_DECIMALS).tolist(), found, strict=True
+        ):
+            # Lines add to a score; without any, nothing is added.
+            added = term if span.texts else 0.0
+            rated.append(
+                replace(
+                    span,
+                    score=self.modalities.visual * span.score + added,
+                    text_term=added,
+                    visual_weight=self.modalities.visual,
+                    probability=probability,
+                    level=level,
+                )
+            )
+        # Of moments with the same score, what is said in words comes first.
+        return sorted(rated, key=lambda span: (-span.score, not span.texts))
+
+    def _weighted_strength(self, span: ScoredSpan) -> float:
+        """The strengths of a moment's strongest lines, each times the weight of its modality."""
+        weight_of = self.modalities.weight_of
+        return sum(weight_of(modality) * strength for modality, strength in strongest(span.texts).items())
+
+    def _text_wrong(self, span: ScoredSpan) -> float:
+        """The probability that no line of a moment means what was asked."""
+        wrong = 1.0
+        for modality, strength in strongest(span.texts).items():
+            weight = self.modalities.weight_of(modality)
+            # A weight above 1 counts a line as often.
+            wrong *= (1 - _LINE * min(1.0, weight) * strength) ** max(1.0, weight)
+        return wrong
 
 
 def is_best_guess(groups: Sequence[Sequence[ScoredSpan]]) -> bool | None:
@@ -91,11 +155,3 @@ def likely(groups: Sequence[Sequence[ScoredSpan]], least: float) -> list[list[Sc
     """The moments with at least this probability, in their groups; groups without any are left out."""
     kept = [[span for span in group if (span.probability or 0.0) >= least] for group in groups]
     return [group for group in kept if group]
-
-
-def _text_wrong(span: ScoredSpan, modalities: Modalities) -> float:
-    """The probability that no line of a moment means what was asked."""
-    wrong = 1.0
-    for modality, strength in strongest(span.texts).items():
-        wrong *= 1 - _LINE * min(1.0, modalities.weight_of(modality)) * strength
-    return wrong

@@ -23,7 +23,7 @@ from service.search.encoded_query import EncodedQuery, encode_text_queries, enco
 from service.search.hits import HitBuilder
 from service.search.match_queue import MatchQueue, MatchTerms
 from service.search.moments import MomentStage
-from service.search.probability import evidence_of, is_best_guess, likely, rate
+from service.search.probability import Rater, evidence_of, is_best_guess, likely
 from service.search.query import check_min_probability, check_num_candidates, check_num_salient_frames
 from service.search.rerank import (
     LEAST_CANDIDATES,
@@ -418,6 +418,8 @@ class Searcher:
         if options.max_pairs is not None and reranked is not None:
             max_pairs = options.max_pairs - int(reranked.chosen.sum()) * len(query.parts or ())
         texts = asked.texts.evidence
+        modalities = options.modalities if texts is None else texts.modalities
+        rater = Rater.of(self.bundle, asked.evidence, modalities, scores, reranked=reranked is not None)
         stage = MomentStage(
             self.snapshot,
             self.match_queue,
@@ -430,15 +432,13 @@ class Searcher:
             max_pairs,
             damaged,
             asked.stopwatch,
+            rater,
             texts,
         )
         if options.group_by == "moment":
             groups = [[span] for span in stage.best(asked.top_k)]
         else:
             groups = stage.best_of_videos(asked.top_k, options.moments_per_video)
-        modalities = options.modalities if texts is None else texts.modalities
-        is_reranked = reranked is not None
-        groups = rate(self.bundle, asked.evidence, groups, modalities, reranked=is_reranked)
         best_guess = is_best_guess(groups)
         if options.min_probability is not None:
             groups = likely(groups, options.min_probability)

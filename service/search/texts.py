@@ -1,9 +1,8 @@
 """What is said and written in videos and how they are called, as evidence beside what they show.
 
 A line of text counts by its coverage: the share of the query's letters that are in words of the line. A line
-with less than half of them says something else, as lines with the query's small words do. The square of the
-coverage is the line's strength, and a strength of 1 raises a moment's score as much as the best segment's
-score stands above the median one's: as far as pictures can.
+with less than half of them says something else, as lines with the query's small words do. The cube of the
+coverage is the line's strength; see `service.search.probability` for what it adds to a moment's score.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from indexer.library.records import TextLine
 from indexer.library.schema import LINE_KINDS, LineKind
 from indexer.library.snapshot import Snapshot
-from model.runtime.ranking import SCORE_DECIMALS
 from service.search.results import TextModality, TextSource
 
 #: Lines that a search reads, at most.
@@ -71,7 +69,7 @@ class Modalities:
 
 def strength_of(line: TextLine) -> float:
     """How much a line counts, from 0 to 1."""
-    return line.coverage**2
+    return line.coverage**3
 
 
 @dataclass(frozen=True)
@@ -108,11 +106,6 @@ class TextEvidence:
             else:
                 spans.append((line.start_seconds, line.end_seconds))
         return spans
-
-    def term(self, lines: Iterable[TextLine], reach: float) -> float:
-        """What lines add to a score: of what is said, what is written and the names, the strongest counts."""
-        total = sum(self.modalities.weight_of(each) * strength for each, strength in strongest(lines).items())
-        return round(total * reach, SCORE_DECIMALS)
 
 
 def find_text(snapshot: Snapshot, text: str, modalities: Modalities) -> TextEvidence:
@@ -160,8 +153,20 @@ def strongest(lines: Iterable[TextLine]) -> dict[TextModality, float]:
     return best
 
 
-def reach_of(scores: NDArray[np.floating]) -> float:
-    """How far the best score stands above the median one. [K] → a number above 0."""
-    if not len(scores):
-        return _LEAST_REACH
-    return max(_LEAST_REACH, float(scores.max() - np.median(scores)))
+def terms_by_spread(
+    visual: NDArray[np.floating], strengths: NDArray[np.floating], retrieved: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """What lines add to scores that are not calibrated, float64 [K].
+
+    A strength of 1 raises a moment as far as the best retrieved segment stands above the median one, and one
+    that is below the median from there: so it stands at least with the best.
+
+    Args:
+        visual: the scores of the moments, shape [K].
+        strengths: of their lines, weighted, shape [K].
+        retrieved: the scores of the retrieved segments.
+    """
+    median = float(np.median(retrieved)) if len(retrieved) else 0.0
+    reach = max(_LEAST_REACH, float(retrieved.max()) - median) if len(retrieved) else _LEAST_REACH
+    terms: NDArray[np.float64] = strengths * (np.maximum(0.0, median - visual) + reach)
+    return terms

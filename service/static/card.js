@@ -2,7 +2,7 @@
 
 import { frameAddress } from "./api.js";
 import { element } from "./dom.js";
-import { clockSpan, fileName } from "./format.js";
+import { clock, clockSpan, fileName } from "./format.js";
 import { buildLevel, buildMeter, levelWord } from "./level.js";
 import { bestFrame, furtherFrames } from "./ranking.js";
 import { buildBars, timeOf } from "./strip.js";
@@ -74,8 +74,8 @@ const TEXT_SOURCES = {
   name: ["Name", "File name or title"],
 };
 
-/** The line of text that fits best, with the words that match marked; null if none does. */
-function buildQuote(hit) {
+/** The line of text that fits best, with the words that match marked, and a button that plays it; null if none does. */
+function buildQuote(hit, open) {
   const match = hit.text_matches?.find((each) => each.kind !== "name") ?? hit.text_matches?.[0];
   if (!match) return null;
   // Marks count code points, as Python does.
@@ -89,10 +89,25 @@ function buildQuote(hit) {
   parts.push(letters.slice(end).join(""));
   const [label, origin] = TEXT_SOURCES[match.source];
   const attributes = { class: "card-quote", dir: "auto", "data-kind": match.kind, title: origin };
-  return element("p", attributes, element("span", { class: "unseen", text: `${label}: ` }), ...parts);
+  const quote = element("p", attributes, element("span", { class: "unseen", text: `${label}: ` }), ...parts);
+  // A name has no time of its own.
+  const play = match.kind === "name" ? "" : buildLinePlay(hit, match.start_seconds, open);
+  return element("div", { class: "card-line" }, play, quote);
 }
 
-/** Builds a card. `open(hit, frame | null)` plays the hit, `explain(hit)` opens its explanation. */
+/** A button that plays a hit from the start of a line. */
+function buildLinePlay(hit, seconds, open) {
+  return element("button", {
+    class: "line-play",
+    type: "button",
+    tabindex: -1,
+    "aria-label": `Play the line from ${clock(seconds)}`,
+    text: clock(seconds),
+    onclick: () => open(hit, { pts_seconds: seconds }),
+  });
+}
+
+/** Builds a card. `open(hit, frame | null)` plays the hit from a frame, or another `{pts_seconds}`, `explain(hit)` opens its explanation. */
 export function buildCard(hit, { open, explain }) {
   const name = nameOf(hit);
   const { shot, show } = buildShot(hit, open);
@@ -121,7 +136,7 @@ export function buildCard(hit, { open, explain }) {
       buildLevel(hit) ?? buildMeter(),
       why,
     ),
-    buildQuote(hit) ?? "",
+    buildQuote(hit, open) ?? "",
   );
   // A click elsewhere on the card plays too, unless it ends a selection of text.
   card.addEventListener("click", (event) => {

@@ -76,12 +76,13 @@ export class Grid {
     return lists.flatMap((list) => [...list.querySelectorAll(".shot")]);
   }
 
-  /** Tab stops at one card only: at its picture, then at its explanation. */
+  /** Tab stops at one card only: at its picture, its explanation and its line of text. */
   #rove(item) {
     if (!item) return;
     for (const list of [this.#list, this.#folded]) {
       rove(list.querySelectorAll(".shot"), item.querySelector(".shot"));
       rove(list.querySelectorAll(".why"), item.querySelector(".why"));
+      rove(list.querySelectorAll(".line-play"), item.querySelector(".line-play"));
     }
   }
 

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from model.runtime.bundle.manifest import ScoreCalibration
-from model.runtime.calibration import SearchEvidence, background_of, levels, probabilities
+from model.runtime.calibration import (
+    SearchEvidence,
+    background_of,
+    levels,
+    probabilities,
+    score_rise,
+)
 from tests.support.toy_calibration import toy_score_calibration
 
 EVIDENCE = SearchEvidence(background=-0.05, familiarity=0.45)
@@ -53,6 +59,19 @@ def test_a_better_score_is_never_less_probable() -> None:
     assert (np.diff(found[order]) > 0).all()
     equal = probabilities(toy_score_calibration(), np.array([0.3, 0.3, 0.2]), EVIDENCE)
     assert equal[0] == equal[1]
+
+
+def test_a_rise_of_the_score_gives_the_other_probability() -> None:
+    calibration = toy_score_calibration()
+    scores = np.array([0.1, 0.2, 0.3])
+    before = probabilities(calibration, scores, EVIDENCE, best=0.5)
+    after = np.array([0.5, 0.001, 0.95])
+    rise = score_rise(calibration, before, after)
+    assert probabilities(calibration, scores + rise, EVIDENCE, best=0.5) == pytest.approx(after)
+    even = score_rise(calibration, np.full(3, 0.5), after)
+    assert score_rise(calibration, None, after) == pytest.approx(even)
+    # Certainty is bounded, so that a rise has a value.
+    assert np.isfinite(score_rise(calibration, np.array([0.0, 1.0]), np.array([1.0, 0.0]))).all()
 
 
 def test_hits_do_not_depend_on_the_others_beside_the_best() -> None:

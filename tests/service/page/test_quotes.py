@@ -55,6 +55,23 @@ def test_a_card_says_where_its_line_is_from(page: Browser, server: Server) -> No
         assert page.run("return $('#grid .card-quote').title;") == origin
 
 
+def test_a_line_plays_from_its_start(page: Browser, server: Server) -> None:
+    """The player begins where the line is said, and not at the frame that shows most."""
+    visit(page, server, "?q=black+elephant+sings")
+    page.until("$('#grid .line-play')")
+    (first, *_) = server.ask("black elephant sings")["hits"]
+    start = first["text_matches"][0]["start_seconds"]
+    assert page.run("return $('#grid .line-play').textContent;") == f"0:{int(start):02}"
+    # Tab reaches it, as it does the picture and the explanation of a card.
+    assert page.run("return $('#grid .line-play').tabIndex;") == 0
+    page.click("#grid .line-play")
+    page.until("$('#player').open")
+    assert float(page.run("return new URLSearchParams(location.search).get('t');")) == pytest.approx(
+        start, abs=0.01
+    )
+    page.click("#player-close")
+
+
 def test_a_line_in_another_script_is_marked_by_its_letters(page: Browser, server: Server) -> None:
     visit(page, server, "?q=大象唱歌")
     page.until("$('#grid .card-quote')")
@@ -66,6 +83,7 @@ def test_a_name_is_shown_and_explained(page: Browser, server: Server) -> None:
     visit(page, server, "?q=white+harbour+festival")
     page.until("$('#grid .card-quote')")
     assert page.run("return $('#grid .card-quote').dataset.kind;") == "name"
+    assert not page.run("return $$('#grid .line-play').length;")
     page.click("#grid .why")
     page.until("$('#why').open")
     assert page.run("return $$('#why .sum tr').map((row) => row.dataset.term);") == [

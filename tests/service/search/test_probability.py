@@ -91,6 +91,42 @@ def test_a_line_makes_a_moment_likely(searcher: Searcher) -> None:
     assert all(hit.probability is not None for hit in without)
 
 
+@pytest.mark.parametrize("rerank", [False, True])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        Modalities(),
+        Modalities(speech=3.0, name=1.0),
+        Modalities(speech=0.25),
+        Modalities(visual=0.0),
+    ],
+)
+def test_the_order_is_that_of_the_probabilities(
+    searcher: Searcher, rerank: bool, weights: Modalities
+) -> None:
+    for text in ("red balloon", "black elephant sings", "harbour festival", "green"):
+        hits = ask(searcher, text, rerank=rerank, modalities=weights).hits
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        values = [hit.probability or 0.0 for hit in hits]
+        assert values == pytest.approx(sorted(values, reverse=True), abs=1e-4)
+
+
+def test_a_line_adds_what_as_likely_pictures_would_have(searcher: Searcher) -> None:
+    hits = ask(searcher, "red balloon", rerank=False).hits
+    (first, *_) = [hit for hit in hits if hit.text_matches]
+    assert first.explanation is not None
+    visual = first.score - first.explanation.text_term
+    best = max(hit.score - (hit.explanation.text_term if hit.explanation else 0.0) for hit in hits)
+    slope = FIRST.score.weight / FIRST.score.scale
+    other = FIRST.bias + FIRST.best.weight * (best - FIRST.best.offset) / FIRST.best.scale
+    shown = 1 / (1 + math.exp(-other - slope * (visual - FIRST.score.offset)))
+    coverage = max(line.coverage for line in first.text_matches)
+    likely = 1 - (1 - shown) * (1 - 0.9 * coverage**3)
+    assert first.probability == pytest.approx(likely, abs=1e-3)
+    rise = (math.log(likely / (1 - likely)) - math.log(shown / (1 - shown))) / slope
+    assert first.explanation.text_term == pytest.approx(rise, abs=1e-3)
+
+
 def test_less_likely_hits_are_left_out_if_that_is_asked_for(searcher: Searcher) -> None:
     whole = ask(searcher, "red")
     assert whole.best_guess is False

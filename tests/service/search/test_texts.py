@@ -13,7 +13,7 @@ from indexer.library.schema import LINE_KINDS
 from service.errors import NotUnderstoodError
 from service.search.results import Hit
 from service.search.searcher import Searcher, SearchOptions
-from service.search.texts import Modalities, TextEvidence, strongest
+from service.search.texts import Modalities, strongest, terms_by_spread
 from tests.service.search.test_hubness import searcher_of
 from tests.service.search.test_salience_match import MATCH
 from tests.support.server import Server
@@ -113,10 +113,15 @@ def test_what_is_said_counts_once_and_what_is_written_beside_it() -> None:
         return TextLine("v", kind, 0.0, 1.0, "en", "a line", coverage=coverage)
 
     lines = [line("speech", 0.8), line("transcript", 1.0), line("screen", 0.5), line("name", 0.9)]
-    assert strongest(lines) == pytest.approx({"speech": 1.0, "screen": 0.25, "name": 0.81})
-    evidence = TextEvidence(Modalities(speech=2.0, screen=0.5, name=0.0))
-    assert evidence.term(lines, 1.0) == pytest.approx(2.0 + 0.125)
+    assert strongest(lines) == pytest.approx({"speech": 1.0, "screen": 0.125, "name": 0.729})
     assert [kind for kind in LINE_KINDS if Modalities(speech=0).counts(kind)] == ["name", "screen"]
+
+
+def test_without_a_calibration_a_whole_line_stands_at_least_with_the_best_pictures() -> None:
+    retrieved = np.array([0.9, 0.5, 0.4, 0.3, 0.1])
+    visual = np.array([0.9, 0.4, 0.0, 0.0])
+    terms = terms_by_spread(visual, np.array([0.0, 1.0, 1.0, 0.5]), retrieved)
+    assert visual + terms == pytest.approx([0.9, 0.9, 0.9, 0.45])
 
 
 def test_weights_decide(searcher: Searcher) -> None:
