@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from indexer.library.checksums import CHECKSUMS
 from indexer.library.records import Verdict, VideoRecord, displayable
-from indexer.library.schema import CONTAINER_START, TEXT_COLUMNS
+from indexer.library.schema import CONTAINER_START, CUTS, TEXT_COLUMNS
 
-_HIDDEN_COLUMNS = ("ingest_id", "num_frames", "path", CHECKSUMS, *TEXT_COLUMNS)
+_HIDDEN_COLUMNS = ("ingest_id", "num_frames", "path", CHECKSUMS, CUTS, *TEXT_COLUMNS)
 
 
 class VideoLabel(NamedTuple):
@@ -38,6 +38,7 @@ class VideoCatalog:
         self._ingests: list[str] = self._table["ingest_id"].to_pylist()
         columns = (self._table[name] for name in ("path", "title", CONTAINER_START))
         self._label_columns = [column.combine_chunks() for column in columns]
+        self._cuts = self._table[CUTS].combine_chunks() if CUTS in table.column_names else None
 
     @property
     def hours(self) -> float:
@@ -74,6 +75,13 @@ class VideoCatalog:
             return None
         path, title, container_start = (column[row].as_py() for column in self._label_columns)
         return VideoLabel(displayable(path), title, container_start)
+
+    def cuts_at(self, row: int) -> NDArray[np.float64] | None:
+        """When the shots of the video in a row begin, but for the first; None: they are not known."""
+        if self._cuts is None or not self._cuts[row].is_valid:
+            return None
+        cuts: NDArray[np.float64] = self._cuts[row].values.to_numpy(zero_copy_only=False)
+        return cuts
 
     def page(self, offset: int, limit: int, verdict: Verdict | None) -> list[VideoRecord]:
         """A page of the list, or of the videos with this verdict."""

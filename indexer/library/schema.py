@@ -37,6 +37,7 @@ FIRST_TABLES = tuple(name for name in TABLES if name not in ADDED_TABLES)
 #: Columns of `videos` that libraries made before lack; the next indexing run adds them.
 CONTAINER_START = "container_start_seconds"
 TEXT_COLUMNS = ("texts_ingest_id", "num_lines", "text_sources")
+CUTS = "cut_seconds"
 _META_SCHEMA = b"reelfind.schema_version"
 _META_BUNDLE = b"reelfind.bundle_checksum"
 _META_NAME = b"reelfind.bundle_name"
@@ -184,6 +185,8 @@ def _videos(_layout: Layout) -> list[pa.Field]:
         pa.field("texts_ingest_id", pa.string()),
         pa.field("num_lines", pa.int32()),
         pa.field("text_sources", pa.string()),
+        # When the shots after the first begin, rising; null: nothing has looked for cuts.
+        pa.field(CUTS, pa.list_(pa.field("item", pa.float64(), nullable=False))),
     ]
 
 
@@ -284,6 +287,8 @@ class VideoRow:
     """How many rows of `texts` it has."""
     text_sources: str | None = None
     """What they were read from, see `indexer.plan`; None: of its names alone, so they are to be read."""
+    cut_seconds: Sequence[float] | None = None
+    """When its shots begin, but for the first, rising; None: nothing has looked for cuts."""
 
 
 @dataclass(frozen=True)

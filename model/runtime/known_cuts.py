@@ -1,0 +1,128 @@
+"""Moments of a stretch whose cuts are known: spans snap to cuts, and whole shots may be moments too.
+
+All times are in seconds. Shapes: K spans, C cuts, F stored frames, N shots.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.runtime.moment_spans import MomentRule
+
+#: How far a span's border may be from a cut to move there, in cells. Borders of spans lie between cells.
+SNAP_CELLS = 0.75
+#: By how much a stored frame may begin before its cut: cuts are rounded up to the millisecond.
+CUT_ROUNDING = 2e-3
+
+Spans = NDArray[np.float64]
+
+
+def snap_to_cuts(spans: Spans, cuts: NDArray[np.float64], within_seconds: float) -> Spans:
+    """Move the starts and ends of spans to cuts near them.
+
+    A border moves to the cut nearest to it, if that is not further than `within_seconds`. Of several borders
+    that are nearest to one cut only the nearest moves, the first of equals: so no span becomes empty, and
+    spans that neither overlap nor touch stay so.
+
+    Args:
+        spans: start and end of each, [K, 2]; a start is before its end.
+        cuts: rising, [C].
+        within_seconds: how far a border moves, at most.
+
+    Returns:
+        The spans in the same order, [K, 2].
+    """
+    borders = spans.reshape(-1).copy()
+    if not len(cuts) or not len(borders):
+        return borders.reshape(-1, 2)
+    after = np.searchsorted(cuts, borders).clip(1, max(1, len(cuts) - 1))
+    before = after - 1
+    after = np.minimum(after, len(cuts) - 1)
+    nearest = np.where(borders - cuts[before] <= cuts[after] - borders, before, after)
+    distance = np.abs(cuts[nearest] - borders)
+    # The nearest border of each cut, and of equals the first in time.
+    order = np.lexsort((borders, distance, nearest))
+    _, first = np.unique(nearest[order], return_index=True)
+    moved = order[first]
+    moved = moved[distance[moved] <= within_seconds]
+    borders[moved] = cuts[nearest[moved]]
+    return borders.reshape(-1, 2)
+
+
+def spans_of_shots(
+    stretch: tuple[float, float],
+    cuts: NDArray[np.float64],
+    times: NDArray[np.float64],
+    relevance: NDArray[np.floating],
+    taken: Spans,
+    rule: MomentRule,
+) -> Spans:
+    """Shots that are moments, besides the spans that are taken; best first, at least one if none is taken.
+
+    A shot is as relevant as the mean of its frames. A moment is a shot with the shots beside it that come
+    nearer to it in relevance than to the stretch's mean. It comes nearer to the best span, or shot, than to
+    that mean, and neither overlaps nor touches another moment.
+
+    Args:
+        stretch: where it starts and ends.
+        cuts: those within it, rising, [C].
+        times: when its frames are shown, rising, [F], F ≥ 1.
+        relevance: how well each frame fits the query, [F].
+        taken: start and end of each span that is taken, [K, 2].
+        rule: which spans are moments; its shares and weights of probabilities are not read.
+
+    Returns:
+        start and end of each, [K', 2], so that there are no more than `rule.most` with those taken.
+    """
+    edges = _edges(*stretch, cuts, rule.max_seconds)
+    of_shots = _means(np.stack([edges[:-1], edges[1:]], 1), times, relevance)
+    usual = float(relevance.mean())
+    best_value = float((_means(taken, times, relevance) if len(taken) else of_shots).max())
+    free = np.ones(len(of_shots), np.bool_)
+    for start, end in taken.tolist():
+        free &= (edges[:-1] > end) | (edges[1:] < start)
+    found: list[tuple[float, float]] = []
+    while len(taken) + len(found) < rule.most and free.any():
+        best = int(np.where(free, of_shots, -np.inf).argmax())
+        if (found or len(taken)) and of_shots[best] < (best_value + usual) / 2:
+            break
+        least = (of_shots[best] + usual) / 2
+        first = last = best
+        for step, end in ((-1, -1), (1, len(of_shots))):
+            for shot in range(best + step, end, step):
+                length = edges[max(shot, last) + 1] - edges[min(shot, first)]
+                if not free[shot] or of_shots[shot] < least or length > rule.max_seconds + 1e-6:
+                    break
+                first, last = min(first, shot), max(last, shot)
+        free[max(0, first - 1) : last + 2] = False
+        found.append((float(edges[first]), float(edges[last + 1])))
+    return np.array(found, np.float64).reshape(-1, 2)
+
+
+def frames_between(times: NDArray[np.float64], start_seconds: float, end_seconds: float) -> tuple[int, int]:
+    """The first frame in a span between cuts, and the one after its last; the nearest where there is none."""
+    first, last = np.searchsorted(times, [start_seconds - CUT_ROUNDING, end_seconds - CUT_ROUNDING]).tolist()
+    if first < last:
+        return first, last
+    nearest = int(np.abs(times - (start_seconds + end_seconds) / 2).argmin())
+    return nearest, nearest + 1
+
+
+def _edges(start: float, end: float, cuts: NDArray[np.float64], max_seconds: float) -> NDArray[np.float64]:
+    """Where shots start, and the end of the last, [N + 1]; longer ones than `max_seconds` are cut evenly."""
+    parts = [
+        np.linspace(a, b, max(1, int(np.ceil((b - a) / max_seconds - 1e-6))) + 1)[:-1]
+        for a, b in pairwise([start, *cuts.tolist(), end])
+    ]
+    return np.concatenate([*parts, [end]])
+
+
+def _means(spans: Spans, times: NDArray[np.float64], relevance: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The mean relevance of the frames in each span, or of the nearest where there is none. [K, 2] → [K]"""
+    total = np.concatenate([[0.0], np.cumsum(relevance, dtype=np.float64)])
+    inside = np.array([frames_between(times, start, end) for start, end in spans.tolist()], np.int64)
+    means: NDArray[np.float64] = (total[inside[:, 1]] - total[inside[:, 0]]) / (inside[:, 1] - inside[:, 0])
+    return means
