@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from indexer.library.records import RepairReport, Verdict
+from indexer.stages.base import StageName
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,93 @@ class TextProblem:
     reason: str
 
 
-Event = Scanned | FileStarted | SegmentEncoded | FileDone | FileNotReached | Published | Note
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage begins: so many videos lack it."""
+
+    stage: StageName
+    videos: int
+
+
+@dataclass(frozen=True)
+class StageFileStarted:
+    """A stage begins to read a video."""
+
+    stage: StageName
+    path: Path
+
+
+@dataclass(frozen=True)
+class StageRead:
+    """A stage has read on in a video, by so many seconds of it."""
+
+    stage: StageName
+    path: Path
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StageFileDone:
+    """A stage is done with a video. `problem` says what is not, or only partly, read; None: all is."""
+
+    stage: StageName
+    path: Path
+    problem: str | None
+
+
+Event = (
+    Scanned
+    | FileStarted
+    | SegmentEncoded
+    | FileDone
+    | FileNotReached
+    | Published
+    | Note
+    | StageStarted
+    | StageFileStarted
+    | StageRead
+    | StageFileDone
+)
+
+
+@dataclass(frozen=True)
+class StageProblem:
+    """A video that a stage has not, or only partly, read.
+
+    Attributes:
+        path: its file.
+        verdict: None where it could not be reached, or has changed: the next run tries it again.
+        reason: why.
+    """
+
+    path: Path
+    verdict: Verdict | None
+    reason: str
+
+
+@dataclass
+class StageSummary:
+    """What a stage did in a run.
+
+    Attributes:
+        videos: how many videos it has read.
+        done_before: how many it had read before, and did not read again.
+        left: how many are left to read: the run was stopped, or they could not be reached.
+        lines: lines of text that it found.
+        cuts: cuts that it found.
+        problems: videos that it has not, or only partly, read.
+        video_seconds: the length of the videos that it has read.
+        elapsed_seconds: how long it took.
+    """
+
+    videos: int = 0
+    done_before: int = 0
+    left: int = 0
+    lines: int = 0
+    cuts: int = 0
+    problems: list[StageProblem] = field(default_factory=list)
+    video_seconds: float = 0.0
+    elapsed_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,6 +202,7 @@ class IndexSummary:
         repaired: what the repair did, if there was one.
         lines: lines of subtitles that were read in this run.
         text_problems: files whose texts could not be read, or only in part.
+        stages: what each stage did that was asked for.
         removed: videos removed because their files are gone.
         vanished: videos whose files are gone but that were not removed, without `prune`.
         video_seconds: total length of the videos read.
@@ -139,6 +227,7 @@ class IndexSummary:
     frames: int = 0
     lines: int = 0
     text_problems: list[TextProblem] = field(default_factory=list)
+    stages: dict[StageName, StageSummary] = field(default_factory=dict)
     video_seconds: float = 0.0
     elapsed_seconds: float = 0.0
     interrupted: bool = False

@@ -54,6 +54,9 @@ class IndexOptions:
         keep_seconds: how long others are kept after they were served; see `PublishOptions`.
         publish_seconds: about how often a long run publishes.
         flush_seconds: about how often finished videos are committed.
+        speech: the model that hears what is said, as `SpeechStage` takes it; None: nothing is heard.
+        screen: read the text in the pictures.
+        shots: look for cuts in all frames.
 
     Raises:
         InputError: a value is invalid; `field` names it.
@@ -86,6 +89,9 @@ class IndexOptions:
     keep_seconds: float = 600.0
     publish_seconds: float = 300.0
     flush_seconds: float = 10.0
+    speech: str | None = None
+    screen: bool = False
+    shots: bool = False
 
     def __post_init__(self) -> None:
         for field in ("max_hours", "cpu_seconds", "stored_megabytes"):

@@ -4,7 +4,7 @@ import importlib.util
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from indexer.decode import DecodeSpec
 from indexer.encode import EncodeSpec
 from indexer.engines.base import Engine
 from indexer.engines.local import LocalEngine
-from indexer.engines.local_decoders import Bounds
+from indexer.engines.local_decoders import Bounds, FileDecoder, InlineDecoder, ProcessDecoder
 from indexer.engines.worker_process import StartingProcess
 from indexer.events import Event, IndexSummary, Note, Scanned
 from indexer.library.folder import Library
@@ -27,6 +27,9 @@ from indexer.options import IndexOptions
 from indexer.plan import IndexPlan, check_not_emptied, make_plan
 from indexer.scan import Scan, scan
 from indexer.sink import CommitOptions, LibrarySink
+from indexer.stages.base import AnyStage
+from indexer.stages.registry import open_stages
+from indexer.stages.run import StageRun, StageVideo
 from model.runtime.bundle import Bundle, BundleManifest
 from model.runtime.errors import InputError
 from model.runtime.video import DecoderName
@@ -47,8 +50,9 @@ def index_paths(
     stop: threading.Event | None = None,
     engine: Engine | None = None,
     starting: StartingProcess | None = None,
+    stages: Sequence[AnyStage] | None = None,
 ) -> IndexSummary:
-    """Update a library with the videos in files and folders, and publish it.
+    """Update a library with the videos in files and folders, publish it, and let stages read on in them.
 
     Args:
         paths: existing files and folders.
@@ -59,6 +63,7 @@ def index_paths(
         stop: set it to end early: what is encoded by then is kept and published.
         engine: where to decode and encode; None: on this machine, as in `options`.
         starting: what `starting_decoder` gave for these options, for the engine of this machine.
+        stages: what runs after the pictures; None: as in `options`.
 
     Raises:
         InputError: a path does not exist, an option is invalid, or pruning would empty a whole folder.
@@ -71,6 +76,9 @@ def index_paths(
     emit = _one_at_a_time(on_event)
     scanned = scan(paths, list_passed_over=options.list_passed_over)
     _check_options(options, bundle.manifest, Path(library))
+    if stages is None:
+        # Before anything else: a model that is missing must not be told after hours.
+        stages = open_stages(options, bundle.provider)
     if not scanned.files and not Library.exists(library):
         # There is nothing to index: create no library.
         emit(_scanned_event(scanned, IndexPlan()))
@@ -114,18 +122,31 @@ def index_paths(
             vanished=plan.vanished,
             prune=options.prune,
         )
+        spec = replace(
+            decode_spec(bundle.manifest, options.decoder),
+            reading=options.reading,
+            storage=options.storage(writer.layout.token_bytes),
+        )
+        sink = LibrarySink(writer, commit_options, emit, summary)
         (engine or _local_engine(bundle, options, starting)).run(
             plan.tasks,
-            replace(
-                decode_spec(bundle.manifest, options.decoder),
-                reading=options.reading,
-                storage=options.storage(writer.layout.token_bytes),
-            ),
+            spec,
             EncodeSpec.of(bundle, writer.layout, options.batch_frames),
-            LibrarySink(writer, commit_options, emit, summary),
+            sink,
             emit,
             stop,
         )
+        if stages and not stop.is_set():
+            stage_run = StageRun(
+                writer.videos,
+                spec,
+                retry_failed=options.retry_failed,
+                open_reader=lambda: closing(_media_reader(options, stop)),
+                sink=sink,
+                emit=emit,
+                stop=stop,
+            )
+            summary.stages = stage_run.run(stages, _found(scanned))
     summary.interrupted = stop.is_set()
     summary.elapsed_seconds = time.monotonic() - started
     return summary
@@ -164,6 +185,14 @@ def _local_engine(bundle: Bundle, options: IndexOptions, starting: StartingProce
         bounds=_bounds(options),
         starting=starting,
     )
+
+
+def _media_reader(options: IndexOptions, stop: threading.Event) -> FileDecoder:
+    return ProcessDecoder(_bounds(options), stop) if options.workers else InlineDecoder(stop)
+
+
+def _found(scanned: Scan) -> list[StageVideo]:
+    return [StageVideo(video_id_of(path), path, scanned.facts[path].device) for path in scanned.files]
 
 
 def _bounds(options: IndexOptions) -> Bounds:

@@ -21,12 +21,13 @@ from indexer.library.publish import (
     served_manifest,
 )
 from indexer.library.records import SEARCHABLE, displayable
-from indexer.library.schema import LineRow, SegmentRow, VideoRow
+from indexer.library.schema import LINE_KINDS, STAGE_KINDS, LineRow, SegmentRow, VideoRow
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
 from indexer.place import no_longer_exists
 from indexer.plan import IndexTask
-from indexer.stored_lines import with_lines
+from indexer.stages.base import StageName, StageResult, with_source
+from indexer.stored_lines import with_lines, with_stage
 
 #: Finished segments, in number or in memory, above which they are committed at once.
 _FLUSH_SEGMENTS = 128
@@ -83,6 +84,8 @@ class LibrarySink:
         #: Numbers of segments and frames of unfinished files, by ingest id.
         self._counts: dict[str, tuple[int, int]] = {}
         self._touched: list[VideoRow] = []
+        #: Ids of videos whose results of a stage are not committed yet.
+        self._staged: set[str] = set()
         self._last_flush = self._last_publish = clock()
         self._publishing_took = 0.0
 
@@ -117,6 +120,31 @@ class LibrarySink:
         self._flush()
         self._prune(interrupted=interrupted)
         self._name_all()
+        self._publish(last=True)
+
+    def add_stage(self, video_id: str, stage: StageName, source: str, result: StageResult | None) -> None:
+        """Add what a stage has found in a video, after `close`. Commits and publishes when it is due.
+
+        Args:
+            video_id: the video.
+            stage: the stage.
+            source: the stage's key.
+            result: what it has found; None: it failed, and what it found in an earlier run stays.
+        """
+        if video_id in self._staged:
+            self._flush()
+        video = self._writer.videos[video_id]
+        if result is None:
+            self._writer.finish(with_source(video, stage, source))
+        else:
+            before = self._writer.lines_of(video, LINE_KINDS)
+            self._writer.finish(*with_stage(video, stage, source, result, before))
+        self._staged.add(video_id)
+        self._commit_when_due()
+
+    def close_stages(self) -> None:
+        """Commit and publish what stages have found."""
+        self._flush()
         self._publish(last=True)
 
     def _name_all(self) -> None:
@@ -179,7 +207,7 @@ class LibrarySink:
         row = self._writer.videos[task.video_id]
         touched = replace(row, mtime_ns=outcome.mtime_ns)
         if texts is not None and texts.sources is not None and row.verdict in SEARCHABLE:
-            touched, lines = with_lines(touched, texts)
+            touched, lines = with_lines(touched, texts, self._writer.lines_of(row, STAGE_KINDS))
             self._writer.finish(touched, lines)
             self._summary.lines += _count_spoken(lines)
         elif touched != row:
@@ -216,6 +244,7 @@ class LibrarySink:
 
     def _flush(self) -> None:
         self._writer.flush()
+        self._staged.clear()
         if self._touched:
             self._writer.touch(self._touched)
             self._touched = []

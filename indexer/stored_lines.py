@@ -1,23 +1,31 @@
-"""What the library stores of a video's texts: its names, and the lines that were read."""
+"""What the library stores of a video's texts: its names, the lines that were read, and what stages found."""
 
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from indexer.file_texts import FileTexts
 from indexer.library.facts import storable
 from indexer.library.records import displayable
-from indexer.library.schema import LineRow, VideoRow
+from indexer.library.schema import LineKind, LineRow, VideoRow
+from indexer.stages.base import StageName, StageResult, with_source
 from model.runtime.timed_text import name_lines, plain_text
 
+#: The kind of lines that a stage gives.
+_KIND_OF: dict[StageName, LineKind | None] = {"speech": "transcript", "screen": "screen", "shots": None}
 
-def with_lines(video: VideoRow, texts: FileTexts | None) -> tuple[VideoRow, list[LineRow]]:
+
+def with_lines(
+    video: VideoRow, texts: FileTexts | None, kept: Sequence[LineRow] = ()
+) -> tuple[VideoRow, list[LineRow]]:
     """A video's row that names new lines, and these lines.
 
     Args:
         video: its row.
         texts: what was read; None: nothing, so that it has its names alone.
+        kept: lines of stages, which have nothing to do with what was read.
     """
     video = storable(video)
     stem = Path(displayable(Path(os.fsdecode(video.path)))).stem
@@ -32,10 +40,30 @@ def with_lines(video: VideoRow, texts: FileTexts | None) -> tuple[VideoRow, list
                 seen.add(key)
                 times = float(line.start_seconds), float(line.end_seconds)
                 lines.append(LineRow("speech", *times, part.language, line.text))
-    row = replace(
-        video,
-        texts_ingest_id=secrets.token_hex(8),
-        num_lines=len(lines),
-        text_sources=None if texts is None else texts.sources,
-    )
-    return row, lines
+    lines += kept
+    return replace(_naming(video, lines), text_sources=None if texts is None else texts.sources), lines
+
+
+def with_stage(
+    video: VideoRow, stage: StageName, source: str, result: StageResult, before: Sequence[LineRow]
+) -> tuple[VideoRow, list[LineRow]]:
+    """A video's row with what a stage has found in it, and its lines if they are other ones than before.
+
+    Args:
+        video: its row.
+        stage: the stage.
+        source: its key.
+        result: what it has found; lines that the stage found in an earlier run are replaced.
+        before: all lines of the video.
+    """
+    row = with_source(video, stage, source)
+    kind = _KIND_OF[stage]
+    found = sorted(result.lines, key=lambda line: (line.start_seconds, line.end_seconds))
+    lines = [*(line for line in before if line.kind != kind), *found]
+    if lines == before:
+        return row, []
+    return _naming(row, lines), lines
+
+
+def _naming(video: VideoRow, lines: Sequence[LineRow]) -> VideoRow:
+    return replace(video, texts_ingest_id=secrets.token_hex(8), num_lines=len(lines))

@@ -2,9 +2,10 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
 
 from indexer.decode import (
     OUT_OF_MEMORY,
@@ -26,11 +27,13 @@ from indexer.engines.worker import WorkerOptions
 from indexer.engines.worker_process import (
     FileProcess,
     LateError,
+    Receiver,
     StartingProcess,
     StoppedError,
     WorkerProcess,
 )
 from indexer.library.records import Verdict, stored_ns
+from indexer.media import MediaJob, MediaMessage, read_media
 from indexer.options import available_cores
 from indexer.place import place_error, unreached_after_failure
 from indexer.texts import SourceMessage, SourceRead, TextJob, read_source
@@ -43,6 +46,20 @@ _SECONDS_PER_SECOND = 10.0
 #: Address space for one file: 8K video in ten bits takes 4 GiB; each thread reserves some for its memory.
 _MEMORY_BYTES = 8 << 30
 _MEMORY_BYTES_PER_CORE = 128 << 20
+
+
+class Readable(Protocol):
+    """A job that reads one file."""
+
+    @property
+    def file(self) -> Path:
+        """The file's path."""
+
+
+T = TypeVar("T")
+M = TypeVar("M")
+J = TypeVar("J", bound=Readable)
+R = TypeVar("R", bound=Receiver[object])
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,13 @@ class FileDecoder(Protocol):
     def read_text(self, job: TextJob) -> Iterator[SourceMessage]:
         """Yield the lines of a source of text, then how it ended; nothing more after a request to stop."""
 
+    def read_media(self, job: MediaJob) -> Generator[MediaMessage, None, None]:
+        """Yield the sound or the pictures of a video, then how it ended.
+
+        Raises:
+            StoppedError: the run was asked to stop.
+        """
+
     def close(self) -> None:
         """Free the decoder's resources."""
 
@@ -124,7 +148,14 @@ class InlineDecoder:
 
     def read_text(self, job: TextJob) -> Iterator[SourceMessage]:
         """See `FileDecoder`."""
-        for message in read_source(job):
+        return self._until_stopped(read_source(job))
+
+    def read_media(self, job: MediaJob) -> Generator[MediaMessage, None, None]:
+        """See `FileDecoder`."""
+        return self._until_stopped(read_media(job))
+
+    def _until_stopped(self, messages: Iterator[T]) -> Generator[T, None, None]:
+        for message in messages:
             if self._stop.is_set():
                 raise StoppedError
             yield message
@@ -204,11 +235,34 @@ class ProcessDecoder:
             StoppedError: the run was asked to stop.
         """
         seconds = self._bounds.file_seconds or most_seconds(job.size, 0.0)
+        yield from self._read_source(job, seconds, lambda job, cpu: self._worker.start_text(job, cpu))
+
+    def read_media(self, job: MediaJob) -> Generator[MediaMessage, None, None]:
+        """See `FileDecoder`. As `read_text`: no second try.
+
+        The time that a stage takes for what it receives does not count.
+
+        Raises:
+            ReelfindError: a new decoding process cannot be started.
+        """
+        seconds = self._bounds.file_seconds or most_seconds(job.size, job.duration_seconds)
+        yield from self._read_source(job, seconds, lambda job, cpu: self._worker.start_media(job, cpu))
+
+    def _read_source(
+        self, job: J, seconds: float, start: Callable[[J, int], FileProcess[M, R]]
+    ) -> Iterator[M | SourceRead | FileUnreached]:
+        """Yield what a process sends that reads a file, then how it ended.
+
+        Args:
+            job: what to read.
+            seconds: how long it may be waited for, in all.
+            start: starts the process.
+        """
         if not self._worker.is_running:
             self._worker.close()
             self._worker = self._start()
         try:
-            process = self._worker.start_text(job, int(seconds * available_cores()) + 1)
+            process = start(job, int(seconds * available_cores()) + 1)
         except ConnectionError:
             yield SourceRead("corrupt", f"its reader crashed ({self._worker.why_file_ended()[0]})")
             return
@@ -222,13 +276,13 @@ class ProcessDecoder:
                 if isinstance(message, SourceRead | FileUnreached):
                     return
         except MessageError as error:
-            yield _text_given_up(job, "corrupt", f"its reader sent {error}")
+            yield _reading_given_up(job, "corrupt", f"its reader sent {error}")
         except LateError:
-            yield _text_given_up(job, "timed_out", "its reader made no progress, or took too long")
+            yield _reading_given_up(job, "timed_out", "its reader made no progress, or took too long")
         except (EOFError, ConnectionError):
             reason, number = self._worker.why_file_ended()
             verdict: Verdict = "timed_out" if number == signal.SIGXCPU else "corrupt"
-            yield _text_given_up(job, verdict, f"its reader crashed ({reason})")
+            yield _reading_given_up(job, verdict, f"its reader crashed ({reason})")
         finally:
             process.close()
             self._worker.end_file()
@@ -314,8 +368,8 @@ def _messages(
         yield process.receive(min(timeout_seconds, left))
 
 
-def _text_given_up(job: TextJob, verdict: Verdict, reason: str) -> SourceRead | FileUnreached:
-    """The end of a source whose reader was ended: its fault only if its place can be reached."""
+def _reading_given_up(job: Readable, verdict: Verdict, reason: str) -> SourceRead | FileUnreached:
+    """The end of a file whose reader was ended: its fault only if its place can be reached."""
     lost = unreached_after_failure(job.file, None)
     return SourceRead(verdict, reason) if lost is None else FileUnreached(f"{lost} ({reason})")
 

@@ -42,7 +42,7 @@ MAX_THUMBNAIL_BYTES = THUMBNAIL_SIDE * THUMBNAIL_SIDE * 3
 MAX_RECORD_BYTES = 1 << 17
 _SIDES = (1 << 31) - 1
 
-_HEAD = struct.Struct("<BxxxI")
+HEAD = struct.Struct("<BxxxI")
 _SEGMENT_HEAD = struct.Struct("<QddI")
 _SEGMENT = 2
 _RECORDS: dict[int, type[DecodeMessage]] = {
@@ -62,7 +62,7 @@ Receive = Callable[[memoryview], None]
 
 def frame_message(number: int, body: bytes) -> bytes:
     """A message of any kind from its number and its body."""
-    return _HEAD.pack(number, len(body)) + body
+    return HEAD.pack(number, len(body)) + body
 
 
 def read_framed(receive: Receive) -> tuple[int, bytearray]:
@@ -71,10 +71,10 @@ def read_framed(receive: Receive) -> tuple[int, bytearray]:
     Raises:
         MessageError: the body is too long.
     """
-    number, length = _read_head(receive)
+    number, length = read_head(receive)
     if length > MAX_RECORD_BYTES:
         raise MessageError(f"{length} bytes at once")
-    return number, _read(receive, length)
+    return number, read_exactly(receive, length)
 
 
 def message_parts(message: DecodeMessage | SourceMessage) -> list[Buffer]:
@@ -97,7 +97,7 @@ def _segment_parts(segment: DecodedSegment) -> list[Buffer]:
     times = segment.pts_seconds.astype("<f8").tobytes() + sizes.tobytes()
     length = len(head) + len(times) + frames.nbytes + int(sizes.sum())
     return [
-        _HEAD.pack(_SEGMENT, length) + head + times,
+        HEAD.pack(_SEGMENT, length) + head + times,
         frames.reshape(-1).data,
         *segment.thumbnails,
     ]
@@ -136,7 +136,7 @@ class DecoderMessages:
         Raises:
             MessageError: it breaks the format, or what it says cannot be.
         """
-        number, length = _read_head(self._receive)
+        number, length = read_head(self._receive)
         if number == _SEGMENT:
             if length > self._max_segment:
                 raise MessageError(f"a segment of {length} bytes")
@@ -146,7 +146,7 @@ class DecoderMessages:
             raise MessageError(f"a message of kind {number}")
         if length > MAX_RECORD_BYTES:
             raise MessageError(f"a message of {length} bytes")
-        message: DecodeMessage = unpack(kind, _read(self._receive, length))
+        message: DecodeMessage = unpack(kind, read_exactly(self._receive, length))
         self._check(message)
         return message
 
@@ -177,7 +177,7 @@ class DecoderMessages:
             raise MessageError("a segment of a file that it has not opened")
         if length < _SEGMENT_HEAD.size:
             raise MessageError("a segment without its head")
-        index, start, end, count = _SEGMENT_HEAD.unpack(_read(self._receive, _SEGMENT_HEAD.size))
+        index, start, end, count = _SEGMENT_HEAD.unpack(read_exactly(self._receive, _SEGMENT_HEAD.size))
         if not self._index < index <= self._max_index:
             raise MessageError(f"segment {index} after segment {self._index}")
         # Written so that NaN fails.
@@ -189,8 +189,8 @@ class DecoderMessages:
         fixed = _SEGMENT_HEAD.size + 12 * count + count * spec.image_size * spec.image_size * 3
         if length < fixed:
             raise MessageError("a segment without its frames")
-        times = np.frombuffer(_read(self._receive, 8 * count), "<f8").astype(np.float64)
-        sizes = np.frombuffer(_read(self._receive, 4 * count), "<u4").astype(np.int64)
+        times = np.frombuffer(read_exactly(self._receive, 8 * count), "<f8").astype(np.float64)
+        sizes = np.frombuffer(read_exactly(self._receive, 4 * count), "<u4").astype(np.int64)
         if not (np.isfinite(times).all() and (np.abs(times) <= self._max_seconds).all()):
             raise MessageError("times of frames that cannot be")
         if (np.diff(times) < 0).any():
@@ -207,7 +207,7 @@ class DecoderMessages:
     def _thumbnails(self, sizes: Sequence[int]) -> tuple[bytes, ...]:
         images = []
         for size in sizes:
-            image = bytes(_read(self._receive, size))
+            image = bytes(read_exactly(self._receive, size))
             shape = jpeg_size(image)
             if shape is None or not all(1 <= side <= THUMBNAIL_SIDE for side in shape):
                 raise MessageError("a thumbnail that is no JPEG image of the right size")
@@ -232,13 +232,13 @@ class TextMessages:
         Raises:
             MessageError: it breaks the format, or what it says cannot be.
         """
-        number, length = _read_head(self._receive)
+        number, length = read_head(self._receive)
         kind = _TEXT_RECORDS.get(number)
         if kind is None:
             raise MessageError(f"a message of kind {number}")
         if length > MAX_RECORD_BYTES:
             raise MessageError(f"a message of {length} bytes")
-        message: SourceMessage = unpack(kind, _read(self._receive, length))
+        message: SourceMessage = unpack(kind, read_exactly(self._receive, length))
         if isinstance(message, SourceLines):
             self._check_lines(message)
         elif isinstance(message, SourceRead) and (message.verdict == "ok") != (message.reason is None):
@@ -275,12 +275,14 @@ def _check_info(info: VideoInfo) -> None:
         raise MessageError(f"a picture of {info.width} x {info.height}")
 
 
-def _read_head(receive: Receive) -> tuple[int, int]:
-    number, length = _HEAD.unpack(_read(receive, _HEAD.size))
+def read_head(receive: Receive) -> tuple[int, int]:
+    """Number and length of the next message."""
+    number, length = HEAD.unpack(read_exactly(receive, HEAD.size))
     return number, length
 
 
-def _read(receive: Receive, length: int) -> bytearray:
+def read_exactly(receive: Receive, length: int) -> bytearray:
+    """The next bytes."""
     data = bytearray(length)
     if length:
         receive(memoryview(data))

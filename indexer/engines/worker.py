@@ -2,9 +2,9 @@
 
     indexer ─▶ this process, with the decoders loaded ─▶ a process for each file, confined to it
 
-This process never looks into a file. The one that does sends what `decode_file` yields over a socket of its
-own, and ends. A crash or a hang of a decoder affects only that one. None of them imports Lance, FAISS or ONNX
-Runtime, or reads a pickle.
+This process never looks into a file. The one that does sends what `FileJob.messages` yields over a socket of
+its own, and ends. A crash or a hang of a decoder affects only that one. None of them imports Lance, FAISS or
+ONNX Runtime, or reads a pickle.
 """
 
 import gc
@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from indexer.decode import DecodedSegment, DecodeJob, DecodeMessage, decode_file
-from indexer.engines.messages import frame_message, message_parts, read_framed
+from indexer.decode import DecodedSegment, DecodeJob, decode_file
+from indexer.engines.media_messages import media_message_parts
+from indexer.engines.messages import Buffer, frame_message, message_parts, read_framed
 from indexer.engines.preloading import load_all, load_decoder, load_text_reader
 from indexer.engines.records import MessageError, pack, unpack
 from indexer.engines.sandbox.confinement import (
@@ -33,7 +34,8 @@ from indexer.engines.sandbox.confinement import (
     confine_for_run,
 )
 from indexer.engines.sandbox.rights import be_ended_first, die_with_parent
-from indexer.texts import SourceMessage, TextJob, read_source
+from indexer.media import MediaJob, read_media
+from indexer.texts import TextJob, read_source
 from model.runtime import faults
 
 #: Messages between the indexer and this process, beside those of `messages`.
@@ -62,25 +64,35 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class FileJob:
-    """A video to decode or a source of text to read, and how many seconds of CPU time it may take."""
+    """What to do with a file, one of three things, and how many seconds of CPU time it may take.
+
+    Attributes:
+        video: a video to decode for the index.
+        text: a source of text to read.
+        media: sound or pictures to read for a stage.
+        cpu_seconds: of all threads together.
+    """
 
     video: DecodeJob | None
     text: TextJob | None
+    media: MediaJob | None
     cpu_seconds: int
 
     @property
     def path(self) -> bytes:
         """The one file that the job may read."""
-        job = self.video or self.text
+        job = self.video or self.text or self.media
         return b"" if job is None else job.path
 
-    def messages(self) -> Iterator[DecodeMessage | SourceMessage]:
-        """Do the job, and yield what comes of it."""
+    def messages(self) -> Iterator[list[Buffer]]:
+        """Do the job, and yield what comes of it, as `message_parts` gives it."""
         if self.video is not None:
             for message in decode_file(self.video):
-                yield _ordered(message) if isinstance(message, DecodedSegment) else message
+                yield message_parts(_ordered(message) if isinstance(message, DecodedSegment) else message)
         if self.text is not None:
-            yield from read_source(self.text)
+            yield from map(message_parts, read_source(self.text))
+        if self.media is not None:
+            yield from map(media_message_parts, read_media(self.media))
 
 
 def run_worker() -> None:
@@ -142,6 +154,8 @@ class _Forks:
             load_decoder(job.video.spec.decoder)
         if job.text is not None:
             load_text_reader(job.text.kind)
+        if job.media is not None:
+            load_decoder(job.media.decoder)
         parent = os.getpid()
         child = os.fork()
         if child == 0:
@@ -177,8 +191,8 @@ def _decode(job: FileJob, descriptor: int, parent: int, options: WorkerOptions) 
             confined = Confinement(confine_for_file(job.path, _limits(options, job.cpu_seconds)))
             if options.mode == "required" and confined.lacks():
                 raise OSError(str(confined))
-        for message in job.messages():
-            _send(descriptor, message_parts(message))
+        for parts in job.messages():
+            _send(descriptor, parts)
         code = 0
     except BrokenPipeError:
         pass
@@ -203,7 +217,7 @@ def _ordered(segment: DecodedSegment) -> DecodedSegment:
     )
 
 
-def _send(descriptor: int, parts: list[bytes | memoryview]) -> None:
+def _send(descriptor: int, parts: list[Buffer]) -> None:
     views = [memoryview(part) for part in parts]
     while views:
         sent = os.writev(descriptor, views)

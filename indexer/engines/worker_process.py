@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar, cast
 
 from indexer.decode import DecodeJob, DecodeMessage
+from indexer.engines.media_messages import MediaMessages
 from indexer.engines.messages import DecoderMessages, Receive, TextMessages, frame_message, read_framed
 from indexer.engines.records import displayable_text, pack, unpack
 from indexer.engines.sandbox.confinement import Confinement
 from indexer.engines.worker import END, ENDED, JOB, WAIT, FileJob, WorkerOptions
+from indexer.media import MediaJob, MediaMessage
 from indexer.texts import SourceMessage, TextJob
 from model.runtime.errors import ReelfindError
 
@@ -120,13 +122,18 @@ class WorkerProcess:
         Raises:
             ConnectionError: the decoding process is dead.
         """
-        connection = self._begin(FileJob(job, None, cpu_seconds))
+        connection = self._begin(FileJob(job, None, None, cpu_seconds))
         return FileProcess(connection, lambda receive: DecoderMessages(job, receive), self._stopping)
 
     def start_text(self, job: TextJob, cpu_seconds: int) -> "FileProcess[SourceMessage, TextMessages]":
         """Begin to read a source of text; the file before it is over. Raises as `start`."""
-        connection = self._begin(FileJob(None, job, cpu_seconds))
+        connection = self._begin(FileJob(None, job, None, cpu_seconds))
         return FileProcess(connection, TextMessages, self._stopping)
+
+    def start_media(self, job: MediaJob, cpu_seconds: int) -> "FileProcess[MediaMessage, MediaMessages]":
+        """Begin to read sound or pictures for a stage; the file before it is over. Raises as `start`."""
+        connection = self._begin(FileJob(None, None, job, cpu_seconds))
+        return FileProcess(connection, lambda receive: MediaMessages(job, receive), self._stopping)
 
     def _begin(self, job: FileJob) -> socket.socket:
         """Start a process for a job. → Where its messages come from."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from indexer.library.checksums import CHECKSUMS
 from indexer.library.records import Verdict, VideoRecord, displayable
-from indexer.library.schema import CONTAINER_START, CUTS, TEXT_COLUMNS
+from indexer.library.schema import CONTAINER_START, CUTS, STAGE_COLUMNS, TEXT_COLUMNS
 
-_HIDDEN_COLUMNS = ("ingest_id", "num_frames", "path", CHECKSUMS, CUTS, *TEXT_COLUMNS)
+_HIDDEN_COLUMNS = ("ingest_id", "num_frames", "path", CHECKSUMS, CUTS, *TEXT_COLUMNS, *STAGE_COLUMNS)
 
 
 class VideoLabel(NamedTuple):

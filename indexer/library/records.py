@@ -104,7 +104,8 @@ class TextLine:
     """A line that is said or written in a video, or one of its names.
 
     Attributes:
-        kind: "speech" for subtitles and transcripts, "name" for the file name and the title.
+        kind: "speech" for subtitles, "transcript" for what was heard, "screen" for what was read in the
+            pictures, "name" for the file name and the title.
         start_seconds: when it begins; a name covers the whole video.
         end_seconds: when it ends.
         language: a code such as "en" or "pt-BR"; None: unknown.
@@ -114,7 +115,7 @@ class TextLine:
     """
 
     video_id: str
-    kind: Literal["speech", "name"]
+    kind: Literal["speech", "name", "transcript", "screen"]
     start_seconds: float
     end_seconds: float
     language: str | None

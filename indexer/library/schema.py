@@ -24,6 +24,7 @@ from indexer.library.checksums import (
     part_checksum,
     row_checksum,
     row_seed,
+    stored_checksums,
 )
 from model.runtime.tokens import QuantisedTokens
 
@@ -37,6 +38,7 @@ FIRST_TABLES = tuple(name for name in TABLES if name not in ADDED_TABLES)
 #: Columns of `videos` that libraries made before lack; the next indexing run adds them.
 CONTAINER_START = "container_start_seconds"
 TEXT_COLUMNS = ("texts_ingest_id", "num_lines", "text_sources")
+STAGE_COLUMNS = ("speech_source", "screen_source", "shots_source")
 CUTS = "cut_seconds"
 _META_SCHEMA = b"reelfind.schema_version"
 _META_BUNDLE = b"reelfind.bundle_checksum"
@@ -53,9 +55,11 @@ SHORT_COLUMNS = (
     *("hubness",),
 )
 
-#: What a line of `texts` is: said or shown as a subtitle, or a name of the video.
-LineKind = Literal["speech", "name"]
+#: What a line of `texts` is: said or shown as a subtitle; a name of the video; heard in it; or read in its
+#: pictures. Stages give the last two.
+LineKind = Literal["speech", "name", "transcript", "screen"]
 LINE_KINDS: tuple[LineKind, ...] = get_args(LineKind)
+STAGE_KINDS: frozenset[LineKind] = frozenset({"transcript", "screen"})
 _LINE_COLUMNS = ("kind", "start_seconds", "end_seconds", "language", "text")
 
 #: How frame tokens are stored: rounded to 8 bits with a scale for each token, unchanged, or not at all.
@@ -185,6 +189,8 @@ def _videos(_layout: Layout) -> list[pa.Field]:
         pa.field("texts_ingest_id", pa.string()),
         pa.field("num_lines", pa.int32()),
         pa.field("text_sources", pa.string()),
+        # The keys of the stages that have read it.
+        *(pa.field(name, pa.string()) for name in STAGE_COLUMNS),
         # When the shots after the first begin, rising; null: nothing has looked for cuts.
         pa.field(CUTS, pa.list_(pa.field("item", pa.float64(), nullable=False))),
     ]
@@ -287,6 +293,12 @@ class VideoRow:
     """How many rows of `texts` it has."""
     text_sources: str | None = None
     """What they were read from, see `indexer.plan`; None: of its names alone, so they are to be read."""
+    speech_source: str | None = None
+    """What has heard it: the stage's key, see `indexer.stages`; None: nothing has yet."""
+    screen_source: str | None = None
+    """What has read its pictures; as `speech_source`."""
+    shots_source: str | None = None
+    """What has looked for cuts in it; as `speech_source`."""
     cut_seconds: Sequence[float] | None = None
     """When its shots begin, but for the first, rising; None: nothing has looked for cuts."""
 
@@ -436,6 +448,19 @@ def texts_table(layout: Layout, rows: Sequence[tuple[VideoRow, Sequence[LineRow]
     columns = [pa.array([row[i] for row in values], schema.field(name).type) for i, name in enumerate(names)]
     checksums = checksums_column("texts", [[row_checksum(row) for row in values]])
     return pa.Table.from_arrays([*columns, checksums], schema=schema)
+
+
+def line_rows(texts: pa.Table) -> list[LineRow]:
+    """Rows of `texts` as they were written."""
+    columns = (texts[name].to_pylist() for name in _LINE_COLUMNS)
+    return [LineRow(*row) for row in zip(*columns, strict=True)]
+
+
+def has_wrong_line(texts: pa.Table) -> bool:
+    """Whether one of some rows of `texts`, with all columns, differs from its checksum."""
+    stored = stored_checksums("texts", texts[CHECKSUMS], "row")
+    pairs = zip(stored, line_checksums(texts), strict=True)
+    return any(expected is not None and expected != actual for expected, actual in pairs)
 
 
 def line_checksums(texts: pa.Table) -> list[int]:

@@ -6,14 +6,14 @@ Segments of a video that is still being read are held back, those of a long vide
 version of a table names yet. So every committed version holds whole videos only.
 
 Lines of text have an `ingest_id` of their own, which the row of the video names: they are replaced alone when
-a subtitle file changes. Lines that no row names are removed; a video that lacks some of its lines loses them
-all, and they are read again.
+a subtitle file changes, or when a stage has read the video. Lines that no row names are removed; a video that
+lacks some of its lines loses them all, and they are read again.
 """
 
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -32,10 +32,13 @@ from indexer.library.records import displayable
 from indexer.library.schema import (
     ADDED_TABLES,
     TABLES,
+    LineKind,
     LineRow,
     SegmentRow,
     VideoRow,
     frames_table,
+    has_wrong_line,
+    line_rows,
     segments_table,
     texts_table,
     video_checksum,
@@ -142,6 +145,27 @@ class LibraryWriter:
         pending = self._pending.pop(video.ingest_id, _Pending())
         pending.lines = lines
         self._finished.append((storable(video), pending))
+
+    def lines_of(self, video: VideoRow, kinds: Collection[LineKind]) -> list[LineRow]:
+        """The committed lines of a video that are of some kinds, as they were written.
+
+        Args:
+            video: its row, which names the lines.
+            kinds: the kinds.
+
+        Raises:
+            LibraryError: the table cannot be read, or one of the lines is damaged.
+        """
+        if video.texts_ingest_id is None or not kinds:
+            return []
+        where = table_path(self.library.path, "texts")
+        with storage_errors(where):
+            # The id is hexadecimal, so it needs no quoting.
+            table = self.datasets["texts"].to_table(filter=f"ingest_id = '{video.texts_ingest_id}'")
+        if has_wrong_line(table):
+            path = displayable(Path(os.fsdecode(video.path)))
+            raise LibraryError(f"{where} is damaged: the lines of {path}; {REPAIR_REMEDY}")
+        return [line for line in line_rows(table) if line.kind in kinds]
 
     def discard(self, ingest_id: str) -> None:
         """Forget the segments of a video that could not be read to its end."""
@@ -398,7 +422,15 @@ class LibraryWriter:
 
 
 def _without_lines(video: VideoRow) -> VideoRow:
-    return replace(video, texts_ingest_id=None, num_lines=None, text_sources=None)
+    """The video's row as if no text had been read, by stages either: their lines are lost with the others."""
+    return replace(
+        video,
+        texts_ingest_id=None,
+        num_lines=None,
+        text_sources=None,
+        speech_source=None,
+        screen_source=None,
+    )
 
 
 def misalignment(segments: lance.LanceDataset, frames: lance.LanceDataset) -> str | None:

@@ -46,6 +46,9 @@ class Modalities(_Request):
     speech: float = Field(
         1.0, ge=0, le=100, allow_inf_nan=False, description="What is said: subtitles and transcripts."
     )
+    screen: float = Field(
+        1.0, ge=0, le=100, allow_inf_nan=False, description="What is written in the pictures."
+    )
     name: float = Field(0.5, ge=0, le=100, allow_inf_nan=False, description="File name and title.")
 
 
@@ -179,8 +182,13 @@ class Explanation(BaseModel):
 class TextMatch(BaseModel):
     """A line of text that fits the query."""
 
-    kind: str = Field(
-        description="`speech`: what is said, from subtitles and transcripts. `name`: file name or title."
+    kind: Literal["speech", "screen", "name"] = Field(
+        description="`speech`: what is said. `screen`: what is written in the pictures. `name`: file name or "
+        "title."
+    )
+    source: Literal["subtitles", "heard", "seen", "name"] = Field(
+        description="Where the line is from. `subtitles`: beside the video or in it. `heard`: recognized in "
+        "its sound. `seen`: recognized in its pictures. `name`: file name or title."
     )
     start_seconds: float = Field(description="When the line begins; a name covers the whole video.")
     end_seconds: float

@@ -17,6 +17,7 @@ from service.search.results import (
     VideoMoment,
 )
 from service.search.scored_spans import ScoredSpan
+from service.search.texts import MODALITY_OF, SOURCE_OF
 
 # Lines of text that a moment names, at most.
 _MOST_TEXTS = 5
@@ -158,7 +159,8 @@ class HitBuilder:
 
 def _text_match(line: TextLine) -> TextMatch:
     return TextMatch(
-        line.kind,
+        MODALITY_OF[line.kind],
+        SOURCE_OF[line.kind],
         round(line.start_seconds, 3),
         round(line.end_seconds, 3),
         line.language,

@@ -96,6 +96,6 @@ def likely(groups: Sequence[Sequence[ScoredSpan]], least: float) -> list[list[Sc
 def _text_wrong(span: ScoredSpan, modalities: Modalities) -> float:
     """The probability that no line of a moment means what was asked."""
     wrong = 1.0
-    for kind, strength in strongest(span.texts).items():
-        wrong *= 1 - _LINE * min(1.0, modalities.weight_of(kind)) * strength
+    for modality, strength in strongest(span.texts).items():
+        wrong *= 1 - _LINE * min(1.0, modalities.weight_of(modality)) * strength
     return wrong

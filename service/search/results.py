@@ -24,6 +24,11 @@ RerankSkipped = Literal[TextRerankSkipped, "no_text"]
 #: ranks them.
 GroupBy = Literal["moment", "video", "segment"]
 
+#: What a line of text is: what is said, what is written in the pictures, or a name.
+TextModality = Literal["speech", "screen", "name"]
+#: Where it is from: files or tracks of subtitles, the sound, the pictures, or the name of file or video.
+TextSource = Literal["subtitles", "heard", "seen", "name"]
+
 #: Why fewer candidates were re-ranked than were wanted: so that the search, and others that wait, are in
 #: time; or because more would have cost more than one search may.
 RerankReduced = Literal["deadline", "cost"]
@@ -146,7 +151,10 @@ class TextMatch:
     """A line of text that fits the query.
 
     Attributes:
-        kind: "speech" for what is said (subtitles and transcripts), "name" for the file name and the title.
+        kind: "speech" for what is said, "screen" for what is written in the pictures, "name" for the file
+            name and the title.
+        source: where the line is from: "subtitles", beside the video or in it; "heard" in its sound; "seen"
+            in its pictures; "name".
         start_seconds: when the line begins; a name covers the whole video.
         end_seconds: when it ends.
         language: a code such as "en"; None: unknown.
@@ -155,7 +163,8 @@ class TextMatch:
         coverage: the share of the query's letters that are in words of the line, from 0 to 1.
     """
 
-    kind: str
+    kind: TextModality
+    source: TextSource
     start_seconds: float
     end_seconds: float
     language: str | None

@@ -1,4 +1,4 @@
-"""What is said in videos and how they are called, as evidence beside what they show.
+"""What is said and written in videos and how they are called, as evidence beside what they show.
 
 A line of text counts by its coverage: the share of the query's letters that are in words of the line. A line
 with less than half of them says something else, as lines with the query's small words do. The square of the
@@ -16,6 +16,7 @@ from indexer.library.records import TextLine
 from indexer.library.schema import LINE_KINDS, LineKind
 from indexer.library.snapshot import Snapshot
 from model.runtime.ranking import SCORE_DECIMALS
+from service.search.results import TextModality, TextSource
 
 #: Lines that a search reads, at most.
 _MOST_LINES = 100
@@ -26,6 +27,20 @@ _PAUSE_SECONDS = 2.0
 # Where all segments score alike, text still counts.
 _LEAST_REACH = 0.05
 
+#: What the lines of a request's `modalities` are; several kinds of lines may be of one.
+MODALITY_OF: dict[LineKind, TextModality] = {
+    "speech": "speech",
+    "transcript": "speech",
+    "screen": "screen",
+    "name": "name",
+}
+SOURCE_OF: dict[LineKind, TextSource] = {
+    "speech": "subtitles",
+    "transcript": "heard",
+    "screen": "seen",
+    "name": "name",
+}
+
 
 @dataclass(frozen=True)
 class Modalities:
@@ -33,17 +48,23 @@ class Modalities:
 
     Attributes:
         visual: what the frames show.
-        speech: subtitles and transcripts.
+        speech: what is said: subtitles and transcripts.
+        screen: what is written in the pictures.
         name: file name and title.
     """
 
     visual: float = 1.0
     speech: float = 1.0
+    screen: float = 1.0
     name: float = 0.5
 
-    def weight_of(self, kind: LineKind) -> float:
-        """The weight of a kind of lines."""
-        return {"speech": self.speech, "name": self.name}[kind]
+    def weight_of(self, modality: TextModality) -> float:
+        """The weight of what is said, of what is written, or of the name."""
+        return {"speech": self.speech, "screen": self.screen, "name": self.name}[modality]
+
+    def counts(self, kind: LineKind) -> bool:
+        """Whether lines of a kind count at all."""
+        return self.weight_of(MODALITY_OF[kind]) > 0
 
 
 def strength_of(line: TextLine) -> float:
@@ -87,8 +108,8 @@ class TextEvidence:
         return spans
 
     def term(self, lines: Iterable[TextLine], reach: float) -> float:
-        """What lines add to a score: of each kind, the strongest counts."""
-        total = sum(self.modalities.weight_of(kind) * strength for kind, strength in strongest(lines).items())
+        """What lines add to a score: of what is said, what is written and the names, the strongest counts."""
+        total = sum(self.modalities.weight_of(each) * strength for each, strength in strongest(lines).items())
         return round(total * reach, SCORE_DECIMALS)
 
 
@@ -99,7 +120,7 @@ def find_text(snapshot: Snapshot, text: str, modalities: Modalities) -> TextEvid
         DamagedRowsError: a line is damaged.
         LibraryError: the table cannot be read.
     """
-    kinds = [kind for kind in LINE_KINDS if modalities.weight_of(kind) > 0]
+    kinds = [kind for kind in LINE_KINDS if modalities.counts(kind)]
     found = snapshot.find_lines(text, _MOST_LINES, kinds, _LEAST_COVERAGE) if kinds else []
     return _evidence(found, modalities)
 
@@ -107,7 +128,7 @@ def find_text(snapshot: Snapshot, text: str, modalities: Modalities) -> TextEvid
 def find_text_of(snapshot: Snapshot, video_id: str, text: str, modalities: Modalities) -> TextEvidence:
     """The lines of one video that have enough of a query. Raises as `find_text`."""
     lines = snapshot.lines_between(video_id, text=text)
-    counts = (line for line in lines if modalities.weight_of(line.kind) > 0)
+    counts = (line for line in lines if modalities.counts(line.kind))
     return _evidence([line for line in counts if line.coverage >= _LEAST_COVERAGE], modalities)
 
 
@@ -121,11 +142,12 @@ def _evidence(lines: Iterable[TextLine], modalities: Modalities) -> TextEvidence
     )
 
 
-def strongest(lines: Iterable[TextLine]) -> dict[LineKind, float]:
-    """The strength of the strongest line of each kind."""
-    best: dict[LineKind, float] = {}
+def strongest(lines: Iterable[TextLine]) -> dict[TextModality, float]:
+    """The strength of the strongest line of each modality: a subtitle that is heard too counts once."""
+    best: dict[TextModality, float] = {}
     for line in lines:
-        best[line.kind] = max(best.get(line.kind, 0.0), strength_of(line))
+        modality = MODALITY_OF[line.kind]
+        best[modality] = max(best.get(modality, 0.0), strength_of(line))
     return best
 
 

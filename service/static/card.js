@@ -66,6 +66,14 @@ function buildStill(hit, frame, open) {
   );
 }
 
+/** What a line of text is called, and where it is from. */
+const TEXT_SOURCES = {
+  subtitles: ["Said", "From subtitles"],
+  heard: ["Heard", "Heard in the sound"],
+  seen: ["Written", "Read in the picture"],
+  name: ["Name", "File name or title"],
+};
+
 /** The line of text that fits best, with the words that match marked; null if none does. */
 function buildQuote(hit) {
   const match = hit.text_matches?.find((each) => each.kind !== "name") ?? hit.text_matches?.[0];
@@ -79,8 +87,9 @@ function buildQuote(hit) {
     end = stop;
   }
   parts.push(letters.slice(end).join(""));
-  const kind = match.kind === "name" ? "Name" : "Said";
-  return element("p", { class: "card-quote", dir: "auto", "data-kind": match.kind }, element("span", { class: "unseen", text: `${kind}: ` }), ...parts);
+  const [label, origin] = TEXT_SOURCES[match.source];
+  const attributes = { class: "card-quote", dir: "auto", "data-kind": match.kind, title: origin };
+  return element("p", attributes, element("span", { class: "unseen", text: `${label}: ` }), ...parts);
 }
 
 /** Builds a card. `open(hit, frame | null)` plays the hit, `explain(hit)` opens its explanation. */

@@ -80,6 +80,13 @@ def fit(width: int, height: int, max_side: int | None) -> tuple[int, int]:
 class Renderer:
     """Turns every frame of one video into RGB of one size.
 
+    Args:
+        first: a frame of the video.
+        aspect: width of a pixel by its height.
+        max_side: pixels on the longer side, at most; None keeps the native size.
+        header: what the container says of the track.
+        exact: width and height to squeeze frames to, instead of `max_side`.
+
     Attributes:
         interlaced: the first frame is of two fields.
         cropper: cuts off what the container says is not shown.
@@ -92,7 +99,12 @@ class Renderer:
     """
 
     def __init__(
-        self, first: av.VideoFrame, aspect: Fraction | None, max_side: int | None, header: TrackHeader
+        self,
+        first: av.VideoFrame,
+        aspect: Fraction | None,
+        max_side: int | None,
+        header: TrackHeader,
+        exact: tuple[int, int] | None = None,
     ) -> None:
         self.interlaced = first.interlaced_frame
         self.cropper = Cropper(header.crop, first)
@@ -101,6 +113,8 @@ class Renderer:
         stored = display_size(first.width, first.height, aspect)
         self.size = stored[::-1] if self.orientation.transpose else stored
         self._stored = fit(*stored, max_side)
+        if exact is not None:
+            self._stored = exact[::-1] if self.orientation.transpose else exact
         self.output_size = self._stored[::-1] if self.orientation.transpose else self._stored
         self.assumes_matrix = matrix_of(first) is not None
         self._signal = _signal(first)

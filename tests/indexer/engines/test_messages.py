@@ -113,9 +113,9 @@ def test_messages_come_back_as_they_were() -> None:
 
 def test_jobs_come_back_as_they_were() -> None:
     for job in (JOB, DecodeJob(b"/a", None, replace(SPEC, decoder="decord", resize="center_crop"))):
-        assert unpack(FileJob, pack(FileJob(job, None, 60))) == FileJob(job, None, 60)
+        assert unpack(FileJob, pack(FileJob(job, None, None, 60))) == FileJob(job, None, None, 60)
     text = TextJob(b"/media/bad\xff.srt", "subtitles", "pt-BR", 23.976, 99)
-    assert unpack(FileJob, pack(FileJob(None, text, 9))) == FileJob(None, text, 9)
+    assert unpack(FileJob, pack(FileJob(None, text, None, 9))) == FileJob(None, text, None, 9)
 
 
 LINES = SourceLines("en", (SourceLine(0.0, 1.5, "Hello — «мир» 你好"), SourceLine(1.0, 1.0, "x" * 2000)))

@@ -21,7 +21,7 @@ HUBNESS = (0.4, 0.5, -0.5)
 EXPLANATION = results.ScoreExplanation(
     0.123457, 2.5, 0.308642, *HUBNESS, -3.1416, 0.25, None, 1.0, 0.5, [TERM], 7, "a × 0.1 (“b”)"
 )
-LINE = results.TextMatch("speech", 1.0, 2.5, "en", "a “red” car", [[3, 6]], 0.75)
+LINE = results.TextMatch("speech", "heard", 1.0, 2.5, "en", "a “red” car", [[3, 6]], 0.75)
 MOMENT = results.VideoMoment(0.0, 4.5, 2.833, 0.123457, -3.1416, 0.5, "medium", [FRAME], [LINE])
 HIT = results.Hit(
     "0f3a9c52d1e8b764",

@@ -1,0 +1,23 @@
+"""Opens the stages that a run asks for. Their modules, and their packages, are loaded only then."""
+
+from indexer.options import IndexOptions
+from indexer.stages.base import AnyStage
+from model.runtime.bundle import Provider
+
+
+def open_stages(options: IndexOptions, provider: Provider) -> list[AnyStage]:
+    """The stages that the options ask for, in the order in which they run.
+
+    Args:
+        options: of the run.
+        provider: where models run.
+
+    Raises:
+        InputError: a package or a model is missing; the message says what to do.
+    """
+    stages: list[AnyStage] = []
+    if options.speech is not None:
+        from indexer.stages.speech import SpeechStage
+
+        stages.append(SpeechStage(options.speech, provider))
+    return stages

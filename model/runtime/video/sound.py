@@ -1,0 +1,249 @@
+"""Reads the sound of a video file as one channel, by the clock of its pictures.
+
+Sound may begin after the video, pause, or lack what is damaged: each part of it says when it is heard. In
+files whose clock starts again (see `timeline`), it follows the clock that the pictures have.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Discard
+from numpy.typing import NDArray
+
+from model.runtime.video.demux import read_packets
+from model.runtime.video.extent import measure_extent
+from model.runtime.video.limits import CpuBudget, LimitReachedError, ReadingLimits
+from model.runtime.video.probe import open_container
+from model.runtime.video.timeline import BACK_SECONDS, JUMP_SECONDS, clock_may_jump
+
+#: Samples a second: what speech recognition takes.
+RATE = 16000
+#: Samples of a part, about.
+_PART_SAMPLES = 10 * RATE
+#: Times of packets are rounded: only from here on, sound is missing between two of them.
+_GAP_SECONDS = 0.05
+#: From here on, a time that goes back says nothing.
+_OVERLAP_SECONDS = 1.0
+# After so many packets, there is a sign of progress.
+_PACKETS_A_SIGN = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A part of the sound, without a gap in it.
+
+    Attributes:
+        start_seconds: when its first sample is heard, from the container's start, as a player shows it.
+        samples: int16 [n], `RATE` a second.
+    """
+
+    start_seconds: float
+    samples: NDArray[np.int16]
+
+
+class SoundReader:
+    """Reads the sound of one file.
+
+    Args:
+        path: the file.
+        limits: what reading may take.
+    """
+
+    def __init__(self, path: Path, limits: ReadingLimits) -> None:
+        self._path = path
+        self._limits = limits
+        self._num_lost = 0
+        self._why_lost = ""
+        self._limit: str | None = None
+
+    @property
+    def damage(self) -> str | None:
+        """After reading: why the sound could be read only in part; None when all of it could."""
+        parts = [f"damaged packets of sound: {self._num_lost} ({self._why_lost})"] if self._num_lost else []
+        return ", ".join([*parts, *([self._limit] if self._limit else [])]) or None
+
+    def read(self) -> Iterator[Sound | None]:
+        """Read the sound that a player plays, from start to end.
+
+        Yields:
+            Its parts, and None wherever reading makes progress; nothing for a file without sound. Memory does
+            not grow with the length.
+
+        Raises:
+            VideoError: the file cannot be opened.
+        """
+        budget = CpuBudget(self._limits, self._path)
+        with open_container(self._path, self._limits) as container:
+            stream = pick_sound(container)
+            if stream is None:
+                return
+            jumps = clock_may_jump(container)
+            for other in container.streams:
+                # FFmpeg then need not read it, where the container has an index.
+                other.discard = Discard.none if other is stream else Discard.all
+            clock = _SoundClock(container, stream, self._shifts(budget) if jumps else ())
+            collected = _Collected(clock)
+            with budget.counting():
+                try:
+                    yield from self._decoded(container, stream, collected, budget)
+                except LimitReachedError as limit:
+                    self._limit = str(limit)
+                yield from collected.rest()
+
+    def _decoded(
+        self, container: InputContainer, stream: AudioStream, collected: "_Collected", budget: CpuBudget
+    ) -> Iterator[Sound | None]:
+        for count, packet in enumerate(read_packets(container, (stream,), self._lose)):
+            budget.check()
+            if count % _PACKETS_A_SIGN == 0:
+                yield None
+            try:
+                frames = packet.decode()
+            except Exception as error:
+                self._lose(str(error))
+                continue
+            for frame in frames:
+                if isinstance(frame, av.AudioFrame):
+                    yield from collected.add(frame)
+            if collected.end_seconds > self._limits.max_hours * 3600:
+                raise LimitReachedError(f"read are {self._limits.max_hours:g} hours of it (--max-hours)")
+        try:
+            for frame in stream.codec_context.decode(None):
+                yield from collected.add(frame)
+        except Exception as error:
+            self._lose(str(error))
+
+    def _lose(self, why: str) -> None:
+        self._num_lost += 1
+        self._why_lost = self._why_lost or why
+
+    def _shifts(self, budget: CpuBudget) -> tuple[float, ...]:
+        """By how much the clock of the pictures is moved in the parts of a file whose clock starts again."""
+        extent = measure_extent(self._path, self._limits, budget)
+        if not extent.breaks or extent.stream_index is None:
+            return ()
+        with open_container(self._path, self._limits) as container:
+            base = container.streams[extent.stream_index].time_base or Fraction(1, 90000)
+        return tuple({float(each.shift * base) for each in extent.breaks})
+
+
+def pick_sound(container: InputContainer) -> AudioStream | None:
+    """The stream of sound that a player plays; None where there is none that can be decoded.
+
+    Default streams come before others, those for people who cannot see and comments last, then the first.
+    """
+    streams = [s for s in container.streams.audio if s.codec_context is not None]
+
+    def rank(stream: AudioStream) -> tuple[bool, bool, int]:
+        kinds = stream.disposition
+        special = bool(kinds & (kinds.visual_impaired | kinds.comment | kinds.descriptions))
+        return special, not kinds & kinds.default, stream.index
+
+    return min(streams, key=rank, default=None)
+
+
+class _SoundClock:
+    """Gives the seconds of frames of sound, from the container's start.
+
+    Args:
+        container: the file.
+        stream: its sound.
+        shifts: by how much the pictures' clock is moved where it starts again.
+    """
+
+    def __init__(self, container: InputContainer, stream: AudioStream, shifts: tuple[float, ...]) -> None:
+        self._origin = Fraction(container.start_time or 0, av.time_base)
+        self._base = stream.time_base or Fraction(1, RATE)
+        self._shifts = (0.0, *shifts)
+        self._jumps = clock_may_jump(container)
+        self._shift = 0.0
+
+    def seconds(self, frame: av.AudioFrame, expected: float | None) -> float | None:
+        """When a frame is heard; None: at once after the one before.
+
+        Args:
+            frame: the frame.
+            expected: the end of the frame before; None: it is the first.
+        """
+        if frame.pts is None:
+            return None
+        own = float(frame.pts * (frame.time_base or self._base) - self._origin)
+        if self._jumps and expected is not None:
+            ahead = own + self._shift - expected
+            if not -BACK_SECONDS <= ahead <= JUMP_SECONDS:
+                # The clock has started again: take the part of it in which the sound goes on.
+                best = min(self._shifts, key=lambda shift: abs(own + shift - expected))
+                near = abs(own + best - expected) <= JUMP_SECONDS
+                self._shift = best if near else expected - own
+        return own + self._shift
+
+
+class _Collected:
+    """Makes parts of frames: one channel, one rate, each with its time."""
+
+    def __init__(self, clock: _SoundClock) -> None:
+        self._clock = clock
+        self._resampler: av.AudioResampler | None = None
+        self._given: tuple[str, str, int] | None = None
+        self._waiting: list[NDArray[np.int16]] = []
+        #: Where what waits begins, and where what was put into the resampler ends.
+        self._start_seconds = 0.0
+        self._fed_seconds: float | None = None
+
+    @property
+    def end_seconds(self) -> float:
+        """Where the sound ends so far."""
+        return self._fed_seconds or 0.0
+
+    def add(self, frame: av.AudioFrame) -> Iterator[Sound]:
+        """Take the next frame; give parts that are long enough."""
+        if not frame.samples or not frame.sample_rate:
+            return
+        start = self._clock.seconds(frame, self._fed_seconds)
+        if start is not None and _GAP_SECONDS < self.end_seconds - start < _OVERLAP_SECONDS:
+            # There is more sound than time: leaving out a frame now and then keeps to the clock.
+            return
+        if self._fed_seconds is None or (start is not None and start - self._fed_seconds > _GAP_SECONDS):
+            yield from self.rest()
+            # What is heard before the video starts is not part of it.
+            self._fed_seconds = self._start_seconds = start or 0.0
+        given = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if given != self._given:
+            self._flush()
+            self._given, self._resampler = given, av.AudioResampler(format="s16", layout="mono", rate=RATE)
+        frame.pts = None
+        if self._resampler is not None:
+            self._keep(self._resampler.resample(frame))
+        self._fed_seconds += frame.samples / frame.sample_rate
+        if sum(map(len, self._waiting)) >= _PART_SAMPLES:
+            yield from self._take()
+
+    def rest(self) -> Iterator[Sound]:
+        """The last part before a gap, or before the end."""
+        self._flush()
+        yield from self._take()
+
+    def _flush(self) -> None:
+        if self._resampler is not None:
+            self._keep(self._resampler.resample(None))
+        self._resampler = self._given = None
+
+    def _keep(self, frames: list[av.AudioFrame]) -> None:
+        self._waiting += [frame.to_ndarray().reshape(-1).astype(np.int16, copy=False) for frame in frames]
+
+    def _take(self) -> Iterator[Sound]:
+        samples = np.concatenate([np.empty(0, np.int16), *self._waiting])
+        start, self._waiting = self._start_seconds, []
+        self._start_seconds += len(samples) / RATE
+        if start < 0:
+            cut = min(len(samples), round(-start * RATE))
+            samples, start = samples[cut:], max(0.0, start + cut / RATE)
+        for first in range(0, len(samples), _PART_SAMPLES):
+            part = samples[first : first + _PART_SAMPLES]
+            yield Sound(start + first / RATE, part)
