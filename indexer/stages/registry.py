@@ -20,4 +20,8 @@ def open_stages(options: IndexOptions, provider: Provider) -> list[AnyStage]:
         from indexer.stages.speech import SpeechStage
 
         stages.append(SpeechStage(options.speech, provider))
+    if options.shots:
+        from indexer.stages.shots import ShotsStage
+
+        stages.append(ShotsStage(provider))
     return stages

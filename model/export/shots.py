@@ -42,7 +42,7 @@ _EXACT, _STORED = 1e-4, 5e-3
 
 
 class _Cell(nn.Module):
-    """Four branches with convolutions over 3 × 3 places and then over 3 frames, of which all are normalised."""
+    """Four branches, each with convolutions over 3 × 3 places and then over 3 frames; all are normalised."""
 
     def __init__(self, cell: nn.Module) -> None:
         super().__init__()
@@ -182,9 +182,7 @@ def shots_content(report: Report = silent) -> bytes:
     exact = check_graph(GRAPH, graph, traced.SerializeToString(), _EXACT)
     content: bytes = store(traced, "float16").SerializeToString()
     stored = check_graph(GRAPH, graph, content, _STORED)
-    report(
-        f"{GRAPH}: {len(content) / 1e6:.2f} MB, from PyTorch {exact:.1g} exact and {stored:.1g} as stored"
-    )
+    report(f"{GRAPH}: {len(content) / 1e6:.2f} MB, from PyTorch {exact:.1g} exact and {stored:.1g} as stored")
     if len(content) > MAX_BYTES:
         raise ExportError(f"{GRAPH} has {len(content):,} bytes, more than {MAX_BYTES:,}")
     return content
