@@ -54,6 +54,7 @@ class IndexOptions:
         keep_seconds: how long others are kept after they were served; see `PublishOptions`.
         publish_seconds: about how often a long run publishes.
         flush_seconds: about how often finished videos are committed.
+        threads: CPU threads of a stage's model; None: one for each core.
         speech: the model that hears what is said, as `SpeechStage` takes it; None: nothing is heard.
         screen: read the text in the pictures.
         shots: look for cuts in all frames.
@@ -89,6 +90,7 @@ class IndexOptions:
     keep_seconds: float = 600.0
     publish_seconds: float = 300.0
     flush_seconds: float = 10.0
+    threads: int | None = None
     speech: str | None = None
     screen: bool = False
     shots: bool = False

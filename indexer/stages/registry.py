@@ -1,6 +1,6 @@
 """Opens the stages that a run asks for. Their modules, and their packages, are loaded only then."""
 
-from indexer.options import IndexOptions
+from indexer.options import IndexOptions, available_cores
 from indexer.stages.base import AnyStage
 from model.runtime.bundle import Provider
 
@@ -16,12 +16,13 @@ def open_stages(options: IndexOptions, provider: Provider) -> list[AnyStage]:
         InputError: a package or a model is missing; the message says what to do.
     """
     stages: list[AnyStage] = []
+    threads = options.threads or available_cores()
     if options.speech is not None:
         from indexer.stages.speech import SpeechStage
 
-        stages.append(SpeechStage(options.speech, provider))
+        stages.append(SpeechStage(options.speech, provider, threads))
     if options.shots:
         from indexer.stages.shots import ShotsStage
 
-        stages.append(ShotsStage(provider))
+        stages.append(ShotsStage(provider, threads))
     return stages

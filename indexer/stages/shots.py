@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from indexer.library.schema import VideoRow
 from indexer.media import MediaKind, PictureChunk
-from indexer.options import available_cores
 from indexer.stages.base import StageName, StageResult
 from indexer.stages.transnet import GRAPH, WIDTH, ShotNetwork, read_probabilities
 from model.runtime.bundle import Provider
@@ -25,7 +24,7 @@ class ShotsStage:
 
     Args:
         provider: where the network runs.
-        threads: how many threads compute; None: as many as there are cores.
+        threads: how many threads compute.
 
     Raises:
         InputError: the installation is incomplete.
@@ -36,12 +35,12 @@ class ShotsStage:
     media: MediaKind = "small_pictures"
     max_side = WIDTH
 
-    def __init__(self, provider: Provider = "cpu", threads: int | None = None) -> None:
+    def __init__(self, provider: Provider = "cpu", threads: int = 1) -> None:
         if not GRAPH.is_file():
             raise InputError(f"{GRAPH} is missing: install reelfind again, or leave out --shots", "shots")
         # TensorRT would take minutes to build an engine for so small a network.
         self._provider: Provider = "cuda" if provider == "tensorrt" else provider
-        self._threads = threads or available_cores()
+        self._threads = threads
         self._network: ShotNetwork | None = None
 
     def read(self, video: VideoRow, chunks: Iterator[PictureChunk]) -> StageResult:

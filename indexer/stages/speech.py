@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from indexer.library.schema import LineRow, VideoRow
 from indexer.media import MediaKind, SoundChunk
 from indexer.stages.base import StageName, StageResult
+from indexer.stages.packages import missing_package
 from indexer.stages.speech_models import find_model
 from indexer.stages.spoken import MOST_SECONDS, Spoken, spoken_parts
 from model.runtime.bundle import Provider
@@ -61,7 +62,7 @@ class SpeechStage:
     def __init__(self, model: str, provider: Provider = "cpu", threads: int = 0) -> None:
         if util.find_spec("faster_whisper") is None:
             raise InputError(
-                "speech: the package faster-whisper is not installed: `pip install 'reelfind[speech]'`",
+                f"speech needs faster-whisper, which is not installed: {missing_package('speech')}",
                 field="speech",
             )
         self._model = find_model(model)

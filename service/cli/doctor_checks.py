@@ -19,6 +19,7 @@ from indexer.engines.worker_process import WorkerProcess
 from indexer.library.folder import Library
 from indexer.library.manifest import published_number, read_snapshot_manifest
 from indexer.options import available_cores
+from indexer.stages.packages import missing_package
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.bundle.sessions import check_provider
 from model.runtime.errors import ReelfindError
@@ -30,6 +31,8 @@ Level = Literal["ok", "note", "problem"]
 _PACKAGES = ("av", "numpy", "pillow", "pyarrow", "pylance", "fastapi", "uvicorn", "tokenizers")
 #: One of each is needed.
 _ALTERNATIVES = (("onnxruntime", "onnxruntime-gpu"), ("faiss-cpu", "faiss-gpu"))
+#: Options of `reelfind index` that need a package more.
+_STAGES = {"--speech": ("faster-whisper", "speech")}
 _LEAST_MEMORY = 2 << 30
 _LEAST_DISK = 1 << 30
 
@@ -58,6 +61,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         ("machine", _machine),
         ("model", lambda: _providers(settings)),
         ("decoders", _decoders),
+        ("stages", _stages),
         ("sandbox", _sandbox),
         ("bundle", lambda: _bundle(settings)),
         ("library", lambda: _library(settings)),
@@ -116,6 +120,13 @@ def _decoders() -> Iterator[Finding]:
     yield Finding("decoders", "pyav", libraries)
     decord = _version_of("decord2")
     yield Finding("decoders", "decord", decord or "is not installed (--decoder decord needs it)")
+
+
+def _stages() -> Iterator[Finding]:
+    for option, (package, extra) in _STAGES.items():
+        found = _version_of(package)
+        text = f"{package} {found}" if found else f"{package} is not installed ({missing_package(extra)})"
+        yield Finding("stages", option, text)
 
 
 def _sandbox() -> Iterator[Finding]:

@@ -185,6 +185,25 @@ def index_command(
     publish_minutes: Annotated[
         float, typer.Option(min=0.01, help="Publish a snapshot about this often during a long run.")
     ] = 5.0,
+    speech: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[MODEL]",
+            help="Hear what is said, with Whisper: tiny, base (without MODEL; 145 MB), small, large-v3 "
+            "and so on, which are fetched once; or a folder or an installed package that holds a model for "
+            "faster-whisper. Needs the extra 'speech'. Videos that are in the library are heard too, once.",
+            show_default=False,
+        ),
+    ] = None,
+    shots: Annotated[
+        bool,
+        typer.Option(
+            "--shots",
+            help="Look for cuts in all frames, so that moments start and end with shots: about a tenth to a "
+            "third of real time on a core, and some 400 MB. Videos that are in the library are looked at "
+            "too, once.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Index videos: encode and store new and changed ones, then publish a snapshot.
@@ -221,6 +240,9 @@ def index_command(
             keep_snapshots=keep_snapshots,
             keep_seconds=keep_minutes * 60,
             publish_seconds=publish_minutes * 60,
+            threads=threads,
+            speech=speech,
+            shots=shots,
         )
         with starting_decoder(options) as starting:
             opened, encoders = open_indexing_bundle(

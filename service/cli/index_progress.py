@@ -26,12 +26,23 @@ from indexer.events import (
     Published,
     Scanned,
     SegmentEncoded,
+    StageFileDone,
+    StageFileStarted,
+    StageRead,
+    StageStarted,
 )
 from indexer.library.records import displayable
+from indexer.stages.base import StageName
 from model.runtime.messages import printable
 from service.cli.printing import plain
 
 _LINE_SECONDS = 10.0
+#: What a stage does, before "N videos".
+_STAGES: dict[StageName, str] = {
+    "speech": "hearing speech in",
+    "screen": "reading the text in the pictures of",
+    "shots": "looking for cuts in",
+}
 
 
 class ProgressView:
@@ -77,14 +88,19 @@ class ProgressView:
         match event:
             case Scanned():
                 self._scanned(event)
-            case FileStarted():
+            case FileStarted() | StageFileStarted():
                 if self._bar:
                     self._bar.update(self._task, description=escape(printable(_short(event.path))))
-            case SegmentEncoded():
+            case SegmentEncoded() | StageRead():
                 self._video_seconds += event.seconds
                 self._refresh()
+            case StageStarted():
+                self._stage_started(event)
+            case StageFileDone():
+                self._file_done(event, event.problem)
             case FileDone():
-                self._file_done(event)
+                problem = None if event.verdict in (None, "ok") else f"{event.reason}"
+                self._file_done(event, problem)
             case FileNotReached():
                 self._done += 1
                 # As for failures, see `_file_done`.
@@ -105,21 +121,31 @@ class ProgressView:
         return self._video_seconds / max(time.monotonic() - self._started, 1e-9)
 
     def _scanned(self, event: Scanned) -> None:
-        self._total = event.to_read
-        self._started = self._last_line = time.monotonic()
         for path, reason in event.problems:
             self._say(f"{displayable(path)}: {reason}; skipped")
         self._say(f"{event.files} files found, {event.unchanged} unchanged, {event.to_read} to read")
-        if self._bar:
-            self._bar.update(self._task, total=event.to_read, description="")
+        self._begin(event.to_read)
 
-    def _file_done(self, event: FileDone) -> None:
+    def _stage_started(self, event: StageStarted) -> None:
+        if event.videos:
+            self._say(f"{_STAGES[event.stage]} {event.videos} videos")
+        self._begin(event.videos)
+
+    def _begin(self, total: int) -> None:
+        """Begin to count files."""
+        self._total, self._done, self._failed, self._video_seconds = total, 0, 0, 0.0
+        self._started = self._last_line = time.monotonic()
+        if self._bar:
+            self._bar.update(self._task, total=total, completed=0, description="", speed="", left="")
+
+    def _file_done(self, event: FileDone | StageFileDone, problem: str | None) -> None:
         self._done += 1
-        if event.verdict not in (None, "ok"):
+        if problem is not None:
             self._failed += 1
             # Without a bar, show failures when they happen; on a terminal, the summary lists them.
             if not self._bar:
-                self._say(f"{event.verdict}: {displayable(event.path)}: {event.reason}")
+                what = event.verdict if isinstance(event, FileDone) else event.stage
+                self._say(f"{what}: {displayable(event.path)}: {problem}")
         self._refresh()
 
     def _refresh(self) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from indexer.events import IndexSummary
+from indexer.events import IndexSummary, StageSummary
 from indexer.library.records import VERDICTS, RepairReport, displayable
+from indexer.stages.base import StageName
 from service.cli.printing import print_line
 
 _SHOWN_FAILURES = 50
@@ -56,6 +57,7 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
             {"path": displayable(p.path), "verdict": p.verdict or "not_reachable", "reason": p.reason}
             for p in summary.text_problems
         ],
+        "stages": {name: _stage_object(stage) for name, stage in summary.stages.items()},
         "removed": summary.removed,
         "vanished": summary.vanished,
         "segments": summary.segments,
@@ -64,6 +66,22 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
         "elapsed_seconds": round(summary.elapsed_seconds, 3),
         "num_videos": summary.num_videos,
         "num_segments": summary.num_segments,
+    }
+
+
+def _stage_object(stage: StageSummary) -> dict[str, Any]:
+    return {
+        "videos": stage.videos,
+        "done_before": stage.done_before,
+        "left": stage.left,
+        "lines": stage.lines,
+        "cuts": stage.cuts,
+        "problems": [
+            {"path": displayable(p.path), "verdict": p.verdict or "not_reachable", "reason": p.reason}
+            for p in stage.problems
+        ],
+        "video_seconds": round(stage.video_seconds, 3),
+        "elapsed_seconds": round(stage.elapsed_seconds, 3),
     }
 
 
@@ -122,12 +140,32 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
         )
     if summary.lines:
         print_line(console, f"{summary.lines} lines of subtitles read")
+    for name, stage in summary.stages.items():
+        _print_stage(name, stage, console)
     if summary.snapshot is not None:
         print_line(
             console,
             f"snapshot {summary.snapshot} of {displayable(library)}: {summary.num_videos} videos, "
             f"{summary.num_segments} segments",
         )
+
+
+def _print_stage(name: StageName, stage: StageSummary, console: Console) -> None:
+    """Print what a stage did, and what went wrong."""
+    for problem in stage.problems[:_SHOWN_FAILURES]:
+        state = problem.verdict or "not reachable"
+        print_line(console, f"  {name} {state}: {displayable(problem.path)}: {problem.reason}")
+    if len(stage.problems) > _SHOWN_FAILURES:
+        more = len(stage.problems) - _SHOWN_FAILURES
+        print_line(console, f"  … and {more} more for {name}; `--json` lists all")
+    found = f"{stage.cuts} cuts" if name == "shots" else f"{stage.lines} lines"
+    parts = [f"{name}: {stage.videos} videos read, {found} found"]
+    if stage.video_seconds:
+        rate = stage.video_seconds / max(stage.elapsed_seconds, 1e-9)
+        parts.append(f"in {stage.elapsed_seconds:.1f} s ({rate:.1f} × real time)")
+    before = f"; {stage.done_before} were read before" if stage.done_before else ""
+    left = f"; {stage.left} are left for the next run" if stage.left else ""
+    print_line(console, " ".join(parts) + before + left)
 
 
 def _print_repaired(repaired: RepairReport, console: Console) -> None:

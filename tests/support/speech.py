@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import espeakng_loader
@@ -36,19 +37,19 @@ def spoken(text: str, voice: str = "en-us") -> NDArray[np.int16]:
     library, rate = _espeak()
     parts: list[NDArray[np.int16]] = []
 
-    @_CALLBACK
-    def take(samples: ctypes._Pointer[ctypes.c_short], count: int, events: int) -> int:
+    def take(samples: Any, count: int, events: int) -> int:
         if samples and count:
             parts.append(np.ctypeslib.as_array(samples, (count,)).astype(np.int16))
         return 0
 
-    library.espeak_SetSynthCallback(take)
+    callback = _CALLBACK(take)
+    library.espeak_SetSynthCallback(callback)
     assert library.espeak_SetVoiceByName(voice.encode()) == 0
     data = text.encode() + b"\0"
     assert library.espeak_Synth(data, len(data), 0, 0, 0, _UTF8, None, None) == 0
     own = np.concatenate(parts)
     places = np.arange(0, len(own) - 1, rate / RATE)
-    return np.interp(places, np.arange(len(own)), own).astype(np.int16)
+    return np.asarray(np.interp(places, np.arange(len(own)), own), np.int16)
 
 
 def silence(seconds: float) -> NDArray[np.int16]:
@@ -81,7 +82,7 @@ def make_spoken_video(
         for _ in range(max(1, round(length * 5))):
             container.mux(picture.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(picture.encode(None))
-        if track is not None and sound is not None:
+        if isinstance(track, av.AudioStream) and sound is not None:
             _encode(container, track, sound, round(sound_starts * RATE))
     return path
 

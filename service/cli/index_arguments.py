@@ -1,0 +1,41 @@
+"""Reads `--speech`, whose value may be left out, among the arguments of `reelfind index`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from indexer.stages.speech_models import DEFAULT_MODEL, WHISPER_MODELS, is_model_folder
+from service.cli.exits import CheckedCommand
+
+_OPTION = "--speech"
+
+
+class IndexCommand(CheckedCommand):
+    """`reelfind index`: a command of which `--speech` may stand without a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments of the command line."""
+        return super().parse_args(ctx, with_default_model(args))
+
+
+def with_default_model(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the default model where `--speech` stands alone.
+
+    What follows `--speech` is the model, unless it is another option, or a file or a folder that holds no
+    model: then it is a path to index. `--speech=MODEL` always names a model.
+    """
+    found: list[str] = []
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            return [*found, *arguments[place:]]
+        if argument == _OPTION and not _is_model(*arguments[place + 1 : place + 2]):
+            argument = f"{_OPTION}={DEFAULT_MODEL}"
+        found.append(argument)
+    return found
+
+
+def _is_model(following: str = "-") -> bool:
+    if following.startswith("-"):
+        return False
+    path = Path(following).expanduser()
+    return following in WHISPER_MODELS or not path.exists() or is_model_folder(path)
