@@ -43,7 +43,7 @@ class ShotNetwork:
     """
 
     def __init__(self, threads: int, provider: Provider = "cpu") -> None:
-        self._session = open_session(GRAPH, _SPEC, {}, provider, threads)
+        self._session = open_session(GRAPH, _SPEC, {}, provider, threads, planned_memory=False)
 
     def probabilities(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """How probable a cut is after each frame of a window. uint8 [T, 27, 48, 3] → float32 [T]"""

@@ -2,8 +2,7 @@
 
 The network is that of Souček and Lokoč, "TransNet V2: An effective deep network architecture for fast shot
 transition detection" (2020), with its published weights. It is written again in operations that ONNX Runtime
-runs fast on a CPU: the first convolutions of four branches are one, its 3D convolutions are pairs of 2D ones,
-and batch norms are part of the weights.
+runs fast on a CPU: its 3D convolutions are pairs of 2D ones, and batch norms are part of the weights.
 
 Shapes: B windows, T frames of a window, C channels, h rows and w columns, E features of a frame.
 """
@@ -53,7 +52,7 @@ class _Cell(nn.Module):
         scale = norm.weight / torch.sqrt(variance + norm.eps)
         shift = norm.bias - mean * scale
         channels = len(scale) // len(_DILATIONS)
-        self.places = nn.Parameter(torch.cat([branch[0].weight for branch in branches])[:, :, 0])
+        self.places = nn.ParameterList(branch[0].weight[:, :, 0] for branch in branches)
         self.frames = nn.ParameterList(
             branch[1].weight[..., 0] * part[:, None, None, None]
             for branch, part in zip(branches, torch.split(scale, channels), strict=True)
@@ -63,14 +62,14 @@ class _Cell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, C, h, w] → [B, T, C', h, w]."""
         batch, frames, _, height, width = x.shape
-        flat = F.conv2d(x.flatten(0, 1), self.places, padding=1)
-        over_time = flat.reshape(batch, frames, -1, height * width).transpose(1, 2)
-        parts = [
-            F.conv2d(part, weight, shift, padding=(dilation, 0), dilation=(dilation, 1))
-            for part, weight, shift, dilation in zip(
-                over_time.chunk(len(_DILATIONS), 1), self.frames, self.shifts, _DILATIONS, strict=True
-            )
-        ]
+        pictures = x.flatten(0, 1)
+        parts = []
+        for places, weight, shift, dilation in zip(
+            self.places, self.frames, self.shifts, _DILATIONS, strict=True
+        ):
+            seen = F.conv2d(pictures, places, padding=1)
+            over_time = seen.reshape(batch, frames, -1, height * width).transpose(1, 2)
+            parts.append(F.conv2d(over_time, weight, shift, padding=(dilation, 0), dilation=(dilation, 1)))
         return torch.cat(parts, 1).transpose(1, 2).reshape(batch, frames, -1, height, width)
 
 
