@@ -34,6 +34,7 @@ _NO_SPEECH = 0.6
 _LEAST_LOG_PROBABILITY = -1.0
 _MOST_COMPRESSION = 2.4
 _TEMPERATURES = (0.0, 0.2, 0.4)
+_SEED = 1
 #: Voice activity: a pause as long as this ends a stretch; shorter speech is a noise.
 _PAUSE_MS = 2000
 _LEAST_SPEECH_MS = 250
@@ -116,6 +117,10 @@ class _Hearing:
 
     def lines(self, whisper: "WhisperModel", spoken: Spoken) -> list[LineRow]:
         """The lines of one stretch."""
+        import ctranslate2
+
+        # Higher temperatures draw words: the same sound is heard in the same way, whatever came before.
+        ctranslate2.set_random_seed(_SEED)
         language = self._language_of(whisper, spoken.samples)
         segments, _ = whisper.transcribe(
             spoken.samples,

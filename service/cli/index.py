@@ -189,9 +189,9 @@ def index_command(
         str | None,
         typer.Option(
             metavar="[MODEL]",
-            help="Hear what is said, with Whisper: tiny, base (without MODEL; 145 MB), small, large-v3 "
-            "and so on, which are fetched once; or a folder or an installed package that holds a model for "
-            "faster-whisper. Needs the extra 'speech'. Videos that are in the library are heard too, once.",
+            help="Hear what is said, with Whisper: a folder or an installed package that holds a model for "
+            "faster-whisper; or tiny, base (without MODEL; 145 MB), small, large-v3 and so on, which are "
+            "fetched once if HF_HUB_OFFLINE=0. Needs the extra 'speech'. Indexed videos are heard too.",
             show_default=False,
         ),
     ] = None,

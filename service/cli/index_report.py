@@ -163,8 +163,8 @@ def _print_stage(name: StageName, stage: StageSummary, console: Console) -> None
     if stage.video_seconds:
         rate = stage.video_seconds / max(stage.elapsed_seconds, 1e-9)
         parts.append(f"in {stage.elapsed_seconds:.1f} s ({rate:.1f} × real time)")
-    before = f"; {stage.done_before} were read before" if stage.done_before else ""
-    left = f"; {stage.left} are left for the next run" if stage.left else ""
+    before = f"; {stage.done_before} read before" if stage.done_before else ""
+    left = f"; {stage.left} left for the next run" if stage.left else ""
     print_line(console, " ".join(parts) + before + left)
 
 

@@ -22,7 +22,7 @@ from indexer.library.manifest import (
     snapshot_folder,
     to_json,
 )
-from indexer.library.schema import TABLES, TEXT_COLUMNS, VideoRow, videos_table
+from indexer.library.schema import STAGE_COLUMNS, TABLES, TEXT_COLUMNS, VideoRow, videos_table
 from indexer.library.tables import table_exists, table_path, version_files
 from model.runtime.files import sha256_of
 
@@ -48,13 +48,13 @@ def set_column(table: pa.Table, name: str, values: Any) -> pa.Table:
 
 
 def as_made_without_texts(library: Path) -> None:
-    """Make of a library one that was made before there were texts: no table of them, and no columns."""
+    """Make of a library one that was made before there were texts and stages: no table, and no columns."""
     shutil.rmtree(table_path(library, "texts"))
     path = str(table_path(library, "videos"))
-    names = [field.name for field in fields(VideoRow) if field.name not in TEXT_COLUMNS]
+    names = [field.name for field in fields(VideoRow) if field.name not in (*TEXT_COLUMNS, *STAGE_COLUMNS)]
     rows = [VideoRow(**row) for row in lance.dataset(path).to_table(columns=names).to_pylist()]
     lance.write_dataset(videos_table(Library.open(library).layout, rows), path, mode="overwrite")
-    lance.dataset(path).drop_columns(list(TEXT_COLUMNS))
+    lance.dataset(path).drop_columns([*TEXT_COLUMNS, *STAGE_COLUMNS])
     stamp_again(library)
 
 

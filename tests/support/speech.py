@@ -2,54 +2,32 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Sequence
+import subprocess
+import sys
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import av
-import espeakng_loader
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.support.toy_bundle import COLOURS
 
 RATE = 16000
-#: eSpeak's constants: give samples to the callback, and wait for the end of it; text in UTF-8.
-_SYNCHRONOUS, _UTF8 = 2, 1
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-
-
-@cache
-def _espeak() -> tuple[ctypes.CDLL, int]:
-    """The library, ready, and its samples a second."""
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, espeakng_loader.get_data_path().encode(), 0)
-    assert rate > 0, "eSpeak NG does not start"
-    return library, rate
 
 
 @cache
 def spoken(text: str, voice: str = "en-us") -> NDArray[np.int16]:
-    """A text as it sounds, `RATE` samples a second."""
-    library, rate = _espeak()
-    parts: list[NDArray[np.int16]] = []
-
-    def take(samples: Any, count: int, events: int) -> int:
-        if samples and count:
-            parts.append(np.ctypeslib.as_array(samples, (count,)).astype(np.int16))
-        return 0
-
-    callback = _CALLBACK(take)
-    library.espeak_SetSynthCallback(callback)
-    assert library.espeak_SetVoiceByName(voice.encode()) == 0
-    data = text.encode() + b"\0"
-    assert library.espeak_Synth(data, len(data), 0, 0, 0, _UTF8, None, None) == 0
-    own = np.concatenate(parts)
-    places = np.arange(0, len(own) - 1, rate / RATE)
-    return np.asarray(np.interp(places, np.arange(len(own)), own), np.int16)
+    """A text as it sounds, `RATE` samples a second; always the same."""
+    command = [sys.executable, "-m", "tests.support.espeak", text, voice]
+    rate, _, data = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.partition(b"\n")
+    own = np.frombuffer(data, np.int16)
+    frame = av.AudioFrame.from_ndarray(own[None], format="s16", layout="mono")
+    frame.sample_rate = int(rate)
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+    frames = [*resampler.resample(frame), *resampler.resample(None)]
+    return np.concatenate([each.to_ndarray().reshape(-1) for each in frames]).astype(np.int16)
 
 
 def silence(seconds: float) -> NDArray[np.int16]:
@@ -104,8 +82,3 @@ def _encode(
 def said(*parts: str | float, voice: str = "en-us") -> NDArray[np.int16]:
     """Texts, and pauses in seconds, one after the other."""
     return np.concatenate([spoken(p, voice) if isinstance(p, str) else silence(p) for p in parts])
-
-
-def words(lines: Sequence[str]) -> str:
-    """The letters and digits of lines, for comparison with what was said."""
-    return " ".join("".join(c.lower() if c.isalnum() else " " for c in " ".join(lines)).split())

@@ -30,6 +30,8 @@ _PART_SAMPLES = 10 * RATE
 _GAP_SECONDS = 0.05
 #: From here on, a time that goes back says nothing.
 _OVERLAP_SECONDS = 1.0
+#: The clock of transport and program streams has 33 bits, of 90,000 ticks a second.
+_WRAP_SECONDS = 2**33 / 90000
 # After so many packets, there is a sign of progress.
 _PACKETS_A_SIGN = 256
 
@@ -174,6 +176,9 @@ class _SoundClock:
         if frame.pts is None:
             return None
         own = float(frame.pts * (frame.time_base or self._base) - self._origin)
+        if self._jumps and expected is None and own > _WRAP_SECONDS / 2:
+            # The clock has wrapped between the first packets of the two streams.
+            self._shift = -_WRAP_SECONDS
         if self._jumps and expected is not None:
             ahead = own + self._shift - expected
             if not -BACK_SECONDS <= ahead <= JUMP_SECONDS:
@@ -195,6 +200,8 @@ class _Collected:
         #: Where what waits begins, and where what was put into the resampler ends.
         self._start_seconds = 0.0
         self._fed_seconds: float | None = None
+        #: Where the last part ends that was given.
+        self._reached_seconds = 0.0
 
     @property
     def end_seconds(self) -> float:
@@ -243,7 +250,10 @@ class _Collected:
         self._start_seconds += len(samples) / RATE
         if start < 0:
             cut = min(len(samples), round(-start * RATE))
-            samples, start = samples[cut:], max(0.0, start + cut / RATE)
+            samples, start = samples[cut:], start + cut / RATE
         for first in range(0, len(samples), _PART_SAMPLES):
             part = samples[first : first + _PART_SAMPLES]
-            yield Sound(start + first / RATE, part)
+            # Parts of samples are rounded.
+            begin = max(self._reached_seconds, start + first / RATE)
+            self._reached_seconds = begin + len(part) / RATE
+            yield Sound(begin, part)

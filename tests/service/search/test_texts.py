@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from indexer.library.records import TextLine
+from indexer.library.schema import LINE_KINDS
 from service.errors import NotUnderstoodError
 from service.search.results import Hit
 from service.search.searcher import Searcher, SearchOptions
-from service.search.texts import Modalities
+from service.search.texts import Modalities, TextEvidence, strongest
 from tests.service.search.test_hubness import searcher_of
 from tests.service.search.test_salience_match import MATCH
 from tests.support.server import Server
@@ -104,6 +106,17 @@ def test_names_are_found_in_their_parts(searcher: Searcher) -> None:
     black = find(searcher, "black festival", modalities=Modalities(name=0))
     assert name_of(black[0]) == "two.mp4"
     assert not any(hit.text_matches for hit in black)
+
+
+def test_what_is_said_counts_once_and_what_is_written_beside_it() -> None:
+    def line(kind: Any, coverage: float) -> TextLine:
+        return TextLine("v", kind, 0.0, 1.0, "en", "a line", coverage=coverage)
+
+    lines = [line("speech", 0.8), line("transcript", 1.0), line("screen", 0.5), line("name", 0.9)]
+    assert strongest(lines) == pytest.approx({"speech": 1.0, "screen": 0.25, "name": 0.81})
+    evidence = TextEvidence(Modalities(speech=2.0, screen=0.5, name=0.0))
+    assert evidence.term(lines, 1.0) == pytest.approx(2.0 + 0.125)
+    assert [kind for kind in LINE_KINDS if Modalities(speech=0).counts(kind)] == ["name", "screen"]
 
 
 def test_weights_decide(searcher: Searcher) -> None:
