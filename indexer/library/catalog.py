@@ -38,7 +38,7 @@ class VideoCatalog:
         self._ingests: list[str] = self._table["ingest_id"].to_pylist()
         columns = (self._table[name] for name in ("path", "title", CONTAINER_START))
         self._label_columns = [column.combine_chunks() for column in columns]
-        self._cuts = self._table[CUTS].combine_chunks() if CUTS in table.column_names else None
+        self._cuts = _cuts(self._table)
 
     @property
     def hours(self) -> float:
@@ -95,6 +95,16 @@ class VideoCatalog:
         if verdict is None:
             return self._table
         return self._table.filter(pc.equal(self._table["verdict"], verdict))
+
+
+def _cuts(table: pa.Table) -> pa.ListArray | None:
+    """The column of cuts; None where there is none."""
+    if CUTS not in table.column_names:
+        return None
+    kind = table.schema.field(CUTS).type
+    if not (pa.types.is_list(kind) and pa.types.is_float64(kind.value_type)):
+        raise ValueError(f"{CUTS} is {kind}")
+    return table[CUTS].combine_chunks()
 
 
 def _records(table: pa.Table) -> list[VideoRecord]:

@@ -5,8 +5,6 @@ All times are in seconds. Shapes: K spans, C cuts, F stored frames, N shots.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,7 +75,7 @@ def spans_of_shots(
     Returns:
         start and end of each, [K', 2], so that there are no more than `rule.most` with those taken.
     """
-    edges = _edges(*stretch, cuts, rule.max_seconds)
+    edges = _edges(*stretch, cuts, rule.max_seconds, len(times))
     of_shots = _means(np.stack([edges[:-1], edges[1:]], 1), times, relevance)
     usual = float(relevance.mean())
     best_value = float((_means(taken, times, relevance) if len(taken) else of_shots).max())
@@ -102,27 +100,36 @@ def spans_of_shots(
     return np.array(found, np.float64).reshape(-1, 2)
 
 
-def frames_between(times: NDArray[np.float64], start_seconds: float, end_seconds: float) -> tuple[int, int]:
-    """The first frame in a span between cuts, and the one after its last; the nearest where there is none."""
-    first, last = np.searchsorted(times, [start_seconds - CUT_ROUNDING, end_seconds - CUT_ROUNDING]).tolist()
-    if first < last:
-        return first, last
-    nearest = int(np.abs(times - (start_seconds + end_seconds) / 2).argmin())
-    return nearest, nearest + 1
+def frames_between(times: NDArray[np.float64], spans: Spans) -> NDArray[np.int64]:
+    """The first frame in each span between cuts, and the one after its last, [K, 2].
+
+    Where there is none, the frame nearest to the middle counts.
+    """
+    inside = np.searchsorted(times, spans - CUT_ROUNDING).astype(np.int64)
+    empty = inside[:, 0] >= inside[:, 1]
+    nearest = np.searchsorted((times[1:] + times[:-1]) / 2, spans[empty].mean(axis=1))
+    inside[empty] = np.stack([nearest, nearest + 1], axis=1)
+    return inside
 
 
-def _edges(start: float, end: float, cuts: NDArray[np.float64], max_seconds: float) -> NDArray[np.float64]:
-    """Where shots start, and the end of the last, [N + 1]; longer ones than `max_seconds` are cut evenly."""
-    parts = [
-        np.linspace(a, b, max(1, int(np.ceil((b - a) / max_seconds - 1e-6))) + 1)[:-1]
-        for a, b in pairwise([start, *cuts.tolist(), end])
-    ]
-    return np.concatenate([*parts, [end]])
+def _edges(
+    start: float, end: float, cuts: NDArray[np.float64], max_seconds: float, num_frames: int
+) -> NDArray[np.float64]:
+    """Where shots start, and the end of the last, [N + 1].
+
+    A shot that is longer than `max_seconds` is cut evenly, but not into more parts than there are frames.
+    """
+    edges = np.concatenate([[start], cuts, [end]])
+    lengths = np.diff(edges)
+    counts = np.ceil(lengths / max_seconds - 1e-6).clip(1, num_frames).astype(np.int64)
+    place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = np.repeat(edges[:-1], counts) + place * np.repeat(lengths / counts, counts)
+    return np.append(starts, end)
 
 
 def _means(spans: Spans, times: NDArray[np.float64], relevance: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The mean relevance of the frames in each span, or of the nearest where there is none. [K, 2] → [K]"""
+    """The mean relevance of the frames in each span. [K, 2] → [K]"""
     total = np.concatenate([[0.0], np.cumsum(relevance, dtype=np.float64)])
-    inside = np.array([frames_between(times, start, end) for start, end in spans.tolist()], np.int64)
-    means: NDArray[np.float64] = (total[inside[:, 1]] - total[inside[:, 0]]) / (inside[:, 1] - inside[:, 0])
+    inside = frames_between(times, spans)
+    means: NDArray[np.float64] = np.diff(total[inside], axis=1)[:, 0] / np.diff(inside, axis=1)[:, 0]
     return means

@@ -140,7 +140,7 @@ def _stretch(
         np.concatenate(salience),
         start,
         end,
-        None if cuts is None else cuts[(cuts > start) & (cuts < end)],
+        None if cuts is None else np.unique(cuts[(cuts > start) & (cuts < end)]),
     )
 
 
@@ -199,10 +199,8 @@ def _by_cuts(
 
 
 def _moments_between(stretch: Stretch, spans: Spans) -> list[Moment]:
-    return [
-        _moment_of(stretch, start, end, *frames_between(stretch.times, start, end))
-        for start, end in spans.tolist()
-    ]
+    inside = frames_between(stretch.times, spans).tolist()
+    return [_moment_of(stretch, *span, *frames) for span, frames in zip(spans.tolist(), inside, strict=True)]
 
 
 def _by_head(

@@ -157,6 +157,17 @@ def test_damaged_cuts_are_found(bundle: Bundle, film: Path, tmp_path: Path) -> N
         index(bundle, library, film)
 
 
+@pytest.mark.parametrize("cuts", [[3.0, 2.0], [float("nan")], [-1.0]], ids=str)
+def test_cuts_that_cannot_be_true_are_named(
+    bundle: Bundle, film: Path, tmp_path: Path, cuts: list[float]
+) -> None:
+    library = tmp_path / "library"
+    index(bundle, library, film, shots=False)
+    change_table(library, "videos", lambda table: set_column(table, CUTS, [cuts]))
+    (problem,) = verify_library(library).snapshots[-1].problems
+    assert "its cut_seconds is not finite and rising" in problem
+
+
 def test_a_library_made_before_opens_as_it_is(bundle: Bundle, film: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
     index(bundle, library, film, shots=False)

@@ -133,6 +133,19 @@ def test_without_cuts_one_shot_is_the_moment() -> None:
 def test_the_first_frame_of_a_shot_belongs_to_it() -> None:
     times = np.array([1.0, 2.0004, 3.0])
     # The cut of the frame at 2.0004 s is rounded up to 2.001 s.
-    assert frames_between(times, 0.0, 2.001) == (0, 1)
-    assert frames_between(times, 2.001, 4.0) == (1, 3)
-    assert frames_between(times, 2.2, 2.6) == (1, 2)
+    spans = np.array([[0.0, 2.001], [2.001, 4.0], [2.2, 2.6]])
+    assert frames_between(times, spans).tolist() == [[0, 1], [1, 3], [1, 2]]
+
+
+def test_a_still_that_stays_for_days_has_as_many_parts_as_frames() -> None:
+    found = spans_of_shots((0.0, 1e9), np.empty(0), np.array([5.0]), np.array([0.5]), NONE, MomentRule())
+    assert found.tolist() == [[0.0, 1e9]]
+
+
+def test_a_cut_after_each_frame_costs_little() -> None:
+    cuts = np.arange(1, 100_000) / 1000
+    times = np.arange(0.0, 100.0, 2.0)
+    taken = snap_to_cuts(np.array([[10.3, 20.7]]), cuts, 0.75)
+    assert taken.tolist() == [[10.3, 20.7]]
+    found = spans_of_shots((0.0, 100.0), cuts, times, np.linspace(0, 1, 50), taken, MomentRule())
+    assert len(found) == 4
