@@ -24,5 +24,5 @@ def open_stages(options: IndexOptions, provider: Provider) -> list[AnyStage]:
     if options.shots:
         from indexer.stages.shots import ShotsStage
 
-        stages.append(ShotsStage(provider, threads))
+        stages.append(ShotsStage(threads))
     return stages

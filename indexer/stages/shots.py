@@ -10,7 +10,6 @@ from indexer.library.schema import VideoRow
 from indexer.media import MediaKind, PictureChunk
 from indexer.stages.base import StageName, StageResult
 from indexer.stages.transnet import GRAPH, WIDTH, ShotNetwork, read_probabilities
-from model.runtime.bundle import Provider
 from model.runtime.errors import InputError
 
 #: A frame that is the last one of its shot with at least this probability ends it; as published.
@@ -23,8 +22,7 @@ class ShotsStage:
     """A `Stage` that looks for cuts in all frames of a video, at 48 × 27 pixels.
 
     Args:
-        provider: where the network runs.
-        threads: how many threads compute.
+        threads: how many threads compute, on the CPU: decoding takes longer than a network so small.
 
     Raises:
         InputError: the installation is incomplete.
@@ -35,18 +33,16 @@ class ShotsStage:
     media: MediaKind = "small_pictures"
     max_side = WIDTH
 
-    def __init__(self, provider: Provider = "cpu", threads: int = 1) -> None:
+    def __init__(self, threads: int = 1) -> None:
         if not GRAPH.is_file():
             raise InputError(f"{GRAPH} is missing: install reelfind again, or leave out --shots", "shots")
-        # TensorRT would take minutes to build an engine for so small a network.
-        self._provider: Provider = "cuda" if provider == "tensorrt" else provider
         self._threads = threads
         self._network: ShotNetwork | None = None
 
     def read(self, video: VideoRow, chunks: Iterator[PictureChunk]) -> StageResult:
         """See `Stage`."""
         del video
-        self._network = self._network or ShotNetwork(self._threads, self._provider)
+        self._network = self._network or ShotNetwork(self._threads)
         cuts = find_cuts(read_probabilities(chunks, self._network))
         # Of frames that appear within a millisecond, one counts.
         return StageResult(cut_seconds=tuple(dict.fromkeys(cuts)))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from indexer.media import PictureChunk
 from model.runtime.bundle.graphs import GraphSpec, TensorSpec
-from model.runtime.bundle.sessions import Provider, open_session
+from model.runtime.bundle.sessions import open_session
 
 #: The size of the frames, in pixels.
 WIDTH, HEIGHT = 48, 27
@@ -36,14 +36,13 @@ class ShotNetwork:
 
     Args:
         threads: how many threads compute.
-        provider: where it runs.
 
     Raises:
-        BundleError: the graph is damaged, or the provider is not active.
+        BundleError: the graph is damaged.
     """
 
-    def __init__(self, threads: int, provider: Provider = "cpu") -> None:
-        self._session = open_session(GRAPH, _SPEC, {}, provider, threads, planned_memory=False)
+    def __init__(self, threads: int) -> None:
+        self._session = open_session(GRAPH, _SPEC, {}, "cpu", threads, planned_memory=False)
 
     def probabilities(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """How probable a cut is after each frame of a window. uint8 [T, 27, 48, 3] → float32 [T]"""

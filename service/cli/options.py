@@ -28,6 +28,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "prune": "--prune",
     "prune_empty": "--prune-empty",
     "sandbox": "--sandbox",
+    "shots": "--shots",
     "speech": "--speech",
     "stored_bytes_per_byte": "--stored-bytes-per-byte",
     "stored_megabytes": "--stored-megabytes",
