@@ -49,11 +49,11 @@ class SpeechStage:
 
     Args:
         model: see `find_model`.
-        provider: where Whisper runs: on a GPU unless it is "cpu", if CTranslate2 finds one.
+        provider: where Whisper runs: on a GPU unless it is "cpu".
         threads: of the CPU; 0: as many as CTranslate2 takes by itself.
 
     Raises:
-        InputError: the package or the model is missing.
+        InputError: the package, the model or the GPU is missing.
     """
 
     name: StageName = "speech"
@@ -66,8 +66,14 @@ class SpeechStage:
                 f"speech needs faster-whisper, which is not installed: {missing_package('speech')}",
                 field="speech",
             )
+        self._on_gpu = provider != "cpu"
+        if self._on_gpu and not _has_gpu():
+            raise InputError(
+                f"provider is {provider}, but CTranslate2, which runs Whisper, finds no GPU: index without "
+                "`speech`, then once more with it and `provider` cpu",
+                field="provider",
+            )
         self._model = find_model(model)
-        self._provider = provider
         self._threads = threads
         self.key = f"faster-whisper {metadata.version('faster-whisper')} {self._model.label} {_RULES}"
         self._whisper: WhisperModel | None = None
@@ -87,15 +93,13 @@ class SpeechStage:
 
     def _opened(self) -> "WhisperModel":
         if self._whisper is None:
-            import ctranslate2
             from faster_whisper import WhisperModel
 
-            on_gpu = self._provider != "cpu" and ctranslate2.get_cuda_device_count() > 0
             try:
                 self._whisper = WhisperModel(
                     str(self._model.folder),
-                    device="cuda" if on_gpu else "cpu",
-                    compute_type="float16" if on_gpu else "int8",
+                    device="cuda" if self._on_gpu else "cpu",
+                    compute_type="float16" if self._on_gpu else "int8",
                     cpu_threads=self._threads,
                     local_files_only=True,
                 )
@@ -105,6 +109,12 @@ class SpeechStage:
                     "Whisper model in CTranslate2's format?"
                 ) from error
         return self._whisper
+
+
+def _has_gpu() -> bool:
+    import ctranslate2
+
+    return bool(ctranslate2.get_cuda_device_count())
 
 
 class _Hearing:
@@ -145,7 +155,7 @@ class _Hearing:
         ]
 
     def _language_of(self, whisper: "WhisperModel", samples: NDArray[np.float32]) -> str:
-        """The language of a stretch, as Whisper calls it. Finding it takes as long as half of hearing."""
+        """The language of a stretch, as Whisper calls it. Finding it takes a pass of the encoder more."""
         if not whisper.model.is_multilingual:
             return "en"
         is_due = not self._is_sure or self._stretches % _STRETCHES_A_LANGUAGE == 0

@@ -25,6 +25,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "max_hours": "--max-hours",
     "max_pixels": "--max-pixels",
     "port": "--port",
+    "provider": "--provider",
     "prune": "--prune",
     "prune_empty": "--prune-empty",
     "sandbox": "--sandbox",

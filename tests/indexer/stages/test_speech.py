@@ -8,19 +8,24 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+import ctranslate2
 import lance
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from indexer.engines.local_decoders import InlineDecoder
 from indexer.library.schema import LineRow
-from indexer.media import SoundChunk
+from indexer.media import MediaJob, SoundChunk
 from indexer.stages.speech import SpeechStage
 from indexer.stages.speech_models import find_model
+from indexer.texts import SourceRead
 from model.runtime.errors import InputError, ReelfindError
 from tests.support.server import REELFIND, clean_environment, running_server
 from tests.support.speech import RATE, make_spoken_video, said, silence
@@ -74,7 +79,8 @@ def test_nothing_is_loaded_where_nobody_speaks() -> None:
     code = """
 import sys
 import numpy as np
-from indexer.media import SoundChunk
+from indexer.engines.local_decoders import InlineDecoder
+from indexer.media import MediaJob, SoundChunk
 from indexer.stages.speech import SpeechStage
 stage = SpeechStage(sys.argv[1])
 quiet = np.random.default_rng(0).integers(-20, 20, 600 * 16000).astype(np.int16)
@@ -87,6 +93,29 @@ with open("/proc/self/status") as status:
     command = [sys.executable, "-c", code, MODEL]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(run.stdout) < 400_000, "kB, for six hours that are 690 MB by themselves"
+
+
+def test_what_is_said_around_damage_is_heard(stage: SpeechStage, tmp_path: Path) -> None:
+    one, other = "An elephant walked into the library.", "We will meet in London tomorrow."
+    path = make_spoken_video(tmp_path / "a.mp4", said(1.0, one, 9.0, other, 1.0))
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        for packet in container.demux(audio=0):
+            if (
+                packet.pts is not None
+                and packet.pos is not None
+                and 5.0 < packet.pts * packet.time_base < 11.0
+            ):
+                part = slice(packet.pos, packet.pos + packet.size)
+                data[part] = bytes(255 - byte for byte in data[part])
+    path.write_bytes(data)
+    messages = list(InlineDecoder(threading.Event()).read_media(MediaJob(os.fsencode(path), "audio")))
+    assert isinstance(messages[-1], SourceRead)
+    assert messages[-1].verdict == "partial"
+    assert "damaged packets of sound" in (messages[-1].reason or "")
+    chunks = [message for message in messages if isinstance(message, SoundChunk)]
+    lines = [line.text for line in stage.read(None, iter(chunks)).lines]  # type: ignore[arg-type]
+    assert (lines[0], lines[-1]) == (one, other)
 
 
 def index(home: Path, *options: str, code: int = 0, **environment: str) -> dict[str, Any]:
@@ -250,3 +279,11 @@ def test_a_file_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"")
     with pytest.raises(InputError, match="it is a file"):
         find_model(str(tmp_path / "model.bin"))
+
+
+def test_a_gpu_is_not_replaced_by_the_cpu_silently() -> None:
+    if ctranslate2.get_cuda_device_count():
+        assert SpeechStage(MODEL, "cuda").key == SpeechStage(MODEL).key
+    else:
+        with pytest.raises(InputError, match="finds no GPU: index without `speech`"):
+            SpeechStage(MODEL, "cuda")

@@ -335,6 +335,21 @@ def test_sound_that_is_damaged_is_heard_in_part(home: Home) -> None:
     assert home.sources() == {"cut.mkv": "loud 1"}
 
 
+def test_a_video_that_lacks_lines_is_heard_again(home: Home) -> None:
+    home.index(LoudStage(), ColourStage())
+    lance.dataset(str(home.library / "texts.lance")).delete("kind = 'transcript'")
+    # The run that finds them missing reads the texts again, and what stages find, if they are asked for.
+    home.index()
+    assert home.sources()["loud.mp4"] is None
+    assert home.lines("name") != []
+    stage = LoudStage()
+    home.index(stage, ColourStage())
+    assert read_by(stage) == ["loud.mp4"]
+    assert home.lines("transcript") == [("loud.mp4", "it is loud")]
+    assert len(home.lines("screen")) == 3
+    assert verify_library(home.library).ok
+
+
 def test_other_files_than_those_given_are_not_read(home: Home, tmp_path: Path) -> None:
     home.index()
     make_video(tmp_path / "else/a.mp4")
