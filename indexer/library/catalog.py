@@ -38,7 +38,7 @@ class VideoCatalog:
         self._ingests: list[str] = self._table["ingest_id"].to_pylist()
         columns = (self._table[name] for name in ("path", "title", CONTAINER_START))
         self._label_columns = [column.combine_chunks() for column in columns]
-        self._cuts = _cuts(self._table)
+        self._cuts = _Cuts(self._table)
 
     @property
     def hours(self) -> float:
@@ -78,10 +78,7 @@ class VideoCatalog:
 
     def cuts_at(self, row: int) -> NDArray[np.float64] | None:
         """When the shots of the video in a row begin, but for the first; None: they are not known."""
-        if self._cuts is None or not self._cuts[row].is_valid:
-            return None
-        cuts: NDArray[np.float64] = self._cuts[row].values.to_numpy(zero_copy_only=False)
-        return cuts
+        return self._cuts.of(row)
 
     def page(self, offset: int, limit: int, verdict: Verdict | None) -> list[VideoRecord]:
         """A page of the list, or of the videos with this verdict."""
@@ -97,14 +94,24 @@ class VideoCatalog:
         return self._table.filter(pc.equal(self._table["verdict"], verdict))
 
 
-def _cuts(table: pa.Table) -> pa.ListArray | None:
-    """The column of cuts; None where there is none."""
-    if CUTS not in table.column_names:
-        return None
-    kind = table.schema.field(CUTS).type
-    if not (pa.types.is_list(kind) and pa.types.is_float64(kind.value_type)):
-        raise ValueError(f"{CUTS} is {kind}")
-    return table[CUTS].combine_chunks()
+class _Cuts:
+    """The column of cuts, as arrays: a search reads that of each stretch. ValueError for a wrong type."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._known = np.zeros(table.num_rows, np.bool_)
+        if CUTS not in table.column_names:
+            return
+        kind = table.schema.field(CUTS).type
+        if not (pa.types.is_list(kind) and pa.types.is_float64(kind.value_type)):
+            raise ValueError(f"{CUTS} is {kind}")
+        column = table[CUTS].combine_chunks()
+        self._known = column.is_valid().to_numpy(zero_copy_only=False)
+        self._offsets: NDArray[np.int32] = column.offsets.to_numpy()
+        self._seconds: NDArray[np.float64] = column.values.to_numpy(zero_copy_only=False)
+
+    def of(self, row: int) -> NDArray[np.float64] | None:
+        """The cuts of the video in a row; None: they are not known."""
+        return self._seconds[self._offsets[row] : self._offsets[row + 1]] if self._known[row] else None
 
 
 def _records(table: pa.Table) -> list[VideoRecord]:

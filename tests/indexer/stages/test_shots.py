@@ -168,6 +168,24 @@ def test_cuts_that_cannot_be_true_are_named(
     assert "its cut_seconds is not finite and rising" in problem
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.list_(pa.string()), pa.float64(), pa.list_(pa.list_(pa.float64()))], ids=str
+)
+def test_cuts_of_another_type_are_refused(
+    bundle: Bundle, film: Path, tmp_path: Path, kind: pa.DataType
+) -> None:
+    library = tmp_path / "library"
+    index(bundle, library, film, shots=False)
+    path = str(table_path(library, "videos"))
+    table = lance.dataset(path).to_table()
+    place = table.column_names.index(CUTS)
+    table = table.set_column(place, CUTS, pa.nulls(table.num_rows, kind))
+    lance.write_dataset(table, path, mode="overwrite")
+    stamp_again(library)
+    with pytest.raises(LibraryError, match="cut_seconds is"):
+        Snapshot.open(library)
+
+
 def test_a_library_made_before_opens_as_it_is(bundle: Bundle, film: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
     index(bundle, library, film, shots=False)
