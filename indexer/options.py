@@ -119,6 +119,8 @@ class IndexOptions:
             seconds = getattr(self, field)
             if seconds is not None and not seconds > 0:
                 raise InputError(f"{field} is {seconds}: it must be more than 0 seconds", field=field)
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"threads is {self.threads}: it must be at least 1", field="threads")
         if self.sandbox not in SANDBOX_MODES:
             raise InputError(
                 f"sandbox is {self.sandbox!r}: it must be one of {', '.join(SANDBOX_MODES)}", field="sandbox"

@@ -1,9 +1,9 @@
 """The stage that hears what is said: Whisper, by faster-whisper, where somebody speaks.
 
 Silero's voice activity detection, which comes with the package, finds where somebody speaks; Whisper hears
-nothing else. What it makes up in spite of that (it was trained on subtitles, and gives thanks for watching to
-music) is left out by its own measures: the probability that nobody speaks, the mean probability of the words,
-and how far the text can be compressed, which tells repetitions.
+nothing else. Still, it may make up text, as it was trained on subtitles: such text is left out by Whisper's
+own measures, which are the probability that nobody speaks, the mean log probability of the words, and how far
+the text can be compressed, since it often repeats itself.
 """
 
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ from indexer.stages.spoken import MOST_SECONDS, Spoken, spoken_parts
 from model.runtime.bundle import Provider
 from model.runtime.errors import InputError, ReelfindError
 from model.runtime.timed_text import Lines, language_code
+from model.runtime.video.sound import RATE
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
@@ -35,7 +36,8 @@ _LEAST_LOG_PROBABILITY = -1.0
 _MOST_COMPRESSION = 2.4
 _TEMPERATURES = (0.0, 0.2, 0.4)
 _SEED = 1
-#: Voice activity: a pause as long as this ends a stretch; shorter speech is a noise.
+#: Voice activity, in milliseconds: a pause as long as the first ends a stretch; speech shorter than the
+#: second is noise; so much as the third is heard before and after a stretch.
 _PAUSE_MS = 2000
 _LEAST_SPEECH_MS = 250
 _PAD_MS = 400
@@ -146,8 +148,9 @@ class _Hearing:
         found = Lines()
         for segment in segments:
             if _is_trusted(segment):
-                start, end = spoken.start_seconds + segment.start, spoken.start_seconds + segment.end
-                found.add(start, max(start, end), segment.text)
+                # Whisper may say that a line ends after the stretch.
+                start, end = (min(each, len(spoken.samples) / RATE) for each in (segment.start, segment.end))
+                found.add(spoken.start_seconds + start, spoken.start_seconds + max(start, end), segment.text)
         code = language_code(language)
         return [
             LineRow("transcript", line.start_seconds, line.end_seconds, code, line.text)

@@ -33,6 +33,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "speech": "--speech",
     "stored_bytes_per_byte": "--stored-bytes-per-byte",
     "stored_megabytes": "--stored-megabytes",
+    "threads": "--threads",
     "timeout_seconds": "--timeout",
     "tokens": "--tokens",
     "tokens_per_frame": "--tokens-per-frame",

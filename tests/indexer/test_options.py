@@ -24,6 +24,7 @@ from model.runtime.errors import InputError
         ("cpu_seconds_per_megabyte", -1.0, "it must be 0 or more"),
         ("stored_megabytes", 0.0, "it must be more than 0"),
         ("stored_bytes_per_byte", -1.0, "it must be 0 or more"),
+        ("threads", 0, "it must be at least 1"),
         ("tokens", "int4", "it must be one of int8, float32, none"),
     ],
 )

@@ -1,5 +1,5 @@
-"""Says a text with eSpeak NG: `python -m tests.support.espeak TEXT VOICE` writes its samples a second, a line
-feed, and the samples, 16 bits each.
+"""Says a text with eSpeak NG: `python espeak.py TEXT VOICE` writes its samples a second, a line feed, and the
+samples, 16 bits each.
 
 A process says one text: after others, the same text sounds a little different.
 """

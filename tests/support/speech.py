@@ -20,7 +20,7 @@ RATE = 16000
 @cache
 def spoken(text: str, voice: str = "en-us") -> NDArray[np.int16]:
     """A text as it sounds, `RATE` samples a second; always the same."""
-    command = [sys.executable, "-m", "tests.support.espeak", text, voice]
+    command = [sys.executable, "-P", str(Path(__file__).with_name("espeak.py")), text, voice]
     rate, _, data = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.partition(b"\n")
     own = np.frombuffer(data, np.int16)
     frame = av.AudioFrame.from_ndarray(own[None], format="s16", layout="mono")
