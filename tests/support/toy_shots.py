@@ -42,13 +42,18 @@ def photographed_shot(number: int, frames: int, size: tuple[int, int] = (48, 27)
 
 
 def film_of_shots(
-    lengths: Sequence[int], fades: Sequence[int], size: tuple[int, int] = (48, 27)
+    lengths: Sequence[int],
+    fades: Sequence[int],
+    size: tuple[int, int] = (48, 27),
+    pictures: Sequence[int] | None = None,
 ) -> NDArray[np.uint8]:
     """Shots after each other. → uint8 [sum of lengths, h, w, 3]
 
     The first `fades[i]` frames of shot i are mixed with the last frame of the shot before; 0: a hard cut.
+    `pictures` are the numbers of the photographs that the shots show; None: one after the other.
     """
-    shots = [photographed_shot(i, length, size) for i, length in enumerate(lengths)]
+    chosen = range(len(lengths)) if pictures is None else pictures
+    shots = [photographed_shot(i, length, size) for i, length in zip(chosen, lengths, strict=True)]
     for before, shot, fade in zip(shots, shots[1:], fades[1:], strict=False):
         for frame in range(fade):
             share = (frame + 1) / (fade + 1)

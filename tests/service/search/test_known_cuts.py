@@ -15,7 +15,9 @@ from model.runtime.bundle import Bundle
 from service.search.searcher import Searcher
 from tests.service.search.test_hubness import searcher_of
 from tests.service.search.test_moments import MATCH, find, name_of
+from tests.support.paths import ROOT
 from tests.support.toy_library import ToyLibrary, make_library
+from tests.support.toy_shots import film_of_shots, write_frames
 
 #: Two segments of 31 s, whose frames are 2 s apart; red is shown across their border too.
 FILMS = {
@@ -47,6 +49,27 @@ def with_cuts(folder: Path, kind: str) -> Searcher:
 @pytest.fixture(scope="module", params=list(KINDS))
 def searcher(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Searcher:
     return with_cuts(tmp_path_factory.mktemp(request.param), request.param)
+
+
+MINI = ROOT / "model" / "bundles" / "mini"
+
+
+def test_a_scene_that_comes_three_times_on_a_real_tape_is_found_each_time(tmp_path: Path) -> None:
+    """Coffee, the astronaut, coffee, the cat, coffee, a rocket: with the bundle that ships."""
+    lengths = (90, 75, 110, 65, 80, 70)
+    write_frames(
+        tmp_path / "tape.mp4", film_of_shots(lengths, (0,) * 6, (320, 180), pictures=(1, 0, 1, 2, 1, 3))
+    )
+    toy = ToyLibrary(tmp_path / "tape.mp4", tmp_path / "library", MINI)
+    options = IndexOptions(workers=0, shots=True, threads=1)
+    index_paths([toy.media], toy.library, Bundle.open(MINI, threads=1), options, lambda _: None)
+    hits = find(searcher_of(toy), "a cup of coffee on a table")
+    ends = np.cumsum(lengths) / 25
+    coffee = [(float(end - length / 25), float(end)) for end, length in zip(ends, lengths, strict=True)][::2]
+    spans = [(hit.start_seconds, hit.end_seconds) for hit in hits]
+    assert len(spans) <= 5
+    for span in coffee:
+        assert any(span == pytest.approx(found, abs=2e-3) for found in spans), spans
 
 
 def test_each_shot_of_a_scene_is_a_moment_to_the_frame(searcher: Searcher) -> None:
