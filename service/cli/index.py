@@ -199,9 +199,9 @@ def index_command(
         bool,
         typer.Option(
             "--shots",
-            help="Look for cuts in all frames, so that moments start and end with shots: about a tenth to a "
-            "third of real time on a core, and some 400 MB. Videos that are in the library are looked at "
-            "too, once.",
+            help="Look for cuts in all frames, so that moments start and end with shots. Takes a sixth of a "
+            "video's length on one core, besides decoding, and 300 MB. Videos that are in the library are "
+            "looked at too, once.",
         ),
     ] = False,
     as_json: JsonOption = False,
