@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from indexer.events import IndexSummary
+from indexer.events import Event, IndexSummary, StageFileDone
 from indexer.library.errors import LibraryError
 from indexer.library.schema import CUTS
 from indexer.library.snapshot import Snapshot
@@ -93,6 +94,27 @@ def test_an_indexed_library_gets_cuts_later_and_once(bundle: Bundle, film: Path,
     assert verify_library(library).ok
     rollback(library, 1)
     assert cuts_of(library) is None
+
+
+def test_an_interrupted_run_goes_on(bundle: Bundle, film: Path, tmp_path: Path) -> None:
+    media, library = tmp_path / "media", tmp_path / "library"
+    media.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(film, media / name)
+    stop = threading.Event()
+
+    def stop_after_one(event: Event) -> None:
+        if isinstance(event, StageFileDone):
+            stop.set()
+
+    options = IndexOptions(workers=0, shots=True, threads=1)
+    first = index_paths([media], library, bundle, options, stop_after_one, stop)
+    assert (first.stages["shots"].videos, first.stages["shots"].left) == (1, 1)
+    check(cuts_of(library, "a.mp4"))
+    assert cuts_of(library, "b.mp4") is None
+    second = index(bundle, library, media)
+    assert (second.stages["shots"].videos, second.stages["shots"].done_before) == (1, 1)
+    check(cuts_of(library, "b.mp4"))
 
 
 def test_a_changed_file_is_looked_at_again(bundle: Bundle, film: Path, tmp_path: Path) -> None:
