@@ -8,6 +8,7 @@ from typing import Any
 from indexer.events import IndexSummary
 from indexer.options import IndexOptions
 from indexer.run import index_paths
+from indexer.stages.base import AnyStage
 from model.runtime.bundle import Bundle
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_video
@@ -47,11 +48,12 @@ class ToyLibrary:
         """Add a video to the media folder; `index` brings it into the library."""
         return make_video(self.media / name, parts=parts, size=(64, 48), fps=4, title=title)
 
-    def index(self) -> IndexSummary:
+    def index(self, *stages: AnyStage) -> IndexSummary:
         """Index the media folder and publish a snapshot, as `reelfind index --prune` does."""
         # Decoding in this process: what is tested with these libraries is not the indexer.
         options = IndexOptions(workers=0, prune=True, prune_empty=True)
-        return index_paths([self.media], self.library, Bundle.open(self.bundle), options, lambda _event: None)
+        bundle = Bundle.open(self.bundle)
+        return index_paths([self.media], self.library, bundle, options, lambda _event: None, stages=stages)
 
 
 def make_library(folder: Path, films: Mapping[str, Parts] = FILMS, **bundle: Any) -> ToyLibrary:

@@ -15,9 +15,10 @@ from tests.support.toy_bundle import COLOURS
 
 @dataclass
 class LoudStage:
-    """Gives a line for each chunk of sound that is not silent. `each` is called for every chunk."""
+    """Gives a line, `text`, for each chunk of sound that is not silent. `each` is called for every chunk."""
 
     key: str = "loud 1"
+    text: str = "it is loud"
     each: Callable[[VideoRow], None] = lambda _: None
     name: StageName = "speech"
     media: MediaKind = "audio"
@@ -31,9 +32,7 @@ class LoudStage:
         for chunk in chunks:
             self.each(video)
             if np.abs(chunk.samples.astype(np.int32)).max() > 1000:
-                lines.append(
-                    LineRow("transcript", chunk.start_seconds, chunk.end_seconds, "en", "it is loud")
-                )
+                lines.append(LineRow("transcript", chunk.start_seconds, chunk.end_seconds, "en", self.text))
         return StageResult(tuple(lines))
 
     def close(self) -> None:
@@ -42,9 +41,10 @@ class LoudStage:
 
 @dataclass
 class ColourStage:
-    """Gives a line that names the colour of each picture that is sampled."""
+    """Gives a line for each colour that the sampled pictures have; `text` is formatted with its name."""
 
     key: str = "colour 1"
+    text: str = "painted {}"
     name: StageName = "screen"
     media: MediaKind = "pictures"
     max_side: int = 32
@@ -56,7 +56,7 @@ class ColourStage:
             for time, picture in zip(chunk.pts_seconds.tolist(), chunk.data, strict=True):
                 mean = picture.mean(axis=(0, 1))
                 name = min(COLOURS, key=lambda each: float(np.abs(mean - COLOURS[each]).sum()))
-                lines.setdefault(name, LineRow("screen", time, time, None, f"painted {name}"))
+                lines.setdefault(name, LineRow("screen", time, time, None, self.text.format(name)))
         return StageResult(tuple(lines.values()))
 
     def close(self) -> None:
