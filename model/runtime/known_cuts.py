@@ -1,6 +1,6 @@
-"""Moments of a stretch whose cuts are known: spans snap to cuts, and whole shots may be moments too.
+"""Moments of a stretch whose cuts are known: spans snap to cuts, shots may be moments too, and both grow.
 
-All times are in seconds. Shapes: K spans, C cuts, F stored frames, N shots.
+All times are in seconds. Shapes: K spans, C cuts, F stored frames, S size of a frame's vector, N shots.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from model.runtime.moment_spans import MomentRule
 SNAP_CELLS = 0.75
 #: By how much a stored frame may begin before its cut: cuts are rounded up to the millisecond.
 CUT_ROUNDING = 2e-3
+
+#: A shot looks like a span if they differ by this share of what two shots of the stretch differ by, at most.
+ALIKE_SHARE = 0.3
 
 Spans = NDArray[np.float64]
 
@@ -100,6 +103,55 @@ def spans_of_shots(
     return np.array(found, np.float64).reshape(-1, 2)
 
 
+def grow_over_alike(
+    spans: Spans,
+    stretch: tuple[float, float],
+    cuts: NDArray[np.float64],
+    times: NDArray[np.float64],
+    vectors: NDArray[np.floating],
+    rule: MomentRule,
+) -> Spans:
+    """Let spans grow over the shots beside them that look like them.
+
+    A shot looks like a span if the cosine distance of the means of their frames is at most `ALIKE_SHARE` of
+    the mean distance of two shots of the stretch. Spans grow one after the other, as they come, to the left
+    and then to the right, where they start or end with a shot; they do not come to touch each other.
+
+    Args:
+        spans: start and end of each, [K, 2].
+        stretch: where it starts and ends.
+        cuts: those within it, rising, [C].
+        times: when its frames are shown, rising, [F], F ≥ 1.
+        vectors: what tells how alike frames are, [F, S].
+        rule: how long a moment may be.
+    """
+    if not len(cuts):
+        return spans
+    edges = np.concatenate([[stretch[0]], cuts, [stretch[1]]])
+    shots = _mean_directions(np.stack([edges[:-1], edges[1:]], 1), times, vectors)
+    count = len(shots)
+    # The sum over all pairs, those of a shot with itself left out.
+    mean_cosine = (float(np.square(shots.sum(axis=0)).sum()) - count) / (count * (count - 1))
+    least = 1 - ALIKE_SHARE * (1 - mean_cosine)
+    own = _mean_directions(spans, times, vectors)
+    grown = spans.copy()
+    for place in range(len(grown)):
+        others = np.delete(grown, place, axis=0)
+        for side in (0, 1):
+            edge = int(np.searchsorted(edges, grown[place, side]))
+            # The shot before the first edge, or after the last, is none.
+            while 0 < edge < count and edges[edge] == grown[place, side]:
+                shot, beyond = (edge - 1, edge - 1) if side == 0 else (edge, edge + 1)
+                longer = grown[place].copy()
+                longer[side] = edges[beyond]
+                touches = (others[:, 0] <= longer[1]) & (others[:, 1] >= longer[0])
+                is_long = longer[1] - longer[0] > rule.max_seconds + 1e-6
+                if shots[shot] @ own[place] < least or is_long or touches.any():
+                    break
+                grown[place], edge = longer, beyond
+    return grown
+
+
 def frames_between(times: NDArray[np.float64], spans: Spans) -> NDArray[np.int64]:
     """The first frame in each span between cuts, and the one after its last, [K, 2].
 
@@ -133,3 +185,14 @@ def _means(spans: Spans, times: NDArray[np.float64], relevance: NDArray[np.float
     inside = frames_between(times, spans)
     means: NDArray[np.float64] = np.diff(total[inside], axis=1)[:, 0] / np.diff(inside, axis=1)[:, 0]
     return means
+
+
+def _mean_directions(
+    spans: Spans, times: NDArray[np.float64], vectors: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """The mean vector of the frames in each span, of unit length. [K, 2] → [K, S]"""
+    total = np.concatenate([np.zeros((1, vectors.shape[1])), np.cumsum(vectors, axis=0, dtype=np.float64)])
+    inside = frames_between(times, spans)
+    sums = total[inside[:, 1]] - total[inside[:, 0]]
+    directions: NDArray[np.float64] = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    return directions

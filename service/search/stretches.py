@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from indexer.library.snapshot import SegmentFrames, Snapshot
 from model.runtime.bundle import Bundle
-from model.runtime.known_cuts import SNAP_CELLS, Spans, frames_between, snap_to_cuts, spans_of_shots
+from model.runtime.known_cuts import (
+    SNAP_CELLS,
+    Spans,
+    frames_between,
+    grow_over_alike,
+    snap_to_cuts,
+    spans_of_shots,
+)
 from model.runtime.moment_spans import (
     Cells,
     FoundSpan,
@@ -32,6 +39,8 @@ from service.search.encoded_query import EncodedQuery
 _REACH = 1
 # A bundle without a moment head: about the seconds from one cell to the next.
 _EVERY_SECONDS = 1.0
+# Cuts of one stretch, at most: each takes time, and no film has so many.
+_MOST_CUTS = 10_000
 # Segments of one stretch, at most: attention compares every two frames of it.
 _MOST_SEGMENTS = 8
 
@@ -131,6 +140,8 @@ def _stretch(
         salience.append(read.salience[place, :count])
     start, end = spans[0][0], max(end for _, end in spans)
     cuts = snapshot.cuts(int(rows[0]))
+    if cuts is not None:
+        cuts = np.unique(cuts[(cuts > start) & (cuts < end)])
     return Stretch(
         rows,
         np.repeat(rows, counts),
@@ -140,7 +151,7 @@ def _stretch(
         np.concatenate(salience),
         start,
         end,
-        None if cuts is None else np.unique(cuts[(cuts > start) & (cuts < end)]),
+        None if cuts is None or len(cuts) > _MOST_CUTS else cuts,
     )
 
 
@@ -189,13 +200,18 @@ def _by_cuts(
     found: Sequence[FoundSpan],
     rule: MomentRule,
 ) -> list[Moment]:
-    """The spans of the moment head, snapped to known cuts, and then the shots that are moments too."""
+    """The spans of the moment head, snapped to known cuts, and then the shots that are moments too.
+
+    Both grow over the shots beside them that look like them.
+    """
     borders = np.array([cells.borders(span.first, span.last) for span in found], np.float64).reshape(-1, 2)
     taken = snap_to_cuts(borders, cuts, SNAP_CELLS * cells.seconds)
     fit = relevance(stretch.salience[None], query.salience)[0]
     extent = stretch.start_seconds, stretch.end_seconds
     shots = spans_of_shots(extent, cuts, stretch.times, fit, taken, rule)
-    return _moments_between(stretch, np.concatenate([taken, shots]))
+    spans = np.concatenate([taken, shots])
+    spans = grow_over_alike(spans, extent, cuts, stretch.times, stretch.salience, rule)
+    return _moments_between(stretch, spans)
 
 
 def _moments_between(stretch: Stretch, spans: Spans) -> list[Moment]:

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.runtime.known_cuts import frames_between, snap_to_cuts, spans_of_shots
+from model.runtime.known_cuts import (
+    ALIKE_SHARE,
+    frames_between,
+    grow_over_alike,
+    snap_to_cuts,
+    spans_of_shots,
+)
 from model.runtime.moment_spans import MomentRule
 
 NONE = np.empty((0, 2))
@@ -119,6 +125,79 @@ def test_shots_are_those_of_plain_loops(seed: int) -> None:
     np.testing.assert_allclose(found, np.array(expected).reshape(-1, 2))
 
 
+def naive_growth(
+    spans: list[list[float]],
+    edges: list[float],
+    times: list[float],
+    vectors: NDArray[np.float64],
+    max_seconds: float,
+) -> list[list[float]]:
+    """Plain loops: every pair of shots is compared, and each span asks for its neighbours."""
+
+    def direction(start: float, end: float) -> NDArray[np.float64]:
+        inside = [place for place, time in enumerate(times) if start <= time < end]
+        middle = (start + end) / 2
+        inside = inside or [min(range(len(times)), key=lambda place: abs(times[place] - middle))]
+        mean: NDArray[np.float64] = vectors[inside].mean(axis=0)
+        return mean / float(np.linalg.norm(mean))
+
+    shots = [direction(*shot) for shot in pairwise(edges)]
+    pairs = [1 - float(a @ b) for i, a in enumerate(shots) for b in shots[:i]]
+    if not pairs:
+        return spans
+    most = ALIKE_SHARE * sum(pairs) / len(pairs)
+    own = [direction(*span) for span in spans]
+    grown = [list(span) for span in spans]
+    for place, span in enumerate(grown):
+        for side in (0, 1):
+            while span[side] in edges[1:-1]:
+                at = edges.index(span[side])
+                shot, beyond = (at - 1, edges[at - 1]) if side == 0 else (at, edges[at + 1])
+                longer = [beyond, span[1]] if side == 0 else [span[0], beyond]
+                others = [other for number, other in enumerate(grown) if number != place]
+                if 1 - float(shots[shot] @ own[place]) > most or longer[1] - longer[0] > max_seconds:
+                    break
+                if any(other[0] <= longer[1] and other[1] >= longer[0] for other in others):
+                    break
+                span[side] = beyond
+    return grown
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_spans_grow_as_plain_loops_say(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    edges = np.concatenate([[0.0], np.cumsum(rng.uniform(1, 9, int(rng.integers(1, 14))))])
+    times = np.sort(rng.uniform(0, edges[-1], int(rng.integers(1, 40))))
+    times = times[np.abs(times[:, None] - edges).min(1) > 0.01]
+    times = times if len(times) else edges[:2].mean(keepdims=True)
+    # Few scenes, so that neighbouring shots are often of one.
+    scenes = rng.normal(size=(3, 6))
+    of_shots = rng.integers(0, 3, len(edges) - 1)
+    shown = of_shots[np.searchsorted(edges, times, side="right") - 1]
+    vectors = scenes[shown] + rng.normal(size=(len(times), 6)) * 0.2
+    picked = np.sort(
+        rng.choice(len(edges) - 1, int(rng.integers(0, min(4, len(edges) - 1) + 1)), replace=False)
+    )
+    picked = picked[np.diff(picked, prepend=-2) > 1]
+    spans = np.stack([edges[picked], edges[picked + 1]], axis=1)
+    if len(spans) and rng.random() < 0.3:
+        spans[0, 1] -= 0.4
+    rule = MomentRule(max_seconds=float(rng.choice([12.0, 60.0])))
+    stretch = (0.0, float(edges[-1]))
+    found = grow_over_alike(spans, stretch, edges[1:-1], times, vectors, rule)
+    expected = naive_growth(spans.tolist(), edges.tolist(), times.tolist(), vectors, rule.max_seconds)
+    assert found.tolist() == expected
+    assert (np.diff(found[np.argsort(found[:, 0])].reshape(-1)) > 0).all()
+
+
+def test_a_moment_grows_over_shots_of_its_scene() -> None:
+    times = np.arange(0.5, 10.0)
+    vectors = np.array([[1.0, 0.0]] * 2 + [[0.0, 1.0]] * 6 + [[1.0, 0.0]] * 2)
+    cuts = np.array([2.0, 4.0, 6.0, 8.0])
+    found = grow_over_alike(np.array([[4.0, 6.0]]), (0.0, 10.0), cuts, times, vectors, MomentRule())
+    assert found.tolist() == [[2.0, 8.0]]
+
+
 def test_a_long_shot_is_cut_evenly() -> None:
     times = np.arange(0.0, 150.0, 2.0)
     found = spans_of_shots((0.0, 150.0), np.empty(0), times, np.linspace(0, 1, 75), NONE, MomentRule())
@@ -149,3 +228,6 @@ def test_a_cut_after_each_frame_costs_little() -> None:
     assert taken.tolist() == [[10.3, 20.7]]
     found = spans_of_shots((0.0, 100.0), cuts, times, np.linspace(0, 1, 50), taken, MomentRule())
     assert len(found) == 4
+    spans = np.concatenate([taken, found])
+    vectors = np.random.default_rng(0).normal(size=(50, 8))
+    assert len(grow_over_alike(spans, (0.0, 100.0), cuts, times, vectors, MomentRule())) == 5
