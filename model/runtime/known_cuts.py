@@ -79,12 +79,13 @@ def spans_of_shots(
         start and end of each, [K', 2], so that there are no more than `rule.most` with those taken.
     """
     edges = _edges(*stretch, cuts, rule.max_seconds, len(times))
-    of_shots = _means(np.stack([edges[:-1], edges[1:]], 1), times, relevance)
-    usual = float(relevance.mean())
-    best_value = float((_means(taken, times, relevance) if len(taken) else of_shots).max())
-    free = np.ones(len(of_shots), np.bool_)
+    free = np.ones(len(edges) - 1, np.bool_)
     for start, end in taken.tolist():
         free &= (edges[:-1] > end) | (edges[1:] < start)
+    both = np.concatenate([np.stack([edges[:-1], edges[1:]], 1), taken])
+    of_shots, of_taken = np.split(_means(both, times, relevance), [len(free)])
+    usual = float(relevance.mean())
+    best_value = float((of_taken if len(taken) else of_shots).max())
     found: list[tuple[float, float]] = []
     while len(taken) + len(found) < rule.most and free.any():
         best = int(np.where(free, of_shots, -np.inf).argmax())
@@ -128,25 +129,28 @@ def grow_over_alike(
     if not len(cuts):
         return spans
     edges = np.concatenate([[stretch[0]], cuts, [stretch[1]]])
-    shots = _mean_directions(np.stack([edges[:-1], edges[1:]], 1), times, vectors)
-    count = len(shots)
+    count = len(edges) - 1
+    both = np.concatenate([np.stack([edges[:-1], edges[1:]], 1), spans])
+    shots, own = np.split(_mean_directions(both, times, vectors), [count])
     # The sum over all pairs, those of a shot with itself left out.
     mean_cosine = (float(np.square(shots.sum(axis=0)).sum()) - count) / (count * (count - 1))
     least = 1 - ALIKE_SHARE * (1 - mean_cosine)
-    own = _mean_directions(spans, times, vectors)
+    alike = (shots @ own.T >= least).tolist()
     grown = spans.copy()
     for place in range(len(grown)):
-        others = np.delete(grown, place, axis=0)
         for side in (0, 1):
             edge = int(np.searchsorted(edges, grown[place, side]))
             # The shot before the first edge, or after the last, is none.
             while 0 < edge < count and edges[edge] == grown[place, side]:
                 shot, beyond = (edge - 1, edge - 1) if side == 0 else (edge, edge + 1)
+                if not alike[shot][place]:
+                    break
                 longer = grown[place].copy()
                 longer[side] = edges[beyond]
-                touches = (others[:, 0] <= longer[1]) & (others[:, 1] >= longer[0])
+                touches = (grown[:, 0] <= longer[1]) & (grown[:, 1] >= longer[0])
+                touches[place] = False
                 is_long = longer[1] - longer[0] > rule.max_seconds + 1e-6
-                if shots[shot] @ own[place] < least or is_long or touches.any():
+                if is_long or touches.any():
                     break
                 grown[place], edge = longer, beyond
     return grown
@@ -159,8 +163,9 @@ def frames_between(times: NDArray[np.float64], spans: Spans) -> NDArray[np.int64
     """
     inside = np.searchsorted(times, spans - CUT_ROUNDING).astype(np.int64)
     empty = inside[:, 0] >= inside[:, 1]
-    nearest = np.searchsorted((times[1:] + times[:-1]) / 2, spans[empty].mean(axis=1))
-    inside[empty] = np.stack([nearest, nearest + 1], axis=1)
+    if empty.any():
+        nearest = np.searchsorted((times[1:] + times[:-1]) / 2, spans[empty].mean(axis=1))
+        inside[empty] = np.stack([nearest, nearest + 1], axis=1)
     return inside
 
 
