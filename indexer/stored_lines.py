@@ -49,6 +49,8 @@ def with_stage(
 ) -> tuple[VideoRow, list[LineRow]]:
     """A video's row with what a stage has found in it, and its lines if they are other ones than before.
 
+    Cuts stand in the row itself.
+
     Args:
         video: its row.
         stage: the stage.
@@ -57,6 +59,8 @@ def with_stage(
         before: all lines of the video.
     """
     row = with_source(video, stage, source)
+    if result.cut_seconds is not None:
+        row = replace(row, cut_seconds=result.cut_seconds)
     kind = _KIND_OF[stage]
     found = sorted(result.lines, key=lambda line: (line.start_seconds, line.end_seconds))
     lines = [*(line for line in before if line.kind != kind), *found]

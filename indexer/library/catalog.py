@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from indexer.library.checksums import CHECKSUMS
 from indexer.library.records import Verdict, VideoRecord, displayable
-from indexer.library.schema import CONTAINER_START, STAGE_COLUMNS, TEXT_COLUMNS
+from indexer.library.schema import CONTAINER_START, CUTS, STAGE_COLUMNS, TEXT_COLUMNS
 
-_HIDDEN_COLUMNS = ("ingest_id", "num_frames", "path", CHECKSUMS, *TEXT_COLUMNS, *STAGE_COLUMNS)
+_HIDDEN_COLUMNS = ("ingest_id", "num_frames", "path", CHECKSUMS, CUTS, *TEXT_COLUMNS, *STAGE_COLUMNS)
 
 
 class VideoLabel(NamedTuple):
@@ -38,6 +38,7 @@ class VideoCatalog:
         self._ingests: list[str] = self._table["ingest_id"].to_pylist()
         columns = (self._table[name] for name in ("path", "title", CONTAINER_START))
         self._label_columns = [column.combine_chunks() for column in columns]
+        self._cuts = _Cuts(self._table)
 
     @property
     def hours(self) -> float:
@@ -75,6 +76,10 @@ class VideoCatalog:
         path, title, container_start = (column[row].as_py() for column in self._label_columns)
         return VideoLabel(displayable(path), title, container_start)
 
+    def cuts_at(self, row: int) -> NDArray[np.float64] | None:
+        """When the shots of the video in a row begin, but for the first; None: they are not known."""
+        return self._cuts.of(row)
+
     def page(self, offset: int, limit: int, verdict: Verdict | None) -> list[VideoRecord]:
         """A page of the list, or of the videos with this verdict."""
         return _records(self._with_verdict(verdict).slice(offset, limit))
@@ -87,6 +92,26 @@ class VideoCatalog:
         if verdict is None:
             return self._table
         return self._table.filter(pc.equal(self._table["verdict"], verdict))
+
+
+class _Cuts:
+    """The column of cuts, as arrays: a search reads that of each stretch. ValueError for a wrong type."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._known = np.zeros(table.num_rows, np.bool_)
+        if CUTS not in table.column_names:
+            return
+        kind = table.schema.field(CUTS).type
+        if not (pa.types.is_list(kind) and pa.types.is_float64(kind.value_type)):
+            raise ValueError(f"{CUTS} is {kind}")
+        column = table[CUTS].combine_chunks()
+        self._known = column.is_valid().to_numpy(zero_copy_only=False)
+        self._offsets: NDArray[np.int32] = column.offsets.to_numpy()
+        self._seconds: NDArray[np.float64] = column.values.to_numpy(zero_copy_only=False)
+
+    def of(self, row: int) -> NDArray[np.float64] | None:
+        """The cuts of the video in a row; None: they are not known."""
+        return self._seconds[self._offsets[row] : self._offsets[row + 1]] if self._known[row] else None
 
 
 def _records(table: pa.Table) -> list[VideoRecord]:

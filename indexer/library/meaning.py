@@ -20,7 +20,7 @@ from PIL import Image
 from indexer.library.errors import storage_errors
 from indexer.library.manifest import SnapshotManifest
 from indexer.library.records import SEARCHABLE, VERDICTS, displayable, video_id_of
-from indexer.library.schema import CONTAINER_START, LINE_KINDS, Layout, fixed_to_numpy
+from indexer.library.schema import CONTAINER_START, CUTS, LINE_KINDS, Layout, fixed_to_numpy
 from indexer.library.tables import read_layout, table_path
 from model.runtime.timed_text import language_code, plain_text
 
@@ -111,6 +111,10 @@ def _wrong_video(row: Mapping[str, object], path: Path, roots: list[Path]) -> It
     start = row.get(CONTAINER_START)
     if isinstance(start, float) and not np.isfinite(start):
         yield f"its {CONTAINER_START} is {start}"
+    cuts = np.array(row.get(CUTS) or [], np.float64)
+    # Written so that NaN fails.
+    if not ((cuts >= 0) & (cuts < np.inf)).all() or not (np.diff(cuts) > 0).all():
+        yield f"its {CUTS} is not finite and rising"
 
 
 def _wrong_segments(segments: lance.LanceDataset, layout: Layout) -> Iterator[str]:

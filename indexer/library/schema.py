@@ -39,6 +39,7 @@ FIRST_TABLES = tuple(name for name in TABLES if name not in ADDED_TABLES)
 CONTAINER_START = "container_start_seconds"
 TEXT_COLUMNS = ("texts_ingest_id", "num_lines", "text_sources")
 STAGE_COLUMNS = ("speech_source", "screen_source", "shots_source")
+CUTS = "cut_seconds"
 _META_SCHEMA = b"reelfind.schema_version"
 _META_BUNDLE = b"reelfind.bundle_checksum"
 _META_NAME = b"reelfind.bundle_name"
@@ -190,6 +191,8 @@ def _videos(_layout: Layout) -> list[pa.Field]:
         pa.field("text_sources", pa.string()),
         # The keys of the stages that have read it.
         *(pa.field(name, pa.string()) for name in STAGE_COLUMNS),
+        # When the shots after the first begin, rising; null: nothing has looked for cuts.
+        pa.field(CUTS, pa.list_(pa.field("item", pa.float64(), nullable=False))),
     ]
 
 
@@ -296,6 +299,8 @@ class VideoRow:
     """What has read its pictures; as `speech_source`."""
     shots_source: str | None = None
     """What has looked for cuts in it; as `speech_source`."""
+    cut_seconds: Sequence[float] | None = None
+    """When its shots begin, but for the first, rising; None: nothing has looked for cuts."""
 
 
 @dataclass(frozen=True)

@@ -444,6 +444,10 @@ class Snapshot:
         """Start and end of a segment, in seconds from the start of its video."""
         return float(self._start[row]), float(self._end[row])
 
+    def cuts(self, row: int) -> NDArray[np.float64] | None:
+        """When shots of a segment's video begin, in seconds, rising, but for the first; None: not known."""
+        return self._videos.cuts_at(int(self.video_rows[row]))
+
     def video(self, video_id: str) -> VideoRecord | None:
         """A video's record, failures included; None when it is not in the library."""
         return self._videos.record(video_id)

@@ -25,4 +25,8 @@ def open_stages(options: IndexOptions, provider: Provider) -> list[AnyStage]:
         from indexer.stages.screen import ScreenStage
 
         stages.append(ScreenStage(provider, threads))
+    if options.shots:
+        from indexer.stages.shots import ShotsStage
+
+        stages.append(ShotsStage(threads))
     return stages

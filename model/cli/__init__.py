@@ -12,6 +12,7 @@ from model.cli.ablation import ablation_command
 from model.cli.calibrate import calibrate_command
 from model.cli.evaluate import app as evaluate_app
 from model.cli.export import export_command
+from model.cli.export_shots import export_shots_command
 from model.cli.features import features_command
 from model.cli.feel_ablation import feel_ablation_command
 from model.cli.feel_films import feel_films_command
@@ -54,6 +55,7 @@ def train_command(
 app.add_typer(evaluate_app, name="evaluate")
 app.command("tune")(tune_command)
 app.command("export")(export_command)
+app.command("export-shots")(export_shots_command)
 app.command("frames")(frames_command)
 app.command("features")(features_command)
 app.command("moment-head")(moment_head_command)

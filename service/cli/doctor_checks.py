@@ -20,6 +20,7 @@ from indexer.library.folder import Library
 from indexer.library.manifest import published_number, read_snapshot_manifest
 from indexer.options import available_cores
 from indexer.stages.packages import missing_package
+from indexer.stages.transnet import GRAPH
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.bundle.sessions import check_provider
 from model.runtime.errors import ReelfindError
@@ -127,6 +128,10 @@ def _stages() -> Iterator[Finding]:
         found = _version_of(package)
         text = f"{package} {found}" if found else f"{package} is not installed ({missing_package(extra)})"
         yield Finding("stages", option, text)
+    if GRAPH.is_file():
+        yield Finding("stages", "--shots", "TransNetV2, which comes with reelfind")
+    else:
+        yield Finding("stages", "--shots", f"{GRAPH} is missing: install reelfind again", "problem")
 
 
 def _sandbox() -> Iterator[Finding]:

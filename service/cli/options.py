@@ -30,6 +30,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "prune_empty": "--prune-empty",
     "sandbox": "--sandbox",
     "screen": "--screen",
+    "shots": "--shots",
     "speech": "--speech",
     "stored_bytes_per_byte": "--stored-bytes-per-byte",
     "stored_megabytes": "--stored-megabytes",

@@ -2,9 +2,10 @@
 
 A stretch is a run of neighbouring segments of a video. The moment head of the bundle says where in it the
 query's moments start and end; a bundle without one, or one whose frame embeddings a library does not hold,
-has the rule of `find_spans_by_shots`.
+has the rule of `find_spans_by_shots`. Where the cuts of a video are known, spans of the head snap to them,
+and whole shots that fit nearly as well are moments too; a bundle without a head has these shots alone.
 
-Shapes: F stored frames of a stretch, T cells, D joint space, S salience.
+Shapes: F stored frames of a stretch, T cells, D joint space, S salience, C cuts, K spans.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,14 @@ from numpy.typing import NDArray
 
 from indexer.library.snapshot import SegmentFrames, Snapshot
 from model.runtime.bundle import Bundle
+from model.runtime.known_cuts import (
+    SNAP_CELLS,
+    Spans,
+    frames_between,
+    grow_over_alike,
+    snap_to_cuts,
+    spans_of_shots,
+)
 from model.runtime.moment_spans import (
     Cells,
     FoundSpan,
@@ -30,6 +39,8 @@ from service.search.encoded_query import EncodedQuery
 _REACH = 1
 # A bundle without a moment head: about the seconds from one cell to the next.
 _EVERY_SECONDS = 1.0
+# Cuts of one stretch, at most: each takes time, and no film has so many.
+_MOST_CUTS = 10_000
 # Segments of one stretch, at most: attention compares every two frames of it.
 _MOST_SEGMENTS = 8
 
@@ -47,6 +58,7 @@ class Stretch:
         salience: float32 [F, S].
         start_seconds: where the first segment starts.
         end_seconds: where the last one ends.
+        cuts: where shots begin after its start and before its end, rising, float64 [C]; None: not known.
     """
 
     rows: NDArray[np.int64]
@@ -57,6 +69,7 @@ class Stretch:
     salience: NDArray[np.float32]
     start_seconds: float
     end_seconds: float
+    cuts: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +138,10 @@ def _stretch(
         # The only frame of a segment stands still; another one may have appeared before its segment.
         times.append(np.clip(shown, start, end) if count > 1 else np.array([(start + end) / 2]))
         salience.append(read.salience[place, :count])
+    start, end = spans[0][0], max(end for _, end in spans)
+    cuts = snapshot.cuts(int(rows[0]))
+    if cuts is not None:
+        cuts = np.unique(cuts[(cuts > start) & (cuts < end)])
     return Stretch(
         rows,
         np.repeat(rows, counts),
@@ -132,8 +149,9 @@ def _stretch(
         np.concatenate(pts),
         np.maximum.accumulate(np.concatenate(times)),
         np.concatenate(salience),
-        spans[0][0],
-        max(end for _, end in spans),
+        start,
+        end,
+        None if cuts is None or len(cuts) > _MOST_CUTS else cuts,
     )
 
 
@@ -146,17 +164,19 @@ def find_moments(
         BundleError: the moment head fails.
     """
     moments = bundle.manifest.moments
-    if moments is None or not bundle.manifest.embedding_in_salience:
-        cells = _cut(stretches, _EVERY_SECONDS)
-        found = [_by_rule(query, *pair, rule) for pair in zip(stretches, cells, strict=True)]
-    else:
-        cells = _cut(stretches, moments.every_seconds)
+    has_head = moments is not None and bundle.manifest.embedding_in_salience
+    cells = _cut(stretches, moments.every_seconds if moments and has_head else _EVERY_SECONDS)
+    if has_head:
         found = _by_head(bundle, query, stretches, cells, rule)
-    return [
-        _moment(stretch, cell, span)
-        for stretch, cell, spans in zip(stretches, cells, found, strict=True)
-        for span in spans
-    ]
+    else:
+        found = [_by_rule(query, *pair, rule) for pair in zip(stretches, cells, strict=True)]
+    out: list[Moment] = []
+    for stretch, cell, spans in zip(stretches, cells, found, strict=True):
+        if stretch.cuts is None:
+            out += [_moment(stretch, cell, span) for span in spans]
+        else:
+            out += _by_cuts(query, stretch, stretch.cuts, cell, spans, rule)
+    return out
 
 
 def _cut(stretches: Sequence[Stretch], every_seconds: float) -> list[Cells]:
@@ -164,9 +184,39 @@ def _cut(stretches: Sequence[Stretch], every_seconds: float) -> list[Cells]:
 
 
 def _by_rule(query: EncodedQuery, stretch: Stretch, cells: Cells, rule: MomentRule) -> list[FoundSpan]:
+    """What a bundle without a moment head finds; nothing where the cuts are known, since they say more."""
+    if stretch.cuts is not None:
+        return []
     vectors = stretch.salience[cells.frames]
     fit = relevance(vectors[None], query.salience)[0]
     return find_spans_by_shots(vectors, fit, cells.seconds, rule)
+
+
+def _by_cuts(
+    query: EncodedQuery,
+    stretch: Stretch,
+    cuts: NDArray[np.float64],
+    cells: Cells,
+    found: Sequence[FoundSpan],
+    rule: MomentRule,
+) -> list[Moment]:
+    """The spans of the moment head, snapped to known cuts, and then the shots that are moments too.
+
+    Both grow over the shots beside them that look like them.
+    """
+    borders = np.array([cells.borders(span.first, span.last) for span in found], np.float64).reshape(-1, 2)
+    taken = snap_to_cuts(borders, cuts, SNAP_CELLS * cells.seconds)
+    fit = relevance(stretch.salience[None], query.salience)[0]
+    extent = stretch.start_seconds, stretch.end_seconds
+    shots = spans_of_shots(extent, cuts, stretch.times, fit, taken, rule)
+    spans = np.concatenate([taken, shots])
+    spans = grow_over_alike(spans, extent, cuts, stretch.times, stretch.salience, rule)
+    return _moments_between(stretch, spans)
+
+
+def _moments_between(stretch: Stretch, spans: Spans) -> list[Moment]:
+    inside = frames_between(stretch.times, spans).tolist()
+    return [_moment_of(stretch, *span, *frames) for span, frames in zip(spans.tolist(), inside, strict=True)]
 
 
 def _by_head(

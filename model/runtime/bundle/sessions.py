@@ -61,6 +61,8 @@ def open_session(
     provider: Provider,
     threads: int | None = None,
     cache_dir: Path | None = None,
+    *,
+    planned_memory: bool = True,
 ) -> Session:
     """Open one graph and check its inputs and outputs.
 
@@ -71,6 +73,8 @@ def open_session(
         provider: where it must run.
         threads: threads of one operator; None leaves it to ONNX Runtime.
         cache_dir: where TensorRT caches the engines it builds; None: no cache.
+        planned_memory: whether one block of memory is kept for all that a run of known sizes needs; without
+            it, what a part of the graph has left serves the next one, and large graphs need half as much.
 
     Raises:
         BundleError: the graph cannot be read, differs from the format, or the provider is not active.
@@ -80,6 +84,7 @@ def open_session(
     if threads is not None:
         options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.enable_mem_pattern = planned_memory
     # Threads that spin while they wait take processor time from decoding and from other searches.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if provider != "cpu":

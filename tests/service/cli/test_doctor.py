@@ -24,6 +24,7 @@ def test_it_shows_what_works(tmp_path: Path) -> None:
     assert "CPUExecutionProvider" in found["model"]["providers"]["value"]
     assert found["stages"]["--screen"]["value"] == f"rapidocr {version('rapidocr')}"
     assert "libavcodec" in found["decoders"]["pyav"]["value"]
+    assert found["stages"]["--shots"] == {"value": "TransNetV2, which comes with reelfind", "level": "ok"}
     assert "1 videos" in found["library"]["library"]["value"]
     assert "toy" in found["bundle"]["bundle"]["value"]
     try:
