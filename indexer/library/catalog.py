@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from indexer.library.checksums import CHECKSUMS
 from indexer.library.records import Verdict, VideoRecord, displayable
-from indexer.library.schema import CONTAINER_START, CUTS, STAGE_COLUMNS, TEXT_COLUMNS
+from indexer.library.schema import CONTAINER_START, CUTS, STAGE_COLUMNS, STAGE_FAILED, TEXT_COLUMNS
 
 _HIDDEN_COLUMNS = ("ingest_id", "num_frames", "path", CHECKSUMS, CUTS, *TEXT_COLUMNS, *STAGE_COLUMNS)
 
@@ -87,6 +87,14 @@ class VideoCatalog:
     def count(self, verdict: Verdict | None) -> int:
         """How many videos there are, or how many with this verdict."""
         return int(self._with_verdict(verdict).num_rows)
+
+    def stage_counts(self) -> dict[str, int]:
+        """How many videos each stage has read, without those that it failed on, by its name."""
+        counts = {column.removesuffix("_source"): 0 for column in STAGE_COLUMNS}
+        for column in set(STAGE_COLUMNS) & set(self._table.column_names):
+            failed = pc.starts_with(self._table[column], STAGE_FAILED)
+            counts[column.removesuffix("_source")] = pc.sum(pc.invert(failed)).as_py() or 0
+        return counts
 
     def _with_verdict(self, verdict: Verdict | None) -> pa.Table:
         if verdict is None:

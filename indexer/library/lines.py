@@ -92,6 +92,16 @@ class SnapshotLines:
         lines = self._lines(table, [score or 0.0 for score in scores], query)
         return [lines[i] for i in order if lines[i].coverage >= least_coverage]
 
+    def counts(self) -> dict[LineKind, int]:
+        """See `Snapshot.line_counts`."""
+        found: dict[str, int] = {}
+        if self._texts is not None:
+            with READS, storage_errors(self._where):
+                for batch in self._texts.to_batches(columns=["kind"]):
+                    for each in batch["kind"].value_counts().to_pylist():
+                        found[each["values"]] = found.get(each["values"], 0) + each["counts"]
+        return {kind: found.get(kind, 0) for kind in LINE_KINDS}
+
     def _may_cover(self, query: "QueryWords", least_coverage: float) -> bool:
         """Whether the words of all lines together have so much of the query; True where that is not known.
 

@@ -39,6 +39,8 @@ FIRST_TABLES = tuple(name for name in TABLES if name not in ADDED_TABLES)
 CONTAINER_START = "container_start_seconds"
 TEXT_COLUMNS = ("texts_ingest_id", "num_lines", "text_sources")
 STAGE_COLUMNS = ("speech_source", "screen_source", "shots_source")
+#: Before the key of a stage that failed on a video: it is tried again only if that is asked for.
+STAGE_FAILED = "failed: "
 CUTS = "cut_seconds"
 _META_SCHEMA = b"reelfind.schema_version"
 _META_BUNDLE = b"reelfind.bundle_checksum"

@@ -464,6 +464,14 @@ class Snapshot:
         """How many videos have `verdict`, or how many there are, failures included."""
         return self._videos.count(verdict)
 
+    def stage_counts(self) -> dict[str, int]:
+        """How many videos each stage has read, without those that it failed on, by its name."""
+        return self._videos.stage_counts()
+
+    def line_counts(self) -> dict[LineKind, int]:
+        """How many lines of each kind there are. LibraryError when the table cannot be read."""
+        return self._lines.counts()
+
     def find_lines(
         self,
         text: str,

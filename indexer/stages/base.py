@@ -11,15 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
-from indexer.library.schema import LineRow, VideoRow
+from indexer.library.schema import STAGE_FAILED, LineRow, VideoRow
 from indexer.media import MediaKind, PictureChunk, SoundChunk
 
 StageName = Literal["speech", "screen", "shots"]
 #: In the order in which they run.
 STAGES: tuple[StageName, ...] = get_args(StageName)
-
-#: Before the key of a stage that failed on a video: it is tried again only if that is asked for.
-FAILED = "failed: "
 
 C_contra = TypeVar("C_contra", SoundChunk, PictureChunk, contravariant=True)
 
@@ -80,7 +77,7 @@ AnyStage = Stage[SoundChunk] | Stage[PictureChunk]
 
 
 def source_of(video: VideoRow, stage: StageName) -> str | None:
-    """The key that is stored for a stage, perhaps after `FAILED`; None: it has not read the video."""
+    """The key that is stored for a stage, perhaps after `STAGE_FAILED`; None: it has not read the video."""
     source: str | None = getattr(video, f"{stage}_source")
     return source
 
@@ -100,4 +97,4 @@ def is_due(video: VideoRow, stage: AnyStage, *, retry_failed: bool) -> bool:
         retry_failed: read it also where the same stage has failed on it.
     """
     source = source_of(video, stage.name)
-    return source != stage.key and (retry_failed or source != FAILED + stage.key)
+    return source != stage.key and (retry_failed or source != STAGE_FAILED + stage.key)

@@ -25,9 +25,9 @@ from indexer.events import (
     StageSummary,
 )
 from indexer.library.records import SEARCHABLE, Verdict, stored_ns
-from indexer.library.schema import VideoRow
+from indexer.library.schema import STAGE_FAILED, VideoRow
 from indexer.media import MediaJob, MediaMessage, PictureChunk, SoundChunk
-from indexer.stages.base import FAILED, AnyStage, StageName, StageResult, is_due
+from indexer.stages.base import AnyStage, StageName, StageResult, is_due
 from indexer.texts import SourceRead
 from model.runtime.errors import ReelfindError
 
@@ -152,7 +152,7 @@ class StageRun:
         except _LostError as error:
             problems = [StageProblem(video.path, None, str(error))]
         else:
-            source = stage.key if result is not None else FAILED + stage.key
+            source = stage.key if result is not None else STAGE_FAILED + stage.key
             self._sink.add_stage(video.video_id, stage.name, source, result)
             summary.videos += 1
             summary.video_seconds += row.duration_seconds

@@ -13,11 +13,13 @@ from indexer.library.verify import VerifyReport
 from service.cli.printing import print_line
 
 _SHOWN_VIDEOS = 50
+_LINES = {"name": "of names", "speech": "of subtitles", "transcript": "heard", "screen": "read in pictures"}
 
 
 def info_object(library: Library, current: int | None, manifests: list[SnapshotManifest]) -> dict[str, Any]:
     """A library's contents, for `--json` and `print_info`."""
     served = next(manifest for manifest in manifests if manifest.number == current)
+    snapshot = library.current()
     return {
         "library": os.fspath(library.path),
         "snapshot": served.number,
@@ -26,8 +28,10 @@ def info_object(library: Library, current: int | None, manifests: list[SnapshotM
         "num_videos": served.num_videos,
         "num_segments": served.num_segments,
         "num_frames": served.num_frames,
-        "hours": round(library.current().hours, 4),
+        "hours": round(snapshot.hours, 4),
         "verdicts": {verdict: served.verdicts.get(verdict, 0) for verdict in VERDICTS},
+        "lines": snapshot.line_counts(),
+        "stages": snapshot.stage_counts(),
         "index": {"factory": served.index_factory, "requested": served.index_requested},
         "tokens": {
             "stored": library.layout.tokens,
@@ -60,8 +64,10 @@ def print_info(info: dict[str, Any], console: Console) -> None:
         ("videos", f"{info['num_videos']} ({info['hours']:.2f} hours)"),
         ("segments", f"{info['num_segments']}, frames {info['num_frames']}"),
         ("not ok", ", ".join(f"{n} {verdict}" for verdict, n in failed.items()) or "none"),
+        ("lines", ", ".join(f"{n} {_LINES[kind]}" for kind, n in info["lines"].items() if n) or "none"),
+        ("stages", ", ".join(f"{stage}: {n} videos" for stage, n in info["stages"].items() if n) or "none"),
         ("index", f"{index['factory']} (requested: {index['requested']})"),
-        ("tokens", stored if tokens["per_frame"] else "none: searches are not re-ranked"),
+        ("tokens", stored if tokens["per_frame"] else "none: a matching head would need them"),
         ("size", f"{info['bytes'] / 1e6:.1f} MB"),
         ("media", ", ".join(info["media_roots"])),
     ]

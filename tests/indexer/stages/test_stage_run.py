@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from indexer.events import Event, StageFileDone, StageFileStarted, StageRead, StageStarted
-from indexer.library.schema import VideoRow
+from indexer.library.schema import LINE_KINDS, VideoRow
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import verify_library
 from indexer.options import IndexOptions
@@ -278,6 +278,11 @@ def test_a_video_on_which_a_stage_fails_is_not_tried_for_ever(home: Home) -> Non
     assert (problem.path.name, problem.verdict) == ("loud.mp4", "corrupt")
     assert "RuntimeError: no such operator" in problem.reason
     assert home.sources()["loud.mp4"] == "failed: loud 1"
+    snapshot = Snapshot.open(home.library)
+    read = sum(source == "loud 1" for source in home.sources().values())
+    assert snapshot.stage_counts() == {"speech": read, "screen": 0, "shots": 0}
+    assert snapshot.line_counts() == {kind: len(home.lines(kind)) for kind in LINE_KINDS}
+    assert snapshot.line_counts()["transcript"]
     assert home.lines("transcript") == [("loud.mp4", "it is loud")], "what another model heard stays"
     stage = LoudStage()
     home.index(stage)

@@ -170,6 +170,8 @@ def test_library_info_verify_and_rollback(bundle: Path, media: Path, tmp_path: P
     assert (info["snapshot"], info["num_videos"], info["verdicts"]["corrupt"]) == (2, 3, 1)
     assert info["media_roots"] == [str(media)]
     assert [s["number"] for s in info["snapshots"]] == [1, 2]
+    assert info["lines"] == {"speech": 0, "name": 3, "transcript": 0, "screen": 0}
+    assert info["stages"] == {"speech": 0, "screen": 0, "shots": 0}
     assert "snapshot   2, published" in reelfind("library", "info", "--library", library).stdout
 
     whole = reelfind("library", "verify", "--library", library)
