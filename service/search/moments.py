@@ -1,36 +1,18 @@
-"""Finds moments in the segments that a search ranked best, and in those beside them.
+"""Finds moments in and around the segments that a search ranked best, and those of which only text speaks."""
 
-A moment is scored as a segment is: by the embedding of its frames, or of its segment if that fits better, and
-by the match of its salient frames.
-
-Shapes: K moments, N frames of a moment, n salient frames, D joint space.
-"""
-
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.errors import LibraryError
-from indexer.library.snapshot import SegmentFrames, Snapshot
+from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
 from model.runtime.moment_spans import MomentRule
-from model.runtime.ranking import (
-    LOGIT_DECIMALS,
-    SCORE_DECIMALS,
-    ensemble,
-    match_score,
-    relevance,
-    select_salient,
-    tail_scores,
-)
 from service.search.encoded_query import EncodedQuery
-from service.search.match_queue import MatchQueue, MatchTerms
+from service.search.moment_scores import MomentScorer
 from service.search.probability import Rater
-from service.search.rerank import RerankedCandidates, UnreadableTokensError, match_parts, score_by_salience
-from service.search.retrieval import RetrievedSegments, place_in_video
+from service.search.retrieval import place_in_video
 from service.search.scored_spans import ScoredSpan
 from service.search.stopwatch import Stopwatch
 from service.search.stretches import Moment, find_moments, moment_between, read_stretches
@@ -42,45 +24,39 @@ _SPARE = 4
 _MOST_OF_TEXT = 50
 
 
-@dataclass
+@dataclass(frozen=True)
 class MomentStage:
-    """Finds and scores the moments of one search.
+    """Finds the moments of one search.
 
     Attributes:
-        snapshot: what is searched.
-        match_queue: runs the matching head of the snapshot's bundle.
-        query: the query.
-        retrieved: what the first stage found; the re-ranked segments are its first.
-        reranked: how these were re-ranked; None: they were not.
+        scorer: scores them; it knows the query and what was retrieved.
         scores: the final score of each retrieved segment.
-        num_salient_frames: n.
-        terms: on which the search uses the matching head.
-        max_pairs: pairs of a part of the text and a frame that may still be matched; None: any number.
         avoid: damaged segments.
         rater: rates the moments.
-        texts: the lines of text that fit the query; None: there are none.
         stopwatch: gets the lap `moments`.
+        texts: the lines of text that fit the query; None: there are none.
         rule: which spans are moments.
     """
 
-    snapshot: Snapshot
-    match_queue: MatchQueue
-    query: EncodedQuery
-    retrieved: RetrievedSegments
-    reranked: RerankedCandidates | None
+    scorer: MomentScorer
     scores: NDArray[np.float64]
-    num_salient_frames: int
-    terms: MatchTerms
-    max_pairs: int | None
     avoid: Sequence[int]
-    stopwatch: Stopwatch
     rater: Rater
+    stopwatch: Stopwatch
     texts: TextEvidence | None = None
     rule: MomentRule = field(default_factory=MomentRule)
 
     @property
     def _bundle(self) -> Bundle:
-        return self.match_queue.bundle
+        return self.scorer.bundle
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        return self.scorer.snapshot
+
+    @property
+    def _query(self) -> EncodedQuery:
+        return self.scorer.query
 
     def best(self, top_k: int) -> list[ScoredSpan]:
         """The `top_k` best moments, best first.
@@ -103,7 +79,7 @@ class MomentStage:
     def best_of_videos(self, top_k: int, of_video: int) -> list[list[ScoredSpan]]:
         """The `top_k` best videos, each with its `of_video` best moments, best first. Raises as `best`."""
         order = np.argsort(-self.scores, kind="stable")
-        videos = self.snapshot.video_rows[self.retrieved.rows[order]]
+        videos = self._snapshot.video_rows[self.scorer.retrieved.rows[order]]
         _, first, number = np.unique(videos, return_index=True, return_inverse=True)
         rank_of_video = np.argsort(np.argsort(first))[number]
         chosen = (rank_of_video < top_k + _SPARE) & (place_in_video(videos) < of_video)
@@ -116,9 +92,10 @@ class MomentStage:
         """The moments around some of the retrieved segments, best first."""
         if not len(seeds):
             return []
-        known = {} if self.reranked is None else self.reranked.segment_frames.places()
-        stretches = read_stretches(self.snapshot, self.retrieved.rows[seeds], known, self.avoid)
-        spans = self._scored(find_moments(self._bundle, self.query, stretches, self.rule))
+        reranked = self.scorer.reranked
+        known = {} if reranked is None else reranked.segment_frames.places()
+        stretches = read_stretches(self._snapshot, self.scorer.retrieved.rows[seeds], known, self.avoid)
+        spans = self.scorer.scored(find_moments(self._bundle, self._query, stretches, self.rule))
         if self.texts is not None:
             spans = self._with_texts(spans, self.texts)
         rated = self.rater.rated(spans)
@@ -134,7 +111,7 @@ class MomentStage:
         return known if texts.modalities.visual else [span for span in known if span.texts]
 
     def _spoken(self, spans: Sequence[ScoredSpan], texts: TextEvidence) -> list[ScoredSpan]:
-        """Moments of which only text speaks: the best segment of a video for its name."""
+        """Moments of which only text speaks: where it is said, or for a name the best one of its video."""
         taken: dict[str, list[ScoredSpan]] = {}
         for span in spans:
             taken.setdefault(span.video_id, []).append(span)
@@ -148,230 +125,26 @@ class MomentStage:
             wanted += [(self._rows(video_id, start, end), (start, end)) for start, end in spoken]
             if not spoken and video_id not in taken:
                 rows = self._rows(video_id)
-                scores = self.snapshot.scores_of(self.query.embedding, rows)
+                scores = self._snapshot.scores_of(self._query.embedding, rows)
                 wanted.append((rows[scores.argsort()[::-1][:1]], None))
         wanted = [(rows, said) for rows, said in wanted if len(rows)][:_MOST_OF_TEXT]
         if not wanted:
             return []
         # Read all at once: each reading of the library takes its time.
-        known = self.snapshot.segment_frames(np.unique(np.concatenate([x for x, _ in wanted]))).places()
+        known = self._snapshot.segment_frames(np.unique(np.concatenate([x for x, _ in wanted]))).places()
         moments: list[Moment] = []
         for rows, said in wanted:
-            stretch = read_stretches(self.snapshot, rows, known, self.avoid, 0)[0]
+            stretch = read_stretches(self._snapshot, rows, known, self.avoid, 0)[0]
             if said is not None:
                 moments.append(moment_between(stretch, *said))
             else:
-                moments += find_moments(self._bundle, self.query, [stretch], self.rule)[:1]
-        return self._knowing([moment.row for moment in moments])._scored(moments, are_retrieved=False)
+                moments += find_moments(self._bundle, self._query, [stretch], self.rule)[:1]
+        scorer = self.scorer.knowing([moment.row for moment in moments])
+        return scorer.scored(moments, are_retrieved=False)
 
     def _rows(
         self, video_id: str, start_seconds: float = -np.inf, end_seconds: float = np.inf
     ) -> NDArray[np.int64]:
         """The segments of a video that touch a span, without the damaged ones."""
-        rows = self.snapshot.segment_rows(video_id, start_seconds, end_seconds)
+        rows = self._snapshot.segment_rows(video_id, start_seconds, end_seconds)
         return rows[~np.isin(rows, self.avoid)]
-
-    def _knowing(self, rows: Sequence[int]) -> "MomentStage":
-        """This stage, with further segments as if they were the last that the first stage retrieved."""
-        known = set(self.retrieved.rows.tolist())
-        new = np.array(sorted({row for row in rows if row not in known}), np.int64)
-        if not len(new):
-            return self
-        scores = self.snapshot.scores_of(self.query.embedding, new).round(SCORE_DECIMALS)
-        ranks = np.full(len(new), len(self.retrieved.ranks))
-        retrieved = RetrievedSegments(
-            np.concatenate([self.retrieved.score, scores]),
-            np.concatenate([self.retrieved.rows, new]),
-            np.concatenate([self.retrieved.ranks, ranks]),
-        )
-        return replace(self, retrieved=retrieved)
-
-    def _scored(self, moments: Sequence[Moment], *, are_retrieved: bool = True) -> list[ScoredSpan]:
-        """The moments with their scores. Those that text found are matched too where that costs nothing."""
-        read = _frames_of(moments, self._bundle.manifest.salience_dim)
-        position_of = {row: place for place, row in enumerate(self.retrieved.rows.tolist())}
-        homes = [self._home(moment, position_of) for moment in moments]
-        first = self._first_scores(moments, read, homes, position_of)
-        fit = relevance(read.salience, self.query.salience)
-        num_reranked = 0 if self.reranked is None else len(self.reranked.score)
-        is_free = not are_retrieved and num_reranked > 0 and self._bundle.manifest.match_kind == "salience"
-        is_reranked = np.array([home < num_reranked or is_free for home in homes])
-        frames, chosen = select_salient(fit, read.counts, self.num_salient_frames)
-        matched = self._match(moments, read, frames, chosen, first, homes, is_reranked)
-        hubness = self.snapshot.hubness
-        spans = []
-        for place, moment in enumerate(moments):
-            valid = chosen[place]
-            reranked = matched is not None and is_reranked[place]
-            share = None if matched is None or not reranked else matched.share(place)
-            spans.append(
-                ScoredSpan(
-                    video_id=self.snapshot.video_id_of(moment.row),
-                    start_seconds=round(moment.start_seconds, 3),
-                    end_seconds=round(moment.end_seconds, 3),
-                    frame_ids=self._frame_ids(moment),
-                    pts_seconds=moment.stretch.pts_seconds[moment.frames].tolist(),
-                    relevance=fit[place, : read.counts[place]],
-                    salient=frames[place][valid].tolist(),
-                    logits=matched.logits[place][valid].tolist() if matched and reranked else None,
-                    score=float(first[place]) if matched is None else float(matched.score[place]),
-                    first_score=float(first[place]),
-                    hubness=None if hubness is None else float(hubness[moment.row]),
-                    match_score=float(matched.match_score[place]) if matched and reranked else None,
-                    similarity_share=share,
-                    first_stage_rank=int(self.retrieved.ranks[homes[place]]) + 1,
-                )
-            )
-        return spans
-
-    def _home(self, moment: Moment, position_of: Mapping[int, int]) -> int:
-        """The place among the retrieved segments of the one that a moment belongs to."""
-        own = position_of.get(moment.row)
-        if own is not None:
-            return own
-        return min(position_of[row] for row in moment.stretch.rows.tolist() if row in position_of)
-
-    def _first_scores(
-        self,
-        moments: Sequence[Moment],
-        read: SegmentFrames,
-        homes: Sequence[int],
-        position_of: Mapping[int, int],
-    ) -> NDArray[np.float32]:
-        """The first stage's score of each moment as if it were a segment, or that of its segment if higher.
-
-        What fits a whole segment is not to lose by a moment that was found too short in it.
-        """
-        manifest = self._bundle.manifest
-        scores = self.retrieved.score[list(homes)]
-        if not manifest.embedding_in_salience:
-            return scores
-        # A moment that is a whole segment has its score already.
-        parts = [i for i, x in enumerate(moments) if not (x.is_segment and x.row in position_of)]
-        if not parts:
-            return scores
-        embeddings, mask = _thinned(read.at(parts), manifest.frames_per_segment, manifest.embedding_dim)
-        similarity = self._bundle.encode_segments(embeddings, mask) @ self.query.embedding
-        if self.snapshot.hubness is not None:
-            rows = [moments[i].row for i in parts]
-            similarity = similarity - self.snapshot.hubness_weight * self.snapshot.hubness[rows]
-        own = similarity.astype(np.float32).round(SCORE_DECIMALS)
-        whole = [scores[i] if moments[i].row in position_of else -np.inf for i in parts]
-        scores[parts] = np.maximum(own, np.array(whole, np.float32))
-        return scores
-
-    def _match(
-        self,
-        moments: Sequence[Moment],
-        read: SegmentFrames,
-        frames: NDArray[np.int64],
-        chosen: NDArray[np.bool_],
-        first: NDArray[np.float32],
-        homes: Sequence[int],
-        is_reranked: NDArray[np.bool_],
-    ) -> "MatchedMoments | None":
-        """The match of the moments whose segments were re-ranked, and the score of all; None: none were."""
-        if self.reranked is None:
-            return None
-        manifest = self._bundle.manifest
-        if manifest.match_kind == "salience":
-            scored = score_by_salience(read, manifest, self.query, first, self.num_salient_frames)
-            match, logits, shares = scored.match_score, scored.logits, scored.similarity_share
-        else:
-            chosen = chosen & is_reranked[:, None]
-            usual = self.reranked.match_score[np.minimum(homes, len(self.reranked.score) - 1)]
-            logits = self._logits(_known_logits(self.reranked), moments, frames, chosen, usual)
-            chosen[:, 0] = True
-            match, shares = match_score(logits, chosen), None
-        score = np.empty(len(moments), np.float64)
-        lam = manifest.ensemble_lambda
-        score[is_reranked] = ensemble(match[is_reranked], first[is_reranked], lam)
-        least = score[is_reranked] if is_reranked.any() else self.reranked.score
-        score[~is_reranked] = tail_scores(least, first[~is_reranked], lam)
-        return MatchedMoments(score, match, logits, shares)
-
-    def _logits(
-        self,
-        known: Mapping[tuple[int, int], float],
-        moments: Sequence[Moment],
-        frames: NDArray[np.int64],
-        chosen: NDArray[np.bool_],
-        usual: NDArray[np.float64],
-    ) -> NDArray[np.float32]:
-        """The matching head's logits of the salient frames of moments, [K, n].
-
-        Those of frames that the re-ranking matched are read from it, and the others are matched now, as far
-        as time and cost allow: what is left has its segment's match.
-        """
-        logits = np.where(chosen, usual[:, None], 0).astype(np.float32)
-        missing: list[tuple[int, int, int, int]] = []
-        for place, column in zip(*np.nonzero(chosen), strict=True):
-            stretch, first = moments[place].stretch, moments[place].frames.start
-            frame = first + int(frames[place, column])
-            key = int(stretch.frame_rows[frame]), int(stretch.places[frame])
-            if key in known:
-                logits[place, column] = known[key]
-            else:
-                missing.append((int(place), int(column), *key))
-        parts = self.query.parts or ()
-        if self.max_pairs is not None:
-            missing = missing[: max(0, self.max_pairs) // max(1, len(parts))]
-        if missing and not self.terms.is_over(time.monotonic()):
-            try:
-                tokens = self.snapshot.frame_tokens([x[2] for x in missing], [x[3] for x in missing])
-            except LibraryError as error:
-                raise UnreadableTokensError(str(error)) from error
-            values = match_parts(self.match_queue, parts, tokens, self.terms).round(LOGIT_DECIMALS)
-            for (place, column, _, _), value in zip(missing, values.tolist(), strict=False):
-                logits[place, column] = value
-        return logits
-
-    def _frame_ids(self, moment: Moment) -> list[str]:
-        rows = moment.stretch.frame_rows[moment.frames].tolist()
-        places = moment.stretch.places[moment.frames].tolist()
-        return [self.snapshot.frame_id(row, place) for row, place in zip(rows, places, strict=True)]
-
-
-@dataclass(frozen=True)
-class MatchedMoments:
-    """Scores of K moments; `match_score` and `logits` count only for those that were re-ranked."""
-
-    score: NDArray[np.float64]
-    match_score: NDArray[np.float64]
-    logits: NDArray[np.float32]
-    similarity_share: NDArray[np.float64] | None
-
-    def share(self, place: int) -> float | None:
-        """The share of the similarity in the match of a moment; None: there is none."""
-        return None if self.similarity_share is None else float(self.similarity_share[place])
-
-
-def _frames_of(moments: Sequence[Moment], salience_dim: int) -> SegmentFrames:
-    """The frames of moments as if they were segments."""
-    counts = np.array([moment.frames.stop - moment.frames.start for moment in moments], np.int64)
-    most = int(counts.max())
-    pts = np.zeros((len(moments), most))
-    salience = np.zeros((len(moments), most, salience_dim), np.float32)
-    for place, (moment, count) in enumerate(zip(moments, counts.tolist(), strict=True)):
-        pts[place, :count] = moment.stretch.pts_seconds[moment.frames]
-        salience[place, :count] = moment.stretch.salience[moment.frames]
-    return SegmentFrames(np.array([moment.row for moment in moments]), counts, pts, salience)
-
-
-def _thinned(read: SegmentFrames, most: int, dim: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """At most `most` frames of each moment, evenly spread, as a segment encoder reads them."""
-    counts = np.minimum(read.counts, most)
-    places = np.arange(min(most, read.salience.shape[1]))
-    mask = places[None, :] < counts[:, None]
-    spread = ((places[None, :] + 0.5) * read.counts[:, None] / counts[:, None]).astype(np.int64)
-    index = np.where(mask, spread, 0)
-    frames = np.take_along_axis(read.salience[..., :dim], index[..., None], axis=1)
-    return np.where(mask[..., None], frames, np.float32(0)), mask
-
-
-def _known_logits(reranked: RerankedCandidates) -> dict[tuple[int, int], float]:
-    """The logits of the frames that were matched, by segment row and place in the segment."""
-    rows = reranked.segment_frames.rows
-    where = np.nonzero(reranked.chosen)
-    keys = zip(rows[where[0]].tolist(), reranked.frames[where].tolist(), strict=True)
-    return dict(zip(keys, reranked.logits[where].tolist(), strict=True))

@@ -22,6 +22,7 @@ from service.errors import NotUnderstoodError
 from service.search.encoded_query import EncodedQuery, encode_text_queries, encode_text_query
 from service.search.hits import HitBuilder
 from service.search.match_queue import MatchQueue, MatchTerms
+from service.search.moment_scores import MomentScorer
 from service.search.moments import MomentStage
 from service.search.probability import Rater, evidence_of, is_best_guess, likely
 from service.search.query import check_min_probability, check_num_candidates, check_num_salient_frames
@@ -420,21 +421,17 @@ class Searcher:
         texts = asked.texts.evidence
         modalities = options.modalities if texts is None else texts.modalities
         rater = Rater.of(self.bundle, asked.evidence, modalities, scores, reranked=reranked is not None)
-        stage = MomentStage(
+        scorer = MomentScorer(
             self.snapshot,
             self.match_queue,
             query,
             retrieved,
             reranked,
-            scores,
             num_frames,
             options.match_terms,
             max_pairs,
-            damaged,
-            asked.stopwatch,
-            rater,
-            texts,
         )
+        stage = MomentStage(scorer, scores, damaged, rater, asked.stopwatch, texts)
         if options.group_by == "moment":
             groups = [[span] for span in stage.best(asked.top_k)]
         else:
