@@ -71,12 +71,12 @@ class Note:
 
 
 @dataclass(frozen=True)
-class TextProblem:
-    """A file whose texts, beside a video or in it, are not or only partly in the library.
+class ReadingProblem:
+    """A file of which texts, or what a stage looks for, were not, or only partly, read.
 
     Attributes:
         path: the subtitle file, or the video.
-        verdict: None where it could not be reached: the next run tries it again.
+        verdict: None where it could not be reached, or has changed: the next run tries it again.
         reason: why.
     """
 
@@ -134,21 +134,6 @@ Event = (
 )
 
 
-@dataclass(frozen=True)
-class StageProblem:
-    """A video that a stage has not, or only partly, read.
-
-    Attributes:
-        path: its file.
-        verdict: None where it could not be reached, or has changed: the next run tries it again.
-        reason: why.
-    """
-
-    path: Path
-    verdict: Verdict | None
-    reason: str
-
-
 @dataclass
 class StageSummary:
     """What a stage did in a run.
@@ -169,7 +154,7 @@ class StageSummary:
     left: int = 0
     lines: int = 0
     cuts: int = 0
-    problems: list[StageProblem] = field(default_factory=list)
+    problems: list[ReadingProblem] = field(default_factory=list)
     video_seconds: float = 0.0
     elapsed_seconds: float = 0.0
 
@@ -226,7 +211,7 @@ class IndexSummary:
     segments: int = 0
     frames: int = 0
     lines: int = 0
-    text_problems: list[TextProblem] = field(default_factory=list)
+    text_problems: list[ReadingProblem] = field(default_factory=list)
     stages: dict[StageName, StageSummary] = field(default_factory=dict)
     video_seconds: float = 0.0
     elapsed_seconds: float = 0.0

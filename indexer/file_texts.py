@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from indexer.decode import DecodeSpec, FileOutcome, FileUnchanged, FileUnreached
-from indexer.events import TextProblem
+from indexer.events import ReadingProblem
 from indexer.library.records import SEARCHABLE
 from indexer.place import unreached
 from indexer.plan import IndexTask
@@ -25,7 +25,7 @@ class FileTexts:
 
     sources: str | None
     parts: tuple[SourceLines, ...] = ()
-    problems: tuple[TextProblem, ...] = ()
+    problems: tuple[ReadingProblem, ...] = ()
 
 
 def kept_outcome(task: IndexTask) -> FileOutcome:
@@ -68,7 +68,7 @@ def read_texts(
     if has_tracks:
         jobs.append(TextJob(os.fsencode(task.path), "tracks", None, fps, task.size, spec.reading))
     parts: list[SourceLines] = []
-    problems: list[TextProblem] = []
+    problems: list[ReadingProblem] = []
     sources: str | None = task.text_sources
     left = MAX_LINES
     for job in jobs:
@@ -76,11 +76,11 @@ def read_texts(
             if isinstance(message, SourceLines):
                 parts.append(replace(message, lines=message.lines[:left]))
                 if len(message.lines) > left > 0:
-                    problems.append(TextProblem(job.file, "partial", TOO_MANY))
+                    problems.append(ReadingProblem(job.file, "partial", TOO_MANY))
                 left -= min(left, len(message.lines))
             elif isinstance(message, SourceRead) and message.verdict != "ok":
-                problems.append(TextProblem(job.file, message.verdict, message.reason or ""))
+                problems.append(ReadingProblem(job.file, message.verdict, message.reason or ""))
             elif isinstance(message, FileUnreached):
-                problems.append(TextProblem(job.file, None, message.reason))
+                problems.append(ReadingProblem(job.file, None, message.reason))
                 sources = None
     return FileTexts(sources, tuple(parts) if sources is not None else (), tuple(problems))

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from indexer.decode import Alive, FileUnreached
 from indexer.engines.messages import (
     HEAD,
-    MAX_RECORD_BYTES,
     MAX_SECONDS,
     Buffer,
     Receive,
+    check_read,
     frame_message,
     read_exactly,
     read_head,
+    read_record,
 )
-from indexer.engines.records import MessageError, pack, unpack
+from indexer.engines.records import MessageError, pack
 from indexer.media import MAX_PICTURE_BYTES, MAX_SAMPLES, MediaJob, MediaMessage, PictureChunk, SoundChunk
 from indexer.texts import SourceRead
 from model.runtime.video.small_frames import SMALL_SIZE
@@ -81,14 +82,9 @@ class MediaMessages:
             return self._sound(length)
         if number == _PICTURES and not is_sound:
             return self._pictures(length)
-        kind = _RECORDS.get(number)
-        if kind is None:
-            raise MessageError(f"a message of kind {number}")
-        if length > MAX_RECORD_BYTES:
-            raise MessageError(f"a message of {length} bytes")
-        message: MediaMessage = unpack(kind, read_exactly(self._receive, length))
-        if isinstance(message, SourceRead) and (message.verdict == "ok") != (message.reason is None):
-            raise MessageError(f"the verdict {message.verdict} and the reason {message.reason!r}")
+        message = read_record(self._receive, number, length, _RECORDS)
+        if isinstance(message, SourceRead):
+            check_read(message)
         return message
 
     def _sound(self, length: int) -> SoundChunk:

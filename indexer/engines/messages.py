@@ -11,8 +11,9 @@ Nothing received is run, and nothing is believed: the file that a decoder reads 
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,7 @@ _RECORDS: dict[int, type[DecodeMessage]] = {
 _TEXT_RECORDS: dict[int, type[SourceMessage]] = {1: Alive, 6: FileUnreached, 7: SourceLines, 8: SourceRead}
 _KINDS: dict[type, int] = {kind: number for number, kind in (_RECORDS | _TEXT_RECORDS).items()}
 
+R = TypeVar("R")
 Buffer = bytes | memoryview
 Receive = Callable[[memoryview], None]
 """Fills a buffer with the next bytes of the sender."""
@@ -141,12 +143,7 @@ class DecoderMessages:
             if length > self._max_segment:
                 raise MessageError(f"a segment of {length} bytes")
             return self._segment(length)
-        kind = _RECORDS.get(number)
-        if kind is None:
-            raise MessageError(f"a message of kind {number}")
-        if length > MAX_RECORD_BYTES:
-            raise MessageError(f"a message of {length} bytes")
-        message: DecodeMessage = unpack(kind, read_exactly(self._receive, length))
+        message = read_record(self._receive, number, length, _RECORDS)
         self._check(message)
         return message
 
@@ -232,17 +229,11 @@ class TextMessages:
         Raises:
             MessageError: it breaks the format, or what it says cannot be.
         """
-        number, length = read_head(self._receive)
-        kind = _TEXT_RECORDS.get(number)
-        if kind is None:
-            raise MessageError(f"a message of kind {number}")
-        if length > MAX_RECORD_BYTES:
-            raise MessageError(f"a message of {length} bytes")
-        message: SourceMessage = unpack(kind, read_exactly(self._receive, length))
+        message = read_record(self._receive, *read_head(self._receive), _TEXT_RECORDS)
         if isinstance(message, SourceLines):
             self._check_lines(message)
-        elif isinstance(message, SourceRead) and (message.verdict == "ok") != (message.reason is None):
-            raise MessageError(f"the verdict {message.verdict} and the reason {message.reason!r}")
+        elif isinstance(message, SourceRead):
+            check_read(message)
         return message
 
     def _check_lines(self, message: SourceLines) -> None:
@@ -279,6 +270,26 @@ def read_head(receive: Receive) -> tuple[int, int]:
     """Number and length of the next message."""
     number, length = HEAD.unpack(read_exactly(receive, HEAD.size))
     return number, length
+
+
+def read_record(receive: Receive, number: int, length: int, kinds: Mapping[int, type[R]]) -> R:
+    """The record after a head, of one of the kinds that may come, by their numbers.
+
+    Raises:
+        MessageError: it is of another kind, too long, or no such record.
+    """
+    kind = kinds.get(number)
+    if kind is None:
+        raise MessageError(f"a message of kind {number}")
+    if length > MAX_RECORD_BYTES:
+        raise MessageError(f"a message of {length} bytes")
+    return unpack(kind, read_exactly(receive, length))
+
+
+def check_read(message: SourceRead) -> None:
+    """Raise MessageError unless there is a reason for a verdict that is not "ok", and for no other."""
+    if (message.verdict == "ok") != (message.reason is None):
+        raise MessageError(f"the verdict {message.verdict} and the reason {message.reason!r}")
 
 
 def read_exactly(receive: Receive, length: int) -> bytearray:

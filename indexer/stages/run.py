@@ -17,9 +17,9 @@ from typing import Any, Protocol
 from indexer.decode import DecodeSpec, FileUnreached
 from indexer.events import (
     Event,
+    ReadingProblem,
     StageFileDone,
     StageFileStarted,
-    StageProblem,
     StageRead,
     StageStarted,
     StageSummary,
@@ -150,7 +150,7 @@ class StageRun:
         except _StoppedError:
             return
         except _LostError as error:
-            problems = [StageProblem(video.path, None, str(error))]
+            problems = [ReadingProblem(video.path, None, str(error))]
         else:
             source = stage.key if result is not None else STAGE_FAILED + stage.key
             self._sink.add_stage(video.video_id, stage.name, source, result)
@@ -165,7 +165,7 @@ class StageRun:
 
     def _let_read(
         self, stage: AnyStage, video: StageVideo, row: VideoRow, media: "_Media"
-    ) -> tuple[StageResult | None, list[StageProblem]]:
+    ) -> tuple[StageResult | None, list[ReadingProblem]]:
         """What a stage finds in a video, None where it fails; and what went wrong.
 
         Raises:
@@ -174,7 +174,7 @@ class StageRun:
             _StoppedError: the run was asked to stop.
         """
         result: StageResult | None = None
-        problems: list[StageProblem] = []
+        problems: list[ReadingProblem] = []
         try:
             result = _read_stage(stage, row, self._watched(media, stage, video))
             media.finish()
@@ -185,10 +185,10 @@ class StageRun:
                 raise _StoppedError from None
             # Recognizers may raise any error on unusual input: the run continues.
             reason = f"the stage failed: {type(error).__name__}: {error}"
-            return None, [StageProblem(video.path, "corrupt", reason)]
+            return None, [ReadingProblem(video.path, "corrupt", reason)]
         if media.reason is not None:
-            problems.append(StageProblem(video.path, media.verdict, media.reason))
-        problems += [StageProblem(video.path, "partial", problem) for problem in result.problems]
+            problems.append(ReadingProblem(video.path, media.verdict, media.reason))
+        problems += [ReadingProblem(video.path, "partial", problem) for problem in result.problems]
         return (result if media.verdict in SEARCHABLE else None), problems
 
     def _watched(

@@ -1,12 +1,13 @@
 """The summary of an indexing run: a table for people, JSON for programs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from indexer.events import IndexSummary, StageSummary
+from indexer.events import IndexSummary, ReadingProblem, StageSummary
 from indexer.library.records import VERDICTS, RepairReport, displayable
 from indexer.stages.base import StageName
 from service.cli.printing import print_line
@@ -53,10 +54,7 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
             "lost_rows": repaired.lost_rows,
         },
         "lines": summary.lines,
-        "text_problems": [
-            {"path": displayable(p.path), "verdict": p.verdict or "not_reachable", "reason": p.reason}
-            for p in summary.text_problems
-        ],
+        "text_problems": _problem_objects(summary.text_problems),
         "stages": {name: _stage_object(stage) for name, stage in summary.stages.items()},
         "removed": summary.removed,
         "vanished": summary.vanished,
@@ -69,6 +67,13 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
     }
 
 
+def _problem_objects(problems: Sequence[ReadingProblem]) -> list[dict[str, Any]]:
+    return [
+        {"path": displayable(p.path), "verdict": p.verdict or "not_reachable", "reason": p.reason}
+        for p in problems
+    ]
+
+
 def _stage_object(stage: StageSummary) -> dict[str, Any]:
     return {
         "videos": stage.videos,
@@ -76,10 +81,7 @@ def _stage_object(stage: StageSummary) -> dict[str, Any]:
         "left": stage.left,
         "lines": stage.lines,
         "cuts": stage.cuts,
-        "problems": [
-            {"path": displayable(p.path), "verdict": p.verdict or "not_reachable", "reason": p.reason}
-            for p in stage.problems
-        ],
+        "problems": _problem_objects(stage.problems),
         "video_seconds": round(stage.video_seconds, 3),
         "elapsed_seconds": round(stage.elapsed_seconds, 3),
     }
@@ -106,12 +108,7 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
         print_line(console, f"  {failure.verdict}: {displayable(failure.path)}: {failure.reason}")
     if len(summary.failures) > _SHOWN_FAILURES:
         print_line(console, f"  … and {len(summary.failures) - _SHOWN_FAILURES} more; `--json` lists all")
-    for problem in summary.text_problems[:_SHOWN_FAILURES]:
-        state = problem.verdict or "not reachable"
-        print_line(console, f"  texts {state}: {displayable(problem.path)}: {problem.reason}")
-    if len(summary.text_problems) > _SHOWN_FAILURES:
-        more = len(summary.text_problems) - _SHOWN_FAILURES
-        print_line(console, f"  … and {more} more files with texts; `--json` lists all")
+    _print_problems("texts", summary.text_problems, "files with texts", console)
     for path, reason in summary.not_reached[:_SHOWN_FAILURES]:
         print_line(console, f"  not reachable: {displayable(path)}: {reason}")
     if summary.not_reached:
@@ -150,14 +147,18 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
         )
 
 
+def _print_problems(label: str, problems: Sequence[ReadingProblem], of_what: str, console: Console) -> None:
+    """Print the first files that were not, or only partly, read, and how many more there are."""
+    for problem in problems[:_SHOWN_FAILURES]:
+        state = problem.verdict or "not reachable"
+        print_line(console, f"  {label} {state}: {displayable(problem.path)}: {problem.reason}")
+    if (more := len(problems) - _SHOWN_FAILURES) > 0:
+        print_line(console, f"  … and {more} more {of_what}; `--json` lists all")
+
+
 def _print_stage(name: StageName, stage: StageSummary, console: Console) -> None:
     """Print what a stage did, and what went wrong."""
-    for problem in stage.problems[:_SHOWN_FAILURES]:
-        state = problem.verdict or "not reachable"
-        print_line(console, f"  {name} {state}: {displayable(problem.path)}: {problem.reason}")
-    if len(stage.problems) > _SHOWN_FAILURES:
-        more = len(stage.problems) - _SHOWN_FAILURES
-        print_line(console, f"  … and {more} more for {name}; `--json` lists all")
+    _print_problems(name, stage.problems, f"for {name}", console)
     found = f"{stage.cuts} cuts" if name == "shots" else f"{stage.lines} lines"
     parts = [f"{name}: {stage.videos} videos read, {found} found"]
     if stage.video_seconds:

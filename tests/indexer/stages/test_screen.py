@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -12,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import lance
 import numpy as np
 import pytest
 
@@ -22,8 +20,9 @@ from indexer.library.verify import verify_library
 from indexer.media import PictureChunk
 from indexer.stages.screen import ScreenStage
 from indexer.stages.screen_reading import Reading, TextReader
+from tests.support.indexed_home import index, pictures_of
 from tests.support.screen_texts import Picture, Written, busy, make_written_video, plain, write_on
-from tests.support.server import REELFIND, clean_environment, running_server
+from tests.support.server import running_server
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_video
 
@@ -141,31 +140,12 @@ def _larger(text: Written) -> Written:
     return Written(text.text, (text.at[0] * 3, text.at[1] * 3), text.size * 3)
 
 
-def index(home: Path, *options: str, code: int = 0, **environment: str) -> dict[str, Any]:
-    """`reelfind index HOME/media … --json`. → what it prints."""
-    command = [*REELFIND, "index", home / "media", "--library", home / "library", "--workers", "1", "--json"]
-    run = subprocess.run(
-        [str(part) for part in [*command, "--bundle", home / "toy", "--threads", "1", *options]],
-        capture_output=True,
-        text=True,
-        env=clean_environment() | environment,
-    )
-    assert run.returncode == code, run.stderr
-    assert "Traceback" not in run.stderr
-    found: dict[str, Any] = json.loads(run.stdout) if run.stdout.strip() else {"error": run.stderr}
-    return found
-
-
 @pytest.fixture
 def copy(home: Path, tmp_path: Path) -> Path:
     """A home of its own for a test, with a library that was made without the stage."""
     shutil.copytree(home, tmp_path / "home")
     index(tmp_path / "home")
     return tmp_path / "home"
-
-
-def pictures_of(library: Path) -> list[int]:
-    return [lance.dataset(str(library / f"{name}.lance")).version for name in ("segments", "frames")]
 
 
 def lines_of(library: Path) -> dict[str, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -11,7 +10,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import ctranslate2
@@ -27,7 +25,8 @@ from indexer.stages.speech import SpeechStage
 from indexer.stages.speech_models import find_model
 from indexer.texts import SourceRead
 from model.runtime.errors import InputError, ReelfindError
-from tests.support.server import REELFIND, clean_environment, running_server
+from tests.support.indexed_home import index, pictures_of
+from tests.support.server import running_server
 from tests.support.speech import RATE, make_spoken_video, said, silence
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_video
@@ -116,25 +115,6 @@ def test_what_is_said_around_damage_is_heard(stage: SpeechStage, tmp_path: Path)
     chunks = [message for message in messages if isinstance(message, SoundChunk)]
     lines = [line.text for line in stage.read(None, iter(chunks)).lines]  # type: ignore[arg-type]
     assert (lines[0], lines[-1]) == (one, other)
-
-
-def index(home: Path, *options: str, code: int = 0, **environment: str) -> dict[str, Any]:
-    """`reelfind index HOME/media … --json`. → what it prints."""
-    command = [*REELFIND, "index", home / "media", "--library", home / "library", "--workers", "1", "--json"]
-    run = subprocess.run(
-        [str(part) for part in [*command, "--bundle", home / "toy", "--threads", "1", *options]],
-        capture_output=True,
-        text=True,
-        env=clean_environment() | environment,
-    )
-    assert run.returncode == code, run.stderr
-    assert "Traceback" not in run.stderr
-    found: dict[str, Any] = json.loads(run.stdout) if run.stdout.strip() else {"error": run.stderr}
-    return found
-
-
-def pictures_of(library: Path) -> list[int]:
-    return [lance.dataset(str(library / f"{name}.lance")).version for name in ("segments", "frames")]
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from indexer.events import (
     IndexSummary,
+    ReadingProblem,
     Scanned,
     StageFileDone,
     StageFileStarted,
-    StageProblem,
     StageRead,
     StageStarted,
     StageSummary,
@@ -35,8 +35,8 @@ SUMMARY = IndexSummary(
             left=1,
             lines=40,
             problems=[
-                StageProblem(Path("/m/a.mp4"), "partial", "damaged packets of sound: 3"),
-                StageProblem(Path("/m/b.mp4"), None, "cannot be reached: No such file or directory"),
+                ReadingProblem(Path("/m/a.mp4"), "partial", "damaged packets of sound: 3"),
+                ReadingProblem(Path("/m/b.mp4"), None, "cannot be reached: No such file or directory"),
             ],
             video_seconds=600.0,
             elapsed_seconds=50.0,
