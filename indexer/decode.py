@@ -19,7 +19,7 @@ from indexer.place import displaced, place_error, unreached
 from model.runtime.errors import VideoError
 from model.runtime.faults import checkpoint
 from model.runtime.files import sha256_steps
-from model.runtime.preprocessing import ResizeRule, resize_image
+from model.runtime.preprocessing import Resizing
 from model.runtime.video import DecoderName, FrameBatch, ReadingLimits, VideoInfo, VideoReader
 
 THUMBNAIL_SIDE = 320
@@ -60,8 +60,7 @@ class DecodeSpec:
 
     Attributes:
         decoder: the library that reads videos.
-        image_size: side of the model's square frames, in pixels.
-        resize: how a frame becomes a square.
+        resizing: how a frame becomes the model's square.
         segment_seconds: the longest segment.
         frames_per_segment: N, the frames sampled from a segment, at most.
         reading: what reading a file may take.
@@ -69,8 +68,7 @@ class DecodeSpec:
     """
 
     decoder: DecoderName
-    image_size: int
-    resize: ResizeRule
+    resizing: Resizing
     segment_seconds: float
     frames_per_segment: int
     reading: ReadingLimits = field(default_factory=ReadingLimits)
@@ -291,11 +289,12 @@ def _segments(
 
 def _pictures(frames: FrameBatch, spec: DecodeSpec) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
     """The frames as the model takes them, [N, size, size, 3], and each as a JPEG image."""
-    squares = np.empty((len(frames), spec.image_size, spec.image_size, 3), np.uint8)
+    size = spec.resizing.size
+    squares = np.empty((len(frames), size, size, 3), np.uint8)
     thumbnails = []
     for i, frame in enumerate(frames.data):
         image = Image.fromarray(frame)
-        squares[i] = np.asarray(resize_image(image, spec.image_size, spec.resize))
+        squares[i] = np.asarray(spec.resizing.image(image))
         thumbnails.append(_thumbnail(image))
     return squares, tuple(thumbnails)
 

@@ -156,8 +156,7 @@ def decode_spec(manifest: BundleManifest, decoder: DecoderName) -> DecodeSpec:
     """How to decode videos for a bundle with this manifest."""
     return DecodeSpec(
         decoder=decoder,
-        image_size=manifest.image.size,
-        resize=manifest.image.resize,
+        resizing=manifest.image.resizing,
         segment_seconds=manifest.segment_seconds,
         frames_per_segment=manifest.frames_per_segment,
     )

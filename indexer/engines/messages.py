@@ -125,7 +125,7 @@ class DecoderMessages:
         self.opened: Opened | None = None
         self.num_segments = 0
         spec = job.spec
-        frame_bytes = spec.image_size * spec.image_size * 3
+        frame_bytes = spec.resizing.size * spec.resizing.size * 3
         self._max_seconds = max(MAX_SECONDS, 2 * 3600 * spec.reading.max_hours)
         self._max_index = ceil(self._max_seconds / spec.segment_seconds)
         self._max_segment = _SEGMENT_HEAD.size + spec.frames_per_segment * (
@@ -182,8 +182,8 @@ class DecoderMessages:
             raise MessageError(f"a segment from {start} to {end} s, after {self._start_seconds} s")
         if not 1 <= count <= spec.frames_per_segment:
             raise MessageError(f"a segment of {count} frames instead of 1 to {spec.frames_per_segment}")
-        shape = (count, spec.image_size, spec.image_size, 3)
-        fixed = _SEGMENT_HEAD.size + 12 * count + count * spec.image_size * spec.image_size * 3
+        shape = (count, spec.resizing.size, spec.resizing.size, 3)
+        fixed = _SEGMENT_HEAD.size + 12 * count + count * spec.resizing.size * spec.resizing.size * 3
         if length < fixed:
             raise MessageError("a segment without its frames")
         times = np.frombuffer(read_exactly(self._receive, 8 * count), "<f8").astype(np.float64)

@@ -20,7 +20,6 @@ from model.families.encoder import Encoder
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import TextEncoding
 from model.runtime.errors import InputError
-from model.runtime.preprocessing import resize_frames
 from model.runtime.tokens import QuantisedTokens, dequantise, store_tokens
 from model.runtime.video import VideoReader
 
@@ -251,7 +250,7 @@ def encode_source(
 
     def read() -> Iterable[tuple[int, Frames]]:
         for row in range(len(source)):
-            yield row, source.frames(row, profile.frames_per_segment, profile.image_size, None)
+            yield row, source.frames(row, profile.frames_per_segment, profile.resizing.size, None)
             progress.step()
 
     return encode_corpus(encoder, read(), tokens)
@@ -289,4 +288,4 @@ def video_segments(encoder: Encoder, path: Path) -> Iterable[tuple[NDArray[np.fl
     with VideoReader(path) as reader:
         for segment in reader.segments(profile.segment_seconds, profile.frames_per_segment):
             times = np.array(segment.frames.pts_seconds, np.float64)
-            yield times, resize_frames(segment.frames.data, profile.image_size, profile.resize)
+            yield times, profile.resizing.frames(segment.frames.data)

@@ -27,8 +27,7 @@ class BundleEncoder:
         manifest = self.bundle.manifest
         tokens = manifest.tokens
         return Profile(
-            image_size=manifest.image.size,
-            resize=manifest.image.resize,
+            resizing=manifest.image.resizing,
             frames_per_segment=manifest.frames_per_segment,
             segment_seconds=manifest.segment_seconds,
             num_salient_frames=manifest.num_salient_frames,

@@ -17,7 +17,6 @@ from model.arrays import Array, Frames
 from model.families.encoder import Encoder
 from model.runtime.errors import InputError
 from model.runtime.files import replacing
-from model.runtime.preprocessing import resize_frames
 from model.runtime.ranking import relevance, select_salient
 from model.runtime.video import VideoReader
 
@@ -79,7 +78,7 @@ def choose_segment(
     with VideoReader(path) as reader:
         for segment in reader.segments(profile.segment_seconds, frames):
             data = segment.frames.data
-            encoding = encoder.frames(resize_frames(data, profile.image_size, profile.resize))
+            encoding = encoder.frames(profile.resizing.frames(data))
             whole = encoder.segments(encoding.embedding[None], np.ones((1, len(data)), np.float32))
             relevant = relevance(encoding.salience[None], query.salience[0])
             index, mask = select_salient(

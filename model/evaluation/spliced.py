@@ -129,7 +129,7 @@ def encode_films(
     progress = Progress("distinct frames", len(films.plan.images), report)
 
     def read() -> Iterator[Frames]:
-        for frame in films.frames(encoder.profile.image_size):
+        for frame in films.frames(encoder.profile.resizing.size):
             yield frame[None]
             progress.step()
 

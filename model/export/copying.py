@@ -37,6 +37,8 @@ def copy_bundle(
         tokens=manifest.tokens,
         context_length=manifest.text.context_length,
         answers=bundle.vocabulary,
+        unicode_form=manifest.text.unicode_form or "NFKC",
+        languages=manifest.text.languages or (),
     )
     tokenizer = bundle.folder / manifest.text.tokenizer
     return write_bundle(

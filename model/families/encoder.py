@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from model.arrays import Array, Frames
 from model.runtime.bundle import FrameEncoding, HubnessCorrection, TextEncoding
 from model.runtime.bundle.manifest import SalienceMatch
-from model.runtime.preprocessing import ResizeRule
+from model.runtime.preprocessing import Resizing
 
 #: The frames that an answer rests on. salient: chosen by SFP; random: as many; all: every frame; none: the
 #: question alone, with tokens of zeros. All but the first are baselines.
@@ -28,8 +28,7 @@ FRAME_CHOICES: tuple[FrameChoice, ...] = get_args(FrameChoice)
 class Profile:
     """How videos are sampled and ranked for a model, unless options say otherwise."""
 
-    image_size: int
-    resize: ResizeRule
+    resizing: Resizing
     frames_per_segment: int
     segment_seconds: float
     num_salient_frames: int

@@ -19,48 +19,103 @@ from tokenizers import Encoding, Tokenizer
 
 from model.runtime.errors import BundleError, InputError
 
-ResizeRule = Literal["squash", "center_crop"]
-_RULES = ("squash", "center_crop")
+ResizeRule = Literal["squash", "center_crop", "scale_crop"]
+Interpolation = Literal["bicubic", "bilinear", "lanczos"]
+_RULES: tuple[ResizeRule, ...] = ("squash", "center_crop", "scale_crop")
+_RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+# A picture that is this much longer than wide is not scaled as a whole.
+_LONGEST = 16
+
+
+@dataclass(frozen=True)
+class Resizing:
+    """How a frame becomes a square, always antialiased.
+
+    Attributes:
+        size: side of the square in pixels.
+        rule: "squash" scales each side on its own and cuts nothing off; "center_crop" scales both sides
+            equally and keeps the square in the middle; "scale_crop" does so in whole pixels, as the image
+            processors of published models do: it scales the shorter side to `shorter_side` pixels and cuts
+            the square of `size` pixels out of the middle.
+        interpolation: the filter.
+        shorter_side: for "scale_crop", at least `size`; 0 for the other rules.
+
+    Raises:
+        ValueError: a size or the rule is wrong.
+    """
+
+    size: int
+    rule: ResizeRule = "squash"
+    interpolation: Interpolation = "bicubic"
+    shorter_side: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size is {self.size}: it must be at least 1 pixel")
+        if self.rule not in _RULES:
+            raise ValueError(f"resize rule {self.rule!r} is unknown: use one of {list(_RULES)}")
+        if self.interpolation not in _RESAMPLING:
+            raise ValueError(
+                f"interpolation {self.interpolation!r} is unknown: use one of {list(_RESAMPLING)}"
+            )
+        if self.rule == "scale_crop" and self.shorter_side < self.size:
+            raise ValueError(
+                f"shorter_side is {self.shorter_side}: a square of {self.size} pixels needs at least that"
+            )
+        if self.rule != "scale_crop" and self.shorter_side:
+            raise ValueError(f"shorter_side is {self.shorter_side}: only the rule 'scale_crop' reads it")
+
+    def image(self, image: Image.Image) -> Image.Image:
+        """Resize one image to the square."""
+        resampling = _RESAMPLING[self.interpolation]
+        if self.rule != "scale_crop":
+            return image.resize((self.size, self.size), resampling, box=self._box(*image.size))
+        width, height = (self.shorter_side * side // min(image.size) for side in image.size)
+        left, top = (width - self.size) // 2, (height - self.size) // 2
+        right, bottom = left + self.size, top + self.size
+        if max(width, height) <= _LONGEST * self.shorter_side:
+            return image.resize((width, height), resampling).crop((left, top, right, bottom))
+        # The whole of a very long and narrow picture would fill the memory. This rounds a little differently.
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, right * across, bottom * down)
+        return image.resize((self.size, self.size), resampling, box=box)
+
+    def frames(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize RGB frames, shape [N, h, w, 3] → [N, size, size, 3]; always a new array.
+
+        Raises:
+            ValueError: dtype or shape is wrong, or there is no frame.
+        """
+        if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+            kind = getattr(frames, "dtype", type(frames).__name__)
+            raise ValueError(f"frames are {kind}: pass a uint8 array")
+        if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
+            raise ValueError(f"frames have shape {list(frames.shape)}: pass [N, h, w, 3] with N, h and w ≥ 1")
+        out = np.empty((len(frames), self.size, self.size, 3), np.uint8)
+        for i, frame in enumerate(frames):
+            out[i] = np.asarray(self.image(Image.fromarray(frame)))
+        return out
+
+    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of an image that becomes the square: left, top, right, bottom."""
+        if self.rule == "squash":
+            return 0.0, 0.0, float(width), float(height)
+        side = min(height, width)
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
 
 
 def resize_frames(frames: NDArray[np.uint8], size: int, rule: ResizeRule = "squash") -> NDArray[np.uint8]:
-    """Resize frames to squares, with antialiased bicubic interpolation.
-
-    Args:
-        frames: shape [N, h, w, 3], RGB.
-        size: side of the square in pixels.
-        rule: "squash" scales each side on its own and cuts nothing off; "center_crop" scales both sides
-            equally and keeps the square in the middle.
-
-    Returns:
-        shape [N, size, size, 3], RGB; always a new array.
+    """Resize RGB frames with bicubic interpolation, shape [N, h, w, 3] → [N, size, size, 3].
 
     Raises:
-        ValueError: dtype, shape or size is wrong, there is no frame, or the rule is unknown.
+        ValueError: as `Resizing` and `Resizing.frames`.
     """
-    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
-        raise ValueError(f"frames are {getattr(frames, 'dtype', type(frames).__name__)}: pass a uint8 array")
-    if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
-        raise ValueError(f"frames have shape {list(frames.shape)}: pass [N, h, w, 3] with N, h and w ≥ 1")
-    if size < 1:
-        raise ValueError(f"size is {size}: it must be at least 1 pixel")
-    if rule not in _RULES:
-        raise ValueError(f"resize rule {rule!r} is unknown: use one of {list(_RULES)}")
-    out = np.empty((len(frames), size, size, 3), np.uint8)
-    for i, frame in enumerate(frames):
-        out[i] = np.asarray(resize_image(Image.fromarray(frame), size, rule))
-    return out
-
-
-def resize_image(image: Image.Image, size: int, rule: ResizeRule) -> Image.Image:
-    """Resize one image to a square; see `resize_frames`."""
-    width, height = image.size
-    box = (0.0, 0.0, float(width), float(height))
-    if rule == "center_crop":
-        side = min(height, width)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    return Resizing(size, rule).frames(frames)
 
 
 def load_image(path: str | Path) -> NDArray[np.uint8]:
@@ -91,12 +146,20 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
         raise InputError(f"{path} is not a readable photo: {error}") from error
 
 
-def normalise_text(text: str) -> str:
-    """Normalise to Unicode NFKC, replace broken surrogates, and collapse white space to single spaces."""
+UnicodeForm = Literal["NFKC", "as_is"]
+
+
+def normalise_text(text: str, form: UnicodeForm = "NFKC") -> str:
+    """Replace broken surrogates, collapse white space to single spaces, and normalise to a form of Unicode.
+
+    Args:
+        text: as typed.
+        form: "NFKC", or "as_is" for tokenizers that bring their own normalisation.
+    """
     # Half a surrogate pair (from a JSON escape or a broken argument) has no UTF-8 form: tokenizers would
     # fail.
     whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return " ".join(unicodedata.normalize("NFKC", whole).split())
+    return " ".join((unicodedata.normalize("NFKC", whole) if form == "NFKC" else whole).split())
 
 
 @dataclass(frozen=True)
@@ -147,9 +210,10 @@ class TextTokenizer:
         tokenizer: the package's own object, which cuts texts to `context_length`.
         num_special: how many tokens it adds to a text.
         context_length: the most tokens of a text, with these.
+        unicode_form: the form of Unicode that texts have before it reads them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, context_length: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, context_length: int, unicode_form: UnicodeForm = "NFKC") -> None:
         special: int = tokenizer.num_special_tokens_to_add(is_pair=False)
         if context_length <= special:
             raise InputError(
@@ -167,9 +231,12 @@ class TextTokenizer:
         self.tokenizer = tokenizer
         self.num_special = special
         self.context_length = context_length
+        self.unicode_form: UnicodeForm = unicode_form
 
     @classmethod
-    def from_file(cls, path: str | Path, context_length: int) -> TextTokenizer:
+    def from_file(
+        cls, path: str | Path, context_length: int, unicode_form: UnicodeForm = "NFKC"
+    ) -> TextTokenizer:
         """Read a `tokenizer.json`.
 
         Raises:
@@ -178,12 +245,16 @@ class TextTokenizer:
         """
         try:
             with _panics_as_errors():
-                return cls(Tokenizer.from_file(str(path)), context_length)
+                return cls(Tokenizer.from_file(str(path)), context_length, unicode_form)
         except InputError:
             raise
         # The package raises a bare Exception.
         except Exception as error:
             raise InputError(f"{path} is not a readable tokenizer file: {error}") from error
+
+    def normalise(self, text: str) -> str:
+        """A text in the form that the tokenizer reads, see `normalise_text`."""
+        return normalise_text(text, self.unicode_form)
 
     def encode(self, text: str) -> Encoding:
         """The tokens of a text and their places in it, cut to `context_length`; what is left out overflows.
@@ -208,7 +279,7 @@ class TextTokenizer:
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise ValueError(f"text {i} is {type(text).__name__}: pass strings")
-        normalised = [normalise_text(text) for text in texts]
+        normalised = [self.normalise(text) for text in texts]
         if "" in normalised:
             raise InputError(f"text {normalised.index('')} is empty: give it at least one word")
         with _tokenizing():

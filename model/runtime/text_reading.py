@@ -13,7 +13,7 @@ from functools import cached_property
 
 from tokenizers import Encoding
 
-from model.runtime.preprocessing import TextTokenizer, normalise_text
+from model.runtime.preprocessing import TextTokenizer
 
 # A sentence ends at these marks, after which there is white space, or at those of Chinese and Japanese.
 _SENTENCE_END = re.compile(r"(?<=[.!?…;])\s+|(?<=[。！？；])")
@@ -67,10 +67,10 @@ class TextReader:
         Sentences stay whole where they fit, and as many as fit make one part.
 
         Args:
-            text: as typed; parts, words and what is left out are of its normal form (`normalise_text`).
+            text: as typed; parts, words and what is left out are as `TextTokenizer.normalise` gives them.
             most_parts: at least 1; what follows is left out.
         """
-        text = normalise_text(text)
+        text = self._text_tokenizer.normalise(text)
         tokens = self._tokens(text)
         unknown = self._unknown(text, tokens)
         known = "".join(

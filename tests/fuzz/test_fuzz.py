@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from indexer.decode import DecodeSpec, FileVerdict, decode_file
+from model.runtime.preprocessing import Resizing
 from tests.fuzz.__main__ import fuzz, repeat_command
 from tests.fuzz.corpus import Corpus
 from tests.fuzz.elements import elements
@@ -15,7 +16,7 @@ from tests.fuzz.seed_files import FOLDER, RECIPES, make, seeds
 from tests.support.clips import encoders
 from tests.support.toy_bundle import make_toy_bundle
 
-SPEC = DecodeSpec("pyav", image_size=32, resize="squash", segment_seconds=32.0, frames_per_segment=16)
+SPEC = DecodeSpec("pyav", Resizing(32), segment_seconds=32.0, frames_per_segment=16)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from model.families.base import Graph, InferenceOptions, ModelDescription, Pictu
 from model.families.encoder import Profile
 from model.runtime.bundle import FrameEncoding, TextEncoding
 from model.runtime.errors import InputError
-from model.runtime.preprocessing import TextTokenizer
+from model.runtime.preprocessing import Resizing, TextTokenizer
 from model.settings import TrainConfig, check_rules
 
 
@@ -114,7 +114,7 @@ class ToyEncoder:
     def profile(self) -> Profile:
         """As the settings say."""
         config = self.model.config
-        return Profile(config.image_size, "squash", config.frames, 32.0, 1, 10, 1.0, None)
+        return Profile(Resizing(config.image_size), config.frames, 32.0, 1, 10, 1.0, None)
 
     @torch.no_grad()
     def frames(self, frames: NDArray[np.uint8], *, tokens: bool = False) -> FrameEncoding:

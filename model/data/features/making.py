@@ -25,7 +25,6 @@ from model.progress import Progress, Report, silent
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError, OutputError, VideoError
 from model.runtime.files import replace_text, replacing
-from model.runtime.preprocessing import resize_frames
 from model.runtime.video import Frame, VideoReader
 
 _VERSION = 1
@@ -165,7 +164,7 @@ def _make(video: Path, bundle: Bundle, path: Path, every: float, report: Report,
 
 def _encode(frames: Iterator[Frame], bundle: Bundle) -> Array:
     """The embedding of each frame; one that is shown several times in a row is encoded once. → [M, F]"""
-    image = bundle.manifest.image
+    resizing = bundle.manifest.image.resizing
     parts: list[Array] = []
     rows: list[int] = []
     distinct = -1
@@ -177,7 +176,7 @@ def _encode(frames: Iterator[Frame], bundle: Bundle) -> Array:
             if frame.pts_seconds != last:
                 distinct, last = distinct + 1, frame.pts_seconds
                 rows.append(distinct)
-                yield resize_frames(frame.data[None], image.size, image.resize)[0]
+                yield resizing.frames(frame.data[None])[0]
             else:
                 rows.append(distinct)
 

@@ -15,7 +15,6 @@ from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
 from model.runtime.files import replacing
 from model.runtime.names import find_as_seen
-from model.runtime.preprocessing import resize_frames
 from model.runtime.queries import read_queries
 from model.runtime.video import VideoReader
 from model.runtime.video.splicing import FRAMES_PER_SECOND, SplicedFilm, plan_films, write_spliced_film
@@ -121,13 +120,12 @@ def _write(clips: Path, film: SplicedFilm, path: Path) -> None:
 
 def _encode(bundle: Bundle, path: Path, every_seconds: float) -> tuple[Array, float]:
     """The embeddings of a film's frames [T, D], and its length in seconds."""
-    image = bundle.manifest.image
+    resizing = bundle.manifest.image.resizing
     with VideoReader(path, threads=1) as reader:
         duration = reader.info.duration_seconds
         times = interval_middles(duration, every_seconds)
         pixels = [
-            resize_frames(frame.data[None], image.size, image.resize)[0]
-            for frame in reader.get_frames_played_at(times.tolist())
+            resizing.frames(frame.data[None])[0] for frame in reader.get_frames_played_at(times.tolist())
         ]
     parts = [
         bundle.encode_frames(np.stack(pixels[first : first + _FRAMES_A_PASS])).embedding

@@ -19,7 +19,7 @@ from model.families.lgdn.network import LGDN
 from model.families.lgdn.salience import frame_salience, text_salience
 from model.runtime.bundle import FrameEncoding, TextEncoding
 from model.runtime.bundle.encodings import matcher_feed
-from model.runtime.preprocessing import TextTokenizer
+from model.runtime.preprocessing import Resizing, TextTokenizer
 
 _SEGMENT_SECONDS = 32.0
 _NUM_CANDIDATES = 100
@@ -74,8 +74,7 @@ class TowersEncoder:
         """What the model's settings say."""
         config = self.model.config
         return Profile(
-            image_size=config.image_size,
-            resize="squash",
+            resizing=Resizing(config.image_size),
             frames_per_segment=config.frames,
             segment_seconds=_SEGMENT_SECONDS,
             num_salient_frames=config.num_salient_frames,

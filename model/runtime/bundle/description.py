@@ -14,6 +14,7 @@ from model.runtime.bundle.manifest import (
     SalienceStrategy,
     TokenSizes,
 )
+from model.runtime.preprocessing import UnicodeForm
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class BundleDescription:
         hubness: what a search subtracts from similarities; None: nothing.
         answers: the answers that the answer head knows, in the order of its logits; empty: there is none.
         moments: what the moment head was trained for; None: there is none.
+        unicode_form: the form of Unicode that texts have before the tokenizer reads them.
+        languages: that the text encoder reads, as codes of ISO 639; empty: not known.
     """
 
     name: str
@@ -64,3 +67,5 @@ class BundleDescription:
     hubness: HubnessCorrection | None = None
     answers: tuple[str, ...] = ()
     moments: Moments | None = None
+    unicode_form: UnicodeForm = "NFKC"
+    languages: tuple[str, ...] = ()

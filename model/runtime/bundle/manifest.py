@@ -38,7 +38,7 @@ from model.runtime.bundle.graphs import (
 )
 from model.runtime.errors import BundleError
 from model.runtime.messages import printable
-from model.runtime.preprocessing import ResizeRule
+from model.runtime.preprocessing import Interpolation, ResizeRule, Resizing, UnicodeForm
 from model.runtime.tokens import check_count
 
 MANIFEST_NAME = "bundle.json"
@@ -46,6 +46,7 @@ MANIFEST_NAME = "bundle.json"
 _MOST_REFERENCE_BYTES = 64 << 20
 
 NonEmptyText = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+LanguageCode = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SalienceStrategy = Literal["simdot", "momentum", "crossmom", "collaborative"]
 #: What re-ranks: the graph `matcher.onnx`, or the relevance of the salient frames, which needs no graph.
@@ -90,16 +91,26 @@ def check_file_name(name: str) -> None:
         )
 
 
+def _without(content: dict[str, Any], later: tuple[str, ...]) -> dict[str, Any]:
+    """A model's fields without those of later versions that are not set: earlier versions read it then."""
+    return {key: value for key, value in content.items() if key not in later or value is not None}
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class SourceRecord(_Frozen):
-    """Data or weights that went into a bundle."""
+    """Data or weights that went into a bundle; `revision` is left out where they have none."""
 
     name: NonEmptyText
     licence: NonEmptyText
     source: NonEmptyText
+    revision: NonEmptyText | None = None
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), ("revision",))
 
 
 class Provenance(_Frozen):
@@ -113,17 +124,46 @@ class Provenance(_Frozen):
 
 
 class ImageSpec(_Frozen):
-    """How a frame becomes the frame encoder's input: a square of `size` pixels."""
+    """How a frame becomes the frame encoder's input: a square of `size` pixels, see `Resizing`.
+
+    `interpolation` is left out where it is bicubic, and `shorter_side` where the rule does not read it.
+    """
 
     size: PositiveInt
     resize: ResizeRule
+    interpolation: Interpolation | None = None
+    shorter_side: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _check_resizing(self) -> ImageSpec:
+        _ = self.resizing
+        return self
+
+    @property
+    def resizing(self) -> Resizing:
+        """The rule, as the code that resizes reads it."""
+        return Resizing(self.size, self.resize, self.interpolation or "bicubic", self.shorter_side or 0)
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), ("interpolation", "shorter_side"))
 
 
 class TextSpec(_Frozen):
-    """The tokenizer's file and the longest text in tokens."""
+    """The tokenizer's file and the longest text in tokens.
+
+    `unicode_form` is left out where it is NFKC, and `languages` where they are not known: codes of ISO 639
+    such as "en", or "mul" for many.
+    """
 
     tokenizer: NonEmptyText
     context_length: PositiveInt
+    unicode_form: UnicodeForm | None = None
+    languages: tuple[LanguageCode, ...] | None = None
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), ("unicode_form", "languages"))
 
 
 class FeatureWeight(_Frozen):
@@ -357,8 +397,7 @@ class BundleManifest(_Frozen):
     @model_serializer(mode="wrap")
     def _serialize(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what later versions added and this bundle does not use: earlier versions read it then."""
-        content: dict[str, Any] = serialize(self)
-        return {key: value for key, value in content.items() if key not in _LATER or value is not None}
+        return _without(serialize(self), _LATER)
 
     def to_json(self) -> bytes:
         """The content of `bundle.json`, ending with a line break."""

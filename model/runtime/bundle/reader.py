@@ -77,7 +77,9 @@ class Bundle:
         self._sessions: dict[str, Session] = {}
         try:
             self.tokenizer = TextTokenizer.from_file(
-                folder / manifest.text.tokenizer, manifest.text.context_length
+                folder / manifest.text.tokenizer,
+                manifest.text.context_length,
+                manifest.text.unicode_form or "NFKC",
             )
         except ValueError as error:
             raise BundleError(f"{error}; export the bundle again") from error

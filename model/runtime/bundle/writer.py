@@ -90,7 +90,12 @@ def _fields(description: BundleDescription) -> dict[str, Any]:
         "num_candidates": d.num_candidates,
         "salience_strategy": d.salience_strategy,
         "image": d.image.model_dump(),
-        "text": {"tokenizer": _TOKENIZER, "context_length": d.context_length},
+        "text": {
+            "tokenizer": _TOKENIZER,
+            "context_length": d.context_length,
+            "unicode_form": None if d.unicode_form == "NFKC" else d.unicode_form,
+            "languages": list(d.languages) or None,
+        },
         "ensemble_lambda": d.ensemble_lambda,
         "calibration": None if d.calibration is None else d.calibration.model_dump(),
         "salience_match": None if d.salience_match is None else d.salience_match.model_dump(),

@@ -32,9 +32,10 @@ from indexer.engines.messages import DecoderMessages, TextMessages, message_part
 from indexer.engines.records import MAX_CHARACTERS, MessageError, pack, unpack
 from indexer.engines.worker import FileJob
 from indexer.texts import SourceLine, SourceLines, SourceMessage, SourceRead, TextJob
+from model.runtime.preprocessing import Resizing
 from model.runtime.video import VideoInfo
 
-SPEC = DecodeSpec("pyav", 8, "squash", 32.0, 4)
+SPEC = DecodeSpec("pyav", Resizing(8), 32.0, 4)
 JOB = DecodeJob(b"/media/bad\xff.mp4", "0" * 64, SPEC, 7, 123)
 INFO = VideoInfo(64.0, 25.0, 640, 480, 90, "h264", "yuv420p", "mov,mp4", 0.5, "A film", -3.0)
 SHA = "0123456789abcdef" * 4
@@ -112,7 +113,12 @@ def test_messages_come_back_as_they_were() -> None:
 
 
 def test_jobs_come_back_as_they_were() -> None:
-    for job in (JOB, DecodeJob(b"/a", None, replace(SPEC, decoder="decord", resize="center_crop"))):
+    for job in (
+        JOB,
+        DecodeJob(
+            b"/a", None, replace(SPEC, decoder="decord", resizing=Resizing(8, "scale_crop", "bilinear", 9))
+        ),
+    ):
         assert unpack(FileJob, pack(FileJob(job, None, None, 60))) == FileJob(job, None, None, 60)
     text = TextJob(b"/media/bad\xff.srt", "subtitles", "pt-BR", 23.976, 99)
     assert unpack(FileJob, pack(FileJob(None, text, None, 9))) == FileJob(None, text, None, 9)

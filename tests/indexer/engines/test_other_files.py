@@ -17,6 +17,7 @@ import pytest
 
 from indexer.decode import DecodeSpec, FileVerdict
 from indexer.engines.local_decoders import Bounds, ProcessDecoder
+from model.runtime.preprocessing import Resizing
 from tests.support.network import strace
 from tests.support.paths import ROOT
 from tests.support.toy_videos import make_video
@@ -29,9 +30,10 @@ import sys, threading
 from pathlib import Path
 from indexer.decode import DecodeSpec
 from indexer.engines.local_decoders import Bounds, ProcessDecoder
+from model.runtime.preprocessing import Resizing
 decoder = ProcessDecoder(Bounds(sandbox="off"), threading.Event())
 for name in sys.argv[1:]:
-    *_, outcome = decoder.read(DecodeSpec("pyav", 32, "squash", 32.0, 4).job(Path(name)))
+    *_, outcome = decoder.read(DecodeSpec("pyav", Resizing(32), 32.0, 4).job(Path(name)))
     print(outcome.verdict)
 decoder.close()
 """
@@ -158,7 +160,7 @@ def test_no_other_file_is_opened_and_nobody_contacted(tmp_path: Path, secret: Pa
 
 def test_confined_they_have_the_same_verdicts(tmp_path: Path, secret: Path) -> None:
     files = traps(tmp_path / "media", secret, 9)
-    spec = DecodeSpec("pyav", 32, "squash", 32.0, 4)
+    spec = DecodeSpec("pyav", Resizing(32), 32.0, 4)
     outcomes = []
     for sandbox in ("auto", "off"):
         decoder = ProcessDecoder(Bounds(sandbox=sandbox), threading.Event())

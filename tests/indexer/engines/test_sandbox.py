@@ -21,13 +21,14 @@ from indexer.engines.sandbox.confinement import NEEDED, Confinement, Part, Sandb
 from indexer.engines.sandbox.landlock import landlock_abi
 from indexer.engines.sandbox.seccomp import build_filter, supported
 from model.runtime.errors import ReelfindError
+from model.runtime.preprocessing import Resizing
 from tests.support.hostile_decoder import ATTACKS, COMMAND
 from tests.support.paths import ROOT
 from tests.support.toy_videos import make_video
 
 pytestmark = pytest.mark.slow
 
-SPEC = DecodeSpec("pyav", 32, "squash", 32.0, 4)
+SPEC = DecodeSpec("pyav", Resizing(32), 32.0, 4)
 ENDLESS = ("hang", "spin")
 
 
@@ -285,6 +286,7 @@ from pathlib import Path
 from indexer.decode import DecodeSpec, decode_file
 from indexer.engines.preloading import load_all
 from indexer.engines.sandbox.confinement import Confinement, Limits, confine_for_file, confine_for_run
+from model.runtime.preprocessing import Resizing
 path = sys.argv[1]
 load_all()
 if os.geteuid() == 0:
@@ -297,7 +299,7 @@ moved = os.stat("/proc/self/ns/net").st_ino != before
 print(network.missing is None, moved)
 found = Confinement(confine_for_file(os.fsencode(path), Limits(8 << 30, 60)))
 print([part.name for part in found.lacks()])
-print(list(decode_file(DecodeSpec("pyav", 32, "squash", 32.0, 4).job(Path(path))))[-1].verdict)
+print(list(decode_file(DecodeSpec("pyav", Resizing(32), 32.0, 4).job(Path(path))))[-1].verdict)
 try:
     open(__import__("av").__file__)
 except PermissionError:

@@ -26,7 +26,6 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError, InputError
-from model.runtime.preprocessing import resize_frames
 from model.runtime.ranking import relevance, select_salient
 from model.runtime.tokens import QuantisedTokens, dequantise, merge_tokens
 from model.runtime.video import VideoReader
@@ -61,7 +60,7 @@ def expected_tokens(bundle: Bundle, path: Path, count: int) -> list[np.ndarray]:
     found = []
     with VideoReader(path) as reader:
         for segment in reader.segments(manifest.segment_seconds, manifest.frames_per_segment):
-            frames = resize_frames(segment.frames.data, manifest.image.size, manifest.image.resize)
+            frames = manifest.image.resizing.frames(segment.frames.data)
             tokens = bundle.encode_frames(frames, tokens=True).tokens
             assert tokens is not None
             found.append(merge_tokens(tokens, count))

@@ -60,7 +60,7 @@ def test_a_model_with_a_single_frame_slot_cannot_see_a_film(data: Path) -> None:
 
 
 def test_films_encode_as_if_each_were_encoded_whole(films: SplicedFilms, encoder: BundleEncoder) -> None:
-    frames = np.stack(list(films.frames(encoder.profile.image_size)))
+    frames = np.stack(list(films.frames(encoder.profile.resizing.size)))
     whole = encode_corpus(
         encoder,
         [(i, frames[films.slots[i, :n]]) for i, n in enumerate(films.counts)],

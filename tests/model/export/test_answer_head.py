@@ -26,7 +26,7 @@ from model.families.lgdn_qa.encoder import AnsweringTowers
 from model.families.lgdn_qa.family import LGDNAnswersFamily
 from model.runtime.bundle import Answers, Bundle
 from model.runtime.errors import InputError
-from model.runtime.preprocessing import TextTokenizer, resize_frames
+from model.runtime.preprocessing import TextTokenizer
 from model.runtime.video import VideoReader
 from service.search.answering import AnswerOptions, answer_question
 from tests.support.exported_lgdn import PROVENANCE
@@ -102,9 +102,7 @@ def test_the_service_answers_as_the_model(exported: Exported, tmp_path: Path) ->
     shape = bundle.manifest
     with VideoReader(film) as reader:
         (segment,) = reader.segments(shape.segment_seconds, shape.frames_per_segment)
-    frames = ours.frames(
-        resize_frames(segment.frames.data, shape.image.size, shape.image.resize), tokens=True
-    )
+    frames = ours.frames(shape.image.resizing.frames(segment.frames.data), tokens=True)
     assert frames.tokens is not None
     for question, count in itertools.product(QUESTIONS, (1, 3, 16)):
         asked = AnswerOptions(top_k=99, num_salient_frames=count)

@@ -4,7 +4,7 @@ import json
 import unicodedata
 import warnings
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from model.runtime.preprocessing import TextTokenizer, TokenBatch, load_image, normalise_text, resize_frames
+from model.runtime.preprocessing import (
+    Interpolation,
+    Resizing,
+    TextTokenizer,
+    TokenBatch,
+    load_image,
+    normalise_text,
+    resize_frames,
+)
 from tests.support import toy_bundle as toy
 
 
@@ -78,6 +86,25 @@ def test_center_crop_is_resizing_then_cropping() -> None:
     np.testing.assert_array_equal(resize_frames(frame[None], 24, "center_crop")[0], whole[:, 12:36])
 
 
+@pytest.mark.parametrize(("height", "width"), [(48, 100), (101, 37), (40, 40), (2, 500)])
+def test_scale_crop_equals_naive_scaling_to_whole_pixels_and_a_crop(height: int, width: int) -> None:
+    frame = gradient(height, width)
+    scaled = [30 * side // min(height, width) for side in (height, width)]
+    top, left = ((side - 24) // 2 for side in scaled)
+    down, across = height / scaled[0], width / scaled[1]
+    box = (left * across, top * down, (left + 24) * across, (top + 24) * down)
+    result = Resizing(24, "scale_crop", shorter_side=30).frames(frame[None])[0]
+    assert np.abs(result - naive_resize(frame, 24, box)).max() <= 2
+
+
+def test_interpolations_are_pillows() -> None:
+    frame = gradient(40, 60)
+    for name in get_args(Interpolation):
+        expected = Image.fromarray(frame).resize((16, 16), Image.Resampling[name.upper()])
+        result = Resizing(16, interpolation=name).frames(frame[None])[0]
+        np.testing.assert_array_equal(result, np.asarray(expected))
+
+
 def test_shrinking_is_antialiased() -> None:
     stripes = np.zeros((128, 128, 3), np.uint8)
     stripes[:, ::2] = 255
@@ -121,6 +148,13 @@ def test_resize_refuses_sizes_and_rules() -> None:
         resize_frames(frames, 0)
     with pytest.raises(ValueError, match="'fit' is unknown"):
         resize_frames(frames, 8, cast(Any, "fit"))
+    for wrong, message in (
+        ({"interpolation": "box"}, "'box' is unknown"),
+        ({"rule": "scale_crop", "shorter_side": 7}, "shorter_side is 7: a square of 8 pixels"),
+        ({"shorter_side": 9}, "only the rule 'scale_crop' reads it"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Resizing(8, **cast(Any, wrong))
 
 
 # Photos
