@@ -17,6 +17,7 @@ from model.cli.features import features_command
 from model.cli.feel_ablation import feel_ablation_command
 from model.cli.feel_films import feel_films_command
 from model.cli.frames import frames_command
+from model.cli.importing import import_command
 from model.cli.moment_head import moment_head_command
 from model.cli.questions import questions_command
 from model.cli.teacher import teacher_command
@@ -27,7 +28,7 @@ from model.training.launch import launch
 
 app = typer.Typer(
     cls=ModelCommands,
-    help="Train, evaluate and export the models of Reelfind.",
+    help="Import, train, evaluate and export the models of Reelfind.",
     epilog="Exit codes: 0 success, 2 bad input, 3 failure, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
@@ -54,6 +55,7 @@ def train_command(
 
 app.add_typer(evaluate_app, name="evaluate")
 app.command("tune")(tune_command)
+app.command("import")(import_command)
 app.command("export")(export_command)
 app.command("export-shots")(export_shots_command)
 app.command("frames")(frames_command)

@@ -31,6 +31,8 @@ _OPTION_OF_FIELD = {
         "num_salient_frames",
         "num_videos",
         "output",
+        "precision",
+        "probe",
         "recall_at",
         "rows",
         "salient_frames",

@@ -1,0 +1,87 @@
+"""`reelfind-model import`: a public checkpoint as a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from model.cli.terminal import report
+from model.export.precision import check_precision
+from model.importers import FAMILIES
+from model.importers.importing import ImportOptions, import_checkpoint
+from model.importers.sources import find_checkpoint
+from model.runtime.bundle.manifest import MANIFEST_NAME
+
+
+def import_command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A name on the hub, such as google/siglip-base-patch16-224, or a folder that transformers "
+            f"saved. Families (model_type): {', '.join(sorted(FAMILIES))}."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder of the bundle; a bundle that is there is replaced.")],
+    revision: Annotated[
+        str | None, typer.Option(help="A branch, tag or commit on the hub. Default: the main branch.")
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(help="fp32, as published; fp16, for GPUs; or int8, for CPUs. The loss is measured."),
+    ] = "fp32",
+    probe: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of photos to measure losses with. Default: drawn pictures.",
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the bundle. Default: that of the source.")] = None,
+    allow_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pickle", help="Also read pickled weights; only tensors are read, no code is run."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+) -> None:
+    """Make a bundle of a public checkpoint.
+
+    The family is recognised from the checkpoint's config.json; pictures and texts are prepared as its own
+    files say. Every ONNX graph is compared with transformers first; if one differs, nothing is written. A
+    model is fetched from the hub once; set HF_HUB_OFFLINE=1 to use what is on this machine alone.
+    """
+    options = ImportOptions(check_precision(precision), probe, name)
+    torch.set_num_threads(threads)
+    started = time.monotonic()
+    checkpoint = find_checkpoint(source, revision=revision, allow_pickle=allow_pickle)
+    result = import_checkpoint(checkpoint, output, options, report=report)
+    manifest = result.manifest
+    total = sum(record.bytes for record in manifest.files.values())
+    if as_json:
+        found = {
+            "bundle": str(output),
+            "name": manifest.name,
+            "family": checkpoint.config["model_type"],
+            "licence": manifest.licence,
+            "revision": checkpoint.source.revision,
+            "checksum": hashlib.sha256((output / MANIFEST_NAME).read_bytes()).hexdigest(),
+            "capabilities": sorted(manifest.capabilities),
+            "languages": list(manifest.text.languages or ()),
+            "embedding_dim": manifest.embedding_dim,
+            "bytes": total,
+            "precision": options.precision,
+            "loss": None if result.loss is None else result.loss.as_object(),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        typer.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        report(f"{output}: {total / 1e6:.1f} MB, licence: {manifest.licence}")

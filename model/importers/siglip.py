@@ -1,0 +1,39 @@
+"""SigLIP (Zhai et al., 2023) and SigLIP 2 (Tschannen et al., 2025) of one resolution: `SiglipModel`.
+
+Both were trained on texts that are filled up to the context length, without an attention mask.
+"""
+
+from __future__ import annotations
+
+from model.importers.base import Checkpoint, Imported
+from model.importers.dual_encoders import import_dual_encoder
+from model.importers.weights import load_model
+from model.runtime.errors import InputError
+
+#: ids of the vocabularies of SigLIP 2 (Gemma's) and of SigLIP for many languages (mT5's), or more
+_MULTILINGUAL = 200_000
+
+
+def load(checkpoint: Checkpoint) -> Imported:
+    """Read a SigLIP or a SigLIP 2.
+
+    Raises:
+        InputError: a file is missing, damaged, or does not fit the others.
+    """
+    from transformers import SiglipModel
+
+    model = load_model(checkpoint, SiglipModel)
+    many = int(model.config.text_config.vocab_size) >= _MULTILINGUAL
+    return import_dual_encoder(checkpoint, model, fixed_length=True, languages=("mul",) if many else ("en",))
+
+
+def refuse_naflex(checkpoint: Checkpoint) -> Imported:
+    """Refuse SigLIP 2 NaFlex, which reads pictures of any shape.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(
+        f"{checkpoint.source.name} is SigLIP 2 NaFlex, which reads pictures of any shape; a bundle reads "
+        "squares: import a SigLIP 2 of one resolution, such as google/siglip2-base-patch16-224"
+    )

@@ -1,0 +1,171 @@
+"""Finds a published checkpoint: a folder, or a name on the hub, which is fetched where it is not here yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from model import HUB_OFFLINE
+from model.backbones.huggingface import read_json_object
+from model.export.provenance import NOT_STATED
+from model.importers.base import Checkpoint
+from model.runtime.bundle.manifest import SourceRecord
+from model.runtime.errors import InputError
+
+_HUB = "https://huggingface.co"
+_SMALL = ("*.json", "README.md", "merges.txt", "vocab.txt", "*.model", "LICENSE*")
+_SAFE, _PICKLED = "*.safetensors", "pytorch_model*.bin"
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_LANGUAGE = re.compile(r"[a-z]{2,3}")
+_PARTIAL = ("*.incomplete", "*.part", "*.crdownload", "*.aria2")
+
+
+def find_checkpoint(source: str, *, revision: str | None = None, allow_pickle: bool = False) -> Checkpoint:
+    """The checkpoint in a folder, or with a name on the hub.
+
+    Files that are here already are not fetched again, and a download that was interrupted is resumed.
+    HF_HUB_OFFLINE=1 uses what is here alone.
+
+    Args:
+        source: a folder, or a name such as "openai/clip-vit-base-patch32".
+        revision: a branch, tag or commit on the hub; None: its main branch.
+        allow_pickle: also read weights from pickled files.
+
+    Raises:
+        InputError: there is no such folder or repository, it cannot be fetched, it is not whole, or its
+            weights are pickled and may not be.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise InputError(f"--revision {revision} is for names on the hub: {source} is a folder")
+        return _checkpoint(folder, folder.resolve().name, "a folder", None, allow_pickle)
+    if not _REPOSITORY.fullmatch(source):
+        raise InputError(
+            f"{source} is neither a folder nor a name on the hub: name a folder that `save_pretrained` "
+            "wrote, or a repository such as openai/clip-vit-base-patch32"
+        )
+    local = _fetch(source, revision, allow_pickle)
+    return _checkpoint(local, source, f"{_HUB}/{source}", local.name, allow_pickle)
+
+
+def _fetch(name: str, revision: str | None, allow_pickle: bool) -> Path:
+    """The local copy of a repository's snapshot; its folder has the commit's name."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    patterns = [*_SMALL, _SAFE]
+    try:
+        with _online():
+            local = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+            if allow_pickle and not any(local.glob(_SAFE)):
+                patterns = [*_SMALL, _PICKLED]
+                local = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except GatedRepoError as error:
+        raise InputError(
+            f"{name} is gated: accept its terms at {_HUB}/{name}, then run `hf auth login` and this command "
+            "again"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise InputError(f"{name} has no revision {revision!r}: see {_HUB}/{name}/commits") from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"{name} is not on the hub, or is private: check the name, or run `hf auth login` first"
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        if HUB_OFFLINE:
+            remedy = "set HF_HUB_OFFLINE=0 to fetch it"
+        else:
+            remedy = "check the network and run the command again: what has arrived is kept"
+        raise InputError(
+            f"{name} is not on this machine and cannot be fetched: {remedy}, or copy the folder of the model "
+            "to this machine and name it"
+        ) from error
+    # It raises errors of its HTTP library and of the system besides.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{name} cannot be fetched ({reason}): run the command again, it resumes; or name a folder"
+        ) from error
+    return local
+
+
+@contextmanager
+def _online() -> Iterator[None]:
+    """Let the hub be asked, unless the user has set HF_HUB_OFFLINE: naming a model asks for it."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = HUB_OFFLINE
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _checkpoint(
+    folder: Path, name: str, address: str, revision: str | None, allow_pickle: bool
+) -> Checkpoint:
+    partial = sorted(path.name for pattern in _PARTIAL for path in folder.glob(pattern))
+    if partial:
+        raise InputError(f"{folder / partial[0]} is a download that has not finished: finish it first")
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"no config.json in {folder}: it must hold a model saved by transformers; download the whole "
+            "repository, for example with `hf download NAME --local-dir DIR`"
+        )
+    config = read_json_object(folder / "config.json")
+    _check_weights(folder, allow_pickle)
+    card = _model_card(folder)
+    licence = card.get("license_name") or card.get("license")
+    source = SourceRecord(
+        name=name,
+        licence=licence if isinstance(licence, str) and licence.strip() else NOT_STATED,
+        source=address,
+        revision=revision,
+    )
+    return Checkpoint(folder, config, source, _languages(card), allow_pickle)
+
+
+def _check_weights(folder: Path, allow_pickle: bool) -> None:
+    if any(folder.glob(_SAFE)):
+        return
+    pickled = sorted(folder.glob(_PICKLED))
+    if pickled and not allow_pickle:
+        raise InputError(
+            f"{pickled[0]} is pickled, which can hold code, and there is no safetensors file: convert it "
+            "with transformers (save_pretrained), or read its tensors alone with --allow-pickle"
+        )
+    if not pickled:
+        raise InputError(
+            f"no weights in {folder} (model.safetensors): the download has not finished, or they are of "
+            "another kind; download the whole repository again"
+        )
+
+
+def _model_card(folder: Path) -> Mapping[str, Any]:
+    """What the head of `README.md` says; nothing where there is none, or it is not readable."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+        _, head, _ = text.split("---\n", 2) if text.startswith("---\n") else ("", "", "")
+        values = yaml.safe_load(head)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _languages(card: Mapping[str, Any]) -> tuple[str, ...]:
+    named = card.get("language")
+    values = named if isinstance(named, list) else [named]
+    return tuple(v for v in values if isinstance(v, str) and _LANGUAGE.fullmatch(v))
