@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from model.backbones.pooling import masked_mean
 from model.families.base import Graph
 from model.importers.base import Checkpoint, Imported
-from model.importers.processors import Normalisation, read_preparation, read_tokenizer
+from model.importers.processors import Normalisation, PublishedTokenizer, read_preparation, read_tokenizer
 from model.runtime.bundle import BundleDescription
 from model.runtime.bundle.graphs import FRAME_ENCODER, SEGMENT_ENCODER, TEXT_ENCODER
 from model.runtime.bundle.manifest import SalienceMatch
@@ -54,26 +54,36 @@ class Texts(nn.Module):
 
     Args:
         model: the model of transformers.
-        pad_id: fills texts up.
+        tokenizer: how it fills texts up.
         fixed_length: fill every text up to this many tokens, and let the model read the filling, as models
             are trained that have no attention mask; None: texts are as long as they are.
     """
 
-    def __init__(self, model: Any, pad_id: int, fixed_length: int | None = None) -> None:
+    def __init__(self, model: Any, tokenizer: PublishedTokenizer, fixed_length: int | None = None) -> None:
         super().__init__()
-        self.model, self.pad_id, self.fixed_length = model, pad_id, fixed_length
+        self.model, self.tokenizer, self.fixed_length = model, tokenizer, fixed_length
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Shapes int64 [B, L] → text_embedding [B, D] twice."""
-        filled = torch.where(attention_mask > 0, input_ids, self.pad_id)
+        filled = torch.where(attention_mask > 0, input_ids, self.tokenizer.pad_id)
         if self.fixed_length is None:
             found = self.model.get_text_features(input_ids=filled, attention_mask=attention_mask)
         else:
-            filling = filled.new_full((filled.shape[0], self.fixed_length), self.pad_id)
-            filled = torch.cat([filled, filling], dim=1)[:, : self.fixed_length]
-            found = self.model.get_text_features(input_ids=filled)
+            found = self.model.get_text_features(
+                input_ids=self._filled_up(filled, attention_mask, self.fixed_length)
+            )
         embedding = F.normalize(features(found), dim=-1)
         return embedding, embedding.clone()
+
+    def _filled_up(self, filled: Tensor, attention_mask: Tensor, length: int) -> Tensor:
+        """Texts of `length` tokens, filled up where the tokenizer does. int64 [B, L] → [B, length]"""
+        filling = filled.new_full((filled.shape[0], length), self.tokenizer.pad_id)
+        longer = torch.cat([filled, filling], dim=1)[:, :length]
+        if not self.tokenizer.pads_left:
+            return longer
+        starts = length - attention_mask.sum(dim=1, keepdim=True)
+        places = torch.arange(length) - starts
+        return torch.where(places < 0, self.tokenizer.pad_id, longer.gather(1, places.clamp(min=0)))
 
 
 def features(found: Any) -> Tensor:
@@ -105,7 +115,7 @@ def import_dual_encoder(
     tokenizer = read_tokenizer(checkpoint)
     length = int(text.max_position_embeddings)
     with torch.no_grad():
-        texts = Texts(model, tokenizer.pad_id, length if fixed_length else None)
+        texts = Texts(model, tokenizer, length if fixed_length else None)
         example = tokenizer.example(length, int(text.vocab_size))
         dim = texts(*example)[0].shape[-1]
     description = BundleDescription(

@@ -5,7 +5,6 @@ Shapes: B batch, h and w the sides of a frame.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,10 +175,12 @@ class PublishedTokenizer:
     Attributes:
         content: as a `tokenizer.json`, which pads with `pad_id`.
         pad_id: the id that fills texts up.
+        pads_left: whether it fills them up at their start.
     """
 
     content: bytes
     pad_id: int
+    pads_left: bool
 
     def example(self, length: int, vocabulary: int) -> tuple[Tensor, Tensor]:
         """Ids and mask of two texts of different lengths, int64 [2, L] with L ≤ `length`.
@@ -235,4 +236,4 @@ def read_tokenizer(checkpoint: Checkpoint) -> PublishedTokenizer:
     copy = Tokenizer.from_str(backend.to_str())
     copy.no_truncation()
     copy.enable_padding(pad_id=pad_id, pad_token=copy.id_to_token(pad_id) or "")
-    return PublishedTokenizer(json.dumps(json.loads(copy.to_str()), ensure_ascii=False).encode(), pad_id)
+    return PublishedTokenizer(copy.to_str().encode(), pad_id, found.padding_side == "left")

@@ -1,0 +1,177 @@
+"""Imported bundles compared with transformers, in pixels, token ids and embeddings; and used as products."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from model.importers.importing import import_checkpoint
+from model.importers.sources import find_checkpoint
+from model.importers.weights import quiet_transformers
+from model.runtime.bundle import Bundle
+from model.runtime.preprocessing import load_image
+from tests.support.command_line import invoke
+from tests.support.published import PUBLISHED, TEXTS
+from tests.support.toy_videos import make_video
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A checkpoint as transformers reads it, and the bundle that was made of it."""
+
+    family: str
+    folder: Path
+    bundle: Bundle
+
+    @property
+    def model(self) -> Any:
+        from transformers import AutoModel
+
+        with quiet_transformers():
+            return AutoModel.from_pretrained(self.folder, attn_implementation="eager").eval()
+
+    @property
+    def processor(self) -> Any:
+        from transformers import AutoImageProcessor
+
+        processors: Any = AutoImageProcessor
+        with quiet_transformers():
+            return processors.from_pretrained(self.folder, backend="pil")
+
+    @property
+    def tokens(self) -> dict[str, torch.Tensor]:
+        """The texts as the library's tokenizer gives them: of one length where the family wants that."""
+        from transformers import AutoTokenizer
+
+        with quiet_transformers():
+            tokenizer: Any = AutoTokenizer.from_pretrained(self.folder)
+        found = tokenizer(
+            list(TEXTS),
+            padding="max_length" if self.family.startswith("siglip") else True,
+            truncation=True,
+            max_length=self.bundle.manifest.text.context_length,
+            return_tensors="pt",
+        )
+        return {"input_ids": found["input_ids"], "attention_mask": found["attention_mask"]}
+
+
+@pytest.fixture(scope="module", params=sorted(PUBLISHED))
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    home = tmp_path_factory.mktemp(request.param)
+    folder = PUBLISHED[request.param](home / "published")
+    import_checkpoint(find_checkpoint(str(folder)), home / "bundle")
+    return Pair(request.param, folder, Bundle.open(home / "bundle"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Photos of odd sizes and kinds."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+
+    def noise(height: int, width: int, channels: int) -> Image.Image:
+        pixels = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, channels), np.uint8)
+        return Image.fromarray(pixels.squeeze()).resize((width, height), Image.Resampling.BICUBIC)
+
+    noise(201, 333, 3).save(folder / "odd.png")
+    noise(64, 48, 1).save(folder / "grey.png")
+    noise(90, 60, 4).save(folder / "transparent.png")
+    noise(60, 90, 4).convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(rng.integers(0, 65536, (50, 70), np.uint16)).save(folder / "deep.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    noise(40, 120, 3).save(folder / "turned.jpg", exif=turned)
+    noise(20, 310, 3).save(folder / "narrow.png")
+    return sorted(folder.iterdir())
+
+
+def test_pixels_are_those_of_the_librarys_processor(pair: Pair, photos: list[Path]) -> None:
+    processor = pair.processor
+    resizing = pair.bundle.manifest.image.resizing
+    scale, mean, std = (
+        np.array(value) for value in (processor.rescale_factor, processor.image_mean, processor.image_std)
+    )
+    for photo in photos:
+        pixels = load_image(photo)
+        expected = processor(Image.fromarray(pixels), return_tensors="np")["pixel_values"][0]
+        ours = (resizing.frames(pixels[None])[0] * scale - mean) / std
+        np.testing.assert_allclose(ours.transpose(2, 0, 1), expected, atol=1e-4, err_msg=photo.name)
+
+
+def test_a_very_narrow_photo_differs_by_rounding_alone(pair: Pair) -> None:
+    processor = pair.processor
+    ramp = np.linspace(0, 255, 2000, dtype=np.uint8)
+    photo = np.repeat(ramp[:, None, None], 3, axis=2)
+    found = processor(Image.fromarray(photo), return_tensors="np", do_rescale=False, do_normalize=False)[
+        "pixel_values"
+    ][0]
+    ours = pair.bundle.manifest.image.resizing.frames(photo[None])[0]
+    assert np.abs(ours.transpose(2, 0, 1).astype(int) - found).max() <= 1
+
+
+def test_token_ids_are_those_of_the_librarys_tokenizer(pair: Pair) -> None:
+    expected = pair.tokens
+    batch = pair.bundle.tokenizer(TEXTS)
+    for row in range(len(TEXTS)):
+        ours = batch.input_ids[row][batch.attention_mask[row] > 0]
+        library = expected["input_ids"][row][expected["attention_mask"][row] > 0]
+        np.testing.assert_array_equal(ours, library.numpy())
+
+
+def test_embeddings_are_those_of_the_library(pair: Pair) -> None:
+    model, size = pair.model, pair.bundle.manifest.image.size
+    frames = np.random.default_rng(1).integers(0, 256, (5, size, size, 3), np.uint8)
+    processor = pair.processor
+    pixels = processor(
+        list(frames),
+        return_tensors="pt",
+        do_resize=False,
+        do_center_crop=False,
+        input_data_format="channels_last",
+    )["pixel_values"]
+    with torch.no_grad():
+        shown = F.normalize(model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
+        tokens = pair.tokens
+        if pair.family.startswith("siglip"):
+            # Trained without a mask: padding is read.
+            del tokens["attention_mask"]
+        said = F.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
+    encoding, text = pair.bundle.encode_frames(frames), pair.bundle.encode_text(list(TEXTS))
+    np.testing.assert_allclose(encoding.embedding, shown.numpy(), atol=1e-4)
+    np.testing.assert_array_equal(encoding.salience, encoding.embedding)
+    np.testing.assert_allclose(text.embedding, said.numpy(), atol=1e-4)
+    mask = np.array([[True, True, True, False, False]])
+    segment = pair.bundle.encode_segments(encoding.embedding[None], mask)
+    mean = F.normalize(shown[:3].mean(dim=0), dim=-1)
+    np.testing.assert_allclose(segment[0], mean.numpy(), atol=1e-4)
+
+
+def test_the_bundle_serves(pair: Pair, tmp_path: Path) -> None:
+    """Index, search with re-ranking by salient frames, and evaluate, through the commands."""
+    films = {"one.mp4": [("red", 1.0), ("blue", 1.0)], "two.mp4": [("green", 2.0)]}
+    for name, parts in films.items():
+        make_video(tmp_path / "media" / name, parts=parts, size=(64, 48), fps=4)
+    where = ("--library", tmp_path / "library", "--bundle", pair.bundle.folder)
+    indexed = invoke("index", tmp_path / "media", *where)
+    assert indexed.exit_code == 0, indexed.output
+    body = json.loads(invoke("search", "a dog", "--json", "--explain", *where).stdout)
+    assert body["reranked"] is True
+    assert {Path(hit["path"]).name for hit in body["hits"]} == set(films)
+    best = body["hits"][0]
+    relevance = [frame["relevance"] for frame in best["explanation"]["frames"]]
+    assert best["match_score"] == pytest.approx(np.mean(relevance), abs=1e-4)
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text("".join(json.dumps({"query": "a dog", "video": name}) + "\n" for name in films))
+    measured = invoke("eval", "--queries", queries, "--json", *where)
+    assert measured.exit_code == 0, measured.output
+    assert json.loads(measured.stdout)["R@10"] == 100.0
