@@ -53,6 +53,7 @@ def library_info(live: LiveLibrary) -> schemas.LibraryInfo:
             name=manifest.name,
             checksum=searcher.bundle.checksum,
             licence=manifest.licence,
+            languages=None if manifest.text.languages is None else list(manifest.text.languages),
             provenance=manifest.provenance.model_dump(mode="json"),
         ),
         cannot_rerank=searcher.cannot_rerank,

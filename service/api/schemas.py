@@ -473,6 +473,9 @@ class BundleInfo(BaseModel):
     name: str
     checksum: str
     licence: str
+    languages: list[str] | None = Field(
+        description="Languages that the model reads, as codes of ISO 639; `mul`: many. Null if not known."
+    )
     provenance: dict[str, Any] = Field(description="Recipe, data, weights, commit and metrics.")
 
 

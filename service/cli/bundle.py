@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from model.runtime.bundle import Bundle, BundleManifest, Provider, default_bundle_path
-from model.runtime.bundle.manifest import MANIFEST_NAME
+from model.runtime.bundle.manifest import MANIFEST_NAME, SourceRecord
 from model.runtime.errors import BundleError, InputError
+from model.runtime.preprocessing import ResizeRule
 from service.cli.exits import CheckedCommand
 from service.cli.options import JsonOption
 from service.cli.printing import print_json, print_json_text, say
@@ -19,6 +21,16 @@ from service.settings import variable_of
 bundle_app = typer.Typer(
     name="bundle", help="Show or check a bundle (an exported model).", no_args_is_help=True
 )
+
+#: How a frame becomes a square, for people.
+_RESIZING: Mapping[ResizeRule, str] = {
+    "squash": "squashed to a square",
+    "center_crop": "the square in the middle",
+    "scale_crop": "scaled, then the square in the middle",
+}
+
+#: Lines of one kind of measured figures.
+_MOST_LINES = 8
 
 FolderArgument = Annotated[
     Path | None,
@@ -102,14 +114,15 @@ def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
         ("name", m.name),
         *([("description", m.description)] if m.description else []),
         ("licence", m.licence),
-        ("recipe", f"{source.recipe} at commit {source.commit}"),
+        *(("recipe", line) for line in _recipe_lines(source.recipe)),
+        ("commit", source.commit),
     ]
-    lines += [("data", f"{item.name} ({item.licence}), {item.source}") for item in source.data]
-    lines += [("weights", f"{item.name} ({item.licence}), {item.source}") for item in source.weights]
-    lines += [("measured", f"{key}: {json.dumps(value)}") for key, value in source.metrics.items()]
+    lines += [("data", _source(item)) for item in source.data]
+    lines += [("weights", _source(item)) for item in source.weights]
+    lines += [("measured", line) for line in _measured_lines(source.metrics)]
     lines += [
-        ("image", f"{m.image.size} × {m.image.size} pixels, {m.image.resize}"),
-        ("text", f"at most {m.text.context_length} tokens"),
+        ("image", f"{m.image.size} × {m.image.size} pixels, {_RESIZING[m.image.resize]}"),
+        ("text", f"at most {m.text.context_length} tokens{_languages(m.text.languages)}"),
         ("embedding", f"{m.embedding_dim} dimensions; salience {m.salience_dim} ({m.salience_strategy})"),
         ("segment", f"{m.frames_per_segment} frames of at most {m.segment_seconds:g} seconds"),
         ("capabilities", ", ".join(sorted(m.capabilities)) or "none besides retrieval"),
@@ -140,6 +153,54 @@ def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
         lines += [("probability", levels)]
     lines += [("file", f"{name}, {_size(record.bytes)}") for name, record in m.files.items()]
     return lines
+
+
+def _recipe_lines(recipe: str) -> list[str]:
+    """A recipe as lines: its settings if it is a JSON object, or else as it is."""
+    try:
+        settings = json.loads(recipe)
+    except ValueError:
+        return [recipe]
+    return readable_lines(settings) if isinstance(settings, dict) else [recipe]
+
+
+def _measured_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """The measured figures, a few lines of each kind."""
+    lines = []
+    for key, value in metrics.items():
+        kind = readable_lines({key: value})
+        lines += kind[:_MOST_LINES]
+        if len(kind) > _MOST_LINES:
+            lines.append(f"{key}: {len(kind) - _MOST_LINES} more lines, see --json")
+    return lines
+
+
+def readable_lines(values: Mapping[str, Any], path: str = "") -> list[str]:
+    """A JSON object as lines for people: one for its plain values, and those of each object inside it."""
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    shown = ", ".join(f"{key} {_plain(value)}" for key, value in plain.items() if value not in ("", None, []))
+    lines = [f"{path}: {shown}" if path else shown] if shown else []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += readable_lines(value, f"{path}, {key}" if path else key)
+    return lines
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return " ".join(map(_plain, value)) if isinstance(value, list) else str(value)
+
+
+def _source(record: SourceRecord) -> str:
+    revision = f", revision {record.revision}" if record.revision else ""
+    return f"{record.name} (licence: {record.licence}), {record.source}{revision}"
+
+
+def _languages(codes: Sequence[str] | None) -> str:
+    return f"; languages: {' '.join(codes)} (ISO 639; mul: many)" if codes else ""
 
 
 def _signed(value: float) -> str:

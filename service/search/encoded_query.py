@@ -77,7 +77,7 @@ def encode_text_query(bundle: Bundle, text: str, *, tokens: bool, name: TextName
     """
     reading = bundle.text_reader.read(text, MAX_PARTS)
     if not reading.is_understood:
-        raise NotUnderstoodError(not_understood_message(reading, name), f"/{name}/text")
+        raise NotUnderstoodError(not_understood_message(reading, name, _languages(bundle)), f"/{name}/text")
     return _encode(bundle, [reading], tokens, name)[0]
 
 
@@ -106,12 +106,19 @@ def _encode(
     queries, start = [], 0
     for reading in readings:
         stop = start + len(reading.parts)
-        queries.append(_joined(encoding, range(start, stop), reading, name))
+        warnings = warnings_of(reading, name, _languages(bundle))
+        queries.append(_joined(encoding, range(start, stop), reading, warnings))
         start = stop
     return queries
 
 
-def _joined(encoding: TextEncoding, rows: range, reading: TextReading, name: TextName) -> EncodedQuery:
+def _languages(bundle: Bundle) -> tuple[str, ...]:
+    return bundle.manifest.text.languages or ()
+
+
+def _joined(
+    encoding: TextEncoding, rows: range, reading: TextReading, warnings: tuple[QueryWarning, ...]
+) -> EncodedQuery:
     part = slice(rows.start, rows.stop)
     embedding, salience = encoding.embedding[rows.start], encoding.salience[rows.start]
     weights = np.ones(1)
@@ -126,7 +133,7 @@ def _joined(encoding: TextEncoding, rows: range, reading: TextReading, name: Tex
         embedding,
         salience,
         tuple(QueryPart(_one_text(encoding, row), weight) for row, weight in parts),
-        warnings_of(reading, name),
+        warnings,
         reading.is_understood,
     )
 

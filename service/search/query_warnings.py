@@ -1,6 +1,6 @@
 """Says what of a query the model did not understand or did not read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from model.runtime.messages import shorten
 from model.runtime.text_reading import TextReading
@@ -19,12 +19,32 @@ _SAY_OTHERWISE: Mapping[TextName, str] = {
     "question": "there is nothing to answer. Ask in other words, in the model's language.",
 }
 
+#: Names of languages, by their codes of ISO 639; others are told by their codes.
+_LANGUAGES: Mapping[str, str] = {
+    "ar": "Arabic",
+    "de": "German",
+    "en": "English",
+    "es": "Spanish",
+    "fr": "French",
+    "hi": "Hindi",
+    "it": "Italian",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "mul": "many languages",
+    "pt": "Portuguese",
+    "ru": "Russian",
+    "zh": "Chinese",
+}
 
-def warnings_of(reading: TextReading, name: TextName = "query") -> tuple[QueryWarning, ...]:
-    """The warnings about a text."""
+
+def warnings_of(
+    reading: TextReading, name: TextName = "query", languages: Sequence[str] = ()
+) -> tuple[QueryWarning, ...]:
+    """The warnings about a text; `languages` are codes of those that the model reads, none if not known."""
     warnings = []
     if reading.unknown:
         message = f"The model does not know {_listed(reading.unknown)}: the rest of the {name} decides."
+        message += _reads(languages)
         details = QueryWarningDetails(words=list(reading.unknown))
         warnings.append(QueryWarning("not_understood", message, details))
     parts = len(reading.parts)
@@ -44,11 +64,21 @@ def warnings_of(reading: TextReading, name: TextName = "query") -> tuple[QueryWa
     return tuple(warnings)
 
 
-def not_understood_message(reading: TextReading, name: TextName = "query") -> str:
-    """The error for a text of which nothing is understood."""
+def not_understood_message(
+    reading: TextReading, name: TextName = "query", languages: Sequence[str] = ()
+) -> str:
+    """The error for a text of which nothing is understood; `languages` as for `warnings_of`."""
     unknown = reading.unknown
     what = f"The model does not know {_listed(unknown)}" if unknown else f"The {name} has no word"
-    return f"{what}, so {_SAY_OTHERWISE[name]}"
+    return f"{what}, so {_SAY_OTHERWISE[name]}{_reads(languages)}"
+
+
+def _reads(languages: Sequence[str]) -> str:
+    """Which languages the model reads, as a sentence; empty where that is not known."""
+    named = [_LANGUAGES.get(code, code) for code in languages]
+    if not named:
+        return ""
+    return f" It reads {named[0] if len(named) == 1 else ', '.join(named[:-1]) + ' and ' + named[-1]}."
 
 
 def _listed(words: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from model.runtime.bundle.manifest import Provenance, SourceRecord
 from service.cli.exits import ReelfindGroup
 from tests.support.command_line import check_error, invoke
 from tests.support.server import REELFIND, clean_environment, running_server
@@ -290,3 +291,30 @@ def test_only_serve_loads_the_web_framework() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"fastapi", "uvicorn", "starlette"}.isdisjoint(result.stdout.split())
     assert "service.cli.serve" in result.stdout.split()
+
+
+def test_a_bundle_is_described_for_people(tmp_path: Path) -> None:
+    recipe = {"name": "small", "model": {"dim": 8, "deep": True, "empty": ""}}
+    source = {"name": "a/model", "licence": "MIT", "source": "a hub", "revision": "abc123"}
+    provenance = Provenance(
+        recipe=json.dumps(recipe),
+        data=(),
+        weights=(SourceRecord(**source),),
+        commit="1234567",
+        metrics={"tests": {"set": {"R@1": 12.3456}}, "many": {str(n): {"n": n} for n in range(11)}},
+    )
+    folder = make_toy_bundle(tmp_path / "bundle", provenance=provenance, languages=("en", "de"))
+    shown = invoke("bundle", "info", folder).stdout
+    for line in (
+        "recipe       name small",
+        "recipe       model: dim 8, deep yes",
+        "commit       1234567",
+        "weights      a/model (licence: MIT), a hub, revision abc123",
+        "measured     tests, set: R@1 12.35",
+        "measured     many, 7: n 7",
+        "measured     many: 3 more lines, see --json",
+    ):
+        assert f"{line}\n" in shown
+    assert "languages: en de" in shown
+    assert "{" not in shown
+    assert json.loads(invoke("bundle", "info", folder, "--json").stdout)["text"]["languages"] == ["en", "de"]

@@ -126,3 +126,17 @@ def test_a_text_that_is_not_understood_is_an_error_of_the_query(searcher: Search
     with pytest.raises(NotUnderstoodError) as caught:
         searcher.search("zzz", 10)
     assert caught.value.field == "/query/text"
+
+
+@pytest.mark.parametrize(
+    ("languages", "said"),
+    [(("en",), "It reads English."), (("en", "de", "xx"), "It reads English, German and xx."), ((), None)],
+)
+def test_the_languages_of_the_bundle_are_told(
+    tmp_path: Path, languages: tuple[str, ...], said: str | None
+) -> None:
+    toy = make_library(tmp_path, {"red.mp4": [("red", 1.0)]}, languages=languages)
+    for query in ("猫", "red 猫"):
+        error = invoke("search", query, *toy.options).stderr
+        assert "does not know" in error
+        assert (said in error) if said else ("It reads" not in error)
