@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from model.importers import clip, metaclip_2, siglip
+from model.importers import clip, metaclip_2, open_clip, siglip
 from model.importers.base import Checkpoint, Imported, Load
 from model.runtime.errors import InputError
 
@@ -15,6 +15,7 @@ from model.runtime.errors import InputError
 FAMILIES: Mapping[str, Load] = {
     "clip": clip.load,
     "metaclip_2": metaclip_2.load,
+    "open_clip": open_clip.load,
     "siglip": siglip.load,
     "siglip2": siglip.refuse_naflex,
 }

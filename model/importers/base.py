@@ -26,23 +26,23 @@ class Checkpoint:
     """A published model on this disk: a folder as `save_pretrained` writes it.
 
     Attributes:
-        folder: holds `config.json`, the weights, and the files of tokenizer and image processor.
-        config: the content of `config.json`.
+        config_path: `config.json`; beside it lie the weights, and the files of tokenizer and image processor.
+        config: its content.
         source: where it comes from: name, licence, address and revision.
         languages: that its text encoder reads, as codes of ISO 639; empty: the model card does not say.
         pickled: whether its weights may be read from pickled files.
     """
 
-    folder: Path
+    config_path: Path
     config: Mapping[str, Any]
     source: SourceRecord
     languages: tuple[str, ...] = ()
     pickled: bool = False
 
     @property
-    def config_path(self) -> Path:
-        """The path of `config.json`."""
-        return self.folder / "config.json"
+    def folder(self) -> Path:
+        """The folder that holds all its files."""
+        return self.config_path.parent
 
     def part(self, name: str) -> Mapping[str, Any]:
         """A section of the configuration, such as `text_config`.

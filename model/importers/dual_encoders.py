@@ -10,6 +10,7 @@ Shapes: B batch, N frames, L text tokens, D joint space.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,13 @@ from torch import Tensor, nn
 from model.backbones.pooling import masked_mean
 from model.families.base import Graph
 from model.importers.base import Checkpoint, Imported
-from model.importers.processors import Normalisation, PublishedTokenizer, read_preparation, read_tokenizer
+from model.importers.processors import (
+    Normalisation,
+    PicturePreparation,
+    PublishedTokenizer,
+    read_preparation,
+    read_tokenizer,
+)
 from model.runtime.bundle import BundleDescription
 from model.runtime.bundle.graphs import FRAME_ENCODER, SEGMENT_ENCODER, TEXT_ENCODER
 from model.runtime.bundle.manifest import SalienceMatch
@@ -92,31 +99,59 @@ def features(found: Any) -> Tensor:
     return pooled
 
 
-def import_dual_encoder(
-    checkpoint: Checkpoint,
-    model: Any,
-    *,
-    fixed_length: bool = False,
-    languages: tuple[str, ...] = ("en",),
-) -> Imported:
-    """A model of CLIP's kind as a bundle.
+@dataclass(frozen=True)
+class DualEncoder:
+    """A model of CLIP's kind, with what it reads.
 
-    Args:
-        checkpoint: where it comes from.
+    Attributes:
         model: has `get_image_features` and `get_text_features`.
+        preparation: how it reads pictures.
+        tokenizer: how it reads texts.
+        context_length: its longest text, in tokens.
+        vocabulary: the number of its ids.
         fixed_length: every text is filled up to the context length.
         languages: that the family reads, unless the model card names others.
+    """
+
+    model: Any
+    preparation: PicturePreparation
+    tokenizer: PublishedTokenizer
+    context_length: int
+    vocabulary: int
+    fixed_length: bool
+    languages: tuple[str, ...]
+
+
+def read_dual_encoder(
+    checkpoint: Checkpoint, model: Any, *, fixed_length: bool = False, languages: tuple[str, ...] = ("en",)
+) -> DualEncoder:
+    """A model of transformers, with the processors beside its weights.
 
     Raises:
         InputError: a file of the checkpoint is missing or does not fit.
     """
     vision, text = model.config.vision_config, model.config.text_config
-    preparation = read_preparation(checkpoint, vision.image_size)
-    tokenizer = read_tokenizer(checkpoint)
-    length = int(text.max_position_embeddings)
+    return DualEncoder(
+        model,
+        read_preparation(checkpoint, vision.image_size),
+        read_tokenizer(checkpoint),
+        int(text.max_position_embeddings),
+        int(text.vocab_size),
+        fixed_length,
+        languages,
+    )
+
+
+def import_dual_encoder(checkpoint: Checkpoint, encoder: DualEncoder) -> Imported:
+    """A model of CLIP's kind as a bundle.
+
+    Raises:
+        InputError: the tokenizer does not fit the model.
+    """
+    length, image = encoder.context_length, encoder.preparation.image
+    texts = Texts(encoder.model, encoder.tokenizer, length if encoder.fixed_length else None)
+    example = encoder.tokenizer.example(length, encoder.vocabulary)
     with torch.no_grad():
-        texts = Texts(model, tokenizer, length if fixed_length else None)
-        example = tokenizer.example(length, int(text.vocab_size))
         dim = texts(*example)[0].shape[-1]
     description = BundleDescription(
         name=checkpoint.source.name,
@@ -124,20 +159,21 @@ def import_dual_encoder(
         provenance=checkpoint.provenance(),
         embedding_dim=dim,
         salience_dim=dim,
-        image=preparation.image,
+        image=image,
         context_length=length,
         frames_per_segment=FRAMES,
         salience_strategy="simdot",
         salience_match=SalienceMatch(scale=1.0, bias=0.0),
         unicode_form="as_is",
-        languages=checkpoint.languages or languages,
+        languages=checkpoint.languages or encoder.languages,
     )
+    frames = Frames(encoder.model, Normalisation(encoder.preparation))
     graphs = {
-        FRAME_ENCODER: frame_graph(Frames(model, Normalisation(preparation)), preparation.image.size),
+        FRAME_ENCODER: frame_graph(frames, image.size),
         SEGMENT_ENCODER: segment_graph(dim),
         TEXT_ENCODER: text_graph(texts, example),
     }
-    return Imported(graphs, description, tokenizer.content)
+    return Imported(graphs, description, encoder.tokenizer.content)
 
 
 def frame_graph(module: nn.Module, size: int, outputs: tuple[str, ...] = ()) -> Graph:

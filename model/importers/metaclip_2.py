@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model.importers.base import Checkpoint, Imported
-from model.importers.dual_encoders import import_dual_encoder
+from model.importers.dual_encoders import import_dual_encoder, read_dual_encoder
 from model.importers.weights import load_model
 
 
@@ -15,4 +15,5 @@ def load(checkpoint: Checkpoint) -> Imported:
     """
     from transformers import MetaClip2Model
 
-    return import_dual_encoder(checkpoint, load_model(checkpoint, MetaClip2Model), languages=("mul",))
+    model = load_model(checkpoint, MetaClip2Model)
+    return import_dual_encoder(checkpoint, read_dual_encoder(checkpoint, model, languages=("mul",)))

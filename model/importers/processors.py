@@ -224,6 +224,15 @@ def read_tokenizer(checkpoint: Checkpoint) -> PublishedTokenizer:
                     "transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
                 ) from error
             found = PreTrainedTokenizerFast.from_pretrained(checkpoint.folder, local_files_only=True)
+    return tokenizer_of(checkpoint, found)
+
+
+def tokenizer_of(checkpoint: Checkpoint, found: Any) -> PublishedTokenizer:
+    """A tokenizer of transformers as a `tokenizer.json`.
+
+    Raises:
+        InputError: it is of a kind that has none.
+    """
     backend = getattr(found, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         raise InputError(

@@ -6,7 +6,7 @@ Both were trained on texts that are filled up to the context length, without an 
 from __future__ import annotations
 
 from model.importers.base import Checkpoint, Imported
-from model.importers.dual_encoders import import_dual_encoder
+from model.importers.dual_encoders import import_dual_encoder, read_dual_encoder
 from model.importers.weights import load_model
 from model.runtime.errors import InputError
 
@@ -24,7 +24,9 @@ def load(checkpoint: Checkpoint) -> Imported:
 
     model = load_model(checkpoint, SiglipModel)
     many = int(model.config.text_config.vocab_size) >= _MULTILINGUAL
-    return import_dual_encoder(checkpoint, model, fixed_length=True, languages=("mul",) if many else ("en",))
+    languages = ("mul",) if many else ("en",)
+    encoder = read_dual_encoder(checkpoint, model, fixed_length=True, languages=languages)
+    return import_dual_encoder(checkpoint, encoder)
 
 
 def refuse_naflex(checkpoint: Checkpoint) -> Imported:

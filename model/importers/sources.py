@@ -19,7 +19,10 @@ from model.runtime.errors import InputError
 
 _HUB = "https://huggingface.co"
 _SMALL = ("*.json", "README.md", "merges.txt", "vocab.txt", "*.model", "LICENSE*")
-_SAFE, _PICKLED = "*.safetensors", "pytorch_model*.bin"
+_SAFE, _PICKLED = "*.safetensors", "*pytorch_model*.bin"
+_OPEN_CLIP = "open_clip_config.json"
+# Where a repository has both, that of transformers counts.
+_CONFIGS = ("config.json", _OPEN_CLIP)
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 _PARTIAL = ("*.incomplete", "*.part", "*.crdownload", "*.aria2")
@@ -120,12 +123,15 @@ def _checkpoint(
     partial = sorted(path.name for pattern in _PARTIAL for path in folder.glob(pattern))
     if partial:
         raise InputError(f"{folder / partial[0]} is a download that has not finished: finish it first")
-    if not (folder / "config.json").is_file():
+    config_path = next((path for name in _CONFIGS if (path := folder / name).is_file()), None)
+    if config_path is None:
         raise InputError(
             f"no config.json in {folder}: it must hold a model saved by transformers; download the whole "
             "repository, for example with `hf download NAME --local-dir DIR`"
         )
-    config = read_json_object(folder / "config.json")
+    config = read_json_object(config_path)
+    if config_path.name == _OPEN_CLIP:
+        config = {"model_type": "open_clip", **config}
     _check_weights(folder, allow_pickle)
     card = _model_card(folder)
     licence = card.get("license_name") or card.get("license")
@@ -135,7 +141,7 @@ def _checkpoint(
         source=address,
         revision=revision,
     )
-    return Checkpoint(folder, config, source, _languages(card), allow_pickle)
+    return Checkpoint(config_path, config, source, _languages(card), allow_pickle)
 
 
 def _check_weights(folder: Path, allow_pickle: bool) -> None:

@@ -56,7 +56,7 @@ def load_model(checkpoint: Checkpoint, architecture: Any) -> Any:
                 "config.json does not fit its weights, or they are damaged; download the checkpoint again"
             ) from error
     _check_loaded(checkpoint, architecture.__name__, loading)
-    _check_finite(checkpoint, model)
+    check_finite(checkpoint, model)
     return model.eval()
 
 
@@ -79,7 +79,12 @@ def _check_loaded(checkpoint: Checkpoint, architecture: str, loading: dict[str, 
         )
 
 
-def _check_finite(checkpoint: Checkpoint, model: nn.Module) -> None:
+def check_finite(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Refuse weights that are no numbers.
+
+    Raises:
+        InputError: a tensor holds NaN or infinity.
+    """
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise InputError(
