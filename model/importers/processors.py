@@ -6,13 +6,13 @@ Shapes: B batch, h and w the sides of a frame.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 from torch import Tensor, nn
 
 from model.backbones.huggingface import read_json_object
@@ -181,6 +181,14 @@ class PublishedTokenizer:
     content: bytes
     pad_id: int
     pads_left: bool
+
+    def lowercased(self) -> PublishedTokenizer:
+        """The same tokenizer, reading small letters alone."""
+        tokenizer = Tokenizer.from_str(self.content.decode())
+        own = tokenizer.normalizer
+        lowercase = normalizers.Lowercase()
+        tokenizer.normalizer = lowercase if own is None else normalizers.Sequence([lowercase, own])
+        return replace(self, content=tokenizer.to_str().encode())
 
     def example(self, length: int, vocabulary: int) -> tuple[Tensor, Tensor]:
         """Ids and mask of two texts of different lengths, int64 [2, L] with L ≤ `length`.

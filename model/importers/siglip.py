@@ -1,9 +1,12 @@
 """SigLIP (Zhai et al., 2023) and SigLIP 2 (Tschannen et al., 2025) of one resolution: `SiglipModel`.
 
-Both were trained on texts that are filled up to the context length, without an attention mask.
+Both were trained on texts in small letters, filled up to the context length, without an attention mask.
+SigLIP 2 is often published with Gemma's tokenizer, which keeps capitals: the bundle's reads small letters.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from model.importers.base import Checkpoint, Imported
 from model.importers.dual_encoders import import_dual_encoder, read_dual_encoder
@@ -26,7 +29,7 @@ def load(checkpoint: Checkpoint) -> Imported:
     many = int(model.config.text_config.vocab_size) >= _MULTILINGUAL
     languages = ("mul",) if many else ("en",)
     encoder = read_dual_encoder(checkpoint, model, fixed_length=True, languages=languages)
-    return import_dual_encoder(checkpoint, encoder)
+    return import_dual_encoder(checkpoint, replace(encoder, tokenizer=encoder.tokenizer.lowercased()))
 
 
 def refuse_naflex(checkpoint: Checkpoint) -> Imported:

@@ -113,8 +113,8 @@ def save_siglip(folder: Path) -> Path:
     return folder
 
 
-def save_siglip2(folder: Path) -> Path:
-    """SigLIP 2: Gemma's tokenizer with small letters."""
+def save_siglip2(folder: Path, tokenizer: str = "Siglip2Tokenizer") -> Path:
+    """SigLIP 2: Gemma's tokenizer with small letters; or `GemmaTokenizer`, which keeps capitals."""
     import transformers
 
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
@@ -122,7 +122,8 @@ def save_siglip2(folder: Path) -> Path:
     _save_siglip_model(folder, vocabulary=len(pieces) + 5)
     merges: Any = [("d", "o"), ("do", "g")]
     vocab = {piece: i for i, piece in enumerate(pieces)}
-    transformers.Siglip2Tokenizer(vocab=vocab, merges=merges, model_max_length=LENGTH).save_pretrained(folder)
+    kind = getattr(transformers, tokenizer)
+    kind(vocab=vocab, merges=merges, model_max_length=LENGTH).save_pretrained(folder)
     return folder
 
 

@@ -12,14 +12,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from tokenizers import Tokenizer
 
+from model.importers import load
 from model.importers.importing import import_checkpoint
 from model.importers.sources import find_checkpoint
 from model.importers.weights import quiet_transformers
 from model.runtime.bundle import Bundle
 from model.runtime.preprocessing import load_image
 from tests.support.command_line import invoke
-from tests.support.published import PUBLISHED, TEXTS
+from tests.support.published import PUBLISHED, TEXTS, save_siglip2
 from tests.support.toy_videos import make_video
 
 pytestmark = pytest.mark.slow
@@ -175,3 +177,13 @@ def test_the_bundle_serves(pair: Pair, tmp_path: Path) -> None:
     measured = invoke("eval", "--queries", queries, "--json", *where)
     assert measured.exit_code == 0, measured.output
     assert json.loads(measured.stdout)["R@10"] == 100.0
+
+
+def test_siglip_reads_small_letters_whatever_its_tokenizer_does(tmp_path: Path) -> None:
+    found = load(find_checkpoint(str(save_siglip2(tmp_path, "GemmaTokenizer"))))
+    tokenizer = Tokenizer.from_str(found.tokenizer.decode())
+    assert tokenizer.encode("A DOG on").ids == tokenizer.encode("a dog on").ids
+    library = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert (
+        tokenizer.encode("A DOG on").ids == library.encode("a dog on").ids != library.encode("A DOG on").ids
+    )
