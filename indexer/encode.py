@@ -15,6 +15,7 @@ from indexer.library.schema import Layout, SegmentRow
 from indexer.options import available_cores
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle, Provider
+from model.runtime.bundle.segments import encode_whole_segments
 from model.runtime.errors import BundleError, OutputError
 from model.runtime.tokens import QuantisedTokens, store_tokens
 
@@ -155,18 +156,12 @@ def encode_batch(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment])
 def _encode(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> list[SegmentRow]:
     counts = [len(segment.frames) for _, segment in batch]
     frames = np.concatenate([segment.frames for _, segment in batch])
-    total = len(frames)
-    if spec.pad_to and total % spec.pad_to:
-        missing = spec.pad_to - total % spec.pad_to
-        frames = np.concatenate([frames, np.zeros((missing, *frames.shape[1:]), np.uint8)])
-    encoding = bundle.encode_frames(frames, tokens=spec.layout.tokens != "none")
+    encoding = encode_whole_segments(
+        bundle, frames, counts, tokens=spec.layout.tokens != "none", pad_to=spec.pad_to
+    )
+    hubness = None if spec.layout.hubness_weight is None else bundle.hubness(encoding.embedding)
+    tokens = None if encoding.tokens is None else _stored_tokens(bundle, spec.layout, encoding.tokens)
     ends = np.cumsum(counts)
-    embedding, mask = _padded(encoding.embedding[:total], counts, bundle.manifest.frames_per_segment)
-    segment_embedding = bundle.encode_segments(embedding, mask)
-    hubness = None if spec.layout.hubness_weight is None else bundle.hubness(segment_embedding)
-    tokens = None
-    if encoding.tokens is not None:
-        tokens = _stored_tokens(bundle, spec.layout, encoding.tokens[:total])
     rows = []
     for i, (task, segment) in enumerate(batch):
         frames_of_segment = slice(ends[i] - counts[i], ends[i])
@@ -179,7 +174,7 @@ def _encode(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> l
                 end_seconds=segment.end_seconds,
                 frame_pts_seconds=segment.pts_seconds,
                 frame_salience=encoding.salience[frames_of_segment],
-                embedding=segment_embedding[i],
+                embedding=encoding.embedding[i],
                 thumbnails=segment.thumbnails,
                 tokens=None if tokens is None else tokens[frames_of_segment],
                 hubness=None if hubness is None else float(hubness[i]),
@@ -196,13 +191,3 @@ def _stored_tokens(
         return store_tokens(tokens, layout.tokens_per_frame, int8=layout.tokens == "int8")
     except ValueError as error:
         raise BundleError(f"{bundle.folder}: {error}; index with --tokens float32") from error
-
-
-def _padded(
-    embedding: NDArray[np.float32], counts: Sequence[int], num_frames: int
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Frames grouped by segment, [Σn, D] → [B, N, D], and a mask [B, N] that is true for real frames."""
-    out = np.zeros((len(counts), num_frames, embedding.shape[1]), np.float32)
-    mask = np.arange(num_frames)[None, :] < np.asarray(counts)[:, None]
-    out[mask] = embedding
-    return out, mask

@@ -188,7 +188,7 @@ def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int 
         bundle_checksum=bundle.checksum,
         bundle_name=manifest.name,
         embedding_dim=manifest.embedding_dim,
-        salience_dim=manifest.salience_dim,
+        salience_dim=manifest.salience_dim or 0,
         frames_per_segment=manifest.frames_per_segment,
         tokens=kind,
         tokens_per_frame=count,

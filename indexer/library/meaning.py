@@ -119,7 +119,8 @@ def _wrong_video(row: Mapping[str, object], path: Path, roots: list[Path]) -> It
 
 def _wrong_segments(segments: lance.LanceDataset, layout: Layout) -> Iterator[str]:
     columns = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames", "frame_pts_seconds"]
-    columns += ["frame_salience", "embedding", *([] if layout.hubness_weight is None else ["hubness"])]
+    columns += ["embedding", *(["frame_salience"] if layout.salience_dim else [])]
+    columns += [] if layout.hubness_weight is None else ["hubness"]
     seen: set[str] = set()
     ends: dict[str, tuple[int, float]] = {}
     first = 0
@@ -142,7 +143,9 @@ def _segment_faults(
     counts = batch["num_frames"].to_numpy()
     times = fixed_to_numpy(batch["frame_pts_seconds"])
     embedding = fixed_to_numpy(batch["embedding"]).astype(np.float64)
-    salience = fixed_to_numpy(batch["frame_salience"])
+    salience = np.zeros((batch.num_rows, 0))
+    if "frame_salience" in batch.schema.names:
+        salience = fixed_to_numpy(batch["frame_salience"])
     used = np.arange(most_frames) < np.clip(counts, 0, most_frames)[:, None]
     with np.errstate(invalid="ignore", over="ignore"):
         # The frame that is shown when a segment starts may have come long before.

@@ -91,7 +91,7 @@ class SegmentRecord:
     frame_pts_seconds: NDArray[np.float64]
     """Shape [n], seconds."""
     frame_salience: NDArray[np.float32]
-    """Shape [n, S]."""
+    """Shape [n, S]; S is 0 where none is stored."""
 
     @property
     def frame_ids(self) -> list[str]:

@@ -186,9 +186,11 @@ def _stored_segments(
 
 
 def _segment_rows(layout: Layout, segments: pa.Table, frames: pa.Table) -> Iterator[SegmentRow]:
-    pts, salience, embedding = (
-        fixed_to_numpy(segments[name]) for name in ("frame_pts_seconds", "frame_salience", "embedding")
-    )
+    pts, embedding = (fixed_to_numpy(segments[name]) for name in ("frame_pts_seconds", "embedding"))
+    shape_of_salience = (segments.num_rows, layout.frames_per_segment, layout.salience_dim)
+    salience = np.zeros(shape_of_salience, np.float32)
+    if layout.salience_dim:
+        salience = fixed_to_numpy(segments["frame_salience"]).reshape(shape_of_salience).astype(np.float32)
     short = segments.select([name for name in SHORT_COLUMNS if name in segments.column_names]).to_pylist()
     thumbnails = frames["thumbnail"].to_pylist()
     shape = (frames.num_rows, layout.tokens_per_frame, layout.token_dim)
@@ -203,7 +205,7 @@ def _segment_rows(layout: Layout, segments: pa.Table, frames: pa.Table) -> Itera
         yield SegmentRow(
             **row,
             frame_pts_seconds=pts[i, :count],
-            frame_salience=salience[i].reshape(-1, layout.salience_dim)[:count].astype(np.float32),
+            frame_salience=salience[i, :count],
             embedding=embedding[i],
             thumbnails=tuple(thumbnails[part]),
             tokens=stored if scale is None or stored is None else QuantisedTokens(stored, scale[part]),

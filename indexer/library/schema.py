@@ -76,7 +76,9 @@ _THUMBNAIL_BYTES = 16 << 10
 class Layout:
     """What the columns depend on: the bundle and the options. Stored in the metadata of every table.
 
-    `tokens_per_frame` and `token_dim` are P' and H of the stored tokens, 0 where there are none.
+    `salience_dim` is 0 where the bundle says nothing of single frames, and there is no column
+    `frame_salience`. `tokens_per_frame` and `token_dim` are P' and H of the stored tokens, 0 where there are
+    none.
     `hubness_weight` is the weight of the column `hubness`; None: the bundle corrects no hubness, and there is
     no such column.
     """
@@ -138,13 +140,13 @@ class Layout:
         if version != str(SCHEMA_VERSION):
             raise ValueError(f"schema version {version}, this program reads {SCHEMA_VERSION}")
         try:
-            frames = int(segments.field("frame_salience").metadata[b"frames"])
+            frames = segments.field("frame_pts_seconds").type.list_size
             tokens = next(kind for kind in TOKEN_KINDS if kind.encode() == metadata[_META_TOKENS])
             return cls(
                 bundle_checksum=metadata[_META_BUNDLE].decode(),
                 bundle_name=metadata[_META_NAME].decode(),
                 embedding_dim=segments.field("embedding").type.list_size,
-                salience_dim=segments.field("frame_salience").type.list_size // frames,
+                salience_dim=_salience_dim(segments, frames),
                 frames_per_segment=frames,
                 tokens=tokens,
                 tokens_per_frame=int(metadata[_META_TOKEN_COUNT]),
@@ -153,6 +155,16 @@ class Layout:
             )
         except (KeyError, AttributeError, TypeError, ValueError, StopIteration) as error:
             raise ValueError(f"unexpected columns ({error})") from error
+
+
+def _salience_dim(segments: pa.Schema, frames: int) -> int:
+    """S; 0 where there is no column. ValueError where the column is of another number of frames."""
+    if "frame_salience" not in segments.names:
+        return 0
+    field = segments.field("frame_salience")
+    if int(field.metadata[b"frames"]) != frames or field.type.list_size % frames:
+        raise ValueError(f"frame_salience is {field.type} for {frames} frames")
+    return int(field.type.list_size) // frames
 
 
 def _hubness_weight(segments: pa.Schema) -> float | None:
@@ -199,7 +211,13 @@ def _videos(_layout: Layout) -> list[pa.Field]:
 
 
 def _segments(layout: Layout) -> list[pa.Field]:
-    salience = pa.list_(pa.float16(), layout.frames_per_segment * layout.salience_dim)
+    count = layout.frames_per_segment
+    salience = pa.field(
+        "frame_salience",
+        pa.list_(pa.float16(), count * layout.salience_dim),
+        nullable=False,
+        metadata={"frames": str(count)},
+    )
     return [
         pa.field("video_id", pa.string(), nullable=False),
         pa.field("ingest_id", pa.string(), nullable=False),
@@ -207,11 +225,9 @@ def _segments(layout: Layout) -> list[pa.Field]:
         pa.field("start_seconds", pa.float64(), nullable=False),
         pa.field("end_seconds", pa.float64(), nullable=False),
         pa.field("num_frames", pa.int32(), nullable=False),
-        pa.field("frame_pts_seconds", pa.list_(pa.float64(), layout.frames_per_segment), nullable=False),
+        pa.field("frame_pts_seconds", pa.list_(pa.float64(), count), nullable=False),
         # Padded with zeros where a segment has fewer frames; so are the times.
-        pa.field(
-            "frame_salience", salience, nullable=False, metadata={"frames": str(layout.frames_per_segment)}
-        ),
+        *([salience] if layout.salience_dim else []),
         pa.field("embedding", pa.list_(pa.float32(), layout.embedding_dim), nullable=False),
         *([] if layout.hubness_weight is None else [pa.field("hubness", pa.float32(), nullable=False)]),
     ]
@@ -317,7 +333,7 @@ class SegmentRow:
     frame_pts_seconds: NDArray[np.float64]
     """Shape [n], seconds."""
     frame_salience: NDArray[np.float32]
-    """Shape [n, S]."""
+    """Shape [n, S]; S is 0 where the bundle says nothing of single frames."""
     embedding: NDArray[np.float32]
     """Shape [D]."""
     thumbnails: tuple[bytes, ...]
@@ -363,6 +379,7 @@ def segments_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
         salience[i, :count] = row.frame_salience
     vectors: dict[str, NDArray[Any]] = {
         "frame_pts_seconds": pts,
+        # Without values, its checksum is the row's key alone.
         "frame_salience": salience.reshape(len(rows), n * s),
         "embedding": np.asarray([r.embedding for r in rows], np.float32).reshape(len(rows), -1),
     }

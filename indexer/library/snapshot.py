@@ -54,7 +54,7 @@ class SegmentFrames:
         rows: the segments, int64 [K].
         counts: how many frames each has, int64 [K]; what follows is 0 beyond them.
         pts_seconds: when each frame is shown, in seconds, [K, N].
-        salience: the frames' salience vectors, float32 [K, N, S].
+        salience: the frames' salience vectors, float32 [K, N, S]; S is 0 where none are stored.
     """
 
     rows: NDArray[np.int64]
@@ -191,7 +191,7 @@ class Snapshot:
 
     @property
     def salience_dim(self) -> int:
-        """S: the size of a frame's salience."""
+        """S: the size of a frame's salience; 0: none is stored."""
         return self.manifest.salience_dim
 
     @property
@@ -290,6 +290,9 @@ class Snapshot:
         shape = (len(row_array), most, self.salience_dim)
         if not len(row_array):
             return SegmentFrames(row_array, counts, np.zeros(shape[:2]), np.zeros(shape, np.float32))
+        if not self.salience_dim:
+            (pts,) = self._segments.take(row_array, "times")
+            return SegmentFrames(row_array, counts, pts, np.zeros(shape, np.float32))
         pts, salience = self._segments.take(row_array, "times", "salience")
         return SegmentFrames(row_array, counts, pts, salience.reshape(shape).astype(np.float32))
 

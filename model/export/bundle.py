@@ -171,7 +171,7 @@ def export_bundle(
         references = options.hubness.saliences(encoder)
         correction = HubnessCorrection(options.frame_hubness, NEIGHBOURS, references)
         graphs = with_frame_hubness(graphs, correction)
-        described = replace(described, salience_dim=described.salience_dim + 1)
+        described = replace(described, salience_dim=(described.salience_dim or 0) + 1)
     return write_graphs(
         folder,
         graphs,

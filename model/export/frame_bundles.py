@@ -35,7 +35,7 @@ class FrameBundle:
         moments: whether the model has learned to find moments; its moment head is left out otherwise.
 
     Raises:
-        InputError: a vector stands for more than a segment.
+        InputError: a vector stands for more than a segment, or the bundle encodes no single frames.
     """
 
     bundle: Bundle
@@ -43,6 +43,12 @@ class FrameBundle:
     moments: bool = True
 
     def __post_init__(self) -> None:
+        if self.bundle.manifest.has_video_encoder:
+            raise InputError(
+                f"{self.bundle.folder} has no {FRAME_ENCODER}, as it reads whole segments at once: name the "
+                "bundle that made the features",
+                "frame_bundle",
+            )
         if self.every_seconds > _SEGMENT_SECONDS:
             raise InputError(
                 f"data.every_seconds={self.every_seconds:g} is longer than a segment of a library, "

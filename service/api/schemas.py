@@ -123,10 +123,14 @@ class FrameHit(BaseModel):
 
     frame_id: FrameId
     pts_seconds: float = Field(description="When the frame is shown, in seconds.")
-    relevance: float = Field(
-        description="How well the frame fits the query by `text_salience · frame_salience`; higher is better."
+    relevance: float | None = Field(
+        description="How well the frame fits the query by `text_salience · frame_salience`; higher is "
+        "better. Null if the bundle reads whole segments and says nothing of single frames."
     )
-    salient: bool = Field(description="Whether it is one of the moment's most relevant frames.")
+    salient: bool = Field(
+        description="Whether it is one of the moment's most relevant frames; false for all where `relevance` "
+        "is null."
+    )
     match_score: float | None = Field(
         description="Log-odds that the frame shows the query, by the matching head, or by its relevance "
         "where the bundle has none; null if it was not matched."

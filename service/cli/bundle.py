@@ -123,8 +123,8 @@ def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
     lines += [
         ("image", f"{m.image.size} × {m.image.size} pixels, {_RESIZING[m.image.resize]}"),
         ("text", f"at most {m.text.context_length} tokens{_languages(m.text.languages)}"),
-        ("embedding", f"{m.embedding_dim} dimensions; salience {m.salience_dim} ({m.salience_strategy})"),
-        ("segment", f"{m.frames_per_segment} frames of at most {m.segment_seconds:g} seconds"),
+        ("embedding", f"{m.embedding_dim} dimensions; {_salience(m)}"),
+        ("segment", f"{m.frames_per_segment} frames of at most {m.segment_seconds:g} seconds{_at_once(m)}"),
         ("capabilities", ", ".join(sorted(m.capabilities)) or "none besides retrieval"),
     ]
     if m.tokens is not None:
@@ -201,6 +201,16 @@ def _source(record: SourceRecord) -> str:
 
 def _languages(codes: Sequence[str] | None) -> str:
     return f"; languages: {' '.join(codes)} (ISO 639; mul: many)" if codes else ""
+
+
+def _salience(manifest: BundleManifest) -> str:
+    if not manifest.has_salience:
+        return "no salience of single frames: moments are whole segments"
+    return f"salience {manifest.salience_dim} ({manifest.salience_strategy})"
+
+
+def _at_once(manifest: BundleManifest) -> str:
+    return ", read at once" if manifest.has_video_encoder else ""
 
 
 def _signed(value: float) -> str:

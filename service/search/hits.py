@@ -75,8 +75,10 @@ class HitBuilder:
 
     def _moment(self, span: ScoredSpan) -> VideoMoment:
         similarity = self._similarity(span)
-        # One call for all frames: a call for each takes longer than all else here.
-        rounded = span.relevance.astype(np.float64).round(SCORE_DECIMALS).tolist()
+        rounded: Sequence[float | None] = [None] * len(span.frame_ids)
+        if span.relevance is not None:
+            # One call for all frames: a call for each takes longer than all else here.
+            rounded = span.relevance.astype(np.float64).round(SCORE_DECIMALS).tolist()
         logits: Sequence[float | None] = [None] * len(span.salient)
         if span.logits is not None:
             logits = [_rounded(logit) for logit in span.logits]
@@ -110,8 +112,9 @@ class HitBuilder:
 
     def _explanation(self, span: ScoredSpan, moment: VideoMoment) -> ScoreExplanation:
         frames = [
-            SalientFrame(moment.frames[i].frame_id, moment.frames[i].relevance, moment.frames[i].match_score)
-            for i in span.salient
+            SalientFrame(frame.frame_id, frame.relevance, frame.match_score)
+            for frame in (moment.frames[i] for i in span.salient)
+            if frame.relevance is not None
         ]
         similarity = self._similarity(span)
         weight = 1.0 if self.num_reranked is None else self.ensemble_lambda

@@ -83,20 +83,21 @@ class MomentScorer:
             LibraryError: a table cannot be read.
             BundleError: the model fails.
         """
-        read = _frames_of(moments, self.bundle.manifest.salience_dim)
+        manifest = self.bundle.manifest
+        read = _frames_of(moments, manifest.salience_dim or 0)
         position_of = {row: place for place, row in enumerate(self.retrieved.rows.tolist())}
         homes = [self._home(moment, position_of) for moment in moments]
         first = self._first_scores(moments, read, homes, position_of)
         fit = relevance(read.salience, self.query.salience)
         num_reranked = 0 if self.reranked is None else len(self.reranked.score)
-        is_free = not are_retrieved and num_reranked > 0 and self.bundle.manifest.match_kind == "salience"
+        is_free = not are_retrieved and num_reranked > 0 and manifest.match_kind == "salience"
         is_reranked = np.array([home < num_reranked or is_free for home in homes])
         frames, chosen = select_salient(fit, read.counts, self.num_salient_frames)
         matched = self._match(moments, read, frames, chosen, first, homes, is_reranked)
         hubness = self.snapshot.hubness
         spans = []
         for place, moment in enumerate(moments):
-            valid = chosen[place]
+            valid = chosen[place] if manifest.has_salience else np.zeros_like(chosen[place])
             reranked = matched is not None and is_reranked[place]
             share = None if matched is None or not reranked else matched.share(place)
             spans.append(
@@ -106,7 +107,7 @@ class MomentScorer:
                     end_seconds=round(moment.end_seconds, 3),
                     frame_ids=self._frame_ids(moment),
                     pts_seconds=moment.stretch.pts_seconds[moment.frames].tolist(),
-                    relevance=fit[place, : read.counts[place]],
+                    relevance=fit[place, : read.counts[place]] if manifest.has_salience else None,
                     salient=frames[place][valid].tolist(),
                     logits=matched.logits[place][valid].tolist() if matched and reranked else None,
                     score=float(first[place]) if matched is None else float(matched.score[place]),
@@ -135,11 +136,12 @@ class MomentScorer:
     ) -> NDArray[np.float32]:
         """The first stage's score of each moment as if it were a segment, or that of its segment if higher.
 
-        What fits a whole segment is not to lose by a moment that was found too short in it.
+        What fits a whole segment is not to lose by a moment that was found too short in it. A video encoder
+        embeds whole segments alone, so that a moment has the score of its segment.
         """
         manifest = self.bundle.manifest
         scores = self.retrieved.score[list(homes)]
-        if not manifest.embedding_in_salience:
+        if manifest.has_video_encoder or not manifest.embedding_in_salience:
             return scores
         # A moment that is a whole segment has its score already.
         parts = [i for i, x in enumerate(moments) if not (x.is_segment and x.row in position_of)]

@@ -15,7 +15,13 @@ from service.search.probability import Rater
 from service.search.retrieval import place_in_video
 from service.search.scored_spans import ScoredSpan
 from service.search.stopwatch import Stopwatch
-from service.search.stretches import Moment, find_moments, moment_between, read_stretches
+from service.search.stretches import (
+    Moment,
+    find_moments,
+    moment_between,
+    reach_of_moments,
+    read_stretches,
+)
 from service.search.texts import TextEvidence
 
 # Moments are looked for around more segments, or in more videos, than there are hits: some turn out worse.
@@ -94,7 +100,8 @@ class MomentStage:
             return []
         reranked = self.scorer.reranked
         known = {} if reranked is None else reranked.segment_frames.places()
-        stretches = read_stretches(self._snapshot, self.scorer.retrieved.rows[seeds], known, self.avoid)
+        rows, reach = self.scorer.retrieved.rows[seeds], reach_of_moments(self._bundle)
+        stretches = read_stretches(self._snapshot, rows, known, self.avoid, reach)
         spans = self.scorer.scored(find_moments(self._bundle, self._query, stretches, self.rule))
         if self.texts is not None:
             spans = self._with_texts(spans, self.texts)

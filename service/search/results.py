@@ -82,14 +82,14 @@ class FrameEvidence:
     Attributes:
         frame_id: identifies the stored frame.
         pts_seconds: when the frame is shown, in seconds from the start of the video.
-        relevance: text_salience · frame_salience.
+        relevance: text_salience · frame_salience; None: the bundle says nothing of single frames.
         salient: whether it is one of the segment's most relevant frames.
         match_score: log-odds that the frame shows the query; None if the frame was not matched.
     """
 
     frame_id: str
     pts_seconds: float
-    relevance: float
+    relevance: float | None
     salient: bool
     match_score: float | None
 

@@ -26,8 +26,8 @@ class ScoredSpan:
         end_seconds: where it ends.
         frame_ids: the stored frames of the span, F, in time order.
         pts_seconds: when each is shown, float64 [F].
-        relevance: how well each fits the query, float32 [F].
-        salient: the salient ones among them, most relevant first.
+        relevance: how well each fits the query, float32 [F]; None: the bundle says nothing of single frames.
+        salient: the salient ones among them, most relevant first; none without relevance.
         logits: the match of the salient ones; None: the span was not re-ranked.
         score: the final score.
         first_score: the first stage's score: the cosine, less the hubness correction.
@@ -48,7 +48,7 @@ class ScoredSpan:
     end_seconds: float
     frame_ids: list[str]
     pts_seconds: list[float]
-    relevance: NDArray[np.float32]
+    relevance: NDArray[np.float32] | None
     salient: list[int]
     logits: list[float] | None
     score: float
@@ -88,6 +88,7 @@ def segment_spans(
         LibraryError: a table cannot be read.
     """
     known = None if reranked is None else reranked.segment_frames
+    has_salience = snapshot.salience_dim > 0
     spans = []
     for position, segment in zip(
         positions.tolist(), snapshot.segments(retrieved.rows[positions], known), strict=True
@@ -103,7 +104,7 @@ def segment_spans(
             match = float(reranked.match_score[position])
         else:
             frames, valid = select_salient(fit, np.array([fit.shape[1]]), num_salient_frames)
-            salient, logits, share, match = frames[valid].tolist(), None, None, None
+            salient, logits, share, match = frames[valid & has_salience].tolist(), None, None, None
         spans.append(
             ScoredSpan(
                 segment.video_id,
@@ -111,7 +112,7 @@ def segment_spans(
                 segment.end_seconds,
                 segment.frame_ids,
                 segment.frame_pts_seconds.tolist(),
-                fit[0],
+                fit[0] if has_salience else None,
                 salient,
                 logits,
                 float(scores[position]),

@@ -3,9 +3,10 @@
 A stretch is a run of neighbouring segments of a video. The moment head of the bundle says where in it the
 query's moments start and end; a bundle without one, or one whose frame embeddings a library does not hold,
 has the rule of `find_spans_by_shots`. Where the cuts of a video are known, spans of the head snap to them,
-and whole shots that fit nearly as well are moments too; a bundle without a head has these shots alone.
+and whole shots that fit nearly as well are moments too; a bundle without a head has these shots alone. A
+bundle that says nothing of single frames tells only how well whole segments fit: its moments are segments.
 
-Shapes: F stored frames of a stretch, T cells, D joint space, S salience, C cuts, K spans.
+Shapes: R segments of a stretch, F stored frames, T cells, D joint space, S salience, C cuts, K spans.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +51,7 @@ class Stretch:
     """A run of neighbouring segments of one video, with their stored frames in time order.
 
     Attributes:
-        rows: the segments, int64.
+        rows: the segments, int64 [R].
         frame_rows: the segment of each frame, int64 [F].
         places: the place of each frame in its segment, int64 [F].
         pts_seconds: when each is shown, float64 [F].
@@ -59,6 +60,7 @@ class Stretch:
         start_seconds: where the first segment starts.
         end_seconds: where the last one ends.
         cuts: where shots begin after its start and before its end, rising, float64 [C]; None: not known.
+        spans: start and end of each segment, float64 [R, 2].
     """
 
     rows: NDArray[np.int64]
@@ -69,7 +71,8 @@ class Stretch:
     salience: NDArray[np.float32]
     start_seconds: float
     end_seconds: float
-    cuts: NDArray[np.float64] | None = None
+    cuts: NDArray[np.float64] | None
+    spans: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,17 @@ class Moment:
         )
 
 
+def reach_of_moments(bundle: Bundle) -> int:
+    """How many segments before and after one its moment may start or end in."""
+    return _REACH if bundle.manifest.has_salience else 0
+
+
 def read_stretches(
     snapshot: Snapshot,
     rows: NDArray[np.int64],
     known: Mapping[int, tuple[SegmentFrames, int]],
-    avoid: Sequence[int] = (),
-    reach: int = _REACH,
+    avoid: Sequence[int],
+    reach: int,
 ) -> list[Stretch]:
     """The stretches of some segments, each with `reach` segments before it and after it.
 
@@ -152,6 +160,7 @@ def _stretch(
         start,
         end,
         None if cuts is None or len(cuts) > _MOST_CUTS else cuts,
+        np.array(spans, np.float64),
     )
 
 
@@ -160,9 +169,13 @@ def find_moments(
 ) -> list[Moment]:
     """The moments of each stretch, best first, at least one of each.
 
+    Of a bundle that says nothing of single frames they are the segments of the stretch, in time order.
+
     Raises:
         BundleError: the moment head fails.
     """
+    if not bundle.manifest.has_salience:
+        return [moment for stretch in stretches for moment in _segments_of(stretch)]
     moments = bundle.manifest.moments
     has_head = moments is not None and bundle.manifest.embedding_in_salience
     cells = _cut(stretches, moments.every_seconds if moments and has_head else _EVERY_SECONDS)
@@ -177,6 +190,15 @@ def find_moments(
         else:
             out += _by_cuts(query, stretch, stretch.cuts, cell, spans, rule)
     return out
+
+
+def _segments_of(stretch: Stretch) -> list[Moment]:
+    """Each segment of a stretch as a moment."""
+    moments = []
+    for row, (start, end) in zip(stretch.rows.tolist(), stretch.spans.tolist(), strict=True):
+        own = np.flatnonzero(stretch.frame_rows == row)
+        moments.append(Moment(stretch, start, end, slice(int(own[0]), int(own[-1]) + 1), row))
+    return moments
 
 
 def _cut(stretches: Sequence[Stretch], every_seconds: float) -> list[Cells]:

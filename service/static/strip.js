@@ -6,19 +6,26 @@ import { element, hasModifier, rove } from "./dom.js";
 import { clock, fineClock } from "./format.js";
 import { bestFrame } from "./ranking.js";
 
-/** Maps relevance to 0…1, on one scale for all hits of an answer, so that strips can be compared. */
+/**
+ * Maps relevance to 0…1, on one scale for all hits of an answer, so that strips can be compared. It is null where
+ * the library's model says nothing of single frames: their bars are short.
+ */
 export function relevanceScale(hits) {
   let low = Infinity;
   let high = -Infinity;
   for (const hit of hits) {
-    for (const frame of hit.frames) {
-      low = Math.min(low, frame.relevance);
-      high = Math.max(high, frame.relevance);
+    for (const { relevance } of hit.frames) {
+      if (relevance === null) continue;
+      low = Math.min(low, relevance);
+      high = Math.max(high, relevance);
     }
   }
   const range = high - low;
   // Other moments of the video, which the player shows, may lie outside.
-  return (relevance) => (range > 1e-9 ? Math.min(1, Math.max(0, (relevance - low) / range)) : 1);
+  return (relevance) => {
+    if (relevance === null) return 0;
+    return range > 1e-9 ? Math.min(1, Math.max(0, (relevance - low) / range)) : 1;
+  };
 }
 
 /** A frame's time, with tenths of a second if the frames of the hit are less than a second apart. */

@@ -170,7 +170,8 @@ export class Why {
         element("p", { class: "sheet-words", text: describeFrames(hit, salient) }),
       );
     }
-    if (hit.frames.length > salient.length) parts.push(buildNumbers(hit));
+    const isRated = hit.frames.some((frame) => frame.relevance !== null);
+    if (isRated && hit.frames.length > salient.length) parts.push(buildNumbers(hit));
     const level = describeLevel(hit);
     if (level) parts.push(element("h3", { text: "Level" }), element("p", { class: "sheet-words", text: level }));
     const { explanation } = hit;

@@ -11,6 +11,8 @@ The toy model sees colours and nothing else. With `rgb` a frame's mean colour in
     match_logit      8 · (the largest cosine of a frame's token and the mean colour of the text) − 4
     answer_logit     −|mean token of the real frames − (2 · colour_k − 1)|² for the eight COLOURS       [8]
                      with `words`, plus the mean of text_tokens · (2 · colour_k − 1, 0) over the text
+    video encoder    the segment of a bundle without frame and segment encoder: as the segment of the
+                     embeddings of its frames; with salience, that of each frame                  [N, 16]
     start_logit      8 · cosine of text and frame; end_logit is half of it, rejection_logit −start_logit [F]
 
 The functions of these names below are the same in NumPy. A red frame's logit is 4 for "red", −6.7 for
@@ -147,6 +149,7 @@ def make_toy_bundle(
     overwrite: bool = False,
     matcher: bool | Literal["ids"] = True,
     tokens: bool = True,
+    video: bool | Literal["salience"] = False,
     answers: bool | Literal["words"] = False,
     moments: bool | Literal["edges"] = False,
     graphs: Mapping[str, bytes] | None = None,
@@ -155,14 +158,23 @@ def make_toy_bundle(
     """Write the toy bundle to `folder`, which this makes, and return it. Another `name`, another checksum.
 
     `matcher` may be False, or "ids" for one that reads the texts' ids instead of their tokens; without
-    `tokens` there is none. With `answers` there is an answer head, with "words" one that reads the question's
-    words too; with `moments` there is a moment head, with "edges" one that finds where the cosine rises and
-    falls, and saliences are the embeddings, so that a search has what it reads. `graphs` takes the place of
-    `toy_graphs()`; `changes` are as in `describe`.
+    `tokens` there is none. With `video`, a video encoder takes the place of frame and segment encoder, and
+    there are neither tokens nor, unless it is "salience", anything of single frames. With `answers` there is
+    an answer head, with "words" one that reads the question's words too; with `moments` there is a moment
+    head, with "edges" one that finds where the cosine rises and falls, and saliences are the embeddings, so
+    that a search has what it reads. `graphs` takes the place of `toy_graphs()`; `changes` are as in
+    `describe`.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    files = dict(toy_graphs(tokens=tokens, plain=moments == "edges") if graphs is None else graphs)
+    if video:
+        tokens = False
+        files = toy_video_graphs(salience=video == "salience", plain=moments == "edges")
+        if video != "salience":
+            changes = {"salience_dim": None, "salience_strategy": None, **changes}
+    else:
+        files = toy_graphs(tokens=tokens, plain=moments == "edges")
+    files = files if graphs is None else dict(graphs)
     if matcher and tokens:
         files["matcher.onnx"] = toy_matcher(ids=matcher == "ids")
     if answers:
@@ -224,6 +236,14 @@ def toy_graphs(*, tokens: bool = True, plain: bool = False) -> dict[str, bytes]:
     }
 
 
+def toy_video_graphs(*, salience: bool, plain: bool = False) -> dict[str, bytes]:
+    """The two graphs of a bundle with a video encoder, serialised; with or without salience of frames."""
+    return {
+        "video_encoder.onnx": toy_video_encoder(salience=salience, plain=plain),
+        "text_encoder.onnx": _text_encoder(False, plain, salience=salience),
+    }
+
+
 #: A graph's input or output: name, element type (of `TensorProto`), shape in numbers and names.
 GraphValue = tuple[str, int, Sequence[Any]]
 
@@ -258,7 +278,7 @@ def _salience_nodes(source: str, target: str, plain: bool) -> list[onnx.NodeProt
     if plain:
         return [helper.make_node("Identity", [source], [target])]
     return [
-        helper.make_node("Concat", [source, source], [f"{target}_twice"], axis=1),
+        helper.make_node("Concat", [source, source], [f"{target}_twice"], axis=-1),
         helper.make_node("Div", [f"{target}_twice", "root"], [target]),
     ]
 
@@ -332,7 +352,46 @@ def _segment_encoder() -> bytes:
     return build_graph(nodes, inputs, [("segment_embedding", TensorProto.FLOAT, ["B", DIM])], constants)
 
 
-def _text_encoder(tokens: bool, plain: bool) -> bytes:
+def toy_video_encoder(*, salience: bool, plain: bool = False, masked: bool = True, frames: int = 16) -> bytes:
+    """The video encoder, serialised; without `masked` it lets padding count."""
+    node = helper.make_node
+    nodes = [
+        node("Cast", ["frames"], ["float"], to=TensorProto.FLOAT),
+        node("Div", ["float", "white"], ["pixels"]),
+        node("ReduceMean", ["pixels", "plane"], ["rgb"], keepdims=0),
+        node("Unsqueeze", ["rgb", "two"], ["rgb_row"]),
+        node("Sub", ["rgb_row", "prototypes"], ["difference"]),
+        node("Mul", ["difference", "difference"], ["square"]),
+        node("ReduceSum", ["square", "last"], ["distance"], keepdims=0),
+        node("Mul", ["distance", "sharpness"], ["logit"]),
+        node("Exp", ["logit"], ["weight"]),
+        *_unit_nodes("weight", "embedding"),
+        node("Unsqueeze", ["frame_mask", "two"], ["mask"]),
+        node("Mul", ["embedding", "mask"], ["real"]),
+        node("ReduceSum", ["real" if masked else "embedding", "one"], ["sum"], keepdims=0),
+        *_unit_nodes("sum", "segment_embedding"),
+    ]
+    outputs: list[GraphValue] = [("segment_embedding", TensorProto.FLOAT, ["B", DIM])]
+    if salience:
+        nodes += _salience_nodes("embedding", "frame_salience", plain)
+        outputs.append(("frame_salience", TensorProto.FLOAT, ["B", frames, DIM if plain else 2 * DIM]))
+    constants: dict[str, NDArray[Any]] = {
+        **_COMMON,
+        "white": np.array(255, np.float32),
+        "plane": np.array([2, 3], np.int64),
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+        "prototypes": _PROTOTYPES[None, None],
+        "sharpness": np.array(-SHARPNESS, np.float32),
+    }
+    inputs: list[GraphValue] = [
+        ("frames", TensorProto.UINT8, ["B", frames, IMAGE_SIZE, IMAGE_SIZE, 3]),
+        ("frame_mask", TensorProto.FLOAT, ["B", frames]),
+    ]
+    return build_graph(nodes, inputs, outputs, constants)
+
+
+def _text_encoder(tokens: bool, plain: bool, *, salience: bool = True) -> bytes:
     node = helper.make_node
     nodes = [
         node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
@@ -341,7 +400,7 @@ def _text_encoder(tokens: bool, plain: bool) -> bytes:
         node("Mul", ["words", "weight"], ["real"]),
         node("ReduceSum", ["real", "one"], ["sum"], keepdims=0),
         *_unit_nodes("sum", "text_embedding"),
-        *_salience_nodes("text_embedding", "text_salience", plain),
+        *(_salience_nodes("text_embedding", "text_salience", plain) if salience else []),
         node("Gather", ["colours", "input_ids"], ["text_tokens"]),
     ]
     constants: dict[str, NDArray[Any]] = {
@@ -352,10 +411,9 @@ def _text_encoder(tokens: bool, plain: bool) -> bytes:
         "two": np.array([2], np.int64),
     }
     inputs = [("input_ids", TensorProto.INT64, ["B", "L"]), ("attention_mask", TensorProto.INT64, ["B", "L"])]
-    outputs: list[GraphValue] = [
-        ("text_embedding", TensorProto.FLOAT, ["B", DIM]),
-        ("text_salience", TensorProto.FLOAT, ["B", DIM if plain else 2 * DIM]),
-    ]
+    outputs: list[GraphValue] = [("text_embedding", TensorProto.FLOAT, ["B", DIM])]
+    if salience:
+        outputs.append(("text_salience", TensorProto.FLOAT, ["B", DIM if plain else 2 * DIM]))
     if tokens:
         outputs.append(("text_tokens", TensorProto.FLOAT, ["B", "L", 4]))
     return build_graph(nodes, inputs, outputs, constants)

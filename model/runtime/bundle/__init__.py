@@ -2,7 +2,7 @@
 
 from model.runtime.bundle.answers import Answers
 from model.runtime.bundle.description import BundleDescription
-from model.runtime.bundle.encodings import FrameEncoding, TextEncoding
+from model.runtime.bundle.encodings import FrameEncoding, SegmentEncoding, TextEncoding
 from model.runtime.bundle.files import default_bundle_path
 from model.runtime.bundle.hubness import HubnessCorrection
 from model.runtime.bundle.manifest import BundleManifest
@@ -20,6 +20,7 @@ __all__ = [
     "HubnessCorrection",
     "MomentLogits",
     "Provider",
+    "SegmentEncoding",
     "TextEncoding",
     "default_bundle_path",
     "write_bundle",

@@ -26,8 +26,8 @@ class BundleDescription:
         licence: an SPDX expression, or "not stated".
         provenance: recipe, data, published weights, commit and measured figures.
         embedding_dim: D, the dimensions of an embedding.
-        salience_dim: S, the dimensions of a salience vector.
-        image: how a frame becomes the frame encoder's input.
+        salience_dim: S, the dimensions of a salience vector; None: the model says nothing of single frames.
+        image: how a frame becomes the input of the frame or video encoder.
         context_length: longest text in tokens.
         description: what the bundle is good for.
         tokens: sizes of the encoders' tokens; None: they return none, and there is no matcher.
@@ -35,7 +35,7 @@ class BundleDescription:
         segment_seconds: the longest segment.
         num_salient_frames: frames of a segment that are matched for a query.
         num_candidates: segments that are re-ranked for a query.
-        salience_strategy: what the salience vectors are made of.
+        salience_strategy: what the salience vectors are made of; None: there are none.
         ensemble_lambda: weight of the similarity beside the match score.
         calibration: turns scores into probabilities; None: not calibrated.
         salience_match: re-ranks by the relevance of the salient frames, without a matcher; None: the matcher
@@ -51,7 +51,7 @@ class BundleDescription:
     licence: str
     provenance: Provenance
     embedding_dim: int
-    salience_dim: int
+    salience_dim: int | None
     image: ImageSpec
     context_length: int
     description: str = ""
@@ -60,7 +60,7 @@ class BundleDescription:
     segment_seconds: float = 32.0
     num_salient_frames: int = 2
     num_candidates: int = 100
-    salience_strategy: SalienceStrategy = "collaborative"
+    salience_strategy: SalienceStrategy | None = "collaborative"
     ensemble_lambda: float = 1.0
     calibration: Calibration | None = None
     salience_match: SalienceMatch | None = None

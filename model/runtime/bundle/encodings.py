@@ -27,10 +27,22 @@ class FrameEncoding:
 
 
 @dataclass(frozen=True)
+class SegmentEncoding:
+    """Encoded segments with F frames in all: `embedding` [B, D] of unit length, and of the frames, in order,
+    `salience` [F, S] and `tokens` [F, P, H] or None. S is 0 where the model says nothing of single frames.
+    """
+
+    embedding: NDArray[np.float32]
+    salience: NDArray[np.float32]
+    tokens: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
 class TextEncoding:
     """Encoded texts: `embedding` [B, D] of unit length, `salience` [B, S], `tokens` [B, L, T] or None.
 
-    `attention_mask` and `input_ids` are int64 [B, L]; the mask is 1 on tokens.
+    `attention_mask` and `input_ids` are int64 [B, L]; the mask is 1 on tokens. S is 0 where the model says
+    nothing of single frames.
     """
 
     embedding: NDArray[np.float32]
@@ -38,6 +50,25 @@ class TextEncoding:
     tokens: NDArray[np.float32] | None
     attention_mask: NDArray[np.int64]
     input_ids: NDArray[np.int64]
+
+
+def checked_mask(
+    frame_mask: NDArray[np.bool_] | NDArray[np.float32], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """The mask of the real frames of segments as graphs read it, float32 [B, N].
+
+    Raises:
+        ValueError: it has another shape or other values than 0 and 1, or a segment has no frame.
+    """
+    mask = np.asarray(frame_mask)
+    if mask.shape != shape:
+        raise ValueError(f"frame_mask has shape {list(mask.shape)}: pass {list(shape)}")
+    if not np.isin(mask, (0, 1)).all():
+        raise ValueError("frame_mask holds other values than 0 and 1: pass booleans")
+    empty = np.flatnonzero(mask.sum(axis=1) == 0)
+    if len(empty):
+        raise ValueError(f"frame_mask[{empty[0]}] has no frame: give every segment at least one")
+    return mask.astype(np.float32)
 
 
 def check_pairs(

@@ -24,19 +24,20 @@ class GraphSpec:
         inputs: the graph's inputs, besides exactly one of `either`.
         outputs: its outputs in every bundle.
         tokens: its additional outputs in a bundle with tokens.
+        salience: its additional outputs in a bundle with salience.
         either: inputs of which the graph has exactly one.
-        optional: whether a bundle may lack the graph.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     tokens: tuple[TensorSpec, ...] = ()
+    salience: tuple[TensorSpec, ...] = ()
     either: tuple[TensorSpec, ...] = ()
-    optional: bool = False
 
 
 FRAME_ENCODER = "frame_encoder.onnx"
 SEGMENT_ENCODER = "segment_encoder.onnx"
+VIDEO_ENCODER = "video_encoder.onnx"
 TEXT_ENCODER = "text_encoder.onnx"
 MATCHER = "matcher.onnx"
 ANSWER_HEAD = "answer_head.onnx"
@@ -48,32 +49,38 @@ REFERENCE_TEXTS = "reference_texts.npy"
 
 _FLOAT, _INT, _BYTE = "tensor(float)", "tensor(int64)", "tensor(uint8)"
 
-#: Every graph of format version 2. B batch, N frames, P tokens a frame, P' as many or fewer, L text tokens,
-#: H width of frame tokens, T of text tokens, D joint space, S salience, n salient frames, A answers, F frames
-#: of any span of a video. The image's side is `size`.
+#: Every graph of format version 2. B batch, N frames a segment, N' as many or fewer, P tokens a frame, P' as
+#: many or fewer, L text tokens, H width of frame tokens, T of text tokens, D joint space, S salience,
+#: n salient frames, A answers, F frames of any span of a video. The image's side is `size`.
 GRAPHS: dict[str, GraphSpec] = {
     FRAME_ENCODER: GraphSpec(
         (TensorSpec("frames", _BYTE, ("B", "size", "size", 3)),),
-        (
-            TensorSpec("frame_embedding", _FLOAT, ("B", "D")),
-            TensorSpec("frame_salience", _FLOAT, ("B", "S")),
-        ),
+        (TensorSpec("frame_embedding", _FLOAT, ("B", "D")),),
         tokens=(TensorSpec("frame_tokens", _FLOAT, ("B", "P", "H")),),
+        salience=(TensorSpec("frame_salience", _FLOAT, ("B", "S")),),
     ),
     SEGMENT_ENCODER: GraphSpec(
         (
-            TensorSpec("frame_embedding", _FLOAT, ("B", "N", "D")),
-            TensorSpec("frame_mask", _FLOAT, ("B", "N")),
+            TensorSpec("frame_embedding", _FLOAT, ("B", "N'", "D")),
+            TensorSpec("frame_mask", _FLOAT, ("B", "N'")),
         ),
         (TensorSpec("segment_embedding", _FLOAT, ("B", "D")),),
     ),
+    # All frames of a segment at once. The real ones (`frame_mask` 1) come first, at least one; what the
+    # others hold must not count, and their salience is ignored.
+    VIDEO_ENCODER: GraphSpec(
+        (
+            TensorSpec("frames", _BYTE, ("B", "N", "size", "size", 3)),
+            TensorSpec("frame_mask", _FLOAT, ("B", "N")),
+        ),
+        (TensorSpec("segment_embedding", _FLOAT, ("B", "D")),),
+        salience=(TensorSpec("frame_salience", _FLOAT, ("B", "N", "S")),),
+    ),
     TEXT_ENCODER: GraphSpec(
         (TensorSpec("input_ids", _INT, ("B", "L")), TensorSpec("attention_mask", _INT, ("B", "L"))),
-        (
-            TensorSpec("text_embedding", _FLOAT, ("B", "D")),
-            TensorSpec("text_salience", _FLOAT, ("B", "S")),
-        ),
+        (TensorSpec("text_embedding", _FLOAT, ("B", "D")),),
         tokens=(TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),),
+        salience=(TensorSpec("text_salience", _FLOAT, ("B", "S")),),
     ),
     # A pair is a text and a frame; the matcher reads the text encoder's tokens, or encodes the ids itself.
     MATCHER: GraphSpec(
@@ -86,7 +93,6 @@ GRAPHS: dict[str, GraphSpec] = {
             TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),
             TensorSpec("input_ids", _INT, ("B", "L")),
         ),
-        optional=True,
     ),
     # A question and the frames that are salient for it, of which at least one is real (`frame_mask` 1).
     ANSWER_HEAD: GraphSpec(
@@ -100,7 +106,6 @@ GRAPHS: dict[str, GraphSpec] = {
             TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),
             TensorSpec("input_ids", _INT, ("B", "L")),
         ),
-        optional=True,
     ),
     # A text and consecutive frames of a video, of which at least one is real (`frame_mask` 1).
     MOMENT_HEAD: GraphSpec(
@@ -114,12 +119,15 @@ GRAPHS: dict[str, GraphSpec] = {
             TensorSpec("end_logit", _FLOAT, ("B", "F")),
             TensorSpec("rejection_logit", _FLOAT, ("B", "F")),
         ),
-        optional=True,
     ),
 }
 
+#: The graphs that embed segments frame by frame; a bundle without them has a video encoder in their place.
+BY_FRAMES = (FRAME_ENCODER, SEGMENT_ENCODER)
 #: What a bundle can do beyond retrieval, by the graph that this needs.
 CAPABILITIES: dict[str, str] = {MATCHER: "match", ANSWER_HEAD: "answers", MOMENT_HEAD: "moments"}
+#: The capability of a bundle that says how well each frame fits a text, so that salient frames are chosen.
+SALIENT_FRAMES = "salient_frames"
 #: The capability of a bundle that re-ranks by the relevance of salient frames, without a graph.
 SALIENCE_MATCH = "salience_match"
 #: Graphs that read the encoders' tokens.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +28,7 @@ from model.runtime.bundle.graphs import (
     ANSWER_HEAD,
     ANSWERS,
     BUNDLE_FORMAT_VERSION,
+    BY_FRAMES,
     CAPABILITIES,
     GRAPHS,
     MATCHER,
@@ -34,6 +36,9 @@ from model.runtime.bundle.graphs import (
     READ_TOKENS,
     REFERENCE_TEXTS,
     SALIENCE_MATCH,
+    SALIENT_FRAMES,
+    TEXT_ENCODER,
+    VIDEO_ENCODER,
     GraphSpec,
 )
 from model.runtime.errors import BundleError
@@ -124,7 +129,7 @@ class Provenance(_Frozen):
 
 
 class ImageSpec(_Frozen):
-    """How a frame becomes the frame encoder's input: a square of `size` pixels, see `Resizing`.
+    """How a frame becomes the input of the frame or video encoder: a square of `size` pixels, see `Resizing`.
 
     `interpolation` is left out where it is bicubic, and `shorter_side` where the rule does not read it.
     """
@@ -255,7 +260,9 @@ class BundleManifest(_Frozen):
 
     In a bundle whose encoders return no tokens, all four sizes of tokens (`tokens_per_frame`,
     `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are null, and no graph reads them.
-    Without a correction, `hubness` is left out, and `salience_match` and `moments` likewise.
+    In one whose video encoder says nothing of single frames, `salience_dim` and `salience_strategy` are null,
+    and `num_salient_frames` does not count. Without a correction, `hubness` is left out, and `salience_match`
+    and `moments` likewise.
     """
 
     format_version: Literal[2]
@@ -264,7 +271,7 @@ class BundleManifest(_Frozen):
     licence: NonEmptyText
     provenance: Provenance
     embedding_dim: PositiveInt
-    salience_dim: PositiveInt
+    salience_dim: PositiveInt | None
     tokens_per_frame: PositiveInt | None
     stored_tokens_per_frame: PositiveInt | None
     hidden_dim: PositiveInt | None
@@ -273,7 +280,7 @@ class BundleManifest(_Frozen):
     segment_seconds: PositiveSeconds
     num_salient_frames: PositiveInt
     num_candidates: PositiveInt
-    salience_strategy: SalienceStrategy
+    salience_strategy: SalienceStrategy | None
     image: ImageSpec
     text: TextSpec
     ensemble_lambda: FiniteFloat
@@ -288,8 +295,14 @@ class BundleManifest(_Frozen):
     def _check_files(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
         for name in files:
             check_file_name(name)
-        for name, graph in GRAPHS.items():
-            if name not in files and not graph.optional:
+        beside = [name for name in BY_FRAMES if name in files]
+        if VIDEO_ENCODER in files and beside:
+            raise ValueError(
+                f"{VIDEO_ENCODER!r} takes the place of {' and '.join(map(repr, BY_FRAMES))}, but files lists "
+                f"{' and '.join(map(repr, beside))} too: leave out the one or the others"
+            )
+        for name in _encoders(files):
+            if name not in files:
                 raise ValueError(f"the graph {name!r} is missing")
         return files
 
@@ -303,6 +316,7 @@ class BundleManifest(_Frozen):
             raise ValueError(f"there is salience_match, but files lists {MATCHER!r}: give one of them")
         if (self.moments is None) != (MOMENT_HEAD not in self.files):
             raise ValueError(f"moments and the graph {MOMENT_HEAD!r} need each other: give both or neither")
+        self._check_salience()
         self._check_tokens()
         self._check_hubness()
         if self.num_salient_frames > self.frames_per_segment:
@@ -312,12 +326,30 @@ class BundleManifest(_Frozen):
             )
         return self
 
+    def _check_salience(self) -> None:
+        if (self.salience_dim is None) != (self.salience_strategy is None):
+            raise ValueError("salience_dim and salience_strategy must both be null, or neither")
+        if self.has_salience:
+            return
+        if not self.has_video_encoder:
+            raise ValueError(
+                "salience_dim is null, but the frame encoder returns frame_salience: say its size"
+            )
+        for name, value in (("salience_match", self.salience_match), ("moments", self.moments)):
+            if value is not None:
+                raise ValueError(
+                    f"{name} reads the salience of frames, of which {VIDEO_ENCODER!r} returns none "
+                    "(salience_dim is null): leave it out"
+                )
+
     def _check_tokens(self) -> None:
         sizes = {field.name: getattr(self, field.name) for field in fields(TokenSizes)}
         missing = [name for name, size in sizes.items() if size is None]
         if missing and len(missing) < len(sizes):
             raise ValueError(f"{', '.join(missing)} must not be null, or all of {', '.join(sizes)} must be")
         tokens = self.tokens
+        if tokens is not None and self.has_video_encoder:
+            raise ValueError(f"{VIDEO_ENCODER!r} returns no tokens: {', '.join(sizes)} must be null")
         if tokens is None:
             for graph in READ_TOKENS:
                 if graph in self.files:
@@ -362,8 +394,27 @@ class BundleManifest(_Frozen):
     @property
     def capabilities(self) -> frozenset[str]:
         """What the bundle can do beyond retrieval, see `CAPABILITIES`."""
-        by_graph = {name for graph, name in CAPABILITIES.items() if graph in self.files}
-        return frozenset(by_graph | ({SALIENCE_MATCH} if self.salience_match else set()))
+        found = {name for graph, name in CAPABILITIES.items() if graph in self.files}
+        if self.has_salience:
+            found.add(SALIENT_FRAMES)
+        if self.salience_match is not None:
+            found.add(SALIENCE_MATCH)
+        return frozenset(found)
+
+    @property
+    def has_salience(self) -> bool:
+        """Whether the bundle says how well each frame fits a text, so that salient frames can be chosen."""
+        return self.salience_dim is not None
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The graphs that the bundle must have: those that embed segments and texts."""
+        return _encoders(self.files)
+
+    @property
+    def has_video_encoder(self) -> bool:
+        """Whether one graph reads all frames of a segment; else one encodes frames and another joins them."""
+        return VIDEO_ENCODER in self.files
 
     @property
     def reads_tokens(self) -> bool:
@@ -376,16 +427,20 @@ class BundleManifest(_Frozen):
 
         They are where saliences are the plain embeddings, alone or with numbers after them.
         """
-        return self.salience_strategy == "simdot" and self.salience_dim >= self.embedding_dim
+        return self.salience_strategy == "simdot" and (self.salience_dim or 0) >= self.embedding_dim
 
     def graph_spec(self, graph: str) -> GraphSpec:
-        """Inputs and outputs of a graph of this bundle; token outputs only where the bundle has tokens."""
+        """Inputs and outputs of a graph of this bundle; salience and tokens only where it has them."""
         spec = GRAPHS[graph]
-        return spec if self.tokens is None else replace(spec, outputs=spec.outputs + spec.tokens)
+        salience = spec.salience if self.has_salience else ()
+        tokens = spec.tokens if self.tokens is not None else ()
+        return replace(spec, outputs=spec.outputs + salience + tokens)
 
     def dims(self) -> dict[str, int]:
         """The sizes that this bundle fixes, by their letters in `GRAPHS`."""
-        dims = {"D": self.embedding_dim, "S": self.salience_dim, "size": self.image.size}
+        dims = {"D": self.embedding_dim, "N": self.frames_per_segment, "size": self.image.size}
+        if self.salience_dim is not None:
+            dims["S"] = self.salience_dim
         if self.tokens is not None:
             dims |= {
                 "P": self.tokens.tokens_per_frame,
@@ -402,6 +457,10 @@ class BundleManifest(_Frozen):
     def to_json(self) -> bytes:
         """The content of `bundle.json`, ending with a line break."""
         return self.model_dump_json(indent=2).encode() + b"\n"
+
+
+def _encoders(files: Collection[str]) -> tuple[str, ...]:
+    return (*((VIDEO_ENCODER,) if VIDEO_ENCODER in files else BY_FRAMES), TEXT_ENCODER)
 
 
 def parse_manifest(data: bytes, path: Path) -> BundleManifest:

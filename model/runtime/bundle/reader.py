@@ -17,18 +17,20 @@ from numpy.typing import NDArray
 from model.runtime.bundle.answers import Answers, check_questions, read_answers, run_answer_head
 from model.runtime.bundle.encodings import (
     FrameEncoding,
+    SegmentEncoding,
     TextEncoding,
     check_pairs,
+    checked_mask,
 )
 from model.runtime.bundle.files import EXPORT_AGAIN, FileState, file_state, read_bundle_manifest, verify_file
 from model.runtime.bundle.graphs import (
     ANSWER_HEAD,
     FRAME_ENCODER,
-    GRAPHS,
     MATCHER,
     MOMENT_HEAD,
     SEGMENT_ENCODER,
     TEXT_ENCODER,
+    VIDEO_ENCODER,
 )
 from model.runtime.bundle.hubness import HubnessCorrection, read_references
 from model.runtime.bundle.manifest import (
@@ -39,6 +41,7 @@ from model.runtime.bundle.manifest import (
 )
 from model.runtime.bundle.moments import MomentLogits, check_moments, run_moment_head
 from model.runtime.bundle.running import run_matcher, run_parts
+from model.runtime.bundle.self_check import check_graphs
 from model.runtime.bundle.sessions import Provider, Session, check_provider, open_session
 from model.runtime.bundle.trial import try_bundle
 from model.runtime.errors import BundleError
@@ -136,8 +139,7 @@ class Bundle:
             try_bundle(folder, manifest, checksum)
         engines = None if cache_dir is None else Path(cache_dir).absolute() / checksum[:16]
         bundle = cls(folder, manifest, checksum, states, provider, threads, max_batch, max_pairs, engines)
-        required = [name for name, graph in GRAPHS.items() if not graph.optional]
-        bundle._session(min(required, key=lambda name: manifest.files[name].bytes))
+        bundle._session(min(manifest.encoders, key=lambda name: manifest.files[name].bytes))
         return bundle
 
     def __repr__(self) -> str:
@@ -153,9 +155,10 @@ class Bundle:
 
         Raises:
             ValueError: dtype or shape is wrong, or there is no frame.
-            BundleError: `tokens` is set for a bundle without tokens, the graph fails, or its outputs differ
-                from the manifest.
+            BundleError: the bundle reads whole segments, `tokens` is set for a bundle without tokens, the
+                graph fails, or its outputs differ from the manifest.
         """
+        self._check_reads_single_frames()
         size = self.manifest.image.size
         expected = f"uint8 [B, {size}, {size}, 3] with B ≥ 1"
         if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
@@ -166,7 +169,7 @@ class Bundle:
             )
         shapes: dict[str, tuple[int, ...]] = {
             "frame_embedding": (self.manifest.embedding_dim,),
-            "frame_salience": (self.manifest.salience_dim,),
+            "frame_salience": (self.manifest.salience_dim or 0,),
         }
         if tokens:
             sizes = self.token_sizes()
@@ -189,8 +192,10 @@ class Bundle:
         Raises:
             ValueError: dtype or shape is wrong, there is no segment, or a segment has no frame or more than
                 N.
-            BundleError: the graph fails, or its outputs differ from the manifest.
+            BundleError: the bundle reads whole segments, the graph fails, or its outputs differ from the
+                manifest.
         """
+        self._check_reads_single_frames()
         dim, most = self.manifest.embedding_dim, self.manifest.frames_per_segment
         expected = f"float32 [B, N, {dim}] with B ≥ 1 and 1 ≤ N ≤ {most}"
         shape = np.shape(frame_embedding)
@@ -200,16 +205,52 @@ class Bundle:
             raise ValueError(f"frame_embedding has shape {list(shape)}: pass {expected}")
         if not np.isfinite(frame_embedding).all():
             raise ValueError("frame_embedding holds NaN or infinity: put zeros where there is no frame")
-        mask = np.asarray(frame_mask)
-        if mask.shape != shape[:2]:
-            raise ValueError(f"frame_mask has shape {list(mask.shape)}: pass {list(shape[:2])}")
-        if not np.isin(mask, (0, 1)).all():
-            raise ValueError("frame_mask holds other values than 0 and 1: pass booleans")
-        empty = np.flatnonzero(mask.sum(axis=1) == 0)
-        if len(empty):
-            raise ValueError(f"frame_mask[{empty[0]}] has no frame: give every segment at least one")
-        inputs = {"frame_embedding": frame_embedding, "frame_mask": mask.astype(np.float32)}
+        inputs = {"frame_embedding": frame_embedding, "frame_mask": checked_mask(frame_mask, shape[:2])}
         return self._run(SEGMENT_ENCODER, inputs, {"segment_embedding": (dim,)})["segment_embedding"]
+
+    def encode_videos(
+        self, frames: NDArray[np.uint8], frame_mask: NDArray[np.bool_] | NDArray[np.float32]
+    ) -> SegmentEncoding:
+        """Encode segments by the video encoder, which reads all frames of one at once.
+
+        Args:
+            frames: as `resize_frames` made them, uint8, shape [B, N, size, size, 3]; where a segment has
+                fewer than N frames, any pixels follow them.
+            frame_mask: bool or 0/1 float, shape [B, N]: which frames are real, first in each segment; at
+                least one.
+
+        Returns:
+            The embeddings, and the salience of the real frames of all segments in order; no tokens.
+
+        Raises:
+            ValueError: dtype or shape is wrong, there is no segment, a segment has no frame, or real frames
+                follow others.
+            BundleError: the bundle has no video encoder, the graph fails, or its outputs differ from the
+                manifest.
+        """
+        m = self.manifest
+        if not m.has_video_encoder:
+            raise BundleError(f"{self.folder} has no {VIDEO_ENCODER}: use encode_frames and encode_segments")
+        shape = (m.frames_per_segment, m.image.size, m.image.size, 3)
+        if frames.dtype != np.uint8 or frames.shape[1:] != shape or len(frames) == 0:
+            raise ValueError(
+                f"frames are {frames.dtype} {list(frames.shape)}: pass uint8 {['B', *shape]} with B ≥ 1"
+            )
+        mask = checked_mask(frame_mask, frames.shape[:2])
+        if (np.diff(mask, axis=1) > 0).any():
+            raise ValueError("frame_mask has real frames behind others: put those of each segment first")
+        shapes: dict[str, tuple[int, ...]] = {"segment_embedding": (m.embedding_dim,)}
+        if m.salience_dim is not None:
+            shapes["frame_salience"] = (m.frames_per_segment, m.salience_dim)
+        out = run_parts(
+            self._session(VIDEO_ENCODER),
+            {"frames": frames, "frame_mask": mask},
+            shapes,
+            max(1, self.max_batch // m.frames_per_segment),
+        )
+        real = mask > 0
+        salience = out.get("frame_salience", np.empty((*mask.shape, 0), np.float32))[real]
+        return SegmentEncoding(out["segment_embedding"], salience, None)
 
     def hubness(self, segment_embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """How near segments are to any text: the mean cosine with the nearest reference texts.
@@ -244,17 +285,16 @@ class Bundle:
                 from the manifest.
         """
         batch = self.tokenizer(texts)
-        shapes: dict[str, tuple[int, ...]] = {
-            "text_embedding": (self.manifest.embedding_dim,),
-            "text_salience": (self.manifest.salience_dim,),
-        }
+        shapes: dict[str, tuple[int, ...]] = {"text_embedding": (self.manifest.embedding_dim,)}
+        if self.manifest.salience_dim is not None:
+            shapes["text_salience"] = (self.manifest.salience_dim,)
         if tokens:
             shapes["text_tokens"] = (batch.input_ids.shape[1], self.token_sizes().text_hidden_dim)
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         out = self._run(TEXT_ENCODER, inputs, shapes)
         return TextEncoding(
             out["text_embedding"],
-            out["text_salience"],
+            out.get("text_salience", np.empty((len(texts), 0), np.float32)),
             out.get("text_tokens"),
             batch.attention_mask,
             batch.input_ids,
@@ -262,9 +302,9 @@ class Bundle:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What the bundle can do beyond retrieval: "match" with a matcher, "salience_match" where the
-        relevance of salient frames re-ranks instead, "answers" with an answer head, "moments" with a
-        moment head.
+        """What the bundle can do beyond retrieval: "salient_frames" where it says how well each frame fits a
+        text, "match" with a matcher, "salience_match" where the relevance of salient frames re-ranks instead,
+        "answers" with an answer head, "moments" with a moment head.
         """
         return self.manifest.capabilities
 
@@ -381,31 +421,14 @@ class Bundle:
         Raises:
             BundleError: a graph cannot be opened or run, or its outputs differ from the manifest.
         """
-        size, count = self.manifest.image.size, self.manifest.frames_per_segment
-        # Batches of two: a graph with a fixed batch of one fails.
-        frames = np.zeros((2, size, size, 3), np.uint8)
-        frames[1] = np.arange(size * size * 3, dtype=np.uint8).reshape(size, size, 3)
-        tokens = self.manifest.tokens is not None
-        encoding = self.encode_frames(frames, tokens=tokens)
-        mask = np.ones((2, count), np.bool_)
-        mask[1, 1:] = False
-        self.encode_segments(np.repeat(encoding.embedding[:, None], count, axis=1), mask)
-        text = self.encode_text(["a", "a dog runs along the beach"], tokens=tokens)
-        if "match" in self.capabilities and encoding.tokens is not None:
-            text_rows = np.array([0, 1])
-            self.match(text, text_rows, encoding.tokens)
-            self.match(text, text_rows, encoding.tokens[:, :1])
-        if "answers" in self.capabilities and encoding.tokens is not None:
-            pair = np.stack([encoding.tokens, encoding.tokens[::-1]])
-            text_rows, real = np.array([0, 1]), np.array([[True, True], [True, False]])
-            self.answer(text, text_rows, pair, real)
-            self.answer(text, text_rows, pair[:, :1, :1])
+        check_graphs(self)
 
-        if "moments" in self.capabilities:
-            # One frame and several, padded and not: a graph with a fixed number fails.
-            shown = np.stack([encoding.embedding, encoding.embedding])
-            self.moments(text.embedding, shown, np.array([[True, True], [False, True]]))
-            self.moments(text.embedding[:1], shown[:1, :1])
+    def _check_reads_single_frames(self) -> None:
+        if self.manifest.has_video_encoder:
+            raise BundleError(
+                f"{self.folder} reads the frames of a whole segment at once ({VIDEO_ENCODER}), and no single "
+                f"ones: choose a bundle with a {FRAME_ENCODER}"
+            )
 
     def _session(self, graph: str) -> Session:
         session = self._sessions.get(graph)

@@ -129,6 +129,10 @@ def _steps(bundle: Bundle) -> list[Callable[[], object]]:
         embedding = np.full((2, count, dim), dim**-0.5, np.float32)
         bundle.encode_segments(embedding, np.ones((2, count), np.bool_))
 
+    def videos() -> None:
+        shown = np.zeros((2, count, size, size, 3), np.uint8)
+        bundle.encode_videos(shown, np.ones((2, count), np.bool_))
+
     def match() -> None:
         text = bundle.encode_text(["a", "a dog runs"], tokens=True)
         if tokens is not None:
@@ -149,7 +153,8 @@ def _steps(bundle: Bundle) -> list[Callable[[], object]]:
     steps: list[Callable[[], object]] = [
         partial(bundle._session, name) for name in GRAPHS if name in manifest.files
     ]
-    steps += [frames, segments, lambda: bundle.encode_text(_TEXTS, tokens=tokens is not None)]
+    steps += [videos] if manifest.has_video_encoder else [frames, segments]
+    steps.append(lambda: bundle.encode_text(_TEXTS, tokens=tokens is not None))
     steps += [partial(bundle.text_reader.read, text, 8) for text in _TEXTS]
     return steps + [step for capability, step in heads.items() if capability in bundle.capabilities]
 

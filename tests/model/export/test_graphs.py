@@ -92,7 +92,11 @@ def test_any_graphs_become_a_bundle(graphs: dict[str, Graph], tokenizer: Path, t
     folder = tmp_path / "bundle"
     manifest = write_graphs(folder, graphs, description, tokenizer, storage=EXACT, report=lines.append)
     assert [line.split(":")[0] for line in lines] == list(graphs)
-    assert (manifest.name, manifest.tokens, manifest.capabilities) == ("colours", None, frozenset())
+    assert (manifest.name, manifest.tokens, manifest.capabilities) == (
+        "colours",
+        None,
+        frozenset({"salient_frames"}),
+    )
     bundle = Bundle.open(folder)
     frames = toy.random_frames(3)
     with torch.no_grad():

@@ -18,6 +18,7 @@ from service.search.retrieval import best_segments
 from service.search.searcher import Searcher, SearchOptions
 from service.search.stopwatch import Stopwatch
 from service.settings import load_settings
+from tests.support.frame_evidence import relevance_of
 from tests.support.toy_bundle import colour_embedding, salience
 from tests.support.toy_library import ToyLibrary, make_library
 
@@ -51,7 +52,7 @@ def test_a_query_without_a_text_is_retrieved_but_not_reranked(
     assert (hit.match_score, hit.score) == (None, hit.similarity)
     assert hit.similarity == pytest.approx(1, abs=0.05)
     assert sum(frame.salient for frame in hit.frames) == searcher.bundle.manifest.num_salient_frames
-    assert max(hit.frames, key=lambda frame: frame.relevance).salient
+    assert max(hit.frames, key=relevance_of).salient
     assert hit.explanation is not None
     assert hit.explanation.formula.endswith("(similarity alone: nothing was re-ranked)")
 

@@ -15,6 +15,7 @@ from service.search.results import Hit, VideoMoment
 from service.search.searcher import Searcher, SearchOptions
 from tests.service.search.test_hubness import WEIGHT, references, searcher_of
 from tests.service.search.test_two_stages import LAMBDA
+from tests.support.frame_evidence import relevance_of
 from tests.support.server import Server
 from tests.support.toy_bundle import match_logit, text_embedding, unit
 from tests.support.toy_library import ToyLibrary, make_library
@@ -100,11 +101,9 @@ def test_the_frames_of_a_moment_lie_in_it_and_explain_its_score(searcher: Search
         for frame in hit.frames:
             assert hit.start_seconds - 2 <= frame.pts_seconds <= hit.end_seconds + 2
             assert searcher.snapshot.thumbnail(frame.frame_id)
-        fit = [frame.relevance for frame in hit.frames]
+        fit = [relevance_of(frame) for frame in hit.frames]
         salient = [frame for frame in hit.frames if frame.salient]
-        assert (
-            sorted((x.relevance for x in salient), reverse=True) == sorted(fit, reverse=True)[: len(salient)]
-        )
+        assert sorted(map(relevance_of, salient), reverse=True) == sorted(fit, reverse=True)[: len(salient)]
         assert len(salient) == min(2, len(fit))
         assert hit.match_score is not None
         assert hit.match_score == pytest.approx(np.mean([frame.match_score for frame in salient]), abs=1e-4)

@@ -20,6 +20,7 @@ from service.search.searcher import Searcher, SearchOptions
 from tests.model.runtime.bundle.test_damage import change_manifest
 from tests.service.search.test_hubness import WEIGHT, CorrectedTwin, references, searcher_of
 from tests.service.search.test_two_stages import LAMBDA, MIXED, TEXTS, Twin, check_hit, check_search
+from tests.support.frame_evidence import relevance_of
 from tests.support.server import running_server
 from tests.support.toy_bundle import DIM, make_toy_bundle, salience, text_embedding
 from tests.support.toy_library import FILMS, ToyLibrary, make_library
@@ -64,7 +65,7 @@ def test_hits_are_those_of_the_twin(
         for hit in check_search(searcher, twin, text, num_candidates, num_salient):
             for frame in hit.frames:
                 if frame.match_score is not None:
-                    assert frame.match_score == pytest.approx(12 * frame.relevance - 6, abs=1e-3)
+                    assert frame.match_score == pytest.approx(12 * relevance_of(frame) - 6, abs=1e-3)
 
 
 def test_all_videos_are_ranked_as_by_searches(searcher: Searcher) -> None:
@@ -88,7 +89,7 @@ def test_no_token_is_stored_or_needed(searcher: Searcher, toy: ToyLibrary) -> No
     assert searcher.snapshot.tokens_per_frame == 0
     assert searcher.cannot_rerank is None
     assert searcher.most_pairs(SearchOptions()) == 0
-    assert Bundle.open(toy.bundle).capabilities == {"salience_match"}
+    assert Bundle.open(toy.bundle).capabilities == {"salient_frames", "salience_match"}
     # A query that is no text is re-ranked too.
     embedding = text_embedding("red")
     image = searcher.search_encoded(EncodedQuery(embedding, salience(embedding)), 5)

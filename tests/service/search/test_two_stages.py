@@ -19,6 +19,7 @@ from service.live import open_searcher
 from service.search.results import Hit
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
+from tests.support.frame_evidence import relevance_of
 from tests.support.server import Server, running_server
 from tests.support.toy_bundle import match_logit, salience, text_embedding
 from tests.support.toy_library import FILMS, ToyLibrary, make_library
@@ -172,9 +173,9 @@ def check_hit(hit: Hit, expected: TwinHit) -> None:
     assert hit.match_score == pytest.approx(expected.match_score, abs=1e-3)
     # Of segments that score the same either may be shown.
     assert hit.similarity == pytest.approx(expected.similarity, abs=1e-3)
-    chosen = sorted((frame.relevance for frame in hit.frames if frame.salient), reverse=True)
+    chosen = sorted((relevance_of(frame) for frame in hit.frames if frame.salient), reverse=True)
     assert chosen == pytest.approx(expected.relevance, abs=1e-4)
-    assert min(chosen) >= max((f.relevance for f in hit.frames if not f.salient), default=-1) - 1e-6
+    assert min(chosen) >= max((relevance_of(f) for f in hit.frames if not f.salient), default=-1) - 1e-6
     matched = [frame.match_score for frame in hit.frames if frame.match_score is not None]
     assert len(matched) == (len(chosen) if hit.match_score is not None else 0)
     if matched:
