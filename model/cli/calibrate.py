@@ -20,7 +20,7 @@ from model.evaluation.calibrating import (
     observe,
 )
 from model.evaluation.calibration_figures import calibration_table, figures_of_both
-from model.evaluation.encoders import BundleEncoder
+from model.evaluation.encoders import bundle_encoder
 from model.evaluation.measure import Options
 from model.evaluation.spliced import NOISY, SplicedFilms, splice_items
 from model.export.calibration import add_calibration
@@ -61,7 +61,7 @@ def calibrate_command(
         raise InputError(f"two folders are called {name}: rename one, so that results can name them", "data")
     stills = [read_stills(folder, split) for folder in data]
     opened = Bundle.open(bundle, threads=threads)
-    encoder = BundleEncoder(opened)
+    encoder = bundle_encoder(opened)
     observed: dict[str, dict[str, Observed]] = {}
     for name, part in zip(names, stills, strict=True):
         report(f"{name}: {len(part):,} {part.unit}, split {split}")

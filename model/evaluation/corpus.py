@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from model.arrays import Array, Frames, Rows
 from model.data.sources import Source
-from model.families.encoder import Encoder
+from model.families.encoder import Encoder, ReadsWholeSegments
 from model.progress import Progress, Report, silent
-from model.runtime.bundle import TextEncoding
+from model.runtime.bundle import SegmentEncoding, TextEncoding
 from model.runtime.errors import InputError
 from model.runtime.tokens import QuantisedTokens, dequantise, store_tokens
 from model.runtime.video import VideoReader
@@ -201,6 +201,34 @@ def encode_frames(
     )
 
 
+def encode_whole(encoder: ReadsWholeSegments, segments: Iterable[Frames]) -> tuple[Array, Array]:
+    """Encode segments [n, size, size, 3] whose frames are read at once.
+
+    Returns:
+        Their embeddings [G, D], and the salience of their frames [F, S], as the index stores it.
+
+    Raises:
+        InputError: there is no segment.
+    """
+    parts: list[SegmentEncoding] = []
+    pending: list[Frames] = []
+
+    def encode() -> None:
+        parts.append(encoder.whole_segments(np.concatenate(pending), [len(frames) for frames in pending]))
+        pending.clear()
+
+    for frames in segments:
+        pending.append(frames)
+        if sum(map(len, pending)) >= _FRAMES_A_PASS:
+            encode()
+    if pending:
+        encode()
+    if not parts:
+        raise InputError("no segment to encode: pass at least one video or photo")
+    salience = np.concatenate([part.salience for part in parts])
+    return np.concatenate([part.embedding for part in parts]), salience.astype(np.float16).astype(np.float32)
+
+
 def encode_corpus(
     encoder: Encoder, segments: Iterable[tuple[int, Frames]], tokens: TokenOptions | None = None
 ) -> Corpus:
@@ -223,11 +251,12 @@ def encode_corpus(
             counts.append(len(frames))
             yield frames
 
+    if isinstance(encoder, ReadsWholeSegments):
+        embedding, salience = encode_whole(encoder, read())
+        slots, sizes = _slots(counts)
+        return Corpus(embedding, np.array(owners, np.int64), slots, sizes, salience, None)
     encoded = encode_frames(encoder, read(), tokens)
-    sizes = np.array(counts, np.int64)
-    place = np.arange(sizes.max())
-    starts = np.cumsum(sizes) - sizes
-    slots = np.where(place < sizes[:, None], starts[:, None] + place, 0)
+    slots, sizes = _slots(counts)
     return Corpus(
         embedding=join_segments(encoder, encoded.embedding, slots, sizes),
         owner=np.array(owners, np.int64),
@@ -236,6 +265,14 @@ def encode_corpus(
         salience=encoded.salience,
         tokens=encoded.tokens,
     )
+
+
+def _slots(counts: Sequence[int]) -> tuple[Rows, Rows]:
+    """The frame that each slot of a segment shows, [G, N], and how many are real, [G]."""
+    sizes = np.array(counts, np.int64)
+    place = np.arange(sizes.max())
+    starts = np.cumsum(sizes) - sizes
+    return np.where(place < sizes[:, None], starts[:, None] + place, 0), sizes
 
 
 def encode_source(

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from model.arrays import Array, Frames
 from model.families.encoder import FrameChoice, Profile
-from model.runtime.bundle import Bundle, FrameEncoding, TextEncoding
+from model.runtime.bundle import Bundle, FrameEncoding, SegmentEncoding, TextEncoding
+from model.runtime.bundle.segments import encode_whole_segments
+
+
+def bundle_encoder(bundle: Bundle) -> BundleEncoder:
+    """A bundle as an encoder, one of whole segments if it has a video encoder."""
+    return VideoBundleEncoder(bundle) if bundle.manifest.has_video_encoder else BundleEncoder(bundle)
 
 
 class BundleEncoder:
@@ -36,6 +42,7 @@ class BundleEncoder:
             tokens_per_frame=None if tokens is None else tokens.stored_tokens_per_frame,
             salience_match=manifest.salience_match,
             hubness=self.bundle.hubness_correction,
+            has_salience=manifest.has_salience,
         )
 
     @property
@@ -74,3 +81,11 @@ class BundleEncoder:
     def match(self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: Array) -> Array:
         """As `Bundle.match`."""
         return self.bundle.match(text, text_rows, frame_tokens)
+
+
+class VideoBundleEncoder(BundleEncoder):
+    """A bundle whose video encoder reads all frames of a segment, see `ReadsWholeSegments`."""
+
+    def whole_segments(self, frames: Frames, counts: Sequence[int]) -> SegmentEncoding:
+        """As `encode_whole_segments`."""
+        return encode_whole_segments(self.bundle, frames, counts)

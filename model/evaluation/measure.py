@@ -81,8 +81,18 @@ class Options:
             raise InputError(f"ensemble_lambda is {lam}: it must be 0 or more", "ensemble_lambda")
 
     def filled(self, encoder: Encoder) -> Options:
-        """These options, with the model's settings in place of None."""
+        """These options, with the model's settings in place of None.
+
+        Raises:
+            InputError: salience is to match, and the model says nothing of single frames.
+        """
         profile = encoder.profile
+        if self.match == "salience" and not profile.has_salience:
+            raise InputError(
+                "match is salience, but the model reads whole segments and says nothing of single frames: "
+                "leave the option out",
+                "match",
+            )
         candidates = None
         if self.mode == "top-k":
             candidates = self.num_candidates or profile.num_candidates

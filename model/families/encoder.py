@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays import Array, Frames
-from model.runtime.bundle import FrameEncoding, HubnessCorrection, TextEncoding
+from model.runtime.bundle import FrameEncoding, HubnessCorrection, SegmentEncoding, TextEncoding
 from model.runtime.bundle.manifest import SalienceMatch
 from model.runtime.preprocessing import Resizing
 
@@ -40,6 +40,8 @@ class Profile:
     salience_match: SalienceMatch | None = None
     #: what is subtracted from similarities; None: nothing
     hubness: HubnessCorrection | None = None
+    #: whether the model says how well single frames fit a text
+    has_salience: bool = True
 
 
 @runtime_checkable
@@ -58,6 +60,16 @@ class AnswersQuestions(Protocol):
         self, text: TextEncoding, text_rows: NDArray[np.int64], frame_tokens: Array, frame_mask: Array
     ) -> Array:
         """Answer questions. Shapes int64 [B], their rows in `text`; [B, n, P, H], [B, n] → logits [B, A]."""
+
+
+@runtime_checkable
+class ReadsWholeSegments(Protocol):
+    """What an encoder has besides whose model reads all frames of a segment at once: it reads no single ones,
+    so that its `frames` and `segments` raise a BundleError.
+    """
+
+    def whole_segments(self, frames: Frames, counts: Sequence[int]) -> SegmentEncoding:
+        """Encode B segments: their frames in order, uint8 [F, size, size, 3], and how many each has."""
 
 
 class Encoder(Protocol):

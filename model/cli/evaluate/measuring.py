@@ -18,7 +18,7 @@ from model.config import config_from_mapping
 from model.data.references import NUM_REFERENCES, reference_texts
 from model.data.sources import Source
 from model.evaluation.corpus import Texts, encode_all_texts
-from model.evaluation.encoders import BundleEncoder
+from model.evaluation.encoders import bundle_encoder
 from model.evaluation.evaluate import evaluate_source, tune
 from model.evaluation.frame_hubness import FrameHubnessEncoder
 from model.evaluation.measure import Options, settings_of
@@ -53,7 +53,7 @@ def open_model(
             raise InputError(
                 f"{models[0]} was exported with the salience {strategy}: evaluate a checkpoint instead"
             )
-        return BundleEncoder(bundle)
+        return bundle_encoder(bundle)
     torch.set_num_threads(threads)
     config, model = load_checkpoints(models)
     check_device(device)

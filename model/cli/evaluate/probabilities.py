@@ -12,7 +12,7 @@ from model.cli.evaluate.measuring import show_result, without_nan
 from model.cli.terminal import report
 from model.evaluation.calibrating import observe, videos_with_nonsense
 from model.evaluation.calibration_figures import calibration_table, figures_of_both
-from model.evaluation.encoders import BundleEncoder
+from model.evaluation.encoders import bundle_encoder
 from model.evaluation.measure import Options
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
@@ -37,7 +37,7 @@ def probabilities_command(
     calibration = opened.manifest.calibration
     if calibration is None:
         raise InputError(f"{bundle} has no calibration: add one with `reelfind-model calibrate {bundle}`")
-    encoder = BundleEncoder(opened)
+    encoder = bundle_encoder(opened)
     measurement, kind = videos_with_nonsense(encoder, clips, queries, Options(), seed, report)
     half = (int(measurement.corpus.owner.max()) + 1) // 2
     observed = observe(measurement, kind, draws, seed, report, sizes=(half,))

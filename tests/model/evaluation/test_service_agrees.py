@@ -17,11 +17,12 @@ pytest.importorskip("torch")
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.evaluation.corpus import TokenOptions, encode_all_texts, encode_videos
-from model.evaluation.encoders import BundleEncoder
+from model.evaluation.encoders import bundle_encoder
 from model.evaluation.measure import Measurement, Options
 from model.evaluation.rerank import best_of_videos
 from model.runtime.bundle import Bundle, HubnessCorrection
 from model.runtime.bundle.manifest import SalienceMatch
+from model.runtime.errors import InputError
 from service.live import open_searcher
 from service.search.searcher import Searcher, SearchOptions
 from service.settings import load_settings
@@ -82,10 +83,12 @@ def library(
 
 def measured(searcher: Searcher, options: Options) -> Measurement:
     """The library's videos, read and encoded anew, in the library's order."""
-    encoder = BundleEncoder(Bundle.open(searcher.bundle.folder, threads=1))
+    encoder = bundle_encoder(Bundle.open(searcher.bundle.folder, threads=1))
     paths = [Path(video.path) for video in searcher.snapshot.videos(0, 100)]
-    texts = encode_all_texts(encoder, TEXTS, tokens=True)
-    corpus = encode_videos(encoder, paths, options.filled(encoder).tokens)
+    filled = options.filled(encoder)
+    has_tokens = encoder.bundle.manifest.tokens is not None
+    texts = encode_all_texts(encoder, TEXTS, tokens=has_tokens)
+    corpus = encode_videos(encoder, paths, filled.tokens if has_tokens else None)
     work = Measurement(encoder, texts, corpus, np.arange(len(TEXTS)), options)
     work.score([work.whole()])
     return work
@@ -159,6 +162,25 @@ def test_search_equals_evaluation_with_a_match_by_salience(media: Path, tmp_path
         for have, want in zip(found, expected, strict=True):
             order = np.argsort(-have, kind="stable")
             assert (np.diff(want[order]) <= 3e-3).all()
+
+
+@pytest.mark.parametrize("match", [None, SalienceMatch(scale=9.0, bias=-4.0)], ids=["plain", "salience"])
+def test_search_equals_evaluation_with_a_video_encoder(
+    media: Path, tmp_path: Path, match: SalienceMatch | None
+) -> None:
+    kind = True if match is None else "salience"
+    searcher = library(media, tmp_path, None, None, video=kind, salience_match=match)
+    found = searcher.rank_all(TEXTS, SearchOptions(num_candidates=6))
+    work = measured(searcher, Options(num_candidates=6))
+    similarity = best_of_videos(work.similarity, work.corpus.owner)
+    np.testing.assert_allclose(found.similarity, similarity, atol=2e-6)
+    assert (found.ensemble is None, work.options.rerank) == (match is None, match is not None)
+    if found.ensemble is None:
+        with pytest.raises(InputError, match="match is salience, but the model reads whole segments"):
+            measured(searcher, Options(match="salience"))
+        return
+    expected, _ = work.ranking(work.whole()).scores(LAMBDA)
+    np.testing.assert_allclose(found.ensemble, expected, atol=3e-3)
 
 
 def test_the_order_of_the_hits_is_that_of_the_evaluation(media: Path, tmp_path: Path) -> None:
