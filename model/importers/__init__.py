@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from model.importers import clip, metaclip_2, open_clip, siglip
+from model.importers import clip, metaclip_2, open_clip, siglip, video_prism, x_clip
 from model.importers.base import Checkpoint, Imported, Load
 from model.runtime.errors import InputError
 
@@ -18,6 +18,8 @@ FAMILIES: Mapping[str, Load] = {
     "open_clip": open_clip.load,
     "siglip": siglip.load,
     "siglip2": siglip.refuse_naflex,
+    "videoprism": video_prism.load,
+    "xclip": x_clip.load,
 }
 
 

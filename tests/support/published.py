@@ -56,7 +56,7 @@ def save_clip(folder: Path) -> Path:
     import transformers
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    vocabulary = _clip_pieces(folder)
+    vocabulary = clip_pieces(folder)
     ids = {"bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1, "pad_token_id": vocabulary - 1}
     config = transformers.CLIPConfig(
         text_config={**TEXT, "vocab_size": vocabulary, **ids}, vision_config=VISION, projection_dim=DIM
@@ -137,7 +137,7 @@ def _save_siglip_model(folder: Path, vocabulary: int) -> None:
     SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
 
 
-def _clip_pieces(folder: Path) -> int:
+def clip_pieces(folder: Path) -> int:
     """Write CLIP's two files of a vocabulary, and return its size."""
     merges = ["d o", "do g</w>", "t h", "th e</w>"]
     letters = [*_LETTERS, *(f"{letter}</w>" for letter in _LETTERS), *"ÃĤ¼©"]
