@@ -13,10 +13,10 @@ from model.export.precision import Precision, in_precision
 from model.export.tracing import check_graph, to_onnx
 from model.importers import load
 from model.importers.base import Checkpoint
-from model.importers.probe import Loss, Probe, loss_of
+from model.importers.probe import Loss, Probe, loss_of, picture_graph
 from model.progress import Report, silent
 from model.runtime.bundle import BundleManifest, write_bundle
-from model.runtime.bundle.graphs import FRAME_ENCODER, TEXT_ENCODER
+from model.runtime.bundle.graphs import TEXT_ENCODER
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import TextTokenizer
 
@@ -81,7 +81,7 @@ def import_checkpoint(
         path = Path(folder) / "tokenizer.json"
         path.write_bytes(tokenizer)
         loss = None
-        if options.precision != "fp32" and {FRAME_ENCODER, TEXT_ENCODER} <= contents.keys():
+        if options.precision != "fp32" and {picture_graph(contents), TEXT_ENCODER} <= contents.keys():
             resizing = description.image.resizing
             probe = (
                 Probe.drawn(resizing) if options.probe is None else Probe.of_photos(options.probe, resizing)

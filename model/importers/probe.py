@@ -5,14 +5,14 @@ Shapes: M pictures, Q texts, L text tokens, D joint space.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.runtime.bundle.graphs import FRAME_ENCODER, TEXT_ENCODER
+from model.runtime.bundle.graphs import FRAME_ENCODER, TEXT_ENCODER, VIDEO_ENCODER
 from model.runtime.errors import InputError
 from model.runtime.onnx import ort
 from model.runtime.preprocessing import Resizing, TextTokenizer, load_image
@@ -109,7 +109,8 @@ def loss_of(
     """Compare changed graphs with exact ones.
 
     Args:
-        exact: `frame_encoder.onnx` and `text_encoder.onnx`, serialised.
+        exact: `frame_encoder.onnx` or `video_encoder.onnx`, and `text_encoder.onnx`, serialised. A video
+            encoder reads segments of as many pictures as it takes, one from each picture on.
         changed: the same graphs, changed.
         tokenize: the bundle's tokenizer.
         probe: what to measure with.
@@ -117,7 +118,7 @@ def loss_of(
     before, after = (_embeddings(graphs, tokenize, probe) for graphs in (exact, changed))
     outputs = {
         name: float(np.abs(new - old).max())
-        for name, old, new in zip((FRAME_ENCODER, TEXT_ENCODER), before, after, strict=True)
+        for name, old, new in zip((picture_graph(exact), TEXT_ENCODER), before, after, strict=True)
     }
     orders = [
         np.argsort(np.argsort(-(texts @ frames.T), axis=1), axis=1) for frames, texts in (before, after)
@@ -130,13 +131,26 @@ def loss_of(
     return Loss(probe.source, outputs, same, correlation)
 
 
+def picture_graph(graphs: Collection[str]) -> str:
+    """The name of the graph that reads pictures."""
+    return FRAME_ENCODER if FRAME_ENCODER in graphs else VIDEO_ENCODER
+
+
 def _embeddings(
     graphs: Mapping[str, bytes], tokenize: TextTokenizer, probe: Probe
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Embeddings of the pictures [M, D] and of the texts [Q, D], one after the other."""
-    frames = ort.InferenceSession(graphs[FRAME_ENCODER], providers=["CPUExecutionProvider"])
-    pictures = [frames.run(["frame_embedding"], {"frames": p[None]})[0] for p in probe.pictures]
-    del frames
+    """Embeddings of the pictures or segments [M, D] and of the texts [Q, D], one after the other."""
+    reader = ort.InferenceSession(graphs[picture_graph(graphs)], providers=["CPUExecutionProvider"])
+    if FRAME_ENCODER in graphs:
+        pictures = [reader.run(["frame_embedding"], {"frames": p[None]})[0] for p in probe.pictures]
+    else:
+        count = reader.get_inputs()[0].shape[1]
+        mask = np.ones((1, count), np.float32)
+        pictures = [
+            reader.run(["segment_embedding"], {"frames": segment[None], "frame_mask": mask})[0]
+            for segment in _segments(probe.pictures, count)
+        ]
+    del reader
     encoder = ort.InferenceSession(graphs[TEXT_ENCODER], providers=["CPUExecutionProvider"])
     batches = [tokenize([text]) for text in probe.texts]
     texts = [
@@ -144,6 +158,12 @@ def _embeddings(
         for b in batches
     ]
     return _joined(pictures), _joined(texts)
+
+
+def _segments(pictures: NDArray[np.uint8], frames: int) -> Iterator[NDArray[np.uint8]]:
+    """M segments of some pictures, [frames, size, size, 3]: those from each picture on, around the end."""
+    for first in range(len(pictures)):
+        yield pictures[(first + np.arange(frames)) % len(pictures)]
 
 
 def _joined(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

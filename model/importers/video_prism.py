@@ -10,7 +10,7 @@ Shapes: B batch, N frames, P patches of a frame, h and w the sides of a frame, D
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from model.backbones.huggingface import read_json_object
 from model.importers.base import Checkpoint, Imported
-from model.importers.dual_encoders import Texts
+from model.importers.dual_encoders import DualEncoder
 from model.importers.processors import PicturePreparation, preparation_of, read_tokenizer
-from model.importers.video_towers import VideoTower, import_video_tower, side_of_pictures
+from model.importers.video_towers import VideoTower, import_video_tower
 from model.importers.weights import load_model, quiet_transformers
 from model.runtime.errors import InputError
 
@@ -53,22 +53,20 @@ def load(checkpoint: Checkpoint) -> Imported:
     from transformers import VideoPrismClipModel
 
     model = load_model(checkpoint, VideoPrismClipModel)
-    text = model.config.text_config
-    preparation = _read_preparation(checkpoint, side_of_pictures(checkpoint, model))
-    tokenizer = read_tokenizer(checkpoint)
-    return import_video_tower(
-        checkpoint,
-        VideoPrismTower(model, preparation),
-        Texts(model, tokenizer),
-        preparation,
-        tokenizer,
-        length=int(text.max_position_embeddings),
+    vision, text = model.config.vision_config, model.config.text_config
+    encoder = DualEncoder(
+        model,
+        _read_preparation(checkpoint, vision.image_size),
+        read_tokenizer(checkpoint),
+        context_length=int(text.max_position_embeddings),
         vocabulary=int(text.vocab_size),
-        salience_match=None,
+        fixed_length=False,
+        languages=("en",),
     )
+    return import_video_tower(checkpoint, VideoPrismTower(model, encoder.preparation), encoder, None)
 
 
-def _read_preparation(checkpoint: Checkpoint, size: int) -> PicturePreparation:
+def _read_preparation(checkpoint: Checkpoint, size: int | Sequence[int]) -> PicturePreparation:
     """What the checkpoint's video processor does with each frame.
 
     Raises:
@@ -83,7 +81,9 @@ def _read_preparation(checkpoint: Checkpoint, size: int) -> PicturePreparation:
     values = _with_defaults(path)
     if not values.get("do_normalize", True):
         values = {**values, "do_normalize": True, "image_mean": (0.0,) * 3, "image_std": (1.0,) * 3}
-    return preparation_of(path, values, checkpoint, size)
+    # The configuration may name both sides.
+    side = size if isinstance(size, int) else size[0]
+    return preparation_of(path, values, checkpoint, side)
 
 
 def _with_defaults(path: Path) -> Mapping[str, Any]:

@@ -9,7 +9,6 @@ Shapes: B batch, N frames, h and w the sides of a frame, D joint space.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +16,11 @@ from torch import Tensor, nn
 
 from model.families.base import Graph
 from model.importers.base import Checkpoint, Imported
-from model.importers.dual_encoders import Texts, text_graph
-from model.importers.processors import Normalisation, PicturePreparation, PublishedTokenizer
+from model.importers.dual_encoders import DualEncoder, Texts, text_graph
+from model.importers.processors import Normalisation, PicturePreparation
 from model.runtime.bundle import BundleDescription
 from model.runtime.bundle.graphs import TEXT_ENCODER, VIDEO_ENCODER
 from model.runtime.bundle.manifest import SalienceMatch
-from model.runtime.errors import InputError
 
 #: Frames are about as far apart as in a segment of 32 s with 16 of them.
 _FRAME_SECONDS, _MOST_SECONDS = 2.0, 32.0
@@ -58,47 +56,22 @@ def slots(frame_mask: Tensor, frames: int) -> Tensor:
     return torch.div((2 * torch.arange(frames) + 1) * counts, 2 * frames, rounding_mode="floor")
 
 
-def side_of_pictures(checkpoint: Checkpoint, model: Any) -> int:
-    """The side of the square pictures that a model reads, in pixels.
-
-    Raises:
-        InputError: they are no squares.
-    """
-    size = model.config.vision_config.image_size
-    sides = {size} if isinstance(size, int) else set(size)
-    if len(sides) != 1:
-        raise InputError(f"{checkpoint.config_path}: image_size is {list(size)}: bundles read squares")
-    side: int = sides.pop()
-    return side
-
-
 def import_video_tower(
-    checkpoint: Checkpoint,
-    tower: VideoTower,
-    texts: Texts,
-    preparation: PicturePreparation,
-    tokenizer: PublishedTokenizer,
-    *,
-    length: int,
-    vocabulary: int,
-    salience_match: SalienceMatch | None,
+    checkpoint: Checkpoint, tower: VideoTower, encoder: DualEncoder, salience_match: SalienceMatch | None
 ) -> Imported:
     """A model that reads whole segments as a bundle.
 
     Args:
         checkpoint: where it comes from.
         tower: its video encoder.
-        texts: its text encoder.
-        preparation: how a picture becomes its input.
-        tokenizer: the checkpoint's.
-        length: the longest text in tokens.
-        vocabulary: the number of ids that the text encoder knows.
+        encoder: the whole model; its text encoder is read.
         salience_match: how salient frames re-rank; None: nothing does.
 
     Raises:
         InputError: the tokenizer gives ids that the model does not have.
     """
-    example = tokenizer.example(length, vocabulary)
+    texts, image = Texts(encoder.model, encoder.tokenizer), encoder.preparation.image
+    example = encoder.tokenizer.example(encoder.context_length, encoder.vocabulary)
     with torch.no_grad():
         dim = texts(*example)[0].shape[-1]
     description = BundleDescription(
@@ -107,21 +80,21 @@ def import_video_tower(
         provenance=checkpoint.provenance(),
         embedding_dim=dim,
         salience_dim=dim,
-        image=preparation.image,
-        context_length=length,
+        image=image,
+        context_length=encoder.context_length,
         frames_per_segment=tower.frames,
         segment_seconds=min(_FRAME_SECONDS * tower.frames, _MOST_SECONDS),
         num_salient_frames=min(BundleDescription.num_salient_frames, tower.frames),
         salience_strategy="simdot",
         salience_match=salience_match,
         unicode_form="as_is",
-        languages=checkpoint.languages or ("en",),
+        languages=checkpoint.languages or encoder.languages,
     )
     graphs = {
-        VIDEO_ENCODER: video_graph(tower, preparation.image.size),
+        VIDEO_ENCODER: video_graph(tower, image.size),
         TEXT_ENCODER: text_graph(texts, example),
     }
-    return Imported(graphs, description, tokenizer.content)
+    return Imported(graphs, description, encoder.tokenizer.content)
 
 
 def video_graph(tower: VideoTower, size: int) -> Graph:

@@ -18,9 +18,9 @@ from typing import Any
 from torch import Tensor
 
 from model.importers.base import Checkpoint, Imported
-from model.importers.dual_encoders import Texts, features
-from model.importers.processors import PicturePreparation, read_preparation, read_tokenizer
-from model.importers.video_towers import VideoTower, import_video_tower, side_of_pictures
+from model.importers.dual_encoders import features, read_dual_encoder
+from model.importers.processors import PicturePreparation
+from model.importers.video_towers import VideoTower, import_video_tower
 from model.importers.weights import load_model
 from model.runtime.bundle.manifest import SalienceMatch
 
@@ -49,16 +49,6 @@ def load(checkpoint: Checkpoint) -> Imported:
     from transformers import XCLIPModel
 
     model = load_model(checkpoint, XCLIPModel)
-    text = model.config.text_config
-    preparation = read_preparation(checkpoint, side_of_pictures(checkpoint, model))
-    tokenizer = read_tokenizer(checkpoint)
-    return import_video_tower(
-        checkpoint,
-        XClipTower(model, preparation),
-        Texts(model, tokenizer),
-        preparation,
-        tokenizer,
-        length=int(text.max_position_embeddings),
-        vocabulary=int(text.vocab_size),
-        salience_match=SalienceMatch(scale=1.0, bias=0.0),
-    )
+    encoder = read_dual_encoder(checkpoint, model)
+    tower = XClipTower(model, encoder.preparation)
+    return import_video_tower(checkpoint, tower, encoder, SalienceMatch(scale=1.0, bias=0.0))

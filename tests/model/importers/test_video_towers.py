@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.importers import load
-from model.importers.importing import import_checkpoint
+from model.importers.importing import ImportOptions, import_checkpoint
 from model.importers.sources import find_checkpoint
 from model.importers.video_towers import slots
 from model.importers.weights import quiet_transformers
@@ -245,6 +245,21 @@ def test_the_bundle_serves(pair: Pair, tmp_path: Path) -> None:
     measured = invoke("eval", "--queries", queries, "--json", *where)
     assert measured.exit_code == 0, measured.output
     assert json.loads(measured.stdout)["R@10"] == 100.0
+
+
+def test_a_lower_precision_tells_its_loss(pair: Pair, tmp_path: Path) -> None:
+    if pair.family != "xclip":
+        pytest.skip("one family is enough: what is lowered are the same operators")
+    checkpoint = find_checkpoint(str(pair.folder))
+    result = import_checkpoint(checkpoint, tmp_path / "int8", ImportOptions(precision="int8"))
+    assert result.loss is not None
+    assert set(result.loss.outputs) == {"video_encoder.onnx", "text_encoder.onnx"}
+    assert min(result.loss.outputs.values()) > 1e-6
+    assert max(result.loss.outputs.values()) < 0.2
+    frames = noise(pair, pair.bundle.manifest.frames_per_segment)[None]
+    mask = np.ones(frames.shape[:2], np.bool_)
+    found = Bundle.open(tmp_path / "int8").encode_videos(frames, mask).embedding
+    assert float((found @ pair.bundle.encode_videos(frames, mask).embedding.T)[0, 0]) > 0.98
 
 
 def test_what_does_not_fit_is_refused(pair: Pair, tmp_path: Path) -> None:
