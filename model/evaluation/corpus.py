@@ -253,10 +253,10 @@ def encode_corpus(
 
     if isinstance(encoder, ReadsWholeSegments):
         embedding, salience = encode_whole(encoder, read())
-        slots, sizes = _slots(counts)
+        slots, sizes = slots_of(counts)
         return Corpus(embedding, np.array(owners, np.int64), slots, sizes, salience, None)
     encoded = encode_frames(encoder, read(), tokens)
-    slots, sizes = _slots(counts)
+    slots, sizes = slots_of(counts)
     return Corpus(
         embedding=join_segments(encoder, encoded.embedding, slots, sizes),
         owner=np.array(owners, np.int64),
@@ -267,7 +267,7 @@ def encode_corpus(
     )
 
 
-def _slots(counts: Sequence[int]) -> tuple[Rows, Rows]:
+def slots_of(counts: Sequence[int]) -> tuple[Rows, Rows]:
     """The frame that each slot of a segment shows, [G, N], and how many are real, [G]."""
     sizes = np.array(counts, np.int64)
     place = np.arange(sizes.max())

@@ -17,8 +17,15 @@ from model.arrays import Frames, Rows
 from model.data.films import FilmPlan, compose, concatenate
 from model.data.stills import CaptionedStills
 from model.data.views import render
-from model.evaluation.corpus import Corpus, TokenOptions, encode_frames, join_segments
-from model.families.encoder import Encoder
+from model.evaluation.corpus import (
+    Corpus,
+    TokenOptions,
+    encode_frames,
+    encode_whole,
+    join_segments,
+    slots_of,
+)
+from model.families.encoder import Encoder, ReadsWholeSegments
 from model.progress import Progress, Report, silent
 from model.runtime.errors import InputError
 from model.settings import DataConfig
@@ -133,10 +140,17 @@ def encode_films(
             yield frame[None]
             progress.step()
 
+    owner = np.arange(len(films.rows), dtype=np.int64)
+    if isinstance(encoder, ReadsWholeSegments):
+        distinct = np.concatenate(list(read()))
+        shown = (distinct[row[:n]] for row, n in zip(films.slots, films.counts, strict=True))
+        embedding, salience = encode_whole(encoder, shown)
+        slots, counts = slots_of(films.counts.tolist())
+        return Corpus(embedding, owner, slots, counts, salience, None)
     encoded = encode_frames(encoder, read(), tokens)
     return Corpus(
         embedding=join_segments(encoder, encoded.embedding, films.slots, films.counts),
-        owner=np.arange(len(films.rows), dtype=np.int64),
+        owner=owner,
         slots=films.slots,
         counts=films.counts,
         salience=encoded.salience,

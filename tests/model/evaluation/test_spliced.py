@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from model.cli import app
 from model.data.stills import read_stills
 from model.evaluation.corpus import TokenOptions, encode_corpus
-from model.evaluation.encoders import BundleEncoder
+from model.evaluation.encoders import BundleEncoder, bundle_encoder
 from model.evaluation.evaluate import evaluate_source, tune
 from model.evaluation.spliced import NOISY, SplicedFilms, encode_films, splice_films, splice_items
 from model.runtime.bundle import Bundle
@@ -74,6 +74,18 @@ def test_films_encode_as_if_each_were_encoded_whole(films: SplicedFilms, encoder
         slots_once, slots_whole = once.slots[i, :n], whole.slots[i, :n]
         np.testing.assert_allclose(once.salience[slots_once], whole.salience[slots_whole], atol=1e-5)
         np.testing.assert_allclose(once.tokens.take(slots_once), whole.tokens.take(slots_whole), atol=1e-5)
+
+
+def test_films_encode_the_same_by_whole_segments(
+    films: SplicedFilms, encoder: BundleEncoder, tmp_path: Path
+) -> None:
+    bundle = Bundle.open(make_toy_bundle(tmp_path / "video", video="salience"), threads=1)
+    expected, found = (encode_films(each, films) for each in (encoder, bundle_encoder(bundle)))
+    np.testing.assert_allclose(found.embedding, expected.embedding, atol=1e-5)
+    np.testing.assert_array_equal(found.counts, expected.counts)
+    for i, n in enumerate(films.counts):
+        ours, theirs = (each.salience[each.slots[i, :n]] for each in (found, expected))
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 def test_films_are_measured_and_tuned_on(films: SplicedFilms, encoder: BundleEncoder) -> None:
