@@ -16,6 +16,9 @@ from model.runtime.bundle.files import EXPORT_AGAIN
 from model.runtime.bundle.sessions import Session
 from model.runtime.errors import BundleError, OutputError
 
+# Embeddings whose dot products are similarities. Those of frames may be joined as they are projected.
+_COMPARED = frozenset({"segment_embedding", "text_embedding"})
+
 
 def run_parts(
     session: Session, inputs: dict[str, NDArray[Any]], shapes: dict[str, tuple[int, ...]], max_batch: int
@@ -33,7 +36,7 @@ def run_parts(
 
     Raises:
         BundleError: the graph fails, or an output has a wrong shape.
-        OutputError: an output is not finite, or is an embedding without unit length.
+        OutputError: an output is not finite, or is an embedding of a segment or a text without unit length.
     """
     total = len(next(iter(inputs.values())))
     out = {name: np.empty((total, *shape), np.float32) for name, shape in shapes.items()}
@@ -49,7 +52,7 @@ def run_parts(
                 )
             out[name][part] = result
     for name, value in out.items():
-        if name.endswith("_embedding"):
+        if name in _COMPARED:
             _check_unit_length(session.path, name, value)
         elif not np.isfinite(value).all():
             raise OutputError(f"{session.path}: {name} holds NaN or infinity: {EXPORT_AGAIN}")

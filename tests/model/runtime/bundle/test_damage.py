@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -279,6 +280,25 @@ def test_graph_breaks_the_format(copy: Path, graph: bytes, message: str) -> None
     replace_file(copy, "segment_encoder.onnx", graph)
     with pytest.raises(BundleError, match=rf"segment_encoder\.onnx.*{message}"):
         Bundle.open(copy).check()
+
+
+def test_frames_may_be_joined_as_they_are_projected(copy: Path) -> None:
+    """Then their embeddings have any length, and segments unit length nevertheless."""
+    frames = toy.random_frames(3)
+    before = Bundle.open(copy).encode_frames(frames)
+    graph = onnx.load_from_string(toy.toy_graphs()["frame_encoder.onnx"])
+    for node in graph.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["unit_embedding" if name == "frame_embedding" else name for name in names]
+    graph.graph.node.append(helper.make_node("Mul", ["unit_embedding", "white"], ["frame_embedding"]))
+    replace_file(copy, "frame_encoder.onnx", graph.SerializeToString())
+    bundle = Bundle.open(copy)
+    bundle.check()
+    after = bundle.encode_frames(frames)
+    np.testing.assert_allclose(after.embedding, 255 * before.embedding, rtol=1e-5)
+    np.testing.assert_allclose(after.salience, before.salience, rtol=1e-5)
+    segment = bundle.encode_segments(after.embedding[None], np.ones((1, 3), np.bool_))
+    np.testing.assert_allclose(np.linalg.norm(segment, axis=1), 1, rtol=1e-5)
 
 
 def test_open_dimension_is_checked_when_it_runs(copy: Path) -> None:
