@@ -6,7 +6,7 @@ The groups `data` and `train` are the same in all families; each family has its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,12 @@ def load_config(recipe: Path, overrides: Iterable[str] = ()) -> Config:
         raise InputError(f"{recipe} cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{recipe} must hold settings, not {type(values).__name__}")
+    named: list[str] = []
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise InputError(f"{override!r} is not key=value, for example train.epochs=2")
+        named.append(key)
         path = (f"{key}.path" if key == "data" else key).split(".")
         group = values
         for part in path[:-1]:
@@ -113,7 +115,22 @@ def load_config(recipe: Path, overrides: Iterable[str] = ()) -> Config:
             group[path[-1]] = yaml.safe_load(text) if text else ""
         except yaml.YAMLError as error:
             raise InputError(f"{override!r}: the value cannot be read as YAML: {error}") from error
-    return config_from_mapping(values)
+    return config_from_mapping(_completed(values, named))
+
+
+def _completed(values: dict[str, Any], overridden: Collection[str]) -> dict[str, Any]:
+    """A recipe's settings, with those that a published model decides where they name one.
+
+    A model that an override names replaces what the recipe says, and contradicts other overrides alone.
+    """
+    model = values.get("model")
+    if not isinstance(model, dict):
+        return values
+    prefix = "model."
+    own = {key.removeprefix(prefix) for key in overridden if key.startswith(prefix)}
+    chosen = own if "start_from" in own else set(model)
+    family = get_family(values.get("family", DEFAULT_FAMILY))
+    return {**values, "model": family.complete_recipe(model, chosen)}
 
 
 def essentials(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 from model.backbones.base import ImageBackbone, TextBackbone
 from model.backbones.bert import TextEncoder, TextShape
+from model.backbones.clip import ClipTextEncoder, ClipTextShape, ClipVisionTransformer, ClipVitShape
 from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.huggingface import find_folder
 from model.backbones.shapes import format_shape, parse_shape
@@ -73,11 +74,11 @@ class EncoderSettings(TextSettings, Protocol):
 
     @property
     def backbone_weights(self) -> str:
-        """Hugging Face name or folder of a ViT; empty: random weights."""
+        """Hugging Face name or folder of a ViT; empty: random weights, or those to start from."""
 
     @property
     def backbone_shape(self) -> str:
-        """Sizes of a ViT, such as "hidden=768,layers=12"; empty: those of its weights."""
+        """Sizes of a ViT or of CLIP's, such as "hidden=768,layers=12"; empty: those of its weights."""
 
     @property
     def image_size(self) -> int:
@@ -125,10 +126,14 @@ def build_image(config: EncoderSettings) -> ImageBackbone:
         InputError: an unknown backbone, or sizes that do not fit together.
     """
     config = with_shapes(config)
-    if config.backbone != "vit":
-        return EfficientNetLite(config.backbone, config.frozen_stages, config.gradient_checkpointing)
-    shape = parse_shape(VitShape, config.backbone_shape, f"{_IMAGE}_shape")
-    return VisionTransformer(shape, config.image_size, config.frozen_stages, config.gradient_checkpointing)
+    options = (config.frozen_stages, config.gradient_checkpointing)
+    if config.backbone == "clip":
+        clip = parse_shape(ClipVitShape, config.backbone_shape, f"{_IMAGE}_shape")
+        return ClipVisionTransformer(clip, config.image_size, *options)
+    if config.backbone == "vit":
+        vit = parse_shape(VitShape, config.backbone_shape, f"{_IMAGE}_shape")
+        return VisionTransformer(vit, config.image_size, *options)
+    return EfficientNetLite(config.backbone, *options)
 
 
 def build_text(config: TextSettings, hand_over: int = 0) -> TextBackbone:
@@ -138,15 +143,18 @@ def build_text(config: TextSettings, hand_over: int = 0) -> TextBackbone:
         InputError: sizes that do not fit together.
     """
     config = with_text_shape(config)
-    sizes = {"tiny": TINY_TEXT, "bert": _BERT_BASE, "roberta": _ROBERTA_BASE}
-    shape = sizes.get(config.text, TextShape())
-    if config.text != "tiny" and config.text_shape:
-        shape = parse_shape(TextShape, config.text_shape, f"{_TEXT}_shape")
+    shape = _text_shape(config)
     if config.context_length > shape.positions:
         raise InputError(
             f"model.context_length={config.context_length} exceeds the text encoder's positions: "
             f"use at most {shape.positions}"
         )
+    if isinstance(shape, ClipTextShape):
+        if hand_over:
+            raise InputError(
+                f"model.fusion_from_text={hand_over} takes layers of a BERT: set it to 0 with model.text=clip"
+            )
+        return ClipTextEncoder(shape, gradient_checkpointing=config.gradient_checkpointing)
     return TextEncoder(
         shape,
         config.dropout,
@@ -156,3 +164,13 @@ def build_text(config: TextSettings, hand_over: int = 0) -> TextBackbone:
         train_embeddings=config.text in _PUBLISHED_TEXTS,
         gradient_checkpointing=config.gradient_checkpointing,
     )
+
+
+def _text_shape(config: TextSettings) -> TextShape:
+    """The sizes that the settings state, or else the usual ones of the language encoder."""
+    setting = f"{_TEXT}_shape"
+    if config.text == "clip":
+        return parse_shape(ClipTextShape, config.text_shape, setting)
+    if config.text_shape and config.text != "tiny":
+        return parse_shape(TextShape, config.text_shape, setting)
+    return {"tiny": TINY_TEXT, "bert": _BERT_BASE, "roberta": _ROBERTA_BASE}.get(config.text, TextShape())

@@ -6,14 +6,36 @@ Shapes: B batch, F packed frames, P tokens a frame, L text tokens, Hv and Ht the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from model.backbones.bert import TextShape
 
-class ImageBackbone(nn.Module, ABC):
+
+class Layered(nn.Module, ABC):
+    """A network of layers, one above the other."""
+
+    #: name of its list of layers, the lowest first
+    stack: ClassVar[str] = "layers"
+    #: names of the parts below the lowest layer
+    below: ClassVar[frozenset[str]] = frozenset()
+
+    def layers_above(self, parameter: str) -> int:
+        """How many layers stand above the one that holds a parameter; 0 for what follows the topmost.
+
+        What stands below the lowest layer, such as embeddings, has all of them above it.
+        """
+        part, _, rest = parameter.partition(".")
+        count = len(getattr(self, self.stack))
+        if part == self.stack:
+            return count - 1 - int(rest.partition(".")[0])
+        return count if part in self.below else 0
+
+
+class ImageBackbone(Layered):
     """The frame encoder f^e before its projections."""
 
     #: Hv
@@ -40,11 +62,13 @@ class ImageBackbone(nn.Module, ABC):
         return self
 
 
-class TextBackbone(nn.Module, ABC):
+class TextBackbone(Layered):
     """The language encoder f^l before its projections."""
 
     #: Ht
     width: int
+    #: sizes of the whole network
+    shape: TextShape
     #: number of token ids
     vocabulary: int
     #: learned positions, shape [longest text, Ht]
@@ -60,17 +84,8 @@ class TextBackbone(nn.Module, ABC):
     def freeze(self) -> None:
         """Set `requires_grad` of every weight for training."""
 
-    @abstractmethod
     def trim(self, length: int) -> None:
         """Drop positions beyond `length`, which no text will reach."""
-
-    @abstractmethod
-    def load(self, source: Path) -> nn.ModuleList:
-        """Load published weights.
-
-        Returns:
-            the top layers that this encoder leaves out, lowest first.
-
-        Raises:
-            InputError: `source` holds another network, or is damaged.
-        """
+        trimmed = nn.Embedding(min(length, self.positions.num_embeddings), self.width)
+        trimmed.weight.data.copy_(self.positions.weight[: trimmed.num_embeddings])
+        self.positions = trimmed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +109,8 @@ class TextEncoder(TextBackbone):
         gradient_checkpointing: layers compute their activations again in the backward pass.
     """
 
+    below = frozenset({"words", "positions", "norm"})
+
     def __init__(
         self,
         shape: TextShape | None = None,
@@ -162,12 +165,6 @@ class TextEncoder(TextBackbone):
         self.words.requires_grad_(self.train_embeddings)
         self.positions.requires_grad_(self.train_embeddings)
 
-    def trim(self, length: int) -> None:
-        """Drop positions beyond `length`, which no text will reach."""
-        trimmed = nn.Embedding(min(length, self.positions.num_embeddings), self.width)
-        trimmed.weight.data.copy_(self.positions.weight[: trimmed.num_embeddings])
-        self.positions = trimmed
-
     def load(self, source: Path) -> nn.ModuleList:
         """Load published weights from a folder saved by transformers, or from one file of such weights.
 
@@ -192,11 +189,11 @@ class TextEncoder(TextBackbone):
                 "norm.bias": state["embeddings.LayerNorm.bias"],
             }
             for i in range(count):
-                weights |= {f"layers.{i}.{name}": tensor for name, tensor in _layer_state(state, i).items()}
+                weights |= {f"layers.{i}.{name}": tensor for name, tensor in layer_state(state, i).items()}
             self.load_state_dict(weights)
             top = nn.ModuleList(TextLayer(self.shape) for _ in range(count, self.shape.layers))
             for i, layer in enumerate(top, count):
-                layer.load_state_dict(_layer_state(state, i))
+                layer.load_state_dict(layer_state(state, i))
         except (KeyError, RuntimeError) as error:
             raise InputError(
                 f"{source} holds other weights than this text encoder: choose the matching one"
@@ -204,7 +201,7 @@ class TextEncoder(TextBackbone):
         return top
 
 
-def _layer_state(state: dict[str, Tensor], i: int) -> dict[str, Tensor]:
+def layer_state(state: Mapping[str, Tensor], i: int) -> dict[str, Tensor]:
     """Layer `i` of published weights, by the names of `TextLayer`."""
     prefix = f"encoder.layer.{i}"
     names = {

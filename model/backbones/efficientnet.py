@@ -90,6 +90,9 @@ class EfficientNetLite(ImageBackbone):
     The stem and the first `frozen_stages` of seven stages stay as published.
     """
 
+    stack = "blocks"
+    below = frozenset({"conv_stem"})
+
     def __init__(
         self, variant: str = "lite2", frozen_stages: int = 0, gradient_checkpointing: bool = False
     ) -> None:

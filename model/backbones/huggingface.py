@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from model.runtime.errors import InputError
 _SMALL = (
     "config.json",
     "preprocessor_config.json",
+    "README.md",
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.json",
@@ -32,7 +34,7 @@ def find_folder(source: str, setting: str) -> Path:
     Without a local copy, the repository is fetched only where HF_HUB_OFFLINE=0 asks for it.
 
     Args:
-        source: a folder, or a name such as "google/vit-base-patch16-224".
+        source: a folder, or a name such as "google/vit-base-patch16-224", perhaps with "@" and a revision.
         setting: the name of the setting, for messages.
 
     Raises:
@@ -46,10 +48,12 @@ def find_folder(source: str, setting: str) -> Path:
         raise InputError(f"{setting}={source}: no such folder; {remedy}")
     from huggingface_hub import constants, snapshot_download
 
+    name, _, revision = source.partition("@")
+    fetch = partial(snapshot_download, name, revision=revision or None)
     try:
-        local = Path(snapshot_download(source, allow_patterns=[*_SMALL, _SAFE, "model*.safetensors*"]))
+        local = Path(fetch(allow_patterns=[*_SMALL, _SAFE, "model*.safetensors*"]))
         if not any(local.glob("model*.safetensors")):
-            local = Path(snapshot_download(source, allow_patterns=[*_SMALL, _PICKLE, "pytorch_model*.bin*"]))
+            local = Path(fetch(allow_patterns=[*_SMALL, _PICKLE, "pytorch_model*.bin*"]))
     # It raises errors of its own, of its HTTP library and of the system.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -139,6 +143,28 @@ def read_weights(source: Path, prefix: str) -> dict[str, Tensor]:
             name = name.removesuffix(old) + new if name.endswith(old) else name
         renamed[name] = tensor.float() if tensor.is_floating_point() else tensor
     return renamed
+
+
+def read_scalar(folder: Path, name: str) -> float:
+    """One number among the weights, without reading all of them where they are in safetensors.
+
+    Raises:
+        InputError: there is no such number, or a file is damaged.
+    """
+    found: Tensor | None = None
+    for path in _weight_files(folder):
+        if path.suffix != ".safetensors":
+            found = read_weights(path, "").get(name, found)
+            continue
+        try:
+            with safe_open(path, framework="pt") as file:
+                if name in file.keys():  # noqa: SIM118  it is no mapping
+                    found = file.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path} cannot be read as weights: {error}") from error
+    if found is None or found.numel() != 1:
+        raise InputError(f"the weights in {folder} have no number {name}: it must hold a model saved whole")
+    return float(found)
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,11 @@ _PARTS = {
     "up": ("encoder.layer.{}.intermediate.dense", "layers.{}.mlp.fc1"),
     "down": ("encoder.layer.{}.output.dense", "layers.{}.mlp.fc2"),
 }
+
+
+#: means and standard deviations of three colours
+PixelStatistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+_HALF: PixelStatistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True)
@@ -70,34 +76,61 @@ class VitShape:
         )
 
 
-class VitLayer(nn.Module):
-    """A pre-LN Transformer layer."""
+def quick_gelu(x: Tensor) -> Tensor:
+    """The approximation x · σ(1.702 x) of GELU, with which OpenAI trained CLIP."""
+    return x * torch.sigmoid(1.702 * x)
 
-    def __init__(self, shape: VitShape) -> None:
+
+class LayerSizes(Protocol):
+    """The sizes of a layer."""
+
+    @property
+    def hidden(self) -> int:
+        """H."""
+
+    @property
+    def heads(self) -> int:
+        """Heads of the attention."""
+
+    @property
+    def intermediate(self) -> int:
+        """Width within the feed-forward network."""
+
+    @property
+    def eps(self) -> float:
+        """Of the norms."""
+
+
+class VitLayer(nn.Module):
+    """A pre-LN Transformer layer; `quick` ones compute `quick_gelu` in place of GELU."""
+
+    def __init__(self, shape: LayerSizes, *, qkv_bias: bool = True, quick: bool = False) -> None:
         super().__init__()
         h = shape.hidden
         self.heads = shape.heads
+        self.activation = quick_gelu if quick else F.gelu
         self.attention_norm = nn.LayerNorm(h, eps=shape.eps)
-        self.qkv = nn.Linear(h, 3 * h, bias=shape.qkv_bias)
+        self.qkv = nn.Linear(h, 3 * h, bias=qkv_bias)
         self.attention_out = nn.Linear(h, h)
         self.feed_norm = nn.LayerNorm(h, eps=shape.eps)
         self.up = nn.Linear(h, shape.intermediate)
         self.down = nn.Linear(shape.intermediate, h)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape [F, 1 + P, H] → the same."""
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Shapes x [F, L, H], bias added to the attention logits, [F, 1, L, L] or less → [F, L, H]."""
         b, length, h = x.shape
         qkv = self.qkv(self.attention_norm(x)).view(b, length, 3, self.heads, h // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        y = attention(q, k, v)
+        y = attention(q, k, v, bias)
         x = x + self.attention_out(y.transpose(1, 2).reshape(b, length, h))
-        out: Tensor = x + self.down(F.gelu(self.up(self.feed_norm(x))))
+        out: Tensor = x + self.down(self.activation(self.up(self.feed_norm(x))))
         return out
 
 
 class VisionTransformer(ImageBackbone):
     """A ViT without its head. With `frozen_layers` > 0, patches and the first layers stay as published."""
 
+    below = frozenset({"patches", "cls", "positions"})
     mean: Tensor
     std: Tensor
 
@@ -107,6 +140,8 @@ class VisionTransformer(ImageBackbone):
         image_size: int = 224,
         frozen_layers: int = 0,
         gradient_checkpointing: bool = False,
+        *,
+        quick: bool = False,
     ) -> None:
         super().__init__()
         if image_size % shape.patch:
@@ -125,7 +160,9 @@ class VisionTransformer(ImageBackbone):
         self.patches = nn.Conv2d(3, shape.hidden, shape.patch, shape.patch)
         self.cls = nn.Parameter(torch.zeros(1, 1, shape.hidden))
         self.positions = nn.Parameter(torch.zeros(1, 1 + self.grid**2, shape.hidden))
-        self.layers = nn.ModuleList(VitLayer(shape) for _ in range(shape.layers))
+        self.layers = nn.ModuleList(
+            VitLayer(shape, qkv_bias=shape.qkv_bias, quick=quick) for _ in range(shape.layers)
+        )
         self.norm = nn.LayerNorm(shape.hidden, eps=shape.eps)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
@@ -167,9 +204,8 @@ class VisionTransformer(ImageBackbone):
         """Train all but the patches and the first `frozen_layers`."""
         self.requires_grad_(True)
         if self.frozen_layers:
-            self.patches.requires_grad_(False)
-            self.cls.requires_grad_(False)
-            self.positions.requires_grad_(False)
+            for part in self.below:
+                getattr(self, part).requires_grad_(False)
             self.layers[: self.frozen_layers].requires_grad_(False)
 
     def load(self, folder: Path) -> None:
@@ -231,8 +267,12 @@ def interpolate(positions: Tensor, grid: int) -> Tensor:
     return torch.cat([positions[:, :1], plane.flatten(2).transpose(1, 2)], 1)
 
 
-def pixel_statistics(folder: Path) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the pixels (0 to 1) that the weights were trained with; by default 0.5.
+def pixel_statistics(folder: Path, default: PixelStatistics = _HALF) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the pixels (0 to 1) that the weights were trained with.
+
+    Args:
+        folder: holds them in `preprocessor_config.json`.
+        default: mean and deviation of the three colours where it does not.
 
     Raises:
         InputError: `preprocessor_config.json` names something else than three numbers, or a deviation of 0.
@@ -240,8 +280,8 @@ def pixel_statistics(folder: Path) -> tuple[Tensor, Tensor]:
     path = folder / "preprocessor_config.json"
     values = read_json_object(path) if path.is_file() else {}
     out = []
-    for key in ("image_mean", "image_std"):
-        numbers = values.get(key, [0.5] * 3)
+    for key, usual in zip(("image_mean", "image_std"), default, strict=True):
+        numbers = values.get(key, list(usual))
         good = isinstance(numbers, list) and len(numbers) == 3
         if not good or not all(
             isinstance(n, int | float) and (n > 0 or key == "image_mean") for n in numbers

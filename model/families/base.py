@@ -8,7 +8,7 @@ export use nothing else of it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
@@ -128,6 +128,22 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
         Raises:
             InputError: two settings do not fit together; the message names them.
         """
+
+    def complete_recipe(
+        self,
+        model: Mapping[str, Any],
+        chosen: Collection[str],  # noqa: ARG002
+    ) -> Mapping[str, Any]:
+        """Fill in settings of the network that a published model decides, before they are checked.
+
+        Args:
+            model: a recipe's settings of the network, by name.
+            chosen: names of those that were chosen together with that model; it replaces the others.
+
+        Raises:
+            InputError: the model cannot be found or read, or a chosen setting contradicts it.
+        """
+        return model
 
     @abstractmethod
     def build(self, config: Network) -> Model:

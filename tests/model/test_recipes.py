@@ -104,6 +104,25 @@ def test_the_papers_settings(name: str) -> None:
     assert model.fusion == "cross_attention"
 
 
+@pytest.mark.parametrize("name", ["clip4clip_msrvtt_1ka", "clip4clip_msrvtt_1ka_sfp"])
+def test_the_settings_of_clip4clip(name: str) -> None:
+    config = load_config(ROOT / "model" / "recipes" / f"{name}.yaml")
+    model, train, loss = config.model, config.train, config.loss
+    assert (config.data.kind, config.data.msrvtt) == ("msrvtt", "1ka")
+    assert (model.frames, model.context_length, model.normalise_frames) == (12, 32, True)
+    assert (train.batch_size, train.epochs, train.warmup, train.final_lr) == (128, 5, 0.1, 0.0)
+    assert (train.lr_image, train.lr_text, train.lr_head) == (1e-7, 1e-7, 1e-4)
+    assert (train.beta2, train.weight_decay, train.clip) == (0.98, 0.2, 1.0)
+    # Table 8: frames are scored by the cosine, and there is no matching head.
+    assert (model.salience_strategy, model.num_salient_frames, loss.lsfm) == ("simdot", 2, 0.0)
+    assert (loss.sfp, loss.mfcl) == ((True, 1.0) if name.endswith("sfp") else (False, 0.0))
+    # Before a model is named, the sizes are those of ViT-B/32.
+    with torch.device("meta"):
+        image, text = build_image(model), build_text(model)
+    counts = [sum(p.numel() for p in part.parameters()) for part in (image, text)]
+    assert counts == [87_456_000, 63_165_952]
+
+
 @pytest.mark.parametrize("name", FEEL)
 def test_the_settings_of_hero_for_fine_tuning(name: str) -> None:
     config = load_config(ROOT / "model" / "recipes" / f"{name}.yaml")

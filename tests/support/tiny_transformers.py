@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.backbones import build_image
+from model.backbones import TextSettings, build_image, build_text
+from model.backbones.bert import TextEncoder
 from model.backbones.vit import VisionTransformer
 from model.families.lgdn.config import ModelConfig
 
@@ -111,3 +112,9 @@ def load_vit(folder: Path, **settings: Any) -> VisionTransformer:
     assert isinstance(image, VisionTransformer)
     image.load(folder)
     return image.eval()
+
+
+def build_bert(settings: TextSettings, hand_over: int = 0) -> TextEncoder:
+    text = build_text(settings, hand_over)
+    assert isinstance(text, TextEncoder)
+    return text

@@ -14,11 +14,11 @@ INFERENCE_WEIGHTS = ("online", "momentum")
 #: what a match is of the two logits of eq. 9
 MATCH_SCORES = ("difference", "matched")
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "backbone": ("lite0", "lite1", "lite2", "tiny", "vit"),
-    "text": ("minilm", "bert", "tiny"),
+    "backbone": ("lite0", "lite1", "lite2", "tiny", "vit", "clip"),
+    "text": ("minilm", "bert", "clip", "tiny"),
     "text_pooling": ("mean", "cls"),
     "salience_strategy": STRATEGIES,
-    "fusion": ("joint", "cross_attention"),
+    "fusion": ("joint", "cross_attention", "blip"),
     "inference_weights": INFERENCE_WEIGHTS,
     "match_score": MATCH_SCORES,
 }
@@ -31,15 +31,20 @@ class ModelConfig:
     backbone: str = "lite2"
     #: Hugging Face name or folder of a ViT; the other backbones come as packages
     backbone_weights: str = ""
-    #: sizes of the ViT, such as "hidden=768,layers=12"; empty: those of its weights' config.json
+    #: sizes of the ViT or of CLIP's, such as "hidden=768,layers=12"; empty: those of its weights' config.json
     backbone_shape: str = ""
     text: str = "minilm"
     #: Hugging Face name or folder of a BERT; MiniLM comes as a package
     text_weights: str = ""
-    #: sizes of the BERT, in the same form; empty: those of its weights' config.json
+    #: sizes of the BERT or of CLIP's text encoder, in the same form; empty: those of its weights' config.json
     text_shape: str = ""
-    #: what represents a text: the mean of its tokens, or the token [CLS]
+    #: what represents a text: the mean of its tokens, or the token [CLS]; in CLIP it is the text's end
     text_pooling: str = "mean"
+    #: published CLIP or BLIP to start from: Hugging Face name, folder, or bundle that was imported from it;
+    #: it decides both encoders and `dim`
+    start_from: str = ""
+    #: name, licence, origin and revision of that model, for a bundle; filled in
+    start_weights: tuple[str, ...] = ()
     dim: int = 256
     frames: int = 16
     image_size: int = 224
@@ -67,7 +72,8 @@ class ModelConfig:
     num_salient_frames: int = 2
     #: the match of a frame: how much the logit of a match exceeds the other one, or that logit alone (BLIP)
     match_score: str = "difference"
-    #: joint: compares tokens in the joint space; cross_attention: ALBEF's BERT layers that read the frame
+    #: joint: compares tokens in the joint space; cross_attention: ALBEF's BERT layers that read the frame;
+    #: blip: a whole BERT of its own that reads token ids, and the frame in every layer
     fusion: str = "joint"
     fusion_layers: int = 2
     #: joint: width of its layers
@@ -75,6 +81,8 @@ class ModelConfig:
     #: joint: add the similarity of the whole text and the whole frame to the match; false: keep the match and
     #: the similarity apart, as in the paper
     fusion_similarity: bool = True
+    #: blip: id that it reads in place of a text's first, [CLS]; -1: the vocabulary's last, BLIP's [ENC]
+    fusion_start: int = -1
     #: cross_attention: width of the frame tokens it reads; 0: the backbone's own
     token_dim: int = 0
     #: another image encoder, which training learns from, and the width of its embeddings; filled in from
@@ -103,6 +111,15 @@ class ModelConfig:
             yield getattr(self, name) >= 1, f"model.{name}={getattr(self, name)} must be positive"
         for name in ("token_dim", "classes", "teacher_dim", "fusion_from_text", "converter_layers"):
             yield getattr(self, name) >= 0, f"model.{name}={getattr(self, name)} must be 0 or more"
+        yield (
+            self.fusion != "blip" or (self.text != "clip" and not self.fusion_from_text),
+            "model.fusion=blip is a BERT of its own: set model.text=bert and model.fusion_from_text=0",
+        )
+        yield self.fusion_start >= -1, f"model.fusion_start={self.fusion_start} must be an id, or -1"
+        yield (
+            len(self.start_weights) in (0, 4),
+            f"model.start_weights={list(self.start_weights)} is filled in by model.start_from: leave it out",
+        )
         yield (
             1 <= self.num_salient_frames <= self.frames,
             f"model.num_salient_frames={self.num_salient_frames} must be 1 to model.frames={self.frames}",

