@@ -210,6 +210,9 @@ class TrainConfig:
     lr_image: float = 3e-4
     lr_text: float = 5e-5
     lr_head: float = 5e-4
+    #: a layer of a published encoder learns at this times the rate of the layer above it; the topmost one has
+    #: the rate above; 1: all have it
+    layer_decay: float = 1.0
     weight_decay: float = 0.02
     #: share of the steps over which the learning rate rises to its peak
     warmup: float = 0.05
@@ -246,6 +249,10 @@ class TrainConfig:
     def _rules(self) -> Iterator[tuple[bool, str]]:
         yield self.epochs > 0 and self.batch_size > 0, "train.epochs and train.batch_size must be positive"
         yield 0.0 <= self.beta2 < 1.0, f"train.beta2={self.beta2} must be in [0, 1)"
+        yield (
+            0 < self.layer_decay <= 1,
+            f"train.layer_decay={self.layer_decay} must be above 0, and at most 1",
+        )
         yield self.clip >= 0, f"train.clip={self.clip} must be 0 (no limit) or more"
         for name in ("accumulate", "processes", "threads", "log_every"):
             yield getattr(self, name) >= 1, f"train.{name}={getattr(self, name)} must be positive"

@@ -199,7 +199,14 @@ class ModelFamily(ABC, Generic[Model, Network, Losses]):
 
     @abstractmethod
     def learning_rate(self, parameter: str, config: Network, train: TrainConfig) -> float:
-        """The peak learning rate of the parameter with this name; 0 freezes it."""
+        """The peak learning rate of the parameter with this name, before `layer_decay`; 0 freezes it."""
+
+    def layers_above(self, parameter: str, model: Model) -> int:  # noqa: ARG002
+        """Layers above the one that holds the parameter, in an encoder that starts from published weights.
+
+        For each of them the parameter learns more slowly by `train.layer_decay`.
+        """
+        return 0
 
     def after_step(self, model: Model) -> None:
         """Called after every optimiser step, for example to update momentum weights."""

@@ -147,9 +147,16 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def make_optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
-    """AdamW with the family's learning rates; 0 freezes a parameter. Biases and norms do not decay."""
+    """AdamW with the family's learning rates; 0 freezes a parameter. Biases and norms do not decay.
+
+    The rate of a parameter is that of its family times `train.layer_decay` for each layer above it.
+
+    Raises:
+        InputError: there is a decay, but no layer stands above another.
+    """
     family, train = get_family(config.family), config.train
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    most_above = 0
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -157,7 +164,15 @@ def make_optimizer(model: nn.Module, config: Config) -> torch.optim.AdamW:
         if not rate:
             parameter.requires_grad_(False)
             continue
+        above = family.layers_above(name, model)
+        most_above = max(most_above, above)
+        rate *= train.layer_decay**above
         groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+    if train.layer_decay < 1 and not most_above:
+        raise InputError(
+            f"train.layer_decay={train.layer_decay} lowers the rate of lower layers, and "
+            f"family={config.family} tells none apart: set it to 1"
+        )
     return torch.optim.AdamW(
         [
             {

@@ -151,6 +151,18 @@ class LGDNFamily(PictureFamily[LGDN, ModelConfig, LossConfig]):
             return train.lr_image
         return train.lr_text if parameter.startswith(tuple(text)) else train.lr_head
 
+    def layers_above(self, parameter: str, model: LGDN) -> int:
+        """Within each encoder and a published fusion; layers that the fusion took stand above the text's."""
+        config, online = model.config, model.online
+        name = parameter.removeprefix("online.image.")
+        if name != parameter:
+            return online.image.layers_above(name)
+        name = parameter.removeprefix("online.text.")
+        if name != parameter:
+            return online.text.layers_above(name) + config.fusion_from_text
+        name = parameter.removeprefix("fusion.")
+        return model.fusion.layers_above(name) if name != parameter and _has_published_fusion(config) else 0
+
     def after_step(self, model: LGDN) -> None:
         """Update the momentum weights, equation 2."""
         model.update_momentum()

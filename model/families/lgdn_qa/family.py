@@ -110,6 +110,10 @@ class LGDNAnswersFamily(PictureFamily[AnsweringLGDN, AnswerModelConfig, AnswerLo
         """As LGDN's; the head's fusion learns as the matching head does, its classifier as new weights do."""
         return self._lgdn.learning_rate(parameter.removeprefix("answer_head."), config, train)
 
+    def layers_above(self, parameter: str, model: AnsweringLGDN) -> int:
+        """As LGDN's; the head's fusion counts as the matching head's."""
+        return self._lgdn.layers_above(parameter.removeprefix("answer_head."), model)
+
     def after_step(self, model: AnsweringLGDN) -> None:
         """Update the momentum weights, equation 2, if the towers train."""
         if model.config.tune_towers:
