@@ -17,6 +17,7 @@ from model.cli.terminal import report
 from model.data.record import data_of
 from model.data.references import NUM_REFERENCES
 from model.data.references import reference_texts as choose_references
+from model.evaluation.measure import UNFITTED
 from model.export.bundle import ExportOptions, StorageChoice, export_bundle
 from model.export.frame_bundles import FrameBundle, check_features
 from model.export.provenance import NOT_STATED, make_provenance
@@ -55,12 +56,17 @@ def _lambda(option: float | None, settings: Mapping[str, Any]) -> float:
     return lam
 
 
-def _salience_match(option: str, settings: Mapping[str, Any]) -> SalienceMatch | None:
-    """The match by salience, as tuned; None: the matcher re-ranks, or nothing."""
+def _salience_match(option: str, settings: Mapping[str, Any], tuned: bool) -> SalienceMatch | None:
+    """The match by salience; None: the matcher re-ranks, or nothing.
+
+    It is as `settings` say, or else, of a model that was not tuned, the mean relevance itself (Table 8).
+    """
     if option not in ("matcher", "salience", "none"):
         raise InputError(f"--match is {option!r}: choose matcher, salience or none", "match")
     if option != "salience":
         return None
+    if "salience_match" not in settings and not tuned:
+        return UNFITTED
     try:
         return SalienceMatch.model_validate_json(json.dumps(settings.get("salience_match")))
     except ValidationError as error:
@@ -153,7 +159,7 @@ def export_command(
         str,
         typer.Option(
             help="What re-ranks: matcher, the matching head; salience, the mean relevance of the salient "
-            "frames, for which an index keeps no tokens; or none."
+            "frames, as tuned or as it is, for which an index keeps no tokens; or none."
         ),
     ] = "matcher",
     image: Annotated[
@@ -201,7 +207,7 @@ def export_command(
     options = ExportOptions(
         inference=InferenceOptions(weights, salience, match_similarity),
         matcher=match == "matcher",
-        salience_match=_salience_match(match, settings),
+        salience_match=_salience_match(match, settings, tuned is not None),
         num_salient_frames=num_salient_frames,
         num_candidates=num_candidates,
         ensemble_lambda=_lambda(ensemble_lambda, settings),

@@ -29,8 +29,8 @@ from model.runtime.errors import InputError
 from model.runtime.ranking import SCORE_DECIMALS
 from model.runtime.retrieval_metrics import first_places
 
-#: The match by relevance of a model for which it was not fitted yet: of the order of a logit.
-UNFITTED = SalienceMatch(scale=10.0, bias=0.0)
+#: The match by relevance of a model for which it was not fitted: the mean relevance itself, as in Table 8.
+UNFITTED = SalienceMatch(scale=1.0, bias=0.0)
 
 
 @dataclass(frozen=True)
