@@ -56,11 +56,12 @@ class FileNotReached:
 
 @dataclass(frozen=True)
 class Published:
-    """A snapshot is served from now on."""
+    """A snapshot is written, and served from now on unless it is staged."""
 
     number: int
     num_videos: int
     num_segments: int
+    served: bool = True
 
 
 @dataclass(frozen=True)
@@ -185,14 +186,17 @@ class IndexSummary:
             them was changed, and the next run tries them again.
         not_reached_searchable: how many of these the library has segments of.
         repaired: what the repair did, if there was one.
-        lines: lines of subtitles that were read in this run.
+        lines: lines of subtitles that this run has added.
+        carried: videos whose texts or cuts were taken from the generation that is served, not read again.
         text_problems: files whose texts could not be read, or only in part.
         stages: what each stage did that was asked for.
         removed: videos removed because their files are gone.
         vanished: videos whose files are gone but that were not removed, without `prune`.
         video_seconds: total length of the videos read.
         interrupted: the run was stopped before its end, on request.
-        snapshot: the number of the snapshot served at the end.
+        snapshot: the number of the snapshot served at the end; of a generation that is not, its newest one.
+        generation: the name of the generation that was written; None: there was nothing to write.
+        served: whether it is the one that is served.
     """
 
     files: int = 0
@@ -211,12 +215,15 @@ class IndexSummary:
     segments: int = 0
     frames: int = 0
     lines: int = 0
+    carried: int = 0
     text_problems: list[ReadingProblem] = field(default_factory=list)
     stages: dict[StageName, StageSummary] = field(default_factory=dict)
     video_seconds: float = 0.0
     elapsed_seconds: float = 0.0
     interrupted: bool = False
     snapshot: int | None = None
+    generation: str | None = None
+    served: bool = True
     published: bool = False
     num_videos: int = 0
     num_segments: int = 0

@@ -9,22 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from indexer.decode import DecodeSpec
+from indexer.earlier import EarlierGeneration, without_texts
 from indexer.encode import EncodeSpec
 from indexer.engines.base import Engine
 from indexer.engines.local import LocalEngine
 from indexer.engines.local_decoders import Bounds, FileDecoder, InlineDecoder, ProcessDecoder
 from indexer.engines.worker_process import StartingProcess
 from indexer.events import Event, IndexSummary, Note, Scanned
-from indexer.library.folder import Library
+from indexer.library.errors import LibraryError
+from indexer.library.folder import Library, generation_of
+from indexer.library.generations import base_manifest, is_served
 from indexer.library.mounts import known_mounts, mounted, remember_mounts
-from indexer.library.publish import PublishOptions, chosen_backend, served_manifest
+from indexer.library.publish import PublishOptions, chosen_backend
 from indexer.library.records import video_id_of
 from indexer.library.repair import repair
 from indexer.library.trust import remember_media_roots
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
 from indexer.options import IndexOptions
-from indexer.plan import IndexPlan, check_not_emptied, make_plan
+from indexer.plan import IndexPlan, IndexTask, check_not_emptied, make_plan
 from indexer.scan import Scan, scan
 from indexer.sink import CommitOptions, LibrarySink
 from indexer.stages.base import AnyStage
@@ -54,10 +57,13 @@ def index_paths(
 ) -> IndexSummary:
     """Update a library with the videos in files and folders, publish it, and let stages read on in them.
 
+    With another bundle than that of the generation that is served, the generation of that bundle is built or
+    updated beside it, and staged: `publish_generation` serves it.
+
     Args:
         paths: existing files and folders.
         library: the library's folder; created if it does not exist.
-        bundle: the bundle that the library was made with, or the one for a new library.
+        bundle: the bundle; that of a new library, of the generation that is served, or of another one.
         options: how to index.
         on_event: receives events, from one thread at a time.
         stop: set it to end early: what is encoded by then is kept and published.
@@ -67,7 +73,7 @@ def index_paths(
 
     Raises:
         InputError: a path does not exist, an option is invalid, or pruning would empty a whole folder.
-        LibraryError: the library is damaged, was made with another bundle, or cannot be written.
+        LibraryError: the library is damaged, or cannot be written.
         BusyError: another process is writing the library.
         BundleError: the bundle fails.
     """
@@ -75,7 +81,7 @@ def index_paths(
     stop = stop or threading.Event()
     emit = _one_at_a_time(on_event)
     scanned = scan(paths, list_passed_over=options.list_passed_over)
-    _check_options(options, bundle.manifest, Path(library))
+    _check_options(options, bundle, Path(library))
     if stages is None:
         # Before anything else: a model that is missing must not be told after hours.
         stages = open_stages(options, bundle.provider)
@@ -90,6 +96,8 @@ def index_paths(
         if options.repair:
             repaired = repair(opened, {video_id_of(path) for path in scanned.files})
         writer = LibraryWriter(opened)
+        serve = is_served(opened.path, opened.generation)
+        earlier = None if serve else _earlier(opened, emit)
         pruning_all = options.prune and options.prune_empty
         unmounted = known_mounts(opened.path) - mounted()
         if not pruning_all:
@@ -107,6 +115,7 @@ def index_paths(
             emit(Note(_NOT_REMEMBERED))
         summary = _summary_of(scanned, plan)
         summary.repaired = repaired
+        summary.generation, summary.served = opened.generation_name, serve
         commit_options = CommitOptions(
             publish=PublishOptions(
                 index_backend=options.index_backend,
@@ -116,6 +125,7 @@ def index_paths(
                 keep_seconds=options.keep_seconds,
                 media_roots=media_roots,
                 damaged_snapshots=repaired.snapshots if repaired else frozenset(),
+                serve=serve,
             ),
             publish_seconds=options.publish_seconds,
             flush_seconds=options.flush_seconds,
@@ -127,9 +137,10 @@ def index_paths(
             reading=options.reading,
             storage=options.storage(writer.layout.token_bytes),
         )
-        sink = LibrarySink(writer, commit_options, emit, summary)
+        sink = LibrarySink(writer, commit_options, emit, summary, earlier=earlier)
+        sink.carry_over()
         (engine or _local_engine(bundle, options, starting)).run(
-            plan.tasks,
+            _tasks(plan, scanned, earlier),
             spec,
             EncodeSpec.of(bundle, writer.layout, options.batch_frames),
             sink,
@@ -147,6 +158,8 @@ def index_paths(
                 stop=stop,
             )
             summary.stages = stage_run.run(stages, _found(scanned))
+        if not stop.is_set():
+            sink.complete()
     summary.interrupted = stop.is_set()
     summary.elapsed_seconds = time.monotonic() - started
     return summary
@@ -203,11 +216,40 @@ def _bounds(options: IndexOptions) -> Bounds:
     )
 
 
-def _check_options(options: IndexOptions, manifest: BundleManifest, library: Path) -> None:
+def _earlier(library: Library, emit: Callable[[Event], None]) -> EarlierGeneration | None:
+    """The generation that is served beside this one, which says so. None where it cannot be read."""
+    try:
+        served = Library.open(library.path)
+        emit(
+            Note(
+                f"generation {served.generation_name} (bundle {served.layout.bundle_name!r}) is served; this "
+                f"run writes generation {library.generation_name} (bundle {library.layout.bundle_name!r}) "
+                "beside it"
+            )
+        )
+        return EarlierGeneration(served)
+    except LibraryError as error:
+        emit(Note(f"texts are read again, for those of the generation that is served cannot be: {error}"))
+        return None
+
+
+def _tasks(plan: IndexPlan, scanned: Scan, earlier: EarlierGeneration | None) -> list[IndexTask]:
+    """The tasks of a plan, without reading the texts that another generation has read."""
+    if earlier is None:
+        return plan.tasks
+    return [
+        without_texts(task) if earlier.has_texts(task, scanned.facts[task.path]) else task
+        for task in plan.tasks
+    ]
+
+
+def _check_options(options: IndexOptions, bundle: Bundle, library: Path) -> None:
     """Raise InputError when an option needs a package that is not installed, or does not fit the bundle."""
     if options.decoder == "decord" and importlib.util.find_spec("decord") is None:
         raise InputError("the decoder 'decord' is not installed: `pip install reelfind[decord]`, or use pyav")
-    backend = chosen_backend(options.index_backend, served_manifest(library))
+    manifest = bundle.manifest
+    base = base_manifest(library, generation_of(library, bundle.checksum))
+    backend = chosen_backend(options.index_backend, base)
     if options.index_factory not in (None, AUTOMATIC):
         try:
             backend.check_spec(options.index_factory, manifest.embedding_dim + (manifest.hubness is not None))

@@ -10,16 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from indexer.decode import FileOutcome, FileUnchanged, FileUnreached, FileVerdict
+from indexer.earlier import EarlierGeneration
 from indexer.encode import EncodedSegment, SegmentLost
 from indexer.events import Event, Failure, FileDone, FileNotReached, IndexSummary, Note, Published
 from indexer.file_texts import FileTexts
-from indexer.library.publish import (
-    PublishOptions,
-    needs_publishing,
-    publish,
-    remove_due_snapshots,
-    served_manifest,
-)
+from indexer.library.generations import base_manifest, complete
+from indexer.library.publish import PublishOptions, needs_publishing, publish, remove_due_snapshots
 from indexer.library.records import SEARCHABLE, displayable
 from indexer.library.schema import LINE_KINDS, STAGE_KINDS, LineRow, SegmentRow, VideoRow
 from indexer.library.vectors.base import AUTOMATIC
@@ -63,6 +59,8 @@ class LibrarySink:
         options: when to commit and to publish.
         emit: receives events: files that are done, and snapshots.
         summary: the summary to fill in.
+        earlier: the generation that is served, if this one is another: what it has read need not be read
+            again.
         clock: returns seconds; only differences matter.
     """
 
@@ -73,12 +71,14 @@ class LibrarySink:
         emit: Callable[[Event], None],
         summary: IndexSummary,
         clock: Callable[[], float] = time.monotonic,
+        earlier: EarlierGeneration | None = None,
     ) -> None:
         self._writer = writer
         self._options = options
         self._emit = emit
         self._summary = summary
         self._clock = clock
+        self._earlier = earlier
         #: Segments that were set aside, of unfinished files, by ingest id.
         self._lost: dict[str, list[SegmentLost]] = {}
         #: Numbers of segments and frames of unfinished files, by ingest id.
@@ -121,6 +121,23 @@ class LibrarySink:
         self._prune(interrupted=interrupted)
         self._name_all()
         self._publish(last=True)
+
+    def carry_over(self) -> None:
+        """Give committed videos what stages have found in them since, in the generation that is served."""
+        for row in list(self._writer.videos.values()):
+            if self._earlier is None or row.verdict not in SEARCHABLE or not self._earlier.stages(row):
+                continue
+            carried, lines = self._earlier.with_stages(row, self._writer.lines_of(row, LINE_KINDS))
+            if carried != row:
+                same = carried.texts_ingest_id == row.texts_ingest_id
+                self._writer.finish(carried, () if same else lines)
+                self._summary.carried += 1
+        self._flush()
+
+    def complete(self) -> None:
+        """Note that the run has come to its end: what is staged may be published."""
+        if self._summary.snapshot is not None and not self._options.publish.serve:
+            complete(self._writer.library.path, self._summary.snapshot)
 
     def add_stage(self, video_id: str, stage: StageName, source: str, result: StageResult | None) -> None:
         """Add what a stage has found in a video, after `close`. Commits and publishes when it is due.
@@ -190,7 +207,7 @@ class LibrarySink:
         )
         lines: Sequence[LineRow] = ()
         if verdict in SEARCHABLE:
-            row, lines = with_lines(row, texts)
+            row, lines = self._with_texts(row, texts)
         self._writer.finish(row, lines)
         summary = self._summary
         summary.lines += _count_spoken(lines)
@@ -202,6 +219,19 @@ class LibrarySink:
         if segments:
             summary.video_seconds += row.duration_seconds
         self._emit(FileDone(task.path, verdict, reason, row.duration_seconds, segments))
+
+    def _with_texts(self, row: VideoRow, texts: FileTexts | None) -> tuple[VideoRow, Sequence[LineRow]]:
+        """The row of a new video, and its lines: those that were read, and those that are carried over."""
+        known = None if self._earlier is None or texts is not None else self._earlier.subtitles(row)
+        lines: Sequence[LineRow]
+        row, lines = with_lines(row, texts, () if known is None else known[1])
+        if known is not None:
+            row = replace(row, text_sources=known[0])
+        staged = row
+        if self._earlier is not None:
+            staged, lines = self._earlier.with_stages(row, lines)
+        self._summary.carried += known is not None or staged != row
+        return staged, lines
 
     def _finish_unchanged(self, task: IndexTask, outcome: FileUnchanged, texts: FileTexts | None) -> None:
         row = self._writer.videos[task.video_id]
@@ -235,6 +265,9 @@ class LibrarySink:
         ):
             self._flush()
             self._last_flush = self._clock()
+        if not self._options.publish.serve:
+            # Nobody looks at it before the end.
+            return
         pause = max(self._options.publish_seconds, _PUBLISH_SHARE * self._publishing_took)
         if now - self._last_publish >= pause:
             self._flush()
@@ -274,17 +307,20 @@ class LibrarySink:
 
     def _publish(self, *, last: bool) -> None:
         options, summary = self._options.publish, self._summary
-        manifest = served_manifest(self._writer.library.path)
+        library = self._writer.library
+        manifest = base_manifest(library.path, library.generation)
         if manifest is None or needs_publishing(self._writer, manifest, options):
             manifest = publish(self._writer, options, last=last)
             self._report_set_aside()
-            summary.published = True
+            summary.published = options.serve
             requested = manifest.index_requested
             if requested not in (AUTOMATIC, manifest.index_factory) and manifest.num_segments:
                 self._emit(
                     Note(f"too few segments for an index {requested!r} yet: the index is exact (Flat)")
                 )
-            self._emit(Published(manifest.number, manifest.num_videos, manifest.num_segments))
+            self._emit(
+                Published(manifest.number, manifest.num_videos, manifest.num_segments, served=options.serve)
+            )
         elif last:
             remove_due_snapshots(self._writer, options)
         summary.snapshot = manifest.number

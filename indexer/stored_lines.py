@@ -14,7 +14,7 @@ from indexer.stages.base import StageName, StageResult, with_source
 from model.runtime.timed_text import name_lines, plain_text
 
 #: The kind of lines that a stage gives.
-_KIND_OF: dict[StageName, LineKind | None] = {"speech": "transcript", "screen": "screen", "shots": None}
+KIND_OF: dict[StageName, LineKind | None] = {"speech": "transcript", "screen": "screen", "shots": None}
 
 
 def with_lines(
@@ -61,7 +61,7 @@ def with_stage(
     row = with_source(video, stage, source)
     if result.cut_seconds is not None:
         row = replace(row, cut_seconds=result.cut_seconds)
-    kind = _KIND_OF[stage]
+    kind = KIND_OF[stage]
     found = sorted(result.lines, key=lambda line: (line.start_seconds, line.end_seconds))
     lines = [*(line for line in before if line.kind != kind), *found]
     if lines == before:

@@ -19,11 +19,13 @@ from indexer.library.manifest import (
     FileStamp,
     SnapshotManifest,
     current_number,
+    published_number,
     read_snapshot_manifest,
 )
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import BundleError, ReelfindError
+from service.bundles import bundle_folder
 from service.errors import NotReadyError, SnapshotRefusedError
 from service.metrics import Metrics
 from service.scrub import Scrub
@@ -51,15 +53,29 @@ _MAX_PAIRS_CPU = 32
 _MAX_PAIRS_GPU = 256
 
 
-def open_bundle(settings: Settings) -> Bundle:
-    """Open the bundle that the settings name.
+def open_served_bundle(settings: Settings) -> Bundle:
+    """Open the bundle of the snapshot that CURRENT names, or else the one that the settings name.
 
     Raises:
         BundleError: the bundle cannot be read or run.
     """
-    folder = settings.bundle or default_bundle_path()
+    try:
+        manifest = read_snapshot_manifest(settings.library, published_number(settings.library))
+        folder = bundle_folder(settings, manifest.bundle_checksum, manifest.bundle_name)
+    except (LibraryError, BundleError):
+        # Loading the snapshot says what is wrong.
+        folder = None
+    return open_bundle(settings, folder)
+
+
+def open_bundle(settings: Settings, folder: Path | None = None) -> Bundle:
+    """Open the bundle in a folder; None: the one that the settings name.
+
+    Raises:
+        BundleError: the bundle cannot be read or run.
+    """
     bundle = Bundle.open(
-        folder,
+        folder or settings.bundle or default_bundle_path(),
         provider=settings.provider,
         threads=settings.threads,
         cache_dir=settings.engine_cache,
@@ -75,26 +91,29 @@ def open_searcher(
 ) -> Searcher:
     """Open the snapshot that CURRENT names, with its bundle.
 
-    If the snapshot was made with the bundle of `match_queue`, that is used; otherwise the bundle that the
-    settings name is opened. With `accept_damage`, rows that are damaged are refused when they are read, not
-    the whole snapshot.
+    If the snapshot was made with the bundle of `match_queue`, that is used; otherwise its bundle is found by
+    its checksum, see `bundle_folder`, and opened. With `accept_damage`, rows that are damaged are refused
+    when they are read, not the whole snapshot.
 
     Raises:
         LibraryError: there is no snapshot, or it is damaged.
-        BundleError: the bundle cannot be read, or the snapshot was made with another one.
+        BundleError: the bundle cannot be found or read.
     """
-    snapshot = Snapshot.open(settings.library, accept_damage=accept_damage)
+    return searcher_of(settings, Snapshot.open(settings.library, accept_damage=accept_damage), match_queue)
+
+
+def searcher_of(settings: Settings, snapshot: Snapshot, match_queue: MatchQueue | None = None) -> Searcher:
+    """The searcher of a snapshot, with its bundle; see `open_searcher`.
+
+    Raises:
+        BundleError: the bundle cannot be found or read.
+    """
     if match_queue is None or match_queue.bundle.checksum != snapshot.bundle_checksum:
-        # By now, the bundle's folder may hold the bundle that the library was made with.
-        observe = None if match_queue is None else match_queue.observe
-        match_queue = MatchQueue(open_bundle(settings), observe)
-    bundle = match_queue.bundle
-    if bundle.checksum != snapshot.bundle_checksum:
-        raise BundleError(
-            f"Snapshot {snapshot.number} of {settings.library} was made with another bundle "
-            f"({snapshot.bundle_checksum[:12]}…) than {bundle.manifest.name} ({bundle.checksum[:12]}…). "
-            "Set `bundle` to the one it was made with, or index again into a new library."
-        )
+        folder = bundle_folder(settings, snapshot.bundle_checksum, snapshot.manifest.bundle_name)
+        bundle = open_bundle(settings, folder)
+        if bundle.checksum != snapshot.bundle_checksum:
+            raise BundleError(f"{folder} was replaced while it was opened: try again")
+        match_queue = MatchQueue(bundle, None if match_queue is None else match_queue.observe)
     return Searcher(match_queue, snapshot, settings.max_candidates, settings.max_video_share)
 
 

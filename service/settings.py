@@ -54,6 +54,11 @@ class Settings(BaseSettings):
     bundle: Path | None = Field(
         None, description="Folder of the model bundle. Empty: the bundle that ships with Reelfind."
     )
+    bundles: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Folders of further bundles, and folders that hold such folders, separated by colons. Of "
+        "all known bundles, the one is opened that the library's snapshot was made with.",
+    )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` means all.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 chooses a free one.")
     provider: Literal["cpu", "cuda", "tensorrt"] = Field(
@@ -185,7 +190,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("media_roots", mode="before")
+    @field_validator("bundles", "media_roots", mode="before")
     @classmethod
     def _split_folders(cls, value: Any) -> Any:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
@@ -201,7 +206,7 @@ class Settings(BaseSettings):
                 )
         return tuple(host.lower() for host in hosts)
 
-    @field_validator("media_roots")
+    @field_validator("bundles", "media_roots")
     @classmethod
     def _absolute(cls, folders: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(folder.absolute() for folder in folders)

@@ -78,12 +78,11 @@ class CheckedRows:
     """
 
     def __init__(
-        self, library: Path, name: str, dataset: lance.LanceDataset, seeds: RowSeeds, describe: RowName
+        self, folder: Path, name: str, dataset: lance.LanceDataset, seeds: RowSeeds, describe: RowName
     ) -> None:
-        """LibraryError when the checksums cannot be read."""
+        """`folder` holds the tables. LibraryError when the checksums cannot be read."""
         self._name, self._dataset = name, dataset
-        self._where = table_path(library, name)
-        self._library = library
+        self._where = table_path(folder, name)
         self._seeds, self._describe = seeds, describe
         present = dataset.schema.names
         self._columns = {
@@ -101,9 +100,9 @@ class CheckedRows:
                 self._without = column.is_null().to_numpy(zero_copy_only=False)
         self._distrusted: list[range] = []
 
-    def distrust(self, files: Iterable[str]) -> None:
-        """Refuse the rows without checksums in these files, whose names are relative to the library."""
-        damaged = {self._library / name for name in files}
+    def distrust(self, files: Iterable[Path]) -> None:
+        """Refuse the rows without checksums in these files."""
+        damaged = set(files)
         distrusted, start = [], 0
         for fragment in self._dataset.get_fragments():
             stop = start + fragment.count_rows()

@@ -1,14 +1,22 @@
 """Opens and creates a library on disk, and holds the lock that lets one process write."""
 
+import contextlib
 import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from indexer.library.errors import BusyError, LibraryError, storage_errors
-from indexer.library.manifest import CURRENT, SNAPSHOTS
+from indexer.library.generations import generations, served_generation
+from indexer.library.manifest import (
+    CURRENT,
+    FIRST_GENERATION,
+    GENERATIONS,
+    SNAPSHOTS,
+    generation_name,
+    tables_folder,
+)
 from indexer.library.mounts import MOUNTS_FILE
 from indexer.library.schema import FIRST_TABLES, TABLES, Layout, TokenKind
 from indexer.library.snapshot import Snapshot
@@ -20,48 +28,69 @@ from model.runtime.files import flush
 from model.runtime.tokens import check_count
 
 _LOCK = "LOCK"
-_LIBRARY_FILES = {f"{name}.lance" for name in TABLES} | {CURRENT, MOUNTS_FILE, SNAPSHOTS, _LOCK}
+_LIBRARY_FILES = {f"{name}.lance" for name in TABLES} | {CURRENT, GENERATIONS, MOUNTS_FILE, SNAPSHOTS, _LOCK}
 
 
 class Library:
-    """A folder with tables and snapshots. Opening it changes nothing; `writing` holds its lock."""
+    """A folder with tables and snapshots, seen with the tables of one of its generations.
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    Opening it changes nothing; `writing` holds its lock.
+
+    Attributes:
+        path: the library's folder.
+        layout: what the columns of the generation's tables depend on.
+        generation: which generation; see `tables_folder`.
+    """
+
+    def __init__(self, path: Path, layout: Layout, generation: str = FIRST_GENERATION) -> None:
         self.path = path
         self.layout = layout
+        self.generation = generation
+
+    @property
+    def tables(self) -> Path:
+        """The folder of the generation's tables."""
+        return tables_folder(self.path, self.generation)
+
+    @property
+    def generation_name(self) -> str:
+        """What people call the generation, the first one too: the beginning of its bundle's checksum."""
+        return generation_name(self.layout.bundle_checksum)
 
     @classmethod
-    def open(cls, path: Path | str) -> "Library":
+    def open(cls, path: Path | str, generation: str | None = None) -> "Library":
         """Open an existing library.
 
+        Args:
+            path: the library's folder.
+            generation: which of its generations; None: the one that is served.
+
         Raises:
-            LibraryError: the library is missing, half-written, or of another version.
+            LibraryError: the library or the generation is missing, half-written, or of another version.
         """
         folder = _folder(path)
         if not folder.is_dir():
             raise LibraryError(
                 f"no library at {folder}: create one with `reelfind index PATH --library {folder}`"
             )
-        missing = [name for name in FIRST_TABLES if not table_exists(folder, name)]
+        if generation is None:
+            generation = served_generation(folder)
+        tables = tables_folder(folder, generation)
+        missing = [name for name in FIRST_TABLES if not table_exists(tables, name)]
         if len(missing) == len(FIRST_TABLES) and not (folder / CURRENT).exists():
             raise LibraryError(
                 f"{folder} is not a library: create one with `reelfind index PATH --library {folder}`"
             )
         if missing:
-            remedy = (
-                "restore the table from a backup, or index into a new folder"
-                if (folder / CURRENT).exists()
-                else "run `reelfind index` again: it continues"
-            )
-            raise LibraryError(f"{folder} lacks its table {missing[0]}.lance; {remedy}")
+            raise LibraryError(f"{tables} lacks its table {missing[0]}.lance; {_remedy(folder, generation)}")
         try:
-            layout = Layout.of_schema(open_table(folder, "segments").schema)
+            layout = Layout.of_schema(open_table(tables, "segments").schema)
         except ValueError as error:
             raise LibraryError(
-                f"{table_path(folder, 'segments')}: {error}; use the version of Reelfind that wrote it, "
+                f"{table_path(tables, 'segments')}: {error}; use the version of Reelfind that wrote it, "
                 "or index into a new folder"
             ) from error
-        return cls(folder, layout)
+        return cls(folder, layout, generation)
 
     @staticmethod
     def exists(path: Path | str) -> bool:
@@ -76,27 +105,29 @@ class Library:
         tokens: TokenKind | None = None,
         tokens_per_frame: int | None = None,
     ) -> "Library":
-        """Open a library for writing with a bundle; create it if it does not exist.
+        """Open a library for writing with a bundle: its generation of that bundle, created if there is none.
 
         Args:
-            path: the library's folder.
-            bundle: the bundle that the library was made with, or the one for a new library.
-            tokens: how frame tokens are stored. None: as the library stores them; in a new library int8, or
+            path: the library's folder; created if it does not exist.
+            bundle: the bundle.
+            tokens: how frame tokens are stored. None: as the generation stores them; in a new one int8, or
                 none where no graph of the bundle reads them (it has no matcher and no answer head).
-            tokens_per_frame: tokens stored per frame. None: as many as the library stores; in a new library
+            tokens_per_frame: tokens stored per frame. None: as many as the generation stores; in a new one
                 as many as the bundle recommends.
 
         Raises:
-            LibraryError: the library is damaged, was made with another bundle, or the folder holds other
-                files.
+            LibraryError: the library is damaged, or the folder holds other files.
             BusyError: another process is creating or writing the library.
             InputError: the library stores tokens differently, or the bundle has no such tokens.
         """
         folder = _folder(path)
         layout = make_layout(bundle, tokens, tokens_per_frame)
-        if not (folder / CURRENT).exists():
+        if not (folder / CURRENT).exists() and not (folder / GENERATIONS).exists():
             _create(folder, layout)
-        library = cls.open(folder)
+        generation = generation_of(folder, bundle.checksum)
+        if generation != FIRST_GENERATION:
+            _create_generation(folder, generation, layout)
+        library = cls.open(folder, generation)
         library.check_bundle(bundle)
         library.check_tokens(tokens, tokens_per_frame)
         return library
@@ -119,7 +150,7 @@ class Library:
                 )
 
     def check_bundle(self, bundle: Bundle) -> None:
-        """Check that the library was made with this bundle: vectors of two bundles cannot be compared.
+        """Check that the generation is this bundle's: vectors of two bundles cannot be compared.
 
         Raises:
             LibraryError: it was made with another one.
@@ -127,9 +158,9 @@ class Library:
         layout = self.layout
         if layout.bundle_checksum != bundle.checksum:
             raise LibraryError(
-                f"the library at {self.path} was made with the bundle {layout.bundle_name!r} "
-                f"({layout.bundle_checksum[:12]}), not with {bundle.manifest.name!r} "
-                f"({bundle.checksum[:12]}): name its bundle with `bundle`, or index into a new folder"
+                f"{self.tables} was made with the bundle {layout.bundle_name!r} "
+                f"({layout.bundle_checksum[:16]}), not with {bundle.manifest.name!r} "
+                f"({bundle.checksum[:16]}): name its bundle with `bundle`, or index into a new folder"
             )
 
     def current(self) -> Snapshot:
@@ -140,7 +171,7 @@ class Library:
         """
         return Snapshot.open(self.path)
 
-    @contextmanager
+    @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the library's lock.
 
@@ -149,6 +180,28 @@ class Library:
         """
         with lock_library(self.path):
             yield
+
+
+def generation_of(library: Path, bundle_checksum: str) -> str:
+    """The generation of a library that has a bundle's tables, or is to get them.
+
+    Args:
+        library: the library's folder; it may hold nothing yet.
+        bundle_checksum: the bundle's.
+
+    Raises:
+        LibraryError: the tables in the library itself cannot be opened.
+    """
+    name = generation_name(bundle_checksum)
+    present = generations(library)
+    if name in present:
+        return name
+    if present == [FIRST_GENERATION] and not (library / CURRENT).exists():
+        return FIRST_GENERATION
+    if FIRST_GENERATION in present:
+        first = Library.open(library, FIRST_GENERATION)
+        return FIRST_GENERATION if first.layout.bundle_checksum == bundle_checksum else name
+    return name if present else FIRST_GENERATION
 
 
 def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int | None) -> Layout:
@@ -220,13 +273,40 @@ def _create(folder: Path, layout: Layout) -> None:
             f"{folder} is not a library and not empty (it holds {foreign[0]!r}): choose another folder"
         )
     with lock_library(folder):
-        _remove_other_layouts(folder, layout)
-        for name in reversed(TABLES):
-            if not table_exists(folder, name):
-                create_table(folder, name, layout)
+        _create_tables(folder, layout)
         (folder / SNAPSHOTS).mkdir(exist_ok=True)
         checkpoint("create.done")
         flush(folder)
+
+
+def _create_generation(library: Path, generation: str, layout: Layout) -> None:
+    """Create the tables of a further generation, or those that an interrupted creation has left out."""
+    folder = tables_folder(library, generation)
+    if all(table_exists(folder, name) for name in FIRST_TABLES):
+        return
+    with lock_library(library):
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        _create_tables(folder, layout)
+        checkpoint("create.done")
+        for path in (folder, folder.parent, library):
+            flush(path)
+
+
+def _create_tables(folder: Path, layout: Layout) -> None:
+    _remove_other_layouts(folder, layout)
+    for name in reversed(TABLES):
+        if not table_exists(folder, name):
+            create_table(folder, name, layout)
+
+
+def _remedy(library: Path, generation: str) -> str:
+    """What to do about a table that is missing."""
+    if not (library / CURRENT).exists():
+        return "run `reelfind index` again: it continues"
+    if generations(library) in ([], [generation]):
+        return "restore the table from a backup, or index into a new folder"
+    return "restore the table from a backup, or remove its generation with `reelfind library drop`"
 
 
 def _remove_other_layouts(folder: Path, layout: Layout) -> None:
@@ -240,7 +320,7 @@ def _remove_other_layouts(folder: Path, layout: Layout) -> None:
                 shutil.rmtree(table_path(folder, name))
 
 
-@contextmanager
+@contextlib.contextmanager
 def lock_library(folder: Path) -> Iterator[None]:
     """Hold the lock of the library in `folder`.
 

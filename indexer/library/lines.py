@@ -42,13 +42,13 @@ class SnapshotLines:
     """The lines of one version of `texts`. Many threads may use it at once.
 
     Args:
-        library: the library's folder.
+        folder: holds the tables.
         texts: the table; None: the library has none, and no line is found.
         videos: the snapshot's videos.
     """
 
-    def __init__(self, library: Path, texts: lance.LanceDataset | None, videos: VideoCatalog) -> None:
-        self._where = table_path(library, "texts")
+    def __init__(self, folder: Path, texts: lance.LanceDataset | None, videos: VideoCatalog) -> None:
+        self._where = table_path(folder, "texts")
         self._texts = texts
         self._videos = videos
         self._lock = threading.Lock()

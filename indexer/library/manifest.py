@@ -1,7 +1,12 @@
-"""Reads and checks the manifest of a snapshot, and reads `CURRENT`, which names the snapshot served."""
+"""Reads and checks the manifest of a snapshot, and reads `CURRENT`, which names the snapshot served.
+
+The tables of a library's first generation lie in the library itself, those of each further one in a folder of
+its own. Snapshots are numbered together, and a manifest says which tables its snapshot is of.
+"""
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -14,8 +19,14 @@ from model.runtime.files import sha256_of
 from model.runtime.messages import shorten
 
 LIBRARY_FORMAT_VERSION = 2
+#: Of snapshots of a further generation, which programs refuse that know of none.
+GENERATION_FORMAT_VERSION = 3
+FORMAT_VERSIONS = (LIBRARY_FORMAT_VERSION, GENERATION_FORMAT_VERSION)
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
+GENERATIONS = "generations"
+#: The generation whose tables lie in the library itself.
+FIRST_GENERATION = ""
 MANIFEST_FILE = "manifest.json"
 #: Opening a snapshot hashes the files of its index, and others up to this many bytes in all. `verify` hashes
 #: all.
@@ -23,6 +34,9 @@ _HASHED_AT_OPENING = 64 << 20
 _TEXT_INDEX = "texts.lance/_indices/"
 #: More digits than a snapshot's number ever has.
 _MOST_DIGITS = 18
+#: Digits of a bundle's checksum that name its generation.
+_NAME_DIGITS = 12
+_NAME = re.compile(rf"[0-9a-f]{{{_NAME_DIGITS}}}")
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,10 @@ class FileStamp:
 
 @dataclass(frozen=True)
 class SnapshotManifest:
-    """The content of `manifest.json`. Paths in `files` are relative to the library."""
+    """The content of `manifest.json`. Paths in `files` are relative to the library.
+
+    `generation` says which tables the snapshot is of, see `tables_folder`.
+    """
 
     number: int
     created: str
@@ -53,6 +70,7 @@ class SnapshotManifest:
     media_roots: list[str]
     files: dict[str, FileStamp]
     index_backend: str = DEFAULT_BACKEND
+    generation: str = FIRST_GENERATION
 
     @property
     def created_at(self) -> datetime:
@@ -67,7 +85,26 @@ class SnapshotManifest:
     @property
     def text_index_files(self) -> list[str]:
         """The files of the index of words, relative to the library."""
-        return [name for name in self.files if name.startswith(_TEXT_INDEX)]
+        return [name for name in self.files if self.in_tables(name).startswith(_TEXT_INDEX)]
+
+    def in_tables(self, name: str) -> str:
+        """The name of one of `files` relative to the folder of the tables, if it lies there."""
+        return name.removeprefix(f"{tables_folder(Path(), self.generation)}/")
+
+
+def generation_name(bundle_checksum: str) -> str:
+    """The name of a bundle's generation."""
+    return bundle_checksum[:_NAME_DIGITS]
+
+
+def is_generation_name(name: str) -> bool:
+    """Whether a further generation may have this name."""
+    return _NAME.fullmatch(name) is not None
+
+
+def tables_folder(library: Path, generation: str) -> Path:
+    """Where the tables of a generation lie."""
+    return library if generation == FIRST_GENERATION else library / GENERATIONS / generation
 
 
 def snapshot_folder(library: Path, number: int) -> Path:
@@ -121,7 +158,7 @@ def _nothing_published(library: Path) -> str:
         return f"no library at {library}: create one with `reelfind index PATH --library {library}`"
     if not library.is_dir():
         return f"{library} is not a folder: `library` names the folder that `reelfind index` writes"
-    if (library / "videos.lance").exists():
+    if (library / "videos.lance").exists() or (library / GENERATIONS).exists():
         return (
             f"the library at {library} has no published snapshot: its first run was interrupted; "
             "run `reelfind index` again: it continues"
@@ -131,7 +168,12 @@ def _nothing_published(library: Path) -> str:
 
 def to_json(manifest: SnapshotManifest) -> str:
     """The manifest's text, with a checksum of all its other fields."""
-    body = {"format_version": LIBRARY_FORMAT_VERSION, **asdict(manifest)}
+    is_first = manifest.generation == FIRST_GENERATION
+    version = LIBRARY_FORMAT_VERSION if is_first else GENERATION_FORMAT_VERSION
+    body = {"format_version": version, **asdict(manifest)}
+    if is_first:
+        # As in libraries made before there were generations.
+        del body["generation"]
     if manifest.index_backend == DEFAULT_BACKEND:
         # As in libraries made before there were other backends.
         del body["index_backend"]
@@ -158,9 +200,10 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
     if body.pop("checksum", None) != checksum:
         raise LibraryError(f"{path} is damaged: its checksum differs; {remedy}")
     version = body.pop("format_version", None)
-    if version != LIBRARY_FORMAT_VERSION:
+    if version not in FORMAT_VERSIONS:
         raise LibraryError(
-            f"{path} has format version {shorten(version)}, this program reads {LIBRARY_FORMAT_VERSION}: "
+            f"{path} has format version {shorten(version)}, this program reads "
+            f"{LIBRARY_FORMAT_VERSION} and {GENERATION_FORMAT_VERSION}: "
             "use the version of Reelfind that wrote it, or index into a new folder"
         )
     try:
@@ -169,6 +212,8 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
     except (KeyError, TypeError, AttributeError) as error:
         raise LibraryError(f"{path} is damaged: {shorten(str(error))}; {remedy}") from error
     wrong = _wrong_field(manifest)
+    if wrong is None and (version == LIBRARY_FORMAT_VERSION) != (manifest.generation == FIRST_GENERATION):
+        wrong = "generation"
     if wrong is not None:
         raise LibraryError(f"{path} is damaged: {wrong} is no value that it can have; {remedy}")
     if manifest.number != number or not set(FIRST_TABLES) <= set(manifest.tables) <= set(TABLES):
@@ -188,6 +233,8 @@ def _wrong_field(manifest: SnapshotManifest) -> str | None:
     for name, count in counts.items():
         if count < 0:
             return name
+    if manifest.generation != FIRST_GENERATION and not is_generation_name(manifest.generation):
+        return "generation"
     if any(version < 1 for version in manifest.tables.values()):
         return "tables"
     if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in manifest.files):
@@ -231,7 +278,8 @@ def check_files(
     """
     hashed = 0
     damaged = {}
-    ordered = sorted(manifest.files.items(), key=lambda item: (_is_dispensable(item[0]), item[1].bytes))
+    dispensable = {name for name in manifest.files if _is_dispensable(manifest.in_tables(name))}
+    ordered = sorted(manifest.files.items(), key=lambda item: (item[0] in dispensable, item[1].bytes))
     for name, stamp in ordered:
         path = library / name
         problem = None
@@ -239,13 +287,13 @@ def check_files(
             size = path.stat().st_size
             if size != stamp.bytes:
                 problem = f"{path} is damaged: {size} bytes, expected {stamp.bytes}"
-            elif not _is_dispensable(name) or hashed + size <= hash_bytes:
+            elif name not in dispensable or hashed + size <= hash_bytes:
                 hashed += size
                 if sha256_of(path) != stamp.sha256:
                     problem = f"{path} is damaged: its SHA-256 differs"
         except OSError as error:
             problem = f"{path} cannot be read: {error.strerror}"
-        if problem is not None and not _is_dispensable(name):
+        if problem is not None and name not in dispensable:
             raise LibraryError(f"{problem}; {VERIFY_REMEDY}")
         if problem is not None:
             damaged[name] = problem
@@ -253,7 +301,7 @@ def check_files(
 
 
 def _is_dispensable(name: str) -> bool:
-    """Whether searches do without a file where it is damaged.
+    """Whether searches do without a file where it is damaged. The name is that in the folder of the tables.
 
     Rows of these tables are compared with their checksums when they are read, and the index of words serves
     the search in texts alone.

@@ -35,29 +35,29 @@ _SHA256 = re.compile(r"[0-9a-f]{64}|")
 
 
 def wrong_meaning(
-    library: Path, manifest: SnapshotManifest, tables: Mapping[str, lance.LanceDataset]
+    folder: Path, manifest: SnapshotManifest, tables: Mapping[str, lance.LanceDataset]
 ) -> Iterator[str]:
     """What of a snapshot cannot be true: its manifest, videos, segments and frames.
 
     Args:
-        library: the library's folder.
+        folder: holds the tables.
         manifest: the snapshot's.
         tables: the tables at the versions that it names.
 
     Raises:
         LibraryError: a table cannot be read.
     """
-    layout = read_layout(library, tables)
-    with storage_errors(table_path(library, "videos")):
+    layout = read_layout(folder, tables)
+    with storage_errors(table_path(folder, "videos")):
         videos = tables["videos"].to_table()
     yield from _wrong_manifest(manifest, layout, videos)
     yield from _wrong_videos(videos, manifest)
-    with storage_errors(table_path(library, "segments")):
+    with storage_errors(table_path(folder, "segments")):
         yield from _wrong_segments(tables["segments"], layout)
-    with storage_errors(table_path(library, "frames")):
+    with storage_errors(table_path(folder, "frames")):
         yield from _wrong_frames(tables["frames"])
     if "texts" in tables:
-        with storage_errors(table_path(library, "texts")):
+        with storage_errors(table_path(folder, "texts")):
             yield from _wrong_lines(tables["texts"])
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from indexer.library.errors import LibraryError, NotFiniteError, storage_errors
+from indexer.library.generations import base_manifest, snapshots_of, stage, staged
 from indexer.library.leases import claimed, retired_seconds
 from indexer.library.manifest import (
     CURRENT,
@@ -49,6 +50,7 @@ class PublishOptions:
             that a reader on this machine holds are kept as long as it does.
         media_roots: folders to add to those of the last snapshot.
         damaged_snapshots: numbers of snapshots to remove because a file that they need is damaged.
+        serve: let `CURRENT` name the new snapshot; else it is staged, see `indexer.library.generations`.
     """
 
     index_backend: str | None = None
@@ -58,10 +60,11 @@ class PublishOptions:
     keep_seconds: float = 600.0
     media_roots: tuple[Path, ...] = ()
     damaged_snapshots: frozenset[int] = frozenset()
+    serve: bool = True
 
 
 def needs_publishing(writer: LibraryWriter, base: SnapshotManifest, options: PublishOptions) -> bool:
-    """Whether tables or options differ from the snapshot that is served, or its index is damaged."""
+    """Whether tables or options differ from the snapshot before, or its index is damaged."""
     backend = chosen_backend(options.index_backend, base).name
     requested = _requested_index(options, backend, base)
     roots = {str(root) for root in options.media_roots}
@@ -80,7 +83,7 @@ def chosen_backend(name: str | None, base: SnapshotManifest | None) -> AnyBacken
 
     Args:
         name: one of `BACKENDS`; None: the backend of `base`.
-        base: the snapshot that is served, if any.
+        base: the snapshot before, see `base_manifest`.
 
     Raises:
         InputError: there is no backend of this name.
@@ -99,10 +102,11 @@ def _requested_index(options: PublishOptions, backend: str, base: SnapshotManife
 
 
 def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> SnapshotManifest:
-    """Publish the committed state of the tables as a new snapshot.
+    """Publish the committed state of the tables as a new snapshot, or stage it.
 
     Videos with embeddings that are not finite are set aside first, see `LibraryWriter.set_aside`.
-    After a crash at any moment, `CURRENT` names a whole snapshot: this one or the one before.
+    After a crash at any moment, `CURRENT` names a whole snapshot: this one or the one before; if this one is
+    only staged, always the one before.
 
     Args:
         writer: has committed everything that the snapshot should hold.
@@ -113,7 +117,7 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
         LibraryError: the disk is full, or the tables cannot be read.
     """
     library = writer.library.path
-    base = served_manifest(library)
+    base = base_manifest(library, writer.library.generation)
     is_whole = base is not None and index_is_whole(library, base)
     words_are_whole = base is None or text_index_is_whole(library, base)
     # Before files are joined: those whose rows are not in the index are joined with no others.
@@ -135,27 +139,20 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
         (folder / MANIFEST_FILE).write_text(to_json(manifest), encoding="utf-8")
         checkpoint("publish.fsync")
         flush(folder / MANIFEST_FILE)
+        if not options.serve:
+            stage(folder, "incomplete")
         flush(folder)
         checkpoint("publish.rename")
         folder.rename(snapshot_folder(library, number))
         checkpoint("publish.renamed")
         flush(root)
         flush(library)
-        replace_text(library / CURRENT, f"{number}\n", step="current")
+        if options.serve:
+            replace_text(library / CURRENT, f"{number}\n", step="current")
     checkpoint("publish.done")
     damaged = [] if base is None or (is_whole and words_are_whole) else [base.number]
     prune_snapshots(writer, options, last=last, damaged=options.damaged_snapshots.union(damaged))
     return manifest
-
-
-def served_manifest(library: Path) -> SnapshotManifest | None:
-    """The manifest of the snapshot that is served; None when there is none, or it is damaged."""
-    try:
-        number = current_number(library)
-        return None if number is None else read_snapshot_manifest(library, number)
-    except LibraryError:
-        # The new snapshot is then made from the tables alone.
-        return None
 
 
 def _write_index(
@@ -168,14 +165,14 @@ def _write_index(
     extend: bool,
 ) -> SnapshotManifest:
     """Write the vector index into the new snapshot's folder and return the snapshot's manifest."""
-    library, layout = writer.library.path, writer.layout
+    library, layout, tables = writer.library.path, writer.layout, writer.library.tables
     segments, frames = writer.datasets["segments"], writer.datasets["frames"]
     problem = misalignment(segments, frames)
     if problem is not None:
         raise LibraryError(
             f"tables of {library} disagree: {problem}; `reelfind library rollback` serves an earlier snapshot"
         )
-    vectors = SegmentVectors(library, segments)
+    vectors = SegmentVectors(tables, segments)
     backend = chosen_backend(options.index_backend, base)
     requested = _requested_index(options, backend.name, base)
     spec = backend.automatic_spec(vectors.num_rows) if requested == AUTOMATIC else requested
@@ -192,7 +189,7 @@ def _write_index(
         files[name] = FileStamp(sha256_of(path), path.stat().st_size)
     known_stamps = base.files if base else {}
     for name in TABLES:
-        files |= _stamps(library, version_files(library, name, writer.datasets[name]), known_stamps)
+        files |= _stamps(library, version_files(tables, name, writer.datasets[name]), known_stamps)
     verdicts = Counter(video.verdict for video in writer.videos.values())
     roots = set(base.media_roots if base else []) | {str(root) for root in options.media_roots}
     return SnapshotManifest(
@@ -212,6 +209,7 @@ def _write_index(
         media_roots=sorted(roots),
         files=files,
         index_backend=backend.name,
+        generation=writer.library.generation,
     )
 
 
@@ -224,7 +222,7 @@ def _extended(
         return None
     columns = ["ingest_id", "segment_index"]
     try:
-        old = open_table(library, "segments", base.tables["segments"]).to_table(columns=columns)
+        old = open_table(writer.library.tables, "segments", base.tables["segments"]).to_table(columns=columns)
         new = writer.datasets["segments"].to_table(columns=columns, limit=old.num_rows)
         if not old.combine_chunks().equals(new.combine_chunks()):
             return None
@@ -248,22 +246,24 @@ def _stamps(library: Path, paths: Iterable[Path], known_stamps: dict[str, FileSt
 
 def remove_due_snapshots(writer: LibraryWriter, options: PublishOptions) -> None:
     """Remove damaged snapshots, and those that were kept for readers when the last one was published."""
-    numbers = snapshot_numbers(writer.library.path)
+    library = writer.library
+    numbers = snapshots_of(library.path, library.generation)
     if len(numbers) > options.keep_snapshots or not options.damaged_snapshots.isdisjoint(numbers):
         prune_snapshots(writer, options, last=True, damaged=options.damaged_snapshots)
 
 
-def _remove_snapshot(folder: Path) -> None:
-    """Remove a snapshot, unless a reader holds it."""
+def remove_snapshot(folder: Path) -> bool:
+    """Remove a snapshot, unless a reader holds it. → Whether it is removed."""
     aside = folder.with_name(f".{folder.name}.removed")
     with claimed(folder) as is_free:
         if not is_free:
-            return
+            return False
         checkpoint("prune.rename")
         folder.rename(aside)
     checkpoint("prune.remove")
     drop_vectors(aside)
     shutil.rmtree(aside)
+    return True
 
 
 def prune_snapshots(
@@ -271,30 +271,36 @@ def prune_snapshots(
 ) -> None:
     """Remove old and damaged snapshots, and the versions of tables that no snapshot needs any more.
 
-    What a reader on this machine holds stays; so does, unless it is damaged, what was served until
-    `keep_seconds` ago.
+    Those of other generations stay, so that they can be served again. What a reader on this machine holds
+    stays too; so does, unless it is damaged, what was served until `keep_seconds` ago. Of staged snapshots
+    only the newest and the newest complete one are kept.
     """
-    library = writer.library.path
+    library, generation = writer.library.path, writer.library.generation
     current = current_number(library)
-    numbers = snapshot_numbers(library)
-    newest = set(numbers[-max(options.keep_snapshots, 1) :])
+    numbers = snapshots_of(library, generation)
+    states = {number: staged(library, number) for number in numbers}
+    kept = {number for number, state in states.items() if state is None}
+    kept = set(sorted(kept)[-max(options.keep_snapshots, 1) :])
+    if not options.serve:
+        kept |= set(numbers[-1:]) | set([n for n in numbers if states[n] == "complete"][-1:])
     with storage_errors(library / SNAPSHOTS):
         for number in numbers:
             folder = snapshot_folder(library, number)
             if number == current:
                 continue
-            is_due = retired_seconds(folder) >= options.keep_seconds
-            if number in damaged or (number not in newest and is_due):
-                _remove_snapshot(folder)
+            is_due = states[number] is not None or retired_seconds(folder) >= options.keep_seconds
+            if number in damaged or (number not in kept and is_due):
+                remove_snapshot(folder)
     try:
-        pinned = [read_snapshot_manifest(library, number).tables for number in snapshot_numbers(library)]
+        manifests = [read_snapshot_manifest(library, number) for number in snapshot_numbers(library)]
     except LibraryError:
         # A damaged manifest may need any version: remove none until that snapshot is removed.
         return
+    pinned = [manifest.tables for manifest in manifests if manifest.generation == generation]
     for name in TABLES:
         dataset = writer.datasets[name]
         needed = {tables[name] for tables in pinned if name in tables} | {dataset.version}
-        with storage_errors(table_path(library, name)):
+        with storage_errors(table_path(writer.library.tables, name)):
             old = [v["version"] for v in dataset.versions() if v["version"] not in needed]
             checkpoint(f"prune.{name}")
             # Unless `last`, data files that no version names belong to a long video that is still being read.

@@ -16,7 +16,7 @@ VERDICTS: tuple[Verdict, ...] = ("ok", "partial", "corrupt", "unsupported", "tim
 #: Verdicts of videos with segments, which a search can find.
 SEARCHABLE: tuple[Verdict, ...] = ("ok", "partial")
 
-_FRAME_ID = re.compile(r"([0-9a-f]{16})-([0-9]{5,9})-([0-9]{2})")
+_FRAME_ID = re.compile(r"([0-9a-f]{16})-([0-9]{5,9})-([0-9]{2})(?:-([0-9a-f]{12}))?")
 
 
 def video_id_of(path: Path) -> str:
@@ -24,15 +24,15 @@ def video_id_of(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
 
 
-def frame_id_of(video_id: str, segment_index: int, frame_index: int) -> str:
-    """The id of a stored frame."""
-    return f"{video_id}-{segment_index:05d}-{frame_index:02d}"
+def frame_id_of(video_id: str, segment_index: int, frame_index: int, generation: str = "") -> str:
+    """The id of a stored frame: another one in each generation, whose segments may be of other times."""
+    return "-".join(filter(None, (video_id, f"{segment_index:05d}", f"{frame_index:02d}", generation)))
 
 
-def parse_frame_id(frame_id: str) -> tuple[str, int, int] | None:
-    """Split a frame id into video id, segment index and frame index; None when it is not one."""
+def parse_frame_id(frame_id: str) -> tuple[str, int, int, str] | None:
+    """Split a frame id into video id, segment index, frame index and generation; None when it is not one."""
     match = _FRAME_ID.fullmatch(frame_id)
-    return (match[1], int(match[2]), int(match[3])) if match else None
+    return (match[1], int(match[2]), int(match[3]), match[4] or "") if match else None
 
 
 def stored_ns(time_ns: int) -> int:
@@ -92,11 +92,16 @@ class SegmentRecord:
     """Shape [n], seconds."""
     frame_salience: NDArray[np.float32]
     """Shape [n, S]; S is 0 where none is stored."""
+    generation: str = ""
+    """That of the snapshot, as in its manifest."""
 
     @property
     def frame_ids(self) -> list[str]:
         """The ids of the n frames."""
-        return [frame_id_of(self.video_id, self.segment_index, i) for i in range(len(self.frame_pts_seconds))]
+        return [
+            frame_id_of(self.video_id, self.segment_index, i, self.generation)
+            for i in range(len(self.frame_pts_seconds))
+        ]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.folder import Library
-from indexer.library.manifest import FileStamp, read_snapshot_manifest, snapshot_numbers
+from indexer.library.generations import snapshots_of
+from indexer.library.manifest import FileStamp, read_snapshot_manifest
 from indexer.library.records import RepairReport, displayable
 from indexer.library.row_scan import ScannedFragment, scan_rows
 from indexer.library.schema import (
@@ -51,7 +52,7 @@ def repair(library: Library, present: Set[str]) -> RepairReport:
     Raises:
         LibraryError: a table cannot be opened, or the disk is full.
     """
-    path = library.path
+    path = library.tables
     damaged, needs = _damaged_files(library)
     present_tables = [name for name in TABLES if table_exists(path, name)]
     scanned = {name: list(scan_rows(path, name, None, damaged)) for name in present_tables}
@@ -91,10 +92,10 @@ def repair(library: Library, present: Set[str]) -> RepairReport:
 
 
 def _damaged_files(library: Library) -> tuple[set[Path], dict[Path, set[int]]]:
-    """The files that differ from what snapshots say of them, and the numbers of those that need each file."""
+    """The files that differ from what the generation's snapshots say, and which of these need each file."""
     stamps: dict[str, FileStamp] = {}
     needs: dict[str, set[int]] = {}
-    for number in snapshot_numbers(library.path):
+    for number in snapshots_of(library.path, library.generation):
         try:
             manifest = read_snapshot_manifest(library.path, number)
         except LibraryError:
@@ -119,7 +120,7 @@ def _whole_videos(
     """The rows of `videos` that are whole, by ingest id."""
     rows = [f.first_row + i for f in scanned for i in np.flatnonzero(~f.wrong).tolist()]
     columns = [f.name for f in fields(VideoRow) if f.name in dataset.schema.names]
-    with storage_errors(table_path(library.path, "videos")):
+    with storage_errors(table_path(library.tables, "videos")):
         table = dataset.take(rows, columns=columns) if rows else dataset.schema.empty_table()
     return {row["ingest_id"]: VideoRow(**row) for row in table.select(columns).to_pylist()}
 
@@ -217,10 +218,10 @@ def _keep_whole_lines(library: Library, fragments: list[ScannedFragment]) -> Non
 
     A crash between the two leaves some rows twice: `LibraryWriter` then removes the lines of these videos.
     """
-    dataset = open_table(library.path, "texts")
+    dataset = open_table(library.tables, "texts")
     rows = [f.first_row + i for f in fragments for i in np.flatnonzero(~f.wrong).tolist()]
     if rows:
-        with storage_errors(table_path(library.path, "texts")):
+        with storage_errors(table_path(library.tables, "texts")):
             whole = dataset.take(rows)
             lance.write_dataset(whole, dataset.uri, mode="append")
     _drop(library, "texts", fragments)
@@ -230,9 +231,9 @@ def _drop(library: Library, name: str, fragments: list[ScannedFragment]) -> None
     """Take fragments out of a table without reading them."""
     if not fragments:
         return
-    dataset = open_table(library.path, name)
+    dataset = open_table(library.tables, name)
     checkpoint(f"repair.{name}")
-    with storage_errors(table_path(library.path, name)):
+    with storage_errors(table_path(library.tables, name)):
         operation = lance.LanceOperation.Delete([], [f.fragment_id for f in fragments], "damaged")
         lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
     checkpoint(f"repaired.{name}")

@@ -54,11 +54,11 @@ class ScannedFragment:
         return self.file_is_damaged or bool(self.wrong.any())
 
 
-def scan_rows(library: Path, name: str, version: int | None, damaged: Set[Path]) -> Iterator[ScannedFragment]:
+def scan_rows(folder: Path, name: str, version: int | None, damaged: Set[Path]) -> Iterator[ScannedFragment]:
     """Read every row of a table at a version, or at its latest, fragment by fragment.
 
     Args:
-        library: the library's folder.
+        folder: holds the tables.
         name: one of `TABLES`.
         version: of the table; None: the latest.
         damaged: the files that are known to be damaged.
@@ -66,20 +66,20 @@ def scan_rows(library: Path, name: str, version: int | None, damaged: Set[Path])
     Raises:
         LibraryError: the table cannot be opened.
     """
-    dataset = open_table(library, name, version)
+    dataset = open_table(folder, name, version)
     first = 0
     for fragment in dataset.get_fragments():
-        files = tuple(fragment_files(table_path(library, name), fragment))
+        files = tuple(fragment_files(table_path(folder, name), fragment))
         stop = first + fragment.count_rows()
         is_damaged = not damaged.isdisjoint(files)
         yield _scan_fragment(
-            library, name, dataset, fragment.fragment_id, files, range(first, stop), is_damaged
+            folder, name, dataset, fragment.fragment_id, files, range(first, stop), is_damaged
         )
         first = stop
 
 
 def _scan_fragment(
-    library: Path,
+    folder: Path,
     name: str,
     dataset: lance.LanceDataset,
     fragment_id: int,
@@ -90,7 +90,7 @@ def _scan_fragment(
     ingests = [""] * len(rows)
     wrong = np.ones(len(rows), np.bool_)
     unchecked = 0
-    for part in _readable(library, name, dataset, rows):
+    for part in _readable(folder, name, dataset, rows):
         place, table = part
         start = place.start - rows.start
         ingests[start : start + len(place)] = table["ingest_id"].to_pylist()
@@ -101,7 +101,7 @@ def _scan_fragment(
 
 
 def _readable(
-    library: Path, name: str, dataset: lance.LanceDataset, rows: range
+    folder: Path, name: str, dataset: lance.LanceDataset, rows: range
 ) -> Iterator[tuple[range, pa.Table]]:
     """Those of the rows that can be read: what cannot be read at once is halved."""
     pending = [
@@ -111,7 +111,7 @@ def _readable(
     while pending:
         part = pending.pop()
         try:
-            with storage_errors(table_path(library, name)):
+            with storage_errors(table_path(folder, name)):
                 table = dataset.take(list(part)).combine_chunks()
                 # Text that is no UTF-8 is damaged, too.
                 table.validate(full=True)

@@ -30,6 +30,7 @@ from indexer.library.manifest import (
     published_number,
     read_snapshot_manifest,
     snapshot_folder,
+    tables_folder,
 )
 from indexer.library.records import (
     SegmentRecord,
@@ -102,12 +103,13 @@ class Snapshot:
         self.damaged_files: dict[str, str] = {}
         # Nothing of the snapshot is removed while this object lives.
         self._lease = lease
-        self._tables = {name: open_table(library, name, v) for name, v in manifest.tables.items()}
-        self._layout = read_layout(library, self._tables)
-        with READS, storage_errors(table_path(library, "videos")):
+        folder = tables_folder(library, manifest.generation)
+        self._tables = {name: open_table(folder, name, v) for name, v in manifest.tables.items()}
+        self._layout = read_layout(folder, self._tables)
+        with READS, storage_errors(table_path(folder, "videos")):
             self._videos = VideoCatalog(self._tables["videos"].to_table())
-        with storage_errors(table_path(library, "segments")):
-            light = _read_light(self._tables["segments"], table_path(library, "segments"))
+        with storage_errors(table_path(folder, "segments")):
+            light = _read_light(self._tables["segments"], table_path(folder, "segments"))
         self.video_rows: NDArray[np.int32] = self._videos.rows_of(light["video_id"])
         self._segment_index: NDArray[np.int32] = light["segment_index"].to_numpy()
         self._start: NDArray[np.float64] = light["start_seconds"].to_numpy()
@@ -124,10 +126,10 @@ class Snapshot:
         self._place[self._by_video] = np.arange(len(self._by_video))
         names = RowNames(self._videos, self.video_rows, self._segment_index, self._start, self._frame_offset)
         self._segments = CheckedRows(
-            library, "segments", self._tables["segments"], names.segment_seeds, names.segment
+            folder, "segments", self._tables["segments"], names.segment_seeds, names.segment
         )
-        self._frames = CheckedRows(library, "frames", self._tables["frames"], names.frame_seeds, names.frame)
-        self._lines = SnapshotLines(library, self._tables.get("texts"), self._videos)
+        self._frames = CheckedRows(folder, "frames", self._tables["frames"], names.frame_seeds, names.frame)
+        self._lines = SnapshotLines(folder, self._tables.get("texts"), self._videos)
         self._check_counts()
 
     @classmethod
@@ -323,6 +325,7 @@ class Snapshot:
                     end_seconds=float(self._end[row]),
                     frame_pts_seconds=frames.pts_seconds[place, :count],
                     frame_salience=frames.salience[place, :count],
+                    generation=self.manifest.generation,
                 )
             )
         return records
@@ -379,8 +382,9 @@ class Snapshot:
         for name in words.intersection(names):
             where = self.library / name
             self._lines.damage = self.damaged_files.get(name, f"{where} is damaged")
-        self._segments.distrust(names)
-        self._frames.distrust(names)
+        paths = [self.library / name for name in names]
+        self._segments.distrust(paths)
+        self._frames.distrust(paths)
 
     def _checked(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
         row_array = np.asarray(rows, np.int64).reshape(-1)
@@ -441,7 +445,9 @@ class Snapshot:
 
     def frame_id(self, row: int, place: int) -> str:
         """The id of a stored frame, by its segment and its place in that."""
-        return frame_id_of(self.video_id_of(row), int(self._segment_index[row]), place)
+        return frame_id_of(
+            self.video_id_of(row), int(self._segment_index[row]), place, self.manifest.generation
+        )
 
     def segment_span(self, row: int) -> tuple[float, float]:
         """Start and end of a segment, in seconds from the start of its video."""
@@ -530,7 +536,10 @@ class Snapshot:
         parts = parse_frame_id(frame_id)
         if parts is None:
             return None
-        video_id, segment_index, frame_index = parts
+        video_id, segment_index, frame_index, generation = parts
+        if generation != self.manifest.generation:
+            # The segments of another generation may be of other times.
+            return None
         for row in self.segment_rows(video_id):
             if self._segment_index[row] == segment_index:
                 frame_row = int(self._frame_offset[row]) + frame_index

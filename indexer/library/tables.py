@@ -41,18 +41,18 @@ INDEXED_TABLES = frozenset({"texts"})
 _BATCH_ROWS = 16_384
 
 
-def table_path(library: Path, table: str) -> Path:
-    """The folder of a table."""
-    return library / f"{table}.lance"
+def table_path(folder: Path, table: str) -> Path:
+    """The folder of a table, in the folder of its generation's tables (`tables_folder`)."""
+    return folder / f"{table}.lance"
 
 
-def open_table(library: Path, table: str, version: int | None = None) -> lance.LanceDataset:
+def open_table(folder: Path, table: str, version: int | None = None) -> lance.LanceDataset:
     """Open a table at a version, or at its latest.
 
     Raises:
         LibraryError: it cannot be read.
     """
-    path = table_path(library, table)
+    path = table_path(folder, table)
     with storage_errors(path):
         dataset = lance.dataset(str(path), version=version)
         elsewhere = dataset.base_paths()
@@ -62,25 +62,23 @@ def open_table(library: Path, table: str, version: int | None = None) -> lance.L
     return dataset
 
 
-def table_exists(library: Path, table: str) -> bool:
-    """Whether a library has a table, in any version."""
-    return any((table_path(library, table) / "_versions").glob("*.manifest"))
+def table_exists(folder: Path, table: str) -> bool:
+    """Whether a generation has a table, in any version."""
+    return any((table_path(folder, table) / "_versions").glob("*.manifest"))
 
 
-def create_table(library: Path, table: str, layout: Layout) -> None:
+def create_table(folder: Path, table: str, layout: Layout) -> None:
     """Create a table without rows.
 
     Raises:
         LibraryError: it cannot be written.
     """
     checkpoint(f"create.{table}")
-    with storage_errors(table_path(library, table)):
-        lance.write_dataset(
-            layout.schema(table).empty_table(), str(table_path(library, table)), mode="create"
-        )
+    with storage_errors(table_path(folder, table)):
+        lance.write_dataset(layout.schema(table).empty_table(), str(table_path(folder, table)), mode="create")
 
 
-def read_layout(library: Path, tables: Mapping[str, lance.LanceDataset]) -> Layout:
+def read_layout(folder: Path, tables: Mapping[str, lance.LanceDataset]) -> Layout:
     """The layout of a snapshot's tables.
 
     Raises:
@@ -89,23 +87,23 @@ def read_layout(library: Path, tables: Mapping[str, lance.LanceDataset]) -> Layo
     try:
         layout = Layout.of_schema(tables["segments"].schema)
     except ValueError as error:
-        raise LibraryError(f"{table_path(library, 'segments')}: {error}; {VERIFY_REMEDY}") from error
+        raise LibraryError(f"{table_path(folder, 'segments')}: {error}; {VERIFY_REMEDY}") from error
     expected = layout.schema("frames")
     if CHECKSUMS not in tables["frames"].schema.names:
         # Made before there were checksums: the next indexing run adds them.
         expected = expected.remove(expected.get_field_index(CHECKSUMS))
     if not tables["frames"].schema.equals(expected):
-        where = table_path(library, "frames")
+        where = table_path(folder, "frames")
         raise LibraryError(f"{where}: its columns do not match the table of segments; {VERIFY_REMEDY}")
     for name in ADDED_TABLES & tables.keys():
         if not tables[name].schema.equals(layout.schema(name)):
-            raise LibraryError(f"{table_path(library, name)} has unexpected columns; {VERIFY_REMEDY}")
+            raise LibraryError(f"{table_path(folder, name)} has unexpected columns; {VERIFY_REMEDY}")
     return layout
 
 
-def version_files(library: Path, table: str, dataset: lance.LanceDataset) -> list[Path]:
+def version_files(folder: Path, table: str, dataset: lance.LanceDataset) -> list[Path]:
     """Every file of this version of the table, the manifest first; all of them are immutable."""
-    root = table_path(library, table)
+    root = table_path(folder, table)
     # Lance counts down in the names of manifests, so that the newest sorts first.
     files = [root / "_versions" / f"{2**64 - 1 - dataset.version:020d}.manifest"]
     for fragment in dataset.get_fragments():
@@ -154,9 +152,9 @@ class SegmentVectors:
     inner product with a query [q, 1] is then the corrected similarity, so that no index need know of it.
     """
 
-    def __init__(self, library: Path, segments: lance.LanceDataset) -> None:
-        """`segments` is the library's table at one version."""
-        self._path = table_path(library, "segments")
+    def __init__(self, folder: Path, segments: lance.LanceDataset) -> None:
+        """`segments` is the table in `folder` at one version."""
+        self._path = table_path(folder, "segments")
         self._segments = segments
         layout = Layout.of_schema(segments.schema)
         self._weight, self._dim = layout.hubness_weight, layout.vector_dim

@@ -1,4 +1,4 @@
-"""Checks a library against its manifests, and rolls back to an earlier snapshot."""
+"""Checks the snapshots of a library, of all generations, against their manifests."""
 
 import os
 import shlex
@@ -11,28 +11,26 @@ import lance
 import numpy as np
 
 from indexer.library.errors import LibraryError, opening_errors, storage_errors
-from indexer.library.folder import Library, lock_library
-from indexer.library.leases import hold, unretire
+from indexer.library.generations import Staged, staged
+from indexer.library.leases import hold
 from indexer.library.manifest import (
-    CURRENT,
     SnapshotManifest,
-    current_number,
     published_number,
     read_snapshot_manifest,
     snapshot_folder,
     snapshot_numbers,
+    tables_folder,
 )
 from indexer.library.meaning import wrong_meaning
 from indexer.library.records import SEARCHABLE, displayable
 from indexer.library.row_scan import scan_rows
-from indexer.library.schema import TABLES, TEXT_COLUMNS, fixed_to_numpy
+from indexer.library.schema import TEXT_COLUMNS, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import SegmentVectors, open_table, table_path
 from indexer.library.vectors.registry import vector_backend
 from indexer.library.words import has_words
 from indexer.library.writer import misalignment
-from model.runtime.faults import checkpoint
-from model.runtime.files import replace_text, sha256_of
+from model.runtime.files import sha256_of
 
 _CHECKED_FRAMES = 2048
 
@@ -44,6 +42,7 @@ class SnapshotReport:
     Attributes:
         number: the snapshot's.
         current: whether it is served.
+        staged: see `staged`.
         problems: what is wrong, in words.
         manifest: None where it cannot be read.
         damaged_files: names of the files that differ from the manifest, relative to the library.
@@ -54,6 +53,7 @@ class SnapshotReport:
 
     number: int
     current: bool
+    staged: Staged | None = None
     problems: list[str] = field(default_factory=list)
     manifest: SnapshotManifest | None = None
     damaged_files: set[str] = field(default_factory=set)
@@ -93,8 +93,8 @@ def verify_library(path: Path | str) -> VerifyReport:
     numbers = snapshot_numbers(library)
     if current not in numbers:
         numbers.append(current)
-    hashes = _FileHashes(library)
-    reports = [_verify_snapshot(library, number, number == current, hashes) for number in numbers]
+    hashes = FileHashes(library)
+    reports = [verify_snapshot(library, number, number == current, hashes) for number in numbers]
     # An indexer may have removed an old snapshot meanwhile: that is no damage.
     existing = {current, *snapshot_numbers(library)}
     reports = [report for report in reports if report.number in existing]
@@ -104,67 +104,7 @@ def verify_library(path: Path | str) -> VerifyReport:
     )
 
 
-def rollback(path: Path | str, to: int | None = None) -> int:
-    """Serve an earlier snapshot; the next run continues from its state.
-
-    The tables get a new version equal to the snapshot's. Later snapshots are kept, so that they can be served
-    again.
-
-    Args:
-        path: the library's folder.
-        to: the snapshot's number; None: the newest whole snapshot before the one that is served.
-
-    Returns:
-        The number of the snapshot that is served now.
-
-    Raises:
-        LibraryError: there is no such snapshot, or it is damaged.
-        BusyError: another process is writing the library.
-    """
-    library = Path(path)
-    numbers = snapshot_numbers(library)
-    if not numbers:
-        Library.open(library)
-        raise LibraryError(f"{library} has no snapshot: publish one with `reelfind index`")
-    with lock_library(library):
-        target = _choose(library, numbers, to)
-        manifest = read_snapshot_manifest(library, target)
-        # Restore `videos`, the commit marker, first: the next run repairs what a kill between the tables
-        # leaves.
-        # Where the snapshot is older than a table, the next run fills the table again.
-        for name in (name for name in TABLES if name in manifest.tables):
-            checkpoint(f"rollback.{name}")
-            dataset = open_table(library, name, manifest.tables[name])
-            with storage_errors(table_path(library, name)):
-                dataset.restore()  # type: ignore[no-untyped-call]
-        unretire(snapshot_folder(library, target))
-        replace_text(library / CURRENT, f"{target}\n", step="rollback.current")
-    return target
-
-
-def _choose(library: Path, numbers: list[int], to: int | None) -> int:
-    listed = ", ".join(map(str, numbers))
-    hashes = _FileHashes(library)
-    if to is not None:
-        if to not in numbers:
-            raise LibraryError(f"{library} has no snapshot {to}: choose one of {listed}")
-        problems = _verify_snapshot(library, to, False, hashes).problems
-        if problems:
-            raise LibraryError(f"snapshot {to} is damaged ({problems[0]}): choose another of {listed}")
-        return to
-    try:
-        current = current_number(library)
-    except LibraryError:
-        current = None
-    earlier = [n for n in numbers if current is None or n < current]
-    for number in reversed(earlier):
-        if not _verify_snapshot(library, number, False, hashes).problems:
-            return number
-    served = "the one that is served" if current is None else f"snapshot {current}"
-    raise LibraryError(f"{library} has no whole snapshot before {served} (there are {listed})")
-
-
-class _FileHashes:
+class FileHashes:
     """Hashes each file once, however many snapshots share it."""
 
     def __init__(self, library: Path) -> None:
@@ -191,8 +131,9 @@ class _FileHashes:
         return None if actual_sha256 == sha256 else f"{path}: its SHA-256 differs"
 
 
-def _verify_snapshot(library: Path, number: int, current: bool, hashes: _FileHashes) -> SnapshotReport:
-    report = SnapshotReport(number, current)
+def verify_snapshot(library: Path, number: int, current: bool, hashes: FileHashes) -> SnapshotReport:
+    """Check one snapshot; if it is `current`, the one that is served, also every row of its tables."""
+    report = SnapshotReport(number, current, staged(library, number))
     lease = None
     try:
         lease = hold(snapshot_folder(library, number))
@@ -219,15 +160,16 @@ def _verify_snapshot(library: Path, number: int, current: bool, hashes: _FileHas
 def _check_rows(library: Path, manifest: SnapshotManifest, report: SnapshotReport) -> None:
     """Compare all rows with their checksums, and name the videos of those that are damaged."""
     damaged = {library / name for name in report.damaged_files}
+    folder = tables_folder(library, manifest.generation)
     scanned = {
-        name: list(scan_rows(library, name, version, damaged)) for name, version in manifest.tables.items()
+        name: list(scan_rows(folder, name, version, damaged)) for name, version in manifest.tables.items()
     }
     report.rows_are_read = True
     report.rows_without_checksums = sum(f.unchecked for each in scanned.values() for f in each)
     paths: dict[str, str] = {}
     if not any(f.wrong.any() for f in scanned["videos"]):
-        with storage_errors(table_path(library, "videos")):
-            dataset = open_table(library, "videos", manifest.tables["videos"])
+        with storage_errors(table_path(folder, "videos")):
+            dataset = open_table(folder, "videos", manifest.tables["videos"])
             keys = sorted({"ingest_id", "texts_ingest_id"} & set(dataset.schema.names))
             for row in dataset.to_table(columns=["path", *keys]).to_pylist():
                 paths |= dict.fromkeys(
@@ -239,7 +181,7 @@ def _check_rows(library: Path, manifest: SnapshotManifest, report: SnapshotRepor
         ingests = {f.ingests[i] for f in fragments for i in np.flatnonzero(f.wrong).tolist()}
         if rows:
             report.problems.append(
-                f"{table_path(library, name)}: {rows} rows of {len(ingests)} videos are damaged"
+                f"{table_path(folder, name)}: {rows} rows of {len(ingests)} videos are damaged"
             )
         names |= {paths[ingest] for ingest in ingests if ingest in paths}
     report.damaged_videos = sorted(names)
@@ -248,14 +190,15 @@ def _check_rows(library: Path, manifest: SnapshotManifest, report: SnapshotRepor
 def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
     """How tables, manifest and index of whole files disagree. Opening the snapshot checks the counts."""
     snapshot = Snapshot.of_checked(library, manifest)
-    tables = {name: open_table(library, name, version) for name, version in manifest.tables.items()}
+    folder = tables_folder(library, manifest.generation)
+    tables = {name: open_table(folder, name, version) for name, version in manifest.tables.items()}
     where = f"snapshot {manifest.number}"
     problem = misalignment(tables["segments"], tables["frames"])
     if problem:
         yield f"{where}: {problem}"
-    with storage_errors(table_path(library, "videos")):
+    with storage_errors(table_path(folder, "videos")):
         videos = tables["videos"].to_table(columns=["video_id", "ingest_id", "verdict", "num_segments"])
-    with storage_errors(table_path(library, "segments")):
+    with storage_errors(table_path(folder, "segments")):
         segments = tables["segments"].to_table(columns=["video_id", "ingest_id", "segment_index"])
     segments_of: dict[tuple[str, str], list[int]] = {}
     for row in segments.to_pylist():
@@ -273,20 +216,20 @@ def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
     if searchable != manifest.num_videos:
         yield f"{where}: {searchable} videos, the manifest says {manifest.num_videos}"
     if "texts" in tables:
-        yield from (f"{where}: {fault}" for fault in _wrong_lines(library, tables))
-    for fault in wrong_meaning(library, manifest, tables):
+        yield from (f"{where}: {fault}" for fault in _wrong_lines(folder, tables))
+    for fault in wrong_meaning(folder, manifest, tables):
         yield f"{where}: {fault}"
     if snapshot.tokens_per_frame:
-        yield from _wrong_tokens(tables["frames"], library, where)
-    vectors = SegmentVectors(library, tables["segments"])
+        yield from _wrong_tokens(tables["frames"], folder, where)
+    vectors = SegmentVectors(folder, tables["segments"])
     problem = vector_backend(manifest.index_backend).verify(snapshot.index, vectors)
     if problem:
         yield f"{where}: {problem}"
 
 
-def _wrong_lines(library: Path, tables: dict[str, lance.LanceDataset]) -> Iterable[str]:
+def _wrong_lines(folder: Path, tables: dict[str, lance.LanceDataset]) -> Iterable[str]:
     """How the lines are not those that the videos name, and whether a search finds them all."""
-    with storage_errors(table_path(library, "texts")):
+    with storage_errors(table_path(folder, "texts")):
         if tables["texts"].count_rows() and not has_words(tables["texts"]):
             yield "the table of texts has no index of words"
         found = Counter(
@@ -294,7 +237,7 @@ def _wrong_lines(library: Path, tables: dict[str, lance.LanceDataset]) -> Iterab
             for batch in tables["texts"].to_batches(columns=["video_id", "ingest_id"])
             for row in batch.to_pylist()
         )
-    with storage_errors(table_path(library, "videos")):
+    with storage_errors(table_path(folder, "videos")):
         if not set(TEXT_COLUMNS) <= set(tables["videos"].schema.names):
             yield "the table of videos names no lines"
             return
@@ -307,10 +250,10 @@ def _wrong_lines(library: Path, tables: dict[str, lance.LanceDataset]) -> Iterab
         yield f"lines of video {video_id}, which does not name them"
 
 
-def _wrong_tokens(frames: lance.LanceDataset, library: Path, where: str) -> Iterable[str]:
+def _wrong_tokens(frames: lance.LanceDataset, folder: Path, where: str) -> Iterable[str]:
     """Check that the stored tokens are finite."""
     floats = [field.name for field in frames.schema if field.name in ("tokens", "token_scale")][-1:]
-    path = table_path(library, "frames")
+    path = table_path(folder, "frames")
     with storage_errors(path):
         for batch in frames.to_batches(columns=floats, batch_size=_CHECKED_FRAMES):
             if not np.isfinite(fixed_to_numpy(batch[floats[0]])).all():
@@ -321,7 +264,7 @@ def _wrong_tokens(frames: lance.LanceDataset, library: Path, where: str) -> Iter
 def _remedy(library: Path, reports: list[SnapshotReport]) -> str | None:
     if not any(report.problems for report in reports):
         return None
-    whole = [report.number for report in reports if not report.problems]
+    whole = [report.number for report in reports if not report.problems and report.staged is None]
     served = next((report for report in reports if report.current), None)
     if served is not None and not served.problems:
         return (

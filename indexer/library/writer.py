@@ -10,11 +10,10 @@ a subtitle file changes, or when a stage has read the video. Lines that no row n
 lacks some of its lines loses them all, and they are read again.
 """
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import lance
@@ -23,12 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
-from indexer.library.checksums import CHECKSUMS, stored_checksums
-from indexer.library.errors import REPAIR_REMEDY, LibraryError, storage_errors
+from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.facts import storable
 from indexer.library.folder import Library
-from indexer.library.manifest import SNAPSHOTS
-from indexer.library.records import displayable
+from indexer.library.manifest import GENERATIONS, SNAPSHOTS
 from indexer.library.schema import (
     ADDED_TABLES,
     TABLES,
@@ -37,13 +34,11 @@ from indexer.library.schema import (
     SegmentRow,
     VideoRow,
     frames_table,
-    has_wrong_line,
-    line_rows,
     segments_table,
     texts_table,
-    video_checksum,
     videos_table,
 )
+from indexer.library.stored import stored_lines, stored_videos
 from indexer.library.tables import (
     create_table,
     not_finite_ingests,
@@ -100,7 +95,7 @@ class LibraryWriter:
     def __init__(self, library: Library) -> None:
         self._open(library)
         self._recover()
-        self.videos = self._read_videos()
+        self.videos = stored_videos(library.tables, self.datasets["videos"])
         self._recover_lines()
 
     @classmethod
@@ -115,9 +110,9 @@ class LibraryWriter:
         self.library = library
         self.layout = library.layout
         for name in sorted(ADDED_TABLES):
-            if not table_exists(library.path, name):
-                create_table(library.path, name, library.layout)
-        self.datasets = {name: open_table(library.path, name) for name in TABLES}
+            if not table_exists(library.tables, name):
+                create_table(library.tables, name, library.layout)
+        self.datasets = {name: open_table(library.tables, name) for name in TABLES}
         self._durable = {f for name in TABLES for f in self._files(name)}
         self._spill_at = max(1, min(_SPILL_SEGMENTS, _SPILL_BYTES // self.layout.segment_bytes))
         self._pending: dict[str, _Pending] = {}
@@ -156,16 +151,7 @@ class LibraryWriter:
         Raises:
             LibraryError: the table cannot be read, or one of the lines is damaged.
         """
-        if video.texts_ingest_id is None or not kinds:
-            return []
-        where = table_path(self.library.path, "texts")
-        with storage_errors(where):
-            # The id is hexadecimal, so it needs no quoting.
-            table = self.datasets["texts"].to_table(filter=f"ingest_id = '{video.texts_ingest_id}'")
-        if has_wrong_line(table):
-            path = displayable(Path(os.fsdecode(video.path)))
-            raise LibraryError(f"{where} is damaged: the lines of {path}; {REPAIR_REMEDY}")
-        return [line for line in line_rows(table) if line.kind in kinds]
+        return stored_lines(self.library.tables, self.datasets["texts"], video, kinds)
 
     def discard(self, ingest_id: str) -> None:
         """Forget the segments of a video that could not be read to its end."""
@@ -229,7 +215,7 @@ class LibraryWriter:
 
         One such vector would keep every later snapshot from being published.
         """
-        found = not_finite_ingests(self.datasets["segments"], table_path(self.library.path, "segments"))
+        found = not_finite_ingests(self.datasets["segments"], table_path(self.library.tables, "segments"))
         before = [row for row in self.videos.values() if row.ingest_id in found]
         rows = [
             replace(
@@ -262,7 +248,7 @@ class LibraryWriter:
                 continue
             before, keys = dataset.version, _keys(name, dataset)
             checkpoint(f"compact.{name}")
-            with storage_errors(table_path(self.library.path, name)):
+            with storage_errors(table_path(self.library.tables, name)):
                 dataset.optimize.compact_files(
                     target_rows_per_fragment=joined,
                     materialize_deletions_threshold=0.0,
@@ -272,7 +258,7 @@ class LibraryWriter:
                     # memory.
                     compaction_mode="try_binary_copy",
                 )
-                dataset = open_table(self.library.path, name)
+                dataset = open_table(self.library.tables, name)
                 if not _keys(name, dataset).equals(keys):
                     # Not observed so far; in another order, segments would show the frames of others.
                     dataset = dataset.checkout_version(before)
@@ -291,11 +277,11 @@ class LibraryWriter:
         """
         dataset = self.datasets["texts"]
         checkpoint("index.texts")
-        with storage_errors(table_path(self.library.path, "texts")):
+        with storage_errors(table_path(self.library.tables, "texts")):
             changed = index_words(dataset, anew=anew)
         checkpoint("indexed.texts")
         if changed:
-            self._committed("texts", open_table(self.library.path, "texts"))
+            self._committed("texts", open_table(self.library.tables, "texts"))
 
     def _spill(self, pending: _Pending) -> None:
         pending.frames += self._write("frames", frames_table(self.layout, pending.rows))
@@ -304,7 +290,7 @@ class LibraryWriter:
 
     def _write(self, name: str, table: pa.Table) -> list[FragmentMetadata]:
         checkpoint(f"write.{name}")
-        with storage_errors(table_path(self.library.path, name)):
+        with storage_errors(table_path(self.library.tables, name)):
             fragments: list[FragmentMetadata] = write_fragments(table, self.datasets[name], mode="append")
         return fragments
 
@@ -313,7 +299,7 @@ class LibraryWriter:
             return
         dataset = self.datasets[name]
         checkpoint(f"append.{name}")
-        with storage_errors(table_path(self.library.path, name)):
+        with storage_errors(table_path(self.library.tables, name)):
             operation = lance.LanceOperation.Append(fragments)
             dataset = lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
         checkpoint(f"appended.{name}")
@@ -322,11 +308,11 @@ class LibraryWriter:
     def _upsert(self, videos: list[VideoRow]) -> None:
         dataset = self.datasets["videos"]
         checkpoint("upsert.videos")
-        with storage_errors(table_path(self.library.path, "videos")):
+        with storage_errors(table_path(self.library.tables, "videos")):
             upsert = dataset.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all()
             upsert.execute(videos_table(self.layout, videos))
         checkpoint("upserted.videos")
-        self._committed("videos", open_table(self.library.path, "videos"))
+        self._committed("videos", open_table(self.library.tables, "videos"))
         self.videos.update((video.video_id, video) for video in videos)
 
     def _delete_lines(self, videos: Iterable[VideoRow]) -> None:
@@ -344,36 +330,24 @@ class LibraryWriter:
         # The values are hexadecimal ids, so they need no quoting.
         listed = ", ".join(f"'{value}'" for value in values)
         checkpoint(f"delete.{name}")
-        with storage_errors(table_path(self.library.path, name)):
+        with storage_errors(table_path(self.library.tables, name)):
             self.datasets[name].delete(f"{column} IN ({listed})")
         checkpoint(f"deleted.{name}")
-        self._committed(name, open_table(self.library.path, name))
+        self._committed(name, open_table(self.library.tables, name))
 
     def _committed(self, name: str, dataset: lance.LanceDataset) -> None:
         """Flush a new version's files to disk, since Lance does not."""
         self.datasets[name] = dataset
-        with storage_errors(table_path(self.library.path, name)):
+        with storage_errors(table_path(self.library.tables, name)):
             new = self._files(name) - self._durable
             for path in new:
                 flush(path)
-            for folder in {path.parent for path in new} | {table_path(self.library.path, name)}:
+            for folder in {path.parent for path in new} | {table_path(self.library.tables, name)}:
                 flush(folder)
         self._durable |= new
 
     def _files(self, name: str) -> set[Path]:
-        return set(version_files(self.library.path, name, self.datasets[name]))
-
-    def _read_videos(self) -> dict[str, VideoRow]:
-        """All rows of `videos`. LibraryError when one is damaged: a wrong path or time would be acted on."""
-        where = table_path(self.library.path, "videos")
-        with storage_errors(where):
-            table = self.datasets["videos"].to_table()
-        rows = table.select([f.name for f in fields(VideoRow)]).to_pylist()
-        for row, checksum in zip(rows, stored_checksums("videos", table[CHECKSUMS], "row"), strict=True):
-            if checksum is not None and checksum != video_checksum(row):
-                path = displayable(Path(os.fsdecode(row["path"])))
-                raise LibraryError(f"{where} is damaged: the row of {path}; {REPAIR_REMEDY}")
-        return {row["video_id"]: VideoRow(**row) for row in rows}
+        return set(version_files(self.library.tables, name, self.datasets[name]))
 
     def _add_columns(self) -> None:
         """Add the columns that libraries made before lack, empty: no data file is written again."""
@@ -381,17 +355,17 @@ class LibraryWriter:
             present = self.datasets[name].schema.names
             missing = [f for f in self.layout.schema(name) if f.nullable and f.name not in present]
             if missing:
-                with storage_errors(table_path(self.library.path, name)):
+                with storage_errors(table_path(self.library.tables, name)):
                     self.datasets[name].add_columns(missing)
-                self._committed(name, open_table(self.library.path, name))
+                self._committed(name, open_table(self.library.tables, name))
 
     def _recover(self) -> None:
         """Remove what a killed run left: rows without a video, and videos that lack some of their rows."""
         counts = {}
         for name in ("segments", "frames"):
-            with storage_errors(table_path(self.library.path, name)):
+            with storage_errors(table_path(self.library.tables, name)):
                 counts[name] = _counts(self.datasets[name])
-        with storage_errors(table_path(self.library.path, "videos")):
+        with storage_errors(table_path(self.library.tables, "videos")):
             columns = ["ingest_id", "num_segments", "num_frames"]
             videos = self.datasets["videos"].to_table(columns=columns)
         broken, whole = [], set()
@@ -410,7 +384,7 @@ class LibraryWriter:
 
     def _recover_lines(self) -> None:
         """Remove lines that no video names, and those of videos that lack some: they are read again."""
-        with storage_errors(table_path(self.library.path, "texts")):
+        with storage_errors(table_path(self.library.tables, "texts")):
             counts = _counts(self.datasets["texts"])
         named = {row.texts_ingest_id: row for row in self.videos.values() if row.texts_ingest_id}
         broken = [row for ingest, row in named.items() if counts.get(ingest, 0) != row.num_lines]
@@ -474,14 +448,16 @@ def _chunks(values: Sequence[str], size: int = 500) -> list[Sequence[str]]:
 
 
 def _remove_leftovers(library: Path) -> None:
-    """Remove half-written snapshots and files of a killed run. The lock must be held."""
-    snapshots = library / SNAPSHOTS
+    """Remove half-written snapshots, and what else a killed run left. The lock must be held."""
+    snapshots, generations = library / SNAPSHOTS, library / GENERATIONS
     try:
         snapshots.mkdir(exist_ok=True)
         for path in snapshots.iterdir():
             if path.name.startswith("."):
                 drop_vectors(path)
                 shutil.rmtree(path)
+        for path in generations.glob(".*.removed"):
+            shutil.rmtree(path)
         for path in library.glob(".*.new"):
             path.unlink()
     except OSError as error:

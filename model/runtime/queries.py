@@ -1,8 +1,8 @@
-"""Reads files of labelled queries: each line is a JSON object with a query and the video that answers it."""
+"""Reads files of queries: each line is a JSON object with a query and, mostly, the video that answers it."""
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,43 @@ class LabelledQuery:
     span: tuple[float, float] | None = None
 
 
+@dataclass(frozen=True)
+class AnyQuery:
+    """A line of a file of queries whose answers need not be known.
+
+    Attributes:
+        line: the line's number in the file, from 1.
+        text: the query as written.
+        video: the name of the right video; None: not stated.
+    """
+
+    line: int
+    text: str
+    video: str | None = None
+
+
+def read_any_queries(file: Path) -> list[AnyQuery]:
+    """The queries of a JSON-lines file with the field `query` and, where the answer is known, `video`.
+
+    As `read_queries` for the rest.
+
+    Raises:
+        InputError: the file cannot be read, a line is invalid (the message gives its number), or there is no
+            query.
+    """
+    queries = [
+        AnyQuery(
+            number,
+            _text_field(row, "query", where),
+            None if row.get("video") is None else _text_field(row, "video", where),
+        )
+        for number, where, row in _rows(file)
+    ]
+    if not queries:
+        raise InputError(f"{file} holds no query. A row is like {_EXAMPLE}.")
+    return queries
+
+
 def read_queries(file: Path, only_set: str | None = None) -> list[LabelledQuery]:
     """The queries of a JSON-lines file with the fields `query` and `video`, and, where they are known, `set`,
     `start_seconds` and `end_seconds`.
@@ -45,19 +82,8 @@ def read_queries(file: Path, only_set: str | None = None) -> list[LabelledQuery]
         InputError: the file cannot be read, a line is invalid (the message gives its number), or no query is
             left.
     """
-    try:
-        # splitlines() would also split at characters that JSON allows within a string.
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{file} cannot be read as text in UTF-8: {error}. Give a file with one JSON object per line."
-        ) from None
     queries = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{file}, line {number}"
-        row = _parse(line, where)
+    for number, where, row in _rows(file):
         set_name = row.get("set")
         if only_set is not None and set_name != only_set:
             continue
@@ -68,6 +94,21 @@ def read_queries(file: Path, only_set: str | None = None) -> list[LabelledQuery]
         which = "no query" if only_set is None else f"no query of the set {shorten(only_set)}"
         raise InputError(f"{file} holds {which}. A row is like {_EXAMPLE}.")
     return queries
+
+
+def _rows(file: Path) -> Iterator[tuple[int, str, Mapping[str, object]]]:
+    """The number of each line that is not blank, what to call it in an error message, and its object."""
+    try:
+        # splitlines() would also split at characters that JSON allows within a string.
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{file} cannot be read as text in UTF-8: {error}. Give a file with one JSON object per line."
+        ) from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            where = f"{file}, line {number}"
+            yield number, where, _parse(line, where)
 
 
 def _parse(line: str, where: str) -> Mapping[str, object]:

@@ -19,7 +19,7 @@ from service.api.openapi_errors import describe_errors
 from service.api.pool import SearchPool
 from service.api.problems import install_problem_handlers
 from service.api.routes import frames, health, library, page, questions, search, videos
-from service.live import LiveLibrary, open_bundle
+from service.live import LiveLibrary, open_served_bundle
 from service.metrics import Metrics
 from service.readiness import ReadinessProbe
 from service.settings import Settings
@@ -44,14 +44,14 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
 
     Args:
         settings: the service's settings.
-        bundle: an open bundle; None: the lifespan opens the one that the settings name.
+        bundle: an open bundle; None: the lifespan opens that of the snapshot that is served.
         metrics: those that `/metrics` shows; None: new ones.
     """
     shown = Metrics() if metrics is None else metrics
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        opened = await run_in_threadpool(open_bundle, settings) if bundle is None else bundle
+        opened = await run_in_threadpool(open_served_bundle, settings) if bundle is None else bundle
         live = LiveLibrary(settings, opened, shown)
         pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
         app.state.context = Context(settings, live, shown, pool, ReadinessProbe(live), MediaFolders(settings))

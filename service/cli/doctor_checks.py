@@ -18,6 +18,7 @@ from indexer.engines.worker import WorkerOptions
 from indexer.engines.worker_process import WorkerProcess
 from indexer.library.folder import Library
 from indexer.library.manifest import published_number, read_snapshot_manifest
+from indexer.library.overview import list_generations
 from indexer.options import available_cores
 from indexer.stages.packages import missing_package
 from indexer.stages.transnet import GRAPH
@@ -25,6 +26,7 @@ from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.bundle.sessions import check_provider
 from model.runtime.errors import ReelfindError
 from model.runtime.onnx import ort
+from service.bundles import bundle_folder
 from service.settings import Settings
 
 Level = Literal["ok", "note", "problem"]
@@ -162,6 +164,13 @@ def _library(settings: Settings) -> Iterator[Finding]:
     manifest = read_snapshot_manifest(folder, number)
     text = f"snapshot {number} of {folder}: {manifest.num_videos} videos, {manifest.num_segments} segments"
     yield Finding("library", "library", f"{text}, made with bundle {manifest.bundle_name}")
+    where = bundle_folder(settings, manifest.bundle_checksum, manifest.bundle_name)
+    yield Finding("library", "bundle", f"found at {where}")
+    for state in list_generations(folder):
+        if state.state != "served":
+            size = f"{state.num_videos} videos, {state.bytes / 1e6:.1f} MB"
+            text = f"{state.name}, made with bundle {state.bundle_name}: {size}, {state.state}, not served"
+            yield Finding("library", "generation", text, "note")
     free = shutil.disk_usage(folder).free
     low = free < _LEAST_DISK
     yield Finding("library", "disk", f"{free / (1 << 30):.1f} GiB free", "problem" if low else "ok")

@@ -24,15 +24,22 @@ from indexer.options import (
     default_workers,
 )
 from indexer.run import index_paths, starting_decoder
-from model.runtime.bundle import Provider, default_bundle_path
+from model.runtime.bundle import Provider
 from model.runtime.exits import NOTHING_FOUND
 from model.runtime.signals import handling_signals
 from model.runtime.video import DecoderName, ReadingLimits
+from service.cli.generation import (
+    finish_generation,
+    generation_object,
+    own_bundle,
+    print_generation,
+    read_clean_texts,
+)
 from service.cli.index_progress import ProgressView
 from service.cli.index_report import print_summary, summary_object
 from service.cli.options import JsonOption, RequiredLibraryOption
 from service.cli.printing import print_json
-from service.settings import variable_of
+from service.settings import load_settings, variable_of
 
 
 def index_command(
@@ -44,9 +51,26 @@ def index_command(
         Path | None,
         typer.Option(
             envvar=variable_of("bundle"),
-            help="Folder of the model bundle. Default: the one that ships with Reelfind.",
+            help="Folder of the model bundle. Default: the one that the library was made with; for a new "
+            "library the one that ships with Reelfind. With another one, the library's next generation is "
+            "built beside the one that is served.",
         ),
     ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help='With another bundle: a file with one {"query": …} per line, with "video" where the answer '
+            "is known. Measures how the generations agree.",
+        ),
+    ] = None,
+    publish: Annotated[
+        bool,
+        typer.Option(
+            "--publish",
+            help="With another bundle: serve its generation when the run has come to its end. "
+            "`reelfind library publish` does so later.",
+        ),
+    ] = False,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove videos under PATH whose files no longer exist.")
     ] = False,
@@ -218,6 +242,8 @@ def index_command(
 
     After Ctrl-C it publishes what is done. Run the same command again to continue.
     """
+    settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
+    texts = None if queries is None else read_clean_texts(queries, settings)
     if batch_size is None:
         batch_size = CPU_BATCH_FRAMES if provider == "cpu" else GPU_BATCH_FRAMES
     console = Console(stderr=True)
@@ -255,17 +281,28 @@ def index_command(
         )
         with starting_decoder(options) as starting:
             opened, encoders = open_indexing_bundle(
-                bundle or default_bundle_path(), provider, threads, batch_size, engine_cache
+                bundle or own_bundle(settings), provider, threads, batch_size, engine_cache
             )
             options = replace(options, encoders=encoders)
             summary = index_paths(paths, library, opened, options, view, stop, starting=starting)
-    if as_json:
-        print_json(summary_object(summary, library))
-    else:
+    if not as_json:
         print_summary(summary, library, Console())
+    staged = None
+    if not summary.interrupted:
+        staged = finish_generation(settings, summary, texts, publish=publish)
+    if as_json:
+        print_json(
+            {
+                **summary_object(summary, library),
+                "staged": None if staged is None else generation_object(staged),
+            }
+        )
+    elif staged is not None:
+        print_generation(staged, library, Console())
     if summary.interrupted:
+        done = "published" if summary.served else "kept, and nothing else is served"
         console.print(
-            "stopped: what was done is published; run the same command again to continue", highlight=False
+            f"stopped: what was done is {done}; run the same command again to continue", highlight=False
         )
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT))
     if not summary.searchable:

@@ -108,8 +108,9 @@ class ProgressView:
                     self._say(f"not reachable: {displayable(event.path)}: {event.reason}")
                 self._refresh()
             case Published():
+                state = "published" if event.served else "ready beside the one that is served"
                 self._say(
-                    f"snapshot {event.number} is published: {event.num_videos} videos, "
+                    f"snapshot {event.number} is {state}: {event.num_videos} videos, "
                     f"{event.num_segments} segments"
                 )
             case Note():

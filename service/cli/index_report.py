@@ -31,6 +31,8 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
         "library": displayable(library),
         "snapshot": summary.snapshot,
         "published": summary.published,
+        "generation": summary.generation,
+        "served": summary.served,
         "interrupted": summary.interrupted,
         "files": summary.files,
         "unchanged": summary.unchanged,
@@ -54,6 +56,7 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
             "lost_rows": repaired.lost_rows,
         },
         "lines": summary.lines,
+        "carried": summary.carried,
         "text_problems": _problem_objects(summary.text_problems),
         "stages": {name: _stage_object(stage) for name, stage in summary.stages.items()},
         "removed": summary.removed,
@@ -137,6 +140,11 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
         )
     if summary.lines:
         print_line(console, f"{summary.lines} lines of subtitles read")
+    if summary.carried:
+        print_line(
+            console,
+            f"texts and cuts of {summary.carried} videos were taken from the generation that is served",
+        )
     for name, stage in summary.stages.items():
         _print_stage(name, stage, console)
     if summary.snapshot is not None:

@@ -7,7 +7,9 @@ from typing import Any
 from rich.console import Console
 
 from indexer.library.folder import Library
-from indexer.library.manifest import SnapshotManifest
+from indexer.library.generations import staged
+from indexer.library.manifest import SnapshotManifest, generation_name
+from indexer.library.overview import GenerationState
 from indexer.library.records import VERDICTS, displayable
 from indexer.library.verify import VerifyReport
 from service.cli.printing import print_line
@@ -16,7 +18,12 @@ _SHOWN_VIDEOS = 50
 _LINES = {"name": "of names", "speech": "of subtitles", "transcript": "heard", "screen": "read in pictures"}
 
 
-def info_object(library: Library, current: int | None, manifests: list[SnapshotManifest]) -> dict[str, Any]:
+def info_object(
+    library: Library,
+    current: int | None,
+    manifests: list[SnapshotManifest],
+    generations: list[GenerationState],
+) -> dict[str, Any]:
     """A library's contents, for `--json` and `print_info`."""
     served = next(manifest for manifest in manifests if manifest.number == current)
     snapshot = library.current()
@@ -40,9 +47,23 @@ def info_object(library: Library, current: int | None, manifests: list[SnapshotM
         },
         "bytes": sum(stamp.bytes for stamp in served.files.values()),
         "media_roots": [displayable(Path(root)) for root in served.media_roots],
+        "generations": [
+            {
+                "name": state.name,
+                "bundle": {"name": state.bundle_name, "checksum": state.bundle_checksum},
+                "state": state.state,
+                "snapshot": state.snapshot,
+                "num_videos": state.num_videos,
+                "num_segments": state.num_segments,
+                "bytes": state.bytes,
+            }
+            for state in generations
+        ],
         "snapshots": [
             {
                 "number": manifest.number,
+                "generation": generation_name(manifest.bundle_checksum),
+                "staged": staged(library.path, manifest.number),
                 "created": manifest.created,
                 "num_videos": manifest.num_videos,
                 "num_segments": manifest.num_segments,
@@ -73,10 +94,17 @@ def print_info(info: dict[str, Any], console: Console) -> None:
     ]
     for label, text in lines:
         print_line(console, f"{label:<10} {text}")
+    print_line(console, "generations")
+    for entry in info["generations"]:
+        counts = f"{entry['num_videos']} videos, {entry['bytes'] / 1e6:.1f} MB"
+        print_line(console, f"  {entry['name']}  {entry['bundle']['name']}  {counts}  {entry['state']}")
+    print_line(console, "snapshots")
+    several = len(info["generations"]) > 1
     for entry in reversed(info["snapshots"]):
-        mark = "served" if entry["number"] == info["snapshot"] else ""
+        mark = "served" if entry["number"] == info["snapshot"] else entry["staged"] or ""
         counts = f"{entry['num_videos']} videos, {entry['num_segments']} segments"
-        print_line(console, f"  {entry['number']:>4}  {entry['created']}  {counts}  {mark}".rstrip())
+        name = f"  {entry['generation']}" if several else ""
+        print_line(console, f"  {entry['number']:>4}  {entry['created']}{name}  {counts}  {mark}".rstrip())
 
 
 def verify_object(report: VerifyReport) -> dict[str, Any]:
@@ -90,6 +118,7 @@ def verify_object(report: VerifyReport) -> dict[str, Any]:
             {
                 "number": s.number,
                 "served": s.current,
+                "staged": s.staged,
                 "ok": not s.problems,
                 "problems": s.problems,
                 "damaged_videos": s.damaged_videos,
@@ -104,7 +133,7 @@ def verify_object(report: VerifyReport) -> dict[str, Any]:
 def print_verify(report: VerifyReport, console: Console) -> None:
     """Print a library's damage and the remedy."""
     for snapshot in report.snapshots:
-        served = ", served" if snapshot.current else ""
+        served = ", served" if snapshot.current else ", not served yet" if snapshot.staged else ""
         print_line(
             console, f"snapshot {snapshot.number}{served}: {'damaged' if snapshot.problems else 'intact'}"
         )

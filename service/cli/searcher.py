@@ -15,7 +15,7 @@ def open_checked_searcher(settings: Settings) -> Searcher:
     Raises:
         InputError: the library or the bundle does not exist.
         LibraryError: the library has no snapshot, or it is damaged.
-        BundleError: the bundle cannot be read, or the snapshot was made with another one.
+        BundleError: the bundle that its snapshot was made with cannot be found or read.
     """
     check_bundle_path(settings)
     if not settings.library.exists():

@@ -7,7 +7,7 @@ import typer
 
 from service.cli.options import BundleOption, LibraryOption, ProviderOption, ThreadsOption, setting_option
 from service.cli.searcher import check_bundle_path
-from service.live import open_bundle
+from service.live import open_served_bundle
 from service.memory import limit_blas_threads, limit_lance_threads, share_heaps
 from service.settings import load_settings
 
@@ -91,7 +91,7 @@ def serve_command(
         address = address_of(listener)
         run_server(
             settings,
-            open_bundle(settings),
+            open_served_bundle(settings),
             listener,
             on_started=lambda: typer.echo(f"Reelfind is at {address} (Ctrl-C stops it)"),
         )

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from indexer.library.errors import LibraryError
 from indexer.library.folder import Library
-from indexer.library.manifest import LIBRARY_FORMAT_VERSION, MANIFEST_FILE, current_number, snapshot_folder
+from indexer.library.manifest import FORMAT_VERSIONS, MANIFEST_FILE, current_number, snapshot_folder
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import ReelfindError
 from model.runtime.exits import FAILED
@@ -111,6 +111,6 @@ def _manifest_of_another_version(library: Path) -> dict[str, Any] | None:
         manifest = json.loads((snapshot_folder(library, number) / MANIFEST_FILE).read_bytes())
     except (LibraryError, OSError, ValueError):
         return None
-    if not isinstance(manifest, dict) or manifest.get("format_version") == LIBRARY_FORMAT_VERSION:
+    if not isinstance(manifest, dict) or manifest.get("format_version") in FORMAT_VERSIONS:
         return None
     return manifest

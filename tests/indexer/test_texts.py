@@ -17,7 +17,8 @@ import pytest
 from indexer.events import Event, FileStarted, IndexSummary
 from indexer.library.records import TextLine
 from indexer.library.snapshot import Snapshot
-from indexer.library.verify import rollback, verify_library
+from indexer.library.switching import rollback
+from indexer.library.verify import verify_library
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle

@@ -102,7 +102,7 @@ async def _answer(
 
     def run(share: float) -> tuple[SearchResult, bytes]:
         allowed = replace(options, match_seconds=_MATCHING_PART * share * deadline_seconds)
-        result = context.live.search(searcher, lambda asked: find(asked, text, top_k, allowed))
+        result = context.live.search(searcher, lambda asked: find(asked, text, top_k, asked.check(allowed)))
         return result, search_body(result)
 
     try:

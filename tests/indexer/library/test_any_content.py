@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import typing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,25 @@ def signed(body: Any) -> bytes:
 
 def test_the_good_one_is_read(tmp_path: Path) -> None:
     assert read(tmp_path, to_json(GOOD).encode()) == GOOD == read(tmp_path, signed(BODY))
+
+
+def test_a_manifest_of_a_further_generation_has_another_version(tmp_path: Path) -> None:
+    further = replace(GOOD, generation="0" * 12)
+    assert read(tmp_path, to_json(further).encode()) == further
+    assert "generation" not in json.loads(to_json(GOOD)), "as in libraries made before"
+    versions = [json.loads(to_json(manifest))["format_version"] for manifest in (GOOD, further)]
+    assert versions == [2, 3], "earlier programs must refuse what they would read wrongly"
+    body = {key: value for key, value in json.loads(to_json(further)).items() if key != "checksum"}
+    for changes in (
+        *(
+            {"generation": name}
+            for name in ("", "..", "../../etc", "0" * 11, "0" * 13, "A" * 12, "/" * 12, 3)
+        ),
+        {"format_version": 2},
+        {"format_version": 4},
+    ):
+        assert read(tmp_path, signed({**body, **changes})) is None, changes
+    assert read(tmp_path, signed({**BODY, "format_version": 3})) is None
 
 
 @each_example
@@ -158,7 +177,13 @@ def test_any_frame_id(text: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.binary(min_size=1, max_size=100), st.integers(0, 99_999), st.integers(0, 99))
-def test_the_id_of_a_frame_of_any_file(name: bytes, segment: int, frame: int) -> None:
+@given(
+    st.binary(min_size=1, max_size=100),
+    st.integers(0, 99_999),
+    st.integers(0, 99),
+    st.sampled_from(["", "0123456789ab"]),
+)
+def test_the_id_of_a_frame_of_any_file(name: bytes, segment: int, frame: int, generation: str) -> None:
     video_id = video_id_of(Path(os.fsdecode(b"/" + name.replace(b"\x00", b""))))
-    assert parse_frame_id(frame_id_of(video_id, segment, frame)) == (video_id, segment, frame)
+    parts = (video_id, segment, frame, generation)
+    assert parse_frame_id(frame_id_of(*parts)) == parts

@@ -16,7 +16,8 @@ from indexer.library.errors import BusyError, LibraryError
 from indexer.library.folder import Library
 from indexer.library.manifest import current_number, read_snapshot_manifest, snapshot_numbers
 from indexer.library.snapshot import Snapshot
-from indexer.library.verify import rollback, verify_library
+from indexer.library.switching import rollback
+from indexer.library.verify import verify_library
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle

@@ -13,7 +13,8 @@ from indexer.library.errors import LibraryError
 from indexer.library.leases import claimed, hold, retired_seconds
 from indexer.library.manifest import snapshot_folder, snapshot_numbers
 from indexer.library.snapshot import Snapshot
-from indexer.library.verify import rollback, verify_library
+from indexer.library.switching import rollback
+from indexer.library.verify import verify_library
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle

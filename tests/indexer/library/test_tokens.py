@@ -20,8 +20,9 @@ from indexer.library.manifest import _checksum, current_number, read_snapshot_ma
 from indexer.library.records import SegmentRecord
 from indexer.library.schema import SCHEMA_VERSION, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
+from indexer.library.switching import rollback
 from indexer.library.tables import open_table
-from indexer.library.verify import rollback, verify_library
+from indexer.library.verify import verify_library
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
@@ -384,7 +385,7 @@ def test_a_snapshot_of_the_first_version_is_refused_with_the_remedy(
     body["format_version"] = 1
     path.write_text(json.dumps({"checksum": _checksum(body), **body}))
     with pytest.raises(
-        LibraryError, match=r"format version 1, this program reads 2: .*index into a new folder"
+        LibraryError, match=r"format version 1, this program reads 2 and 3: .*index into a new folder"
     ):
         Snapshot.open(library)
 

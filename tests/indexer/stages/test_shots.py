@@ -18,8 +18,9 @@ from indexer.events import Event, IndexSummary, StageFileDone
 from indexer.library.errors import LibraryError
 from indexer.library.schema import CUTS
 from indexer.library.snapshot import Snapshot
+from indexer.library.switching import rollback
 from indexer.library.tables import table_path
-from indexer.library.verify import rollback, verify_library
+from indexer.library.verify import verify_library
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from indexer.stages import shots

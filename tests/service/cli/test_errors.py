@@ -29,6 +29,8 @@ COMMANDS: dict[str, list[str]] = {
     "doctor": [],
     "library info": ["--library", "none"],
     "library verify": ["--library", "none"],
+    "library publish": ["--library", "none"],
+    "library drop": ["0123", "--library", "none"],
     "library rollback": ["--library", "none"],
     "bundle info": ["none"],
     "bundle verify": ["none"],

@@ -10,9 +10,10 @@ import pytest
 from indexer.library.errors import LibraryError
 from indexer.library.manifest import read_snapshot_manifest, snapshot_numbers
 from indexer.library.snapshot import Snapshot
+from indexer.library.switching import rollback
 from indexer.library.vectors.base import AnyBackend
 from indexer.library.vectors.registry import BACKENDS
-from indexer.library.verify import rollback, verify_library
+from indexer.library.verify import verify_library
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle

@@ -1,0 +1,155 @@
+"""The generations of a library: each has the tables and the snapshots of one bundle.
+
+The tables of the first one lie in the library, those of each further one in `generations/<name>/`, where the
+name is the beginning of its bundle's checksum. A further generation is built beside the one that is served.
+Its snapshots are *staged* until it is: nobody opens them, because `CURRENT` names another.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from indexer.library.errors import LibraryError, storage_errors
+from indexer.library.manifest import (
+    FIRST_GENERATION,
+    GENERATIONS,
+    SnapshotManifest,
+    current_number,
+    is_generation_name,
+    read_snapshot_manifest,
+    snapshot_folder,
+    snapshot_numbers,
+    tables_folder,
+)
+from indexer.library.schema import TABLES
+from indexer.library.tables import table_exists
+from model.runtime.files import replace_text
+
+#: How far a staged snapshot is: its run was interrupted or still goes on, or it came to its end.
+Staged = Literal["incomplete", "complete"]
+#: In the folder of a staged snapshot: how far it is.
+_STAGED = "staged"
+
+
+def generations(library: Path) -> list[str]:
+    """The generations that have tables, in any state: the first one first."""
+    folder = library / GENERATIONS
+    with storage_errors(folder):
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    named = [FIRST_GENERATION, *(name for name in names if is_generation_name(name))]
+    return [name for name in named if has_tables(library, name)]
+
+
+def has_tables(library: Path, generation: str) -> bool:
+    """Whether a generation has any table."""
+    return any(table_exists(tables_folder(library, generation), name) for name in TABLES)
+
+
+def served_generation(library: Path) -> str:
+    """The generation that is served; where none is, the one that there is, or the first.
+
+    Raises:
+        LibraryError: there are several, and it cannot be told which one is served.
+    """
+    present = generations(library)
+    if len(present) < 2:
+        return present[0] if present else FIRST_GENERATION
+    number = current_number(library)
+    if number is None:
+        return present[0]
+    served = read_snapshot_manifest(library, number).generation
+    if served not in present:
+        raise LibraryError(
+            f"{tables_folder(library, served)} is missing, which snapshot {number} needs: restore it from a "
+            "backup, or serve another generation with `reelfind library rollback`"
+        )
+    return served
+
+
+def is_served(library: Path, generation: str) -> bool:
+    """Whether new snapshots of a generation are to be served: it is served, or no other one is.
+
+    Raises:
+        LibraryError: it cannot be told which generation is served.
+    """
+    if current_number(library) is None or generations(library) in ([], [generation]):
+        return True
+    return served_generation(library) == generation
+
+
+def snapshots_of(library: Path, generation: str) -> list[int]:
+    """The numbers of a generation's snapshots, ascending.
+
+    One whose manifest cannot be read counts for the generation that is served, whose runs remove it in time.
+    """
+    numbers = []
+    for number in snapshot_numbers(library):
+        try:
+            is_own = read_snapshot_manifest(library, number).generation == generation
+        except LibraryError:
+            is_own = _may_be_served(library, generation)
+        if is_own:
+            numbers.append(number)
+    return numbers
+
+
+def _may_be_served(library: Path, generation: str) -> bool:
+    try:
+        return is_served(library, generation)
+    except LibraryError:
+        return False
+
+
+def base_manifest(library: Path, generation: str) -> SnapshotManifest | None:
+    """The snapshot that the next one of a generation follows: the one served, or else the newest of its own.
+
+    None where there is none, or the snapshot that is served is damaged: then the next one is made from the
+    tables alone.
+    """
+    try:
+        number = current_number(library)
+        served = None if number is None else read_snapshot_manifest(library, number)
+    except LibraryError:
+        return None
+    if served is None or served.generation == generation:
+        return served
+    for number in reversed(snapshots_of(library, generation)):
+        try:
+            return read_snapshot_manifest(library, number)
+        except LibraryError:
+            continue
+    return None
+
+
+def stage(folder: Path, state: Staged) -> None:
+    """Say in a snapshot's folder that it is staged, and how far it is.
+
+    Raises:
+        LibraryError: it cannot be written.
+    """
+    with storage_errors(folder):
+        replace_text(folder / _STAGED, f"{state}\n", step="stage")
+
+
+def unstage(folder: Path) -> None:
+    """A snapshot is not staged any more, because it will be served."""
+    with storage_errors(folder):
+        (folder / _STAGED).unlink(missing_ok=True)
+
+
+def staged(library: Path, number: int) -> Staged | None:
+    """How far a staged snapshot is; None: it is served, or was."""
+    try:
+        text = (snapshot_folder(library, number) / _STAGED).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return "complete" if text == "complete\n" else "incomplete"
+
+
+def complete(library: Path, number: int) -> None:
+    """Note that the run which made a staged snapshot has come to its end: it may be published.
+
+    Raises:
+        LibraryError: it cannot be written.
+    """
+    if staged(library, number) == "incomplete":
+        stage(snapshot_folder(library, number), "complete")
