@@ -32,6 +32,8 @@ class EarlierGeneration:
     def has_texts(self, task: IndexTask, found: FileFacts) -> bool:
         """Whether the texts that a task would read are those that it has, if the file's content is the same.
 
+        Not of a task that reads nothing but texts: what could be carried over has been.
+
         Args:
             task: the task.
             found: what the scan knows of its file.
@@ -39,6 +41,7 @@ class EarlierGeneration:
         row = self._videos.get(task.video_id)
         return (
             row is not None
+            and task.kept_mtime_ns is None
             and row.text_sources is not None
             and (row.bytes, row.mtime_ns) == (found.bytes, found.mtime_ns)
             and row.text_sources == task.text_sources

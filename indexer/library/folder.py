@@ -8,13 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from indexer.library.errors import BusyError, LibraryError, storage_errors
-from indexer.library.generations import generations, served_generation
+from indexer.library.generations import (
+    generations,
+    has_tables,
+    remove_snapshot,
+    served_generation,
+    snapshots_of,
+)
 from indexer.library.manifest import (
     CURRENT,
     FIRST_GENERATION,
     GENERATIONS,
     SNAPSHOTS,
     generation_name,
+    snapshot_folder,
     tables_folder,
 )
 from indexer.library.mounts import MOUNTS_FILE
@@ -286,6 +293,10 @@ def _create_generation(library: Path, generation: str, layout: Layout) -> None:
         return
     with lock_library(library):
         with storage_errors(folder):
+            if not has_tables(library, generation):
+                # Snapshots of tables that somebody has deleted: new files would be taken for theirs.
+                for number in snapshots_of(library, generation):
+                    remove_snapshot(snapshot_folder(library, number))
             folder.mkdir(parents=True, exist_ok=True)
         _create_tables(folder, layout)
         checkpoint("create.done")

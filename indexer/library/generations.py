@@ -5,10 +5,12 @@ name is the beginning of its bundle's checksum. A further generation is built be
 Its snapshots are *staged* until it is: nobody opens them, because `CURRENT` names another.
 """
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
 from indexer.library.errors import LibraryError, storage_errors
+from indexer.library.leases import claimed
 from indexer.library.manifest import (
     FIRST_GENERATION,
     GENERATIONS,
@@ -22,6 +24,8 @@ from indexer.library.manifest import (
 )
 from indexer.library.schema import TABLES
 from indexer.library.tables import table_exists
+from indexer.library.vectors.registry import drop_vectors
+from model.runtime.faults import checkpoint
 from model.runtime.files import replace_text
 
 #: How far a staged snapshot is: its run was interrupted or still goes on, or it came to its end.
@@ -153,3 +157,17 @@ def complete(library: Path, number: int) -> None:
     """
     if staged(library, number) == "incomplete":
         stage(snapshot_folder(library, number), "complete")
+
+
+def remove_snapshot(folder: Path) -> bool:
+    """Remove a snapshot, unless a reader holds it. → Whether it is removed."""
+    aside = folder.with_name(f".{folder.name}.removed")
+    with claimed(folder) as is_free:
+        if not is_free:
+            return False
+        checkpoint("prune.rename")
+        folder.rename(aside)
+    checkpoint("prune.remove")
+    drop_vectors(aside)
+    shutil.rmtree(aside)
+    return True

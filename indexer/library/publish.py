@@ -1,7 +1,6 @@
 """Publishes the latest versions of the tables as a new snapshot, which `CURRENT` then names."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
@@ -9,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from indexer.library.errors import LibraryError, NotFiniteError, storage_errors
-from indexer.library.generations import base_manifest, snapshots_of, stage, staged
-from indexer.library.leases import claimed, retired_seconds
+from indexer.library.generations import base_manifest, remove_snapshot, snapshots_of, stage, staged
+from indexer.library.leases import retired_seconds
 from indexer.library.manifest import (
     CURRENT,
     MANIFEST_FILE,
@@ -29,7 +28,7 @@ from indexer.library.records import SEARCHABLE
 from indexer.library.schema import TABLES
 from indexer.library.tables import SegmentVectors, open_table, table_path, version_files
 from indexer.library.vectors.base import AUTOMATIC, DEFAULT_BACKEND, AnyBackend, VectorIndex
-from indexer.library.vectors.registry import BACKENDS, drop_vectors, vector_backend
+from indexer.library.vectors.registry import BACKENDS, vector_backend
 from indexer.library.writer import LibraryWriter, misalignment
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
@@ -250,20 +249,6 @@ def remove_due_snapshots(writer: LibraryWriter, options: PublishOptions) -> None
     numbers = snapshots_of(library.path, library.generation)
     if len(numbers) > options.keep_snapshots or not options.damaged_snapshots.isdisjoint(numbers):
         prune_snapshots(writer, options, last=True, damaged=options.damaged_snapshots)
-
-
-def remove_snapshot(folder: Path) -> bool:
-    """Remove a snapshot, unless a reader holds it. → Whether it is removed."""
-    aside = folder.with_name(f".{folder.name}.removed")
-    with claimed(folder) as is_free:
-        if not is_free:
-            return False
-        checkpoint("prune.rename")
-        folder.rename(aside)
-    checkpoint("prune.remove")
-    drop_vectors(aside)
-    shutil.rmtree(aside)
-    return True
 
 
 def prune_snapshots(

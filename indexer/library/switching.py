@@ -11,6 +11,7 @@ from pathlib import Path
 from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.folder import Library, lock_library
 from indexer.library.generations import (
+    remove_snapshot,
     served_generation,
     snapshots_of,
     staged,
@@ -28,7 +29,6 @@ from indexer.library.manifest import (
     tables_folder,
 )
 from indexer.library.overview import GenerationState, list_generations
-from indexer.library.publish import remove_snapshot
 from indexer.library.schema import TABLES
 from indexer.library.tables import open_table, table_path
 from indexer.library.verify import FileHashes, verify_snapshot

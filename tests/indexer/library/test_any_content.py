@@ -77,14 +77,10 @@ def test_a_manifest_of_a_further_generation_has_another_version(tmp_path: Path) 
     versions = [json.loads(to_json(manifest))["format_version"] for manifest in (GOOD, further)]
     assert versions == [2, 3], "earlier programs must refuse what they would read wrongly"
     body = {key: value for key, value in json.loads(to_json(further)).items() if key != "checksum"}
-    for changes in (
-        *(
-            {"generation": name}
-            for name in ("", "..", "../../etc", "0" * 11, "0" * 13, "A" * 12, "/" * 12, 3)
-        ),
-        {"format_version": 2},
-        {"format_version": 4},
-    ):
+    names = ("", "..", "../../etc", "0" * 11, "0" * 13, "A" * 12, "/" * 12, 3)
+    changed: list[dict[str, object]] = [{"generation": name} for name in names]
+    changed += [{"format_version": 2}, {"format_version": 4}]
+    for changes in changed:
         assert read(tmp_path, signed({**body, **changes})) is None, changes
     assert read(tmp_path, signed({**BODY, "format_version": 3})) is None
 
