@@ -13,13 +13,14 @@ import pytest
 
 from indexer.library.manifest import current_number
 from indexer.library.snapshot import Snapshot
-from indexer.library.switching import rollback
+from indexer.library.switching import publish_generation, rollback
 from indexer.library.verify import verify_library
 from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from tests.support.crafted_library import as_made_without_texts
 from tests.support.toy_bundle import COLOURS, make_toy_bundle, text_embedding
+from tests.support.toy_generations import make_turned_bundle, turned
 from tests.support.toy_library import data_file
 from tests.support.toy_videos import make_video
 
@@ -32,7 +33,11 @@ import importlib, json, os, sys, warnings
 from pathlib import Path
 import model.runtime.faults
 from service.cli.index import index_command
-from service.cli.library import library_rollback_command
+from service.cli.library import (
+    library_drop_command,
+    library_publish_command,
+    library_rollback_command,
+)
 
 warnings.simplefilter("ignore")
 for line in sys.stdin:
@@ -46,7 +51,12 @@ for line in sys.stdin:
             os.dup2(null, handle)
         options = {k: Path(v) if k in ("library", "bundle") else v for k, v in options.items()}
         try:
-            {"index": index_command, "rollback": library_rollback_command}[command](**options)
+            {
+                "index": index_command,
+                "rollback": library_rollback_command,
+                "publish": library_publish_command,
+                "drop": library_drop_command,
+            }[command](**options)
         except BaseException:
             os._exit(1)
         os._exit(0)
@@ -58,12 +68,13 @@ for line in sys.stdin:
 View = tuple[object, ...]
 
 
-def view(library: Path) -> View:
-    snapshot = Snapshot.open(library)
+def view(library: Path, number: int | None = None, places: int = 0) -> View:
+    """What a snapshot shows; `places` is by how many its bundle turns embeddings."""
+    snapshot = Snapshot.open(library, number)
     videos = [(v.file.name, v.verdict, v.num_segments, v.sha256) for v in snapshot.videos(0, 100)]
     answers = {}
     for colour in COLOURS:
-        scores, rows = snapshot.search(text_embedding(colour)[None], 100)
+        scores, rows = snapshot.search(turned(text_embedding(colour), places)[None], 100)
         segments = snapshot.segments(rows[0])
         answers[colour] = sorted(
             (
@@ -93,6 +104,7 @@ class Home:
         self.media = root / "media"
         self.library = root / "library"
         self.bundle = Bundle.open(make_toy_bundle(root / "toy"))
+        self.next_bundle = Bundle.open(make_turned_bundle(root / "turned", 3))
         make_video(self.media / "changed.mp4", parts=[("red", 0.3)])
         make_video(self.media / "gone.mp4", parts=[("green", 0.3)])
         make_video(self.media / "touched.mp4", parts=[("cyan", 0.3)])
@@ -114,9 +126,9 @@ class Home:
         self.before = view(self.library)
         self.after = self.view_after(self.library)
 
-    def index(self, library: Path) -> None:
+    def index(self, library: Path, bundle: Bundle | None = None) -> None:
         options = IndexOptions(workers=0, prune=True, keep_snapshots=1, keep_seconds=0.0)
-        index_paths([self.media], library, self.bundle, options, lambda _: None)
+        index_paths([self.media], library, bundle or self.bundle, options, lambda _: None)
 
     def view_after(self, library: Path) -> View:
         """What an uninterrupted run on a copy gives."""
@@ -125,11 +137,21 @@ class Home:
         self.index(copy)
         return view(copy)
 
-    def run(self, library: Path, command: str = "index", *, repair: bool = False, **fault: str) -> int:
+    def run(
+        self,
+        library: Path,
+        command: str = "index",
+        *,
+        repair: bool = False,
+        bundle: Bundle | None = None,
+        **fault: str,
+    ) -> int:
         """Run a command in a process of its own; its exit status."""
         options: dict[str, object] = {"library": str(library)}
+        if command == "drop":
+            options |= {"generation": self.bundle.checksum[:12], "keep_minutes": 0}
         if command == "index":
-            options |= {"paths": [str(self.media)], "bundle": str(self.bundle.folder)}
+            options |= {"paths": [str(self.media)], "bundle": str((bundle or self.bundle).folder)}
             options |= {"prune": True, "workers": 0, "keep_snapshots": 1, "keep_minutes": 0}
             options |= {"repair": repair}
         assert self.server.stdin is not None
@@ -238,6 +260,89 @@ def test_a_kill_at_any_step_of_a_rollback(home: Home, tmp_path: Path) -> None:
         home.index(library)
         assert view(library) == home.after, name
         assert verify_library(library).ok, name
+
+
+@pytest.fixture(scope="module")
+def built(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that serves snapshot 1, and has 2 of the next generation beside it."""
+    library = tmp_path_factory.mktemp("built") / "library"
+    shutil.copytree(home.library, library)
+    home.index(library, home.next_bundle)
+    assert view(library, 2, 3) == home.after
+    return library
+
+
+def test_a_kill_at_any_step_of_building_a_generation(home: Home, tmp_path: Path) -> None:
+    """At those steps that an update has not, and at some of the others."""
+    log, plain = tmp_path / "points", tmp_path / "plain"
+    shutil.copytree(home.library, plain)
+    assert home.run(plain, bundle=home.next_bundle, REELFIND_FAULT_LOG=str(log)) == 0
+    chosen = [f"create.{step} 1" for step in ("texts", "videos", "done")]
+    chosen += ["write.frames 1", "append.segments 1", "upserted.videos 1"]
+    chosen += [f"stage.{step} {count}" for step in ("rename", "renamed") for count in (1, 2)]
+    chosen += ["publish.rename 1", "publish.done 1"]
+    assert set(chosen) <= set(points(log))
+    for point in chosen:
+        library = tmp_path / f"killed at {point}"
+        shutil.copytree(home.library, library)
+        killed = home.run(library, bundle=home.next_bundle, REELFIND_FAULT=f"kill {point}")
+        assert killed == -signal.SIGKILL, point
+        assert current_number(library) == 1, point
+        assert view(library) == home.before, point
+        assert verify_library(library).ok, point
+        home.index(library, home.next_bundle)
+        number = publish_generation(library)
+        assert view(library, number, 3) == home.after, point
+        assert verify_library(library).ok, point
+        leftovers = [p.name for p in (library / "snapshots").iterdir() if not p.name.isdecimal()]
+        assert leftovers == [], point
+        shutil.rmtree(library)
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "rename", "renamed"])
+def test_a_kill_at_any_step_of_publishing_a_generation(
+    home: Home, built: Path, tmp_path: Path, step: str
+) -> None:
+    library = tmp_path / "library"
+    shutil.copytree(built, library)
+    name = f"publish_generation.current.{step}"
+    assert home.run(library, "publish", REELFIND_FAULT=f"kill {name} 1") == -signal.SIGKILL
+    number = current_number(library)
+    assert number == (2 if step == "renamed" else 1)
+    assert view(library, None, 3 if number == 2 else 0) == (home.after if number == 2 else home.before)
+    assert verify_library(library).ok
+    if number == 1:
+        assert publish_generation(library) == 2
+    assert rollback(library) == 1
+    assert view(library) == home.before
+    assert verify_library(library).ok
+
+
+def test_a_kill_at_any_step_of_dropping_a_generation(home: Home, built: Path, tmp_path: Path) -> None:
+    """The first one, whose tables are moved one by one."""
+    start, log = tmp_path / "start", tmp_path / "points"
+    shutil.copytree(built, start)
+    publish_generation(start)
+    plain = tmp_path / "plain"
+    shutil.copytree(start, plain)
+    assert home.run(plain, "drop", REELFIND_FAULT_LOG=str(log)) == 0
+    assert not (plain / "videos.lance").exists()
+    reached = list(points(log))
+    assert {"prune.rename 1", "drop.videos 1", "drop.segments 1", "drop.remove 1"} <= set(reached)
+    for point in reached:
+        library = tmp_path / f"killed at {point}"
+        shutil.copytree(start, library)
+        assert home.run(library, "drop", REELFIND_FAULT=f"kill {point}") == -signal.SIGKILL, point
+        assert view(library, None, 3) == home.after, point
+        assert verify_library(library).ok, point
+        if point != "drop.remove 1":
+            assert home.run(library, "drop") == 0, point
+        home.index(library, home.next_bundle)
+        assert view(library, None, 3) == home.after, point
+        assert sorted(p.name for p in library.iterdir()) == ["CURRENT", "LOCK", "generations", "snapshots"]
+        assert [p.name for p in (library / "generations").iterdir()] == [home.next_bundle.checksum[:12]]
+        assert verify_library(library).ok, point
+        shutil.rmtree(library)
 
 
 def test_a_kill_at_any_step_of_a_repair(home: Home, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.runtime.errors import InputError
-from model.runtime.queries import LabelledQuery, read_queries
+from model.runtime.queries import AnyQuery, LabelledQuery, read_any_queries, read_queries
 from tests.support.any_json import anything
 from tests.support.documented import result_or
 
@@ -31,6 +31,24 @@ def test_a_line_gives_its_number_text_video_and_set(tmp_path: Path) -> None:
         LabelledQuery(3, "blue", "two.mp4", None),
         LabelledQuery(4, "green", "three.mp4", None),
     ]
+
+
+def test_queries_whose_answers_need_not_be_known(tmp_path: Path) -> None:
+    rows = [{"query": "red", "video": "one.mp4"}, {"query": "blue"}, {"query": "green", "video": None}]
+    file = tmp_path / "queries.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    assert read_any_queries(file) == [
+        AnyQuery(1, "red", "one.mp4"),
+        AnyQuery(2, "blue"),
+        AnyQuery(3, "green"),
+    ]
+    for text, said in (
+        ("", "holds no query"),
+        ('{"query": "a", "video": 3}', 'line 1: "video" must be text'),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError, match=said):
+            read_any_queries(file)
 
 
 @pytest.mark.parametrize(

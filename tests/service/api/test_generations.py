@@ -54,6 +54,10 @@ def served_bundle(server: Server) -> str:
     return name
 
 
+def until_served(server: Server, number: int) -> None:
+    until(lambda: server.client.get("/readyz").json()["snapshot"] == number)
+
+
 def firsts(server: Server) -> list[tuple[str, int]]:
     """What comes first for each colour, and the snapshot that says so."""
     answers = [server.ask(colour) for colour in COLOURS]
@@ -71,12 +75,12 @@ def test_a_model_is_changed_and_changed_back_without_a_restart(
     # A film that comes while the generation is built is found in the one that is served.
     toy.film("white.mp4", [("white", 1.0)])
     toy.index()
-    until(lambda: server.client.get("/readyz").json()["snapshot"] == 3)
+    until_served(server, 3)
     assert Path(server.search("white")[0]["path"]).stem == "white"
     build(toy, turned)
     shown = server.ask("red")["hits"][0]["frames"][0]["frame_id"]
     publish_generation(toy.library)
-    until(lambda: server.client.get("/readyz").json()["snapshot"] == 4)
+    until_served(server, 4)
     assert served_bundle(server) == "turned by 3"
     assert firsts(server) == [(colour, 4) for colour in COLOURS]
     assert Path(server.search("white")[0]["path"]).stem == "white"
@@ -85,7 +89,7 @@ def test_a_model_is_changed_and_changed_back_without_a_restart(
     frame = server.ask("red")["hits"][0]["frames"][0]["frame_id"]
     assert server.client.get(f"/v1/frames/{frame}.jpg").status_code == 200
     assert rollback(toy.library) == 3
-    until(lambda: server.client.get("/readyz").json()["snapshot"] == 3)
+    until_served(server, 3)
     assert served_bundle(server) == "toy"
     assert server.client.get(f"/v1/frames/{shown}.jpg").status_code == 200
     assert server.process.poll() is None
@@ -113,7 +117,7 @@ def test_searches_during_the_switch_are_each_answered_by_one_generation(
         asking = [pool.submit(ask, colour) for colour in COLOURS]
         for number, switch in ((2, publish_generation), (1, rollback), (2, publish_generation)):
             assert switch(toy.library) == number
-            until(lambda number=number: server.client.get("/readyz").json()["snapshot"] == number)
+            until_served(server, number)
         stop.set()
         seen = [future.result(120) for future in asking]
     for colour, answers in zip(COLOURS, seen, strict=True):
