@@ -1,6 +1,7 @@
 """One indexing run: scans, plans, opens the library, and lets an engine decode and encode into a sink."""
 
 import importlib.util
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence, Set
@@ -20,6 +21,7 @@ from indexer.library.errors import LibraryError
 from indexer.library.folder import Library, generation_of
 from indexer.library.generations import base_manifest, is_served
 from indexer.library.mounts import known_mounts, mounted, remember_mounts
+from indexer.library.overview import list_generations
 from indexer.library.publish import PublishOptions, chosen_backend
 from indexer.library.records import video_id_of
 from indexer.library.repair import repair
@@ -98,6 +100,8 @@ def index_paths(
         writer = LibraryWriter(opened)
         serve = is_served(opened.path, opened.generation)
         earlier = None if serve else _earlier(opened, emit)
+        if not serve and not writer.videos:
+            _note_space(opened, emit)
         pruning_all = options.prune and options.prune_empty
         unmounted = known_mounts(opened.path) - mounted()
         if not pruning_all:
@@ -231,6 +235,19 @@ def _earlier(library: Library, emit: Callable[[Event], None]) -> EarlierGenerati
     except LibraryError as error:
         emit(Note(f"texts are read again, for those of the generation that is served cannot be: {error}"))
         return None
+
+
+def _note_space(library: Library, emit: Callable[[Event], None]) -> None:
+    """Say if the disk may be too small for a generation that is about as large as the one that is served."""
+    size = next((s.bytes for s in list_generations(library.path) if s.state == "served"), 0)
+    free = shutil.disk_usage(library.path).free
+    if free < size:
+        emit(
+            Note(
+                f"the generation that is served takes {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB of the "
+                "disk are free: the new one may not fit"
+            )
+        )
 
 
 def _tasks(plan: IndexPlan, scanned: Scan, earlier: EarlierGeneration | None) -> list[IndexTask]:

@@ -13,7 +13,7 @@ from service.api.schemas import Problem
 _MEANINGS = {
     403: "The Host or the Origin is not one of the service's, or the file may not be played.",
     404: "It does not exist.",
-    409: "The new snapshot is damaged or was made with another bundle; the one before is still served.",
+    409: "The new snapshot or its bundle cannot be opened; the one before is still served.",
     410: "The video's file is missing.",
     413: "The body is too large.",
     415: "The body is not declared as JSON.",

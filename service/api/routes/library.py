@@ -26,5 +26,5 @@ def get_library(context: ContextDep) -> LibraryInfo:
     responses=error_responses(409, 415, 503),
 )
 async def reload_library(context: ContextDep) -> ReloadResult:
-    """Load the newest snapshot. If it is damaged or of another bundle, the one before is still served."""
+    """Load the newest snapshot. If it or its bundle cannot be opened, the one before is still served."""
     return answers.reload_result(await run_in_threadpool(context.live.reload))
