@@ -17,6 +17,7 @@ from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle, Provider
 from model.runtime.bundle.segments import encode_whole_segments
 from model.runtime.errors import BundleError, OutputError
+from model.runtime.ranking import cut_embeddings
 from model.runtime.tokens import QuantisedTokens, store_tokens
 
 #: Frames of one model call on a CPU: more are not faster and take more memory.
@@ -159,7 +160,10 @@ def _encode(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> l
     encoding = encode_whole_segments(
         bundle, frames, counts, tokens=spec.layout.tokens != "none", pad_to=spec.pad_to
     )
-    hubness = None if spec.layout.hubness_weight is None else bundle.hubness(encoding.embedding)
+    segment_embedding = encoding.embedding
+    if spec.layout.full_embedding_dim is not None:
+        segment_embedding = cut_embeddings(segment_embedding, spec.layout.embedding_dim)
+    hubness = None if spec.layout.hubness_weight is None else bundle.hubness(segment_embedding)
     tokens = None if encoding.tokens is None else _stored_tokens(bundle, spec.layout, encoding.tokens)
     ends = np.cumsum(counts)
     rows = []
@@ -174,7 +178,7 @@ def _encode(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> l
                 end_seconds=segment.end_seconds,
                 frame_pts_seconds=segment.pts_seconds,
                 frame_salience=encoding.salience[frames_of_segment],
-                embedding=encoding.embedding[i],
+                embedding=segment_embedding[i],
                 thumbnails=segment.thumbnails,
                 tokens=None if tokens is None else tokens[frames_of_segment],
                 hubness=None if hubness is None else float(hubness[i]),

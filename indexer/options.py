@@ -52,6 +52,8 @@ class IndexOptions:
         tokens_per_frame: how many tokens of a frame are stored; None: see `Library.open_or_create`.
         keep_snapshots: how many of the newest snapshots are kept.
         keep_seconds: how long others are kept after they were served; see `PublishOptions`.
+        embedding_dim: to how many dimensions embeddings of segments are cut; None: see
+            `Library.open_or_create`.
         publish_seconds: about how often a long run publishes.
         flush_seconds: about how often finished videos are committed.
         threads: CPU threads of a stage's model; None: one for each core.
@@ -86,6 +88,7 @@ class IndexOptions:
     index_factory: str | None = None
     tokens: TokenKind | None = None
     tokens_per_frame: int | None = None
+    embedding_dim: int | None = None
     keep_snapshots: int = 5
     keep_seconds: float = 600.0
     publish_seconds: float = 300.0

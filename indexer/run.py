@@ -92,7 +92,9 @@ def index_paths(
         emit(_scanned_event(scanned, IndexPlan()))
         return replace(_summary_of(scanned, IndexPlan()), elapsed_seconds=time.monotonic() - started)
     is_new = not Library.exists(library)
-    opened = Library.open_or_create(library, bundle, options.tokens, options.tokens_per_frame)
+    opened = Library.open_or_create(
+        library, bundle, options.tokens, options.tokens_per_frame, options.embedding_dim
+    )
     with opened.writing():
         repaired = None
         if options.repair:
@@ -268,12 +270,13 @@ def _check_options(options: IndexOptions, bundle: Bundle, library: Path) -> None
     base = base_manifest(library, generation_of(library, bundle.checksum))
     backend = chosen_backend(options.index_backend, base)
     if options.index_factory not in (None, AUTOMATIC):
+        dim = options.embedding_dim or (manifest.embedding_dim if base is None else base.embedding_dim)
         try:
-            backend.check_spec(options.index_factory, manifest.embedding_dim + (manifest.hubness is not None))
+            backend.check_spec(options.index_factory, dim + (manifest.hubness is not None))
         except InputError as error:
             if manifest.hubness is None:
                 raise
-            added = f"the bundle's hubness correction adds one to its {manifest.embedding_dim}"
+            added = f"the bundle's hubness correction adds one to its {dim}"
             raise InputError(f"{error}; {added}") from error
 
 

@@ -28,7 +28,7 @@ from indexer.library.mounts import MOUNTS_FILE
 from indexer.library.schema import FIRST_TABLES, TABLES, Layout, TokenKind
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import create_table, open_table, table_exists, table_path
-from model.runtime.bundle import Bundle
+from model.runtime.bundle import Bundle, BundleManifest
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
 from model.runtime.files import flush
@@ -111,6 +111,7 @@ class Library:
         bundle: Bundle,
         tokens: TokenKind | None = None,
         tokens_per_frame: int | None = None,
+        embedding_dim: int | None = None,
     ) -> "Library":
         """Open a library for writing with a bundle: its generation of that bundle, created if there is none.
 
@@ -121,14 +122,17 @@ class Library:
                 none where no graph of the bundle reads them (it has no matcher and no answer head).
             tokens_per_frame: tokens stored per frame. None: as many as the generation stores; in a new one
                 as many as the bundle recommends.
+            embedding_dim: to how many dimensions embeddings of segments are cut. None: as the generation cuts
+                them; in a new one not at all.
 
         Raises:
             LibraryError: the library is damaged, or the folder holds other files.
             BusyError: another process is creating or writing the library.
-            InputError: the library stores tokens differently, or the bundle has no such tokens.
+            InputError: the library stores tokens or embeddings differently, or the bundle has no such tokens
+                or cannot be cut so.
         """
         folder = _folder(path)
-        layout = make_layout(bundle, tokens, tokens_per_frame)
+        layout = make_layout(bundle, tokens, tokens_per_frame, embedding_dim)
         if not (folder / CURRENT).exists() and not (folder / GENERATIONS).exists():
             _create(folder, layout)
         generation = generation_of(folder, bundle.checksum)
@@ -136,18 +140,21 @@ class Library:
             _create_generation(folder, generation, layout)
         library = cls.open(folder, generation)
         library.check_bundle(bundle)
-        library.check_tokens(tokens, tokens_per_frame)
+        library.check_options(tokens, tokens_per_frame, embedding_dim)
         return library
 
-    def check_tokens(self, tokens: TokenKind | None, tokens_per_frame: int | None) -> None:
-        """Check options against how the library stores tokens; None fits any library.
+    def check_options(
+        self, tokens: TokenKind | None, tokens_per_frame: int | None, embedding_dim: int | None
+    ) -> None:
+        """Check options against how the library stores tokens and embeddings; None fits any library.
 
         Raises:
-            InputError: the library stores tokens differently.
+            InputError: the library stores them differently.
         """
         for field, requested, stored in (
             ("tokens", tokens, self.layout.tokens),
             ("tokens_per_frame", tokens_per_frame, self.layout.tokens_per_frame),
+            ("embedding_dim", embedding_dim, self.layout.embedding_dim),
         ):
             if requested is not None and requested != stored:
                 raise InputError(
@@ -211,13 +218,19 @@ def generation_of(library: Path, bundle_checksum: str) -> str:
     return name if present else FIRST_GENERATION
 
 
-def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int | None) -> Layout:
+def make_layout(
+    bundle: Bundle,
+    tokens: TokenKind | None,
+    tokens_per_frame: int | None,
+    embedding_dim: int | None = None,
+) -> Layout:
     """The layout of a new library; for the arguments, see `Library.open_or_create`.
 
     Raises:
-        InputError: the bundle has no such tokens.
+        InputError: the bundle has no such tokens, or may not be cut so.
     """
     manifest = bundle.manifest
+    dim = check_dim(manifest, embedding_dim)
     sizes = manifest.tokens if manifest.reads_tokens else None
     kind: TokenKind = tokens or ("none" if sizes is None else "int8")
     count = width = 0
@@ -247,14 +260,34 @@ def make_layout(bundle: Bundle, tokens: TokenKind | None, tokens_per_frame: int 
     return Layout(
         bundle_checksum=bundle.checksum,
         bundle_name=manifest.name,
-        embedding_dim=manifest.embedding_dim,
+        embedding_dim=dim,
         salience_dim=manifest.salience_dim or 0,
         frames_per_segment=manifest.frames_per_segment,
         tokens=kind,
         tokens_per_frame=count,
         token_dim=width,
         hubness_weight=None if manifest.hubness is None else manifest.hubness.weight,
+        full_embedding_dim=manifest.embedding_dim if dim < manifest.embedding_dim else None,
     )
+
+
+def check_dim(manifest: BundleManifest, embedding_dim: int | None) -> int:
+    """The size of stored embeddings, if that is asked for; None: D of the bundle.
+
+    Raises:
+        InputError: the bundle does not allow it.
+    """
+    full, allowed = manifest.embedding_dim, manifest.embedding_dims or ()
+    if embedding_dim is None or embedding_dim == full:
+        return full
+    if embedding_dim not in allowed:
+        sizes = ", ".join(map(str, (*allowed, full)))
+        remedy = f"choose one of {sizes}" if allowed else f"it gives {full} dimensions and cannot be cut"
+        raise InputError(
+            f"embedding_dim is {embedding_dim}, which the bundle {manifest.name!r} does not allow: {remedy}",
+            field="embedding_dim",
+        )
+    return embedding_dim
 
 
 def _folder(path: Path | str) -> Path:

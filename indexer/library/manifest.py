@@ -19,9 +19,10 @@ from model.runtime.files import sha256_of
 from model.runtime.messages import shorten
 
 LIBRARY_FORMAT_VERSION = 2
-#: Of snapshots of a further generation, which programs refuse that know of none.
-GENERATION_FORMAT_VERSION = 3
-FORMAT_VERSIONS = (LIBRARY_FORMAT_VERSION, GENERATION_FORMAT_VERSION)
+#: Of snapshots of a further generation, or with embeddings that are cut: programs that know of neither refuse
+#: them.
+LATER_FORMAT_VERSION = 3
+FORMAT_VERSIONS = (LIBRARY_FORMAT_VERSION, LATER_FORMAT_VERSION)
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
 GENERATIONS = "generations"
@@ -51,7 +52,8 @@ class FileStamp:
 class SnapshotManifest:
     """The content of `manifest.json`. Paths in `files` are relative to the library.
 
-    `generation` says which tables the snapshot is of, see `tables_folder`.
+    `generation` says which tables the snapshot is of, see `tables_folder`. `full_embedding_dim` is D of the
+    bundle where embeddings are cut to `embedding_dim`; 0: they are not.
     """
 
     number: int
@@ -71,6 +73,7 @@ class SnapshotManifest:
     files: dict[str, FileStamp]
     index_backend: str = DEFAULT_BACKEND
     generation: str = FIRST_GENERATION
+    full_embedding_dim: int = 0
 
     @property
     def created_at(self) -> datetime:
@@ -168,16 +171,21 @@ def _nothing_published(library: Path) -> str:
 
 def to_json(manifest: SnapshotManifest) -> str:
     """The manifest's text, with a checksum of all its other fields."""
-    is_first = manifest.generation == FIRST_GENERATION
-    version = LIBRARY_FORMAT_VERSION if is_first else GENERATION_FORMAT_VERSION
-    body = {"format_version": version, **asdict(manifest)}
-    if is_first:
-        # As in libraries made before there were generations.
+    body = {"format_version": _version_of(manifest), **asdict(manifest)}
+    # What is as in libraries made before is left out.
+    if manifest.generation == FIRST_GENERATION:
         del body["generation"]
+    if not manifest.full_embedding_dim:
+        del body["full_embedding_dim"]
     if manifest.index_backend == DEFAULT_BACKEND:
         # As in libraries made before there were other backends.
         del body["index_backend"]
     return json.dumps({"checksum": _checksum(body), **body}, indent=1) + "\n"
+
+
+def _version_of(manifest: SnapshotManifest) -> int:
+    is_later = manifest.generation != FIRST_GENERATION or manifest.full_embedding_dim
+    return LATER_FORMAT_VERSION if is_later else LIBRARY_FORMAT_VERSION
 
 
 def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
@@ -203,7 +211,7 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
     if version not in FORMAT_VERSIONS:
         raise LibraryError(
             f"{path} has format version {shorten(version)}, this program reads "
-            f"{LIBRARY_FORMAT_VERSION} and {GENERATION_FORMAT_VERSION}: "
+            f"{LIBRARY_FORMAT_VERSION} and {LATER_FORMAT_VERSION}: "
             "use the version of Reelfind that wrote it, or index into a new folder"
         )
     try:
@@ -212,8 +220,8 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
     except (KeyError, TypeError, AttributeError) as error:
         raise LibraryError(f"{path} is damaged: {shorten(str(error))}; {remedy}") from error
     wrong = _wrong_field(manifest)
-    if wrong is None and (version == LIBRARY_FORMAT_VERSION) != (manifest.generation == FIRST_GENERATION):
-        wrong = "generation"
+    if wrong is None and version != _version_of(manifest):
+        wrong = "format_version"
     if wrong is not None:
         raise LibraryError(f"{path} is damaged: {wrong} is no value that it can have; {remedy}")
     if manifest.number != number or not set(FIRST_TABLES) <= set(manifest.tables) <= set(TABLES):

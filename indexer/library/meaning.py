@@ -72,6 +72,7 @@ def _wrong_manifest(manifest: SnapshotManifest, layout: Layout, videos: pa.Table
         ("embedding_dim", manifest.embedding_dim, layout.embedding_dim),
         ("salience_dim", manifest.salience_dim, layout.salience_dim),
         ("bundle_checksum", manifest.bundle_checksum, layout.bundle_checksum),
+        ("full_embedding_dim", manifest.full_embedding_dim, layout.full_embedding_dim or 0),
     ):
         if said != is_so:
             yield f"the manifest's {what} is {said}, that of the tables {is_so}"

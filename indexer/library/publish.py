@@ -209,6 +209,7 @@ def _write_index(
         files=files,
         index_backend=backend.name,
         generation=writer.library.generation,
+        full_embedding_dim=layout.full_embedding_dim or 0,
     )
 
 

@@ -49,6 +49,7 @@ _META_TOKENS = b"reelfind.tokens"
 _META_TOKEN_COUNT = b"reelfind.tokens_per_frame"
 _META_TOKEN_DIM = b"reelfind.token_dim"
 _META_HUBNESS_WEIGHT = b"reelfind.hubness_weight"
+_META_FULL_DIM = b"reelfind.full_embedding_dim"
 
 #: The columns of `segments` that are held in memory, in the order of their checksum. The last one stands
 #: only in libraries whose bundle corrects hubness.
@@ -80,7 +81,8 @@ class Layout:
     `frame_salience`. `tokens_per_frame` and `token_dim` are P' and H of the stored tokens, 0 where there are
     none.
     `hubness_weight` is the weight of the column `hubness`; None: the bundle corrects no hubness, and there is
-    no such column.
+    no such column. `full_embedding_dim` is D of the bundle where the embeddings of segments are cut to their
+    first `embedding_dim` dimensions; None: they are not.
     """
 
     bundle_checksum: str
@@ -92,6 +94,7 @@ class Layout:
     tokens_per_frame: int = 0
     token_dim: int = 0
     hubness_weight: float | None = None
+    full_embedding_dim: int | None = None
 
     @property
     def vector_dim(self) -> int:
@@ -126,6 +129,8 @@ class Layout:
         }
         if self.hubness_weight is not None:
             metadata[_META_HUBNESS_WEIGHT] = repr(self.hubness_weight)
+        if self.full_embedding_dim is not None:
+            metadata[_META_FULL_DIM] = str(self.full_embedding_dim)
         return pa.schema([*_FIELDS[table](self), checksums_field(table)], metadata=metadata)
 
     @classmethod
@@ -152,6 +157,7 @@ class Layout:
                 tokens_per_frame=int(metadata[_META_TOKEN_COUNT]),
                 token_dim=int(metadata[_META_TOKEN_DIM]),
                 hubness_weight=_hubness_weight(segments),
+                full_embedding_dim=_full_embedding_dim(segments),
             )
         except (KeyError, AttributeError, TypeError, ValueError, StopIteration) as error:
             raise ValueError(f"unexpected columns ({error})") from error
@@ -175,6 +181,15 @@ def _hubness_weight(segments: pa.Schema) -> float | None:
     if kind != (None if weight is None else pa.float32()) or not 0 <= (weight or 0.0) < float("inf"):
         raise ValueError(f"hubness is {kind} with the weight {weight}")
     return weight
+
+
+def _full_embedding_dim(segments: pa.Schema) -> int | None:
+    """D of the bundle in the metadata, if embeddings are cut. ValueError where that cannot be."""
+    value = segments.metadata.get(_META_FULL_DIM)
+    full, dim = None if value is None else int(value), segments.field("embedding").type.list_size
+    if full is not None and full <= dim:
+        raise ValueError(f"embeddings of {full} dimensions are cut to {dim}")
+    return full
 
 
 def _videos(_layout: Layout) -> list[pa.Field]:

@@ -44,6 +44,7 @@ from indexer.library.schema import SHORT_COLUMNS, LineKind, floats_to_numpy, seg
 from indexer.library.tables import READS, open_table, read_layout, table_path
 from indexer.library.vectors.base import VectorIndex
 from indexer.library.vectors.registry import vector_backend
+from model.runtime.ranking import cut_embeddings
 from model.runtime.tokens import QuantisedTokens, dequantise
 
 
@@ -188,8 +189,27 @@ class Snapshot:
 
     @property
     def embedding_dim(self) -> int:
-        """D: the size of an embedding."""
+        """The size of a stored embedding: D of the bundle, or fewer dimensions."""
         return self.manifest.embedding_dim
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether embeddings are cut to fewer dimensions than the bundle gives them."""
+        return self._layout.full_embedding_dim is not None
+
+    def cut(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embeddings of the bundle as the library compares them. [B, D] → [B, `embedding_dim`].
+
+        Raises:
+            ValueError: they have another shape.
+        """
+        expected = self._layout.full_embedding_dim or self.embedding_dim
+        if embeddings.ndim != 2 or embeddings.shape[1] != expected:
+            raise ValueError(
+                f"embeddings of shape {embeddings.shape}, expected [B, {expected}]: "
+                "encode the query with the library's bundle"
+            )
+        return cut_embeddings(embeddings, self.embedding_dim) if self.is_cut else embeddings
 
     @property
     def salience_dim(self) -> int:
@@ -221,7 +241,7 @@ class Snapshot:
         """Find the segments nearest to each query embedding.
 
         Args:
-            embeddings: Shape [B, D], L2-normalised.
+            embeddings: Shape [B, D], L2-normalised, as the bundle gives them.
             num_candidates: K, at least 1; cut to the number of segments.
             allowed: segment rows to search among, ascending and without repeats; None: all rows.
 
@@ -234,11 +254,7 @@ class Snapshot:
                 exist.
             LibraryError: this kind of index cannot search among chosen rows.
         """
-        if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim:
-            raise ValueError(
-                f"embeddings of shape {embeddings.shape}, expected [B, {self.embedding_dim}]: "
-                "encode the query with the library's bundle"
-            )
+        embeddings = self.cut(embeddings)
         if num_candidates < 1:
             raise ValueError(f"num_candidates is {num_candidates}: it must be at least 1")
         if self.hubness is not None:
@@ -264,8 +280,9 @@ class Snapshot:
         if not len(row_array):
             return np.empty(0, np.float32)
         vectors = self.index.vectors(row_array)
-        if vectors is not None and embedding.shape == (self.embedding_dim,):
-            query = embedding if self.hubness is None else np.append(embedding, np.float32(1))
+        if vectors is not None:
+            (query,) = self.cut(embedding[None])
+            query = query if self.hubness is None else np.append(query, np.float32(1))
             scores: NDArray[np.float32] = vectors @ query.astype(np.float32)
             return scores
         allowed = np.sort(row_array)

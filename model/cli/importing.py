@@ -44,6 +44,14 @@ def import_command(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle. Default: that of the source.")] = None,
+    embedding_dim: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="A smaller size to which `reelfind index --embedding-dim` may cut embeddings, for models "
+            "that were trained so (Matryoshka); may be repeated.",
+        ),
+    ] = None,
     allow_pickle: Annotated[
         bool,
         typer.Option(
@@ -59,7 +67,8 @@ def import_command(
     files say. Every ONNX graph is compared with transformers first; if one differs, nothing is written. A
     model is fetched from the hub once; set HF_HUB_OFFLINE=1 to use what is on this machine alone.
     """
-    options = ImportOptions(check_precision(precision), probe, name)
+    dims = tuple(sorted(set(embedding_dim or ())))
+    options = ImportOptions(check_precision(precision), probe, name, dims)
     torch.set_num_threads(threads)
     started = time.monotonic()
     checkpoint = find_checkpoint(source, revision=revision, allow_pickle=allow_pickle)

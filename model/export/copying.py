@@ -32,6 +32,7 @@ def copy_bundle(
     shared = {field.name for field in fields(BundleDescription)} & set(type(manifest).model_fields)
     values = {name: getattr(manifest, name) for name in shared}
     values["hubness"] = bundle.hubness_correction
+    values["embedding_dims"] = manifest.embedding_dims or ()
     description = BundleDescription(
         **values,
         tokens=manifest.tokens,

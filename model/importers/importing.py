@@ -32,11 +32,13 @@ class ImportOptions:
         precision: what the graphs compute in.
         probe: a folder of photos to measure the loss of a lower precision with; None: drawn pictures.
         name: the bundle's name; None: that of the checkpoint.
+        embedding_dims: the smaller sizes to which a library may cut embeddings, rising; empty: none.
     """
 
     precision: Precision = "fp32"
     probe: Path | None = None
     name: str | None = None
+    embedding_dims: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,12 @@ def import_checkpoint(
         manifest = write_bundle(
             output,
             contents,
-            replace(description, name=options.name or description.name, provenance=provenance),
+            replace(
+                description,
+                name=options.name or description.name,
+                provenance=provenance,
+                embedding_dims=options.embedding_dims,
+            ),
             path,
             overwrite=True,
         )

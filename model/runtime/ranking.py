@@ -15,6 +15,17 @@ SCORE_DECIMALS, LOGIT_DECIMALS = 6, 4
 _STEP = 1e-3
 
 
+def cut_embeddings(embeddings: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    """The first `dim` dimensions, scaled to unit length. [B, D] → [B, dim].
+
+    Matryoshka representation learning (Kusupati et al., 2022, section 3) trains these prefixes as embeddings
+    of their own. A prefix that is all zeros stays so: its cosine with everything is 0.
+    """
+    prefix = embeddings[:, :dim]
+    length = np.linalg.norm(prefix, axis=1, keepdims=True)
+    return (prefix / np.where(length > 0, length, 1)).astype(np.float32)
+
+
 def relevance(frame_salience: NDArray[np.float32], text_salience: NDArray[np.float32]) -> NDArray[np.float32]:
     """How relevant each frame is for one text. [K, N, S], [S] → [K, N]; ignore those of padding frames.
 

@@ -124,6 +124,7 @@ def _lines(manifest: BundleManifest) -> list[tuple[str, object]]:
         ("image", f"{m.image.size} × {m.image.size} pixels, {_RESIZING[m.image.resize]}"),
         ("text", f"at most {m.text.context_length} tokens{_languages(m.text.languages)}"),
         ("embedding", f"{m.embedding_dim} dimensions; {_salience(m)}"),
+        *([("may be cut", f"to {_listed(m.embedding_dims)} dimensions")] if m.embedding_dims else []),
         ("segment", f"{m.frames_per_segment} frames of at most {m.segment_seconds:g} seconds{_at_once(m)}"),
         ("capabilities", ", ".join(sorted(m.capabilities)) or "none besides retrieval"),
     ]
@@ -201,6 +202,10 @@ def _source(record: SourceRecord) -> str:
 
 def _languages(codes: Sequence[str] | None) -> str:
     return f"; languages: {' '.join(codes)} (ISO 639; mul: many)" if codes else ""
+
+
+def _listed(sizes: tuple[int, ...]) -> str:
+    return ", ".join(map(str, sizes))
 
 
 def _salience(manifest: BundleManifest) -> str:

@@ -197,6 +197,16 @@ def index_command(
             min=1, help="Merge the tokens of each frame until this many are left. Default: set by the bundle."
         ),
     ] = None,
+    embedding_dim: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Cut the embeddings of segments to their first dimensions, where the bundle allows it "
+            "(`reelfind bundle info`): smaller and faster, and measured by `reelfind eval`. Default: as the "
+            "library does; for a new library not at all.",
+            show_default=False,
+        ),
+    ] = None,
     keep_snapshots: Annotated[int, typer.Option(min=1, help="Number of snapshots to keep for rollback.")] = 5,
     keep_minutes: Annotated[
         float,
@@ -271,6 +281,7 @@ def index_command(
             index_factory=index_factory,
             tokens=tokens,
             tokens_per_frame=tokens_per_frame,
+            embedding_dim=embedding_dim,
             keep_snapshots=keep_snapshots,
             keep_seconds=keep_minutes * 60,
             publish_seconds=publish_minutes * 60,

@@ -15,6 +15,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "bundle": "--bundle",
     "cpu_seconds": "--cpu-seconds",
     "cpu_seconds_per_megabyte": "--cpu-seconds-per-megabyte",
+    "embedding_dim": "--embedding-dim",
     "encoders": "--threads",
     "file_timeout_seconds": "--file-timeout",
     "host": "--host",

@@ -46,6 +46,7 @@ def demo_server(
 
     Raises:
         IndexingFailed: the videos could not be indexed.
+        LibraryError: the library is somebody's, and was made with another bundle.
         ReelfindError: a package of the demo is missing, or the server does not become ready.
     """
     library = library if library.name else library.absolute()  # "." has no name to build on
@@ -68,6 +69,7 @@ def _prepare(films: Path, library: Path, bundle: Path | None, console: Console) 
     if is_stale(films, library, bundle):
         console.print(f"{library} was made with another bundle or version of Reelfind: making it again")
         shutil.rmtree(library)
+    _check_bundle(library, bundle)
     command = ["index", str(films), "--library", str(library)]
     command += ["--bundle", str(bundle)] if bundle is not None else []
     console.print(f"[bold]reelfind {' '.join(command)}[/bold]", soft_wrap=True)
@@ -86,6 +88,26 @@ def _prepare(films: Path, library: Path, bundle: Path | None, console: Console) 
         raise KeyboardInterrupt
     if code != 0:  # it has printed the reason
         raise IndexingFailed(code if code > 0 else FAILED)
+
+
+def _check_bundle(library: Path, bundle: Path | None) -> None:
+    """Refuse a library of somebody's that was made with another bundle: no generation is built in it.
+
+    Raises:
+        LibraryError: it was.
+    """
+    if not Library.exists(library):
+        return
+    try:
+        layout = Library.open(library).layout
+    except LibraryError:
+        # Indexing continues it, or reports what is wrong.
+        return
+    if layout.bundle_checksum != Bundle.open(bundle or default_bundle_path()).checksum:
+        raise LibraryError(
+            f"{library} was made with the bundle {layout.bundle_name!r}, and holds more than the demo's "
+            "films: choose another folder"
+        )
 
 
 def is_stale(films: Path, library: Path, bundle: Path | None) -> bool:

@@ -148,7 +148,8 @@ class MomentScorer:
         if not parts:
             return scores
         embeddings, mask = _thinned(read.at(parts), manifest.frames_per_segment, manifest.embedding_dim)
-        similarity = self.bundle.encode_segments(embeddings, mask) @ self.query.embedding
+        (query,) = self.snapshot.cut(self.query.embedding[None])
+        similarity = self.snapshot.cut(self.bundle.encode_segments(embeddings, mask)) @ query
         if self.snapshot.hubness is not None:
             rows = [moments[i].row for i in parts]
             similarity = similarity - self.snapshot.hubness_weight * self.snapshot.hubness[rows]

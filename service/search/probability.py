@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.runtime.bundle import Bundle
-from model.runtime.bundle.manifest import ScoreCalibration
+from model.runtime.bundle.manifest import Calibration, ScoreCalibration
 from model.runtime.calibration import (
     Level,
     SearchEvidence,
@@ -38,7 +38,7 @@ PROBABILITY_DECIMALS = 4
 def evidence_of(
     bundle: Bundle, query: EncodedQuery, first_stage_scores: NDArray[np.float32]
 ) -> SearchEvidence:
-    """What a search knows of its query and library; nothing, which costs nothing, without a calibration.
+    """What a search with a calibration knows of its query and library.
 
     Args:
         bundle: the model.
@@ -48,8 +48,6 @@ def evidence_of(
     Raises:
         BundleError: the reference texts fail.
     """
-    if bundle.manifest.calibration is None:
-        return SearchEvidence(None, None)
     familiarity = None
     if bundle.hubness_correction is not None:
         familiarity = float(bundle.hubness(query.embedding[None])[0])
@@ -75,15 +73,14 @@ class Rater:
     @classmethod
     def of(
         cls,
-        bundle: Bundle,
+        calibration: Calibration | None,
         evidence: SearchEvidence,
         modalities: Modalities,
         retrieved_scores: NDArray[np.floating],
         *,
         reranked: bool,
     ) -> "Rater":
-        """The rater for a search with a bundle; `reranked` says whether the scores are final ones."""
-        calibration = bundle.manifest.calibration
+        """The rater for a search with a calibration; `reranked` says whether the scores are final ones."""
         if calibration is None:
             return cls(None, evidence, modalities, retrieved_scores)
         fitted = calibration.final if reranked else calibration.first_stage

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from indexer.library.errors import DamagedRowsError, LibraryError
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
+from model.runtime.bundle.manifest import Calibration
 from model.runtime.calibration import BACKGROUND_RANKS, SearchEvidence
 from service.errors import NotUnderstoodError
 from service.search.encoded_query import EncodedQuery, encode_text_queries, encode_text_query
@@ -173,6 +174,15 @@ class Searcher:
         return self.match_queue.bundle
 
     @property
+    def calibration(self) -> Calibration | None:
+        """What gives scores their probabilities; None: hits have none.
+
+        A bundle's calibration was fitted to cosines of all dimensions: those of a library with cut embeddings
+        are others.
+        """
+        return None if self.snapshot.is_cut else self.bundle.manifest.calibration
+
+    @property
     def cannot_rerank(self) -> CannotRerank | None:
         """Why no search can be re-ranked; None if searches can."""
         kind = self.bundle.manifest.match_kind
@@ -198,7 +208,7 @@ class Searcher:
         if options.num_salient_frames is not None:
             check_num_salient_frames(options.num_salient_frames, self.bundle.manifest.frames_per_segment)
         if options.min_probability is not None:
-            check_min_probability(options.min_probability, self.bundle.manifest.calibration is not None)
+            check_min_probability(options.min_probability, self.calibration is not None)
         return options
 
     def most_pairs(self, options: SearchOptions) -> int:
@@ -260,11 +270,11 @@ class Searcher:
         retrieved = RetrievedSegments.from_index(self.snapshot.scores_of(query.embedding, rows), rows)
         stopwatch.lap("retrieve")
         library_scores = retrieved.score
-        if self.bundle.manifest.calibration:
+        if self.calibration:
             # Probabilities compare with the whole library, not with the video.
             scores, found = self.snapshot.search(query.embedding[None], BACKGROUND_RANKS[1])
             library_scores = scores[found >= 0]
-        evidence = evidence_of(self.bundle, query, library_scores)
+        evidence = self._evidence(query, library_scores)
         asked = _Asked(query, top_k, options, stopwatch, texts, evidence)
         return self._answer(asked, retrieved, self._why_no_rerank(options, query))
 
@@ -308,6 +318,12 @@ class Searcher:
         final_ranking = ensemble if skipped is None else None
         return Ranking(similarity, final_ranking, skipped, not_understood, truncated)
 
+    def _evidence(self, query: EncodedQuery, scores: NDArray[np.float32]) -> SearchEvidence:
+        """What is known of a query and the library; nothing, which costs nothing, without a calibration."""
+        if self.calibration is None:
+            return SearchEvidence(None, None)
+        return evidence_of(self.bundle, query, scores)
+
     def _encoded(self, text: str, texts: _Texts, options: SearchOptions) -> tuple[EncodedQuery, _Texts]:
         """A query encoded. If the model knows no word of it, lines of text alone decide, if there are any.
 
@@ -335,10 +351,10 @@ class Searcher:
         skipped = self._why_no_rerank(options, query)
         num_candidates = 0 if skipped else self._num_candidates(options)
         # The background of a search's probabilities is a mean over these ranks.
-        least = BACKGROUND_RANKS[1] if self.bundle.manifest.calibration else 0
+        least = BACKGROUND_RANKS[1] if self.calibration else 0
         retrieved = best_segments(self.snapshot, query, top_k, num_candidates, self.video_share, least)
         stopwatch.lap("retrieve")
-        evidence = evidence_of(self.bundle, query, retrieved.score)
+        evidence = self._evidence(query, retrieved.score)
         asked = _Asked(query, top_k, options, stopwatch, texts, evidence)
         return self._answer(asked, retrieved, skipped)
 
@@ -420,7 +436,7 @@ class Searcher:
             max_pairs = options.max_pairs - int(reranked.chosen.sum()) * len(query.parts or ())
         texts = asked.texts.evidence
         modalities = options.modalities if texts is None else texts.modalities
-        rater = Rater.of(self.bundle, asked.evidence, modalities, scores, reranked=reranked is not None)
+        rater = Rater.of(self.calibration, asked.evidence, modalities, scores, reranked=reranked is not None)
         scorer = MomentScorer(
             self.snapshot,
             self.match_queue,

@@ -44,6 +44,7 @@ class BundleDescription:
         answers: the answers that the answer head knows, in the order of its logits; empty: there is none.
         moments: what the moment head was trained for; None: there is none.
         unicode_form: the form of Unicode that texts have before the tokenizer reads them.
+        embedding_dims: the smaller sizes to which a library may cut embeddings, rising; empty: none.
         languages: that the text encoder reads, as codes of ISO 639; empty: not known.
     """
 
@@ -69,3 +70,4 @@ class BundleDescription:
     moments: Moments | None = None
     unicode_form: UnicodeForm = "NFKC"
     languages: tuple[str, ...] = ()
+    embedding_dims: tuple[int, ...] = ()

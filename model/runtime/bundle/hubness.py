@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from model.runtime.bundle.files import EXPORT_AGAIN
 from model.runtime.bundle.graphs import REFERENCE_TEXTS
 from model.runtime.errors import BundleError
+from model.runtime.ranking import cut_embeddings
 
 #: The nearest reference texts whose mean counts, unless the author of a bundle chooses another number.
 NEIGHBOURS = 10
@@ -54,17 +55,23 @@ class HubnessCorrection:
     def of(self, segment_embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """The hubness of segments: the mean cosine with the nearest reference texts. [B, D] → [B].
 
+        Where the segments' embeddings are cut to fewer dimensions, so are those of the texts.
+
         Raises:
-            ValueError: the embeddings have another shape.
+            ValueError: the embeddings have another shape, or more dimensions.
         """
-        dim = self.references.shape[1]
-        if segment_embeddings.ndim != 2 or segment_embeddings.shape[1] != dim:
-            raise ValueError(f"segment embeddings of shape {segment_embeddings.shape}: pass [B, {dim}]")
+        references = self.references
+        if segment_embeddings.ndim != 2 or not 0 < segment_embeddings.shape[1] <= references.shape[1]:
+            raise ValueError(
+                f"segment embeddings of shape {segment_embeddings.shape}: pass [B, {references.shape[1]}]"
+            )
+        if segment_embeddings.shape[1] < references.shape[1]:
+            references = cut_embeddings(references, segment_embeddings.shape[1])
         first = len(self.references) - self.neighbours
         out = np.empty(len(segment_embeddings), np.float32)
         for start in range(0, len(out), _SEGMENTS_A_PASS):
             part = slice(start, start + _SEGMENTS_A_PASS)
-            similarity = segment_embeddings[part] @ self.references.T
+            similarity = segment_embeddings[part] @ references.T
             nearest = np.partition(similarity, first, axis=1)[:, first:]
             out[part] = nearest.mean(axis=1, dtype=np.float64)
         return out

@@ -79,7 +79,7 @@ class TokenSizes:
 
 
 #: Fields that the first bundles of format version 2 do not have.
-_LATER = ("hubness", "salience_match", "moments")
+_LATER = ("hubness", "salience_match", "moments", "embedding_dims")
 
 
 def check_file_name(name: str) -> None:
@@ -262,7 +262,9 @@ class BundleManifest(_Frozen):
     `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are null, and no graph reads them.
     In one whose video encoder says nothing of single frames, `salience_dim` and `salience_strategy` are null,
     and `num_salient_frames` does not count. Without a correction, `hubness` is left out, and `salience_match`
-    and `moments` likewise.
+    and `moments` likewise. `embedding_dims` are the smaller sizes, rising, to which a library may cut
+    embeddings: their first dimensions alone, scaled to unit length, rank nearly as well (Matryoshka
+    representation learning, Kusupati et al., 2022). Left out: none.
     """
 
     format_version: Literal[2]
@@ -288,6 +290,7 @@ class BundleManifest(_Frozen):
     hubness: Hubness | None = None
     salience_match: SalienceMatch | None = None
     moments: Moments | None = None
+    embedding_dims: tuple[PositiveInt, ...] | None = None
     files: dict[str, FileRecord]
 
     @field_validator("files")
@@ -317,6 +320,12 @@ class BundleManifest(_Frozen):
         if (self.moments is None) != (MOMENT_HEAD not in self.files):
             raise ValueError(f"moments and the graph {MOMENT_HEAD!r} need each other: give both or neither")
         self._check_salience()
+        dims = self.embedding_dims
+        if dims is not None and (not dims or list(dims) != sorted({*dims}) or dims[-1] >= self.embedding_dim):
+            raise ValueError(
+                f"embedding_dims {list(dims)}: give rising sizes below embedding_dim {self.embedding_dim}, "
+                "or leave it out"
+            )
         self._check_tokens()
         self._check_hubness()
         if self.num_salient_frames > self.frames_per_segment:

@@ -256,7 +256,7 @@ class Bundle:
         """How near segments are to any text: the mean cosine with the nearest reference texts.
 
         Args:
-            segment_embeddings: float32, shape [B, D], of unit length.
+            segment_embeddings: float32, shape [B, D], of unit length; or cut, see `cut_embeddings`.
 
         Returns:
             float32, shape [B].

@@ -100,6 +100,7 @@ def _fields(description: BundleDescription) -> dict[str, Any]:
         "calibration": None if d.calibration is None else d.calibration.model_dump(),
         "salience_match": None if d.salience_match is None else d.salience_match.model_dump(),
         "moments": None if d.moments is None else d.moments.model_dump(),
+        "embedding_dims": list(d.embedding_dims) or None,
         "hubness": None
         if d.hubness is None
         else {"weight": d.hubness.weight, "neighbours": d.hubness.neighbours},

@@ -82,6 +82,9 @@ def test_a_manifest_of_a_further_generation_has_another_version(tmp_path: Path) 
     changed += [{"format_version": 2}, {"format_version": 4}]
     for changes in changed:
         assert read(tmp_path, signed({**body, **changes})) is None, changes
+    cut = replace(GOOD, full_embedding_dim=16)
+    assert read(tmp_path, to_json(cut).encode()) == cut
+    assert json.loads(to_json(cut))["format_version"] == 3
     assert read(tmp_path, signed({**BODY, "format_version": 3})) is None
 
 
