@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from PIL import Image
 from tokenizers import Tokenizer
 
+from indexer.library.snapshot import Snapshot
 from model.importers import load
-from model.importers.importing import import_checkpoint
+from model.importers.importing import ImportOptions, import_checkpoint
 from model.importers.sources import find_checkpoint
 from model.importers.weights import quiet_transformers
 from model.runtime.bundle import Bundle
@@ -71,7 +72,8 @@ class Pair:
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     home = tmp_path_factory.mktemp(request.param)
     folder = PUBLISHED[request.param](home / "published")
-    import_checkpoint(find_checkpoint(str(folder)), home / "bundle")
+    # Random weights are no Matryoshka model: but a bundle may say so of any.
+    import_checkpoint(find_checkpoint(str(folder)), home / "bundle", ImportOptions(embedding_dims=(4, 8)))
     return Pair(request.param, folder, Bundle.open(home / "bundle"))
 
 
@@ -177,6 +179,20 @@ def test_the_bundle_serves(pair: Pair, tmp_path: Path) -> None:
     measured = invoke("eval", "--queries", queries, "--json", *where)
     assert measured.exit_code == 0, measured.output
     assert json.loads(measured.stdout)["R@10"] == 100.0
+
+
+def test_a_library_may_be_cut_to_what_the_import_allows(pair: Pair, tmp_path: Path) -> None:
+    assert pair.bundle.manifest.embedding_dims == (4, 8)
+    make_video(tmp_path / "media" / "one.mp4", parts=[("red", 1.0)], size=(64, 48), fps=4)
+    where = ("--library", tmp_path / "library", "--bundle", pair.bundle.folder)
+    indexed = invoke("index", tmp_path / "media", *where, "--workers", "0", "--embedding-dim", "4")
+    assert indexed.exit_code == 0, indexed.output
+    (hit,) = json.loads(invoke("search", "a dog", "--json", *where).stdout)["hits"]
+    embedding = pair.bundle.encode_text(["a dog"]).embedding
+    snapshot = Snapshot.open(tmp_path / "library")
+    assert snapshot.embedding_dim == 4
+    scores, _ = snapshot.search(embedding, 1)
+    assert hit["similarity"] >= round(float(scores[0, 0]), 4) - 1e-4
 
 
 def test_siglip_reads_small_letters_whatever_its_tokenizer_does(tmp_path: Path) -> None:
