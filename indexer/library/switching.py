@@ -22,6 +22,7 @@ from indexer.library.manifest import (
     CURRENT,
     FIRST_GENERATION,
     GENERATIONS,
+    SnapshotManifest,
     current_number,
     read_snapshot_manifest,
     snapshot_folder,
@@ -39,8 +40,8 @@ from model.runtime.files import flush, replace_text
 def rollback(path: Path | str, to: int | None = None) -> int:
     """Serve an earlier snapshot; the next run with its bundle continues from its state.
 
-    The tables get a new version equal to the snapshot's. Later snapshots are kept, so that they can be served
-    again.
+    The tables get a new version equal to the snapshot's, unless it is the newest one of another generation,
+    whose tables may be ahead of it. Later snapshots are kept, so that they can be served again.
 
     Args:
         path: the library's folder.
@@ -61,16 +62,8 @@ def rollback(path: Path | str, to: int | None = None) -> int:
         raise LibraryError(f"{library} has no snapshot: publish one with `reelfind index`")
     with lock_library(library):
         target = _choose(library, numbers, to)
-        manifest = read_snapshot_manifest(library, target)
-        tables = tables_folder(library, manifest.generation)
-        # Restore `videos`, the commit marker, first: the next run repairs what a kill between the tables
-        # leaves.
-        # Where the snapshot is older than a table, the next run fills the table again.
-        for name in (name for name in TABLES if name in manifest.tables):
-            checkpoint(f"rollback.{name}")
-            dataset = open_table(tables, name, manifest.tables[name])
-            with storage_errors(table_path(tables, name)):
-                dataset.restore()  # type: ignore[no-untyped-call]
+        if not _is_newest_of_another(library, target):
+            _restore_tables(library, read_snapshot_manifest(library, target))
         _serve(library, target, "rollback")
     return target
 
@@ -154,13 +147,32 @@ def _serve(library: Path, number: int, step: str) -> None:
     """Let `CURRENT` name a snapshot."""
     before = _current_or_none(library)
     folder = snapshot_folder(library, number)
-    unretire(folder)
-    unstage(folder)
-    replace_text(library / CURRENT, f"{number}\n", step=f"{step}.current")
-    if before is not None and before != number and snapshot_folder(library, before).is_dir():
-        # From now on it counts how long the snapshot has not been served.
-        with storage_errors(library):
+    with storage_errors(library / CURRENT):
+        unretire(folder)
+        unstage(folder)
+        replace_text(library / CURRENT, f"{number}\n", step=f"{step}.current")
+        if before is not None and before != number and snapshot_folder(library, before).is_dir():
+            # From now on it counts how long the snapshot has not been served.
             retired_seconds(snapshot_folder(library, before))
+
+
+def _is_newest_of_another(library: Path, number: int) -> bool:
+    """Whether a snapshot is the newest that was served of a generation that is not served now."""
+    generation = read_snapshot_manifest(library, number).generation
+    if _generation_of_current(library) in (None, generation):
+        return False
+    return number == max(n for n in snapshots_of(library, generation) if staged(library, n) is None)
+
+
+def _restore_tables(library: Path, manifest: SnapshotManifest) -> None:
+    tables = tables_folder(library, manifest.generation)
+    # Restore `videos`, the commit marker, first: the next run repairs what a kill between the tables leaves.
+    # Where the snapshot is older than a table, the next run fills the table again.
+    for name in (name for name in TABLES if name in manifest.tables):
+        checkpoint(f"rollback.{name}")
+        dataset = open_table(tables, name, manifest.tables[name])
+        with storage_errors(table_path(tables, name)):
+            dataset.restore()  # type: ignore[no-untyped-call]
 
 
 def _choose(library: Path, numbers: list[int], to: int | None) -> int:
@@ -188,16 +200,22 @@ def _choose(library: Path, numbers: list[int], to: int | None) -> int:
 def _earlier(library: Path, numbers: list[int], current: int | None) -> Iterator[int]:
     """The snapshots that were served before, those of the same generation first, the newest of each first."""
     known = [number for number in reversed(numbers) if staged(library, number) is None]
-    try:
-        own = None if current is None else read_snapshot_manifest(library, current).generation
-    except LibraryError:
-        own = None
+    own = _generation_of_current(library)
     if current is None or own is None:
         yield from (number for number in known if current is None or number < current)
         return
     same = set(snapshots_of(library, own))
     yield from (number for number in known if number in same and number < current)
     yield from (number for number in known if number not in same)
+
+
+def _generation_of_current(library: Path) -> str | None:
+    """The generation of the snapshot that is served; None where that cannot be told."""
+    current = _current_or_none(library)
+    try:
+        return None if current is None else read_snapshot_manifest(library, current).generation
+    except LibraryError:
+        return None
 
 
 def _current_or_none(library: Path) -> int | None:

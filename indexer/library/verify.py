@@ -15,6 +15,7 @@ from indexer.library.generations import Staged, staged
 from indexer.library.leases import hold
 from indexer.library.manifest import (
     SnapshotManifest,
+    generation_name,
     published_number,
     read_snapshot_manifest,
     snapshot_folder,
@@ -261,16 +262,29 @@ def _wrong_tokens(frames: lance.LanceDataset, folder: Path, where: str) -> Itera
                 return
 
 
+def _remedy_beside(reports: list[SnapshotReport], served: SnapshotReport) -> str:
+    """What to do about damaged snapshots while the one that is served is whole."""
+    own = None if served.manifest is None else served.manifest.generation
+    others = {
+        generation_name(report.manifest.bundle_checksum)
+        for report in reports
+        if report.problems and report.manifest is not None and report.manifest.generation != own
+    }
+    if not others:
+        return "damaged ones are removed as `reelfind index` publishes new ones"
+    return (
+        f"of generation {', '.join(sorted(others))}, `reelfind index PATH --bundle BUNDLE --repair` reads "
+        "the damaged rows again, or `reelfind library drop` removes it"
+    )
+
+
 def _remedy(library: Path, reports: list[SnapshotReport]) -> str | None:
     if not any(report.problems for report in reports):
         return None
     whole = [report.number for report in reports if not report.problems and report.staged is None]
     served = next((report for report in reports if report.current), None)
     if served is not None and not served.problems:
-        return (
-            "the snapshot that is served is whole; damaged ones are removed as `reelfind index` publishes "
-            "new ones"
-        )
+        return f"the snapshot that is served is whole; {_remedy_beside(reports, served)}"
     rollback_remedy = (
         f"serve a whole snapshot with `reelfind library rollback --to {whole[-1]}`, then index again"
         if whole

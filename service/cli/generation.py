@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from indexer.events import IndexSummary
+from indexer.library.errors import LibraryError
 from indexer.library.folder import Library
-from indexer.library.manifest import published_number
+from indexer.library.manifest import CURRENT, published_number
 from indexer.library.overview import videos_lacking
 from indexer.library.snapshot import Snapshot
 from indexer.library.switching import publish_generation
@@ -56,9 +57,13 @@ def own_bundle(settings: Settings) -> Path:
         LibraryError: the library cannot be opened.
         BundleError: the library's bundle is in no known folder.
     """
-    if not Library.exists(settings.library):
+    try:
+        layout = Library.open(settings.library).layout
+    except LibraryError:
+        if (settings.library / CURRENT).exists():
+            raise
+        # There is none yet, or not all of one: the run makes it.
         return default_bundle_path()
-    layout = Library.open(settings.library).layout
     return bundle_folder(settings, layout.bundle_checksum, layout.bundle_name)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from indexer.events import Event, FileDone, IndexSummary, Note
+from indexer.events import Event, FileDone, FileStarted, IndexSummary, Note
 from indexer.library.errors import BusyError, LibraryError
 from indexer.library.folder import Library
 from indexer.library.generations import generations, staged
@@ -54,17 +54,16 @@ class Home:
         *,
         paths: list[Path] | None = None,
         stages: list[AnyStage] | None = None,
-        stop_after: int | None = None,
+        stop_at: int | None = None,
         **options: Any,
     ) -> IndexSummary:
-        """Index, in this process; `stop_after` so many files the run is asked to stop."""
+        """Index, in this process; when it begins with file number `stop_at`, the run is asked to stop."""
         self.events = []
         stop = threading.Event()
 
         def see(event: Event) -> None:
             self.events.append(event)
-            done = sum(isinstance(e, FileDone) for e in self.events)
-            if stop_after is not None and done >= stop_after:
+            if stop_at is not None and sum(isinstance(e, FileStarted) for e in self.events) >= stop_at:
                 stop.set()
 
         chosen = IndexOptions(**{"workers": 0, "keep_seconds": 0.0, **options})
@@ -188,7 +187,7 @@ def test_texts_of_two_bundles_find_other_things_in_the_segments_of_the_other(hom
 
 
 def test_an_interrupted_build_is_resumed_and_decodes_no_film_twice(home: Home) -> None:
-    summary = home.run(home.second, stop_after=1, batch_frames=1)
+    summary = home.run(home.second, stop_at=2)
     assert summary.interrupted
     first_part = home.decoded
     assert staged(home.library, 2) == "incomplete"
@@ -200,7 +199,8 @@ def test_an_interrupted_build_is_resumed_and_decodes_no_film_twice(home: Home) -
     assert current_number(home.library) == 1
     resumed = home.run(home.second)
     assert sorted(first_part + home.decoded) == ["blue.mp4", "green.mp4", "red.mp4"]
-    assert (resumed.unchanged, resumed.num_videos) == (1, 3)
+    assert (resumed.unchanged, resumed.num_videos) == (len(first_part), 3)
+    assert len(first_part) < 3, "the third film was not begun"
     assert snapshot_numbers(home.library) == [1, 3], "the half-built snapshot is not kept"
     assert publish_generation(home.library) == 3
     assert home.found() == list(COLOURS)
@@ -325,6 +325,23 @@ def test_a_rollback_stays_in_its_generation_as_long_as_it_can(home: Home, tmp_pa
         rollback(home.library)
 
 
+def test_a_return_to_another_generation_keeps_what_was_done_for_it(home: Home, tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    shutil.copytree(home.media, media)
+    home.media, home.library = media, tmp_path / "fresh"
+    home.run(home.first)
+    home.run(home.second)
+    publish_generation(home.library)
+    make_video(media / "red.mp4", parts=[("red", 0.7)])
+    home.run(home.first)
+    assert home.decoded == ["red.mp4"]
+    assert rollback(home.library) == 1
+    home.run(home.first)
+    assert home.decoded == [], "its tables are ahead of the snapshot that is served again"
+    assert (current_number(home.library), home.found()) == (4, list(COLOURS))
+    assert verify_library(home.library).ok
+
+
 def test_dropping_a_generation(home: Home) -> None:
     home.run(home.second)
     first, second = home.first.checksum[:12], home.second.checksum[:12]
@@ -425,6 +442,11 @@ def test_a_damaged_generation_is_repaired_beside_the_one_that_is_served(home: Ho
     path.write_bytes(data)
     with pytest.raises(LibraryError, match=r"is damaged .*--repair"):
         publish_generation(home.library)
+    remedy = verify_library(home.library).remedy
+    assert remedy is not None
+    assert (
+        f"of generation {home.second.checksum[:12]}, `reelfind index PATH --bundle BUNDLE --repair`" in remedy
+    )
     repaired = home.run(home.second, repair=True).repaired
     assert repaired is not None
     assert repaired.files == (path,)

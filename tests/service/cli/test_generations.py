@@ -136,6 +136,15 @@ def test_a_bundle_in_no_known_folder(toy: ToyLibrary, monkeypatch: pytest.Monkey
     assert "lies in no known folder" in doctor.stdout
 
 
+def test_a_run_without_a_bundle_completes_a_library_that_was_half_made(
+    tmp_path: Path, template: ToyLibrary
+) -> None:
+    (tmp_path / "library" / "snapshots").mkdir(parents=True)
+    result = invoke("index", template.media, "--library", tmp_path / "library", "--workers", "0")
+    assert result.exit_code == 0, result.output
+    assert as_json("library", "info", "--library", tmp_path / "library")["bundle"]["name"] == "mini"
+
+
 def test_a_new_version_of_a_bundle_in_the_same_folder(toy: ToyLibrary, tmp_path: Path) -> None:
     """The library's own bundle is gone; the next generation is the remedy, and the library stays whole."""
     folder = tmp_path / "mine"
