@@ -44,6 +44,8 @@ ANSWER_HEAD = "answer_head.onnx"
 MOMENT_HEAD = "moment_head.onnx"
 #: the answers that `answer_head.onnx` knows: a JSON list of texts, in the order of its logits
 ANSWERS = "answers.json"
+#: what a text encoder returns for the graphs that do not read ids, in bundles that have such tokens
+TEXT_TOKENS = "text_tokens"
 #: embeddings of reference texts, by which `hubness` is measured: a NumPy array, float16 [R, D]
 REFERENCE_TEXTS = "reference_texts.npy"
 
@@ -79,10 +81,11 @@ GRAPHS: dict[str, GraphSpec] = {
     TEXT_ENCODER: GraphSpec(
         (TensorSpec("input_ids", _INT, ("B", "L")), TensorSpec("attention_mask", _INT, ("B", "L"))),
         (TensorSpec("text_embedding", _FLOAT, ("B", "D")),),
-        tokens=(TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),),
+        tokens=(TensorSpec(TEXT_TOKENS, _FLOAT, ("B", "L", "T")),),
         salience=(TensorSpec("text_salience", _FLOAT, ("B", "S")),),
     ),
     # A pair is a text and a frame; the matcher reads the text encoder's tokens, or encodes the ids itself.
+    # Where nothing reads them, the text encoder need not return any.
     MATCHER: GraphSpec(
         (
             TensorSpec("attention_mask", _INT, ("B", "L")),
@@ -90,7 +93,7 @@ GRAPHS: dict[str, GraphSpec] = {
         ),
         (TensorSpec("match_logit", _FLOAT, ("B",)),),
         either=(
-            TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),
+            TensorSpec(TEXT_TOKENS, _FLOAT, ("B", "L", "T")),
             TensorSpec("input_ids", _INT, ("B", "L")),
         ),
     ),
@@ -103,7 +106,7 @@ GRAPHS: dict[str, GraphSpec] = {
         ),
         (TensorSpec("answer_logit", _FLOAT, ("B", "A")),),
         either=(
-            TensorSpec("text_tokens", _FLOAT, ("B", "L", "T")),
+            TensorSpec(TEXT_TOKENS, _FLOAT, ("B", "L", "T")),
             TensorSpec("input_ids", _INT, ("B", "L")),
         ),
     ),

@@ -38,6 +38,7 @@ from model.runtime.bundle.graphs import (
     SALIENCE_MATCH,
     SALIENT_FRAMES,
     TEXT_ENCODER,
+    TEXT_TOKENS,
     VIDEO_ENCODER,
     GraphSpec,
 )
@@ -69,13 +70,13 @@ class TokenSizes:
         tokens_per_frame: P.
         stored_tokens_per_frame: tokens of a frame that a library stores by default, merged from P.
         hidden_dim: H, the width of a frame token.
-        text_hidden_dim: T, the width of a text token.
+        text_hidden_dim: T, the width of a text token; None: there are none, and matchers read ids.
     """
 
     tokens_per_frame: int
     stored_tokens_per_frame: int
     hidden_dim: int
-    text_hidden_dim: int
+    text_hidden_dim: int | None
 
 
 #: Fields that the first bundles of format version 2 do not have.
@@ -259,7 +260,8 @@ class BundleManifest(_Frozen):
     """The content of `bundle.json`, format version 2. Unknown and missing fields are refused.
 
     In a bundle whose encoders return no tokens, all four sizes of tokens (`tokens_per_frame`,
-    `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are null, and no graph reads them.
+    `stored_tokens_per_frame`, `hidden_dim`, `text_hidden_dim`) are null, and no graph reads them. With
+    `text_hidden_dim` alone null, the text encoder returns none, and what reads texts reads their ids.
     In one whose video encoder says nothing of single frames, `salience_dim` and `salience_strategy` are null,
     and `num_salient_frames` does not count. Without a correction, `hubness` is left out, and `salience_match`
     and `moments` likewise. `embedding_dims` are the smaller sizes, rising, to which a library may cut
@@ -354,7 +356,7 @@ class BundleManifest(_Frozen):
     def _check_tokens(self) -> None:
         sizes = {field.name: getattr(self, field.name) for field in fields(TokenSizes)}
         missing = [name for name, size in sizes.items() if size is None]
-        if missing and len(missing) < len(sizes):
+        if missing not in ([], ["text_hidden_dim"], list(sizes)):
             raise ValueError(f"{', '.join(missing)} must not be null, or all of {', '.join(sizes)} must be")
         tokens = self.tokens
         if tokens is not None and self.has_video_encoder:
@@ -387,11 +389,10 @@ class BundleManifest(_Frozen):
     @property
     def tokens(self) -> TokenSizes | None:
         """Sizes of the encoders' tokens; None where the encoders return no tokens."""
-        count, stored = self.tokens_per_frame, self.stored_tokens_per_frame
-        width, text_width = self.hidden_dim, self.text_hidden_dim
-        if count is None or stored is None or width is None or text_width is None:
+        count, stored, width = self.tokens_per_frame, self.stored_tokens_per_frame, self.hidden_dim
+        if count is None or stored is None or width is None:
             return None
-        return TokenSizes(count, stored, width, text_width)
+        return TokenSizes(count, stored, width, self.text_hidden_dim)
 
     @property
     def match_kind(self) -> MatchKind | None:
@@ -442,8 +443,12 @@ class BundleManifest(_Frozen):
         """Inputs and outputs of a graph of this bundle; salience and tokens only where it has them."""
         spec = GRAPHS[graph]
         salience = spec.salience if self.has_salience else ()
-        tokens = spec.tokens if self.tokens is not None else ()
-        return replace(spec, outputs=spec.outputs + salience + tokens)
+        tokens, either = (spec.tokens if self.tokens is not None else ()), spec.either
+        if self.tokens is not None and self.tokens.text_hidden_dim is None:
+            tokens, either = (
+                tuple(item for item in items if item.name != TEXT_TOKENS) for items in (tokens, either)
+            )
+        return replace(spec, outputs=spec.outputs + salience + tokens, either=either)
 
     def dims(self) -> dict[str, int]:
         """The sizes that this bundle fixes, by their letters in `GRAPHS`."""
@@ -451,11 +456,9 @@ class BundleManifest(_Frozen):
         if self.salience_dim is not None:
             dims["S"] = self.salience_dim
         if self.tokens is not None:
-            dims |= {
-                "P": self.tokens.tokens_per_frame,
-                "H": self.tokens.hidden_dim,
-                "T": self.tokens.text_hidden_dim,
-            }
+            dims |= {"P": self.tokens.tokens_per_frame, "H": self.tokens.hidden_dim}
+            if self.tokens.text_hidden_dim is not None:
+                dims["T"] = self.tokens.text_hidden_dim
         return dims
 
     @model_serializer(mode="wrap")

@@ -30,6 +30,7 @@ from model.runtime.bundle.graphs import (
     MOMENT_HEAD,
     SEGMENT_ENCODER,
     TEXT_ENCODER,
+    TEXT_TOKENS,
     VIDEO_ENCODER,
 )
 from model.runtime.bundle.hubness import HubnessCorrection, read_references
@@ -277,7 +278,7 @@ class Bundle:
 
         Args:
             texts: B strings, each with at least one word.
-            tokens: also compute and return the tokens.
+            tokens: also compute and return the tokens, if there are any: a matcher may read ids alone.
 
         Raises:
             ValueError: there is no text, or a text is empty or not a string.
@@ -288,14 +289,14 @@ class Bundle:
         shapes: dict[str, tuple[int, ...]] = {"text_embedding": (self.manifest.embedding_dim,)}
         if self.manifest.salience_dim is not None:
             shapes["text_salience"] = (self.manifest.salience_dim,)
-        if tokens:
-            shapes["text_tokens"] = (batch.input_ids.shape[1], self.token_sizes().text_hidden_dim)
+        if tokens and (width := self.token_sizes().text_hidden_dim) is not None:
+            shapes[TEXT_TOKENS] = (batch.input_ids.shape[1], width)
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         out = self._run(TEXT_ENCODER, inputs, shapes)
         return TextEncoding(
             out["text_embedding"],
             out.get("text_salience", np.empty((len(texts), 0), np.float32)),
-            out.get("text_tokens"),
+            out.get(TEXT_TOKENS),
             batch.attention_mask,
             batch.input_ids,
         )

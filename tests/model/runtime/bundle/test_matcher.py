@@ -19,9 +19,19 @@ from tests.support import toy_bundle as toy
 TEXTS = ["red", "a green field", "the blue sky over a yellow house by the sea", "nothing known here", "cyan"]
 
 
-@pytest.fixture(scope="module", params=[True, "ids"])
+@pytest.fixture(scope="module", params=[True, "ids", "ids alone"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy.make_toy_bundle(tmp_path_factory.mktemp("bundles") / "toy", matcher=request.param)
+    """Its matcher reads text tokens, or ids; or ids where there are no text tokens."""
+    place = tmp_path_factory.mktemp("bundles") / "toy"
+    if request.param != "ids alone":
+        return toy.make_toy_bundle(place, matcher=request.param)
+    return without_text_tokens(toy.make_toy_bundle(place, matcher="ids"))
+
+
+def without_text_tokens(folder: Path) -> Path:
+    change_manifest(folder, lambda c: c.update(text_hidden_dim=None))
+    replace_file(folder, "text_encoder.onnx", toy.toy_graphs(tokens=False)["text_encoder.onnx"])
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +246,13 @@ def test_a_matcher_that_breaks_the_format(tmp_path: Path, graph: bytes, message:
     replace_file(folder, "matcher.onnx", graph)
     with pytest.raises(BundleError, match=rf"matcher\.onnx.*{message}"):
         Bundle.open(folder).check()
+
+
+def test_a_matcher_cannot_read_text_tokens_that_are_not_there(tmp_path: Path) -> None:
+    opened = Bundle.open(without_text_tokens(toy.make_toy_bundle(tmp_path / "toy")))
+    assert opened.encode_text(["red"], tokens=True).tokens is None
+    with pytest.raises(BundleError, match=r"matcher\.onnx has the inputs .* must be of \['input_ids'\]"):
+        opened.check()
 
 
 def test_widths_of_texts_and_frames_are_told_apart(tmp_path: Path) -> None:
