@@ -40,7 +40,16 @@ def import_command(
         typer.Option(
             exists=True,
             file_okay=False,
-            help="Folder of photos to measure losses with. Default: drawn pictures.",
+            help="Folder of photos to measure with what a lower precision costs, and fewer tokens a frame. "
+            "Default: drawn pictures where the precision is lower.",
+        ),
+    ] = None,
+    tokens_per_frame: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Tokens of a frame that a library stores for the matching head, merged from all. Default: a "
+            "quarter. `reelfind index --tokens-per-frame` overrides it.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle. Default: that of the source.")] = None,
@@ -68,7 +77,7 @@ def import_command(
     model is fetched from the hub once; set HF_HUB_OFFLINE=1 to use what is on this machine alone.
     """
     dims = tuple(sorted(set(embedding_dim or ())))
-    options = ImportOptions(check_precision(precision), probe, name, dims)
+    options = ImportOptions(check_precision(precision), probe, name, tokens_per_frame, dims)
     torch.set_num_threads(threads)
     started = time.monotonic()
     checkpoint = find_checkpoint(source, revision=revision, allow_pickle=allow_pickle)
@@ -89,6 +98,9 @@ def import_command(
             "bytes": total,
             "precision": options.precision,
             "loss": None if result.loss is None else result.loss.as_object(),
+            "stored_tokens_per_frame": manifest.stored_tokens_per_frame,
+            "match_loss": None if result.match_loss is None else result.match_loss.as_object(),
+            "warnings": list(result.warnings),
             "seconds": round(time.monotonic() - started, 1),
         }
         typer.echo(json.dumps(found, ensure_ascii=False))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from model.importers import clip, metaclip_2, open_clip, siglip, video_prism, x_clip
+from model.importers import blip, clip, metaclip_2, open_clip, siglip, video_prism, x_clip
 from model.importers.base import Checkpoint, Imported, Load
 from model.runtime.errors import InputError
 
 #: How each family is read, by its `model_type`.
 FAMILIES: Mapping[str, Load] = {
+    "blip": blip.load,
     "clip": clip.load,
     "metaclip_2": metaclip_2.load,
     "open_clip": open_clip.load,

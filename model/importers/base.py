@@ -73,11 +73,13 @@ class Imported(NamedTuple):
         graphs: the graphs by their file names in the bundle.
         description: everything that `bundle.json` says besides its files.
         tokenizer: the content of `tokenizer.json`.
+        warnings: what people should know, a line each.
     """
 
     graphs: Mapping[str, Graph]
     description: BundleDescription
     tokenizer: bytes
+    warnings: tuple[str, ...] = ()
 
 
 #: Reads one family of checkpoints.

@@ -120,20 +120,28 @@ def loss_of(
         name: float(np.abs(new - old).max())
         for name, old, new in zip((picture_graph(exact), TEXT_ENCODER), before, after, strict=True)
     }
-    orders = [
-        np.argsort(np.argsort(-(texts @ frames.T), axis=1), axis=1) for frames, texts in (before, after)
-    ]
-    same = float((orders[0].argmin(axis=1) == orders[1].argmin(axis=1)).mean())
-    count = len(probe.pictures)
-    # Spearman's correlation of two orders without ties: 1 − 6 Σd² / (M (M² − 1)).
-    squares = ((orders[0] - orders[1]) ** 2).sum(axis=1)
-    correlation = float((1 - 6 * squares / (count * (count**2 - 1))).mean())
+    same, correlation = agreement(*(texts @ frames.T for frames, texts in (before, after)))
     return Loss(probe.source, outputs, same, correlation)
 
 
 def picture_graph(graphs: Collection[str]) -> str:
     """The name of the graph that reads pictures."""
     return FRAME_ENCODER if FRAME_ENCODER in graphs else VIDEO_ENCODER
+
+
+def agreement(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[float, float]:
+    """How much the orders of pictures by two scores agree, each [Q, M] with M ≥ 2.
+
+    Returns:
+        the share of texts for which the same picture comes first, and the mean over texts of Spearman's
+        correlation of the orders.
+    """
+    first, second = (np.argsort(np.argsort(-scores, axis=1), axis=1) for scores in (before, after))
+    same = float((first.argmin(axis=1) == second.argmin(axis=1)).mean())
+    count = before.shape[1]
+    # Spearman's correlation of two orders without ties: 1 − 6 Σd² / (M (M² − 1)).
+    squares = ((first - second) ** 2).sum(axis=1)
+    return same, float((1 - 6 * squares / (count * (count**2 - 1))).mean())
 
 
 def _embeddings(

@@ -127,6 +127,30 @@ def save_siglip2(folder: Path, tokenizer: str = "Siglip2Tokenizer") -> Path:
     return folder
 
 
+def save_blip(folder: Path, **text: Any) -> Path:
+    """BLIP for image-text matching: BERT's tokenizer, and squashed pictures; `text` changes the encoder."""
+    import transformers
+    from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+    sizes = {**TEXT, "num_attention_heads": 12, "max_position_embeddings": 64, "vocab_size": 30524}
+    config = transformers.BlipConfig(
+        text_config={**sizes, **text}, vision_config=VISION, image_text_hidden_size=DIM
+    )
+    stirred(transformers.BlipForImageTextRetrieval(config)).save_pretrained(folder)
+    BlipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
+    vocabulary = folder.with_name(f"{folder.name}.txt")
+    vocabulary.write_text("\n".join(_bert_pieces()) + "\n", encoding="utf-8")
+    transformers.BertTokenizer(str(vocabulary)).save_pretrained(folder)
+    return folder
+
+
+def _bert_pieces() -> list[str]:
+    """A vocabulary in which the special tokens have the places of BERT's own."""
+    special = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [*_LETTERS, *(f"##{letter}" for letter in _LETTERS), *"映画мир.,!?'-&"]
+    return [*special, *letters, "dog", "runs", "along", "the", "beach"]
+
+
 def _save_siglip_model(folder: Path, vocabulary: int) -> None:
     import transformers
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
