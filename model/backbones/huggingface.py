@@ -76,9 +76,9 @@ def read_json_object(path: Path) -> dict[str, Any]:
             f"no {path.name} in {path.parent}: it must hold a model saved by transformers"
         ) from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+        raise InputError(f"{path} cannot be read as JSON ({error}): download it again") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path} must hold an object, not {type(values).__name__}")
+        raise InputError(f"{path} must hold an object, not {type(values).__name__}: download it again")
     return values
 
 

@@ -185,8 +185,8 @@ def _check_architecture(checkpoint: Checkpoint) -> None:
     named = checkpoint.config.get("architectures")
     if isinstance(named, list) and named and ARCHITECTURE not in named:
         raise InputError(
-            f"{checkpoint.config_path}: architectures is {named}, a BLIP without a matching head: import a "
-            f"{ARCHITECTURE}, such as Salesforce/blip-itm-base-coco"
+            f"{checkpoint.config_path}: architectures is {named}: import a {ARCHITECTURE}, the BLIP with a "
+            "matching head, such as Salesforce/blip-itm-base-coco"
         )
 
 

@@ -5,10 +5,11 @@ Shapes: B batch, h and w the sides of a frame.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from PIL import Image
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from model.backbones.huggingface import read_json_object
 from model.importers.base import Checkpoint
-from model.importers.weights import quiet_transformers
+from model.importers.weights import quiet_transformers, reason_of
 from model.runtime.bundle.manifest import ImageSpec
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import Interpolation
@@ -79,7 +80,11 @@ def read_preparation(checkpoint: Checkpoint, size: int) -> PicturePreparation:
     path = next((found for name in names if (found := checkpoint.folder / name).is_file()), None)
     if path is None:
         raise InputError(f"no {names[0]} in {checkpoint.folder}: {_REMEDY}")
-    read_json_object(path)
+    if "auto_map" in read_json_object(path):
+        raise InputError(
+            f"{path}: auto_map names code of its own, which is never run here: import a model whose image "
+            "processor is one of transformers"
+        )
     with quiet_transformers():
         from transformers import AutoImageProcessor
 
@@ -90,8 +95,7 @@ def read_preparation(checkpoint: Checkpoint, size: int) -> PicturePreparation:
             )
         # It raises errors of many kinds, of missing packages too.
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"{path} is not read by transformers ({reason[:200]}): {_REMEDY}") from error
+            raise InputError(f"{path} is not read by transformers ({reason_of(error)}): {_REMEDY}") from error
         values: Mapping[str, Any] = processor.to_dict()
     return preparation_of(path, values, checkpoint, size)
 
@@ -116,7 +120,10 @@ def preparation_of(
             "files do not belong together; download the checkpoint again"
         )
     mean, std = (_three(path, key, values.get(key)) for key in ("image_mean", "image_std"))
-    return PicturePreparation(image, float(values["rescale_factor"]), mean, std)
+    scale = values.get("rescale_factor")
+    if not _is_number(scale) or scale <= 0 or min(std) <= 0:
+        raise InputError(f"{path}: rescale_factor is {scale!r}, image_std {std}: they must be positive")
+    return PicturePreparation(image, float(scale), mean, std)
 
 
 def _image_spec(path: Path, values: Mapping[str, Any]) -> ImageSpec:
@@ -125,10 +132,11 @@ def _image_spec(path: Path, values: Mapping[str, Any]) -> ImageSpec:
     Raises:
         InputError: they become no squares, or by a filter or rule that a bundle does not know.
     """
-    interpolation = _FILTERS.get(values.get("resample") or Image.Resampling.BILINEAR)
+    resample = values.get("resample")
+    interpolation = _FILTERS.get(Image.Resampling.BILINEAR if resample is None else resample)
     if interpolation is None:
         raise InputError(
-            f"{path}: resample is {values.get('resample')}: bundles know {sorted(map(int, _FILTERS))} "
+            f"{path}: resample is {resample!r}: bundles know {sorted(map(int, _FILTERS))} "
             "(lanczos 1, bilinear 2, bicubic 3)"
         )
     size, crop = _sides(values.get("size")), _sides(values.get("crop_size"))
@@ -162,10 +170,14 @@ def _square(sides: Mapping[str, int]) -> int | None:
 
 
 def _three(path: Path, key: str, value: Any) -> tuple[float, float, float]:
-    if not isinstance(value, list | tuple) or len(value) != 3:
+    if not isinstance(value, list | tuple) or len(value) != 3 or not all(map(_is_number, value)):
         raise InputError(f"{path}: {key} is {value!r}: it must be three numbers, for red, green and blue")
     red, green, blue = (float(number) for number in value)
     return red, green, blue
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -203,8 +215,8 @@ class PublishedTokenizer:
         mask = torch.tensor([encoding.attention_mask for encoding in found])
         if int(ids.max()) >= vocabulary:
             raise InputError(
-                f"the tokenizer gives the id {int(ids.max())}, but the model has {vocabulary} ids: they do "
-                "not belong together; download the checkpoint again"
+                f"the tokenizer (tokenizer.json) gives the id {int(ids.max())}, but the model (config.json) "
+                f"has {vocabulary} ids: they do not belong together; download the checkpoint again"
             )
         return ids, mask
 
@@ -213,8 +225,9 @@ def read_tokenizer(checkpoint: Checkpoint) -> PublishedTokenizer:
     """Read the tokenizer of a checkpoint, as transformers computes it.
 
     Raises:
-        InputError: there is none, or it is of a kind that has no `tokenizer.json`.
+        InputError: there is none, a file of it is damaged, or it is of a kind that has no `tokenizer.json`.
     """
+    _check_tokenizer_files(checkpoint.folder)
     with quiet_transformers():
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -225,14 +238,44 @@ def read_tokenizer(checkpoint: Checkpoint) -> PublishedTokenizer:
         # It raises errors of many kinds, of missing packages too.
         except Exception as error:
             if not (checkpoint.folder / "tokenizer.json").is_file():
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise InputError(
-                    f"the tokenizer in {checkpoint.folder} is of a kind that is not read ({reason[:200]}): "
-                    "add its tokenizer.json, which lies beside the weights on the hub, or write one with "
-                    "transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
+                    f"the tokenizer in {checkpoint.folder} is of a kind that is not read "
+                    f"({reason_of(error)}): add its tokenizer.json, which lies beside the weights on the "
+                    "hub, or write one with transformers: "
+                    "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"
                 ) from error
             found = PreTrainedTokenizerFast.from_pretrained(checkpoint.folder, local_files_only=True)
     return tokenizer_of(checkpoint, found)
+
+
+def _check_tokenizer_files(folder: Path) -> None:
+    """Check that there is a vocabulary: without one, transformers makes a tokenizer that knows no word.
+
+    Raises:
+        InputError: there is none, or a file is damaged.
+    """
+    names = {path.name for path in folder.iterdir()}
+    published, settings = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if settings.name in names and "auto_map" in read_json_object(settings) and published.name not in names:
+        raise InputError(
+            f"{settings}: auto_map names code of its own, which is never run here: add a {published.name}, "
+            "if there is one on the hub, or import another model"
+        )
+    if published.name in names:
+        try:
+            Tokenizer.from_file(str(published))
+        # The package raises a bare Exception.
+        except Exception as error:
+            raise InputError(f"{published} is damaged ({reason_of(error)}): download it again") from error
+        return
+    vocabularies = {"vocab.txt", *(name for name in names if name.endswith(".model"))}
+    if {"vocab.json", "merges.txt"} <= names or vocabularies & names:
+        return
+    raise InputError(
+        f"no {published.name} in {folder}, nor a vocabulary in older files (vocab.json and merges.txt, "
+        "vocab.txt, or a .model of SentencePiece): add the files of its tokenizer, which lie beside the "
+        "weights on the hub"
+    )
 
 
 def tokenizer_of(checkpoint: Checkpoint, found: Any) -> PublishedTokenizer:

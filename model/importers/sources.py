@@ -14,18 +14,17 @@ from model import HUB_OFFLINE
 from model.backbones.huggingface import read_json_object
 from model.export.provenance import NOT_STATED
 from model.importers.base import Checkpoint
+from model.importers.files import PICKLED, SAFE, check_weights
 from model.runtime.bundle.manifest import SourceRecord
 from model.runtime.errors import InputError
 
 _HUB = "https://huggingface.co"
 _SMALL = ("*.json", "README.md", "merges.txt", "vocab.txt", "*.model", "LICENSE*")
-_SAFE, _PICKLED = "*.safetensors", "*pytorch_model*.bin"
 _OPEN_CLIP = "open_clip_config.json"
 # Where a repository has both, that of transformers counts.
 _CONFIGS = ("config.json", _OPEN_CLIP)
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
-_PARTIAL = ("*.incomplete", "*.part", "*.crdownload", "*.aria2")
 
 
 def find_checkpoint(source: str, *, revision: str | None = None, allow_pickle: bool = False) -> Checkpoint:
@@ -68,12 +67,12 @@ def _fetch(name: str, revision: str | None, allow_pickle: bool) -> Path:
         RevisionNotFoundError,
     )
 
-    patterns = [*_SMALL, _SAFE]
+    patterns = [*_SMALL, SAFE]
     try:
         with _online():
             local = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-            if allow_pickle and not any(local.glob(_SAFE)):
-                patterns = [*_SMALL, _PICKLED]
+            if allow_pickle and not any(local.glob(SAFE)):
+                patterns = [*_SMALL, PICKLED]
                 local = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except GatedRepoError as error:
         raise InputError(
@@ -120,9 +119,6 @@ def _online() -> Iterator[None]:
 def _checkpoint(
     folder: Path, name: str, address: str, revision: str | None, allow_pickle: bool
 ) -> Checkpoint:
-    partial = sorted(path.name for pattern in _PARTIAL for path in folder.glob(pattern))
-    if partial:
-        raise InputError(f"{folder / partial[0]} is a download that has not finished: finish it first")
     config_path = next((path for name in _CONFIGS if (path := folder / name).is_file()), None)
     if config_path is None:
         raise InputError(
@@ -132,7 +128,7 @@ def _checkpoint(
     config = read_json_object(config_path)
     if config_path.name == _OPEN_CLIP:
         config = {"model_type": "open_clip", **config}
-    _check_weights(folder, allow_pickle)
+    check_weights(folder, pickled=allow_pickle)
     card = _model_card(folder)
     licence = card.get("license_name") or card.get("license")
     source = SourceRecord(
@@ -142,22 +138,6 @@ def _checkpoint(
         revision=revision,
     )
     return Checkpoint(config_path, config, source, _languages(card), allow_pickle)
-
-
-def _check_weights(folder: Path, allow_pickle: bool) -> None:
-    if any(folder.glob(_SAFE)):
-        return
-    pickled = sorted(folder.glob(_PICKLED))
-    if pickled and not allow_pickle:
-        raise InputError(
-            f"{pickled[0]} is pickled, which can hold code, and there is no safetensors file: convert it "
-            "with transformers (save_pretrained), or read its tensors alone with --allow-pickle"
-        )
-    if not pickled:
-        raise InputError(
-            f"no weights in {folder} (model.safetensors): the download has not finished, or they are of "
-            "another kind; download the whole repository again"
-        )
 
 
 def _model_card(folder: Path) -> Mapping[str, Any]:
