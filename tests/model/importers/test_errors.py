@@ -73,7 +73,11 @@ def written(name: str, content: bytes) -> Damage:
 
 
 def without(*names: str) -> Damage:
-    return lambda folder: [(folder / name).unlink() for name in names]
+    def damage(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return damage
 
 
 def both(*steps: Damage) -> Damage:
@@ -226,7 +230,7 @@ OTHER_CODE = {"AutoModel": "modeling.Secret"}
         ),
         (
             with_a_large_id,
-            rf"the tokenizer \({TOKENIZER}\) gives the id 999, but the model \({CONFIG}\) has 62 ids: .*again",
+            rf"tokenizer \({TOKENIZER}\) gives the id 999, but the model \({CONFIG}\) has 62 ids: .*again",
         ),
     ],
 )
