@@ -125,7 +125,7 @@ def test_blip_trains_lgdn_with_its_fusion_and_is_exported(folder: Path, tmp_path
     moved = train_two_steps("msrvtt_1ka", settings, tmp_path)
     assert {"online.text.words.weight", "fusion.words.weight", "fusion.layers.0.cross_kv.weight"} <= moved
     bundle = export(tmp_path, "matcher")
-    assert bundle.capabilities == {"match"}
+    assert "match" in bundle.capabilities
     model = load_checkpoint(tmp_path / "last.pt")[1]
     assert isinstance(model, LGDN)
     frames = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
