@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,24 +31,17 @@ def check_precision(name: str) -> Precision:
     raise InputError(f"--precision is {name!r}: use one of {', '.join(PRECISIONS)}", "precision")
 
 
-def in_precision(model: onnx.ModelProto, precision: Precision) -> bytes:
-    """A float32 graph, serialised, in this precision. May change `model`.
+def lower_precision(source: Path, target: Path, precision: Precision) -> None:
+    """Write a float32 ONNX file in a lower precision.
 
     In int8, what is rounded is scaled by the greatest value of a whole batch, so that a row's result depends
     a little on the others.
     """
-    # Shapes of inner values that tracing left behind may be of nodes that were joined since.
-    del model.graph.value_info[:]
-    if precision == "fp16":
-        model = float16_model(model)
-    content: bytes = model.SerializeToString()
-    if precision != "int8":
-        return content
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        source, target = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
-        source.write_bytes(content)
-        quantised_file(source, target)
-        return target.read_bytes()
+    with _quiet():
+        if precision == "fp16":
+            onnx.save(float16_model(onnx.load(source)), target)
+        else:
+            quantised_file(source, target)
 
 
 @contextmanager

@@ -66,8 +66,14 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def check_graph(name: str, graph: Graph, content: bytes, tolerance: float) -> float:
+def check_graph(name: str, graph: Graph, content: bytes | Path, tolerance: float) -> float:
     """Compare a graph with PyTorch on its example and at other sizes, and a batch with single rows.
+
+    Args:
+        name: the graph's, for messages.
+        graph: the module, and its examples.
+        content: the serialised graph, or its file, which takes less memory.
+        tolerance: the largest difference from PyTorch.
 
     Returns:
         the largest difference from PyTorch.

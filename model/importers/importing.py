@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from model.export.bundle import TOLERANCE
-from model.export.precision import Precision, in_precision
+from model.export.precision import Precision, lower_precision
 from model.export.tracing import check_graph, to_onnx
 from model.families.base import Graph
 from model.importers import load
@@ -92,8 +92,8 @@ def import_checkpoint(
         report(f"warning: {warning}")
     description = _with_options(description, options)
     probe = _probe(description, options)
-    exact, contents = _contents(graphs, options.precision, report)
     with tempfile.TemporaryDirectory() as folder:
+        exact, contents = _files(graphs, options.precision, Path(folder), report)
         path = Path(folder) / "tokenizer.json"
         path.write_bytes(tokenizer)
         loss, match_loss = None, None
@@ -123,9 +123,7 @@ def _with_options(description: BundleDescription, options: ImportOptions) -> Bun
     Raises:
         InputError: the model has no tokens that could be stored, or they cannot be merged to so many.
     """
-    named = replace(
-        description, name=options.name or description.name, embedding_dims=options.embedding_dims
-    )
+    named = replace(description, name=options.name or description.name, embedding_dims=options.embedding_dims)
     count = options.tokens_per_frame
     if count is None:
         return named
@@ -153,31 +151,36 @@ def _probe(description: BundleDescription, options: ImportOptions) -> Probe | No
     return None if options.precision == "fp32" else Probe.drawn(resizing)
 
 
-def _contents(
-    graphs: Mapping[str, Graph], precision: Precision, report: Report
-) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Each graph by its name, serialised: in fp32, and in this precision.
+def _files(
+    graphs: Mapping[str, Graph], precision: Precision, folder: Path, report: Report
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Each graph's file by its name, in fp32 and in this precision: in memory, a large model would be many.
 
     Raises:
         InputError: a graph is too large for ONNX.
         ExportError: a graph differs from transformers.
     """
-    exact: dict[str, bytes] = {}
-    contents: dict[str, bytes] = {}
+    exact, contents = {}, {}
     for name, graph in graphs.items():
-        traced = to_onnx(graph)
-        _check_size(name, traced, precision)
-        exact[name] = in_precision(traced, "fp32")
+        exact[name] = contents[name] = folder / f"exact_{name}"
+        _write_exact(name, graph, exact[name], precision)
         difference = check_graph(name, graph, exact[name], TOLERANCE["float32"])
-        contents[name] = exact[name] if precision == "fp32" else in_precision(traced, precision)
-        report(f"{name}: {len(contents[name]) / 1e6:.1f} MB; in fp32 {difference:.1g} from transformers")
+        if precision != "fp32":
+            contents[name] = folder / name
+            lower_precision(exact[name], contents[name], precision)
+        size = contents[name].stat().st_size / 1e6
+        report(f"{name}: {size:.1f} MB; in fp32 {difference:.1g} from transformers")
     return exact, contents
 
 
-def _check_size(name: str, model: onnx.ModelProto, precision: Precision) -> None:
-    size = model.ByteSize()
+def _write_exact(name: str, graph: Graph, path: Path, precision: Precision) -> None:
+    traced = to_onnx(graph)
+    size = traced.ByteSize()
     if size >= _MOST_BYTES:
         raise InputError(
             f"{name} has {size / 1e9:.1f} GB in fp32, and an ONNX file holds 2 GB at most: import a smaller "
             f"model of the family (--precision {precision} is applied afterwards)"
         )
+    # Shapes of inner values that tracing left behind may be of nodes that were joined since.
+    del traced.graph.value_info[:]
+    onnx.save(traced, path)

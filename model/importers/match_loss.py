@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,8 +97,8 @@ class MatchLoss:
 
 
 def match_loss_of(
-    exact: Mapping[str, bytes],
-    changed: Mapping[str, bytes],
+    exact: Mapping[str, Path],
+    changed: Mapping[str, Path],
     tokenize: TextTokenizer,
     probe: Probe,
     sizes: TokenSizes,
@@ -105,7 +106,7 @@ def match_loss_of(
     """Compare a changed matcher, which reads stored tokens, with an exact one, which reads all of them.
 
     Args:
-        exact: `frame_encoder.onnx` and `matcher.onnx`, serialised; the matcher reads ids.
+        exact: the files of `frame_encoder.onnx` and `matcher.onnx`; the matcher reads ids.
         changed: the same graphs, changed or not.
         tokenize: the bundle's tokenizer.
         probe: what to measure with; of many pictures the first 16.
@@ -157,11 +158,11 @@ def _cost(
     )
 
 
-def _session(graph: bytes) -> ort.InferenceSession:
+def _session(graph: Path) -> ort.InferenceSession:
     return ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
 
-def _tokens(frame_encoder: bytes, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _tokens(frame_encoder: Path, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The tokens of pictures, [M, P, H], one after the other."""
     session = _session(frame_encoder)
     found = [session.run(["frame_tokens"], {"frames": picture[None]})[0] for picture in pictures]
@@ -170,13 +171,13 @@ def _tokens(frame_encoder: bytes, pictures: NDArray[np.uint8]) -> NDArray[np.flo
 
 
 def _logits(
-    matcher: bytes | ort.InferenceSession,
+    matcher: Path | ort.InferenceSession,
     tokenize: TextTokenizer,
     texts: tuple[str, ...],
     tokens: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """The logit of each text with each picture's tokens, [M, P, H] → [Q, M]."""
-    session = _session(matcher) if isinstance(matcher, bytes) else matcher
+    session = _session(matcher) if isinstance(matcher, Path) else matcher
     rows = []
     for text in texts:
         batch = tokenize([text])

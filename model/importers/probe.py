@@ -104,12 +104,12 @@ class Loss:
 
 
 def loss_of(
-    exact: Mapping[str, bytes], changed: Mapping[str, bytes], tokenize: TextTokenizer, probe: Probe
+    exact: Mapping[str, Path], changed: Mapping[str, Path], tokenize: TextTokenizer, probe: Probe
 ) -> Loss:
     """Compare changed graphs with exact ones.
 
     Args:
-        exact: `frame_encoder.onnx` or `video_encoder.onnx`, and `text_encoder.onnx`, serialised. A video
+        exact: the files of `frame_encoder.onnx` or `video_encoder.onnx`, and of `text_encoder.onnx`. A video
             encoder reads segments of as many pictures as it takes, one from each picture on.
         changed: the same graphs, changed.
         tokenize: the bundle's tokenizer.
@@ -145,7 +145,7 @@ def agreement(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[
 
 
 def _embeddings(
-    graphs: Mapping[str, bytes], tokenize: TextTokenizer, probe: Probe
+    graphs: Mapping[str, Path], tokenize: TextTokenizer, probe: Probe
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Embeddings of the pictures or segments [M, D] and of the texts [Q, D], one after the other."""
     reader = ort.InferenceSession(graphs[picture_graph(graphs)], providers=["CPUExecutionProvider"])
