@@ -311,12 +311,15 @@ def test_a_decoder_that_is_not_installed_is_refused(
     assert not (tmp_path / "library").exists()
 
 
-def test_a_library_belongs_to_its_bundle(bundle: Bundle, tmp_path: Path) -> None:
+def test_tables_belong_to_their_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    """With another bundle a published library gets a generation; what was never published has its owner."""
     make_video(tmp_path / "a.mp4", parts=[("red", 0.5)])
     index(bundle, tmp_path / "library", tmp_path / "a.mp4")
     other = Bundle.open(make_toy_bundle(tmp_path / "other", name="other"))
+    (tmp_path / "library" / "CURRENT").unlink()
     with pytest.raises(LibraryError, match=r"made with the bundle 'toy'.*not with 'other'"):
         index(other, tmp_path / "library", tmp_path / "a.mp4")
+    assert index(bundle, tmp_path / "library", tmp_path / "a.mp4").unchanged == 1
 
 
 def test_a_folder_of_other_things_is_not_taken_for_a_library(bundle: Bundle, tmp_path: Path) -> None:
