@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from model.backbones.huggingface import find_folder, read_json_object
+from model.backbones.model_card import licence_of
 from model.runtime.bundle.manifest import MANIFEST_NAME, Provenance, parse_manifest
 from model.runtime.errors import BundleError, InputError
 
@@ -22,9 +21,7 @@ SETTING = "model.start_from"
 _CONFIGURATIONS = {"clip": "CLIPConfig", "blip": "BlipConfig"}
 #: the class of transformers whose weights are read, by `model_type`
 _ARCHITECTURES = {"clip": "CLIPModel", "blip": "BlipForImageTextRetrieval"}
-_UNKNOWN_LICENCE = "not stated"
 _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-_CARD_HEAD = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def find_start_model(source: str) -> StartModel:
         # The local copy of a repository is a folder that has the commit's name.
         name, revision = source.partition("@")[0], folder.name
         source, origin = f"{name}@{revision}", f"https://huggingface.co/{name}"
-    return StartModel(source, folder, kind, f"{kind.upper()} {name}", _licence(folder), origin, revision)
+    return StartModel(source, folder, kind, f"{kind.upper()} {name}", licence_of(folder), origin, revision)
 
 
 def _source_of_bundle(folder: Path) -> StartModel:
@@ -153,16 +150,3 @@ def _kind(folder: Path) -> str:
             "both encoders and their projections"
         )
     return str(kind)
-
-
-def _licence(folder: Path) -> str:
-    """The licence that the head of a model card names."""
-    path = folder / "README.md"
-    try:
-        head = _CARD_HEAD.match(path.read_text(encoding="utf-8").replace("\r\n", "\n"))
-        values = yaml.safe_load(head.group(1)) if head else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return _UNKNOWN_LICENCE
-    card = values if isinstance(values, dict) else {}
-    licence = card.get("license_name") or card.get("license")
-    return licence if isinstance(licence, str) and licence.strip() else _UNKNOWN_LICENCE

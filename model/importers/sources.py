@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from model import HUB_OFFLINE
 from model.backbones.huggingface import read_json_object
-from model.export.provenance import NOT_STATED
+from model.backbones.model_card import languages_of, licence_of
 from model.importers.base import Checkpoint
 from model.importers.files import PICKLED, SAFE, check_weights
 from model.runtime.bundle.manifest import SourceRecord
@@ -24,7 +21,6 @@ _OPEN_CLIP = "open_clip_config.json"
 # Where a repository has both, that of transformers counts.
 _CONFIGS = ("config.json", _OPEN_CLIP)
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-_LANGUAGE = re.compile(r"[a-z]{2,3}")
 
 
 def find_checkpoint(source: str, *, revision: str | None = None, allow_pickle: bool = False) -> Checkpoint:
@@ -129,29 +125,5 @@ def _checkpoint(
     if config_path.name == _OPEN_CLIP:
         config = {"model_type": "open_clip", **config}
     check_weights(folder, pickled=allow_pickle)
-    card = _model_card(folder)
-    licence = card.get("license_name") or card.get("license")
-    source = SourceRecord(
-        name=name,
-        licence=licence if isinstance(licence, str) and licence.strip() else NOT_STATED,
-        source=address,
-        revision=revision,
-    )
-    return Checkpoint(config_path, config, source, _languages(card), allow_pickle)
-
-
-def _model_card(folder: Path) -> Mapping[str, Any]:
-    """What the head of `README.md` says; nothing where there is none, or it is not readable."""
-    try:
-        text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
-        _, head, _ = text.split("---\n", 2) if text.startswith("---\n") else ("", "", "")
-        values = yaml.safe_load(head)
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def _languages(card: Mapping[str, Any]) -> tuple[str, ...]:
-    named = card.get("language")
-    values = named if isinstance(named, list) else [named]
-    return tuple(v for v in values if isinstance(v, str) and _LANGUAGE.fullmatch(v))
+    source = SourceRecord(name=name, licence=licence_of(folder), source=address, revision=revision)
+    return Checkpoint(config_path, config, source, languages_of(folder), allow_pickle)
