@@ -3,9 +3,9 @@
 A ViT reads frames. A BERT reads texts, alone for the joint space, or with cross-attention to the frame's
 tokens for the matching head. The second reading starts from the ids, so the matcher reads ids.
 
-A segment is the mean of its normalised frames. BLIP's own evaluation of videos averages before it
-normalises, and its matching head reads the tokens of all frames at once; here it reads one salient frame at a
-time. What a library stores of a frame's tokens is merged to a quarter by default.
+A segment is the normalised mean of its projected frames, as in BLIP's own evaluation of videos. There the
+matching head reads the tokens of all frames at once; here it reads one salient frame at a time. What a
+library stores of a frame's tokens is merged to a quarter by default.
 
 Shapes: B batch or pairs, P tokens a frame, P' as many or fewer, L text tokens, H width of frame tokens,
 D joint space.
@@ -47,18 +47,18 @@ _STORED_SHARE = 4
 
 
 class Frames(nn.Module):
-    """`frame_encoder.onnx`: the ViT, whose first token is projected to the embedding and salience."""
+    """`frame_encoder.onnx`: the ViT, whose first token is projected: normalised, that is the salience."""
 
     def __init__(self, model: Any, normalisation: Normalisation) -> None:
         super().__init__()
         self.model, self.normalisation = model, normalisation
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Shape uint8 [B, h, w, 3] → frame_embedding [B, D] twice, frame_tokens [B, P, H]."""
+        """uint8 [B, h, w, 3] → frame_embedding [B, D], frame_salience [B, D], frame_tokens [B, P, H]."""
         # `pooler_output` would apply the last norm a second time.
         tokens = self.model.vision_model(pixel_values=self.normalisation(frames)).last_hidden_state
-        embedding = F.normalize(self.model.vision_proj(tokens[:, 0]), dim=-1)
-        return embedding, embedding.clone(), tokens
+        embedding = self.model.vision_proj(tokens[:, 0])
+        return embedding, F.normalize(embedding, dim=-1), tokens
 
 
 class Texts(nn.Module):

@@ -150,7 +150,8 @@ def _embeddings(
     """Embeddings of the pictures or segments [M, D] and of the texts [Q, D], one after the other."""
     reader = ort.InferenceSession(graphs[picture_graph(graphs)], providers=["CPUExecutionProvider"])
     if FRAME_ENCODER in graphs:
-        pictures = [reader.run(["frame_embedding"], {"frames": p[None]})[0] for p in probe.pictures]
+        # The normalised embedding, in every family; the embedding itself may have any length.
+        pictures = [reader.run(["frame_salience"], {"frames": p[None]})[0] for p in probe.pictures]
     else:
         count = reader.get_inputs()[0].shape[1]
         mask = np.ones((1, count), np.float32)
