@@ -14,12 +14,11 @@ D joint space.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from tokenizers import Regex, Tokenizer, normalizers
+from tokenizers import Regex, normalizers
 from torch import Tensor, nn
 
 from model.families.base import Graph
@@ -168,12 +167,7 @@ def as_captions(published: PublishedTokenizer) -> PublishedTokenizer:
     Commas, hyphens, apostrophes and question marks stay. BLIP also drops words after the thirtieth; here a
     long text is read in parts.
     """
-    tokenizer = Tokenizer.from_str(published.content.decode())
-    steps = [normalizers.Lowercase(), normalizers.Replace(Regex(_PUNCTUATION), " ")]
-    if tokenizer.normalizer is not None:
-        steps.append(tokenizer.normalizer)
-    tokenizer.normalizer = normalizers.Sequence(steps)
-    return replace(published, content=tokenizer.to_str().encode())
+    return published.preparing(normalizers.Lowercase(), normalizers.Replace(Regex(_PUNCTUATION), " "))
 
 
 def _check_architecture(checkpoint: Checkpoint) -> None:

@@ -194,12 +194,11 @@ class PublishedTokenizer:
     pad_id: int
     pads_left: bool
 
-    def lowercased(self) -> PublishedTokenizer:
-        """The same tokenizer, reading small letters alone."""
+    def preparing(self, *steps: normalizers.Normalizer) -> PublishedTokenizer:
+        """The same tokenizer, with steps before its own that prepare a text as the model's training did."""
         tokenizer = Tokenizer.from_str(self.content.decode())
-        own = tokenizer.normalizer
-        lowercase = normalizers.Lowercase()
-        tokenizer.normalizer = lowercase if own is None else normalizers.Sequence([lowercase, own])
+        own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+        tokenizer.normalizer = normalizers.Sequence([*steps, *own])
         return replace(self, content=tokenizer.to_str().encode())
 
     def example(self, length: int, vocabulary: int) -> tuple[Tensor, Tensor]:

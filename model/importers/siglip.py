@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tokenizers import normalizers
+
 from model.importers.base import Checkpoint, Imported
 from model.importers.dual_encoders import import_dual_encoder, read_dual_encoder
 from model.importers.weights import load_model
@@ -29,7 +31,9 @@ def load(checkpoint: Checkpoint) -> Imported:
     many = int(model.config.text_config.vocab_size) >= _MULTILINGUAL
     languages = ("mul",) if many else ("en",)
     encoder = read_dual_encoder(checkpoint, model, fixed_length=True, languages=languages)
-    return import_dual_encoder(checkpoint, replace(encoder, tokenizer=encoder.tokenizer.lowercased()))
+    return import_dual_encoder(
+        checkpoint, replace(encoder, tokenizer=encoder.tokenizer.preparing(normalizers.Lowercase()))
+    )
 
 
 def refuse_naflex(checkpoint: Checkpoint) -> Imported:

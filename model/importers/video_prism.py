@@ -10,16 +10,24 @@ Shapes: B batch, N frames, P patches of a frame, h and w the sides of a frame, D
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Regex, normalizers
 from torch import Tensor
 
 from model.backbones.huggingface import read_json_object
 from model.importers.base import Checkpoint, Imported
 from model.importers.dual_encoders import DualEncoder
-from model.importers.processors import PicturePreparation, preparation_of, read_tokenizer
+from model.importers.processors import (
+    PicturePreparation,
+    PublishedTokenizer,
+    preparation_of,
+    read_tokenizer,
+)
 from model.importers.video_towers import VideoTower, import_video_tower
 from model.importers.weights import load_model, quiet_transformers
 from model.runtime.errors import InputError
@@ -57,13 +65,27 @@ def load(checkpoint: Checkpoint) -> Imported:
     encoder = DualEncoder(
         model,
         _read_preparation(checkpoint, vision.image_size),
-        read_tokenizer(checkpoint),
+        canonical(read_tokenizer(checkpoint)),
         context_length=int(text.max_position_embeddings),
         vocabulary=int(text.vocab_size),
         fixed_length=False,
         languages=("en",),
     )
     return import_video_tower(checkpoint, VideoPrismTower(model, encoder.preparation), encoder, None)
+
+
+def canonical(published: PublishedTokenizer) -> PublishedTokenizer:
+    """The tokenizer with VideoPrism's own preparation of texts before it, which transformers leaves to users.
+
+    Punctuation becomes white space, letters small, white space single, and a full stop is added.
+    """
+    return published.preparing(
+        normalizers.Replace(Regex(f"[{re.escape(string.punctuation)}]"), " "),
+        normalizers.Lowercase(),
+        normalizers.Replace(Regex(r"\s+"), " "),
+        normalizers.Strip(),
+        normalizers.Replace(Regex(r"\z"), "."),
+    )
 
 
 def _read_preparation(checkpoint: Checkpoint, size: int | Sequence[int]) -> PicturePreparation:
