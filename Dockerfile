@@ -20,7 +20,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM python:3.11-slim-bookworm AS runtime
 # A new volume for the library takes its owner from this folder.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin reelfind \
-    && mkdir /library /media \
+    && mkdir /library /media /bundles \
     && chown reelfind:reelfind /library
 ENV PATH=/opt/reelfind/bin:$PATH \
     HOME=/tmp \
@@ -28,6 +28,7 @@ ENV PATH=/opt/reelfind/bin:$PATH \
     ORT_DISABLE_TELEMETRY=1 \
     HF_HUB_OFFLINE=1 \
     REELFIND_LIBRARY=/library \
+    REELFIND_BUNDLES=/bundles \
     REELFIND_HOST=0.0.0.0 \
     REELFIND_MEDIA_ROOTS=/media \
     REELFIND_PORT=8000

@@ -31,6 +31,7 @@ SETTINGS = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
 # Read by docker-compose.yml itself.
 COMPOSE_ONLY = {
     "REELFIND_MEDIA",
+    "REELFIND_BUNDLE_FOLDER",
     "REELFIND_PUBLISH",
     "REELFIND_INDEXER_MEMORY",
     "REELFIND_INDEXER_PIDS",
@@ -195,6 +196,8 @@ def test_service_and_indexer_share_the_library_and_see_the_media_at_one_path() -
     assert indexing["/library"] == ("library", "rw")
     assert serving["/media"] == indexing["/media"]
     assert serving["/media"][1] == "ro"
+    bundles = environment("cpu")["REELFIND_BUNDLES"]
+    assert serving[bundles] == indexing[bundles] == ("${REELFIND_BUNDLE_FOLDER:-./bundles}", "ro")
     assert COMPOSE["volumes"] == {"library": None}
     # The volume belongs to the image's user because the image's folder does.
     assert "chown reelfind:reelfind /library" in " ".join(STAGES["runtime"].all("RUN"))
