@@ -31,14 +31,16 @@ def check_precision(name: str) -> Precision:
     raise InputError(f"--precision is {name!r}: use one of {', '.join(PRECISIONS)}", "precision")
 
 
-def lower_precision(source: Path, target: Path, precision: Precision) -> None:
-    """Write a float32 ONNX file in a lower precision.
+def in_precision(source: Path, target: Path, precision: Precision) -> None:
+    """Write a float32 ONNX file, whose weights may lie beside it, in this precision as one file.
 
     In int8, what is rounded is scaled by the greatest value of a whole batch, so that a row's result depends
     a little on the others.
     """
     with _quiet():
-        if precision == "fp16":
+        if precision == "fp32":
+            onnx.save(onnx.load(source), target)
+        elif precision == "fp16":
             onnx.save(float16_model(onnx.load(source)), target)
         else:
             quantised_file(source, target)

@@ -28,12 +28,34 @@ class ExportError(ReelfindError):
 
 def to_onnx(graph: Graph) -> onnx.ModelProto:
     """Trace a graph's module to ONNX."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        _trace(graph, path, weights_apart=False)
+        return share(_without_traces(onnx.load(path)))
+
+
+def to_onnx_file(graph: Graph, path: Path) -> int:
+    """Trace a graph's module to an ONNX file with its weights in a file beside it, of any size.
+
+    The weights are never in memory a second time, and equal ones are not joined.
+
+    Returns:
+        The bytes of both files together.
+    """
+    _trace(graph, path, weights_apart=True)
+    model = _without_traces(onnx.load(path, load_external_data=False))
+    # Shapes of inner values are of no use, and may not fit what changes the graph later.
+    del model.graph.value_info[:]
+    onnx.save(model, path)
+    return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+
+
+def _trace(graph: Graph, path: Path, *, weights_apart: bool) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     shapes = tuple(dict.fromkeys(dims, torch.export.Dim.DYNAMIC) for dims in graph.dynamic)
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+    with warnings.catch_warnings():
         # The exporter warns of its own deprecations.
         warnings.simplefilter("ignore")
-        path = Path(folder) / "graph.onnx"
         torch.onnx.export(
             graph.module.eval(),
             graph.example,
@@ -43,10 +65,9 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
             dynamic_shapes=shapes,
             opset_version=_OPSET,
             dynamo=True,
-            external_data=False,
+            external_data=weights_apart,
             verbose=False,
         )
-        return share(_without_traces(onnx.load(path)))
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import onnx
-
 from model.export.bundle import TOLERANCE
-from model.export.precision import Precision, lower_precision
-from model.export.tracing import check_graph, to_onnx
+from model.export.precision import Precision, in_precision
+from model.export.tracing import check_graph, to_onnx_file
 from model.families.base import Graph
 from model.importers import load
 from model.importers.base import Checkpoint
@@ -24,8 +22,10 @@ from model.runtime.errors import InputError
 from model.runtime.preprocessing import TextTokenizer
 from model.runtime.tokens import check_count
 
-#: An ONNX file cannot be larger.
-_MOST_BYTES = 2 << 30
+#: An ONNX file with its weights inside cannot be larger.
+MOST_BYTES = 2 << 30
+# How many times smaller weights are than in fp32, at most.
+_SHRINKS: Mapping[Precision, int] = {"fp32": 1, "fp16": 2, "int8": 4}
 
 
 @dataclass(frozen=True)
@@ -157,30 +157,35 @@ def _files(
     """Each graph's file by its name, in fp32 and in this precision: in memory, a large model would be many.
 
     Raises:
-        InputError: a graph is too large for ONNX.
+        InputError: a graph is too large for one file.
         ExportError: a graph differs from transformers.
     """
     exact, contents = {}, {}
     for name, graph in graphs.items():
-        exact[name] = contents[name] = folder / f"exact_{name}"
-        _write_exact(name, graph, exact[name], precision)
+        exact[name], contents[name] = folder / f"exact_{name}", folder / name
+        size = to_onnx_file(graph, exact[name])
+        _check_size(name, size, precision)
         difference = check_graph(name, graph, exact[name], TOLERANCE["float32"])
-        if precision != "fp32":
-            contents[name] = folder / name
-            lower_precision(exact[name], contents[name], precision)
-        size = contents[name].stat().st_size / 1e6
-        report(f"{name}: {size:.1f} MB; in fp32 {difference:.1g} from transformers")
+        in_precision(exact[name], contents[name], precision)
+        if precision == "fp32":
+            exact[name] = contents[name]
+        stored = contents[name].stat().st_size / 1e6
+        report(f"{name}: {stored:.1f} MB; in fp32 {difference:.1g} from transformers")
     return exact, contents
 
 
-def _write_exact(name: str, graph: Graph, path: Path, precision: Precision) -> None:
-    traced = to_onnx(graph)
-    size = traced.ByteSize()
-    if size >= _MOST_BYTES:
-        raise InputError(
-            f"{name} has {size / 1e9:.1f} GB in fp32, and an ONNX file holds 2 GB at most: import a smaller "
-            f"model of the family (--precision {precision} is applied afterwards)"
-        )
-    # Shapes of inner values that tracing left behind may be of nodes that were joined since.
-    del traced.graph.value_info[:]
-    onnx.save(traced, path)
+def _check_size(name: str, size: int, precision: Precision) -> None:
+    """Refuse a graph of so many bytes in fp32 that does not fit into one file in this precision.
+
+    Raises:
+        InputError: it does not.
+    """
+    stored = size // _SHRINKS[precision]
+    if stored < MOST_BYTES:
+        return
+    lower = [other for other, times in _SHRINKS.items() if size // times < MOST_BYTES]
+    remedy = f"import it with --precision {lower[0]}" if lower else "import a smaller model of the family"
+    raise InputError(
+        f"{name} has {stored / 1e9:.1f} GB in {precision}, and a file of a bundle holds 2 GB at most: "
+        f"{remedy}"
+    )

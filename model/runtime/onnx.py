@@ -14,7 +14,8 @@ def float16_model(model: Any) -> Any:
     """A float32 model of the package `onnx` that computes in half floats; its inputs and outputs stay."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    return convert_float_to_float16(model, keep_io_types=True)
+    # Models above 2 GB cannot be serialised, which inferring shapes would do.
+    return convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=True)
 
 
 def quantised_file(source: Path, target: Path) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from model.cli import app
+from model.importers import importing
 from model.importers.probe import TEXTS
 from model.runtime.bundle import Bundle
 from model.runtime.preprocessing import load_image
@@ -103,3 +104,21 @@ def test_bad_options_leave_the_bundle_that_is_there(
     assert result.exit_code == 2
     assert message in result.stderr
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_graph_above_the_limit_is_imported_in_lower_precision(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit of 2 GB is lowered to between the sizes of the two precisions."""
+    monkeypatch.setattr(importing, "MOST_BYTES", 60_000)
+    command = ["import", str(published), "--output", str(tmp_path / "bundle")]
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2
+    assert (
+        "GB in fp32, and a file of a bundle holds 2 GB at most: import it with --precision fp16"
+        in refused.stderr
+    )
+    assert not (tmp_path / "bundle").exists()
+    monkeypatch.setattr(importing, "MOST_BYTES", 100)
+    refused = CliRunner().invoke(app, [*command, "--precision", "int8"])
+    assert "import a smaller model of the family" in refused.stderr
