@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -54,7 +55,9 @@ def test_lines_come_with_times_and_language(stage: SpeechStage) -> None:
     one, other = "The weather in Scotland is cold this winter.", "We will meet in London tomorrow."
     sound = said(2.0, one, 5.0, other, 1.0)
     first, second = heard(stage, sound, start=100.0)
-    assert (first.text, second.text) == (one, other)
+    # The words between differ with the CPU: a small model in 8 bits, and a voice that is made.
+    assert {"scotland", "winter"} <= set(re.findall(r"\w+", first.text.lower()))
+    assert {"london", "tomorrow"} <= set(re.findall(r"\w+", second.text.lower()))
     assert (first.kind, first.language) == ("transcript", "en")
     middle = 102.0 + len(said(one)) / RATE
     assert first.start_seconds == pytest.approx(102.0, abs=0.7)
