@@ -24,6 +24,7 @@ ENV_PREFIX = "REELFIND_"
 OTHER_VARIABLES: Mapping[str, str] = {
     TRACEBACK_VARIABLE: "`1` shows the traceback of an internal error.",
     "REELFIND_MEDIA": "Read by `docker-compose.yml`: the folder of videos on the host.",
+    "REELFIND_BUNDLE_FOLDER": "Read by `docker-compose.yml`: the folder of further bundles on the host.",
     "REELFIND_PUBLISH": "Read by `docker-compose.yml`: the address and port on the host.",
     "REELFIND_INDEXER_MEMORY": "Read by `docker-compose.yml`: the memory of the indexer's container.",
     "REELFIND_INDEXER_PIDS": "Read by `docker-compose.yml`: how many processes and threads it may have.",

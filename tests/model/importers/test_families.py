@@ -79,23 +79,26 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Photos of odd sizes and kinds."""
+    """A real photo in odd sizes and kinds."""
+    data = pytest.importorskip("skimage.data")
     folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
+    whole = Image.fromarray(data.astronaut())
 
-    def noise(height: int, width: int, channels: int) -> Image.Image:
-        pixels = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, channels), np.uint8)
-        return Image.fromarray(pixels.squeeze()).resize((width, height), Image.Resampling.BICUBIC)
+    def photo(height: int, width: int, mode: str = "RGB") -> Image.Image:
+        return whole.resize((width, height), Image.Resampling.LANCZOS).convert(mode)
 
-    noise(201, 333, 3).save(folder / "odd.png")
-    noise(64, 48, 1).save(folder / "grey.png")
-    noise(90, 60, 4).save(folder / "transparent.png")
-    noise(60, 90, 4).convert("CMYK").save(folder / "cmyk.jpg")
-    Image.fromarray(rng.integers(0, 65536, (50, 70), np.uint16)).save(folder / "deep.png")
+    photo(201, 333).save(folder / "odd.png")
+    photo(64, 48, "L").save(folder / "grey.png")
+    transparent = photo(90, 60, "RGBA")
+    transparent.putalpha(photo(90, 60, "L"))
+    transparent.save(folder / "transparent.png")
+    photo(60, 90, "CMYK").save(folder / "cmyk.jpg")
+    deep = np.asarray(photo(50, 70, "L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(folder / "deep.png")
     turned = Image.Exif()
     turned[0x0112] = 6
-    noise(40, 120, 3).save(folder / "turned.jpg", exif=turned)
-    noise(20, 310, 3).save(folder / "narrow.png")
+    photo(40, 120).save(folder / "turned.jpg", exif=turned)
+    photo(20, 310).save(folder / "narrow.png")
     return sorted(folder.iterdir())
 
 
