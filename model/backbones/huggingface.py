@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from model.runtime.errors import InputError
+from model.runtime.messages import first_line
 
 _SMALL = (
     "config.json",
@@ -56,7 +57,7 @@ def find_folder(source: str, setting: str) -> Path:
             local = Path(fetch(allow_patterns=[*_SMALL, _PICKLE, "pytorch_model*.bin*"]))
     # It raises errors of its own, of its HTTP library and of the system.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         if constants.HF_HUB_OFFLINE:
             reason, remedy = "there is no local copy", f"set HF_HUB_OFFLINE=0 to fetch it, or {remedy}"
         raise InputError(f"{setting}={source}: cannot be fetched ({reason}); {remedy}") from error

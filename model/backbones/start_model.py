@@ -16,6 +16,7 @@ from model.backbones.huggingface import find_folder, read_json_object
 from model.backbones.model_card import licence_of
 from model.runtime.bundle.manifest import MANIFEST_NAME, Provenance, parse_manifest
 from model.runtime.errors import BundleError, InputError
+from model.runtime.messages import first_line
 
 SETTING = "model.start_from"
 _CONFIGURATIONS = {"clip": "CLIPConfig", "blip": "BlipConfig"}
@@ -64,7 +65,7 @@ class StartModel:
             return getattr(transformers, _CONFIGURATIONS[self.kind]).from_dict(values)
         # It raises errors of its own, which are not exported.
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise InputError(f"{path} is not a configuration of {self.kind}: {reason}") from error
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from model.export.provenance import current_commit
 from model.families.base import Graph
 from model.runtime.bundle import BundleDescription
-from model.runtime.bundle.manifest import Provenance, SourceRecord
+from model.runtime.bundle.manifest import ImageSpec, Provenance, SourceRecord
 from model.runtime.errors import InputError
 
 
@@ -63,6 +63,32 @@ class Checkpoint:
         recipe = {"import": self.source.name, "family": self.config.get("model_type")}
         return Provenance(
             recipe=json.dumps(recipe), data=(), weights=(self.source,), commit=current_commit(), metrics={}
+        )
+
+    def describe(
+        self, dim: int, image: ImageSpec, context_length: int, languages: tuple[str, ...], **others: Any
+    ) -> BundleDescription:
+        """The description of a bundle of its weights, whose salience is the embedding of frame and text.
+
+        Args:
+            dim: D.
+            image: how a picture becomes a square.
+            context_length: the longest text, in tokens.
+            languages: that the family reads, unless the model card names others.
+            others: further fields of `BundleDescription`.
+        """
+        return BundleDescription(
+            name=self.source.name,
+            licence=self.source.licence,
+            provenance=self.provenance(),
+            embedding_dim=dim,
+            salience_dim=dim,
+            image=image,
+            context_length=context_length,
+            salience_strategy="simdot",
+            unicode_form="as_is",
+            languages=self.languages or languages,
+            **others,
         )
 
 

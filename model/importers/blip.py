@@ -26,7 +26,6 @@ from model.importers.base import Checkpoint, Imported
 from model.importers.dual_encoders import FRAMES, frame_graph, segment_graph, text_graph
 from model.importers.processors import Normalisation, PublishedTokenizer, read_preparation, read_tokenizer
 from model.importers.weights import load_model
-from model.runtime.bundle import BundleDescription
 from model.runtime.bundle.graphs import FRAME_ENCODER, MATCHER, SEGMENT_ENCODER, TEXT_ENCODER
 from model.runtime.bundle.manifest import TokenSizes
 from model.runtime.errors import InputError
@@ -121,19 +120,13 @@ def load(checkpoint: Checkpoint) -> Imported:
     with torch.no_grad():
         embedding, _, tokens = frames.module(*frames.example)
     dim, count = embedding.shape[-1], tokens.shape[1]
-    description = BundleDescription(
-        name=checkpoint.source.name,
-        licence=checkpoint.source.licence,
-        provenance=checkpoint.provenance(),
-        embedding_dim=dim,
-        salience_dim=dim,
-        image=preparation.image,
-        context_length=length,
+    description = checkpoint.describe(
+        dim,
+        preparation.image,
+        length,
+        ("en",),
         tokens=TokenSizes(count, max(min(2, count), math.ceil(count / _STORED_SHARE)), tokens.shape[2], None),
         frames_per_segment=FRAMES,
-        salience_strategy="simdot",
-        unicode_form="as_is",
-        languages=checkpoint.languages or ("en",),
     )
     has_enc = int(text.vocab_size) > ENC_ID
     graphs = {

@@ -27,7 +27,6 @@ from model.importers.processors import (
     read_preparation,
     read_tokenizer,
 )
-from model.runtime.bundle import BundleDescription
 from model.runtime.bundle.graphs import FRAME_ENCODER, SEGMENT_ENCODER, TEXT_ENCODER
 from model.runtime.bundle.manifest import SalienceMatch
 
@@ -148,32 +147,37 @@ def import_dual_encoder(checkpoint: Checkpoint, encoder: DualEncoder) -> Importe
     Raises:
         InputError: the tokenizer does not fit the model.
     """
-    length, image = encoder.context_length, encoder.preparation.image
-    texts = Texts(encoder.model, encoder.tokenizer, length if encoder.fixed_length else None)
-    example = encoder.tokenizer.example(length, encoder.vocabulary)
-    with torch.no_grad():
-        dim = texts(*example)[0].shape[-1]
-    description = BundleDescription(
-        name=checkpoint.source.name,
-        licence=checkpoint.source.licence,
-        provenance=checkpoint.provenance(),
-        embedding_dim=dim,
-        salience_dim=dim,
-        image=image,
-        context_length=length,
+    texts, dim = text_part(encoder)
+    image = encoder.preparation.image
+    description = checkpoint.describe(
+        dim,
+        image,
+        encoder.context_length,
+        encoder.languages,
         frames_per_segment=FRAMES,
-        salience_strategy="simdot",
         salience_match=SalienceMatch(scale=1.0, bias=0.0),
-        unicode_form="as_is",
-        languages=checkpoint.languages or encoder.languages,
     )
     frames = Frames(encoder.model, Normalisation(encoder.preparation))
     graphs = {
         FRAME_ENCODER: frame_graph(frames, image.size),
         SEGMENT_ENCODER: segment_graph(dim),
-        TEXT_ENCODER: text_graph(texts, example),
+        TEXT_ENCODER: texts,
     }
     return Imported(graphs, description, encoder.tokenizer.content)
+
+
+def text_part(encoder: DualEncoder) -> tuple[Graph, int]:
+    """The text encoder with its example, and D.
+
+    Raises:
+        InputError: the tokenizer gives ids that the model does not have.
+    """
+    length = encoder.context_length
+    texts = Texts(encoder.model, encoder.tokenizer, length if encoder.fixed_length else None)
+    example = encoder.tokenizer.example(length, encoder.vocabulary)
+    with torch.no_grad():
+        dim = texts(*example)[0].shape[-1]
+    return text_graph(texts, example), dim
 
 
 def frame_graph(module: nn.Module, size: int, outputs: tuple[str, ...] = ()) -> Graph:

@@ -9,7 +9,6 @@ half pixels to even numbers.
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -19,10 +18,11 @@ from torch import Tensor, nn
 
 from model.importers.base import Checkpoint, Imported
 from model.importers.dual_encoders import DualEncoder, import_dual_encoder
-from model.importers.processors import PicturePreparation, PublishedTokenizer, tokenizer_of
+from model.importers.processors import PicturePreparation, PublishedTokenizer, as_published, tokenizer_of
 from model.importers.weights import check_finite
 from model.runtime.bundle.manifest import ImageSpec
 from model.runtime.errors import InputError
+from model.runtime.messages import first_line
 
 _INSTALL = "install the package first: pip install open_clip_torch"
 
@@ -82,7 +82,7 @@ def _model(package: ModuleType, checkpoint: Checkpoint) -> Any:
         )
     # A configuration can hold anything, and the package checks it in many places.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(
             f"{checkpoint.folder} is not read by open_clip ({reason[:200]}): its open_clip_config.json does "
             "not fit its weights, or they are damaged; download the checkpoint again"
@@ -117,14 +117,13 @@ def _tokenizer(package: ModuleType, checkpoint: Checkpoint) -> tuple[PublishedTo
     try:
         found = package.get_tokenizer(f"local-dir:{checkpoint.folder}")
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(f"the tokenizer in {checkpoint.folder} is not read ({reason[:200]})") from error
     length = int(found.context_length)
     published = getattr(found, "tokenizer", None)
     if published is not None:
         return tokenizer_of(checkpoint, published), length
-    backend = _byte_pairs(found)
-    return PublishedTokenizer(backend.to_str().encode(), pad_id=0, pads_left=False), length
+    return as_published(_byte_pairs(found), pad_id=0), length
 
 
 def _byte_pairs(simple: Any) -> Tokenizer:
@@ -136,7 +135,4 @@ def _byte_pairs(simple: Any) -> Tokenizer:
     start, end = (simple.decoder[number] for number in (simple.sot_token_id, simple.eot_token_id))
     special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
     backend: Tokenizer = tokenizers(vocab=dict(simple.encoder), merges=merges, **special).backend_tokenizer
-    copy = Tokenizer.from_str(json.dumps(json.loads(backend.to_str())))
-    copy.no_truncation()
-    copy.enable_padding(pad_id=0, pad_token=copy.id_to_token(0) or "")
-    return copy
+    return backend

@@ -6,7 +6,7 @@ Shapes: B batch, h and w the sides of a frame.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -76,10 +76,7 @@ def read_preparation(checkpoint: Checkpoint, size: int) -> PicturePreparation:
     Raises:
         InputError: there is no processor, or it prepares pictures in a way that a bundle cannot describe.
     """
-    names = ("preprocessor_config.json", "processor_config.json")
-    path = next((found for name in names if (found := checkpoint.folder / name).is_file()), None)
-    if path is None:
-        raise InputError(f"no {names[0]} in {checkpoint.folder}: {_REMEDY}")
+    path = processor_path(checkpoint, ("preprocessor_config.json", "processor_config.json"))
     if "auto_map" in read_json_object(path):
         raise InputError(
             f"{path}: auto_map names code of its own, which is never run here: import a model whose image "
@@ -98,6 +95,18 @@ def read_preparation(checkpoint: Checkpoint, size: int) -> PicturePreparation:
             raise InputError(f"{path} is not read by transformers ({reason_of(error)}): {_REMEDY}") from error
         values: Mapping[str, Any] = processor.to_dict()
     return preparation_of(path, values, checkpoint, size)
+
+
+def processor_path(checkpoint: Checkpoint, names: Sequence[str], usual: int = 0) -> Path:
+    """The file of a processor, the first of these names that is there; messages give the `usual` one.
+
+    Raises:
+        InputError: none is.
+    """
+    path = next((found for name in names if (found := checkpoint.folder / name).is_file()), None)
+    if path is None:
+        raise InputError(f"no {names[usual]} in {checkpoint.folder}: {_REMEDY}")
+    return path
 
 
 def preparation_of(
@@ -292,7 +301,12 @@ def tokenizer_of(checkpoint: Checkpoint, found: Any) -> PublishedTokenizer:
     pad_id = found.pad_token_id
     if pad_id is None:
         pad_id = found.eos_token_id or 0
+    return as_published(backend, pad_id, pads_left=found.padding_side == "left")
+
+
+def as_published(backend: Tokenizer, pad_id: int, *, pads_left: bool = False) -> PublishedTokenizer:
+    """A tokenizer that cuts no text, and pads with `pad_id`."""
     copy = Tokenizer.from_str(backend.to_str())
     copy.no_truncation()
     copy.enable_padding(pad_id=pad_id, pad_token=copy.id_to_token(pad_id) or "")
-    return PublishedTokenizer(copy.to_str().encode(), pad_id, found.padding_side == "left")
+    return PublishedTokenizer(copy.to_str().encode(), pad_id, pads_left)

@@ -14,6 +14,7 @@ from model.importers.base import Checkpoint
 from model.importers.files import PICKLED, SAFE, check_weights
 from model.runtime.bundle.manifest import SourceRecord
 from model.runtime.errors import InputError
+from model.runtime.messages import first_line
 
 _HUB = "https://huggingface.co"
 _SMALL = ("*.json", "README.md", "merges.txt", "vocab.txt", "*.model", "LICENSE*")
@@ -92,7 +93,7 @@ def _fetch(name: str, revision: str | None, allow_pickle: bool) -> Path:
         ) from error
     # It raises errors of its HTTP library and of the system besides.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(
             f"{name} cannot be fetched ({reason}): run the command again, it resumes; or name a folder"
         ) from error

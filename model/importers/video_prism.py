@@ -26,11 +26,13 @@ from model.importers.processors import (
     PicturePreparation,
     PublishedTokenizer,
     preparation_of,
+    processor_path,
     read_tokenizer,
 )
 from model.importers.video_towers import VideoTower, import_video_tower
 from model.importers.weights import load_model, quiet_transformers
 from model.runtime.errors import InputError
+from model.runtime.messages import first_line
 
 #: The files in which transformers looks for a video processor, in its order.
 _PROCESSORS = ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json")
@@ -94,12 +96,7 @@ def _read_preparation(checkpoint: Checkpoint, size: int | Sequence[int]) -> Pict
     Raises:
         InputError: there is no video processor, or it prepares frames in a way that a bundle cannot describe.
     """
-    path = next((found for name in _PROCESSORS if (found := checkpoint.folder / name).is_file()), None)
-    if path is None:
-        raise InputError(
-            f"no {_PROCESSORS[1]} in {checkpoint.folder}: add the files of its processor, which lie beside "
-            "the weights on the hub"
-        )
+    path = processor_path(checkpoint, _PROCESSORS, usual=1)
     values = _with_defaults(path)
     if not values.get("do_normalize", True):
         values = {**values, "do_normalize": True, "image_mean": (0.0,) * 3, "image_std": (1.0,) * 3}
@@ -126,6 +123,6 @@ def _with_defaults(path: Path) -> Mapping[str, Any]:
             values: Mapping[str, Any] = processors(**own).to_dict()
         # It raises errors of many kinds.
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise InputError(f"{path} is not read by transformers ({reason[:200]})") from error
     return values

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from model.families.base import Graph
 from model.importers.base import Checkpoint, Imported
-from model.importers.dual_encoders import DualEncoder, Texts, text_graph
+from model.importers.dual_encoders import DualEncoder, text_part
 from model.importers.processors import Normalisation, PicturePreparation
 from model.runtime.bundle import BundleDescription
 from model.runtime.bundle.graphs import TEXT_ENCODER, VIDEO_ENCODER
@@ -70,29 +70,21 @@ def import_video_tower(
     Raises:
         InputError: the tokenizer gives ids that the model does not have.
     """
-    texts, image = Texts(encoder.model, encoder.tokenizer), encoder.preparation.image
-    example = encoder.tokenizer.example(encoder.context_length, encoder.vocabulary)
-    with torch.no_grad():
-        dim = texts(*example)[0].shape[-1]
-    description = BundleDescription(
-        name=checkpoint.source.name,
-        licence=checkpoint.source.licence,
-        provenance=checkpoint.provenance(),
-        embedding_dim=dim,
-        salience_dim=dim,
-        image=image,
-        context_length=encoder.context_length,
+    texts, dim = text_part(encoder)
+    image = encoder.preparation.image
+    description = checkpoint.describe(
+        dim,
+        image,
+        encoder.context_length,
+        encoder.languages,
         frames_per_segment=tower.frames,
         segment_seconds=min(_FRAME_SECONDS * tower.frames, _MOST_SECONDS),
         num_salient_frames=min(BundleDescription.num_salient_frames, tower.frames),
-        salience_strategy="simdot",
         salience_match=salience_match,
-        unicode_form="as_is",
-        languages=checkpoint.languages or encoder.languages,
     )
     graphs = {
         VIDEO_ENCODER: video_graph(tower, image.size),
-        TEXT_ENCODER: text_graph(texts, example),
+        TEXT_ENCODER: texts,
     }
     return Imported(graphs, description, encoder.tokenizer.content)
 

@@ -14,6 +14,11 @@ _HARMFUL = re.compile(f"[{_HARMFUL_CHARACTERS}]")
 _HARMFUL_IN_JSON = re.compile(f"(?!\n)[{_HARMFUL_CHARACTERS}]")
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, or the name of its class if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def shorten(value: object, limit: int = 60) -> str:
     """`value` as JSON would write it, at most `limit` characters long and safe to print."""
     try:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
+
+from tests.support.tiny_transformers import stir
 
 SIDE, DIM, LENGTH = 32, 16, 20
 VISION: dict[str, Any] = {
@@ -39,16 +40,9 @@ TEXTS = (
     "word " * 5000,
     "x",
 )
+#: how far weights are stirred
+SHARE = 0.1
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-def stirred(model: Any) -> Any:
-    """A model with random values everywhere: a bias or a norm left at its start would hide a mistake."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
-    return model.eval()
 
 
 def save_clip(folder: Path) -> Path:
@@ -61,7 +55,7 @@ def save_clip(folder: Path) -> Path:
     config = transformers.CLIPConfig(
         text_config={**TEXT, "vocab_size": vocabulary, **ids}, vision_config=VISION, projection_dim=DIM
     )
-    stirred(transformers.CLIPModel(config)).save_pretrained(folder)
+    stir(transformers.CLIPModel(config), SHARE).save_pretrained(folder)
     pieces = {"vocab": str(folder / "vocab.json"), "merges": str(folder / "merges.txt")}
     transformers.CLIPTokenizer(**pieces, model_max_length=LENGTH).save_pretrained(folder)
     size, crop = {"shortest_edge": SIDE + 4}, {"height": SIDE, "width": SIDE}
@@ -82,7 +76,7 @@ def save_metaclip_2(folder: Path) -> Path:
         vision_config=VISION,
         projection_dim=DIM,
     )
-    stirred(transformers.MetaClip2Model(config)).save_pretrained(folder)
+    stir(transformers.MetaClip2Model(config), SHARE).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     CLIPImageProcessorPil(
         size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
@@ -136,7 +130,7 @@ def save_blip(folder: Path, **text: Any) -> Path:
     config = transformers.BlipConfig(
         text_config={**sizes, **text}, vision_config=VISION, image_text_hidden_size=DIM
     )
-    stirred(transformers.BlipForImageTextRetrieval(config)).save_pretrained(folder)
+    stir(transformers.BlipForImageTextRetrieval(config), SHARE).save_pretrained(folder)
     BlipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     vocabulary = folder.with_name(f"{folder.name}.txt")
     vocabulary.write_text("\n".join(_bert_pieces()) + "\n", encoding="utf-8")
@@ -157,7 +151,7 @@ def _save_siglip_model(folder: Path, vocabulary: int) -> None:
 
     text = {**TEXT, "vocab_size": vocabulary, "projection_size": 24, "pad_token_id": 1}
     config = transformers.SiglipConfig(text_config=text, vision_config=VISION)
-    stirred(transformers.SiglipModel(config)).save_pretrained(folder)
+    stir(transformers.SiglipModel(config), SHARE).save_pretrained(folder)
     SiglipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.support.published import DIM, LENGTH, TEXT, VISION, clip_pieces, stirred
+from tests.support.published import DIM, LENGTH, SHARE, TEXT, VISION, clip_pieces
+from tests.support.tiny_transformers import stir
 
 #: how many frames of how many pixels a side they read
 X_CLIP_FRAMES, VIDEO_PRISM_FRAMES, VIDEO_PRISM_SIDE = 4, 5, 36
@@ -26,7 +27,7 @@ def save_x_clip(folder: Path) -> Path:
         projection_dim=DIM,
         prompt_num_attention_heads=2,
     )
-    stirred(transformers.XCLIPModel(config)).save_pretrained(folder)
+    stir(transformers.XCLIPModel(config), SHARE).save_pretrained(folder)
     pieces = {"vocab": str(folder / "vocab.json"), "merges": str(folder / "merges.txt")}
     transformers.CLIPTokenizer(**pieces, model_max_length=LENGTH).save_pretrained(folder)
     side = VISION["image_size"]
@@ -58,7 +59,7 @@ def save_video_prism(folder: Path) -> Path:
             "max_position_embeddings": LENGTH,
         },
     )
-    stirred(transformers.VideoPrismClipModel(config)).save_pretrained(folder)
+    stir(transformers.VideoPrismClipModel(config), SHARE).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     square = {"height": VIDEO_PRISM_SIDE, "width": VIDEO_PRISM_SIDE}
     processors: Any = LlavaOnevisionVideoProcessor

@@ -43,12 +43,12 @@ MERGES = [*_FIRST, "h e", "Ġ t", "Ġt he", "in g", "Ġc at", "Ġd og", "Ġ r", 
 M = TypeVar("M", bound=nn.Module)
 
 
-def stir(module: M) -> M:
+def stir(module: M, share: float = 0.2) -> M:
     """Random values everywhere: a bias or a norm that is left at its start would hide a mistake."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * share)
     return module.eval()
 
 

@@ -132,22 +132,14 @@ def _clip_settings(start: StartModel) -> StartSettings:
     config = start.configuration()
     vision, text = config.vision_config, config.text_config
     image_shape = ClipVitShape(
-        hidden=vision.hidden_size,
-        layers=vision.num_hidden_layers,
-        heads=vision.num_attention_heads,
-        intermediate=vision.intermediate_size,
+        **_sizes(vision),
         patch=_number(vision.patch_size, start, "patch_size"),
-        eps=vision.layer_norm_eps,
         quick=_is_quick(vision.hidden_act, start),
     )
     text_shape = ClipTextShape(
         vocabulary=text.vocab_size,
-        hidden=text.hidden_size,
-        layers=text.num_hidden_layers,
-        heads=text.num_attention_heads,
-        intermediate=text.intermediate_size,
+        **_sizes(text),
         positions=text.max_position_embeddings,
-        eps=text.layer_norm_eps,
         quick=_is_quick(text.hidden_act, start),
         end=_number(text.eos_token_id, start, "eos_token_id"),
     )
@@ -179,21 +171,13 @@ def _blip_settings(start: StartModel) -> StartSettings:
         if _is_quick(part.hidden_act, start):
             raise InputError(f"{path}: hidden_act is quick_gelu; BLIP computes gelu")
     image_shape = VitShape(
-        hidden=vision.hidden_size,
-        layers=vision.num_hidden_layers,
-        heads=vision.num_attention_heads,
-        intermediate=vision.intermediate_size,
+        **_sizes(vision),
         patch=_number(vision.patch_size, start, "patch_size"),
-        eps=vision.layer_norm_eps,
     )
     text_shape = TextShape(
         vocabulary=text.vocab_size,
-        hidden=text.hidden_size,
-        layers=text.num_hidden_layers,
-        heads=text.num_attention_heads,
-        intermediate=text.intermediate_size,
+        **_sizes(text),
         positions=text.max_position_embeddings,
-        eps=text.layer_norm_eps,
     )
     fixed = {
         "backbone": "vit",
@@ -212,6 +196,17 @@ def _blip_settings(start: StartModel) -> StartSettings:
         "match_score": "matched",
     }
     return StartSettings(fixed | _WITHOUT, proposed)
+
+
+def _sizes(part: Any) -> dict[str, Any]:
+    """The sizes that all encoders have, of a section of a configuration."""
+    return {
+        "hidden": part.hidden_size,
+        "layers": part.num_hidden_layers,
+        "heads": part.num_attention_heads,
+        "intermediate": part.intermediate_size,
+        "eps": part.layer_norm_eps,
+    }
 
 
 def _number(value: object, start: StartModel, name: str) -> int:

@@ -31,6 +31,7 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from model.runtime.errors import VideoError
+from model.runtime.messages import first_line
 from model.runtime.video.demux import PacketSource
 from model.runtime.video.limits import CpuBudget, LimitReachedError, ReadingLimits
 from model.runtime.video.probe import check_file
@@ -228,8 +229,8 @@ class DecordDecoder:
 
 def _message(error: Exception) -> str:
     """The first line of decord's message, without the place in its source and the stack."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.sub(r"\[[^\]]*\]\s*|\S+\.(cc|h):\d+:\s*", "", lines[0]).strip() or type(error).__name__
+    said = first_line(error)
+    return re.sub(r"\[[^\]]*\]\s*|\S+\.(cc|h):\d+:\s*", "", said).strip() or type(error).__name__
 
 
 def _refreshes(packet: StreamPacket, source: PacketSource) -> bool:

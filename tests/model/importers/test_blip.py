@@ -27,8 +27,8 @@ from model.runtime.errors import InputError
 from model.runtime.preprocessing import load_image
 from model.runtime.tokens import dequantise, merge_tokens, quantise
 from tests.support.command_line import invoke
+from tests.support.imported import index_films, recall_at_10
 from tests.support.published import SIDE, TEXTS, save_blip, save_clip
-from tests.support.toy_videos import make_video
 
 pytestmark = pytest.mark.slow
 
@@ -229,11 +229,7 @@ def test_the_bundle_serves(published: Published, tmp_path: Path) -> None:
         "two.mp4": [("green", 2.0)],
         "three.mp4": [("white", 1.0)],
     }
-    for name, parts in films.items():
-        make_video(tmp_path / "media" / name, parts=parts, size=(64, 48), fps=4)
-    where = ("--library", tmp_path / "library", "--bundle", published.bundle.folder)
-    indexed = invoke("index", tmp_path / "media", *where)
-    assert indexed.exit_code == 0, indexed.output
+    where = index_films(tmp_path, published.bundle, films)
     text = "the dog runs"
     body = json.loads(invoke("search", text, "--json", "--explain", *where).stdout)
     assert body["reranked"] is True
@@ -245,11 +241,7 @@ def test_the_bundle_serves(published: Published, tmp_path: Path) -> None:
         score = next(hit["match_score"] for hit in body["hits"] if hit["path"].endswith(name))
         expected = _logit_of_colour(published, text, colour, stored)
         assert score == pytest.approx(expected, abs=0.05)
-    queries = tmp_path / "queries.jsonl"
-    queries.write_text("".join(json.dumps({"query": text, "video": name}) + "\n" for name in films))
-    measured = invoke("eval", "--queries", queries, "--json", *where)
-    assert measured.exit_code == 0, measured.output
-    assert json.loads(measured.stdout)["R@10"] == 100.0
+    assert recall_at_10(tmp_path, where, text, films) == 100.0
 
 
 def _logit_of_colour(published: Published, text: str, colour: str, stored: int) -> float:

@@ -22,6 +22,7 @@ from model.importers.weights import quiet_transformers
 from model.runtime.bundle import Bundle
 from model.runtime.preprocessing import load_image
 from tests.support.command_line import invoke
+from tests.support.imported import index_films, recall_at_10
 from tests.support.published import PUBLISHED, TEXTS, save_siglip2
 from tests.support.toy_videos import make_video
 
@@ -166,22 +167,14 @@ def test_embeddings_are_those_of_the_library(pair: Pair) -> None:
 def test_the_bundle_serves(pair: Pair, tmp_path: Path) -> None:
     """Index, search with re-ranking by salient frames, and evaluate, through the commands."""
     films = {"one.mp4": [("red", 1.0), ("blue", 1.0)], "two.mp4": [("green", 2.0)]}
-    for name, parts in films.items():
-        make_video(tmp_path / "media" / name, parts=parts, size=(64, 48), fps=4)
-    where = ("--library", tmp_path / "library", "--bundle", pair.bundle.folder)
-    indexed = invoke("index", tmp_path / "media", *where)
-    assert indexed.exit_code == 0, indexed.output
+    where = index_films(tmp_path, pair.bundle, films)
     body = json.loads(invoke("search", "a dog", "--json", "--explain", *where).stdout)
     assert body["reranked"] is True
     assert {Path(hit["path"]).name for hit in body["hits"]} == set(films)
     best = body["hits"][0]
     relevance = [frame["relevance"] for frame in best["explanation"]["frames"]]
     assert best["match_score"] == pytest.approx(np.mean(relevance), abs=1e-4)
-    queries = tmp_path / "queries.jsonl"
-    queries.write_text("".join(json.dumps({"query": "a dog", "video": name}) + "\n" for name in films))
-    measured = invoke("eval", "--queries", queries, "--json", *where)
-    assert measured.exit_code == 0, measured.output
-    assert json.loads(measured.stdout)["R@10"] == 100.0
+    assert recall_at_10(tmp_path, where, "a dog", films) == 100.0
 
 
 def test_a_library_may_be_cut_to_what_the_import_allows(pair: Pair, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from model.importers.importing import import_checkpoint
 from model.importers.sources import find_checkpoint
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
-from tests.support.published import TEXTS, stirred
+from tests.support.published import SHARE, TEXTS
+from tests.support.tiny_transformers import stir
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     open_clip = pytest.importorskip("open_clip", reason="open_clip_torch is optional, and needs torchvision")
     made = tmp_path_factory.mktemp("pe_core")
     (made / "open_clip_config.json").write_text(json.dumps(CONFIG))
-    model = stirred(open_clip.create_model(f"local-dir:{made}", load_weights=False))
+    model = stir(open_clip.create_model(f"local-dir:{made}", load_weights=False), SHARE)
     save_file(model.state_dict(), made / "open_clip_model.safetensors")
     return made
 

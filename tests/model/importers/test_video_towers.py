@@ -24,9 +24,9 @@ from model.importers.weights import quiet_transformers
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
 from tests.support.command_line import invoke
+from tests.support.imported import index_films, recall_at_10
 from tests.support.published import TEXTS
 from tests.support.published_video import PUBLISHED_VIDEO
-from tests.support.toy_videos import make_video
 
 pytestmark = pytest.mark.slow
 
@@ -232,11 +232,7 @@ def test_the_bundle_serves(pair: Pair, tmp_path: Path) -> None:
         "still.mp4": [("green", 3.0)],
         "long.mp4": [("red", 20.0), ("white", 20.0), ("black", 5.0)],
     }
-    for name, parts in films.items():
-        make_video(tmp_path / "media" / name, parts=parts, size=(64, 48), fps=2)
-    where = ("--library", tmp_path / "library", "--bundle", pair.bundle.folder)
-    indexed = invoke("index", tmp_path / "media", *where)
-    assert indexed.exit_code == 0, indexed.output
+    where = index_films(tmp_path, pair.bundle, films, fps=2)
     matches = pair.family == "xclip"
     for group_by in ("moment", "video"):
         body = json.loads(invoke("search", "a dog", "--json", "--group-by", group_by, *where).stdout)
@@ -247,11 +243,7 @@ def test_the_bundle_serves(pair: Pair, tmp_path: Path) -> None:
             if matches:
                 best = [frame["match_score"] for frame in hit["frames"] if frame["salient"]]
                 assert hit["match_score"] == pytest.approx(np.mean(best), abs=1e-4)
-    queries = tmp_path / "queries.jsonl"
-    queries.write_text("".join(json.dumps({"query": "a dog", "video": name}) + "\n" for name in films))
-    measured = invoke("eval", "--queries", queries, "--json", *where)
-    assert measured.exit_code == 0, measured.output
-    assert json.loads(measured.stdout)["R@10"] == 100.0
+    assert recall_at_10(tmp_path, where, "a dog", films) == 100.0
 
 
 def test_a_lower_precision_tells_its_loss(pair: Pair, tmp_path: Path) -> None:
