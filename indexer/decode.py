@@ -75,10 +75,10 @@ class DecodeSpec:
     storage: StorageLimits = field(default_factory=StorageLimits)
 
     def job(
-        self, path: Path, same_sha256: str | None = None, device: int | None = None, size: int = 0
+        self, path: Path, known_sha256: tuple[str, ...] = (), device: int | None = None, size: int = 0
     ) -> "DecodeJob":
         """The job that decodes one file; for the arguments, see `DecodeJob`."""
-        return DecodeJob(os.fsencode(path), same_sha256, self, device, size)
+        return DecodeJob(os.fsencode(path), known_sha256, self, device, size)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class DecodeJob:
 
     Attributes:
         path: the file's path in bytes, which need not be UTF-8.
-        same_sha256: a file with this checksum is unchanged and is not decoded; None: always decode it.
+        known_sha256: a file with one of these checksums is known and is not decoded; none: decode it.
         spec: how to decode it.
         device: the device (`st_dev`) that it was on when it was found; on another one it is another file, and
             is not decoded. None: any.
@@ -95,7 +95,7 @@ class DecodeJob:
     """
 
     path: bytes
-    same_sha256: str | None
+    known_sha256: tuple[str, ...]
     spec: DecodeSpec
     device: int | None = None
     size: int = 0
@@ -112,16 +112,22 @@ class Alive:
 
 
 @dataclass(frozen=True)
-class Opened(Alive):
-    """The file is open as a video. If its decoder ends early, what was read is kept under these properties.
+class Hashed(Alive):
+    """The file is new, and its checksum is known. If its decoder ends early, the verdict is on this content.
 
-    For `sha256`, `bytes` and `mtime_ns`, see `FileVerdict`.
+    For the fields, see `FileVerdict`.
     """
 
-    info: VideoInfo
     sha256: str
     bytes: int
     mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Opened(Alive):
+    """The file is open as a video. If its decoder ends early, what was read is kept with these properties."""
+
+    info: VideoInfo
 
 
 @dataclass(frozen=True)
@@ -160,9 +166,13 @@ class FileVerdict:
 
 
 @dataclass(frozen=True)
-class FileUnchanged:
-    """The result for a file whose content has not changed, but whose modification time has."""
+class FileKnown:
+    """The result for a file whose content the library has: its time is another one, or its place is.
 
+    For the fields, see `FileVerdict`.
+    """
+
+    sha256: str
     mtime_ns: int
 
 
@@ -177,7 +187,7 @@ class FileUnreached:
 
 
 #: The result for a file.
-FileOutcome = FileVerdict | FileUnchanged | FileUnreached
+FileOutcome = FileVerdict | FileKnown | FileUnreached
 #: What comes from decoding a file: its segments in time order, then its outcome.
 DecodedPart = DecodedSegment | FileOutcome
 DecodeMessage = Alive | DecodedPart
@@ -187,7 +197,7 @@ def decode_file(job: DecodeJob) -> Iterator[DecodeMessage]:
     """Decode one file. No file makes it raise an error: a failure becomes the outcome.
 
     Yields:
-        The file's segments, then one `FileVerdict` or `FileUnreached`; or only `FileUnchanged`. `Alive` may
+        The file's segments, then one `FileVerdict` or `FileUnreached`; or only `FileKnown`. `Alive` may
         come at any time before the end.
     """
     path = job.file
@@ -203,11 +213,12 @@ def decode_file(job: DecodeJob) -> Iterator[DecodeMessage]:
     if elsewhere:
         yield FileUnreached(elsewhere)
         return
-    if digest == job.same_sha256:
-        yield FileUnchanged(stored_ns(stat.st_mtime_ns))
+    if digest in job.known_sha256:
+        yield FileKnown(digest, stored_ns(stat.st_mtime_ns))
         return
     content = digest, stat.st_size, stored_ns(stat.st_mtime_ns)
-    verdict, reason, info = yield from _segments(path, job.spec, content)
+    yield Hashed(*content)
+    verdict, reason, info = yield from _segments(path, job.spec)
     lost = yield from _lost_while_read(job, stat, digest, decoded=verdict == "ok")
     if lost:
         yield FileUnreached(lost)
@@ -247,7 +258,7 @@ def _digest(path: Path) -> Generator[DecodeMessage, None, str]:
 
 
 def _segments(
-    path: Path, spec: DecodeSpec, content: tuple[str, int, int]
+    path: Path, spec: DecodeSpec
 ) -> Generator[DecodeMessage, None, tuple[Verdict, str | None, VideoInfo | None]]:
     info = None
     stored = 0
@@ -255,7 +266,7 @@ def _segments(
         file_bytes = path.stat().st_size
         with VideoReader(path, decoder=spec.decoder, limits=spec.reading) as reader:
             info = reader.info
-            yield Opened(info, *content)
+            yield Opened(info)
             for segment in reader.steps(spec.segment_seconds, spec.frames_per_segment):
                 if segment is None:
                     yield Alive()

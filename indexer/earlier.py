@@ -4,6 +4,7 @@ Lines of subtitles, of speech and of text in pictures, and cuts, have nothing to
 true of another generation's video where that has the same content.
 """
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from indexer.library.errors import LibraryError
 from indexer.library.folder import Library
 from indexer.library.records import SEARCHABLE
 from indexer.library.schema import LINE_KINDS, STAGE_FAILED, LineKind, LineRow, VideoRow
-from indexer.library.stored import stored_lines, stored_videos
+from indexer.library.stored import stored_files, stored_lines, stored_videos
 from indexer.library.tables import open_table, table_exists
 from indexer.plan import IndexTask
 from indexer.scan import FileFacts
@@ -27,6 +28,7 @@ class EarlierGeneration:
         self._tables = library.tables
         rows = stored_videos(self._tables, open_table(self._tables, "videos"))
         self._videos = {video_id: row for video_id, row in rows.items() if row.verdict in SEARCHABLE}
+        self._files = stored_files(self._tables, open_table(self._tables, "files"))
         self._texts = open_table(self._tables, "texts") if table_exists(self._tables, "texts") else None
 
     def has_texts(self, task: IndexTask, found: FileFacts) -> bool:
@@ -38,12 +40,14 @@ class EarlierGeneration:
             task: the task.
             found: what the scan knows of its file.
         """
-        row = self._videos.get(task.video_id)
+        file = self._files.get(os.fsencode(task.path))
+        row = None if file is None else self._videos.get(file.video_id)
         return (
-            row is not None
+            file is not None
+            and row is not None
             and task.kept_mtime_ns is None
             and row.text_sources is not None
-            and (row.bytes, row.mtime_ns) == (found.bytes, found.mtime_ns)
+            and (row.bytes, file.mtime_ns) == (found.bytes, found.mtime_ns)
             and row.text_sources == task.text_sources
         )
 
@@ -83,9 +87,8 @@ class EarlierGeneration:
         return video, lines
 
     def _same(self, video: VideoRow) -> VideoRow | None:
-        """The row of the same video with the same content."""
-        row = self._videos.get(video.video_id)
-        return row if row is not None and row.sha256 and row.sha256 == video.sha256 else None
+        """The row of the same content."""
+        return self._videos.get(video.video_id) if video.sha256 else None
 
     def _lines(self, video: VideoRow, kinds: Collection[LineKind]) -> list[LineRow] | None:
         """The lines of a video; None where they cannot be read or are not all there: they are read again."""

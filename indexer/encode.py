@@ -171,7 +171,6 @@ def _encode(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> l
         frames_of_segment = slice(ends[i] - counts[i], ends[i])
         rows.append(
             SegmentRow(
-                video_id=task.video_id,
                 ingest_id=task.ingest_id,
                 segment_index=segment.index,
                 start_seconds=segment.start_seconds,

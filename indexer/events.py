@@ -190,8 +190,10 @@ class IndexSummary:
         carried: videos whose texts or cuts were taken from the generation that is served, not read again.
         text_problems: files whose texts could not be read, or only in part.
         stages: what each stage did that was asked for.
-        removed: videos removed because their files are gone.
-        vanished: videos whose files are gone but that were not removed, without `prune`.
+        recognised: unchanged contents that were found at a new path: they were renamed, moved or copied.
+        moved: places that are forgotten because their videos are elsewhere now.
+        removed: videos removed because all their files are gone.
+        vanished: videos all of whose files are gone but that were not removed, without `prune`.
         video_seconds: total length of the videos read.
         interrupted: the run was stopped before its end, on request.
         snapshot: the number of the snapshot served at the end; of a generation that is not, its newest one.
@@ -210,6 +212,8 @@ class IndexSummary:
     not_reached: list[tuple[Path, str]] = field(default_factory=list)
     not_reached_searchable: int = 0
     repaired: RepairReport | None = None
+    recognised: int = 0
+    moved: int = 0
     removed: int = 0
     vanished: int = 0
     segments: int = 0

@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from indexer.decode import DecodeSpec, FileOutcome, FileUnchanged, FileUnreached
+from indexer.decode import DecodeSpec, FileKnown, FileOutcome, FileUnreached
 from indexer.events import ReadingProblem
-from indexer.library.records import SEARCHABLE
+from indexer.library.records import SEARCHABLE, video_id_of
 from indexer.place import unreached
 from indexer.plan import IndexTask
 from indexer.texts import MAX_LINES, TOO_MANY, SourceLines, SourceMessage, SourceRead, TextJob
@@ -33,7 +33,7 @@ def kept_outcome(task: IndexTask) -> FileOutcome:
     lost = unreached(task.path, task.device)
     if lost is not None or task.kept_mtime_ns is None:
         return FileUnreached(lost or "cannot be read: it is not in the library")
-    return FileUnchanged(task.kept_mtime_ns)
+    return FileKnown(task.known_sha256[0], task.kept_mtime_ns)
 
 
 def read_texts(
@@ -52,12 +52,17 @@ def read_texts(
 
     Returns:
         None where there is nothing to read: the file has no segments, cannot be reached, or its texts are
-        not asked for.
+        known or not asked for.
     """
     if task.text_sources is None or isinstance(outcome, FileUnreached):
         return None
+    if isinstance(outcome, FileKnown) and (
+        task.text_sources == task.kept_text_sources or task.video_id != video_id_of(outcome.sha256, b"", 0)
+    ):
+        # The library has them; or the place is new, and the next run reads them if it is the first place.
+        return None
     fps, has_tracks = task.fps, True
-    if not isinstance(outcome, FileUnchanged):
+    if not isinstance(outcome, FileKnown):
         if outcome.verdict not in SEARCHABLE or outcome.info is None:
             return None
         fps, has_tracks = outcome.info.fps, outcome.info.text_tracks > 0

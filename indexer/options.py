@@ -40,8 +40,10 @@ class IndexOptions:
         cpu_seconds_per_megabyte: CPU time for each million bytes of a file.
         stored_megabytes: what any file may take in the library, in million bytes.
         stored_bytes_per_byte: what a file may take in the library for each of its bytes.
-        prune: remove videos below the given paths whose files are gone.
+        prune: forget files below the given paths that are gone; a video without any file is removed.
         prune_empty: prune even a folder with no video left, which may mean that its disk is not mounted.
+        forget_missing_days: forget files that have been missing for so many days, wherever they were; None:
+            none.
         retry_failed: read files again that failed before.
         repair: take damaged files out of the library first, and read the videos again that had damaged rows
             in them.
@@ -81,6 +83,7 @@ class IndexOptions:
     stored_bytes_per_byte: float = StorageLimits.bytes_per_byte
     prune: bool = False
     prune_empty: bool = False
+    forget_missing_days: float | None = None
     retry_failed: bool = False
     repair: bool = False
     list_passed_over: bool = False
@@ -117,6 +120,11 @@ class IndexOptions:
         if not self.keep_seconds >= 0:
             raise InputError(
                 f"keep_seconds is {self.keep_seconds}: it must be 0 seconds or more", field="keep_seconds"
+            )
+        days = self.forget_missing_days
+        if days is not None and not 0 <= days < float("inf"):
+            raise InputError(
+                f"forget_missing_days is {days}: it must be 0 days or more", field="forget_missing_days"
             )
         for field in ("timeout_seconds", "file_timeout_seconds"):
             seconds = getattr(self, field)

@@ -1,14 +1,15 @@
-"""Plans a run: which files are new, changed, unchanged or gone."""
+"""Plans a run: which files are new, changed, unchanged, missing or gone."""
 
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from indexer.library.records import SEARCHABLE, displayable, video_id_of
-from indexer.library.schema import VideoRow
+from indexer.library.records import SEARCHABLE, displayable
+from indexer.library.schema import FileRow, VideoRow
 from indexer.place import no_longer_exists
 from indexer.scan import Scan, SubtitleFile
 from model.runtime.errors import InputError
@@ -23,27 +24,29 @@ class IndexTask:
 
     Attributes:
         path: the file's absolute path.
-        video_id: the id of the video at this path.
         ingest_id: marks all rows that this task writes; every task has a new one.
-        same_sha256: a file with this checksum is unchanged, although its modification time is new. None: the
-            file is new, has another size, or must be read again.
+        video_id: the video that was at this path before; None: the path is new.
+        known_sha256: checksums of the contents of this size that the library has: a file with one of them is
+            not decoded. Empty: there is none, or the file must be read again.
         device: the device (`st_dev`) that the file was on when it was found; None: unknown.
         size: the file's size in bytes when it was found; 0: unknown.
         subtitles: the subtitle files beside it.
         text_sources: names the state of these files, see `text_sources`; None: read no texts.
+        kept_text_sources: as `text_sources`, of the texts that the library has of `video_id`.
         kept_mtime_ns: the library has its pictures, of this time of modification: only its texts are read.
             None: decode it.
         fps: frames a second, where the library knows them; 0: unknown.
     """
 
     path: Path
-    video_id: str
     ingest_id: str
-    same_sha256: str | None
+    video_id: str | None = None
+    known_sha256: tuple[str, ...] = ()
     device: int | None = None
     size: int = 0
     subtitles: tuple[SubtitleFile, ...] = ()
     text_sources: str | None = None
+    kept_text_sources: str | None = None
     kept_mtime_ns: int | None = None
     fps: float = 0.0
 
@@ -56,85 +59,149 @@ class IndexPlan:
         tasks: the files to index.
         unchanged: how many files have the same size and modification time as before, and the same texts.
         failed_before: how many of these could not be read when they were tried.
-        vanished: ids of the videos below the scanned paths whose files are gone.
+        found_again: paths of unchanged files that were missing before.
+        gone: paths of files below the scanned paths that do not exist any more.
+        missing: paths of files that cannot be found now, those that are gone among them; others are on a disk
+            that is not mounted, or in a folder that cannot be read.
     """
 
     tasks: list[IndexTask] = field(default_factory=list)
     unchanged: int = 0
     failed_before: int = 0
-    vanished: list[str] = field(default_factory=list)
+    found_again: list[bytes] = field(default_factory=list)
+    gone: list[bytes] = field(default_factory=list)
+    missing: list[bytes] = field(default_factory=list)
 
 
-def make_plan(scanned: Scan, videos: Mapping[str, VideoRow], *, retry_failed: bool) -> IndexPlan:
+class KnownVideos(Protocol):
+    """What a library has: its videos by id, its places by path, and the places of a video."""
+
+    @property
+    def videos(self) -> Mapping[str, VideoRow]:
+        """The videos, by their ids."""
+
+    @property
+    def files(self) -> Mapping[bytes, FileRow]:
+        """The places, by their paths."""
+
+    def places(self, video_id: str) -> Sequence[FileRow]:
+        """The places of a video, the first one first."""
+
+
+def make_plan(scanned: Scan, known: KnownVideos, *, retry_failed: bool) -> IndexPlan:
     """Decide for every file whether to index it, to compare its checksum first, or to skip it.
 
-    A file with the same size and modification time as before is unchanged. A file with the same size and
-    another time is decoded only if its SHA-256 differs. Where only the subtitle files beside it have changed,
-    or its texts have not been read, these are read and the pictures stay. Files that failed before count as
-    unchanged too, unless `retry_failed` is set. No file is looked at again: what the scan found decides.
+    A file with the same path, size and modification time as before is unchanged. Any other file is decoded
+    only if the library has no content with its size and its SHA-256. Where only the subtitle files beside a
+    video's first place have changed, or its texts have not been read, these are read and the pictures stay.
+    Contents that failed before count as known too, unless `retry_failed` is set. No file is looked at again:
+    what the scan found decides.
 
     Args:
         scanned: the files found.
-        videos: the library's videos, by id.
+        known: the library's videos and places.
         retry_failed: index files again that failed before.
     """
     plan = IndexPlan()
-    present = set()
+    present = {os.fsencode(path) for path in scanned.files}
+    plan.gone, plan.missing = _absent(scanned, known.files, present)
+    missing = set(plan.missing)
+    by_size = _checksums_by_size(known.videos.values(), retry_failed=retry_failed)
+    sizes_to_decode: set[int] = set()
+    later: list[IndexTask] = []
     for path in scanned.files:
-        video_id = video_id_of(path)
-        present.add(video_id)
-        row = videos.get(video_id)
+        file = known.files.get(os.fsencode(path))
+        row = None if file is None else known.videos.get(file.video_id)
         found = scanned.facts[path]
         subtitles = scanned.subtitles.get(path, ())
         sources = None if path in scanned.subtitles_unknown else text_sources(subtitles)
-        same_sha256 = kept_mtime_ns = None
-        if row is not None:
+        kept_mtime_ns = None
+        if file is not None and row is not None and found.bytes == row.bytes:
             failed = row.verdict not in SEARCHABLE
-            if found.bytes == row.bytes and not (failed and retry_failed):
+            if found.mtime_ns == file.mtime_ns and not (failed and retry_failed):
                 same_texts = failed or sources in (None, row.text_sources)
-                if found.mtime_ns == row.mtime_ns and same_texts:
+                if same_texts or not _is_first(file, known, present, missing):
                     plan.unchanged += 1
                     plan.failed_before += failed
+                    if file.missing_since is not None:
+                        plan.found_again.append(file.path)
                     continue
-                same_sha256 = row.sha256 or None
-                kept_mtime_ns = row.mtime_ns if found.mtime_ns == row.mtime_ns else None
-        plan.tasks.append(
-            IndexTask(
-                path=path,
-                video_id=video_id,
-                ingest_id=secrets.token_hex(8),
-                same_sha256=same_sha256,
-                device=found.device,
-                size=found.bytes,
-                subtitles=subtitles,
-                text_sources=sources,
-                kept_mtime_ns=kept_mtime_ns,
-                fps=0.0 if row is None else row.fps,
-            )
+                kept_mtime_ns = file.mtime_ns
+        known_sha256 = by_size.get(found.bytes, ())
+        if kept_mtime_ns is not None and row is not None:
+            known_sha256 = (row.sha256,)
+        task = IndexTask(
+            path=path,
+            ingest_id=secrets.token_hex(8),
+            video_id=None if row is None else row.video_id,
+            known_sha256=known_sha256,
+            device=found.device,
+            size=found.bytes,
+            subtitles=subtitles,
+            text_sources=sources,
+            kept_text_sources=None if row is None else row.text_sources,
+            kept_mtime_ns=kept_mtime_ns,
+            fps=0.0 if row is None else row.fps,
         )
-    plan.vanished = [
-        video_id
-        for video_id, row in videos.items()
-        if video_id not in present and _is_gone(Path(os.fsdecode(row.path)), scanned)
-    ]
+        # Of new files with the same size, one comes first: the others may be its copies.
+        is_later = not known_sha256 and found.bytes in sizes_to_decode
+        (later if is_later else plan.tasks).append(task)
+        if not known_sha256:
+            sizes_to_decode.add(found.bytes)
+    plan.tasks += later
     return plan
 
 
+def _absent(scanned: Scan, files: Iterable[bytes], present: Set[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """The paths that are gone, and those that are missing; see `IndexPlan`."""
+    absent = [Path(os.fsdecode(path)) for path in files if path not in present]
+    unreadable = [folder for folder, _ in scanned.problems]
+    away = {path for path in absent if _below(path, unreadable)}
+    gone = [
+        path
+        for path in absent
+        if path not in away and _below(path, scanned.covered) and no_longer_exists(path)
+    ]
+    return [os.fsencode(path) for path in gone], [os.fsencode(path) for path in sorted({*away, *gone})]
+
+
+def _checksums_by_size(videos: Iterable[VideoRow], *, retry_failed: bool) -> dict[int, tuple[str, ...]]:
+    """The checksums of contents that need not be decoded again, by their sizes in bytes."""
+    found: dict[int, tuple[str, ...]] = {}
+    for row in videos:
+        if row.sha256 and (row.verdict in SEARCHABLE or not retry_failed):
+            found[row.bytes] = (*found.get(row.bytes, ()), row.sha256)
+    return found
+
+
+def _is_first(file: FileRow, known: KnownVideos, present: Set[bytes], missing: Set[bytes]) -> bool:
+    """Whether a file will be the first of its video's places."""
+    there = (
+        place
+        for place in known.places(file.video_id)
+        if place.path in present or (place.missing_since is None and place.path not in missing)
+    )
+    return min(there, key=lambda place: (place.found_at, place.path), default=file) == file
+
+
 def text_sources(subtitles: Sequence[SubtitleFile]) -> str:
-    """A short text that tells whether the subtitle files of a video are the same as before."""
+    """A short text that tells whether the subtitle files of a video are the same as before.
+
+    Their names do not count: they are renamed with the video.
+    """
     if not subtitles:
         return str(_READER)
-    files = sorted((os.fsencode(s.path.name).hex(), s.bytes, s.mtime_ns, s.language) for s in subtitles)
+    files = sorted((s.language or "", s.bytes, s.mtime_ns) for s in subtitles)
     return f"{_READER}:{hashlib.sha256(repr(files).encode()).hexdigest()[:16]}"
 
 
-def check_not_emptied(scanned: Scan, plan: IndexPlan, videos: Mapping[str, VideoRow]) -> None:
+def check_not_emptied(scanned: Scan, plan: IndexPlan) -> None:
     """Refuse to prune a folder with no video left: its disk may not be mounted.
 
     Raises:
         InputError: the library has videos below a folder in which no video is left.
     """
-    gone = [Path(os.fsdecode(videos[video_id].path)) for video_id in plan.vanished]
+    gone = [Path(os.fsdecode(path)) for path in plan.gone]
     for root in scanned.covered:
         lost = sum(_below(path, [root]) for path in gone)
         if lost and not any(_below(path, [root]) for path in scanned.files):
@@ -142,12 +209,6 @@ def check_not_emptied(scanned: Scan, plan: IndexPlan, videos: Mapping[str, Video
                 f"no video is left in {displayable(root)}, and `prune` would remove the {lost} that the "
                 "library has from there: is its disk mounted? Give `prune_empty` if they are really gone"
             )
-
-
-def _is_gone(path: Path, scanned: Scan) -> bool:
-    if not _below(path, scanned.covered) or _below(path, [folder for folder, _ in scanned.problems]):
-        return False
-    return no_longer_exists(path)
 
 
 def _below(path: Path, folders: Sequence[Path]) -> bool:

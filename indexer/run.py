@@ -1,6 +1,7 @@
 """One indexing run: scans, plans, opens the library, and lets an engine decode and encode into a sink."""
 
 import importlib.util
+import os
 import shutil
 import threading
 import time
@@ -20,10 +21,10 @@ from indexer.events import Event, IndexSummary, Note, Scanned
 from indexer.library.errors import LibraryError
 from indexer.library.folder import Library, generation_of
 from indexer.library.generations import base_manifest, is_served
+from indexer.library.migration import migrate
 from indexer.library.mounts import known_mounts, mounted, remember_mounts
 from indexer.library.overview import list_generations
 from indexer.library.publish import PublishOptions, chosen_backend
-from indexer.library.records import video_id_of
 from indexer.library.repair import repair
 from indexer.library.trust import remember_media_roots
 from indexer.library.vectors.base import AUTOMATIC
@@ -92,13 +93,15 @@ def index_paths(
         emit(_scanned_event(scanned, IndexPlan()))
         return replace(_summary_of(scanned, IndexPlan()), elapsed_seconds=time.monotonic() - started)
     is_new = not Library.exists(library)
+    if not is_new:
+        migrate(library)
     opened = Library.open_or_create(
         library, bundle, options.tokens, options.tokens_per_frame, options.embedding_dim
     )
     with opened.writing():
         repaired = None
         if options.repair:
-            repaired = repair(opened, {video_id_of(path) for path in scanned.files})
+            repaired = repair(opened, {os.fsencode(path) for path in scanned.files})
         writer = LibraryWriter(opened)
         serve = is_served(opened.path, opened.generation)
         earlier = None if serve else _earlier(opened, emit)
@@ -110,11 +113,11 @@ def index_paths(
             scanned.problems += [
                 (folder, _UNMOUNTED) for folder in sorted(unmounted) if scanned.concerns(folder)
             ]
-        plan = make_plan(scanned, writer.videos, retry_failed=options.retry_failed)
+        plan = make_plan(scanned, writer, retry_failed=options.retry_failed)
         folders = scanned.parents()
         remember_mounts(opened.path, folders, forget=unmounted if pruning_all else ())
         if options.prune and not options.prune_empty:
-            check_not_emptied(scanned, plan, writer.videos)
+            check_not_emptied(scanned, plan)
         emit(_scanned_event(scanned, plan))
         media_roots = _media_roots(scanned, folders)
         if not remember_media_roots(opened.path, media_roots, is_new=is_new):
@@ -135,8 +138,13 @@ def index_paths(
             ),
             publish_seconds=options.publish_seconds,
             flush_seconds=options.flush_seconds,
-            vanished=plan.vanished,
+            gone=plan.gone,
+            missing=plan.missing,
+            found_again=plan.found_again,
             prune=options.prune,
+            forget_seconds=None
+            if options.forget_missing_days is None
+            else options.forget_missing_days * 86400,
         )
         spec = replace(
             decode_spec(bundle.manifest, options.decoder),
@@ -144,6 +152,7 @@ def index_paths(
             storage=options.storage(writer.layout.token_bytes),
         )
         sink = LibrarySink(writer, commit_options, emit, summary, earlier=earlier)
+        sink.mark_missing()
         sink.carry_over()
         (engine or _local_engine(bundle, options, starting)).run(
             _tasks(plan, scanned, earlier),
@@ -163,7 +172,7 @@ def index_paths(
                 emit=emit,
                 stop=stop,
             )
-            summary.stages = stage_run.run(stages, _found(scanned))
+            summary.stages = stage_run.run(stages, _found(scanned, writer))
         if not stop.is_set():
             sink.complete()
     summary.interrupted = stop.is_set()
@@ -209,8 +218,15 @@ def _media_reader(options: IndexOptions, stop: threading.Event) -> FileDecoder:
     return ProcessDecoder(_bounds(options), stop) if options.workers else InlineDecoder(stop)
 
 
-def _found(scanned: Scan) -> list[StageVideo]:
-    return [StageVideo(video_id_of(path), path, scanned.facts[path].device) for path in scanned.files]
+def _found(scanned: Scan, writer: LibraryWriter) -> list[StageVideo]:
+    """The videos of the files found, each once."""
+    found: dict[str, StageVideo] = {}
+    for path in scanned.files:
+        file = writer.files.get(os.fsencode(path))
+        if file is not None:
+            video = StageVideo(file.video_id, path, scanned.facts[path].device, file.mtime_ns)
+            found.setdefault(file.video_id, video)
+    return list(found.values())
 
 
 def _bounds(options: IndexOptions) -> Bounds:

@@ -4,30 +4,32 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
-from indexer.decode import FileOutcome, FileUnchanged, FileUnreached, FileVerdict
+from indexer.decode import FileKnown, FileOutcome, FileUnreached, FileVerdict
 from indexer.earlier import EarlierGeneration
 from indexer.encode import EncodedSegment, SegmentLost
 from indexer.events import Event, Failure, FileDone, FileNotReached, IndexSummary, Note, Published
 from indexer.file_texts import FileTexts
 from indexer.library.generations import base_manifest, complete
 from indexer.library.publish import PublishOptions, needs_publishing, publish, remove_due_snapshots
-from indexer.library.records import SEARCHABLE, displayable
-from indexer.library.schema import LINE_KINDS, STAGE_KINDS, LineRow, SegmentRow, VideoRow
+from indexer.library.records import SEARCHABLE, displayable, video_id_of
+from indexer.library.schema import LINE_KINDS, STAGE_KINDS, FileRow, LineRow, SegmentRow, VideoRow
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
 from indexer.place import no_longer_exists
 from indexer.plan import IndexTask
 from indexer.stages.base import StageName, StageResult, with_source
-from indexer.stored_lines import with_lines, with_stage
+from indexer.stored_lines import with_lines, with_names, with_stage
 
 #: Finished segments, in number or in memory, above which they are committed at once.
 _FLUSH_SEGMENTS = 128
 _FLUSH_BYTES = 48 << 20
+#: Renamed videos whose lines are read and written together.
+_NAMED_AT_ONCE = 500
 #: At least this many times the duration of publishing passes between two snapshots.
 _PUBLISH_SHARE = 20
 
@@ -40,15 +42,21 @@ class CommitOptions:
         publish: how to publish.
         publish_seconds: about how often to publish; less often where publishing takes long.
         flush_seconds: about how often to commit finished videos.
-        vanished: ids of the videos whose files are gone.
-        prune: remove the vanished videos at the end.
+        gone: paths of files that do not exist any more.
+        missing: paths of files that cannot be found now, those that are gone among them.
+        found_again: paths of unchanged files that were missing.
+        prune: forget the places that are gone at the end, and remove the videos that have no other.
+        forget_seconds: forget places that have been missing for longer; None: none.
     """
 
     publish: PublishOptions
     publish_seconds: float
     flush_seconds: float
-    vanished: Sequence[str] = ()
+    gone: Sequence[bytes] = ()
+    missing: Sequence[bytes] = ()
+    found_again: Sequence[bytes] = ()
     prune: bool = False
+    forget_seconds: float | None = None
 
 
 class LibrarySink:
@@ -83,11 +91,23 @@ class LibrarySink:
         self._lost: dict[str, list[SegmentLost]] = {}
         #: Numbers of segments and frames of unfinished files, by ingest id.
         self._counts: dict[str, tuple[int, int]] = {}
-        self._touched: list[VideoRow] = []
+        #: Videos whose places have changed, so that their names may have.
+        self._moved: set[str] = set()
         #: Ids of videos whose results of a stage are not committed yet.
         self._staged: set[str] = set()
         self._last_flush = self._last_publish = clock()
         self._publishing_took = 0.0
+
+    def mark_missing(self) -> None:
+        """Say of places that they are missing, or found again, before any file is read."""
+        now = datetime.now(UTC)
+        files = self._writer.files
+        for path in self._options.missing:
+            if path in files and files[path].missing_since is None:
+                self._put_file(replace(files[path], missing_since=now))
+        for path in self._options.found_again:
+            self._put_file(replace(files[path], missing_since=None))
+        self._flush()
 
     def add(self, rows: Sequence[EncodedSegment]) -> None:
         """See `Sink`."""
@@ -107,8 +127,8 @@ class LibrarySink:
         """See `Sink`. Commits and publishes when it is due."""
         if texts is not None:
             self._summary.text_problems += texts.problems
-        if isinstance(outcome, FileUnchanged):
-            self._finish_unchanged(task, outcome, texts)
+        if isinstance(outcome, FileKnown):
+            self._finish_known(task, outcome, texts)
         elif isinstance(outcome, FileUnreached):
             self._finish_unreached(task, outcome)
         else:
@@ -118,7 +138,8 @@ class LibrarySink:
     def close(self, *, interrupted: bool) -> None:
         """See `Sink`. Prunes, unless interrupted, and publishes."""
         self._flush()
-        self._prune(interrupted=interrupted)
+        self._forget(interrupted=interrupted)
+        self._name_moved()
         self._name_all()
         self._publish(last=True)
 
@@ -168,8 +189,47 @@ class LibrarySink:
         """Give their names to videos whose texts have not been read: their media may be away."""
         for row in list(self._writer.videos.values()):
             if row.verdict in SEARCHABLE and row.texts_ingest_id is None:
-                self._writer.finish(*with_lines(row, None))
+                self._writer.finish(*with_lines(row, self._first_path(row.video_id), None))
         self._flush()
+
+    def _name_moved(self) -> None:
+        """Give their new names to videos that were renamed; nothing of them is read again."""
+        writer = self._writer
+        moved = [writer.videos[video_id] for video_id in sorted(self._moved & writer.videos.keys())]
+        self._moved.clear()
+        named = [row for row in moved if row.verdict in SEARCHABLE and row.texts_ingest_id is not None]
+        for start in range(0, len(named), _NAMED_AT_ONCE):
+            some = named[start : start + _NAMED_AT_ONCE]
+            lines = writer.lines_of_all(some)
+            for row in some:
+                renamed = with_names(row, self._first_path(row.video_id), lines[row.video_id])
+                if renamed is not None:
+                    writer.finish(*renamed)
+            self._flush()
+
+    def _first_path(self, video_id: str) -> bytes:
+        return self._writer.places(video_id)[0].path
+
+    def _put_file(self, file: FileRow) -> None:
+        self._moved.add(file.video_id)
+        self._writer.put_file(file)
+
+    def _found(self, task: IndexTask, video_id: str, mtime_ns: int) -> None:
+        """Note that a video was found at a path. Another one that was there before is there no more."""
+        path = os.fsencode(task.path)
+        before = self._writer.files.get(path)
+        if before is not None and before.video_id == video_id:
+            file = replace(before, mtime_ns=mtime_ns, missing_since=None)
+            if file == before:
+                return
+        else:
+            now = datetime.now(UTC)
+            file = FileRow(path, video_id, mtime_ns, now)
+            for place in self._writer.places(video_id):
+                # Below other folders than those of this run, too: it may have been moved from there.
+                if place.missing_since is None and no_longer_exists(Path(os.fsdecode(place.path))):
+                    self._put_file(replace(place, missing_since=now))
+        self._put_file(file)
 
     def _finish_decoded(self, task: IndexTask, outcome: FileVerdict, texts: FileTexts | None) -> None:
         segments, frames = self._counts.pop(task.ingest_id, (0, 0))
@@ -180,17 +240,22 @@ class LibrarySink:
             reason = "; ".join(filter(None, [reason, _describe(lost)]))
         elif verdict in SEARCHABLE and segments == 0:
             verdict, reason = "corrupt", reason or "no frame could be decoded"
+        video_id = video_id_of(outcome.sha256, os.fsencode(task.path), outcome.bytes)
+        known = self._writer.videos.get(video_id)
+        if known is not None and known.verdict in SEARCHABLE and known.bytes == outcome.bytes:
+            # A copy that was decoded at the same time.
+            self._writer.discard(task.ingest_id)
+            self._finish_known(task, FileKnown(outcome.sha256, outcome.mtime_ns), None)
+            return
         if verdict not in SEARCHABLE:
             self._writer.discard(task.ingest_id)
             segments = frames = 0
         info = outcome.info
         row = VideoRow(
-            video_id=task.video_id,
+            video_id=video_id,
             ingest_id=task.ingest_id,
-            path=os.fsencode(task.path),
             sha256=outcome.sha256,
             bytes=outcome.bytes,
-            mtime_ns=outcome.mtime_ns,
             duration_seconds=info.duration_seconds if info else 0.0,
             fps=info.fps if info else 0.0,
             width=info.width if info else 0,
@@ -207,8 +272,9 @@ class LibrarySink:
         )
         lines: Sequence[LineRow] = ()
         if verdict in SEARCHABLE:
-            row, lines = self._with_texts(row, texts)
+            row, lines = self._with_texts(row, os.fsencode(task.path), texts)
         self._writer.finish(row, lines)
+        self._found(task, video_id, outcome.mtime_ns)
         summary = self._summary
         summary.lines += _count_spoken(lines)
         summary.verdicts[verdict] += 1
@@ -220,11 +286,13 @@ class LibrarySink:
             summary.video_seconds += row.duration_seconds
         self._emit(FileDone(task.path, verdict, reason, row.duration_seconds, segments))
 
-    def _with_texts(self, row: VideoRow, texts: FileTexts | None) -> tuple[VideoRow, Sequence[LineRow]]:
+    def _with_texts(
+        self, row: VideoRow, path: bytes, texts: FileTexts | None
+    ) -> tuple[VideoRow, Sequence[LineRow]]:
         """The row of a new video, and its lines: those that were read, and those that are carried over."""
         known = None if self._earlier is None or texts is not None else self._earlier.subtitles(row)
         lines: Sequence[LineRow]
-        row, lines = with_lines(row, texts, () if known is None else known[1])
+        row, lines = with_lines(row, path, texts, () if known is None else known[1])
         if known is not None:
             row = replace(row, text_sources=known[0])
         staged = row
@@ -233,16 +301,21 @@ class LibrarySink:
         self._summary.carried += known is not None or staged != row
         return staged, lines
 
-    def _finish_unchanged(self, task: IndexTask, outcome: FileUnchanged, texts: FileTexts | None) -> None:
-        row = self._writer.videos[task.video_id]
-        touched = replace(row, mtime_ns=outcome.mtime_ns)
+    def _finish_known(self, task: IndexTask, outcome: FileKnown, texts: FileTexts | None) -> None:
+        video_id = video_id_of(outcome.sha256, b"", 0)
+        row = self._writer.videos.get(video_id)
+        if row is None:
+            # It was decoded in this run, but is not in the library.
+            self._finish_unreached(task, FileUnreached("is not read: try again"))
+            return
+        self._found(task, video_id, outcome.mtime_ns)
         if texts is not None and texts.sources is not None and row.verdict in SEARCHABLE:
-            touched, lines = with_lines(touched, texts, self._writer.lines_of(row, STAGE_KINDS))
-            self._writer.finish(touched, lines)
+            kept = self._writer.lines_of(row, STAGE_KINDS)
+            changed, lines = with_lines(row, self._first_path(video_id), texts, kept)
+            self._writer.finish(changed, lines)
             self._summary.lines += _count_spoken(lines)
-        elif touched != row:
-            self._touched.append(touched)
         self._summary.unchanged += 1
+        self._summary.recognised += video_id != task.video_id
         self._summary.failed_before += row.verdict not in SEARCHABLE
         self._emit(FileDone(task.path, None, None, row.duration_seconds, row.num_segments))
 
@@ -251,7 +324,7 @@ class LibrarySink:
         self._counts.pop(task.ingest_id, None)
         self._lost.pop(task.ingest_id, None)
         self._writer.discard(task.ingest_id)
-        row = self._writer.videos.get(task.video_id)
+        row = None if task.video_id is None else self._writer.videos.get(task.video_id)
         self._summary.not_reached.append((task.path, outcome.reason))
         self._summary.not_reached_searchable += row is not None and row.verdict in SEARCHABLE
         self._emit(FileNotReached(task.path, outcome.reason))
@@ -278,29 +351,49 @@ class LibrarySink:
     def _flush(self) -> None:
         self._writer.flush()
         self._staged.clear()
-        if self._touched:
-            self._writer.touch(self._touched)
-            self._touched = []
 
-    def _prune(self, *, interrupted: bool) -> None:
-        videos = self._writer.videos
+    def _forget(self, *, interrupted: bool) -> None:
+        """Forget places that are gone: of videos that are elsewhere now, or where that is asked for.
+
+        A video without any place is removed.
+        """
+        writer, options = self._writer, self._options
         # Look again: a share that was away when the run began may be back.
-        vanished = [
-            video_id
-            for video_id in self._options.vanished
-            if video_id in videos and no_longer_exists(Path(os.fsdecode(videos[video_id].path)))
+        gone = [
+            path
+            for path in options.gone
+            if path in writer.files
+            and writer.files[path].missing_since is not None
+            and no_longer_exists(Path(os.fsdecode(path)))
         ]
-        if self._options.prune and not interrupted:
-            if vanished:
-                self._writer.remove(vanished)
-            self._summary.removed = len(vanished)
-        else:
-            self._summary.vanished = len(vanished)
+        lost = {writer.files[path].video_id for path in gone if self._is_lost(writer.files[path].video_id)}
+        forgotten = {path for path in gone if writer.files[path].video_id not in lost}
+        self._summary.moved = len(forgotten)
+        if options.prune and not interrupted:
+            forgotten.update(gone)
+        if options.forget_seconds is not None and not interrupted:
+            before = datetime.now(UTC) - timedelta(seconds=options.forget_seconds)
+            forgotten |= {
+                path
+                for path, file in writer.files.items()
+                if file.missing_since is not None and file.missing_since <= before and not _is_there(path)
+            }
+        owners = {writer.files[path].video_id for path in forgotten}
+        for path in forgotten:
+            writer.forget_file(path)
+        self._moved |= owners
+        self._flush()
+        self._summary.removed = sum(video_id not in writer.videos for video_id in owners)
+        self._summary.vanished = sum(video_id in writer.videos for video_id in lost)
+
+    def _is_lost(self, video_id: str) -> bool:
+        """Whether a video is missing in all its places."""
+        return all(file.missing_since is not None for file in self._writer.places(video_id))
 
     def _report_set_aside(self) -> None:
         """Name the videos of earlier runs that publishing has set aside."""
         for row in self._writer.set_aside:
-            path = Path(os.fsdecode(row.path))
+            path = Path(os.fsdecode(self._first_path(row.video_id)))
             self._summary.failures.append(Failure(path, "unsupported", row.reason or ""))
             self._emit(Note(f"{displayable(path)} is set aside: {row.reason}"))
         self._writer.set_aside = []
@@ -334,6 +427,11 @@ def _lost_if_not_finite(row: SegmentRow) -> SegmentLost | None:
             reason = f"its {name} holds NaN or infinity"
             return SegmentLost(row.ingest_id, row.start_seconds, reason)
     return None
+
+
+def _is_there(path: bytes) -> bool:
+    """Whether a file can be found at a path now."""
+    return Path(os.fsdecode(path)).is_file()
 
 
 def _count_spoken(lines: Sequence[LineRow]) -> int:

@@ -1,6 +1,5 @@
 """What the library stores of a video's texts: its names, the lines that were read, and what stages found."""
 
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,19 +17,18 @@ KIND_OF: dict[StageName, LineKind | None] = {"speech": "transcript", "screen": "
 
 
 def with_lines(
-    video: VideoRow, texts: FileTexts | None, kept: Sequence[LineRow] = ()
+    video: VideoRow, path: bytes, texts: FileTexts | None, kept: Sequence[LineRow] = ()
 ) -> tuple[VideoRow, list[LineRow]]:
     """A video's row that names new lines, and these lines.
 
     Args:
         video: its row.
+        path: its first place.
         texts: what was read; None: nothing, so that it has its names alone.
         kept: lines of stages, which have nothing to do with what was read.
     """
     video = storable(video)
-    stem = Path(displayable(Path(os.fsdecode(video.path)))).stem
-    names = [plain_text(name, resolve=False) for name in name_lines(stem, video.title)]
-    lines = [LineRow("name", 0.0, video.duration_seconds, None, name) for name in names if name]
+    lines = _name_lines(video, path)
     seen: set[tuple[float, float, str]] = set()
     for part in () if texts is None else texts.parts:
         for line in part.lines:
@@ -42,6 +40,30 @@ def with_lines(
                 lines.append(LineRow("speech", *times, part.language, line.text))
     lines += kept
     return replace(_naming(video, lines), text_sources=None if texts is None else texts.sources), lines
+
+
+def with_names(
+    video: VideoRow, path: bytes, before: Sequence[LineRow]
+) -> tuple[VideoRow, list[LineRow]] | None:
+    """A video's row that names its lines with the names of another place; None where the names are the same.
+
+    Args:
+        video: its row.
+        path: its first place.
+        before: all its lines.
+    """
+    names = _name_lines(video, path)
+    if names == [line for line in before if line.kind == "name"]:
+        return None
+    lines = [*names, *(line for line in before if line.kind != "name")]
+    return _naming(video, lines), lines
+
+
+def _name_lines(video: VideoRow, path: bytes) -> list[LineRow]:
+    names = [
+        plain_text(name, resolve=False) for name in name_lines(Path(displayable(path)).stem, video.title)
+    ]
+    return [LineRow("name", 0.0, video.duration_seconds, None, name) for name in names if name]
 
 
 def with_stage(

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from indexer.decode import DecodedSegment, DecodeSpec, FileOutcome
+from indexer.decode import DecodedSegment, DecodeSpec, FileOutcome, FileVerdict
 from indexer.encode import EncodeSpec
 from indexer.engines.base import Sink
 from indexer.engines.channel import Abort, AbortedError, Channel
@@ -21,6 +21,7 @@ from indexer.engines.local_encoding import DecoderEnded, EncodingStage, FileEnd,
 from indexer.engines.worker_process import StartingProcess, StoppedError
 from indexer.events import Event, FileStarted, Note
 from indexer.file_texts import kept_outcome, read_texts
+from indexer.library.records import SEARCHABLE
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
 
@@ -128,6 +129,8 @@ class _DecodingThreads:
         self._again: deque[_Attempt] = deque()
         self._lock = threading.Lock()
         self._decoding = 0
+        #: Checksums of what was decoded in this run, by size: its copies need not be.
+        self._decoded_now: dict[int, tuple[str, ...]] = {}
         self._has_told = False
         self._spec = spec
         self._decoded = decoded
@@ -158,7 +161,8 @@ class _DecodingThreads:
         if task.kept_mtime_ns is not None:
             self._finish(decoder, task, kept_outcome(task))
             return
-        job = self._spec.job(task.path, task.same_sha256, task.device, task.size)
+        known = (*task.known_sha256, *self._decoded_now.get(task.size, ()))
+        job = self._spec.job(task.path, known, task.device, task.size)
         for part in decoder.read(job, attempt.skip, again=attempt.again):
             if isinstance(part, Died):
                 self._again.append(_Attempt(task, part.num_segments, again=True))
@@ -169,6 +173,10 @@ class _DecodingThreads:
 
     def _finish(self, decoder: FileDecoder, task: IndexTask, outcome: FileOutcome) -> None:
         """Read the texts of a file, and end it."""
+        if isinstance(outcome, FileVerdict) and outcome.verdict in SEARCHABLE:
+            with self._lock:
+                of_size = self._decoded_now.get(outcome.bytes, ())
+                self._decoded_now[outcome.bytes] = (*of_size, outcome.sha256)
         texts = read_texts(task, outcome, self._spec, decoder.read_text)
         self._decoded.put((task, FileEnd(outcome, texts)))
 

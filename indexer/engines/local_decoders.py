@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from indexer.decode import (
     FileOutcome,
     FileUnreached,
     FileVerdict,
+    Hashed,
     Opened,
     decode_file,
 )
@@ -200,7 +201,7 @@ class ProcessDecoder:
         except StoppedError:
             return
         except ConnectionError:
-            yield self._ended(job, 0, again=again)
+            yield self._ended(job, None, 0, again=again)
             return
         try:
             for message in _messages(process, self._bounds.timeout_seconds, limit):
@@ -218,11 +219,11 @@ class ProcessDecoder:
         except StoppedError:
             return
         except MessageError as error:
-            yield _given_up(job, "corrupt", f"the decoder sent {error}")
+            yield _given_up(job, process.messages.hashed, "corrupt", f"the decoder sent {error}")
         except LateError:
             yield self._late(job, process, limit)
         except (EOFError, ConnectionError):
-            yield self._ended(job, process.messages.num_segments, again=again)
+            yield self._ended(job, process.messages.hashed, process.messages.num_segments, again=again)
         finally:
             process.close()
             self._worker.end_file()
@@ -299,27 +300,30 @@ class ProcessDecoder:
             raise ReelfindError(f"decoders cannot be confined ({missing}): use --sandbox auto to go without")
         return worker
 
-    def _ended(self, job: DecodeJob, num_segments: int, *, again: bool) -> FileOutcome | Died:
+    def _ended(
+        self, job: DecodeJob, hashed: Hashed | None, num_segments: int, *, again: bool
+    ) -> FileOutcome | Died:
         reason, number = self._worker.why_file_ended()
         if number == signal.SIGXCPU:
-            return _given_up(job, "timed_out", f"it took more CPU time than it may ({reason})")
+            return _given_up(job, hashed, "timed_out", f"it took more CPU time than it may ({reason})")
         if not again:
             return Died(reason, num_segments)
-        return _given_up(job, "corrupt", f"the decoder crashed on it twice ({reason})")
+        return _given_up(job, hashed, "corrupt", f"the decoder crashed on it twice ({reason})")
 
     def _late(
         self, job: DecodeJob, process: FileProcess[DecodeMessage, DecoderMessages], limit: "_FileLimit"
     ) -> FileOutcome:
+        messages = process.messages
         if process.waited_seconds < limit.seconds:
             timeout = self._bounds.timeout_seconds
-            return _given_up(job, "timed_out", f"no progress for {timeout:g} seconds (--timeout)")
+            reason = f"no progress for {timeout:g} seconds (--timeout)"
+            return _given_up(job, messages.hashed, "timed_out", reason)
         reason = f"took longer than {limit.seconds:.0f} seconds in all (--file-timeout)"
-        opened, read = process.messages.opened, process.messages.num_segments
-        outcome = _given_up(job, "timed_out", reason)
-        if opened is None or not read or isinstance(outcome, FileUnreached):
+        outcome = _given_up(job, messages.hashed, "timed_out", reason)
+        if messages.opened is None or not messages.num_segments or isinstance(outcome, FileUnreached):
             return outcome
         # What was read can be searched.
-        return FileVerdict("partial", reason, opened.info, opened.sha256, opened.bytes, opened.mtime_ns)
+        return replace(outcome, verdict="partial", info=messages.opened.info)
 
 
 class _FileLimit:
@@ -375,9 +379,12 @@ def _reading_given_up(job: Readable, verdict: Verdict, reason: str) -> SourceRea
 
 
 def _given_up(
-    job: DecodeJob, verdict: Literal["corrupt", "timed_out"], reason: str
+    job: DecodeJob, hashed: Hashed | None, verdict: Literal["corrupt", "timed_out"], reason: str
 ) -> FileVerdict | FileUnreached:
-    """The outcome of a file whose decoder was ended: its fault only if its place can be reached."""
+    """The outcome of a file whose decoder was ended: its fault only if its place can be reached.
+
+    `hashed` is what the decoder has said of its content.
+    """
     lost = unreached_after_failure(job.file, job.device)
     try:
         stat = None if lost else job.file.stat()
@@ -385,4 +392,6 @@ def _given_up(
         lost, stat = f"cannot be reached: {place_error(error)}", None
     if stat is None:
         return FileUnreached(f"{lost} ({reason})")
+    if hashed is not None:
+        return FileVerdict(verdict, reason, None, hashed.sha256, hashed.bytes, hashed.mtime_ns)
     return FileVerdict(verdict, reason, None, "", stat.st_size, stored_ns(stat.st_mtime_ns))

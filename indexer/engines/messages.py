@@ -24,9 +24,10 @@ from indexer.decode import (
     DecodedSegment,
     DecodeJob,
     DecodeMessage,
-    FileUnchanged,
+    FileKnown,
     FileUnreached,
     FileVerdict,
+    Hashed,
     Opened,
 )
 from indexer.engines.jpeg import jpeg_size
@@ -50,8 +51,9 @@ _RECORDS: dict[int, type[DecodeMessage]] = {
     1: Alive,
     3: Opened,
     4: FileVerdict,
-    5: FileUnchanged,
+    5: FileKnown,
     6: FileUnreached,
+    9: Hashed,
 }
 _TEXT_RECORDS: dict[int, type[SourceMessage]] = {1: Alive, 6: FileUnreached, 7: SourceLines, 8: SourceRead}
 _KINDS: dict[type, int] = {kind: number for number, kind in (_RECORDS | _TEXT_RECORDS).items()}
@@ -113,7 +115,8 @@ class DecoderMessages:
         receive: fills a buffer with the decoder's next bytes; its errors pass through.
 
     Attributes:
-        opened: what is known of the file since it was opened as a video.
+        hashed: what is known of the file since its checksum is.
+        opened: what is known of it since it was opened as a video.
         num_segments: segments received.
     """
 
@@ -122,6 +125,7 @@ class DecoderMessages:
         self._receive = receive
         self._index = -1
         self._start_seconds = 0.0
+        self.hashed: Hashed | None = None
         self.opened: Opened | None = None
         self.num_segments = 0
         spec = job.spec
@@ -149,22 +153,30 @@ class DecoderMessages:
 
     def _check(self, message: DecodeMessage) -> None:
         match message:
+            case Hashed():
+                if self.hashed is not None:
+                    raise MessageError("the file's checksum, a second time")
+                _check_content(message.sha256, message.bytes)
+                self.hashed = message
             case Opened():
+                if self.hashed is None:
+                    raise MessageError("that it opened a file whose checksum it has not sent")
                 if self.opened is not None or self.num_segments:
                     raise MessageError("that it opened the file, a second time")
-                _check_content(message.sha256, message.bytes)
                 _check_info(message.info)
                 self.opened = message
             case FileVerdict():
                 _check_content(message.sha256, message.bytes)
+                if self.hashed is None or message.sha256 != self.hashed.sha256:
+                    raise MessageError("a verdict on a file whose checksum it has not sent")
                 if message.info is not None:
                     _check_info(message.info)
                 if (message.verdict == "ok") != (message.reason is None):
                     raise MessageError(f"the verdict {message.verdict} and the reason {message.reason!r}")
-                if message.verdict == "ok" and (message.info is None or not message.sha256):
+                if message.verdict == "ok" and message.info is None:
                     raise MessageError("the verdict ok without the file's properties")
-            case FileUnchanged() if not self._job.same_sha256 or self.opened or self.num_segments:
-                raise MessageError("that a file is unchanged which it had to decode")
+            case FileKnown() if message.sha256 not in self._job.known_sha256 or self.hashed:
+                raise MessageError("that a file is known which it had to decode")
             case _:
                 pass
 
@@ -250,7 +262,7 @@ class TextMessages:
 
 
 def _check_content(sha256: str, size: int) -> None:
-    if sha256 and not (len(sha256) == 64 and set(sha256) <= set("0123456789abcdef")):
+    if not (len(sha256) == 64 and set(sha256) <= set("0123456789abcdef")):
         raise MessageError("a checksum that is none")
     if size < 0:
         raise MessageError(f"a file of {size} bytes")

@@ -1,4 +1,4 @@
-"""The videos of a snapshot, in memory, in the order of their paths."""
+"""The videos of a snapshot and their places, in memory, in the order of their first places."""
 
 import os
 from datetime import UTC
@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from indexer.library.checksums import CHECKSUMS
-from indexer.library.records import Verdict, VideoRecord, displayable
+from indexer.library.records import FileRecord, Verdict, VideoRecord, displayable
 from indexer.library.schema import CONTAINER_START, CUTS, STAGE_COLUMNS, STAGE_FAILED, TEXT_COLUMNS
 
-_HIDDEN_COLUMNS = ("ingest_id", "num_frames", "path", CHECKSUMS, CUTS, *TEXT_COLUMNS, *STAGE_COLUMNS)
+_HIDDEN_COLUMNS = ("ingest_id", "num_frames", CHECKSUMS, CUTS, *TEXT_COLUMNS, *STAGE_COLUMNS)
 
 
 class VideoLabel(NamedTuple):
@@ -23,20 +23,25 @@ class VideoLabel(NamedTuple):
     path: str
     title: str | None
     container_start_seconds: float | None
+    missing: bool
 
 
 class VideoCatalog:
     """All rows of `videos`, failures included. A video's position is its row in this list."""
 
-    def __init__(self, table: pa.Table) -> None:
-        if CONTAINER_START not in table.column_names:
-            table = table.append_column(CONTAINER_START, pa.nulls(table.num_rows, pa.float64()))
+    def __init__(self, videos: pa.Table, files: pa.Table) -> None:
+        """ValueError when a video has no place."""
+        if CONTAINER_START not in videos.column_names:
+            videos = videos.append_column(CONTAINER_START, pa.nulls(videos.num_rows, pa.float64()))
+        places = _Places(videos["video_id"], files)
         # Sorted by path: the order stays as videos come and go.
-        self._table = table.take(pc.sort_indices(table["path"].combine_chunks())).combine_chunks()
+        order = pc.sort_indices(places.first_paths())
+        self._table = videos.take(order).combine_chunks()
+        self._places = places.in_order(order.to_numpy())
         self._ids: list[str] = self._table["video_id"].to_pylist()
         self._row_of_id = {video_id: row for row, video_id in enumerate(self._ids)}
         self._ingests: list[str] = self._table["ingest_id"].to_pylist()
-        columns = (self._table[name] for name in ("path", "title", CONTAINER_START))
+        columns = (self._table[name] for name in ("title", CONTAINER_START))
         self._label_columns = [column.combine_chunks() for column in columns]
         self._cuts = _Cuts(self._table)
 
@@ -58,23 +63,37 @@ class VideoCatalog:
         """The row of a video; None when it is not in the list."""
         return self._row_of_id.get(video_id)
 
-    def rows_of(self, video_ids: pa.Array) -> NDArray[np.int32]:
-        """The row of each id, -1 where it is not in the list. Strings [R] → int32 [R]."""
-        rows = pc.fill_null(pc.index_in(video_ids, self._table["video_id"].combine_chunks()), -1)
+    def rows_of_ingests(self, ingest_ids: pa.Array, column: str = "ingest_id") -> NDArray[np.int32]:
+        """The row of the video that names each ingest, -1 where none does. Strings [R] → int32 [R].
+
+        Args:
+            ingest_ids: of segments or frames; or of lines, with `column` "texts_ingest_id".
+            column: the column of `videos` that names them.
+        """
+        if column not in self._table.column_names:
+            return np.full(len(ingest_ids), -1, np.int32)
+        named = self._table[column].combine_chunks()
+        rows = pc.fill_null(pc.index_in(ingest_ids, named, skip_nulls=True), -1)
         return rows.to_numpy().astype(np.int32)  # type: ignore[no-any-return]
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Which videos are in none of their places any more, bool [videos]."""
+        return self._places.missing
 
     def record(self, video_id: str) -> VideoRecord | None:
         """A video's record; None when it is not in the list."""
         row = self.row_of(video_id)
-        return None if row is None else _records(self._table.slice(row, 1))[0]
+        return None if row is None else self._records(np.array([row]))[0]
 
     def label(self, video_id: str) -> VideoLabel | None:
         """What a hit says of a video, much faster than the record; None when it is not in the list."""
         row = self.row_of(video_id)
         if row is None:
             return None
-        path, title, container_start = (column[row].as_py() for column in self._label_columns)
-        return VideoLabel(displayable(path), title, container_start)
+        title, container_start = (column[row].as_py() for column in self._label_columns)
+        path, is_missing = self._places.first(row)
+        return VideoLabel(displayable(path), title, container_start, is_missing)
 
     def cuts_at(self, row: int) -> NDArray[np.float64] | None:
         """When the shots of the video in a row begin, but for the first; None: they are not known."""
@@ -82,11 +101,11 @@ class VideoCatalog:
 
     def page(self, offset: int, limit: int, verdict: Verdict | None) -> list[VideoRecord]:
         """A page of the list, or of the videos with this verdict."""
-        return _records(self._with_verdict(verdict).slice(offset, limit))
+        return self._records(self._rows_with(verdict)[offset : offset + limit])
 
     def count(self, verdict: Verdict | None) -> int:
         """How many videos there are, or how many with this verdict."""
-        return int(self._with_verdict(verdict).num_rows)
+        return len(self._rows_with(verdict))
 
     def stage_counts(self) -> dict[str, int]:
         """How many videos each stage has read, without those that it failed on, by its name."""
@@ -96,10 +115,73 @@ class VideoCatalog:
             counts[column.removesuffix("_source")] = pc.sum(pc.invert(failed)).as_py() or 0
         return counts
 
-    def _with_verdict(self, verdict: Verdict | None) -> pa.Table:
+    def _rows_with(self, verdict: Verdict | None) -> NDArray[np.int64]:
         if verdict is None:
-            return self._table
-        return self._table.filter(pc.equal(self._table["verdict"], verdict))
+            return np.arange(self._table.num_rows)
+        has_verdict = pc.equal(self._table["verdict"], verdict).combine_chunks()
+        return np.flatnonzero(has_verdict.to_numpy(zero_copy_only=False))
+
+    def _records(self, rows: NDArray[np.int64]) -> list[VideoRecord]:
+        records = []
+        for row, values in zip(rows.tolist(), self._table.take(rows).to_pylist(), strict=True):
+            columns = {name: value for name, value in values.items() if name not in _HIDDEN_COLUMNS}
+            columns["indexed_at"] = columns["indexed_at"].astimezone(UTC)
+            records.append(VideoRecord(files=self._places.of(row), **columns))
+        return records
+
+
+class _Places:
+    """The places of videos: those of one video stand together, its first place first; see `FileRow.rank`."""
+
+    def __init__(self, video_ids: pa.ChunkedArray, files: pa.Table) -> None:
+        """`video_ids` are those of all videos. ValueError when one of them has no place."""
+        owner = pc.index_in(files["video_id"].combine_chunks(), video_ids.combine_chunks())
+        files = files.filter(owner.is_valid())
+        owners: NDArray[np.int64] = owner.drop_null().to_numpy().astype(np.int64)
+        missing = files["missing_since"].combine_chunks().is_valid().to_numpy(zero_copy_only=False)
+        found: NDArray[np.int64] = files["found_at"].combine_chunks().cast(pa.int64()).to_numpy()
+        by_path = np.empty(len(owners), np.int64)
+        by_path[pc.sort_indices(files["path"].combine_chunks()).to_numpy()] = np.arange(len(owners))
+        order = np.lexsort((by_path, found, missing, owners))
+        self._files = files.take(order).combine_chunks()
+        self._starts = np.searchsorted(owners[order], np.arange(len(video_ids)))
+        self._stops = np.searchsorted(owners[order], np.arange(len(video_ids)), side="right")
+        if (self._starts == self._stops).any():
+            video = video_ids[int(np.argmax(self._starts == self._stops))].as_py()
+            raise ValueError(f"video {video} has no file")
+        self._missing: NDArray[np.bool_] = missing[order]
+
+    def in_order(self, rows: NDArray[np.int64]) -> "_Places":
+        """The same places, with the videos in another order; changes this object."""
+        self._starts, self._stops = self._starts[rows], self._stops[rows]
+        return self
+
+    def first_paths(self) -> pa.Array:
+        """The first path of each video."""
+        return self._files["path"].combine_chunks().take(pa.array(self._starts))
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Whether each video is in none of its places."""
+        return self._missing[self._starts]
+
+    def first(self, row: int) -> tuple[bytes, bool]:
+        """The first path of a video, and whether it is missing there."""
+        start = int(self._starts[row])
+        path: bytes = self._files["path"][start].as_py()
+        return path, bool(self._missing[start])
+
+    def of(self, row: int) -> tuple[FileRecord, ...]:
+        """All places of a video."""
+        start, stop = int(self._starts[row]), int(self._stops[row])
+        return tuple(
+            FileRecord(
+                Path(os.fsdecode(file["path"])),
+                file["mtime_ns"],
+                None if file["missing_since"] is None else file["missing_since"].astimezone(UTC),
+            )
+            for file in self._files.slice(start, stop - start).to_pylist()
+        )
 
 
 class _Cuts:
@@ -120,12 +202,3 @@ class _Cuts:
     def of(self, row: int) -> NDArray[np.float64] | None:
         """The cuts of the video in a row; None: they are not known."""
         return self._seconds[self._offsets[row] : self._offsets[row + 1]] if self._known[row] else None
-
-
-def _records(table: pa.Table) -> list[VideoRecord]:
-    records = []
-    for row in table.to_pylist():
-        columns = {name: value for name, value in row.items() if name not in _HIDDEN_COLUMNS}
-        columns["indexed_at"] = columns["indexed_at"].astimezone(UTC)
-        records.append(VideoRecord(file=Path(os.fsdecode(row["path"])), **columns))
-    return records

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 CHECKSUMS = "checksums"
 PARTS: dict[str, tuple[str, ...]] = {
     "videos": ("row",),
+    "files": ("row",),
     "segments": ("row", "times", "salience", "embedding"),
     "frames": ("tokens", "thumbnail"),
     "texts": ("row",),

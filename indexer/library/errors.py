@@ -14,6 +14,7 @@ VERIFY_REMEDY = (
     "`reelfind library verify` names what is damaged, `reelfind library rollback` serves an earlier snapshot"
 )
 #: Appended to the message about damaged rows.
+MIGRATE_REMEDY = "`reelfind library migrate` brings it to this version in place"
 REPAIR_REMEDY = "`reelfind index PATH --repair`, with the folder of the videos, reads damaged ones again"
 
 

@@ -3,7 +3,6 @@
 import math
 from dataclasses import replace
 
-from indexer.library.records import stored_ns
 from indexer.library.schema import VideoRow
 
 _INT32, _INT64 = (1 << 31) - 1, (1 << 63) - 1
@@ -12,13 +11,12 @@ _INT32, _INT64 = (1 << 31) - 1, (1 << 63) - 1
 def storable(row: VideoRow) -> VideoRow:
     """The row with every value inside its column's type.
 
-    Sizes are cut to the largest number, lengths and rates that are not finite become 0, text becomes valid
-    Unicode, and a time is stored as in `stored_ns`.
+    Sizes are cut to the largest number, lengths and rates that are not finite become 0, and text becomes
+    valid Unicode.
     """
     return replace(
         row,
         bytes=min(row.bytes, _INT64),
-        mtime_ns=stored_ns(row.mtime_ns),
         duration_seconds=_finite(row.duration_seconds),
         fps=_finite(row.fps),
         width=min(row.width, _INT32),

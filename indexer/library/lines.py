@@ -16,9 +16,15 @@ from numpy.typing import NDArray
 
 from indexer.library.catalog import VideoCatalog
 from indexer.library.checksums import CHECKSUMS, stored_checksums
-from indexer.library.errors import REPAIR_REMEDY, DamagedRowsError, LibraryError, storage_errors
+from indexer.library.errors import (
+    REPAIR_REMEDY,
+    VERIFY_REMEDY,
+    DamagedRowsError,
+    LibraryError,
+    storage_errors,
+)
 from indexer.library.records import TextLine
-from indexer.library.schema import LINE_KINDS, LineKind, line_checksums
+from indexer.library.schema import FORMER_ID, LINE_KINDS, TEXTS_INGEST, LineKind, line_checksums
 from indexer.library.tables import READS, table_path
 from indexer.library.words import has_words
 
@@ -35,7 +41,7 @@ _WORD = re.compile(
 _UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿฀-๿຀-໿ក-៿က-႟\U00020000-\U0003ffff]+")
 #: With more lines than this, their words are not listed: reading them would take a second and more.
 _MOST_LISTED = 20_000
-_COLUMNS = ["video_id", "ingest_id", "kind", "start_seconds", "end_seconds", "language", "text", CHECKSUMS]
+_VALUES = ("kind", "start_seconds", "end_seconds", "language", "text")
 
 
 class SnapshotLines:
@@ -50,6 +56,8 @@ class SnapshotLines:
     def __init__(self, folder: Path, texts: lance.LanceDataset | None, videos: VideoCatalog) -> None:
         self._where = table_path(folder, "texts")
         self._texts = texts
+        former = [] if texts is None or FORMER_ID not in texts.schema.names else [FORMER_ID]
+        self._columns = [*former, "ingest_id", *_VALUES, CHECKSUMS]
         self._videos = videos
         self._lock = threading.Lock()
         self._runs: _Runs | None = None
@@ -80,7 +88,7 @@ class SnapshotLines:
             if not self._is_indexed:
                 return []
             table = self._texts.scanner(
-                columns=[*_COLUMNS, "_score", "_rowid"],
+                columns=[*self._columns, "_score", "_rowid"],
                 full_text_query=MatchQuery(query.text, "text"),
                 filter=only,
                 prefilter=only is not None,
@@ -132,7 +140,7 @@ class SnapshotLines:
             places = np.flatnonzero((ends >= start_seconds) & (starts <= end_seconds))
             if not len(places):
                 return []
-            table = self._texts.take([rows[place] for place in places.tolist()], columns=_COLUMNS)
+            table = self._texts.take([rows[place] for place in places.tolist()], columns=self._columns)
         lines = self._lines(table, [0.0] * table.num_rows, QueryWords(text))
         return sorted(lines, key=lambda line: (line.start_seconds, line.end_seconds))
 
@@ -145,17 +153,21 @@ class SnapshotLines:
                 for i, (expected, actual) in enumerate(zip(stored, line_checksums(table), strict=True))
                 if expected is not None and expected != actual
             ]
+            owners = self._videos.rows_of_ingests(table["ingest_id"].combine_chunks(), TEXTS_INGEST)
+            video_ids = [None if row < 0 else self._videos.id_at(row) for row in owners.tolist()]
             if wrong:
-                video = table["video_id"][wrong[0]].as_py()
+                video = video_ids[wrong[0]] or "that is not in the table of videos"
                 raise DamagedRowsError(
                     f"{self._where} is damaged: a line of video {video} differs from its checksum; "
                     f"{REPAIR_REMEDY}",
                     np.array(wrong, np.int64),
                 )
-            columns = (table[name].to_pylist() for name in _COLUMNS if name not in ("ingest_id", CHECKSUMS))
+            columns = (table[name].to_pylist() for name in _VALUES)
             lines = []
-            for row, score in zip(zip(*columns, strict=True), scores, strict=True):
-                video_id, kind, start, end, language, text = row
+            for video_id, row, score in zip(video_ids, zip(*columns, strict=True), scores, strict=True):
+                if video_id is None:
+                    raise LibraryError(f"{self._where} holds lines without a video; {VERIFY_REMEDY}")
+                kind, start, end, language, text = row
                 matches = query.matches(text)
                 coverage = query.coverage(text, matches)
                 lines.append(TextLine(video_id, kind, start, end, language, text, score, matches, coverage))
@@ -178,8 +190,8 @@ class _Runs:
     def __init__(self, texts: lance.LanceDataset, videos: VideoCatalog) -> None:
         firsts, stops, owners = [], [], []
         row = 0
-        for batch in texts.to_batches(columns=["video_id"]):
-            owner = videos.rows_of(batch["video_id"])
+        for batch in texts.to_batches(columns=["ingest_id"]):
+            owner = videos.rows_of_ingests(batch["ingest_id"], TEXTS_INGEST)
             starts = np.flatnonzero(np.diff(owner, prepend=-2))
             firsts.append(row + starts)
             stops.append(row + np.append(starts[1:], len(owner)))

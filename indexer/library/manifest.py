@@ -7,6 +7,7 @@ its own. Snapshots are numbered together, and a manifest says which tables its s
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -18,11 +19,12 @@ from indexer.library.vectors.base import DEFAULT_BACKEND
 from model.runtime.files import sha256_of
 from model.runtime.messages import shorten
 
-LIBRARY_FORMAT_VERSION = 2
-#: Of snapshots of a further generation, or with embeddings that are cut: programs that know of neither refuse
-#: them.
-LATER_FORMAT_VERSION = 3
-FORMAT_VERSIONS = (LIBRARY_FORMAT_VERSION, LATER_FORMAT_VERSION)
+#: Snapshots of libraries in which a video is a content, and a file a place where it is.
+LIBRARY_FORMAT_VERSION = 4
+#: Snapshots of libraries in which a video was a path, see `indexer.library.migration`: those of the first
+#: generation, and those of a further one or with embeddings that are cut.
+FORMER_VERSION, FORMER_LATER_VERSION = 2, 3
+FORMAT_VERSIONS = (FORMER_VERSION, FORMER_LATER_VERSION, LIBRARY_FORMAT_VERSION)
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
 GENERATIONS = "generations"
@@ -74,6 +76,11 @@ class SnapshotManifest:
     index_backend: str = DEFAULT_BACKEND
     generation: str = FIRST_GENERATION
     full_embedding_dim: int = 0
+
+    @property
+    def is_former(self) -> bool:
+        """Whether it is of a library in which a video was a path."""
+        return "files" not in self.tables
 
     @property
     def created_at(self) -> datetime:
@@ -184,8 +191,20 @@ def to_json(manifest: SnapshotManifest) -> str:
 
 
 def _version_of(manifest: SnapshotManifest) -> int:
+    if not manifest.is_former:
+        return LIBRARY_FORMAT_VERSION
     is_later = manifest.generation != FIRST_GENERATION or manifest.full_embedding_dim
-    return LATER_FORMAT_VERSION if is_later else LIBRARY_FORMAT_VERSION
+    return FORMER_LATER_VERSION if is_later else FORMER_VERSION
+
+
+def check_not_former(library: Path, manifest: SnapshotManifest) -> None:
+    """Raise a LibraryError for a snapshot in which a video was a path: it says how to migrate the library."""
+    if manifest.is_former:
+        raise LibraryError(
+            f"snapshot {manifest.number} of {library} is of an earlier version of Reelfind: "
+            f"`reelfind library migrate --library {shlex.quote(str(library))}` brings it to this version in "
+            "place, without reading any video again"
+        )
 
 
 def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
@@ -211,7 +230,7 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
     if version not in FORMAT_VERSIONS:
         raise LibraryError(
             f"{path} has format version {shorten(version)}, this program reads "
-            f"{LIBRARY_FORMAT_VERSION} and {LATER_FORMAT_VERSION}: "
+            f"{FORMER_VERSION} to {LIBRARY_FORMAT_VERSION}: "
             "use the version of Reelfind that wrote it, or index into a new folder"
         )
     try:

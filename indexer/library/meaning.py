@@ -50,8 +50,11 @@ def wrong_meaning(
     layout = read_layout(folder, tables)
     with storage_errors(table_path(folder, "videos")):
         videos = tables["videos"].to_table()
+    with storage_errors(table_path(folder, "files")):
+        files = tables["files"].to_table()
     yield from _wrong_manifest(manifest, layout, videos)
-    yield from _wrong_videos(videos, manifest)
+    yield from _wrong_videos(videos, files)
+    yield from _wrong_files(files, manifest)
     with storage_errors(table_path(folder, "segments")):
         yield from _wrong_segments(tables["segments"], layout)
     with storage_errors(table_path(folder, "frames")):
@@ -78,26 +81,46 @@ def _wrong_manifest(manifest: SnapshotManifest, layout: Layout, videos: pa.Table
             yield f"the manifest's {what} is {said}, that of the tables {is_so}"
 
 
-def _wrong_videos(videos: pa.Table, manifest: SnapshotManifest) -> Iterator[str]:
+def _wrong_files(files: pa.Table, manifest: SnapshotManifest) -> Iterator[str]:
     roots = [Path(root) for root in manifest.media_roots]
     seen: set[str] = set()
+    for stored in files["path"].to_pylist():
+        path = Path(os.fsdecode(stored))
+        if not path.is_absolute():
+            problem = "is not absolute"
+        elif not any(path.is_relative_to(root) for root in roots):
+            problem = "is outside of the manifest's media roots"
+        else:
+            continue
+        if problem not in seen:
+            seen.add(problem)
+            yield f"the path {displayable(path)!r} {problem}"
+    if len(set(files["path"].to_pylist())) != files.num_rows:
+        yield "a path occurs twice in the table of files"
+
+
+def _wrong_videos(videos: pa.Table, files: pa.Table) -> Iterator[str]:
+    paths: dict[str, list[bytes]] = {}
+    for video_id, path in zip(files["video_id"].to_pylist(), files["path"].to_pylist(), strict=True):
+        paths.setdefault(video_id, []).append(path)
+    seen: set[str] = set()
     for row in videos.to_pylist():
-        path = Path(os.fsdecode(row["path"]))
-        for problem in _wrong_video(row, path, roots):
+        for problem in _wrong_video(row, paths.get(row["video_id"], [])):
             # One line for each kind.
             kind = problem.partition(" is ")[0]
             if kind not in seen:
                 seen.add(kind)
-                yield f"video {row['video_id']} ({displayable(path)!r}): {problem}"
+                yield f"video {row['video_id']}: {problem}"
 
 
-def _wrong_video(row: Mapping[str, object], path: Path, roots: list[Path]) -> Iterator[str]:
-    if not path.is_absolute():
-        yield "its path is not absolute"
-    elif not any(path.is_relative_to(root) for root in roots):
-        yield "its path is outside of the manifest's media roots"
-    if row["video_id"] != video_id_of(path):
-        yield "its id is not that of its path"
+def _wrong_video(row: Mapping[str, Any], paths: list[bytes]) -> Iterator[str]:
+    sha256 = str(row["sha256"])
+    if not paths:
+        yield "it has no file"
+    elif not sha256 and (row["verdict"] in SEARCHABLE or len(paths) > 1):
+        yield "its SHA-256 is missing"
+    elif row["video_id"] != video_id_of(sha256, paths[0], row["bytes"]):
+        yield "its id is not that of its content"
     verdict, count = row["verdict"], row["num_segments"]
     if verdict not in VERDICTS:
         yield f"its verdict is {verdict!r}"
@@ -119,7 +142,8 @@ def _wrong_video(row: Mapping[str, object], path: Path, roots: list[Path]) -> It
 
 
 def _wrong_segments(segments: lance.LanceDataset, layout: Layout) -> Iterator[str]:
-    columns = ["video_id", "segment_index", "start_seconds", "end_seconds", "num_frames", "frame_pts_seconds"]
+    columns = ["ingest_id", "segment_index", "start_seconds", "end_seconds", "num_frames"]
+    columns += ["frame_pts_seconds"]
     columns += ["embedding", *(["frame_salience"] if layout.salience_dim else [])]
     columns += [] if layout.hubness_weight is None else ["hubness"]
     seen: set[str] = set()
@@ -131,15 +155,15 @@ def _wrong_segments(segments: lance.LanceDataset, layout: Layout) -> Iterator[st
             if len(rows) and what not in seen:
                 seen.add(what)
                 row = int(rows[0])
-                index, video = batch["segment_index"][row].as_py(), batch["video_id"][row].as_py()
-                yield f"segment {index} of video {video} (row {first + row}): {what}"
+                index, ingest = batch["segment_index"][row].as_py(), batch["ingest_id"][row].as_py()
+                yield f"segment {index} of ingest {ingest} (row {first + row}): {what}"
         first += batch.num_rows
 
 
 def _segment_faults(
     batch: pa.RecordBatch, most_frames: int, ends: dict[str, tuple[int, float]]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Which rows of a batch have which fault. `ends` holds number and start of each video's last segment."""
+    """Which rows of a batch have which fault. `ends` holds number and start of each ingest's last segment."""
     start, end = (batch[name].to_numpy() for name in ("start_seconds", "end_seconds"))
     counts = batch["num_frames"].to_numpy()
     times = fixed_to_numpy(batch["frame_pts_seconds"])
@@ -158,7 +182,7 @@ def _segment_faults(
     if "hubness" in batch.schema.names:
         hubness = np.asarray(batch["hubness"].to_numpy(zero_copy_only=False), np.float64)
     earlier = np.zeros(batch.num_rows, np.bool_)
-    names, indices = batch["video_id"].to_pylist(), batch["segment_index"].to_pylist()
+    names, indices = batch["ingest_id"].to_pylist(), batch["segment_index"].to_pylist()
     for row, (name, index, time) in enumerate(zip(names, indices, start.tolist(), strict=True)):
         before = ends.get(name)
         earlier[row] = before is not None and (index - before[0]) * (time - before[1]) < 0
@@ -181,14 +205,14 @@ def _segment_faults(
 
 def _wrong_lines(texts: lance.LanceDataset) -> Iterator[str]:
     seen: set[str] = set()
-    columns = ["video_id", "kind", "start_seconds", "end_seconds", "language", "text"]
+    columns = ["ingest_id", "kind", "start_seconds", "end_seconds", "language", "text"]
     first = 0
     for batch in texts.to_batches(columns=columns, batch_size=_SEGMENT_ROWS):
         for row, line in enumerate(batch.to_pylist()):
             for fault in _line_faults(line):
                 if fault not in seen:
                     seen.add(fault)
-                    yield f"line {first + row} of video {line['video_id']}: {fault}"
+                    yield f"line {first + row} of ingest {line['ingest_id']}: {fault}"
         first += batch.num_rows
 
 

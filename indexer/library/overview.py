@@ -1,6 +1,5 @@
 """Lists the generations of a library: their bundles, sizes and states."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.generations import generations, served_generation, snapshots_of, staged
 from indexer.library.manifest import (
     SnapshotManifest,
+    check_not_former,
     current_number,
     generation_name,
     read_snapshot_manifest,
@@ -81,10 +81,14 @@ def _searchable(library: Path, number: int) -> dict[str, str]:
     """The paths of a snapshot's videos that a search finds, by their ids."""
     manifest = read_snapshot_manifest(library, number)
     folder = tables_folder(library, manifest.generation)
-    with storage_errors(table_path(folder, "videos")):
+    check_not_former(library, manifest)
+    with storage_errors(folder):
         videos = open_table(folder, "videos", manifest.tables["videos"])
-        rows = videos.to_table(columns=["video_id", "path"], filter="num_segments > 0").to_pylist()
-    return {row["video_id"]: displayable(Path(os.fsdecode(row["path"]))) for row in rows}
+        ids = videos.to_table(columns=["video_id"], filter="num_segments > 0")["video_id"].to_pylist()
+        files = open_table(folder, "files", manifest.tables["files"])
+        places = files.to_table(columns=["video_id", "path"]).sort_by([("path", "descending")]).to_pylist()
+    paths = {place["video_id"]: displayable(place["path"]) for place in places}
+    return {video_id: paths[video_id] for video_id in ids if video_id in paths}
 
 
 def _state(library: Path, generation: str, is_current: bool) -> GenerationState:

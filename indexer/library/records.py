@@ -16,12 +16,22 @@ VERDICTS: tuple[Verdict, ...] = ("ok", "partial", "corrupt", "unsupported", "tim
 #: Verdicts of videos with segments, which a search can find.
 SEARCHABLE: tuple[Verdict, ...] = ("ok", "partial")
 
-_FRAME_ID = re.compile(r"([0-9a-f]{16})-([0-9]{5,9})-([0-9]{2})(?:-([0-9a-f]{12}))?")
+#: Hexadecimal digits of a video's id: so many that nobody finds two contents with the same id.
+VIDEO_ID_DIGITS = 32
+_FRAME_ID = re.compile(rf"([0-9a-f]{{{VIDEO_ID_DIGITS}}})-([0-9]{{5,9}})-([0-9]{{2}})(?:-([0-9a-f]{{12}}))?")
 
 
-def video_id_of(path: Path) -> str:
-    """The id of the video at an absolute path: the same in every run, different for every path."""
-    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+def video_id_of(sha256: str, path: bytes, size: int) -> str:
+    """The id of a video: the beginning of its content's SHA-256.
+
+    A file whose SHA-256 is not known, since it could not be read to its end, has an id of its path and size.
+
+    Args:
+        sha256: the content's checksum, 64 hexadecimal digits; empty where it is not known.
+        path: where the file is.
+        size: the file's size in bytes.
+    """
+    return (sha256 or hashlib.sha256(b"%d:%b" % (size, path)).hexdigest())[:VIDEO_ID_DIGITS]
 
 
 def frame_id_of(video_id: str, segment_index: int, frame_index: int, generation: str = "") -> str:
@@ -49,16 +59,29 @@ def displayable(path: Path | bytes) -> str:
 
 
 @dataclass(frozen=True)
+class FileRecord:
+    """A place where a video is, or was.
+
+    Attributes:
+        path: the path to open. Bytes that are not UTF-8 are surrogates in it.
+        mtime_ns: when the file was modified, as `stored_ns` gives it.
+        missing_since: since when it is not found there; None: it was there in the last run that looked.
+    """
+
+    path: Path
+    mtime_ns: int
+    missing_since: datetime | None = None
+
+
+@dataclass(frozen=True)
 class VideoRecord:
     """One video of the library. Seconds are as a player shows them; width and height are as displayed."""
 
     video_id: str
-    file: Path
-    """The path to open. Bytes that are not UTF-8 are surrogates in it."""
+    files: tuple[FileRecord, ...]
+    """Where it is, the first place first: one that is not missing, if there is any."""
     sha256: str
     bytes: int
-    mtime_ns: int
-    """When the file was modified, as `stored_ns` gives it."""
     duration_seconds: float
     fps: float
     width: int
@@ -74,9 +97,19 @@ class VideoRecord:
     """The file's own time at second 0; None where it is not known."""
 
     @property
+    def file(self) -> Path:
+        """The first place, to open. Bytes that are not UTF-8 are surrogates in it."""
+        return self.files[0].path
+
+    @property
     def path(self) -> str:
-        """The path to show and to send: always valid Unicode."""
+        """The first place, to show and to send: always valid Unicode."""
         return displayable(self.file)
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is in none of its places any more."""
+        return self.files[0].missing_since is not None
 
 
 @dataclass(frozen=True)

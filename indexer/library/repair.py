@@ -6,12 +6,12 @@ run that follows reads the texts of their videos again. A crash at any moment le
 repair, or the next run, completes.
 """
 
-import os
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 import lance
 import numpy as np
@@ -24,11 +24,14 @@ from indexer.library.manifest import FileStamp, read_snapshot_manifest
 from indexer.library.records import RepairReport, displayable
 from indexer.library.row_scan import ScannedFragment, scan_rows
 from indexer.library.schema import (
+    FORMER_ID,
     SHORT_COLUMNS,
     TABLES,
+    FileRow,
     Layout,
     SegmentRow,
     VideoRow,
+    files_table,
     fixed_to_numpy,
     videos_table,
 )
@@ -41,13 +44,15 @@ from model.runtime.tokens import QuantisedTokens
 #: Segments copied at once.
 _COPIED_SEGMENTS = 16
 
+R = TypeVar("R", VideoRow, FileRow)
 
-def repair(library: Library, present: Set[str]) -> RepairReport:
+
+def repair(library: Library, present: Set[bytes]) -> RepairReport:
     """Take the damaged files out of the latest versions of the tables. The library's lock is held.
 
     Args:
         library: the library.
-        present: ids of the videos whose files the run has found, so that it can read them again.
+        present: paths of the files that the run has found, so that it can read them again.
 
     Raises:
         LibraryError: a table cannot be opened, or the disk is full.
@@ -57,22 +62,22 @@ def repair(library: Library, present: Set[str]) -> RepairReport:
     present_tables = [name for name in TABLES if table_exists(path, name)]
     scanned = {name: list(scan_rows(path, name, None, damaged)) for name in present_tables}
     bad = {name: [f for f in fragments if f.is_damaged] for name, fragments in scanned.items()}
-    files = sorted(damaged | {f for fragments in bad.values() for each in fragments for f in each.files})
-    snapshots = frozenset(number for file in files for number in needs.get(file, ()))
+    wrong = sorted(damaged | {f for fragments in bad.values() for each in fragments for f in each.files})
+    snapshots = frozenset(number for file in wrong for number in needs.get(file, ()))
     if not any(bad.values()):
-        return RepairReport(tuple(files), snapshots=snapshots)
+        return RepairReport(tuple(wrong), snapshots=snapshots)
     datasets = {name: open_table(path, name) for name in present_tables}
-    lost_rows = sum(int(f.wrong.sum()) for f in bad["videos"])
-    videos = _whole_videos(library, datasets["videos"], scanned["videos"])
+    lost_rows = sum(int(f.wrong.sum()) for name in ("videos", "files") for f in bad[name])
+    rows_of_videos = _whole_rows(library, "videos", datasets["videos"], scanned["videos"], VideoRow)
+    videos = {row.ingest_id: row for row in rows_of_videos}
+    files = _whole_rows(library, "files", datasets["files"], scanned["files"], FileRow)
     if bad["videos"]:
-        checkpoint("repair.videos")
-        with storage_errors(table_path(path, "videos")):
-            lance.write_dataset(
-                videos_table(library.layout, list(videos.values())), datasets["videos"].uri, mode="overwrite"
-            )
-        checkpoint("repaired.videos")
+        _overwrite(library, "videos", videos_table(library.layout, rows_of_videos))
+    if bad["files"]:
+        _overwrite(library, "files", files_table(library.layout, files))
+    places = _places(files)
     incomplete = _incomplete(videos.values(), scanned)
-    left = {ingest for ingest in incomplete if videos[ingest].video_id not in present}
+    left = {ingest for ingest in incomplete if present.isdisjoint(places.get(videos[ingest].video_id, ()))}
     dropped = {name: [f for f in bad[name] if left.isdisjoint(f.ingests)] for name in ("segments", "frames")}
     touched = {ingest for each in dropped.values() for f in each for ingest in f.ingests}
     moved = sorted(touched & videos.keys() - incomplete)
@@ -82,9 +87,9 @@ def repair(library: Library, present: Set[str]) -> RepairReport:
     if bad.get("texts"):
         _keep_whole_lines(library, bad["texts"])
     return RepairReport(
-        files=tuple(files),
-        read_again=_paths(videos[ingest] for ingest in incomplete - left),
-        left=_paths(videos[ingest] for ingest in left),
+        files=tuple(wrong),
+        read_again=_shown(places, (videos[ingest] for ingest in incomplete - left)),
+        left=_shown(places, (videos[ingest] for ingest in left)),
         moved=len(moved),
         lost_rows=lost_rows,
         snapshots=frozenset() if left else snapshots,
@@ -114,15 +119,30 @@ def _is_whole(path: Path, stamp: FileStamp) -> bool:
         return False
 
 
-def _whole_videos(
-    library: Library, dataset: lance.LanceDataset, scanned: list[ScannedFragment]
-) -> dict[str, VideoRow]:
-    """The rows of `videos` that are whole, by ingest id."""
+def _whole_rows(
+    library: Library, name: str, dataset: lance.LanceDataset, scanned: list[ScannedFragment], kind: type[R]
+) -> list[R]:
+    """The rows of `videos` or `files` that are whole."""
     rows = [f.first_row + i for f in scanned for i in np.flatnonzero(~f.wrong).tolist()]
-    columns = [f.name for f in fields(VideoRow) if f.name in dataset.schema.names]
-    with storage_errors(table_path(library.tables, "videos")):
+    columns = [f.name for f in fields(kind) if f.name in dataset.schema.names]
+    with storage_errors(table_path(library.tables, name)):
         table = dataset.take(rows, columns=columns) if rows else dataset.schema.empty_table()
-    return {row["ingest_id"]: VideoRow(**row) for row in table.select(columns).to_pylist()}
+    return [kind(**row) for row in table.select(columns).to_pylist()]
+
+
+def _overwrite(library: Library, name: str, rows: pa.Table) -> None:
+    checkpoint(f"repair.{name}")
+    with storage_errors(table_path(library.tables, name)):
+        lance.write_dataset(rows, str(table_path(library.tables, name)), mode="overwrite")
+    checkpoint(f"repaired.{name}")
+
+
+def _places(files: Iterable[FileRow]) -> dict[str, list[bytes]]:
+    """The paths of each video, the first one first."""
+    paths: dict[str, list[bytes]] = {}
+    for file in sorted(files, key=lambda file: file.rank):
+        paths.setdefault(file.video_id, []).append(file.path)
+    return paths
 
 
 def _incomplete(videos: Iterable[VideoRow], scanned: dict[str, list[ScannedFragment]]) -> set[str]:
@@ -192,7 +212,8 @@ def _segment_rows(layout: Layout, segments: pa.Table, frames: pa.Table) -> Itera
     salience = np.zeros(shape_of_salience, np.float32)
     if layout.salience_dim:
         salience = fixed_to_numpy(segments["frame_salience"]).reshape(shape_of_salience).astype(np.float32)
-    short = segments.select([name for name in SHORT_COLUMNS if name in segments.column_names]).to_pylist()
+    names = [name for name in SHORT_COLUMNS if name in segments.column_names and name != FORMER_ID]
+    short = segments.select(names).to_pylist()
     thumbnails = frames["thumbnail"].to_pylist()
     shape = (frames.num_rows, layout.tokens_per_frame, layout.token_dim)
     tokens = None if layout.tokens == "none" else fixed_to_numpy(frames["tokens"]).reshape(shape)
@@ -239,5 +260,8 @@ def _drop(library: Library, name: str, fragments: list[ScannedFragment]) -> None
     checkpoint(f"repaired.{name}")
 
 
-def _paths(videos: Iterable[VideoRow]) -> tuple[str, ...]:
-    return tuple(sorted(displayable(Path(os.fsdecode(video.path))) for video in videos))
+def _shown(places: dict[str, list[bytes]], videos: Iterable[VideoRow]) -> tuple[str, ...]:
+    """The first path of each video."""
+    return tuple(
+        sorted(displayable(places.get(video.video_id, [video.video_id.encode()])[0]) for video in videos)
+    )

@@ -15,14 +15,14 @@ from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.schema import (
     PART_COLUMNS,
     line_checksums,
+    named_checksum,
     segment_checksum,
     short_rows,
-    video_checksum,
 )
 from indexer.library.tables import fragment_files, open_table, table_path
 
 #: Rows read at once: with thumbnails and tokens some megabytes.
-_BATCH_ROWS = {"videos": 4096, "segments": 512, "frames": 256, "texts": 4096}
+_BATCH_ROWS = {"videos": 4096, "files": 4096, "segments": 512, "frames": 256, "texts": 4096}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ScannedFragment:
         fragment_id: its id in the table.
         files: its files.
         first_row: the position of its first row in the table.
-        ingests: the ingest id of each row; empty where it cannot be read.
+        ingests: the ingest id of each row, of `files` the video id; empty where it cannot be read.
         wrong: which rows are damaged: they differ from their checksums or cannot be read, or have no
             checksums while one of the files is damaged.
         unchecked: how many rows have no checksums.
@@ -93,7 +93,8 @@ def _scan_fragment(
     for part in _readable(folder, name, dataset, rows):
         place, table = part
         start = place.start - rows.start
-        ingests[start : start + len(place)] = table["ingest_id"].to_pylist()
+        key = "video_id" if name == "files" else "ingest_id"
+        ingests[start : start + len(place)] = table[key].to_pylist()
         found, without = _wrong_rows(name, table)
         unchecked += int(without.sum())
         wrong[start : start + len(place)] = found | (without & is_damaged)
@@ -150,7 +151,7 @@ def _wrong_rows(name: str, table: pa.Table) -> tuple[NDArray[np.bool_], NDArray[
 
 def _seeds(name: str, table: pa.Table) -> list[int]:
     """The beginnings of the checksums of rows, from the keys in the table."""
-    if name in ("videos", "texts"):
+    if name in ("videos", "files", "texts"):
         return []
     keys = zip(table["ingest_id"].to_pylist(), table["segment_index"].to_pylist(), strict=True)
     seeds = [row_seed(*key) for key in keys]
@@ -160,8 +161,8 @@ def _seeds(name: str, table: pa.Table) -> list[int]:
 
 
 def _short_checksums(name: str, table: pa.Table) -> list[int]:
-    if name == "videos":
-        return [video_checksum(row) for row in table.to_pylist()]
+    if name in ("videos", "files"):
+        return [named_checksum(row) for row in table.to_pylist()]
     if name == "texts":
         return line_checksums(table)
     return [segment_checksum(*row) for row in short_rows(table)]

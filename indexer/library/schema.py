@@ -1,7 +1,8 @@
 """The Lance tables: the only module that knows their columns.
 
-`videos` has a row for each file that was read, failures included. It is the commit marker: segments and
-frames count only when a row of `videos` has their `ingest_id`. `segments` has a row for each segment,
+`videos` has a row for each content that was read, failures included. It is the commit marker: segments and
+frames count only when a row of `videos` has their `ingest_id`. `files` has a row for each place where a
+content is, or was; a row counts only when its video has one. `segments` has a row for each segment,
 `frames` a row for each stored frame. Frames are in the order of their segments, so a frame's row follows from
 the numbers of frames of the segments before it. `texts` has a row for each spoken or written line. A line
 counts only when the row of its video names its `ingest_id`, which changes whenever the texts are read again.
@@ -29,15 +30,21 @@ from indexer.library.checksums import (
 from model.runtime.tokens import QuantisedTokens
 
 SCHEMA_VERSION = 2
-TABLES = ("videos", "segments", "frames", "texts")
+TABLES = ("videos", "files", "segments", "frames", "texts")
 #: Tables that libraries made before lack, and their snapshots; the next indexing run adds them.
-ADDED_TABLES = frozenset({"texts"})
+ADDED_TABLES = frozenset({"texts", "files"})
 #: Where there is no frame, segment or video without.
 FIRST_TABLES = tuple(name for name in TABLES if name not in ADDED_TABLES)
 
+#: In libraries made before, a video was a path: `videos` had these columns, and `segments` and `texts` the id
+#: of the video. See `indexer.library.migration`.
+PATH_COLUMNS = ("path", "mtime_ns")
+FORMER_ID = "video_id"
 #: Columns of `videos` that libraries made before lack; the next indexing run adds them.
 CONTAINER_START = "container_start_seconds"
-TEXT_COLUMNS = ("texts_ingest_id", "num_lines", "text_sources")
+#: Names the rows of `texts` of a video.
+TEXTS_INGEST = "texts_ingest_id"
+TEXT_COLUMNS = (TEXTS_INGEST, "num_lines", "text_sources")
 STAGE_COLUMNS = ("speech_source", "screen_source", "shots_source")
 #: Before the key of a stage that failed on a video: it is tried again only if that is asked for.
 STAGE_FAILED = "failed: "
@@ -51,10 +58,11 @@ _META_TOKEN_DIM = b"reelfind.token_dim"
 _META_HUBNESS_WEIGHT = b"reelfind.hubness_weight"
 _META_FULL_DIM = b"reelfind.full_embedding_dim"
 
-#: The columns of `segments` that are held in memory, in the order of their checksum. The last one stands
-#: only in libraries whose bundle corrects hubness.
+#: The columns of `segments` that are held in memory, in the order of their checksum. The first one stands
+#: only in libraries that were migrated, and is not read; the last one only in those whose bundle corrects
+#: hubness.
 SHORT_COLUMNS = (
-    *("video_id", "ingest_id", "segment_index", "num_frames", "start_seconds", "end_seconds"),
+    *(FORMER_ID, "ingest_id", "segment_index", "num_frames", "start_seconds", "end_seconds"),
     *("hubness",),
 )
 
@@ -83,6 +91,8 @@ class Layout:
     `hubness_weight` is the weight of the column `hubness`; None: the bundle corrects no hubness, and there is
     no such column. `full_embedding_dim` is D of the bundle where the embeddings of segments are cut to their
     first `embedding_dim` dimensions; None: they are not.
+    `has_former_ids` is set in libraries that were migrated: `segments` and `texts` have the column
+    `FORMER_ID`, which is empty in new rows.
     """
 
     bundle_checksum: str
@@ -95,6 +105,7 @@ class Layout:
     token_dim: int = 0
     hubness_weight: float | None = None
     full_embedding_dim: int | None = None
+    has_former_ids: bool = False
 
     @property
     def vector_dim(self) -> int:
@@ -158,6 +169,7 @@ class Layout:
                 token_dim=int(metadata[_META_TOKEN_DIM]),
                 hubness_weight=_hubness_weight(segments),
                 full_embedding_dim=_full_embedding_dim(segments),
+                has_former_ids=FORMER_ID in segments.names,
             )
         except (KeyError, AttributeError, TypeError, ValueError, StopIteration) as error:
             raise ValueError(f"unexpected columns ({error})") from error
@@ -196,11 +208,8 @@ def _videos(_layout: Layout) -> list[pa.Field]:
     return [
         pa.field("video_id", pa.string(), nullable=False),
         pa.field("ingest_id", pa.string(), nullable=False),
-        # File names need not be UTF-8, so a path is stored as bytes.
-        pa.field("path", pa.binary(), nullable=False),
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("mtime_ns", pa.int64(), nullable=False),
         pa.field("duration_seconds", pa.float64(), nullable=False),
         pa.field("fps", pa.float64(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),
@@ -215,7 +224,7 @@ def _videos(_layout: Layout) -> list[pa.Field]:
         pa.field("indexed_at", pa.timestamp("us", "UTC"), nullable=False),
         pa.field(CONTAINER_START, pa.float64()),
         # The `ingest_id` of its rows of `texts`, their number, and what they were read from.
-        pa.field("texts_ingest_id", pa.string()),
+        pa.field(TEXTS_INGEST, pa.string()),
         pa.field("num_lines", pa.int32()),
         pa.field("text_sources", pa.string()),
         # The keys of the stages that have read it.
@@ -223,6 +232,22 @@ def _videos(_layout: Layout) -> list[pa.Field]:
         # When the shots after the first begin, rising; null: nothing has looked for cuts.
         pa.field(CUTS, pa.list_(pa.field("item", pa.float64(), nullable=False))),
     ]
+
+
+def _files(_layout: Layout) -> list[pa.Field]:
+    return [
+        # File names need not be UTF-8, so a path is stored as bytes.
+        pa.field("path", pa.binary(), nullable=False),
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("mtime_ns", pa.int64(), nullable=False),
+        pa.field("found_at", pa.timestamp("us", "UTC"), nullable=False),
+        # Null: it was there in the last run that looked.
+        pa.field("missing_since", pa.timestamp("us", "UTC")),
+    ]
+
+
+def _former_id(layout: Layout) -> list[pa.Field]:
+    return [pa.field(FORMER_ID, pa.string(), nullable=False)] if layout.has_former_ids else []
 
 
 def _segments(layout: Layout) -> list[pa.Field]:
@@ -234,7 +259,7 @@ def _segments(layout: Layout) -> list[pa.Field]:
         metadata={"frames": str(count)},
     )
     return [
-        pa.field("video_id", pa.string(), nullable=False),
+        *_former_id(layout),
         pa.field("ingest_id", pa.string(), nullable=False),
         pa.field("segment_index", pa.int32(), nullable=False),
         pa.field("start_seconds", pa.float64(), nullable=False),
@@ -267,9 +292,9 @@ def _frames(layout: Layout) -> list[pa.Field]:
     ]
 
 
-def _texts(_layout: Layout) -> list[pa.Field]:
+def _texts(layout: Layout) -> list[pa.Field]:
     return [
-        pa.field("video_id", pa.string(), nullable=False),
+        *_former_id(layout),
         pa.field("ingest_id", pa.string(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),
         pa.field("start_seconds", pa.float64(), nullable=False),
@@ -281,6 +306,7 @@ def _texts(_layout: Layout) -> list[pa.Field]:
 
 _FIELDS: dict[str, Callable[[Layout], list[pa.Field]]] = {
     "videos": _videos,
+    "files": _files,
     "segments": _segments,
     "frames": _frames,
     "texts": _texts,
@@ -302,10 +328,8 @@ class VideoRow:
 
     video_id: str
     ingest_id: str
-    path: bytes
     sha256: str
     bytes: int
-    mtime_ns: int
     duration_seconds: float
     fps: float
     width: int
@@ -337,10 +361,28 @@ class VideoRow:
 
 
 @dataclass(frozen=True)
+class FileRow:
+    """A row of `files`: a place where a video is, or was."""
+
+    path: bytes
+    video_id: str
+    mtime_ns: int
+    """When the file was modified, as `stored_ns` gives it."""
+    found_at: datetime
+    """When it was first found there with this content."""
+    missing_since: datetime | None = None
+    """Since when it is not found there; None: it was there in the last run that looked."""
+
+    @property
+    def rank(self) -> tuple[bool, datetime, Any]:
+        """The least one of a video's places is its first place."""
+        return self.missing_since is not None, self.found_at, self.path
+
+
+@dataclass(frozen=True)
 class SegmentRow:
     """A segment with its n frames to write."""
 
-    video_id: str
     ingest_id: str
     segment_index: int
     start_seconds: float
@@ -361,16 +403,26 @@ class SegmentRow:
 
 def videos_table(layout: Layout, rows: Sequence[VideoRow]) -> pa.Table:
     """The rows as a table for `videos`."""
-    schema = layout.schema("videos")
+    return _named_table("videos", layout, rows)
+
+
+def files_table(layout: Layout, rows: Sequence[FileRow]) -> pa.Table:
+    """The rows as a table for `files`."""
+    return _named_table("files", layout, rows)
+
+
+def _named_table(table: str, layout: Layout, rows: Sequence[VideoRow] | Sequence[FileRow]) -> pa.Table:
+    """Rows whose columns are attributes of the same names."""
+    schema = layout.schema(table)
     names = [name for name in schema.names if name != CHECKSUMS]
     columns = [pa.array([getattr(row, name) for row in rows], schema.field(name).type) for name in names]
     # Of the values as they are read back.
-    checksums = [video_checksum(row) for row in pa.Table.from_arrays(columns, names).to_pylist()]
-    return pa.Table.from_arrays([*columns, checksums_column("videos", [checksums])], schema=schema)
+    checksums = [named_checksum(row) for row in pa.Table.from_arrays(columns, names).to_pylist()]
+    return pa.Table.from_arrays([*columns, checksums_column(table, [checksums])], schema=schema)
 
 
-def video_checksum(row: Mapping[str, Any]) -> int:
-    """The checksum of a row of `videos`. Empty columns do not count: they may have been added since."""
+def named_checksum(row: Mapping[str, Any]) -> int:
+    """The checksum of a row of `videos` or `files`. Empty columns do not count: they may be newer."""
     return row_checksum(
         value for name, value in sorted(row.items()) if name != CHECKSUMS and value is not None
     )
@@ -402,7 +454,8 @@ def segments_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
     checksums = [
         [
             segment_checksum(
-                *(r.video_id, r.ingest_id, int(r.segment_index), len(r.frame_pts_seconds)),
+                *([""] if layout.has_former_ids else []),
+                *(r.ingest_id, int(r.segment_index), len(r.frame_pts_seconds)),
                 *(float(r.start_seconds), float(r.end_seconds)),
                 *([] if r.hubness is None else [float(np.float32(r.hubness))]),
             )
@@ -416,6 +469,8 @@ def segments_table(layout: Layout, rows: Sequence[SegmentRow]) -> pa.Table:
             columns.append(checksums_column("segments", checksums))
         elif field.name in vectors:
             columns.append(_fixed(vectors[field.name], field.type))
+        elif field.name == FORMER_ID:
+            columns.append(pa.array([""] * len(rows), field.type))
         elif field.name == "num_frames":
             columns.append(pa.array([len(r.frame_pts_seconds) for r in rows], field.type))
         else:
@@ -474,7 +529,11 @@ def texts_table(layout: Layout, rows: Sequence[tuple[VideoRow, Sequence[LineRow]
     """The lines of videos as a table for `texts`."""
     schema = layout.schema("texts")
     values: list[tuple[Any, ...]] = [
-        (video.video_id, video.texts_ingest_id, *(getattr(line, name) for name in _LINE_COLUMNS))
+        (
+            *([""] if layout.has_former_ids else []),
+            video.texts_ingest_id,
+            *(getattr(line, name) for name in _LINE_COLUMNS),
+        )
         for video, lines in rows
         for line in lines
     ]
@@ -499,7 +558,7 @@ def has_wrong_line(texts: pa.Table) -> bool:
 
 def line_checksums(texts: pa.Table) -> list[int]:
     """The checksums of rows of `texts`, of the columns that they should have as far as they do."""
-    names = [name for name in ("video_id", "ingest_id", *_LINE_COLUMNS) if name in texts.column_names]
+    names = [name for name in (FORMER_ID, "ingest_id", *_LINE_COLUMNS) if name in texts.column_names]
     columns = (texts[name].to_pylist() for name in names)
     return [row_checksum(row) for row in zip(*columns, strict=True)]
 

@@ -26,6 +26,7 @@ from indexer.library.lines import SnapshotLines
 from indexer.library.manifest import (
     SnapshotManifest,
     check_files,
+    check_not_former,
     current_number,
     published_number,
     read_snapshot_manifest,
@@ -108,10 +109,10 @@ class Snapshot:
         self._tables = {name: open_table(folder, name, v) for name, v in manifest.tables.items()}
         self._layout = read_layout(folder, self._tables)
         with READS, storage_errors(table_path(folder, "videos")):
-            self._videos = VideoCatalog(self._tables["videos"].to_table())
+            self._videos = VideoCatalog(self._tables["videos"].to_table(), self._tables["files"].to_table())
         with storage_errors(table_path(folder, "segments")):
             light = _read_light(self._tables["segments"], table_path(folder, "segments"))
-        self.video_rows: NDArray[np.int32] = self._videos.rows_of(light["video_id"])
+        self.video_rows: NDArray[np.int32] = self._videos.rows_of_ingests(light["ingest_id"])
         self._segment_index: NDArray[np.int32] = light["segment_index"].to_numpy()
         self._start: NDArray[np.float64] = light["start_seconds"].to_numpy()
         self._end: NDArray[np.float64] = light["end_seconds"].to_numpy()
@@ -167,6 +168,7 @@ class Snapshot:
         lease = hold(snapshot_folder(library, number))
         manifest = read_snapshot_manifest(library, number)
         # A damaged index file can crash its backend: check the files first.
+        check_not_former(library, manifest)
         damaged = check_files(library, manifest)
         if damaged and not accept_damage:
             raise LibraryError(f"{next(iter(damaged.values()))}; {VERIFY_REMEDY}")

@@ -185,13 +185,18 @@ def _choose(library: Path, numbers: list[int], to: int | None) -> int:
             raise LibraryError(
                 f"snapshot {to} was never served: `reelfind library publish` serves its generation"
             )
+        if _is_former(library, to):
+            raise LibraryError(
+                f"snapshot {to} is of an earlier version of Reelfind: for that version, `reelfind library "
+                "migrate --undo` returns to it"
+            )
         problems = verify_snapshot(library, to, False, hashes).problems
         if problems:
             raise LibraryError(f"snapshot {to} is damaged ({problems[0]}): choose another of {listed}")
         return to
     current = _current_or_none(library)
     for number in _earlier(library, numbers, current):
-        if not verify_snapshot(library, number, False, hashes).problems:
+        if not _is_former(library, number) and not verify_snapshot(library, number, False, hashes).problems:
             return number
     served = "the one that is served" if current is None else f"snapshot {current}"
     raise LibraryError(f"{library} has no whole snapshot before {served} (there are {listed})")
@@ -207,6 +212,14 @@ def _earlier(library: Path, numbers: list[int], current: int | None) -> Iterator
     same = set(snapshots_of(library, own))
     yield from (number for number in known if number in same and number < current)
     yield from (number for number in known if number not in same)
+
+
+def _is_former(library: Path, number: int) -> bool:
+    """Whether a snapshot is of an earlier version, which this one cannot serve."""
+    try:
+        return read_snapshot_manifest(library, number).is_former
+    except LibraryError:
+        return False
 
 
 def _generation_of_current(library: Path) -> str | None:

@@ -160,7 +160,9 @@ class SegmentVectors:
         self._weight, self._dim = layout.hubness_weight, layout.vector_dim
         self._columns = ["embedding"] if self._weight is None else ["embedding", "hubness"]
         if CHECKSUMS in segments.schema.names:
-            keys = ["ingest_id", "segment_index"] if self._weight is None else SHORT_COLUMNS
+            keys: Sequence[str] = ["ingest_id", "segment_index"]
+            if self._weight is not None:
+                keys = [name for name in SHORT_COLUMNS if name in segments.schema.names]
             self._columns = list(dict.fromkeys([*self._columns, *keys, CHECKSUMS]))
 
     @property

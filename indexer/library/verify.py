@@ -15,6 +15,7 @@ from indexer.library.generations import Staged, staged
 from indexer.library.leases import hold
 from indexer.library.manifest import (
     SnapshotManifest,
+    check_not_former,
     generation_name,
     published_number,
     read_snapshot_manifest,
@@ -25,7 +26,7 @@ from indexer.library.manifest import (
 from indexer.library.meaning import wrong_meaning
 from indexer.library.records import SEARCHABLE, displayable
 from indexer.library.row_scan import scan_rows
-from indexer.library.schema import TEXT_COLUMNS, fixed_to_numpy
+from indexer.library.schema import TEXT_COLUMNS, TEXTS_INGEST, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import SegmentVectors, open_table, table_path
 from indexer.library.vectors.registry import vector_backend
@@ -139,6 +140,8 @@ def verify_snapshot(library: Path, number: int, current: bool, hashes: FileHashe
     try:
         lease = hold(snapshot_folder(library, number))
         report.manifest = manifest = read_snapshot_manifest(library, number)
+        if current:
+            check_not_former(library, manifest)
         for name, stamp in manifest.files.items():
             problem = hashes.problem(name, stamp.sha256, stamp.bytes)
             if problem:
@@ -147,7 +150,7 @@ def verify_snapshot(library: Path, number: int, current: bool, hashes: FileHashe
         if current:
             _check_rows(library, manifest, report)
         # Do not open damaged files with the backend of the vectors.
-        if not report.problems:
+        if not report.problems and not manifest.is_former:
             with opening_errors(snapshot_folder(library, number)):
                 report.problems += _disagreements(library, manifest)
     except LibraryError as error:
@@ -168,14 +171,18 @@ def _check_rows(library: Path, manifest: SnapshotManifest, report: SnapshotRepor
     report.rows_are_read = True
     report.rows_without_checksums = sum(f.unchecked for each in scanned.values() for f in each)
     paths: dict[str, str] = {}
-    if not any(f.wrong.any() for f in scanned["videos"]):
-        with storage_errors(table_path(folder, "videos")):
+    if not any(f.wrong.any() for name in ("videos", "files") for f in scanned[name]):
+        with storage_errors(folder):
+            files = open_table(folder, "files", manifest.tables["files"])
+            stored = (
+                files.to_table(columns=["path", "video_id"]).sort_by([("path", "descending")]).to_pylist()
+            )
+            place = {row["video_id"]: displayable(row["path"]) for row in stored}
             dataset = open_table(folder, "videos", manifest.tables["videos"])
-            keys = sorted({"ingest_id", "texts_ingest_id"} & set(dataset.schema.names))
-            for row in dataset.to_table(columns=["path", *keys]).to_pylist():
-                paths |= dict.fromkeys(
-                    (row[key] for key in keys), displayable(Path(os.fsdecode(row["path"])))
-                )
+            keys = sorted({"ingest_id", TEXTS_INGEST} & set(dataset.schema.names))
+            for row in dataset.to_table(columns=["video_id", *keys]).to_pylist():
+                path = place.get(row["video_id"], f"video {row['video_id']}")
+                paths |= dict.fromkeys((row[key] for key in keys), path)
     names = set()
     for name, fragments in scanned.items():
         rows = sum(int(f.wrong.sum()) for f in fragments)
@@ -200,18 +207,18 @@ def _disagreements(library: Path, manifest: SnapshotManifest) -> Iterable[str]:
     with storage_errors(table_path(folder, "videos")):
         videos = tables["videos"].to_table(columns=["video_id", "ingest_id", "verdict", "num_segments"])
     with storage_errors(table_path(folder, "segments")):
-        segments = tables["segments"].to_table(columns=["video_id", "ingest_id", "segment_index"])
-    segments_of: dict[tuple[str, str], list[int]] = {}
+        segments = tables["segments"].to_table(columns=["ingest_id", "segment_index"])
+    segments_of: dict[str, list[int]] = {}
     for row in segments.to_pylist():
-        segments_of.setdefault((row["video_id"], row["ingest_id"]), []).append(row["segment_index"])
+        segments_of.setdefault(row["ingest_id"], []).append(row["segment_index"])
     searchable = 0
     for row in videos.to_pylist():
-        indices = segments_of.pop((row["video_id"], row["ingest_id"]), [])
+        indices = segments_of.pop(row["ingest_id"], [])
         searchable += row["verdict"] in SEARCHABLE
         if sorted(indices) != list(range(row["num_segments"])):
             yield f"{where}: video {row['video_id']} has segments {indices[:5]}, not {row['num_segments']}"
-    for video_id, _ in segments_of:
-        yield f"{where}: segments of video {video_id}, which is not in the table of videos"
+    for ingest in segments_of:
+        yield f"{where}: segments of ingest {ingest}, which is not in the table of videos"
     if len(set(videos["video_id"].to_pylist())) != videos.num_rows:
         yield f"{where}: a video id occurs twice in the table of videos"
     if searchable != manifest.num_videos:
@@ -234,9 +241,9 @@ def _wrong_lines(folder: Path, tables: dict[str, lance.LanceDataset]) -> Iterabl
         if tables["texts"].count_rows() and not has_words(tables["texts"]):
             yield "the table of texts has no index of words"
         found = Counter(
-            (row["video_id"], row["ingest_id"])
-            for batch in tables["texts"].to_batches(columns=["video_id", "ingest_id"])
-            for row in batch.to_pylist()
+            ingest
+            for batch in tables["texts"].to_batches(columns=["ingest_id"])
+            for ingest in batch["ingest_id"].to_pylist()
         )
     with storage_errors(table_path(folder, "videos")):
         if not set(TEXT_COLUMNS) <= set(tables["videos"].schema.names):
@@ -244,11 +251,11 @@ def _wrong_lines(folder: Path, tables: dict[str, lance.LanceDataset]) -> Iterabl
             return
         videos = tables["videos"].to_table(columns=["video_id", "texts_ingest_id", "num_lines"])
     for row in videos.to_pylist():
-        count = found.pop((row["video_id"], row["texts_ingest_id"]), 0)
+        count = found.pop(row["texts_ingest_id"], 0)
         if count != (row["num_lines"] or 0):
             yield f"video {row['video_id']} has {count} lines of text, not {row['num_lines'] or 0}"
-    for video_id, _ in found:
-        yield f"lines of video {video_id}, which does not name them"
+    for ingest in found:
+        yield f"lines of ingest {ingest}, which no video names"
 
 
 def _wrong_tokens(frames: lance.LanceDataset, folder: Path, where: str) -> Iterable[str]:

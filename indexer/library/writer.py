@@ -1,7 +1,8 @@
 """Writes a library: takes rows, commits them, and removes what a killed run left.
 
-All rows of one video have the same new `ingest_id`. Segments and frames are committed first, the row of
-`videos` last: rows whose `ingest_id` is in no row of `videos` do not count, and the next run removes them.
+All rows of one video have the same new `ingest_id`. Segments and frames are committed first, then the row of
+`videos`: rows whose `ingest_id` is in no row of `videos` do not count, and the next run removes them. Its
+places follow, in `files`. A video without a place, and a place without a video, do not count either.
 Segments of a video that is still being read are held back, those of a long video in data files that no
 version of a table names yet. So every committed version holds whole videos only.
 
@@ -22,23 +23,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
-from indexer.library.errors import LibraryError, storage_errors
+from indexer.library.errors import MIGRATE_REMEDY, LibraryError, storage_errors
 from indexer.library.facts import storable
 from indexer.library.folder import Library
 from indexer.library.manifest import GENERATIONS, SNAPSHOTS
 from indexer.library.schema import (
     ADDED_TABLES,
+    PATH_COLUMNS,
     TABLES,
+    FileRow,
     LineKind,
     LineRow,
     SegmentRow,
     VideoRow,
+    files_table,
     frames_table,
     segments_table,
     texts_table,
     videos_table,
 )
-from indexer.library.stored import stored_lines, stored_videos
+from indexer.library.stored import stored_files, stored_lines, stored_lines_of_all, stored_videos
 from indexer.library.tables import (
     create_table,
     not_finite_ingests,
@@ -57,7 +61,7 @@ _SPILL_SEGMENTS = 32
 _SPILL_BYTES = 16 << 20
 #: Fragments smaller than this are joined, to fragments of at most this size.
 _JOINED_BYTES = 256 << 20
-_JOINED_ROWS = {"videos": 65536, "segments": 16384, "frames": 65536, "texts": 1 << 20}
+_JOINED_ROWS = {"videos": 65536, "files": 1 << 20, "segments": 16384, "frames": 65536, "texts": 1 << 20}
 #: About the memory of a line.
 _LINE_BYTES = 512
 _MAX_SMALL_FRAGMENTS = 8
@@ -67,9 +71,10 @@ _COPIED_BYTES = 16 << 20
 #: The small columns that identify a row.
 _KEYS = {
     "videos": ["video_id", "ingest_id"],
+    "files": ["path", "video_id"],
     "segments": ["ingest_id", "segment_index", "num_frames"],
     "frames": ["ingest_id", "segment_index", "frame_index"],
-    "texts": ["video_id", "ingest_id"],
+    "texts": ["ingest_id"],
 }
 _KEY_ROWS = 1 << 18
 
@@ -85,17 +90,22 @@ class _Pending:
 
 
 class LibraryWriter:
-    """Adds, replaces and removes videos. One thread uses it, inside `Library.writing`.
+    """Adds, replaces and removes videos and their places. One thread uses it, inside `Library.writing`.
 
     Attributes:
-        videos: the committed row of every video, by its id.
+        videos: the row of every video, by its id, those that are not committed yet among them.
+        files: the row of every place, by its path; as `videos`.
         set_aside: new rows of videos whose segments `set_aside_not_finite` has removed.
     """
 
     def __init__(self, library: Library) -> None:
         self._open(library)
+        self._remove_lonely("videos", "files")
         self._recover()
+        self._remove_lonely("files", "videos")
         self.videos = stored_videos(library.tables, self.datasets["videos"])
+        self.files = stored_files(library.tables, self.datasets["files"])
+        self._places = _by_video(self.files.values())
         self._recover_lines()
 
     @classmethod
@@ -103,12 +113,14 @@ class LibraryWriter:
         """A writer for tables that are being repaired: it reads none of their rows, not even `videos`."""
         writer = cls.__new__(cls)
         writer._open(library)
-        writer.videos = {}
+        writer.videos, writer.files, writer._places = {}, {}, {}
         return writer
 
     def _open(self, library: Library) -> None:
         self.library = library
         self.layout = library.layout
+        if set(PATH_COLUMNS) <= set(open_table(library.tables, "videos").schema.names):
+            raise LibraryError(f"the library at {library.path} is of an earlier version: {MIGRATE_REMEDY}")
         for name in sorted(ADDED_TABLES):
             if not table_exists(library.tables, name):
                 create_table(library.tables, name, library.layout)
@@ -117,6 +129,12 @@ class LibraryWriter:
         self._spill_at = max(1, min(_SPILL_SEGMENTS, _SPILL_BYTES // self.layout.segment_bytes))
         self._pending: dict[str, _Pending] = {}
         self._finished: list[tuple[VideoRow, _Pending]] = []
+        #: Places to commit, None for those to remove, by their paths.
+        self._changed_files: dict[bytes, FileRow | None] = {}
+        #: The rows that `_finished` replaces, as they are committed.
+        self._replaced: dict[str, VideoRow | None] = {}
+        #: Videos that have lost their last place.
+        self._homeless: set[str] = set()
         _remove_leftovers(library.path)
         self._add_columns()
         self.set_aside: list[VideoRow] = []
@@ -139,7 +157,35 @@ class LibraryWriter:
         """
         pending = self._pending.pop(video.ingest_id, _Pending())
         pending.lines = lines
-        self._finished.append((storable(video), pending))
+        row = storable(video)
+        if row.video_id in self._replaced:
+            # A second time before the next commit.
+            self.flush()
+        self._replaced[row.video_id] = self.videos.get(row.video_id)
+        self._finished.append((row, pending))
+        self.videos[row.video_id] = row
+
+    def put_file(self, file: FileRow) -> None:
+        """Include a place of a video in the next commit. A video that was there before loses this place."""
+        self._set_file(file.path, file)
+
+    def forget_file(self, path: bytes) -> None:
+        """Leave a place out from the next commit on. A video without any place is removed by it."""
+        self._set_file(path, None)
+
+    def _set_file(self, path: bytes, file: FileRow | None) -> None:
+        before = self.files.pop(path, None)
+        if before is not None:
+            self._places[before.video_id].pop(path)
+            self._homeless.add(before.video_id)
+        if file is not None:
+            self.files[path] = file
+            self._places.setdefault(file.video_id, {})[path] = file
+        self._changed_files[path] = file
+
+    def places(self, video_id: str) -> list[FileRow]:
+        """The places of a video, the first one first; see `FileRow.rank`."""
+        return sorted(self._places.get(video_id, {}).values(), key=lambda file: file.rank)
 
     def lines_of(self, video: VideoRow, kinds: Collection[LineKind]) -> list[LineRow]:
         """The committed lines of a video that are of some kinds, as they were written.
@@ -151,7 +197,16 @@ class LibraryWriter:
         Raises:
             LibraryError: the table cannot be read, or one of the lines is damaged.
         """
+        if video.video_id in self._replaced:
+            # Its lines are not committed yet.
+            self.flush()
         return stored_lines(self.library.tables, self.datasets["texts"], video, kinds)
+
+    def lines_of_all(self, videos: Sequence[VideoRow]) -> dict[str, list[LineRow]]:
+        """All committed lines of some videos, by the ids of the videos, read together; see `lines_of`."""
+        if any(video.video_id in self._replaced for video in videos):
+            self.flush()
+        return stored_lines_of_all(self.library.tables, self.datasets["texts"], videos)
 
     def discard(self, ingest_id: str) -> None:
         """Forget the segments of a video that could not be read to its end."""
@@ -175,10 +230,11 @@ class LibraryWriter:
             LibraryError: the disk is full, or a table cannot be written.
         """
         finished, self._finished = self._finished, []
-        if not finished:
+        replaced_rows, self._replaced = self._replaced, {}
+        if not finished and not self._changed_files:
             return
         rows = [row for _, pending in finished for row in pending.rows]
-        replaced = [(self.videos[new.video_id], new) for new, _ in finished if new.video_id in self.videos]
+        replaced = [(old, new) for new, _ in finished if (old := replaced_rows[new.video_id]) is not None]
         # Use the same order in both tables: a segment's position gives the rows of its frames.
         frames = [fragment for _, pending in finished for fragment in pending.frames]
         segments = [fragment for _, pending in finished for fragment in pending.segments]
@@ -190,23 +246,29 @@ class LibraryWriter:
         lines = [(video, pending.lines) for video, pending in finished if pending.lines]
         if lines:
             self._append("texts", self._write("texts", texts_table(self.layout, lines)))
-        self._upsert([video for video, _ in finished])
+        if finished:
+            self._upsert([video for video, _ in finished])
+        self._commit_files()
         self._delete_ingests([old.ingest_id for old, new in replaced if old.ingest_id != new.ingest_id])
         self._delete_lines(old for old, new in replaced if old.texts_ingest_id != new.texts_ingest_id)
+        homeless, self._homeless = self._homeless, set()
+        self._remove(sorted(each for each in homeless if not self._places.get(each)))
 
-    def touch(self, videos: Iterable[VideoRow]) -> None:
-        """Store new modification times of files with unchanged content."""
-        rows = [storable(video) for video in videos]
+    def _commit_files(self) -> None:
+        changed, self._changed_files = self._changed_files, {}
+        rows = [file for file in changed.values() if file is not None]
         if rows:
-            self._upsert(rows)
+            self._merge("files", "path", files_table(self.layout, rows))
+        for chunk in _chunks([path.hex() for path, file in changed.items() if file is None]):
+            self._delete("files", "path", [f"X'{path}'" for path in chunk])
 
-    def remove(self, video_ids: Sequence[str]) -> None:
+    def _remove(self, video_ids: Sequence[str]) -> None:
         """Remove videos with their segments, frames and lines."""
-        rows = [self.videos[video_id] for video_id in video_ids]
-        for chunk in _chunks(video_ids):
-            self._delete("videos", "video_id", chunk)
+        rows = [self.videos.pop(video_id) for video_id in video_ids]
         for video_id in video_ids:
-            del self.videos[video_id]
+            self._places.pop(video_id, None)
+        for chunk in _chunks(video_ids):
+            self._delete("videos", "video_id", _quoted(chunk))
         self._delete_ingests([row.ingest_id for row in rows])
         self._delete_lines(rows)
 
@@ -306,29 +368,33 @@ class LibraryWriter:
         self._committed(name, dataset)
 
     def _upsert(self, videos: list[VideoRow]) -> None:
-        dataset = self.datasets["videos"]
-        checkpoint("upsert.videos")
-        with storage_errors(table_path(self.library.tables, "videos")):
-            upsert = dataset.merge_insert("video_id").when_matched_update_all().when_not_matched_insert_all()
-            upsert.execute(videos_table(self.layout, videos))
-        checkpoint("upserted.videos")
-        self._committed("videos", open_table(self.library.tables, "videos"))
+        self._merge("videos", "video_id", videos_table(self.layout, videos))
         self.videos.update((video.video_id, video) for video in videos)
+
+    def _merge(self, name: str, key: str, rows: pa.Table) -> None:
+        """Replace the rows with the same keys, and add the others."""
+        dataset = self.datasets[name]
+        checkpoint(f"upsert.{name}")
+        with storage_errors(table_path(self.library.tables, name)):
+            upsert = dataset.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+            upsert.execute(rows)
+        checkpoint(f"upserted.{name}")
+        self._committed(name, open_table(self.library.tables, name))
 
     def _delete_lines(self, videos: Iterable[VideoRow]) -> None:
         """Remove the lines that earlier rows of videos name."""
         ingests = [row.texts_ingest_id for row in videos if row.texts_ingest_id is not None]
         for chunk in _chunks(ingests):
-            self._delete("texts", "ingest_id", chunk)
+            self._delete("texts", "ingest_id", _quoted(chunk))
 
     def _delete_ingests(self, ingests: Sequence[str]) -> None:
         for name in ("segments", "frames"):
             for chunk in _chunks(ingests):
-                self._delete(name, "ingest_id", chunk)
+                self._delete(name, "ingest_id", _quoted(chunk))
 
-    def _delete(self, name: str, column: str, values: Sequence[str]) -> None:
-        # The values are hexadecimal ids, so they need no quoting.
-        listed = ", ".join(f"'{value}'" for value in values)
+    def _delete(self, name: str, column: str, literals: Sequence[str]) -> None:
+        """Remove the rows whose column is one of some values, which are written as SQL literals."""
+        listed = ", ".join(literals)
         checkpoint(f"delete.{name}")
         with storage_errors(table_path(self.library.tables, name)):
             self.datasets[name].delete(f"{column} IN ({listed})")
@@ -377,10 +443,19 @@ class LibraryWriter:
             else:
                 broken.append(ingest)
         for chunk in _chunks(broken):
-            self._delete("videos", "ingest_id", chunk)
+            self._delete("videos", "ingest_id", _quoted(chunk))
         for name in ("segments", "frames"):
             for chunk in _chunks(sorted(set(counts[name]) - whole)):
-                self._delete(name, "ingest_id", chunk)
+                self._delete(name, "ingest_id", _quoted(chunk))
+
+    def _remove_lonely(self, name: str, other: str) -> None:
+        """Remove the rows of `videos` or `files` whose video is not in the other of these tables."""
+        ids = {}
+        for each in (name, other):
+            with storage_errors(table_path(self.library.tables, each)):
+                ids[each] = set(self.datasets[each].to_table(columns=["video_id"])["video_id"].to_pylist())
+        for chunk in _chunks(sorted(ids[name] - ids[other])):
+            self._delete(name, "video_id", _quoted(chunk))
 
     def _recover_lines(self) -> None:
         """Remove lines that no video names, and those of videos that lack some: they are read again."""
@@ -392,7 +467,7 @@ class LibraryWriter:
             self._upsert([_without_lines(row) for row in broken])
         whole = named.keys() - {row.texts_ingest_id for row in broken}
         for chunk in _chunks(sorted(counts.keys() - whole)):
-            self._delete("texts", "ingest_id", chunk)
+            self._delete("texts", "ingest_id", _quoted(chunk))
 
 
 def _without_lines(video: VideoRow) -> VideoRow:
@@ -441,6 +516,19 @@ def _counts(dataset: lance.LanceDataset) -> dict[str, int]:
         values = pc.value_counts(batch["ingest_id"])
         counted.update(dict(zip(values.field(0).to_pylist(), values.field(1).to_pylist(), strict=True)))
     return counted
+
+
+def _by_video(files: Iterable[FileRow]) -> dict[str, dict[bytes, FileRow]]:
+    """The places of each video, by their paths."""
+    found: dict[str, dict[bytes, FileRow]] = {}
+    for file in files:
+        found.setdefault(file.video_id, {})[file.path] = file
+    return found
+
+
+def _quoted(ids: Sequence[str]) -> list[str]:
+    """Ids as SQL literals: they are hexadecimal, so there is nothing to escape."""
+    return [f"'{each}'" for each in ids]
 
 
 def _chunks(values: Sequence[str], size: int = 500) -> list[Sequence[str]]:

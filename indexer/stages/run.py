@@ -54,11 +54,12 @@ class StageSink(Protocol):
 
 @dataclass(frozen=True)
 class StageVideo:
-    """A video that was found in this run: its file, and the device (`st_dev`) that it is on."""
+    """A video that was found in this run: a file of it, and the device (`st_dev`) and time of that."""
 
     video_id: str
     path: Path
     device: int | None
+    mtime_ns: int
 
 
 class StageRun:
@@ -143,7 +144,7 @@ class StageRun:
         row = self._videos[video.video_id]
         self._emit(StageFileStarted(stage.name, video.path))
         try:
-            if lost := _changed(video.path, row):
+            if lost := _changed(video, row):
                 raise _LostError(lost)
             with closing(reader.read_media(self._job(stage, video, row))) as messages:
                 result, problems = self._let_read(stage, video, row, _Media(messages, self._stop))
@@ -272,12 +273,12 @@ def _read_stage(stage: AnyStage, row: VideoRow, chunks: Iterator[Any]) -> StageR
     return stage.read(row, chunks)
 
 
-def _changed(path: Path, row: VideoRow) -> str | None:
+def _changed(video: StageVideo, row: VideoRow) -> str | None:
     """Why a file is not the one that was indexed; None when it is."""
     try:
-        stat = path.stat()
+        stat = video.path.stat()
     except OSError as error:
         return f"cannot be reached: {error.strerror}"
-    if (stat.st_size, stored_ns(stat.st_mtime_ns)) != (row.bytes, row.mtime_ns):
+    if (stat.st_size, stored_ns(stat.st_mtime_ns)) != (row.bytes, video.mtime_ns):
         return "has changed since it was indexed: run the same command again"
     return None

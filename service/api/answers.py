@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import TypeAdapter
 
-from indexer.library.records import VideoRecord
+from indexer.library.records import VideoRecord, displayable
 from service.api import schemas
 from service.live import LiveLibrary, ReloadOutcome
 from service.readiness import Degradation
@@ -32,7 +32,12 @@ def answer_body(result: AnswerResult) -> bytes:
 
 def video(record: VideoRecord) -> schemas.Video:
     """A video of the library."""
-    return schemas.Video.model_validate(record, from_attributes=True)
+    files = [
+        schemas.VideoFile(path=displayable(file.path), missing_since=file.missing_since)
+        for file in record.files
+    ]
+    values = {name: getattr(record, name) for name in schemas.Video.model_fields if name != "files"}
+    return schemas.Video(files=files, **values)
 
 
 def library_info(live: LiveLibrary) -> schemas.LibraryInfo:

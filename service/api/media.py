@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from starlette.datastructures import Headers
 
-from indexer.library.records import VideoRecord, stored_ns
+from indexer.library.records import FileRecord, VideoRecord, displayable, stored_ns
 from indexer.library.trust import remembered_media_roots
 from model.runtime.media_starts import AMBIGUOUS, EXTENSIONS, START_BYTES, begins_as_text, begins_as_video
 from service.errors import MediaChangedError, MediaGoneError, MediaNotAllowedError
@@ -80,8 +80,9 @@ class MediaFolders:
 
 @dataclass(frozen=True)
 class MediaFile:
-    """An open file of a video. Whoever has it closes `file`."""
+    """An open file of a video, and the place where it is. Whoever has it closes `file`."""
 
+    path: Path
     file: io.FileIO
     status: os.stat_result
 
@@ -102,7 +103,7 @@ class MediaFile:
 
 
 def open_media(video: VideoRecord, folders: frozenset[Path]) -> MediaFile:
-    """Open the file of a video, if it may be played and is the one that was indexed.
+    """Open a file of a video: the first of its places where it may be played and is what was indexed.
 
     Links are followed; what counts is where the file itself lies. A hard link is the file: making one needs
     the right to write into the folder.
@@ -112,25 +113,36 @@ def open_media(video: VideoRecord, folders: frozenset[Path]) -> MediaFile:
         folders: real paths; the file must lie in or below one of them.
 
     Raises:
-        MediaNotAllowedError: the file lies outside of the folders, or is no video.
+        MediaNotAllowedError: the file in its first place lies outside of the folders, or is no video.
         MediaChangedError: it is not the file that was indexed: its size or its time differ.
         MediaGoneError: it is missing, cannot be read, or is no regular file.
     """
-    remedy = "Put it back, or run `reelfind index --prune` to remove it from the library."
-    which = f"The file of video {video.video_id}, {video.path},"
+    first_error: MediaNotAllowedError | MediaChangedError | MediaGoneError | None = None
+    for place in video.files:
+        try:
+            return _open_place(video, place, folders)
+        except (MediaNotAllowedError, MediaChangedError, MediaGoneError) as error:
+            first_error = first_error or error
+    raise first_error or MediaGoneError(f"Video {video.video_id} has no file.")
+
+
+def _open_place(video: VideoRecord, place: FileRecord, folders: frozenset[Path]) -> MediaFile:
+    which = f"The file of video {video.video_id}, {displayable(place.path)},"
+    folder = shlex.quote(displayable(place.path.parent))
+    remedy = f"Put it back, or run `reelfind index {folder} --prune` to remove it from the library."
     try:
         # Nothing is read, and no pipe or device opened, before it is known what and where it is.
-        handle = os.open(video.file, os.O_PATH | os.O_CLOEXEC)
+        handle = os.open(place.path, os.O_PATH | os.O_CLOEXEC)
     except (OSError, ValueError):
         raise MediaGoneError(f"{which} is missing. {remedy}") from None
     try:
         real = Path(f"/proc/self/fd/{handle}").readlink()
         if not folders.intersection(real.parents):
-            raise _outside(video, real, folders)
+            raise _outside(video, place, real, folders)
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise MediaGoneError(f"{which} cannot be read: it is no file any more. {remedy}")
-        if (status.st_size, stored_ns(status.st_mtime_ns)) != (video.bytes, video.mtime_ns):
+        if (status.st_size, stored_ns(status.st_mtime_ns)) != (video.bytes, place.mtime_ns):
             raise MediaChangedError(
                 f"{which} has changed since it was indexed. Run `reelfind index` again on its folder."
             )
@@ -143,18 +155,20 @@ def open_media(video: VideoRecord, folders: frozenset[Path]) -> MediaFile:
     if not _is_video(file, real):
         file.close()
         raise MediaNotAllowedError(f"{which} is not a video.")
-    return MediaFile(file, status)
+    return MediaFile(place.path, file, status)
 
 
-def _outside(video: VideoRecord, real: Path, folders: frozenset[Path]) -> MediaNotAllowedError:
-    which = f"The file of video {video.video_id}, {video.path},"
-    if folders and real != video.file:
+def _outside(
+    video: VideoRecord, place: FileRecord, real: Path, folders: frozenset[Path]
+) -> MediaNotAllowedError:
+    which = f"The file of video {video.video_id}, {displayable(place.path)},"
+    if folders and real != place.path:
         # Not where it leads: that is nothing for those who may ask.
         return MediaNotAllowedError(
             f"{which} is reached through a link out of the media folders, so it is not played. Start the "
             "service with `--media` for the folder that the link leads to as well."
         )
-    folder = shlex.quote(str(Path(video.path).parent))
+    folder = shlex.quote(displayable(place.path.parent))
     named = (
         "of the media folders" if folders else "of any folder that is known as one of this library's videos"
     )

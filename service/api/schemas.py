@@ -18,7 +18,12 @@ from service.search.results import (
 )
 
 VideoId = Annotated[
-    str, Field(description="Stable id of a video: 16 hex digits.", examples=["0f3a9c52d1e8b764"])
+    str,
+    Field(
+        description="Stable id of a video: 32 hex digits of its content's SHA-256. It stays when the file is "
+        "renamed, moved or copied.",
+        examples=["0f3a9c52d1e8b7640f3a9c52d1e8b764"],
+    ),
 ]
 FrameId = Annotated[
     str,
@@ -252,7 +257,8 @@ class Hit(BaseModel):
     """A moment; or, with `group_by: video`, a video with its best moment."""
 
     video_id: VideoId
-    path: str = Field(description="Path of the video's file when it was indexed.")
+    path: str = Field(description="Path of the video's file: one where it is, if there is any.")
+    missing: bool = Field(description="Whether the last indexing run found the file in none of its places.")
     title: str | None = Field(description="The title stored in the file, if any.")
     start_seconds: float = Field(description="Start of the moment.")
     end_seconds: float = Field(description="End of the moment.")
@@ -431,11 +437,22 @@ class AnswerResponse(BaseModel):
     )
 
 
+class VideoFile(BaseModel):
+    """A place where a video is, or was."""
+
+    path: str
+    missing_since: datetime | None = Field(
+        description="Since when it is not found there. Null: the last run that looked found it."
+    )
+
+
 class Video(BaseModel):
-    """A video file of the library, whether it can be searched or not."""
+    """A video of the library, whether it can be searched or not: one content, however many copies it has."""
 
     video_id: VideoId
-    path: str
+    path: str = Field(description="The first of `files`.")
+    files: list[VideoFile] = Field(description="Where it is; a place where it is not missing comes first.")
+    missing: bool = Field(description="Whether it is missing in all of them.")
     title: str | None
     verdict: Verdict = Field(description="The outcome of indexing the file.")
     reason: str | None = Field(description="Why the verdict is not `ok`.")

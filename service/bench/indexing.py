@@ -21,7 +21,6 @@ from indexer.decode import DecodedSegment
 from indexer.encode import EncodeSpec, TaskSegment, encode_batch, open_indexing_bundle
 from indexer.engines.local_decoders import Bounds, ProcessDecoder
 from indexer.library.folder import make_layout
-from indexer.library.records import video_id_of
 from indexer.options import CPU_BATCH_FRAMES, IndexOptions, available_cores, default_workers
 from indexer.plan import IndexTask
 from indexer.run import decode_spec, index_paths
@@ -184,7 +183,7 @@ def decode_alone(
             decoder = ProcessDecoder(Bounds(), threading.Event())
             try:
                 while (path := _next(pending)) is not None:
-                    task = IndexTask(path, video_id_of(path), "bench", None)
+                    task = IndexTask(path, "bench")
                     parts = decoder.read(spec.job(path))
                     sink((task, part) for part in parts if isinstance(part, DecodedSegment))
             finally:

@@ -1,5 +1,6 @@
 """`reelfind library`: shows and checks a library, and chooses what of it is served."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from indexer.library.manifest import (
     read_snapshot_manifest,
     snapshot_numbers,
 )
+from indexer.library.migration import migrate, undo_migration
 from indexer.library.overview import list_generations, videos_lacking
 from indexer.library.switching import drop_generation, publish_generation, rollback
 from indexer.library.verify import verify_library
@@ -117,6 +119,38 @@ def library_drop_command(
             f"generation {dropped.name} (bundle {dropped.bundle_name}) is removed: "
             f"{dropped.bytes / 1e6:.1f} MB are free again"
         )
+
+
+@library_app.command("migrate", cls=CheckedCommand)
+def library_migrate_command(
+    library: RequiredLibraryOption,
+    undo: Annotated[
+        bool,
+        typer.Option(
+            "--undo",
+            help="Return to the snapshot from before, for the version of Reelfind that wrote it. What was "
+            "indexed since is lost from the library. Stop `reelfind serve` first.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a library of an earlier version to this one, in place, without reading any video again."""
+    if undo:
+        number = undo_migration(library)
+        if as_json:
+            print_json({"library": str(library), "snapshot": number})
+        else:
+            typer.echo(f"snapshot {number} is served again, by the version of Reelfind that wrote it")
+        return
+    done = migrate(library)
+    if as_json:
+        print_json({"library": str(library), "generations": [asdict(each) for each in done]})
+    elif not done:
+        typer.echo("the library is of this version: there is nothing to do")
+    for each in () if as_json else done:
+        copies = each.files - each.videos
+        text = f"generation {each.name}: {each.files} files are {each.videos} videos"
+        typer.echo(text + (f", {copies} of them copies" if copies else ""))
 
 
 @library_app.command("rollback", cls=CheckedCommand)

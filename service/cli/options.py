@@ -18,6 +18,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "embedding_dim": "--embedding-dim",
     "encoders": "--threads",
     "file_timeout_seconds": "--file-timeout",
+    "forget_missing_days": "--forget-missing",
     "host": "--host",
     "index_factory": "--index-factory",
     "keep_seconds": "--keep-minutes",

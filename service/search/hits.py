@@ -58,6 +58,7 @@ class HitBuilder:
         return Hit(
             video_id=span.video_id,
             path=label.path,
+            missing=label.missing,
             title=label.title,
             start_seconds=best.start_seconds,
             end_seconds=best.end_seconds,

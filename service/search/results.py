@@ -211,7 +211,8 @@ class Hit:
 
     Attributes:
         video_id: identifies the video.
-        path: path of the video's file when it was indexed.
+        path: path of the video's file: one where it is, if there is any.
+        missing: whether the last indexing run found it in none of its places.
         title: the title stored in the file, if any.
         container_start_seconds: the own time of the video's file at second 0; None where it is not known.
         moments: the best moments of the video, best first, if hits are videos; None if they are moments.
@@ -220,6 +221,7 @@ class Hit:
 
     video_id: str
     path: str
+    missing: bool
     title: str | None
     start_seconds: float
     end_seconds: float

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from indexer.library.records import VideoRecord
+from indexer.library.records import VIDEO_ID_DIGITS, VideoRecord, displayable
 from indexer.library.snapshot import Snapshot
 from model.runtime.messages import shorten
 from model.runtime.names import as_seen, without_case
@@ -20,10 +20,11 @@ def video_with_id(snapshot: Snapshot, video_id: str) -> VideoRecord:
     Raises:
         NotFoundError: there is none.
     """
-    video = snapshot.video(video_id) if len(video_id) == 16 and video_id.isalnum() else None
+    video = snapshot.video(video_id) if len(video_id) == VIDEO_ID_DIGITS and video_id.isalnum() else None
     if video is None:
         raise NotFoundError(
-            f"No video has the id {shorten(video_id)}. Ids are 16 hex digits; GET /v1/videos lists them."
+            f"No video has the id {shorten(video_id)}. Ids are {VIDEO_ID_DIGITS} hex digits; "
+            "GET /v1/videos lists them."
         )
     return video
 
@@ -49,9 +50,10 @@ class VideoFinder:
         total = snapshot.count_videos()
         for offset in range(0, total, _PAGE):
             for row, video in enumerate(snapshot.videos(offset, _PAGE), offset):
-                parts = PurePath(video.path).parts
                 failure = "" if video.num_segments else f"{video.verdict}: {video.reason}"
-                self._by_name[without_case(parts[-1])].append(_Video(row, parts, failure))
+                for place in video.files:
+                    parts = PurePath(displayable(place.path)).parts
+                    self._by_name[without_case(parts[-1])].append(_Video(row, parts, failure))
 
     def row_of(self, name: str) -> int:
         """The row of the one searchable video that `name` matches, in the snapshot's list of videos.
@@ -74,9 +76,11 @@ class VideoFinder:
         if not matching:
             near = f", but {shorten(str(PurePath(*alike[0].parts)), 200)}" if len(alike) == 1 else ""
             raise QueryError(f"the library has no video {shown}{near}. Index it, or correct the name.")
-        if len(matching) > 1:
-            raise QueryError(f"{len(matching)} videos of the library match {shown}. Give more of the path.")
-        (video,) = matching
+        # A video may be in several places.
+        number = len({video.row for video in matching})
+        if number > 1:
+            raise QueryError(f"{number} videos of the library match {shown}. Give more of the path.")
+        video = matching[0]
         if video.failure:
             raise QueryError(
                 f"{shown} is in the library but cannot be searched ({video.failure}). Leave this query out."

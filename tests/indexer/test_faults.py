@@ -348,7 +348,7 @@ def test_a_kill_at_any_step_of_dropping_a_generation(home: Home, built: Path, tm
 def test_a_kill_at_any_step_of_a_repair(home: Home, tmp_path: Path) -> None:
     start = tmp_path / "start"
     shutil.copytree(home.library, start)
-    for table, value in (("videos", b"touched.mp4"), ("frames", b"\xff\xd8"), ("texts", b"said before")):
+    for table, value in (("files", b"touched.mp4"), ("frames", b"\xff\xd8"), ("texts", b"said before")):
         path = data_file(start, table)
         data = bytearray(path.read_bytes())
         data[data.rindex(value) + 1] ^= 1
@@ -359,8 +359,8 @@ def test_a_kill_at_any_step_of_a_repair(home: Home, tmp_path: Path) -> None:
     shutil.copytree(start, plain)
     assert home.run(plain, repair=True, REELFIND_FAULT_LOG=str(log)) == 0
     reached = list(points(log))
-    assert {"repair.videos 1", "repaired.videos 1", "append.frames 1", "repaired.frames 1"} <= set(reached)
-    for point in reached[reached.index("repair.videos 1") : reached.index("repaired.frames 1") + 4]:
+    assert {"repair.files 1", "repaired.files 1", "append.frames 1", "repaired.frames 1"} <= set(reached)
+    for point in reached[reached.index("repair.files 1") : reached.index("repaired.frames 1") + 4]:
         library = tmp_path / f"killed at {point}"
         shutil.copytree(start, library)
         assert home.run(library, repair=True, REELFIND_FAULT=f"kill {point}") == -signal.SIGKILL, point

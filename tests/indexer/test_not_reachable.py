@@ -1,7 +1,6 @@
 """What cannot be reached has not changed: shares and files out of reach keep their rows."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ from indexer.decode import DecodedSegment, FileUnreached, FileVerdict, decode_fi
 from indexer.engines.base import Engine
 from indexer.events import Event, FileNotReached, FileStarted, IndexSummary, SegmentEncoded
 from indexer.library.mounts import known_mounts
-from indexer.library.records import video_id_of
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import verify_library
 from indexer.options import IndexOptions
@@ -22,6 +20,7 @@ from indexer.run import decode_spec, index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
 from tests.support.clips import ffmpeg
+from tests.support.copies import distinct_copy
 from tests.support.sequential_engine import SequentialEngine
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_video
@@ -223,7 +222,7 @@ def test_a_disk_that_is_not_mounted_loses_nothing_although_other_videos_are_ther
     media, library = tmp_path / "media", tmp_path / "library"
     make_video(media / "here.mp4", parts=[("red", 0.5)])
     make_video(media / "gone.mp4", parts=[("red", 0.5)])
-    shutil.copy(media / "here.mp4", disk.folder / "there.mp4")
+    distinct_copy(media / "here.mp4", disk.folder / "there.mp4")
     index(bundle, library, media)
     assert known_mounts(library) == {disk.folder}
     disk.unmount()
@@ -238,7 +237,7 @@ def test_a_disk_that_is_not_mounted_loses_nothing_although_other_videos_are_ther
     assert index(bundle, library, disk.folder, prune=True).removed == 0
 
     disk.mount()
-    shutil.copy(media / "here.mp4", disk.folder / "new.mp4")
+    distinct_copy(media / "here.mp4", disk.folder / "new.mp4")
     assert index(bundle, library, media, prune=True).removed == 1
     assert set(videos(library)) == {"here.mp4", "new.mp4"}
     disk.unmount()
@@ -295,4 +294,4 @@ def test_a_folder_that_is_replaced_during_the_scan_is_not_pruned(
     monkeypatch.undo()
     with pytest.raises(InputError, match="is its disk mounted"):
         index(bundle, library, media, other, prune=True)
-    assert video_id_of(media / "a.mp4") in {v.video_id for v in Snapshot.open(library).videos(0, 9)}
+    assert media / "a.mp4" in {v.file for v in Snapshot.open(library).videos(0, 9)}

@@ -19,6 +19,7 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
+from tests.support.copies import distinct_copy
 from tests.support.toy_bundle import (
     COLOURS,
     colour_embedding,
@@ -175,13 +176,16 @@ def test_prune_removes_what_is_gone_below_the_given_paths_only(bundle: Bundle, t
     (tmp_path / "here/b.mp4").rename(tmp_path / "here/renamed.mp4")
     (tmp_path / "there/c.mp4").unlink()
 
+    (tmp_path / "here/a.mp4").unlink()
+
     kept = index(bundle, library, tmp_path / "here")
-    assert (kept.vanished, kept.removed, kept.num_videos) == (1, 0, 4)
+    assert (kept.recognised, kept.moved, kept.verdicts) == (1, 1, {})
+    assert (kept.vanished, kept.removed, kept.num_videos) == (1, 0, 3)
     pruned = index(bundle, library, tmp_path / "here", prune=True)
-    assert (pruned.vanished, pruned.removed, pruned.num_videos) == (0, 1, 3)
+    assert (pruned.vanished, pruned.removed, pruned.num_videos) == (0, 1, 2)
     names = [Path(video.path).name for video in Snapshot.open(library).videos(0, 10)]
-    assert names == ["a.mp4", "renamed.mp4", "c.mp4"]
-    assert index(bundle, library, tmp_path, prune=True).num_videos == 2
+    assert names == ["renamed.mp4", "c.mp4"]
+    assert index(bundle, library, tmp_path, prune=True).num_videos == 1
     assert verify_library(library).ok
 
 
@@ -206,14 +210,13 @@ def test_prune_does_not_empty_a_folder_whose_disk_may_not_be_mounted(bundle: Bun
     assert (emptied.removed, emptied.num_videos) == (2, 1)
 
 
-def test_copies_are_videos_of_their_own(bundle: Bundle, tmp_path: Path) -> None:
+def test_copies_are_one_video_with_several_places(bundle: Bundle, tmp_path: Path) -> None:
     make_video(tmp_path / "media/a.mp4", parts=[("red", 0.5)])
     shutil.copy(tmp_path / "media/a.mp4", tmp_path / "media/copy.mp4")
     (tmp_path / "media/link.mp4").symlink_to("a.mp4")
     index(bundle, tmp_path / "library", tmp_path / "media", tmp_path / "media/a.mp4")
-    videos = Snapshot.open(tmp_path / "library").videos(0, 10)
-    assert [Path(video.path).name for video in videos] == ["a.mp4", "copy.mp4"]
-    assert videos[0].sha256 == videos[1].sha256
+    (video,) = Snapshot.open(tmp_path / "library").videos(0, 10)
+    assert [file.path.name for file in video.files] == ["a.mp4", "copy.mp4"]
 
 
 def test_strange_names_are_indexed(bundle: Bundle, tmp_path: Path) -> None:
@@ -221,7 +224,7 @@ def test_strange_names_are_indexed(bundle: Bundle, tmp_path: Path) -> None:
     make_video(tmp_path / "clip.mp4", parts=[("red", 0.3)])
     (tmp_path / "media").mkdir()
     for name in names:
-        shutil.copy(tmp_path / "clip.mp4", tmp_path / "media" / os.fsdecode(name))
+        distinct_copy(tmp_path / "clip.mp4", tmp_path / "media" / os.fsdecode(name))
     summary = index(bundle, tmp_path / "library", tmp_path / "media")
     assert summary.verdicts == {"ok": 4}
     videos = Snapshot.open(tmp_path / "library").videos(0, 10)

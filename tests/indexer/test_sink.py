@@ -1,5 +1,6 @@
 """The commit policy, called step by step: when rows are committed, published and pruned."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from indexer.decode import DecodedSegment, FileUnchanged, FileVerdict
+from indexer.decode import DecodedSegment, FileKnown, FileVerdict
 from indexer.encode import EncodeSpec, encode_batch
 from indexer.events import Event, FileDone, IndexSummary, Note, Published
 from indexer.library.folder import Library
@@ -49,13 +50,14 @@ class Bench:
     summary: IndexSummary = field(default_factory=IndexSummary)
     events: list[Event] = field(default_factory=list)
 
-    def sink(self, vanished: tuple[str, ...] = ()) -> LibrarySink:
+    def sink(self, gone: tuple[bytes, ...] = ()) -> LibrarySink:
         options = CommitOptions(
             publish=PublishOptions(),
             publish_seconds=100.0,
             flush_seconds=10.0,
-            vanished=vanished,
-            prune=bool(vanished),
+            gone=gone,
+            missing=gone,
+            prune=bool(gone),
         )
         return LibrarySink(self.writer, options, self._take, self.summary, clock=lambda: self.now)
 
@@ -87,7 +89,7 @@ class Bench:
 
     def index(self, sink: LibrarySink, name: str, segments: int = 1, verdict: Verdict = "ok") -> None:
         task = self.add(sink, name, segments)
-        sink.finish(task, verdict_of(verdict))
+        sink.finish(task, verdict_of(task, verdict))
 
     def served(self) -> int | None:
         """The number of the snapshot that is served."""
@@ -98,13 +100,21 @@ class Bench:
 
 
 def task_of(name: str) -> IndexTask:
-    path = Path("/media") / name
-    return IndexTask(path, video_id_of(path), f"{video_id_of(path)[:8]}00000001", None)
+    return IndexTask(Path("/media") / name, f"{sha_of(name)[:8]}00000001")
 
 
-def verdict_of(verdict: Verdict) -> FileVerdict:
+def sha_of(name: str) -> str:
+    """The checksum of the content that the file has."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def video_of(name: str) -> str:
+    return video_id_of(sha_of(name), b"", 0)
+
+
+def verdict_of(task: IndexTask, verdict: Verdict) -> FileVerdict:
     reason = None if verdict == "ok" else "a reason"
-    return FileVerdict(verdict, reason, None, "0" * 64, bytes=9, mtime_ns=5)
+    return FileVerdict(verdict, reason, None, sha_of(task.path.name), bytes=9, mtime_ns=5)
 
 
 @pytest.fixture
@@ -164,7 +174,8 @@ def test_closing_commits_and_publishes_what_is_finished_alone(bench: Bench) -> N
     bench.index(sink, "a.mp4", segments=3)
     bench.add(sink, "half-read.mp4", segments=2)
     bench.index(sink, "broken.mp4", segments=2, verdict="corrupt")
-    sink.finish(task_of("nothing in it.mp4"), verdict_of("ok"))
+    nothing = task_of("nothing in it.mp4")
+    sink.finish(nothing, verdict_of(nothing, "ok"))
     assert bench.served() is None
     sink.close(interrupted=False)
     assert (bench.snapshot().num_videos, bench.snapshot().num_segments) == (1, 3)
@@ -191,10 +202,11 @@ def test_an_unchanged_file_keeps_its_segments_and_gets_its_new_time(bench: Bench
     bench.index(first, "a.mp4")
     first.close(interrupted=False)
     second = bench.sink()
-    second.finish(task_of("a.mp4"), FileUnchanged(mtime_ns=77))
+    task = replace(task_of("a.mp4"), video_id=video_of("a.mp4"))
+    second.finish(task, FileKnown(sha_of("a.mp4"), mtime_ns=77))
     second.close(interrupted=False)
-    assert bench.summary.unchanged == 1
-    assert bench.writer.videos[video_id_of(Path("/media/a.mp4"))].mtime_ns == 77
+    assert (bench.summary.unchanged, bench.summary.recognised) == (1, 0)
+    assert bench.writer.files[b"/media/a.mp4"].mtime_ns == 77
     assert bench.snapshot().num_segments == 1
 
 
@@ -215,7 +227,7 @@ def test_a_row_that_is_not_finite_is_left_out_and_names_its_video(
                 vectors[..., 1] = value
             rows.append(replace(row, **{column: vectors}))
         sink.add(rows)
-        sink.finish(task, verdict_of("ok"))
+        sink.finish(task, verdict_of(task, "ok"))
     sink.close(interrupted=False)
     assert {video.file.name: (video.verdict, video.reason) for video in bench.snapshot().videos(0, 9)} == {
         "good.mp4": ("ok", None),
@@ -237,7 +249,7 @@ def test_nan_that_the_table_holds_does_not_keep_other_videos_from_being_publishe
     bench.index(first, "bad.mp4", segments=3)
     bench.writer.flush()
     # Another program, or a damaged disk, writes NaN into the table.
-    bad = bench.writer.videos[video_id_of(Path("/media/bad.mp4"))]
+    bad = bench.writer.videos[video_of("bad.mp4")]
     segments = lance.dataset(str(table_path(bench.writer.library.path, "segments")))
     rows = segments.to_table()
     vectors = fixed_to_numpy(rows["embedding"]).copy()
@@ -267,7 +279,8 @@ def test_what_vanished_is_removed_at_the_end_of_a_whole_run(bench: Bench, interr
     bench.index(first, "a.mp4")
     bench.index(first, "gone.mp4")
     first.close(interrupted=False)
-    second = bench.sink(vanished=(video_id_of(Path("/media/gone.mp4")), "not in the library"))
+    second = bench.sink(gone=(b"/media/gone.mp4", b"/media/not in the library.mp4"))
+    second.mark_missing()
     second.close(interrupted=interrupted)
     removed, vanished = bench.summary.removed, bench.summary.vanished
     assert (removed, vanished, bench.snapshot().num_videos) == ((0, 1, 2) if interrupted else (1, 0, 1))

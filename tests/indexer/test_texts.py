@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from indexer.options import IndexOptions
 from indexer.run import index_paths
 from model.runtime.bundle import Bundle
 from model.runtime.video import ReadingLimits, text_tracks
+from tests.support.copies import distinct_copy
 from tests.support.crafted_library import as_made_without_texts
 from tests.support.text_tracks import make_video_with_text
 from tests.support.toy_bundle import make_toy_bundle
@@ -78,7 +78,7 @@ def test_a_video_is_found_by_what_is_said_and_by_its_names(
 ) -> None:
     media, library = tmp_path / "media", tmp_path / "library"
     media.mkdir()
-    shutil.copy(film, media / "HarbourWalk_2019.mp4")
+    distinct_copy(film, media / "HarbourWalk_2019.mp4")
     write_subtitles(media / "HarbourWalk_2019.en.srt")
     summary = index(bundle, library, media)
     assert (summary.verdicts, summary.lines, summary.text_problems) == ({"ok": 1}, 2, [])
@@ -110,7 +110,7 @@ def test_subtitles_of_all_kinds_and_encodings(
 ) -> None:
     media, library = tmp_path / "media", tmp_path / "library"
     media.mkdir()
-    shutil.copy(film, media / "film.mp4")
+    distinct_copy(film, media / "film.mp4")
     texts = {
         ("film.ru.srt", "cp1251"): "Привет, как твои дела?",
         ("film.vtt", "utf-8-sig"): "naïve señor",
@@ -184,7 +184,7 @@ def test_changed_subtitles_are_read_again_and_pictures_are_not(
     media, library = tmp_path / "media", tmp_path / "library"
     media.mkdir()
     for name in ("a", "b"):
-        shutil.copy(film, media / f"{name}.mp4")
+        distinct_copy(film, media / f"{name}.mp4")
     index(bundle, library, media)
     before = versions(library)
     # One appears.
@@ -211,7 +211,7 @@ def test_changed_subtitles_are_read_again_and_pictures_are_not(
 
 def test_a_file_given_alone_has_its_subtitles(bundle: Bundle, film: Path, tmp_path: Path) -> None:
     for name in ("a.mp4", "a.cut.mp4"):
-        shutil.copy(film, tmp_path / name)
+        distinct_copy(film, tmp_path / name)
     write_subtitles(tmp_path / "a.en.srt", "for the first")
     write_subtitles(tmp_path / "a.cut.srt", "for the second")
     index(bundle, tmp_path / "library", tmp_path / "a.mp4")
@@ -229,8 +229,8 @@ def test_a_library_without_texts_is_served_and_gets_them_without_decoding(
     media, library = tmp_path / "media", tmp_path / "library"
     media.mkdir()
     (tmp_path / "away").mkdir()
-    shutil.copy(film, media / "here.mp4")
-    shutil.copy(film, tmp_path / "away/gone.mp4")
+    distinct_copy(film, media / "here.mp4")
+    distinct_copy(film, tmp_path / "away/gone.mp4")
     make_video_with_text(media / "tracks.mkv", "subrip", {"eng": [(0.2, 0.8, "inside it")]})
     index(bundle, library, media, tmp_path / "away")
     as_made_without_texts(library)
@@ -266,7 +266,7 @@ def versions_of_pictures(library: Path) -> tuple[int, int]:
 def test_rolling_back_to_a_snapshot_without_texts(bundle: Bundle, film: Path, tmp_path: Path) -> None:
     media, library = tmp_path / "media", tmp_path / "library"
     media.mkdir()
-    shutil.copy(film, media / "film.mp4")
+    distinct_copy(film, media / "film.mp4")
     index(bundle, library, media)
     as_made_without_texts(library)
     write_subtitles(media / "film.srt")
@@ -283,7 +283,7 @@ def test_what_cannot_be_reached_is_not_what_has_changed(
 ) -> None:
     media, library = tmp_path / "media", tmp_path / "library"
     media.mkdir()
-    shutil.copy(film, media / "film.mp4")
+    distinct_copy(film, media / "film.mp4")
     write_subtitles(media / "film.srt")
     index(bundle, library, media)
     # Between the scan and the reading, the share goes away.
@@ -310,7 +310,7 @@ def test_stopping_loses_nothing(bundle: Bundle, film: Path, tmp_path: Path) -> N
     media, library = tmp_path / "media", tmp_path / "library"
     media.mkdir()
     for i in range(4):
-        shutil.copy(film, media / f"{i}.mp4")
+        distinct_copy(film, media / f"{i}.mp4")
         write_subtitles(media / f"{i}.srt", f"number{i}")
     index(bundle, library, media)
     as_made_without_texts(library)
@@ -336,7 +336,7 @@ def test_pruned_videos_lose_their_lines(bundle: Bundle, film: Path, tmp_path: Pa
     media, library = tmp_path / "media", tmp_path / "library"
     media.mkdir()
     for name in ("a", "b"):
-        shutil.copy(film, media / f"{name}.mp4")
+        distinct_copy(film, media / f"{name}.mp4")
         write_subtitles(media / f"{name}.srt", f"said in {name}")
     index(bundle, library, media)
     (media / "a.mp4").unlink()
@@ -353,7 +353,7 @@ def test_a_video_has_no_more_lines_than_it_may(
         monkeypatch.setattr(f"indexer.{module}.MAX_LINES", 3)
     media, library = tmp_path / "media", tmp_path / "library"
     media.mkdir()
-    shutil.copy(film, media / "film.mp4")
+    distinct_copy(film, media / "film.mp4")
     write_subtitles(media / "film.de.srt", "one", "two")
     write_subtitles(media / "film.en.srt", "three", "four", "five", "six")
     summary = index(bundle, library, media)

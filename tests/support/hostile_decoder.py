@@ -29,6 +29,7 @@ from indexer.decode import (
     DecodeJob,
     DecodeMessage,
     FileVerdict,
+    Hashed,
     decode_file,
 )
 from indexer.engines import messages, worker
@@ -78,7 +79,8 @@ def _attack(job: DecodeJob) -> Iterator[DecodeMessage | Raw]:
         result = f"done: {ATTACKS[job.file.stem]()}"
     except (OSError, MemoryError, RuntimeError, ValueError) as error:
         result = f"blocked: {type(error).__name__}"
-    yield FileVerdict("corrupt", result, None, "", 0, 0)
+    yield Hashed("0" * 64, 0, 0)
+    yield FileVerdict("corrupt", result, None, "0" * 64, 0, 0)
 
 
 def _attack_by_text(job: TextJob) -> Iterator[SourceMessage | Raw]:

@@ -42,7 +42,7 @@ class SequentialEngine:
                 outcome = kept_outcome(sent(task))
                 sink.finish(task, outcome, sent(read_texts(task, outcome, decode_spec, read_source)))
                 continue
-            job = decode_spec.job(task.path, task.same_sha256, task.device)
+            job = decode_spec.job(task.path, task.known_sha256, task.device)
             for message in decode_file(sent(job)):
                 received = sent(message)
                 if isinstance(received, DecodedSegment):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -25,11 +23,11 @@ class LoudStage:
     name: StageName = "speech"
     media: MediaKind = "audio"
     max_side: int = 0
-    read_files: list[bytes] = field(default_factory=list)
+    read_videos: list[str] = field(default_factory=list)
     closed: int = 0
 
     def read(self, video: VideoRow, chunks: Iterator[SoundChunk]) -> StageResult:
-        self.read_files.append(video.path)
+        self.read_videos.append(video.video_id)
         lines = []
         for chunk in chunks:
             self.each(video)
@@ -67,9 +65,9 @@ class ColourStage:
 
 @dataclass
 class ScriptStage:
-    """Gives the lines that were written for a file: start and end in seconds, and the text."""
+    """Gives the lines that were written for a file, by its size: start and end in seconds, and the text."""
 
-    script: Mapping[str, Sequence[tuple[float, float, str]]]
+    script: Mapping[int, Sequence[tuple[float, float, str]]]
     key: str = "script 1"
     name: StageName = "screen"
     media: MediaKind = "pictures"
@@ -78,7 +76,7 @@ class ScriptStage:
     def read(self, video: VideoRow, chunks: Iterator[PictureChunk]) -> StageResult:
         for _ in chunks:
             pass
-        lines = self.script.get(Path(os.fsdecode(video.path)).name, ())
+        lines = self.script.get(video.bytes, ())
         return StageResult(tuple(LineRow("screen", start, end, None, text) for start, end, text in lines))
 
     def close(self) -> None:

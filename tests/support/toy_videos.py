@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from indexer.library.records import displayable
 from tests.support.toy_bundle import COLOURS
 
 
@@ -24,11 +25,13 @@ def make_video(
 ) -> Path:
     """Write a video of coloured parts: (colour, seconds) each. The container follows the path's suffix.
 
-    `size` is (width, height), both even; `audio` adds a 440 Hz tone.
+    `size` is (width, height), both even; `audio` adds a 440 Hz tone. Files of other names have other contents
+    where the container has room for a comment, so that they are no copies.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
+        container.metadata["comment"] = displayable(path.name.encode("utf-8", "surrogateescape"))
         if title is not None:
             container.metadata["title"] = title
         stream = container.add_stream(codec, rate=fps)

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 
+from indexer.library.records import displayable
 from model.runtime.messages import shorten
 from service.api import answers
 from service.api.context import ContextDep
@@ -23,7 +24,7 @@ from service.search.video_finder import video_with_id
 router = APIRouter(tags=["videos"])
 
 VideoIdPath = Annotated[
-    str, Path(description="Id of a video: 16 hex digits, from a search or `GET /v1/videos`.")
+    str, Path(description="Id of a video: 32 hex digits, from a search or `GET /v1/videos`.")
 ]
 _MEDIA: dict[str, Any] = {"content": {"video/*": {"schema": {"type": "string", "format": "binary"}}}}
 _MEDIA_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -87,8 +88,8 @@ def get_media(video_id: VideoIdPath, request: Request, context: ContextDep) -> R
             {"content-range": f"bytes */{error.size}"},
         ) from None
     headers["accept-ranges"] = "bytes"
-    headers["content-disposition"] = content_disposition(video.path.rpartition("/")[2])
-    kind = media_type(video.file)
+    headers["content-disposition"] = content_disposition(displayable(media.path).rpartition("/")[2])
+    kind = media_type(media.path)
     if part is None:
         return OpenFileResponse(media.file, 0, media.size, 200, headers, kind)
     headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{media.size}"

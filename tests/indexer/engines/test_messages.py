@@ -22,9 +22,10 @@ from indexer.decode import (
     DecodeJob,
     DecodeMessage,
     DecodeSpec,
-    FileUnchanged,
+    FileKnown,
     FileUnreached,
     FileVerdict,
+    Hashed,
     Opened,
 )
 from indexer.engines.jpeg import jpeg_size
@@ -36,10 +37,11 @@ from model.runtime.preprocessing import Resizing
 from model.runtime.video import VideoInfo
 
 SPEC = DecodeSpec("pyav", Resizing(8), 32.0, 4)
-JOB = DecodeJob(b"/media/bad\xff.mp4", "0" * 64, SPEC, 7, 123)
+JOB = DecodeJob(b"/media/bad\xff.mp4", ("1" * 64, "0" * 64), SPEC, 7, 123)
 INFO = VideoInfo(64.0, 25.0, 640, 480, 90, "h264", "yuv420p", "mov,mp4", 0.5, "A film", -3.0)
 SHA = "0123456789abcdef" * 4
-OPENED = Opened(INFO, SHA, 1000, -5)
+HASHED = Hashed(SHA, 1000, -5)
+OPENED = Opened(INFO)
 
 
 def jpeg(width: int = 32, height: int = 24) -> bytes:
@@ -81,6 +83,7 @@ def read_all(data: bytes, job: DecodeJob = JOB) -> list[DecodeMessage]:
 
 VALID: list[DecodeMessage] = [
     Alive(),
+    HASHED,
     OPENED,
     segment(),
     segment(2, count=4),
@@ -104,19 +107,18 @@ def test_messages_come_back_as_they_were() -> None:
         else:
             assert message == expected
     for outcome in (
-        FileUnchanged(9),
         FileUnreached("cannot be reached: Stale file handle"),
-        FileVerdict("corrupt", "is damaged", None, "", 0, 0),
+        FileVerdict("corrupt", "is damaged", None, SHA, 0, 0),
         FileVerdict("partial", "ends at 1 s", replace(INFO, title=None), SHA, 1 << 60, 1 << 62),
     ):
-        assert read_all(wire(outcome)) == [outcome]
+        assert read_all(wire(HASHED, outcome)) == [HASHED, outcome]
 
 
 def test_jobs_come_back_as_they_were() -> None:
     for job in (
         JOB,
         DecodeJob(
-            b"/a", None, replace(SPEC, decoder="decord", resizing=Resizing(8, "scale_crop", "bilinear", 9))
+            b"/a", (), replace(SPEC, decoder="decord", resizing=Resizing(8, "scale_crop", "bilinear", 9))
         ),
     ):
         assert unpack(FileJob, pack(FileJob(job, None, None, 60))) == FileJob(job, None, None, 60)
@@ -190,14 +192,14 @@ def test_any_bytes_are_text_messages_or_an_error(data: bytes) -> None:
 
 def test_texts_are_made_displayable_before_they_are_sent() -> None:
     info = replace(INFO, title="a\x1b[31m\nb\u2028c\ud800" + "x" * 9999)
-    (opened,) = read_all(wire(replace(OPENED, info=info)))
+    _, opened = read_all(wire(HASHED, replace(OPENED, info=info)))
     assert isinstance(opened, Opened)
     title = opened.info.title or ""
     assert title.startswith("a [31m b c x")
     assert len(title) == MAX_CHARACTERS
     # Spaces and joiners of other scripts are no control characters.
     for kept in ("日本\u3000語", "a\u00a0b", "👩\u200d🚀"):
-        (same,) = read_all(wire(replace(OPENED, info=replace(INFO, title=kept))))
+        _, same = read_all(wire(HASHED, replace(OPENED, info=replace(INFO, title=kept))))
         assert isinstance(same, Opened)
         assert same.info.title == kept
 
@@ -233,46 +235,51 @@ BAD: dict[str, bytes] = {
     "a body that is too long": raw(1, b"x"),
     "a body that is too short": raw(4, b"\0"),
     "a verdict that is none": raw(4, b"\x09" + bytes(60)),
-    "ok with a reason": wire(FileVerdict("ok", "but", INFO, SHA, 1, 1)),
-    "ok without properties": wire(FileVerdict("ok", None, None, SHA, 1, 1)),
-    "damaged without a reason": wire(FileVerdict("corrupt", None, INFO, SHA, 1, 1)),
+    "ok with a reason": wire(HASHED, FileVerdict("ok", "but", INFO, SHA, 1, 1)),
+    "ok without properties": wire(HASHED, FileVerdict("ok", None, None, SHA, 1, 1)),
+    "damaged without a reason": wire(HASHED, FileVerdict("corrupt", None, INFO, SHA, 1, 1)),
     "a checksum that is none": wire(FileVerdict("ok", None, INFO, "../../etc", 1, 1)),
-    "a negative size": wire(FileVerdict("ok", None, INFO, SHA, -1, 1)),
+    "a negative size": wire(HASHED, FileVerdict("ok", None, INFO, SHA, -1, 1)),
     "a negative width": wire(replace(OPENED, info=replace(INFO, width=-1))),
     "a video of less than nothing": wire(replace(OPENED, info=replace(INFO, duration_seconds=-1.0))),
-    "a number that is not finite": wire(OPENED).replace(
+    "a number that is not finite": wire(HASHED, OPENED).replace(
         struct.pack("<d", 25.0), struct.pack("<d", float("nan"))
     ),
-    "a text with control characters": wire(OPENED).replace(b"A film", b"A\x1b[2J!"),
-    "a text that is not UTF-8": wire(OPENED).replace(b"A film", b"A\xff\xfe\xfd\xfc!"),
+    "a text with control characters": wire(HASHED, OPENED).replace(b"A film", b"A\x1b[2J!"),
+    "a text that is not UTF-8": wire(HASHED, OPENED).replace(b"A film", b"A\xff\xfe\xfd\xfc!"),
     "a text that is too long": raw(6, struct.pack("<I", 3000) + b"a" * 3000),
-    "opened twice": wire(OPENED, OPENED),
+    "opened twice": wire(HASHED, OPENED, OPENED),
     "a segment before it opened the file": wire(segment()),
-    "a segment twice": wire(OPENED, segment(), segment()),
-    "a segment before the last one": wire(OPENED, segment(3), segment(1)),
-    "a segment number beyond all times": wire(OPENED) + segment_bytes(1 << 60, 0, 1, 1, tail([0.0], [1])),
-    "a segment that ends before it starts": wire(OPENED, segment(start_seconds=9.0, end_seconds=8.0)),
-    "a segment that starts before 0": wire(OPENED) + segment_bytes(0, -1, 1, 1, tail([0.0], [1])),
-    "a segment that starts never": wire(OPENED) + segment_bytes(0, float("nan"), 1, 1, tail([0.0], [1])),
-    "a segment that ends never": wire(OPENED) + segment_bytes(0, 0, float("inf"), 1, tail([0.0], [1])),
-    "no frames": wire(OPENED) + segment_bytes(0, 0, 1, 0, b""),
-    "too many frames": wire(OPENED, segment(count=5)),
-    "frames without end": wire(OPENED) + segment_bytes(0, 0, 1, 0xFFFFFFFF, b""),
-    "frames of another size": wire(OPENED, segment(frames=np.zeros((2, 9, 9, 3), np.uint8))),
-    "frames without colour": wire(OPENED, segment(frames=np.zeros((2, 8, 8), np.uint8))),
-    "frames of wider numbers": wire(OPENED, segment(frames=np.zeros((2, 8, 8, 3), np.uint16))),
-    "frames out of order": wire(OPENED, segment(pts_seconds=np.array([2.0, 1.0]))),
-    "a time that is not finite": wire(OPENED, segment(pts_seconds=np.array([0.0, np.inf]))),
-    "a time that is no number": wire(OPENED, segment(pts_seconds=np.array([np.nan, 1.0]))),
-    "a time out of bounds": wire(OPENED, segment(pts_seconds=np.array([0.0, 1e300]))),
-    "a thumbnail too few": wire(OPENED, segment(thumbnails=(IMAGE,))),
-    "an empty thumbnail": wire(OPENED, segment(thumbnails=(IMAGE, b""))),
-    "a thumbnail that is no JPEG": wire(OPENED, segment(thumbnails=(IMAGE, b"<svg onload='alert(1)'/>"))),
-    "a thumbnail that is too large": wire(OPENED, segment(thumbnails=(IMAGE, jpeg(321, 10)))),
+    "a segment twice": wire(HASHED, OPENED, segment(), segment()),
+    "a segment before the last one": wire(HASHED, OPENED, segment(3), segment(1)),
+    "a segment number beyond all times": wire(HASHED, OPENED)
+    + segment_bytes(1 << 60, 0, 1, 1, tail([0.0], [1])),
+    "a segment that ends before it starts": wire(HASHED, OPENED, segment(start_seconds=9.0, end_seconds=8.0)),
+    "a segment that starts before 0": wire(HASHED, OPENED) + segment_bytes(0, -1, 1, 1, tail([0.0], [1])),
+    "a segment that starts never": wire(HASHED, OPENED)
+    + segment_bytes(0, float("nan"), 1, 1, tail([0.0], [1])),
+    "a segment that ends never": wire(HASHED, OPENED)
+    + segment_bytes(0, 0, float("inf"), 1, tail([0.0], [1])),
+    "no frames": wire(HASHED, OPENED) + segment_bytes(0, 0, 1, 0, b""),
+    "too many frames": wire(HASHED, OPENED, segment(count=5)),
+    "frames without end": wire(HASHED, OPENED) + segment_bytes(0, 0, 1, 0xFFFFFFFF, b""),
+    "frames of another size": wire(HASHED, OPENED, segment(frames=np.zeros((2, 9, 9, 3), np.uint8))),
+    "frames without colour": wire(HASHED, OPENED, segment(frames=np.zeros((2, 8, 8), np.uint8))),
+    "frames of wider numbers": wire(HASHED, OPENED, segment(frames=np.zeros((2, 8, 8, 3), np.uint16))),
+    "frames out of order": wire(HASHED, OPENED, segment(pts_seconds=np.array([2.0, 1.0]))),
+    "a time that is not finite": wire(HASHED, OPENED, segment(pts_seconds=np.array([0.0, np.inf]))),
+    "a time that is no number": wire(HASHED, OPENED, segment(pts_seconds=np.array([np.nan, 1.0]))),
+    "a time out of bounds": wire(HASHED, OPENED, segment(pts_seconds=np.array([0.0, 1e300]))),
+    "a thumbnail too few": wire(HASHED, OPENED, segment(thumbnails=(IMAGE,))),
+    "an empty thumbnail": wire(HASHED, OPENED, segment(thumbnails=(IMAGE, b""))),
+    "a thumbnail that is no JPEG": wire(
+        HASHED, OPENED, segment(thumbnails=(IMAGE, b"<svg onload='alert(1)'/>"))
+    ),
+    "a thumbnail that is too large": wire(HASHED, OPENED, segment(thumbnails=(IMAGE, jpeg(321, 10)))),
     "a thumbnail with too many bytes": wire(
         OPENED, segment(thumbnails=(IMAGE, IMAGE[:-2] + bytes(1 << 19) + b"\xff\xd9"))
     ),
-    "lengths of thumbnails that do not fit": wire(OPENED)
+    "lengths of thumbnails that do not fit": wire(HASHED, OPENED)
     + segment_bytes(0, 0, 1, 1, tail([0.0], [9], IMAGE)),
 }
 
@@ -285,15 +292,28 @@ def test_what_breaks_the_format_is_one_error(name: str) -> None:
     assert len(str(error.value)) < 200
 
 
-def test_only_a_file_that_may_be_unchanged_is() -> None:
-    assert read_all(wire(FileUnchanged(1))) == [FileUnchanged(1)]
+def test_only_a_file_that_may_be_known_is() -> None:
+    known = FileKnown("0" * 64, 1)
+    assert read_all(wire(known)) == [known]
     for job, data in (
-        (replace(JOB, same_sha256=None), wire(FileUnchanged(1))),
-        (JOB, wire(OPENED, FileUnchanged(1))),
-        (JOB, wire(OPENED, segment(), FileUnchanged(1))),
+        (replace(JOB, known_sha256=()), wire(known)),
+        (JOB, wire(FileKnown("2" * 64, 1))),
+        (JOB, wire(HASHED, known)),
+        (JOB, wire(HASHED, OPENED, segment(), known)),
     ):
-        with pytest.raises(MessageError, match="unchanged"):
+        with pytest.raises(MessageError, match="known"):
             read_all(data, job)
+
+
+def test_a_verdict_is_on_the_content_that_was_hashed() -> None:
+    for data in (
+        wire(FileVerdict("corrupt", "is damaged", None, SHA, 1000, -5)),
+        wire(HASHED, FileVerdict("corrupt", "is damaged", None, "0" * 64, 1000, -5)),
+        wire(HASHED, HASHED),
+        wire(OPENED),
+    ):
+        with pytest.raises(MessageError, match="checksum"):
+            read_all(data)
 
 
 def test_no_more_memory_is_taken_than_a_segment_may_have() -> None:

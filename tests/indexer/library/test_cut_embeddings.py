@@ -85,7 +85,7 @@ def test_embeddings_are_cut_and_the_rest_stays(
     layouts = [Library.open(path).layout for path in (library, tmp_path / "whole")]
     assert [(x.embedding_dim, x.full_embedding_dim) for x in layouts] == [(4, DIM), (DIM, None)]
     assert verify_library(library).ok
-    assert json.loads((library / "snapshots/1/manifest.json").read_text())["format_version"] == 3
+    assert json.loads((library / "snapshots/1/manifest.json").read_text())["format_version"] == 4
 
 
 def test_scores_are_cosines_of_what_is_left(library: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from indexer.library.catalog import VideoLabel
 from indexer.library.errors import BusyError, LibraryError
 from indexer.library.folder import Library
 from indexer.library.manifest import current_number, read_snapshot_manifest, snapshot_numbers
@@ -72,6 +73,7 @@ def test_a_whole_library_verifies(library: Path) -> None:
     assert {name.split("/")[0] for name in listed} == {
         "snapshots",
         "videos.lance",
+        "files.lance",
         "segments.lance",
         "frames.lance",
         "texts.lance",
@@ -332,6 +334,6 @@ def test_a_library_path_with_signs_that_mean_something_in_addresses(bundle: Bund
 def test_a_label_is_what_the_record_says(library: Path) -> None:
     snapshot = Snapshot.open(library)
     for video in snapshot.videos(0, 100):
-        expected = (video.path, video.title, video.container_start_seconds)
+        expected = VideoLabel(video.path, video.title, video.container_start_seconds, video.missing)
         assert snapshot.label(video.video_id) == expected
-    assert snapshot.label("0" * 16) is None
+    assert snapshot.label("0" * 32) is None

@@ -23,7 +23,7 @@ from indexer.run import index_paths
 from model.runtime.bundle import Bundle, HubnessCorrection
 from model.runtime.errors import InputError
 from tests.indexer.library.test_repair import damage_value
-from tests.indexer.library.test_writer import segment_row, video_row
+from tests.indexer.library.test_writer import finish, segment_row, video_row
 from tests.model.runtime.bundle.test_hubness import naive_hubness, unit_vectors
 from tests.support.crafted_library import change_table, set_column
 from tests.support.toy_bundle import DIM, make_toy_bundle, text_embedding
@@ -118,7 +118,7 @@ def filled(path: Path, bundle: Bundle, factory: str, steps: Sequence[range] = (r
             for video in step:
                 rows = rows_of(library, bundle, video)
                 writer.add_segments(rows)
-                writer.finish(video_row(video, rows))
+                finish(writer, video_row(video, rows))
             writer.flush()
             manifest = publish(writer, PublishOptions(index_factory=factory), last=True)
     assert (manifest.num_segments, manifest.index_factory) == (SEGMENTS, factory)
@@ -207,10 +207,10 @@ def test_a_hubness_that_is_not_finite_sets_its_video_aside(bundle: Bundle, tmp_p
             if video == 2:
                 rows[3] = replace(rows[3], hubness=float("nan"))
             writer.add_segments(rows)
-            writer.finish(video_row(video, rows))
+            finish(writer, video_row(video, rows))
         writer.flush()
         publish(writer, PublishOptions(), last=True)
-    assert [row.video_id for row in writer.set_aside] == [f"{2:016x}"]
+    assert [row.video_id for row in writer.set_aside] == [f"{2:032x}"]
     assert Snapshot.open(tmp_path / "library").num_segments == 20
 
 

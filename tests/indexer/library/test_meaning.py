@@ -89,9 +89,11 @@ def scale(factor: float) -> Callable[[pa.ChunkedArray], list[Any]]:
 @pytest.mark.parametrize(
     ("table", "column", "change", "said"),
     [
-        ("videos", "path", first(os.fsencode("/etc/passwd")), "outside of the manifest's media roots"),
-        ("videos", "path", first(b"relative.mp4"), "its path is not absolute"),
-        ("videos", "path", first(os.fsencode("/x/y.mp4")), "its id is not that of its path"),
+        ("files", "path", first(os.fsencode("/etc/passwd")), "outside of the manifest's media roots"),
+        ("files", "path", first(b"relative.mp4"), "is not absolute"),
+        ("files", "path", lambda paths: paths.to_pylist()[:1] * len(paths), "a path occurs twice"),
+        ("videos", "sha256", first("0" * 64), "its id is not that of its content"),
+        ("videos", "sha256", first(""), "its SHA-256 is missing"),
         ("videos", "verdict", first("fine"), "its verdict is 'fine'"),
         ("videos", "verdict", first("corrupt"), "its number of segments is .*, and its verdict corrupt"),
         ("videos", "duration_seconds", first(float("nan")), "its duration_seconds is nan"),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from indexer.library.folder import Library
 from indexer.library.publish import PublishOptions, publish
-from indexer.library.schema import SegmentRow, VideoRow
+from indexer.library.schema import FileRow, SegmentRow, VideoRow
 from indexer.library.snapshot import Snapshot
 from indexer.library.verify import verify_library
 from indexer.library.writer import LibraryWriter
@@ -34,7 +34,6 @@ def segment_row(library: Library, video: int, index: int, frames: int) -> Segmen
     rng = np.random.default_rng([video, index])
     vector = rng.normal(size=library.layout.embedding_dim).astype(np.float32)
     return SegmentRow(
-        video_id=f"{video:016x}",
         ingest_id=f"{video + 100:016x}",
         segment_index=index,
         start_seconds=float(index),
@@ -63,12 +62,10 @@ def tokens_of(
 
 def video_row(video: int, segments: list[SegmentRow]) -> VideoRow:
     return VideoRow(
-        video_id=f"{video:016x}",
+        video_id=f"{video:032x}",
         ingest_id=f"{video + 100:016x}",
-        path=f"/media/{video}.mp4".encode(),
         sha256="0" * 64,
         bytes=1,
-        mtime_ns=1,
         duration_seconds=float(len(segments)),
         fps=1.0,
         width=1,
@@ -84,8 +81,15 @@ def video_row(video: int, segments: list[SegmentRow]) -> VideoRow:
     )
 
 
+def finish(writer: LibraryWriter, video: VideoRow) -> None:
+    """Finish a video that is in one file."""
+    writer.finish(video)
+    path = f"/media/{int(video.video_id, 16)}.mp4".encode()
+    writer.put_file(FileRow(path, video.video_id, 1, datetime.now(UTC)))
+
+
 def check_evidence(snapshot: Snapshot, video: int, count: int) -> None:
-    rows = snapshot.segment_rows(f"{video:016x}")
+    rows = snapshot.segment_rows(f"{video:032x}")
     segments = {s.segment_index: s for s in snapshot.segments(rows)}
     assert sorted(segments) == list(range(count))
     if snapshot.tokens_per_frame:
@@ -115,13 +119,13 @@ def test_an_unfinished_video_is_in_no_snapshot_and_is_not_cleaned_away(
         for video in (2, 3):
             short = [segment_row(library, video, 0, 2)]
             writer.add_segments(short)
-            writer.finish(video_row(video, short))
+            finish(writer, video_row(video, short))
             writer.flush()
             publish(writer, PublishOptions(keep_snapshots=1, keep_seconds=0.0), last=False)
         assert Snapshot.open(tmp_path / "library").num_segments == 2
         assert verify_library(tmp_path / "library").ok
         writer.add_segments(long[5:])
-        writer.finish(video_row(1, long))
+        finish(writer, video_row(1, long))
         writer.flush()
         publish(writer, PublishOptions(), last=True)
     snapshot = Snapshot.open(tmp_path / "library")
@@ -138,13 +142,13 @@ def test_leftovers_of_a_killed_run_are_removed(bundle: Bundle, tmp_path: Path) -
         for video in (1, 2, 3):
             rows = [segment_row(library, video, i, 3) for i in range(2)]
             writer.add_segments(rows)
-            writer.finish(video_row(video, rows))
+            finish(writer, video_row(video, rows))
         writer.flush()
-        writer._delete("videos", "video_id", [f"{1:016x}"])
-        writer._delete("frames", "ingest_id", [f"{102:016x}"])
+        writer._delete("videos", "video_id", [f"'{1:032x}'"])
+        writer._delete("frames", "ingest_id", [f"'{102:016x}'"])
     with library.writing():
         writer = LibraryWriter(library)
-        assert list(writer.videos) == [f"{3:016x}"]
+        assert list(writer.videos) == [f"{3:032x}"]
         publish(writer, PublishOptions(), last=True)
     snapshot = Snapshot.open(tmp_path / "library")
     assert (snapshot.num_videos, snapshot.num_segments) == (1, 2)
@@ -159,9 +163,11 @@ def test_many_small_commits_are_joined_in_order(bundle: Bundle, tmp_path: Path) 
         for video in range(1, 15):
             rows = [segment_row(library, video, i, 1 + (video + i) % 4) for i in range(3)]
             writer.add_segments(rows)
-            writer.finish(video_row(video, rows))
+            finish(writer, video_row(video, rows))
             writer.flush()
-        writer.remove([f"{video:016x}" for video in (2, 3, 9)])
+        for video in (2, 3, 9):
+            writer.forget_file(f"/media/{video}.mp4".encode())
+        writer.flush()
         assert len(writer.datasets["segments"].get_fragments()) > 8
         publish(writer, PublishOptions(), last=True)
         for name in ("videos", "segments", "frames"):
@@ -180,7 +186,7 @@ def test_tokens_that_are_no_numbers_are_found(bundle: Bundle, tmp_path: Path) ->
     with library.writing():
         writer = LibraryWriter(library)
         writer.add_segments([row])
-        writer.finish(video_row(1, [row]))
+        finish(writer, video_row(1, [row]))
         writer.flush()
         publish(writer, PublishOptions(), last=True)
     (report,) = verify_library(tmp_path / "library").snapshots
@@ -196,7 +202,7 @@ def test_a_segment_without_the_tokens_of_the_library_is_refused(bundle: Bundle, 
         writer = LibraryWriter(library)
         for tokens in (None, np.zeros((2, 4, 3), np.float32), quantise(np.zeros((1, 4, 3), np.float32))):
             writer.add_segments([replace(row, tokens=tokens)])
-            writer.finish(video_row(1, [row]))
+            finish(writer, video_row(1, [row]))
             with pytest.raises(ValueError, match=r"tokens .*the table stores int8 \(2, 4, 3\)"):
                 writer.flush()
 
@@ -211,7 +217,7 @@ def test_an_index_added_to_equals_a_new_one(bundle: Bundle, tmp_path: Path, fact
                 for video in step:
                     rows = [segment_row(library, video, i, 1) for i in range(20)]
                     writer.add_segments(rows)
-                    writer.finish(video_row(video, rows))
+                    finish(writer, video_row(video, rows))
                 writer.flush()
                 manifest = publish(writer, PublishOptions(index_factory=factory), last=True)
         assert manifest.index_factory == (factory or "Flat")

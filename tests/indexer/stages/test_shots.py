@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from indexer.stages.shots import ShotsStage
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
 from tests.support.command_line import invoke
+from tests.support.copies import distinct_copy
 from tests.support.crafted_library import change_table, set_column, stamp_again
 from tests.support.server import running_server
 from tests.support.toy_bundle import make_toy_bundle
@@ -80,7 +80,7 @@ def check(found: Sequence[float] | None) -> None:
 def test_an_indexed_library_gets_cuts_later_and_once(bundle: Bundle, film: Path, tmp_path: Path) -> None:
     media, library = tmp_path / "media", tmp_path / "library"
     media.mkdir()
-    shutil.copy(film, media)
+    distinct_copy(film, media)
     index(bundle, library, media, shots=False)
     assert cuts_of(library) is None
     before = lance.dataset(str(table_path(library, "segments"))).version
@@ -101,7 +101,7 @@ def test_an_interrupted_run_goes_on(bundle: Bundle, film: Path, tmp_path: Path) 
     media, library = tmp_path / "media", tmp_path / "library"
     media.mkdir()
     for name in ("a.mp4", "b.mp4"):
-        shutil.copy(film, media / name)
+        distinct_copy(film, media / name)
     stop = threading.Event()
 
     def stop_after_one(event: Event) -> None:
@@ -121,7 +121,7 @@ def test_an_interrupted_run_goes_on(bundle: Bundle, film: Path, tmp_path: Path) 
 def test_a_changed_file_is_looked_at_again(bundle: Bundle, film: Path, tmp_path: Path) -> None:
     media, library = tmp_path / "media", tmp_path / "library"
     media.mkdir()
-    shutil.copy(film, media)
+    distinct_copy(film, media)
     index(bundle, library, media)
     write_frames(media / "film.mp4", film_of_shots((50,), (0,), (160, 90)))
     index(bundle, library, media, shots=False)
@@ -176,7 +176,7 @@ def test_damaged_cuts_are_found(bundle: Bundle, film: Path, tmp_path: Path) -> N
     lance.write_dataset(set_column(table, CUTS, [[1.64, 3.24]]), path, mode="overwrite")
     stamp_again(library)
     assert not verify_library(library).ok
-    with pytest.raises(LibraryError, match=r"is damaged: the row of .*film\.mp4"):
+    with pytest.raises(LibraryError, match=r"is damaged: the row of video "):
         index(bundle, library, film)
 
 

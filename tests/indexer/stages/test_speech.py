@@ -187,7 +187,7 @@ def test_an_interrupted_run_goes_on(home: Path, tmp_path: Path) -> None:
     texts = (
         lance.dataset(str(copy / "library/texts.lance")).to_table(filter="kind = 'transcript'").to_pylist()
     )
-    assert len({row["video_id"] for row in texts}) == 2
+    assert len({row["ingest_id"] for row in texts}) == 2
 
 
 def test_a_reader_that_dies_fails_its_video_alone(home: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from indexer.run import index_paths
 from indexer.stages.base import AnyStage
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
+from tests.support.copies import distinct_copy
 from tests.support.crafted_library import as_made_without_texts
 from tests.support.speech import make_spoken_video, silence
 from tests.support.toy_bundle import make_toy_bundle
@@ -89,10 +90,16 @@ class Home:
         return sorted(found)
 
     def sources(self, column: str = "speech_source") -> dict[str, str | None]:
-        rows = (
-            lance.dataset(str(self.library / "videos.lance")).to_table(columns=["path", column]).to_pylist()
-        )
-        return {Path(os.fsdecode(row["path"])).name: row[column] for row in rows}
+        videos = lance.dataset(str(self.library / "videos.lance")).to_table(columns=["video_id", column])
+        return {self.name_of(row["video_id"]): row[column] for row in videos.to_pylist()}
+
+    def name_of(self, video_id: str) -> str:
+        files = lance.dataset(str(self.library / "files.lance")).to_table().to_pylist()
+        (path,) = [file["path"] for file in files if file["video_id"] == video_id]
+        return Path(os.fsdecode(path)).name
+
+    def read_by(self, stage: LoudStage) -> list[str]:
+        return sorted(self.name_of(video_id) for video_id in stage.read_videos)
 
     def pictures(self) -> list[int]:
         return [lance.dataset(str(self.library / f"{name}.lance")).version for name in ("segments", "frames")]
@@ -103,10 +110,6 @@ def home(bundle: Bundle, films: Path, tmp_path: Path) -> Home:
     return Home(bundle, films, tmp_path)
 
 
-def read_by(stage: LoudStage) -> list[str]:
-    return sorted(Path(os.fsdecode(path)).name for path in stage.read_files)
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_stage_reads_each_video_once(home: Home, workers: int) -> None:
     stage = LoudStage()
@@ -115,7 +118,7 @@ def test_a_stage_reads_each_video_once(home: Home, workers: int) -> None:
     done = summary.stages["speech"]
     assert (done.videos, done.done_before, done.left, done.lines, done.problems) == (3, 0, 0, 1, [])
     assert done.video_seconds == pytest.approx(3.0, abs=0.1)
-    assert read_by(stage) == ["loud.mp4", "quiet.mkv", "without.mp4"]
+    assert home.read_by(stage) == ["loud.mp4", "quiet.mkv", "without.mp4"]
     assert stage.closed == 1
     assert home.lines("transcript") == [("loud.mp4", "it is loud")]
     assert home.sources() == {
@@ -124,7 +127,7 @@ def test_a_stage_reads_each_video_once(home: Home, workers: int) -> None:
     }
     again = LoudStage()
     summary = home.index(again)
-    assert (read_by(again), summary.published, summary.stages["speech"].done_before) == ([], False, 3)
+    assert (home.read_by(again), summary.published, summary.stages["speech"].done_before) == ([], False, 3)
     assert verify_library(home.library).ok
 
 
@@ -163,7 +166,7 @@ def test_another_model_reads_again(home: Home) -> None:
     home.index(LoudStage())
     other = LoudStage("loud 2")
     home.index(other)
-    assert read_by(other) == ["loud.mp4", "quiet.mkv", "without.mp4"]
+    assert home.read_by(other) == ["loud.mp4", "quiet.mkv", "without.mp4"]
     assert home.lines("transcript") == [("loud.mp4", "it is loud")], "not twice"
     assert home.sources()["quiet.mkv"] == "loud 2"
 
@@ -199,7 +202,7 @@ def test_a_file_that_changes_loses_what_stages_found(home: Home) -> None:
     }
     stage = LoudStage()
     home.index(stage)
-    assert read_by(stage) == ["loud.mp4", "quiet.mkv"]
+    assert home.read_by(stage) == ["loud.mp4", "quiet.mkv"]
     assert home.lines("transcript") == [("quiet.mkv", "it is loud")]
 
 
@@ -208,17 +211,17 @@ def test_a_touched_file_keeps_what_stages_found(home: Home) -> None:
     os.utime(home.media / "loud.mp4", (5, 5))
     stage = LoudStage()
     home.index(stage)
-    assert read_by(stage) == []
+    assert home.read_by(stage) == []
     assert home.lines("transcript") == [("loud.mp4", "it is loud")]
 
 
 def test_a_stopped_run_keeps_what_is_done_and_the_next_one_goes_on(home: Home) -> None:
     stop = threading.Event()
     for name in "abc":
-        shutil.copy(home.media / "loud.mp4", home.media / f"{name}.mp4")
+        distinct_copy(home.media / "loud.mp4", home.media / f"{name}.mp4")
 
     def stop_at_the_second(_: VideoRow) -> None:
-        if len(stage.read_files) == 2:
+        if len(stage.read_videos) == 2:
             stop.set()
 
     stage = LoudStage(each=stop_at_the_second)
@@ -229,7 +232,7 @@ def test_a_stopped_run_keeps_what_is_done_and_the_next_one_goes_on(home: Home) -
     assert verify_library(home.library).ok
     stage = LoudStage()
     summary = home.index(stage)
-    assert read_by(stage) == ["b.mp4", "c.mp4", "loud.mp4", "quiet.mkv", "without.mp4"]
+    assert home.read_by(stage) == ["b.mp4", "c.mp4", "loud.mp4", "quiet.mkv", "without.mp4"]
     assert len(home.lines("transcript")) == 4
 
 
@@ -238,12 +241,12 @@ def test_a_stage_does_not_start_after_a_run_was_stopped(home: Home) -> None:
     stop.set()
     stage = LoudStage()
     summary = home.index(stage, stop=stop)
-    assert (summary.interrupted, summary.stages, stage.read_files) == (True, {}, [])
+    assert (summary.interrupted, summary.stages, stage.read_videos) == (True, {}, [])
 
 
 def test_a_killed_run_leaves_a_whole_library(home: Home) -> None:
     for name in "abc":
-        shutil.copy(home.media / "loud.mp4", home.media / f"{name}.mp4")
+        distinct_copy(home.media / "loud.mp4", home.media / f"{name}.mp4")
 
     code = """
 from pathlib import Path
@@ -262,14 +265,14 @@ index_paths([media], library, Bundle.open(Path(bundle)), options, lambda _: None
     assert verify_library(home.library).ok
     stage = LoudStage()
     home.index(stage)
-    assert read_by(stage) == ["c.mp4", "loud.mp4", "quiet.mkv", "without.mp4"]
+    assert home.read_by(stage) == ["c.mp4", "loud.mp4", "quiet.mkv", "without.mp4"]
     assert len(home.lines("transcript")) == 4
     assert verify_library(home.library).ok
 
 
 def test_a_video_on_which_a_stage_fails_is_not_tried_for_ever(home: Home) -> None:
     def fail(video: VideoRow) -> None:
-        if video.path.endswith(b"loud.mp4"):
+        if home.name_of(video.video_id) == "loud.mp4":
             raise RuntimeError("no such operator")
 
     home.index(LoudStage("loud 0"))
@@ -286,15 +289,15 @@ def test_a_video_on_which_a_stage_fails_is_not_tried_for_ever(home: Home) -> Non
     assert home.lines("transcript") == [("loud.mp4", "it is loud")], "what another model heard stays"
     stage = LoudStage()
     home.index(stage)
-    assert read_by(stage) == []
+    assert home.read_by(stage) == []
     home.index(stage, retry_failed=True)
-    assert read_by(stage) == ["loud.mp4"]
+    assert home.read_by(stage) == ["loud.mp4"]
     assert home.sources()["loud.mp4"] == "loud 1"
 
 
 def test_a_stage_that_cannot_work_ends_the_run_and_keeps_what_is_done(home: Home) -> None:
     def fail(video: VideoRow) -> None:
-        if video.path.endswith(b"quiet.mkv"):
+        if home.name_of(video.video_id) == "quiet.mkv":
             raise InputError("the model is damaged")
 
     stage = LoudStage(each=fail)
@@ -320,7 +323,7 @@ def test_files_that_go_away_or_change_meanwhile_are_left_for_the_next_run(home: 
     (home.media.parent / "away.mp4").rename(home.media / "loud.mp4")
     stage = LoudStage()
     home.index(stage)
-    assert read_by(stage) == ["loud.mp4", "quiet.mkv"]
+    assert home.read_by(stage) == ["loud.mp4", "quiet.mkv"]
     assert home.lines("transcript") == [("loud.mp4", "it is loud")]
 
 
@@ -349,7 +352,7 @@ def test_a_video_that_lacks_lines_is_heard_again(home: Home) -> None:
     assert home.lines("name") != []
     stage = LoudStage()
     home.index(stage, ColourStage())
-    assert read_by(stage) == ["loud.mp4"]
+    assert home.read_by(stage) == ["loud.mp4"]
     assert home.lines("transcript") == [("loud.mp4", "it is loud")]
     assert len(home.lines("screen")) == 3
     assert verify_library(home.library).ok
@@ -367,12 +370,12 @@ def test_other_files_than_those_given_are_not_read(home: Home, tmp_path: Path) -
         lambda _: None,
         stages=[stage],
     )
-    assert read_by(stage) == ["a.mp4"]
+    assert home.read_by(stage) == ["a.mp4"]
 
 
 def test_many_videos_are_committed_together(home: Home) -> None:
     for number in range(12):
-        shutil.copy(home.media / "loud.mp4", home.media / f"{number}.mp4")
+        distinct_copy(home.media / "loud.mp4", home.media / f"{number}.mp4")
     home.index()
     before = lance.dataset(str(home.library / "texts.lance")).version
     home.index(LoudStage(), ColourStage())

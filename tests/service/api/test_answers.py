@@ -26,6 +26,7 @@ MOMENT = results.VideoMoment(0.0, 4.5, 2.833, 0.123457, -3.1416, 0.5, "medium", 
 HIT = results.Hit(
     "0f3a9c52d1e8b764",
     "/é/one.mp4",
+    False,
     "Ein Film",
     0.0,
     32.0,
@@ -43,6 +44,7 @@ HIT = results.Hit(
 OTHER_HIT = results.Hit(
     "1f3a9c52d1e8b764",
     "/two.mp4",
+    True,
     None,
     32.5,
     64.0,

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from model.runtime.messages import printable, printable_json
+from tests.support.copies import distinct_copy
 from tests.support.server import clean_environment, running_server
 from tests.support.toy_library import ToyLibrary, make_library
 
@@ -33,7 +34,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
     folder = tmp_path_factory.mktemp("hostile")
     toy = make_library(folder, {"red.mp4": [("red", 1.0)]})
     for name in NAMES:
-        shutil.copy(toy.media / "red.mp4", toy.media / name)
+        distinct_copy(toy.media / "red.mp4", toy.media / name)
         (toy.media / f"bad {name}").write_bytes(b"\0" * 100)
     return toy
 

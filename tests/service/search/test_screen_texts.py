@@ -36,7 +36,7 @@ def written_library(folder: Path) -> ToyLibrary:
     for name, parts in FILMS.items():
         toy.film(name, parts)
     (toy.media / "street.srt").write_text(SAID, encoding="utf-8")
-    toy.index(ScriptStage(WRITTEN))
+    toy.index(ScriptStage({(toy.media / name).stat().st_size: lines for name, lines in WRITTEN.items()}))
     return toy
 
 
