@@ -72,8 +72,22 @@ def index_command(
         ),
     ] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove videos under PATH whose files no longer exist.")
+        bool,
+        typer.Option(
+            "--prune",
+            help="Forget files under PATH that no longer exist. Videos without any file are removed.",
+        ),
     ] = False,
+    forget_missing: Annotated[
+        float | None,
+        typer.Option(
+            "--forget-missing",
+            metavar="DAYS",
+            min=0,
+            help="Forget files that have been missing for DAYS, also those whose disk is not mounted.",
+            show_default=False,
+        ),
+    ] = None,
     prune_empty: Annotated[
         bool,
         typer.Option(
@@ -275,6 +289,7 @@ def index_command(
             stored_bytes_per_byte=stored_bytes_per_byte,
             prune=prune,
             prune_empty=prune_empty,
+            forget_missing_days=forget_missing,
             retry_failed=retry_failed,
             repair=repair,
             list_passed_over=list_passed_over,

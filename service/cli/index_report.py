@@ -59,6 +59,8 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
         "carried": summary.carried,
         "text_problems": _problem_objects(summary.text_problems),
         "stages": {name: _stage_object(stage) for name, stage in summary.stages.items()},
+        "recognised": summary.recognised,
+        "moved": summary.moved,
         "removed": summary.removed,
         "vanished": summary.vanished,
         "segments": summary.segments,
@@ -127,8 +129,14 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
     _print_passed_over(summary, console)
     if not summary.files:
         print_line(console, "no video files found: name a folder that holds videos, or the files themselves")
+    if summary.recognised:
+        moved = f", {summary.moved} of them moved or renamed" if summary.moved else ""
+        print_line(console, f"{summary.recognised} files were recognised by their content{moved}")
     if summary.vanished:
-        print_line(console, f"{summary.vanished} videos no longer exist on disk: `--prune` removes them")
+        print_line(
+            console,
+            f"{summary.vanished} videos no longer exist on disk, and count as missing: `--prune` removes them",
+        )
     if summary.failed_before:
         print_line(console, "`--retry-failed` reads the files again that failed before")
     if summary.video_seconds:
