@@ -77,7 +77,12 @@ def repair(library: Library, present: Set[bytes]) -> RepairReport:
         _overwrite(library, "files", files_table(library.layout, files))
     places = _places(files)
     incomplete = _incomplete(videos.values(), scanned)
-    left = {ingest for ingest in incomplete if present.isdisjoint(places.get(videos[ingest].video_id, ()))}
+    # A video whose place is lost cannot be kept: the run finds its file as a new one.
+    left = {
+        ingest
+        for ingest in incomplete
+        if (paths := places.get(videos[ingest].video_id)) and present.isdisjoint(paths)
+    }
     dropped = {name: [f for f in bad[name] if left.isdisjoint(f.ingests)] for name in ("segments", "frames")}
     touched = {ingest for each in dropped.values() for f in each for ingest in f.ingests}
     moved = sorted(touched & videos.keys() - incomplete)

@@ -42,7 +42,7 @@ from indexer.library.records import (
     parse_frame_id,
 )
 from indexer.library.schema import SHORT_COLUMNS, LineKind, floats_to_numpy, segment_checksum, short_rows
-from indexer.library.tables import READS, open_table, read_layout, table_path
+from indexer.library.tables import READS, open_table, read_layout, table_path, whole_table
 from indexer.library.vectors.base import VectorIndex
 from indexer.library.vectors.registry import vector_backend
 from model.runtime.ranking import cut_embeddings
@@ -109,7 +109,9 @@ class Snapshot:
         self._tables = {name: open_table(folder, name, v) for name, v in manifest.tables.items()}
         self._layout = read_layout(folder, self._tables)
         with READS, storage_errors(table_path(folder, "videos")):
-            self._videos = VideoCatalog(self._tables["videos"].to_table(), self._tables["files"].to_table())
+            self._videos = VideoCatalog(
+                whole_table(self._tables["videos"]), whole_table(self._tables["files"])
+            )
         with storage_errors(table_path(folder, "segments")):
             light = _read_light(self._tables["segments"], table_path(folder, "segments"))
         self.video_rows: NDArray[np.int32] = self._videos.rows_of_ingests(light["ingest_id"])
@@ -591,7 +593,7 @@ def _read_light(segments: lance.LanceDataset, where: Path) -> pa.Table:
     """The columns of `segments` that are held in memory. LibraryError when one of the rows is damaged."""
     columns = [name for name in (*SHORT_COLUMNS, CHECKSUMS) if name in segments.schema.names]
     with READS:
-        light = segments.to_table(columns=columns).combine_chunks()
+        light = whole_table(segments, columns).combine_chunks()
     if CHECKSUMS in columns:
         stored = stored_checksums("segments", light[CHECKSUMS], "row")
         for i, (row, checksum) in enumerate(zip(short_rows(light), stored, strict=True)):

@@ -101,6 +101,19 @@ def read_layout(folder: Path, tables: Mapping[str, lance.LanceDataset]) -> Layou
     return layout
 
 
+def whole_table(dataset: lance.LanceDataset, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a table, of some columns or of all.
+
+    Rows are taken first: where a file is damaged, taking raises an error, but reading all may abort the
+    process (Lance panics where the text of its own error holds a zero byte).
+    """
+    names = None if columns is None else list(columns)
+    for fragment in dataset.get_fragments():
+        if fragment.count_rows():
+            fragment.take([0], columns=names)
+    return dataset.to_table(columns=names)
+
+
 def version_files(folder: Path, table: str, dataset: lance.LanceDataset) -> list[Path]:
     """Every file of this version of the table, the manifest first; all of them are immutable."""
     root = table_path(folder, table)

@@ -135,7 +135,7 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
     if summary.vanished:
         print_line(
             console,
-            f"{summary.vanished} videos no longer exist on disk, and count as missing: `--prune` removes them",
+            f"{summary.vanished} videos no longer exist on disk and count as missing: `--prune` removes them",
         )
     if summary.failed_before:
         print_line(console, "`--retry-failed` reads the files again that failed before")

@@ -204,6 +204,7 @@ def test_lines_are_joined_and_still_found(toy: ToyLibrary, monkeypatch: pytest.M
     monkeypatch.setattr("indexer.library.writer._MAX_SMALL_FRAGMENTS", 1)
     media = toy.library.parent / "media"
     shutil.copytree(toy.media, media)
+    shutil.rmtree(toy.library)
     toy = ToyLibrary(media, toy.library, toy.bundle)
     for i in range(4):
         (media / "b.srt").write_text(f"1\n00:00:01,000 --> 00:00:02,000\nversion number{i}\n")

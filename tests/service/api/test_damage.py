@@ -14,6 +14,7 @@ import pytest
 
 from indexer.library.checksums import CHECKSUMS
 from indexer.library.manifest import read_snapshot_manifest, snapshot_numbers
+from indexer.library.snapshot import Snapshot
 from indexer.library.tables import open_table
 from indexer.options import IndexOptions
 from indexer.run import index_paths
@@ -252,6 +253,8 @@ def test_a_failed_read_loads_the_new_snapshot_at_once_and_answers_from_it(
             answer = server.ask("red")
             assert (answer["snapshot"], answer["reranked"], answer["library_warnings"]) == (2, True, [])
         else:
+            assert server.client.get(f"/v1/frames/{frame}.jpg?snapshot=2").status_code == 404, "of snapshot 1"
+            frame = Snapshot.open(toy.library).frame_id(0, 0)
             assert server.client.get(f"/v1/frames/{frame}.jpg?snapshot=2").status_code == 200
         assert degraded(server) == {}
         assert server.client.get("/readyz").json()["snapshot"] == 2

@@ -53,10 +53,10 @@ def name_file(toy: ToyLibrary, file: Path, media_roots: list[str]) -> None:
 
     def change(table: pa.Table) -> pa.Table:
         table = set_column(table, "path", [os.fsencode(file)])
-        table = set_column(table, "bytes", [stat.st_size])
         return set_column(table, "mtime_ns", [stat.st_mtime_ns])
 
-    change_table(toy.library, "videos", change)
+    change_table(toy.library, "files", change)
+    change_table(toy.library, "videos", lambda table: set_column(table, "bytes", [stat.st_size]))
     stamp_again(toy.library, media_roots=media_roots)
 
 

@@ -254,6 +254,8 @@ def test_damaged_tokens_are_named_and_a_newer_snapshot_answers(made: ToyLibrary,
         toy.index()
         assert answer(server, "two.mp4", "the red one") == whole
         path.unlink()
+        gone = server.video_id("two.mp4")
+        assert post(server, gone).status_code == 404, "snapshot 2 has another content there"
         newer = answer(server, "two.mp4", "the red one")
         assert newer["snapshot"] == 2
         assert all(frame["pts_seconds"] >= 2 for frame in newer["frames"])

@@ -56,7 +56,15 @@ def test_search_prints_the_promised_object_and_nothing_else(toy: ToyLibrary) -> 
     assert Path(body["hits"][0]["path"]).name == "red.mp4"
     assert len(body["hits"]) == 2
     for hit in body["hits"]:
-        place = {"video_id", "path", "title", "start_seconds", "end_seconds", "container_start_seconds"}
+        place = {
+            "video_id",
+            "path",
+            "missing",
+            "title",
+            "start_seconds",
+            "end_seconds",
+            "container_start_seconds",
+        }
         told = {"score", "similarity", "match_score", "probability", "level", "frames", "text_matches"}
         told |= {"moments", "explanation"}
         assert set(hit) == place | told

@@ -32,6 +32,7 @@ COMMANDS: dict[str, list[str]] = {
     "library publish": ["--library", "none"],
     "library drop": ["0123", "--library", "none"],
     "library rollback": ["--library", "none"],
+    "library migrate": ["--library", "none"],
     "bundle info": ["none"],
     "bundle verify": ["none"],
 }
