@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +51,21 @@ class VideoCatalog:
         """Hours of video that a search can find."""
         searchable = self._table.filter(pc.greater(self._table["num_segments"], 0))
         return float(pc.sum(searchable["duration_seconds"]).as_py() or 0.0) / 3600
+
+    @property
+    def num_rows(self) -> int:
+        """How many videos there are, failures included."""
+        return int(self._table.num_rows)
+
+    def column(self, name: str) -> pa.Array | None:
+        """The values of a column of `videos`, one a row; None where the library has no such column."""
+        return self._table[name].combine_chunks() if name in self._table.column_names else None
+
+    @cached_property
+    def shown_paths(self) -> tuple[NDArray[np.int64], pa.Array]:
+        """The row of the video of each of their paths, int64 [P], and the paths as they are shown, strings [P]."""
+        owners, paths = self._places.all()
+        return owners, pa.array([displayable(path) for path in paths.to_pylist()], pa.string())
 
     def id_at(self, row: int) -> str:
         """The id of the video in a row."""
@@ -170,6 +186,14 @@ class _Places:
         start = int(self._starts[row])
         path: bytes = self._files["path"][start].as_py()
         return path, bool(self._missing[start])
+
+    def all(self) -> tuple[NDArray[np.int64], pa.Array]:
+        """All places: the row of the video of each, rising, int64 [P], and its path, bytes [P]."""
+        counts = self._stops - self._starts
+        owners = np.repeat(np.arange(len(counts)), counts)
+        place = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+        paths = self._files["path"].combine_chunks().take(pa.array(self._starts[owners] + place))
+        return owners, paths
 
     def of(self, row: int) -> tuple[FileRecord, ...]:
         """All places of a video."""

@@ -42,6 +42,8 @@ _UNSPACED = re.compile(r"[぀-ヿ㐀-䶿一-鿿豈-﫿฀-๿຀-໿ក-៿က-�
 #: With more lines than this, their words are not listed: reading them would take a second and more.
 _MOST_LISTED = 20_000
 _VALUES = ("kind", "start_seconds", "end_seconds", "language", "text")
+#: Where only lines of some videos count, this many times as many are read.
+_OVER_FETCH = 8
 
 
 class SnapshotLines:
@@ -68,7 +70,12 @@ class SnapshotLines:
         self.damage: str | None = None
 
     def find(
-        self, text: str, limit: int, kinds: Collection[LineKind] | None, least_coverage: float
+        self,
+        text: str,
+        limit: int,
+        kinds: Collection[LineKind] | None,
+        least_coverage: float,
+        videos: NDArray[np.bool_] | None,
     ) -> list[TextLine]:
         """See `Snapshot.find_lines`."""
         for kind in kinds or ():
@@ -87,18 +94,50 @@ class SnapshotLines:
                 self._is_indexed = has_words(self._texts)
             if not self._is_indexed:
                 return []
-            table = self._texts.scanner(
-                columns=[*self._columns, "_score", "_rowid"],
-                full_text_query=MatchQuery(query.text, "text"),
-                filter=only,
-                prefilter=only is not None,
-                limit=limit,
-                disable_scoring_autoprojection=True,
-            ).to_table()
+            if videos is None:
+                table = self._best_lines(self._texts, query, limit, only)
+            else:
+                table = self._best_lines_of(self._texts, query, limit, only, videos)
         scores = table["_score"].to_pylist()
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], table["_rowid"][i].as_py()))
         lines = self._lines(table, [score or 0.0 for score in scores], query)
         return [lines[i] for i in order if lines[i].coverage >= least_coverage]
+
+    def _best_lines(
+        self, texts: lance.LanceDataset, query: "QueryWords", limit: int, only: str | None
+    ) -> pa.Table:
+        """The rows with the highest scores, in any order."""
+        return texts.scanner(
+            columns=[*self._columns, "_score", "_rowid"],
+            full_text_query=MatchQuery(query.text, "text"),
+            filter=only,
+            prefilter=only is not None,
+            limit=limit,
+            disable_scoring_autoprojection=True,
+        ).to_table()
+
+    def _best_lines_of(
+        self,
+        texts: lance.LanceDataset,
+        query: "QueryWords",
+        limit: int,
+        only: str | None,
+        videos: NDArray[np.bool_],
+    ) -> pa.Table:
+        """The same of some videos.
+
+        Lance would look up each of a long list of videos for each line, which takes longer than to read more
+        lines than are needed.
+        """
+        fetched = limit * _OVER_FETCH
+        while True:
+            table = self._best_lines(texts, query, fetched, only)
+            owners = self._videos.rows_of_ingests(table["ingest_id"].combine_chunks(), TEXTS_INGEST)
+            wanted = np.flatnonzero((owners >= 0) & videos[owners])
+            if len(wanted) >= limit or table.num_rows < fetched:
+                found = table.take(wanted)
+                return found.sort_by([("_score", "descending"), ("_rowid", "ascending")]).slice(0, limit)
+            fetched *= _OVER_FETCH
 
     def counts(self) -> dict[LineKind, int]:
         """See `Snapshot.line_counts`."""

@@ -192,6 +192,11 @@ class Snapshot:
             return cls(library, manifest, vector_backend(manifest.index_backend).open(folder), lease)
 
     @property
+    def catalog(self) -> VideoCatalog:
+        """All videos, failures included."""
+        return self._videos
+
+    @property
     def embedding_dim(self) -> int:
         """The size of a stored embedding: D of the bundle, or fewer dimensions."""
         return self.manifest.embedding_dim
@@ -508,6 +513,8 @@ class Snapshot:
         limit: int,
         kinds: Collection[LineKind] | None = None,
         least_coverage: float = 0.0,
+        *,
+        videos: NDArray[np.bool_] | None = None,
     ) -> list[TextLine]:
         """Find lines that are said or written in videos, and their names, by the words in them.
 
@@ -520,6 +527,7 @@ class Snapshot:
             kinds: the kinds of lines to search among; None: all.
             least_coverage: of the best lines, leave out those with a smaller share of the text's letters in
                 their words.
+            videos: of which videos the lines may be, bool, one a row of `catalog`; None: of all.
 
         Returns:
             The best lines, best first; none for a library without texts.
@@ -529,7 +537,7 @@ class Snapshot:
             DamagedRowsError: one of the lines is damaged.
             LibraryError: the table or its index cannot be read.
         """
-        return self._lines.find(text, limit, kinds, least_coverage)
+        return self._lines.find(text, limit, kinds, least_coverage, videos)
 
     def lines_between(
         self,

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import lance
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -84,6 +85,34 @@ def test_the_better_line_comes_first_and_its_words_are_marked(snapshot: Snapshot
     assert snapshot.find_lines("harbour", 10, kinds=["name"]) == []
     with pytest.raises(ValueError, match="kind 'names' of a line: it must be one of speech, name"):
         snapshot.find_lines("harbour", 10, kinds=["names"])  # type: ignore[list-item]
+
+
+def test_the_best_lines_of_some_videos_are_found_behind_many_of_others(tmp_path: Path) -> None:
+    """Of `a.mp4` are 300 lines, of which all are better than those of the others."""
+    said = {
+        "a": ["harbour"] * 300,
+        "b": ["we see a harbour now", "harbour town"],
+        "c": ["the old harbour of"],
+    }
+    (tmp_path / "media").mkdir()
+    for name, lines in said.items():
+        cues = [
+            f"{i}\n00:00:00,{i:03d} --> 00:00:00,{i + 1:03d}\n{x} {i}\n" for i, x in enumerate(lines, 100)
+        ]
+        (tmp_path / "media" / f"{name}.srt").write_text("\n".join(cues))
+    toy = make_library(tmp_path, films={f"{name}.mp4": [("red", 0.5)] for name in said})
+    snapshot = Snapshot.open(toy.library)
+    names = [Path(video.path).stem for video in snapshot.videos(0, 3)]
+    everything = snapshot.find_lines("harbour", 1000)
+    assert len(everything) == 303
+    for chosen in ("a", "b", "c", "bc", "ac", "abc", ""):
+        videos = np.array([name in chosen for name in names])
+        ids = {snapshot.video_id_at(row) for row in np.flatnonzero(videos).tolist()}
+        for limit in (1, 2, 4):
+            found = snapshot.find_lines("harbour", limit, videos=videos)
+            assert found == [line for line in everything if line.video_id in ids][:limit]
+    few = snapshot.find_lines("harbour", 4, ["speech"], 0.9, videos=np.array([name == "b" for name in names]))
+    assert [line.text for line in few] == ["harbour town 101", "we see a harbour now 100"]
 
 
 @pytest.mark.parametrize(

@@ -145,18 +145,20 @@ def test_only_allowed_rows_are_found(
     if case.exact:
         assert rows.tolist() == expected
     else:
-        assert recall(rows, expected) > 0.85
+        assert recall(rows, expected) >= 0.95
 
 
 def test_allowed_rows_far_from_the_query_are_found(
     case: Case, index: VectorIndex, vectors: NDArray[np.float32], queries: NDArray[np.float32]
 ) -> None:
     """The hardest set for an approximate index: the neighbours of another query."""
+    shares = []
     for query, other in zip(queries, queries[::-1], strict=True):
         allowed = np.sort(np.argsort(-(vectors @ other))[:50])
         rows = index.search(query[None], 10, allowed=allowed)[1]
         assert np.isin(rows, allowed).all()
-        assert recall(rows, nearest(vectors, query[None], 10, allowed)) >= (1.0 if case.exact else 0.7)
+        shares.append(recall(rows, nearest(vectors, query[None], 10, allowed)))
+    assert np.mean(shares) >= (1.0 if case.exact else 0.95)
 
 
 def test_more_results_than_rows(
