@@ -4,7 +4,7 @@ import logging
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from indexer.library.errors import DamagedRowsError
 from model.runtime.errors import InputError, ReelfindError
 from model.runtime.messages import shorten
+from service.api.invalid_values import invalid_value
 from service.api.schemas import InvalidValue, Problem
 from service.errors import (
     CannotAnswerError,
@@ -121,7 +122,8 @@ async def _on_reelfind_error(_: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     issues = error.errors() if isinstance(error, RequestValidationError) else []
-    values = [invalid_value(issue, _example(request)) for issue in issues]
+    body = error.body if isinstance(error, RequestValidationError) else None
+    values = [invalid_value(issue, body, _example(request)) for issue in issues]
     return problem_response(INVALID, " ".join(value.detail for value in values), errors=values)
 
 
@@ -146,49 +148,3 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 def _example(request: Request) -> str:
     """A body that the route of the request accepts."""
     return _QUESTION_EXAMPLE if request.url.path.endswith("/answer") else _SEARCH_EXAMPLE
-
-
-def invalid_value(issue: Mapping[str, Any], example: str) -> InvalidValue:
-    """Describe a validation error of pydantic: the value at fault and the remedy, such as a valid body."""
-    place, *path = issue["loc"]
-    kind, value, context = issue["type"], issue.get("input"), issue.get("ctx", {})
-    name = ".".join(map(str, path))
-    if kind == "json_invalid":
-        position = path[0] if path else 0
-        return InvalidValue(
-            pointer="#",
-            detail=f"The body is not JSON: {context['error']} at character {position}. Send {example}.",
-        )
-    pointer = "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
-    if place != "body":
-        pointer = f"?{name}"
-    shown = shorten(value)
-    if not path and kind == "missing":
-        detail = f"The request has no body. Send {example}."
-    elif isinstance(value, bytes):
-        detail = "The body is not declared as JSON. Send it with the header Content-Type: application/json."
-    elif kind == "missing":
-        detail = f'"{name}" is missing. Send {example}.'
-    elif kind == "extra_forbidden":
-        detail = f"{shorten(name)} is not a known field. Remove it; /openapi.json lists the known fields."
-    elif kind.startswith("int_"):
-        detail = f"{name} must be a whole number such as 10, not {shown}."
-    elif kind in ("float_type", "finite_number"):
-        detail = f"{name} must be a number such as 2.5, not {shown}."
-    elif kind == "bool_type":
-        detail = f"{name} must be true or false, not {shown}."
-    elif kind == "string_type":
-        detail = f"{name} must be text, not {shown}."
-    elif kind == "string_unicode":
-        detail = f"{name} holds half of a surrogate pair, which is not a character. Remove it."
-    elif kind == "greater_than_equal":
-        detail = f"{name} must be at least {context['ge']:g}, not {shown}."
-    elif kind == "less_than_equal":
-        detail = f"{name} must be at most {context['le']}, not {shown}."
-    elif kind in ("model_type", "model_attributes_type", "dict_type"):
-        detail = f"{name or 'The body'} must be a JSON object, not {shown}. Send {example}."
-    elif kind in ("literal_error", "enum"):
-        detail = f"{name} must be {context['expected']}, not {shown}."
-    else:
-        detail = f"{name or 'The request'} is invalid: {issue['msg']}, not {shown}. See /openapi.json."
-    return InvalidValue(pointer=pointer, detail=detail)

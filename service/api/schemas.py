@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from indexer.library.records import Verdict
 from model.runtime.calibration import Level
+from service.api.filters import ABOUT_FILTER, RequestFilter
 from service.readiness import DegradationKind
 from service.search.results import (
     CannotAnswer,
@@ -120,6 +121,11 @@ class SearchRequest(MomentsRequest):
     )
     moments_per_video: int = Field(
         3, ge=1, le=100, description="With `group_by: video`: maximum number of moments of each video."
+    )
+    filter: RequestFilter | None = Field(
+        None,
+        description=ABOUT_FILTER,
+        examples=[{"op": "range", "field": "duration_seconds", "gte": 60}],
     )
 
 

@@ -1,5 +1,6 @@
 """`reelfind search`: runs one search and prints a table or JSON."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -7,6 +8,7 @@ from rich.console import Console
 
 from model.runtime.exits import NOTHING_FOUND
 from service.cli.exits import note
+from service.cli.filters import filter_of_options
 from service.cli.hits_table import result_json, show_hits
 from service.cli.options import (
     BundleOption,
@@ -43,6 +45,25 @@ def search_command(
     min_probability: Annotated[
         float | None, typer.Option("--min-probability", help="Leave out less likely hits, from 0 to 1.")
     ] = None,
+    filter_json: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            metavar="JSON",
+            help="Search only videos for which this holds, as in the API: "
+            """'{"op": "equals", "field": "codec", "value": "h264"}'.""",
+        ),
+    ] = None,
+    folder: Annotated[
+        list[Path] | None,
+        typer.Option("--folder", help="Search only videos in this folder. May be given several times."),
+    ] = None,
+    min_duration: Annotated[
+        float | None, typer.Option("--min-duration", help="Leave out videos that are shorter, in seconds.")
+    ] = None,
+    max_duration: Annotated[
+        float | None, typer.Option("--max-duration", help="Leave out videos that are longer, in seconds.")
+    ] = None,
     rerank: RerankOption = True,
     num_candidates: CandidatesOption = None,
     num_salient_frames: SalientOption = None,
@@ -56,10 +77,12 @@ def search_command(
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
     cleaned = clean_text(text, settings.max_query_characters)
     count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
+    where = filter_of_options(filter_json, folder or [], min_duration, max_duration)
     searcher = open_checked_searcher(settings)
     options = searcher.check(
         SearchOptions(
             group_by=group_by,
+            where=where,
             min_probability=min_probability,
             rerank=rerank,
             num_candidates=num_candidates,
@@ -79,5 +102,6 @@ def search_command(
         for message in messages + [warning.message for warning in result.library_warnings]:
             note(f"note: {message}")
     if not result.hits:
-        note("nothing found: the library holds no video that can be searched")
+        found = "the library holds no video that can be searched"
+        note(f"nothing found: {found if where is None else f'{found} and fits the filter'}")
         raise typer.Exit(NOTHING_FOUND)

@@ -29,7 +29,7 @@ class RetrievedSegments:
         score: the first stage's score: the cosine, less the hubness correction of a bundle that has one;
             shape [K].
         rows: shape [K].
-        ranks: the place of each by this score among all segments, from 0, shape [K].
+        ranks: the place of each by this score among all segments that are searched, from 0, shape [K].
     """
 
     score: NDArray[np.float32]
@@ -67,6 +67,7 @@ def best_segments(
     num_candidates: int,
     video_share: float = 1.0,
     least: int = 0,
+    allowed: NDArray[np.int64] | None = None,
 ) -> RetrievedSegments:
     """Retrieve enough segments for the `top_k` best videos and for `choose_candidates`.
 
@@ -80,11 +81,16 @@ def best_segments(
         num_candidates: number of segments to choose candidates from, 0 or more.
         video_share: the share of the candidates that one video may have.
         least: retrieve so many segments at least, if there are so many.
+        allowed: the segments to search among, ascending; None: all.
+
+    Raises:
+        LibraryError: the kind of index cannot search among chosen segments.
     """
-    num_segments = snapshot.num_segments
+    num_segments = snapshot.num_segments if allowed is None else len(allowed)
     fetched = min(num_segments, max(top_k * _OVER_FETCH, num_candidates + num_candidates // 8 + 1, least))
     while fetched:
-        scores, rows = (values[0] for values in snapshot.search(query.embedding[None], fetched))
+        found = snapshot.search(query.embedding[None], fetched, allowed=allowed)
+        scores, rows = (values[0] for values in found)
         exhausted = fetched >= num_segments or bool((rows < 0).any())
         retrieved = RetrievedSegments.from_index(scores, rows)
         if exhausted or (

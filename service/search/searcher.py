@@ -10,6 +10,7 @@ Shapes: B texts, V videos of the snapshot, including those that could not be ind
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from model.runtime.bundle.manifest import Calibration
 from model.runtime.calibration import BACKGROUND_RANKS, SearchEvidence
 from service.errors import NotUnderstoodError
 from service.search.encoded_query import EncodedQuery, encode_text_queries, encode_text_query
+from service.search.filters import Filter, joined
 from service.search.hits import HitBuilder
 from service.search.match_queue import MatchQueue, MatchTerms
 from service.search.moment_scores import MomentScorer
@@ -49,6 +51,7 @@ from service.search.results import (
 )
 from service.search.retrieval import RetrievedSegments, best_segments, choose_candidates
 from service.search.scored_spans import segment_spans
+from service.search.selection import Selection, Selections
 from service.search.stopwatch import Stopwatch
 from service.search.texts import Modalities, TextEvidence, find_text, find_text_of
 from service.search.video_finder import video_with_id
@@ -65,6 +68,9 @@ class SearchOptions:
     Attributes:
         group_by: what a hit is; "segment", as evaluation ranks videos, is not offered to users.
         moments_per_video: moments of a hit that is a video, at most.
+        where: which videos to search; None: all that are visible.
+        visible: which videos there are for whoever asks; None: all. With `where` alone, probabilities compare
+            with the whole library; what is not visible does not count in them.
         modalities: how much each kind of evidence counts.
         min_probability: leave out less likely moments; None: leave out none. Needs a calibrated bundle.
         rerank: whether to re-rank the best segments.
@@ -81,6 +87,8 @@ class SearchOptions:
 
     group_by: GroupBy = "segment"
     moments_per_video: int = 3
+    where: Filter | None = None
+    visible: Filter | None = None
     modalities: Modalities = field(default_factory=Modalities)
     min_probability: float | None = None
     rerank: bool = True
@@ -182,6 +190,11 @@ class Searcher:
         """
         return None if self.snapshot.is_cut else self.bundle.manifest.calibration
 
+    @cached_property
+    def selections(self) -> Selections:
+        """What filters leave of the snapshot."""
+        return Selections(self.snapshot)
+
     @property
     def cannot_rerank(self) -> CannotRerank | None:
         """Why no search can be re-ranked; None if searches can."""
@@ -231,7 +244,9 @@ class Searcher:
         stopwatch = Stopwatch()
         texts = _NO_TEXT
         if options.group_by != "segment":
-            texts = _read_texts(lambda: find_text(self.snapshot, text, options.modalities))
+            selected = self._selected(options.where, options.visible)
+            videos = None if selected is None else selected.videos
+            texts = _read_texts(lambda: find_text(self.snapshot, text, options.modalities, videos))
             stopwatch.lap("texts")
         query, texts = self._encoded(text, texts, options)
         stopwatch.lap("encode_text")
@@ -256,11 +271,12 @@ class Searcher:
         All segments of the video are candidates of the first stage, whatever else the library holds.
 
         Raises:
-            NotFoundError: there is no such video.
+            NotFoundError: there is no such video, or the options leave it out.
             And as `search`.
         """
         options = options or SearchOptions()
-        video_with_id(self.snapshot, video_id)
+        selected = self._selected(options.where, options.visible)
+        video_with_id(self.snapshot, video_id, None if selected is None else selected.videos)
         stopwatch = Stopwatch()
         texts = _read_texts(lambda: find_text_of(self.snapshot, video_id, text, options.modalities))
         stopwatch.lap("texts")
@@ -269,12 +285,8 @@ class Searcher:
         rows = self.snapshot.segment_rows(video_id)
         retrieved = RetrievedSegments.from_index(self.snapshot.scores_of(query.embedding, rows), rows)
         stopwatch.lap("retrieve")
-        library_scores = retrieved.score
-        if self.calibration:
-            # Probabilities compare with the whole library, not with the video.
-            scores, found = self.snapshot.search(query.embedding[None], BACKGROUND_RANKS[1])
-            library_scores = scores[found >= 0]
-        evidence = self._evidence(query, library_scores)
+        # Probabilities compare with the whole library, not with the video.
+        evidence = self._evidence_of_library(query, options.visible)
         asked = _Asked(query, top_k, options, stopwatch, texts, evidence)
         return self._answer(asked, retrieved, self._why_no_rerank(options, query))
 
@@ -324,6 +336,24 @@ class Searcher:
             return SearchEvidence(None, None)
         return evidence_of(self.bundle, query, scores)
 
+    def _evidence_of_library(self, query: EncodedQuery, visible: Filter | None) -> SearchEvidence:
+        """As `_evidence`, of the best segments of all that is visible."""
+        if self.calibration is None:
+            return SearchEvidence(None, None)
+        scores = best_segments(
+            self.snapshot, query, 1, 0, least=BACKGROUND_RANKS[1], allowed=self._rows(self._selected(visible))
+        ).score
+        return evidence_of(self.bundle, query, scores)
+
+    def _selected(self, *filters: Filter | None) -> Selection | None:
+        """What filters leave together; None: everything."""
+        where = joined(*filters)
+        return None if where is None else self.selections.of(where)
+
+    @staticmethod
+    def _rows(selected: Selection | None) -> NDArray[np.int64] | None:
+        return None if selected is None else selected.rows
+
     def _encoded(self, text: str, texts: _Texts, options: SearchOptions) -> tuple[EncodedQuery, _Texts]:
         """A query encoded. If the model knows no word of it, lines of text alone decide, if there are any.
 
@@ -352,9 +382,15 @@ class Searcher:
         num_candidates = 0 if skipped else self._num_candidates(options)
         # The background of a search's probabilities is a mean over these ranks.
         least = BACKGROUND_RANKS[1] if self.calibration else 0
-        retrieved = best_segments(self.snapshot, query, top_k, num_candidates, self.video_share, least)
+        allowed = self._rows(self._selected(options.where, options.visible))
+        retrieved = best_segments(
+            self.snapshot, query, top_k, num_candidates, self.video_share, least, allowed
+        )
+        if options.where is None:
+            evidence = self._evidence(query, retrieved.score)
+        else:
+            evidence = self._evidence_of_library(query, options.visible)
         stopwatch.lap("retrieve")
-        evidence = self._evidence(query, retrieved.score)
         asked = _Asked(query, top_k, options, stopwatch, texts, evidence)
         return self._answer(asked, retrieved, skipped)
 

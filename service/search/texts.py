@@ -108,15 +108,25 @@ class TextEvidence:
         return spans
 
 
-def find_text(snapshot: Snapshot, text: str, modalities: Modalities) -> TextEvidence:
-    """The lines of all videos that have enough of a query.
+def find_text(
+    snapshot: Snapshot, text: str, modalities: Modalities, videos: NDArray[np.bool_] | None = None
+) -> TextEvidence:
+    """The lines that have enough of a query.
+
+    Args:
+        snapshot: holds the lines.
+        text: the query.
+        modalities: the weights.
+        videos: of which videos the lines may be, in the order of the snapshot's list; None: of all.
 
     Raises:
         DamagedRowsError: a line is damaged.
         LibraryError: the table cannot be read.
     """
     kinds = [kind for kind in LINE_KINDS if modalities.counts(kind)]
-    found = snapshot.find_lines(text, _MOST_LINES, kinds, _LEAST_COVERAGE) if kinds else []
+    if not kinds:
+        return _evidence([], modalities)
+    found = snapshot.find_lines(text, _MOST_LINES, kinds, _LEAST_COVERAGE, videos=videos)
     return _evidence(found, modalities)
 
 

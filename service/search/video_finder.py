@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+import numpy as np
+from numpy.typing import NDArray
+
 from indexer.library.records import VIDEO_ID_DIGITS, VideoRecord, displayable
 from indexer.library.snapshot import Snapshot
 from model.runtime.messages import shorten
@@ -14,13 +17,20 @@ from service.errors import NotFoundError, QueryError
 _PAGE = 1000
 
 
-def video_with_id(snapshot: Snapshot, video_id: str) -> VideoRecord:
+def video_with_id(snapshot: Snapshot, video_id: str, videos: NDArray[np.bool_] | None = None) -> VideoRecord:
     """The video with an id, which may be any text.
+
+    Args:
+        snapshot: holds the videos.
+        video_id: the id.
+        videos: which videos there are for the caller, in the order of the snapshot's list; None: all.
 
     Raises:
         NotFoundError: there is none.
     """
-    video = snapshot.video(video_id) if len(video_id) == VIDEO_ID_DIGITS and video_id.isalnum() else None
+    row = snapshot.catalog.row_of(video_id)
+    is_there = row is not None and (videos is None or videos[row])
+    video = snapshot.video(video_id) if is_there else None
     if video is None:
         raise NotFoundError(
             f"No video has the id {shorten(video_id)}. Ids are {VIDEO_ID_DIGITS} hex digits; "

@@ -43,7 +43,7 @@ def _run(script: str, home: Path) -> str:
 
 @pytest.mark.slow
 def test_commands_run_in_the_order_they_are_read(home: Path) -> None:
-    first, second, request, explained, evaluation = BLOCKS
+    first, second, request, explained, filtered, evaluation = BLOCKS
     before, serve, after = first.partition(SERVE)
     assert serve
     assert not after, "a command after `serve` would never run"
@@ -55,6 +55,10 @@ def test_commands_run_in_the_order_they_are_read(home: Path) -> None:
         assert {Path(hit["path"]).name for hit in answer["hits"]} == {"beach.mp4", "lawn.mp4"}
         words = _run(explained.replace("http://127.0.0.1:8000", server.url), home)
         assert json.loads(words.splitlines()[-1])["reranked"] is True
+        among = _run(filtered.replace("http://127.0.0.1:8000", server.url), home)
+        assert {Path(hit["path"]).name for hit in json.loads(among.splitlines()[-1])["hits"]} == {
+            *("beach.mp4", "lawn.mp4")
+        }
         assert "R@1" in _run(evaluation, home)
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from service.api.answers import search_body
 from service.api.connections import client_of, presence_of
 from service.api.context import ContextDep
+from service.api.filters import to_filter
 from service.api.openapi_errors import error_responses
 from service.api.pool import Claim
 from service.api.routes.videos import VideoIdPath
@@ -38,7 +39,11 @@ _MATCHING_PART = 0.5
 )
 async def search(request: SearchRequest, context: ContextDep, http_request: Request) -> Response:
     """The moments that fit the description best, with their frames; or videos with their best moments."""
-    options = SearchOptions(group_by=request.group_by, moments_per_video=request.moments_per_video)
+    options = SearchOptions(
+        group_by=request.group_by,
+        moments_per_video=request.moments_per_video,
+        where=None if request.filter is None else to_filter(request.filter),
+    )
 
     def find(searcher: Searcher, text: str, top_k: int, asked: SearchOptions) -> SearchResult:
         return searcher.search(text, top_k, asked)

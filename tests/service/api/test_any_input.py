@@ -24,6 +24,16 @@ GOOD = {
     "num_salient_frames": 2,
     "explain": True,
     "deadline_ms": 60_000,
+    "filter": {
+        "op": "or",
+        "filters": [
+            {"op": "not", "filter": {"op": "is_null", "field": "has_cuts"}},
+            {"op": "in", "field": "codec", "values": ["h264", "hevc"]},
+            {"op": "range", "field": "duration_seconds", "gte": 0.5, "lt": 60},
+            {"op": "range", "field": "indexed_at", "gt": "2024-05-01"},
+            {"op": "under", "field": "path", "folder": "/media"},
+        ],
+    },
 }
 many = settings(deadline=None, max_examples=150)
 

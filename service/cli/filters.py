@@ -1,0 +1,65 @@
+"""The options of `reelfind search` that choose videos, as one filter."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from indexer.library.records import displayable
+from model.runtime.names import find_as_seen
+from service.errors import QueryError
+from service.search import conditions
+from service.search.filters import Filter, Or, joined
+
+
+def filter_of_options(
+    text: str | None,
+    folders: Sequence[Path],
+    min_duration: float | None,
+    max_duration: float | None,
+) -> Filter | None:
+    """The filter of the options together; None where none is given.
+
+    Raises:
+        QueryError: the text is not the JSON of a filter, or a value cannot be.
+    """
+    under = [conditions.under("path", displayable(_real(folder)), "/--folder") for folder in folders]
+    bounds = {"gte": min_duration, "lte": max_duration}
+    has_bounds = min_duration is not None or max_duration is not None
+    return joined(
+        None if text is None else parse_filter(text),
+        Or(tuple(under)) if under else None,
+        conditions.within("duration_seconds", bounds, "") if has_bounds else None,
+    )
+
+
+def parse_filter(text: str) -> Filter:
+    """A filter written as JSON, as in a request.
+
+    Raises:
+        QueryError: it is not one.
+    """
+    # Import late: the wire format takes longer to load than all else that most searches need.
+    from service.api.filters import FILTER_EXAMPLE, RequestFilter, to_filter
+    from service.api.invalid_values import invalid_value
+
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise QueryError(f"The filter is not JSON: {error}. Write one like {FILTER_EXAMPLE}.") from None
+    body = {"filter": value}
+    try:
+        given = TypeAdapter(RequestFilter).validate_python(value)
+    except ValidationError as error:
+        issues = [{**issue, "loc": ("body", "filter", *issue["loc"])} for issue in error.errors()]
+        raise QueryError(
+            " ".join(invalid_value(issue, body, FILTER_EXAMPLE).detail for issue in issues)
+        ) from None
+    return to_filter(given)
+
+
+def _real(folder: Path) -> Path:
+    """A folder as the library knows it, which need not exist any more."""
+    return Path(os.path.realpath(find_as_seen(folder)))

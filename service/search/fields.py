@@ -1,0 +1,141 @@
+"""What videos can be filtered by: the table of fields, and the values that each takes.
+
+A new fact about videos is one line of `FIELDS`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from indexer.library.catalog import VideoCatalog
+from indexer.library.records import VERDICTS
+from indexer.library.schema import CUTS
+
+#: What a condition asks of a field.
+Operator = Literal["equals", "in", "range", "under", "contains", "is_null"]
+#: What the values of a field are.
+Kind = Literal["text", "path", "number", "time", "boolean"]
+
+OPERATORS_OF: Mapping[Kind, tuple[Operator, ...]] = {
+    "text": ("equals", "in", "contains", "is_null"),
+    "path": ("equals", "in", "contains", "under"),
+    "number": ("equals", "in", "range", "is_null"),
+    "time": ("equals", "range", "is_null"),
+    "boolean": ("equals", "is_null"),
+}
+
+
+@dataclass(frozen=True)
+class FieldValues:
+    """The values of a field for all videos of a catalog.
+
+    Attributes:
+        values: the values, [n]; null where a video has none.
+        owners: the row of each value's video, int64 [n]; None: each video has one value, in the order of the
+            rows.
+    """
+
+    values: pa.Array
+    owners: NDArray[np.int64] | None = None
+
+    def videos_where(self, matches: pa.Array, num_videos: int) -> NDArray[np.bool_]:
+        """Which videos have a value that matches, bool [`num_videos`]. `matches` is bool [n], or null: no."""
+        found: NDArray[np.bool_] = pc.is_in(matches, pa.array([True])).to_numpy(zero_copy_only=False)
+        if self.owners is None:
+            return found
+        mask = np.zeros(num_videos, np.bool_)
+        mask[self.owners[found]] = True
+        return mask
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Where the values of fields come from."""
+
+    catalog: VideoCatalog
+
+    def column(self, name: str) -> FieldValues:
+        """A column of the table of videos; all null where the library has no such column."""
+        values = self.catalog.column(name)
+        return FieldValues(pa.nulls(self.catalog.num_rows) if values is None else values)
+
+    @cached_property
+    def paths(self) -> FieldValues:
+        """Every place of every video."""
+        owners, paths = self.catalog.shown_paths
+        return FieldValues(paths, owners)
+
+    @cached_property
+    def folders(self) -> FieldValues:
+        """The folders that these places are in."""
+        owners, paths = self.catalog.shown_paths
+        folders = [str(PurePosixPath(path).parent) for path in paths.to_pylist()]
+        return FieldValues(pa.array(folders, pa.string()), owners)
+
+    @property
+    def has_cuts(self) -> FieldValues:
+        """Whether cuts were found in each video; null where nothing has looked for them."""
+        cuts = self.column(CUTS).values
+        return FieldValues(cuts if pa.types.is_null(cuts.type) else pc.greater(pc.list_value_length(cuts), 0))
+
+
+@dataclass(frozen=True)
+class Field:
+    """One thing that is known of videos.
+
+    Attributes:
+        kind: what its values are, which says how they can be compared.
+        about: what it is, for people.
+        read: gives its values.
+        choices: the only values that it has; empty: any.
+    """
+
+    kind: Kind
+    about: str
+    read: Callable[[Facts], FieldValues]
+    choices: tuple[str, ...] = ()
+
+    @property
+    def operators(self) -> tuple[Operator, ...]:
+        """What can be asked of it."""
+        return OPERATORS_OF[self.kind]
+
+
+def _column(name: str) -> Callable[[Facts], FieldValues]:
+    return lambda facts: facts.column(name)
+
+
+FIELDS: Mapping[str, Field] = {
+    "video_id": Field("text", "the video's id", _column("video_id")),
+    "path": Field("path", "where its file is", lambda facts: facts.paths),
+    "folder": Field("path", "the folder that its file is in", lambda facts: facts.folders),
+    "title": Field("text", "the title stored in the file", _column("title")),
+    "duration_seconds": Field("number", "how long it is", _column("duration_seconds")),
+    "width": Field("number", "in pixels, as shown", _column("width")),
+    "height": Field("number", "in pixels, as shown", _column("height")),
+    "fps": Field("number", "frames a second", _column("fps")),
+    "bytes": Field("number", "the size of its file", _column("bytes")),
+    "codec": Field("text", "of the pictures", _column("codec")),
+    "container": Field("text", "the kind of its file", _column("container")),
+    "verdict": Field("text", "the outcome of indexing it", _column("verdict"), VERDICTS),
+    "indexed_at": Field("time", "when it was indexed", _column("indexed_at")),
+    "has_cuts": Field(
+        "boolean", "whether cuts were found in it; null: nothing has looked", lambda facts: facts.has_cuts
+    ),
+}
+
+
+def describe_fields() -> str:
+    """The fields with their kinds and operators, as a list in Markdown."""
+    return "\n".join(
+        f"- `{name}` ({field.kind}: {', '.join(field.operators)}): {field.about}"
+        + (f", one of {', '.join(field.choices)}" if field.choices else "")
+        for name, field in FIELDS.items()
+    )
