@@ -10,6 +10,7 @@ ReelfindError             (model.runtime.errors)
 ├── MediaNotAllowedError  the video's file lies outside the folders whose videos may be played: HTTP 403
 ├── MediaChangedError     the video's file is another than the one that was indexed: HTTP 409
 ├── MediaGoneError        the library knows the video, but its file is missing: HTTP 410
+├── PageGoneError         a further page cannot be computed any more: HTTP 410
 ├── OverloadedError       too many searches are waiting, or one cannot be in time: HTTP 503
 └── NotReadyError         no snapshot is served: HTTP 503
 """
@@ -50,6 +51,10 @@ class MediaChangedError(ReelfindError):
 
 class MediaGoneError(ReelfindError):
     """The file of a video in the library is missing or cannot be read."""
+
+
+class PageGoneError(ReelfindError):
+    """The answer that a page token goes on with is not there any more, and cannot be computed again."""
 
 
 class OverloadedError(ReelfindError):

@@ -25,6 +25,7 @@ from service.errors import (
     NotReadyError,
     NotUnderstoodError,
     OverloadedError,
+    PageGoneError,
     QueryError,
     SnapshotRefusedError,
 )
@@ -63,6 +64,7 @@ _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     MediaNotAllowedError: ProblemKind(403, "media-not-allowed", "The video's file may not be played"),
     MediaChangedError: ProblemKind(409, "media-changed", "The video's file has changed"),
     MediaGoneError: ProblemKind(410, "media-gone", "The video's file is missing"),
+    PageGoneError: ProblemKind(410, "page-gone", "The page cannot be served any more"),
     OverloadedError: ProblemKind(503, "overloaded", "Too many searches are waiting"),
     NotReadyError: ProblemKind(503, "not-ready", "No snapshot is served"),
 }

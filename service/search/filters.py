@@ -133,7 +133,7 @@ def _matches(where: In | Range | Under | Contains, read: FieldValues) -> pa.Arra
         folder = where.folder.rstrip("/")
         return pc.or_(pc.equal(values, folder or "/"), pc.starts_with(values, folder + "/"))
     if isinstance(where, Contains):
-        return pc.match_substring(_folded(values), _folded(pa.array([where.part]))[0].as_py())
+        return pc.match_substring(folded(values), folded(pa.array([where.part]))[0].as_py())
     bounds = (
         (pc.greater_equal, where.gte),
         (pc.greater, where.gt),
@@ -146,6 +146,6 @@ def _matches(where: In | Range | Under | Contains, read: FieldValues) -> pa.Arra
     return reduce(pc.and_, checks, values.is_valid())
 
 
-def _folded(values: pa.Array) -> pa.Array:
+def folded(values: pa.Array) -> pa.Array:
     """Texts in lower case and composed, so that those that read alike are equal."""
     return pc.utf8_lower(pc.utf8_normalize(values, form="NFC"))

@@ -9,8 +9,10 @@ from indexer.library.records import TextLine
 from indexer.library.snapshot import Snapshot
 from model.runtime.ranking import SCORE_DECIMALS
 from service.search.results import (
+    ALL_PARTS,
     FrameEvidence,
     Hit,
+    HitPart,
     SalientFrame,
     ScoreExplanation,
     TextMatch,
@@ -32,12 +34,14 @@ class HitBuilder:
         num_reranked: how many candidates were re-ranked; None: none.
         ensemble_lambda: λ of the bundle.
         explain: whether hits explain their scores.
+        parts: which parts hits have; the others are empty.
     """
 
     snapshot: Snapshot
     num_reranked: int | None
     ensemble_lambda: float
     explain: bool
+    parts: frozenset[HitPart] = ALL_PARTS
 
     def hits(self, spans: Sequence[ScoredSpan]) -> list[Hit]:
         """A hit for each span, in this order."""
@@ -53,7 +57,9 @@ class HitBuilder:
         label = self.snapshot.label(span.video_id)
         if label is None:  # never in an intact snapshot; without its video a hit is of no use
             return None
-        moments = None if spans is None else [self._moment(each) for each in spans]
+        moments = None
+        if spans is not None and "moments" in self.parts:
+            moments = [self._moment(each) for each in spans]
         best = self._moment(span) if moments is None else moments[0]
         return Hit(
             video_id=span.video_id,
@@ -92,7 +98,9 @@ class HitBuilder:
             match_score=None if span.match_score is None else _rounded(span.match_score),
             probability=span.probability,
             level=span.level,
-            frames=[
+            frames=[]
+            if not self._needs_frames
+            else [
                 FrameEvidence(
                     frame_id=frame_id,
                     pts_seconds=pts_seconds,
@@ -104,12 +112,18 @@ class HitBuilder:
                     zip(span.frame_ids, span.pts_seconds, rounded, strict=True)
                 )
             ],
-            text_matches=[_text_match(line) for line in span.texts[:_MOST_TEXTS]],
+            text_matches=[_text_match(line) for line in span.texts[:_MOST_TEXTS]]
+            if "text_matches" in self.parts
+            else [],
         )
 
+    @property
+    def _needs_frames(self) -> bool:
+        """An explanation names frames."""
+        return self.explain or "frames" in self.parts
+
     def _similarity(self, span: ScoredSpan) -> float:
-        """The cosine: the first stage's score without the hubness correction."""
-        return span.first_score + self.snapshot.hubness_weight * (span.hubness or 0.0)
+        return cosine_of(span, self.snapshot.hubness_weight)
 
     def _explanation(self, span: ScoredSpan, moment: VideoMoment) -> ScoreExplanation:
         frames = [
@@ -159,6 +173,11 @@ class HitBuilder:
             first_stage_rank=span.first_stage_rank,
             formula=formula,
         )
+
+
+def cosine_of(span: ScoredSpan, hubness_weight: float) -> float:
+    """The similarity of a span: the first stage's score without the hubness correction."""
+    return span.first_score + hubness_weight * (span.hubness or 0.0)
 
 
 def _text_match(line: TextLine) -> TextMatch:

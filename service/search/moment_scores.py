@@ -44,6 +44,8 @@ class MomentScorer:
         num_salient_frames: n.
         terms: on which the search uses the matching head.
         max_pairs: pairs of a part of the text and a frame that may still be matched; None: any number.
+        tail_top: the first stage's score of the best segment that was not re-ranked, for moments that follow
+            others: so they have no better scores than those; None: they are the first.
     """
 
     snapshot: Snapshot
@@ -54,6 +56,7 @@ class MomentScorer:
     num_salient_frames: int
     terms: MatchTerms
     max_pairs: int | None = None
+    tail_top: float | None = None
 
     @property
     def bundle(self) -> Bundle:
@@ -185,7 +188,12 @@ class MomentScorer:
         lam = manifest.ensemble_lambda
         score[is_reranked] = ensemble(match[is_reranked], first[is_reranked], lam)
         least = score[is_reranked] if is_reranked.any() else self.reranked.score
-        score[~is_reranked] = tail_scores(least, first[~is_reranked], lam)
+        if self.tail_top is None:
+            score[~is_reranked] = tail_scores(least, first[~is_reranked], lam)
+        else:
+            least = np.append(least, self.reranked.score)
+            tail = np.append(self.tail_top, np.minimum(first[~is_reranked], self.tail_top))
+            score[~is_reranked] = tail_scores(least, tail, lam)[1:]
         return MatchedMoments(score, match, logits, shares)
 
     def _logits(

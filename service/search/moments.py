@@ -12,7 +12,6 @@ from model.runtime.moment_spans import MomentRule
 from service.search.encoded_query import EncodedQuery
 from service.search.moment_scores import MomentScorer
 from service.search.probability import Rater
-from service.search.retrieval import place_in_video
 from service.search.scored_spans import ScoredSpan
 from service.search.stopwatch import Stopwatch
 from service.search.stretches import (
@@ -24,8 +23,6 @@ from service.search.stretches import (
 )
 from service.search.texts import TextEvidence
 
-# Moments are looked for around more segments, or in more videos, than there are hits: some turn out worse.
-_SPARE = 4
 # Moments that text alone finds, at most.
 _MOST_OF_TEXT = 50
 
@@ -36,8 +33,7 @@ class MomentStage:
 
     Attributes:
         scorer: scores them; it knows the query and what was retrieved.
-        scores: the final score of each retrieved segment.
-        avoid: damaged segments.
+        avoid: segments without moments: damaged ones, and those that moments were found in before.
         rater: rates the moments.
         stopwatch: gets the lap `moments`.
         texts: the lines of text that fit the query; None: there are none.
@@ -45,7 +41,6 @@ class MomentStage:
     """
 
     scorer: MomentScorer
-    scores: NDArray[np.float64]
     avoid: Sequence[int]
     rater: Rater
     stopwatch: Stopwatch
@@ -57,6 +52,11 @@ class MomentStage:
         return self.scorer.bundle
 
     @property
+    def reach(self) -> int:
+        """How many segments before and after one its moments may be in."""
+        return reach_of_moments(self._bundle)
+
+    @property
     def _snapshot(self) -> Snapshot:
         return self.scorer.snapshot
 
@@ -64,8 +64,12 @@ class MomentStage:
     def _query(self) -> EncodedQuery:
         return self.scorer.query
 
-    def best(self, top_k: int) -> list[ScoredSpan]:
-        """The `top_k` best moments, best first.
+    def around(self, rows: NDArray[np.int64], *, spoken: bool = True) -> list[ScoredSpan]:
+        """The moments around some of the retrieved segments, best first.
+
+        Args:
+            rows: the segments.
+            spoken: whether moments of which only text speaks are found too, of all videos.
 
         Raises:
             DamagedRowsError: some of the segments are damaged.
@@ -73,47 +77,26 @@ class MomentStage:
             LibraryError: a table cannot be read.
             BundleError: the model fails.
         """
-        order = np.argsort(-self.scores, kind="stable")
-        seeds = top_k + _SPARE
-        while True:
-            found = self._moments(order[:seeds])
-            # Neighbouring segments may share one moment: then more are needed.
-            if len(found) >= top_k or seeds >= len(order):
-                return found[:top_k]
-            seeds *= 2
-
-    def best_of_videos(self, top_k: int, of_video: int) -> list[list[ScoredSpan]]:
-        """The `top_k` best videos, each with its `of_video` best moments, best first. Raises as `best`."""
-        order = np.argsort(-self.scores, kind="stable")
-        videos = self._snapshot.video_rows[self.scorer.retrieved.rows[order]]
-        _, first, number = np.unique(videos, return_index=True, return_inverse=True)
-        rank_of_video = np.argsort(np.argsort(first))[number]
-        chosen = (rank_of_video < top_k + _SPARE) & (place_in_video(videos) < of_video)
-        groups: dict[str, list[ScoredSpan]] = {}
-        for span in self._moments(order[chosen]):
-            groups.setdefault(span.video_id, []).append(span)
-        return [spans[:of_video] for spans in list(groups.values())[:top_k]]
-
-    def _moments(self, seeds: NDArray[np.int64]) -> list[ScoredSpan]:
-        """The moments around some of the retrieved segments, best first."""
-        if not len(seeds):
+        if not len(rows):
             return []
         reranked = self.scorer.reranked
-        known = {} if reranked is None else reranked.segment_frames.places()
-        rows, reach = self.scorer.retrieved.rows[seeds], reach_of_moments(self._bundle)
-        stretches = read_stretches(self._snapshot, rows, known, self.avoid, reach)
+        known = {} if reranked is None or not reranked.has_salience else reranked.segment_frames.places()
+        stretches = read_stretches(self._snapshot, rows, known, self.avoid, self.reach)
         spans = self.scorer.scored(find_moments(self._bundle, self._query, stretches, self.rule))
         if self.texts is not None:
-            spans = self._with_texts(spans, self.texts)
+            spans = self._with_texts(spans, self.texts, spoken=spoken)
         rated = self.rater.rated(spans)
         self.stopwatch.lap("moments")
         return rated
 
-    def _with_texts(self, spans: Sequence[ScoredSpan], texts: TextEvidence) -> list[ScoredSpan]:
+    def _with_texts(
+        self, spans: Sequence[ScoredSpan], texts: TextEvidence, *, spoken: bool
+    ) -> list[ScoredSpan]:
         """The moments with what is said in them and how their videos are called, and those of text alone."""
+        alone = self._spoken(spans, texts) if spoken else []
         known = [
             replace(span, texts=tuple(texts.within(span.video_id, span.start_seconds, span.end_seconds)))
-            for span in [*spans, *self._spoken(spans, texts)]
+            for span in [*spans, *alone]
         ]
         return known if texts.modalities.visual else [span for span in known if span.texts]
 

@@ -146,9 +146,3 @@ def is_best_guess(groups: Sequence[Sequence[ScoredSpan]]) -> bool | None:
     """Whether no moment is at least of the level "medium"; None: there are no levels."""
     found = [span.level for group in groups for span in group]
     return None if None in found else all(level == "low" for level in found)
-
-
-def likely(groups: Sequence[Sequence[ScoredSpan]], least: float) -> list[list[ScoredSpan]]:
-    """The moments with at least this probability, in their groups; groups without any are left out."""
-    kept = [[span for span in group if (span.probability or 0.0) >= least] for group in groups]
-    return [group for group in kept if group]

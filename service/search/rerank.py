@@ -8,7 +8,7 @@ Shapes: K candidates, n salient frames, V videos.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,7 @@ class RerankedCandidates:
         logits: logits of the frames, float32, shape [K, n]; 0 where `chosen` is False.
         segment_frames: what was read of all candidates.
         similarity_share: the share of the similarity in the match, float64, shape [K]; None: there is none.
+        has_salience: whether `segment_frames` still has the frames' salience.
     """
 
     score: NDArray[np.float64]
@@ -66,6 +67,13 @@ class RerankedCandidates:
     logits: NDArray[np.float32]
     segment_frames: SegmentFrames
     similarity_share: NDArray[np.float64] | None = None
+    has_salience: bool = True
+
+    def without_salience(self) -> "RerankedCandidates":
+        """The same, small, to be kept: of the segments' frames only which they are."""
+        read = self.segment_frames
+        salience = np.zeros((*read.salience.shape[:2], 0), np.float32)
+        return replace(self, segment_frames=replace(read, salience=salience), has_salience=False)
 
 
 def candidates_in_time(

@@ -6,7 +6,7 @@ Times in a video are in seconds, durations of stages in milliseconds.
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from model.runtime.calibration import Level
 from service.search.stopwatch import Stopwatch
@@ -23,6 +23,10 @@ RerankSkipped = Literal[TextRerankSkipped, "no_text"]
 #: What a hit is: a moment; a video, with its best moments; or a video with its best segment, as evaluation
 #: ranks them.
 GroupBy = Literal["moment", "video", "segment"]
+
+#: The parts of a hit that may be left out.
+HitPart = Literal["frames", "text_matches", "moments"]
+ALL_PARTS: frozenset[HitPart] = frozenset(get_args(HitPart))
 
 #: What a line of text is: what is said, what is written in the pictures, or a name.
 TextModality = Literal["speech", "screen", "name"]
@@ -276,6 +280,8 @@ class SearchResult:
         query_warnings: what of the query was not understood or not read.
         library_warnings: what of the library is damaged, and does not count in this answer.
         timings_ms: duration of each stage.
+        num_videos: videos that were searched: those that the filter leaves, if they have segments.
+        next_page_token: asks for the hits that follow; None: there are none, or they were not asked for.
     """
 
     hits: list[Hit]
@@ -289,6 +295,8 @@ class SearchResult:
     query_warnings: list[QueryWarning]
     library_warnings: list[LibraryWarning]
     timings_ms: StageTimings
+    num_videos: int
+    next_page_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

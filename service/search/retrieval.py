@@ -4,6 +4,7 @@ Shapes: K segments.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from service.search.encoded_query import EncodedQuery
 _OVER_FETCH = 4
 # Among how many segments per candidate those of other videos are looked for.
 _WINDOW = 8
+# How many times as many segments are retrieved where further pages need more.
+_FURTHER = 8
 # A video may always have so many candidates: its best segment need not be the first.
 _LEAST_OF_VIDEO = 2
 
@@ -100,6 +103,42 @@ def best_segments(
             return retrieved
         fetched = min(num_segments, fetched * 2)
     return RetrievedSegments.from_index(np.empty(0, np.float32), np.empty(0, np.int64))
+
+
+def further_segments(
+    snapshot: Snapshot,
+    query: EncodedQuery,
+    known: RetrievedSegments,
+    allowed: NDArray[np.int64] | None = None,
+    avoid: Sequence[int] = (),
+) -> RetrievedSegments:
+    """The segments that are retrieved already, and several times as many after them.
+
+    Args:
+        snapshot: the snapshot to search.
+        query: the query.
+        known: what is retrieved already.
+        allowed: the segments to search among, ascending; None: all.
+        avoid: segments to leave out.
+
+    Returns:
+        `known` where the index finds no others.
+    """
+    num_segments = snapshot.num_segments if allowed is None else len(allowed)
+    before = len(known.rows) + len(avoid)
+    if before >= num_segments:
+        return known
+    fetched = min(num_segments, before * _FURTHER)
+    scores, rows = (x[0] for x in snapshot.search(query.embedding[None], fetched, allowed=allowed))
+    found = RetrievedSegments.from_index(scores, rows)
+    is_known = np.zeros(snapshot.num_segments, np.bool_)
+    is_known[known.rows] = is_known[list(avoid)] = True
+    new = found.at(np.flatnonzero(~is_known[found.rows]))
+    return RetrievedSegments(
+        np.concatenate([known.score, new.score]),
+        np.concatenate([known.rows, new.rows]),
+        np.concatenate([known.ranks, new.ranks]),
+    )
 
 
 def choose_candidates(

@@ -21,13 +21,15 @@ from model.runtime.bundle import Bundle
 from model.runtime.bundle.manifest import Calibration
 from model.runtime.calibration import BACKGROUND_RANKS, SearchEvidence
 from service.errors import NotUnderstoodError
+from service.search.blocks import START, BlockRule, Blocks, Group, Position
 from service.search.encoded_query import EncodedQuery, encode_text_queries, encode_text_query
 from service.search.filters import Filter, joined
-from service.search.hits import HitBuilder
+from service.search.hits import HitBuilder, cosine_of
 from service.search.match_queue import MatchQueue, MatchTerms
 from service.search.moment_scores import MomentScorer
 from service.search.moments import MomentStage
-from service.search.probability import Rater, evidence_of, is_best_guess, likely
+from service.search.page_tokens import snapshot_mark
+from service.search.probability import Rater, evidence_of
 from service.search.query import check_min_probability, check_num_candidates, check_num_salient_frames
 from service.search.rerank import (
     LEAST_CANDIDATES,
@@ -40,18 +42,21 @@ from service.search.rerank import (
     rerank_by_salience,
 )
 from service.search.results import (
+    ALL_PARTS,
     CannotRerank,
     GroupBy,
     Hit,
+    HitPart,
     LibraryWarning,
     RerankReduced,
     RerankSkipped,
     SearchResult,
     StageTimings,
 )
-from service.search.retrieval import RetrievedSegments, best_segments, choose_candidates
-from service.search.scored_spans import segment_spans
+from service.search.retrieval import RetrievedSegments, best_segments, choose_candidates, further_segments
+from service.search.scored_spans import ScoredSpan, segment_spans
 from service.search.selection import Selection, Selections
+from service.search.sorting import Sort
 from service.search.stopwatch import Stopwatch
 from service.search.texts import Modalities, TextEvidence, find_text, find_text_of
 from service.search.video_finder import video_with_id
@@ -73,6 +78,11 @@ class SearchOptions:
             with the whole library; what is not visible does not count in them.
         modalities: how much each kind of evidence counts.
         min_probability: leave out less likely moments; None: leave out none. Needs a calibrated bundle.
+        min_score: leave out moments with a lower score; None: leave out none.
+        min_similarity: leave out moments with a lower similarity; None: leave out none.
+        sort: in which order hits come; None: the best first. Sorted are the hits around the best
+            `num_candidates` segments, whether these are re-ranked or not.
+        parts: which parts of hits are wanted.
         rerank: whether to re-rank the best segments.
         num_candidates: number of segments to re-rank; None: the bundle's default.
         num_salient_frames: frames of each segment to match; None: the bundle's default.
@@ -91,6 +101,10 @@ class SearchOptions:
     visible: Filter | None = None
     modalities: Modalities = field(default_factory=Modalities)
     min_probability: float | None = None
+    min_score: float | None = None
+    min_similarity: float | None = None
+    sort: Sort | None = None
+    parts: frozenset[HitPart] = ALL_PARTS
     rerank: bool = True
     num_candidates: int | None = None
     num_salient_frames: int | None = None
@@ -100,6 +114,11 @@ class SearchOptions:
     client: str | None = None
     match_seconds: float | None = None
     is_wanted: Callable[[], bool] | None = None
+
+    @property
+    def has_threshold(self) -> bool:
+        """Whether hits may be left out."""
+        return any(x is not None for x in (self.min_probability, self.min_score, self.min_similarity))
 
     @property
     def match_terms(self) -> MatchTerms:
@@ -150,6 +169,22 @@ class _Asked:
     stopwatch: Stopwatch
     texts: _Texts
     evidence: SearchEvidence
+    allowed: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class OpenSearch:
+    """An answered search whose ranking can be read on.
+
+    Attributes:
+        result: the first page.
+        following: where the next page starts; None: there is none.
+        blocks: the ranking; None where hits are segments.
+    """
+
+    result: SearchResult
+    following: Position | None
+    blocks: Blocks | None
 
 
 def _read_texts(find: Callable[[], TextEvidence]) -> _Texts:
@@ -194,6 +229,11 @@ class Searcher:
     def selections(self) -> Selections:
         """What filters leave of the snapshot."""
         return Selections(self.snapshot)
+
+    @cached_property
+    def mark(self) -> bytes:
+        """Identifies the snapshot in page tokens."""
+        return snapshot_mark(self.snapshot.manifest)
 
     @property
     def cannot_rerank(self) -> CannotRerank | None:
@@ -240,6 +280,10 @@ class Searcher:
             LibraryError: a table cannot be read.
             BundleError: the model fails.
         """
+        return self.open(text, top_k, options).result
+
+    def open(self, text: str, top_k: int, options: SearchOptions | None = None) -> OpenSearch:
+        """As `search`, and further pages of `top_k` hits by `page`."""
         options = options or SearchOptions()
         stopwatch = Stopwatch()
         texts = _NO_TEXT
@@ -261,7 +305,49 @@ class Searcher:
             LibraryError: a table cannot be read.
             BundleError: the model fails.
         """
-        return self._search(query, top_k, options or SearchOptions(), Stopwatch())
+        return self._search(query, top_k, options or SearchOptions(), Stopwatch()).result
+
+    def page(
+        self,
+        opened: OpenSearch,
+        position: Position,
+        options: SearchOptions,
+        digest: bytes | None = None,
+    ) -> OpenSearch:
+        """A further page of an open search; `result` is that page. One thread at a time may read on.
+
+        Args:
+            opened: what `open` or `open_video` gave for the same query.
+            position: where the page starts: what `following` of the page before it was.
+            options: those of the search, on the terms of who asks for this page.
+            digest: see `Blocks.page`.
+
+        Raises:
+            ValueError: there is no such page, or it would go on from another ranking.
+            LibraryError: a table cannot be read.
+            BundleError: the model fails.
+        """
+        blocks, before = opened.blocks, opened.result
+        if blocks is None:
+            raise ValueError("the hits of this search have no pages")
+        stopwatch = Stopwatch()
+        num_warnings = len(blocks.warnings)
+
+        def stage_of(stage: MomentStage) -> MomentStage:
+            scorer = replace(stage.scorer, terms=options.match_terms)
+            return replace(stage, scorer=scorer, stopwatch=stopwatch)
+
+        page = blocks.page(position, stage_of, digest)
+        num_reranked = before.num_candidates if before.reranked else None
+        hits = self._hits_of(page.groups, options, num_reranked)
+        stopwatch.lap("fetch")
+        result = replace(
+            before,
+            hits=hits,
+            library_warnings=[*before.library_warnings, *blocks.warnings[num_warnings:]],
+            timings_ms=StageTimings.from_stopwatch(stopwatch),
+        )
+        return OpenSearch(result, page.following, blocks)
 
     def search_video(
         self, video_id: str, text: str, top_k: int, options: SearchOptions | None = None
@@ -274,6 +360,12 @@ class Searcher:
             NotFoundError: there is no such video, or the options leave it out.
             And as `search`.
         """
+        return self.open_video(video_id, text, top_k, options).result
+
+    def open_video(
+        self, video_id: str, text: str, top_k: int, options: SearchOptions | None = None
+    ) -> OpenSearch:
+        """As `search_video`, and further pages of `top_k` hits by `page`."""
         options = options or SearchOptions()
         selected = self._selected(options.where, options.visible)
         video_with_id(self.snapshot, video_id, None if selected is None else selected.videos)
@@ -287,7 +379,7 @@ class Searcher:
         stopwatch.lap("retrieve")
         # Probabilities compare with the whole library, not with the video.
         evidence = self._evidence_of_library(query, options.visible)
-        asked = _Asked(query, top_k, options, stopwatch, texts, evidence)
+        asked = _Asked(query, top_k, options, stopwatch, texts, evidence, np.sort(rows))
         return self._answer(asked, retrieved, self._why_no_rerank(options, query))
 
     def rank_all(
@@ -377,9 +469,9 @@ class Searcher:
         options: SearchOptions,
         stopwatch: Stopwatch,
         texts: _Texts = _NO_TEXT,
-    ) -> SearchResult:
+    ) -> OpenSearch:
         skipped = self._why_no_rerank(options, query)
-        num_candidates = 0 if skipped else self._num_candidates(options)
+        num_candidates = self._num_candidates(options) if options.sort or not skipped else 0
         # The background of a search's probabilities is a mean over these ranks.
         least = BACKGROUND_RANKS[1] if self.calibration else 0
         allowed = self._rows(self._selected(options.where, options.visible))
@@ -391,12 +483,12 @@ class Searcher:
         else:
             evidence = self._evidence_of_library(query, options.visible)
         stopwatch.lap("retrieve")
-        asked = _Asked(query, top_k, options, stopwatch, texts, evidence)
+        asked = _Asked(query, top_k, options, stopwatch, texts, evidence, allowed)
         return self._answer(asked, retrieved, skipped)
 
     def _answer(
         self, asked: _Asked, retrieved: RetrievedSegments, skipped: RerankSkipped | None
-    ) -> SearchResult:
+    ) -> OpenSearch:
         """Rank the retrieved segments, without those that turn out to be damaged."""
         warnings: list[LibraryWarning] = list(asked.texts.warnings)
         damaged: list[int] = []
@@ -419,7 +511,7 @@ class Searcher:
         skipped: RerankSkipped | None,
         damaged: Sequence[int],
         warnings: Sequence[LibraryWarning],
-    ) -> SearchResult:
+    ) -> OpenSearch:
         """Re-rank the retrieved segments unless that is skipped, and make hits of the best ones.
 
         Raises:
@@ -432,11 +524,21 @@ class Searcher:
         if wanted:
             retrieved, reranked = self._rerank(query, retrieved, options, stopwatch)
             skipped = "deadline" if reranked is None else None
-        hits, best_guess = self._hits(asked, retrieved, reranked, damaged)
+        following: Position | None = None
+        if options.group_by == "segment":
+            blocks = None
+            hits = self._segments(asked, retrieved, reranked)
+        else:
+            blocks = self._blocks(asked, retrieved, reranked, damaged)
+            page = blocks.page(START, lambda stage: stage)
+            following = page.following
+            hits = self._hits_of(page.groups, options, None if reranked is None else len(reranked.score))
+            blocks.strip()
         stopwatch.lap("fetch")
-        return SearchResult(
+        selected = self._selected(options.where, options.visible)
+        result = SearchResult(
             hits=hits,
-            best_guess=best_guess,
+            best_guess=None if blocks is None else blocks.best_guess,
             snapshot=self.snapshot.number,
             reranked=skipped is None,
             rerank_skipped=skipped,
@@ -446,27 +548,44 @@ class Searcher:
             query_warnings=list(query.warnings),
             library_warnings=list(warnings),
             timings_ms=StageTimings.from_stopwatch(stopwatch),
+            num_videos=self.snapshot.num_videos if selected is None else selected.num_searchable,
         )
+        return OpenSearch(result, following, blocks)
 
-    def _hits(
+    def _hits_of(
+        self, groups: Sequence[Group], options: SearchOptions, num_reranked: int | None
+    ) -> list[Hit]:
+        """Moments or videos as hits."""
+        lam = self.bundle.manifest.ensemble_lambda
+        builder = HitBuilder(self.snapshot, num_reranked, lam, options.explain, options.parts)
+        if options.group_by == "video":
+            return builder.hits_of_videos(groups)
+        return builder.hits([span for (span,) in groups])
+
+    def _segments(
+        self, asked: _Asked, retrieved: RetrievedSegments, reranked: RerankedCandidates | None
+    ) -> list[Hit]:
+        """The best segment of each of the best videos as hits."""
+        query, options = asked.query, asked.options
+        scores = final_scores(retrieved, reranked, self.bundle.manifest.ensemble_lambda)
+        positions = best_of_each_video(scores, retrieved.rows, self.snapshot.video_rows, asked.top_k)
+        num_frames = self._num_salient_frames(options)
+        spans = segment_spans(
+            self.snapshot, retrieved, reranked, scores, positions, query.salience, num_frames
+        )
+        return self._hits_of([[x] for x in spans], options, None if reranked is None else len(reranked.score))
+
+    def _blocks(
         self,
         asked: _Asked,
         retrieved: RetrievedSegments,
         reranked: RerankedCandidates | None,
         damaged: Sequence[int],
-    ) -> tuple[list[Hit], bool | None]:
-        """The best moments, videos or segments as hits, and whether none of them is likely."""
+    ) -> Blocks:
+        """The ranking of moments or videos."""
         query, options = asked.query, asked.options
         lam, num_frames = self.bundle.manifest.ensemble_lambda, self._num_salient_frames(options)
         scores = final_scores(retrieved, reranked, lam)
-        num_reranked = None if reranked is None else len(reranked.score)
-        builder = HitBuilder(self.snapshot, num_reranked, lam, options.explain)
-        if options.group_by == "segment":
-            positions = best_of_each_video(scores, retrieved.rows, self.snapshot.video_rows, asked.top_k)
-            spans = segment_spans(
-                self.snapshot, retrieved, reranked, scores, positions, query.salience, num_frames
-            )
-            return builder.hits(spans), None
         max_pairs = None
         if options.max_pairs is not None and reranked is not None:
             max_pairs = options.max_pairs - int(reranked.chosen.sum()) * len(query.parts or ())
@@ -483,17 +602,38 @@ class Searcher:
             options.match_terms,
             max_pairs,
         )
-        stage = MomentStage(scorer, scores, damaged, rater, asked.stopwatch, texts)
-        if options.group_by == "moment":
-            groups = [[span] for span in stage.best(asked.top_k)]
-        else:
-            groups = stage.best_of_videos(asked.top_k, options.moments_per_video)
-        best_guess = is_best_guess(groups)
-        if options.min_probability is not None:
-            groups = likely(groups, options.min_probability)
-        if options.group_by == "moment":
-            return builder.hits([span for (span,) in groups]), best_guess
-        return builder.hits_of_videos(groups), best_guess
+        stage = MomentStage(scorer, damaged, rater, asked.stopwatch, texts)
+        sort = options.sort
+        rule = BlockRule(
+            by_video=options.group_by == "video",
+            of_video=options.moments_per_video,
+            page_size=asked.top_k,
+            keep=lambda group: [span for span in group if self._passes(span, options)],
+            has_threshold=options.has_threshold,
+            order=None if sort is None else lambda groups: self._sorted(groups, sort),
+            num_sorted=0 if sort is None else self._num_candidates(options),
+        )
+
+        def more(known: RetrievedSegments) -> RetrievedSegments:
+            return further_segments(self.snapshot, query, known, asked.allowed, damaged)
+
+        return Blocks(stage, rule, more, lam)
+
+    def _passes(self, span: ScoredSpan, options: SearchOptions) -> bool:
+        """Whether a moment reaches what the options ask for."""
+        least, similarity = options.min_probability, options.min_similarity
+        return (
+            (least is None or (span.probability or 0.0) >= least)
+            and (options.min_score is None or span.score >= options.min_score)
+            and (similarity is None or cosine_of(span, self.snapshot.hubness_weight) >= similarity)
+        )
+
+    def _sorted(self, groups: Sequence[Group], sort: Sort) -> list[Group]:
+        """Hits by a field of their videos; those with the same value stay in their order."""
+        ranks, catalog = self.selections.ranks(sort), self.snapshot.catalog
+        rows = [catalog.row_of(group[0].video_id) for group in groups]
+        order = np.argsort([0 if row is None else int(ranks[row]) for row in rows], kind="stable")
+        return [groups[place] for place in order.tolist()]
 
     def _why_no_rerank(
         self, options: SearchOptions, query: EncodedQuery | None = None

@@ -63,7 +63,7 @@ TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 7.5, 0.5, 29.375)
 WARNING = results.QueryWarning("not_understood", "…", results.QueryWarningDetails(words=["猫"]))
 DAMAGE = results.LibraryWarning("damaged_segments", "…")
 RESULT = results.SearchResult(
-    [HIT, OTHER_HIT], False, 3, True, None, 2, 5, "deadline", [WARNING], [DAMAGE], TIMINGS
+    [HIT, OTHER_HIT], False, 3, True, None, 2, 5, "deadline", [WARNING], [DAMAGE], TIMINGS, 7, "token"
 )
 
 
@@ -113,7 +113,7 @@ def test_an_answer_is_written_value_by_value_as_the_schema_would() -> None:
 
 @pytest.mark.parametrize("skipped", get_args(results.TextRerankSkipped))
 def test_every_reason_that_a_text_can_meet_is_in_the_schema(skipped: results.TextRerankSkipped) -> None:
-    result = results.SearchResult([], None, 1, False, skipped, 0, 0, None, [], [], TIMINGS)
+    result = results.SearchResult([], None, 1, False, skipped, 0, 0, None, [], [], TIMINGS, 1)
     assert schemas.SearchResponse.model_validate_json(search_body(result)).rerank_skipped == skipped
 
 
