@@ -63,7 +63,7 @@ class VideoCatalog:
 
     @cached_property
     def shown_paths(self) -> tuple[NDArray[np.int64], pa.Array]:
-        """The row of the video of each of their paths, int64 [P], and the paths as they are shown, strings [P]."""
+        """All places: the row of the video of each, int64 [P], and the path as it is shown, strings [P]."""
         owners, paths = self._places.all()
         return owners, pa.array([displayable(path) for path in paths.to_pylist()], pa.string())
 
@@ -114,6 +114,10 @@ class VideoCatalog:
     def cuts_at(self, row: int) -> NDArray[np.float64] | None:
         """When the shots of the video in a row begin, but for the first; None: they are not known."""
         return self._cuts.of(row)
+
+    def records(self, rows: NDArray[np.int64]) -> list[VideoRecord]:
+        """The records of the videos in some rows, in this order."""
+        return self._records(rows)
 
     def page(self, offset: int, limit: int, verdict: Verdict | None) -> list[VideoRecord]:
         """A page of the list, or of the videos with this verdict."""

@@ -1,6 +1,7 @@
 """Converts search results and library records to the wire format."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -10,19 +11,28 @@ from service.live import LiveLibrary, ReloadOutcome
 from service.readiness import Degradation
 from service.scrub import Scrub
 from service.search.answering import why_no_answers
-from service.search.results import AnswerResult, SearchResult
+from service.search.results import ALL_PARTS, AnswerResult, HitPart, SearchResult
 
 _SEARCH_RESULT = TypeAdapter(SearchResult)
 _ANSWER_RESULT = TypeAdapter(AnswerResult)
 
 
-def search_body(result: SearchResult) -> bytes:
+def search_body(result: SearchResult, parts: frozenset[HitPart] = ALL_PARTS) -> bytes:
     """The result of a search for a text as JSON, which `schemas.SearchResponse` describes.
+
+    Hits and moments have only these parts.
 
     The result is serialised without an instance of that schema: its fields are the same, and an answer can
     have thousands of frames.
     """
-    return _SEARCH_RESULT.dump_json(result)
+    left_out = ALL_PARTS - parts
+    if not left_out:
+        return _SEARCH_RESULT.dump_json(result)
+    of_moment: dict[str, Any] = dict.fromkeys(left_out - {"moments"}, True)
+    of_moments = True if "moments" in left_out else {"__all__": of_moment}
+    return _SEARCH_RESULT.dump_json(
+        result, exclude={"hits": {"__all__": {**of_moment, "moments": of_moments}}}
+    )
 
 
 def answer_body(result: AnswerResult) -> bytes:

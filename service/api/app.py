@@ -18,18 +18,23 @@ from service.api.middleware import Envelope
 from service.api.openapi_errors import describe_errors
 from service.api.pool import SearchPool
 from service.api.problems import install_problem_handlers
-from service.api.routes import frames, health, library, page, questions, search, videos
+from service.api.routes import folders, frames, health, library, page, questions, search, videos
 from service.live import LiveLibrary, open_served_bundle
 from service.metrics import Metrics
 from service.readiness import ReadinessProbe
+from service.search.pages import Pages
 from service.settings import Settings
 
 logger = logging.getLogger("reelfind")
+
+# How often former pages are let go of where no new snapshot is looked for.
+_EXPIRE_SECONDS = 60.0
 
 ROUTERS: Sequence[APIRouter] = (
     search.router,
     questions.router,
     videos.router,
+    folders.router,
     frames.router,
     library.router,
     health.router,
@@ -54,9 +59,11 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         opened = await run_in_threadpool(open_served_bundle, settings) if bundle is None else bundle
         live = LiveLibrary(settings, opened, shown)
         pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
-        app.state.context = Context(settings, live, shown, pool, ReadinessProbe(live), MediaFolders(settings))
+        pages = Pages()
+        probe, media_folders = ReadinessProbe(live), MediaFolders(settings)
+        app.state.context = Context(settings, live, shown, pool, probe, media_folders, pages)
         await run_in_threadpool(live.poll)
-        watcher = asyncio.create_task(_watch(live, settings.reload_seconds))
+        watcher = asyncio.create_task(_watch(live, pages, settings.reload_seconds))
         try:
             yield
         finally:
@@ -98,11 +105,13 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
     return app
 
 
-async def _watch(live: LiveLibrary, seconds: float) -> None:
-    """Look for a new snapshot every `seconds`; 0: never."""
-    while seconds:
-        await asyncio.sleep(seconds)
+async def _watch(live: LiveLibrary, pages: Pages, seconds: float) -> None:
+    """Let go of former pages, and look for a new snapshot every `seconds`; 0: never."""
+    while True:
+        await asyncio.sleep(seconds or _EXPIRE_SECONDS)
         try:
-            await run_in_threadpool(live.poll)
+            await run_in_threadpool(pages.expire)
+            if seconds:
+                await run_in_threadpool(live.poll)
         except Exception:
             logger.exception("looking for a new snapshot failed; trying again in %g s", seconds)

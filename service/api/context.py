@@ -10,6 +10,7 @@ from service.api.pool import SearchPool
 from service.live import LiveLibrary
 from service.metrics import Metrics
 from service.readiness import ReadinessProbe
+from service.search.pages import Pages
 from service.settings import Settings
 
 
@@ -23,6 +24,7 @@ class Context:
     pool: SearchPool
     readiness: ReadinessProbe
     media_folders: MediaFolders
+    pages: Pages
 
 
 async def get_context(request: Request) -> Context:

@@ -14,7 +14,7 @@ _MEANINGS = {
     403: "The Host or the Origin is not one of the service's, or the file may not be played.",
     404: "It does not exist.",
     409: "The new snapshot or its bundle cannot be opened; the one before is still served.",
-    410: "The video's file is missing.",
+    410: "The video's file is missing; or, for a further page, the answer that it belongs to is not kept.",
     413: "The body is too large.",
     415: "The body is not declared as JSON.",
     416: "The range is outside the file.",

@@ -12,11 +12,13 @@ from service.readiness import DegradationKind
 from service.search.results import (
     CannotAnswer,
     CannotRerank,
+    HitPart,
     LibraryWarningKind,
     QueryWarningKind,
     RerankReduced,
     TextRerankSkipped,
 )
+from service.search.sorting import SORT_FIELDS
 
 VideoId = Annotated[
     str,
@@ -56,6 +58,30 @@ class Modalities(_Request):
         1.0, ge=0, le=100, allow_inf_nan=False, description="What is written in the pictures."
     )
     name: float = Field(0.5, ge=0, le=100, allow_inf_nan=False, description="File name and title.")
+
+
+class Threshold(_Request):
+    """What hits must reach; `min_probability` says it by probability."""
+
+    score: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="The least `score` of a moment. Scores of different bundles, and of searches with and "
+        "without re-ranking, do not compare.",
+        examples=[2.5],
+    )
+    similarity: float | None = Field(
+        None, ge=-1, le=1, description="The least `similarity` of a moment, a cosine.", examples=[0.25]
+    )
+
+
+PageTokenField = Annotated[
+    str | None,
+    Field(
+        description="`next_page_token` of the answer before, with a request that is otherwise the same, for "
+        "the hits that follow. Null or absent: the first page."
+    ),
+]
 
 
 class MomentsRequest(_Request):
@@ -99,6 +125,27 @@ class MomentsRequest(_Request):
         examples=[2],
     )
     explain: bool = Field(False, description="Whether each hit explains how its score was computed.")
+    threshold: Threshold | None = Field(
+        None,
+        description="Leave out moments below it; a video of which none is left is no hit. Pages end where a "
+        "whole stretch of the ranking is below. Null or absent: leave out none.",
+    )
+    sort: str | None = Field(
+        None,
+        description="Order of the hits by a field of their videos, with `-` before it from the greatest to "
+        "the least; videos without a value come last. Sorted are the moments around the best "
+        "`num_candidates` segments, and no others follow. Null or absent: the best first. Fields: "
+        f"{', '.join(SORT_FIELDS)}.",
+        examples=["-indexed_at"],
+    )
+    fields: list[HitPart] | None = Field(
+        None,
+        max_length=10,
+        description="Parts of hits that are wanted besides their place and their scores; the others are "
+        "absent from the answer, and cost nothing. Null or absent: all.",
+        examples=[["text_matches"]],
+    )
+    page_token: PageTokenField = None
     deadline_ms: int | None = Field(
         None,
         ge=1,
@@ -238,10 +285,21 @@ Probability = Annotated[
     ),
 ]
 LevelInWords = Annotated[Level | None, Field(description="The same in words.")]
-MomentFrames = Annotated[list[FrameHit], Field(description="The stored frames of the moment, in time order.")]
+#: Parts that `fields` may leave out have a default, so that the document does not require them.
+MomentFrames = Annotated[
+    list[FrameHit],
+    Field(
+        default_factory=list,
+        description="The stored frames of the moment, in time order; absent where `fields` leaves them out.",
+    ),
+]
 TextMatches = Annotated[
     list[TextMatch],
-    Field(description="Lines of text that fit the query, the strongest first; empty if none does."),
+    Field(
+        default_factory=list,
+        description="Lines of text that fit the query, the strongest first; empty if none does, and absent "
+        "where `fields` leaves them out.",
+    ),
 ]
 
 
@@ -280,7 +338,9 @@ class Hit(BaseModel):
     frames: MomentFrames
     text_matches: TextMatches
     moments: list[VideoMoment] | None = Field(
-        description="With `group_by: video`, the best moments of the video, best first; else null."
+        None,
+        description="With `group_by: video`, the best moments of the video, best first; else null. Absent "
+        "where `fields` leaves them out.",
     )
     explanation: Explanation | None = Field(description="The terms of the score, if they were asked for.")
 
@@ -360,6 +420,14 @@ class SearchResponse(BaseModel):
         description="What of the library is damaged; empty if nothing that this search read is."
     )
     timings_ms: Timings
+    num_videos: int = Field(
+        description="Number of videos that were searched: those that the filter leaves, if they can be."
+    )
+    next_page_token: str | None = Field(
+        description="Asks for the hits that follow, by `page_token`; null if there are none. It holds for at "
+        "least ten minutes after it was last used, also when the library changes meanwhile, unless the "
+        "library changes more than twice; then 410 asks to begin again."
+    )
 
 
 class Question(_Request):
@@ -482,6 +550,34 @@ class VideoList(BaseModel):
 
     videos: list[Video]
     total: int = Field(description="Number of videos that match, on all pages.")
+    hours: float = Field(description="Hours of those of them that can be searched.")
+    snapshot: int = Field(description="Number of the snapshot that the list is of.")
+    next_page_token: str | None = Field(
+        description="Asks for the videos that follow, by `page_token`, in the same snapshot; null if there "
+        "are none."
+    )
+
+
+VideoOffset = Annotated[
+    int,
+    Field(ge=0, le=1_000_000_000, description="Number of videos to skip; leave it out with a `page_token`."),
+]
+VideoLimit = Annotated[int, Field(ge=1, le=1000, description="Maximum number of videos to return.")]
+VideoOrder = Annotated[
+    str | None,
+    Field(
+        description="Order by a field, with `-` before it from the greatest to the least; videos without a "
+        f"value come last. Null or absent: by path. Fields: {', '.join(SORT_FIELDS)}.",
+        examples=["-indexed_at"],
+    ),
+]
+ListPageToken = Annotated[
+    str | None,
+    Field(
+        description="`next_page_token` of the page before, with the same filter and order, for the videos "
+        "that follow. Null or absent: the first page."
+    ),
+]
 
 
 class VideoListQuery(BaseModel):
@@ -489,9 +585,80 @@ class VideoListQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    offset: int = Field(0, ge=0, le=1_000_000_000, description="Number of videos to skip.")
-    limit: int = Field(100, ge=1, le=1000, description="Maximum number of videos to return.")
+    offset: VideoOffset = 0
+    limit: VideoLimit = 100
     verdict: Verdict | None = Field(None, description="Only files with this verdict.")
+    folder: str | None = Field(None, description="Only videos in this folder, however deep.")
+    text: str | None = Field(
+        None,
+        max_length=4096,
+        description="Only videos with this in their title or path; case does not count.",
+    )
+    sort: VideoOrder = None
+    page_token: ListPageToken = None
+
+
+class VideoListRequest(_Request):
+    """Which of the library's videos to list, and which page."""
+
+    filter: RequestFilter | None = Field(
+        None,
+        description=ABOUT_FILTER,
+        examples=[{"op": "range", "field": "duration_seconds", "gte": 60}],
+    )
+    sort: VideoOrder = None
+    offset: VideoOffset = 0
+    limit: VideoLimit = 100
+    page_token: ListPageToken = None
+
+
+class FolderInfo(BaseModel):
+    """A folder with the videos in it, however deep."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    path: str
+    num_videos: int = Field(description="Number of videos, failures included.")
+    hours: float = Field(description="Hours of video that can be searched.")
+    has_folders: bool = Field(description="Whether videos are in folders of it.")
+
+
+class FolderLevel(BaseModel):
+    """A folder and those directly in it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    folder: FolderInfo
+    folders: list[FolderInfo] = Field(description="The folders in it that have videos, by their paths.")
+
+
+class FacetValue(BaseModel):
+    """A value of a field."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    value: str
+    num_videos: int
+
+
+class Failure(BaseModel):
+    """A reason why videos cannot be searched, or not wholly."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    verdict: Verdict
+    reason: str
+    num_videos: int
+
+
+class Facets(BaseModel):
+    """What can be counted of the library's videos, up to 100 values each, the most frequent first."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    num_videos: int
+    values: dict[str, list[FacetValue]] = Field(description="By field, as filters name it.")
+    failures: list[Failure]
 
 
 class BundleInfo(BaseModel):

@@ -253,6 +253,9 @@ class Blocks:
         """The segments of the next block, and those that its moments must not be in; marks them."""
         count = self.rule.page_size + _SPARE
         rows = self._unused(count)
+        # A block of the last videos that are there has none of those that are missing.
+        missing = self._snapshot.catalog.missing[self._snapshot.video_rows[rows]]
+        rows = rows[missing == missing[:1]]
         none = np.empty(0, np.int64)
         if self.rule.by_video:
             seeds = self._seeds_of_videos(rows, count)
@@ -268,7 +271,7 @@ class Blocks:
         return seeds, avoid
 
     def _unused(self, count: int) -> NDArray[np.int64]:
-        """Retrieved segments that no block has looked at, best first; enough for `count` hits if it can be."""
+        """Retrieved segments that no block has looked at, best first; enough for `count` hits if possible."""
         while True:
             rows = self._rows[~self._used[self._rows]]
             found = len(np.unique(self._snapshot.video_rows[rows])) if self.rule.by_video else len(rows)
@@ -283,8 +286,11 @@ class Blocks:
     def _rank(self, retrieved: RetrievedSegments) -> None:
         """Order segments by their final scores."""
         scores = final_scores(retrieved, self._stage.scorer.reranked, self._lambda)
+        snapshot = self._snapshot
+        # Videos that are missing are never served before those that are there.
+        missing = snapshot.catalog.missing[snapshot.video_rows[retrieved.rows]]
         self._retrieved = retrieved
-        self._rows: NDArray[np.int64] = retrieved.rows[np.argsort(-scores, kind="stable")]
+        self._rows: NDArray[np.int64] = retrieved.rows[np.lexsort((-scores, missing))]
 
     def _found(
         self,

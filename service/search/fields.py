@@ -80,6 +80,11 @@ class Facts:
         return FieldValues(pa.array(folders, pa.string()), owners)
 
     @property
+    def missing(self) -> FieldValues:
+        """Whether each video is missing in all its places."""
+        return FieldValues(pa.array(self.catalog.missing))
+
+    @property
     def has_cuts(self) -> FieldValues:
         """Whether cuts were found in each video; null where nothing has looked for them."""
         cuts = self.column(CUTS).values
@@ -114,8 +119,9 @@ def _column(name: str) -> Callable[[Facts], FieldValues]:
 
 FIELDS: Mapping[str, Field] = {
     "video_id": Field("text", "the video's id", _column("video_id")),
-    "path": Field("path", "where its file is", lambda facts: facts.paths),
-    "folder": Field("path", "the folder that its file is in", lambda facts: facts.folders),
+    "path": Field("path", "where it is; any of its files counts", lambda facts: facts.paths),
+    "folder": Field("path", "the folder that one of its files is in", lambda facts: facts.folders),
+    "missing": Field("boolean", "whether none of its files was there lately", lambda facts: facts.missing),
     "title": Field("text", "the title stored in the file", _column("title")),
     "duration_seconds": Field("number", "how long it is", _column("duration_seconds")),
     "width": Field("number", "in pixels, as shown", _column("width")),

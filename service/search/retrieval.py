@@ -20,6 +20,7 @@ _OVER_FETCH = 4
 _WINDOW = 8
 # How many times as many segments are retrieved where further pages need more.
 _FURTHER = 8
+_LEAST_FURTHER = 100
 # A video may always have so many candidates: its best segment need not be the first.
 _LEAST_OF_VIDEO = 2
 
@@ -125,10 +126,10 @@ def further_segments(
         `known` where the index finds no others.
     """
     num_segments = snapshot.num_segments if allowed is None else len(allowed)
-    before = len(known.rows) + len(avoid)
-    if before >= num_segments:
+    among = known.rows if allowed is None else known.rows[np.isin(known.rows, allowed)]
+    if len(among) >= num_segments:
         return known
-    fetched = min(num_segments, before * _FURTHER)
+    fetched = min(num_segments, max(_LEAST_FURTHER, (len(among) + len(avoid)) * _FURTHER))
     scores, rows = (x[0] for x in snapshot.search(query.embedding[None], fetched, allowed=allowed))
     found = RetrievedSegments.from_index(scores, rows)
     is_known = np.zeros(snapshot.num_segments, np.bool_)

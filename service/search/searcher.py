@@ -170,6 +170,7 @@ class _Asked:
     texts: _Texts
     evidence: SearchEvidence
     allowed: NDArray[np.int64] | None
+    missing: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,10 @@ class Searcher:
         texts = _NO_TEXT
         if options.group_by != "segment":
             selected = self._selected(options.where, options.visible)
+            present = self.selections.present(selected)
             videos = None if selected is None else selected.videos
+            if present is not None:
+                videos = present.videos
             texts = _read_texts(lambda: find_text(self.snapshot, text, options.modalities, videos))
             stopwatch.lap("texts")
         query, texts = self._encoded(text, texts, options)
@@ -474,7 +478,12 @@ class Searcher:
         num_candidates = self._num_candidates(options) if options.sort or not skipped else 0
         # The background of a search's probabilities is a mean over these ranks.
         least = BACKGROUND_RANKS[1] if self.calibration else 0
-        allowed = self._rows(self._selected(options.where, options.visible))
+        selected = self._selected(options.where, options.visible)
+        allowed = self._rows(selected)
+        # What is missing comes last: see `further_segments`. Evaluation tells nothing apart.
+        present = None if options.group_by == "segment" else self.selections.present(selected)
+        if present is not None:
+            allowed = present.rows
         retrieved = best_segments(
             self.snapshot, query, top_k, num_candidates, self.video_share, least, allowed
         )
@@ -483,7 +492,8 @@ class Searcher:
         else:
             evidence = self._evidence_of_library(query, options.visible)
         stopwatch.lap("retrieve")
-        asked = _Asked(query, top_k, options, stopwatch, texts, evidence, allowed)
+        missing = None if present is None else present.missing_rows
+        asked = _Asked(query, top_k, options, stopwatch, texts, evidence, allowed, missing)
         return self._answer(asked, retrieved, skipped)
 
     def _answer(
@@ -615,7 +625,10 @@ class Searcher:
         )
 
         def more(known: RetrievedSegments) -> RetrievedSegments:
-            return further_segments(self.snapshot, query, known, asked.allowed, damaged)
+            found = further_segments(self.snapshot, query, known, asked.allowed, damaged)
+            if asked.missing is None or len(found.rows) > len(known.rows):
+                return found
+            return further_segments(self.snapshot, query, known, asked.missing, damaged)
 
         return Blocks(stage, rule, more, lam)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from indexer.library.snapshot import Snapshot
 from service.search.fields import Facts
 from service.search.filters import Filter, joined, videos_where
+from service.search.folders import searchable_seconds
 from service.search.sorting import Sort, ranks_of
 
 #: Bytes of selections that are kept for a snapshot; with 1,000,000 segments at least eight.
@@ -43,6 +44,21 @@ class Selection:
         return self.videos.nbytes + self.rows.nbytes + _OVERHEAD_BYTES
 
 
+@dataclass(frozen=True)
+class Present:
+    """What is there of a selection, and what is missing.
+
+    Attributes:
+        videos: which videos are there, bool [V].
+        rows: their segments, ascending.
+        missing_rows: the segments of the others, ascending.
+    """
+
+    videos: NDArray[np.bool_]
+    rows: NDArray[np.int64]
+    missing_rows: NDArray[np.int64]
+
+
 class Selections:
     """The selections of one snapshot. Many threads may use them at once."""
 
@@ -58,7 +74,7 @@ class Selections:
             kept = self._kept.get(where)
         if kept is not None:
             return kept
-        videos = videos_where(where, self._facts)
+        videos = videos_where(where, self.facts)
         rows = np.flatnonzero(videos[self._snapshot.video_rows])
         num_searchable = len(np.unique(self._snapshot.video_rows[rows]))
         selection = Selection(videos, rows, num_searchable)
@@ -72,7 +88,7 @@ class Selections:
         with self._lock:
             kept = self._ranks.get(sort)
         if kept is None:
-            kept = ranks_of(sort, self._facts)
+            kept = ranks_of(sort, self.facts)
             with self._lock:
                 self._ranks[sort] = kept
         return kept
@@ -84,6 +100,30 @@ class Selections:
         rows = np.arange(num_videos) if where is None else np.flatnonzero(self.of(where).videos)
         return rows if sort is None else rows[np.argsort(self.ranks(sort)[rows], kind="stable")]
 
+    def hours(self, rows: NDArray[np.int64]) -> float:
+        """Hours of the videos in some rows that can be searched."""
+        return float(searchable_seconds(self.facts)[rows].sum()) / 3600
+
+    def present(self, selected: Selection | None) -> "Present | None":
+        """Of what a filter leaves, what is there and what is missing.
+
+        None: nothing is missing, or everything is, so that they need not be told apart.
+        """
+        if not self._snapshot.catalog.missing.any():
+            return None
+        everything = Selection(*self._everything) if selected is None else selected
+        is_there = ~self._snapshot.catalog.missing
+        among = is_there[self._snapshot.video_rows[everything.rows]]
+        if among.all() or not among.any():
+            return None
+        return Present(everything.videos & is_there, everything.rows[among], everything.rows[~among])
+
+    @property
+    def _everything(self) -> tuple[NDArray[np.bool_], NDArray[np.int64], int]:
+        num_videos, num_segments = self._snapshot.catalog.num_rows, self._snapshot.num_segments
+        return np.ones(num_videos, np.bool_), np.arange(num_segments), self._snapshot.num_videos
+
     @cached_property
-    def _facts(self) -> Facts:
+    def facts(self) -> Facts:
+        """What is known of all videos."""
         return Facts(self._snapshot.catalog)

@@ -56,7 +56,7 @@ def ranks_of(sort: Sort, facts: Facts) -> NDArray[np.int64]:
     if pa.types.is_null(values.type):
         return np.zeros(num_videos, np.int64)
     order = "descending" if sort.descending else "ascending"
-    found = pc.rank(values, sort_keys=order, null_placement="at_end", tiebreaker="dense")
+    found = pc.rank(values, sort_keys=order, tiebreaker="dense")
     ranks: NDArray[np.int64] = found.to_numpy().astype(np.int64)
     if read.owners is None:
         return ranks

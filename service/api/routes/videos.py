@@ -7,8 +7,9 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from indexer.library.records import displayable
 from model.runtime.messages import shorten
 from service.api import answers
-from service.api.context import ContextDep
+from service.api.context import Context, ContextDep
 from service.api.file_response import OpenFileResponse
+from service.api.filters import to_filter
 from service.api.media import (
     RangeError,
     byte_range,
@@ -18,7 +19,12 @@ from service.api.media import (
     open_media,
 )
 from service.api.openapi_errors import error_responses
-from service.api.schemas import Video, VideoList, VideoListQuery
+from service.api.schemas import Video, VideoList, VideoListQuery, VideoListRequest
+from service.errors import QueryError
+from service.search import conditions
+from service.search.filters import Contains, Filter, In, Or, joined
+from service.search.page_tokens import PageToken, question_mark, read_token, write_token
+from service.search.sorting import parse_sort
 from service.search.video_finder import video_with_id
 
 router = APIRouter(tags=["videos"])
@@ -39,14 +45,56 @@ _MEDIA_RESPONSES: dict[int | str, dict[str, Any]] = {
     "/v1/videos",
     operation_id="listVideos",
     summary="The library's videos",
-    responses=error_responses(422, 503),
+    responses=error_responses(410, 422, 503),
 )
 def list_videos(page: Annotated[VideoListQuery, Query()], context: ContextDep) -> VideoList:
-    """The videos in the library's order, with the outcome of indexing each."""
-    snapshot = context.live.searcher.snapshot
-    records = snapshot.videos(page.offset, page.limit, page.verdict)
+    """The videos, with the outcome of indexing each."""
+    where = joined(
+        None if page.verdict is None else In("verdict", (page.verdict,)),
+        None if page.folder is None else conditions.under("path", page.folder, ""),
+        None if page.text is None else Or((Contains("title", page.text), Contains("path", page.text))),
+    )
+    return _page_of(where, page, context)
+
+
+@router.post(
+    "/v1/videos/list",
+    operation_id="filterVideos",
+    summary="The videos that a filter leaves",
+    responses=error_responses(410, 413, 415, 422, 503),
+)
+def filter_videos(page: VideoListRequest, context: ContextDep) -> VideoList:
+    """The videos that a filter leaves, in any order."""
+    return _page_of(None if page.filter is None else to_filter(page.filter), page, context)
+
+
+def _page_of(where: Filter | None, page: VideoListQuery | VideoListRequest, context: Context) -> VideoList:
+    """A page of the videos that a filter leaves."""
+    sort = None if page.sort is None else parse_sort(page.sort)
+    question = question_mark("videos", where, sort)
+    searcher, offset = context.live.searcher, page.offset
+    if page.page_token is not None:
+        if offset:
+            raise QueryError(
+                f"offset is {offset}, and page_token says where the page starts. Leave one of them out.",
+                "/offset",
+            )
+        searcher = context.pages.searcher_of(page.page_token, searcher, "/page_token")
+        token = read_token(page.page_token, searcher.snapshot.manifest, question, "/page_token")
+        offset = token.offset
+    snapshot = searcher.snapshot
+    rows = searcher.selections.ordered(sort, where)
+    following = offset + page.limit
+    next_token = None
+    if following < len(rows):
+        place = PageToken(context.pages.hold(searcher), question, 0, following)
+        next_token = write_token(place, snapshot.manifest)
     return VideoList(
-        videos=[answers.video(record) for record in records], total=snapshot.count_videos(page.verdict)
+        videos=[answers.video(record) for record in snapshot.catalog.records(rows[offset:following])],
+        total=len(rows),
+        hours=round(searcher.selections.hours(rows), 4),
+        snapshot=snapshot.number,
+        next_page_token=next_token,
     )
 
 

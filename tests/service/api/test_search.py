@@ -88,6 +88,8 @@ def test_the_answer_has_what_is_promised_and_no_more(server: Server) -> None:
         "query_warnings",
         "library_warnings",
         "timings_ms",
+        "num_videos",
+        "next_page_token",
     }
     assert set(body) == told
     assert body["snapshot"] == 1
