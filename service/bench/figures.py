@@ -24,6 +24,7 @@ class Section(StrEnum):
     RERANKING = "Re-ranking"
     ENSEMBLE = "Spliced films: the ensemble against the similarity alone"
     TOKENS = "Stored tokens"
+    PAGING = "Filters and pages"
 
 
 @dataclass(frozen=True)

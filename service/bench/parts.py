@@ -20,6 +20,7 @@ class BenchPart(StrEnum):
     FAISS = "faiss"
     RERANK = "rerank"
     TOKENS = "tokens"
+    PAGING = "paging"
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,14 @@ class BenchScale:
     vectors: int
     reranked: int
     """Searches with re-ranking for each figure in a repetition."""
+    segments: int
+    """Segments of the library for filters and pages."""
 
 
-FULL = BenchScale(repeats=3, minutes=60, clips=64, searches=128, vectors=50_000, reranked=64)
-QUICK = BenchScale(repeats=2, minutes=3, clips=16, searches=48, vectors=10_000, reranked=16)
+FULL = BenchScale(
+    repeats=3, minutes=60, clips=64, searches=128, vectors=50_000, reranked=64, segments=200_000
+)
+QUICK = BenchScale(repeats=2, minutes=3, clips=16, searches=48, vectors=10_000, reranked=16, segments=20_000)
 # Small clips in the library for re-ranking: more than the number of candidates.
 _CANDIDATE_CLIPS = 112
 
@@ -69,7 +74,7 @@ def measurements(
         splice_seeds: with how many seeds `labelled` is also spliced into longer films.
     """
     # Import late: the command must start, and show its help, without loading all parts.
-    from service.bench import ann, ensemble, indexing, isolation, memory, rerank, serving, tokens
+    from service.bench import ann, ensemble, indexing, isolation, memory, paging, rerank, serving, tokens
     from service.bench.galleries import demo_gallery, read_galleries
 
     def search() -> BenchReport:
@@ -109,4 +114,7 @@ def measurements(
         ),
         BenchPart.RERANK: reranking,
         BenchPart.TOKENS: storing,
+        BenchPart.PAGING: lambda: BenchReport(
+            paging.measure_paging(bundle, segments=scale.segments, queries=8, repeats=scale.repeats)
+        ),
     }

@@ -24,6 +24,7 @@ from service.cli.printing import print_json_text
 from service.cli.searcher import note_skipped, open_checked_searcher
 from service.search.query import check_top_k, clean_text
 from service.search.searcher import SearchOptions
+from service.search.sorting import parse_sort
 from service.settings import load_settings
 
 
@@ -64,6 +65,24 @@ def search_command(
     max_duration: Annotated[
         float | None, typer.Option("--max-duration", help="Leave out videos that are longer, in seconds.")
     ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort",
+            metavar="FIELD",
+            help="Order the hits around the best candidates by a field of their videos, such as "
+            "duration_seconds or path; with - before it, such as -indexed_at, the other way round.",
+        ),
+    ] = None,
+    min_similarity: Annotated[
+        float | None,
+        typer.Option(
+            "--min-similarity",
+            min=-1,
+            max=1,
+            help="Leave out hits with a lower similarity (a cosine, see --json).",
+        ),
+    ] = None,
     rerank: RerankOption = True,
     num_candidates: CandidatesOption = None,
     num_salient_frames: SalientOption = None,
@@ -84,6 +103,8 @@ def search_command(
             group_by=group_by,
             where=where,
             min_probability=min_probability,
+            min_similarity=min_similarity,
+            sort=None if sort is None else parse_sort(sort, "/--sort"),
             rerank=rerank,
             num_candidates=num_candidates,
             num_salient_frames=num_salient_frames,
@@ -98,10 +119,15 @@ def search_command(
         if result.best_guess:
             note("note: nothing here shows that: these are the closest guesses")
         note_skipped(result.rerank_skipped)
+        if where is not None:
+            note(f"note: the filter left {result.num_videos:,} of {searcher.snapshot.num_videos:,} videos")
         messages = [warning.message for warning in result.query_warnings]
         for message in messages + [warning.message for warning in result.library_warnings]:
             note(f"note: {message}")
     if not result.hits:
-        found = "the library holds no video that can be searched"
-        note(f"nothing found: {found if where is None else f'{found} and fits the filter'}")
+        if not result.num_videos:
+            found = "the library holds no video that can be searched"
+            note(f"nothing found: {found if where is None else f'{found} and fits the filter'}")
+        else:
+            note("nothing found: no moment reaches what --min-probability or --min-similarity asks for")
         raise typer.Exit(NOTHING_FOUND)

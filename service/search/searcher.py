@@ -309,7 +309,13 @@ class Searcher:
             LibraryError: a table cannot be read.
             BundleError: the model fails.
         """
-        return self._search(query, top_k, options or SearchOptions(), Stopwatch()).result
+        return self.open_encoded(query, top_k, options).result
+
+    def open_encoded(
+        self, query: EncodedQuery, top_k: int, options: SearchOptions | None = None
+    ) -> OpenSearch:
+        """As `search_encoded`, and further pages of `top_k` hits by `page`."""
+        return self._search(query, top_k, options or SearchOptions(), Stopwatch())
 
     def page(
         self,

@@ -43,7 +43,7 @@ def _run(script: str, home: Path) -> str:
 
 @pytest.mark.slow
 def test_commands_run_in_the_order_they_are_read(home: Path) -> None:
-    first, second, request, explained, filtered, evaluation = BLOCKS
+    first, second, request, explained, filtered, paged, evaluation = BLOCKS
     before, serve, after = first.partition(SERVE)
     assert serve
     assert not after, "a command after `serve` would never run"
@@ -59,6 +59,9 @@ def test_commands_run_in_the_order_they_are_read(home: Path) -> None:
         assert {Path(hit["path"]).name for hit in json.loads(among.splitlines()[-1])["hits"]} == {
             *("beach.mp4", "lawn.mp4")
         }
+        page = json.loads(_run(paged.replace("http://127.0.0.1:8000", server.url), home))
+        assert page["num_videos"] == 2
+        assert all("frames" not in hit and hit["similarity"] >= 0.2 for hit in page["hits"])
         assert "R@1" in _run(evaluation, home)
 
 

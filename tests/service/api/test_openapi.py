@@ -28,6 +28,9 @@ def test_every_route_of_the_design_is_described(document: dict[str, Any]) -> Non
     assert {(method, path) for path, methods in document["paths"].items() for method in methods} == {
         ("post", "/v1/search"),
         ("get", "/v1/videos"),
+        ("post", "/v1/videos/list"),
+        ("get", "/v1/folders"),
+        ("get", "/v1/facets"),
         ("get", "/v1/videos/{video_id}"),
         ("post", "/v1/videos/{video_id}/answer"),
         ("post", "/v1/videos/{video_id}/moments"),

@@ -1,4 +1,4 @@
-"""Pages over HTTP: of searches and of lists, while the library changes; orders, folders, and parts of hits."""
+"""Pages of searches and of lists over HTTP, while the library changes; orders, folders, parts of hits."""
 
 from __future__ import annotations
 

@@ -45,6 +45,21 @@ def test_options_choose_videos_together(toy: ToyLibrary, monkeypatch: pytest.Mon
     assert found(toy, "--folder", ".") == {"red.mp4", "blue.mp4", "green.mp4"}
 
 
+def test_order_and_threshold(toy: ToyLibrary) -> None:
+    def names(*options: str) -> list[str]:
+        hits = json.loads(invoke("search", "red", *toy.options, "--json", *options).stdout)["hits"]
+        return [Path(hit["path"]).name for hit in hits]
+
+    assert names("--sort", "duration_seconds") == ["blue.mp4", "red.mp4", "green.mp4"]
+    assert names("--sort=-path", "--group-by", "video") == ["green.mp4", "red.mp4", "blue.mp4"]
+    assert names("--min-similarity", "0.9") == ["red.mp4"]
+    result = invoke("search", "black", *toy.options, "--min-similarity", "0.999")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no moment reaches what --min-probability or --min-similarity asks for" in result.stderr
+    result = invoke("search", "red", *toy.options, "--max-duration", "2.5")
+    assert "the filter left 2 of 3 videos" in result.stderr
+
+
 def test_nothing_fits(toy: ToyLibrary) -> None:
     result = invoke("search", "red", *toy.options, "--min-duration", "100")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -56,6 +71,7 @@ def test_nothing_fits(toy: ToyLibrary) -> None:
     [
         (["--filter", "codec = h264"], r"The filter is not JSON: .* Write one like \{\"op\": \"range\""),
         (["--filter", "[" * 100_000], "The filter is not JSON"),
+        (["--sort", "size"], r'"size" is not an order\. Choose one of path'),
         (["--filter", "{}"], 'filter has no "op". Write one like'),
         (
             ["--filter", '{"op": "is_null", "field": "size"}'],

@@ -43,6 +43,7 @@ def videos() -> list[dict[str, Any]]:
 
     return [
         {
+            "path": path,
             "paths": sorted({path, *([f"/else{path}"] if pick([0, 0, 1]) else [])}),
             "missing": [path, f"/else{path}"] if pick([0, 1]) else [],
             "title": pick(TITLES),
@@ -189,7 +190,7 @@ def folded(text: str) -> str:
 
 
 def shown(mask: np.ndarray[Any, Any]) -> list[str]:
-    return [video["paths"][0] for video, chosen in zip(SHOWN, mask.tolist(), strict=True) if chosen]
+    return [video["path"] for video, chosen in zip(SHOWN, mask.tolist(), strict=True) if chosen]
 
 
 @settings(deadline=None, max_examples=400)
