@@ -3,8 +3,8 @@
 import http.client
 import json
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +20,8 @@ from model.runtime.errors import ReelfindError
 # -P: do not import a folder named `service` in the current folder.
 REELFIND = (sys.executable, "-P", "-m", "service")
 _STOP_SECONDS = 15.0
+#: What `reelfind serve` prints when its address answers.
+_LISTENING = re.compile(r"^Reelfind is at http://\S+:(\d+) ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -91,42 +93,56 @@ def running_server(
     Raises:
         ReelfindError: the server is not ready in time; the message has the end of its log.
     """
-    port = port or _free_port(host)
     command = [*REELFIND, "serve", "--library", str(library), "--host", host]
     command += ["--port", str(port)] + (["--bundle", str(bundle)] if bundle is not None else [])
     command += ["--media", str(media)] if media is not None else []
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryDirectory() as folder:
+        out, log = Path(folder, "out"), Path(folder, "log")
         # In a session of its own: Ctrl-C reaches only the parent, which then stops the child cleanly.
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env={**os.environ, **(environment or {})},
-        )
+        with out.open("wb") as out_file, log.open("wb") as log_file:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out_file,
+                stderr=log_file,
+                start_new_session=True,
+                env={**os.environ, **(environment or {})},
+            )
         try:
-            server = ServerProcess(host, port, process)
-            if not _wait_until_ready(server, ready_seconds):
+            deadline = time.monotonic() + ready_seconds
+            bound = _wait_for_port(process, out, deadline)
+            server = ServerProcess(host, bound or port, process)
+            if bound is None or not _wait_until_ready(server, deadline):
                 _stop(process)
-                log.seek(0)
-                tail = log.read().decode(errors="replace").strip()[-2000:]
-                raise ReelfindError(f"The server is not ready on {server.url}. Its log ends:\n{tail or '-'}")
+                tail = log.read_text(errors="replace").strip()[-2000:]
+                what = "does not start" if bound is None else f"is not ready on {server.url}"
+                raise ReelfindError(f"The server {what}. Its log ends:\n{tail or '-'}")
             yield server
         finally:
             _stop(process)
 
 
-def _wait_until_ready(server: ServerProcess, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
+def _wait_for_port(process: subprocess.Popen[bytes], out: Path, deadline: float) -> int | None:
+    """The port that the server says it listens on; None if it ends, or says nothing in time.
+
+    Only this line tells that it has the port: whatever else listens there could answer as well.
+    """
+    while time.monotonic() < deadline and process.poll() is None:
+        if match := _LISTENING.search(out.read_text(errors="replace")):
+            return int(match[1])
+        time.sleep(0.05)
+    return None
+
+
+def _wait_until_ready(server: ServerProcess, deadline: float) -> bool:
     while time.monotonic() < deadline and server.process.poll() is None:
+        connection = server.connect(timeout_seconds=5.0)
         try:
-            connection = server.connect(timeout_seconds=5.0)
             connection.request("GET", "/readyz")
             if connection.getresponse().status == 200:
                 return True
         except (OSError, http.client.HTTPException):
-            pass  # not listening yet
+            pass  # it is busy, or ends
         finally:
             connection.close()
         time.sleep(0.1)
@@ -141,13 +157,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()
-
-
-def _free_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _reachable(host: str) -> str:

@@ -1,13 +1,12 @@
-"""Opens and creates a library on disk, and holds the lock that lets one process write."""
+"""Opens and creates a library on disk."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from indexer.library.errors import BusyError, LibraryError, storage_errors
+from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.generations import (
     generations,
     has_tables,
@@ -15,6 +14,7 @@ from indexer.library.generations import (
     served_generation,
     snapshots_of,
 )
+from indexer.library.lock import LOCK_FILE, lock_library
 from indexer.library.manifest import (
     CURRENT,
     FIRST_GENERATION,
@@ -34,8 +34,13 @@ from model.runtime.faults import checkpoint
 from model.runtime.files import flush
 from model.runtime.tokens import check_count
 
-_LOCK = "LOCK"
-_LIBRARY_FILES = {f"{name}.lance" for name in TABLES} | {CURRENT, GENERATIONS, MOUNTS_FILE, SNAPSHOTS, _LOCK}
+_LIBRARY_FILES = {f"{name}.lance" for name in TABLES} | {
+    CURRENT,
+    GENERATIONS,
+    MOUNTS_FILE,
+    SNAPSHOTS,
+    LOCK_FILE,
+}
 
 
 class Library:
@@ -362,29 +367,3 @@ def _remove_other_layouts(folder: Path, layout: Layout) -> None:
         if not table.schema.equals(layout.schema(name), check_metadata=True):
             with storage_errors(table_path(folder, name)):
                 shutil.rmtree(table_path(folder, name))
-
-
-@contextlib.contextmanager
-def lock_library(folder: Path) -> Iterator[None]:
-    """Hold the lock of the library in `folder`.
-
-    Raises:
-        BusyError: another process holds it; the message names the process.
-    """
-    path = folder / _LOCK
-    with storage_errors(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            pid = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise BusyError(
-                f"the library at {folder} is being written by process {pid}: wait until it is done"
-            ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        # Closing releases the lock; the kernel does this for a killed process.
-        os.close(handle)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from indexer.library.errors import LibraryError, storage_errors
-from indexer.library.folder import Library, lock_library
+from indexer.library.folder import Library
 from indexer.library.generations import (
     remove_snapshot,
     served_generation,
@@ -18,6 +18,7 @@ from indexer.library.generations import (
     unstage,
 )
 from indexer.library.leases import retired_seconds, unretire
+from indexer.library.lock import lock_library
 from indexer.library.manifest import (
     CURRENT,
     FIRST_GENERATION,

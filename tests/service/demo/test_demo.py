@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -197,12 +199,31 @@ def test_no_keep_removes_what_the_run_made_and_no_more(library: Path, bundle: Pa
     assert not other.exists()
 
 
-def test_a_port_in_use_fails_with_the_servers_words(library: Path, bundle: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        run = run_demo(library, "--once", "--bundle", str(bundle), "--port", port)
+class _Imposter(BaseHTTPRequestHandler):
+    """Answers whatever it is asked, as another Reelfind on the port would."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"hits": []}')
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_port_in_use_fails_whatever_answers_there(library: Path, bundle: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Imposter) as other:
+        thread = threading.Thread(target=other.serve_forever)
+        thread.start()
+        try:
+            port = str(other.server_address[1])
+            run = run_demo(library, "--once", "--bundle", str(bundle), "--port", port)
+        finally:
+            other.shutdown()
+            thread.join()
     assert run.returncode == 3
     assert f"cannot listen on 127.0.0.1 port {port}" in run.stderr
     assert "Traceback" not in run.stderr

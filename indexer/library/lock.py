@@ -1,0 +1,87 @@
+"""The lock of a library: one process writes it at a time, and others are told which."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from indexer.library.errors import BusyError, storage_errors
+
+LOCK_FILE = "LOCK"
+#: How long to wait for a process that is about to write its number, or whose number is that of a process
+#: that has ended.
+_WAIT_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+
+
+@contextlib.contextmanager
+def lock_library(folder: Path) -> Iterator[None]:
+    """Hold the lock of the library in `folder`.
+
+    Raises:
+        BusyError: another process holds it; the message names the process, if it is known.
+    """
+    path = folder / LOCK_FILE
+    with storage_errors(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        _take(handle, folder)
+        with storage_errors(path):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()} {_processes()}\n".encode(), 0)
+        try:
+            yield
+        finally:
+            # Nobody shall be told of a process that has ended.
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, 0)
+    finally:
+        # Closing releases the lock; the kernel does this for a killed process.
+        os.close(handle)
+
+
+def _take(handle: int, folder: Path) -> None:
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = _holder(handle)
+            if holder is None and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+                continue
+            writer = holder or "another process"
+            raise BusyError(
+                f"the library at {folder} is being written by {writer}: wait until it is done"
+            ) from error
+        else:
+            return
+
+
+def _holder(handle: int) -> str | None:
+    """The process that the lock's file names; None where it names none, or one that has ended."""
+    number, _, place = os.pread(handle, 512, 0).decode("utf-8", "replace").strip().partition(" ")
+    if not number.isdecimal():
+        return None
+    if place not in ("", _processes()):
+        host = place.partition(" ")[0]
+        return f"process {number} on {host!r}, another computer or container"
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return None
+    except (OSError, OverflowError):
+        pass  # it is another user's
+    return f"process {number}"
+
+
+def _processes() -> str:
+    """Where a process number means the same process: the computer's name, and the name space of processes."""
+    try:
+        space = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        space = "pid"
+    return f"{socket.gethostname()} {space}"
