@@ -29,7 +29,10 @@ from service.settings import load_settings
 
 
 def search_command(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="Description of what to find, in plain words.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="TEXT...", help="Description of what to find, in plain words; quoted or not."),
+    ],
     library: LibraryOption = None,
     top_k: Annotated[
         int | None,
@@ -94,7 +97,7 @@ def search_command(
 ) -> None:
     """Search a library and list the best moments of its videos. Exit code 1: nothing found."""
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
-    cleaned = clean_text(text, settings.max_query_characters)
+    cleaned = clean_text(" ".join(words), settings.max_query_characters)
     count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
     where = filter_of_options(filter_json, folder or [], min_duration, max_duration)
     searcher = open_checked_searcher(settings)

@@ -128,6 +128,12 @@ def test_a_body_that_is_not_declared_as_json(server: Server, content_type: str |
     check_problem(response, 415, "not declared as JSON but as .* Send it with the header Content-Type")
 
 
+@pytest.mark.parametrize("size", [10, 100_000, 5_000_000])
+def test_a_form_with_a_file_is_not_declared_as_json_however_large(server: Server, size: int) -> None:
+    response = server.client.post(SEARCH, files={"file": ("clip.mp4", b"x" * size)})
+    check_problem(response, 415, "not declared as JSON but as .?multipart/form-data")
+
+
 def test_a_large_body_is_refused(server: Server) -> None:
     body = {"query": {"text": "x" * 70_000}}
     check_problem(server.client.post(SEARCH, json=body), 413, "larger than the limit of 65,536 bytes")

@@ -154,6 +154,14 @@ def test_queries_that_cannot_be_used(toy: ToyLibrary, text: str, said: str) -> N
     check_error(invoke("search", text, *toy.options), 2, said)
 
 
+def test_words_need_no_quotes(toy: ToyLibrary) -> None:
+    quoted = invoke("search", "a red picture", "--json", *toy.options)
+    unquoted = invoke("search", "a", "red", *toy.options, "picture", "--json")
+    assert unquoted.exit_code == 0, unquoted.output
+    assert json.loads(unquoted.stdout)["hits"] == json.loads(quoted.stdout)["hits"]
+    check_usage(invoke("search", *toy.options), "Missing argument 'TEXT...'")
+
+
 @pytest.mark.parametrize("top_k", ["0", "-1", "1000000"])
 def test_a_top_k_out_of_bounds(toy: ToyLibrary, top_k: str) -> None:
     check_error(

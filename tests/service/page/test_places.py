@@ -93,6 +93,18 @@ def test_opening_again_at_once_keeps_the_player(page: Browser, server: Server, l
     assert page.run("return location.search;") == "?q=red"
 
 
+def test_back_twice_in_a_hurry_leads_past_the_player(page: Browser, server: Server) -> None:
+    find(page, "red")
+    find(page, "blue")
+    page.click("#grid .shot")
+    page.until("$('#player').open")
+    page.run("history.back(); history.back();")
+    page.until("!$('#player').open && location.search === '?q=red' && $('#query').value === 'red'")
+    page.until("!$('#results').ariaBusy && $('#grid .card')")
+    page.driver.forward()
+    page.until("!$('#player').open && location.search === '?q=blue' && $('#query').value === 'blue'")
+
+
 def test_another_frame_changes_the_time_in_the_same_entry(page: Browser, server: Server) -> None:
     find(page, "red")
     hit = server.search("red")[0]
