@@ -38,6 +38,7 @@ from indexer.stages.registry import open_stages
 from indexer.stages.run import StageRun, StageVideo
 from model.runtime.bundle import Bundle, BundleManifest
 from model.runtime.errors import InputError
+from model.runtime.installing import install_command
 from model.runtime.video import DecoderName
 
 _NOT_REMEMBERED = (
@@ -281,7 +282,7 @@ def _tasks(plan: IndexPlan, scanned: Scan, earlier: EarlierGeneration | None) ->
 def _check_options(options: IndexOptions, bundle: Bundle, library: Path) -> None:
     """Raise InputError when an option needs a package that is not installed, or does not fit the bundle."""
     if options.decoder == "decord" and importlib.util.find_spec("decord") is None:
-        raise InputError("the decoder 'decord' is not installed: `pip install reelfind[decord]`, or use pyav")
+        raise InputError(f"the decoder 'decord' is not installed: `{install_command('decord')}`, or use pyav")
     manifest = bundle.manifest
     base = base_manifest(library, generation_of(library, bundle.checksum))
     backend = chosen_backend(options.index_backend, base)

@@ -11,6 +11,7 @@ from indexer.library.manifest import generation_name
 from model.runtime.bundle import default_bundle_path
 from model.runtime.bundle.manifest import MANIFEST_NAME
 from model.runtime.errors import BundleError
+from model.runtime.messages import for_shell
 from service.settings import Settings, variable_of
 
 
@@ -34,7 +35,8 @@ def bundle_folder(settings: Settings, checksum: str, bundle_name: str) -> Path:
     raise BundleError(
         f"{settings.library} was made with the bundle {bundle_name!r} ({generation_name(checksum)}), which "
         f"lies in no known folder: name its folder, or the one above it, in {variable_of('bundles')}; or "
-        f"change to another bundle: `reelfind index PATH --library {settings.library} --bundle NEW --publish`"
+        "change to another bundle: "
+        f"`reelfind index PATH --library {for_shell(settings.library)} --bundle NEW --publish`"
     )
 
 

@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from model.runtime.errors import ReelfindError
 
 VERIFY_REMEDY = (
-    "`reelfind library verify` names what is damaged, `reelfind library rollback` serves an earlier snapshot"
+    "`reelfind library verify --library LIBRARY` names what is damaged, `reelfind library rollback --library "
+    "LIBRARY` serves an earlier snapshot"
 )
+MIGRATE_REMEDY = "`reelfind library migrate --library LIBRARY` brings it to this version in place"
 #: Appended to the message about damaged rows.
-MIGRATE_REMEDY = "`reelfind library migrate` brings it to this version in place"
-REPAIR_REMEDY = "`reelfind index PATH --repair`, with the folder of the videos, reads damaged ones again"
+REPAIR_REMEDY = (
+    "`reelfind index PATH --library LIBRARY --repair`, with the folder of the videos, reads damaged ones "
+    "again"
+)
 
 
 class LibraryError(ReelfindError):

@@ -32,6 +32,7 @@ from model.runtime.bundle import Bundle, BundleManifest
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
 from model.runtime.files import flush
+from model.runtime.messages import for_shell
 from model.runtime.tokens import check_count
 
 _LIBRARY_FILES = {f"{name}.lance" for name in TABLES} | {
@@ -83,7 +84,7 @@ class Library:
         folder = _folder(path)
         if not folder.is_dir():
             raise LibraryError(
-                f"no library at {folder}: create one with `reelfind index PATH --library {folder}`"
+                f"no library at {folder}: create one with `reelfind index PATH --library {for_shell(folder)}`"
             )
         if generation is None:
             generation = served_generation(folder)
@@ -91,7 +92,8 @@ class Library:
         missing = [name for name in FIRST_TABLES if not table_exists(tables, name)]
         if len(missing) == len(FIRST_TABLES) and not (folder / CURRENT).exists():
             raise LibraryError(
-                f"{folder} is not a library: create one with `reelfind index PATH --library {folder}`"
+                f"{folder} is not a library: create one with "
+                f"`reelfind index PATH --library {for_shell(folder)}`"
             )
         if missing:
             raise LibraryError(f"{tables} lacks its table {missing[0]}.lance; {_remedy(folder, generation)}")
@@ -355,7 +357,8 @@ def _remedy(library: Path, generation: str) -> str:
         return "run `reelfind index` again: it continues"
     if generations(library) in ([], [generation]):
         return "restore the table from a backup, or index into a new folder"
-    return "restore the table from a backup, or remove its generation with `reelfind library drop`"
+    command = f"reelfind library drop NAME --library {for_shell(library)}"
+    return f"restore the table from a backup, or remove its generation with `{command}`"
 
 
 def _remove_other_layouts(folder: Path, layout: Layout) -> None:

@@ -27,6 +27,7 @@ from indexer.library.tables import table_exists
 from indexer.library.vectors.registry import drop_vectors
 from model.runtime.faults import checkpoint
 from model.runtime.files import replace_text
+from model.runtime.messages import for_shell
 
 #: How far a staged snapshot is: its run was interrupted or still goes on, or it came to its end.
 Staged = Literal["incomplete", "complete"]
@@ -64,7 +65,8 @@ def served_generation(library: Path) -> str:
     if served not in present:
         raise LibraryError(
             f"{tables_folder(library, served)} is missing, which snapshot {number} needs: restore it from a "
-            "backup, or serve another generation with `reelfind library rollback`"
+            "backup, or serve another generation with "
+            f"`reelfind library rollback --library {for_shell(library)}`"
         )
     return served
 

@@ -17,7 +17,7 @@ from indexer.library.errors import VERIFY_REMEDY, LibraryError
 from indexer.library.schema import FIRST_TABLES, TABLES
 from indexer.library.vectors.base import DEFAULT_BACKEND
 from model.runtime.files import sha256_of
-from model.runtime.messages import shorten
+from model.runtime.messages import for_shell, shorten
 
 #: Snapshots of libraries in which a video is a content, and a file a place where it is.
 LIBRARY_FORMAT_VERSION = 4
@@ -145,7 +145,7 @@ def current_number(library: Path) -> int | None:
     if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
         raise LibraryError(
             f"{library / CURRENT} does not name a snapshot ({text[:40]!r}); "
-            "`reelfind library rollback --to N` repairs it"
+            f"`reelfind library rollback --library {for_shell(library)} --to N` repairs it"
         )
     return int(text)
 
@@ -165,7 +165,9 @@ def published_number(library: Path) -> int:
 def _nothing_published(library: Path) -> str:
     """The message for a library without a snapshot: what is missing, and what to do."""
     if not library.exists():
-        return f"no library at {library}: create one with `reelfind index PATH --library {library}`"
+        return (
+            f"no library at {library}: create one with `reelfind index PATH --library {for_shell(library)}`"
+        )
     if not library.is_dir():
         return f"{library} is not a folder: `library` names the folder that `reelfind index` writes"
     if (library / "videos.lance").exists() or (library / GENERATIONS).exists():
@@ -173,7 +175,7 @@ def _nothing_published(library: Path) -> str:
             f"the library at {library} has no published snapshot: its first run was interrupted; "
             "run `reelfind index` again: it continues"
         )
-    return f"{library} is not a library: create one with `reelfind index PATH --library {library}`"
+    return f"{library} is not a library: create one with `reelfind index PATH --library {for_shell(library)}`"
 
 
 def to_json(manifest: SnapshotManifest) -> str:
@@ -214,7 +216,7 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
         LibraryError: it is missing, damaged or of another version; the message names the file and the remedy.
     """
     path = snapshot_folder(library, number) / MANIFEST_FILE
-    remedy = "`reelfind library rollback` serves an earlier snapshot"
+    remedy = f"`reelfind library rollback --library {for_shell(library)}` serves an earlier snapshot"
     try:
         body = json.loads(path.read_bytes())
         checksum = _checksum({key: value for key, value in body.items() if key != "checksum"})

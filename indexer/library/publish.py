@@ -33,6 +33,7 @@ from indexer.library.writer import LibraryWriter, misalignment
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
 from model.runtime.files import flush, replace_text, sha256_of
+from model.runtime.messages import for_shell
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,8 @@ def _write_index(
     problem = misalignment(segments, frames)
     if problem is not None:
         raise LibraryError(
-            f"tables of {library} disagree: {problem}; `reelfind library rollback` serves an earlier snapshot"
+            f"tables of {library} disagree: {problem}; "
+            f"`reelfind library rollback --library {for_shell(library)}` serves an earlier snapshot"
         )
     vectors = SegmentVectors(tables, segments)
     backend = chosen_backend(options.index_backend, base)

@@ -36,6 +36,7 @@ from indexer.library.tables import open_table, table_path
 from indexer.library.verify import FileHashes, verify_snapshot
 from model.runtime.faults import checkpoint
 from model.runtime.files import flush, replace_text
+from model.runtime.messages import for_shell
 
 
 def rollback(path: Path | str, to: int | None = None) -> int:
@@ -98,7 +99,7 @@ def publish_generation(path: Path | str, name: str | None = None) -> int:
         if problems:
             raise LibraryError(
                 f"snapshot {numbers[-1]} of generation {chosen.name} is damaged ({problems[0]}): "
-                "`reelfind index PATH --bundle BUNDLE --repair` repairs it"
+                f"`reelfind index PATH --library {for_shell(library)} --bundle BUNDLE --repair` repairs it"
             )
         _serve(library, numbers[-1], "publish_generation")
     return numbers[-1]
@@ -254,8 +255,8 @@ def _find(library: Path, name: str | None, command: str) -> GenerationState:
             return others[0]
         if not others:
             raise LibraryError(
-                f"{library} has one generation, which is served: `reelfind index PATH --bundle NEW` builds "
-                "another one beside it"
+                f"{library} has one generation, which is served: "
+                f"`reelfind index PATH --library {for_shell(library)} --bundle NEW` builds another one"
             )
         raise LibraryError(f"{library} has several generations that are not served: name one of {listed}")
     found = [state for state in states if name and state.name.startswith(name)]

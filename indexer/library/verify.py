@@ -33,6 +33,7 @@ from indexer.library.vectors.registry import vector_backend
 from indexer.library.words import has_words
 from indexer.library.writer import misalignment
 from model.runtime.files import sha256_of
+from model.runtime.messages import for_shell
 
 _CHECKED_FRAMES = 2048
 
@@ -269,7 +270,7 @@ def _wrong_tokens(frames: lance.LanceDataset, folder: Path, where: str) -> Itera
                 return
 
 
-def _remedy_beside(reports: list[SnapshotReport], served: SnapshotReport) -> str:
+def _remedy_beside(library: Path, reports: list[SnapshotReport], served: SnapshotReport) -> str:
     """What to do about damaged snapshots while the one that is served is whole."""
     own = None if served.manifest is None else served.manifest.generation
     others = {
@@ -279,9 +280,11 @@ def _remedy_beside(reports: list[SnapshotReport], served: SnapshotReport) -> str
     }
     if not others:
         return "damaged ones are removed as `reelfind index` publishes new ones"
+    folder = for_shell(library)
     return (
-        f"of generation {', '.join(sorted(others))}, `reelfind index PATH --bundle BUNDLE --repair` reads "
-        "the damaged rows again, or `reelfind library drop` removes it"
+        f"of generation {', '.join(sorted(others))}, `reelfind index PATH --library {folder} --bundle BUNDLE "
+        "--repair` reads the damaged rows again, or "
+        f"`reelfind library drop NAME --library {folder}` removes it"
     )
 
 
@@ -291,9 +294,10 @@ def _remedy(library: Path, reports: list[SnapshotReport]) -> str | None:
     whole = [report.number for report in reports if not report.problems and report.staged is None]
     served = next((report for report in reports if report.current), None)
     if served is not None and not served.problems:
-        return f"the snapshot that is served is whole; {_remedy_beside(reports, served)}"
+        return f"the snapshot that is served is whole; {_remedy_beside(library, reports, served)}"
     rollback_remedy = (
-        f"serve a whole snapshot with `reelfind library rollback --to {whole[-1]}`, then index again"
+        f"serve a whole snapshot with `reelfind library rollback --library {for_shell(library)} "
+        f"--to {whole[-1]}`, then index again"
         if whole
         else None
     )

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.stages.packages import missing_package
 from model.runtime.errors import InputError
+from model.runtime.installing import install_command
 from model.runtime.timed_text import plain_text
 
 #: Text is looked for in a picture of this size on its longer side, and read at full size. On captions of 9 to
@@ -76,7 +76,8 @@ class TextReader:
             found = None
         if found is None or not found.submodule_search_locations:
             raise InputError(
-                f"screen: the package rapidocr is not installed: {missing_package('screen')}", field="screen"
+                f"screen: the package rapidocr is not installed: `{install_command('screen')}`",
+                field="screen",
             )
         self.version = importlib.metadata.version("rapidocr")
         models = Path(found.submodule_search_locations[0]) / "models"
@@ -84,7 +85,7 @@ class TextReader:
         for file in self._weights.values():
             if not file.is_file():
                 raise InputError(
-                    f"screen: rapidocr {self.version} has no {file.name}: {missing_package('screen')}",
+                    f"screen: rapidocr {self.version} has no {file.name}: `{install_command('screen')}`",
                     field="screen",
                 )
         self._threads, self._gpu = threads, gpu

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from indexer.library.schema import LineRow, VideoRow
 from indexer.media import MediaKind, SoundChunk
 from indexer.stages.base import StageName, StageResult
-from indexer.stages.packages import missing_package
 from indexer.stages.speech_models import find_model
 from indexer.stages.spoken import MOST_SECONDS, Spoken, spoken_parts
 from model.runtime.bundle import Provider
 from model.runtime.errors import InputError, ReelfindError
+from model.runtime.installing import install_command
 from model.runtime.timed_text import Lines, language_code
 from model.runtime.video.sound import RATE
 
@@ -65,7 +65,7 @@ class SpeechStage:
     def __init__(self, model: str, provider: Provider = "cpu", threads: int = 0) -> None:
         if util.find_spec("faster_whisper") is None:
             raise InputError(
-                f"speech needs faster-whisper, which is not installed: {missing_package('speech')}",
+                f"speech needs faster-whisper, which is not installed: `{install_command('speech')}`",
                 field="speech",
             )
         self._on_gpu = provider != "cpu"

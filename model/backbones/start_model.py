@@ -16,6 +16,7 @@ from model.backbones.huggingface import find_folder, read_json_object
 from model.backbones.model_card import licence_of
 from model.runtime.bundle.manifest import MANIFEST_NAME, Provenance, parse_manifest
 from model.runtime.errors import BundleError, InputError
+from model.runtime.installing import install_command
 from model.runtime.messages import first_line
 
 SETTING = "model.start_from"
@@ -59,7 +60,7 @@ class StartModel:
             import transformers
         except ImportError as error:
             raise InputError(
-                f"{SETTING} needs the package transformers: pip install 'reelfind[train]' (or transformers)"
+                f"{SETTING} needs the package transformers: `{install_command('train')}`"
             ) from error
         try:
             return getattr(transformers, _CONFIGURATIONS[self.kind]).from_dict(values)

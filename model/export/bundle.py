@@ -194,7 +194,7 @@ def _frames_of(family: str, options: ExportOptions) -> FrameBundle:
     if options.frames is None:
         raise InputError(
             f"family={family} reads features, and a bundle needs a frame encoder: name the bundle that made "
-            "them (`reelfind-model features --bundle`)",
+            "them (`--bundle` of `reelfind-model features`)",
             "frame_bundle",
         )
     if options.frame_hubness:

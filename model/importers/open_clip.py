@@ -1,6 +1,6 @@
 """Models of the package open_clip, such as PE-Core (Bolya et al., 2025), which transformers does not have.
 
-They are recognised by `open_clip_config.json`. The package is optional: `pip install open_clip_torch`.
+They are recognised by `open_clip_config.json`. The package, open_clip_torch, is optional.
 
 A picture whose rule is `shortest` may be cut out one pixel aside from where torchvision cuts it, which rounds
 half pixels to even numbers.
@@ -22,9 +22,10 @@ from model.importers.processors import PicturePreparation, PublishedTokenizer, a
 from model.importers.weights import check_finite
 from model.runtime.bundle.manifest import ImageSpec
 from model.runtime.errors import InputError
+from model.runtime.installing import install_packages
 from model.runtime.messages import first_line
 
-_INSTALL = "install the package first: pip install open_clip_torch"
+_INSTALL = f"install the package first: `{install_packages('open_clip_torch')}`"
 
 
 class _Towers(nn.Module):

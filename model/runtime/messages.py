@@ -1,7 +1,10 @@
 """How values and names are shown: in error messages, on a terminal, in a log."""
 
 import json
+import os
 import re
+import shlex
+from pathlib import Path
 
 #: Control characters, separators of lines, marks of direction and other invisible ones, and halves of
 #: surrogate pairs. Not the joiners U+200C and U+200D, which many scripts and emoji need.
@@ -27,6 +30,11 @@ def shorten(value: object, limit: int = 60) -> str:
         return "a number that is too long"
     text = "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def for_shell(path: Path | str) -> str:
+    """A path as it is typed in a shell, for commands in messages."""
+    return shlex.quote(os.fspath(path))
 
 
 def printable(text: str) -> str:

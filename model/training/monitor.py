@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from model.progress import Report, duration
 from model.runtime.files import replace_text
+from model.runtime.installing import install_packages
 from model.runtime.signals import handling_signals
 
 
@@ -49,7 +50,8 @@ class Monitor:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            self._report("no TensorBoard events: pip install tensorboard, or set train.tensorboard=false")
+            command = install_packages("tensorboard")
+            self._report(f"no TensorBoard events: `{command}`, or set train.tensorboard=false")
             return None
         return SummaryWriter(str(folder), purge_step=step + 1)
 

@@ -128,8 +128,7 @@ def open_media(video: VideoRecord, folders: frozenset[Path]) -> MediaFile:
 
 def _open_place(video: VideoRecord, place: FileRecord, folders: frozenset[Path]) -> MediaFile:
     which = f"The file of video {video.video_id}, {displayable(place.path)},"
-    folder = shlex.quote(displayable(place.path.parent))
-    remedy = f"Put it back, or run `reelfind index {folder} --prune` to remove it from the library."
+    remedy = "Put it back, or index its folder again with `--prune` to remove it from the library."
     try:
         # Nothing is read, and no pipe or device opened, before it is known what and where it is.
         handle = os.open(place.path, os.O_PATH | os.O_CLOEXEC)

@@ -20,11 +20,12 @@ from indexer.library.folder import Library
 from indexer.library.manifest import published_number, read_snapshot_manifest
 from indexer.library.overview import list_generations
 from indexer.options import available_cores
-from indexer.stages.packages import missing_package
 from indexer.stages.transnet import GRAPH
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.bundle.sessions import check_provider
 from model.runtime.errors import ReelfindError
+from model.runtime.installing import install_command
+from model.runtime.messages import for_shell
 from model.runtime.onnx import ort
 from service.bundles import bundle_folder
 from service.settings import Settings
@@ -91,7 +92,7 @@ def _versions() -> Iterator[Finding]:
         for name, found in installed:
             yield Finding("versions", name, found)
         if len(installed) != 1:
-            remedy = "install exactly one: `pip install 'reelfind[cpu]'` or `'reelfind[gpu]'`"
+            remedy = f"exactly one is needed: `{install_command('cpu')}` or `{install_command('gpu')}`"
             yield Finding(
                 "versions", " or ".join(packages), f"{len(installed)} installed; {remedy}", "problem"
             )
@@ -128,7 +129,7 @@ def _decoders() -> Iterator[Finding]:
 def _stages() -> Iterator[Finding]:
     for option, (package, extra) in _STAGES.items():
         found = _version_of(package)
-        text = f"{package} {found}" if found else f"{package} is not installed ({missing_package(extra)})"
+        text = f"{package} {found}" if found else f"{package} is not installed (`{install_command(extra)}`)"
         yield Finding("stages", option, text)
     if GRAPH.is_file():
         yield Finding("stages", "--shots", "TransNetV2, which comes with reelfind")
@@ -158,7 +159,12 @@ def _library(settings: Settings) -> Iterator[Finding]:
     folder = settings.library
     if not Library.exists(folder):
         where = Path(os.path.abspath(folder))  # noqa: PTH100  links stay as they are named
-        yield Finding("library", "library", f"none at {where}: `reelfind index PATH` makes one", "note")
+        yield Finding(
+            "library",
+            "library",
+            f"none at {where}: `reelfind index PATH --library {for_shell(where)}` makes one",
+            "note",
+        )
         return
     number = published_number(folder)
     manifest = read_snapshot_manifest(folder, number)

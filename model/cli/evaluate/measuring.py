@@ -125,7 +125,7 @@ def with_hubness(options: Options, encoder: Encoder, models: list[Path], weight:
     if correction is None and models[0].is_dir():
         raise InputError(
             f"hubness_weight is {weight:g}, but {models[0]} has no reference texts: export it again with "
-            f"`reelfind-model export --hubness-weight {weight:g}`",
+            f"`--hubness-weight {weight:g}` of `reelfind-model export`",
             "hubness_weight",
         )
     if correction is None:

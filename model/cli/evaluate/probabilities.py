@@ -36,7 +36,7 @@ def probabilities_command(
     opened = Bundle.open(bundle, threads=threads)
     calibration = opened.manifest.calibration
     if calibration is None:
-        raise InputError(f"{bundle} has no calibration: add one with `reelfind-model calibrate {bundle}`")
+        raise InputError(f"{bundle} has no calibration: `reelfind-model calibrate` adds one")
     encoder = bundle_encoder(opened)
     measurement, kind = videos_with_nonsense(encoder, clips, queries, Options(), seed, report)
     half = (int(measurement.corpus.owner.max()) + 1) // 2

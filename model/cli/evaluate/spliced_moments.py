@@ -44,7 +44,7 @@ def spliced_moments_command(
     opened = Bundle.open(bundle, threads=threads)
     moments = opened.manifest.moments
     if moments is None:
-        raise InputError(f"{bundle} has no moment head: add one with `reelfind-model moment-head {bundle}`")
+        raise InputError(f"{bundle} has no moment head: `reelfind-model moment-head` adds one")
     interval = every or moments.every_seconds
     ranking = HeadOptions()
     result, tables = {}, []

@@ -269,7 +269,7 @@ class Bundle:
         if self.hubness_correction is None:
             raise BundleError(
                 f"{self.folder} has no reference texts: choose a bundle that was exported with "
-                "`reelfind-model export --hubness-weight`"
+                "`--hubness-weight` of `reelfind-model export`"
             )
         return self.hubness_correction.of(segment_embeddings)
 
@@ -407,7 +407,7 @@ class Bundle:
         """
         if "moments" not in self.capabilities:
             raise BundleError(
-                f"{self.folder} has no {MOMENT_HEAD}: add one with `reelfind-model moment-head BUNDLE`, or "
+                f"{self.folder} has no {MOMENT_HEAD}: `reelfind-model moment-head` adds one, or "
                 "choose a bundle that has one"
             )
         all_real = np.ones(np.shape(frame_embedding)[:2], np.bool_)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from model.runtime.bundle.graphs import GraphSpec, TensorSpec
 from model.runtime.errors import BundleError
+from model.runtime.installing import install_command, install_packages
 from model.runtime.onnx import ort
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -38,10 +39,8 @@ def check_provider(provider: Provider) -> None:
         raise ValueError(f"provider {provider!r} is unknown: use one of {list(_ORT_NAMES)}")
     if _ORT_NAMES[provider] not in ort.get_available_providers():
         # Both packages install as `onnxruntime`: where both are installed, the one without CUDA may be used.
-        remedy = "pip install 'reelfind[cpu]'"
-        if provider != "cpu":
-            remedy = "pip uninstall onnxruntime onnxruntime-gpu && pip install 'reelfind[gpu]'"
-        raise _inactive(provider, "the installed onnxruntime is built without it", f"run `{remedy}`")
+        remedy = f"run `{install_command('cpu' if provider == 'cpu' else 'gpu')}`"
+        raise _inactive(provider, "the installed onnxruntime is built without it", remedy)
     if provider != "cpu":
         _preload_cuda()
 
@@ -177,7 +176,8 @@ def _check_placement(path: Path, provider: Provider, nodes: Mapping[str, Sequenc
 
 
 def _no_libraries(provider: Provider, why: str) -> BundleError:
-    libraries = "the libraries of CUDA and cuDNN (`pip install 'onnxruntime-gpu[cuda,cudnn]'`)"
+    command = install_packages("onnxruntime-gpu[cuda,cudnn]")
+    libraries = f"the libraries of CUDA and cuDNN (`{command}`)"
     if provider == "tensorrt":
         libraries += ", those of TensorRT on LD_LIBRARY_PATH (the folder tensorrt_libs of its pip package)"
     return _inactive(provider, why, f"install an NVIDIA driver and {libraries}")

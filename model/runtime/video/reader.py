@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.runtime.errors import ReelfindError
+from model.runtime.installing import install_command
 from model.runtime.video.limits import ReadingLimits
 from model.runtime.video.pyav_decoder import DEFAULT_LIMITS, PyavDecoder
 from model.runtime.video.sampling import middle_times, plan_segments
@@ -162,7 +163,7 @@ def _decord() -> MakeDecoder:
     try:
         from model.runtime.video.decord_decoder import DecordDecoder
     except ImportError as error:
-        remedy = "pip install 'reelfind[decord]', or use decoder pyav"
+        remedy = f"`{install_command('decord')}`, or use decoder pyav"
         raise ReelfindError(f"decoder decord is not installed: {remedy}") from error
     return DecordDecoder
 

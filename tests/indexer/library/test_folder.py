@@ -144,7 +144,7 @@ def test_missing_and_half_written_libraries(library: Path, tmp_path: Path) -> No
     with pytest.raises(LibraryError, match=r"snapshot 7 is missing.*rollback"):
         Snapshot.open(library)
     current.write_text("../../etc\n")
-    with pytest.raises(LibraryError, match=r"CURRENT does not name a snapshot.*rollback --to"):
+    with pytest.raises(LibraryError, match=r"CURRENT does not name a snapshot.*rollback --library .* --to"):
         Snapshot.open(library)
     current.unlink()
     with pytest.raises(LibraryError, match=r"no published snapshot.*reelfind index"):

@@ -20,6 +20,7 @@ from indexer.library.verify import verify_library
 from indexer.media import PictureChunk
 from indexer.stages.screen import ScreenStage
 from indexer.stages.screen_reading import Reading, TextReader
+from model.runtime.installing import install_command
 from tests.support.indexed_home import index, pictures_of
 from tests.support.screen_texts import Picture, Written, busy, make_written_video, plain, write_on
 from tests.support.server import running_server
@@ -212,7 +213,7 @@ def test_a_package_that_is_missing_is_told_before_anything_is_read(copy: Path, t
     make_video(copy / "media/new.mp4")
     error = index(copy, "--screen", code=2, PYTHONPATH=search)["error"]
     assert error.startswith("reelfind: --screen")
-    assert "pip install 'reelfind[screen]'" in error
+    assert install_command("screen") in error
     assert index(copy)["verdicts"]["ok"] == 1, "the new film was not read"
 
 

@@ -26,6 +26,7 @@ from indexer.stages.speech import SpeechStage
 from indexer.stages.speech_models import find_model
 from indexer.texts import SourceRead
 from model.runtime.errors import InputError, ReelfindError
+from model.runtime.installing import install_command
 from tests.support.indexed_home import index, pictures_of
 from tests.support.server import running_server
 from tests.support.speech import RATE, make_spoken_video, said, silence
@@ -245,7 +246,7 @@ def test_what_is_missing_is_told_before_anything_is_read(home: Path, tmp_path: P
     search = os.pathsep.join([str(tmp_path / "hidden"), *filter(None, [os.environ.get("PYTHONPATH")])])
     error = index(copy, "--speech", MODEL, code=2, PYTHONPATH=search)["error"]
     assert error.startswith("reelfind: --speech")
-    assert "pip install 'reelfind[speech]'" in error
+    assert install_command("speech") in error
 
 
 def test_a_damaged_model_is_named(tmp_path: Path) -> None:

@@ -132,7 +132,11 @@ def test_a_file_that_is_gone(server: Server, toy: ToyLibrary) -> None:
     path = address(server, "gone.mp4")
     assert server.client.get(path).status_code == 200
     (toy.media / "gone.mp4").unlink()
-    check_problem(server.client.get(path), 410, "gone.mp4, is missing. Put it back, or run `reelfind index")
+    check_problem(
+        server.client.get(path),
+        410,
+        "gone.mp4, is missing. Put it back, or index its folder again with `--prune`",
+    )
     assert server.search("green", top_k=1)[0]["path"].endswith("gone.mp4")
 
 

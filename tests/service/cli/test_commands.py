@@ -177,7 +177,7 @@ def test_options_of_another_type(toy: ToyLibrary) -> None:
     )
     check_usage(invoke("search", "red", "--provider", "abacus", *toy.options), "abacus")
     check_usage(invoke("search", "red", "--colour", "1", *toy.options), "No such option: --colour")
-    check_usage(invoke("search"), "Missing argument 'TEXT'")
+    check_usage(invoke("search"), "Missing argument 'TEXT...'")
     check_usage(invoke("find"), "No such command 'find'")
     check_error(invoke("serve", "--port", "70000", *toy.options), 2, "--port is 70000")
 

@@ -60,4 +60,4 @@ def test_a_provider_that_is_missing_is_a_problem(tmp_path: Path) -> None:
         pytest.skip("this ONNX Runtime has CUDA")
     result = invoke("doctor", "--provider", "cuda", "--library", tmp_path)
     assert result.exit_code == 3
-    assert "reelfind[gpu]" in result.stdout
+    assert "onnxruntime-gpu" in result.stdout

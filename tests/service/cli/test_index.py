@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_library_info_verify_and_rollback(bundle: Path, media: Path, tmp_path: P
     assert body["ok"] is False
     assert [s["ok"] for s in body["snapshots"]] == [True, False]
     assert str(damaged) in body["snapshots"][1]["problems"][0]
-    assert "rollback --to 1" in body["remedy"]
+    assert re.search("rollback --library .* --to 1`", body["remedy"])
 
     back = reelfind("library", "rollback", "--library", library, "--json")
     assert json.loads(back.stdout) == {"library": str(library), "snapshot": 1}

