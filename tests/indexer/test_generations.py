@@ -444,10 +444,8 @@ def test_a_damaged_generation_is_repaired_beside_the_one_that_is_served(home: Ho
         publish_generation(home.library)
     remedy = verify_library(home.library).remedy
     assert remedy is not None
-    assert (
-        f"of generation {home.second.checksum[:12]}, `reelfind index PATH --library {home.library} --bundle BUNDLE --repair`"
-        in remedy
-    )
+    command = f"`reelfind index PATH --library {home.library} --bundle BUNDLE --repair`"
+    assert f"of generation {home.second.checksum[:12]}, {command}" in remedy
     repaired = home.run(home.second, repair=True).repaired
     assert repaired is not None
     assert repaired.files == (path,)

@@ -177,9 +177,24 @@ def test_ports_and_settings_agree(target: str) -> None:
     Settings.model_validate(values)
 
 
-def test_compose_and_the_example_name_real_settings() -> None:
+#: Settings that compose does not pass on: they name places within the image, which sets them.
+IN_THE_IMAGE = {f"{ENV_PREFIX}{name}" for name in ("LIBRARY", "BUNDLES", "HOST", "PORT", "MEDIA_ROOTS")}
+#: The image has no TensorRT, whose engines this setting stores.
+NOT_IN_THE_IMAGE = {"REELFIND_ENGINE_CACHE"}
+
+
+def test_compose_passes_on_every_setting_that_the_image_leaves_open() -> None:
+    passed_on = SETTINGS - IN_THE_IMAGE - NOT_IN_THE_IMAGE
+    assert set(SERVICE["environment"]) == passed_on
+    assert set(environment("cpu")) >= IN_THE_IMAGE - {"REELFIND_BUNDLES"}
+    index = typer.main.get_command(app).commands["index"]  # type: ignore[attr-defined]
+    read = {parameter.envvar for parameter in index.params if isinstance(parameter.envvar, str)}
+    assert set(INDEXER["environment"]) == read & passed_on
     for service in (SERVICE, INDEXER):
-        assert set(service["environment"]) <= SETTINGS
+        assert set(service["environment"].values()) == {None}, "a value here would win over .env"
+
+
+def test_compose_and_the_example_name_real_settings() -> None:
     used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
     assert used == COMPOSE_ONLY
     example = (ROOT / "deploy" / "example.env").read_text(encoding="utf-8")
@@ -305,6 +320,8 @@ def test_the_operations_page_names_real_options_and_settings() -> None:
     page = OPERATIONS.read_text(encoding="utf-8")
     known = {option for command in walk(typer.main.get_command(app)) for option in options_of(command)}
     elsewhere = {"--constraint", "--profile", "--rm", "--detach", "--file", "--request"}  # pip, docker, curl
+    elsewhere |= {"--entrypoint", "--create", "--extract", "--directory"}  # docker, tar
+    elsewhere |= {"--system", "--create-home", "--home-dir", "--shell", "--append", "--groups", "--now"}
     assert set(re.findall(r"(?<!\S)`?\(?`?(--[a-z-]+)", page)) <= known | elsewhere
     assert set(re.findall(r"REELFIND_\w+", page)) <= SETTINGS | COMPOSE_ONLY | {"REELFIND_TRACEBACK"}
 
@@ -317,6 +334,45 @@ def walk(command: Any) -> Iterator[Any]:
 
 def options_of(command: Any) -> list[str]:
     return [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd is not installed")
+    program = Path(sysconfig.get_path("scripts")) / "reelfind"
+    units = []
+    for source in sorted((ROOT / "deploy/systemd").iterdir()):
+        text = source.read_text(encoding="utf-8").replace("/opt/reelfind/bin/reelfind", str(program))
+        units.append(tmp_path / source.name)
+        units[-1].write_text(text)
+    run = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_nginx_accepts_the_example(tmp_path: Path) -> None:
+    nginx = shutil.which("nginx")
+    openssl = shutil.which("openssl")
+    if nginx is None or openssl is None:
+        pytest.skip("nginx or openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=reelfind.example.org", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    example = (ROOT / "deploy/nginx.conf").read_text(encoding="utf-8")
+    example = re.sub(r"ssl_certificate .*;", f"ssl_certificate {certificate};", example)
+    example = re.sub(r"ssl_certificate_key .*;", f"ssl_certificate_key {key};", example)
+    site, whole = tmp_path / "site.conf", tmp_path / "nginx.conf"
+    # A test may have no right to ports below 1024.
+    site.write_text(re.sub(r"\b(listen (?:\[::\]:)?)(80|443)\b", r"\g<1>1\g<2>0", example))
+    whole.write_text(f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{ include {site}; }}\n")
+    run = subprocess.run(
+        [nginx, "-t", "-q", "-e", str(tmp_path / "log"), "-c", str(whole)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 @pytest.mark.slow

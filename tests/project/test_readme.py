@@ -65,6 +65,31 @@ def test_commands_run_in_the_order_they_are_read(home: Path) -> None:
         assert "R@1" in _run(evaluation, home)
 
 
+def test_the_first_commands_work_with_a_python_that_its_system_manages(tmp_path: Path) -> None:
+    """Debian's Python refuses `pip install` (PEP 668): everything goes into a virtual environment."""
+    system = Path("/usr/bin/python3")
+    if not list(Path("/usr/lib").glob("python3*/EXTERNALLY-MANAGED")):
+        pytest.skip("no Python of a system that manages it")
+    if subprocess.run([system, "-c", "import ensurepip"], capture_output=True, check=False).returncode:
+        pytest.skip("python3-venv is not installed")
+    (block,) = re.findall(r"^```\n(python3 -m venv .*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    assert "pip install --constraint constraints.txt '.[cpu]'" in block
+    # Not the packages, which are large: one that is there already, as pip refuses before it looks.
+    script = block.replace("--constraint constraints.txt '.[cpu]'", "--no-index pip")
+
+    def run(commands: str) -> subprocess.CompletedProcess[str]:
+        env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+        return subprocess.run(
+            ["bash", "-euc", commands], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+
+    done = run(script)
+    assert done.returncode == 0, done.stderr
+    assert "already satisfied: pip in ./.venv/reelfind" in done.stdout
+    if subprocess.run([system, "-m", "pip", "--version"], capture_output=True, check=False).returncode == 0:
+        assert "externally-managed-environment" in run("python3 -m pip install --no-index pip").stderr
+
+
 def test_make_runs_the_commands_that_the_readme_names() -> None:
     for target, command in (("demo", "reelfind demo"), ("test", "-m pytest")):
         assert re.search(rf"^make {target}\b", README, flags=re.MULTILINE)

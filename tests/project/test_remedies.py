@@ -78,6 +78,9 @@ def commands() -> list[tuple[str, str, bool]]:
         found += [(path, line, False) for line in lines if re.match(r"(\S*/)?reelfind", line)]
         prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
         found += [(path, command, True) for command in re.findall(r"`(reelfind[^`]*)`", prose)]
+    for path in (ROOT / "deploy/systemd").iterdir():
+        started = re.findall(r"^ExecStart=(.*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        found += [(path, command, False) for command in started]
     return sorted({(path.relative_to(ROOT).as_posix(), command, may) for path, command, may in found})
 
 
