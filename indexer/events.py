@@ -55,6 +55,13 @@ class FileNotReached:
 
 
 @dataclass(frozen=True)
+class FileStillWritten:
+    """A file was still being written at the end of the run. What was indexed of it stays."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
 class Published:
     """A snapshot is written, and served from now on unless it is staged."""
 
@@ -126,6 +133,7 @@ Event = (
     | SegmentEncoded
     | FileDone
     | FileNotReached
+    | FileStillWritten
     | Published
     | Note
     | StageStarted
@@ -184,7 +192,9 @@ class IndexSummary:
         passed_over_files: these files, and what they are, if they were asked for.
         not_reached: files that were found but could not be read because of their place, and why: nothing of
             them was changed, and the next run tries them again.
-        not_reached_searchable: how many of these the library has segments of.
+        still_written: files that were still being written: nothing of them was changed either, and the next
+            run looks at them again.
+        not_reached_searchable: how many files of these two kinds the library has segments of.
         repaired: what the repair did, if there was one.
         lines: lines of subtitles that this run has added.
         carried: videos whose texts or cuts were taken from the generation that is served, not read again.
@@ -194,6 +204,7 @@ class IndexSummary:
         moved: places that are forgotten because their videos are elsewhere now.
         removed: videos removed because all their files are gone.
         vanished: videos all of whose files are gone but that were not removed, without `prune`.
+        left_out: files of the library that a rule leaves out now, and that were kept, without `prune`.
         video_seconds: total length of the videos read.
         interrupted: the run was stopped before its end, on request.
         snapshot: the number of the snapshot served at the end; of a generation that is not, its newest one.
@@ -210,12 +221,14 @@ class IndexSummary:
     passed_over: Counter[str] = field(default_factory=Counter)
     passed_over_files: list[tuple[Path, str]] = field(default_factory=list)
     not_reached: list[tuple[Path, str]] = field(default_factory=list)
+    still_written: list[Path] = field(default_factory=list)
     not_reached_searchable: int = 0
     repaired: RepairReport | None = None
     recognised: int = 0
     moved: int = 0
     removed: int = 0
     vanished: int = 0
+    left_out: int = 0
     segments: int = 0
     frames: int = 0
     lines: int = 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from indexer.decode import StorageLimits
 from indexer.engines.sandbox.confinement import SANDBOX_MODES, SandboxMode
+from indexer.ignore import check_patterns
 from indexer.library.schema import TOKEN_KINDS, TokenKind
 from model.runtime.errors import InputError
 from model.runtime.video import DecoderName, ReadingLimits
@@ -48,6 +49,10 @@ class IndexOptions:
         repair: take damaged files out of the library first, and read the videos again that had damaged rows
             in them.
         list_passed_over: name in the summary all files that are not taken for videos; else they are counted.
+        exclude: patterns of files and folders to leave out, see `indexer.ignore.rules_at`.
+        include: patterns of those to take although another rule leaves them out.
+        settle_seconds: how long a file must not have changed before it is read, see `SettledTasks`; 0: all
+            are read at once.
         index_backend: name of the vector index's backend; None: the backend of the last snapshot.
         index_factory: a FAISS factory string, or `auto`; None: what was requested for the last snapshot.
         tokens: how frame tokens are stored; None: see `Library.open_or_create`.
@@ -87,6 +92,9 @@ class IndexOptions:
     retry_failed: bool = False
     repair: bool = False
     list_passed_over: bool = False
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    settle_seconds: float = 0.0
     index_backend: str | None = None
     index_factory: str | None = None
     tokens: TokenKind | None = None
@@ -102,6 +110,8 @@ class IndexOptions:
     shots: bool = False
 
     def __post_init__(self) -> None:
+        check_patterns(self.exclude, "exclude")
+        check_patterns(self.include, "include")
         for field in ("max_hours", "cpu_seconds", "stored_megabytes"):
             if not getattr(self, field) > 0:
                 raise InputError(f"{field} is {getattr(self, field)}: it must be more than 0", field=field)
@@ -116,6 +126,11 @@ class IndexOptions:
         if self.tokens not in (None, *TOKEN_KINDS):
             raise InputError(
                 f"tokens is {self.tokens!r}: it must be one of {', '.join(TOKEN_KINDS)}", field="tokens"
+            )
+        if not 0 <= self.settle_seconds <= 3600:
+            raise InputError(
+                f"settle_seconds is {self.settle_seconds}: it must be from 0 to 3600 seconds",
+                field="settle_seconds",
             )
         if not self.keep_seconds >= 0:
             raise InputError(

@@ -63,6 +63,8 @@ class IndexPlan:
         gone: paths of files below the scanned paths that do not exist any more.
         missing: paths of files that cannot be found now, those that are gone among them; others are on a disk
             that is not mounted, or in a folder that cannot be read.
+        left_out: paths of files below the scanned paths that a rule leaves out now; they are not missing.
+        known_sha256: checksums of contents that need not be decoded again, by their sizes in bytes.
     """
 
     tasks: list[IndexTask] = field(default_factory=list)
@@ -71,6 +73,8 @@ class IndexPlan:
     found_again: list[bytes] = field(default_factory=list)
     gone: list[bytes] = field(default_factory=list)
     missing: list[bytes] = field(default_factory=list)
+    left_out: list[bytes] = field(default_factory=list)
+    known_sha256: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 class KnownVideos(Protocol):
@@ -105,8 +109,9 @@ def make_plan(scanned: Scan, known: KnownVideos, *, retry_failed: bool) -> Index
     plan = IndexPlan()
     present = {os.fsencode(path) for path in scanned.files}
     plan.gone, plan.missing = _absent(scanned, known.files, present)
+    plan.left_out = _left_out(scanned, known.files, present.union(plan.missing))
     missing = set(plan.missing)
-    by_size = _checksums_by_size(known.videos.values(), retry_failed=retry_failed)
+    by_size = plan.known_sha256 = _checksums_by_size(known.videos.values(), retry_failed=retry_failed)
     sizes_to_decode: set[int] = set()
     later: list[IndexTask] = []
     for path in scanned.files:
@@ -163,6 +168,14 @@ def _absent(scanned: Scan, files: Iterable[bytes], present: Set[bytes]) -> tuple
         if path not in away and _below(path, scanned.covered) and no_longer_exists(path)
     ]
     return [os.fsencode(path) for path in gone], [os.fsencode(path) for path in sorted({*away, *gone})]
+
+
+def _left_out(scanned: Scan, files: Iterable[bytes], others: Set[bytes]) -> list[bytes]:
+    """The paths, without those of `others`, that a rule leaves out."""
+    if not scanned.left_out:
+        return []
+    absent = [Path(os.fsdecode(path)) for path in files if path not in others]
+    return [os.fsencode(p) for p in absent if _below(p, scanned.covered) and scanned.leaves_out(p)]
 
 
 def _checksums_by_size(videos: Iterable[VideoRow], *, retry_failed: bool) -> dict[int, tuple[str, ...]]:

@@ -17,7 +17,7 @@ from indexer.engines.base import Engine
 from indexer.engines.local import LocalEngine
 from indexer.engines.local_decoders import Bounds, FileDecoder, InlineDecoder, ProcessDecoder
 from indexer.engines.worker_process import StartingProcess
-from indexer.events import Event, IndexSummary, Note, Scanned
+from indexer.events import Event, FileStillWritten, IndexSummary, Note, Scanned
 from indexer.library.errors import LibraryError
 from indexer.library.folder import Library, generation_of
 from indexer.library.generations import base_manifest, is_served
@@ -25,6 +25,7 @@ from indexer.library.migration import migrate
 from indexer.library.mounts import known_mounts, mounted, remember_mounts
 from indexer.library.overview import list_generations
 from indexer.library.publish import PublishOptions, chosen_backend
+from indexer.library.records import SEARCHABLE
 from indexer.library.repair import repair
 from indexer.library.trust import remember_media_roots
 from indexer.library.vectors.base import AUTOMATIC
@@ -32,6 +33,7 @@ from indexer.library.writer import LibraryWriter
 from indexer.options import IndexOptions
 from indexer.plan import IndexPlan, IndexTask, check_not_emptied, make_plan
 from indexer.scan import Scan, scan
+from indexer.settling import SettledTasks
 from indexer.sink import CommitOptions, LibrarySink
 from indexer.stages.base import AnyStage
 from indexer.stages.registry import open_stages
@@ -84,7 +86,12 @@ def index_paths(
     started = time.monotonic()
     stop = stop or threading.Event()
     emit = _one_at_a_time(on_event)
-    scanned = scan(paths, list_passed_over=options.list_passed_over)
+    scanned = scan(
+        paths,
+        exclude=options.exclude,
+        include=options.include,
+        list_passed_over=options.list_passed_over,
+    )
     _check_options(options, bundle, Path(library))
     if stages is None:
         # Before anything else: a model that is missing must not be told after hours.
@@ -142,6 +149,7 @@ def index_paths(
             gone=plan.gone,
             missing=plan.missing,
             found_again=plan.found_again,
+            left_out=plan.left_out,
             prune=options.prune,
             forget_seconds=None
             if options.forget_missing_days is None
@@ -155,8 +163,21 @@ def index_paths(
         sink = LibrarySink(writer, commit_options, emit, summary, earlier=earlier)
         sink.mark_missing()
         sink.carry_over()
+
+        def leave(task: IndexTask) -> None:
+            row = None if task.video_id is None else writer.videos.get(task.video_id)
+            summary.still_written.append(task.path)
+            summary.not_reached_searchable += row is not None and row.verdict in SEARCHABLE
+            emit(FileStillWritten(task.path))
+
         (engine or _local_engine(bundle, options, starting)).run(
-            _tasks(plan, scanned, earlier),
+            SettledTasks(
+                _tasks(plan, scanned, earlier),
+                options.settle_seconds,
+                stop,
+                leave,
+                lambda size: plan.known_sha256.get(size, ()),
+            ),
             spec,
             EncodeSpec.of(bundle, writer.layout, options.batch_frames),
             sink,
@@ -173,7 +194,7 @@ def index_paths(
                 emit=emit,
                 stop=stop,
             )
-            summary.stages = stage_run.run(stages, _found(scanned, writer))
+            summary.stages = stage_run.run(stages, _found(scanned, writer, summary.still_written))
         if not stop.is_set():
             sink.complete()
     summary.interrupted = stop.is_set()
@@ -219,12 +240,12 @@ def _media_reader(options: IndexOptions, stop: threading.Event) -> FileDecoder:
     return ProcessDecoder(_bounds(options), stop) if options.workers else InlineDecoder(stop)
 
 
-def _found(scanned: Scan, writer: LibraryWriter) -> list[StageVideo]:
-    """The videos of the files found, each once."""
+def _found(scanned: Scan, writer: LibraryWriter, still_written: Sequence[Path]) -> list[StageVideo]:
+    """The videos of the files found, each once, without those of files that are still being written."""
     found: dict[str, StageVideo] = {}
     for path in scanned.files:
         file = writer.files.get(os.fsencode(path))
-        if file is not None:
+        if file is not None and path not in still_written:
             video = StageVideo(file.video_id, path, scanned.facts[path].device, file.mtime_ns)
             found.setdefault(file.video_id, video)
     return list(found.values())

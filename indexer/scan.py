@@ -4,12 +4,13 @@ import os
 import re
 import stat as modes
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from indexer.ignore import IGNORE_FILE, Rules, rules_at, rules_in
 from indexer.library.records import stored_ns
-from indexer.media_kinds import EXTENSIONS, Kind, kind_of
+from indexer.media_kinds import EXTENSIONS, OPENED, Kind, kind_of
 from indexer.place import place_error
 from model.runtime.errors import InputError
 from model.runtime.names import near
@@ -41,6 +42,10 @@ class SubtitleFile:
     language: str | None
 
 
+#: A symbolic link that was met: its path, its name, and the rules of its folder.
+_Link = tuple[str, str, Rules]
+
+
 @dataclass
 class Scan:
     """The video files at and below the given paths.
@@ -54,9 +59,11 @@ class Scan:
         linked: real folders to which, or into which, symbolic links lead.
         problems: folders and files that cannot be looked at, and why.
         passed_over: how many files are not taken for videos, by what they are: an extension, `no extension`,
-            `another extension` for an unusual one, `hidden`, or `.ts that is no video`. A hidden folder
-            counts once; what is in it is not looked at.
+            `another extension` for an unusual one, `.ts that is no video`, or the kind of the rule that
+            leaves them out, see `indexer.ignore`. A folder that is left out counts once; what is in it is not
+            looked at.
         passed_over_files: these files, and what they are, if they were asked for.
+        left_out: the files and folders that a rule leaves out.
         covered: the given folders and files: an indexed video at or below one of them may have vanished.
     """
 
@@ -69,11 +76,16 @@ class Scan:
     problems: list[tuple[Path, str]] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
     passed_over_files: list[tuple[Path, str]] = field(default_factory=list)
+    left_out: set[Path] = field(default_factory=set)
     covered: list[Path] = field(default_factory=list)
 
     def concerns(self, folder: Path) -> bool:
         """Whether one of the given paths is at, above or below a folder."""
         return any(folder.is_relative_to(root) or root.is_relative_to(folder) for root in self.covered)
+
+    def leaves_out(self, path: Path) -> bool:
+        """Whether a rule leaves a file out, or a folder above it."""
+        return path in self.left_out or any(folder in self.left_out for folder in path.parents)
 
     def parents(self) -> set[Path]:
         """Every folder above a file: the one that holds it, and those above that."""
@@ -81,22 +93,30 @@ class Scan:
         return holding | {above for folder in holding for above in folder.parents}
 
 
-def scan(paths: Iterable[Path | str], *, list_passed_over: bool = False) -> Scan:
+def scan(
+    paths: Iterable[Path | str],
+    *,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] = (),
+    list_passed_over: bool = False,
+) -> Scan:
     """Find the video files at and below `paths`.
 
-    Folders are searched recursively for known extensions. Subtitle files are found with their videos. Hidden
-    files and folders are skipped; symbolic links are followed; each folder and file counts once, however many
-    links lead to it. A file among `paths` is included whatever its name. What cannot be looked at becomes one
-    of `Scan.problems`.
+    Folders are searched recursively for known extensions. Subtitle files are found with their videos. What a
+    rule leaves out is skipped; symbolic links are followed; each folder and file counts once, however many
+    links lead to it. A file or a folder among `paths` is taken whatever its name. What cannot be looked at
+    becomes one of `Scan.problems`.
 
     Args:
         paths: files and folders.
+        exclude: patterns of files and folders to leave out, see `indexer.ignore.rules_at`.
+        include: patterns of those to take although another rule leaves them out.
         list_passed_over: fill in `Scan.passed_over_files`.
 
     Raises:
         InputError: a path does not exist, or is neither a file nor a folder.
     """
-    scanner = _Scanner(list_passed_over)
+    scanner = _Scanner(exclude, include, list_passed_over)
     roots = []
     for path in paths:
         # Resolve the path, so that a file has one id however it is named.
@@ -117,8 +137,9 @@ def scan(paths: Iterable[Path | str], *, list_passed_over: bool = False) -> Scan
 
 
 class _Scanner:
-    def __init__(self, list_passed_over: bool) -> None:
+    def __init__(self, exclude: Sequence[str], include: Sequence[str], list_passed_over: bool) -> None:
         self.result = Scan()
+        self._exclude, self._include = exclude, include
         self._seen: set[tuple[int, int]] = set()
         self._list_passed_over = list_passed_over
         #: Subtitle files by their folder, and the folders of files that were given.
@@ -148,67 +169,85 @@ class _Scanner:
                 self._problem(root, "another folder or disk took its place during the scan")
 
     def _walk(self, root: Path) -> None:
-        links: list[Path] = []
-        pending = [root]
+        links: list[_Link] = []
+        pending = [(os.fspath(root), rules_at(root, self._exclude, self._include))]
         while pending:
-            folder = pending.pop()
+            folder, rules = pending.pop()
             try:
-                if not self._is_new(folder.stat()):
+                if not self._is_new(os.stat(folder)):  # noqa: PTH116  paths are text until a file is taken
                     continue
                 with os.scandir(folder) as entries:
                     children = sorted(entries, key=lambda entry: entry.name)
             except (OSError, ValueError) as error:
-                self._problem(folder, place_error(error))
+                self._problem(Path(folder), place_error(error))
                 continue
+            if any(entry.name == IGNORE_FILE for entry in children):
+                rules = rules.and_in(rules_in(folder))
             for entry in children:
-                path = folder / entry.name
-                if entry.name.startswith("."):
-                    self._pass_over(path, "hidden")
+                if entry.name == IGNORE_FILE:
                     continue
                 try:
-                    self._look_at(entry, path, links, pending)
+                    self._look_at(entry, rules, links, pending)
                 except (OSError, ValueError) as error:
                     if isinstance(error, PermissionError) and not os.access(folder, os.X_OK):
                         # The same is true of everything in it: one line is enough.
-                        self._problem(folder, f"may be listed but not entered: {place_error(error)}")
+                        self._problem(Path(folder), f"may be listed but not entered: {place_error(error)}")
                         break
-                    self._problem(path, place_error(error))
-                    if path.suffix.lower() in SUBTITLE_EXTENSIONS:
-                        self._unknown.add(folder)
+                    self._problem(Path(entry.path), place_error(error))
+                    if _extension(entry.name) in SUBTITLE_EXTENSIONS:
+                        self._unknown.add(Path(folder))
             if not pending and links:
                 # Follow links last: a file that is reached both ways keeps its own name.
                 pending = self._follow(links)
                 links = []
 
-    def _look_at(self, entry: os.DirEntry[str], path: Path, links: list[Path], pending: list[Path]) -> None:
+    def _look_at(
+        self, entry: os.DirEntry[str], rules: Rules, links: list[_Link], pending: list[tuple[str, Rules]]
+    ) -> None:
         if entry.is_symlink():
-            links.append(path)
+            links.append((entry.path, entry.name, rules))
         elif entry.is_dir(follow_symlinks=False):
-            pending.append(path)
-        elif entry.is_file(follow_symlinks=False):
-            self._add(path, entry)
+            if not self._is_left_out(entry.path, entry.name, rules, is_folder=True):
+                pending.append((entry.path, rules.below(entry.name)))
+        elif entry.is_file(follow_symlinks=False) and not self._is_left_out(
+            entry.path, entry.name, rules, is_folder=False
+        ):
+            self._add(entry.path, entry.name, entry)
 
-    def _follow(self, links: list[Path]) -> list[Path]:
+    def _is_left_out(self, path: str, name: str, rules: Rules, *, is_folder: bool) -> bool:
+        rule = rules.left_out(name, is_folder)
+        if rule is None:
+            return False
+        self.result.left_out.add(Path(path))
+        self._pass_over(path, rule.kind)
+        return True
+
+    def _follow(self, links: list[_Link]) -> list[tuple[str, Rules]]:
         folders = []
-        for path in links:
+        for path, name, rules in links:
             try:
-                stat = path.stat()
-                if modes.S_ISDIR(stat.st_mode):
-                    folders.append(path)
-                    self.result.linked.append(path.resolve())
-                elif modes.S_ISREG(stat.st_mode) and self._add(path, stat):
-                    self.result.linked.append(path.resolve().parent)
+                stat = os.stat(path)  # noqa: PTH116
+                is_folder = modes.S_ISDIR(stat.st_mode)
+                if (is_folder or modes.S_ISREG(stat.st_mode)) and self._is_left_out(
+                    path, name, rules, is_folder=is_folder
+                ):
+                    continue
+                if is_folder:
+                    folders.append((path, rules.below(name)))
+                    self.result.linked.append(Path(path).resolve())
+                elif modes.S_ISREG(stat.st_mode) and self._add(path, name, stat):
+                    self.result.linked.append(Path(path).resolve().parent)
             except (OSError, RuntimeError, ValueError) as error:
-                if path.suffix.lower() in EXTENSIONS:
-                    self._problem(path, f"a broken link: {place_error(error)}")
+                if _extension(name) in EXTENSIONS and rules.left_out(name, is_folder=False) is None:
+                    self._problem(Path(path), f"a broken link: {place_error(error)}")
         return folders
 
-    def _add(self, path: Path, source: os.DirEntry[str] | os.stat_result) -> bool:
+    def _add(self, path: str, name: str, source: os.DirEntry[str] | os.stat_result) -> bool:
         """Add a file if it is a video and new. → Whether it was added."""
-        extension = path.suffix.lower()
+        extension = _extension(name)
         if extension in SUBTITLE_EXTENSIONS:
             facts = _facts(source if isinstance(source, os.stat_result) else source.stat())
-            self._subtitles.setdefault(path.parent, {})[path.name] = facts
+            self._subtitles.setdefault(Path(path).parent, {})[name] = facts
             return False
         if extension not in EXTENSIONS:
             self._pass_over(path, _shown(extension))
@@ -216,10 +255,12 @@ class _Scanner:
         stat = source if isinstance(source, os.stat_result) else source.stat(follow_symlinks=False)
         if not self._is_new(stat):
             return False
-        if kind_of(path) is Kind.NO_VIDEO:
-            self._pass_over(path, f"{extension} that is no video")
+        found = Path(path)
+        if extension in OPENED and kind_of(found) is Kind.NO_VIDEO:
+            still = "a still picture" if extension == ".gif" else "no video"
+            self._pass_over(path, f"{extension} that is {still}")
             return False
-        self._take(path, stat)
+        self._take(found, stat)
         return True
 
     def _take(self, path: Path, stat: os.stat_result) -> None:
@@ -242,7 +283,7 @@ class _Scanner:
             for name, facts in sorted(names.items()):
                 stem, language = _named_after(name, videos.get(folder, {}))
                 if stem is None and folder not in self._beside:
-                    self._pass_over(folder / name, _shown(Path(name).suffix.lower()))
+                    self._pass_over(os.path.join(folder, name), _shown(_extension(name)))  # noqa: PTH118
                 elif stem is not None:
                     file = SubtitleFile(folder / name, facts.bytes, facts.mtime_ns, language)
                     for path in videos[folder][stem]:
@@ -273,10 +314,14 @@ class _Scanner:
     def _problem(self, path: Path, reason: str) -> None:
         self.result.problems.append((path, reason))
 
-    def _pass_over(self, path: Path, kind: str) -> None:
+    def _pass_over(self, path: str, kind: str) -> None:
         self.result.passed_over[kind] += 1
         if self._list_passed_over:
-            self.result.passed_over_files.append((path, kind))
+            self.result.passed_over_files.append((Path(path), kind))
+
+
+def _extension(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  a `Path` for each file takes time
 
 
 def _facts(stat: os.stat_result) -> FileFacts:

@@ -45,7 +45,9 @@ class CommitOptions:
         gone: paths of files that do not exist any more.
         missing: paths of files that cannot be found now, those that are gone among them.
         found_again: paths of unchanged files that were missing.
-        prune: forget the places that are gone at the end, and remove the videos that have no other.
+        left_out: paths of files that a rule leaves out now.
+        prune: forget at the end the places that are gone or left out, and remove the videos that have no
+            other.
         forget_seconds: forget places that have been missing for longer; None: none.
     """
 
@@ -55,6 +57,7 @@ class CommitOptions:
     gone: Sequence[bytes] = ()
     missing: Sequence[bytes] = ()
     found_again: Sequence[bytes] = ()
+    left_out: Sequence[bytes] = ()
     prune: bool = False
     forget_seconds: float | None = None
 
@@ -369,8 +372,11 @@ class LibrarySink:
         lost = {writer.files[path].video_id for path in gone if self._is_lost(writer.files[path].video_id)}
         forgotten = {path for path in gone if writer.files[path].video_id not in lost}
         self._summary.moved = len(forgotten)
+        left_out = {path for path in options.left_out if path in writer.files}
         if options.prune and not interrupted:
-            forgotten.update(gone)
+            forgotten.update(gone, left_out)
+        else:
+            self._summary.left_out = len(left_out)
         if options.forget_seconds is not None and not interrupted:
             before = datetime.now(UTC) - timedelta(seconds=options.forget_seconds)
             forgotten |= {

@@ -27,6 +27,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "REELFIND_BUNDLE_FOLDER": "Read by `docker-compose.yml`: the folder of further bundles on the host.",
     "REELFIND_PUBLISH": "Read by `docker-compose.yml`: the address and port on the host.",
     "REELFIND_INDEXER_MEMORY": "Read by `docker-compose.yml`: the memory of the indexer's container.",
+    "REELFIND_SETTLE_SECONDS": "`reelfind index`: see its option `--settle`.",
     "REELFIND_INDEXER_PIDS": "Read by `docker-compose.yml`: how many processes and threads it may have.",
     "REELFIND_FAULT": "Tests: kills or hangs a process at a named point; see `model/runtime/faults.py`.",
     "REELFIND_FAULT_LOG": "Tests: a file to which the name of every such point reached is appended.",

@@ -16,6 +16,10 @@ if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
+#: Tests index files that they have just made, and need not wait whether somebody writes on in them.
+os.environ["REELFIND_SETTLE_SECONDS"] = "0"
+
+
 def pytest_configure() -> None:
     """Give the tests a place of their own for what is remembered, and let Ctrl-C stop their processes.
 

@@ -9,7 +9,7 @@ since a file may have taken it over: see `indexer.engines.messages`.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from indexer.decode import DecodeSpec, FileOutcome
@@ -48,7 +48,7 @@ class Engine(Protocol):
 
     def run(
         self,
-        tasks: Sequence[IndexTask],
+        tasks: Collection[IndexTask],
         decode_spec: DecodeSpec,
         encode_spec: EncodeSpec,
         sink: Sink,
@@ -62,7 +62,8 @@ class Engine(Protocol):
         ends the run: the first error is raised, and the sink is not closed.
 
         Args:
-            tasks: the files, which the engine may process in any order and several at a time.
+            tasks: the files, which the engine may process in any order and several at a time. Going on to the
+                next one may take time: see `SettledTasks`.
             decode_spec: how to decode them.
             encode_spec: how to encode their segments.
             sink: receives the rows and the outcome of every file.

@@ -9,7 +9,7 @@ tried once more, after all others: one at a time, so that the memory is free for
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from indexer.decode import DecodedSegment, DecodeSpec, FileOutcome, FileVerdict
@@ -58,7 +58,7 @@ class LocalEngine:
 
     def run(
         self,
-        tasks: Sequence[IndexTask],
+        tasks: Collection[IndexTask],
         decode_spec: DecodeSpec,
         encode_spec: EncodeSpec,
         sink: Sink,
@@ -117,7 +117,7 @@ class _DecodingThreads:
     def __init__(
         self,
         new_decoder: Callable[[threading.Event], FileDecoder],
-        tasks: Sequence[IndexTask],
+        tasks: Collection[IndexTask],
         spec: DecodeSpec,
         decoded: Channel[FromDecoder],
         emit: Callable[[Event], None],

@@ -15,7 +15,7 @@ from shutil import rmtree
 import lance
 
 from indexer.library.errors import LibraryError, storage_errors
-from indexer.library.folder import Library, lock_library
+from indexer.library.folder import Library
 from indexer.library.generations import (
     base_manifest,
     complete,
@@ -26,6 +26,7 @@ from indexer.library.generations import (
     snapshots_of,
     staged,
 )
+from indexer.library.lock import lock_library
 from indexer.library.manifest import (
     CURRENT,
     SnapshotManifest,

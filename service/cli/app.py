@@ -15,7 +15,7 @@ from service.cli.doctor import doctor_command
 from service.cli.evaluate import eval_command
 from service.cli.exits import CheckedCommand, ReelfindGroup
 from service.cli.index import index_command
-from service.cli.index_arguments import IndexCommand
+from service.cli.index_arguments import LEFT_OUT, IndexCommand
 from service.cli.library import library_app
 from service.cli.search import search_command
 from service.cli.serve import serve_command
@@ -51,7 +51,7 @@ def root(
 app.command("serve", cls=CheckedCommand)(serve_command)
 app.command("search", cls=CheckedCommand)(search_command)
 app.command("eval", cls=CheckedCommand)(eval_command)
-app.command("index", cls=IndexCommand)(index_command)
+app.command("index", cls=IndexCommand, epilog=LEFT_OUT)(index_command)
 app.command("demo", cls=CheckedCommand)(demo_command)
 app.command("bench", cls=CheckedCommand)(bench_command)
 app.command("doctor", cls=CheckedCommand)(doctor_command)

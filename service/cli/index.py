@@ -75,7 +75,8 @@ def index_command(
         bool,
         typer.Option(
             "--prune",
-            help="Forget files under PATH that no longer exist. Videos without any file are removed.",
+            help="Forget files under PATH that no longer exist, or that a rule leaves out now. Videos "
+            "without any file are removed.",
         ),
     ] = False,
     forget_missing: Annotated[
@@ -111,6 +112,32 @@ def index_command(
         bool,
         typer.Option("--list-passed-over", help="List the files under PATH that are not taken for videos."),
     ] = False,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Leave out files and folders, in gitignore's syntax: '*.LRV', 'drafts/'; may be repeated. A "
+            "file `.reelfindignore` in a folder holds such patterns too.",
+        ),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Take files and folders that another rule leaves out; may be repeated. Where both speak of "
+            "one, --include wins.",
+        ),
+    ] = None,
+    settle: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=3600,
+            envvar="REELFIND_SETTLE_SECONDS",
+            help="Seconds that a new or changed file must be at rest before it is read: until then it may "
+            "still be written. 0 reads all at once.",
+        ),
+    ] = 2.0,
     decoder: Annotated[DecoderName, typer.Option(help="Library that decodes the videos.")] = "pyav",
     provider: Annotated[
         Provider,
@@ -293,6 +320,9 @@ def index_command(
             retry_failed=retry_failed,
             repair=repair,
             list_passed_over=list_passed_over,
+            exclude=tuple(exclude or ()),
+            include=tuple(include or ()),
+            settle_seconds=settle,
             index_factory=index_factory,
             tokens=tokens,
             tokens_per_frame=tokens_per_frame,

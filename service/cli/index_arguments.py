@@ -1,13 +1,17 @@
-"""Reads `--speech`, whose value may be left out, among the arguments of `reelfind index`."""
+"""The arguments of `reelfind index`: `--speech`, whose value may be omitted, and which files are left out."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from indexer.ignore import default_text
 from indexer.stages.speech_models import DEFAULT_MODEL, WHISPER_MODELS, is_model_folder
 from service.cli.exits import CheckedCommand
 
 _OPTION = "--speech"
+_PATTERNS = [line for line in default_text().splitlines() if line and not line.startswith("# ")]
+#: Below the options of `--help`. With two spaces, so that no `*` is taken for emphasis.
+LEFT_OUT = f"Left out unless --include names it: {'  '.join(_PATTERNS)}"
 
 
 class IndexCommand(CheckedCommand):

@@ -22,6 +22,7 @@ from indexer.events import (
     FileDone,
     FileNotReached,
     FileStarted,
+    FileStillWritten,
     Note,
     Published,
     Scanned,
@@ -106,6 +107,11 @@ class ProgressView:
                 # As for failures, see `_file_done`.
                 if not self._bar:
                     self._say(f"not reachable: {displayable(event.path)}: {event.reason}")
+                self._refresh()
+            case FileStillWritten():
+                self._done += 1
+                if not self._bar:
+                    self._say(f"still being written: {displayable(event.path)}")
                 self._refresh()
             case Published():
                 state = "published" if event.served else "ready beside the one that is served"

@@ -46,6 +46,7 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
         "not_reachable": [
             {"path": displayable(path), "reason": reason} for path, reason in summary.not_reached
         ],
+        "still_written": [displayable(path) for path in summary.still_written],
         "repaired": None
         if repaired is None
         else {
@@ -63,6 +64,7 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
         "moved": summary.moved,
         "removed": summary.removed,
         "vanished": summary.vanished,
+        "left_out": summary.left_out,
         "segments": summary.segments,
         "frames": summary.frames,
         "video_seconds": round(summary.video_seconds, 3),
@@ -105,6 +107,8 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
         table.add_row(f"unchanged{note}", str(summary.unchanged))
     if summary.not_reached:
         table.add_row("not reachable", str(len(summary.not_reached)))
+    if summary.still_written:
+        table.add_row("still being written", str(len(summary.still_written)))
     if summary.removed:
         table.add_row("removed", str(summary.removed))
     if table.row_count:
@@ -124,6 +128,8 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
             f"  {listed}what was indexed of these files stays: when their disk or share is back and may be "
             "read, run the same command again",
         )
+    for path in summary.still_written[:_SHOWN_FAILURES]:
+        print_line(console, f"  still being written: {displayable(path)}: the next run looks at it again")
     if summary.repaired is not None:
         _print_repaired(summary.repaired, console)
     _print_passed_over(summary, console)
@@ -136,6 +142,11 @@ def print_summary(summary: IndexSummary, library: Path, console: Console) -> Non
         print_line(
             console,
             f"{summary.vanished} videos no longer exist on disk and count as missing: `--prune` removes them",
+        )
+    if summary.left_out:
+        print_line(
+            console,
+            f"{summary.left_out} files of the library are left out by a rule now: `--prune` forgets them",
         )
     if summary.failed_before:
         print_line(console, "`--retry-failed` reads the files again that failed before")

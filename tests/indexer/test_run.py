@@ -210,6 +210,21 @@ def test_prune_does_not_empty_a_folder_whose_disk_may_not_be_mounted(bundle: Bun
     assert (emptied.removed, emptied.num_videos) == (2, 1)
 
 
+def test_what_a_new_rule_leaves_out_goes_as_what_is_gone_does(bundle: Bundle, tmp_path: Path) -> None:
+    media, library = tmp_path / "media", tmp_path / "library"
+    for name, colour in (("a.mp4", "red"), ("drafts/b.mp4", "green"), ("c.mp4", "blue")):
+        make_video(media / name, parts=[(colour, 0.5)])
+    assert index(bundle, library, media).verdicts == {"ok": 3}
+    (media / ".reelfindignore").write_text("drafts/\n")
+    summary = index(bundle, library, media, exclude=("c.*",))
+    assert (summary.unchanged, summary.left_out, summary.num_videos) == (1, 2, 3)
+    assert summary.passed_over.total() == 2
+    summary = index(bundle, library, media, prune=True)
+    assert (summary.unchanged, summary.removed, summary.num_videos) == (2, 1, 2)
+    assert summary.vanished == 0
+    assert index(bundle, library, media / "drafts/b.mp4").verdicts == {"ok": 1}
+
+
 def test_copies_are_one_video_with_several_places(bundle: Bundle, tmp_path: Path) -> None:
     make_video(tmp_path / "media/a.mp4", parts=[("red", 0.5)])
     shutil.copy(tmp_path / "media/a.mp4", tmp_path / "media/copy.mp4")
@@ -309,7 +324,7 @@ def test_a_decoder_that_is_not_installed_is_refused(
 ) -> None:
     make_video(tmp_path / "a.mp4", parts=[("red", 0.3)])
     monkeypatch.setitem(sys.modules, "decord", None)
-    with pytest.raises(InputError, match=r"reelfind\[decord\]"):
+    with pytest.raises(InputError, match=r"pip install .*decord2"):
         index(bundle, tmp_path / "library", tmp_path / "a.mp4", decoder="decord")
     assert not (tmp_path / "library").exists()
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from indexer.ignore import IGNORE_FILE
 from indexer.library.records import stored_ns
 from indexer.scan import FileFacts, scan
 from model.runtime.errors import InputError
@@ -123,6 +125,70 @@ def test_what_is_passed_over_is_counted_and_listed_on_demand(tmp_path: Path) -> 
         ("sub/c.txt", ".txt"),
         ("app.ts", ".ts that is no video"),
     }
+
+
+def test_what_is_no_film_of_ones_own_is_left_out(tmp_path: Path) -> None:
+    left_out = [
+        *("DCIM/GX010001.LRV", "DCIM/GX010001.THM", "DJI_0001.LRF", "LRV_20240101_000000_01_001.insv"),
+        *("PRIVATE/M4ROOT/SUB/C0001S03.MP4", "@eaDir/a.mp4/SYNO.mp4", "#recycle/a.mp4", "$RECYCLE.BIN/a.mp4"),
+        *("System Volume Information/a.mp4", ".Trash-1000/files/a.mp4", "._a.mp4", ".hidden/a.mp4"),
+        *("a.mp4.part", "a.mkv.crdownload", "a.mkv.!qB", "a.tmp"),
+    ]
+    kept = [tmp_path / name for name in ("DCIM/GX010001.MP4", "PRIVATE/M4ROOT/CLIP/C0001.MP4", "SUB/a.mp4")]
+    touch(*(tmp_path / name for name in left_out), *kept)
+    scanned = scan([tmp_path], list_passed_over=True)
+    assert scanned.files == sorted(kept)
+    assert scanned.passed_over == {
+        "small copy made by a camera": 5,
+        "folder of the system": 4,
+        "hidden": 3,
+        "unfinished download": 4,
+    }
+    assert all(scanned.leaves_out(tmp_path / name) for name in left_out)
+    assert not any(scanned.leaves_out(path) for path in kept)
+
+
+def test_rules_of_folders_and_options(tmp_path: Path) -> None:
+    names = ["a.mp4", "b.mp4", "x/a.mp4", "x/b.mp4", "x/y/b.mp4", "x/GX01.LRV", "drafts/a.mp4", ".h/a.mp4"]
+    touch(*(tmp_path / name for name in names))
+    (tmp_path / ".reelfindignore").write_text("b.mp4\n!.h/\n")
+    (tmp_path / "x/.reelfindignore").write_text("!/b.mp4\n")
+
+    def found(**options: list[str]) -> set[str]:
+        scanned = scan([tmp_path], **options)  # type: ignore[arg-type]
+        assert IGNORE_FILE not in {path.name for path in scanned.left_out}
+        return {str(path.relative_to(tmp_path)) for path in scanned.files}
+
+    assert found() == {"a.mp4", "x/a.mp4", "x/b.mp4", "drafts/a.mp4", ".h/a.mp4"}
+    assert found(exclude=["drafts/", "/x/a.mp4"]) == {"a.mp4", "x/b.mp4", ".h/a.mp4"}
+    assert found(include=["*.LRV"], exclude=["*"]) == set()
+    assert found(include=["*.LRV", "*/"], exclude=["*"]) == {"x/GX01.LRV"}
+    # What is given is taken, and rules hold below it.
+    assert scan([tmp_path / ".h", tmp_path / "x/y", tmp_path / "x/GX01.LRV"]).files == [
+        tmp_path / ".h/a.mp4",
+        tmp_path / "x/GX01.LRV",
+    ]
+
+
+def test_rules_hold_for_links_by_their_names(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere/a.mp4", tmp_path / "elsewhere/b.mp4")
+    (tmp_path / "media").mkdir()
+    for name, target in (("drafts", "elsewhere"), ("c.mp4", "elsewhere/a.mp4"), ("d.mp4", "elsewhere/b.mp4")):
+        (tmp_path / "media" / name).symlink_to(tmp_path / target)
+    (tmp_path / "media/e.mp4").symlink_to(tmp_path / "nowhere")
+    scanned = scan([tmp_path / "media"], exclude=["drafts/", "c.mp4", "e.mp4"])
+    assert (scanned.files, scanned.problems) == ([tmp_path / "media/d.mp4"], [])
+
+
+def test_a_gif_of_one_picture_is_no_video(tmp_path: Path) -> None:
+    pictures = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue")]
+    pictures[0].save(tmp_path / "still.gif")
+    pictures[0].save(tmp_path / "moving.gif", save_all=True, append_images=pictures[1:], comment=b"," * 700)
+    (tmp_path / "cut.gif").write_bytes((tmp_path / "still.gif").read_bytes()[:50])
+    (tmp_path / "no gif.gif").write_bytes(b"\0" * 100)
+    scanned = scan([tmp_path])
+    assert [path.name for path in scanned.files] == ["moving.gif", "no gif.gif"]
+    assert scanned.passed_over == {".gif that is a still picture": 2}
 
 
 def test_facts_are_those_of_the_file(tmp_path: Path) -> None:

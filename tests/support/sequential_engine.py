@@ -5,7 +5,7 @@ Whatever a distributed engine would send to another machine goes through pickle 
 
 import pickle
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from indexer.decode import Alive, DecodedSegment, DecodeSpec, decode_file
@@ -24,7 +24,7 @@ class SequentialEngine:
 
     def run(
         self,
-        tasks: Sequence[IndexTask],
+        tasks: Collection[IndexTask],
         decode_spec: DecodeSpec,
         encode_spec: EncodeSpec,
         sink: Sink,

@@ -128,5 +128,9 @@ def stop(process: subprocess.Popen[str]) -> int:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without settings of ours, so that only a test's options count."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("REELFIND_")}
+    """The environment without settings of ours, so that only a test's options count.
+
+    Files that a test has just made are read at once.
+    """
+    others = {name: value for name, value in os.environ.items() if not name.startswith("REELFIND_")}
+    return others | {"REELFIND_SETTLE_SECONDS": "0"}

@@ -66,7 +66,8 @@ def test_index_as_json_is_one_object(bundle: Path, media: Path, tmp_path: Path) 
 def test_gone_files_are_mentioned_and_pruned(bundle: Path, media: Path, tmp_path: Path) -> None:
     index(bundle, tmp_path / "library", media)
     (media / "red.mp4").unlink()
-    assert "1 videos no longer exist on disk: `--prune`" in index(bundle, tmp_path / "library", media).stdout
+    said = index(bundle, tmp_path / "library", media).stdout
+    assert "1 videos no longer exist on disk, and count as missing: `--prune`" in said
     result = index(bundle, tmp_path / "library", media, "--prune", "--json")
     assert json.loads(result.stdout)["removed"] == 1
     for path in media.iterdir():
