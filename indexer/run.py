@@ -60,6 +60,7 @@ def index_paths(
     engine: Engine | None = None,
     starting: StartingProcess | None = None,
     stages: Sequence[AnyStage] | None = None,
+    scanned: Scan | None = None,
 ) -> IndexSummary:
     """Update a library with the videos in files and folders, publish it, and let stages read on in them.
 
@@ -76,6 +77,7 @@ def index_paths(
         engine: where to decode and encode; None: on this machine, as in `options`.
         starting: what `starting_decoder` gave for these options, for the engine of this machine.
         stages: what runs after the pictures; None: as in `options`.
+        scanned: what is found in these paths, or only of what has changed there; None: they are scanned.
 
     Raises:
         InputError: a path does not exist, an option is invalid, or pruning would empty a whole folder.
@@ -86,12 +88,13 @@ def index_paths(
     started = time.monotonic()
     stop = stop or threading.Event()
     emit = _one_at_a_time(on_event)
-    scanned = scan(
-        paths,
-        exclude=options.exclude,
-        include=options.include,
-        list_passed_over=options.list_passed_over,
-    )
+    if scanned is None:
+        scanned = scan(
+            paths,
+            exclude=options.exclude,
+            include=options.include,
+            list_passed_over=options.list_passed_over,
+        )
     _check_options(options, bundle, Path(library))
     if stages is None:
         # Before anything else: a model that is missing must not be told after hours.
@@ -124,7 +127,7 @@ def index_paths(
         plan = make_plan(scanned, writer, retry_failed=options.retry_failed)
         folders = scanned.parents()
         remember_mounts(opened.path, folders, forget=unmounted if pruning_all else ())
-        if options.prune and not options.prune_empty:
+        if options.prune and not options.prune_empty and not scanned.is_partial:
             check_not_emptied(scanned, plan)
         emit(_scanned_event(scanned, plan))
         media_roots = _media_roots(scanned, folders)

@@ -64,6 +64,7 @@ class Scan:
             looked at.
         passed_over_files: these files, and what they are, if they were asked for.
         left_out: the files and folders that a rule leaves out.
+        is_partial: only what has changed was looked at.
         covered: the given folders and files: an indexed video at or below one of them may have vanished.
     """
 
@@ -78,6 +79,7 @@ class Scan:
     passed_over_files: list[tuple[Path, str]] = field(default_factory=list)
     left_out: set[Path] = field(default_factory=set)
     covered: list[Path] = field(default_factory=list)
+    is_partial: bool = False
 
     def concerns(self, folder: Path) -> bool:
         """Whether one of the given paths is at, above or below a folder."""
@@ -136,6 +138,37 @@ def scan(
     return scanner.result
 
 
+def scan_changes(
+    changed: Iterable[Path],
+    roots: Sequence[Path],
+    *,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] = (),
+) -> Scan:
+    """Find what `scan` of the roots would find, among paths in them that have changed.
+
+    Of a subtitle file the video is found that it is named after; of a `.reelfindignore`, all in its folder.
+    What is not there any more counts as covered.
+
+    Args:
+        changed: absolute paths.
+        roots: real paths of the folders and files that are searched otherwise. Paths outside of them are
+            ignored.
+        exclude: see `scan`.
+        include: see `scan`.
+    """
+    scanner = _Scanner(exclude, include, list_passed_over=False)
+    scanner.result.is_partial = True
+    scanner.result.folders = [root if root.is_dir() else root.parent for root in roots]
+    for path in sorted(set(changed)):
+        root = next((root for root in roots if path.is_relative_to(root)), None)
+        if root is not None:
+            scanner.scan_change(path.parent if path.name == IGNORE_FILE and path != root else path, root)
+    scanner.result.files.sort()
+    scanner.assign_subtitles()
+    return scanner.result
+
+
 class _Scanner:
     def __init__(self, exclude: Sequence[str], include: Sequence[str], list_passed_over: bool) -> None:
         self.result = Scan()
@@ -158,7 +191,7 @@ class _Scanner:
             self._beside.add(root.parent)
             return
         result.folders.append(root)
-        self._walk(root)
+        self._walk([(os.fspath(root), rules_at(root, self._exclude, self._include))])
         # A disk that is unmounted meanwhile leaves an empty folder: nothing in it is gone.
         try:
             now = root.stat()
@@ -168,9 +201,56 @@ class _Scanner:
             if (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino):
                 self._problem(root, "another folder or disk took its place during the scan")
 
-    def _walk(self, root: Path) -> None:
+    def scan_change(self, path: Path, root: Path) -> None:
+        """Look at a path below a root, and at all below it, if the walk from the root would come there."""
+        self.result.covered.append(path)
+        folder, rules = root, rules_at(root, self._exclude, self._include)
+        if path == root:
+            if root.is_dir():
+                self._walk([(os.fspath(root), rules)])
+            elif root.is_file():
+                self._take(root, root.stat())
+                self._beside.add(root.parent)
+            elif not root.exists():
+                self._problem(root, "is not there")
+            return
+        for name in path.relative_to(root).parts[:-1]:
+            rules = rules.and_in(rules_in(folder))
+            folder /= name
+            if self._is_left_out(os.fspath(folder), name, rules, is_folder=True):
+                return
+            rules = rules.below(name)
+        rules = rules.and_in(rules_in(folder))
+        try:
+            self._look_at_change(path, rules)
+        except FileNotFoundError:  # it is gone
+            if rules.left_out(path.name, is_folder=False) or rules.left_out(path.name, is_folder=True):
+                self.result.covered.remove(path)
+        except (OSError, RuntimeError, ValueError) as error:
+            self._problem(path, place_error(error))
+
+    def _look_at_change(self, path: Path, rules: Rules) -> None:
+        place, name = os.fspath(path), path.name
+        self._beside.add(path.parent)
+        if _extension(name) in SUBTITLE_EXTENSIONS:
+            video = _video_of(path)
+            if video is not None and not self._is_left_out(video.path, video.name, rules, is_folder=False):
+                self._add(video.path, video.name, video.stat())
+            return
+        stat = path.stat()
+        is_folder = modes.S_ISDIR(stat.st_mode)
+        if path.is_symlink():
+            self._walk(self._follow([(place, name, rules)]))
+        elif (is_folder or modes.S_ISREG(stat.st_mode)) and not self._is_left_out(
+            place, name, rules, is_folder=is_folder
+        ):
+            if is_folder:
+                self._walk([(place, rules.below(name))])
+            else:
+                self._add(place, name, stat)
+
+    def _walk(self, pending: list[tuple[str, Rules]]) -> None:
         links: list[_Link] = []
-        pending = [(os.fspath(root), rules_at(root, self._exclude, self._include))]
         while pending:
             folder, rules = pending.pop()
             try:
@@ -318,6 +398,14 @@ class _Scanner:
         self.result.passed_over[kind] += 1
         if self._list_passed_over:
             self.result.passed_over_files.append((Path(path), kind))
+
+
+def _video_of(subtitles: Path) -> os.DirEntry[str] | None:
+    """The video that a subtitle file is named after, which need not be there; None: there is none."""
+    with os.scandir(subtitles.parent) as entries:
+        videos = {Path(entry.name).stem: entry for entry in entries if _extension(entry.name) in EXTENSIONS}
+    stem, _ = _named_after(subtitles.name, videos)
+    return None if stem is None else videos[stem]
 
 
 def _extension(name: str) -> str:

@@ -189,8 +189,8 @@ def _choose(library: Path, numbers: list[int], to: int | None) -> int:
             )
         if _is_former(library, to):
             raise LibraryError(
-                f"snapshot {to} is of an earlier version of Reelfind: for that version, `reelfind library "
-                "migrate --undo` returns to it"
+                f"snapshot {to} is of an earlier version of Reelfind: for that version, "
+                f"`reelfind library migrate --library {for_shell(library)} --undo` returns to it"
             )
         problems = verify_snapshot(library, to, False, hashes).problems
         if problems:

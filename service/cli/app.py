@@ -19,6 +19,7 @@ from service.cli.index_arguments import LEFT_OUT, IndexCommand
 from service.cli.library import library_app
 from service.cli.search import search_command
 from service.cli.serve import serve_command
+from service.cli.watch import watch_command
 
 app = typer.Typer(
     cls=ReelfindGroup,
@@ -52,6 +53,7 @@ app.command("serve", cls=CheckedCommand)(serve_command)
 app.command("search", cls=CheckedCommand)(search_command)
 app.command("eval", cls=CheckedCommand)(eval_command)
 app.command("index", cls=IndexCommand, epilog=LEFT_OUT)(index_command)
+app.command("watch", cls=IndexCommand, epilog=LEFT_OUT)(watch_command)
 app.command("demo", cls=CheckedCommand)(demo_command)
 app.command("bench", cls=CheckedCommand)(bench_command)
 app.command("doctor", cls=CheckedCommand)(doctor_command)

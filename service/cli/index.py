@@ -1,10 +1,7 @@
 """`reelfind index`: brings a library up to date with folders of videos."""
 
 import signal
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +23,6 @@ from indexer.options import (
 from indexer.run import index_paths, starting_decoder
 from model.runtime.bundle import Provider
 from model.runtime.exits import NOTHING_FOUND
-from model.runtime.signals import handling_signals
 from model.runtime.video import DecoderName, ReadingLimits
 from service.cli.generation import (
     finish_generation,
@@ -39,6 +35,7 @@ from service.cli.index_progress import ProgressView
 from service.cli.index_report import print_summary, summary_object
 from service.cli.options import JsonOption, RequiredLibraryOption
 from service.cli.printing import print_json
+from service.cli.stopping import stopping
 from service.settings import load_settings, variable_of
 
 
@@ -299,7 +296,7 @@ def index_command(
         batch_size = CPU_BATCH_FRAMES if provider == "cpu" else GPU_BATCH_FRAMES
     console = Console(stderr=True)
     stop = threading.Event()
-    with _stopping(stop) as received, ProgressView(console) as view:
+    with stopping(stop) as received, ProgressView(console) as view:
         options = IndexOptions(
             decoder=decoder,
             workers=default_workers() if workers is None else workers,
@@ -363,25 +360,3 @@ def index_command(
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT))
     if not summary.searchable:
         raise typer.Exit(NOTHING_FOUND)
-
-
-@contextmanager
-def _stopping(stop: threading.Event) -> Iterator[list[int]]:
-    """Set `stop` on the first Ctrl-C or SIGTERM; the second one ends the process.
-
-    Gives the list of the signals received so far.
-    """
-    received: list[int] = []
-
-    def handle(number: int) -> None:
-        received.append(number)
-        if len(received) == 1:
-            stop.set()
-            # Not through the console: the interrupted code may hold its lock.
-            sys.stderr.write("\nstopping after the current batch; press Ctrl-C again to stop at once\n")
-        else:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-    with handling_signals(handle):
-        yield received

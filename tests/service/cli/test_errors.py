@@ -24,6 +24,7 @@ COMMANDS: dict[str, list[str]] = {
     "search": ["red"],
     "eval": ["--queries", "none"],
     "index": ["none", "--library", "none"],
+    "watch": ["none", "--library", "none"],
     "demo": ["--once"],
     "bench": ["--quick"],
     "doctor": [],
