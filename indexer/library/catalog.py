@@ -1,5 +1,6 @@
 """The videos of a snapshot and their places, in memory, in the order of their first places."""
 
+import copy
 import os
 from datetime import UTC
 from functools import cached_property
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from indexer.library.annotations import NO_ANNOTATION, Annotation
 from indexer.library.checksums import CHECKSUMS
 from indexer.library.records import FileRecord, Verdict, VideoRecord, displayable
 from indexer.library.schema import CONTAINER_START, CUTS, STAGE_COLUMNS, STAGE_FAILED, TEXT_COLUMNS
@@ -25,6 +27,7 @@ class VideoLabel(NamedTuple):
     title: str | None
     container_start_seconds: float | None
     missing: bool
+    annotation: Annotation = NO_ANNOTATION
 
 
 class VideoCatalog:
@@ -45,16 +48,44 @@ class VideoCatalog:
         columns = (self._table[name] for name in ("title", CONTAINER_START))
         self._label_columns = [column.combine_chunks() for column in columns]
         self._cuts = _Cuts(self._table)
+        #: Which videos are not hidden, bool [videos]; None: all.
+        self._shown: NDArray[np.bool_] | None = None
+
+    def showing(self, places: NDArray[np.bool_]) -> "VideoCatalog":
+        """The same list as if there were no other places than these: a video without one is hidden.
+
+        The rows of videos stay.
+
+        Args:
+            places: which of `paths` there are, bool [P].
+        """
+        shown = copy.copy(self)
+        # Derived of all places.
+        shown.__dict__.pop("shown_paths", None)
+        shown._places = self._places.showing(places)
+        shown._shown = shown._places.has_any
+        return shown
+
+    @property
+    def visible(self) -> NDArray[np.bool_]:
+        """Which videos are not hidden, bool [videos]."""
+        return np.ones(self.num_rows, np.bool_) if self._shown is None else self._shown
+
+    @property
+    def paths(self) -> tuple[NDArray[np.int64], pa.Array]:
+        """The row of the video of each of their paths, int64 [P], and the paths as stored, binary [P]."""
+        return self._places.all()
 
     @property
     def hours(self) -> float:
         """Hours of video that a search can find."""
-        searchable = self._table.filter(pc.greater(self._table["num_segments"], 0))
+        shown = self._table if self._shown is None else self._table.filter(pa.array(self._shown))
+        searchable = shown.filter(pc.greater(shown["num_segments"], 0))
         return float(pc.sum(searchable["duration_seconds"]).as_py() or 0.0) / 3600
 
     @property
     def num_rows(self) -> int:
-        """How many videos there are, failures included."""
+        """How many videos there are, failures and hidden ones included."""
         return int(self._table.num_rows)
 
     def column(self, name: str) -> pa.Array | None:
@@ -76,8 +107,9 @@ class VideoCatalog:
         return self._ingests[row]
 
     def row_of(self, video_id: str) -> int | None:
-        """The row of a video; None when it is not in the list."""
-        return self._row_of_id.get(video_id)
+        """The row of a video; None when it is not in the list, or hidden."""
+        row = self._row_of_id.get(video_id)
+        return None if row is None or (self._shown is not None and not self._shown[row]) else row
 
     def rows_of_ingests(self, ingest_ids: pa.Array, column: str = "ingest_id") -> NDArray[np.int32]:
         """The row of the video that names each ingest, -1 where none does. Strings [R] → int32 [R].
@@ -136,10 +168,11 @@ class VideoCatalog:
         return counts
 
     def _rows_with(self, verdict: Verdict | None) -> NDArray[np.int64]:
-        if verdict is None:
-            return np.arange(self._table.num_rows)
-        has_verdict = pc.equal(self._table["verdict"], verdict).combine_chunks()
-        return np.flatnonzero(has_verdict.to_numpy(zero_copy_only=False))
+        wanted = self.visible
+        if verdict is not None:
+            has_verdict = pc.equal(self._table["verdict"], verdict).combine_chunks()
+            wanted = wanted & has_verdict.to_numpy(zero_copy_only=False)
+        return np.flatnonzero(wanted)
 
     def _records(self, rows: NDArray[np.int64]) -> list[VideoRecord]:
         records = []
@@ -176,6 +209,24 @@ class _Places:
         self._starts, self._stops = self._starts[rows], self._stops[rows]
         return self
 
+    def showing(self, places: NDArray[np.bool_]) -> "_Places":
+        """Those that are chosen, bool [P] in the order of `all`."""
+        kept = np.zeros(self._files.num_rows, np.bool_)
+        kept[self._rows()[1]] = places
+        before = np.concatenate([[0], np.cumsum(kept)])
+        shown = copy.copy(self)
+        shown._starts, shown._stops = before[self._starts], before[self._stops]
+        shown._files, shown._missing = (
+            self._files.filter(pa.array(kept)).combine_chunks(),
+            self._missing[kept],
+        )
+        return shown
+
+    @property
+    def has_any(self) -> NDArray[np.bool_]:
+        """Whether each video has a place, bool [videos]."""
+        return self._starts < self._stops
+
     def first_paths(self) -> pa.Array:
         """The first path of each video."""
         return self._files["path"].combine_chunks().take(pa.array(self._starts))
@@ -183,7 +234,9 @@ class _Places:
     @property
     def missing(self) -> NDArray[np.bool_]:
         """Whether each video is in none of its places."""
-        return self._missing[self._starts]
+        missing = np.ones(len(self._starts), np.bool_)
+        missing[self.has_any] = self._missing[self._starts[self.has_any]]
+        return missing
 
     def first(self, row: int) -> tuple[bytes, bool]:
         """The first path of a video, and whether it is missing there."""
@@ -193,11 +246,15 @@ class _Places:
 
     def all(self) -> tuple[NDArray[np.int64], pa.Array]:
         """All places: the row of the video of each, rising, int64 [P], and its path, bytes [P]."""
+        owners, rows = self._rows()
+        return owners, self._files["path"].combine_chunks().take(pa.array(rows))
+
+    def _rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The row of the video of each place, rising, and the place's row in `_files`; both int64 [P]."""
         counts = self._stops - self._starts
         owners = np.repeat(np.arange(len(counts)), counts)
         place = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-        paths = self._files["path"].combine_chunks().take(pa.array(self._starts[owners] + place))
-        return owners, paths
+        return owners, self._starts[owners] + place
 
     def of(self, row: int) -> tuple[FileRecord, ...]:
         """All places of a video."""

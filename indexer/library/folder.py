@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from indexer.library.curation import CURATION_FILES
 from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.generations import (
     generations,
@@ -42,6 +43,7 @@ _LIBRARY_FILES = {f"{name}.lance" for name in TABLES} | {
     SNAPSHOTS,
     LOCK_FILE,
 }
+_LIBRARY_FILES |= CURATION_FILES
 
 
 class Library:

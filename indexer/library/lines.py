@@ -288,6 +288,13 @@ class QueryWords:
         """Whether a script is in it that puts no spaces between words."""
         return any(_UNSPACED.search(word) for word in self.words)
 
+    @property
+    def weights(self) -> dict[str, int]:
+        """What of `match_keys` it has, and how many of its letters each counts for."""
+        words, pairs = self._keys
+        letters = dict.fromkeys(pairs - words, 1)
+        return letters | {_folded(word): len(word) for word in self.words}
+
     def share_of(self, words: Collection[str]) -> float:
         """The share of the query's letters that are in words of a collection, from 0 to 1."""
         total = sum(len(word) for word in self.words)
@@ -319,6 +326,16 @@ class QueryWords:
             elif pairs:
                 found += _pair_ranges(match[0], match.start(), pairs)
         return tuple(found)
+
+
+def match_keys(text: str) -> frozenset[str]:
+    """All that a query can match in a text: its words as they are compared, and of scripts without spaces
+    single characters and pairs of them.
+    """
+    words = [match[0] for match in _WORD.finditer(text)]
+    unspaced = [word for word in words if _UNSPACED.search(word)]
+    parts = {word[i : i + size] for word in unspaced for size in (1, 2) for i in range(len(word))}
+    return frozenset(_folded(word) for word in words) | parts
 
 
 def _pair_ranges(word: str, start: int, pairs: frozenset[str]) -> Iterable[tuple[int, int]]:

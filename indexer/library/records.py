@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.library.annotations import NO_ANNOTATION, Annotation
+
 Verdict = Literal["ok", "partial", "corrupt", "unsupported", "timed_out"]
 VERDICTS: tuple[Verdict, ...] = ("ok", "partial", "corrupt", "unsupported", "timed_out")
 #: Verdicts of videos with segments, which a search can find.
@@ -95,6 +97,8 @@ class VideoRecord:
     indexed_at: datetime
     container_start_seconds: float | None
     """The file's own time at second 0; None where it is not known."""
+    annotation: Annotation = NO_ANNOTATION
+    """What users say of it."""
 
     @property
     def file(self) -> Path:
@@ -150,6 +154,7 @@ class TextLine:
         score: its BM25 score for a query; 0 where it was not found by one.
         matches: the ranges [start, end) of characters of the text that the query's words match, in order.
         coverage: the share of the query's letters that are in words of the text, each word once, from 0 to 1.
+        by_user: whether it is the title and the tags that users gave the video.
     """
 
     video_id: str
@@ -161,6 +166,7 @@ class TextLine:
     score: float = 0.0
     matches: tuple[tuple[int, int], ...] = ()
     coverage: float = 0.0
+    by_user: bool = False
 
 
 @dataclass(frozen=True)
