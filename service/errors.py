@@ -5,6 +5,8 @@ ReelfindError             (model.runtime.errors)
 │   └── QueryError        the same in a query, a request, a query file or a setting: HTTP 422
 │       └── NotUnderstoodError  the model knows no word of the query: HTTP 422
 ├── NotFoundError         no such video, frame or page exists: HTTP 404
+├── WritesOffError        the settings do not let clients change the library: HTTP 403
+├── PreconditionFailedError  it has changed since the client read it: HTTP 412
 ├── CannotAnswerError     the bundle or the library cannot answer questions: HTTP 409
 ├── SnapshotRefusedError  the new snapshot cannot be served, so the one before still is: HTTP 409
 ├── MediaNotAllowedError  the video's file lies outside the folders whose videos may be played: HTTP 403
@@ -31,6 +33,14 @@ class NotUnderstoodError(QueryError):
 
 class NotFoundError(ReelfindError):
     """No video, frame or page has that name."""
+
+
+class WritesOffError(ReelfindError):
+    """The settings do not let clients change the library."""
+
+
+class PreconditionFailedError(ReelfindError):
+    """What a client wants to change has changed since it read it."""
 
 
 class CannotAnswerError(ReelfindError):

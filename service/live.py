@@ -9,10 +9,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from indexer.library.curated import CuratedSnapshot
+from indexer.library.curation import Curation
 from indexer.library.errors import LibraryError
 from indexer.library.manifest import (
     CURRENT,
@@ -89,7 +91,7 @@ def open_bundle(settings: Settings, folder: Path | None = None) -> Bundle:
 def open_searcher(
     settings: Settings, match_queue: MatchQueue | None = None, *, accept_damage: bool = False
 ) -> Searcher:
-    """Open the snapshot that CURRENT names, with its bundle.
+    """Open the snapshot that CURRENT names, as users have curated it, with its bundle.
 
     If the snapshot was made with the bundle of `match_queue`, that is used; otherwise its bundle is found by
     its checksum, see `bundle_folder`, and opened. With `accept_damage`, rows that are damaged are refused
@@ -99,7 +101,12 @@ def open_searcher(
         LibraryError: there is no snapshot, or it is damaged.
         BundleError: the bundle cannot be found or read.
     """
-    return searcher_of(settings, Snapshot.open(settings.library, accept_damage=accept_damage), match_queue)
+    snapshot = Snapshot.open(settings.library, accept_damage=accept_damage)
+    curation = Curation(settings.library)
+    try:
+        return searcher_of(settings, CuratedSnapshot.of(snapshot, curation.state()), match_queue)
+    finally:
+        curation.close()
 
 
 def searcher_of(settings: Settings, snapshot: Snapshot, match_queue: MatchQueue | None = None) -> Searcher:
@@ -126,7 +133,11 @@ class ReloadOutcome:
 
 
 class LiveLibrary:
-    """Holds the searcher that is served. Every method may be called from any thread."""
+    """Holds the searcher that is served. Every method may be called from any thread.
+
+    Attributes:
+        curation: what users say of the library's videos, and what they keep out. Changes count at once.
+    """
 
     def __init__(self, settings: Settings, bundle: Bundle, metrics: Metrics) -> None:
         self._settings = settings
@@ -134,7 +145,10 @@ class LiveLibrary:
         # Also the queues of bundles served before, as long as searches in flight use them.
         self._match_queues = weakref.WeakSet([self._match_queue])
         self._metrics = metrics
+        self.curation = Curation(settings.library)
         self._searcher: Searcher | None = None
+        #: Held while `_searcher` is replaced.
+        self._replacing = threading.Lock()
         self._problem: str | None = "The library has not been read yet; try again in a moment."
         self._lock = threading.Lock()
         self._tried: tuple[int, ...] | None = None
@@ -158,9 +172,16 @@ class LiveLibrary:
         Raises:
             NotReadyError: no snapshot is served; says why.
         """
-        searcher = self._searcher
-        if searcher is None:
-            raise NotReadyError(self._problem or "No snapshot is loaded.")
+        with self._replacing:
+            searcher = self._searcher
+            if searcher is None:
+                raise NotReadyError(self._problem or "No snapshot is loaded.")
+            state = self.curation.state()
+            if searcher.snapshot.curation is not state:
+                if state.problem not in (None, searcher.snapshot.curation.problem):
+                    logger.error("%s", state.problem)
+                searcher = replace(searcher, snapshot=CuratedSnapshot.of(searcher.snapshot, state))
+                self._searcher = searcher
         return searcher
 
     @property
@@ -198,9 +219,11 @@ class LiveLibrary:
             if newer is None:
                 raise
             return ask(newer)
-        if not result.library_warnings:
+        # Another snapshot would not help if it is not the snapshot that cannot be read.
+        damaged = [each for each in result.library_warnings if each.kind != "unreadable_curation"]
+        if not damaged:
             return result
-        newer = self._newer(searcher, [warning.message for warning in result.library_warnings])
+        newer = self._newer(searcher, [warning.message for warning in damaged])
         return result if newer is None else ask(newer)
 
     def read(self, read: Callable[[Searcher], Result]) -> Result:
@@ -277,6 +300,7 @@ class LiveLibrary:
             self.scrub.close()
         for match_queue in list(self._match_queues):
             match_queue.close()
+        self.curation.close()
 
     def _reload_quietly(self) -> None:
         """Reload; a failure is logged, unless it was before."""
@@ -314,7 +338,8 @@ class LiveLibrary:
         self._damaged_files = known | found
         if self._damaged_files:
             loaded.snapshot.distrust(self._damaged_names(loaded))
-        self._searcher = loaded
+        with self._replacing:
+            self._searcher = loaded
         self._damaged_reads = {}
         self._metrics.show_damaged_files(len(self.damaged_files))
         self._metrics.observe_reload(loaded=True)

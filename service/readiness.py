@@ -31,7 +31,12 @@ _REMEDIES = {
 
 #: What does not work as it should while searches are answered.
 DegradationKind = Literal[
-    "snapshot_refused", "not_reranked", "damaged_files", "damaged_rows", "media_missing"
+    "snapshot_refused",
+    "not_reranked",
+    "damaged_files",
+    "damaged_rows",
+    "curation_unreadable",
+    "media_missing",
 ]
 
 
@@ -118,6 +123,8 @@ class ReadinessProbe:
             )
         found += [Degradation("damaged_files", problem) for problem in live.damaged_files]
         found += [Degradation("damaged_rows", problem) for problem in live.damaged_reads]
+        if searcher.snapshot.curation.problem is not None:
+            found.append(Degradation("curation_unreadable", f"{searcher.snapshot.curation.problem}."))
         found += [
             Degradation("media_missing", f"The folder of videos {root} is not there: they cannot be played.")
             for root in self._missing_media

@@ -175,6 +175,16 @@ class Settings(BaseSettings):
         description="Origins of other sites whose pages may call the API, such as "
         "`https://intranet.example.org`; separated by commas.",
     )
+    writes: bool = Field(
+        False,
+        description="Whether clients may change titles, tags and notes, and remove videos from the library. "
+        "The service must be able to write to the library's folder.",
+    )
+    allow_delete_media: bool = Field(
+        False,
+        description="Whether clients that may remove a video from the library may also delete its file, if "
+        "it lies in one of the media folders.",
+    )
     access_log: bool = Field(True, description="Whether to log one line per request.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe messages to log: `debug`, `info`, `warning` or `error`."

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from indexer.library.annotations import TagCount, count_tags
 from indexer.library.catalog import VideoCatalog, VideoLabel
 from indexer.library.curation import NOTHING, CurationState
 from indexer.library.exclusions import Exclusions
@@ -28,11 +29,9 @@ class CuratedSnapshot(Snapshot):
     Rows of segments and videos are those of the snapshot itself.
 
     Attributes:
-        curation: what users say, and keep out.
         num_videos: without the hidden ones.
     """
 
-    curation: CurationState
     _itself: Snapshot
     #: Rows of the hidden segments, ascending, and whether each segment is hidden.
     _hidden: NDArray[np.int64]
@@ -148,7 +147,7 @@ class CuratedSnapshot(Snapshot):
 
 
 def excluded_places(videos: VideoCatalog, exclusions: Exclusions) -> NDArray[np.bool_]:
-    """Which places are excluded, themselves or their content, bool [P] in the order of `VideoCatalog.paths`."""
+    """Which places are excluded, or their content, bool [P] in the order of `VideoCatalog.paths`."""
     owners, paths = videos.paths
     if not exclusions:
         return np.zeros(len(owners), np.bool_)
@@ -159,6 +158,18 @@ def excluded_places(videos: VideoCatalog, exclusions: Exclusions) -> NDArray[np.
     if exclusions.has_paths:
         excluded |= np.array([exclusions.of_path(path) is not None for path in paths.to_pylist()], np.bool_)
     return excluded
+
+
+def tags_of(snapshot: Snapshot, videos: NDArray[np.bool_] | None = None) -> list[TagCount]:
+    """The tags of a snapshot's videos, the most frequent first.
+
+    Args:
+        snapshot: the snapshot, curated.
+        videos: which videos count, bool, one a row of its `catalog`; None: all that are not hidden.
+    """
+    said, row_of = snapshot.curation.annotations, snapshot.catalog.row_of
+    rows = ((each, row_of(video_id)) for video_id, each in said.items() if each.tags)
+    return count_tags(each for each, row in rows if row is not None and (videos is None or videos[row]))
 
 
 def _without(

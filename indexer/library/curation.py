@@ -19,7 +19,6 @@ from pathlib import Path
 from indexer.library.annotations import NO_ANNOTATION, Annotation
 from indexer.library.curated_names import CuratedNames
 from indexer.library.curation_tables import (
-    NewExclusion,
     WrongTablesError,
     create_tables,
     delete_exclusions,
@@ -33,7 +32,7 @@ from indexer.library.curation_tables import (
     write_places,
 )
 from indexer.library.errors import BusyError, LibraryError
-from indexer.library.exclusions import NO_EXCLUSIONS, Exclusions, Place
+from indexer.library.exclusions import NO_EXCLUSIONS, Exclusions, NewExclusion, Place
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
 
@@ -45,8 +44,8 @@ MOST_REASON_CHARACTERS = 500
 #: The largest size of the file, whose content is held in memory.
 _MOST_BYTES = 256 << 20
 _PAGE_BYTES = 4096
-#: How long a write waits for other ones, and a read.
-_WRITE_SECONDS, _READ_SECONDS = 10.0, 2.0
+#: How long a write waits for other ones, and a read, for which requests wait.
+_WRITE_SECONDS, _READ_SECONDS = 10.0, 0.25
 #: After a read that failed, `state` does not try again for so long: every request asks it.
 _PAUSE_SECONDS = 1.0
 # SQLite's primary result codes.
@@ -100,7 +99,8 @@ class Curation:
     def state(self) -> CurationState:
         """What the file says now; the same object as long as it does not change.
 
-        A file that cannot be read does not make it raise: see `CurationState.problem`.
+        It does not raise. What was read last counts as long as a write holds the file for unusually long,
+        and as long as the file cannot be read: see `CurationState.problem`.
         """
         with self._lock:
             if time.monotonic() >= self._retry_at:
@@ -111,14 +111,16 @@ class Curation:
         """As `state`, for those who must know what is kept out.
 
         Raises:
+            BusyError: a write holds the file for unusually long.
             LibraryError: the file cannot be read.
         """
         with self._lock:
-            self._refresh_or_note()
-            state = self._state
-        if state.problem is not None:
-            raise LibraryError(state.problem)
-        return state
+            try:
+                self._refresh()
+            except LibraryError:
+                self._close()
+                raise
+            return self._state
 
     def annotate(self, video_id: str, edit: Callable[[Annotation], Annotation]) -> Annotation:
         """Change what is said of a video.
@@ -202,9 +204,11 @@ class Curation:
             self._refresh()
             self._retry_at = 0.0
         except LibraryError as error:
-            self._close()
+            is_busy = isinstance(error, BusyError) and self._data_version >= 0
+            if not is_busy:
+                self._close()
             self._retry_at = time.monotonic() + _PAUSE_SECONDS
-            if self._state.problem != str(error):
+            if not is_busy and self._state.problem != str(error):
                 self._state = replace(self._state, problem=str(error))
 
     def _refresh(self) -> None:

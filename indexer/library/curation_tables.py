@@ -7,11 +7,10 @@ count of its last change, so that a reader need not read all of them again.
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from indexer.library.annotations import NO_ANNOTATION, Annotation
-from indexer.library.exclusions import Content, Exclusion, ExclusionKind, Exclusions, Place
+from indexer.library.exclusions import Content, Exclusion, Exclusions, NewExclusion, Place
 
 VERSION = 1
 APPLICATION = int.from_bytes(b"Reel", "big")
@@ -36,17 +35,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 class WrongTablesError(Exception):
     """The file has other tables than this version makes, or a row that it does not write."""
-
-
-@dataclass(frozen=True)
-class NewExclusion:
-    """Something to keep out; for the fields, see `Exclusion`."""
-
-    kind: ExclusionKind
-    reason: str | None = None
-    path: bytes | None = None
-    content: Content | None = None
-    places: tuple[Place, ...] = ()
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:

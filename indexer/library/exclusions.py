@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from indexer.library.records import displayable
+from indexer.library.records import VideoRecord, displayable
 
 #: Excluded for good; or removed, which is forgotten once no file has the content any more.
 ExclusionKind = Literal["excluded", "removed"]
@@ -38,6 +38,24 @@ class Place:
     path: bytes
     bytes: int
     mtime_ns: int
+
+
+@dataclass(frozen=True)
+class NewExclusion:
+    """Something to keep out; for the fields, see `Exclusion`."""
+
+    kind: ExclusionKind
+    reason: str | None = None
+    path: bytes | None = None
+    content: Content | None = None
+    places: tuple[Place, ...] = ()
+
+    @classmethod
+    def of_video(cls, video: VideoRecord, kind: ExclusionKind, reason: str | None = None) -> "NewExclusion":
+        """One of the content of a video, with the places that the library knows."""
+        content = Content(video.video_id, video.sha256, video.bytes)
+        places = (Place(os.fsencode(file.path), video.bytes, file.mtime_ns) for file in video.files)
+        return cls(kind, reason, None, content, tuple(places))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from indexer.library.catalog import VideoCatalog, VideoLabel
 from indexer.library.checked_rows import CheckedRows, RowNames
 from indexer.library.checksums import CHECKSUMS, stored_checksums
+from indexer.library.curation import NOTHING, CurationState
 from indexer.library.errors import (
     REPAIR_REMEDY,
     VERIFY_REMEDY,
@@ -88,7 +89,10 @@ class Snapshot:
         damaged_files: what was found wrong with files when the snapshot was opened, by their names relative
             to the library.
         num_videos: videos with segments. `videos` also lists failures, which do not count here.
+        curation: what users say, and keep out; a `CuratedSnapshot` follows it.
     """
+
+    curation: CurationState = NOTHING
 
     def __init__(
         self, library: Path, manifest: SnapshotManifest, index: VectorIndex, lease: Lease | None = None

@@ -1,12 +1,16 @@
 """Converts search results and library records to the wire format."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
+from starlette.datastructures import Headers
+from starlette.responses import Response
 
 from indexer.library.records import VideoRecord, displayable
 from service.api import schemas
+from service.api.media import is_fresh
 from service.live import LiveLibrary, ReloadOutcome
 from service.readiness import Degradation
 from service.scrub import Scrub
@@ -42,12 +46,39 @@ def answer_body(result: AnswerResult) -> bytes:
 
 def video(record: VideoRecord) -> schemas.Video:
     """A video of the library."""
+    said = record.annotation
     files = [
         schemas.VideoFile(path=displayable(file.path), missing_since=file.missing_since)
         for file in record.files
     ]
-    values = {name: getattr(record, name) for name in schemas.Video.model_fields if name != "files"}
-    return schemas.Video(files=files, **values)
+    shown: dict[str, Any] = {
+        "files": files,
+        "title": said.title or record.title,
+        "file_title": record.title,
+        "tags": list(said.tags),
+        "note": said.note,
+        "annotated_at": said.updated_at,
+    }
+    values = {name: getattr(record, name) for name in schemas.Video.model_fields.keys() - shown.keys()}
+    return schemas.Video(**values, **shown)
+
+
+def video_response(record: VideoRecord, request: Headers) -> Response:
+    """A video with its ETag, or 304 where the client's copy is up to date."""
+    body = video(record).model_dump_json()
+    headers = {"etag": _etag(body), "cache-control": "private, no-cache"}
+    if is_fresh(request, headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def video_etag(record: VideoRecord) -> str:
+    """The ETag of a video: another one whenever anything that is said of it changes."""
+    return _etag(video(record).model_dump_json())
+
+
+def _etag(body: str) -> str:
+    return f'"{hashlib.sha256(body.encode()).hexdigest()[:32]}"'
 
 
 def library_info(live: LiveLibrary) -> schemas.LibraryInfo:

@@ -18,7 +18,7 @@ from service.api.middleware import Envelope
 from service.api.openapi_errors import describe_errors
 from service.api.pool import SearchPool
 from service.api.problems import install_problem_handlers
-from service.api.routes import folders, frames, health, library, page, questions, search, videos
+from service.api.routes import curation, folders, frames, health, library, page, questions, search, videos
 from service.live import LiveLibrary, open_served_bundle
 from service.metrics import Metrics
 from service.readiness import ReadinessProbe
@@ -35,6 +35,7 @@ ROUTERS: Sequence[APIRouter] = (
     questions.router,
     videos.router,
     folders.router,
+    curation.router,
     frames.router,
     library.router,
     health.router,
@@ -91,8 +92,8 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["content-type", "range"],
+            allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
+            allow_headers=["content-type", "range", "if-match"],
             expose_headers=["accept-ranges", "content-range", "etag"],
         )
     app.add_middleware(

@@ -120,13 +120,14 @@ def open_media(video: VideoRecord, folders: frozenset[Path]) -> MediaFile:
     first_error: MediaNotAllowedError | MediaChangedError | MediaGoneError | None = None
     for place in video.files:
         try:
-            return _open_place(video, place, folders)
+            return open_place(video, place, folders)
         except (MediaNotAllowedError, MediaChangedError, MediaGoneError) as error:
             first_error = first_error or error
     raise first_error or MediaGoneError(f"Video {video.video_id} has no file.")
 
 
-def _open_place(video: VideoRecord, place: FileRecord, folders: frozenset[Path]) -> MediaFile:
+def open_place(video: VideoRecord, place: FileRecord, folders: frozenset[Path]) -> MediaFile:
+    """Open the file of a video in one of its places. For the rest, see `open_media`."""
     which = f"The file of video {video.video_id}, {displayable(place.path)},"
     remedy = "Put it back, or index its folder again with `--prune` to remove it from the library."
     try:

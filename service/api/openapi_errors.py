@@ -15,6 +15,7 @@ _MEANINGS = {
     404: "It does not exist.",
     409: "The new snapshot or its bundle cannot be opened; the one before is still served.",
     410: "The video's file is missing; or, for a further page, the answer that it belongs to is not kept.",
+    412: "The video has changed since the client read it.",
     413: "The body is too large.",
     415: "The body is not declared as JSON.",
     416: "The range is outside the file.",

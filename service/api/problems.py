@@ -26,14 +26,17 @@ from service.errors import (
     NotUnderstoodError,
     OverloadedError,
     PageGoneError,
+    PreconditionFailedError,
     QueryError,
     SnapshotRefusedError,
+    WritesOffError,
 )
 
 logger = logging.getLogger("reelfind")
 
 MEDIA_TYPE = "application/problem+json"
 _SEARCH_EXAMPLE = '{"query": {"text": "a dog runs on a beach"}, "top_k": 10}'
+_ANNOTATION_EXAMPLE = '{"title": "A day at sea", "tags": ["sea", "dog"], "note": null}'
 _QUESTION_EXAMPLE = '{"question": {"text": "what colour is the car"}}'
 
 
@@ -59,6 +62,8 @@ _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     InputError: INVALID,
     DamagedRowsError: ProblemKind(503, "damaged", "A part of the library is damaged"),
     NotFoundError: ProblemKind(404, "not-found", "Not found"),
+    WritesOffError: ProblemKind(403, "writes-off", "Clients may not change the library"),
+    PreconditionFailedError: ProblemKind(412, "precondition-failed", "It has changed meanwhile"),
     CannotAnswerError: ProblemKind(409, "cannot-answer", "Questions cannot be answered"),
     SnapshotRefusedError: ProblemKind(409, "snapshot-refused", "The new snapshot is not served"),
     MediaNotAllowedError: ProblemKind(403, "media-not-allowed", "The video's file may not be played"),
@@ -149,4 +154,6 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _example(request: Request) -> str:
     """A body that the route of the request accepts."""
+    if request.method == "PATCH":
+        return _ANNOTATION_EXAMPLE
     return _QUESTION_EXAMPLE if request.url.path.endswith("/answer") else _SEARCH_EXAMPLE

@@ -5,6 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from indexer.library.annotations import (
+    MOST_NOTE_CHARACTERS,
+    MOST_TAG_CHARACTERS,
+    MOST_TAGS,
+    MOST_TITLE_CHARACTERS,
+)
 from indexer.library.records import Verdict
 from model.runtime.calibration import Level
 from service.api.filters import ABOUT_FILTER, RequestFilter
@@ -248,9 +254,10 @@ class TextMatch(BaseModel):
         description="`speech`: what is said. `screen`: what is written in the pictures. `name`: file name or "
         "title."
     )
-    source: Literal["subtitles", "heard", "seen", "name"] = Field(
+    source: Literal["subtitles", "heard", "seen", "name", "user"] = Field(
         description="Where the line is from. `subtitles`: beside the video or in it. `heard`: recognized in "
-        "its sound. `seen`: recognized in its pictures. `name`: file name or title."
+        "its sound. `seen`: recognized in its pictures. `name`: file name or title. `user`: title and tags "
+        "that users gave."
     )
     start_seconds: float = Field(description="When the line begins; a name covers the whole video.")
     end_seconds: float
@@ -317,13 +324,24 @@ class VideoMoment(BaseModel):
     text_matches: TextMatches
 
 
+# What is said of a video, in a hit and in the list.
+ShownTitle = Annotated[
+    str | None,
+    Field(description="The title that users gave the video, or else the one stored in the file, if any."),
+]
+FileTitle = Annotated[str | None, Field(description="The title stored in the file, if any.")]
+Tags = Annotated[list[str], Field(description="The tags that users gave the video.")]
+
+
 class Hit(BaseModel):
     """A moment; or, with `group_by: video`, a video with its best moment."""
 
     video_id: VideoId
     path: str = Field(description="Path of the video's file: one where it is, if there is any.")
     missing: bool = Field(description="Whether the last indexing run found the file in none of its places.")
-    title: str | None = Field(description="The title stored in the file, if any.")
+    title: ShownTitle
+    file_title: FileTitle
+    tags: Tags
     start_seconds: float = Field(description="Start of the moment.")
     end_seconds: float = Field(description="End of the moment.")
     container_start_seconds: float | None = Field(
@@ -384,7 +402,8 @@ class LibraryWarning(BaseModel):
 
     kind: LibraryWarningKind = Field(
         description="`damaged_segments`: these segments are left out. `unreadable_tokens`: nothing is "
-        "re-ranked, because tokens of candidates cannot be read. `unreadable_texts`: no text was searched."
+        "re-ranked, because tokens of candidates cannot be read. `unreadable_texts`: no text was searched. "
+        "`unreadable_curation`: titles and tags, and what is kept out, are as they were read last."
     )
     message: str = Field(description="What is damaged, and the remedy, for people.")
 
@@ -527,7 +546,13 @@ class Video(BaseModel):
     path: str = Field(description="The first of `files`.")
     files: list[VideoFile] = Field(description="Where it is; a place where it is not missing comes first.")
     missing: bool = Field(description="Whether it is missing in all of them.")
-    title: str | None
+    title: ShownTitle
+    file_title: FileTitle
+    tags: Tags
+    note: str | None = Field(description="What users noted.")
+    annotated_at: datetime | None = Field(
+        description="When users last changed title, tags or note; null: they never did."
+    )
     verdict: Verdict = Field(description="The outcome of indexing the file.")
     reason: str | None = Field(description="Why the verdict is not `ok`.")
     bytes: int
@@ -543,6 +568,59 @@ class Video(BaseModel):
     container_start_seconds: float | None = Field(
         description="The file's own time at second 0. Null if it was indexed by an earlier version."
     )
+
+
+class AnnotationChange(_Request):
+    """What to change of what users say of a video (a JSON merge patch, RFC 7396): null removes, and what is
+    absent stays.
+    """
+
+    title: str | None = Field(
+        None,
+        description=f"Shown in place of the title stored in the file; at most {MOST_TITLE_CHARACTERS} "
+        "characters.",
+        examples=["A day at sea"],
+    )
+    tags: list[str] | None = Field(
+        None,
+        description=f"All tags: at most {MOST_TAGS}, of at most {MOST_TAG_CHARACTERS} characters. Of those "
+        "that differ in case alone, the first stays.",
+        examples=[["sea", "dog"]],
+    )
+    note: str | None = Field(None, description=f"At most {MOST_NOTE_CHARACTERS:,} characters.")
+
+
+class RemovalQuery(BaseModel):
+    """How to remove a video."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    media: bool = Field(
+        False,
+        description="Whether to delete the video's file too. Needs `REELFIND_ALLOW_DELETE_MEDIA`.",
+    )
+
+
+class TagCount(BaseModel):
+    """A tag, as it is written most often."""
+
+    tag: str
+    num_videos: int = Field(description="Number of videos that have it, in whatever case.")
+
+
+class TagList(BaseModel):
+    """Tags, the most frequent first."""
+
+    tags: list[TagCount]
+    total: int = Field(description="Number of all tags.")
+
+
+class TagListQuery(BaseModel):
+    """Which tags."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(1000, ge=1, le=10_000, description="Maximum number of tags to return.")
 
 
 class VideoList(BaseModel):
@@ -712,7 +790,8 @@ class Degradation(BaseModel):
     kind: DegradationKind = Field(
         description="`snapshot_refused`: a newer snapshot cannot be served. `not_reranked`: no search is "
         "re-ranked. `damaged_files`: the scrub found a file damaged. `damaged_rows`: a search or a thumbnail "
-        "met damage. `media_missing`: a folder of videos is not there."
+        "met damage. `curation_unreadable`: titles, tags, notes and what is kept out are as they were read "
+        "last. `media_missing`: a folder of videos is not there."
     )
     detail: str = Field(description="What exactly, and the remedy.")
 

@@ -33,6 +33,18 @@ def serve_command(
             "--media",
         ),
     ] = None,
+    writes: Annotated[
+        bool | None,
+        setting_option(
+            "writes", "Whether clients may change titles, tags and notes, and remove videos from the library."
+        ),
+    ] = None,
+    allow_delete_media: Annotated[
+        bool | None,
+        setting_option(
+            "allow_delete_media", "Whether clients that may remove a video may also delete its file."
+        ),
+    ] = None,
     bundle: BundleOption = None,
     provider: ProviderOption = None,
     threads: ThreadsOption = None,
@@ -76,6 +88,8 @@ def serve_command(
             "port": port,
             "allowed_hosts": allowed_hosts,
             "media_roots": tuple(media) if media else None,
+            "writes": writes,
+            "allow_delete_media": allow_delete_media,
             "bundle": bundle,
             "provider": provider,
             "threads": threads,

@@ -65,7 +65,9 @@ class HitBuilder:
             video_id=span.video_id,
             path=label.path,
             missing=label.missing,
-            title=label.title,
+            title=label.annotation.title or label.title,
+            file_title=label.title,
+            tags=list(label.annotation.tags),
             start_seconds=best.start_seconds,
             end_seconds=best.end_seconds,
             container_start_seconds=label.container_start_seconds,
@@ -183,7 +185,7 @@ def cosine_of(span: ScoredSpan, hubness_weight: float) -> float:
 def _text_match(line: TextLine) -> TextMatch:
     return TextMatch(
         MODALITY_OF[line.kind],
-        SOURCE_OF[line.kind],
+        "user" if line.by_user else SOURCE_OF[line.kind],
         round(line.start_seconds, 3),
         round(line.end_seconds, 3),
         line.language,

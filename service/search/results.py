@@ -30,8 +30,9 @@ ALL_PARTS: frozenset[HitPart] = frozenset(get_args(HitPart))
 
 #: What a line of text is: what is said, what is written in the pictures, or a name.
 TextModality = Literal["speech", "screen", "name"]
-#: Where it is from: files or tracks of subtitles, the sound, the pictures, or the name of file or video.
-TextSource = Literal["subtitles", "heard", "seen", "name"]
+#: Where it is from: files or tracks of subtitles, the sound, the pictures, the name of file or video, or the
+#: title and tags that users gave.
+TextSource = Literal["subtitles", "heard", "seen", "name", "user"]
 
 #: Why fewer candidates were re-ranked than were wanted: so that the search, and others that wait, are in
 #: time; or because more would have cost more than one search may.
@@ -68,7 +69,9 @@ class QueryWarning:
 
 #: What of the library is damaged: segments, which the answer leaves out; tokens, without which nothing is
 #: re-ranked; or lines of text, without which pictures alone decide.
-LibraryWarningKind = Literal["damaged_segments", "unreadable_tokens", "unreadable_texts"]
+LibraryWarningKind = Literal[
+    "damaged_segments", "unreadable_tokens", "unreadable_texts", "unreadable_curation"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +220,9 @@ class Hit:
         video_id: identifies the video.
         path: path of the video's file: one where it is, if there is any.
         missing: whether the last indexing run found it in none of its places.
-        title: the title stored in the file, if any.
+        title: the title that users gave the video, or else the one stored in the file, if any.
+        file_title: the title stored in the file, if any.
+        tags: those that users gave it.
         container_start_seconds: the own time of the video's file at second 0; None where it is not known.
         moments: the best moments of the video, best first, if hits are videos; None if they are moments.
         explanation: the terms of the score, if they were asked for.
@@ -227,6 +232,8 @@ class Hit:
     path: str
     missing: bool
     title: str | None
+    file_title: str | None
+    tags: list[str]
     start_seconds: float
     end_seconds: float
     container_start_seconds: float | None

@@ -408,7 +408,7 @@ class Searcher:
         options = replace(options or SearchOptions(), deadline=None)
         skipped = self._why_no_rerank(options)
         num_segments = self.snapshot.num_segments
-        shape = (len(texts), self.snapshot.count_videos())
+        shape = (len(texts), self.snapshot.catalog.num_rows)
         similarity = np.full(shape, -np.inf, dtype=np.float32)
         ensemble = np.full(shape if skipped is None else (0, 0), -np.inf, dtype=np.float64)
         not_understood = truncated = 0
@@ -507,6 +507,8 @@ class Searcher:
     ) -> OpenSearch:
         """Rank the retrieved segments, without those that turn out to be damaged."""
         warnings: list[LibraryWarning] = list(asked.texts.warnings)
+        if self.snapshot.curation.problem is not None:
+            warnings.append(LibraryWarning("unreadable_curation", self.snapshot.curation.problem))
         damaged: list[int] = []
         while True:
             try:

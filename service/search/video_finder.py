@@ -59,7 +59,10 @@ class VideoFinder:
         self._by_name: dict[str, list[_Video]] = defaultdict(list)
         total = snapshot.count_videos()
         for offset in range(0, total, _PAGE):
-            for row, video in enumerate(snapshot.videos(offset, _PAGE), offset):
+            for video in snapshot.videos(offset, _PAGE):
+                row = snapshot.catalog.row_of(video.video_id)
+                if row is None:
+                    continue
                 failure = "" if video.num_segments else f"{video.verdict}: {video.reason}"
                 for place in video.files:
                     parts = PurePath(displayable(place.path)).parts

@@ -72,6 +72,7 @@ const TEXT_SOURCES = {
   heard: ["Heard", "Heard in the sound"],
   seen: ["Written", "Read in the picture"],
   name: ["Name", "File name or title"],
+  user: ["Name", "Title and tags that were given to it"],
 };
 
 /** The line of text that fits best, with the words that match marked, and a button that plays it; null if none does. */

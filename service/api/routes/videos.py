@@ -102,11 +102,12 @@ def _page_of(where: Filter | None, page: VideoListQuery | VideoListRequest, cont
     "/v1/videos/{video_id}",
     operation_id="getVideo",
     summary="One video",
-    responses=error_responses(404, 503),
+    response_model=Video,
+    responses={304: {"description": "The client's copy is up to date."}, **error_responses(404, 503)},
 )
-def get_video(video_id: VideoIdPath, context: ContextDep) -> Video:
-    """What the library knows about one video."""
-    return answers.video(video_with_id(context.live.searcher.snapshot, video_id))
+def get_video(video_id: VideoIdPath, request: Request, context: ContextDep) -> Response:
+    """What the library knows about one video. The ETag is for `If-Match` of a later `PATCH`."""
+    return answers.video_response(video_with_id(context.live.searcher.snapshot, video_id), request.headers)
 
 
 @router.head("/v1/videos/{video_id}/media", include_in_schema=False)

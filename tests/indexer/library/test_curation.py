@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 
 from indexer.library.annotations import NO_ANNOTATION, Annotation
 from indexer.library.curation import NOTHING, Curation
-from indexer.library.curation_tables import NewExclusion
 from indexer.library.errors import BusyError, LibraryError
-from indexer.library.exclusions import Content, Exclusion, Exclusions, Place
+from indexer.library.exclusions import Content, Exclusion, Exclusions, NewExclusion, Place
 from model.runtime.errors import InputError
 from tests.support.server import clean_environment
 

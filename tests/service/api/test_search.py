@@ -97,15 +97,8 @@ def test_the_answer_has_what_is_promised_and_no_more(server: Server) -> None:
     assert set(body["timings_ms"]) == stages
     assert all(value > 0 for value in body["timings_ms"].values())
     hit = body["hits"][0]
-    place = {
-        "video_id",
-        "path",
-        "title",
-        "start_seconds",
-        "end_seconds",
-        "container_start_seconds",
-        "missing",
-    }
+    place = {"video_id", "path", "missing", "title", "file_title", "tags"}
+    place |= {"start_seconds", "end_seconds", "container_start_seconds"}
     told = {"score", "similarity", "match_score", "probability", "level", "frames", "text_matches"}
     assert set(hit) == place | told | {"moments", "explanation"}
     assert set(hit["frames"][0]) == {"frame_id", "pts_seconds", "relevance", "salient", "match_score"}
