@@ -202,7 +202,7 @@ class IndexSummary:
         stages: what each stage did that was asked for.
         recognised: unchanged contents that were found at a new path: they were renamed, moved or copied.
         moved: places that are forgotten because their videos are elsewhere now.
-        removed: videos removed because all their files are gone.
+        removed: videos removed because all their files are gone or excluded.
         vanished: videos all of whose files are gone but that were not removed, without `prune`.
         left_out: files of the library that a rule leaves out now, and that were kept, without `prune`.
         video_seconds: total length of the videos read.

@@ -3,9 +3,10 @@
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from indexer.library.records import SEARCHABLE, displayable
@@ -26,8 +27,8 @@ class IndexTask:
         path: the file's absolute path.
         ingest_id: marks all rows that this task writes; every task has a new one.
         video_id: the video that was at this path before; None: the path is new.
-        known_sha256: checksums of the contents of this size that the library has: a file with one of them is
-            not decoded. Empty: there is none, or the file must be read again.
+        known_sha256: checksums of the contents of this size that the library has, or that are excluded: a
+            file with one of them is not decoded. Empty: there is none, or the file must be read again.
         device: the device (`st_dev`) that the file was on when it was found; None: unknown.
         size: the file's size in bytes when it was found; 0: unknown.
         subtitles: the subtitle files beside it.
@@ -92,7 +93,13 @@ class KnownVideos(Protocol):
         """The places of a video, the first one first."""
 
 
-def make_plan(scanned: Scan, known: KnownVideos, *, retry_failed: bool) -> IndexPlan:
+def make_plan(
+    scanned: Scan,
+    known: KnownVideos,
+    *,
+    retry_failed: bool,
+    excluded: Mapping[int, Collection[str]] = MappingProxyType({}),
+) -> IndexPlan:
     """Decide for every file whether to index it, to compare its checksum first, or to skip it.
 
     A file with the same path, size and modification time as before is unchanged. Any other file is decoded
@@ -105,6 +112,7 @@ def make_plan(scanned: Scan, known: KnownVideos, *, retry_failed: bool) -> Index
         scanned: the files found.
         known: the library's videos and places.
         retry_failed: index files again that failed before.
+        excluded: checksums of contents that are not to be decoded either, by their sizes in bytes.
     """
     plan = IndexPlan()
     present = {os.fsencode(path) for path in scanned.files}
@@ -132,7 +140,7 @@ def make_plan(scanned: Scan, known: KnownVideos, *, retry_failed: bool) -> Index
                         plan.found_again.append(file.path)
                     continue
                 kept_mtime_ns = file.mtime_ns
-        known_sha256 = by_size.get(found.bytes, ())
+        known_sha256 = (*by_size.get(found.bytes, ()), *excluded.get(found.bytes, ()))
         if kept_mtime_ns is not None and row is not None:
             known_sha256 = (row.sha256,)
         task = IndexTask(

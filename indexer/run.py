@@ -18,6 +18,8 @@ from indexer.engines.local import LocalEngine
 from indexer.engines.local_decoders import Bounds, FileDecoder, InlineDecoder, ProcessDecoder
 from indexer.engines.worker_process import StartingProcess
 from indexer.events import Event, FileStillWritten, IndexSummary, Note, Scanned
+from indexer.excluded import FoundExclusions, forget_excluded, forget_gone, leave_out_excluded
+from indexer.library.curation import Curation
 from indexer.library.errors import LibraryError
 from indexer.library.folder import Library, generation_of
 from indexer.library.generations import base_manifest, is_served
@@ -95,6 +97,9 @@ def index_paths(
             include=options.include,
             list_passed_over=options.list_passed_over,
         )
+    curation = Curation(Path(library))
+    exclusions = curation.read().exclusions
+    leave_out_excluded(scanned, exclusions)
     _check_options(options, bundle, Path(library))
     if stages is None:
         # Before anything else: a model that is missing must not be told after hours.
@@ -114,6 +119,8 @@ def index_paths(
         if options.repair:
             repaired = repair(opened, {os.fsencode(path) for path in scanned.files})
         writer = LibraryWriter(opened)
+        found_excluded = FoundExclusions(exclusions, scanned.facts)
+        excluded = forget_excluded(writer, exclusions)
         serve = is_served(opened.path, opened.generation)
         earlier = None if serve else _earlier(opened, emit)
         if not serve and not writer.videos:
@@ -124,7 +131,9 @@ def index_paths(
             scanned.problems += [
                 (folder, _UNMOUNTED) for folder in sorted(unmounted) if scanned.concerns(folder)
             ]
-        plan = make_plan(scanned, writer, retry_failed=options.retry_failed)
+        plan = make_plan(
+            scanned, writer, retry_failed=options.retry_failed, excluded=exclusions.checksums_by_size
+        )
         folders = scanned.parents()
         remember_mounts(opened.path, folders, forget=unmounted if pruning_all else ())
         if options.prune and not options.prune_empty and not scanned.is_partial:
@@ -163,7 +172,8 @@ def index_paths(
             reading=options.reading,
             storage=options.storage(writer.layout.token_bytes),
         )
-        sink = LibrarySink(writer, commit_options, emit, summary, earlier=earlier)
+        sink = LibrarySink(writer, commit_options, emit, summary, earlier=earlier, excluded=found_excluded)
+        sink.lost_places(excluded)
         sink.mark_missing()
         sink.carry_over()
 
@@ -198,8 +208,11 @@ def index_paths(
                 stop=stop,
             )
             summary.stages = stage_run.run(stages, _found(scanned, writer, summary.still_written))
+        found_excluded.remember(curation)
         if not stop.is_set():
+            forget_gone(curation, scanned)
             sink.complete()
+    curation.close()
     summary.interrupted = stop.is_set()
     summary.elapsed_seconds = time.monotonic() - started
     return summary

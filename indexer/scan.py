@@ -59,10 +59,11 @@ class Scan:
         linked: real folders to which, or into which, symbolic links lead.
         problems: folders and files that cannot be looked at, and why.
         passed_over: how many files are not taken for videos, by what they are: an extension, `no extension`,
-            `another extension` for an unusual one, `.ts that is no video`, or the kind of the rule that
-            leaves them out, see `indexer.ignore`. A folder that is left out counts once; what is in it is not
-            looked at.
+            `another extension` for an unusual one, `.ts that is no video`, `excluded`, or the kind of the
+            rule that leaves them out, see `indexer.ignore`. A folder that is left out counts once; what is
+            in it is not looked at.
         passed_over_files: these files, and what they are, if they were asked for.
+        list_passed_over: whether they were.
         left_out: the files and folders that a rule leaves out.
         is_partial: only what has changed was looked at.
         covered: the given folders and files: an indexed video at or below one of them may have vanished.
@@ -78,8 +79,15 @@ class Scan:
     passed_over: Counter[str] = field(default_factory=Counter)
     passed_over_files: list[tuple[Path, str]] = field(default_factory=list)
     left_out: set[Path] = field(default_factory=set)
+    list_passed_over: bool = False
     covered: list[Path] = field(default_factory=list)
     is_partial: bool = False
+
+    def pass_over(self, path: Path, kind: str) -> None:
+        """Count a file that is not taken for a video, and list it if that was asked for."""
+        self.passed_over[kind] += 1
+        if self.list_passed_over:
+            self.passed_over_files.append((path, kind))
 
     def concerns(self, folder: Path) -> bool:
         """Whether one of the given paths is at, above or below a folder."""
@@ -171,10 +179,9 @@ def scan_changes(
 
 class _Scanner:
     def __init__(self, exclude: Sequence[str], include: Sequence[str], list_passed_over: bool) -> None:
-        self.result = Scan()
+        self.result = Scan(list_passed_over=list_passed_over)
         self._exclude, self._include = exclude, include
         self._seen: set[tuple[int, int]] = set()
-        self._list_passed_over = list_passed_over
         #: Subtitle files by their folder, and the folders of files that were given.
         self._subtitles: dict[Path, dict[str, FileFacts]] = {}
         self._beside: set[Path] = set()
@@ -395,9 +402,7 @@ class _Scanner:
         self.result.problems.append((path, reason))
 
     def _pass_over(self, path: str, kind: str) -> None:
-        self.result.passed_over[kind] += 1
-        if self._list_passed_over:
-            self.result.passed_over_files.append((Path(path), kind))
+        self.result.pass_over(Path(path), kind)
 
 
 def _video_of(subtitles: Path) -> os.DirEntry[str] | None:

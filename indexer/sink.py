@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from indexer.decode import FileKnown, FileOutcome, FileUnreached, FileVerdict
 from indexer.earlier import EarlierGeneration
 from indexer.encode import EncodedSegment, SegmentLost
 from indexer.events import Event, Failure, FileDone, FileNotReached, IndexSummary, Note, Published
+from indexer.excluded import EXCLUDED, FoundExclusions
 from indexer.file_texts import FileTexts
 from indexer.library.generations import base_manifest, complete
 from indexer.library.publish import PublishOptions, needs_publishing, publish, remove_due_snapshots
@@ -72,6 +73,7 @@ class LibrarySink:
         summary: the summary to fill in.
         earlier: the generation that is served, if this one is another: what it has read need not be read
             again.
+        excluded: what users keep out.
         clock: returns seconds; only differences matter.
     """
 
@@ -83,6 +85,7 @@ class LibrarySink:
         summary: IndexSummary,
         clock: Callable[[], float] = time.monotonic,
         earlier: EarlierGeneration | None = None,
+        excluded: FoundExclusions | None = None,
     ) -> None:
         self._writer = writer
         self._options = options
@@ -90,6 +93,7 @@ class LibrarySink:
         self._summary = summary
         self._clock = clock
         self._earlier = earlier
+        self._excluded = excluded
         #: Segments that were set aside, of unfinished files, by ingest id.
         self._lost: dict[str, list[SegmentLost]] = {}
         #: Numbers of segments and frames of unfinished files, by ingest id.
@@ -100,6 +104,11 @@ class LibrarySink:
         self._staged: set[str] = set()
         self._last_flush = self._last_publish = clock()
         self._publishing_took = 0.0
+
+    def lost_places(self, video_ids: Set[str]) -> None:
+        """Note that videos have lost places before any file is read, because these are excluded."""
+        self._moved |= video_ids
+        self._summary.removed += len(video_ids - self._writer.videos.keys())
 
     def mark_missing(self) -> None:
         """Say of places that they are missing, or found again, before any file is read."""
@@ -130,7 +139,9 @@ class LibrarySink:
         """See `Sink`. Commits and publishes when it is due."""
         if texts is not None:
             self._summary.text_problems += texts.problems
-        if isinstance(outcome, FileKnown):
+        if not isinstance(outcome, FileUnreached) and self._is_excluded(task, outcome.sha256):
+            self._finish_excluded(task)
+        elif isinstance(outcome, FileKnown):
             self._finish_known(task, outcome, texts)
         elif isinstance(outcome, FileUnreached):
             self._finish_unreached(task, outcome)
@@ -324,13 +335,32 @@ class LibrarySink:
 
     def _finish_unreached(self, task: IndexTask, outcome: FileUnreached) -> None:
         """Forget what was read of it: nothing that the library has of the file changes."""
-        self._counts.pop(task.ingest_id, None)
-        self._lost.pop(task.ingest_id, None)
-        self._writer.discard(task.ingest_id)
+        self._drop(task)
         row = None if task.video_id is None else self._writer.videos.get(task.video_id)
         self._summary.not_reached.append((task.path, outcome.reason))
         self._summary.not_reached_searchable += row is not None and row.verdict in SEARCHABLE
         self._emit(FileNotReached(task.path, outcome.reason))
+
+    def _is_excluded(self, task: IndexTask, sha256: str) -> bool:
+        return self._excluded is not None and self._excluded.is_excluded(task.path, sha256)
+
+    def _finish_excluded(self, task: IndexTask) -> None:
+        """Forget what was read of it, and the place of another video that was there before."""
+        self._drop(task)
+        path = os.fsencode(task.path)
+        before = self._writer.files.get(path)
+        if before is not None:
+            self._writer.forget_file(path)
+            self._flush()
+            self.lost_places({before.video_id})
+        self._summary.passed_over[EXCLUDED] += 1
+        self._emit(FileDone(task.path, None, None, 0.0, 0))
+
+    def _drop(self, task: IndexTask) -> None:
+        """Forget what was read of a file."""
+        self._counts.pop(task.ingest_id, None)
+        self._lost.pop(task.ingest_id, None)
+        self._writer.discard(task.ingest_id)
 
     def _commit_when_due(self) -> None:
         now = self._clock()
@@ -389,7 +419,7 @@ class LibrarySink:
             writer.forget_file(path)
         self._moved |= owners
         self._flush()
-        self._summary.removed = sum(video_id not in writer.videos for video_id in owners)
+        self._summary.removed += sum(video_id not in writer.videos for video_id in owners)
         self._summary.vanished = sum(video_id in writer.videos for video_id in lost)
 
     def _is_lost(self, video_id: str) -> bool:

@@ -110,6 +110,15 @@ class Exclusions:
         """The keys of the contents, see `Content.key`."""
         return list(self._by_content)
 
+    @cached_property
+    def checksums_by_size(self) -> dict[int, list[str]]:
+        """The checksums of the contents, by their sizes in bytes."""
+        found: dict[int, list[str]] = {}
+        for each in self.items:
+            if each.content is not None and each.content.sha256:
+                found.setdefault(each.content.bytes, []).append(each.content.sha256)
+        return found
+
     @property
     def has_paths(self) -> bool:
         """Whether any path is excluded."""

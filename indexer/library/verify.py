@@ -4,12 +4,14 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import lance
 import numpy as np
 
+from indexer.library.curation import Curation
 from indexer.library.errors import LibraryError, opening_errors, storage_errors
 from indexer.library.generations import Staged, staged
 from indexer.library.leases import hold
@@ -75,11 +77,13 @@ class VerifyReport:
     bytes: int
     remedy: str | None
     rows_without_checksums: int = 0
+    curation: str | None = None
+    """What is wrong with what users say and keep out; None: nothing."""
 
     @property
     def ok(self) -> bool:
-        """Whether every snapshot is whole."""
-        return not any(snapshot.problems for snapshot in self.snapshots)
+        """Whether every snapshot is whole, and what users say."""
+        return self.curation is None and not any(snapshot.problems for snapshot in self.snapshots)
 
 
 def verify_library(path: Path | str) -> VerifyReport:
@@ -102,9 +106,10 @@ def verify_library(path: Path | str) -> VerifyReport:
     existing = {current, *snapshot_numbers(library)}
     reports = [report for report in reports if report.number in existing]
     rows_without = sum(report.rows_without_checksums for report in reports)
-    return VerifyReport(
-        library, reports, len(hashes.results), hashes.bytes, _remedy(library, reports), rows_without
-    )
+    with closing(Curation(library)) as opened:
+        curation = opened.check()
+    remedy = _remedy(library, reports)
+    return VerifyReport(library, reports, len(hashes.results), hashes.bytes, remedy, rows_without, curation)
 
 
 class FileHashes:

@@ -22,13 +22,14 @@ from model.runtime.exits import FAILED
 from model.runtime.messages import for_shell
 from service.cli.exits import CheckedCommand, note
 from service.cli.generation import print_lacking
+from service.cli.library_exclusions import COMMANDS
 from service.cli.library_report import info_object, print_info, print_verify, verify_object
 from service.cli.options import JsonOption, RequiredLibraryOption
 from service.cli.printing import print_json, say
 
 library_app = typer.Typer(
     name="library",
-    help="Show a library, check it, or choose what of it is served.",
+    help="Show a library, check it, choose what of it is served, or keep videos out of it.",
     no_args_is_help=True,
 )
 
@@ -173,3 +174,7 @@ def library_rollback_command(
         print_json({"library": str(library), "snapshot": number})
     else:
         typer.echo(f"snapshot {number} is served now; the next `reelfind index` continues from it")
+
+
+for _name, _command in COMMANDS.items():
+    library_app.command(_name, cls=CheckedCommand)(_command)

@@ -126,6 +126,7 @@ def verify_object(report: VerifyReport) -> dict[str, Any]:
             for s in report.snapshots
         ],
         "rows_without_checksums": report.rows_without_checksums,
+        "curation": report.curation,
         "remedy": report.remedy,
     }
 
@@ -143,6 +144,8 @@ def print_verify(report: VerifyReport, console: Console) -> None:
             print_line(console, f"  damaged: {path}")
         if (more := len(snapshot.damaged_videos) - _SHOWN_VIDEOS) > 0:
             print_line(console, f"  … and {more} more videos; `--json` lists all")
+    if report.curation is not None:
+        print_line(console, report.curation)
     print_line(console, f"{report.files} files, {report.bytes / 1e6:.1f} MB read")
     if report.rows_without_checksums:
         print_line(

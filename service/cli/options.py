@@ -33,6 +33,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "provider": "--provider",
     "prune": "--prune",
     "prune_empty": "--prune-empty",
+    "reason": "--reason",
     "rescan_hours": "--rescan-hours",
     "sandbox": "--sandbox",
     "screen": "--screen",

@@ -15,7 +15,7 @@ import pytest
 
 from indexer.library.curation import Curation
 from indexer.library.exclusions import NewExclusion
-from indexer.library.folder import lock_library
+from indexer.library.lock import lock_library
 from indexer.library.snapshot import Snapshot
 from tests.support.problems import check_problem
 from tests.support.server import Server, running_server, until
