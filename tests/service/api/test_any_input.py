@@ -24,6 +24,10 @@ GOOD = {
     "num_salient_frames": 2,
     "explain": True,
     "deadline_ms": 60_000,
+    "sort": "-duration_seconds",
+    "threshold": {"score": -100, "similarity": -1},
+    "fields": ["frames", "moments"],
+    "page_token": None,
     "filter": {
         "op": "or",
         "filters": [
