@@ -168,7 +168,7 @@ def make_plan(
 def _absent(scanned: Scan, files: Iterable[bytes], present: Set[bytes]) -> tuple[list[bytes], list[bytes]]:
     """The paths that are gone, and those that are missing; see `IndexPlan`."""
     absent = [Path(os.fsdecode(path)) for path in files if path not in present]
-    unreadable = [folder for folder, _ in scanned.problems]
+    unreadable = [*(folder for folder, _ in scanned.problems), *scanned.away]
     away = {path for path in absent if _below(path, unreadable)}
     gone = [
         path

@@ -66,7 +66,9 @@ class Scan:
         list_passed_over: whether they were.
         left_out: the files and folders that a rule leaves out.
         is_partial: only what has changed was looked at.
-        covered: the given folders and files: an indexed video at or below one of them may have vanished.
+        away: where broken links lead: what was found there is missing, but not gone.
+        covered: the given folders and files, and folders that links lead to: an indexed video at or below one
+            of them may have vanished.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -80,6 +82,7 @@ class Scan:
     passed_over_files: list[tuple[Path, str]] = field(default_factory=list)
     left_out: set[Path] = field(default_factory=set)
     list_passed_over: bool = False
+    away: list[Path] = field(default_factory=list)
     covered: list[Path] = field(default_factory=list)
     is_partial: bool = False
 
@@ -319,12 +322,16 @@ class _Scanner:
                     path, name, rules, is_folder=is_folder
                 ):
                     continue
+                real = Path(path).resolve()
                 if is_folder:
-                    folders.append((path, rules.below(name)))
-                    self.result.linked.append(Path(path).resolve())
+                    # What is in a folder has one path, however the folder is reached.
+                    folders.append((os.fspath(real), rules.below(name)))
+                    self.result.linked.append(real)
+                    self.result.covered.append(real)
                 elif modes.S_ISREG(stat.st_mode) and self._add(path, name, stat):
-                    self.result.linked.append(Path(path).resolve().parent)
+                    self.result.linked.append(real.parent)
             except (OSError, RuntimeError, ValueError) as error:
+                self.result.away.append(Path(os.path.realpath(path)))
                 if _extension(name) in EXTENSIONS and rules.left_out(name, is_folder=False) is None:
                     self._problem(Path(path), f"a broken link: {place_error(error)}")
         return folders

@@ -204,3 +204,21 @@ def test_moved_from_one_folder_to_another_that_is_indexed_alone(home: Home, tmp_
     summary = home.index(tmp_path / "archive")
     assert (summary.recognised, summary.verdicts) == (1, {})
     assert home.found("red")[1] == str(tmp_path / "archive/a.mp4")
+
+
+def test_a_linked_folder_and_the_folder_itself_have_the_same_files(home: Home, tmp_path: Path) -> None:
+    make_video(tmp_path / "disk/a.mp4", parts=[("red", 0.5)])
+    (home.media / "disk").symlink_to(tmp_path / "disk")
+    home.film("b.mp4", "blue")
+    home.index()
+    red, path = home.found("red")
+    assert path == str(tmp_path / "disk/a.mp4")
+    summary = home.index(tmp_path, home.media, tmp_path / "disk")
+    assert (summary.files, summary.unchanged, summary.recognised) == (2, 2, 0)
+    assert len(home.places()[red]) == 1
+    (tmp_path / "disk").rename(tmp_path / "not mounted")
+    summary = home.index(prune=True)
+    assert (summary.removed, home.places()[red]) == (0, [("../disk/a.mp4", True)])
+    (tmp_path / "not mounted").rename(tmp_path / "disk")
+    assert home.index().unchanged == 2
+    assert home.places()[red] == [("../disk/a.mp4", False)]

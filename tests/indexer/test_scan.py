@@ -59,7 +59,7 @@ def test_link_loops_end_and_linked_files_count_once(tmp_path: Path) -> None:
     (tmp_path / "media/0 link.mp4").symlink_to("a/clip.mp4")
     (tmp_path / "media/far").symlink_to(tmp_path / "elsewhere")
     scanned = scan([tmp_path / "media"])
-    assert scanned.files == [tmp_path / "media/a/clip.mp4", tmp_path / "media/far/far.mkv"]
+    assert scanned.files == [tmp_path / "elsewhere/far.mkv", tmp_path / "media/a/clip.mp4"]
 
 
 def test_a_dangling_link_is_reported(tmp_path: Path) -> None:
