@@ -35,6 +35,8 @@ from indexer.engines.records import MessageError, pack, unpack
 from indexer.texts import MAX_LINES, MAX_TEXT_SECONDS, SourceLines, SourceMessage, SourceRead
 from model.runtime.timed_text import language_code, plain_text
 from model.runtime.video import VideoInfo
+from model.runtime.video.captured import TAG_SOURCES
+from model.runtime.video.facts import MOST_CAMERA_CHARACTERS, MOST_CODEC_CHARACTERS, VideoFacts
 
 #: No time is greater, unless `max_hours` is.
 MAX_SECONDS = 1e6
@@ -276,6 +278,20 @@ def _check_info(info: VideoInfo) -> None:
         raise MessageError(f"{info.text_tracks} tracks of text")
     if not (0 <= info.width <= _SIDES and 0 <= info.height <= _SIDES):
         raise MessageError(f"a picture of {info.width} x {info.height}")
+    check_facts(info.facts)
+
+
+def check_facts(facts: VideoFacts) -> None:
+    """Raise MessageError unless facts can be those of a container. Times and places check themselves."""
+    captured = facts.captured
+    if captured is not None and captured.source not in TAG_SOURCES:
+        raise MessageError(f"a time from the {captured.source}, which it does not know")
+    for name, text, most in (
+        ("camera", facts.camera, MOST_CAMERA_CHARACTERS),
+        ("codec of sound", facts.audio_codec, MOST_CODEC_CHARACTERS),
+    ):
+        if text is not None and not 1 <= len(text) <= most:
+            raise MessageError(f"a {name} of {len(text)} characters")
 
 
 def read_head(receive: Receive) -> tuple[int, int]:

@@ -8,6 +8,7 @@ announce, every frame is decoded in order: the plain way, with which the tests c
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from model.runtime.errors import VideoError
 from model.runtime.video.codec import AT_END, FrameDecoder, TimedFrame
 from model.runtime.video.demux import PacketSource
 from model.runtime.video.extent import SHORTFALL_SECONDS, frame_ticks, measure_extent
+from model.runtime.video.facts import read_facts
 from model.runtime.video.limits import CpuBudget, LimitReachedError, ReadingLimits
 from model.runtime.video.lookahead import Lookahead
 from model.runtime.video.probe import check_file, reason_of
@@ -187,6 +189,7 @@ class PyavDecoder:
             title=tags.get("title") or None,
             container_start_seconds=float(self._clock.origin),
             text_tracks=len(text_tracks(container)),
+            facts=read_facts(container, stream, datetime.now(UTC)),
         )
 
     def _first_shown(self, max_side: int | None, header: TrackHeader) -> tuple[TimedFrame, Renderer]:

@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from model.runtime.video.facts import NO_FACTS, VideoFacts
+
 DecoderName = Literal["pyav", "decord"]
 
 
@@ -26,6 +28,7 @@ class VideoInfo:
         title: the title in the file's metadata, or None.
         container_start_seconds: the file's own time at the container's start, where all other seconds are 0.
         text_tracks: how many tracks of text it has, such as subtitles; see `text_tracks`.
+        facts: what its tags say of the recording, and its sound.
     """
 
     duration_seconds: float
@@ -40,6 +43,7 @@ class VideoInfo:
     title: str | None
     container_start_seconds: float
     text_tracks: int = 0
+    facts: VideoFacts = NO_FACTS
 
 
 @dataclass(frozen=True, eq=False)

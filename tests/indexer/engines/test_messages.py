@@ -35,10 +35,16 @@ from indexer.engines.worker import FileJob
 from indexer.texts import SourceLine, SourceLines, SourceMessage, SourceRead, TextJob
 from model.runtime.preprocessing import Resizing
 from model.runtime.video import VideoInfo
+from model.runtime.video.captured import Captured
+from model.runtime.video.facts import VideoFacts
+from model.runtime.video.place import Place
 
 SPEC = DecodeSpec("pyav", Resizing(8), 32.0, 4)
 JOB = DecodeJob(b"/media/bad\xff.mp4", ("1" * 64, "0" * 64), SPEC, 7, 123)
 INFO = VideoInfo(64.0, 25.0, 640, 480, 90, "h264", "yuv420p", "mov,mp4", 0.5, "A film", -3.0)
+FACTS = VideoFacts(
+    Captured(1_700_000_000, -210, "tag_with_zone"), Place(48.125, -2.25, 35.5), "Apple iPhone 12", "aac"
+)
 SHA = "0123456789abcdef" * 4
 HASHED = Hashed(SHA, 1000, -5)
 OPENED = Opened(INFO)
@@ -109,7 +115,7 @@ def test_messages_come_back_as_they_were() -> None:
     for outcome in (
         FileUnreached("cannot be reached: Stale file handle"),
         FileVerdict("corrupt", "is damaged", None, SHA, 0, 0),
-        FileVerdict("partial", "ends at 1 s", replace(INFO, title=None), SHA, 1 << 60, 1 << 62),
+        FileVerdict("partial", "ends at 1 s", replace(INFO, title=None, facts=FACTS), SHA, 1 << 60, 1 << 62),
     ):
         assert read_all(wire(HASHED, outcome)) == [HASHED, outcome]
 
@@ -242,6 +248,18 @@ BAD: dict[str, bytes] = {
     "a negative size": wire(HASHED, FileVerdict("ok", None, INFO, SHA, -1, 1)),
     "a negative width": wire(replace(OPENED, info=replace(INFO, width=-1))),
     "a video of less than nothing": wire(replace(OPENED, info=replace(INFO, duration_seconds=-1.0))),
+    "a place that is none": wire(HASHED, Opened(replace(INFO, facts=FACTS))).replace(
+        struct.pack("<d", 48.125), struct.pack("<d", 90.5)
+    ),
+    "a zone that is none": wire(HASHED, Opened(replace(INFO, facts=FACTS))).replace(
+        struct.pack("<q", -210), struct.pack("<q", -2100)
+    ),
+    "a time that a container does not know": wire(
+        HASHED, Opened(replace(INFO, facts=VideoFacts(Captured(1_700_000_000, None, "file_name"))))
+    ),
+    "the name of a camera that is too long": wire(
+        HASHED, Opened(replace(INFO, facts=replace(FACTS, camera="x" * 201)))
+    ),
     "a number that is not finite": wire(HASHED, OPENED).replace(
         struct.pack("<d", 25.0), struct.pack("<d", float("nan"))
     ),
