@@ -173,16 +173,21 @@ class LiveLibrary:
             NotReadyError: no snapshot is served; says why.
         """
         with self._replacing:
-            searcher = self._searcher
-            if searcher is None:
+            if self._searcher is None:
                 raise NotReadyError(self._problem or "No snapshot is loaded.")
-            state = self.curation.state()
-            if searcher.snapshot.curation is not state:
-                if state.problem not in (None, searcher.snapshot.curation.problem):
-                    logger.error("%s", state.problem)
-                searcher = replace(searcher, snapshot=CuratedSnapshot.of(searcher.snapshot, state))
-                self._searcher = searcher
-        return searcher
+            before = self._searcher.snapshot.curation.problem
+            self._searcher = self.curated(self._searcher)
+            problem = self._searcher.snapshot.curation.problem
+            if problem not in (None, before):
+                logger.error("%s", problem)
+            return self._searcher
+
+    def curated(self, searcher: Searcher) -> Searcher:
+        """A searcher that was served, as users have curated its snapshot by now."""
+        state = self.curation.state()
+        if searcher.snapshot.curation is state:
+            return searcher
+        return replace(searcher, snapshot=CuratedSnapshot.of(searcher.snapshot, state))
 
     @property
     def problem(self) -> str | None:

@@ -233,8 +233,8 @@ class _Places:
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        """Whether each video is in none of its places."""
-        missing = np.ones(len(self._starts), np.bool_)
+        """Whether each video is in none of its places; of one without a place, false."""
+        missing = np.zeros(len(self._starts), np.bool_)
         missing[self.has_any] = self._missing[self._starts[self.has_any]]
         return missing
 

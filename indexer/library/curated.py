@@ -129,6 +129,10 @@ class CuratedSnapshot(Snapshot):
         label = super().label(video_id)
         return None if label is None else label._replace(annotation=self.curation.annotation(video_id))
 
+    def records(self, rows: NDArray[np.int64]) -> list[VideoRecord]:
+        """See `Snapshot.records`."""
+        return [self._annotated(record) for record in super().records(rows)]
+
     def videos(self, offset: int, limit: int, verdict: Verdict | None = None) -> list[VideoRecord]:
         """See `Snapshot.videos`."""
         return [self._annotated(record) for record in super().videos(offset, limit, verdict)]

@@ -495,6 +495,10 @@ class Snapshot:
         """What a hit says of a video, ten times as fast as the record; None when it is not in the library."""
         return self._videos.label(video_id)
 
+    def records(self, rows: NDArray[np.int64]) -> list[VideoRecord]:
+        """The records of the videos in some rows of `catalog`, in this order."""
+        return self._videos.records(rows)
+
     def videos(self, offset: int, limit: int, verdict: Verdict | None = None) -> list[VideoRecord]:
         """A page of the videos with `verdict`, or of all, failures included; ordered by path."""
         return self._videos.page(offset, limit, verdict)

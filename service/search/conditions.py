@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import PurePosixPath
 
+from indexer.library.annotations import folded_tag
 from model.runtime.messages import shorten
 from service.errors import QueryError
 from service.search.fields import FIELDS, Field, Kind, Operator
@@ -83,7 +84,7 @@ def under(name: str, folder: object, pointer: str) -> Filter:
 def contains(name: str, part: object, pointer: str) -> Filter:
     """The text `name` has a part."""
     field = _field(name, "contains", pointer)
-    return Contains(name, str(_parsed(name, field, part, f"{pointer}/value")))
+    return Contains(name, _as_compared(field, str(_parsed(name, field, part, f"{pointer}/value"))))
 
 
 def is_null(name: str, pointer: str) -> Filter:
@@ -133,7 +134,11 @@ def _chosen(name: str, field: Field, value: object, pointer: str) -> Value | _Da
     parsed = _parsed(name, field, value, pointer)
     if field.choices and parsed not in field.choices:
         raise QueryError(f"{name} is one of {', '.join(field.choices)}, never {shorten(value)}.", pointer)
-    return parsed
+    return _as_compared(field, parsed) if isinstance(parsed, str) else parsed
+
+
+def _as_compared(field: Field, text: str) -> str:
+    return folded_tag(text) if field.folds else text
 
 
 def _parsed(name: str, field: Field, value: object, pointer: str) -> Value | _Day:

@@ -3,7 +3,7 @@
 A new fact about videos is one line of `FIELDS`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from indexer.library.annotations import Annotation, folded_tag
 from indexer.library.catalog import VideoCatalog
+from indexer.library.curation import NOTHING, CurationState
 from indexer.library.records import VERDICTS
 from indexer.library.schema import CUTS
 
@@ -57,9 +59,10 @@ class FieldValues:
 
 @dataclass(frozen=True)
 class Facts:
-    """Where the values of fields come from."""
+    """Where the values of fields come from: what files say of videos, and what users do."""
 
     catalog: VideoCatalog
+    curation: CurationState = NOTHING
 
     def column(self, name: str) -> FieldValues:
         """A column of the table of videos; all null where the library has no such column."""
@@ -78,6 +81,41 @@ class Facts:
         owners, paths = self.catalog.shown_paths
         folders = [str(PurePosixPath(path).parent) for path in paths.to_pylist()]
         return FieldValues(pa.array(folders, pa.string()), owners)
+
+    @cached_property
+    def titles(self) -> FieldValues:
+        """The titles that users gave, or else those stored in the files."""
+        stored = self.column("title").values.cast(pa.string())
+        given = {row: each.title for row, each in self._annotated() if each.title is not None}
+        if not given:
+            return FieldValues(stored)
+        mask = np.zeros(self.catalog.num_rows, np.bool_)
+        mask[list(given)] = True
+        titles = pa.array([given[row] for row in sorted(given)], pa.string())
+        return FieldValues(pc.replace_with_mask(stored, pa.array(mask), titles))
+
+    @cached_property
+    def tags(self) -> FieldValues:
+        """The tags that users gave, as they are compared: without case."""
+        pairs = [(row, folded_tag(tag)) for row, each in self._annotated() for tag in each.tags]
+        return FieldValues(
+            pa.array([tag for _, tag in pairs], pa.string()), np.array([row for row, _ in pairs], np.int64)
+        )
+
+    @cached_property
+    def notes(self) -> FieldValues:
+        """What users noted."""
+        pairs = [(row, each.note) for row, each in self._annotated() if each.note is not None]
+        return FieldValues(
+            pa.array([note for _, note in pairs], pa.string()), np.array([row for row, _ in pairs], np.int64)
+        )
+
+    def _annotated(self) -> Iterator[tuple[int, Annotation]]:
+        """What users say of videos, by their rows."""
+        for video_id, annotation in self.curation.annotations.items():
+            row = self.catalog.row_of(video_id)
+            if row is not None:
+                yield row, annotation
 
     @property
     def missing(self) -> FieldValues:
@@ -100,12 +138,14 @@ class Field:
         about: what it is, for people.
         read: gives its values.
         choices: the only values that it has; empty: any.
+        folds: whether its values are compared without case.
     """
 
     kind: Kind
     about: str
     read: Callable[[Facts], FieldValues]
     choices: tuple[str, ...] = ()
+    folds: bool = False
 
     @property
     def operators(self) -> tuple[Operator, ...]:
@@ -122,7 +162,11 @@ FIELDS: Mapping[str, Field] = {
     "path": Field("path", "where it is; any of its files counts", lambda facts: facts.paths),
     "folder": Field("path", "the folder that one of its files is in", lambda facts: facts.folders),
     "missing": Field("boolean", "whether none of its files was there lately", lambda facts: facts.missing),
-    "title": Field("text", "the title stored in the file", _column("title")),
+    "title": Field("text", "the title that users gave, or else the file's", lambda facts: facts.titles),
+    "tags": Field(
+        "text", "what users tagged it with; case does not count", lambda facts: facts.tags, folds=True
+    ),
+    "note": Field("text", "what users noted", lambda facts: facts.notes),
     "duration_seconds": Field("number", "how long it is", _column("duration_seconds")),
     "width": Field("number", "in pixels, as shown", _column("width")),
     "height": Field("number", "in pixels, as shown", _column("height")),

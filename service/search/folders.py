@@ -133,7 +133,8 @@ class Facets:
 
 def facets(facts: Facts, videos: NDArray[np.bool_] | None = None) -> Facets:
     """What can be counted of videos; of those for which `videos` is true, bool, one a row of the catalog."""
-    rows = np.arange(facts.catalog.num_rows) if videos is None else np.flatnonzero(videos)
+    visible = facts.catalog.visible
+    rows = np.flatnonzero(visible if videos is None else videos & visible)
     values = {}
     for name in FACETS:
         found = facts.column(name).values.take(rows).drop_null().value_counts().to_pylist()

@@ -74,7 +74,7 @@ class Selections:
             kept = self._kept.get(where)
         if kept is not None:
             return kept
-        videos = videos_where(where, self.facts)
+        videos = videos_where(where, self.facts) & self._snapshot.catalog.visible
         rows = np.flatnonzero(videos[self._snapshot.video_rows])
         num_searchable = len(np.unique(self._snapshot.video_rows[rows]))
         selection = Selection(videos, rows, num_searchable)
@@ -96,8 +96,7 @@ class Selections:
     def ordered(self, sort: Sort | None, *filters: Filter | None) -> NDArray[np.int64]:
         """The videos that filters leave together, in an order; None: by their paths. int64 [at most V]."""
         where = joined(*filters)
-        num_videos = self._snapshot.catalog.num_rows
-        rows = np.arange(num_videos) if where is None else np.flatnonzero(self.of(where).videos)
+        rows = np.flatnonzero(self._snapshot.catalog.visible if where is None else self.of(where).videos)
         return rows if sort is None else rows[np.argsort(self.ranks(sort)[rows], kind="stable")]
 
     def hours(self, rows: NDArray[np.int64]) -> float:
@@ -120,10 +119,10 @@ class Selections:
 
     @property
     def _everything(self) -> tuple[NDArray[np.bool_], NDArray[np.int64], int]:
-        num_videos, num_segments = self._snapshot.catalog.num_rows, self._snapshot.num_segments
-        return np.ones(num_videos, np.bool_), np.arange(num_segments), self._snapshot.num_videos
+        visible = self._snapshot.catalog.visible
+        return visible, np.flatnonzero(visible[self._snapshot.video_rows]), self._snapshot.num_videos
 
     @cached_property
     def facts(self) -> Facts:
         """What is known of all videos."""
-        return Facts(self._snapshot.catalog)
+        return Facts(self._snapshot.catalog, self._snapshot.curation)

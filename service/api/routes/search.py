@@ -89,7 +89,8 @@ async def _answer(
     searcher = context.live.searcher
     page_token = request.page_token
     if page_token is not None:
-        searcher = context.pages.searcher_of(page_token, searcher, "/page_token")
+        # What was excluded since the first page is not in the others.
+        searcher = context.live.curated(context.pages.searcher_of(page_token, searcher, "/page_token"))
     deadline_seconds = settings.deadline_seconds(request.deadline_ms)
     client, presence = client_of(http_request.scope), presence_of(http_request.scope)
     options = replace(

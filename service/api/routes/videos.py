@@ -82,16 +82,18 @@ def _page_of(where: Filter | None, page: VideoListQuery | VideoListRequest, cont
         searcher = context.pages.searcher_of(page.page_token, searcher, "/page_token")
         token = read_token(page.page_token, searcher.snapshot.manifest, question, "/page_token")
         offset = token.offset
-    snapshot = searcher.snapshot
+    # The pages of a list have its order, without what was excluded since the first one.
+    snapshot = context.live.curated(searcher).snapshot
     rows = searcher.selections.ordered(sort, where)
     following = offset + page.limit
+    shown = rows[offset:following]
     next_token = None
     if following < len(rows):
         place = PageToken(context.pages.hold(searcher), question, 0, following)
         next_token = write_token(place, snapshot.manifest)
     return VideoList(
-        videos=[answers.video(record) for record in snapshot.catalog.records(rows[offset:following])],
-        total=len(rows),
+        videos=[answers.video(record) for record in snapshot.records(shown[snapshot.catalog.visible[shown]])],
+        total=int(snapshot.catalog.visible[rows].sum()),
         hours=round(searcher.selections.hours(rows), 4),
         snapshot=snapshot.number,
         next_page_token=next_token,

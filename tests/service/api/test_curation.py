@@ -147,6 +147,52 @@ def test_tags_are_counted(server: Server) -> None:
     assert server.client.get("/v1/tags").json()["total"] == 2
 
 
+def test_filters_see_titles_and_tags_at_once(server: Server) -> None:
+    def listed(**where: object) -> list[str]:
+        answer = server.client.post("/v1/videos/list", json={"filter": where}).json()
+        return sorted(Path(video["path"]).name for video in answer["videos"])
+
+    assert listed(op="equals", field="tags", value="dog") == []
+    patch(server, "/red.mp4", tags=["Dog"], title="At sea", note="by night")
+    assert listed(op="equals", field="tags", value="DOG") == ["red.mp4"]
+    assert listed(op="contains", field="title", value="SEA") == ["red.mp4"]
+    assert listed(op="contains", field="note", value="night") == ["red.mp4"]
+    (hit,) = server.search("red", filter={"op": "in", "field": "tags", "values": ["cat", "dog"]})
+    assert hit["path"].endswith("red.mp4")
+    assert server.client.get("/v1/videos", params={"text": "at sea"}).json()["total"] == 1
+    patch(server, "/red.mp4", tags=None)
+    assert listed(op="equals", field="tags", value="dog") == []
+    assert len(listed(op="is_null", field="tags")) == 5
+
+
+@pytest.mark.parametrize("kind", ["search", "list"])
+def test_further_pages_do_not_have_what_was_excluded_since(
+    server: Server, toy: ToyLibrary, kind: str
+) -> None:
+    def page(token: str | None) -> dict[str, Any]:
+        if kind == "search":
+            body = {"query": {"text": "red"}, "top_k": 1, "group_by": "video", "page_token": token}
+            response = server.client.post("/v1/search", json=body)
+        else:
+            response = server.client.post("/v1/videos/list", json={"limit": 1, "page_token": token})
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    def rest(answer: dict[str, Any]) -> list[str]:
+        found = []
+        while token := answer["next_page_token"]:
+            answer = page(token)
+            found += [each["video_id"] for each in answer["hits" if kind == "search" else "videos"]]
+        return found
+
+    first = page(None)
+    others = rest(first)
+    assert len(others) == 4
+    server.client.delete(f"/v1/videos/{others[1]}")
+    assert rest(first) == [others[0], *others[2:]]
+
+
 def check_gone(server: Server, video: dict[str, Any], frame_id: str) -> None:
     """The video is in no answer."""
     url, video_id = f"/v1/videos/{video['video_id']}", video["video_id"]
@@ -163,6 +209,13 @@ def check_gone(server: Server, video: dict[str, Any], frame_id: str) -> None:
         assert response.status_code == 404, response.text
     assert client.post(f"{url}/answer", json=question).status_code in (404, 409)
     assert video_id not in [each["video_id"] for each in client.get("/v1/videos").json()["videos"]]
+    everything = client.post("/v1/videos/list", json={"sort": "-duration_seconds"}).json()
+    assert (video_id not in [each["video_id"] for each in everything["videos"]], everything["total"]) == (
+        True,
+        4,
+    )
+    assert client.get("/v1/folders").json()["folder"]["num_videos"] == 4
+    assert client.get("/v1/facets").json()["num_videos"] == 4
     for text in ("red", "black", "green", f"red {Path(video['path']).stem}"):
         for group in ("moment", "video"):
             assert video_id not in [hit["video_id"] for hit in server.search(text, top_k=50, group_by=group)]

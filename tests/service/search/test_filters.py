@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.library.annotations import Annotation
+from indexer.library.curation import CurationState
 from service.cli.filters import parse_filter
 from service.search.fields import FIELDS, OPERATORS_OF, Facts
 from service.search.filters import And, In, joined, videos_where
@@ -47,6 +49,9 @@ def videos() -> list[dict[str, Any]]:
             "paths": sorted({path, *([f"/else{path}"] if pick([0, 0, 1]) else [])}),
             "missing": [path, f"/else{path}"] if pick([0, 1]) else [],
             "title": pick(TITLES),
+            "given": pick([None, None, "The Lake", "SEA"]),
+            "tags": pick([[], [], ["Dog"], ["sea", "Straße"]]),
+            "note": pick([None, "by night"]),
             "duration_seconds": pick([0.0, 1.5, 60.0, 3600.25]),
             "width": pick([64, 1920]),
             "bytes": pick([0, 7, 2**40]),
@@ -60,13 +65,19 @@ def videos() -> list[dict[str, Any]]:
 
 
 VIDEOS = videos()
-FACTS = Facts(catalog_of(VIDEOS))
+ANNOTATIONS = {
+    f"{i:016x}": Annotation(video.get("given"), tuple(video["tags"]), video["note"])
+    for i, video in enumerate(VIDEOS)
+}
+FACTS = Facts(catalog_of(VIDEOS), CurationState(ANNOTATIONS))
 #: The videos as they are shown, in the order of the catalog.
 SHOWN = sorted(VIDEOS, key=lambda video: video["paths"][0].encode("utf-8", "surrogateescape"))
 VALUES: Mapping[str, list[Any]] = {
     "path": [*PATHS[:7], "/a/b/c/d0/a\ufffdb.mp4", "/a", ""],
     "folder": ["/a", "/a/b", "/a/b/c", "/x/Café", "/"],
     "title": ["sea", "SEA", "straße", "Meër", "mee\u0308r", "", "lake"],
+    "tags": ["dog", "DOG", "STRASSE", "sea", "cat"],
+    "note": ["by night", "night", ""],
     "duration_seconds": [0, 0.0, 1.5, 60, 3600.25, -1, 1e300],
     "width": [64, 64.5, 1920],
     "bytes": [0, 7, 2**40],
@@ -127,6 +138,11 @@ def fits(where: Mapping[str, Any], video: Mapping[str, Any]) -> bool:
         return any(fits(each, video) for each in where["filters"])
     if op == "not":
         return not fits(where["filter"], video)
+    if where["field"] == "tags":
+        where = {
+            key: list(map(str.casefold, value)) if key == "values" else value.casefold()
+            for key, value in where.items()
+        }
     return any(holds(where, value) for value in values_of(where["field"], video))
 
 
@@ -154,6 +170,10 @@ def values_of(name: str, video: Mapping[str, Any]) -> list[Any]:
         return [str(PurePosixPath(path).parent) for path in paths]
     if name == "has_cuts":
         return [None if video["cut_seconds"] is None else len(video["cut_seconds"]) > 0]
+    if name == "tags":
+        return [tag.casefold() for tag in video["tags"]] or [None]
+    if name == "title":
+        return [video["title"] if video["given"] is None else video["given"]]
     return [bool(video["missing"]) if name == "missing" else video.get(name)]
 
 
