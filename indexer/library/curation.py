@@ -241,7 +241,8 @@ class Curation:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that nobody else writes in; it is taken back when the block raises."""
         if not self.path.parent.is_dir():
-            raise LibraryError(f"no library at {self.path.parent}: `reelfind index PATH` makes one")
+            where = self.path.parent
+            raise LibraryError(f"no library at {where}: `reelfind index PATH --library {where}` makes one")
         connection = self._open("rwc", _WRITE_SECONDS)
         try:
             with self._errors():

@@ -282,8 +282,8 @@ def test_a_folder_that_is_replaced_during_the_scan_is_not_pruned(
     index(bundle, library, media, other)
     real = os.scandir
 
-    def scandir(folder: Path) -> object:
-        if folder == media and not (tmp_path / "away").exists():
+    def scandir(folder: str | Path) -> object:
+        if Path(folder) == media and not (tmp_path / "away").exists():
             media.rename(tmp_path / "away")
             media.mkdir()
         return real(folder)

@@ -125,7 +125,7 @@ def test_undoing_returns_to_the_snapshot_from_before(home: Path) -> None:
 def test_a_rollback_does_not_go_behind_the_migration(home: Path) -> None:
     library = home / "library"
     migrate(library)
-    with pytest.raises(LibraryError, match="migrate --undo` returns to it"):
+    with pytest.raises(LibraryError, match="--undo` returns to it"):
         rollback(library, 1)
     with pytest.raises(LibraryError, match="no whole snapshot before snapshot 3"):
         rollback(library)

@@ -52,6 +52,7 @@ def test_search_prints_the_promised_object_and_nothing_else(toy: ToyLibrary) -> 
     body = json.loads(done.stdout)
     reranking = {"reranked", "rerank_skipped", "rerank_reduced", "num_candidates", "num_candidates_wanted"}
     told = {"hits", "best_guess", "query_warnings", "library_warnings", "snapshot", "timings_ms"}
+    told |= {"num_videos", "next_page_token"}
     assert set(body) == told | reranking
     assert Path(body["hits"][0]["path"]).name == "red.mp4"
     assert len(body["hits"]) == 2
@@ -61,6 +62,8 @@ def test_search_prints_the_promised_object_and_nothing_else(toy: ToyLibrary) -> 
             "path",
             "missing",
             "title",
+            "file_title",
+            "tags",
             "start_seconds",
             "end_seconds",
             "container_start_seconds",

@@ -67,7 +67,7 @@ def test_gone_files_are_mentioned_and_pruned(bundle: Path, media: Path, tmp_path
     index(bundle, tmp_path / "library", media)
     (media / "red.mp4").unlink()
     said = index(bundle, tmp_path / "library", media).stdout
-    assert "1 videos no longer exist on disk, and count as missing: `--prune`" in said
+    assert "1 videos no longer exist on disk and count as missing: `--prune`" in said
     result = index(bundle, tmp_path / "library", media, "--prune", "--json")
     assert json.loads(result.stdout)["removed"] == 1
     for path in media.iterdir():
