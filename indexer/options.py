@@ -4,10 +4,10 @@ import os
 from dataclasses import dataclass
 
 from indexer.decode import StorageLimits
-from indexer.engines.sandbox.confinement import SANDBOX_MODES, SandboxMode
 from indexer.ignore import check_patterns
 from indexer.library.schema import TOKEN_KINDS, TokenKind
 from model.runtime.errors import InputError
+from model.runtime.sandbox.confinement import SANDBOX_MODES, SandboxMode
 from model.runtime.video import DecoderName, ReadingLimits
 
 #: The frames of one segment; more are not faster on a CPU.

@@ -23,7 +23,6 @@ from indexer.decode import (
 )
 from indexer.engines.messages import DecoderMessages
 from indexer.engines.records import MessageError
-from indexer.engines.sandbox.confinement import SandboxMode
 from indexer.engines.worker import WorkerOptions
 from indexer.engines.worker_process import (
     FileProcess,
@@ -39,6 +38,7 @@ from indexer.options import available_cores
 from indexer.place import place_error, unreached_after_failure
 from indexer.texts import SourceMessage, SourceRead, TextJob, read_source
 from model.runtime.errors import ReelfindError
+from model.runtime.sandbox.confinement import SandboxMode
 
 #: A file may take this long, and longer the larger and the longer it is: see `most_seconds`.
 _LEAST_SECONDS = 3600.0

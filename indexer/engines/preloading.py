@@ -1,37 +1,19 @@
-"""Loads what a decoder would load when it needs it: a process that is confined to one file cannot."""
+"""Loads what an indexing run's decoders would load when they need it, beside the decoders themselves."""
 
 import importlib
-import pkgutil
 from contextlib import suppress
 from typing import Literal
 
-import av
 from PIL import Image
 
+from model.runtime.sandbox.preloading import load_decoders
 from model.runtime.video import DecoderName
-
-#: Parts of PyAV that fetch samples from the network, or are programs.
-_NOT_DECODING = ("av.datasets", "av.__main__")
-#: What Python loads to show a warning or to decode a text.
-_OF_PYTHON = (
-    "encodings.ascii",
-    "encodings.latin_1",
-    "encodings.utf_16",
-    "encodings.utf_8_sig",
-    "linecache",
-    "traceback",
-    "tracemalloc",
-)
 
 
 def load_all() -> None:
-    """Load all of PyAV, Pillow's common formats, and what Python loads on demand."""
-    for module in pkgutil.walk_packages(av.__path__, "av."):
-        if module.name not in _NOT_DECODING:
-            importlib.import_module(module.name)
+    """Load the decoders and Pillow's common formats."""
+    load_decoders()
     Image.preinit()
-    for name in _OF_PYTHON:
-        importlib.import_module(name)
 
 
 def load_text_reader(kind: Literal["subtitles", "tracks"]) -> None:

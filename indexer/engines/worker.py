@@ -25,7 +25,10 @@ from indexer.engines.media_messages import media_message_parts
 from indexer.engines.messages import Buffer, frame_message, message_parts, read_framed
 from indexer.engines.preloading import load_all, load_decoder, load_text_reader
 from indexer.engines.records import MessageError, pack, unpack
-from indexer.engines.sandbox.confinement import (
+from indexer.media import MediaJob, read_media
+from indexer.texts import TextJob, read_source
+from model.runtime import faults
+from model.runtime.sandbox.confinement import (
     Confinement,
     Limits,
     Part,
@@ -33,10 +36,7 @@ from indexer.engines.sandbox.confinement import (
     confine_for_file,
     confine_for_run,
 )
-from indexer.engines.sandbox.rights import be_ended_first, die_with_parent
-from indexer.media import MediaJob, read_media
-from indexer.texts import TextJob, read_source
-from model.runtime import faults
+from model.runtime.sandbox.rights import be_ended_first, die_with_parent
 
 #: Messages between the indexer and this process, beside those of `messages`.
 READY, JOB, END, WAIT = 64, 65, 66, 67

@@ -15,11 +15,11 @@ from indexer.decode import DecodeJob, DecodeMessage
 from indexer.engines.media_messages import MediaMessages
 from indexer.engines.messages import DecoderMessages, Receive, TextMessages, frame_message, read_framed
 from indexer.engines.records import displayable_text, pack, unpack
-from indexer.engines.sandbox.confinement import Confinement
 from indexer.engines.worker import END, ENDED, JOB, WAIT, FileJob, WorkerOptions
 from indexer.media import MediaJob, MediaMessage
 from indexer.texts import SourceMessage, TextJob
 from model.runtime.errors import ReelfindError
+from model.runtime.sandbox.confinement import Confinement
 
 _WORKER = "from indexer.engines.worker import run_worker; run_worker()"
 #: A process for each file begins with fresh memory. With huge pages, glibc gets it in a tenth of the faults.

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from indexer.encode import open_indexing_bundle
-from indexer.engines.sandbox.confinement import SandboxMode
 from indexer.options import CPU_BATCH_FRAMES, IndexOptions, default_workers
 from model.runtime.bundle import Bundle
+from model.runtime.sandbox.confinement import SandboxMode
 from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.indexing import Timing, VideoSet, index_videos, large_clips, small_clips
 

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from indexer.decode import StorageLimits
 from indexer.encode import open_indexing_bundle
-from indexer.engines.sandbox.confinement import SandboxMode
 from indexer.library.schema import TokenKind
 from indexer.options import (
     CPU_BATCH_FRAMES,
@@ -23,6 +22,7 @@ from indexer.options import (
 from indexer.run import index_paths, starting_decoder
 from model.runtime.bundle import Provider
 from model.runtime.exits import NOTHING_FOUND
+from model.runtime.sandbox.confinement import SandboxMode
 from model.runtime.video import DecoderName, ReadingLimits
 from service.cli.generation import (
     finish_generation,

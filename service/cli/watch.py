@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from indexer.encode import open_indexing_bundle
-from indexer.engines.sandbox.confinement import SandboxMode
+from model.runtime.sandbox.confinement import SandboxMode
 from indexer.events import (
     FileDone,
     FileNotReached,

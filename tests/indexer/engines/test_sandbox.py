@@ -17,11 +17,11 @@ import pytest
 from indexer.decode import DecodeSpec, FileVerdict
 from indexer.engines import worker_process
 from indexer.engines.local_decoders import Bounds, Died, ProcessDecoder
-from indexer.engines.sandbox.confinement import NEEDED, Confinement, Part, SandboxMode
-from indexer.engines.sandbox.landlock import landlock_abi
-from indexer.engines.sandbox.seccomp import build_filter, supported
 from model.runtime.errors import ReelfindError
 from model.runtime.preprocessing import Resizing
+from model.runtime.sandbox.confinement import NEEDED, Confinement, Part, SandboxMode
+from model.runtime.sandbox.landlock import landlock_abi
+from model.runtime.sandbox.seccomp import build_filter, supported
 from tests.support.hostile_decoder import ATTACKS, COMMAND
 from tests.support.paths import ROOT
 from tests.support.toy_videos import make_video
@@ -220,7 +220,7 @@ def test_required_refuses_to_go_without(monkeypatch: pytest.MonkeyPatch) -> None
     assert [part.name for part in Confinement().lacks()] == list(NEEDED)
     # A process on a kernel without Landlock.
     code = (
-        "import indexer.engines.sandbox.landlock as l, errno\n"
+        "import model.runtime.sandbox.landlock as l, errno\n"
         "def missing(*_): raise OSError(errno.ENOSYS, 'Function not implemented')\n"
         "l.system_call = missing\n"
         "from indexer.engines.worker import run_worker; run_worker()"
@@ -285,7 +285,7 @@ import os, sys
 from pathlib import Path
 from indexer.decode import DecodeSpec, decode_file
 from indexer.engines.preloading import load_all
-from indexer.engines.sandbox.confinement import Confinement, Limits, confine_for_file, confine_for_run
+from model.runtime.sandbox.confinement import Confinement, Limits, confine_for_file, confine_for_run
 from model.runtime.preprocessing import Resizing
 path = sys.argv[1]
 load_all()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.engines.sandbox.landlock import landlock_abi
+from model.runtime.sandbox.landlock import landlock_abi
 from tests.support.command_line import invoke
 from tests.support.toy_library import make_library
 

@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 
-from indexer.engines.sandbox.system import system_call
+from model.runtime.sandbox.system import system_call
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION, _PATH_BENEATH = 1, 1

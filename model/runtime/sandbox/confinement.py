@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
 
-from indexer.engines.sandbox.landlock import allow_one_file
-from indexer.engines.sandbox.rights import (
+from model.runtime.sandbox.landlock import allow_one_file
+from model.runtime.sandbox.rights import (
     drop_capabilities,
     forbid_new_privileges,
     leave_network,
     limit_resources,
 )
-from indexer.engines.sandbox.seccomp import filter_system_calls
+from model.runtime.sandbox.seccomp import filter_system_calls
 
 #: "auto": what the system has; "required": refuse to decode without `NEEDED`; "off": nothing.
 SandboxMode = Literal["auto", "required", "off"]

@@ -9,8 +9,8 @@ import struct
 import sys
 from pathlib import Path
 
-from indexer.engines.sandbox.system import enter_namespaces, process_control, system_call
 from model.runtime.resource_limits import lower_limits
+from model.runtime.sandbox.system import enter_namespaces, process_control, system_call
 
 _SET_DEATH_SIGNAL, _NO_NEW_PRIVILEGES = 1, 38
 _NEW_USER, _NEW_NET = 0x10000000, 0x40000000

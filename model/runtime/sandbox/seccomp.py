@@ -12,7 +12,7 @@ import platform
 import struct
 from collections.abc import Sequence
 
-from indexer.engines.sandbox.system import process_control, system_call
+from model.runtime.sandbox.system import process_control, system_call
 
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _AND, _EQUAL, _RETURN = 0x20, 0x54, 0x15, 0x06
