@@ -90,6 +90,18 @@ def confine_for_file(path: bytes, limits: Limits) -> tuple[Part, ...]:
         path: the file.
         limits: what it may use.
     """
+    # Each needs those before it; after the last, none could be put in force.
+    return (
+        limit_only(limits),
+        _put_in_force(PRIVILEGES, "no new privileges", forbid_new_privileges),
+        _put_in_force(CAPABILITIES, "no capabilities", drop_capabilities),
+        _put_in_force(FILES, "Landlock for one file", lambda: allow_one_file(path)),
+        _put_in_force(SYSTEM_CALLS, "seccomp filter", filter_system_calls),
+    )
+
+
+def limit_only(limits: Limits) -> Part:
+    """Limit what this process may use, and nothing else."""
     gib = limits.memory_bytes / (1 << 30)
     set_limits = partial(
         limit_resources,
@@ -98,14 +110,7 @@ def confine_for_file(path: bytes, limits: Limits) -> tuple[Part, ...]:
         open_files=_OPEN_FILES,
         file_bytes=limits.file_bytes,
     )
-    # Each needs those before it; after the last, none could be put in force.
-    return (
-        _put_in_force(LIMITS, f"{gib:.1f} GiB of address space", set_limits),
-        _put_in_force(PRIVILEGES, "no new privileges", forbid_new_privileges),
-        _put_in_force(CAPABILITIES, "no capabilities", drop_capabilities),
-        _put_in_force(FILES, "Landlock for one file", lambda: allow_one_file(path)),
-        _put_in_force(SYSTEM_CALLS, "seccomp filter", filter_system_calls),
-    )
+    return _put_in_force(LIMITS, f"{gib:.1f} GiB of address space", set_limits)
 
 
 def _put_in_force(name: str, effect: str, act: Callable[[], object]) -> Part:

@@ -36,16 +36,13 @@ from model.runtime.video.demux import PacketSource
 from model.runtime.video.limits import CpuBudget, LimitReachedError, ReadingLimits
 from model.runtime.video.probe import check_file
 from model.runtime.video.pyav_decoder import DEFAULT_LIMITS, PyavDecoder
+from model.runtime.video.refreshing import refreshes
 from model.runtime.video.streams import film_streams
 from model.runtime.video.timeline import StreamPacket
 from model.runtime.video.types import Frame
 
 SEEKING_FORMATS = ("mov", "matroska")
 REFUSED_FORMATS = ("mpegts", "mpeg", "mpegvideo")
-# Every key frame of these codecs is an instantaneous refresh.
-REFRESHING_CODECS = ("vp8", "vp9", "av1", "gif")
-# Types of the NAL units that are instantaneous refreshes; shift and mask of the type in a unit's first byte.
-REFRESHING_UNITS = {"h264": (frozenset({5}), 0, 0x1F), "hevc": (frozenset({19, 20}), 1, 0x3F)}
 # Otherwise decord's FFmpeg writes to the terminal.
 decord.logging.set_level(decord.logging.QUIET)
 # Treat any frame that decord fills in from its neighbours as an error.
@@ -160,7 +157,7 @@ class DecordDecoder:
                 if packet.is_keyframe:
                     self._check_size(context, packet)
                     newest_key = packet.pts
-                    self._seeks = self._seeks and _refreshes(packet, source)
+                    self._seeks = self._seeks and refreshes(packet, source.stream)
                 elif newest_key is not None and packet.pts < newest_key:
                     self._seeks = False
             self._check_size(context, None)
@@ -231,28 +228,3 @@ def _message(error: Exception) -> str:
     """The first line of decord's message, without the place in its source and the stack."""
     said = first_line(error)
     return re.sub(r"\[[^\]]*\]\s*|\S+\.(cc|h):\d+:\s*", "", said).strip() or type(error).__name__
-
-
-def _refreshes(packet: StreamPacket, source: PacketSource) -> bool:
-    """Whether decoding can start at a key frame without the frames before it."""
-    codec = source.stream.codec_context.codec
-    if codec.intra_only or codec.canonical_name in REFRESHING_CODECS:
-        return True
-    if codec.canonical_name not in REFRESHING_UNITS:
-        return False
-    kinds, shift, mask = REFRESHING_UNITS[codec.canonical_name]
-    return any((unit >> shift) & mask in kinds for unit in _unit_heads(packet, source))
-
-
-def _unit_heads(packet: StreamPacket, source: PacketSource) -> Iterator[int]:
-    """Yield the first byte of every NAL unit in a packet."""
-    data, setup = bytes(packet), source.stream.codec_context.extradata or b""
-    if not setup.startswith(b"\x01"):  # each unit follows a start code
-        for code in re.finditer(b"\x00\x00\x01", data):
-            yield from data[code.end() : code.end() + 1]
-        return
-    width = (setup[4] if source.stream.codec_context.codec.canonical_name == "h264" else setup[21]) % 4 + 1
-    position = 0
-    while position + width < len(data):
-        yield data[position + width]
-        position += width + int.from_bytes(data[position : position + width], "big")

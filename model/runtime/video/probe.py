@@ -112,7 +112,7 @@ def open_container(path: Path, limits: ReadingLimits) -> InputContainer:
 
 
 def _open(path: Path, options: dict[str, str]) -> InputContainer:
-    form = "mjpeg" if path.suffix.lower() in MOTION_JPEG and _begins_as_jpeg(path) else None
+    form = "mjpeg" if _has_suffix(path, MOTION_JPEG) and _begins_as_jpeg(path) else None
     try:
         # FFmpeg never takes an absolute path for an address or a protocol such as "concat:".
         name = os.path.abspath(path)  # noqa: PTH100
@@ -127,6 +127,12 @@ def _open(path: Path, options: dict[str, str]) -> InputContainer:
         raise VideoError(f"{path}: has a name that cannot be encoded", "unsupported") from error
     except Exception as error:  # PyAV may fail to describe what FFmpeg has opened
         raise VideoError(f"{path}: cannot be opened ({reason_of(error)})", "corrupt") from error
+
+
+def _has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
+    """Whether the name of a file ends so; of a link, such as `/proc/self/fd/N`, that of its target too."""
+    names = [path, path.readlink()] if path.is_symlink() else [path]
+    return any(name.suffix.lower() in suffixes for name in names)
 
 
 def _begins_as_jpeg(path: Path) -> bool:

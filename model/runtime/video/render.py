@@ -14,6 +14,7 @@ from model.runtime.video.cropping import Cropper
 from model.runtime.video.interlacing import as_progressive
 from model.runtime.video.side_data import side_data
 from model.runtime.video.tone_mapping import ToneMapping
+from model.runtime.video.tone_table import ToneTable
 from model.runtime.video.track_header import TrackHeader
 from model.runtime.video.transparency import over_black
 
@@ -86,6 +87,7 @@ class Renderer:
         max_side: pixels on the longer side, at most; None keeps the native size.
         header: what the container says of the track.
         exact: width and height to squeeze frames to, instead of `max_side`.
+        quick: map pictures of high dynamic range by a table: see `ToneTable`.
 
     Attributes:
         interlaced: the first frame is of two fields.
@@ -105,6 +107,8 @@ class Renderer:
         max_side: int | None,
         header: TrackHeader,
         exact: tuple[int, int] | None = None,
+        *,
+        quick: bool = False,
     ) -> None:
         self.interlaced = first.interlaced_frame
         self.cropper = Cropper(header.crop, first)
@@ -120,6 +124,9 @@ class Renderer:
         self._signal = _signal(first)
         self._dolby_vision = header.dolby_vision
         self.tone_mapping = ToneMapping.of(first, header.dolby_vision)
+        self._quick = quick
+        self._mapper = self._mapper_of(self.tone_mapping)
+        self._other: tuple[tuple[int, int, int], ToneMapping | ToneTable | None] | None = None
         self.transparent = over_black(first) is not first
         self._reformatter = VideoReformatter()
 
@@ -131,8 +138,8 @@ class Renderer:
 
     def _scale(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Scale a frame and convert it to RGB. → uint8 [h, w, 3]."""
-        if mapping := self._mapping_of(frame):
-            return mapping(frame, *self._stored, SCALER)
+        if mapper := self._mapper_for(frame):
+            return mapper(frame, *self._stored, SCALER)
         frame = over_black(frame)
         matrix = matrix_of(frame)
         rgb = self._reformatter.reformat(
@@ -148,11 +155,17 @@ class Renderer:
         )
         return rgb.to_ndarray().astype(np.uint8, copy=False)
 
-    def _mapping_of(self, frame: av.VideoFrame) -> ToneMapping | None:
-        """How a frame is mapped; the first frame's mapping, with its tables, as long as the signal stays."""
-        if _signal(frame) == self._signal:
-            return self.tone_mapping
-        return ToneMapping.of(frame, self._dolby_vision)
+    def _mapper_for(self, frame: av.VideoFrame) -> ToneMapping | ToneTable | None:
+        """What maps a frame: that of the first frame, or for another signal, of the first frame with that."""
+        signal = _signal(frame)
+        if signal == self._signal:
+            return self._mapper
+        if self._other is None or self._other[0] != signal:
+            self._other = signal, self._mapper_of(ToneMapping.of(frame, self._dolby_vision))
+        return self._other[1]
+
+    def _mapper_of(self, mapping: ToneMapping | None) -> ToneMapping | ToneTable | None:
+        return ToneTable(mapping) if mapping and self._quick and not mapping.is_perceptual else mapping
 
 
 def _signal(frame: av.VideoFrame) -> tuple[int, int, int]:

@@ -1,13 +1,16 @@
-"""Reads the sound of a video file as one channel, by the clock of its pictures.
+"""Reads the sound of a video file, by the clock of its pictures.
 
 Sound may begin after the video, pause, or lack what is damaged: each part of it says when it is heard. In
 files whose clock starts again (see `timeline`), it follows the clock that the pictures have.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -17,15 +20,17 @@ from av.stream import Discard
 from numpy.typing import NDArray
 
 from model.runtime.video.demux import read_packets
-from model.runtime.video.extent import measure_extent
+from model.runtime.video.extent import Extent, measure_extent
 from model.runtime.video.limits import CpuBudget, LimitReachedError, ReadingLimits
 from model.runtime.video.probe import open_container
-from model.runtime.video.timeline import BACK_SECONDS, JUMP_SECONDS, clock_may_jump
+from model.runtime.video.timeline import BACK_SECONDS, JUMP_SECONDS, StreamPacket, clock_may_jump
 
 #: Samples a second: what speech recognition takes.
 RATE = 16000
-#: Samples of a part, about.
-_PART_SAMPLES = 10 * RATE
+#: Seconds of a part, about.
+_PART_SECONDS = 10
+#: To begin at a time, reading begins so much before it, or further where the sound is not found there.
+_BEFORE_SECONDS = (1.0, 10.0)
 #: Times of packets are rounded: only from here on, sound is missing between two of them.
 _GAP_SECONDS = 0.05
 #: From here on, a time that goes back says nothing.
@@ -42,7 +47,7 @@ class Sound:
 
     Attributes:
         start_seconds: when its first sample is heard, from the container's start, as a player shows it.
-        samples: int16 [n], `RATE` a second.
+        samples: int16 [n], or [n, 2] where two channels are read.
     """
 
     start_seconds: float
@@ -55,11 +60,31 @@ class SoundReader:
     Args:
         path: the file.
         limits: what reading may take.
+        rate: samples a second.
+        channels: 1 or 2; others are mixed down.
+        start_seconds: where to begin. Where the clock never starts again, what comes before is not read.
+        extent: that of the pictures, if it is known; otherwise it is measured where the clock may jump.
+        part_seconds: the length of the parts, about.
     """
 
-    def __init__(self, path: Path, limits: ReadingLimits) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: ReadingLimits,
+        *,
+        rate: int = RATE,
+        channels: Literal[1, 2] = 1,
+        start_seconds: float = 0.0,
+        extent: Extent | None = None,
+        part_seconds: float = _PART_SECONDS,
+    ) -> None:
         self._path = path
         self._limits = limits
+        self._rate = rate
+        self._channels = channels
+        self._start_seconds = start_seconds
+        self._extent = extent
+        self._part_seconds = part_seconds
         self._num_lost = 0
         self._why_lost = ""
         self._limit: str | None = None
@@ -85,23 +110,51 @@ class SoundReader:
             stream = pick_sound(container)
             if stream is None:
                 return
-            jumps = clock_may_jump(container)
-            for other in container.streams:
-                # FFmpeg then need not read it, where the container has an index.
-                other.discard = Discard.none if other is stream else Discard.all
-            clock = _SoundClock(container, stream, self._shifts(budget) if jumps else ())
-            collected = _Collected(clock)
+            shifts = self._shifts(budget) if clock_may_jump(container) else ()
+            clock = _SoundClock(container, stream, shifts)
+        with self._opened(clock, can_seek=not shifts) as (container, packets):
+            collected = _Collected(
+                clock, self._rate, self._channels, self._start_seconds, round(self._part_seconds * self._rate)
+            )
             with budget.counting():
                 try:
-                    yield from self._decoded(container, stream, collected, budget)
+                    yield from self._decoded(container, packets, collected, budget)
                 except LimitReachedError as limit:
                     self._limit = str(limit)
                 yield from collected.rest()
 
+    @contextmanager
+    def _opened(
+        self, clock: "_SoundClock", *, can_seek: bool
+    ) -> Iterator[tuple[InputContainer, Iterator[StreamPacket]]]:
+        """The file, and its packets of sound from the chosen time on; all of them where it is not found."""
+        places = [self._start_seconds - before for before in _BEFORE_SECONDS] if can_seek else []
+        for place in (*(place for place in places if place > 0), None):
+            with open_container(self._path, self._limits) as container:
+                if place is not None:
+                    try:
+                        container.seek(round(place * av.time_base) + (container.start_time or 0))
+                    except (av.FFmpegError, OSError, OverflowError):
+                        continue
+                stream = pick_sound(container)
+                for other in container.streams:
+                    # FFmpeg then need not read it, where the container has an index.
+                    other.discard = Discard.none if other is stream else Discard.all
+                packets = read_packets(container, (stream,) if stream else (), self._lose)
+                first = next(packets, None)
+                found = None if first is None or first.pts is None else clock.seconds_of(first.pts)
+                if place is None or (found is not None and found <= self._start_seconds):
+                    yield container, chain([] if first is None else [first], packets)
+                    return
+
     def _decoded(
-        self, container: InputContainer, stream: AudioStream, collected: "_Collected", budget: CpuBudget
+        self,
+        container: InputContainer,
+        packets: Iterator[StreamPacket],
+        collected: "_Collected",
+        budget: CpuBudget,
     ) -> Iterator[Sound | None]:
-        for count, packet in enumerate(read_packets(container, (stream,), self._lose)):
+        for count, packet in enumerate(packets):
             budget.check()
             if count % _PACKETS_A_SIGN == 0:
                 yield None
@@ -115,8 +168,9 @@ class SoundReader:
                     yield from collected.add(frame)
             if collected.end_seconds > self._limits.max_hours * 3600:
                 raise LimitReachedError(f"read are {self._limits.max_hours:g} hours of it (--max-hours)")
+        stream = pick_sound(container)
         try:
-            for frame in stream.codec_context.decode(None):
+            for frame in stream.codec_context.decode(None) if stream else ():
                 yield from collected.add(frame)
         except Exception as error:
             self._lose(str(error))
@@ -127,7 +181,7 @@ class SoundReader:
 
     def _shifts(self, budget: CpuBudget) -> tuple[float, ...]:
         """By how much the clock of the pictures is moved in the parts of a file whose clock starts again."""
-        extent = measure_extent(self._path, self._limits, budget)
+        extent = self._extent or measure_extent(self._path, self._limits, budget)
         if not extent.breaks or extent.stream_index is None:
             return ()
         with open_container(self._path, self._limits) as container:
@@ -166,6 +220,10 @@ class _SoundClock:
         self._jumps = clock_may_jump(container)
         self._shift = 0.0
 
+    def seconds_of(self, ticks: int, base: Fraction | None = None) -> float:
+        """A time of the stream in seconds, by the file's own clock."""
+        return float(ticks * (base or self._base) - self._origin)
+
     def seconds(self, frame: av.AudioFrame, expected: float | None) -> float | None:
         """When a frame is heard; None: at once after the one before.
 
@@ -175,7 +233,7 @@ class _SoundClock:
         """
         if frame.pts is None:
             return None
-        own = float(frame.pts * (frame.time_base or self._base) - self._origin)
+        own = self.seconds_of(frame.pts, frame.time_base)
         if self._jumps and expected is None and own > _WRAP_SECONDS / 2:
             # The clock has wrapped between the first packets of the two streams.
             self._shift = -_WRAP_SECONDS
@@ -190,10 +248,24 @@ class _SoundClock:
 
 
 class _Collected:
-    """Makes parts of frames: one channel, one rate, each with its time."""
+    """Makes parts of frames: some channels, one rate, each with its time.
 
-    def __init__(self, clock: _SoundClock) -> None:
+    Args:
+        clock: tells when a frame is heard.
+        rate: samples a second.
+        channels: how many.
+        start_seconds: what is heard before is left out.
+        part_samples: how many samples a part has, about.
+    """
+
+    def __init__(
+        self, clock: _SoundClock, rate: int, channels: int, start_seconds: float, part_samples: int
+    ) -> None:
         self._clock = clock
+        self._rate = rate
+        self._channels = channels
+        self._first_seconds = start_seconds
+        self._part_samples = part_samples
         self._resampler: av.AudioResampler | None = None
         self._given: tuple[str, str, int] | None = None
         self._waiting: list[NDArray[np.int16]] = []
@@ -201,7 +273,7 @@ class _Collected:
         self._start_seconds = 0.0
         self._fed_seconds: float | None = None
         #: Where the last part ends that was given.
-        self._reached_seconds = 0.0
+        self._reached_seconds = start_seconds
 
     @property
     def end_seconds(self) -> float:
@@ -223,12 +295,14 @@ class _Collected:
         given = (frame.format.name, frame.layout.name, frame.sample_rate)
         if given != self._given:
             self._flush()
-            self._given, self._resampler = given, av.AudioResampler(format="s16", layout="mono", rate=RATE)
+            layout = "mono" if self._channels == 1 else "stereo"
+            self._given = given
+            self._resampler = av.AudioResampler(format="s16", layout=layout, rate=self._rate)
         frame.pts = None
         if self._resampler is not None:
             self._keep(self._resampler.resample(frame))
         self._fed_seconds += frame.samples / frame.sample_rate
-        if sum(map(len, self._waiting)) >= _PART_SAMPLES:
+        if sum(map(len, self._waiting)) >= self._part_samples:
             yield from self._take()
 
     def rest(self) -> Iterator[Sound]:
@@ -242,18 +316,20 @@ class _Collected:
         self._resampler = self._given = None
 
     def _keep(self, frames: list[av.AudioFrame]) -> None:
-        self._waiting += [frame.to_ndarray().reshape(-1).astype(np.int16, copy=False) for frame in frames]
+        shape = (-1,) if self._channels == 1 else (-1, self._channels)
+        self._waiting += [frame.to_ndarray().reshape(shape).astype(np.int16, copy=False) for frame in frames]
 
     def _take(self) -> Iterator[Sound]:
-        samples = np.concatenate([np.empty(0, np.int16), *self._waiting])
+        empty = np.empty((0,) if self._channels == 1 else (0, self._channels), np.int16)
+        samples = np.concatenate([empty, *self._waiting])
         start, self._waiting = self._start_seconds, []
-        self._start_seconds += len(samples) / RATE
-        if start < 0:
-            cut = min(len(samples), round(-start * RATE))
-            samples, start = samples[cut:], start + cut / RATE
-        for first in range(0, len(samples), _PART_SAMPLES):
-            part = samples[first : first + _PART_SAMPLES]
+        self._start_seconds += len(samples) / self._rate
+        if start < self._first_seconds:
+            cut = min(len(samples), round((self._first_seconds - start) * self._rate))
+            samples, start = samples[cut:], start + cut / self._rate
+        for first in range(0, len(samples), self._part_samples):
+            part = samples[first : first + self._part_samples]
             # Parts of samples are rounded.
-            begin = max(self._reached_seconds, start + first / RATE)
-            self._reached_seconds = begin + len(part) / RATE
+            begin = max(self._reached_seconds, start + first / self._rate)
+            self._reached_seconds = begin + len(part) / self._rate
             yield Sound(begin, part)

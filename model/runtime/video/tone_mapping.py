@@ -119,13 +119,12 @@ class ToneMapping:
         self, frame: av.VideoFrame, width: int, height: int, scaler: Interpolation
     ) -> NDArray[np.uint8]:
         """Scale a frame and map it. → uint8 [height, width, 3]."""
-        perceptual = (self.matrix, self.transfer) in LMS_TO_SIGNAL
         matrix = Colorspace.ITU709 if self.matrix == 1 else Colorspace.BT2020
         scaled = self._reformatter.reformat(
             frame,
             width=width,
             height=height,
-            format="yuv444p16le" if perceptual else "rgb48le",
+            format="yuv444p16le" if self.is_perceptual else "rgb48le",
             src_colorspace=matrix,
             dst_colorspace=matrix,
             interpolation=scaler,
@@ -133,8 +132,16 @@ class ToneMapping:
             dst_color_range=ColorRange.JPEG,
             threads=1,
         )
-        codes = scaled.to_ndarray().astype(np.uint16, copy=False)
-        light = self._light_of_lms(codes) if perceptual else self._light(codes)
+        return self.map_codes(scaled.to_ndarray().astype(np.uint16, copy=False))
+
+    @property
+    def is_perceptual(self) -> bool:
+        """Whether pictures are stored as ICtCp or IPT, and not as R'G'B' or its differences."""
+        return (self.matrix, self.transfer) in LMS_TO_SIGNAL
+
+    def map_codes(self, codes: NDArray[np.uint16]) -> NDArray[np.uint8]:
+        """Map stored codes of 16 bits: R'G'B', or what `is_perceptual` says. uint16 → uint8 [h, w, 3]."""
+        light = self._light_of_lms(codes) if self.is_perceptual else self._light(codes)
         brightest = light.max(axis=-1)
         light *= self._gains[(np.sqrt(np.sqrt(brightest / MAX_NITS)) * (CODES - 1)).astype(np.intp)][
             ..., None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model.runtime.video import VideoReader
 from model.runtime.video.cropping import filtered
-from model.runtime.video.interlacing import as_progressive
+from model.runtime.video.interlacing import Deinterlacer, as_progressive
 from tests.support.clips import ffmpeg, reference
 
 SIZE = (192, 144)
@@ -108,3 +108,34 @@ def test_every_format_is_read_whatever_its_matrix(pixels: str, film: Path, tmp_p
             shown = as_progressive(frame)
             assert not shown.interlaced_frame
             assert (shown.width, shown.height) == SIZE
+
+
+@pytest.mark.parametrize("name", ["mpeg2.ts", "prores.mov"])
+def test_frames_in_order_are_deinterlaced_one_for_one(name: str, film: Path, tmp_path: Path) -> None:
+    path = _weave(film, tmp_path / name, "tff")
+    # The first field of each pair: the filter keeps it.
+    fields = reference(film, SIZE).frames[::2].astype(int)
+    deinterlacer = Deinterlacer()
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    shown = [image for frame in frames for image in deinterlacer.add(frame)]
+    shown += deinterlacer.rest()
+    assert len(shown) == len(frames) == 25
+    assert not any(image.interlaced_frame for image in shown)
+    # In what does not move, and in every row of the first field, it is the film.
+    for image, field in list(zip(shown, fields, strict=True))[2:-2]:
+        grey = image.to_ndarray(format="gray").astype(int)
+        expected = av.VideoFrame.from_ndarray(field.astype(np.uint8), format="rgb24")
+        difference = np.abs(grey - expected.to_ndarray(format="gray"))
+        assert np.median(difference[::2]) <= 3
+        assert np.quantile(difference, 0.9) <= 25
+
+
+def test_a_deinterlacer_takes_frames_of_another_size() -> None:
+    deinterlacer = Deinterlacer()
+    shown: list[tuple[int, int]] = []
+    for size in ((64, 48), (64, 48), (32, 32), (4, 4)):
+        added = deinterlacer.add(av.VideoFrame(*size, "yuv420p"))
+        shown += [(image.width, image.height) for image in added]
+    shown += [(image.width, image.height) for image in deinterlacer.rest()]
+    assert shown == [(64, 48), (64, 48), (32, 32), (4, 4)]

@@ -11,6 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from model.runtime.video import ReadingLimits
+from model.runtime.video.extent import measure_extent
+from model.runtime.video.limits import CpuBudget
 from model.runtime.video.sound import RATE, Sound, SoundReader
 from tests.support.speech import make_spoken_video, silence
 from tests.support.toy_videos import make_video
@@ -144,3 +146,46 @@ def test_reading_ends_at_the_limits(tmp_path: Path) -> None:
     assert parts == []
     assert damage is not None
     assert "--cpu-seconds" in damage
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mp4", "aac"), ("a.mkv", "flac"), ("a.mov", "pcm_s16le"), ("a.avi", "mp3"), ("a.ts", "mp2")],
+)
+def test_sound_from_a_time_on_is_that_of_the_whole(tmp_path: Path, name: str, codec: str) -> None:
+    sound = np.concatenate([beep(4.0, 300), silence(4.0), beep(4.0, 700), silence(4.0), beep(4.0, 500)])
+    path = make_spoken_video(tmp_path / name, sound, codec=codec, layout="stereo")
+    extent = measure_extent(path, LIMITS, CpuBudget(LIMITS, path))
+    whole = _track([part for part in SoundReader(path, LIMITS, rate=48000, channels=2).read() if part])
+    for start in (0.3, 6.5, 13.21, 19.9):
+        reader = SoundReader(
+            path, LIMITS, rate=48000, channels=2, start_seconds=start, extent=extent, part_seconds=0.5
+        )
+        parts = [part for part in reader.read() if part is not None]
+        assert parts[0].start_seconds == pytest.approx(start, abs=1e-3)
+        assert all(len(part.samples) <= 24000 for part in parts)
+        # What was decoded before differs a little at first.
+        difference = _track(parts)[round((start + 0.1) * 48000) :].astype(int)
+        difference -= whole[round((start + 0.1) * 48000) :][: len(difference)]
+        assert np.abs(difference).max(initial=0) <= 300
+
+
+def _track(parts: list[Sound]) -> NDArray[np.int16]:
+    """All parts of a sound of two channels, at their times."""
+    track = np.zeros((25 * 48000, 2), np.int16)
+    for part in parts:
+        first = round(part.start_seconds * 48000)
+        track[first : first + len(part.samples)] = part.samples
+    return track
+
+
+def test_sound_from_a_time_on_where_the_clock_starts_again(tmp_path: Path) -> None:
+    parts = [
+        make_spoken_video(tmp_path / f"{i}.ts", np.concatenate([silence(1.0), beep(1.0)]), codec="mp2")
+        for i in range(2)
+    ]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    reader = SoundReader(path, LIMITS, start_seconds=1.5)
+    found = [part for part in reader.read() if part is not None]
+    np.testing.assert_allclose(loud_spans(found), [(1.5, 2.0), (3.0, 4.0)], atol=0.1)

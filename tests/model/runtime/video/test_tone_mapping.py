@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from model.runtime.video import VideoReader
+from model.runtime.video.render import SCALER
+from model.runtime.video.tone_mapping import CODES, HLG, PQ, ToneMapping
+from model.runtime.video.tone_table import ToneTable
 from tests.support.clips import encoders, ffmpeg
 from tests.support.sample_entries import insert_box
 
@@ -142,6 +146,27 @@ def test_hdr_keeps_the_contrast_of_pictures_and_is_shrunk_and_turned_as_others(t
         with VideoReader(turned, max_side=160) as reader:
             [segment] = reader.segments()
         assert segment.frames.data.shape == (5, 160, 120, 3)
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_a_table_maps_nearly_as_the_mapping_does(transfer: int) -> None:
+    mapping = ToneMapping(transfer, 9, 9, 1000.0)
+    steps = np.linspace(0, CODES - 1, 22)
+    # A grid that is none of the table's, and all greys.
+    grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 121, 3)
+    codes = np.concatenate([np.repeat(np.linspace(0, CODES - 1, 1210), 3).reshape(-1, 121, 3), grid])
+    codes = np.rint(codes).astype(np.uint16)
+    frame = av.VideoFrame.from_ndarray(codes, format="rgb48le")
+    table = ToneTable(mapping)
+    for _ in range(2):
+        shown = table(frame, codes.shape[1], codes.shape[0], SCALER)
+        difference = np.abs(shown.astype(int) - mapping.map_codes(codes))
+        assert difference.mean() < 0.5
+        assert np.quantile(difference, 0.99) <= 4
+    # Pictures may change their size.
+    assert table(frame, 60, 40, SCALER).shape == (40, 60, 3)
+    with pytest.raises(ValueError, match="R'G'B' alone"):
+        ToneTable(ToneMapping(transfer, 14, 9, 1000.0))
 
 
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
