@@ -18,10 +18,10 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/reelfind/bin/python -m pip install --constraint constraints.txt '.[gpu]'
 
 FROM python:3.11-slim-bookworm AS runtime
-# A new volume for the library takes its owner from this folder.
+# New volumes for the library and the cache take their owner from these folders.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin reelfind \
-    && mkdir /library /media /bundles \
-    && chown reelfind:reelfind /library
+    && mkdir /library /media /bundles /cache \
+    && chown reelfind:reelfind /library /cache
 ENV PATH=/opt/reelfind/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
@@ -29,6 +29,7 @@ ENV PATH=/opt/reelfind/bin:$PATH \
     HF_HUB_OFFLINE=1 \
     REELFIND_LIBRARY=/library \
     REELFIND_BUNDLES=/bundles \
+    REELFIND_CACHE=/cache \
     REELFIND_HOST=0.0.0.0 \
     REELFIND_MEDIA_ROOTS=/media \
     REELFIND_PORT=8000

@@ -13,7 +13,10 @@ ReelfindError             (model.runtime.errors)
 ├── MediaChangedError     the video's file is another than the one that was indexed: HTTP 409
 ├── MediaGoneError        the library knows the video, but its file is missing: HTTP 410
 ├── PageGoneError         a further page cannot be computed any more: HTTP 410
+├── MediaUnreadableError  the video's file cannot be decoded where it would have to be: HTTP 409
 ├── OverloadedError       too many searches are waiting, or one cannot be in time: HTTP 503
+│   └── EncodersBusyError all encoders of streams and clips are in use: HTTP 503
+├── NoEncodersError       streams and clips are turned off, or may not be made here: HTTP 503
 └── NotReadyError         no snapshot is served: HTTP 503
 """
 
@@ -23,7 +26,8 @@ from model.runtime.errors import InputError, ReelfindError
 class QueryError(InputError):
     """A query, an option of a search, a line of a query file or a setting is invalid.
 
-    In a request, `field` is the JSON pointer of the value at fault in the body.
+    In a request, `field` is the JSON pointer of the value at fault in the body, or `?` and the name of the
+    parameter at fault.
     """
 
 
@@ -76,6 +80,18 @@ class OverloadedError(ReelfindError):
     def __init__(self, message: str, *, retry_seconds: float = 1.0) -> None:
         super().__init__(message)
         self.retry_seconds = retry_seconds
+
+
+class MediaUnreadableError(ReelfindError):
+    """A stream or a clip cannot be made of a video's file: it is damaged, or asks for more than it may."""
+
+
+class EncodersBusyError(OverloadedError):
+    """As many streams and clips as may be made at the same time are being made."""
+
+
+class NoEncodersError(ReelfindError):
+    """No streams and clips are made: they are turned off, or what confines decoders is missing."""
 
 
 class NotReadyError(ReelfindError):

@@ -74,6 +74,9 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self._encoders = Gauge(
+            "reelfind_encoders", "Streams and clips that are being made.", registry=self.registry
+        )
         self._query_warnings = Counter(
             "reelfind_query_warnings",
             "Searches and questions by what was wrong with their text; `nothing_understood` were refused.",
@@ -169,6 +172,10 @@ class Metrics:
     def show_connections(self, count: int) -> None:
         """Set the gauge of open connections."""
         self._connections.set(count)
+
+    def show_encoders(self, count: int) -> None:
+        """Set the gauge of streams and clips that are being made."""
+        self._encoders.set(count)
 
     def observe_connection_end(self, reason: str) -> None:
         """Count a connection that the server turned away or ended."""

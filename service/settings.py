@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.runtime.errors import InputError
 from model.runtime.exits import TRACEBACK_VARIABLE
+from model.runtime.sandbox.confinement import SandboxMode
 from service.errors import QueryError
 
 ENV_PREFIX = "REELFIND_"
@@ -170,6 +171,47 @@ class Settings(BaseSettings):
         description="Folders whose videos may be played, separated by colons. Empty: those that "
         "`reelfind index` was given for this library by the same user on this computer.",
     )
+    max_encoders: int = Field(
+        2,
+        ge=0,
+        description="Streams and clips that are made at the same time, each by a process of its own; further "
+        "ones are answered with 503. 0: none are made.",
+    )
+    encoder_memory_mb: int = Field(
+        4096,
+        ge=512,
+        description="Memory that each of these processes may use, in MiB. 8K video takes 4 GiB, and more.",
+    )
+    sandbox: SandboxMode = Field(
+        "auto",
+        description="Whether these processes are confined to the one file that they read: `auto` (as far as "
+        "the system can), `required` (make nothing otherwise) or `off`.",
+    )
+    stream_height: int = Field(
+        720,
+        ge=144,
+        le=2160,
+        description="Most rows of the picture of a stream; the most columns are 16/9 of it. Of a picture "
+        "that is higher than wide, the other way around.",
+    )
+    clip_height: int = Field(
+        1080,
+        ge=144,
+        le=2160,
+        description="The same of a clip that is encoded. One that is copied stays as it is.",
+    )
+    max_clip_seconds: float = Field(300.0, gt=0, description="Longest clip, in seconds.")
+    cache: Path | None = Field(
+        None,
+        description="Folder where finished streams and clips are stored. Empty: `reelfind/playback` in the "
+        "folder that `XDG_CACHE_HOME` names, by default `~/.cache`.",
+    )
+    cache_mb: int = Field(
+        2048,
+        ge=0,
+        description="Size of that folder, in MiB; what was not used for longest goes first. 0: nothing is "
+        "stored.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Origins of other sites whose pages may call the API, such as "
@@ -190,7 +232,7 @@ class Settings(BaseSettings):
         "info", description="Least severe messages to log: `debug`, `info`, `warning` or `error`."
     )
 
-    @field_validator("bundle", "engine_cache", "threads", mode="before")
+    @field_validator("bundle", "engine_cache", "threads", "cache", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
@@ -236,6 +278,17 @@ class Settings(BaseSettings):
                 "lower one or raise the other"
             )
         return self
+
+    @property
+    def cache_folder(self) -> Path | None:
+        """The folder where finished streams and clips are stored; None where the user has no home."""
+        if self.cache is not None:
+            return self.cache.absolute()
+        base = os.environ.get("XDG_CACHE_HOME", "")
+        try:
+            return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "reelfind" / "playback"
+        except RuntimeError:
+            return None
 
     def deadline_seconds(self, asked_ms: int | None) -> float:
         """How long a request may take that asks for this deadline; None: for the default one."""

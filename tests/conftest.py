@@ -21,20 +21,22 @@ os.environ["REELFIND_SETTLE_SECONDS"] = "0"
 
 
 def pytest_configure() -> None:
-    """Give the tests a place of their own for what is remembered, and let Ctrl-C stop their processes.
+    """Give the tests places of their own for what is remembered and cached, and let Ctrl-C stop processes.
 
     Where pytest runs in the background of a shell, it ignores SIGINT, and its children inherit that.
     """
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="reelfind-state-")
+        for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
+            os.environ[variable] = tempfile.mkdtemp(prefix="reelfind-")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure() -> None:
-    """Remove what was remembered."""
+    """Remove what was remembered and cached."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        shutil.rmtree(os.environ["XDG_STATE_HOME"], ignore_errors=True)
+        for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
+            shutil.rmtree(os.environ[variable], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,6 +17,8 @@ from service.scrub import Scrub
 from service.search.answering import why_no_answers
 from service.search.results import ALL_PARTS, AnswerResult, HitPart, SearchResult
 
+#: Ends the ETag of a video whose file could not be looked at.
+_UNREAD = "-unread"
 _SEARCH_RESULT = TypeAdapter(SearchResult)
 _ANSWER_RESULT = TypeAdapter(AnswerResult)
 
@@ -63,22 +65,46 @@ def video(record: VideoRecord) -> schemas.Video:
     return schemas.Video(**values, **shown)
 
 
-def video_response(record: VideoRecord, request: Headers) -> Response:
-    """A video with its ETag, or 304 where the client's copy is up to date."""
-    body = video(record).model_dump_json()
-    headers = {"etag": _etag(body), "cache-control": "private, no-cache"}
-    if is_fresh(request, headers["etag"]):
+def video_etag(record: VideoRecord, *, file_is_read: bool = True) -> str:
+    """The ETag of a video: another one whenever anything that is said of it changes.
+
+    `file_is_read` tells whether it is known how the file can be played.
+    """
+    said = hashlib.sha256(video(record).model_dump_json().encode()).hexdigest()[:32]
+    return f'"{said}"' if file_is_read else f'"{said}{_UNREAD}"'
+
+
+def names_video(etag: str, record: VideoRecord) -> bool:
+    """Whether an ETag is of what is said of a video now, by users and by the library."""
+    return etag in (video_etag(record), video_etag(record, file_is_read=False))
+
+
+def changed_video(record: VideoRecord) -> Response:
+    """A video that was changed, with its new ETag."""
+    headers = {"etag": video_etag(record), "cache-control": "private, no-cache"}
+    return Response(video(record).model_dump_json(), media_type="application/json", headers=headers)
+
+
+def video_response(
+    record: VideoRecord, playable: bool | None, why_not: str | None, url: str, request: Headers
+) -> Response:
+    """A video with its ETag and how it can be played, or 304 where the client's copy is up to date.
+
+    `url` is the video's own.
+    """
+    etag = video_etag(record, file_is_read=playable is not None)
+    headers = {"etag": etag, "cache-control": "private, no-cache"}
+    if is_fresh(request, etag):
         return Response(status_code=304, headers=headers)
-    return Response(body, media_type="application/json", headers=headers)
-
-
-def video_etag(record: VideoRecord) -> str:
-    """The ETag of a video: another one whenever anything that is said of it changes."""
-    return _etag(video(record).model_dump_json())
-
-
-def _etag(body: str) -> str:
-    return f'"{hashlib.sha256(body.encode()).hexdigest()[:32]}"'
+    details = schemas.VideoDetails(
+        **video(record).model_dump(),
+        playable=playable,
+        not_playable_because=why_not,
+        media_url=f"{url}/media",
+        stream_url=f"{url}/stream",
+        clip_url=f"{url}/clip",
+    )
+    return Response(details.model_dump_json(), media_type="application/json", headers=headers)
 
 
 def library_info(live: LiveLibrary) -> schemas.LibraryInfo:

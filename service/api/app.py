@@ -18,9 +18,21 @@ from service.api.middleware import Envelope
 from service.api.openapi_errors import describe_errors
 from service.api.pool import SearchPool
 from service.api.problems import install_problem_handlers
-from service.api.routes import curation, folders, frames, health, library, page, questions, search, videos
+from service.api.routes import (
+    curation,
+    folders,
+    frames,
+    health,
+    library,
+    page,
+    playback,
+    questions,
+    search,
+    videos,
+)
 from service.live import LiveLibrary, open_served_bundle
 from service.metrics import Metrics
+from service.playback.making import MediaMaker
 from service.readiness import ReadinessProbe
 from service.search.pages import Pages
 from service.settings import Settings
@@ -34,6 +46,7 @@ ROUTERS: Sequence[APIRouter] = (
     search.router,
     questions.router,
     videos.router,
+    playback.router,
     folders.router,
     curation.router,
     frames.router,
@@ -61,8 +74,9 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         live = LiveLibrary(settings, opened, shown)
         pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
         pages = Pages()
+        maker = MediaMaker(settings, shown.show_encoders)
         probe, media_folders = ReadinessProbe(live), MediaFolders(settings)
-        app.state.context = Context(settings, live, shown, pool, probe, media_folders, pages)
+        app.state.context = Context(settings, live, shown, pool, probe, media_folders, pages, maker)
         await run_in_threadpool(live.poll)
         watcher = asyncio.create_task(_watch(live, pages, settings.reload_seconds))
         try:
@@ -71,6 +85,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
+            maker.close()
             await run_in_threadpool(live.close)
 
     app = FastAPI(

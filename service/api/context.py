@@ -9,6 +9,7 @@ from service.api.media import MediaFolders
 from service.api.pool import SearchPool
 from service.live import LiveLibrary
 from service.metrics import Metrics
+from service.playback.making import MediaMaker
 from service.readiness import ReadinessProbe
 from service.search.pages import Pages
 from service.settings import Settings
@@ -25,6 +26,7 @@ class Context:
     readiness: ReadinessProbe
     media_folders: MediaFolders
     pages: Pages
+    maker: MediaMaker
 
 
 async def get_context(request: Request) -> Context:

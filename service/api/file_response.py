@@ -1,4 +1,4 @@
-"""Sends bytes of an open file, and closes it whatever happens."""
+"""Answers with an open file or a part of it, and closes it whatever happens."""
 
 import io
 import os
@@ -6,10 +6,62 @@ from collections.abc import Mapping
 
 import anyio
 from anyio.to_thread import run_sync
+from fastapi import HTTPException
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from model.runtime.messages import shorten
+from service.api.media import RangeError, byte_range, is_fresh
+from service.api.presence import until_gone
+
 _CHUNK_BYTES = 256 << 10
+
+
+def answer_file(
+    file: io.FileIO,
+    size: int,
+    request: Headers,
+    *,
+    etag: str,
+    modified: str,
+    name: str,
+    media_type: str,
+) -> Response:
+    """The answer to a request for a file: all of it, the range that is asked for, or that nothing is new.
+
+    Args:
+        file: the file, which the answer owns, also where an error is raised.
+        size: how many bytes of it count.
+        request: the headers of the request.
+        etag: differs where the file does.
+        modified: when the file was modified, as HTTP writes it.
+        name: the header `content-disposition`.
+        media_type: the content type.
+
+    Raises:
+        HTTPException: the range lies outside the file: 416.
+    """
+    headers = {"etag": etag, "last-modified": modified, "cache-control": "private, no-cache"}
+    try:
+        if is_fresh(request, etag, modified):
+            file.close()
+            return Response(status_code=304, headers=headers)
+        part = byte_range(request, size, etag, modified)
+    except RangeError as error:
+        file.close()
+        raise HTTPException(
+            416,
+            f"The file has {error.size:,} bytes; the range {shorten(request['range'])} has none of them. Ask "
+            f"for bytes 0 to {max(0, error.size - 1)}.",
+            {"content-range": f"bytes */{error.size}"},
+        ) from None
+    headers["accept-ranges"] = "bytes"
+    headers["content-disposition"] = name
+    if part is None:
+        return OpenFileResponse(file, 0, size, 200, headers, media_type)
+    headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{size}"
+    return OpenFileResponse(file, part.start, part.stop, 206, headers, media_type)
 
 
 class OpenFileResponse(Response):
@@ -35,8 +87,7 @@ class OpenFileResponse(Response):
             async with anyio.create_task_group() as group:
 
                 async def leave() -> None:
-                    while (await receive())["type"] != "http.disconnect":
-                        pass
+                    await until_gone(receive)
                     group.cancel_scope.cancel()
 
                 group.start_soon(leave)

@@ -43,7 +43,7 @@ def invalid_value(issue: Mapping[str, Any], body: object, example: str) -> Inval
         detail = f"{shorten(name)} is not a known field. Remove it; /openapi.json lists the known fields."
     elif kind.startswith("int_"):
         detail = f"{name} must be a whole number such as 10, not {shown}."
-    elif kind in ("float_type", "finite_number"):
+    elif kind in ("float_type", "float_parsing", "finite_number"):
         detail = f"{name} must be a number such as 2.5, not {shown}."
     elif kind == "bool_type":
         detail = f"{name} must be true or false, not {shown}."

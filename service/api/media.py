@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
@@ -186,10 +186,10 @@ def _is_video(file: io.FileIO, real: Path) -> bool:
     return begins_as_video(start) or (has_name and not (start and begins_as_text(start)))
 
 
-def content_disposition(name: str) -> str:
-    """The header that lets a browser show a file, and save it under its name."""
+def content_disposition(name: str, how: Literal["inline", "attachment"] = "inline") -> str:
+    """The header that lets a browser show a file, or at once save it, under its name, which may be any."""
     quoted = quote(name)
-    return f"inline; filename*=utf-8''{quoted}" if quoted != name else f'inline; filename="{name}"'
+    return f"{how}; filename*=utf-8''{quoted}" if quoted != name else f'{how}; filename="{name}"'
 
 
 def is_fresh(request: Headers, etag: str, modified: str | None = None) -> bool:

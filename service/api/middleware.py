@@ -10,6 +10,7 @@ from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.access import AccessRules
+from service.api.presence import CLIENT_LEFT
 from service.api.problems import BODY_TOO_LARGE, INTERNAL, new_instance, problem_response
 from service.metrics import Metrics
 
@@ -17,7 +18,7 @@ logger = logging.getLogger("reelfind")
 access_logger = logging.getLogger("reelfind.access")
 
 _CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
@@ -29,7 +30,6 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
-_CLIENT_LEFT = 499  # the usual status in logs for a client that left before the answer
 
 
 class Envelope:
@@ -91,7 +91,7 @@ class Envelope:
             await response(scope, receive, observed_send)
         finally:
             seconds = time.perf_counter() - started
-            status = status or _CLIENT_LEFT
+            status = status or CLIENT_LEFT
             self._metrics.observe_request(scope["method"], _route(scope), status, seconds)
             if self._access_log:
                 access_logger.info(

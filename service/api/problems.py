@@ -15,12 +15,16 @@ from indexer.library.errors import DamagedRowsError
 from model.runtime.errors import InputError, ReelfindError
 from model.runtime.messages import shorten
 from service.api.invalid_values import invalid_value
+from service.api.presence import CLIENT_LEFT, ClientLeftError
 from service.api.schemas import InvalidValue, Problem
 from service.errors import (
     CannotAnswerError,
+    EncodersBusyError,
     MediaChangedError,
     MediaGoneError,
     MediaNotAllowedError,
+    MediaUnreadableError,
+    NoEncodersError,
     NotFoundError,
     NotReadyError,
     NotUnderstoodError,
@@ -70,6 +74,9 @@ _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     MediaChangedError: ProblemKind(409, "media-changed", "The video's file has changed"),
     MediaGoneError: ProblemKind(410, "media-gone", "The video's file is missing"),
     PageGoneError: ProblemKind(410, "page-gone", "The page cannot be served any more"),
+    MediaUnreadableError: ProblemKind(409, "media-unreadable", "The video's file cannot be decoded"),
+    NoEncodersError: ProblemKind(503, "no-encoders", "No streams and clips are made"),
+    EncodersBusyError: ProblemKind(503, "encoders-busy", "All encoders are in use"),
     OverloadedError: ProblemKind(503, "overloaded", "Too many searches are waiting"),
     NotReadyError: ProblemKind(503, "not-ready", "No snapshot is served"),
 }
@@ -114,6 +121,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ReelfindError, _on_reelfind_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientLeftError, _on_client_left)
 
 
 async def _on_reelfind_error(_: Request, error: Exception) -> Response:
@@ -123,8 +131,14 @@ async def _on_reelfind_error(_: Request, error: Exception) -> Response:
         headers = {"retry-after": str(max(1, math.ceil(error.retry_seconds)))}
     errors = None
     if isinstance(error, QueryError) and error.field is not None:
-        errors = [InvalidValue(pointer=f"#{error.field}", detail=str(error))]
+        # A field that begins with ? is a parameter of the address.
+        pointer = error.field if error.field.startswith("?") else f"#{error.field}"
+        errors = [InvalidValue(pointer=pointer, detail=str(error))]
     return problem_response(kind, str(error), errors=errors, headers=headers)
+
+
+async def _on_client_left(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_LEFT)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

@@ -623,6 +623,56 @@ class TagListQuery(BaseModel):
     limit: int = Field(1000, ge=1, le=10_000, description="Maximum number of tags to return.")
 
 
+class VideoDetails(Video):
+    """A video, and how it can be played."""
+
+    playable: bool | None = Field(
+        description="Whether current browsers (Chromium with Chrome's codecs, Firefox) play picture and "
+        "sound of the file as it is. Null if that is not known: the file is missing, or may not be read."
+    )
+    not_playable_because: str | None = Field(description="Why `playable` is not true.")
+    media_url: str = Field(
+        description="Where the file itself is.",
+        examples=["/v1/videos/0f3a9c52d1e8b7640f3a9c52d1e8b764/media"],
+    )
+    stream_url: str = Field(description="Where a stream is that every browser plays: a preview.")
+    clip_url: str = Field(description="Where clips are cut.")
+
+
+class StreamQuery(BaseModel):
+    """From where on to stream, and for whom."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Which second of the video is time 0 of the stream; rounded to milliseconds.",
+    )
+    viewer: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="Any name for the player that asks, unique among those at its address. A new stream for "
+        "a player ends the one before, so that going to another time does not wait for it.",
+    )
+
+
+class ClipQuery(BaseModel):
+    """Which part of a video to cut out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: float = Field(
+        ge=0, allow_inf_nan=False, description="Where the clip starts, in seconds; rounded to milliseconds."
+    )
+    end: float = Field(
+        ge=0,
+        allow_inf_nan=False,
+        description="Where it ends. An end after that of the video means the latter.",
+    )
+
+
 class VideoList(BaseModel):
     """A page of the library's videos."""
 

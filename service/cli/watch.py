@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from indexer.encode import open_indexing_bundle
-from model.runtime.sandbox.confinement import SandboxMode
 from indexer.events import (
     FileDone,
     FileNotReached,
@@ -23,6 +22,7 @@ from indexer.library.records import displayable
 from indexer.options import CPU_BATCH_FRAMES, GPU_BATCH_FRAMES, IndexOptions, default_workers
 from indexer.watch import Gone, RunDone, Trouble, WatchEvent, Watching, WatchOptions, watch_paths
 from model.runtime.bundle import Provider
+from model.runtime.sandbox.confinement import SandboxMode
 from service.cli.generation import own_bundle
 from service.cli.options import RequiredLibraryOption
 from service.cli.printing import print_json_text, say

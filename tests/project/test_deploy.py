@@ -213,9 +213,10 @@ def test_service_and_indexer_share_the_library_and_see_the_media_at_one_path() -
     assert serving["/media"][1] == "ro"
     bundles = environment("cpu")["REELFIND_BUNDLES"]
     assert serving[bundles] == indexing[bundles] == ("${REELFIND_BUNDLE_FOLDER:-./bundles}", "ro")
-    assert COMPOSE["volumes"] == {"library": None}
-    # The volume belongs to the image's user because the image's folder does.
-    assert "chown reelfind:reelfind /library" in " ".join(STAGES["runtime"].all("RUN"))
+    assert serving[environment("cpu")["REELFIND_CACHE"]] == ("cache", "rw")
+    assert COMPOSE["volumes"] == {"library": None, "cache": None}
+    # The volumes belong to the image's user because the image's folders do.
+    assert "chown reelfind:reelfind /library /cache" in " ".join(STAGES["runtime"].all("RUN"))
 
 
 def test_the_indexer_is_a_job_and_the_service_comes_back() -> None:

@@ -8,7 +8,7 @@ import httpx
 
 def check_problem(response: httpx.Response, status: int, said: str) -> dict[str, Any]:
     """The problem document of a response, which must be one of `status` whose detail matches `said`."""
-    assert response.status_code == status, response.text
+    assert response.status_code == status, response.content[:1000]
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-content-type-options"] == "nosniff"
     problem: dict[str, Any] = response.json()

@@ -31,6 +31,8 @@ RATE = 16000
 _PART_SECONDS = 10
 #: To begin at a time, reading begins so much before it, or further where the sound is not found there.
 _BEFORE_SECONDS = (1.0, 10.0)
+#: The first frames that are read in the middle of a file may be wrong: earlier ones than this do not count.
+_UNSURE_SECONDS = 0.5
 #: Times of packets are rounded: only from here on, sound is missing between two of them.
 _GAP_SECONDS = 0.05
 #: From here on, a time that goes back says nothing.
@@ -112,10 +114,11 @@ class SoundReader:
                 return
             shifts = self._shifts(budget) if clock_may_jump(container) else ()
             clock = _SoundClock(container, stream, shifts)
-        with self._opened(clock, can_seek=not shifts) as (container, packets):
-            collected = _Collected(
-                clock, self._rate, self._channels, self._start_seconds, round(self._part_seconds * self._rate)
-            )
+        with self._opened(clock, can_seek=not shifts) as (container, packets, has_sought):
+            part_samples = round(self._part_seconds * self._rate)
+            collected = _Collected(clock, self._rate, self._channels, self._start_seconds, part_samples)
+            if has_sought:
+                collected.from_seconds = self._start_seconds - _UNSURE_SECONDS
             with budget.counting():
                 try:
                     yield from self._decoded(container, packets, collected, budget)
@@ -126,8 +129,8 @@ class SoundReader:
     @contextmanager
     def _opened(
         self, clock: "_SoundClock", *, can_seek: bool
-    ) -> Iterator[tuple[InputContainer, Iterator[StreamPacket]]]:
-        """The file, and its packets of sound from the chosen time on; all of them where it is not found."""
+    ) -> Iterator[tuple[InputContainer, Iterator[StreamPacket], bool]]:
+        """The file, its packets of sound, and whether they are not all, but those from the chosen time on."""
         places = [self._start_seconds - before for before in _BEFORE_SECONDS] if can_seek else []
         for place in (*(place for place in places if place > 0), None):
             with open_container(self._path, self._limits) as container:
@@ -144,7 +147,7 @@ class SoundReader:
                 first = next(packets, None)
                 found = None if first is None or first.pts is None else clock.seconds_of(first.pts)
                 if place is None or (found is not None and found <= self._start_seconds):
-                    yield container, chain([] if first is None else [first], packets)
+                    yield container, chain([] if first is None else [first], packets), place is not None
                     return
 
     def _decoded(
@@ -256,6 +259,9 @@ class _Collected:
         channels: how many.
         start_seconds: what is heard before is left out.
         part_samples: how many samples a part has, about.
+
+    Attributes:
+        from_seconds: frames that are heard before are passed over, until one is not; None: none are.
     """
 
     def __init__(
@@ -265,6 +271,7 @@ class _Collected:
         self._rate = rate
         self._channels = channels
         self._first_seconds = start_seconds
+        self.from_seconds: float | None = None
         self._part_samples = part_samples
         self._resampler: av.AudioResampler | None = None
         self._given: tuple[str, str, int] | None = None
@@ -285,6 +292,8 @@ class _Collected:
         if not frame.samples or not frame.sample_rate:
             return
         start = self._clock.seconds(frame, self._fed_seconds)
+        if self._fed_seconds is None and self.from_seconds is not None and (start or 0.0) < self.from_seconds:
+            return
         if start is not None and _GAP_SECONDS < self.end_seconds - start < _OVERLAP_SECONDS:
             # There is more sound than time: leaving out a frame now and then keeps to the clock.
             return

@@ -126,7 +126,7 @@ def _check_match(condition: str | None, video: VideoRecord) -> None:
     """
     if condition is None or condition.strip() == "*":
         return
-    if answers.video_etag(video) not in [part.strip() for part in condition.split(",")]:
+    if not any(answers.names_video(part.strip(), video) for part in condition.split(",")):
         raise PreconditionFailedError(
             f"Video {video.video_id} has changed since it was read. Get it again, and send its new ETag."
         )

@@ -2,24 +2,16 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from indexer.library.records import displayable
-from model.runtime.messages import shorten
 from service.api import answers
 from service.api.context import Context, ContextDep
-from service.api.file_response import OpenFileResponse
+from service.api.file_response import answer_file
 from service.api.filters import to_filter
-from service.api.media import (
-    RangeError,
-    byte_range,
-    content_disposition,
-    is_fresh,
-    media_type,
-    open_media,
-)
+from service.api.media import content_disposition, media_type, open_media
 from service.api.openapi_errors import error_responses
-from service.api.schemas import Video, VideoList, VideoListQuery, VideoListRequest
+from service.api.schemas import VideoList, VideoListQuery, VideoListRequest
 from service.errors import QueryError
 from service.search import conditions
 from service.search.filters import Contains, Filter, In, Or, joined
@@ -100,18 +92,6 @@ def _page_of(where: Filter | None, page: VideoListQuery | VideoListRequest, cont
     )
 
 
-@router.get(
-    "/v1/videos/{video_id}",
-    operation_id="getVideo",
-    summary="One video",
-    response_model=Video,
-    responses={304: {"description": "The client's copy is up to date."}, **error_responses(404, 503)},
-)
-def get_video(video_id: VideoIdPath, request: Request, context: ContextDep) -> Response:
-    """What the library knows about one video. The ETag is for `If-Match` of a later `PATCH`."""
-    return answers.video_response(video_with_id(context.live.searcher.snapshot, video_id), request.headers)
-
-
 @router.head("/v1/videos/{video_id}/media", include_in_schema=False)
 @router.get(
     "/v1/videos/{video_id}/media",
@@ -124,24 +104,12 @@ def get_media(video_id: VideoIdPath, request: Request, context: ContextDep) -> R
     """The file itself, or one byte range of it."""
     video = video_with_id(context.live.searcher.snapshot, video_id)
     media = open_media(video, context.media_folders.current())
-    headers = {"etag": media.etag, "last-modified": media.modified, "cache-control": "private, no-cache"}
-    try:
-        if is_fresh(request.headers, media.etag, media.modified):
-            media.file.close()
-            return Response(status_code=304, headers=headers)
-        part = byte_range(request.headers, media.size, media.etag, media.modified)
-    except RangeError as error:
-        media.file.close()
-        raise HTTPException(
-            416,
-            f"The file has {error.size:,} bytes; the range {shorten(request.headers['range'])} has none of "
-            f"them. Ask for bytes 0 to {max(0, error.size - 1)}.",
-            {"content-range": f"bytes */{error.size}"},
-        ) from None
-    headers["accept-ranges"] = "bytes"
-    headers["content-disposition"] = content_disposition(displayable(media.path).rpartition("/")[2])
-    kind = media_type(media.path)
-    if part is None:
-        return OpenFileResponse(media.file, 0, media.size, 200, headers, kind)
-    headers["content-range"] = f"bytes {part.start}-{part.stop - 1}/{media.size}"
-    return OpenFileResponse(media.file, part.start, part.stop, 206, headers, kind)
+    return answer_file(
+        media.file,
+        media.size,
+        request.headers,
+        etag=media.etag,
+        modified=media.modified,
+        name=content_disposition(displayable(media.path).rpartition("/")[2]),
+        media_type=media_type(media.path),
+    )

@@ -38,6 +38,8 @@ def test_every_route_of_the_design_is_described(document: dict[str, Any]) -> Non
         ("post", "/v1/videos/{video_id}/answer"),
         ("post", "/v1/videos/{video_id}/moments"),
         ("get", "/v1/videos/{video_id}/media"),
+        ("get", "/v1/videos/{video_id}/stream"),
+        ("get", "/v1/videos/{video_id}/clip"),
         ("get", "/v1/frames/{frame_id}.jpg"),
         ("get", "/v1/library"),
         ("post", "/v1/library/reload"),
