@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from starlette.datastructures import Headers
 
 from indexer.library.annotations import Annotation, clean_note, clean_tags, clean_title
 from indexer.library.curated import tags_of
@@ -62,7 +61,7 @@ def annotate_video(
         return _changed(before, change)
 
     after = context.live.curation.annotate(video_id, edit)
-    return answers.video_response(replace(video, annotation=after), Headers())
+    return answers.changed_video(replace(video, annotation=after))
 
 
 @router.delete(
