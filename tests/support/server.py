@@ -49,7 +49,11 @@ class Server:
     def video_id(self, name: str) -> str:
         """The id of the video whose path ends with `name`."""
         videos = self.client.get("/v1/videos").json()["videos"]
-        found: str = next(video["video_id"] for video in videos if video["path"].endswith(name))
+        found: str = next(
+            video["video_id"]
+            for video in videos
+            if any(file["path"].endswith(name) for file in video["files"])
+        )
         return found
 
 

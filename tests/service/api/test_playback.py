@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.support.copies import distinct_copy
 from tests.support.flashes import Films, decode, films
 from tests.support.problems import check_problem
 from tests.support.processes import children, running
@@ -38,7 +39,8 @@ def toy(tmp_path_factory: pytest.TempPathFactory, films: Films) -> ToyLibrary:
     root = tmp_path_factory.mktemp("playback")
     (root / "media").mkdir()
     for name, film in NAMES.items():
-        shutil.copy(films(film), root / "media" / name)
+        copy = distinct_copy if name.endswith(".mp4") else shutil.copy
+        copy(films(film), root / "media" / name)
     shutil.copy(films.long("avi", 100), root / "media/long.avi")
     make_video(root / "media/gone.avi", codec="mpeg4")
     make_video(root / "media/changed.avi", codec="mpeg4", parts=[("green", 2.0)])
