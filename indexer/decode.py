@@ -6,7 +6,7 @@ module imports neither Lance, FAISS nor ONNX Runtime, so that a decoding process
 
 import io
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,11 +74,9 @@ class DecodeSpec:
     reading: ReadingLimits = field(default_factory=ReadingLimits)
     storage: StorageLimits = field(default_factory=StorageLimits)
 
-    def job(
-        self, path: Path, known_sha256: tuple[str, ...] = (), device: int | None = None, size: int = 0
-    ) -> "DecodeJob":
+    def job(self, path: Path, device: int | None = None, size: int = 0) -> "DecodeJob":
         """The job that decodes one file; for the arguments, see `DecodeJob`."""
-        return DecodeJob(os.fsencode(path), known_sha256, self, device, size)
+        return DecodeJob(os.fsencode(path), self, device, size)
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,6 @@ class DecodeJob:
 
     Attributes:
         path: the file's path in bytes, which need not be UTF-8.
-        known_sha256: a file with one of these checksums is known and is not decoded; none: decode it.
         spec: how to decode it.
         device: the device (`st_dev`) that it was on when it was found; on another one it is another file, and
             is not decoded. None: any.
@@ -95,7 +92,6 @@ class DecodeJob:
     """
 
     path: bytes
-    known_sha256: tuple[str, ...]
     spec: DecodeSpec
     device: int | None = None
     size: int = 0
@@ -113,9 +109,9 @@ class Alive:
 
 @dataclass(frozen=True)
 class Hashed(Alive):
-    """The file is new, and its checksum is known. If its decoder ends early, the verdict is on this content.
+    """The file's checksum, before anything in it is looked at; see `until_known`.
 
-    For the fields, see `FileVerdict`.
+    If its decoder ends early, the verdict is on this content. For the fields, see `FileVerdict`.
     """
 
     sha256: str
@@ -197,8 +193,8 @@ def decode_file(job: DecodeJob) -> Iterator[DecodeMessage]:
     """Decode one file. No file makes it raise an error: a failure becomes the outcome.
 
     Yields:
-        The file's segments, then one `FileVerdict` or `FileUnreached`; or only `FileKnown`. `Alive` may
-        come at any time before the end.
+        The file's segments, then one `FileVerdict` or `FileUnreached`. `Alive` may come at any time before
+        the end.
     """
     path = job.file
     checkpoint(f"decode.{path.name}")
@@ -213,9 +209,6 @@ def decode_file(job: DecodeJob) -> Iterator[DecodeMessage]:
     if elsewhere:
         yield FileUnreached(elsewhere)
         return
-    if digest in job.known_sha256:
-        yield FileKnown(digest, stored_ns(stat.st_mtime_ns))
-        return
     content = digest, stat.st_size, stored_ns(stat.st_mtime_ns)
     yield Hashed(*content)
     verdict, reason, info = yield from _segments(path, job.spec)
@@ -224,6 +217,20 @@ def decode_file(job: DecodeJob) -> Iterator[DecodeMessage]:
         yield FileUnreached(lost)
     else:
         yield FileVerdict(verdict, reason, info, *content)
+
+
+def until_known(messages: Iterable[DecodeMessage], known_sha256: Collection[str]) -> Iterator[DecodeMessage]:
+    """Pass on what comes from decoding a file, up to its checksum if that is known: then `FileKnown` follows.
+
+    Args:
+        messages: as from `decode_file`.
+        known_sha256: checksums of contents that need not be decoded.
+    """
+    for message in messages:
+        if isinstance(message, Hashed) and message.sha256 in known_sha256:
+            yield FileKnown(message.sha256, message.mtime_ns)
+            return
+        yield message
 
 
 def _lost_while_read(

@@ -119,7 +119,7 @@ def make_plan(
     plan.gone, plan.missing = _absent(scanned, known.files, present)
     plan.left_out = _left_out(scanned, known.files, present.union(plan.missing))
     missing = set(plan.missing)
-    by_size = plan.known_sha256 = _checksums_by_size(known.videos.values(), retry_failed=retry_failed)
+    by_size = plan.known_sha256 = _checksums_by_size(known.videos.values(), excluded, retry_failed)
     sizes_to_decode: set[int] = set()
     later: list[IndexTask] = []
     for path in scanned.files:
@@ -140,7 +140,7 @@ def make_plan(
                         plan.found_again.append(file.path)
                     continue
                 kept_mtime_ns = file.mtime_ns
-        known_sha256 = (*by_size.get(found.bytes, ()), *excluded.get(found.bytes, ()))
+        known_sha256 = by_size.get(found.bytes, ())
         if kept_mtime_ns is not None and row is not None:
             known_sha256 = (row.sha256,)
         task = IndexTask(
@@ -186,13 +186,17 @@ def _left_out(scanned: Scan, files: Iterable[bytes], others: Set[bytes]) -> list
     return [os.fsencode(p) for p in absent if _below(p, scanned.covered) and scanned.leaves_out(p)]
 
 
-def _checksums_by_size(videos: Iterable[VideoRow], *, retry_failed: bool) -> dict[int, tuple[str, ...]]:
+def _checksums_by_size(
+    videos: Iterable[VideoRow], excluded: Mapping[int, Collection[str]], retry_failed: bool
+) -> dict[int, tuple[str, ...]]:
     """The checksums of contents that need not be decoded again, by their sizes in bytes."""
-    found: dict[int, tuple[str, ...]] = {}
+    found: dict[int, list[str]] = {}
     for row in videos:
         if row.sha256 and (row.verdict in SEARCHABLE or not retry_failed):
-            found[row.bytes] = (*found.get(row.bytes, ()), row.sha256)
-    return found
+            found.setdefault(row.bytes, []).append(row.sha256)
+    for size, checksums in excluded.items():
+        found.setdefault(size, []).extend(checksums)
+    return {size: tuple(checksums) for size, checksums in found.items()}
 
 
 def _is_first(file: FileRow, known: KnownVideos, present: Set[bytes], missing: Set[bytes]) -> bool:

@@ -130,7 +130,7 @@ class _DecodingThreads:
         self._lock = threading.Lock()
         self._decoding = 0
         #: Checksums of what was decoded in this run, by size: its copies need not be.
-        self._decoded_now: dict[int, tuple[str, ...]] = {}
+        self._decoded_now: dict[int, list[str]] = {}
         self._has_told = False
         self._spec = spec
         self._decoded = decoded
@@ -162,8 +162,8 @@ class _DecodingThreads:
             self._finish(decoder, task, kept_outcome(task))
             return
         known = (*task.known_sha256, *self._decoded_now.get(task.size, ()))
-        job = self._spec.job(task.path, known, task.device, task.size)
-        for part in decoder.read(job, attempt.skip, again=attempt.again):
+        job = self._spec.job(task.path, task.device, task.size)
+        for part in decoder.read(job, known, attempt.skip, again=attempt.again):
             if isinstance(part, Died):
                 self._again.append(_Attempt(task, part.num_segments, again=True))
             elif isinstance(part, DecodedSegment):
@@ -175,8 +175,7 @@ class _DecodingThreads:
         """Read the texts of a file, and end it."""
         if isinstance(outcome, FileVerdict) and outcome.verdict in SEARCHABLE:
             with self._lock:
-                of_size = self._decoded_now.get(outcome.bytes, ())
-                self._decoded_now[outcome.bytes] = (*of_size, outcome.sha256)
+                self._decoded_now.setdefault(outcome.bytes, []).append(outcome.sha256)
         texts = read_texts(task, outcome, self._spec, decoder.read_text)
         self._decoded.put((task, FileEnd(outcome, texts)))
 

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
@@ -20,6 +20,7 @@ from indexer.decode import (
     Hashed,
     Opened,
     decode_file,
+    until_known,
 )
 from indexer.engines.messages import DecoderMessages
 from indexer.engines.records import MessageError
@@ -107,11 +108,14 @@ class FileDecoder(Protocol):
 
     confinement: str
 
-    def read(self, job: DecodeJob, skip: int = 0, *, again: bool = False) -> Iterator[DecodedPart | Died]:
+    def read(
+        self, job: DecodeJob, known_sha256: Collection[str] = (), skip: int = 0, *, again: bool = False
+    ) -> Iterator[DecodedPart | Died]:
         """Yield a file's segments, then its outcome; no outcome after a request to stop.
 
         Args:
             job: the file.
+            known_sha256: a file with one of these checksums is known and is not decoded.
             skip: leave out this many segments, which an earlier try has given.
             again: it is not the first try, so how a process ends is the outcome; else `Died` takes its place.
         """
@@ -138,10 +142,12 @@ class InlineDecoder:
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
 
-    def read(self, job: DecodeJob, skip: int = 0, *, again: bool = False) -> Iterator[DecodedPart]:
+    def read(
+        self, job: DecodeJob, known_sha256: Collection[str] = (), skip: int = 0, *, again: bool = False
+    ) -> Iterator[DecodedPart]:
         """See `FileDecoder`; a crash ends the indexer, so there is no second try."""
         del skip, again
-        for message in decode_file(job):
+        for message in until_known(decode_file(job), known_sha256):
             if self._stop.is_set():
                 return
             if not isinstance(message, Alive):
@@ -186,7 +192,9 @@ class ProcessDecoder:
         self._worker = self._start(starting)
         self.confinement = str(self._worker.confinement)
 
-    def read(self, job: DecodeJob, skip: int = 0, *, again: bool = False) -> Iterator[DecodedPart | Died]:
+    def read(
+        self, job: DecodeJob, known_sha256: Collection[str] = (), skip: int = 0, *, again: bool = False
+    ) -> Iterator[DecodedPart | Died]:
         """See `FileDecoder`.
 
         Raises:
@@ -204,7 +212,8 @@ class ProcessDecoder:
             yield self._ended(job, None, 0, again=again)
             return
         try:
-            for message in _messages(process, self._bounds.timeout_seconds, limit):
+            messages = _messages(process, self._bounds.timeout_seconds, limit)
+            for message in until_known(messages, known_sha256):
                 if isinstance(message, Opened):
                     limit.opened(message)
                 elif isinstance(message, DecodedSegment):

@@ -24,7 +24,6 @@ from indexer.decode import (
     DecodedSegment,
     DecodeJob,
     DecodeMessage,
-    FileKnown,
     FileUnreached,
     FileVerdict,
     Hashed,
@@ -53,7 +52,6 @@ _RECORDS: dict[int, type[DecodeMessage]] = {
     1: Alive,
     3: Opened,
     4: FileVerdict,
-    5: FileKnown,
     6: FileUnreached,
     9: Hashed,
 }
@@ -177,8 +175,6 @@ class DecoderMessages:
                     raise MessageError(f"the verdict {message.verdict} and the reason {message.reason!r}")
                 if message.verdict == "ok" and message.info is None:
                     raise MessageError("the verdict ok without the file's properties")
-            case FileKnown() if message.sha256 not in self._job.known_sha256 or self.hashed:
-                raise MessageError("that a file is known which it had to decode")
             case _:
                 pass
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from indexer.decode import Alive, DecodedSegment, DecodeSpec, decode_file
+from indexer.decode import Alive, DecodedSegment, DecodeSpec, decode_file, until_known
 from indexer.encode import EncodeSpec, encode_batch
 from indexer.engines.base import Sink
 from indexer.events import Event, FileStarted, SegmentEncoded
@@ -42,8 +42,8 @@ class SequentialEngine:
                 outcome = kept_outcome(sent(task))
                 sink.finish(task, outcome, sent(read_texts(task, outcome, decode_spec, read_source)))
                 continue
-            job = decode_spec.job(task.path, task.known_sha256, task.device)
-            for message in decode_file(sent(job)):
+            job = decode_spec.job(task.path, task.device)
+            for message in until_known(decode_file(sent(job)), task.known_sha256):
                 received = sent(message)
                 if isinstance(received, DecodedSegment):
                     sink.add(sent(encode_batch(bundle, spec, [(sent(task), received)])))

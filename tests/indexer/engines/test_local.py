@@ -57,6 +57,19 @@ def test_workers_give_what_decoding_in_place_gives(bundle: Bundle, tmp_path: Pat
         assert inline.thumbnail(segment.frame_ids[-1]) == processes.thumbnail(twin.frame_ids[-1])
 
 
+def test_many_contents_of_one_size(bundle: Bundle, tmp_path: Path) -> None:
+    """As dashcams write them. None but the new one is decoded, whatever their number."""
+    (tmp_path / "media").mkdir()
+    for i in range(1001):
+        (tmp_path / f"media/{i}.mp4").write_bytes(f"{i:09}".encode())
+    options = {"settle_seconds": 0.0}
+    assert index(bundle, tmp_path / "library", tmp_path / "media", workers=0, **options).files == 1001
+    for name, i in (("new", 1001), ("copy", 7)):
+        (tmp_path / f"media/{name}.mp4").write_bytes(f"{i:09}".encode())
+    summary = index(bundle, tmp_path / "library", tmp_path / "media", workers=1, **options)
+    assert (summary.verdicts.total(), summary.unchanged, summary.recognised) == (1, 1002, 1)
+
+
 @pytest.mark.parametrize("point", ["decode.b.mp4", "decoded.b.mp4"])
 def test_a_crash_costs_that_file_only(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str

@@ -27,6 +27,7 @@ from indexer.decode import (
     FileVerdict,
     Hashed,
     Opened,
+    until_known,
 )
 from indexer.engines.jpeg import jpeg_size
 from indexer.engines.messages import DecoderMessages, TextMessages, message_parts
@@ -40,7 +41,7 @@ from model.runtime.video.facts import VideoFacts
 from model.runtime.video.place import Place
 
 SPEC = DecodeSpec("pyav", Resizing(8), 32.0, 4)
-JOB = DecodeJob(b"/media/bad\xff.mp4", ("1" * 64, "0" * 64), SPEC, 7, 123)
+JOB = DecodeJob(b"/media/bad\xff.mp4", SPEC, 7, 123)
 INFO = VideoInfo(64.0, 25.0, 640, 480, 90, "h264", "yuv420p", "mov,mp4", 0.5, "A film", -3.0)
 FACTS = VideoFacts(
     Captured(1_700_000_000, -210, "tag_with_zone"), Place(48.125, -2.25, 35.5), "Apple iPhone 12", "aac"
@@ -123,9 +124,7 @@ def test_messages_come_back_as_they_were() -> None:
 def test_jobs_come_back_as_they_were() -> None:
     for job in (
         JOB,
-        DecodeJob(
-            b"/a", (), replace(SPEC, decoder="decord", resizing=Resizing(8, "scale_crop", "bilinear", 9))
-        ),
+        DecodeJob(b"/a", replace(SPEC, decoder="decord", resizing=Resizing(8, "scale_crop", "bilinear", 9))),
     ):
         assert unpack(FileJob, pack(FileJob(job, None, None, 60))) == FileJob(job, None, None, 60)
     text = TextJob(b"/media/bad\xff.srt", "subtitles", "pt-BR", 23.976, 99)
@@ -310,17 +309,20 @@ def test_what_breaks_the_format_is_one_error(name: str) -> None:
     assert len(str(error.value)) < 200
 
 
-def test_only_a_file_that_may_be_known_is() -> None:
-    known = FileKnown("0" * 64, 1)
-    assert read_all(wire(known)) == [known]
-    for job, data in (
-        (replace(JOB, known_sha256=()), wire(known)),
-        (JOB, wire(FileKnown("2" * 64, 1))),
-        (JOB, wire(HASHED, known)),
-        (JOB, wire(HASHED, OPENED, segment(), known)),
-    ):
-        with pytest.raises(MessageError, match="known"):
-            read_all(data, job)
+def test_a_decoder_cannot_say_that_a_file_is_known() -> None:
+    known = pack(FileKnown("0" * 64, 1))
+    for before in (b"", wire(HASHED), wire(HASHED, OPENED, segment())):
+        with pytest.raises(MessageError, match="a message of kind 5"):
+            read_all(before + raw(5, known))
+
+
+def test_a_file_is_known_by_its_checksum_alone() -> None:
+    rest: list[DecodeMessage] = [Alive(), OPENED, segment()]
+    known = FileKnown(SHA, -5)
+    assert list(until_known([Alive(), HASHED, *rest], ["0" * 64, SHA])) == [Alive(), known]
+    passed_on = list(until_known([Alive(), HASHED, *rest], ["0" * 64]))
+    assert passed_on[:3] == [Alive(), HASHED, Alive()]
+    assert len(passed_on) == 5
 
 
 def test_a_verdict_is_on_the_content_that_was_hashed() -> None:
