@@ -100,12 +100,11 @@ class LibraryWriter:
 
     def __init__(self, library: Library) -> None:
         self._open(library)
-        self._remove_lonely("videos", "files")
         self._recover()
-        self._remove_lonely("files", "videos")
         self.videos = stored_videos(library.tables, self.datasets["videos"])
         self.files = stored_files(library.tables, self.datasets["files"])
         self._places = _by_video(self.files.values())
+        self._recover_places()
         self._recover_lines()
 
     @classmethod
@@ -448,14 +447,15 @@ class LibraryWriter:
             for chunk in _chunks(sorted(set(counts[name]) - whole)):
                 self._delete(name, "ingest_id", _quoted(chunk))
 
-    def _remove_lonely(self, name: str, other: str) -> None:
-        """Remove the rows of `videos` or `files` whose video is not in the other of these tables."""
-        ids = {}
-        for each in (name, other):
-            with storage_errors(table_path(self.library.tables, each)):
-                ids[each] = set(self.datasets[each].to_table(columns=["video_id"])["video_id"].to_pylist())
-        for chunk in _chunks(sorted(ids[name] - ids[other])):
-            self._delete(name, "video_id", _quoted(chunk))
+    def _recover_places(self) -> None:
+        """Remove videos without a place, and places without a video."""
+        self._remove(sorted(self.videos.keys() - self._places.keys()))
+        lonely = sorted(self._places.keys() - self.videos.keys())
+        for chunk in _chunks(lonely):
+            self._delete("files", "video_id", _quoted(chunk))
+        for video_id in lonely:
+            for path in self._places.pop(video_id):
+                del self.files[path]
 
     def _recover_lines(self) -> None:
         """Remove lines that no video names, and those of videos that lack some: they are read again."""
