@@ -132,7 +132,7 @@ class VideoCatalog:
     def record(self, video_id: str) -> VideoRecord | None:
         """A video's record; None when it is not in the list."""
         row = self.row_of(video_id)
-        return None if row is None else self._records(np.array([row]))[0]
+        return None if row is None else self.records(np.array([row]))[0]
 
     def label(self, video_id: str) -> VideoLabel | None:
         """What a hit says of a video, much faster than the record; None when it is not in the list."""
@@ -149,11 +149,16 @@ class VideoCatalog:
 
     def records(self, rows: NDArray[np.int64]) -> list[VideoRecord]:
         """The records of the videos in some rows, in this order."""
-        return self._records(rows)
+        records = []
+        for row, values in zip(rows.tolist(), self._table.take(rows).to_pylist(), strict=True):
+            columns = {name: value for name, value in values.items() if name not in _HIDDEN_COLUMNS}
+            columns["indexed_at"] = columns["indexed_at"].astimezone(UTC)
+            records.append(VideoRecord(files=self._places.of(row), **columns))
+        return records
 
     def page(self, offset: int, limit: int, verdict: Verdict | None) -> list[VideoRecord]:
         """A page of the list, or of the videos with this verdict."""
-        return self._records(self._rows_with(verdict)[offset : offset + limit])
+        return self.records(self._rows_with(verdict)[offset : offset + limit])
 
     def count(self, verdict: Verdict | None) -> int:
         """How many videos there are, or how many with this verdict."""
@@ -173,14 +178,6 @@ class VideoCatalog:
             has_verdict = pc.equal(self._table["verdict"], verdict).combine_chunks()
             wanted = wanted & has_verdict.to_numpy(zero_copy_only=False)
         return np.flatnonzero(wanted)
-
-    def _records(self, rows: NDArray[np.int64]) -> list[VideoRecord]:
-        records = []
-        for row, values in zip(rows.tolist(), self._table.take(rows).to_pylist(), strict=True):
-            columns = {name: value for name, value in values.items() if name not in _HIDDEN_COLUMNS}
-            columns["indexed_at"] = columns["indexed_at"].astimezone(UTC)
-            records.append(VideoRecord(files=self._places.of(row), **columns))
-        return records
 
 
 class _Places:
@@ -215,6 +212,8 @@ class _Places:
         kept[self._rows()[1]] = places
         before = np.concatenate([[0], np.cumsum(kept)])
         shown = copy.copy(self)
+        # Derived of all places.
+        shown.__dict__.pop("missing", None)
         shown._starts, shown._stops = before[self._starts], before[self._stops]
         shown._files, shown._missing = (
             self._files.filter(pa.array(kept)).combine_chunks(),
@@ -231,7 +230,7 @@ class _Places:
         """The first path of each video."""
         return self._files["path"].combine_chunks().take(pa.array(self._starts))
 
-    @property
+    @cached_property
     def missing(self) -> NDArray[np.bool_]:
         """Whether each video is in none of its places; of one without a place, false."""
         missing = np.zeros(len(self._starts), np.bool_)

@@ -51,13 +51,18 @@ def snapshot_mark(manifest: SnapshotManifest) -> bytes:
     return hashlib.sha256(b"mark" + to_json(manifest).encode()).digest()[:16]
 
 
+def token_key(manifest: SnapshotManifest) -> bytes:
+    """The key that tokens of a snapshot are signed with."""
+    return hashlib.sha256(b"key" + to_json(manifest).encode()).digest()
+
+
 def question_mark(*parts: object) -> bytes:
     """Identifies what was asked, 16 bytes. `parts` have a `repr` that says all that matters."""
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).digest()[:16]
 
 
-def write_token(token: PageToken, manifest: SnapshotManifest) -> str:
-    """The token as text."""
+def write_token(token: PageToken, key: bytes) -> str:
+    """The token as text, signed with the key of its snapshot."""
     packed = _LAYOUT.pack(
         _VERSION,
         token.snapshot,
@@ -68,7 +73,7 @@ def write_token(token: PageToken, manifest: SnapshotManifest) -> str:
         token.offset,
         token.num_reranked,
     )
-    return base64.urlsafe_b64encode(packed + _signature(packed, manifest)).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(packed + _signature(packed, key)).rstrip(b"=").decode()
 
 
 def snapshot_of(text: str, field: str) -> bytes:
@@ -80,12 +85,12 @@ def snapshot_of(text: str, field: str) -> bytes:
     return _parsed(text, field)[0].snapshot
 
 
-def read_token(text: str, manifest: SnapshotManifest, question: bytes, field: str) -> PageToken:
+def read_token(text: str, key: bytes, question: bytes, field: str) -> PageToken:
     """The token that a text is.
 
     Args:
         text: the text.
-        manifest: that of the token's snapshot.
+        key: that of the token's snapshot.
         question: identifies what is asked now.
         field: the name of the field that holds the text, for errors.
 
@@ -93,7 +98,7 @@ def read_token(text: str, manifest: SnapshotManifest, question: bytes, field: st
         QueryError: it is not a token that was given for this question.
     """
     token, packed, signature = _parsed(text, field)
-    if not hmac.compare_digest(signature, _signature(packed, manifest)):
+    if not hmac.compare_digest(signature, _signature(packed, key)):
         raise _not_a_token(text, field)
     if token.question != question:
         raise QueryError(
@@ -119,8 +124,7 @@ def _parsed(text: str, field: str) -> tuple[PageToken, bytes, bytes]:
     return token, packed, signature
 
 
-def _signature(packed: bytes, manifest: SnapshotManifest) -> bytes:
-    key = hashlib.sha256(b"key" + to_json(manifest).encode()).digest()
+def _signature(packed: bytes, key: bytes) -> bytes:
     return hmac.digest(key, packed, "sha256")[:_SIGNATURE_BYTES]
 
 

@@ -124,7 +124,7 @@ class Pages:
             PageGoneError: the search cannot be continued.
             And as `ask`.
         """
-        token = read_token(text, searcher.snapshot.manifest, question, field)
+        token = read_token(text, searcher.token_key, question, field)
         position = Position(token.block, token.offset)
         with self._lock:
             kept = self._answers.get((token.snapshot, question, token.first))
@@ -170,7 +170,7 @@ class Pages:
                 self._answers[key] = kept
                 while len(self._answers) > MOST_ANSWERS:
                     self._answers.popitem()
-        return replace(page.result, next_page_token=write_token(token, searcher.snapshot.manifest))
+        return replace(page.result, next_page_token=write_token(token, searcher.token_key))
 
 
 def _as_before(searcher: Searcher, options: SearchOptions, token: PageToken) -> SearchOptions:

@@ -28,7 +28,7 @@ from service.search.hits import HitBuilder, cosine_of
 from service.search.match_queue import MatchQueue, MatchTerms
 from service.search.moment_scores import MomentScorer
 from service.search.moments import MomentStage
-from service.search.page_tokens import snapshot_mark
+from service.search.page_tokens import snapshot_mark, token_key
 from service.search.probability import Rater, evidence_of
 from service.search.query import check_min_probability, check_num_candidates, check_num_salient_frames
 from service.search.rerank import (
@@ -235,6 +235,11 @@ class Searcher:
     def mark(self) -> bytes:
         """Identifies the snapshot in page tokens."""
         return snapshot_mark(self.snapshot.manifest)
+
+    @cached_property
+    def token_key(self) -> bytes:
+        """What page tokens of the snapshot are signed with. Searches need it, and manifests are long."""
+        return token_key(self.snapshot.manifest)
 
     @property
     def cannot_rerank(self) -> CannotRerank | None:

@@ -110,17 +110,21 @@ class Selections:
         """
         if not self._snapshot.catalog.missing.any():
             return None
-        everything = Selection(*self._everything) if selected is None else selected
+        if selected is None:
+            return self._present_of_all
+        return self._present_of(selected.videos, selected.rows)
+
+    @cached_property
+    def _present_of_all(self) -> "Present | None":
+        visible = self._snapshot.catalog.visible
+        return self._present_of(visible, np.flatnonzero(visible[self._snapshot.video_rows]))
+
+    def _present_of(self, videos: NDArray[np.bool_], rows: NDArray[np.int64]) -> "Present | None":
         is_there = ~self._snapshot.catalog.missing
-        among = is_there[self._snapshot.video_rows[everything.rows]]
+        among = is_there[self._snapshot.video_rows[rows]]
         if among.all() or not among.any():
             return None
-        return Present(everything.videos & is_there, everything.rows[among], everything.rows[~among])
-
-    @property
-    def _everything(self) -> tuple[NDArray[np.bool_], NDArray[np.int64], int]:
-        visible = self._snapshot.catalog.visible
-        return visible, np.flatnonzero(visible[self._snapshot.video_rows]), self._snapshot.num_videos
+        return Present(videos & is_there, rows[among], rows[~among])
 
     @cached_property
     def facts(self) -> Facts:

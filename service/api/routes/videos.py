@@ -72,7 +72,7 @@ def _page_of(where: Filter | None, page: VideoListQuery | VideoListRequest, cont
                 "/offset",
             )
         searcher = context.pages.searcher_of(page.page_token, searcher, "/page_token")
-        token = read_token(page.page_token, searcher.snapshot.manifest, question, "/page_token")
+        token = read_token(page.page_token, searcher.token_key, question, "/page_token")
         offset = token.offset
     # The pages of a list have its order, without what was excluded since the first one.
     snapshot = context.live.curated(searcher).snapshot
@@ -82,7 +82,7 @@ def _page_of(where: Filter | None, page: VideoListQuery | VideoListRequest, cont
     next_token = None
     if following < len(rows):
         place = PageToken(context.pages.hold(searcher), question, 0, following)
-        next_token = write_token(place, snapshot.manifest)
+        next_token = write_token(place, searcher.token_key)
     return VideoList(
         videos=[answers.video(record) for record in snapshot.records(shown[snapshot.catalog.visible[shown]])],
         total=int(snapshot.catalog.visible[rows].sum()),
