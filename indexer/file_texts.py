@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from indexer.decode import DecodeSpec, FileKnown, FileOutcome, FileUnreached
 from indexer.events import ReadingProblem
-from indexer.library.records import SEARCHABLE, video_id_of
+from indexer.library.records import SEARCHABLE, content_id
 from indexer.place import unreached
 from indexer.plan import IndexTask
 from indexer.texts import MAX_LINES, TOO_MANY, SourceLines, SourceMessage, SourceRead, TextJob
@@ -57,7 +57,7 @@ def read_texts(
     if task.text_sources is None or isinstance(outcome, FileUnreached):
         return None
     if isinstance(outcome, FileKnown) and (
-        task.text_sources == task.kept_text_sources or task.video_id != video_id_of(outcome.sha256, b"", 0)
+        task.text_sources == task.kept_text_sources or task.video_id != content_id(outcome.sha256)
     ):
         # The library has them; or the place is new, and the next run reads them if it is the first place.
         return None

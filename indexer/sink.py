@@ -17,7 +17,7 @@ from indexer.excluded import EXCLUDED, FoundExclusions
 from indexer.file_texts import FileTexts
 from indexer.library.generations import base_manifest, complete
 from indexer.library.publish import PublishOptions, needs_publishing, publish, remove_due_snapshots
-from indexer.library.records import SEARCHABLE, displayable, video_id_of
+from indexer.library.records import SEARCHABLE, content_id, displayable, video_id_of
 from indexer.library.schema import LINE_KINDS, STAGE_KINDS, FileRow, LineRow, SegmentRow, VideoRow
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
@@ -316,7 +316,7 @@ class LibrarySink:
         return staged, lines
 
     def _finish_known(self, task: IndexTask, outcome: FileKnown, texts: FileTexts | None) -> None:
-        video_id = video_id_of(outcome.sha256, b"", 0)
+        video_id = content_id(outcome.sha256)
         row = self._writer.videos.get(video_id)
         if row is None:
             # It was decoded in this run, but is not in the library.

@@ -23,7 +23,7 @@ from indexer.library.manifest import (
     tables_folder,
 )
 from indexer.library.schema import TABLES
-from indexer.library.tables import table_exists
+from indexer.library.tables import open_table, table_exists, table_path
 from indexer.library.vectors.registry import drop_vectors
 from model.runtime.faults import checkpoint
 from model.runtime.files import replace_text
@@ -159,6 +159,27 @@ def complete(library: Path, number: int) -> None:
     """
     if staged(library, number) == "incomplete":
         stage(snapshot_folder(library, number), "complete")
+
+
+def restore_tables(library: Path, manifest: SnapshotManifest, *, step: str) -> None:
+    """Give the tables of a snapshot's generation a new version that is equal to the snapshot's.
+
+    Args:
+        library: the library's folder; its lock is held.
+        manifest: the snapshot's.
+        step: names the steps of `checkpoint`.
+
+    Raises:
+        LibraryError: a table cannot be read or written.
+    """
+    tables = tables_folder(library, manifest.generation)
+    # Restore `videos`, the commit marker, first: the next run repairs what a kill between the tables leaves.
+    # Where the snapshot is older than a table, the next run fills the table again.
+    for name in (name for name in TABLES if name in manifest.tables):
+        checkpoint(f"{step}.{name}")
+        dataset = open_table(tables, name, manifest.tables[name])
+        with storage_errors(table_path(tables, name)):
+            dataset.restore()  # type: ignore[no-untyped-call]
 
 
 def remove_snapshot(folder: Path) -> bool:

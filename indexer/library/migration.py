@@ -22,6 +22,7 @@ from indexer.library.generations import (
     generations,
     is_served,
     remove_snapshot,
+    restore_tables,
     served_generation,
     snapshots_of,
     staged,
@@ -236,11 +237,7 @@ def _undo(library: Path, generation: str, former: SnapshotManifest | None) -> No
         if generation:
             rmtree(folder)
         return
-    for name, version in former.tables.items():
-        checkpoint(f"undo.{name}")
-        dataset = open_table(folder, name, version)
-        with storage_errors(table_path(folder, name)):
-            dataset.restore()  # type: ignore[no-untyped-call]
+    restore_tables(library, former, step="undo")
     checkpoint("undo.files")
     with storage_errors(folder):
         if table_exists(folder, "files"):

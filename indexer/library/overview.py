@@ -16,8 +16,8 @@ from indexer.library.manifest import (
     snapshot_folder,
     tables_folder,
 )
-from indexer.library.records import displayable
 from indexer.library.schema import FIRST_TABLES, TABLES, Layout
+from indexer.library.stored import shown_places
 from indexer.library.tables import open_table, table_exists, table_path
 
 #: "complete": it can be served; "incomplete": its first run has not come to its end, or a table is missing.
@@ -85,9 +85,7 @@ def _searchable(library: Path, number: int) -> dict[str, str]:
     with storage_errors(folder):
         videos = open_table(folder, "videos", manifest.tables["videos"])
         ids = videos.to_table(columns=["video_id"], filter="num_segments > 0")["video_id"].to_pylist()
-        files = open_table(folder, "files", manifest.tables["files"])
-        places = files.to_table(columns=["video_id", "path"]).sort_by([("path", "descending")]).to_pylist()
-    paths = {place["video_id"]: displayable(place["path"]) for place in places}
+        paths = shown_places(open_table(folder, "files", manifest.tables["files"]))
     return {video_id: paths[video_id] for video_id in ids if video_id in paths}
 
 

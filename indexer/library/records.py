@@ -33,7 +33,12 @@ def video_id_of(sha256: str, path: bytes, size: int) -> str:
         path: where the file is.
         size: the file's size in bytes.
     """
-    return (sha256 or hashlib.sha256(b"%d:%b" % (size, path)).hexdigest())[:VIDEO_ID_DIGITS]
+    return content_id(sha256 or hashlib.sha256(b"%d:%b" % (size, path)).hexdigest())
+
+
+def content_id(sha256: str) -> str:
+    """The id of the video with a content, whose checksum is known."""
+    return sha256[:VIDEO_ID_DIGITS]
 
 
 def frame_id_of(video_id: str, segment_index: int, frame_index: int, generation: str = "") -> str:

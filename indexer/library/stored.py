@@ -43,6 +43,12 @@ def stored_files(folder: Path, files: lance.LanceDataset) -> dict[bytes, FileRow
     return {row["path"]: FileRow(**row) for row in rows}
 
 
+def shown_places(files: lance.LanceDataset) -> dict[str, str]:
+    """A path of each video, as it is shown, by the ids of the videos: the first in the order of paths."""
+    rows = files.to_table(columns=["path", "video_id"]).sort_by([("path", "descending")]).to_pylist()
+    return {row["video_id"]: displayable(row["path"]) for row in rows}
+
+
 def checked_rows(
     folder: Path, name: str, dataset: lance.LanceDataset, columns: Collection[str]
 ) -> Iterator[dict[str, Any]]:

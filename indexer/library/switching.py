@@ -12,6 +12,7 @@ from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.folder import Library
 from indexer.library.generations import (
     remove_snapshot,
+    restore_tables,
     served_generation,
     snapshots_of,
     staged,
@@ -23,7 +24,6 @@ from indexer.library.manifest import (
     CURRENT,
     FIRST_GENERATION,
     GENERATIONS,
-    SnapshotManifest,
     current_number,
     read_snapshot_manifest,
     snapshot_folder,
@@ -32,7 +32,7 @@ from indexer.library.manifest import (
 )
 from indexer.library.overview import GenerationState, list_generations
 from indexer.library.schema import TABLES
-from indexer.library.tables import open_table, table_path
+from indexer.library.tables import table_path
 from indexer.library.verify import FileHashes, verify_snapshot
 from model.runtime.faults import checkpoint
 from model.runtime.files import flush, replace_text
@@ -65,7 +65,7 @@ def rollback(path: Path | str, to: int | None = None) -> int:
     with lock_library(library):
         target = _choose(library, numbers, to)
         if not _is_newest_of_another(library, target):
-            _restore_tables(library, read_snapshot_manifest(library, target))
+            restore_tables(library, read_snapshot_manifest(library, target), step="rollback")
         _serve(library, target, "rollback")
     return target
 
@@ -164,17 +164,6 @@ def _is_newest_of_another(library: Path, number: int) -> bool:
     if _generation_of_current(library) in (None, generation):
         return False
     return number == max(n for n in snapshots_of(library, generation) if staged(library, n) is None)
-
-
-def _restore_tables(library: Path, manifest: SnapshotManifest) -> None:
-    tables = tables_folder(library, manifest.generation)
-    # Restore `videos`, the commit marker, first: the next run repairs what a kill between the tables leaves.
-    # Where the snapshot is older than a table, the next run fills the table again.
-    for name in (name for name in TABLES if name in manifest.tables):
-        checkpoint(f"rollback.{name}")
-        dataset = open_table(tables, name, manifest.tables[name])
-        with storage_errors(table_path(tables, name)):
-            dataset.restore()  # type: ignore[no-untyped-call]
 
 
 def _choose(library: Path, numbers: list[int], to: int | None) -> int:

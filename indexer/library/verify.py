@@ -26,10 +26,11 @@ from indexer.library.manifest import (
     tables_folder,
 )
 from indexer.library.meaning import wrong_meaning
-from indexer.library.records import SEARCHABLE, displayable
+from indexer.library.records import SEARCHABLE
 from indexer.library.row_scan import scan_rows
 from indexer.library.schema import TEXT_COLUMNS, TEXTS_INGEST, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
+from indexer.library.stored import shown_places
 from indexer.library.tables import SegmentVectors, open_table, table_path
 from indexer.library.vectors.registry import vector_backend
 from indexer.library.words import has_words
@@ -179,11 +180,7 @@ def _check_rows(library: Path, manifest: SnapshotManifest, report: SnapshotRepor
     paths: dict[str, str] = {}
     if not any(f.wrong.any() for name in ("videos", "files") for f in scanned[name]):
         with storage_errors(folder):
-            files = open_table(folder, "files", manifest.tables["files"])
-            stored = (
-                files.to_table(columns=["path", "video_id"]).sort_by([("path", "descending")]).to_pylist()
-            )
-            place = {row["video_id"]: displayable(row["path"]) for row in stored}
+            place = shown_places(open_table(folder, "files", manifest.tables["files"]))
             dataset = open_table(folder, "videos", manifest.tables["videos"])
             keys = sorted({"ingest_id", TEXTS_INGEST} & set(dataset.schema.names))
             for row in dataset.to_table(columns=["video_id", *keys]).to_pylist():

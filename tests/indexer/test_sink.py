@@ -16,7 +16,7 @@ from indexer.events import Event, FileDone, IndexSummary, Note, Published
 from indexer.library.folder import Library
 from indexer.library.manifest import current_number
 from indexer.library.publish import PublishOptions
-from indexer.library.records import Verdict, video_id_of
+from indexer.library.records import Verdict, content_id
 from indexer.library.schema import SegmentRow, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
 from indexer.library.tables import table_path
@@ -109,7 +109,7 @@ def sha_of(name: str) -> str:
 
 
 def video_of(name: str) -> str:
-    return video_id_of(sha_of(name), b"", 0)
+    return content_id(sha_of(name))
 
 
 def verdict_of(task: IndexTask, verdict: Verdict) -> FileVerdict:
