@@ -65,18 +65,15 @@ def video(record: VideoRecord) -> schemas.Video:
     return schemas.Video(**values, **shown)
 
 
-def video_etag(record: VideoRecord, *, file_is_read: bool = True) -> str:
-    """The ETag of a video: another one whenever anything that is said of it changes.
-
-    `file_is_read` tells whether it is known how the file can be played.
-    """
-    said = hashlib.sha256(video(record).model_dump_json().encode()).hexdigest()[:32]
-    return f'"{said}"' if file_is_read else f'"{said}{_UNREAD}"'
+def video_etag(record: VideoRecord) -> str:
+    """The ETag of a video: another one whenever anything that is said of it changes."""
+    return f'"{hashlib.sha256(video(record).model_dump_json().encode()).hexdigest()[:32]}"'
 
 
-def names_video(etag: str, record: VideoRecord) -> bool:
-    """Whether an ETag is of what is said of a video now, by users and by the library."""
-    return etag in (video_etag(record), video_etag(record, file_is_read=False))
+def video_etags(record: VideoRecord) -> tuple[str, str]:
+    """The ETags of what is said of a video now, by users and by the library: with its file read, and not."""
+    etag = video_etag(record)
+    return etag, f'{etag[:-1]}{_UNREAD}"'
 
 
 def changed_video(record: VideoRecord) -> Response:
@@ -92,7 +89,7 @@ def video_response(
 
     `url` is the video's own.
     """
-    etag = video_etag(record, file_is_read=playable is not None)
+    etag = video_etags(record)[playable is None]
     headers = {"etag": etag, "cache-control": "private, no-cache"}
     if is_fresh(request, etag):
         return Response(status_code=304, headers=headers)

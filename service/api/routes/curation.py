@@ -125,7 +125,7 @@ def _check_match(condition: str | None, video: VideoRecord) -> None:
     """
     if condition is None or condition.strip() == "*":
         return
-    if not any(answers.names_video(part.strip(), video) for part in condition.split(",")):
+    if not {part.strip() for part in condition.split(",")}.intersection(answers.video_etags(video)):
         raise PreconditionFailedError(
             f"Video {video.video_id} has changed since it was read. Get it again, and send its new ETag."
         )

@@ -1,6 +1,8 @@
 """How a video can be played: as it is, as a stream that is made for it, and clips of it."""
 
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -34,6 +36,14 @@ from service.search.video_finder import video_with_id
 
 router = APIRouter(tags=["videos"])
 
+#: Why it may not be known whether a file can be played.
+_WHY_NOT_KNOWN = (
+    MediaNotAllowedError,
+    MediaChangedError,
+    MediaGoneError,
+    NoEncodersError,
+    OverloadedError,
+)
 _MP4: dict[str, Any] = {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}}
 _MEANINGS = {
     409: "The file is not the one that was indexed, or cannot be decoded.",
@@ -72,17 +82,12 @@ async def get_video(video_id: VideoIdPath, request: Request, context: ContextDep
 async def _is_playable(video: VideoRecord, context: Context) -> tuple[bool | None, str | None]:
     """Whether browsers play a video's file as it is, None where that is not known; and why not."""
     try:
-        media = await _open(video, context)
-    except (MediaNotAllowedError, MediaChangedError, MediaGoneError) as error:
-        return None, str(error)
-    try:
-        found = await context.maker.describe(_source(video, media))
+        async with _opened(video, context) as media:
+            found = await context.maker.describe(_source(video, media))
     except MediaUnreadableError as error:
         return False, str(error)
-    except (NoEncodersError, OverloadedError) as error:
+    except _WHY_NOT_KNOWN as error:
         return None, str(error)
-    finally:
-        media.file.close()
     why = why_not_playable(found, media.path.suffix)
     return why is None, why
 
@@ -105,12 +110,9 @@ async def get_stream(
     video = video_with_id(context.live.searcher.snapshot, video_id)
     start = round(query.start, 3)
     _check_start(start, video)
-    media = await _open(video, context)
     viewer = None if query.viewer is None else (client_of(request.scope), query.viewer)
-    try:
+    async with _opened(video, context) as media:
         stream = await while_here(request.receive, context.maker.stream(_source(video, media), start, viewer))
-    finally:
-        media.file.close()
     headers = {"cache-control": "no-store", "accept-ranges": "none"}
     if isinstance(stream, StoredFile):
         return OpenFileResponse(stream.file, 0, stream.size, 200, headers, stream.media_type)
@@ -147,11 +149,8 @@ async def get_clip(
         )
     if 0 < video.duration_seconds < end:
         end = round(video.duration_seconds, 3)
-    media = await _open(video, context)
-    try:
+    async with _opened(video, context) as media:
         clip = await while_here(request.receive, context.maker.clip(_source(video, media), start, end))
-    finally:
-        media.file.close()
     name = displayable(media.path).rpartition("/")[2]
     tag = f"{media.etag} {start} {end} {context.settings.clip_height}"
     return answer_file(
@@ -174,8 +173,14 @@ def _check_start(start: float, video: VideoRecord) -> None:
         )
 
 
-async def _open(video: VideoRecord, context: Context) -> MediaFile:
-    return await run_in_threadpool(lambda: open_media(video, context.media_folders.current()))
+@asynccontextmanager
+async def _opened(video: VideoRecord, context: Context) -> AsyncIterator[MediaFile]:
+    """The open file of a video, until a process has started that reads it. Raises as `open_media`."""
+    media = await run_in_threadpool(lambda: open_media(video, context.media_folders.current()))
+    try:
+        yield media
+    finally:
+        media.file.close()
 
 
 def _source(video: VideoRecord, media: MediaFile) -> Source:
