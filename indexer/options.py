@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from indexer.decode import StorageLimits
 from indexer.ignore import check_patterns
 from indexer.library.schema import TOKEN_KINDS, TokenKind
+from model.runtime.bundle import Provider
 from model.runtime.errors import InputError
 from model.runtime.sandbox.confinement import SANDBOX_MODES, SandboxMode
 from model.runtime.video import DecoderName, ReadingLimits
@@ -171,6 +172,11 @@ class IndexOptions:
     def storage(self, frame_bytes: int) -> StorageLimits:
         """What a file may take in a library whose frames are about so large."""
         return StorageLimits(frame_bytes, self.stored_megabytes, self.stored_bytes_per_byte)
+
+
+def default_batch_frames(provider: Provider) -> int:
+    """How many frames are encoded together where nobody says so."""
+    return CPU_BATCH_FRAMES if provider == "cpu" else GPU_BATCH_FRAMES
 
 
 def default_workers() -> int:

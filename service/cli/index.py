@@ -12,15 +12,8 @@ from rich.console import Console
 from indexer.decode import StorageLimits
 from indexer.encode import open_indexing_bundle
 from indexer.library.schema import TokenKind
-from indexer.options import (
-    CPU_BATCH_FRAMES,
-    GPU_BATCH_FRAMES,
-    LEAST_WORKER_MEMORY,
-    IndexOptions,
-    default_workers,
-)
+from indexer.options import LEAST_WORKER_MEMORY, IndexOptions, default_batch_frames, default_workers
 from indexer.run import index_paths, starting_decoder
-from model.runtime.bundle import Provider
 from model.runtime.exits import NOTHING_FOUND
 from model.runtime.sandbox.confinement import SandboxMode
 from model.runtime.video import DecoderName, ReadingLimits
@@ -31,6 +24,12 @@ from service.cli.generation import (
     print_generation,
     read_clean_texts,
 )
+from service.cli.index_arguments import (
+    KeepSnapshotsOption,
+    ModelProviderOption,
+    ModelThreadsOption,
+    PathsArgument,
+)
 from service.cli.index_progress import ProgressView
 from service.cli.index_report import print_summary, summary_object
 from service.cli.options import JsonOption, RequiredLibraryOption
@@ -40,9 +39,7 @@ from service.settings import load_settings, variable_of
 
 
 def index_command(
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Video files, and folders of videos.")
-    ],
+    paths: PathsArgument,
     library: RequiredLibraryOption,
     bundle: Annotated[
         Path | None,
@@ -136,10 +133,7 @@ def index_command(
         ),
     ] = 2.0,
     decoder: Annotated[DecoderName, typer.Option(help="Library that decodes the videos.")] = "pyav",
-    provider: Annotated[
-        Provider,
-        typer.Option(envvar=variable_of("provider"), help="Where the model runs."),
-    ] = "cpu",
+    provider: ModelProviderOption = "cpu",
     engine_cache: Annotated[
         Path | None,
         typer.Option(
@@ -148,12 +142,7 @@ def index_command(
             show_default=False,
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, envvar=variable_of("threads"), help="CPU threads for the model. Default: one per core."
-        ),
-    ] = None,
+    threads: ModelThreadsOption = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -245,7 +234,7 @@ def index_command(
             show_default=False,
         ),
     ] = None,
-    keep_snapshots: Annotated[int, typer.Option(min=1, help="Number of snapshots to keep for rollback.")] = 5,
+    keep_snapshots: KeepSnapshotsOption = 5,
     keep_minutes: Annotated[
         float,
         typer.Option(
@@ -293,7 +282,7 @@ def index_command(
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
     texts = None if queries is None else read_clean_texts(queries, settings)
     if batch_size is None:
-        batch_size = CPU_BATCH_FRAMES if provider == "cpu" else GPU_BATCH_FRAMES
+        batch_size = default_batch_frames(provider)
     console = Console(stderr=True)
     stop = threading.Event()
     with stopping(stop) as received, ProgressView(console) as view:

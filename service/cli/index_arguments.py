@@ -1,12 +1,36 @@
-"""The arguments of `reelfind index`: `--speech`, whose value may be omitted, and which files are left out."""
+"""The arguments of `reelfind index`, and those that `reelfind watch` shares with it.
+
+`--speech` may stand without a value, and `--help` says which files are left out.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from indexer.ignore import default_text
 from indexer.stages.speech_models import DEFAULT_MODEL, WHISPER_MODELS, is_model_folder
+from model.runtime.bundle import Provider
 from service.cli.exits import CheckedCommand
+from service.settings import variable_of
+
+PathsArgument = Annotated[
+    list[Path], typer.Argument(metavar="PATH...", help="Video files, and folders of videos.")
+]
+ModelProviderOption = Annotated[
+    Provider, typer.Option("--provider", envvar=variable_of("provider"), help="Where the model runs.")
+]
+ModelThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        envvar=variable_of("threads"),
+        help="CPU threads for the model. Default: one per core.",
+    ),
+]
+KeepSnapshotsOption = Annotated[int, typer.Option(min=1, help="Number of snapshots to keep for rollback.")]
 
 _OPTION = "--speech"
 _PATTERNS = [line for line in default_text().splitlines() if line and not line.startswith("# ")]

@@ -19,11 +19,16 @@ from indexer.events import (
     StageFileDone,
 )
 from indexer.library.records import displayable
-from indexer.options import CPU_BATCH_FRAMES, GPU_BATCH_FRAMES, IndexOptions, default_workers
+from indexer.options import IndexOptions, default_batch_frames, default_workers
 from indexer.watch import Gone, RunDone, Trouble, WatchEvent, Watching, WatchOptions, watch_paths
-from model.runtime.bundle import Provider
 from model.runtime.sandbox.confinement import SandboxMode
 from service.cli.generation import own_bundle
+from service.cli.index_arguments import (
+    KeepSnapshotsOption,
+    ModelProviderOption,
+    ModelThreadsOption,
+    PathsArgument,
+)
 from service.cli.options import RequiredLibraryOption
 from service.cli.printing import print_json_text, say
 from service.cli.stopping import stopping
@@ -31,9 +36,7 @@ from service.settings import load_settings, variable_of
 
 
 def watch_command(
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Video files, and folders of videos.")
-    ],
+    paths: PathsArgument,
     library: RequiredLibraryOption,
     bundle: Annotated[
         Path | None,
@@ -81,15 +84,8 @@ def watch_command(
     rescan_hours: Annotated[
         float, typer.Option(min=0.001, help="How often to search all folders, whatever events say.")
     ] = 6.0,
-    provider: Annotated[
-        Provider, typer.Option(envvar=variable_of("provider"), help="Where the model runs.")
-    ] = "cpu",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            min=1, envvar=variable_of("threads"), help="CPU threads for the model. Default: one per core."
-        ),
-    ] = None,
+    provider: ModelProviderOption = "cpu",
+    threads: ModelThreadsOption = None,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Decoding processes. Default: one less than the cores."),
@@ -97,7 +93,7 @@ def watch_command(
     sandbox: Annotated[
         SandboxMode, typer.Option(help="Confine the processes that read videos: see `reelfind index`.")
     ] = "auto",
-    keep_snapshots: Annotated[int, typer.Option(min=1, help="Number of snapshots to keep for rollback.")] = 5,
+    keep_snapshots: KeepSnapshotsOption = 5,
     speech: Annotated[
         str | None,
         typer.Option(metavar="[MODEL]", help="Hear what is said: see `reelfind index`.", show_default=False),
@@ -115,7 +111,7 @@ def watch_command(
     What fails (a share that is lost, a full disk, another process that writes the library) is tried again.
     """
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
-    batch_size = CPU_BATCH_FRAMES if provider == "cpu" else GPU_BATCH_FRAMES
+    batch_size = default_batch_frames(provider)
     watching = WatchOptions(poll=poll, poll_seconds=poll_seconds, rescan_hours=rescan_hours)
     options = IndexOptions(
         workers=default_workers() if workers is None else workers,
