@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from tests.support.toy_bundle import frame_tokens, match_logit, text_embedding
 #: How far a similarity may be from the one computed, and a match score: tokens are stored in 8 bits.
 SIMILARITY_ERROR = 2e-4
 MATCH_ERROR = 0.2
+#: How many digits of its checksum name a video.
+ID_DIGITS = 32
 
 #: What a snapshot holds: the checksum of each film that can be found, by file name.
 State = Mapping[str, str]
@@ -31,19 +33,35 @@ class Search:
 
 
 def published_state(library: Path, number: int) -> State:
-    """What a snapshot holds, read from its table of videos and not with the library's own reader.
+    """What a snapshot holds, read from its tables and not with the library's own reader.
+
+    A video is shown at the places where it is; where it is at none, at those where it was.
 
     Raises:
-        OSError: the snapshot is gone, or its table.
+        OSError: the snapshot is gone, or its tables.
     """
-    manifest = json.loads((library / "snapshots" / str(number) / "manifest.json").read_bytes())
+    tables = json.loads((library / "snapshots" / str(number) / "manifest.json").read_bytes())["tables"]
+    videos = _rows(library, "videos", tables, ["sha256", "verdict"])
+    found = {
+        row["sha256"][:ID_DIGITS]: row["sha256"] for row in videos if row["verdict"] in ("ok", "partial")
+    }
+    files = _rows(library, "files", tables, ["path", "video_id", "missing_since"])
+    places = [row for row in files if row["video_id"] in found]
+    shown = [row for row in places if row["missing_since"] is None]
+    there = {row["video_id"] for row in shown}
+    shown += [row for row in places if row["video_id"] not in there]
+    return {Path(os.fsdecode(row["path"])).name: found[row["video_id"]] for row in shown}
+
+
+def _rows(
+    library: Path, name: str, tables: Mapping[str, int], columns: Sequence[str]
+) -> list[dict[str, Any]]:
     try:
-        videos = lance.dataset(str(library / "videos.lance"), version=manifest["tables"]["videos"])
-        rows = videos.to_table(columns=["path", "sha256", "verdict"]).to_pylist()
+        table = lance.dataset(str(library / f"{name}.lance"), version=tables[name])
+        rows: list[dict[str, Any]] = table.to_table(columns=list(columns)).to_pylist()
     except ValueError as error:
         raise OSError(str(error)) from error
-    found = [row for row in rows if row["verdict"] in ("ok", "partial")]
-    return {Path(os.fsdecode(row["path"])).name: row["sha256"] for row in found}
+    return rows
 
 
 @dataclass

@@ -128,7 +128,7 @@ def test_probabilities_of_videos(place: Path) -> None:
     words[2] = str(place / "toy")
     refused = CliRunner().invoke(app, [*words, str(queries)])
     assert refused.exit_code == 2
-    assert "has no calibration: add one with `reelfind-model calibrate" in refused.stderr
+    assert "has no calibration: `reelfind-model calibrate` adds one" in refused.stderr
     queries.write_text("\n".join(rows[:7]))
     words[2] = str(known)
     few = CliRunner().invoke(app, [*words, str(queries)])

@@ -111,4 +111,4 @@ def test_a_bundle_without_a_head_is_refused(place: Path) -> None:
     ]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 2
-    assert "has no moment head: add one with `reelfind-model moment-head" in done.output
+    assert "has no moment head: `reelfind-model moment-head` adds one" in done.output
