@@ -25,7 +25,7 @@ IGNORE_FILE = ".reelfindignore"
 _DEFAULT_FILE = "default.reelfindignore"
 #: Of a larger file, which is none of rules, nothing is read.
 _MOST_BYTES = 1 << 20
-_SPECIAL = re.compile(r"[*?\[\]\\!/]")
+_SPECIAL = re.compile(r"[*?\[\]\\]")
 #: The group that pathspec puts around the slash behind a folder's name.
 _FOLDER_MARK = "(?P<ps_d>/)"
 #: In an expression of pathspec's: an escaped character, or a set of characters.
@@ -53,8 +53,7 @@ class RuleList:
     def __init__(self, lines: Iterable[tuple[str, str]]) -> None:
         """Read lines, each with the kind of what it leaves out. What git would not read is ignored."""
         self._matchers = [matcher for line, kind in lines if (matcher := _Matcher.of(line, kind)) is not None]
-        self._quick = _Quick(matcher for matcher in self._matchers if matcher.by_name)
-        self._only_by_name = all(matcher.by_name for matcher in self._matchers)
+        self._quick = _Quick(self._matchers)
 
     def __bool__(self) -> bool:
         return bool(self._matchers)
@@ -67,7 +66,7 @@ class RuleList:
             name: the entry's name.
             is_folder: whether it is a folder.
         """
-        if self._only_by_name and not self._quick.may_match(name):
+        if not self._quick.may_match(name):
             return None
         slash = "/" if is_folder else ""
         for matcher in reversed(self._matchers):
@@ -242,29 +241,23 @@ def _bracket(found: re.Match[str]) -> str:
 
 
 class _Quick:
-    """Tells most names apart from those that one of many patterns may match, without trying each."""
+    """Tells most names apart from those that one of many patterns may match, without trying each.
+
+    Of a pattern, the letters count with which what follows its last slash begins or ends.
+    """
 
     def __init__(self, matchers: Iterable[_Matcher]) -> None:
-        names, ends, starts, others = set(), [], [], []
+        names, starts, ends = set(), [], []
         for matcher in matchers:
-            body = matcher.body
-            if body.startswith("\\") and not _SPECIAL.search(body[1:]):
-                names.add(body[1:])
-            elif not _SPECIAL.search(body):
-                names.add(body)
-            elif body[0] == "*" and not _SPECIAL.search(body[1:]):
-                ends.append(body[1:])
-            elif body[-1] == "*" and not _SPECIAL.search(body[:-1]):
-                starts.append(body[:-1])
+            of_name = matcher.body.rpartition("/")[2]
+            parts = _SPECIAL.split(of_name)
+            if len(parts) == 1:
+                names.add(of_name)
+            elif parts[0]:
+                starts.append(parts[0])
             else:
-                others.append(matcher)
-        self._names = frozenset(names)
-        self._ends, self._starts, self._others = tuple(ends), tuple(starts), tuple(others)
+                ends.append(parts[-1])
+        self._names, self._starts, self._ends = frozenset(names), tuple(starts), tuple(ends)
 
     def may_match(self, name: str) -> bool:
-        return (
-            name in self._names
-            or name.endswith(self._ends)
-            or name.startswith(self._starts)
-            or any(m.matches("", name, "") or m.matches("", name, "/") for m in self._others)
-        )
+        return name in self._names or name.startswith(self._starts) or name.endswith(self._ends)

@@ -144,8 +144,7 @@ def scan(
         roots.append((root, stat))
     for root, stat in roots:
         scanner.scan_root(root, stat)
-    scanner.result.files.sort()
-    scanner.assign_subtitles()
+    scanner.finish()
     return scanner.result
 
 
@@ -175,8 +174,7 @@ def scan_changes(
         root = next((root for root in roots if path.is_relative_to(root)), None)
         if root is not None:
             scanner.scan_change(path.parent if path.name == IGNORE_FILE and path != root else path, root)
-    scanner.result.files.sort()
-    scanner.assign_subtitles()
+    scanner.finish()
     return scanner.result
 
 
@@ -361,7 +359,14 @@ class _Scanner:
         self.result.files.append(path)
         self.result.facts[path] = _facts(stat)
 
-    def assign_subtitles(self) -> None:
+    def finish(self) -> None:
+        """Sort the files, and assign subtitles."""
+        # As paths are compared, but each is taken apart once.
+        self.result.files.sort(key=lambda path: path.parts)
+        if self._subtitles or self._beside or self._unknown:
+            self._assign_subtitles()
+
+    def _assign_subtitles(self) -> None:
         """Give each subtitle file to the videos that it is named after; others are passed over."""
         result = self.result
         videos: dict[Path, dict[str, list[Path]]] = {}

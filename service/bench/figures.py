@@ -18,6 +18,7 @@ class Section(StrEnum):
 
     INDEXING = "Indexing throughput"
     MEMORY = "Peak memory of indexing"
+    RESCAN = "Indexing again without a change"
     ISOLATION = "Confined decoders"
     SEARCH = "Search over HTTP"
     FAISS = "FAISS against exact search"
@@ -46,7 +47,7 @@ class Figure:
     section: str
     name: str
     values: tuple[float, ...]
-    unit: Literal["ratio", "queries/s", "ms", "MiB", "s", "%", "points", "segments"] = "ratio"
+    unit: Literal["ratio", "queries/s", "files/s", "ms", "MiB", "s", "%", "points", "segments"] = "ratio"
     bar: Bar | None = None
     note: str = ""
 

@@ -15,6 +15,7 @@ class BenchPart(StrEnum):
 
     INDEXING = "indexing"
     MEMORY = "memory"
+    RESCAN = "rescan"
     ISOLATION = "isolation"
     SEARCH = "search"
     FAISS = "faiss"
@@ -34,6 +35,8 @@ class BenchScale:
     """Number of small clips; there are an eighth as many large ones."""
     searches: int
     vectors: int
+    files: int
+    """Files that are found again."""
     reranked: int
     """Searches with re-ranking for each figure in a repetition."""
     segments: int
@@ -41,9 +44,25 @@ class BenchScale:
 
 
 FULL = BenchScale(
-    repeats=3, minutes=60, clips=64, searches=128, vectors=50_000, reranked=64, segments=200_000
+    repeats=3,
+    minutes=60,
+    clips=64,
+    searches=128,
+    vectors=50_000,
+    files=200_000,
+    reranked=64,
+    segments=200_000,
 )
-QUICK = BenchScale(repeats=2, minutes=3, clips=16, searches=48, vectors=10_000, reranked=16, segments=20_000)
+QUICK = BenchScale(
+    repeats=2,
+    minutes=3,
+    clips=16,
+    searches=48,
+    vectors=10_000,
+    files=20_000,
+    reranked=16,
+    segments=20_000,
+)
 # Small clips in the library for re-ranking: more than the number of candidates.
 _CANDIDATE_CLIPS = 112
 
@@ -74,7 +93,18 @@ def measurements(
         splice_seeds: with how many seeds `labelled` is also spliced into longer films.
     """
     # Import late: the command must start, and show its help, without loading all parts.
-    from service.bench import ann, ensemble, indexing, isolation, memory, paging, rerank, serving, tokens
+    from service.bench import (
+        ann,
+        ensemble,
+        indexing,
+        isolation,
+        memory,
+        paging,
+        rerank,
+        rescan,
+        serving,
+        tokens,
+    )
     from service.bench.galleries import demo_gallery, read_galleries
 
     def search() -> BenchReport:
@@ -104,6 +134,9 @@ def measurements(
         ),
         BenchPart.MEMORY: lambda: BenchReport(
             memory.measure_memory(cache, bundle, minutes=scale.minutes, repeats=scale.repeats)
+        ),
+        BenchPart.RESCAN: lambda: BenchReport(
+            rescan.measure_rescan(files=scale.files, repeats=scale.repeats)
         ),
         BenchPart.ISOLATION: lambda: BenchReport(
             isolation.measure_isolation(cache, bundle, repeats=scale.repeats, clips=scale.clips)
