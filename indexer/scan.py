@@ -211,31 +211,41 @@ class _Scanner:
 
     def scan_change(self, path: Path, root: Path) -> None:
         """Look at a path below a root, and at all below it, if the walk from the root would come there."""
-        self.result.covered.append(path)
         folder, rules = root, rules_at(root, self._exclude, self._include)
         if path == root:
-            if root.is_dir():
-                self._walk([(os.fspath(root), rules)])
-            elif root.is_file():
-                self._take(root, root.stat())
-                self._beside.add(root.parent)
-            elif not root.exists():
-                self._problem(root, "is not there")
+            self._scan_changed_root(root, rules)
             return
         for name in path.relative_to(root).parts[:-1]:
             rules = rules.and_in(rules_in(folder))
             folder /= name
             if self._is_left_out(os.fspath(folder), name, rules, is_folder=True):
+                self.result.covered.append(folder)
                 return
             rules = rules.below(name)
+            if folder.is_symlink():
+                # As in a whole scan: what is in a folder has one path.
+                folder = folder.resolve()
         rules = rules.and_in(rules_in(folder))
+        path = folder / path.name
         try:
             self._look_at_change(path, rules)
-        except FileNotFoundError:  # it is gone
+        except FileNotFoundError:
+            # It is gone. What was left out was not in the library.
             if rules.left_out(path.name, is_folder=False) or rules.left_out(path.name, is_folder=True):
-                self.result.covered.remove(path)
+                return
         except (OSError, RuntimeError, ValueError) as error:
             self._problem(path, place_error(error))
+        self.result.covered.append(path)
+
+    def _scan_changed_root(self, root: Path, rules: Rules) -> None:
+        if root.is_dir():
+            self._walk([(os.fspath(root), rules)])
+        elif root.is_file():
+            self._take(root, root.stat())
+            self._beside.add(root.parent)
+        else:
+            self._problem(root, "is not there")
+        self.result.covered.append(root)
 
     def _look_at_change(self, path: Path, rules: Rules) -> None:
         place, name = os.fspath(path), path.name

@@ -12,7 +12,7 @@ from PIL import Image
 
 from indexer.ignore import IGNORE_FILE
 from indexer.library.records import stored_ns
-from indexer.scan import FileFacts, scan
+from indexer.scan import FileFacts, scan, scan_changes
 from model.runtime.errors import InputError
 
 
@@ -189,6 +189,51 @@ def test_a_gif_of_one_picture_is_no_video(tmp_path: Path) -> None:
     scanned = scan([tmp_path])
     assert [path.name for path in scanned.files] == ["moving.gif", "no gif.gif"]
     assert scanned.passed_over == {".gif that is a still picture": 2}
+
+
+def test_a_scan_of_changes_finds_what_a_whole_scan_finds_there(tmp_path: Path) -> None:
+    media, elsewhere = tmp_path / "media", tmp_path / "elsewhere"
+    names = [
+        "a.mp4",
+        "x/b.mp4",
+        "x/y/c.mp4",
+        "x/y/c.en.srt",
+        "x/y/d.txt",
+        "drafts/e.mp4",
+        ".h/f.mp4",
+        "x/g.LRV",
+    ]
+    touch(*(media / name for name in names), elsewhere / "far/h.mp4", elsewhere / "i.mp4")
+    (media / "x/.reelfindignore").write_text("b.*\n!g.LRV\n")
+    (media / "link").symlink_to(elsewhere / "far")
+    (media / "x/one.mp4").symlink_to(elsewhere / "i.mp4")
+    whole = scan([media], exclude=["drafts/"])
+    assert len(whole.files) == 5
+    everything = [media, *media.rglob("*"), media / "link/h.mp4"]
+    for changed in everything:
+        found = scan_changes([changed], [media], exclude=["drafts/"])
+        real = changed.resolve() if changed.name in ("link", "h.mp4") else changed
+        if changed.name == ".reelfindignore":
+            real = changed.parent
+        expected = [path for path in whole.files if path.is_relative_to(real)]
+        if changed.name.endswith(".srt"):
+            expected = [media / "x/y/c.mp4"]
+        if changed == media / "x/y" or changed == media / "x" or changed == media:
+            assert found.subtitles == whole.subtitles
+        assert found.files == sorted({*expected, *([elsewhere / "far/h.mp4"] if changed == media else [])})
+        assert all(found.facts[path] == whole.facts[path] for path in found.files)
+        assert found.folders == [media]
+    assert scan_changes([media / "x/y/c.mp4"], [media]).subtitles == whole.subtitles
+    assert scan_changes(everything, [media], exclude=["drafts/"]).files == whole.files
+    assert scan_changes([elsewhere / "i.mp4"], [media]).files == []
+
+
+def test_changes_that_took_something_away_are_covered(tmp_path: Path) -> None:
+    touch(tmp_path / "a.mp4")
+    scanned = scan_changes([tmp_path / "gone.mp4", tmp_path / ".gone.mp4.Xy12"], [tmp_path])
+    assert (scanned.files, scanned.covered) == ([], [tmp_path / "gone.mp4"])
+    lost = scan_changes([tmp_path / "none"], [tmp_path / "none"])
+    assert [path for path, _ in lost.problems] == [tmp_path / "none"]
 
 
 def test_facts_are_those_of_the_file(tmp_path: Path) -> None:
