@@ -35,6 +35,7 @@ from indexer.library.errors import BusyError, LibraryError
 from indexer.library.exclusions import NO_EXCLUSIONS, Exclusions, NewExclusion, Place
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
+from model.runtime.messages import for_shell
 
 CURATION_FILE = "curation.sqlite"
 #: All files of it that may lie in a library.
@@ -241,7 +242,7 @@ class Curation:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that nobody else writes in; it is taken back when the block raises."""
         if not self.path.parent.is_dir():
-            where = self.path.parent
+            where = for_shell(self.path.parent)
             raise LibraryError(f"no library at {where}: `reelfind index PATH --library {where}` makes one")
         connection = self._open("rwc", _WRITE_SECONDS)
         try:

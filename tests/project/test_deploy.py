@@ -20,6 +20,7 @@ import typer
 import yaml
 from packaging.requirements import Requirement
 
+from indexer.ignore import default_text
 from service.cli.app import app
 from service.settings import ENV_PREFIX, Settings
 from tests.support.paths import ROOT
@@ -191,7 +192,7 @@ def test_compose_passes_on_every_setting_that_the_image_leaves_open() -> None:
     assert set(environment("cpu")) >= IN_THE_IMAGE - {"REELFIND_BUNDLES"}
     index = typer.main.get_command(app).commands["index"]  # type: ignore[attr-defined]
     read = {parameter.envvar for parameter in index.params if isinstance(parameter.envvar, str)}
-    assert set(INDEXER["environment"]) == read & passed_on
+    assert set(INDEXER["environment"]) == read & (passed_on | {"REELFIND_SETTLE_SECONDS"})
     for service in (SERVICE, INDEXER):
         assert set(service["environment"].values()) == {None}, "a value here would win over .env"
 
@@ -201,7 +202,7 @@ def test_compose_and_the_example_name_real_settings() -> None:
     assert used == COMPOSE_ONLY
     example = (ROOT / "deploy" / "example.env").read_text(encoding="utf-8")
     named = dict(re.findall(r"^#?(REELFIND_\w+)=(.*)$", example, re.MULTILINE))
-    assert set(named) == COMPOSE_ONLY | set(SERVICE["environment"])
+    assert set(named) == COMPOSE_ONLY | set(SERVICE["environment"]) | set(INDEXER["environment"])
     values = {name.removeprefix(ENV_PREFIX).lower(): value for name, value in named.items()}
     assert Settings(**{name: values[name] for name in values if name in Settings.model_fields})
     assert f"${{REELFIND_PUBLISH:-{named['REELFIND_PUBLISH']}}}" in SERVICE["ports"][0]
@@ -228,6 +229,10 @@ def test_the_indexer_is_a_job_and_the_service_comes_back() -> None:
     assert "profiles" not in SERVICE
     assert SERVICE["restart"] == "unless-stopped"
     assert "healthcheck" not in SERVICE  # the image's holds
+    watcher = COMPOSE["services"]["watcher"]
+    assert watcher["profiles"] == ["watch"]
+    assert watcher["restart"] == "unless-stopped"
+    assert {key for key in INDEXER if watcher.get(key) != INDEXER[key]} == {"profiles", "command", "restart"}
     for service in (SERVICE, INDEXER):
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
 
@@ -306,7 +311,7 @@ def _compose_command() -> list[str] | None:
 def test_the_commands_exist() -> None:
     assert json.loads(last("cpu", "ENTRYPOINT")) == json.loads(last("gpu", "ENTRYPOINT")) == ["reelfind"]
     assert json.loads(last("cpu", "CMD")) == SERVICE["command"]
-    for command in (SERVICE["command"], INDEXER["command"]):
+    for command in (service["command"] for service in COMPOSE["services"].values()):
         run = subprocess.run(
             [sys.executable, "-m", "service", command[0], "--help"],
             env=clean_environment() | {"COLUMNS": "200"},
@@ -326,7 +331,14 @@ def test_the_operations_page_names_real_options_and_settings() -> None:
     elsewhere |= {"--entrypoint", "--create", "--extract", "--directory"}  # docker, tar
     elsewhere |= {"--system", "--create-home", "--home-dir", "--shell", "--append", "--groups", "--now"}
     assert set(re.findall(r"(?<!\S)`?\(?`?(--[a-z-]+)", page)) <= known | elsewhere
-    assert set(re.findall(r"REELFIND_\w+", page)) <= SETTINGS | COMPOSE_ONLY | {"REELFIND_TRACEBACK"}
+    assert set(re.findall(r"REELFIND_\w+", page)) <= SETTINGS | COMPOSE_ONLY | {
+        "REELFIND_TRACEBACK",
+        "REELFIND_SETTLE_SECONDS",
+    }
+
+
+def test_the_operations_page_shows_the_rules_that_come_with_reelfind() -> None:
+    assert f"```\n{default_text()}```\n" in OPERATIONS.read_text(encoding="utf-8")
 
 
 def walk(command: Any) -> Iterator[Any]:
