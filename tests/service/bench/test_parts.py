@@ -11,7 +11,7 @@ import pytest
 from indexer.options import IndexOptions
 from model.runtime.bundle import Bundle
 from model.runtime.video import VideoReader, probe
-from service.bench import ann, indexing, isolation, memory, serving
+from service.bench import ann, indexing, isolation, memory, rescan, serving
 from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.media import cached, repeat_video, write_video
 from tests.support.server import clean_environment
@@ -41,6 +41,12 @@ def test_a_figure_shows_its_median_range_and_bar() -> None:
     assert Figure("section", "name", (0.84,)).passed is None
     with pytest.raises(ValueError, match="'name' has no values"):
         Figure("section", "name", ())
+
+
+def test_a_rescan_finds_every_file_again() -> None:
+    (figure,) = rescan.measure_rescan(files=450, repeats=2)
+    assert (figure.unit, len(figure.values)) == ("files/s", 2)
+    assert min(figure.values) > 0
 
 
 def test_ratios_pair_repetitions() -> None:
