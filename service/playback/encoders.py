@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from service.errors import EncodersBusyError, NoEncodersError
 
-#: When to try again, in seconds: clips take that long, and viewers leave.
-_RETRY_SECONDS = 5.0
+#: When to try again, in seconds: viewers leave, and short clips are made.
+_RETRY_SECONDS = 2.0
 
 
 class Encoders:

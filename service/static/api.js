@@ -104,6 +104,22 @@ export const frameAddress = (frameId, snapshot) =>
   `v1/frames/${encodeURIComponent(frameId)}.jpg?snapshot=${encodeURIComponent(snapshot)}`;
 export const mediaAddress = (videoId) => `${videoAddress(videoId)}/media`;
 
+export const streamAddress = (videoId, seconds) =>
+  `${videoAddress(videoId)}/stream?start=${Number(Math.max(0, seconds).toFixed(3))}`;
+
+/** The answer with a stream of a video from a time on. `viewer` names the player: its stream of before ends. */
+export async function openStream(videoId, seconds, viewer, signal) {
+  let response;
+  try {
+    response = await fetch(`${streamAddress(videoId, seconds)}&viewer=${viewer}`, { signal });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw new ServiceProblem("unreachable", "The server cannot be reached.");
+  }
+  if (response.ok) return response;
+  throw await problemOf(response);
+}
+
 /** Why the server does not deliver a media file, or null if it does. Asks for one byte of it. */
 export async function mediaProblem(videoId) {
   try {

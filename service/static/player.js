@@ -1,16 +1,20 @@
 // The player: a dialog that plays a video from a moment, with the moment's frames and the video's other moments.
 
-import { frameAddress, mediaAddress, mediaProblem } from "./api.js";
+import { fetchVideo, frameAddress, mediaAddress, mediaProblem, streamAddress } from "./api.js";
 import { nameOf } from "./card.js";
 import { byId, element, hasModifier } from "./dom.js";
 import { clockSpan, fileName } from "./format.js";
 import { levelWord } from "./level.js";
+import { Preview } from "./preview.js";
 import { bestFrame } from "./ranking.js";
+import { FrameStepper } from "./stepping.js";
 import { buildStrip, drawBars } from "./strip.js";
 import { Timeline } from "./timeline.js";
 
 // Jumps go this far past the start of a frame, so that rounding cannot show the frame before it.
 const INTO_FRAME_SECONDS = 0.001;
+// What Safari, and some graphics cards, play and others do not.
+const HEVC = 'video/mp4; codecs="hvc1.1.6.L120.B0"';
 
 /** Where playing a moment starts: at its best frame, which the card shows. */
 export const startOf = (hit) => bestFrame(hit.frames)?.pts_seconds ?? hit.start_seconds;
@@ -32,6 +36,11 @@ export class Player {
   #target = null;
   #reach = 0;
   #request = null;
+  // Plays a stream in place of the file; null if the browser plays the file itself.
+  #preview = null;
+  #stepper = new FrameStepper(this.#video, async (seconds) => (await this.#preview?.makeWhole(seconds)) ?? false);
+  // Frames a second of the video; 0: not known.
+  #fps = 0;
   #isClosedByPage = false;
   #closed;
   #moved;
@@ -40,7 +49,7 @@ export class Player {
   /**
    * `closed(hit, isByPage)` is called after the player has closed, by `close` or by the reader; `moved(hit, seconds)`
    * after it was sent to another time; `explain(hit)` opens the explanation. `findMoments(hit, signal)` finds
-   * `{moments, seconds}`: the moments of the hit's video and its length, or null for what cannot be found.
+   * `{moments, video}`: the moments of the hit's video and what is known of it, or null for what cannot be found.
    */
   constructor({ closed, moved, explain, findMoments }) {
     this.#closed = closed;
@@ -52,8 +61,11 @@ export class Player {
       if (event.target === this.#dialog) this.#dialog.close();
     });
     this.#dialog.addEventListener("keydown", (event) => {
-      const step = { n: 1, p: -1 }[event.key.toLowerCase()];
-      if (step && !hasModifier(event)) this.#timeline.step(step);
+      const key = event.key.toLowerCase();
+      const moment = { n: 1, p: -1 }[key];
+      const frame = { ".": 1, ",": -1 }[key];
+      if (moment && !hasModifier(event)) this.#timeline.step(moment);
+      if (frame && !hasModifier(event)) this.#stepper.step(frame, this.#fps);
     });
     this.#dialog.addEventListener("close", () => this.#onClose());
     this.#video.addEventListener("loadedmetadata", () => this.#onMetadata());
@@ -76,6 +88,8 @@ export class Player {
     this.#opened = hit;
     this.#scale = scale;
     this.#start = seconds + INTO_FRAME_SECONDS;
+    this.#fps = 0;
+    this.#endPreview();
     this.#request?.abort();
     this.#request = null;
     byId("player-title").textContent = nameOf(hit);
@@ -147,10 +161,39 @@ export class Player {
     const hit = this.#opened;
     if (this.#request || !hit) return;
     this.#request = new AbortController();
-    const { moments, seconds } = await this.#findMoments(hit, this.#request.signal);
+    const { moments, video } = await this.#findMoments(hit, this.#request.signal);
     if (hit !== this.#opened) return;
     if (moments) this.#timeline.add(moments);
-    this.#timeline.setLength(seconds ?? this.#video.duration - (this.#origin ?? 0));
+    this.#timeline.setLength(video?.duration_seconds ?? this.#video.duration - (this.#origin ?? 0));
+    this.#fps = video?.fps ?? 0;
+    if (video?.playable === false && !this.#playsItself(video)) this.#startPreview(video);
+  }
+
+  /** Whether this browser plays a file that others do not, whose picture it shows. */
+  #playsItself(video) {
+    return video.codec === "hevc" && video.container.startsWith("mov") && this.#video.canPlayType(HEVC) !== "";
+  }
+
+  /** Plays a stream that the server makes, in place of the file. */
+  #startPreview(video) {
+    if (this.#preview || !("MediaSource" in window)) return;
+    // What was chosen, or where the file has played to meanwhile.
+    const isPlaying = this.#video.readyState > HTMLMediaElement.HAVE_METADATA && this.#target === null;
+    if (isPlaying && this.#origin !== null) this.#start = this.#video.currentTime - this.#origin;
+    this.#target = null;
+    this.#fps = video.fps;
+    byId("player-note").hidden = false;
+    this.#preview = new Preview(this.#video, video.video_id, video.duration_seconds, this.#start, (problem) =>
+      this.#explain(problem.message, "Download the file, or try again later."),
+    );
+    this.#setOrigin(0);
+    this.#video.play().catch(() => {});
+  }
+
+  #endPreview() {
+    this.#preview?.close();
+    this.#preview = null;
+    byId("player-note").hidden = true;
   }
 
   #load() {
@@ -165,7 +208,7 @@ export class Player {
     this.#start = seconds + INTO_FRAME_SECONDS;
     this.#linkToStart();
     this.#moved(this.#hit, seconds);
-    if (this.#video.readyState === HTMLMediaElement.HAVE_NOTHING) return;
+    if (this.#video.readyState === HTMLMediaElement.HAVE_NOTHING && !this.#preview) return;
     this.#seek();
     this.#video.play().catch(() => {});
   }
@@ -218,7 +261,9 @@ export class Player {
   /** With the media fragment, a new tab also starts at the chosen time. */
   #linkToStart() {
     const start = this.#start + (this.#origin ?? this.#hit.container_start_seconds);
-    byId("player-open").href = `${mediaAddress(this.#hit.video_id)}#t=${Number(start.toFixed(3))}`;
+    byId("player-open").href = this.#preview
+      ? streamAddress(this.#hit.video_id, start)
+      : `${mediaAddress(this.#hit.video_id)}#t=${Number(start.toFixed(3))}`;
   }
 
   #onMetadata() {
@@ -228,7 +273,7 @@ export class Player {
     if (this.#video.videoWidth === 0) {
       if (this.#origin === null) this.#setOrigin(this.#hit.container_start_seconds); // no picture will tell
       this.#seek();
-      this.#explain("This browser can play the sound of this file, but not its video.");
+      this.#playOtherwise("This browser can play the sound of this file, but not its video.");
     }
   }
 
@@ -237,12 +282,24 @@ export class Player {
     if (!hit || !this.#video.hasAttribute("src")) return;
     const problem = await mediaProblem(hit.video_id);
     if (hit !== this.#opened) return;
-    this.#explain(problem ? problem.message : "This browser cannot play this kind of video.", !problem);
+    if (problem) this.#explain(problem.message, "");
+    else this.#playOtherwise("This browser cannot play this kind of video.");
   }
 
-  /** Shows, in place of the video, why it cannot be played. */
-  #explain(reason, available = true) {
-    const advice = available ? "Download the file, or open it in another player." : "";
+  /** Plays a stream of what the browser cannot play; where that fails too, gives the reason. */
+  async #playOtherwise(reason) {
+    const hit = this.#opened;
+    const isPreview = this.#preview !== null;
+    const video = isPreview ? null : await fetchVideo(hit.video_id).catch(() => null);
+    if (hit !== this.#opened) return;
+    if (video) this.#startPreview(video);
+    if (!this.#preview || isPreview) this.#explain(reason, "Download the file, or open it in another player.");
+  }
+
+  /** Shows, in place of the video, why it cannot be played, and what to do; empty: the file is not there. */
+  #explain(reason, advice) {
+    const available = advice !== "";
+    byId("player-note").hidden = true;
     this.#problem.replaceChildren(element("p", { text: reason }), element("p", { text: advice }));
     this.#problem.hidden = false;
     byId("player-links").hidden = !available;
@@ -285,6 +342,7 @@ export class Player {
     this.#hit = null;
     this.#strip = null;
     this.#target = null;
+    this.#endPreview();
     // Without a source, the browser stops loading the file.
     this.#video.pause();
     this.#video.removeAttribute("src");

@@ -102,11 +102,11 @@ export class Playing {
     return moments.reduce((best, hit) => (distance(hit, seconds) < distance(best, seconds) ? hit : best), moments[0]);
   }
 
-  /** The moments of a hit's video and its length in seconds; null for what cannot be found. */
+  /** The moments of a hit's video, and what is known of the video; null for what cannot be found. */
   async #findMoments(hit, signal) {
     const answers = [this.#momentsIn(hit.video_id, signal), fetchVideo(hit.video_id, signal)];
     const [moments, video] = await Promise.allSettled(answers);
-    return { moments: moments.value ?? null, seconds: video.value?.duration_seconds ?? null };
+    return { moments: moments.value ?? null, video: video.value ?? null };
   }
 
   #showProblem(text) {

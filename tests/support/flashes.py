@@ -57,7 +57,7 @@ FILMS = {
         "variable.mkv",
         f"{X264} -bf 2 -fps_mode vfr",
         "-c:a libopus",
-        filters="setpts='(N+0.45*random(1))/25/TB',settb=1/1000",
+        filters="settb=1/1000,setpts='(N+0.45*random(1))/25/TB'",
     ),
     "pauses": Film(
         "pauses.mp4",
