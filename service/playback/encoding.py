@@ -43,10 +43,9 @@ def encode(
         if first is None:
             raise VideoError("there is no picture in this part of the video", "corrupt")
         with_sound = has_sound(path, limits)
-        height, width = first.data.shape[:2]
         writer = Mp4Writer(
             output,
-            (width, height),
+            (first.image.width, first.image.height),
             reader.fps,
             with_sound=with_sound,
             is_stream=isinstance(job, StreamJob),

@@ -1,4 +1,4 @@
-"""Writes pictures and sound as MP4 with H.264 and AAC. Shapes: h rows, w columns, n samples."""
+"""Writes pictures and sound as MP4 with H.264 and AAC. Shapes: n samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import av
 import numpy as np
 from av.audio.stream import AudioStream
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.frame import PictureType
+from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -98,16 +99,13 @@ class PictureEncoder:
         if self._last is not None and ticks <= self._last:
             return
         self._last = ticks
-        frame = av.VideoFrame.from_ndarray(picture.data, format="rgb24").reformat(
-            format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            threads=1,
-        )
+        frame = picture.image
         frame.pts, frame.time_base = ticks, Fraction(1, TICKS)
+        # It may still say how the file's own encoder has made it.
+        frame.pict_type = PictureType.NONE
         # Where pictures are far apart, counting them would let the next key picture wait for minutes.
         if self._last_key is None or ticks - self._last_key >= _KEY_SECONDS * TICKS:
-            frame.pict_type = av.video.frame.PictureType.I
+            frame.pict_type = PictureType.I
             self._last_key = ticks
         for packet in self.stream.encode(frame):
             self._mux(packet)

@@ -1,12 +1,11 @@
-"""The pictures of a video from a time on, as they are to be encoded. Shapes: h rows, w columns."""
+"""The pictures of a video from a time on, as they are to be encoded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+import av
 
 from model.runtime.errors import VideoError
 from model.runtime.video.interlacing import Deinterlacer
@@ -24,13 +23,13 @@ _TRIES_FOR_FIRST = 16
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One picture: RGB uint8 [h, w, 3], upright, of even h and w, the same for all pictures of a video.
+    """One picture, upright, as `Renderer.to_yuv` gives it. All of a video have the same size.
 
     `seconds` is when it appears, counted from the chosen time.
     """
 
     seconds: float
-    data: NDArray[np.uint8] = field(repr=False)
+    image: av.VideoFrame
 
 
 def encoded_size(width: int, height: int, max_height: int) -> tuple[int, int]:
@@ -69,14 +68,14 @@ def read_pictures(
             return
         try:
             renderer = renderer or _renderer(reader, frame, max_height)
-            data = renderer(frame.image)
+            image = renderer.to_yuv(frame.image)
         except Exception as error:
             # Decoders give frames that cannot be converted where a file is damaged.
             failures.append(reason_of(error))
             if not is_shown and len(failures) >= _TRIES_FOR_FIRST:
                 break
             continue
-        yield Picture(frame.pts_seconds - start_seconds if is_shown else 0.0, data)
+        yield Picture(frame.pts_seconds - start_seconds if is_shown else 0.0, image)
         is_shown = True
     if not is_shown:
         raise VideoError(

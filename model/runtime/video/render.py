@@ -6,7 +6,7 @@ from typing import Self
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from model.runtime.video.colour import matrix_of
@@ -47,6 +47,11 @@ class Orientation:
         if self.transpose:
             return 90 if self.flip_columns else 270
         return 180 if self.flip_rows and self.flip_columns else 0
+
+    @property
+    def is_upright(self) -> bool:
+        """Whether frames are shown as they are stored."""
+        return not (self.transpose or self.flip_rows or self.flip_columns)
 
     @property
     def mirrored(self) -> bool:
@@ -128,13 +133,41 @@ class Renderer:
         self._mapper = self._mapper_of(self.tone_mapping)
         self._other: tuple[tuple[int, int, int], ToneMapping | ToneTable | None] | None = None
         self.transparent = over_black(first) is not first
-        self._reformatter = VideoReformatter()
+        self._reformatter, self._to_bt709 = VideoReformatter(), VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Crop, scale and convert a frame. → uint8 [h, w, 3], the same size for every frame of the video."""
         # Fields first: a crop by an odd number of rows would change their places.
         frame = self.cropper(as_progressive(frame))
         return self.orientation.apply(self._scale(frame))
+
+    def to_yuv(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Crop, scale and convert a frame to what encoders take: YUV 4:2:0 of 8 bits, BT.709, limited range.
+
+        Sides must be even (see `exact`). Most frames need no RGB in between, which takes much longer.
+        """
+        frame = self.cropper(as_progressive(frame))
+        is_opaque = over_black(frame) is frame
+        if not is_opaque or self._mapper_for(frame) or not self.orientation.is_upright:
+            rgb = av.VideoFrame.from_ndarray(self.orientation.apply(self._scale(frame)), format="rgb24")
+            return self._to_bt709.reformat(
+                rgb,
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                threads=1,
+            )
+        return self._to_bt709.reformat(
+            frame,
+            width=self._stored[0],
+            height=self._stored[1],
+            format="yuv420p",
+            src_colorspace=matrix_of(frame),
+            dst_colorspace=Colorspace.ITU709,
+            interpolation=SCALER,
+            dst_color_range=ColorRange.MPEG,
+            threads=1,
+        )
 
     def _scale(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Scale a frame and convert it to RGB. → uint8 [h, w, 3]."""
