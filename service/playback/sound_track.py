@@ -17,6 +17,8 @@ from model.runtime.video.sound import SoundReader, pick_sound
 #: Samples a second, and channels.
 RATE = 48000
 CHANNELS: Literal[2] = 2
+#: Sound that comes so long after the end of picture and sound is left out.
+_MOST_SILENCE_SECONDS = 60.0
 #: Samples of one block, at most.
 _BLOCK = RATE // 2
 
@@ -59,6 +61,9 @@ def sound_blocks(
     for part in reader.read():
         if part is None:
             continue
+        if part.start_seconds > max(extent.end_seconds, start_seconds + given / RATE) + _MOST_SILENCE_SECONDS:
+            # A time that cannot be: nobody waits for it.
+            return
         missing = round((part.start_seconds - start_seconds) * RATE) - given
         if most is not None:
             missing = min(missing, most - given)

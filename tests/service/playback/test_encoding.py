@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from model.runtime.video.onward import OnwardReader
 from service.playback.encoding import encode
 from service.playback.jobs import StreamJob
 from service.playback.pictures import encoded_size
+from service.playback.sound_track import RATE
 from tests.support.flashes import FILMS, Films, decode, films
 
 __all__ = ["films"]
@@ -84,3 +87,23 @@ def test_a_stream_can_be_joined_where_the_one_before_was_left(films: Films, tmp_
     for number in (37, 38):
         later = decode(stream(path, float(whole.times[number]), tmp_path))
         np.testing.assert_allclose(later.times + whole.times[number], whole.times[number:], atol=2e-5)
+
+
+def test_sound_at_a_time_that_cannot_be_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "far.mkv"
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("mpeg4", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=RATE, layout="stereo")
+        for _ in range(25):
+            container.mux(picture.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(picture.encode(None))
+        for second in (0, 30, 50_000):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 2 * RATE), 9000, np.int16), "s16", "stereo")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, second * RATE, Fraction(1, RATE)
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    made = decode(stream(path, 0.0, tmp_path))
+    assert made.sound is not None
+    assert len(made.sound) / RATE == pytest.approx(31.0, abs=0.1)
+    np.testing.assert_allclose(made.tones(), [0.0, 30.0], atol=0.03)
