@@ -19,6 +19,7 @@ from tests.support.flashes import FILMS, Films, decode, films
 from tests.support.toy_videos import make_video
 
 __all__ = ["films"]
+pytestmark = pytest.mark.slow
 LIMITS = ReadingLimits()
 #: Film; start and end; whether it is copied.
 CLIPS = [

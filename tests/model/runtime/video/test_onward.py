@@ -18,6 +18,7 @@ from tests.support.clips import Clips, clips, ffmpeg, reference
 from tests.support.paths import ROOT
 
 __all__ = ["clips"]
+pytestmark = pytest.mark.slow
 LIMITS = ReadingLimits()
 NAMES = (
     *("constant", "variable", "variable_mkv", "long_pauses", "offset", "edit_list", "late_video_mkv"),
