@@ -198,6 +198,7 @@ class IndexSummary:
         repaired: what the repair did, if there was one.
         lines: lines of subtitles that this run has added.
         carried: videos whose texts or cuts were taken from the generation that is served, not read again.
+        facts_read: videos indexed before of which it was read how they were recorded.
         text_problems: files whose texts could not be read, or only in part.
         stages: what each stage did that was asked for.
         recognised: unchanged contents that were found at a new path: they were renamed, moved or copied.
@@ -233,6 +234,7 @@ class IndexSummary:
     frames: int = 0
     lines: int = 0
     carried: int = 0
+    facts_read: int = 0
     text_problems: list[ReadingProblem] = field(default_factory=list)
     stages: dict[StageName, StageSummary] = field(default_factory=dict)
     video_seconds: float = 0.0

@@ -7,6 +7,7 @@ imports neither Lance, FAISS nor ONNX Runtime, so that a decoding process starts
 import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -19,12 +20,15 @@ from indexer.texts import SourceRead
 from model.runtime.errors import VideoError
 from model.runtime.faults import checkpoint
 from model.runtime.video import DecoderName, ReadingLimits, VideoReader
+from model.runtime.video.facts import VideoFacts, read_facts
 from model.runtime.video.limits import LimitReachedError
+from model.runtime.video.probe import open_container
 from model.runtime.video.small_frames import SmallFrameReader
 from model.runtime.video.sound import RATE, SoundReader
 
-#: What a stage reads of a video: its sound; the pictures that the index samples; or all frames, very small.
-MediaKind = Literal["audio", "pictures", "small_pictures"]
+#: What is read of a video: its sound; the pictures that the index samples; all frames, very small; or what
+#: its header says of the recording.
+MediaKind = Literal["audio", "pictures", "small_pictures", "facts"]
 #: Samples of one chunk of sound, at most: a minute.
 MAX_SAMPLES = 60 * RATE
 #: Bytes of pictures in one chunk, at most; one picture may be larger.
@@ -101,9 +105,16 @@ class PictureChunk:
     end_seconds: float
 
 
+@dataclass(frozen=True)
+class FactsRead:
+    """What the header of a video says of the recording."""
+
+    facts: VideoFacts
+
+
 Chunk = SoundChunk | PictureChunk
 #: What comes from reading media: chunks, then how it ended. `Alive` may come at any time before.
-MediaMessage = Alive | SoundChunk | PictureChunk | SourceRead | FileUnreached
+MediaMessage = Alive | SoundChunk | PictureChunk | FactsRead | SourceRead | FileUnreached
 
 
 def read_media(job: MediaJob) -> Iterator[MediaMessage]:
@@ -180,8 +191,17 @@ def _small_pictures(job: MediaJob) -> _Chunks:
     return reader.damage
 
 
+def _facts(job: MediaJob) -> _Chunks:
+    with open_container(job.file, job.reading) as container:
+        if not container.streams.video:
+            return "it has no pictures"
+        yield FactsRead(read_facts(container, container.streams.video[0], datetime.now(UTC)))
+    return None
+
+
 _READERS: dict[MediaKind, Callable[[MediaJob], _Chunks]] = {
     "audio": _sound,
     "pictures": _pictures,
     "small_pictures": _small_pictures,
+    "facts": _facts,
 }

@@ -19,6 +19,7 @@ from indexer.engines.local_decoders import Bounds, FileDecoder, InlineDecoder, P
 from indexer.engines.worker_process import StartingProcess
 from indexer.events import Event, FileStillWritten, IndexSummary, Note, Scanned
 from indexer.excluded import FoundExclusions, forget_excluded, forget_gone, leave_out_excluded
+from indexer.file_facts import lacking_facts, read_lacking_facts
 from indexer.library.curation import Curation
 from indexer.library.errors import LibraryError
 from indexer.library.folder import Library, generation_of
@@ -197,6 +198,12 @@ def index_paths(
             emit,
             stop,
         )
+        found = _found(scanned, writer, summary.still_written)
+        if not stop.is_set() and (due := lacking_facts(writer.videos, found)):
+            emit(Note(f"reading when and where videos were taken that were indexed before: {len(due)}"))
+            summary.facts_read = read_lacking_facts(
+                due, spec, lambda: closing(_media_reader(options, stop)), sink, stop
+            )
         if stages and not stop.is_set():
             stage_run = StageRun(
                 writer.videos,
@@ -207,7 +214,7 @@ def index_paths(
                 emit=emit,
                 stop=stop,
             )
-            summary.stages = stage_run.run(stages, _found(scanned, writer, summary.still_written))
+            summary.stages = stage_run.run(stages, found)
         found_excluded.remember(curation)
         if not stop.is_set():
             forget_gone(curation, scanned)

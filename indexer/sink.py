@@ -14,6 +14,7 @@ from indexer.earlier import EarlierGeneration
 from indexer.encode import EncodedSegment, SegmentLost
 from indexer.events import Event, Failure, FileDone, FileNotReached, IndexSummary, Note, Published
 from indexer.excluded import EXCLUDED, FoundExclusions
+from indexer.file_facts import with_facts
 from indexer.file_texts import FileTexts
 from indexer.library.generations import base_manifest, complete
 from indexer.library.publish import PublishOptions, needs_publishing, publish, remove_due_snapshots
@@ -25,6 +26,7 @@ from indexer.place import no_longer_exists
 from indexer.plan import IndexTask
 from indexer.stages.base import StageName, StageResult, with_source
 from indexer.stored_lines import with_lines, with_names, with_stage
+from model.runtime.video.facts import VideoFacts
 
 #: Finished segments, in number or in memory, above which they are committed at once.
 _FLUSH_SEGMENTS = 128
@@ -194,6 +196,11 @@ class LibrarySink:
         self._staged.add(video_id)
         self._commit_when_due()
 
+    def add_facts(self, video_id: str, facts: VideoFacts | None, path: Path, mtime_ns: int) -> None:
+        """Add what the header of a video that was indexed before says; None: it cannot be read."""
+        self._writer.finish(with_facts(self._writer.videos[video_id], facts, path, mtime_ns))
+        self._commit_when_due()
+
     def close_stages(self) -> None:
         """Commit and publish what stages have found."""
         self._flush()
@@ -284,6 +291,7 @@ class LibrarySink:
             indexed_at=datetime.now(UTC),
             container_start_seconds=info.container_start_seconds if info else None,
         )
+        row = with_facts(row, None if info is None else info.facts, task.path, outcome.mtime_ns)
         lines: Sequence[LineRow] = ()
         if verdict in SEARCHABLE:
             row, lines = self._with_texts(row, os.fsencode(task.path), texts)

@@ -1,5 +1,6 @@
 """What comes from reading a video's sound or pictures, as bytes: see `messages` for the frame around it.
 
+    facts       a record, see `records`
     sound       start, then the samples
     pictures    end, n, h, w, then n times, and n × h × w × 3 bytes
 
@@ -17,6 +18,7 @@ from indexer.engines.messages import (
     MAX_SECONDS,
     Buffer,
     Receive,
+    check_facts,
     check_read,
     frame_message,
     read_exactly,
@@ -24,12 +26,20 @@ from indexer.engines.messages import (
     read_record,
 )
 from indexer.engines.records import MessageError, pack
-from indexer.media import MAX_PICTURE_BYTES, MAX_SAMPLES, MediaJob, MediaMessage, PictureChunk, SoundChunk
+from indexer.media import (
+    MAX_PICTURE_BYTES,
+    MAX_SAMPLES,
+    FactsRead,
+    MediaJob,
+    MediaMessage,
+    PictureChunk,
+    SoundChunk,
+)
 from indexer.texts import SourceRead
 from model.runtime.video.small_frames import SMALL_SIZE
 
 _SOUND, _PICTURES = 9, 10
-_RECORDS: dict[int, type[MediaMessage]] = {1: Alive, 6: FileUnreached, 8: SourceRead}
+_RECORDS: dict[int, type[MediaMessage]] = {1: Alive, 6: FileUnreached, 8: SourceRead, 11: FactsRead}
 _KINDS: dict[type, int] = {kind: number for number, kind in _RECORDS.items()}
 _SOUND_HEAD = struct.Struct("<d")
 _PICTURES_HEAD = struct.Struct("<dIII")
@@ -77,14 +87,18 @@ class MediaMessages:
             MessageError: it breaks the format, or what it says cannot be.
         """
         number, length = read_head(self._receive)
-        is_sound = self._job.kind == "audio"
-        if number == _SOUND and is_sound:
+        kind = self._job.kind
+        if number == _SOUND and kind == "audio":
             return self._sound(length)
-        if number == _PICTURES and not is_sound:
+        if number == _PICTURES and kind in ("pictures", "small_pictures"):
             return self._pictures(length)
         message = read_record(self._receive, number, length, _RECORDS)
         if isinstance(message, SourceRead):
             check_read(message)
+        if isinstance(message, FactsRead):
+            if kind != "facts":
+                raise MessageError("what it was not asked for")
+            check_facts(message.facts)
         return message
 
     def _sound(self, length: int) -> SoundChunk:

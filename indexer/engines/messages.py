@@ -32,9 +32,9 @@ from indexer.decode import (
 from indexer.engines.jpeg import jpeg_size
 from indexer.engines.records import MessageError, pack, unpack
 from indexer.texts import MAX_LINES, MAX_TEXT_SECONDS, SourceLines, SourceMessage, SourceRead
+from model.runtime.captured import TAG_SOURCES
 from model.runtime.timed_text import language_code, plain_text
 from model.runtime.video import VideoInfo
-from model.runtime.video.captured import TAG_SOURCES
 from model.runtime.video.facts import MOST_CAMERA_CHARACTERS, MOST_CODEC_CHARACTERS, VideoFacts
 
 #: No time is greater, unless `max_hours` is.

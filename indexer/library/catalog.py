@@ -14,10 +14,25 @@ from numpy.typing import NDArray
 
 from indexer.library.annotations import NO_ANNOTATION, Annotation
 from indexer.library.checksums import CHECKSUMS
-from indexer.library.records import FileRecord, Verdict, VideoRecord, displayable
-from indexer.library.schema import CONTAINER_START, CUTS, STAGE_COLUMNS, STAGE_FAILED, TEXT_COLUMNS
+from indexer.library.recordings import Recordings
+from indexer.library.records import (
+    NO_RECORDING,
+    FileRecord,
+    Recording,
+    Verdict,
+    VideoRecord,
+    displayable,
+)
+from indexer.library.schema import (
+    CONTAINER_START,
+    CUTS,
+    FACT_COLUMNS,
+    STAGE_COLUMNS,
+    STAGE_FAILED,
+    TEXT_COLUMNS,
+)
 
-_HIDDEN_COLUMNS = ("ingest_id", "num_frames", CHECKSUMS, CUTS, *TEXT_COLUMNS, *STAGE_COLUMNS)
+_HIDDEN_COLUMNS = {"ingest_id", "num_frames", CHECKSUMS, CUTS, *TEXT_COLUMNS, *STAGE_COLUMNS, *FACT_COLUMNS}
 
 
 class VideoLabel(NamedTuple):
@@ -27,6 +42,7 @@ class VideoLabel(NamedTuple):
     title: str | None
     container_start_seconds: float | None
     missing: bool
+    recording: Recording = NO_RECORDING
     annotation: Annotation = NO_ANNOTATION
 
 
@@ -48,6 +64,7 @@ class VideoCatalog:
         columns = (self._table[name] for name in ("title", CONTAINER_START))
         self._label_columns = [column.combine_chunks() for column in columns]
         self._cuts = _Cuts(self._table)
+        self._recordings = Recordings(self._table)
         #: Which videos are not hidden, bool [videos]; None: all.
         self._shown: NDArray[np.bool_] | None = None
 
@@ -141,7 +158,8 @@ class VideoCatalog:
             return None
         title, container_start = (column[row].as_py() for column in self._label_columns)
         path, is_missing = self._places.first(row)
-        return VideoLabel(displayable(path), title, container_start, is_missing)
+        recording = self._recordings.at(row)
+        return VideoLabel(displayable(path), title, container_start, is_missing, recording)
 
     def cuts_at(self, row: int) -> NDArray[np.float64] | None:
         """When the shots of the video in a row begin, but for the first; None: they are not known."""
@@ -150,10 +168,11 @@ class VideoCatalog:
     def records(self, rows: NDArray[np.int64]) -> list[VideoRecord]:
         """The records of the videos in some rows, in this order."""
         records = []
-        for row, values in zip(rows.tolist(), self._table.take(rows).to_pylist(), strict=True):
-            columns = {name: value for name, value in values.items() if name not in _HIDDEN_COLUMNS}
+        told = self._table.select([name for name in self._table.column_names if name not in _HIDDEN_COLUMNS])
+        for row, columns in zip(rows.tolist(), told.take(rows).to_pylist(), strict=True):
             columns["indexed_at"] = columns["indexed_at"].astimezone(UTC)
-            records.append(VideoRecord(files=self._places.of(row), **columns))
+            recording = self._recordings.at(row)
+            records.append(VideoRecord(files=self._places.of(row), recording=recording, **columns))
         return records
 
     def page(self, offset: int, limit: int, verdict: Verdict | None) -> list[VideoRecord]:

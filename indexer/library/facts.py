@@ -25,6 +25,8 @@ def storable(row: VideoRow) -> VideoRow:
         container=_unicode(row.container),
         title=None if row.title is None else _unicode(row.title),
         reason=None if row.reason is None else _unicode(row.reason),
+        camera=None if row.camera is None else _unicode(row.camera),
+        audio_codec=None if row.audio_codec is None else _unicode(row.audio_codec),
     )
 
 

@@ -22,6 +22,8 @@ from indexer.library.manifest import SnapshotManifest
 from indexer.library.records import SEARCHABLE, VERDICTS, displayable, video_id_of
 from indexer.library.schema import CONTAINER_START, CUTS, LINE_KINDS, Layout, fixed_to_numpy
 from indexer.library.tables import read_layout, table_path
+from model.runtime.captured import CAPTURED_SOURCES, MOST_OFFSET_MINUTES
+from model.runtime.places import Place
 from model.runtime.timed_text import language_code, plain_text
 
 _SEGMENT_ROWS = 4096
@@ -135,10 +137,30 @@ def _wrong_video(row: Mapping[str, Any], paths: list[bytes]) -> Iterator[str]:
     start = row.get(CONTAINER_START)
     if isinstance(start, float) and not np.isfinite(start):
         yield f"its {CONTAINER_START} is {start}"
+    yield from _wrong_recording(row)
     cuts = np.array(row.get(CUTS) or [], np.float64)
     # Written so that NaN fails.
     if not ((cuts >= 0) & (cuts < np.inf)).all() or not (np.diff(cuts) > 0).all():
         yield f"its {CUTS} is not finite and rising"
+
+
+def _wrong_recording(row: Mapping[str, Any]) -> Iterator[str]:
+    """What cannot be of how a video was recorded; libraries made before do not say."""
+    source, offset = row.get("captured_source"), row.get("captured_offset_minutes")
+    if source is not None and source not in CAPTURED_SOURCES:
+        yield f"its captured_source is {source!r}"
+    if (source is None) != (row.get("captured_at") is None):
+        yield f"its captured_at is {row.get('captured_at')}, and its captured_source {source!r}"
+    if offset is not None and abs(offset) > MOST_OFFSET_MINUTES:
+        yield f"its captured_offset_minutes is {offset}"
+    latitude, longitude = row.get("latitude"), row.get("longitude")
+    if (latitude is None) != (longitude is None):
+        yield f"it was taken at {latitude}, {longitude}"
+    elif latitude is not None and longitude is not None:
+        try:
+            Place(latitude, longitude, row.get("altitude_metres"))
+        except ValueError as error:
+            yield f"it was taken at no place: {error}"
 
 
 def _wrong_segments(segments: lance.LanceDataset, layout: Layout) -> Iterator[str]:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.library.annotations import NO_ANNOTATION, Annotation
+from model.runtime.captured import CapturedSource
+from model.runtime.places import Place
 
 Verdict = Literal["ok", "partial", "corrupt", "unsupported", "timed_out"]
 VERDICTS: tuple[Verdict, ...] = ("ok", "partial", "corrupt", "unsupported", "timed_out")
@@ -81,6 +83,30 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class Recording:
+    """How a video was recorded, as far as its file says.
+
+    Attributes:
+        captured_at: when it was taken, in its zone, or in UTC where that is not known; None: nothing says so.
+        captured_source: what says so, see `Captured`.
+        place: where it was taken; None: that is not known.
+        camera: make and model; None: they are not known.
+        has_sound: whether it has sound; None: nothing has looked.
+        audio_codec: the sound's codec; None: it has none, or nothing has looked.
+    """
+
+    captured_at: datetime | None = None
+    captured_source: CapturedSource | None = None
+    place: Place | None = None
+    camera: str | None = None
+    has_sound: bool | None = None
+    audio_codec: str | None = None
+
+
+NO_RECORDING = Recording()
+
+
+@dataclass(frozen=True)
 class VideoRecord:
     """One video of the library. Seconds are as a player shows them; width and height are as displayed."""
 
@@ -102,6 +128,8 @@ class VideoRecord:
     indexed_at: datetime
     container_start_seconds: float | None
     """The file's own time at second 0; None where it is not known."""
+    recording: Recording = NO_RECORDING
+    """How it was recorded."""
     annotation: Annotation = NO_ANNOTATION
     """What users say of it."""
 

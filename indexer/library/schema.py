@@ -49,6 +49,21 @@ STAGE_COLUMNS = ("speech_source", "screen_source", "shots_source")
 #: Before the key of a stage that failed on a video: it is tried again only if that is asked for.
 STAGE_FAILED = "failed: "
 CUTS = "cut_seconds"
+#: How a video was recorded, see `Recording`; libraries made before lack them too. With null as their version,
+#: nothing has looked.
+FACT_FIELDS = (
+    pa.field("captured_at", pa.timestamp("us", "UTC")),
+    pa.field("captured_offset_minutes", pa.int16()),
+    pa.field("captured_source", pa.string()),
+    pa.field("latitude", pa.float64()),
+    pa.field("longitude", pa.float64()),
+    pa.field("altitude_metres", pa.float64()),
+    pa.field("camera", pa.string()),
+    pa.field("has_sound", pa.bool_()),
+    pa.field("audio_codec", pa.string()),
+    pa.field("facts_version", pa.int32()),
+)
+FACT_COLUMNS = tuple(field.name for field in FACT_FIELDS)
 _META_SCHEMA = b"reelfind.schema_version"
 _META_BUNDLE = b"reelfind.bundle_checksum"
 _META_NAME = b"reelfind.bundle_name"
@@ -231,6 +246,7 @@ def _videos(_layout: Layout) -> list[pa.Field]:
         *(pa.field(name, pa.string()) for name in STAGE_COLUMNS),
         # When the shots after the first begin, rising; null: nothing has looked for cuts.
         pa.field(CUTS, pa.list_(pa.field("item", pa.float64(), nullable=False))),
+        *FACT_FIELDS,
     ]
 
 
@@ -358,6 +374,19 @@ class VideoRow:
     """What has looked for cuts in it; as `speech_source`."""
     cut_seconds: Sequence[float] | None = None
     """When its shots begin, but for the first, rising; None: nothing has looked for cuts."""
+    captured_at: datetime | None = None
+    """When it was taken, in UTC; for this and what follows, see `Recording`."""
+    captured_offset_minutes: int | None = None
+    """How far the local time was ahead of UTC; None: that is not known."""
+    captured_source: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    altitude_metres: float | None = None
+    camera: str | None = None
+    has_sound: bool | None = None
+    audio_codec: str | None = None
+    facts_version: int | None = None
+    """What has read these facts, see `indexer.file_facts`; None: nothing has."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -48,7 +49,7 @@ def answer_body(result: AnswerResult) -> bytes:
 
 def video(record: VideoRecord) -> schemas.Video:
     """A video of the library."""
-    said = record.annotation
+    said, recording = record.annotation, record.recording
     files = [
         schemas.VideoFile(path=displayable(file.path), missing_since=file.missing_since)
         for file in record.files
@@ -60,6 +61,12 @@ def video(record: VideoRecord) -> schemas.Video:
         "tags": list(said.tags),
         "note": said.note,
         "annotated_at": said.updated_at,
+        "captured_at": recording.captured_at,
+        "captured_source": recording.captured_source,
+        "place": None if recording.place is None else schemas.Place(**asdict(recording.place)),
+        "camera": recording.camera,
+        "has_sound": recording.has_sound,
+        "audio_codec": recording.audio_codec,
     }
     values = {name: getattr(record, name) for name in schemas.Video.model_fields.keys() - shown.keys()}
     return schemas.Video(**values, **shown)

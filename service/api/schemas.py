@@ -13,6 +13,7 @@ from indexer.library.annotations import (
 )
 from indexer.library.records import Verdict
 from model.runtime.calibration import Level
+from model.runtime.captured import CapturedSource
 from service.api.filters import ABOUT_FILTER, RequestFilter
 from service.readiness import DegradationKind
 from service.search.results import (
@@ -333,6 +334,37 @@ FileTitle = Annotated[str | None, Field(description="The title stored in the fil
 Tags = Annotated[list[str], Field(description="The tags that users gave the video.")]
 
 
+class Place(BaseModel):
+    """A point on the earth, in WGS 84."""
+
+    latitude: float = Field(description="Degrees north of the equator.")
+    longitude: float = Field(description="Degrees east of Greenwich.")
+    altitude_metres: float | None = Field(description="Above the sea; null if it is not known.")
+
+
+CapturedAt = Annotated[
+    datetime | None,
+    Field(
+        description="When the video was taken, with the offset of its zone, or in UTC where that is not "
+        "known. Null if nothing says when."
+    ),
+]
+CapturedBy = Annotated[
+    CapturedSource | None,
+    Field(
+        description="What says when: `tag_with_zone`, a tag of the file; `tag_utc`, a tag that is in UTC by "
+        "the standard, though some cameras write their local time; `tag_local`, a tag without a zone; "
+        "`file_name`; `file_time`, when the file was modified. Of `tag_local` and `file_name` it is the "
+        "local time as if it were in UTC."
+    ),
+]
+WhereTaken = Annotated[Place | None, Field(description="Where it was taken; null if the file does not say.")]
+Camera = Annotated[str | None, Field(description="Make and model; null if the file does not say.")]
+HasSound = Annotated[
+    bool | None, Field(description="Whether it has sound. Null if an earlier version indexed it.")
+]
+
+
 class Hit(BaseModel):
     """A moment; or, with `group_by: video`, a video with its best moment."""
 
@@ -342,6 +374,11 @@ class Hit(BaseModel):
     title: ShownTitle
     file_title: FileTitle
     tags: Tags
+    captured_at: CapturedAt
+    captured_source: CapturedBy
+    place: WhereTaken
+    camera: Camera
+    has_sound: HasSound
     start_seconds: float = Field(description="Start of the moment.")
     end_seconds: float = Field(description="End of the moment.")
     container_start_seconds: float | None = Field(
@@ -553,6 +590,12 @@ class Video(BaseModel):
     annotated_at: datetime | None = Field(
         description="When users last changed title, tags or note; null: they never did."
     )
+    captured_at: CapturedAt
+    captured_source: CapturedBy
+    place: WhereTaken
+    camera: Camera
+    has_sound: HasSound
+    audio_codec: str | None = Field(description="The codec of the sound; null without sound.")
     verdict: Verdict = Field(description="The outcome of indexing the file.")
     reason: str | None = Field(description="Why the verdict is not `ok`.")
     bytes: int

@@ -58,6 +58,7 @@ def summary_object(summary: IndexSummary, library: Path) -> dict[str, Any]:
         },
         "lines": summary.lines,
         "carried": summary.carried,
+        "facts_read": summary.facts_read,
         "text_problems": _problem_objects(summary.text_problems),
         "stages": {name: _stage_object(stage) for name, stage in summary.stages.items()},
         "recognised": summary.recognised,

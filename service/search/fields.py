@@ -19,6 +19,7 @@ from indexer.library.catalog import VideoCatalog
 from indexer.library.curation import NOTHING, CurationState
 from indexer.library.records import VERDICTS
 from indexer.library.schema import CUTS
+from model.runtime.captured import CAPTURED_SOURCES
 
 #: What a condition asks of a field.
 Operator = Literal["equals", "in", "range", "under", "contains", "is_null"]
@@ -167,6 +168,13 @@ FIELDS: Mapping[str, Field] = {
         "text", "what users tagged it with; case does not count", lambda facts: facts.tags, folds=True
     ),
     "note": Field("text", "what users noted", lambda facts: facts.notes),
+    "captured_at": Field("time", "when it was taken, as far as that is known", _column("captured_at")),
+    "captured_source": Field("text", "what says when", _column("captured_source"), CAPTURED_SOURCES),
+    "latitude": Field("number", "of where it was taken, in degrees north", _column("latitude")),
+    "longitude": Field("number", "the same in degrees east", _column("longitude")),
+    "camera": Field("text", "make and model", _column("camera")),
+    "has_sound": Field("boolean", "whether it has sound; null: nothing has looked", _column("has_sound")),
+    "audio_codec": Field("text", "of the sound; null without sound", _column("audio_codec")),
     "duration_seconds": Field("number", "how long it is", _column("duration_seconds")),
     "width": Field("number", "in pixels, as shown", _column("width")),
     "height": Field("number", "in pixels, as shown", _column("height")),

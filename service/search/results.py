@@ -6,9 +6,12 @@ Times in a video are in seconds, durations of stages in milliseconds.
 """
 
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Literal, get_args
 
 from model.runtime.calibration import Level
+from model.runtime.captured import CapturedSource
+from model.runtime.places import Place
 from service.search.stopwatch import Stopwatch
 
 #: Why no search can be re-ranked: the bundle has no match, or the library stores no tokens.
@@ -223,6 +226,11 @@ class Hit:
         title: the title that users gave the video, or else the one stored in the file, if any.
         file_title: the title stored in the file, if any.
         tags: those that users gave it.
+        captured_at: when it was taken, in its zone, or in UTC where that is not known; None: nothing says so.
+        captured_source: what says so.
+        place: where it was taken; None: that is not known.
+        camera: make and model; None: they are not known.
+        has_sound: whether it has sound; None: nothing has looked.
         container_start_seconds: the own time of the video's file at second 0; None where it is not known.
         moments: the best moments of the video, best first, if hits are videos; None if they are moments.
         explanation: the terms of the score, if they were asked for.
@@ -234,6 +242,11 @@ class Hit:
     title: str | None
     file_title: str | None
     tags: list[str]
+    captured_at: datetime | None
+    captured_source: CapturedSource | None
+    place: Place | None
+    camera: str | None
+    has_sound: bool | None
     start_seconds: float
     end_seconds: float
     container_start_seconds: float | None

@@ -9,8 +9,8 @@ from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.stream import Stream
 
-from model.runtime.video.captured import Captured, captured_in_tags
-from model.runtime.video.place import Place, parse_place
+from model.runtime.captured import Captured, captured_in_tags
+from model.runtime.places import Place, parse_place
 
 MOST_CAMERA_CHARACTERS = 200
 MOST_CODEC_CHARACTERS = 64

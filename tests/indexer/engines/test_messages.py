@@ -34,11 +34,11 @@ from indexer.engines.messages import DecoderMessages, TextMessages, message_part
 from indexer.engines.records import MAX_CHARACTERS, MessageError, pack, unpack
 from indexer.engines.worker import FileJob
 from indexer.texts import SourceLine, SourceLines, SourceMessage, SourceRead, TextJob
+from model.runtime.captured import Captured
+from model.runtime.places import Place
 from model.runtime.preprocessing import Resizing
 from model.runtime.video import VideoInfo
-from model.runtime.video.captured import Captured
 from model.runtime.video.facts import VideoFacts
-from model.runtime.video.place import Place
 
 SPEC = DecodeSpec("pyav", Resizing(8), 32.0, 4)
 JOB = DecodeJob(b"/media/bad\xff.mp4", SPEC, 7, 123)

@@ -334,6 +334,7 @@ def test_a_library_path_with_signs_that_mean_something_in_addresses(bundle: Bund
 def test_a_label_is_what_the_record_says(library: Path) -> None:
     snapshot = Snapshot.open(library)
     for video in snapshot.videos(0, 100):
-        expected = VideoLabel(video.path, video.title, video.container_start_seconds, video.missing)
-        assert snapshot.label(video.video_id) == expected
+        assert snapshot.label(video.video_id) == VideoLabel(
+            video.path, video.title, video.container_start_seconds, video.missing, video.recording
+        )
     assert snapshot.label("0" * 32) is None

@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import asdict, fields
+from datetime import datetime, timedelta, timezone
 from typing import get_args
 
 import pytest
 from pydantic import BaseModel
 
+from model.runtime.places import Place
 from service.api import schemas
 from service.api.answers import answer_body, reload_result, search_body
 from service.live import ReloadOutcome
@@ -30,6 +32,11 @@ HIT = results.Hit(
     "Ein Film",
     "film0001",
     ["Meer"],
+    datetime(2023, 7, 14, 18, 22, 31, tzinfo=timezone(timedelta(hours=2))),
+    "tag_with_zone",
+    Place(48.8584, 2.2945, 35.0),
+    "Apple iPhone 12",
+    True,
     0.0,
     32.0,
     7.5,
@@ -50,6 +57,11 @@ OTHER_HIT = results.Hit(
     None,
     None,
     [],
+    None,
+    None,
+    None,
+    None,
+    None,
     32.5,
     64.0,
     None,
@@ -99,7 +111,9 @@ def test_fields_are_those_of_the_schema_in_its_order(internal: type, wire: type[
 
 def test_a_result_is_written_value_by_value_as_the_schema_would() -> None:
     body = search_body(RESULT)
-    assert json.loads(body) == asdict(RESULT)
+    expected = asdict(RESULT)
+    expected["hits"][0]["captured_at"] = "2023-07-14T18:22:31+02:00"
+    assert json.loads(body) == expected
     parsed = schemas.SearchResponse.model_validate_json(body, strict=True)
     assert parsed.model_dump() == asdict(RESULT)
     assert parsed.model_dump_json().encode() == body

@@ -1,13 +1,14 @@
 """Search over HTTP on the real server: generated videos, toy bundle, so that hits and relevance are known."""
 
+import json
 import threading
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from service.api.answers import search_body
 from service.search.query import clean_text
 from service.search.searcher import Searcher, SearchOptions
 from tests.support.server import Server, running_server
@@ -98,6 +99,7 @@ def test_the_answer_has_what_is_promised_and_no_more(server: Server) -> None:
     assert all(value > 0 for value in body["timings_ms"].values())
     hit = body["hits"][0]
     place = {"video_id", "path", "missing", "title", "file_title", "tags"}
+    place |= {"captured_at", "captured_source", "place", "camera", "has_sound"}
     place |= {"start_seconds", "end_seconds", "container_start_seconds"}
     told = {"score", "similarity", "match_score", "probability", "level", "frames", "text_matches"}
     assert set(hit) == place | told | {"moments", "explanation"}
@@ -124,7 +126,7 @@ def test_top_k_is_ten_unless_told_and_null_is_unset(server: Server, toy: ToyLibr
 def test_the_server_and_the_searcher_give_the_same_hits(server: Server, searcher: Searcher) -> None:
     for text in ("red", "cyan car", "unknown white"):
         local = searcher.search(clean_text(text, 100), 10, SearchOptions(group_by="moment"))
-        assert server.search(text) == [asdict(hit) for hit in local.hits]
+        assert server.search(text) == json.loads(search_body(local))["hits"]
 
 
 def test_a_batch_ranks_as_single_queries_do(searcher: Searcher) -> None:

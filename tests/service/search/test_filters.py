@@ -52,6 +52,9 @@ def videos() -> list[dict[str, Any]]:
             "given": pick([None, None, "The Lake", "SEA"]),
             "tags": pick([[], [], ["Dog"], ["sea", "Straße"]]),
             "note": pick([None, "by night"]),
+            "captured_at": pick([None, *TIMES]),
+            "latitude": pick([None, -33.5, 48.25]),
+            "has_sound": pick([None, True, False]),
             "duration_seconds": pick([0.0, 1.5, 60.0, 3600.25]),
             "width": pick([64, 1920]),
             "bytes": pick([0, 7, 2**40]),
@@ -78,6 +81,9 @@ VALUES: Mapping[str, list[Any]] = {
     "title": ["sea", "SEA", "straße", "Meër", "mee\u0308r", "", "lake"],
     "tags": ["dog", "DOG", "STRASSE", "sea", "cat"],
     "note": ["by night", "night", ""],
+    "captured_at": ["2024-05-01", "2024-04-30", "2024-05-01T14:00+02:00"],
+    "latitude": [-33.5, 0, 48.25],
+    "has_sound": [True, False],
     "duration_seconds": [0, 0.0, 1.5, 60, 3600.25, -1, 1e300],
     "width": [64, 64.5, 1920],
     "bytes": [0, 7, 2**40],
@@ -248,6 +254,12 @@ def test_a_library_without_the_column_has_no_values() -> None:
 def test_every_field_has_values_and_operators() -> None:
     """No field of the table is left out of the twin's, but those that are like one there."""
     alike = {"video_id": "codec", "container": "codec", "height": "width", "fps": "duration_seconds"}
+    alike |= {
+        "longitude": "latitude",
+        "camera": "codec",
+        "audio_codec": "codec",
+        "captured_source": "verdict",
+    }
     assert set(FIELDS) == set(VALUES) | set(alike)
     for name, like in alike.items():
         assert FIELDS[name].kind == FIELDS[like].kind

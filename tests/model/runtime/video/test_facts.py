@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.runtime.video import VideoReader
-from model.runtime.video.captured import (
+from model.runtime.captured import (
     Captured,
     captured_in_file_time,
     captured_in_name,
     captured_in_tags,
 )
+from model.runtime.places import Place, parse_place
+from model.runtime.video import VideoReader
 from model.runtime.video.facts import VideoFacts, facts_in_tags
-from model.runtime.video.place import Place, parse_place
 
 NOW = datetime(2024, 6, 1, 12, tzinfo=UTC)
 
