@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -89,24 +90,27 @@ def open_bundle(settings: Settings, folder: Path | None = None) -> Bundle:
 
 
 def open_searcher(
-    settings: Settings, match_queue: MatchQueue | None = None, *, accept_damage: bool = False
+    settings: Settings,
+    match_queue: MatchQueue | None = None,
+    *,
+    accept_damage: bool = False,
+    curation: Curation | None = None,
 ) -> Searcher:
     """Open the snapshot that CURRENT names, as users have curated it, with its bundle.
 
     If the snapshot was made with the bundle of `match_queue`, that is used; otherwise its bundle is found by
     its checksum, see `bundle_folder`, and opened. With `accept_damage`, rows that are damaged are refused
-    when they are read, not the whole snapshot.
+    when they are read, not the whole snapshot. `curation` is the library's, where it is open already.
 
     Raises:
         LibraryError: there is no snapshot, or it is damaged.
         BundleError: the bundle cannot be found or read.
     """
     snapshot = Snapshot.open(settings.library, accept_damage=accept_damage)
-    curation = Curation(settings.library)
-    try:
+    if curation is not None:
         return searcher_of(settings, CuratedSnapshot.of(snapshot, curation.state()), match_queue)
-    finally:
-        curation.close()
+    with closing(Curation(settings.library)) as opened:
+        return searcher_of(settings, CuratedSnapshot.of(snapshot, opened.state()), match_queue)
 
 
 def searcher_of(settings: Settings, snapshot: Snapshot, match_queue: MatchQueue | None = None) -> Searcher:
@@ -369,7 +373,9 @@ class LiveLibrary:
         ):
             return before
         # Damage is better than nothing, but not better than what is served.
-        searcher = open_searcher(self._settings, self._match_queue, accept_damage=before is None)
+        searcher = open_searcher(
+            self._settings, self._match_queue, accept_damage=before is None, curation=self.curation
+        )
         is_new = before is None or before.match_queue is not searcher.match_queue
         if is_new and "match" in searcher.bundle.capabilities:
             searcher.match_queue.warm()

@@ -34,7 +34,10 @@ class CuratedNames:
 
     def changed(self, lines: Mapping[str, str]) -> "CuratedNames":
         """The same with other lines for some videos; an empty one: the video has none any more."""
-        together = {video_id: line for video_id, line in {**self.lines, **lines}.items() if line}
+        together = {**self.lines, **lines}
+        for video_id, line in lines.items():
+            if not line:
+                del together[video_id]
         recent = {**self._recent, **{video_id: match_keys(line) for video_id, line in lines.items()}}
         if len(recent) > _MOST_RECENT:
             return CuratedNames(together)

@@ -323,7 +323,10 @@ def _next_state(connection: sqlite3.Connection, before: CurationState) -> Curati
     changed = read_annotations(connection, before.changes[0])
     if changed:
         together = {**annotations, **changed}
-        annotations = {video_id: each for video_id, each in together.items() if each.line or each.note}
+        for video_id, each in changed.items():
+            if not (each.line or each.note):
+                del together[video_id]
+        annotations = together
         names = names.changed({video_id: each.line for video_id, each in changed.items()})
     exclusions = before.exclusions
     if changes[1] != before.changes[1]:
