@@ -570,6 +570,14 @@ class Snapshot:
         Raises:
             LibraryError: the frame is damaged or cannot be read; the message names it.
         """
+        place = self.frame_place(frame_id)
+        if place is None:
+            return None
+        row, frame_index = place
+        return self._frames.take_bytes(int(self._frame_offset[row]) + frame_index, "thumbnail")
+
+    def frame_place(self, frame_id: str) -> tuple[int, int] | None:
+        """The segment of a stored frame and its place in that; None when there is no such frame."""
         parts = parse_frame_id(frame_id)
         if parts is None:
             return None
@@ -577,13 +585,28 @@ class Snapshot:
         if generation != self.manifest.generation:
             # The segments of another generation may be of other times.
             return None
-        for row in self.segment_rows(video_id):
+        for row in self.segment_rows(video_id).tolist():
             if self._segment_index[row] == segment_index:
-                frame_row = int(self._frame_offset[row]) + frame_index
-                if frame_row >= self._frame_offset[row + 1]:
-                    return None
-                return self._frames.take_bytes(frame_row, "thumbnail")
+                count = int(self._frame_offset[row + 1] - self._frame_offset[row])
+                return (row, frame_index) if frame_index < count else None
         return None
+
+    def segment_embeddings(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """The stored embeddings of segments, in the order of `rows`, which may repeat.
+
+        Returns:
+            float32, shape [K, `embedding_dim`], of unit length.
+
+        Raises:
+            ValueError: a row does not exist.
+            DamagedRowsError: some of the segments are damaged.
+            LibraryError: the table cannot be read.
+        """
+        row_array = self._checked(rows)
+        if not len(row_array):
+            return np.empty((0, self.embedding_dim), np.float32)
+        (embeddings,) = self._segments.take(row_array, "embedding")
+        return embeddings.astype(np.float32, copy=False)
 
     def _check_counts(self) -> None:
         """Raise a LibraryError unless tables and index have as many rows as the manifest states."""

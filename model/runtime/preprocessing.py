@@ -29,6 +29,8 @@ _RESAMPLING = {
 }
 # A picture that is this much longer than wide is not scaled as a whole.
 _LONGEST = 16
+#: Frames of videos and pictures are read with at most so many pixels on the longer side.
+READ_SIDE = 512
 
 
 @dataclass(frozen=True)
@@ -129,21 +131,45 @@ def load_image(path: str | Path) -> NDArray[np.uint8]:
     """
     try:
         with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I;16") or upright.mode == "I":
-                # Pillow clips 16-bit grey at 255 instead of scaling it.
-                grey = (np.asarray(upright).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-                upright = Image.fromarray(grey)
-            if upright.has_transparency_data:
-                rgba = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-            return np.array(upright.convert("RGB"))
+            return np.array(upright_rgb(image))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     # Pillow's readers raise almost any error on damaged input.
     except Exception as error:
         raise InputError(f"{path} is not a readable photo: {error}") from error
+
+
+def upright_rgb(image: Image.Image, max_side: int | None = None) -> Image.Image:
+    """An open image, of any mode, as it is meant to be seen; of a moving one, the first picture.
+
+    Args:
+        image: the image; it need not be loaded yet.
+        max_side: pixels on the longer side, at most; None keeps the size.
+
+    Returns:
+        RGB, turned upright by its EXIF orientation; transparent parts are white.
+
+    Raises:
+        Exception: whatever Pillow raises where the image is damaged.
+    """
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16") or upright.mode == "I":
+        # Pillow clips 16-bit grey at 255 instead of scaling it.
+        upright = Image.fromarray((np.asarray(upright) >> 8).clip(0, 255).astype(np.uint8))
+    is_transparent = upright.has_transparency_data
+    mode = "RGBA" if is_transparent else "RGB"
+    if upright.mode != mode:
+        upright = upright.convert(mode)
+    if max_side is not None and (factor := max(upright.size) // (2 * max_side)) > 1:
+        # What follows takes several times the memory of the image.
+        upright = upright.reduce(factor)
+    if is_transparent:
+        white = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(white, upright).convert("RGB")
+    if max_side is not None:
+        upright.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
+    return upright
 
 
 UnicodeForm = Literal["NFKC", "as_is"]

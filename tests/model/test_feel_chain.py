@@ -111,7 +111,7 @@ def test_the_bundle_has_the_frame_encoder_and_finds_moments(chain: Chain) -> Non
     """ONNX over pixels equals PyTorch over the features that the first bundle makes."""
     bundle, toy = Bundle.open(chain.bundle, threads=1), Bundle.open(chain.toy, threads=1)
     manifest = bundle.manifest
-    assert bundle.capabilities == {"salient_frames", "moments"}
+    assert bundle.capabilities == {"image_query", "salient_frames", "moments"}
     assert manifest.moments is not None
     assert (manifest.moments.every_seconds, manifest.frames_per_segment, manifest.segment_seconds) == (
         1,

@@ -111,7 +111,7 @@ def test_fine_tuning_and_evaluation(name: str, pretrained: Path, tmp_path: Path)
     settings = [part for override in as_overrides("data", data) for part in ("--setting", override)]
     files = {option: tmp_path / f"{option}.json" for option in ("output", "submission")}
     written = [part for option, path in files.items() for part in (f"--{option}", str(path))]
-    check_product(tuned, tmp_path, {"salient_frames", *(["moments"] if recalls else [])})
+    check_product(tuned, tmp_path, {"image_query", "salient_frames", *(["moments"] if recalls else [])})
     result = run(
         "evaluate", "features", tuned, "--dataset", recipe(name), *settings, "--split", split, *written
     )

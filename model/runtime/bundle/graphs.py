@@ -128,7 +128,12 @@ GRAPHS: dict[str, GraphSpec] = {
 #: The graphs that embed segments frame by frame; a bundle without them has a video encoder in their place.
 BY_FRAMES = (FRAME_ENCODER, SEGMENT_ENCODER)
 #: What a bundle can do beyond retrieval, by the graph that this needs.
-CAPABILITIES: dict[str, str] = {MATCHER: "match", ANSWER_HEAD: "answers", MOMENT_HEAD: "moments"}
+CAPABILITIES: dict[str, str] = {
+    FRAME_ENCODER: "image_query",
+    MATCHER: "match",
+    ANSWER_HEAD: "answers",
+    MOMENT_HEAD: "moments",
+}
 #: The capability of a bundle that says how well each frame fits a text, so that salient frames are chosen.
 SALIENT_FRAMES = "salient_frames"
 #: The capability of a bundle that re-ranks by the relevance of salient frames, without a graph.

@@ -303,9 +303,11 @@ class Bundle:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What the bundle can do beyond retrieval: "salient_frames" where it says how well each frame fits a
-        text, "match" with a matcher, "salience_match" where the relevance of salient frames re-ranks instead,
-        "answers" with an answer head, "moments" with a moment head.
+        """What the bundle can do beyond retrieval.
+
+        "image_query": it reads single pictures, so that one can be a query. "salient_frames": it says how
+        well each frame fits a text. "match": it has a matcher. "salience_match": the relevance of salient
+        frames re-ranks instead. "answers": it has an answer head. "moments": it has a moment head.
         """
         return self.manifest.capabilities
 

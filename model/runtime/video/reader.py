@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model.runtime.errors import ReelfindError
 from model.runtime.installing import install_command
+from model.runtime.preprocessing import READ_SIDE
 from model.runtime.video.limits import ReadingLimits
 from model.runtime.video.pyav_decoder import DEFAULT_LIMITS, PyavDecoder
 from model.runtime.video.sampling import middle_times, plan_segments
@@ -74,7 +75,7 @@ class VideoReader:
         self,
         path: str | Path,
         decoder: DecoderName = "pyav",
-        max_side: int | None = 512,
+        max_side: int | None = READ_SIDE,
         threads: int | None = None,
         limits: ReadingLimits = DEFAULT_LIMITS,
     ) -> None:

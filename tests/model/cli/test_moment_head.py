@@ -45,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_bundle_gets_a_head(place: Path) -> None:
     bundle = Bundle.open(place / "out")
-    assert bundle.capabilities == {"salient_frames", "match", "moments"}
+    assert bundle.capabilities == {"image_query", "salient_frames", "match", "moments"}
     recipe = json.loads(bundle.manifest.provenance.recipe)["moment_head"]
     assert (recipe["model"]["channels"], recipe["train"]["steps"], recipe["items"]) == (8, 3, 1200)
     (data,) = bundle.manifest.provenance.data

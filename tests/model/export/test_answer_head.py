@@ -50,8 +50,14 @@ class Exported:
 @pytest.fixture(
     scope="module",
     params=[
-        ({"tune_towers": False, "inference_weights": "momentum"}, {"salient_frames", "match", "answers"}),
-        ({"fusion": "cross_attention", "salience_strategy": "simdot"}, {"salient_frames", "answers"}),
+        (
+            {"tune_towers": False, "inference_weights": "momentum"},
+            {"image_query", "salient_frames", "match", "answers"},
+        ),
+        (
+            {"fusion": "cross_attention", "salience_strategy": "simdot"},
+            {"image_query", "salient_frames", "answers"},
+        ),
     ],
     ids=["frozen, joint fusion", "tuned, the paper's fusion"],
 )

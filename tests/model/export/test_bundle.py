@@ -144,7 +144,7 @@ def test_a_bundle_may_have_no_matcher_and_another_strategy(
     assert (manifest.salience_strategy, manifest.salience_dim) == ("momentum", 32)
     assert (manifest.stored_tokens_per_frame, manifest.num_salient_frames) == (3, 2)
     bundle = Bundle.open(tmp_path / "bundle", threads=1)
-    assert bundle.capabilities == {"salient_frames"}
+    assert bundle.capabilities == {"image_query", "salient_frames"}
     frames = np.zeros((1, 48, 48, 3), np.uint8)
     with torch.no_grad():
         expected = model.online.encode_frames(torch.from_numpy(frames)).embedding.numpy()

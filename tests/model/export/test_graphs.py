@@ -95,7 +95,7 @@ def test_any_graphs_become_a_bundle(graphs: dict[str, Graph], tokenizer: Path, t
     assert (manifest.name, manifest.tokens, manifest.capabilities) == (
         "colours",
         None,
-        frozenset({"salient_frames"}),
+        frozenset({"image_query", "salient_frames"}),
     )
     bundle = Bundle.open(folder)
     frames = toy.random_frames(3)

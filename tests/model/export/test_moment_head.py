@@ -51,7 +51,7 @@ def test_onnx_gives_what_pytorch_gives(written: Bundle, frames: int) -> None:
 
 def test_the_rest_of_the_bundle_stays(plain: Path, written: Bundle) -> None:
     before, after = Bundle.open(plain).manifest, written.manifest
-    assert written.capabilities == {"salient_frames", "match", "answers", "moments"}
+    assert written.capabilities == {"image_query", "salient_frames", "match", "answers", "moments"}
     assert after.moments is not None
     assert after.moments.every_seconds == 1.5
     for name, record in before.files.items():

@@ -184,7 +184,7 @@ def test_the_commands_measure_and_export_it(folder: Path, seeing: Run, tmp_path:
     exported = CliRunner().invoke(app, ["export", last, "--output", str(bundle), "--threads", "1"])
     assert exported.exit_code == 0, exported.output
     opened = Bundle.open(bundle)
-    assert opened.capabilities == {"salient_frames", "answers"}
+    assert opened.capabilities == {"image_query", "salient_frames", "answers"}
     assert 'photos with questions "photos" with "qa", split train: 24 photos, 72 questions' in exported.stderr
 
     measure = ["--dataset", str(recipe), "--split", "train", "--threads", "1", "--tokens", "float32"]

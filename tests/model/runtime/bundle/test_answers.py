@@ -53,7 +53,7 @@ def frames_of(bundle: Bundle, colours: list[list[str]]) -> NDArray[np.float32]:
 
 
 def test_a_bundle_says_what_it_knows(bundle: Bundle, folder: Path) -> None:
-    assert bundle.capabilities == {"salient_frames", "match", "answers"}
+    assert bundle.capabilities == {"image_query", "salient_frames", "match", "answers"}
     assert bundle.vocabulary == tuple(toy.COLOURS)
     assert json.loads((folder / "answers.json").read_text()) == list(toy.COLOURS)
     assert {"answers.json", "answer_head.onnx"} <= bundle.manifest.files.keys()
@@ -137,7 +137,7 @@ def test_texts_without_tokens_are_refused(bundle: Bundle) -> None:
 
 def test_bundles_without_a_head_stay_as_they_are(tmp_path: Path) -> None:
     bundle = Bundle.open(toy.make_toy_bundle(tmp_path / "plain"))
-    assert bundle.capabilities == {"salient_frames", "match"}
+    assert bundle.capabilities == {"image_query", "salient_frames", "match"}
     assert bundle.vocabulary == ()
     assert "answers" not in (tmp_path / "plain" / "bundle.json").read_text()
     text = bundle.encode_text(["red"], tokens=True)

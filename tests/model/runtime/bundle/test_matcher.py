@@ -169,8 +169,8 @@ def test_texts_without_tokens(folder: Path, bundle: Bundle) -> None:
 
 def test_a_bundle_without_a_matcher(bundle: Bundle, text: TextEncoding, tmp_path: Path) -> None:
     bare = Bundle.open(toy.make_toy_bundle(tmp_path / "bare", matcher=False))
-    assert bundle.capabilities == {"salient_frames", "match"}
-    assert bare.capabilities == {"salient_frames"}
+    assert bundle.capabilities == {"image_query", "salient_frames", "match"}
+    assert bare.capabilities == {"image_query", "salient_frames"}
     bare.check()
     with pytest.raises(BundleError, match=r"bare has no matcher\.onnx: choose a bundle"):
         bare.match(text, *pairs(bundle))
@@ -187,7 +187,7 @@ def test_a_bundle_with_tokens_needs_no_matcher(bundle: Bundle, tmp_path: Path) -
 
 def test_a_bundle_without_tokens(bundle: Bundle, text: TextEncoding, tmp_path: Path) -> None:
     bare = Bundle.open(toy.make_toy_bundle(tmp_path / "bare", tokens=False))
-    assert bare.capabilities == {"salient_frames"}
+    assert bare.capabilities == {"image_query", "salient_frames"}
     assert bare.manifest.tokens is None
     bare.check()
     frames = toy.random_frames(3)

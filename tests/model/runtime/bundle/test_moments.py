@@ -38,7 +38,7 @@ def film(*colours: str) -> NDArray[np.float32]:
 
 
 def test_a_bundle_says_what_it_was_trained_for(bundle: Bundle, folder: Path) -> None:
-    assert bundle.capabilities == {"salient_frames", "match", "moments"}
+    assert bundle.capabilities == {"image_query", "salient_frames", "match", "moments"}
     assert bundle.manifest.moments is not None
     assert bundle.manifest.moments.every_seconds == 1.0
     assert json.loads((folder / "bundle.json").read_text())["moments"] == {"every_seconds": 1.0}
@@ -97,7 +97,7 @@ def test_wrong_inputs_are_named(bundle: Bundle, changes: dict[str, Any], message
 
 def test_bundles_without_a_head_stay_as_they_are(tmp_path: Path) -> None:
     bundle = Bundle.open(toy.make_toy_bundle(tmp_path / "plain"))
-    assert bundle.capabilities == {"salient_frames", "match"}
+    assert bundle.capabilities == {"image_query", "salient_frames", "match"}
     assert "moments" not in (tmp_path / "plain" / "bundle.json").read_text()
     with pytest.raises(
         BundleError, match=r"has no moment_head\.onnx: `reelfind-model moment-head` adds one"

@@ -280,7 +280,7 @@ def test_info(bundle: Path) -> None:
     assert Bundle.open(bundle).checksum in run.stdout
     assert "text_encoder.onnx" in run.stdout
     assert "100 segments by 2 frames of 4 tokens; λ 1" in run.stdout
-    assert "\ncapabilities match, salient_frames\n" in run.stdout
+    assert "\ncapabilities image_query, match, salient_frames\n" in run.stdout
 
 
 def test_info_json(bundle: Path) -> None:
@@ -289,7 +289,7 @@ def test_info_json(bundle: Path) -> None:
     printed = json.loads(run.stdout)
     assert printed.pop("checksum") == Bundle.open(bundle).checksum
     assert printed.pop("folder") == str(bundle)
-    assert printed.pop("capabilities") == ["match", "salient_frames"]
+    assert printed.pop("capabilities") == ["image_query", "match", "salient_frames"]
     assert printed == json.loads((bundle / "bundle.json").read_text())
 
 
@@ -297,11 +297,11 @@ def test_info_of_a_bundle_without_tokens(tmp_path: Path) -> None:
     bare = toy.make_toy_bundle(tmp_path / "bare", tokens=False)
     run = CliRunner().invoke(bundle_app, ["info", str(bare)])
     assert run.exit_code == 0
-    assert "\ncapabilities salient_frames\n" in run.stdout
+    assert "\ncapabilities image_query, salient_frames\n" in run.stdout
     assert "tokens" not in run.stdout.replace("at most 16 tokens", "")
     run = CliRunner().invoke(bundle_app, ["info", str(bare), "--json"])
     printed = json.loads(run.stdout)
-    assert (printed["capabilities"], printed["tokens_per_frame"]) == (["salient_frames"], None)
+    assert (printed["capabilities"], printed["tokens_per_frame"]) == (["image_query", "salient_frames"], None)
     run = CliRunner().invoke(bundle_app, ["verify", str(bare)])
     assert run.exit_code == 0
     assert "all 4 files are intact, and every graph runs on cpu" in run.stdout
