@@ -8,6 +8,7 @@ ReelfindError             (model.runtime.errors)
 ├── WritesOffError        the settings do not let clients change the library: HTTP 403
 ├── PreconditionFailedError  it has changed since the client read it: HTTP 412
 ├── CannotAnswerError     the bundle or the library cannot answer questions: HTTP 409
+├── NoImageQueryError     the bundle or the settings take no picture as a query: HTTP 409
 ├── SnapshotRefusedError  the new snapshot cannot be served, so the one before still is: HTTP 409
 ├── MediaNotAllowedError  the video's file lies outside the folders whose videos may be played: HTTP 403
 ├── MediaChangedError     the video's file is another than the one that was indexed: HTTP 409
@@ -49,6 +50,10 @@ class PreconditionFailedError(ReelfindError):
 
 class CannotAnswerError(ReelfindError):
     """The bundle or the library that is served cannot answer questions; the message says what to change."""
+
+
+class NoImageQueryError(ReelfindError):
+    """The bundle that is served, or its settings, takes no picture as a query; the message says why."""
 
 
 class SnapshotRefusedError(ReelfindError):

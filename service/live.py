@@ -125,7 +125,13 @@ def searcher_of(settings: Settings, snapshot: Snapshot, match_queue: MatchQueue 
         if bundle.checksum != snapshot.bundle_checksum:
             raise BundleError(f"{folder} was replaced while it was opened: try again")
         match_queue = MatchQueue(bundle, None if match_queue is None else match_queue.observe)
-    return Searcher(match_queue, snapshot, settings.max_candidates, settings.max_video_share)
+    return Searcher(
+        match_queue,
+        snapshot,
+        settings.max_candidates,
+        settings.max_video_share,
+        images_allowed=settings.image_queries,
+    )
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from service.search.results import (
     AnswerResult,
     QueryWarningKind,
     RerankReduced,
+    RerankSkipped,
     SearchResult,
     StageTimings,
-    TextRerankSkipped,
 )
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -97,7 +97,7 @@ class Metrics:
             buckets=_SEARCHES,
             registry=self.registry,
         )
-        for outcome in ("done", *get_args(TextRerankSkipped)):
+        for outcome in ("done", *get_args(RerankSkipped)):
             self._reranks.labels(outcome)  # exported as 0 from the start, which rates need
         self._reloads = Counter(
             "reelfind_reloads",

@@ -109,6 +109,20 @@ class Settings(BaseSettings):
     )
     max_query_characters: int = Field(1000, ge=1, description="Longest query text, in characters.")
     max_body_bytes: int = Field(65536, ge=1024, description="Largest request body, in bytes.")
+    image_queries: bool = Field(
+        True,
+        description="Whether pictures may be queries. The first one opens the frame encoder; `false` saves "
+        "its memory.",
+    )
+    max_image_bytes: int = Field(
+        20_000_000, ge=1024, description="Largest picture that a search may send, in bytes."
+    )
+    max_image_pixels: int = Field(
+        50_000_000,
+        ge=1,
+        description="Most pixels of a picture that a search may send. One is decoded at a time, which takes "
+        "up to 8 bytes for each of its pixels.",
+    )
     search_threads: int = Field(
         default_factory=_default_search_threads,
         ge=1,

@@ -7,7 +7,8 @@ A browser runs the scripts of any site. Three rules keep such a script from usin
   there is no name that could lead elsewhere.
 - **Origin.** A request that another site's page makes is refused, unless the settings list that site.
   Following a link to the service is no such request.
-- **Content type.** A body is JSON and says so: what a form of another site can send does not.
+- **Content type.** A body is JSON and says so: what a form of another site can send does not. Searches that
+  carry a picture are excepted: they change nothing, and the rule above refuses those of other sites.
 """
 
 import re
@@ -20,6 +21,7 @@ from starlette.types import Scope
 
 from model.runtime.messages import shorten
 from service.api.problems import CROSS_ORIGIN, NOT_JSON, UNKNOWN_HOST, ProblemKind
+from service.api.uploads import is_upload
 from service.settings import Settings
 
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+))(?::([0-9]{1,5}))?", re.IGNORECASE)
@@ -61,7 +63,7 @@ class AccessRules:
         return (
             self._wrong_host(request)
             or self._wrong_origin(request, scope["method"])
-            or _wrong_body(request, scope["method"])
+            or (None if is_upload(scope) else _wrong_body(request, scope["method"]))
         )
 
     def _wrong_host(self, request: _Origins) -> Refusal | None:

@@ -16,6 +16,7 @@ from service.live import LiveLibrary, ReloadOutcome
 from service.readiness import Degradation
 from service.scrub import Scrub
 from service.search.answering import why_no_answers
+from service.search.picture_encoder import why_no_image_query
 from service.search.results import ALL_PARTS, AnswerResult, HitPart, SearchResult
 
 #: Ends the ETag of a video whose file could not be looked at.
@@ -37,9 +38,9 @@ def search_body(result: SearchResult, parts: frozenset[HitPart] = ALL_PARTS) -> 
         return _SEARCH_RESULT.dump_json(result)
     of_moment: dict[str, Any] = dict.fromkeys(left_out - {"moments"}, True)
     of_moments = True if "moments" in left_out else {"__all__": of_moment}
-    return _SEARCH_RESULT.dump_json(
-        result, exclude={"hits": {"__all__": {**of_moment, "moments": of_moments}}}
-    )
+    of_steps = {"__all__": {"moment": of_moment}} if of_moment else set()
+    of_hit = {**of_moment, "moments": of_moments, "steps": of_steps}
+    return _SEARCH_RESULT.dump_json(result, exclude={"hits": {"__all__": of_hit}})
 
 
 def answer_body(result: AnswerResult) -> bytes:
@@ -134,6 +135,7 @@ def library_info(live: LiveLibrary) -> schemas.LibraryInfo:
         ),
         cannot_rerank=searcher.cannot_rerank,
         cannot_answer=why_no_answers(searcher.bundle, snapshot),
+        cannot_query_image=why_no_image_query(searcher.bundle, is_allowed=searcher.images_allowed),
         problem=live.problem,
     )
 

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from model.runtime.bundle import Bundle
 from service.api.access import AccessRules
+from service.api.body_limits import BodyLimits
 from service.api.context import Context
 from service.api.media import MediaFolders
 from service.api.middleware import Envelope
@@ -30,6 +31,7 @@ from service.api.routes import (
     search,
     videos,
 )
+from service.api.uploads import PICTURES_HELD, UploadBudget
 from service.live import LiveLibrary, open_served_bundle
 from service.metrics import Metrics
 from service.playback.making import MediaMaker
@@ -43,6 +45,7 @@ logger = logging.getLogger("reelfind")
 _EXPIRE_SECONDS = 60.0
 
 ROUTERS: Sequence[APIRouter] = (
+    search.uploads,
     search.router,
     questions.router,
     videos.router,
@@ -76,7 +79,8 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         pages = Pages()
         maker = MediaMaker(settings, shown.show_encoders)
         probe, media_folders = ReadinessProbe(live), MediaFolders(settings)
-        app.state.context = Context(settings, live, shown, pool, probe, media_folders, pages, maker)
+        uploads = UploadBudget(PICTURES_HELD * settings.max_image_bytes)
+        app.state.context = Context(settings, live, shown, pool, probe, media_folders, pages, maker, uploads)
         await run_in_threadpool(live.poll)
         watcher = asyncio.create_task(_watch(live, pages, settings.reload_seconds))
         try:
@@ -115,7 +119,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         Envelope,
         rules=AccessRules(settings),
         metrics=shown,
-        max_body_bytes=settings.max_body_bytes,
+        limits=BodyLimits(settings),
         access_log=settings.access_log,
     )
     return app

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from service.api.media import MediaFolders
 from service.api.pool import SearchPool
+from service.api.uploads import UploadBudget
 from service.live import LiveLibrary
 from service.metrics import Metrics
 from service.playback.making import MediaMaker
@@ -27,6 +28,7 @@ class Context:
     media_folders: MediaFolders
     pages: Pages
     maker: MediaMaker
+    uploads: UploadBudget
 
 
 async def get_context(request: Request) -> Context:

@@ -5,6 +5,7 @@ from typing import Any
 
 from model.runtime.messages import shorten
 from service.api.filters import FILTER_EXAMPLE, FILTER_SIZE
+from service.api.query_schemas import kind_tag
 from service.api.schemas import InvalidValue
 
 
@@ -59,6 +60,8 @@ def invalid_value(issue: Mapping[str, Any], body: object, example: str) -> Inval
         detail = f"{name or 'The body'} must be a JSON object, not {shown}. Send {example}."
     elif kind == "too_short":
         detail = f"{name} has {context['actual_length']} values; give at least {context['min_length']}."
+    elif kind == "too_long":
+        detail = f"{name} has too many values; give at most {context['max_length']}."
     elif kind == "union_tag_not_found":
         detail = f'{name} has no "op". Write one like {example}.'
     elif kind == "union_tag_invalid":
@@ -73,9 +76,11 @@ def invalid_value(issue: Mapping[str, Any], body: object, example: str) -> Inval
 
 
 def _path_in(body: object, path: Sequence[str | int]) -> list[str | int]:
-    """The path to a value without the names of kinds of filters, which pydantic adds to it."""
+    """The path to a value without the kinds of filters and of queries, which pydantic adds to it."""
     kept: list[str | int] = []
     for part in path:
+        if kind_tag(part):
+            continue
         if isinstance(body, dict) and part not in body and part == body.get("op"):
             continue
         kept.append(part)

@@ -10,8 +10,15 @@ from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.access import AccessRules
+from service.api.body_limits import BodyLimits
 from service.api.presence import CLIENT_LEFT
-from service.api.problems import BODY_TOO_LARGE, INTERNAL, new_instance, problem_response
+from service.api.problems import (
+    BODY_TOO_LARGE,
+    INTERNAL,
+    INTERNAL_DETAIL,
+    new_instance,
+    problem_response,
+)
 from service.metrics import Metrics
 
 logger = logging.getLogger("reelfind")
@@ -36,14 +43,13 @@ class Envelope:
     """The ASGI middleware around all routes."""
 
     def __init__(
-        self, app: ASGIApp, rules: AccessRules, metrics: Metrics, max_body_bytes: int, access_log: bool
+        self, app: ASGIApp, rules: AccessRules, metrics: Metrics, limits: BodyLimits, access_log: bool
     ) -> None:
         self._app = app
         self._rules = rules
         self._metrics = metrics
-        self._max_body_bytes = max_body_bytes
+        self._limits = limits
         self._access_log = access_log
-        self._too_large = f"The body is larger than the limit of {max_body_bytes:,} bytes. Send less."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI request."""
@@ -53,13 +59,15 @@ class Envelope:
         started = time.perf_counter()
         status = 0
         received = 0
+        most = self._limits.of(scope)
+        too_large = f"The body is larger than the limit of {most:,} bytes. Send less."
 
         async def limited_receive() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_body_bytes:
-                raise HTTPException(413, self._too_large, {"connection": "close"})
+            if received > most:
+                raise HTTPException(413, too_large, {"connection": "close"})
             return message
 
         async def observed_send(message: Message) -> None:
@@ -75,9 +83,9 @@ class Envelope:
                 # The body is not read.
                 refusal = problem_response(refused.kind, refused.detail, headers={"connection": "close"})
                 await refusal(scope, receive, observed_send)
-            elif _declared_length(scope) > self._max_body_bytes:
+            elif _declared_length(scope) > most:
                 # Closing the connection spares reading the body.
-                refusal = problem_response(BODY_TOO_LARGE, self._too_large, headers={"connection": "close"})
+                refusal = problem_response(BODY_TOO_LARGE, too_large, headers={"connection": "close"})
                 await refusal(scope, receive, observed_send)
             else:
                 await self._app(scope, limited_receive, observed_send)
@@ -86,8 +94,7 @@ class Envelope:
             logger.exception("%s %s failed, instance %s", scope["method"], _shown_path(scope), instance)
             if status:  # the answer has begun: only closing the connection tells the client
                 raise
-            detail = "The request could not be answered. The server's log has the error under this instance."
-            response = problem_response(INTERNAL, detail, instance=instance)
+            response = problem_response(INTERNAL, INTERNAL_DETAIL, instance=instance)
             await response(scope, receive, observed_send)
         finally:
             seconds = time.perf_counter() - started

@@ -25,6 +25,7 @@ from service.errors import (
     MediaNotAllowedError,
     MediaUnreadableError,
     NoEncodersError,
+    NoImageQueryError,
     NotFoundError,
     NotReadyError,
     NotUnderstoodError,
@@ -61,6 +62,7 @@ UNKNOWN_HOST = ProblemKind(403, "unknown-host", "The service is not known by thi
 CROSS_ORIGIN = ProblemKind(403, "cross-origin", "The request comes from another site")
 NOT_JSON = ProblemKind(415, "not-json", "The body is not declared as JSON")
 INTERNAL = ProblemKind(500, "internal-error", "The server failed")
+INTERNAL_DETAIL = "The request could not be answered. The server's log has the error under this instance."
 _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     NotUnderstoodError: ProblemKind(422, "query-not-understood", "The query is not understood"),
     InputError: INVALID,
@@ -69,6 +71,7 @@ _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     WritesOffError: ProblemKind(403, "writes-off", "Clients may not change the library"),
     PreconditionFailedError: ProblemKind(412, "precondition-failed", "It has changed meanwhile"),
     CannotAnswerError: ProblemKind(409, "cannot-answer", "Questions cannot be answered"),
+    NoImageQueryError: ProblemKind(409, "no-image-query", "Pictures cannot be queries"),
     SnapshotRefusedError: ProblemKind(409, "snapshot-refused", "The new snapshot is not served"),
     MediaNotAllowedError: ProblemKind(403, "media-not-allowed", "The video's file may not be played"),
     MediaChangedError: ProblemKind(409, "media-changed", "The video's file has changed"),
@@ -98,7 +101,24 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """A problem document as a response. Without `instance`, it gets a new one."""
-    problem = Problem(
+    problem = _problem(kind, detail, instance, errors)
+    body = problem.model_dump_json(exclude_none=True)
+    all_headers = {"cache-control": "no-store", **(headers or {})}
+    return Response(body, kind.status, all_headers, media_type=MEDIA_TYPE)
+
+
+def internal_problem(instance: str) -> Problem:
+    """What a part of an answer says that failed by a fault of the program; `instance` is in the log."""
+    return _problem(INTERNAL, INTERNAL_DETAIL, instance)
+
+
+def _problem(
+    kind: ProblemKind,
+    detail: str,
+    instance: str | None = None,
+    errors: Sequence[InvalidValue] | None = None,
+) -> Problem:
+    return Problem(
         type=f"urn:reelfind:problem:{kind.slug}",
         title=kind.title,
         status=kind.status,
@@ -106,9 +126,6 @@ def problem_response(
         instance=instance or new_instance(),
         errors=list(errors) if errors else None,
     )
-    body = problem.model_dump_json(exclude_none=True)
-    all_headers = {"cache-control": "no-store", **(headers or {})}
-    return Response(body, kind.status, all_headers, media_type=MEDIA_TYPE)
 
 
 def new_instance() -> str:
@@ -125,16 +142,29 @@ def install_problem_handlers(app: FastAPI) -> None:
 
 
 async def _on_reelfind_error(_: Request, error: Exception) -> Response:
-    kind = next((kind for type_, kind in _BY_ERROR.items() if isinstance(error, type_)), _UNAVAILABLE)
     headers = None
     if isinstance(error, OverloadedError):
         headers = {"retry-after": str(max(1, math.ceil(error.retry_seconds)))}
-    errors = None
+    return problem_response(kind_of(error), str(error), errors=_values_of(error), headers=headers)
+
+
+def kind_of(error: Exception) -> ProblemKind:
+    """The kind of problem that one of our errors is."""
+    return next((kind for type_, kind in _BY_ERROR.items() if isinstance(error, type_)), _UNAVAILABLE)
+
+
+def problem_of(error: ReelfindError) -> Problem:
+    """One of our errors as a problem document, for a part of an answer."""
+    return _problem(kind_of(error), str(error), errors=_values_of(error))
+
+
+def _values_of(error: Exception) -> list[InvalidValue] | None:
+    """The value of a request that an error names, if it names one."""
     if isinstance(error, QueryError) and error.field is not None:
         # A field that begins with ? is a parameter of the address.
         pointer = error.field if error.field.startswith("?") else f"#{error.field}"
-        errors = [InvalidValue(pointer=pointer, detail=str(error))]
-    return problem_response(kind, str(error), errors=errors, headers=headers)
+        return [InvalidValue(pointer=pointer, detail=str(error))]
+    return None
 
 
 async def _on_client_left(_request: Request, _error: Exception) -> Response:

@@ -15,15 +15,18 @@ from indexer.library.records import Verdict
 from model.runtime.calibration import Level
 from model.runtime.captured import CapturedSource
 from service.api.filters import ABOUT_FILTER, RequestFilter
+from service.api.query_schemas import Query
 from service.readiness import DegradationKind
+from service.search.picture_encoder import CannotQueryImage
 from service.search.results import (
     CannotAnswer,
     CannotRerank,
     HitPart,
     LibraryWarningKind,
+    ProbabilitySkipped,
     QueryWarningKind,
     RerankReduced,
-    TextRerankSkipped,
+    RerankSkipped,
 )
 from service.search.sorting import SORT_FIELDS
 
@@ -44,14 +47,6 @@ FrameId = Annotated[
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class Query(_Request):
-    """What to find."""
-
-    text: str = Field(
-        description="A description of what to find, in plain words.", examples=["a dog runs on a beach"]
-    )
 
 
 class Modalities(_Request):
@@ -288,8 +283,8 @@ MatchScore = Annotated[
 Probability = Annotated[
     float | None,
     Field(
-        description="How likely the moment shows or says what is asked, from 0 to 1; null if the bundle is "
-        "not calibrated."
+        description="How likely the moment shows or says what is asked, from 0 to 1; null with the reason "
+        "in `probability_skipped`."
     ),
 ]
 LevelInWords = Annotated[Level | None, Field(description="The same in words.")]
@@ -365,6 +360,14 @@ HasSound = Annotated[
 ]
 
 
+class SequenceStep(BaseModel):
+    """One text of a sequence, and the moment that shows it."""
+
+    text: str
+    moment: VideoMoment
+    explanation: Explanation | None = Field(description="The terms of its score, if they were asked for.")
+
+
 class Hit(BaseModel):
     """A moment; or, with `group_by: video`, a video with its best moment."""
 
@@ -397,13 +400,20 @@ class Hit(BaseModel):
         description="With `group_by: video`, the best moments of the video, best first; else null. Absent "
         "where `fields` leaves them out.",
     )
-    explanation: Explanation | None = Field(description="The terms of the score, if they were asked for.")
+    steps: list[SequenceStep] | None = Field(
+        description="The steps of a sequence, in order: the hit reaches from the first to the last, and its "
+        "scores are the means of theirs. Null for other queries."
+    )
+    explanation: Explanation | None = Field(
+        description="The terms of the score, if they were asked for; null for a sequence: its steps have it."
+    )
 
 
 class Timings(BaseModel):
     """Milliseconds that each stage of a search took; 0 for a stage that was skipped."""
 
     encode_text: float
+    encode_image: float = Field(description="Reading and encoding pictures and examples.")
     retrieve: float
     salience: float = Field(description="Choosing the salient frames of the candidates.")
     tokens: float = Field(description="Reading the tokens of these frames.")
@@ -451,13 +461,19 @@ class SearchResponse(BaseModel):
     hits: list[Hit]
     best_guess: bool | None = Field(
         description="Whether no hit is at least of the level `medium`: the hits are the closest guesses. "
-        "Null if the bundle is not calibrated."
+        "Null if hits have no probability."
+    )
+    probability_skipped: ProbabilitySkipped | None = Field(
+        description="Why hits have no probability; null if they have. `not_calibrated`: the bundle has no "
+        "calibration. `cut_embeddings`: it was fitted to embeddings of all dimensions, and the library's are "
+        "cut. `not_a_text`: it was fitted to queries that are one text."
     )
     snapshot: int = Field(description="Number of the snapshot that answered.")
     reranked: bool = Field(description="Whether the best segments were re-ranked.")
-    rerank_skipped: TextRerankSkipped | None = Field(
+    rerank_skipped: RerankSkipped | None = Field(
         description="Why they were not: the request said so, the bundle has no match, the library "
-        "stores no tokens, the deadline could not be met, or tokens are damaged (`library_warnings`)."
+        "stores no tokens, the deadline could not be met, tokens are damaged (`library_warnings`), or the "
+        "matching head reads texts and the query has none (`no_text`)."
     )
     num_candidates: int = Field(description="Number of segments that were re-ranked.")
     num_candidates_wanted: int = Field(
@@ -484,6 +500,28 @@ class SearchResponse(BaseModel):
         "least ten minutes after it was last used, also when the library changes meanwhile, unless the "
         "library changes more than twice; then 410 asks to begin again."
     )
+
+
+class InvalidValue(BaseModel):
+    """An invalid value in a request."""
+
+    pointer: str = Field(description="JSON pointer into the body, or the parameter's name after `?`.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(
+        description="Identifies the kind of problem.", examples=["urn:reelfind:problem:invalid-request"]
+    )
+    title: str = Field(description="The kind of problem in words.")
+    status: int
+    detail: str = Field(description="The value at fault, and the remedy.")
+    instance: str = Field(
+        description="Identifies this occurrence; the server's log names it for internal errors."
+    )
+    errors: list[InvalidValue] | None = Field(None, description="Every invalid value, for invalid requests.")
 
 
 class Question(_Request):
@@ -861,6 +899,10 @@ class LibraryInfo(BaseModel):
         description="Why no question about a video can be answered: the bundle has no answer head, or the "
         "library stores no tokens. Null if questions can be answered."
     )
+    cannot_query_image: CannotQueryImage | None = Field(
+        description="Why no picture can be a query: the bundle reads no single pictures (it lacks the "
+        "capability `image_query`), or the settings have turned it off. Null if pictures can be queries."
+    )
     problem: str | None = Field(description="Why the newest snapshot is not served; null if it is.")
 
 
@@ -909,25 +951,3 @@ class Readiness(BaseModel):
     snapshot: int
     degraded: list[Degradation] = Field(description="What does not work; empty if all does.")
     scrub: ScrubState | None = Field(description="Null if it is turned off.")
-
-
-class InvalidValue(BaseModel):
-    """An invalid value in a request."""
-
-    pointer: str = Field(description="JSON pointer into the body, or the parameter's name after `?`.")
-    detail: str
-
-
-class Problem(BaseModel):
-    """An error (RFC 9457)."""
-
-    type: str = Field(
-        description="Identifies the kind of problem.", examples=["urn:reelfind:problem:invalid-request"]
-    )
-    title: str = Field(description="The kind of problem in words.")
-    status: int
-    detail: str = Field(description="The value at fault, and the remedy.")
-    instance: str = Field(
-        description="Identifies this occurrence; the server's log names it for internal errors."
-    )
-    errors: list[InvalidValue] | None = Field(None, description="Every invalid value, for invalid requests.")

@@ -27,6 +27,7 @@ from service.search.results import (
     LibraryWarning,
     PossibleAnswer,
 )
+from service.search.span_frames import places_between
 from service.search.video_finder import video_with_id
 
 # Segments of a video that are read at once: bounds the memory, and the deadline is checked between them.
@@ -171,23 +172,9 @@ def _frames_between(
             ids, pts = segment.frame_ids, segment.frame_pts_seconds.tolist()
             frames += [
                 _Frame(segment.row, place, ids[place], pts[place], fit[place])
-                for place in _places_between(segment, start, end)
+                for place in places_between(segment, start, end)
             ]
     return frames, damaged
-
-
-def _places_between(segment: SegmentRecord, start: float, end: float) -> list[int]:
-    """Which frames of a segment lie in a span. Its end does not belong to it, unless it is its start.
-
-    A frame lies where it appears; one that appeared before its segment began, at that. The only frame of a
-    segment stands still, and lies everywhere in it. So the span of a segment holds its frames and no others.
-    """
-    last = np.nextafter(segment.end_seconds, segment.start_seconds)
-    since = until = np.clip(segment.frame_pts_seconds, segment.start_seconds, last)
-    if len(since) == 1:
-        since, until = np.array([segment.start_seconds]), np.array([last])
-    inside: list[int] = np.flatnonzero((until >= start) & ((since < end) | (since <= start))).tolist()
-    return inside
 
 
 def _whole_segments(

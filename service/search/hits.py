@@ -59,8 +59,8 @@ class HitBuilder:
             return None
         moments = None
         if spans is not None and "moments" in self.parts:
-            moments = [self._moment(each) for each in spans]
-        best = self._moment(span) if moments is None else moments[0]
+            moments = [self.moment(each) for each in spans]
+        best = self.moment(span) if moments is None else moments[0]
         return Hit(
             video_id=span.video_id,
             path=label.path,
@@ -84,10 +84,12 @@ class HitBuilder:
             frames=best.frames,
             text_matches=best.text_matches,
             moments=moments,
-            explanation=self._explanation(span, best) if self.explain else None,
+            steps=None,
+            explanation=self.explanation(span, best),
         )
 
-    def _moment(self, span: ScoredSpan) -> VideoMoment:
+    def moment(self, span: ScoredSpan) -> VideoMoment:
+        """A span as a moment of its video."""
         similarity = self._similarity(span)
         rounded: Sequence[float | None] = [None] * len(span.frame_ids)
         if span.relevance is not None:
@@ -132,7 +134,10 @@ class HitBuilder:
     def _similarity(self, span: ScoredSpan) -> float:
         return cosine_of(span, self.snapshot.hubness_weight)
 
-    def _explanation(self, span: ScoredSpan, moment: VideoMoment) -> ScoreExplanation:
+    def explanation(self, span: ScoredSpan, moment: VideoMoment) -> ScoreExplanation | None:
+        """The terms of a span's score, if they were asked for; `moment` is that of the span."""
+        if not self.explain:
+            return None
         frames = [
             SalientFrame(frame.frame_id, frame.relevance, frame.match_score)
             for frame in (moment.frames[i] for i in span.salient)

@@ -99,12 +99,17 @@ class Pages:
             )
         return searcher
 
-    def first(self, searcher: Searcher, question: bytes, options: SearchOptions, ask: Open) -> SearchResult:
-        """The first page of an answer, and the token for the next one. Raises as `ask`."""
+    def first(
+        self, searcher: Searcher, question: bytes, options: SearchOptions, ask: Open, *, keep: bool = True
+    ) -> SearchResult:
+        """The first page of an answer, and the token for the next one. Raises as `ask`.
+
+        Without `keep`, the ranking is not kept: the next page costs a new search.
+        """
         opened = ask(searcher, options)
         # The ranking is kept without its first hits.
         kept = _Kept(replace(opened, result=replace(opened.result, hits=[])), 0)
-        return self._answered(searcher, question, kept, opened)
+        return self._answered(searcher, question, kept, opened, keep=keep)
 
     def following(
         self, searcher: Searcher, question: bytes, text: str, field: str, options: SearchOptions, ask: Open
@@ -145,8 +150,10 @@ class Pages:
                 raise _changed() from None
             return self._answered(searcher, question, kept, page)
 
-    def _answered(self, searcher: Searcher, question: bytes, kept: _Kept, page: OpenSearch) -> SearchResult:
-        """A page with the token for the next one; keeps the ranking for that."""
+    def _answered(
+        self, searcher: Searcher, question: bytes, kept: _Kept, page: OpenSearch, *, keep: bool = True
+    ) -> SearchResult:
+        """A page with the token for the next one; keeps the ranking for that, if it is to be kept."""
         blocks, following = page.blocks, page.following
         if blocks is None or following is None:
             return page.result
@@ -165,7 +172,7 @@ class Pages:
         with self._lock:
             key = (snapshot, question, first)
             self._answers.pop(key, None)
-            if size <= self._most_bytes:
+            if keep and size <= self._most_bytes:
                 kept.size = size
                 self._answers[key] = kept
                 while len(self._answers) > MOST_ANSWERS:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from model.runtime.messages import shorten
 from service.errors import QueryError
+from service.search.results import ProbabilitySkipped
 
 #: What a text is: the word for it in messages, and the field of a request's body that it is in.
 TextName = Literal["query", "question"]
@@ -20,13 +21,19 @@ _LINE_BREAKS = "\t\n\r\x0b\x0c\x85"
 _INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs"})
 
 
-def clean_text(text: str, max_characters: int, name: TextName = "query") -> str:
+def clean_text(text: str, max_characters: int, name: TextName = "query", pointer: str | None = None) -> str:
     """The text to encode: trimmed, with line breaks and tabs replaced by spaces.
+
+    Args:
+        text: as it was sent or typed.
+        max_characters: the longest text.
+        name: what messages call it.
+        pointer: the JSON pointer of the text in the request; None: that of the only text of `name`.
 
     Raises:
         QueryError: the text is too long, has nothing visible, or holds control characters or lone surrogates.
     """
-    pointer = f"/{name}/text"
+    pointer = pointer or f"/{name}/text"
     if len(text) > max_characters:
         raise QueryError(
             f"The {name} has {len(text):,} characters; at most {max_characters:,} are allowed. Shorten it to "
@@ -72,17 +79,23 @@ def check_num_candidates(num_candidates: int, max_candidates: int) -> int:
     return num_candidates
 
 
-def check_min_probability(min_probability: float, is_calibrated: bool) -> float:
-    """Return `min_probability` if it is allowed.
+def check_min_probability(min_probability: float, skipped: ProbabilitySkipped | None) -> float:
+    """Return `min_probability` if it is allowed; `skipped` says why hits have no probability.
 
     Raises:
-        QueryError: it is below 0 or above 1, or the bundle has no probabilities.
+        QueryError: it is below 0 or above 1, or hits have no probability.
     """
     if not 0 <= min_probability <= 1:
         raise QueryError(
             f"min_probability is {min_probability:g}; choose one from 0 to 1.", "/min_probability"
         )
-    if not is_calibrated:
+    if skipped == "not_a_text":
+        raise QueryError(
+            "Hits have a probability only if the query is one text, without not_text, so min_probability "
+            "cannot be used with this one. Leave it out.",
+            "/min_probability",
+        )
+    if skipped is not None:
         raise QueryError(
             "The bundle gives no probabilities, so min_probability cannot be used. Leave it out, or serve a "
             "bundle that `reelfind-model calibrate` made.",

@@ -18,10 +18,11 @@ from service.search.stopwatch import Stopwatch
 CannotRerank = Literal["no_matcher", "no_tokens"]
 #: Why no question can be answered: the bundle has no answer head, or the library stores no tokens.
 CannotAnswer = Literal["no_answer_head", "no_tokens"]
-#: Why the search for a text was not re-ranked.
-TextRerankSkipped = Literal["not_requested", CannotRerank, "deadline", "unreadable_tokens"]
-#: Why any search was not re-ranked: the matching head reads only texts.
-RerankSkipped = Literal[TextRerankSkipped, "no_text"]
+#: Why a search was not re-ranked; `no_text`: the matching head reads only texts, and the query has none.
+RerankSkipped = Literal["not_requested", CannotRerank, "deadline", "unreadable_tokens", "no_text"]
+#: Why hits have no probability: the bundle has no calibration; it was fitted to embeddings of all dimensions,
+#: and the library's are cut; or it was fitted to queries that are one text, and this one is another.
+ProbabilitySkipped = Literal["not_calibrated", "cut_embeddings", "not_a_text"]
 
 #: What a hit is: a moment; a video, with its best moments; or a video with its best segment, as evaluation
 #: ranks them.
@@ -195,8 +196,8 @@ class VideoMoment:
             is higher.
         match_score: log-odds that the moment shows the query, by its salient frames; None if it was not
             re-ranked.
-        probability: how likely the moment shows or says what is asked, from 0 to 1; None: the bundle is not
-            calibrated.
+        probability: how likely the moment shows or says what is asked, from 0 to 1; None: there are no
+            probabilities, see `SearchResult.probability_skipped`.
         level: the same in words.
         frames: the stored frames of the moment, in time order, at least one.
         text_matches: the lines of text that fit the query, the strongest first.
@@ -214,8 +215,20 @@ class VideoMoment:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceStep:
+    """A text of a sequence, the moment that shows it, and the terms of its score, if they were asked for."""
+
+    text: str
+    moment: VideoMoment
+    explanation: ScoreExplanation | None
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A moment; or a video, represented by its best moment.
+
+    For a sequence, a moment reaches from the start of the first step to the end of the last, and its scores
+    are the means of the steps' scores.
 
     Its fields have the meaning of those of `VideoMoment`, and further:
 
@@ -233,7 +246,8 @@ class Hit:
         has_sound: whether it has sound; None: nothing has looked.
         container_start_seconds: the own time of the video's file at second 0; None where it is not known.
         moments: the best moments of the video, best first, if hits are videos; None if they are moments.
-        explanation: the terms of the score, if they were asked for.
+        steps: the steps of a sequence, in order; None for other queries.
+        explanation: the terms of the score, if they were asked for; None for a sequence, whose steps have it.
     """
 
     video_id: str
@@ -258,6 +272,7 @@ class Hit:
     frames: list[FrameEvidence]
     text_matches: list[TextMatch]
     moments: list[VideoMoment] | None
+    steps: list[SequenceStep] | None
     explanation: ScoreExplanation | None
 
 
@@ -266,6 +281,7 @@ class StageTimings:
     """Milliseconds that each stage of a search took; 0 for a stage that was skipped."""
 
     encode_text: float
+    encode_image: float
     retrieve: float
     salience: float
     tokens: float
@@ -289,8 +305,9 @@ class SearchResult:
 
     Attributes:
         hits: the best moments or videos, best first.
-        best_guess: whether no hit is likely, so that the best ones are guesses; None: the bundle is not
-            calibrated.
+        best_guess: whether no hit is likely, so that the best ones are guesses; None: there are no
+            probabilities.
+        probability_skipped: why hits have no probability; None: they have.
         snapshot: number of the snapshot that answered.
         reranked: whether the best segments were re-ranked.
         rerank_skipped: why it did not.
@@ -306,6 +323,7 @@ class SearchResult:
 
     hits: list[Hit]
     best_guess: bool | None
+    probability_skipped: ProbabilitySkipped | None
     snapshot: int
     reranked: bool
     rerank_skipped: RerankSkipped | None

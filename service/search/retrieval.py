@@ -4,7 +4,7 @@ Shapes: K segments.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,7 @@ def best_segments(
     video_share: float = 1.0,
     least: int = 0,
     allowed: NDArray[np.int64] | None = None,
+    left_out: Collection[int] = (),
 ) -> RetrievedSegments:
     """Retrieve enough segments for the `top_k` best videos and for `choose_candidates`.
 
@@ -86,17 +87,21 @@ def best_segments(
         video_share: the share of the candidates that one video may have.
         least: retrieve so many segments at least, if there are so many.
         allowed: the segments to search among, ascending; None: all.
+        left_out: segments that are not retrieved.
 
     Raises:
         LibraryError: the kind of index cannot search among chosen segments.
     """
     num_segments = snapshot.num_segments if allowed is None else len(allowed)
-    fetched = min(num_segments, max(top_k * _OVER_FETCH, num_candidates + num_candidates // 8 + 1, least))
+    wanted = max(top_k * _OVER_FETCH, num_candidates + num_candidates // 8 + 1, least)
+    fetched = min(num_segments, wanted + len(left_out))
     while fetched:
         found = snapshot.search(query.embedding[None], fetched, allowed=allowed)
         scores, rows = (values[0] for values in found)
         exhausted = fetched >= num_segments or bool((rows < 0).any())
         retrieved = RetrievedSegments.from_index(scores, rows)
+        if len(left_out):
+            retrieved = retrieved.without(np.array(sorted(left_out), np.int64))
         if exhausted or (
             _has_videos(retrieved, snapshot.video_rows, top_k)
             and _has_candidates(retrieved, snapshot.video_rows, num_candidates, video_share)

@@ -1,8 +1,9 @@
 """Search without HTTP: the same code answers the API, `reelfind search` and `reelfind eval`.
 
-The query is encoded (`encoded_query.py`); the index gives the nearest segments (`retrieval.py`); the best of
+The query is encoded (`query_encoder.py`); the index gives the nearest segments (`retrieval.py`); the best of
 them are re-ranked by the frames most relevant to the query (`rerank.py`); in the best of those, and beside
-them, moments are found (`moments.py`), which become hits (`hits.py`).
+them, moments are found (`moments.py`), which become hits (`hits.py`). `sequences.py` does so for each text of
+a sequence.
 
 Shapes: B texts, V videos of the snapshot, including those that could not be indexed.
 """
@@ -11,18 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.errors import DamagedRowsError, LibraryError
+from indexer.library.errors import LibraryError
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
 from model.runtime.bundle.manifest import Calibration
 from model.runtime.calibration import BACKGROUND_RANKS, SearchEvidence
 from service.errors import NotUnderstoodError
 from service.search.blocks import START, BlockRule, Blocks, Group, Position
-from service.search.encoded_query import EncodedQuery, encode_text_queries, encode_text_query
+from service.search.damage import answer_around_damage
+from service.search.encoded_query import EncodedQuery, EncodedTexts, encode_text_queries
+from service.search.example_encoder import example_rows
 from service.search.filters import Filter, joined
 from service.search.hits import HitBuilder, cosine_of
 from service.search.match_queue import MatchQueue, MatchTerms
@@ -30,11 +34,19 @@ from service.search.moment_scores import MomentScorer
 from service.search.moments import MomentStage
 from service.search.page_tokens import snapshot_mark, token_key
 from service.search.probability import Rater, evidence_of
+from service.search.queries import (
+    SearchQuery,
+    SingleQuery,
+    TextQuery,
+    examples_left_out,
+    is_text_alone,
+    text_of,
+)
 from service.search.query import check_min_probability, check_num_candidates, check_num_salient_frames
+from service.search.query_encoder import QueryEncoder
 from service.search.rerank import (
     LEAST_CANDIDATES,
     RerankedCandidates,
-    UnreadableTokensError,
     best_of_each_video,
     candidates_in_time,
     final_scores,
@@ -48,6 +60,7 @@ from service.search.results import (
     Hit,
     HitPart,
     LibraryWarning,
+    ProbabilitySkipped,
     RerankReduced,
     RerankSkipped,
     SearchResult,
@@ -60,6 +73,8 @@ from service.search.sorting import Sort
 from service.search.stopwatch import Stopwatch
 from service.search.texts import Modalities, TextEvidence, find_text, find_text_of
 from service.search.video_finder import video_with_id
+
+Result = TypeVar("Result")
 
 # Most query-segment scores, and most encoded texts, held at once when all videos are ranked.
 _MAX_PAIRS = 8_000_000
@@ -149,28 +164,46 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class _Texts:
+class Lines:
     """The lines of text that fit a query; None: text does not count; and what is wrong with them."""
 
     evidence: TextEvidence | None = None
     warnings: tuple[LibraryWarning, ...] = ()
 
-
-_NO_TEXT = _Texts()
+    @classmethod
+    def read(cls, find: Callable[[], TextEvidence]) -> "Lines":
+        """The lines that `find` gives; where they cannot be read, pictures alone decide."""
+        try:
+            return cls(find())
+        except LibraryError as error:
+            return cls(None, (LibraryWarning("unreadable_texts", str(error)),))
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What one search asks for, and what is known before anything is ranked."""
+class Asked:
+    """What one search asks for, and what is known before anything is ranked.
+
+    Attributes:
+        query: the query.
+        top_k: number of hits.
+        options: how to search.
+        stopwatch: times the stages.
+        lines: the lines of text that fit the query.
+        evidence: what gives scores their probabilities.
+        allowed: the segments to search among, ascending; None: all.
+        missing: those that come after them, ascending; None: none do.
+        left_out: the segments of the example, which are not in the answer.
+    """
 
     query: EncodedQuery
     top_k: int
     options: SearchOptions
     stopwatch: Stopwatch
-    texts: _Texts
+    lines: Lines
     evidence: SearchEvidence
-    allowed: NDArray[np.int64] | None
+    allowed: NDArray[np.int64] | None = None
     missing: NDArray[np.int64] | None = None
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -188,14 +221,6 @@ class OpenSearch:
     blocks: Blocks | None
 
 
-def _read_texts(find: Callable[[], TextEvidence]) -> _Texts:
-    """The lines that `find` gives; where they cannot be read, pictures alone decide."""
-    try:
-        return _Texts(find())
-    except LibraryError as error:
-        return _Texts(None, (LibraryWarning("unreadable_texts", str(error)),))
-
-
 @dataclass(frozen=True)
 class Searcher:
     """One bundle and one snapshot made with it. It never changes, so a request sees one state throughout.
@@ -205,26 +230,36 @@ class Searcher:
         snapshot: what is searched.
         max_candidates: most segments that one search may re-rank.
         video_share: the share of the candidates that one video may have while there are others.
+        images_allowed: whether pictures may be queries, for which the frame encoder is opened.
     """
 
     match_queue: MatchQueue
     snapshot: Snapshot
     max_candidates: int
     video_share: float = 1.0
+    images_allowed: bool = True
 
     @property
     def bundle(self) -> Bundle:
         """The model."""
         return self.match_queue.bundle
 
-    @property
-    def calibration(self) -> Calibration | None:
-        """What gives scores their probabilities; None: hits have none.
+    def calibration_for(self, *, text_alone: bool) -> Calibration | None:
+        """What gives the scores of a query their probabilities; None: hits have none."""
+        skipped = self.why_no_probability(text_alone=text_alone)
+        return self.bundle.manifest.calibration if skipped is None else None
 
-        A bundle's calibration was fitted to cosines of all dimensions: those of a library with cut embeddings
-        are others.
+    def why_no_probability(self, *, text_alone: bool) -> ProbabilitySkipped | None:
+        """Why hits have no probability; None: they have. `text_alone`: whether the query is one text.
+
+        A bundle's calibration was fitted to texts, and to cosines of all dimensions: those of pictures, and
+        of a library with cut embeddings, are others.
         """
-        return None if self.snapshot.is_cut else self.bundle.manifest.calibration
+        if self.bundle.manifest.calibration is None:
+            return "not_calibrated"
+        if self.snapshot.is_cut:
+            return "cut_embeddings"
+        return None if text_alone else "not_a_text"
 
     @cached_property
     def selections(self) -> Selections:
@@ -256,8 +291,8 @@ class Searcher:
         """Whether searches that are re-ranked ask a matching head, which reads the tokens of texts."""
         return self.cannot_rerank is None and self.bundle.manifest.match_kind == "matcher"
 
-    def check(self, options: SearchOptions) -> SearchOptions:
-        """Return the options if they are valid for this searcher.
+    def check(self, options: SearchOptions, query: SearchQuery | None = None) -> SearchOptions:
+        """Return the options if they are valid for this searcher and a query; None: for a text.
 
         Raises:
             QueryError: a value is out of range, or the bundle has no probabilities.
@@ -267,43 +302,67 @@ class Searcher:
         if options.num_salient_frames is not None:
             check_num_salient_frames(options.num_salient_frames, self.bundle.manifest.frames_per_segment)
         if options.min_probability is not None:
-            check_min_probability(options.min_probability, self.calibration is not None)
+            skipped = self.why_no_probability(text_alone=query is None or is_text_alone(query))
+            check_min_probability(options.min_probability, skipped)
         return options
 
     def most_pairs(self, options: SearchOptions) -> int:
         """How many pairs a search for one part of a text asks the matching head for; 0: it asks for none."""
-        if not self._uses_matcher(options):
+        if not self.reads_tokens(options):
             return 0
-        wanted = min(self._num_candidates(options), self.snapshot.num_segments)
+        wanted = min(self.num_candidates(options), self.snapshot.num_segments)
         return wanted * self._num_salient_frames(options)
 
-    def search(self, text: str, top_k: int, options: SearchOptions | None = None) -> SearchResult:
-        """The `top_k` best moments or videos for `text`, which `clean_text` has cleaned.
+    def search(
+        self,
+        query: str | SingleQuery,
+        top_k: int,
+        options: SearchOptions | None = None,
+        known: EncodedTexts | None = None,
+    ) -> SearchResult:
+        """The `top_k` best moments or videos for a query; a string is a text alone.
+
+        Args:
+            query: its texts are cleaned, see `clean_text`.
+            top_k: number of moments or videos, at least 1.
+            options: how to search.
+            known: texts that were encoded before.
 
         Raises:
-            NotUnderstoodError: the model knows no word of the text, and no line of text fits.
-            QueryError: the text has no token.
+            NotUnderstoodError: the model knows no word of a text, and no line of text fits.
+            QueryError: the query cannot be encoded, see `QueryEncoder.encode`.
+            NoImageQueryError: it has a picture, and pictures cannot be queries.
             LibraryError: a table cannot be read.
             BundleError: the model fails.
         """
-        return self.open(text, top_k, options).result
+        return self.open(query, top_k, options, known).result
 
-    def open(self, text: str, top_k: int, options: SearchOptions | None = None) -> OpenSearch:
+    def open(
+        self,
+        query: str | SingleQuery,
+        top_k: int,
+        options: SearchOptions | None = None,
+        known: EncodedTexts | None = None,
+    ) -> OpenSearch:
         """As `search`, and further pages of `top_k` hits by `page`."""
+        query = TextQuery(query) if isinstance(query, str) else query
         options = options or SearchOptions()
         stopwatch = Stopwatch()
-        texts = _NO_TEXT
-        if options.group_by != "segment":
-            selected = self._selected(options.where, options.visible)
-            present = self.selections.present(selected)
-            videos = None if selected is None else selected.videos
-            if present is not None:
-                videos = present.videos
-            texts = _read_texts(lambda: find_text(self.snapshot, text, options.modalities, videos))
+        text, lines = text_of(query), Lines()
+        if options.group_by != "segment" and text is not None:
+            videos = self.present_videos(options)
+            lines = Lines.read(lambda: find_text(self.snapshot, text, options.modalities, videos))
             stopwatch.lap("texts")
-        query, texts = self._encoded(text, texts, options)
-        stopwatch.lap("encode_text")
-        return self._search(query, top_k, options, stopwatch, texts)
+        encoded, lines = self._encoded(query, lines, options, stopwatch, known)
+        return self._search(encoded, top_k, options, stopwatch, lines, self._left_out(query, options))
+
+    def present_videos(self, options: SearchOptions) -> NDArray[np.bool_] | None:
+        """Which videos the options leave that are there, bool, one a row of the catalog; None: all."""
+        selected = self._selected(options.where, options.visible)
+        present = self.selections.present(selected)
+        if present is not None:
+            return present.videos
+        return None if selected is None else selected.videos
 
     def search_encoded(
         self, query: EncodedQuery, top_k: int, options: SearchOptions | None = None
@@ -320,7 +379,7 @@ class Searcher:
         self, query: EncodedQuery, top_k: int, options: SearchOptions | None = None
     ) -> OpenSearch:
         """As `search_encoded`, and further pages of `top_k` hits by `page`."""
-        return self._search(query, top_k, options or SearchOptions(), Stopwatch())
+        return self._search(query, top_k, options or SearchOptions(), Stopwatch(), Lines())
 
     def page(
         self,
@@ -365,9 +424,13 @@ class Searcher:
         return OpenSearch(result, page.following, blocks)
 
     def search_video(
-        self, video_id: str, text: str, top_k: int, options: SearchOptions | None = None
+        self,
+        video_id: str,
+        query: str | SingleQuery,
+        top_k: int,
+        options: SearchOptions | None = None,
     ) -> SearchResult:
-        """The `top_k` best moments of one video for `text`, which `clean_text` has cleaned.
+        """The `top_k` best moments of one video for a query; a string is a text alone.
 
         All segments of the video are candidates of the first stage, whatever else the library holds.
 
@@ -375,27 +438,42 @@ class Searcher:
             NotFoundError: there is no such video, or the options leave it out.
             And as `search`.
         """
-        return self.open_video(video_id, text, top_k, options).result
+        return self.open_video(video_id, query, top_k, options).result
 
     def open_video(
-        self, video_id: str, text: str, top_k: int, options: SearchOptions | None = None
+        self,
+        video_id: str,
+        query: str | SingleQuery,
+        top_k: int,
+        options: SearchOptions | None = None,
     ) -> OpenSearch:
         """As `search_video`, and further pages of `top_k` hits by `page`."""
+        query = TextQuery(query) if isinstance(query, str) else query
         options = options or SearchOptions()
-        selected = self._selected(options.where, options.visible)
-        video_with_id(self.snapshot, video_id, None if selected is None else selected.videos)
+        self.check_video(video_id, options)
         stopwatch = Stopwatch()
-        texts = _read_texts(lambda: find_text_of(self.snapshot, video_id, text, options.modalities))
-        stopwatch.lap("texts")
-        query, texts = self._encoded(text, texts, options)
-        stopwatch.lap("encode_text")
+        text, lines = text_of(query), Lines()
+        if text is not None:
+            lines = Lines.read(lambda: find_text_of(self.snapshot, video_id, text, options.modalities))
+            stopwatch.lap("texts")
+        encoded, lines = self._encoded(query, lines, options, stopwatch)
         rows = self.snapshot.segment_rows(video_id)
-        retrieved = RetrievedSegments.from_index(self.snapshot.scores_of(query.embedding, rows), rows)
+        retrieved = RetrievedSegments.from_index(self.snapshot.scores_of(encoded.embedding, rows), rows)
         stopwatch.lap("retrieve")
         # Probabilities compare with the whole library, not with the video.
-        evidence = self._evidence_of_library(query, options.visible)
-        asked = _Asked(query, top_k, options, stopwatch, texts, evidence, np.sort(rows))
-        return self._answer(asked, retrieved, self._why_no_rerank(options, query))
+        evidence = self._evidence_of_library(encoded, options.visible)
+        left_out = self._left_out(query, options)
+        asked = Asked(encoded, top_k, options, stopwatch, lines, evidence, np.sort(rows), left_out=left_out)
+        return self._answer(asked, retrieved)
+
+    def check_video(self, video_id: str, options: SearchOptions) -> None:
+        """Check that a video can be searched.
+
+        Raises:
+            NotFoundError: there is no such video, or the options leave it out.
+        """
+        selected = self._selected(options.where, options.visible)
+        video_with_id(self.snapshot, video_id, None if selected is None else selected.videos)
 
     def rank_all(
         self,
@@ -411,7 +489,7 @@ class Searcher:
             BundleError: the model fails.
         """
         options = replace(options or SearchOptions(), deadline=None)
-        skipped = self._why_no_rerank(options)
+        skipped = self.why_no_rerank(options)
         num_segments = self.snapshot.num_segments
         shape = (len(texts), self.snapshot.catalog.num_rows)
         similarity = np.full(shape, -np.inf, dtype=np.float32)
@@ -420,7 +498,7 @@ class Searcher:
         step = max(1, min(_MAX_TEXTS, _MAX_PAIRS // max(1, num_segments)))
         for start in range(0, len(texts), step):
             part = texts[start : start + step]
-            queries = encode_text_queries(self.bundle, part, tokens=self._uses_matcher(options))
+            queries = encode_text_queries(self.bundle, part, tokens=self.reads_tokens(options))
             embeddings = np.stack([query.embedding for query in queries])
             scores, rows = self.snapshot.search(embeddings, num_segments)
             not_understood += sum(not query.is_understood for query in queries)
@@ -430,7 +508,7 @@ class Searcher:
                 videos = self.snapshot.video_rows[retrieved.rows]
                 np.maximum.at(similarity[start + place], videos, retrieved.score)
                 if skipped is None and len(retrieved.rows):
-                    retrieved, reranked = self._rerank(query, retrieved, options, Stopwatch())
+                    retrieved, reranked = self.rerank(query, retrieved, options, Stopwatch())
                     final = final_scores(retrieved, reranked, self.bundle.manifest.ensemble_lambda)
                     np.maximum.at(ensemble[start + place], videos, final)
                 on_ranked()
@@ -439,17 +517,16 @@ class Searcher:
 
     def _evidence(self, query: EncodedQuery, scores: NDArray[np.float32]) -> SearchEvidence:
         """What is known of a query and the library; nothing, which costs nothing, without a calibration."""
-        if self.calibration is None:
+        if self.calibration_for(text_alone=query.is_text_alone) is None:
             return SearchEvidence(None, None)
         return evidence_of(self.bundle, query, scores)
 
     def _evidence_of_library(self, query: EncodedQuery, visible: Filter | None) -> SearchEvidence:
         """As `_evidence`, of the best segments of all that is visible."""
-        if self.calibration is None:
+        if self.calibration_for(text_alone=query.is_text_alone) is None:
             return SearchEvidence(None, None)
-        scores = best_segments(
-            self.snapshot, query, 1, 0, least=BACKGROUND_RANKS[1], allowed=self._rows(self._selected(visible))
-        ).score
+        allowed = self.rows_left(visible)
+        scores = best_segments(self.snapshot, query, 1, 0, least=BACKGROUND_RANKS[1], allowed=allowed).score
         return evidence_of(self.bundle, query, scores)
 
     def _selected(self, *filters: Filter | None) -> Selection | None:
@@ -457,25 +534,58 @@ class Searcher:
         where = joined(*filters)
         return None if where is None else self.selections.of(where)
 
-    @staticmethod
-    def _rows(selected: Selection | None) -> NDArray[np.int64] | None:
+    def rows_left(self, *filters: Filter | None) -> NDArray[np.int64] | None:
+        """The segments that filters leave together, ascending; None: all."""
+        selected = self._selected(*filters)
         return None if selected is None else selected.rows
 
-    def _encoded(self, text: str, texts: _Texts, options: SearchOptions) -> tuple[EncodedQuery, _Texts]:
-        """A query encoded. If the model knows no word of it, lines of text alone decide, if there are any.
+    def encoder(
+        self, options: SearchOptions, stopwatch: Stopwatch, known: EncodedTexts | None = None
+    ) -> QueryEncoder:
+        """What encodes the queries of a search."""
+        return QueryEncoder(
+            self.bundle,
+            self.snapshot,
+            self.reads_tokens(options),
+            self.images_allowed,
+            self._visible_videos(options),
+            known or EncodedTexts(),
+            stopwatch,
+        )
+
+    def _visible_videos(self, options: SearchOptions) -> NDArray[np.bool_] | None:
+        """Which videos there are for whoever asks, bool, one a row of the catalog; None: all."""
+        visible = self._selected(options.visible)
+        return None if visible is None else visible.videos
+
+    def _encoded(
+        self,
+        query: SingleQuery,
+        lines: Lines,
+        options: SearchOptions,
+        stopwatch: Stopwatch,
+        known: EncodedTexts | None = None,
+    ) -> tuple[EncodedQuery, Lines]:
+        """A query encoded. If the model knows no word of a text, lines alone decide, if there are any.
 
         Raises:
-            NotUnderstoodError: the model knows no word of the text, and no line fits.
-            QueryError: the text has no token.
+            As `search`.
         """
-        tokens = self._uses_matcher(options)
         try:
-            return encode_text_query(self.bundle, text, tokens=tokens), texts
+            return self.encoder(options, stopwatch, known).encode(query), lines
         except NotUnderstoodError:
-            if texts.evidence is None or not texts.evidence.lines:
+            if not isinstance(query, TextQuery) or query.not_text is not None:
                 raise
-            (query,) = encode_text_queries(self.bundle, [text], tokens=tokens)
-            return query, replace(texts, evidence=texts.evidence.alone())
+            if lines.evidence is None or not lines.evidence.lines:
+                raise
+            (encoded,) = encode_text_queries(self.bundle, [query.text], tokens=self.reads_tokens(options))
+            stopwatch.lap("encode_text")
+            return encoded, replace(lines, evidence=lines.evidence.alone())
+
+    def _left_out(self, query: SingleQuery, options: SearchOptions) -> tuple[int, ...]:
+        """The segments of the example, unless it may be in the answer."""
+        visible = self._visible_videos(options)
+        return tuple(example_rows(self.snapshot, examples_left_out(query), visible).tolist())
 
     def _search(
         self,
@@ -483,20 +593,21 @@ class Searcher:
         top_k: int,
         options: SearchOptions,
         stopwatch: Stopwatch,
-        texts: _Texts = _NO_TEXT,
+        lines: Lines,
+        left_out: tuple[int, ...] = (),
     ) -> OpenSearch:
-        skipped = self._why_no_rerank(options, query)
-        num_candidates = self._num_candidates(options) if options.sort or not skipped else 0
+        skipped = self.why_no_rerank(options, query)
+        num_candidates = self.num_candidates(options) if options.sort or not skipped else 0
         # The background of a search's probabilities is a mean over these ranks.
-        least = BACKGROUND_RANKS[1] if self.calibration else 0
+        least = BACKGROUND_RANKS[1] if self.calibration_for(text_alone=query.is_text_alone) else 0
         selected = self._selected(options.where, options.visible)
-        allowed = self._rows(selected)
+        allowed = None if selected is None else selected.rows
         # What is missing comes last: see `further_segments`. Evaluation tells nothing apart.
         present = None if options.group_by == "segment" else self.selections.present(selected)
         if present is not None:
             allowed = present.rows
         retrieved = best_segments(
-            self.snapshot, query, top_k, num_candidates, self.video_share, least, allowed
+            self.snapshot, query, top_k, num_candidates, self.video_share, least, allowed, left_out
         )
         if options.where is None:
             evidence = self._evidence(query, retrieved.score)
@@ -504,35 +615,34 @@ class Searcher:
             evidence = self._evidence_of_library(query, options.visible)
         stopwatch.lap("retrieve")
         missing = None if present is None else present.missing_rows
-        asked = _Asked(query, top_k, options, stopwatch, texts, evidence, allowed, missing)
-        return self._answer(asked, retrieved, skipped)
+        asked = Asked(query, top_k, options, stopwatch, lines, evidence, allowed, missing, left_out)
+        return self._answer(asked, retrieved)
 
-    def _answer(
-        self, asked: _Asked, retrieved: RetrievedSegments, skipped: RerankSkipped | None
-    ) -> OpenSearch:
+    def _answer(self, asked: Asked, retrieved: RetrievedSegments) -> OpenSearch:
         """Rank the retrieved segments, without those that turn out to be damaged."""
-        warnings: list[LibraryWarning] = list(asked.texts.warnings)
+
+        def rank(
+            left_out: Sequence[int], skipped: RerankSkipped | None, warnings: Sequence[LibraryWarning]
+        ) -> OpenSearch:
+            kept = retrieved.without(np.array(left_out, np.int64))
+            return self._rank(asked, kept, skipped, left_out, warnings)
+
+        skipped = self.why_no_rerank(asked.options, asked.query)
+        return answer_around_damage(rank, asked.left_out, skipped, self.known_warnings(asked.lines.warnings))
+
+    def known_warnings(self, of_lines: Sequence[LibraryWarning]) -> list[LibraryWarning]:
+        """What is wrong with the library, as far as it is known before anything is ranked."""
+        warnings = list(of_lines)
         if self.snapshot.curation.problem is not None:
             warnings.append(LibraryWarning("unreadable_curation", self.snapshot.curation.problem))
-        damaged: list[int] = []
-        while True:
-            try:
-                return self._rank(asked, retrieved, skipped, damaged, warnings)
-            except DamagedRowsError as error:
-                # Leave out the damaged segments: the answer says so, and the others are served.
-                warnings.append(LibraryWarning("damaged_segments", str(error)))
-                damaged.extend(int(row) for row in error.rows)
-                retrieved = retrieved.without(error.rows)
-            except UnreadableTokensError as error:
-                warnings.append(LibraryWarning("unreadable_tokens", str(error)))
-                skipped = "unreadable_tokens"
+        return warnings
 
     def _rank(
         self,
-        asked: _Asked,
+        asked: Asked,
         retrieved: RetrievedSegments,
         skipped: RerankSkipped | None,
-        damaged: Sequence[int],
+        left_out: Sequence[int],
         warnings: Sequence[LibraryWarning],
     ) -> OpenSearch:
         """Re-rank the retrieved segments unless that is skipped, and make hits of the best ones.
@@ -542,51 +652,60 @@ class Searcher:
             UnreadableTokensError: tokens of frames are damaged or cannot be read.
         """
         query, options, stopwatch = asked.query, asked.options, asked.stopwatch
-        wanted = 0 if skipped else min(self._num_candidates(options), len(retrieved.rows))
+        wanted = 0 if skipped else min(self.num_candidates(options), len(retrieved.rows))
         reranked = None
         if wanted:
-            retrieved, reranked = self._rerank(query, retrieved, options, stopwatch)
+            retrieved, reranked = self.rerank(query, retrieved, options, stopwatch)
             skipped = "deadline" if reranked is None else None
         following: Position | None = None
         if options.group_by == "segment":
             blocks = None
             hits = self._segments(asked, retrieved, reranked)
         else:
-            blocks = self._blocks(asked, retrieved, reranked, damaged)
+            blocks = self._blocks(asked, retrieved, reranked, left_out)
             page = blocks.page(START, lambda stage: stage)
             following = page.following
             hits = self._hits_of(page.groups, options, None if reranked is None else len(reranked.score))
             blocks.strip()
         stopwatch.lap("fetch")
-        selected = self._selected(options.where, options.visible)
         result = SearchResult(
             hits=hits,
             best_guess=None if blocks is None else blocks.best_guess,
+            probability_skipped=self.why_no_probability(text_alone=query.is_text_alone),
             snapshot=self.snapshot.number,
             reranked=skipped is None,
             rerank_skipped=skipped,
             num_candidates=0 if reranked is None else len(reranked.score),
             num_candidates_wanted=wanted,
-            rerank_reduced=self._why_fewer(query, options, wanted, reranked),
+            rerank_reduced=self.why_fewer(query, options, wanted, reranked),
             query_warnings=list(query.warnings),
             library_warnings=list(warnings),
             timings_ms=StageTimings.from_stopwatch(stopwatch),
-            num_videos=self.snapshot.num_videos if selected is None else selected.num_searchable,
+            num_videos=self.num_searched(options),
         )
         return OpenSearch(result, following, blocks)
+
+    def num_searched(self, options: SearchOptions) -> int:
+        """How many videos the options leave that have segments."""
+        selected = self._selected(options.where, options.visible)
+        return self.snapshot.num_videos if selected is None else selected.num_searchable
+
+    def hit_builder(self, options: SearchOptions, num_reranked: int | None) -> HitBuilder:
+        """What makes the hits of a search of which so many candidates were re-ranked; None: none."""
+        lam = self.bundle.manifest.ensemble_lambda
+        return HitBuilder(self.snapshot, num_reranked, lam, options.explain, options.parts)
 
     def _hits_of(
         self, groups: Sequence[Group], options: SearchOptions, num_reranked: int | None
     ) -> list[Hit]:
         """Moments or videos as hits."""
-        lam = self.bundle.manifest.ensemble_lambda
-        builder = HitBuilder(self.snapshot, num_reranked, lam, options.explain, options.parts)
+        builder = self.hit_builder(options, num_reranked)
         if options.group_by == "video":
             return builder.hits_of_videos(groups)
         return builder.hits([span for (span,) in groups])
 
     def _segments(
-        self, asked: _Asked, retrieved: RetrievedSegments, reranked: RerankedCandidates | None
+        self, asked: Asked, retrieved: RetrievedSegments, reranked: RerankedCandidates | None
     ) -> list[Hit]:
         """The best segment of each of the best videos as hits."""
         query, options = asked.query, asked.options
@@ -598,34 +717,45 @@ class Searcher:
         )
         return self._hits_of([[x] for x in spans], options, None if reranked is None else len(reranked.score))
 
-    def _blocks(
+    def moment_stage(
         self,
-        asked: _Asked,
+        asked: Asked,
         retrieved: RetrievedSegments,
         reranked: RerankedCandidates | None,
-        damaged: Sequence[int],
-    ) -> Blocks:
-        """The ranking of moments or videos."""
+        left_out: Sequence[int],
+    ) -> MomentStage:
+        """What finds the moments in the retrieved segments and beside them."""
         query, options = asked.query, asked.options
-        lam, num_frames = self.bundle.manifest.ensemble_lambda, self._num_salient_frames(options)
-        scores = final_scores(retrieved, reranked, lam)
+        scores = final_scores(retrieved, reranked, self.bundle.manifest.ensemble_lambda)
         max_pairs = None
         if options.max_pairs is not None and reranked is not None:
             max_pairs = options.max_pairs - int(reranked.chosen.sum()) * len(query.parts or ())
-        texts = asked.texts.evidence
-        modalities = options.modalities if texts is None else texts.modalities
-        rater = Rater.of(self.calibration, asked.evidence, modalities, scores, reranked=reranked is not None)
+        lines = asked.lines.evidence
+        modalities = options.modalities if lines is None else lines.modalities
+        calibration = self.calibration_for(text_alone=query.is_text_alone)
+        rater = Rater.of(calibration, asked.evidence, modalities, scores, reranked=reranked is not None)
         scorer = MomentScorer(
             self.snapshot,
             self.match_queue,
             query,
             retrieved,
             reranked,
-            num_frames,
+            self._num_salient_frames(options),
             options.match_terms,
             max_pairs,
         )
-        stage = MomentStage(scorer, damaged, rater, asked.stopwatch, texts)
+        return MomentStage(scorer, left_out, rater, asked.stopwatch, lines)
+
+    def _blocks(
+        self,
+        asked: Asked,
+        retrieved: RetrievedSegments,
+        reranked: RerankedCandidates | None,
+        left_out: Sequence[int],
+    ) -> Blocks:
+        """The ranking of moments or videos."""
+        query, options = asked.query, asked.options
+        stage = self.moment_stage(asked, retrieved, reranked, left_out)
         sort = options.sort
         rule = BlockRule(
             by_video=options.group_by == "video",
@@ -633,17 +763,19 @@ class Searcher:
             page_size=asked.top_k,
             keep=lambda group: [span for span in group if self._passes(span, options)],
             has_threshold=options.has_threshold,
-            order=None if sort is None else lambda groups: self._sorted(groups, sort),
-            num_sorted=0 if sort is None else self._num_candidates(options),
+            order=None
+            if sort is None
+            else lambda groups: self.sorted_by(sort, groups, [group[0].video_id for group in groups]),
+            num_sorted=0 if sort is None else self.num_candidates(options),
         )
 
         def more(known: RetrievedSegments) -> RetrievedSegments:
-            found = further_segments(self.snapshot, query, known, asked.allowed, damaged)
+            found = further_segments(self.snapshot, query, known, asked.allowed, left_out)
             if asked.missing is None or len(found.rows) > len(known.rows):
                 return found
-            return further_segments(self.snapshot, query, known, asked.missing, damaged)
+            return further_segments(self.snapshot, query, known, asked.missing, left_out)
 
-        return Blocks(stage, rule, more, lam)
+        return Blocks(stage, rule, more, self.bundle.manifest.ensemble_lambda)
 
     def _passes(self, span: ScoredSpan, options: SearchOptions) -> bool:
         """Whether a moment reaches what the options ask for."""
@@ -654,14 +786,14 @@ class Searcher:
             and (similarity is None or cosine_of(span, self.snapshot.hubness_weight) >= similarity)
         )
 
-    def _sorted(self, groups: Sequence[Group], sort: Sort) -> list[Group]:
+    def sorted_by(self, sort: Sort, hits: Sequence[Result], video_ids: Sequence[str]) -> list[Result]:
         """Hits by a field of their videos; those with the same value stay in their order."""
         ranks, catalog = self.selections.ranks(sort), self.snapshot.catalog
-        rows = [catalog.row_of(group[0].video_id) for group in groups]
+        rows = [catalog.row_of(video_id) for video_id in video_ids]
         order = np.argsort([0 if row is None else int(ranks[row]) for row in rows], kind="stable")
-        return [groups[place] for place in order.tolist()]
+        return [hits[place] for place in order.tolist()]
 
-    def _why_no_rerank(
+    def why_no_rerank(
         self, options: SearchOptions, query: EncodedQuery | None = None
     ) -> RerankSkipped | None:
         """Why this search is not re-ranked; None: it is. Without a query, the query is a text."""
@@ -670,12 +802,14 @@ class Searcher:
         if self.cannot_rerank is not None:
             return self.cannot_rerank
         has_text = query is None or query.parts is not None
-        return None if has_text or not self._uses_matcher(options) else "no_text"
+        return None if has_text or not self.reads_tokens(options) else "no_text"
 
-    def _uses_matcher(self, options: SearchOptions) -> bool:
+    def reads_tokens(self, options: SearchOptions) -> bool:
+        """Whether a search with these options asks a matching head, which reads the tokens of texts."""
         return options.rerank and self.uses_matcher
 
-    def _num_candidates(self, options: SearchOptions) -> int:
+    def num_candidates(self, options: SearchOptions) -> int:
+        """How many segments a search re-ranks, if there are so many and time and cost allow."""
         return min(options.num_candidates or self.bundle.manifest.num_candidates, self.max_candidates)
 
     def _num_salient_frames(self, options: SearchOptions) -> int:
@@ -691,14 +825,15 @@ class Searcher:
     def _pairs_per_candidate(self, query: EncodedQuery, options: SearchOptions) -> int:
         return self._num_salient_frames(options) * len(query.parts or ())
 
-    def _why_fewer(
+    def why_fewer(
         self, query: EncodedQuery, options: SearchOptions, wanted: int, reranked: RerankedCandidates | None
     ) -> RerankReduced | None:
+        """Why fewer candidates were re-ranked than were wanted; None: all were, or none."""
         if reranked is None or len(reranked.score) == wanted:
             return None
         return "cost" if len(reranked.score) == self._affordable(query, options, wanted) else "deadline"
 
-    def _rerank(
+    def rerank(
         self,
         query: EncodedQuery,
         retrieved: RetrievedSegments,
@@ -706,10 +841,10 @@ class Searcher:
         stopwatch: Stopwatch,
     ) -> tuple[RetrievedSegments, RerankedCandidates | None]:
         """Re-rank the best candidates; of the segments that this gives, those that were come first."""
-        wanted = min(self._num_candidates(options), len(retrieved.rows))
+        wanted = min(self.num_candidates(options), len(retrieved.rows))
         terms = options.match_terms
         num_frames = self._num_salient_frames(options)
-        if not self._uses_matcher(options):
+        if not self.reads_tokens(options):
             if terms.is_over(time.monotonic()):
                 return retrieved, None
             chosen = choose_candidates(retrieved, self.snapshot.video_rows, wanted, self.video_share)

@@ -1,10 +1,11 @@
 """Runs of neighbouring segments, and the moments in them.
 
 A stretch is a run of neighbouring segments of a video. The moment head of the bundle says where in it the
-query's moments start and end; a bundle without one, or one whose frame embeddings a library does not hold,
-has the rule of `find_spans_by_shots`. Where the cuts of a video are known, spans of the head snap to them,
-and whole shots that fit nearly as well are moments too; a bundle without a head has these shots alone. A
-bundle that says nothing of single frames tells only how well whole segments fit: its moments are segments.
+query's moments start and end. The rule of `find_spans_by_shots` does where the bundle has no head, where a
+library does not hold the frame embeddings that it reads, and where the query is not one text. Where the cuts
+of a video are known, spans of the head snap to them, and whole shots that fit nearly as well are moments too;
+without a head there are these shots alone. A bundle that says nothing of single frames tells only how well
+whole segments fit: its moments are segments.
 
 Shapes: R segments of a stretch, F stored frames, T cells, D joint space, S salience, C cuts, K spans.
 """
@@ -177,7 +178,8 @@ def find_moments(
     if not bundle.manifest.has_salience:
         return [moment for stretch in stretches for moment in _segments_of(stretch)]
     moments = bundle.manifest.moments
-    has_head = moments is not None and bundle.manifest.embedding_in_salience
+    # The head was trained with the embeddings of texts.
+    has_head = moments is not None and bundle.manifest.embedding_in_salience and query.is_text_alone
     cells = _cut(stretches, moments.every_seconds if moments and has_head else _EVERY_SECONDS)
     if has_head:
         found = _by_head(bundle, query, stretches, cells, rule)

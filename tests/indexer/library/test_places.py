@@ -19,7 +19,7 @@ def test_a_frame_is_where_its_id_says(snapshot: Snapshot) -> None:
         assert places == [(segment.row, place) for place in range(len(segment.frame_ids))]
         assert all(snapshot.thumbnail(frame_id) for frame_id in segment.frame_ids)
         beyond = f"{segment.video_id}-{segment.segment_index:05d}-{len(segment.frame_ids):02d}"
-        for unknown in (beyond, f"{segment.frame_ids[0]}-0123456789ab", "nothing", "0" * 16 + "-00000-00"):
+        for unknown in (beyond, f"{segment.frame_ids[0]}-0123456789ab", "nothing", "0" * 32 + "-00000-00"):
             assert snapshot.frame_place(unknown) is None
             assert snapshot.thumbnail(unknown) is None
 

@@ -48,6 +48,7 @@ HIT = results.Hit(
     [FRAME],
     [LINE],
     [MOMENT],
+    None,
     EXPLANATION,
 )
 OTHER_HIT = results.Hit(
@@ -73,13 +74,14 @@ OTHER_HIT = results.Hit(
     [FRAME, OTHER_FRAME],
     [],
     None,
+    [results.SequenceStep("a", MOMENT, EXPLANATION), results.SequenceStep("b", MOMENT, None)],
     None,
 )
-TIMINGS = results.StageTimings(1.0, 2.25, 3.0, 4.0, 5.0, 6.0, 7.5, 0.5, 29.375)
+TIMINGS = results.StageTimings(1.0, 0.125, 2.25, 3.0, 4.0, 5.0, 6.0, 7.5, 0.5, 29.375)
 WARNING = results.QueryWarning("not_understood", "…", results.QueryWarningDetails(words=["猫"]))
 DAMAGE = results.LibraryWarning("damaged_segments", "…")
 RESULT = results.SearchResult(
-    [HIT, OTHER_HIT], False, 3, True, None, 2, 5, "deadline", [WARNING], [DAMAGE], TIMINGS, 7, "token"
+    [HIT, OTHER_HIT], False, None, 3, True, None, 2, 5, "deadline", [WARNING], [DAMAGE], TIMINGS, 7, "token"
 )
 
 
@@ -90,6 +92,7 @@ RESULT = results.SearchResult(
         (results.Hit, schemas.Hit),
         (results.TextMatch, schemas.TextMatch),
         (results.VideoMoment, schemas.VideoMoment),
+        (results.SequenceStep, schemas.SequenceStep),
         (results.FrameEvidence, schemas.FrameHit),
         (results.ScoreExplanation, schemas.Explanation),
         (results.SalientFrame, schemas.FrameTerm),
@@ -129,9 +132,11 @@ def test_an_answer_is_written_value_by_value_as_the_schema_would() -> None:
     assert parsed.model_dump_json().encode() == body
 
 
-@pytest.mark.parametrize("skipped", get_args(results.TextRerankSkipped))
-def test_every_reason_that_a_text_can_meet_is_in_the_schema(skipped: results.TextRerankSkipped) -> None:
-    result = results.SearchResult([], None, 1, False, skipped, 0, 0, None, [], [], TIMINGS, 1)
+@pytest.mark.parametrize("skipped", get_args(results.RerankSkipped))
+def test_every_reason_not_to_rerank_is_in_the_schema(skipped: results.RerankSkipped) -> None:
+    result = results.SearchResult(
+        [], None, "not_calibrated", 1, False, skipped, 0, 0, None, [], [], TIMINGS, 1
+    )
     assert schemas.SearchResponse.model_validate_json(search_body(result)).rerank_skipped == skipped
 
 

@@ -51,8 +51,8 @@ def test_search_prints_the_promised_object_and_nothing_else(toy: ToyLibrary) -> 
     assert (done.returncode, done.stderr) == (0, "")
     body = json.loads(done.stdout)
     reranking = {"reranked", "rerank_skipped", "rerank_reduced", "num_candidates", "num_candidates_wanted"}
-    told = {"hits", "best_guess", "query_warnings", "library_warnings", "snapshot", "timings_ms"}
-    told |= {"num_videos", "next_page_token"}
+    told = {"hits", "best_guess", "probability_skipped", "query_warnings", "library_warnings", "snapshot"}
+    told |= {"timings_ms", "num_videos", "next_page_token"}
     assert set(body) == told | reranking
     assert Path(body["hits"][0]["path"]).name == "red.mp4"
     assert len(body["hits"]) == 2
@@ -74,7 +74,7 @@ def test_search_prints_the_promised_object_and_nothing_else(toy: ToyLibrary) -> 
             "container_start_seconds",
         }
         told = {"score", "similarity", "match_score", "probability", "level", "frames", "text_matches"}
-        told |= {"moments", "explanation"}
+        told |= {"moments", "steps", "explanation"}
         assert set(hit) == place | told
         frame = {"frame_id", "pts_seconds", "relevance", "salient", "match_score"}
         assert all(set(each) == frame for each in hit["frames"])

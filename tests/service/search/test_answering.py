@@ -107,7 +107,7 @@ def best_of(result: AnswerResult) -> str:
 
 
 def test_a_library_for_answers_alone_stores_tokens(bundle: Bundle, snapshot: Snapshot) -> None:
-    assert bundle.capabilities == {"salient_frames", "answers"}
+    assert bundle.capabilities == {"image_query", "salient_frames", "answers"}
     assert snapshot.tokens_per_frame == 4
     assert why_no_answers(bundle, snapshot) is None
 

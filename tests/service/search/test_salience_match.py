@@ -89,7 +89,7 @@ def test_no_token_is_stored_or_needed(searcher: Searcher, toy: ToyLibrary) -> No
     assert searcher.snapshot.tokens_per_frame == 0
     assert searcher.cannot_rerank is None
     assert searcher.most_pairs(SearchOptions()) == 0
-    assert Bundle.open(toy.bundle).capabilities == {"salient_frames", "salience_match"}
+    assert Bundle.open(toy.bundle).capabilities == {"image_query", "salient_frames", "salience_match"}
     # A query that is no text is re-ranked too.
     embedding = text_embedding("red")
     image = searcher.search_encoded(EncodedQuery(embedding, salience(embedding)), 5)

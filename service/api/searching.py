@@ -1,0 +1,186 @@
+"""One search of a request: checked, and then answered when its turn comes."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from starlette.requests import Request
+
+from service.api.answers import search_body
+from service.api.connections import client_of, presence_of
+from service.api.context import Context
+from service.api.filters import to_filter
+from service.api.pool import Claim
+from service.api.schemas import MomentsRequest, SearchRequest
+from service.errors import NotUnderstoodError
+from service.search.asking import open_query
+from service.search.encoded_query import EncodedTexts
+from service.search.page_tokens import question_mark
+from service.search.queries import PictureQuery, SearchQuery, examples_of, texts_of
+from service.search.query import check_top_k
+from service.search.results import ALL_PARTS, SearchResult
+from service.search.searcher import OpenSearch, Searcher, SearchOptions
+from service.search.sorting import parse_sort
+from service.search.texts import Modalities
+
+#: What the first stage of a search costs, in pairs that the matching head could match meanwhile.
+FIRST_STAGE_PAIRS = 50
+# Of a search's share of the time until its deadline, the part that the matching head may take: the rest is
+# for the other stages, and for what cannot be foreseen.
+_MATCHING_PART = 0.5
+
+
+class Asker(NamedTuple):
+    """Who asks, when, in seconds of `time.monotonic()`, and whether they are still there; None: they are."""
+
+    client: str
+    arrived: float
+    is_wanted: Callable[[], bool] | None
+
+    @classmethod
+    def of(cls, request: Request) -> "Asker":
+        """Who sent a request that has just arrived."""
+        presence = presence_of(request.scope)
+        is_wanted = None if presence is None else presence.is_here
+        return cls(client_of(request.scope), time.monotonic(), is_wanted)
+
+
+@dataclass(frozen=True)
+class CheckedSearch:
+    """A search that may run.
+
+    Attributes:
+        searcher: what to search: what is served now, or what the page token is of.
+        query: what to find.
+        top_k: number of hits.
+        options: how to search.
+        deadline_seconds: how long it may take.
+        claim: what it asks of the pool.
+        question: identifies what is asked: pages that follow are of the same question.
+        page_token: which page is wanted; None: the first.
+        video_id: the video to search; None: all.
+    """
+
+    searcher: Searcher
+    query: SearchQuery
+    top_k: int
+    options: SearchOptions
+    deadline_seconds: float
+    claim: Claim
+    question: bytes
+    page_token: str | None
+    video_id: str | None = None
+
+
+def checked_search(
+    request: MomentsRequest,
+    query: SearchQuery,
+    asker: Asker,
+    context: Context,
+    searcher: Searcher,
+    video_id: str | None = None,
+) -> CheckedSearch:
+    """Check what a request asks for.
+
+    Args:
+        request: the request.
+        query: its query, read.
+        asker: who asks.
+        context: the app's.
+        searcher: what is served now.
+        video_id: the video to search; None: all.
+
+    Raises:
+        QueryError: a value is out of range, or the bundle has no probabilities.
+        PageGoneError: the page that is asked for is not there any more.
+    """
+    settings, page_token = context.settings, request.page_token
+    top_k = settings.default_top_k if request.top_k is None else request.top_k
+    check_top_k(top_k, settings.max_top_k)
+    if page_token is not None:
+        # What was excluded since the first page is not in the others.
+        searcher = context.live.curated(context.pages.searcher_of(page_token, searcher, "/page_token"))
+    deadline_seconds = settings.deadline_seconds(request.deadline_ms)
+    options = SearchOptions(
+        group_by="moment",
+        modalities=Modalities(**request.modalities.model_dump()),
+        min_probability=request.min_probability,
+        min_score=None if request.threshold is None else request.threshold.score,
+        min_similarity=None if request.threshold is None else request.threshold.similarity,
+        sort=None if request.sort is None else parse_sort(request.sort),
+        parts=ALL_PARTS if request.fields is None else frozenset(request.fields),
+        rerank=request.rerank,
+        num_candidates=request.num_candidates,
+        num_salient_frames=request.num_salient_frames,
+        # Waiting for a thread counts too.
+        deadline=asker.arrived + deadline_seconds,
+        explain=request.explain,
+        max_pairs=settings.max_search_pairs,
+        client=asker.client,
+        is_wanted=asker.is_wanted,
+    )
+    if isinstance(request, SearchRequest):
+        options = replace(
+            options,
+            group_by=request.group_by,
+            moments_per_video=request.moments_per_video,
+            where=None if request.filter is None else to_filter(request.filter),
+        )
+    searcher.check(options, query)
+    texts = max(1, sum(1 for _ in texts_of(query)))
+    pairs = min(texts * searcher.most_pairs(options), settings.max_search_pairs)
+    claim = Claim(asker.client, FIRST_STAGE_PAIRS * texts + pairs, options.deadline, options.is_wanted)
+    # A further page is of the same ranking, whatever of it is wanted, and in which time.
+    same = request.model_dump(exclude={"page_token", "fields", "explain", "deadline_ms"})
+    question = question_mark(video_id, same, _pictures(query), options.where, options.visible)
+    return CheckedSearch(
+        searcher, query, top_k, options, deadline_seconds, claim, question, page_token, video_id
+    )
+
+
+def _pictures(query: SearchQuery) -> list[bytes]:
+    """What identifies the pictures that were sent with a query."""
+    sent = (each for each in examples_of(query) if isinstance(each, PictureQuery))
+    return [hashlib.sha256(picture.data).digest() for picture in sent]
+
+
+async def answer_search(
+    search: CheckedSearch, context: Context, known: EncodedTexts | None = None, *, keep: bool = True
+) -> bytes:
+    """Wait for a turn, search, and return the answer's JSON, which `SearchResponse` describes.
+
+    Args:
+        search: what to search for.
+        context: the app's.
+        known: texts that were encoded before.
+        keep: whether the ranking is kept for further pages; if not, one of them costs a new search.
+
+    Raises:
+        OverloadedError: the search cannot be in time.
+        ReelfindError: see `service.search.asking.ask`.
+    """
+
+    def ask(asked: Searcher, allowed: SearchOptions) -> OpenSearch:
+        options = asked.check(allowed, search.query)
+        return open_query(asked, search.query, search.top_k, options, known=known, video_id=search.video_id)
+
+    def run(share: float) -> tuple[SearchResult, bytes]:
+        allowed = replace(search.options, match_seconds=_MATCHING_PART * share * search.deadline_seconds)
+        pages, question, token = context.pages, search.question, search.page_token
+        if token is None:
+            result = context.live.search(
+                search.searcher, lambda asked: pages.first(asked, question, allowed, ask, keep=keep)
+            )
+        else:
+            result = pages.following(search.searcher, question, token, "/page_token", allowed, ask)
+        return result, search_body(result, allowed.parts)
+
+    try:
+        result, body = await context.pool.run(run, search.claim)
+    except NotUnderstoodError:
+        context.metrics.observe_not_understood()
+        raise
+    context.metrics.observe_search(result)
+    return body
