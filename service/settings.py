@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     )
     max_query_characters: int = Field(1000, ge=1, description="Longest query text, in characters.")
     max_body_bytes: int = Field(65536, ge=1024, description="Largest request body, in bytes.")
+    max_batch_body_bytes: int = Field(
+        1_048_576, ge=1024, description="Largest body of a batch of searches, in bytes."
+    )
     image_queries: bool = Field(
         True,
         description="Whether pictures may be queries. The first one opens the frame encoder; `false` saves "

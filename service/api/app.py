@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from model.runtime.bundle import Bundle
 from service.api.access import AccessRules
+from service.api.batch_turns import BatchTurns
 from service.api.body_limits import BodyLimits
 from service.api.context import Context
 from service.api.media import MediaFolders
@@ -20,6 +21,7 @@ from service.api.openapi_errors import describe_errors
 from service.api.pool import SearchPool
 from service.api.problems import install_problem_handlers
 from service.api.routes import (
+    batch,
     curation,
     folders,
     frames,
@@ -47,6 +49,7 @@ _EXPIRE_SECONDS = 60.0
 ROUTERS: Sequence[APIRouter] = (
     search.uploads,
     search.router,
+    batch.router,
     questions.router,
     videos.router,
     playback.router,
@@ -78,9 +81,18 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
         pages = Pages()
         maker = MediaMaker(settings, shown.show_encoders)
-        probe, media_folders = ReadinessProbe(live), MediaFolders(settings)
-        uploads = UploadBudget(PICTURES_HELD * settings.max_image_bytes)
-        app.state.context = Context(settings, live, shown, pool, probe, media_folders, pages, maker, uploads)
+        app.state.context = Context(
+            settings=settings,
+            live=live,
+            metrics=shown,
+            pool=pool,
+            readiness=ReadinessProbe(live),
+            media_folders=MediaFolders(settings),
+            pages=pages,
+            maker=maker,
+            uploads=UploadBudget(PICTURES_HELD * settings.max_image_bytes),
+            batch_turns=BatchTurns(settings.search_threads),
+        )
         await run_in_threadpool(live.poll)
         watcher = asyncio.create_task(_watch(live, pages, settings.reload_seconds))
         try:

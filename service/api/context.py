@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.api.batch_turns import BatchTurns
 from service.api.media import MediaFolders
 from service.api.pool import SearchPool
 from service.api.uploads import UploadBudget
@@ -29,6 +30,7 @@ class Context:
     pages: Pages
     maker: MediaMaker
     uploads: UploadBudget
+    batch_turns: BatchTurns
 
 
 async def get_context(request: Request) -> Context:

@@ -524,6 +524,37 @@ class Problem(BaseModel):
     errors: list[InvalidValue] | None = Field(None, description="Every invalid value, for invalid requests.")
 
 
+class BatchRequest(_Request):
+    """Many searches."""
+
+    searches: list[SearchRequest] = Field(
+        min_length=1,
+        max_length=256,
+        description="The searches. The `deadline_ms` of each counts from when its turn comes. No picture can "
+        "be sent with a batch.",
+    )
+    deadline_ms: int | None = Field(
+        None,
+        ge=1,
+        le=3_600_000,
+        description="Deadline of the whole batch in milliseconds from its arrival; searches whose turn has "
+        "not come by then are refused, each by its own problem. Null or absent: the server's longest.",
+    )
+
+
+class BatchResult(BaseModel):
+    """The answer to one search of a batch, or the problem that it met: one of the two is null."""
+
+    answer: SearchResponse | None
+    problem: Problem | None
+
+
+class BatchResponse(BaseModel):
+    """The results of a batch, in the order of its searches."""
+
+    results: list[BatchResult]
+
+
 class Question(_Request):
     """What to answer."""
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, MutableMapp
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from fastapi import HTTPException, Request
+from fastapi import Request
 from fastapi.routing import APIRoute
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
+from service.api.presence import ClientLeftError
 from service.errors import OverloadedError, QueryError
 
 MEDIA_TYPE = "multipart/form-data"
@@ -118,7 +119,7 @@ def _refusing_what_is_malformed() -> Iterator[None]:
             "/image",
         ) from error
     except ClientDisconnect as error:
-        raise HTTPException(400) from error
+        raise ClientLeftError from error
 
 
 async def read_upload(request: Request, held: Held, max_image_bytes: int, max_json_bytes: int) -> Upload:

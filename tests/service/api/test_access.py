@@ -183,7 +183,7 @@ def test_a_site_of_the_settings_may_ask_with_cors_and_no_other_way(known: Server
 )
 def test_what_a_form_can_send_changes_nothing(server: Server, kind: str) -> None:
     headers = {"Content-Type": kind}
-    for path in ("/v1/search", "/v1/library/reload"):
+    for path in ("/v1/search", "/v1/search/batch", "/v1/library/reload"):
         if kind.startswith("multipart") and path == "/v1/search":
             # Taken, as a search by a picture, which changes nothing; of another site it is refused.
             evil = headers | {"Origin": "https://evil.example"}

@@ -27,6 +27,7 @@ def test_the_golden_file_is_the_generated_one() -> None:
 def test_every_route_of_the_design_is_described(document: dict[str, Any]) -> None:
     assert {(method, path) for path, methods in document["paths"].items() for method in methods} == {
         ("post", "/v1/search"),
+        ("post", "/v1/search/batch"),
         ("get", "/v1/videos"),
         ("post", "/v1/videos/list"),
         ("get", "/v1/folders"),
