@@ -1,5 +1,7 @@
 """The hits of a search: as a table for people, as lines in a pipe, and as JSON for programs."""
 
+from collections.abc import Sequence
+
 import typer
 from pydantic import TypeAdapter
 from rich.console import Console
@@ -7,7 +9,7 @@ from rich.table import Table
 
 from model.runtime.messages import printable
 from service.cli.printing import plain, print_line
-from service.search.results import Hit, ScoreExplanation, SearchResult
+from service.search.results import FrameEvidence, Hit, ScoreExplanation, SearchResult, SequenceStep
 
 # Most frame times shown in one row of the table.
 _MOST_TIMES = 4
@@ -20,7 +22,7 @@ def result_json(result: SearchResult) -> str:
 
 
 def show_hits(result: SearchResult, console: Console) -> None:
-    """Print the hits, followed by their explanations, if they have any.
+    """Print the hits, followed by the steps of sequences (in a terminal, or explained) and by explanations.
 
     In a terminal they are a table; elsewhere a line each, with tabs between score, start, end, times of the
     salient frames, path and, if the bundle is calibrated, probability.
@@ -31,10 +33,15 @@ def show_hits(result: SearchResult, console: Console) -> None:
         for hit in result.hits:
             typer.echo("\t".join(printable(cell) for cell in _cells(hit)))
     for hit in result.hits:
+        steps = hit.steps or ()
+        if steps and (console.is_terminal or steps[0].explanation is not None):
+            console.print()
+            print_line(console, hit.path)
+            _show_steps(steps, console)
         if hit.explanation is not None:
             console.print()
             print_line(console, hit.path)
-            _show_explanation(hit, hit.explanation, console)
+            _show_explanation(hit.score, hit.frames, hit.explanation, console)
 
 
 def _table(hits: list[Hit]) -> Table:
@@ -62,9 +69,19 @@ def _cells(hit: Hit) -> tuple[str, ...]:
     )
 
 
-def _show_explanation(hit: Hit, explanation: ScoreExplanation, console: Console) -> None:
-    times = {frame.frame_id: frame.pts_seconds for frame in hit.frames}
-    lines = [f"  {hit.score:.4f} = {explanation.formula}"]
+def _show_steps(steps: Sequence[SequenceStep], console: Console) -> None:
+    for step in steps:
+        start, end = _clock(step.moment.start_seconds), _clock(step.moment.end_seconds)
+        print_line(console, f"  {start} to {end}: {step.text} ({step.moment.score:.3f})")
+        if step.explanation is not None:
+            _show_explanation(step.moment.score, step.moment.frames, step.explanation, console)
+
+
+def _show_explanation(
+    score: float, frames: Sequence[FrameEvidence], explanation: ScoreExplanation, console: Console
+) -> None:
+    times = {frame.frame_id: frame.pts_seconds for frame in frames}
+    lines = [f"  {score:.4f} = {explanation.formula}"]
     lines.append(f"  before re-ranking: place {explanation.first_stage_rank} of all segments")
     for term in explanation.frames:
         match = "" if term.match_logit is None else f", match {term.match_logit:.4f}"

@@ -21,8 +21,11 @@ from service.cli.options import (
     ThreadsOption,
 )
 from service.cli.printing import print_json_text
+from service.cli.query_options import query_of
 from service.cli.searcher import note_skipped, open_checked_searcher
-from service.search.query import check_top_k, clean_text
+from service.search.asking import ask
+from service.search.queries import SequenceQuery
+from service.search.query import check_top_k
 from service.search.searcher import SearchOptions
 from service.search.sorting import parse_sort
 from service.settings import load_settings
@@ -30,9 +33,40 @@ from service.settings import load_settings
 
 def search_command(
     words: Annotated[
-        list[str],
-        typer.Argument(metavar="TEXT...", help="Description of what to find, in plain words; quoted or not."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT]...",
+            help="Description of what to find, in plain words; quoted or not. May be left out with --image "
+            "or --like.",
+            show_default=False,
+        ),
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            "--image", metavar="FILE", help="Picture of what to find, alone or together with the text."
+        ),
+    ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--like",
+            metavar="FRAME_ID",
+            help="Find what is like this stored frame (--json lists the ids); with a text or a picture, "
+            "correct that by it. May be given several times.",
+        ),
+    ] = None,
+    not_text: Annotated[
+        str | None, typer.Option("--not", metavar="TEXT", help="What hits should not show.")
+    ] = None,
+    then: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--then",
+            metavar="TEXT",
+            help="What the same video shows after that, within a minute. May be given several times.",
+        ),
+    ] = None,
     library: LibraryOption = None,
     top_k: Annotated[
         int | None,
@@ -95,9 +129,10 @@ def search_command(
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Search a library and list the best moments of its videos. Exit code 1: nothing found."""
+    """Search a library by a text or a picture, and list the best moments. Exit code 1: nothing found."""
     settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
-    cleaned = clean_text(" ".join(words), settings.max_query_characters)
+    text = " ".join(words) if words else None
+    query = query_of(settings, text, image, like or (), not_text, then or ())
     count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
     where = filter_of_options(filter_json, folder or [], min_duration, max_duration)
     searcher = open_checked_searcher(settings)
@@ -112,9 +147,10 @@ def search_command(
             num_candidates=num_candidates,
             num_salient_frames=num_salient_frames,
             explain=explain,
-        )
+        ),
+        query,
     )
-    result = searcher.search(cleaned, count, options)
+    result = ask(searcher, query, count, options)
     if as_json:
         print_json_text(result_json(result))
     elif result.hits:
@@ -131,6 +167,10 @@ def search_command(
         if not result.num_videos:
             found = "the library holds no video that can be searched"
             note(f"nothing found: {found if where is None else f'{found} and fits the filter'}")
-        else:
+        elif isinstance(query, SequenceQuery):
+            note("nothing found: no video shows these one after the other")
+        elif options.has_threshold:
             note("nothing found: no moment reaches what --min-probability or --min-similarity asks for")
+        else:
+            note("nothing found: there is nothing beside the example")
         raise typer.Exit(NOTHING_FOUND)

@@ -32,6 +32,7 @@ def note_skipped(skipped: RerankSkipped | None) -> None:
     reasons = {
         "no_matcher": "the bundle has no match",
         "no_tokens": "the library stores no frame tokens; index into a new library to store them",
+        "no_text": "the bundle's matching head reads texts, and there is none",
         "unreadable_tokens": "the tokens of some candidates cannot be read",
     }
     if skipped in reasons:

@@ -167,7 +167,7 @@ def test_words_need_no_quotes(toy: ToyLibrary) -> None:
     unquoted = invoke("search", "a", "red", *toy.options, "picture", "--json")
     assert unquoted.exit_code == 0, unquoted.output
     assert json.loads(unquoted.stdout)["hits"] == json.loads(quoted.stdout)["hits"]
-    check_usage(invoke("search", *toy.options), "Missing argument 'TEXT...'")
+    check_usage(invoke("search", *toy.options), "there is nothing to search for: give a text")
 
 
 @pytest.mark.parametrize("top_k", ["0", "-1", "1000000"])
@@ -185,7 +185,7 @@ def test_options_of_another_type(toy: ToyLibrary) -> None:
     )
     check_usage(invoke("search", "red", "--provider", "abacus", *toy.options), "abacus")
     check_usage(invoke("search", "red", "--colour", "1", *toy.options), "No such option: --colour")
-    check_usage(invoke("search"), "Missing argument 'TEXT...'")
+    check_usage(invoke("search"), "there is nothing to search for: give a text")
     check_usage(invoke("find"), "No such command 'find'")
     check_error(invoke("serve", "--port", "70000", *toy.options), 2, "--port is 70000")
 
