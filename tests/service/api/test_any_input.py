@@ -82,6 +82,71 @@ def test_a_search_with_changed_values(server: Server, document: dict[str, Any]) 
     check(post(server, json.dumps(document).encode()), 413, 422)
 
 
+@pytest.fixture(scope="module")
+def others(server: Server) -> list[dict[str, Any]]:
+    """A good query of each kind."""
+    hit = server.search("red")[0]
+    frame, video = {"frame_id": hit["frames"][0]["frame_id"]}, {"video_id": hit["video_id"]}
+    moment = {**video, "start_seconds": 0.0, "end_seconds": 1.0}
+    return [
+        {"text": "red", "not_text": "blue", "not_weight": 0.5},
+        {**frame, "include_example": True},
+        {**moment, "include_example": False},
+        video,
+        {"text": "red", "example": moment, "text_weight": 0.25},
+        {"original": {"text": "red"}, "like": [frame, moment], "unlike": [frame], "gamma": 0.5},
+        {"sequence": [{"text": "red"}, {"text": "blue"}], "within_seconds": 5.0},
+    ]
+
+
+@settings(many, max_examples=400)
+@given(data=st.data())
+def test_a_query_of_any_kind_with_changed_values(
+    server: Server, others: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    document = data.draw(almost({**GOOD, "query": data.draw(st.sampled_from(others))}))
+    check(post(server, json.dumps(document).encode()), 413, 422)
+
+
+@many
+@given(document=almost({"searches": [GOOD, {"query": {"text": "blue"}}], "deadline_ms": 60_000}))
+def test_a_batch_with_changed_values(server: Server, document: dict[str, Any]) -> None:
+    body = json.dumps(document).encode()
+    response = server.client.post(
+        "/v1/search/batch", content=body, headers={"content-type": "application/json"}
+    )
+    check(response, 413, 422)
+    if response.status_code == 200:
+        results = response.json()["results"]
+        assert all((result["answer"] is None) != (result["problem"] is None) for result in results)
+
+
+@many
+@given(
+    body=st.binary(max_size=200)
+    | st.lists(
+        st.sampled_from(
+            [
+                b"--x\r\n",
+                b"--x--\r\n",
+                b'Content-Disposition: form-data; name="image"; filename="a"\r\n',
+                b'Content-Disposition: form-data; name="request"\r\n',
+                b"\r\n",
+                b'{"query": {"image": "upload"}}',
+                b"\xff\xd8\xff\xe0",
+            ]
+        )
+        | st.binary(max_size=20),
+        max_size=12,
+    ).map(b"".join)
+)
+def test_any_form_as_a_search(server: Server, body: bytes) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    response = server.client.post("/v1/search", content=body, headers=headers)
+    assert response.status_code == 422
+    check(response, 422)
+
+
 @many
 @given(text=st.text(max_size=1100))
 def test_any_text_as_a_query(server: Server, text: str) -> None:
