@@ -99,9 +99,7 @@ def test_bundles_without_a_head_stay_as_they_are(tmp_path: Path) -> None:
     bundle = Bundle.open(toy.make_toy_bundle(tmp_path / "plain"))
     assert bundle.capabilities == {"image_query", "salient_frames", "match"}
     assert "moments" not in (tmp_path / "plain" / "bundle.json").read_text()
-    with pytest.raises(
-        BundleError, match=r"has no moment_head\.onnx: `reelfind-model moment-head` adds one"
-    ):
+    with pytest.raises(BundleError, match=r"has no moment_head\.onnx: `reelfind-model moment-head` adds one"):
         bundle.moments(np.zeros((1, 8), np.float32), np.zeros((1, 1, 8), np.float32))
 
 
