@@ -10,6 +10,11 @@ ReelfindError             (model.runtime.errors)
 ├── CannotAnswerError     the bundle or the library cannot answer questions: HTTP 409
 ├── NoImageQueryError     the bundle or the settings take no picture as a query: HTTP 409
 ├── SnapshotRefusedError  the new snapshot cannot be served, so the one before still is: HTTP 409
+├── NotLoggedInError      the request has no key or session that counts: HTTP 401
+├── NotPermittedError     its key lacks the scope, or nobody may do this now: HTTP 403
+├── NoLogInError          there is nothing to log in to: HTTP 409
+├── TooManyRequestsError  a key or an address asks too often: HTTP 429
+├── RightsError           keys or users cannot be read: HTTP 503
 ├── MediaNotAllowedError  the video's file lies outside the folders whose videos may be played: HTTP 403
 ├── MediaChangedError     the video's file is another than the one that was indexed: HTTP 409
 ├── MediaGoneError        the library knows the video, but its file is missing: HTTP 410
@@ -58,6 +63,30 @@ class NoImageQueryError(ReelfindError):
 
 class SnapshotRefusedError(ReelfindError):
     """A new snapshot cannot be served; the one before still is."""
+
+
+class NotLoggedInError(ReelfindError):
+    """A request has no key, session or signature, or one that does not count."""
+
+
+class NotPermittedError(ReelfindError):
+    """Who asks is known, but may not do this."""
+
+
+class NoLogInError(ReelfindError):
+    """The service knows no log-in: everybody may ask, or a proxy says who it is."""
+
+
+class TooManyRequestsError(ReelfindError):
+    """A key or an address asks too often. `retry_seconds` is when to try again."""
+
+    def __init__(self, message: str, *, retry_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class RightsError(ReelfindError):
+    """The keys, or the users of a proxy, cannot be read or written: nobody is let in."""
 
 
 class MediaNotAllowedError(ReelfindError):

@@ -6,8 +6,10 @@
 import difflib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -37,6 +39,12 @@ OTHER_VARIABLES: Mapping[str, str] = {
 }
 
 
+#: A name of a header (RFC 9110).
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+#: Headers that clients send themselves, or that name no user.
+_NO_USER_HEADERS = frozenset(
+    {"authorization", "cookie", "host", "origin", "x-api-key", "x-forwarded-for", "x-forwarded-proto"}
+)
 #: A name, or `*.` and the end of names. Addresses need no setting.
 _HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 #: The options of `reelfind serve` that are not named like their setting.
@@ -64,6 +72,63 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` means all.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 chooses a free one.")
+    auth: Literal["none", "keys", "proxy"] = Field(
+        "none",
+        description="Who may ask. `none`: everybody who reaches the service, as an administrator; only where "
+        "it listens on this computer alone. `keys`: who has a key of `reelfind keys create`. `proxy`: whom "
+        "the header of a trusted proxy names.",
+    )
+    insecure: bool = Field(
+        False,
+        description="Whether `none` is allowed where other computers can reach the service: they can then do "
+        "everything.",
+    )
+    state: Path | None = Field(
+        None,
+        description="Folder for what the service itself keeps, such as keys; for its user alone. Empty: "
+        "beside the library, of the same name with `-state`.",
+    )
+    session_hours: float = Field(
+        168.0, gt=0, le=8784, description="Hours after which a browser must log in again."
+    )
+    signed_url_hours: float = Field(
+        24.0, gt=0, le=8784, description="Hours that a signed address may last at most."
+    )
+    auth_header: str = Field(
+        "", description="With `proxy`: the header in which the proxy names the user, such as `Remote-User`."
+    )
+    auth_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="With `proxy`: addresses and networks of the proxies that may send this header, "
+        "separated by commas. From any other address the header is refused.",
+    )
+    auth_users: Path | None = Field(
+        None, description="With `proxy`: the TOML file that says what each user may do."
+    )
+    rate_limit: str = Field(
+        "6000/minute",
+        description="Most requests with one key or by one user, such as `100/second; 6000/hour`. Empty: any "
+        "number.",
+    )
+    address_rate_limit: str = Field(
+        "12000/minute",
+        description="Most requests from one address (IPv6: one /64 network). Empty: any number. With `none`, "
+        "this computer's own do not count.",
+    )
+    failure_rate_limit: str = Field(
+        "10/minute; 100/hour",
+        description="Most wrong keys from one address; then 429 without looking at the key. Empty: any "
+        "number.",
+    )
+    audit_log: Path | None = Field(
+        None,
+        description="File that gets a JSON line for each change, log-in and refused attempt. Empty: "
+        "`audit.jsonl` in the state folder; with `none`: nowhere.",
+    )
+    audit_megabytes: float = Field(
+        10.0, gt=0, description="Size at which a new file of the audit log is begun, in megabytes."
+    )
+    audit_files: int = Field(10, ge=0, le=1000, description="Number of full files of the audit log to keep.")
     provider: Literal["cpu", "cuda", "tensorrt"] = Field(
         "cpu", description="Where the model runs: `cpu`, `cuda` or `tensorrt`."
     )
@@ -249,12 +314,14 @@ class Settings(BaseSettings):
         "info", description="Least severe messages to log: `debug`, `info`, `warning` or `error`."
     )
 
-    @field_validator("bundle", "engine_cache", "threads", "cache", mode="before")
+    @field_validator(
+        "bundle", "engine_cache", "threads", "cache", "state", "auth_users", "audit_log", mode="before"
+    )
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:
         return None if value == "" else value
 
-    @field_validator("allowed_hosts", "cors_origins", mode="before")
+    @field_validator("allowed_hosts", "cors_origins", "auth_proxies", mode="before")
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -276,6 +343,39 @@ class Settings(BaseSettings):
                     "http:// and port"
                 )
         return tuple(host.lower() for host in hosts)
+
+    @field_validator("auth_header")
+    @classmethod
+    def _check_header(cls, name: str) -> str:
+        if name and (not _HEADER_NAME.fullmatch(name) or name.lower() in _NO_USER_HEADERS):
+            raise ValueError(f"{name!r} is not a header that names a user: write one such as Remote-User")
+        return name.lower()
+
+    @field_validator("auth_proxies")
+    @classmethod
+    def _check_proxies(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ip_network(proxy)
+            except ValueError:
+                raise ValueError(
+                    f"{proxy!r} is no address or network: write them such as 10.0.0.2 or 10.0.0.0/24"
+                ) from None
+        return proxies
+
+    @field_validator("rate_limit", "address_rate_limit", "failure_rate_limit")
+    @classmethod
+    def _check_limit(cls, text: str) -> str:
+        # Importing it takes a while, which commands without such a setting do without.
+        from limits import parse_many
+
+        try:
+            limits = parse_many(text) if text else []
+        except ValueError:
+            limits = None
+        if limits is None or any(limit.amount < 1 for limit in limits):
+            raise ValueError("write a number and a time, such as 100/second or 10/minute; 100/hour")
+        return text
 
     @field_validator("bundles", "media_roots")
     @classmethod
@@ -307,6 +407,33 @@ class Settings(BaseSettings):
         except RuntimeError:
             return None
 
+    @model_validator(mode="after")
+    def _proxy_is_complete(self) -> Self:
+        if self.auth == "proxy":
+            missing = [
+                variable_of(name)
+                for name in ("auth_header", "auth_proxies", "auth_users")
+                if not getattr(self, name)
+            ]
+            if missing:
+                raise ValueError(f"auth proxy needs {missing[0]}: see deploy/operations.md, Access")
+        return self
+
+    @property
+    def state_folder(self) -> Path:
+        """The folder for what the service itself keeps."""
+        if self.state is not None:
+            return self.state.absolute()
+        library = self.library.absolute()
+        return library.with_name(f"{library.name}-state")
+
+    @property
+    def audit_file(self) -> Path | None:
+        """The file of the audit log; None: none is written."""
+        if self.audit_log is not None:
+            return self.audit_log
+        return None if self.auth == "none" else self.state_folder / "audit.jsonl"
+
     def deadline_seconds(self, asked_ms: int | None) -> float:
         """How long a request may take that asks for this deadline; None: for the default one."""
         return min(self.deadline_ms if asked_ms is None else asked_ms, self.max_deadline_ms) / 1000
@@ -315,6 +442,11 @@ class Settings(BaseSettings):
 def variable_of(setting: str) -> str:
     """The name of a setting's environment variable."""
     return f"{ENV_PREFIX}{setting.upper()}"
+
+
+def how_to_make_a_key(settings: Settings) -> str:
+    """The command that makes the first key of a service with these settings."""
+    return f"reelfind keys create --scope admin --state {shlex.quote(os.fspath(settings.state_folder))}"
 
 
 def check_environment(environment: Mapping[str, str] | None = None) -> None:

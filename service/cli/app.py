@@ -16,6 +16,7 @@ from service.cli.evaluate import eval_command
 from service.cli.exits import CheckedCommand, ReelfindGroup
 from service.cli.index import index_command
 from service.cli.index_arguments import LEFT_OUT, IndexCommand
+from service.cli.keys import keys_app
 from service.cli.library import library_app
 from service.cli.search import search_command
 from service.cli.serve import serve_command
@@ -58,4 +59,5 @@ app.command("demo", cls=CheckedCommand)(demo_command)
 app.command("bench", cls=CheckedCommand)(bench_command)
 app.command("doctor", cls=CheckedCommand)(doctor_command)
 app.add_typer(library_app, name="library")
+app.add_typer(keys_app, name="keys")
 app.add_typer(bundle_app, name="bundle")

@@ -11,6 +11,8 @@ from service.settings import Settings, variable_of
 
 #: The option for each field that an `InputError` may name.
 OPTION_OF_FIELD: Mapping[str, str] = {
+    "audit_log": "--audit-log",
+    "auth": "--auth",
     "batch_frames": "--batch-size",
     "bundle": "--bundle",
     "cpu_seconds": "--cpu-seconds",
@@ -18,7 +20,9 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "embedding_dim": "--embedding-dim",
     "encoders": "--threads",
     "exclude": "--exclude",
+    "expires": "--expires",
     "file_timeout_seconds": "--file-timeout",
+    "folder": "--folder",
     "forget_missing_days": "--forget-missing",
     "host": "--host",
     "include": "--include",
@@ -28,6 +32,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "library": "--library",
     "max_hours": "--max-hours",
     "max_pixels": "--max-pixels",
+    "name": "--name",
     "poll_seconds": "--poll-seconds",
     "port": "--port",
     "provider": "--provider",
@@ -36,10 +41,12 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "reason": "--reason",
     "rescan_hours": "--rescan-hours",
     "sandbox": "--sandbox",
+    "scope": "--scope",
     "screen": "--screen",
     "settle_seconds": "--settle",
     "shots": "--shots",
     "speech": "--speech",
+    "state": "--state",
     "stored_bytes_per_byte": "--stored-bytes-per-byte",
     "stored_megabytes": "--stored-megabytes",
     "threads": "--threads",
@@ -67,6 +74,12 @@ _LIBRARY_HELP = "Folder of the library."
 LibraryOption = Annotated[Path | None, setting_option("library", _LIBRARY_HELP, "--library")]
 RequiredLibraryOption = Annotated[
     Path, typer.Option("--library", envvar=variable_of("library"), help=_LIBRARY_HELP, show_default=False)
+]
+StateOption = Annotated[
+    Path | None,
+    setting_option(
+        "state", "Folder for what the service itself keeps. Default: beside the library, LIBRARY-state."
+    ),
 ]
 BundleOption = Annotated[
     Path | None,
