@@ -1,4 +1,7 @@
-"""A snapshot as users have curated it: without what they keep out, and with what they say of the rest."""
+"""A snapshot as users have curated it: without what they keep out, and with what they say of the rest.
+
+It may be limited to a folder: then it looks as if nothing else were in it.
+"""
 
 import math
 from collections.abc import Collection
@@ -30,36 +33,58 @@ class CuratedSnapshot(Snapshot):
 
     Attributes:
         num_videos: without the hidden ones.
+        folder: the folder that it is limited to, as stored; None: it is not.
     """
+
+    folder: bytes | None = None
 
     _itself: Snapshot
     #: Rows of the hidden segments, ascending, and whether each segment is hidden.
     _hidden: NDArray[np.int64]
     _is_hidden: NDArray[np.bool_]
+    #: Videos whose first place is hidden: the names that are stored of them are of that place.
+    _renamed: frozenset[str]
 
     @classmethod
-    def of(cls, snapshot: Snapshot, state: CurationState = NOTHING) -> "CuratedSnapshot":
-        """A snapshot, or one that was curated before, as it is curated now."""
+    def of(
+        cls, snapshot: Snapshot, state: CurationState = NOTHING, folder: bytes | None = None
+    ) -> "CuratedSnapshot":
+        """A snapshot, or one that was curated before, as it is curated now, in `folder` if that is given."""
         before = snapshot if isinstance(snapshot, CuratedSnapshot) else None
+        if folder is None and before is not None:
+            folder = before.folder
         itself = snapshot if before is None else before._itself
         curated = cls.__new__(cls)
-        if before is not None and before.curation.exclusions is state.exclusions:
+        is_same = before is not None and before.curation.exclusions is state.exclusions
+        if before is not None and is_same and before.folder == folder:
             curated.__dict__.update(before.__dict__)
         else:
             curated.__dict__.update(itself.__dict__)
-            curated._itself = itself
+            curated._itself, curated.folder = itself, folder
             curated._hide(state.exclusions)
         curated.curation = state
         return curated
 
     def _hide(self, exclusions: Exclusions) -> None:
-        excluded = excluded_places(self._videos, exclusions)
-        if excluded.any():
-            self._videos = self._videos.showing(~excluded)
+        all_videos = self._videos
+        hidden = excluded_places(all_videos, exclusions)
+        if self.folder is not None:
+            hidden |= ~places_in(all_videos, self.folder)
+        if hidden.any():
+            self._videos = all_videos.showing(~hidden)
         self._is_hidden = ~self._videos.visible[self.video_rows]
         self._hidden = np.flatnonzero(self._is_hidden)
-        if excluded.any():
+        self._renamed = frozenset()
+        if hidden.any():
             self.num_videos = sum(self._videos.count(verdict) for verdict in SEARCHABLE)
+            rows, firsts = np.unique(all_videos.paths[0], return_index=True)
+            renamed = rows[hidden[firsts] & self._videos.visible[rows]]
+            self._renamed = frozenset(all_videos.id_at(row) for row in renamed.tolist())
+
+    @property
+    def num_visible_segments(self) -> int:
+        """See `Snapshot.num_visible_segments`."""
+        return self.num_segments - len(self._hidden)
 
     def search(
         self,
@@ -91,7 +116,7 @@ class CuratedSnapshot(Snapshot):
         """See `Snapshot.find_lines`. Titles and tags that users gave come first; they have no score."""
         if len(self._hidden):
             videos = self._videos.visible if videos is None else videos & self._videos.visible
-        lines = super().find_lines(text, limit, kinds, least_coverage, videos=videos)
+        lines = self._own(super().find_lines(text, limit, kinds, least_coverage, videos=videos))
         if kinds is not None and "name" not in kinds:
             return lines
 
@@ -117,7 +142,11 @@ class CuratedSnapshot(Snapshot):
         given = []
         if video_id in self.curation.names.lines:
             given = [self._given_line(video_id, QueryWords(text))]
-        return given + super().lines_between(video_id, start_seconds, end_seconds, text)
+        return given + self._own(super().lines_between(video_id, start_seconds, end_seconds, text))
+
+    def _own(self, lines: list[TextLine]) -> list[TextLine]:
+        """Lines without the names that videos have in places that are hidden."""
+        return [line for line in lines if line.kind != "name" or line.video_id not in self._renamed]
 
     def video(self, video_id: str) -> VideoRecord | None:
         """See `Snapshot.video`."""
@@ -162,6 +191,13 @@ def excluded_places(videos: VideoCatalog, exclusions: Exclusions) -> NDArray[np.
     if exclusions.has_paths:
         excluded |= np.array([exclusions.of_path(path) is not None for path in paths.to_pylist()], np.bool_)
     return excluded
+
+
+def places_in(videos: VideoCatalog, folder: bytes) -> NDArray[np.bool_]:
+    """Which places lie in a folder, however deep, bool [P] in the order of `VideoCatalog.paths`."""
+    start = folder.rstrip(b"/") + b"/"
+    inside: NDArray[np.bool_] = pc.starts_with(videos.paths[1], start).to_numpy(zero_copy_only=False)
+    return inside
 
 
 def tags_of(snapshot: Snapshot, videos: NDArray[np.bool_] | None = None) -> list[TagCount]:

@@ -201,6 +201,11 @@ class Snapshot:
         return self._videos
 
     @property
+    def num_visible_segments(self) -> int:
+        """How many segments there are that are not hidden."""
+        return self.num_segments
+
+    @property
     def embedding_dim(self) -> int:
         """The size of a stored embedding: D of the bundle, or fewer dimensions."""
         return self.manifest.embedding_dim

@@ -1,12 +1,14 @@
 """Which requests are answered: their Host, where they come from, and the kind of their body.
 
-A browser runs the scripts of any site. Three rules keep such a script from using the service:
+A browser runs the scripts of any site, and sends its cookies along. Three rules keep such a script from using
+the service:
 
 - **Host.** A site can let its own name lead to this computer (DNS rebinding); the browser then takes the
   service for a part of that site. So only names of the service are answered. An IP address as Host is safe:
   there is no name that could lead elsewhere.
 - **Origin.** A request that another site's page makes is refused, unless the settings list that site.
-  Following a link to the service is no such request.
+  Following a link to the service is no such request. A signed address may be read from anywhere. What changes
+  something and is known by a cookie alone must say that it comes from the service's own page.
 - **Content type.** A body is JSON and says so: what a form of another site can send does not. Searches that
   carry a picture are excepted: they change nothing, and the rule above refuses those of other sites.
 """
@@ -17,11 +19,9 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from starlette.types import Scope
-
 from model.runtime.messages import shorten
+from service.api.principal import Via
 from service.api.problems import CROSS_ORIGIN, NOT_JSON, UNKNOWN_HOST, ProblemKind
-from service.api.uploads import is_upload
 from service.settings import Settings
 
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+))(?::([0-9]{1,5}))?", re.IGNORECASE)
@@ -32,13 +32,22 @@ _READING = frozenset({"GET", "HEAD"})
 
 
 class Refusal(NamedTuple):
-    """Why a request is not answered."""
+    """Why a request is not answered, and after how many seconds it may be; None: not known."""
 
     kind: ProblemKind
     detail: str
+    wait_seconds: int | None = None
 
 
-class _Origins(NamedTuple):
+_FORGED = Refusal(
+    CROSS_ORIGIN,
+    "The request has the cookie of a session, and does not come from the service's own page. Elsewhere, send "
+    "a key in the header Authorization: Bearer KEY. If it is the service's own page behind a proxy, let the "
+    "proxy pass on the Host (nginx: proxy_set_header Host $http_host).",
+)
+
+
+class Origins(NamedTuple):
     """The headers that tell where a request comes from; None where it has none."""
 
     hosts: tuple[bytes, ...]
@@ -57,16 +66,8 @@ class AccessRules:
         self._names = frozenset({settings.host.lower(), "localhost", "*.localhost", *settings.allowed_hosts})
         self._sites = frozenset(site.lower().rstrip("/") for site in settings.cors_origins)
 
-    def refusal(self, scope: Scope) -> Refusal | None:
-        """Why a request is not answered; None: it is. `scope` is that of an ASGI request over HTTP."""
-        request = _read(scope["headers"])
-        return (
-            self._wrong_host(request)
-            or self._wrong_origin(request, scope["method"])
-            or (None if is_upload(scope) else _wrong_body(request, scope["method"]))
-        )
-
-    def _wrong_host(self, request: _Origins) -> Refusal | None:
+    def wrong_host(self, request: Origins) -> Refusal | None:
+        """Why a request is for no name of the service; None: it is for one."""
         # Browsers always send a Host; health checks that speak HTTP/1.0 may not.
         if len(request.hosts) < 2 and all(is_known(host, self._names) for host in request.hosts):
             return None
@@ -85,8 +86,22 @@ class AccessRules:
             f"may have let it lead here. {remedy}",
         )
 
-    def _wrong_origin(self, request: _Origins, method: str) -> Refusal | None:
+    def refusal(self, request: Origins, method: str, via: Via | None) -> Refusal | None:
+        """Why a request is not answered whose Host is right; None: it is.
+
+        Args:
+            request: its headers.
+            method: its method.
+            via: how it says who it is from; None: it does not.
+        """
+        return self._wrong_origin(request, method, via) or _wrong_body(request, method)
+
+    def _wrong_origin(self, request: Origins, method: str, via: Via | None) -> Refusal | None:
         origins, site = request.origins, request.site
+        if via == "url" and method in _READING:
+            return None
+        if via == "session" and method not in _READING:
+            return None if _is_own_page(request) else _FORGED
         if origins and all(self._is_listed(origin) for origin in origins):
             return None
         if site is not None:
@@ -109,6 +124,13 @@ class AccessRules:
         return "*" in self._sites or origin.decode("latin-1").lower() in self._sites
 
 
+def _is_own_page(request: Origins) -> bool:
+    """Whether a browser says that a page of the service itself sends a request."""
+    if request.site is not None:
+        return request.site == b"same-origin"
+    return bool(request.origins) and all(_same(origin, request.hosts) for origin in request.origins)
+
+
 @lru_cache(maxsize=512)
 def is_known(host: bytes, names: frozenset[str]) -> bool:
     """Whether a Host header is an IP address or one of `names`, with or without a port."""
@@ -126,7 +148,8 @@ def is_known(host: bytes, names: frozenset[str]) -> bool:
     return name in names or any("*." + ".".join(ends[start:]) in names for start in range(1, len(ends)))
 
 
-def _read(headers: Sequence[tuple[bytes, bytes]]) -> _Origins:
+def read_origins(headers: Sequence[tuple[bytes, bytes]]) -> Origins:
+    """The headers of a request that tell where it comes from."""
     hosts: tuple[bytes, ...] = ()
     origins: tuple[bytes, ...] = ()
     site = mode = destination = content_type = None
@@ -152,10 +175,10 @@ def _read(headers: Sequence[tuple[bytes, bytes]]) -> _Origins:
                 has_body = has_body or value.strip(b"0") != b""
             case b"transfer-encoding":
                 has_body = True
-    return _Origins(hosts, origins, site, mode, destination, content_type, has_body)
+    return Origins(hosts, origins, site, mode, destination, content_type, has_body)
 
 
-def _is_link(request: _Origins) -> bool:
+def _is_link(request: Origins) -> bool:
     """Whether a browser opens the address as a page of its own: no other page reads the answer."""
     return request.mode == b"navigate" and request.destination == b"document"
 
@@ -174,7 +197,7 @@ def _place(authority: str) -> tuple[str, str] | None:
     return (match[1] or match[2]).lower(), "" if port in _DEFAULT_PORTS else port
 
 
-def _wrong_body(request: _Origins, method: str) -> Refusal | None:
+def _wrong_body(request: Origins, method: str) -> Refusal | None:
     if method in _READING or method == "OPTIONS":
         return None
     if request.content_type is None:

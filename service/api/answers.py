@@ -1,8 +1,8 @@
 """Converts search results and library records to the wire format."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -12,17 +12,41 @@ from starlette.responses import Response
 from indexer.library.records import VideoRecord, displayable
 from service.api import schemas
 from service.api.media import is_fresh
+from service.api.principal import Principal
 from service.live import LiveLibrary, ReloadOutcome
-from service.readiness import Degradation
+from service.readiness import Degradation, DegradationKind
 from service.scrub import Scrub
 from service.search.answering import why_no_answers
 from service.search.picture_encoder import why_no_image_query
-from service.search.results import ALL_PARTS, AnswerResult, HitPart, SearchResult
+from service.search.results import (
+    ALL_PARTS,
+    AnswerResult,
+    HitPart,
+    LibraryWarning,
+    LibraryWarningKind,
+    SearchResult,
+)
+from service.search.views import PathNames
 
 #: Ends the ETag of a video whose file could not be looked at.
 _UNREAD = "-unread"
 _SEARCH_RESULT = TypeAdapter(SearchResult)
 _ANSWER_RESULT = TypeAdapter(AnswerResult)
+
+#: What those are told who are no administrators: the full text names files.
+_WARNINGS: Mapping[LibraryWarningKind, str] = {
+    "damaged_segments": "Segments of the library are damaged, and left out.",
+    "unreadable_tokens": "Nothing is re-ranked, because a part of the library is damaged.",
+    "unreadable_texts": "No text was searched, because a part of the library is damaged.",
+    "unreadable_curation": "What users say of videos, and keep out, may be out of date: it cannot be read.",
+}
+_DEGRADATIONS: Mapping[DegradationKind, str] = {
+    "snapshot_refused": "A newer snapshot cannot be served.",
+    "not_reranked": "No search is re-ranked.",
+    "damaged_files": "A file of the library is damaged.",
+    "damaged_rows": "A part of the library is damaged.",
+    "media_missing": "A folder of videos is not there.",
+}
 
 
 def search_body(result: SearchResult, parts: frozenset[HitPart] = ALL_PARTS) -> bytes:
@@ -48,14 +72,31 @@ def answer_body(result: AnswerResult) -> bytes:
     return _ANSWER_RESULT.dump_json(result)
 
 
-def video(record: VideoRecord) -> schemas.Video:
-    """A video of the library."""
+def search_as_told(result: SearchResult, principal: Principal) -> SearchResult:
+    """The result of a search with warnings that tell somebody no more than they may know."""
+    return replace(result, library_warnings=_as_told(result.library_warnings, principal))
+
+
+def answer_as_told(result: AnswerResult, principal: Principal) -> AnswerResult:
+    """As `search_as_told`, for the answer to a question."""
+    return replace(result, library_warnings=_as_told(result.library_warnings, principal))
+
+
+def _as_told(warnings: Sequence[LibraryWarning], principal: Principal) -> list[LibraryWarning]:
+    if principal.is_admin:
+        return list(warnings)
+    return [replace(warning, message=_WARNINGS[warning.kind]) for warning in warnings]
+
+
+def video(record: VideoRecord, names: PathNames) -> schemas.Video:
+    """A video of the library; `names` says how paths look to whoever asks."""
     said, recording = record.annotation, record.recording
     files = [
-        schemas.VideoFile(path=displayable(file.path), missing_since=file.missing_since)
+        schemas.VideoFile(path=names.shown(displayable(file.path)), missing_since=file.missing_since)
         for file in record.files
     ]
     shown: dict[str, Any] = {
+        "path": files[0].path,
         "files": files,
         "title": said.title or record.title,
         "file_title": record.title,
@@ -73,36 +114,41 @@ def video(record: VideoRecord) -> schemas.Video:
     return schemas.Video(**values, **shown)
 
 
-def video_etag(record: VideoRecord) -> str:
+def video_etag(record: VideoRecord, names: PathNames) -> str:
     """The ETag of a video: another one whenever anything that is said of it changes."""
-    return f'"{hashlib.sha256(video(record).model_dump_json().encode()).hexdigest()[:32]}"'
+    return f'"{hashlib.sha256(video(record, names).model_dump_json().encode()).hexdigest()[:32]}"'
 
 
-def video_etags(record: VideoRecord) -> tuple[str, str]:
+def video_etags(record: VideoRecord, names: PathNames) -> tuple[str, str]:
     """The ETags of what is said of a video now, by users and by the library: with its file read, and not."""
-    etag = video_etag(record)
+    etag = video_etag(record, names)
     return etag, f'{etag[:-1]}{_UNREAD}"'
 
 
-def changed_video(record: VideoRecord) -> Response:
+def changed_video(record: VideoRecord, names: PathNames) -> Response:
     """A video that was changed, with its new ETag."""
-    headers = {"etag": video_etag(record), "cache-control": "private, no-cache"}
-    return Response(video(record).model_dump_json(), media_type="application/json", headers=headers)
+    headers = {"etag": video_etag(record, names), "cache-control": "private, no-cache"}
+    return Response(video(record, names).model_dump_json(), media_type="application/json", headers=headers)
 
 
 def video_response(
-    record: VideoRecord, playable: bool | None, why_not: str | None, url: str, request: Headers
+    record: VideoRecord,
+    names: PathNames,
+    playable: bool | None,
+    why_not: str | None,
+    url: str,
+    request: Headers,
 ) -> Response:
     """A video with its ETag and how it can be played, or 304 where the client's copy is up to date.
 
     `url` is the video's own.
     """
-    etag = video_etags(record)[playable is None]
+    etag = video_etags(record, names)[playable is None]
     headers = {"etag": etag, "cache-control": "private, no-cache"}
     if is_fresh(request, etag):
         return Response(status_code=304, headers=headers)
     details = schemas.VideoDetails(
-        **video(record).model_dump(),
+        **video(record, names).model_dump(),
         playable=playable,
         not_playable_because=why_not,
         media_url=f"{url}/media",
@@ -112,41 +158,52 @@ def video_response(
     return Response(details.model_dump_json(), media_type="application/json", headers=headers)
 
 
-def library_info(live: LiveLibrary) -> schemas.LibraryInfo:
+def library_info(live: LiveLibrary, principal: Principal) -> schemas.LibraryInfo:
     """The snapshot and the bundle that are served.
 
     Raises:
         NotReadyError: no snapshot is served.
     """
-    searcher = live.searcher
+    searcher = live.searcher.seen_by(principal.view)
     snapshot, manifest = searcher.snapshot, searcher.bundle.manifest
     return schemas.LibraryInfo(
         snapshot=snapshot.number,
         created=snapshot.created,
         num_videos=snapshot.num_videos,
-        num_segments=snapshot.num_segments,
+        num_segments=snapshot.num_visible_segments,
         hours=round(snapshot.hours, 4),
         bundle=schemas.BundleInfo(
             name=manifest.name,
             checksum=searcher.bundle.checksum,
             licence=manifest.licence,
             languages=None if manifest.text.languages is None else list(manifest.text.languages),
-            provenance=manifest.provenance.model_dump(mode="json"),
+            # Its recipe may name folders.
+            provenance=manifest.provenance.model_dump(mode="json") if principal.is_admin else {},
         ),
         cannot_rerank=searcher.cannot_rerank,
         cannot_answer=why_no_answers(searcher.bundle, snapshot),
         cannot_query_image=why_no_image_query(searcher.bundle, is_allowed=searcher.images_allowed),
-        problem=live.problem,
+        problem=live.problem
+        if principal.is_admin or live.problem is None
+        else _DEGRADATIONS["snapshot_refused"],
     )
 
 
-def readiness(snapshot: int, degraded: Sequence[Degradation], scrub: Scrub | None) -> schemas.Readiness:
-    """Searches are answered, and what is degraded."""
+def readiness(
+    snapshot: int, degraded: Sequence[Degradation], scrub: Scrub | None, principal: Principal | None
+) -> schemas.Readiness:
+    """Searches are answered, and what is degraded, as `principal` may know it; None: a stranger."""
+    is_admin = principal is not None and principal.is_admin
+    may_count = principal is not None and "metrics" in principal.scopes
+    kinds = dict.fromkeys(each.kind for each in degraded)
+    shown = degraded if is_admin else [Degradation(kind, _DEGRADATIONS[kind]) for kind in kinds]
     return schemas.Readiness(
         status="degraded" if degraded else "ready",
         snapshot=snapshot,
-        degraded=[schemas.Degradation(kind=each.kind, detail=each.detail) for each in degraded],
-        scrub=None if scrub is None else schemas.ScrubState.model_validate(scrub.state, from_attributes=True),
+        degraded=[schemas.Degradation(kind=each.kind, detail=each.detail) for each in shown],
+        scrub=None
+        if scrub is None or not may_count
+        else schemas.ScrubState.model_validate(scrub.state, from_attributes=True),
     )
 
 

@@ -11,9 +11,9 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
 
 from model.runtime.bundle import Bundle
-from service.api.access import AccessRules
+from service.api.audit_trail import AuditTrail
+from service.api.authentication import Authentication
 from service.api.batch_turns import BatchTurns
-from service.api.body_limits import BodyLimits
 from service.api.context import Context
 from service.api.media import MediaFolders
 from service.api.middleware import Envelope
@@ -31,6 +31,8 @@ from service.api.routes import (
     playback,
     questions,
     search,
+    session,
+    signed_urls,
     videos,
 )
 from service.api.uploads import PICTURES_HELD, UploadBudget
@@ -38,6 +40,7 @@ from service.live import LiveLibrary, open_served_bundle
 from service.metrics import Metrics
 from service.playback.making import MediaMaker
 from service.readiness import ReadinessProbe
+from service.rights.audit import open_audit_log
 from service.search.pages import Pages
 from service.settings import Settings
 
@@ -57,6 +60,8 @@ ROUTERS: Sequence[APIRouter] = (
     curation.router,
     frames.router,
     library.router,
+    session.router,
+    signed_urls.router,
     health.router,
     page.router,
 )
@@ -71,8 +76,14 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         settings: the service's settings.
         bundle: an open bundle; None: the lifespan opens that of the snapshot that is served.
         metrics: those that `/metrics` shows; None: new ones.
+
+    Raises:
+        InputError: the state folder or the audit log cannot be used.
+        RightsError: keys or users cannot be read.
     """
     shown = Metrics() if metrics is None else metrics
+    authentication = Authentication(settings)
+    audit = AuditTrail(open_audit_log(settings))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -90,6 +101,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
             media_folders=MediaFolders(settings),
             pages=pages,
             maker=maker,
+            authentication=authentication,
             uploads=UploadBudget(PICTURES_HELD * settings.max_image_bytes),
             batch_turns=BatchTurns(settings.search_threads),
         )
@@ -103,6 +115,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
                 await watcher
             maker.close()
             await run_in_threadpool(live.close)
+            authentication.close()
 
     app = FastAPI(
         title="Reelfind",
@@ -124,15 +137,15 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
-            allow_headers=["content-type", "range", "if-match"],
-            expose_headers=["accept-ranges", "content-range", "etag"],
+            allow_headers=["authorization", "content-type", "range", "if-match", "x-api-key"],
+            expose_headers=["accept-ranges", "content-range", "etag", "retry-after"],
         )
     app.add_middleware(
         Envelope,
-        rules=AccessRules(settings),
+        settings=settings,
+        authentication=authentication,
+        audit=audit,
         metrics=shown,
-        limits=BodyLimits(settings),
-        access_log=settings.access_log,
     )
     return app
 

@@ -40,6 +40,7 @@ _REFUSAL_SECONDS = 1.0
 # Most refused connections that stay open so long; others are closed at once.
 _MAX_REFUSED = 32
 _PRESENCE = "reelfind.presence"
+_PEER = "reelfind.peer"
 
 #: Why the server ended a connection or turned it away.
 Ending = Literal["full", "client_share", "idle", "slow_request", "slow_reader", "malformed"]
@@ -64,6 +65,12 @@ def presence_of(scope: MutableMapping[str, Any]) -> Presence | None:
     """The presence of the client that sent a request; None if another server than ours runs the app."""
     presence = scope.get("state", {}).get(_PRESENCE)
     return presence if isinstance(presence, Presence) else None
+
+
+def peer_of(scope: MutableMapping[str, Any]) -> str:
+    """The address at the other end of a request's connection, whatever its headers say; "": not known."""
+    peer = scope.get("state", {}).get(_PEER)
+    return peer if isinstance(peer, str) else ""
 
 
 def client_of(scope: MutableMapping[str, Any]) -> str:
@@ -204,6 +211,7 @@ class GuardedProtocol(H11Protocol):
         super().connection_made(transport)
         self.transport = JoinedWrites(transport, self.loop)  # type: ignore[assignment]
         self.key = client_key(self.client[0]) if self.client else ""
+        self.app_state[_PEER] = self.client[0] if self.client else ""
         self._begun = self.loop.time()
         ending = self._connections.admit(self)
         if ending is not None:

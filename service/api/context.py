@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.api.authentication import Authentication
 from service.api.batch_turns import BatchTurns
 from service.api.media import MediaFolders
 from service.api.pool import SearchPool
@@ -29,6 +30,7 @@ class Context:
     media_folders: MediaFolders
     pages: Pages
     maker: MediaMaker
+    authentication: Authentication
     uploads: UploadBudget
     batch_turns: BatchTurns
 

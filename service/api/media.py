@@ -21,6 +21,7 @@ from indexer.library.records import FileRecord, VideoRecord, displayable, stored
 from indexer.library.trust import remembered_media_roots
 from model.runtime.media_starts import AMBIGUOUS, EXTENSIONS, START_BYTES, begins_as_text, begins_as_video
 from service.errors import MediaChangedError, MediaGoneError, MediaNotAllowedError
+from service.rights.folders import Folder
 from service.settings import Settings
 
 # Our own table of content types: the operating system's differs from machine to machine.
@@ -102,7 +103,7 @@ class MediaFile:
         return formatdate(self.status.st_mtime, usegmt=True)
 
 
-def open_media(video: VideoRecord, folders: frozenset[Path]) -> MediaFile:
+def open_media(video: VideoRecord, folders: frozenset[Path], within: Folder | None = None) -> MediaFile:
     """Open a file of a video: the first of its places where it may be played and is what was indexed.
 
     Links are followed; what counts is where the file itself lies. A hard link is the file: making one needs
@@ -111,6 +112,7 @@ def open_media(video: VideoRecord, folders: frozenset[Path]) -> MediaFile:
     Args:
         video: the video's record.
         folders: real paths; the file must lie in or below one of them.
+        within: the folder that whoever asks is limited to: the file must lie in it too; None: they are not.
 
     Raises:
         MediaNotAllowedError: the file in its first place lies outside of the folders, or is no video.
@@ -120,13 +122,15 @@ def open_media(video: VideoRecord, folders: frozenset[Path]) -> MediaFile:
     first_error: MediaNotAllowedError | MediaChangedError | MediaGoneError | None = None
     for place in video.files:
         try:
-            return open_place(video, place, folders)
+            return open_place(video, place, folders, within)
         except (MediaNotAllowedError, MediaChangedError, MediaGoneError) as error:
             first_error = first_error or error
     raise first_error or MediaGoneError(f"Video {video.video_id} has no file.")
 
 
-def open_place(video: VideoRecord, place: FileRecord, folders: frozenset[Path]) -> MediaFile:
+def open_place(
+    video: VideoRecord, place: FileRecord, folders: frozenset[Path], within: Folder | None = None
+) -> MediaFile:
     """Open the file of a video in one of its places. For the rest, see `open_media`."""
     which = f"The file of video {video.video_id}, {displayable(place.path)},"
     remedy = "Put it back, or index its folder again with `--prune` to remove it from the library."
@@ -137,7 +141,7 @@ def open_place(video: VideoRecord, place: FileRecord, folders: frozenset[Path]) 
         raise MediaGoneError(f"{which} is missing. {remedy}") from None
     try:
         real = Path(f"/proc/self/fd/{handle}").readlink()
-        if not folders.intersection(real.parents):
+        if not folders.intersection(real.parents) or not (within is None or within.holds(real)):
             raise _outside(video, place, real, folders)
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):

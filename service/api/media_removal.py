@@ -10,6 +10,7 @@ from typing import Self
 from indexer.library.records import FileRecord, VideoRecord, displayable
 from service.api.media import open_place
 from service.errors import MediaGoneError, MediaNotAllowedError
+from service.rights.folders import Folder
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class DeletableMedia:
         MediaGoneError: there is none any more.
     """
 
-    def __init__(self, video: VideoRecord, folders: frozenset[Path]) -> None:
+    def __init__(self, video: VideoRecord, folders: frozenset[Path], within: Folder | None = None) -> None:
         self._video = video
         self._entries: list[_Entry] = []
         gone: MediaGoneError | None = None
         with ExitStack() as stack:
             for place in video.files:
                 try:
-                    self._entries.append(_look_at(video, place, folders, stack))
+                    self._entries.append(_look_at(video, place, folders, within, stack))
                 except MediaGoneError as error:
                     gone = gone or error
             if not self._entries:
@@ -70,9 +71,15 @@ class DeletableMedia:
             )
 
 
-def _look_at(video: VideoRecord, place: FileRecord, folders: frozenset[Path], stack: ExitStack) -> _Entry:
+def _look_at(
+    video: VideoRecord,
+    place: FileRecord,
+    folders: frozenset[Path],
+    within: Folder | None,
+    stack: ExitStack,
+) -> _Entry:
     """A file that may be deleted. Its folder is open as long as `stack` is."""
-    media = open_place(video, place, folders)
+    media = open_place(video, place, folders, within)
     stack.callback(media.file.close)
     shown = displayable(place.path)
     if place.path.is_symlink():

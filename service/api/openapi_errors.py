@@ -7,11 +7,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.api.principal import SECURITY_SCHEMES
 from service.api.problems import MEDIA_TYPE
 from service.api.schemas import Problem
 
 _MEANINGS = {
-    403: "The Host or the Origin is not one of the service's, or the file may not be played.",
+    401: "The request has no key, or one that does not count.",
+    403: "The scope is missing, the Host or the Origin is not one of the service's, or the file may not be "
+    "played.",
     404: "It does not exist.",
     409: "The new snapshot or its bundle cannot be opened; the one before is still served.",
     410: "The video's file is missing; or, for a further page, the answer that it belongs to is not kept.",
@@ -20,22 +23,28 @@ _MEANINGS = {
     415: "The body is not declared as JSON.",
     416: "The range is outside the file.",
     422: "The request is invalid.",
+    429: "Too many requests came with this key, or from this address.",
     500: "The server failed.",
     503: "No snapshot is served, too many searches are waiting, or the search cannot be in time.",
 }
+#: What may happen anywhere: who asks is refused, asks too often, or the server fails.
+_EVERYWHERE = (401, 403, 429, 500)
 _REF = "#/components/schemas/{model}"
 
 
 def error_responses(
     *statuses: int, meanings: Mapping[int, str] = MappingProxyType({})
 ) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer with these statuses, and with 403 and 500.
+    """The `responses` of a route that may answer with these statuses, and with those of all routes.
 
     `meanings` are descriptions in place of the usual ones.
     """
     content = {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}}
     said = {**_MEANINGS, **meanings}
-    return {status: {"description": said[status], "content": content} for status in (403, *statuses, 500)}
+    return {
+        status: {"description": said[status], "content": content}
+        for status in sorted({*_EVERYWHERE, *statuses})
+    }
 
 
 def describe_errors(app: FastAPI) -> None:
@@ -64,6 +73,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     schemas.update(problem.pop("$defs"))
     schemas["Problem"] = problem
     document["components"]["schemas"] = dict(sorted(schemas.items()))
+    document["components"]["securitySchemes"] = {name: dict(each) for name, each in SECURITY_SCHEMES.items()}
     for operations in document["paths"].values():
         for operation in operations.values():
             # The framework adds its own 422 to every route with a parameter. Keep those that routes declare.

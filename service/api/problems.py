@@ -3,8 +3,8 @@
 import logging
 import math
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -16,6 +16,7 @@ from model.runtime.errors import InputError, ReelfindError
 from model.runtime.messages import shorten
 from service.api.invalid_values import invalid_value
 from service.api.presence import CLIENT_LEFT, ClientLeftError
+from service.api.principal import identity_of
 from service.api.schemas import InvalidValue, Problem
 from service.errors import (
     CannotAnswerError,
@@ -26,14 +27,19 @@ from service.errors import (
     MediaUnreadableError,
     NoEncodersError,
     NoImageQueryError,
+    NoLogInError,
     NotFoundError,
+    NotLoggedInError,
+    NotPermittedError,
     NotReadyError,
     NotUnderstoodError,
     OverloadedError,
     PageGoneError,
     PreconditionFailedError,
     QueryError,
+    RightsError,
     SnapshotRefusedError,
+    TooManyRequestsError,
     WritesOffError,
 )
 
@@ -59,6 +65,7 @@ SLOW_REQUEST = ProblemKind(408, "request-timeout", "The request did not arrive i
 MALFORMED = ProblemKind(400, "malformed-request", "The request is not valid HTTP")
 TOO_MANY_CONNECTIONS = ProblemKind(503, "too-many-connections", "Too many connections are open")
 UNKNOWN_HOST = ProblemKind(403, "unknown-host", "The service is not known by this name")
+TOO_MANY_REQUESTS = ProblemKind(429, "too-many-requests", "Too many requests")
 CROSS_ORIGIN = ProblemKind(403, "cross-origin", "The request comes from another site")
 NOT_JSON = ProblemKind(415, "not-json", "The body is not declared as JSON")
 INTERNAL = ProblemKind(500, "internal-error", "The server failed")
@@ -73,6 +80,11 @@ _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     CannotAnswerError: ProblemKind(409, "cannot-answer", "Questions cannot be answered"),
     NoImageQueryError: ProblemKind(409, "no-image-query", "Pictures cannot be queries"),
     SnapshotRefusedError: ProblemKind(409, "snapshot-refused", "The new snapshot is not served"),
+    NotLoggedInError: ProblemKind(401, "not-logged-in", "The service does not know who asks"),
+    NotPermittedError: ProblemKind(403, "not-permitted", "You may not do this"),
+    NoLogInError: ProblemKind(409, "no-log-in", "The service has no log-in"),
+    TooManyRequestsError: TOO_MANY_REQUESTS,
+    RightsError: ProblemKind(503, "rights-unavailable", "Keys or users cannot be read"),
     MediaNotAllowedError: ProblemKind(403, "media-not-allowed", "The video's file may not be played"),
     MediaChangedError: ProblemKind(409, "media-changed", "The video's file has changed"),
     MediaGoneError: ProblemKind(410, "media-gone", "The video's file is missing"),
@@ -83,6 +95,17 @@ _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     OverloadedError: ProblemKind(503, "overloaded", "Too many searches are waiting"),
     NotReadyError: ProblemKind(503, "not-ready", "No snapshot is served"),
 }
+#: Errors that may name folders of the server or videos, and what those are told who are no administrators.
+_TOLD_TO_OTHERS: Mapping[type[ReelfindError], str] = {
+    DamagedRowsError: "A part of the library is damaged.",
+    NotReadyError: "No snapshot is served.",
+    SnapshotRefusedError: "The new snapshot is not served; the one before still is.",
+    MediaNotAllowedError: "The video's file may not be played.",
+    MediaChangedError: "The video's file has changed since it was indexed.",
+    MediaGoneError: "The video's file is missing, or cannot be read.",
+    RightsError: "It cannot be found out who may ask, so nobody may.",
+}
+_ASK = "The server's log says more under this instance: ask whoever runs the service."
 _UNAVAILABLE = ProblemKind(503, "unavailable", "The library or the bundle cannot be read")
 _BY_STATUS = {
     404: _BY_ERROR[NotFoundError],
@@ -141,11 +164,22 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ClientLeftError, _on_client_left)
 
 
-async def _on_reelfind_error(_: Request, error: Exception) -> Response:
+async def _on_reelfind_error(request: Request, error: Exception) -> Response:
+    return error_response(request.scope, error)
+
+
+def error_response(scope: MutableMapping[str, Any], error: Exception) -> Response:
+    """An error as a problem document. Only administrators are told what may name a folder of the server."""
     headers = None
-    if isinstance(error, OverloadedError):
+    if isinstance(error, OverloadedError | TooManyRequestsError):
         headers = {"retry-after": str(max(1, math.ceil(error.retry_seconds)))}
-    return problem_response(kind_of(error), str(error), errors=_values_of(error), headers=headers)
+    elif isinstance(error, NotLoggedInError):
+        headers = {"www-authenticate": 'Bearer realm="Reelfind"'}
+    text = told(error, scope)
+    if text is None:
+        return problem_response(kind_of(error), str(error), errors=_values_of(error), headers=headers)
+    instance = _noted(error)
+    return problem_response(kind_of(error), f"{text} {_ASK}", instance=instance)
 
 
 def kind_of(error: Exception) -> ProblemKind:
@@ -153,9 +187,32 @@ def kind_of(error: Exception) -> ProblemKind:
     return next((kind for type_, kind in _BY_ERROR.items() if isinstance(error, type_)), _UNAVAILABLE)
 
 
-def problem_of(error: ReelfindError) -> Problem:
+def problem_of(error: ReelfindError, scope: MutableMapping[str, Any]) -> Problem:
     """One of our errors as a problem document, for a part of an answer."""
-    return _problem(kind_of(error), str(error), errors=_values_of(error))
+    text = told(error, scope)
+    if text is None:
+        return _problem(kind_of(error), str(error), errors=_values_of(error))
+    return _problem(kind_of(error), f"{text} {_ASK}", instance=_noted(error))
+
+
+def _noted(error: Exception) -> str:
+    """Write an error to the log whose text is not told. → The id that the log has with it."""
+    instance = new_instance()
+    logger.info("%s (instance %s)", error, instance)
+    return instance
+
+
+def told(error: Exception, scope: MutableMapping[str, Any]) -> str | None:
+    """What who sent a request is told of an error, in place of a text that may name a folder of the server.
+
+    None: the text itself, since they are an administrator, or it names none.
+    """
+    principal = identity_of(scope).principal
+    if principal is not None and principal.is_admin:
+        return None
+    if not any(isinstance(error, type_) for type_ in _BY_ERROR):
+        return "The library or the model cannot be read."
+    return next((text for type_, text in _TOLD_TO_OTHERS.items() if isinstance(error, type_)), None)
 
 
 def _values_of(error: Exception) -> list[InvalidValue] | None:

@@ -15,8 +15,10 @@ from indexer.library.records import Verdict
 from model.runtime.calibration import Level
 from model.runtime.captured import CapturedSource
 from service.api.filters import ABOUT_FILTER, RequestFilter
+from service.api.principal import Via
 from service.api.query_schemas import Query
 from service.readiness import DegradationKind
+from service.rights.scopes import Scope
 from service.search.picture_encoder import CannotQueryImage
 from service.search.results import (
     CannotAnswer,
@@ -910,7 +912,9 @@ class BundleInfo(BaseModel):
     languages: list[str] | None = Field(
         description="Languages that the model reads, as codes of ISO 639; `mul`: many. Null if not known."
     )
-    provenance: dict[str, Any] = Field(description="Recipe, data, weights, commit and metrics.")
+    provenance: dict[str, Any] = Field(
+        description="Recipe, data, weights, commit and metrics; empty for who is no administrator."
+    )
 
 
 class LibraryInfo(BaseModel):
@@ -935,6 +939,53 @@ class LibraryInfo(BaseModel):
         "capability `image_query`), or the settings have turned it off. Null if pictures can be queries."
     )
     problem: str | None = Field(description="Why the newest snapshot is not served; null if it is.")
+
+
+class LogIn(_Request):
+    """A key to log in with."""
+
+    key: str = Field(max_length=200, description="A key of `reelfind keys create`.", examples=["rf_…"])
+
+
+class SessionInfo(BaseModel):
+    """Who asks, and what they may do."""
+
+    auth: Literal["none", "keys", "proxy"] = Field(
+        description="Who may ask at all. `none`: everybody, as an administrator. `keys`: who has a key; "
+        "`POST /v1/session` logs a browser in. `proxy`: whom the proxy names."
+    )
+    via: Via | None = Field(
+        description="How the request said who it is from. `session`: `DELETE /v1/session` logs out."
+    )
+    name: str | None = Field(description="Name of the key or the user; null if the service does not know it.")
+    scopes: list[Scope] = Field(description="What they may do, with what a scope includes; empty: nothing.")
+    folder: str | None = Field(description="The folder that they are limited to; null: they are not.")
+    expires_at: datetime | None = Field(description="When the key or the session ends; null: never.")
+
+
+class SignedUrlRequest(_Request):
+    """An address to sign."""
+
+    url: str = Field(
+        max_length=2000,
+        description="Path and query of what may be signed: a video's file or a frame. The query is signed "
+        "too and cannot be changed.",
+        examples=["/v1/videos/0f3a9c52d1e8b7640f3a9c52d1e8b764/media"],
+    )
+    expires_seconds: int = Field(
+        3600,
+        ge=1,
+        le=100_000_000,
+        description="Seconds for which it counts; the server has a maximum.",
+        examples=[3600],
+    )
+
+
+class SignedUrlAnswer(BaseModel):
+    """A signed address."""
+
+    url: str = Field(description="Path and query; put the server's address in front.")
+    expires_at: datetime
 
 
 class ReloadResult(BaseModel):

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from service.api.answers import search_body
+from service.api.answers import search_as_told, search_body
 from service.api.connections import client_of, presence_of
 from service.api.context import Context
 from service.api.filters import to_filter
 from service.api.pool import Claim
+from service.api.principal import Principal
 from service.api.schemas import MomentsRequest, SearchRequest
 from service.errors import NotUnderstoodError
 from service.search.asking import open_query
@@ -35,16 +36,17 @@ _MATCHING_PART = 0.5
 class Asker(NamedTuple):
     """Who asks, when, in seconds of `time.monotonic()`, and whether they are still there; None: they are."""
 
+    principal: Principal
     client: str
     arrived: float
     is_wanted: Callable[[], bool] | None
 
     @classmethod
-    def of(cls, request: Request) -> "Asker":
+    def of(cls, request: Request, principal: Principal) -> "Asker":
         """Who sent a request that has just arrived."""
         presence = presence_of(request.scope)
         is_wanted = None if presence is None else presence.is_here
-        return cls(client_of(request.scope), time.monotonic(), is_wanted)
+        return cls(principal, client_of(request.scope), time.monotonic(), is_wanted)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class CheckedSearch:
         claim: what it asks of the pool.
         question: identifies what is asked: pages that follow are of the same question.
         page_token: which page is wanted; None: the first.
+        principal: who asks.
         video_id: the video to search; None: all.
     """
 
@@ -71,6 +74,7 @@ class CheckedSearch:
     claim: Claim
     question: bytes
     page_token: str | None
+    principal: Principal
     video_id: str | None = None
 
 
@@ -96,7 +100,7 @@ def checked_search(
         QueryError: a value is out of range, or the bundle has no probabilities.
         PageGoneError: the page that is asked for is not there any more.
     """
-    settings, page_token = context.settings, request.page_token
+    settings, page_token, principal = context.settings, request.page_token, asker.principal
     top_k = settings.default_top_k if request.top_k is None else request.top_k
     check_top_k(top_k, settings.max_top_k)
     if page_token is not None:
@@ -134,9 +138,9 @@ def checked_search(
     claim = Claim(asker.client, FIRST_STAGE_PAIRS * texts + pairs, options.deadline, options.is_wanted)
     # A further page is of the same ranking, whatever of it is wanted, and in which time.
     same = request.model_dump(exclude={"page_token", "fields", "explain", "deadline_ms"})
-    question = question_mark(video_id, same, _pictures(query), options.where, options.visible)
+    question = question_mark(video_id, same, _pictures(query), options.where, principal.view)
     return CheckedSearch(
-        searcher, query, top_k, options, deadline_seconds, claim, question, page_token, video_id
+        searcher, query, top_k, options, deadline_seconds, claim, question, page_token, principal, video_id
     )
 
 
@@ -169,13 +173,14 @@ async def answer_search(
     def run(share: float) -> tuple[SearchResult, bytes]:
         allowed = replace(search.options, match_seconds=_MATCHING_PART * share * search.deadline_seconds)
         pages, question, token = context.pages, search.question, search.page_token
+        view = search.principal.view
         if token is None:
             result = context.live.search(
-                search.searcher, lambda asked: pages.first(asked, question, allowed, ask, keep=keep)
+                search.searcher, lambda asked: pages.first(asked, question, allowed, ask, view, keep=keep)
             )
         else:
-            result = pages.following(search.searcher, question, token, "/page_token", allowed, ask)
-        return result, search_body(result, allowed.parts)
+            result = pages.following(search.searcher, question, token, "/page_token", allowed, ask, view)
+        return result, search_body(search_as_told(result, search.principal), allowed.parts)
 
     try:
         result, body = await context.pool.run(run, search.claim)

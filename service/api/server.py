@@ -92,7 +92,8 @@ def run_server(
             # A function where uvicorn's annotation asks for a class; it only calls it.
             http=connections.protocol,  # type: ignore[arg-type]
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
-            forwarded_allow_ips=settings.trusted_proxies,
+            # A proxy that says who asks is believed where they ask from, too.
+            forwarded_allow_ips=",".join(filter(None, [settings.trusted_proxies, *settings.auth_proxies])),
         ),
         on_started,
         connections,

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from fastapi import Request
-from fastapi.routing import APIRoute
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -19,6 +18,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from service.api.presence import ClientLeftError
+from service.api.principal import ScopedRoute
 from service.errors import OverloadedError, QueryError
 
 MEDIA_TYPE = "multipart/form-data"
@@ -40,7 +40,7 @@ def is_upload(scope: MutableMapping[str, Any]) -> bool:
     return len(types) == 1 and _MULTIPART.fullmatch(types[0]) is not None
 
 
-class UploadRoute(APIRoute):
+class UploadRoute(ScopedRoute):
     """A route that takes the requests that carry a picture, and leaves others of its path to the next one."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

@@ -5,7 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.cli.options import BundleOption, LibraryOption, ProviderOption, ThreadsOption, setting_option
+from service.cli.options import (
+    BundleOption,
+    LibraryOption,
+    ProviderOption,
+    StateOption,
+    ThreadsOption,
+    setting_option,
+)
 from service.cli.searcher import check_bundle_path
 from service.live import open_served_bundle
 from service.memory import limit_blas_threads, limit_lance_threads, share_heaps
@@ -24,6 +31,23 @@ def serve_command(
             "commas.",
         ),
     ] = None,
+    auth: Annotated[
+        Literal["none", "keys", "proxy"] | None,
+        setting_option(
+            "auth",
+            "Who may ask: everybody (none, only on this computer), who has a key, or whom a proxy names.",
+            metavar="none|keys|proxy",
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        setting_option(
+            "insecure",
+            "Let everybody do everything, also where other computers can reach the service.",
+            "--insecure",
+        ),
+    ] = None,
+    state: StateOption = None,
     media: Annotated[
         list[Path] | None,
         setting_option(
@@ -79,6 +103,7 @@ def serve_command(
     limit_lance_threads()
     limit_blas_threads()
     # FastAPI takes a fifth of a second to import, which the other commands do without.
+    from service.api.exposure import check_exposure
     from service.api.server import address_of, bind, run_server
 
     settings = load_settings(
@@ -87,6 +112,9 @@ def serve_command(
             "host": host,
             "port": port,
             "allowed_hosts": allowed_hosts,
+            "auth": auth,
+            "insecure": insecure,
+            "state": state,
             "media_roots": tuple(media) if media else None,
             "writes": writes,
             "allow_delete_media": allow_delete_media,
@@ -102,6 +130,7 @@ def serve_command(
     )
     check_bundle_path(settings)
     with bind(settings.host, settings.port) as listener:
+        check_exposure(settings, listener)
         address = address_of(listener)
         run_server(
             settings,

@@ -42,7 +42,6 @@ def encode_frame(
     bundle: Bundle,
     snapshot: Snapshot,
     frame: FrameQuery,
-    visible: Visible = None,
     *,
     images_allowed: bool,
     pointer: str = "/query",
@@ -55,7 +54,6 @@ def encode_frame(
         bundle: the snapshot's model.
         snapshot: holds the frame.
         frame: which frame.
-        visible: which videos there are for whoever asks, bool, one a row of the catalog; None: all.
         images_allowed: whether the settings allow that the frame encoder is opened.
         pointer: the JSON pointer of the query in the request.
 
@@ -66,7 +64,7 @@ def encode_frame(
         LibraryError: a table cannot be read.
         BundleError: the model fails.
     """
-    row, place = _place_of(snapshot, frame, visible, pointer)
+    row, place = _place_of(snapshot, frame, pointer)
     if _has_frame_embeddings(bundle):
         read = snapshot.segment_frames([row])
         salience = read.salience[0, place]
@@ -81,7 +79,6 @@ def encode_moment(
     bundle: Bundle,
     snapshot: Snapshot,
     moment: MomentQuery,
-    visible: Visible = None,
     pointer: str = "/query",
 ) -> EncodedQuery:
     """Encode a span of a video by its stored frames, as if it were a segment; for the arguments see above.
@@ -92,7 +89,7 @@ def encode_moment(
         LibraryError: a table cannot be read.
         BundleError: the model fails.
     """
-    rows = _rows_of_moment(snapshot, moment, visible, pointer)
+    rows = _rows_of_moment(snapshot, moment, pointer)
     segments = snapshot.segments(_spread(rows))
     overlaps = [_overlap(segment, moment) for segment in segments]
     frames = [
@@ -117,7 +114,6 @@ def encode_video(
     bundle: Bundle,
     snapshot: Snapshot,
     video: VideoQuery,
-    visible: Visible = None,
     pointer: str = "/query",
 ) -> EncodedQuery:
     """Encode a video: the mean of the stored embeddings of its segments, by their seconds.
@@ -129,7 +125,7 @@ def encode_video(
         DamagedRowsError: a segment of it is damaged.
         LibraryError: a table cannot be read.
     """
-    _video(snapshot, video.video_id, visible, pointer)
+    _video(snapshot, video.video_id, pointer)
     segments = snapshot.segments(_spread(snapshot.segment_rows(video.video_id)))
     seconds = [max(segment.end_seconds - segment.start_seconds, 1e-9) for segment in segments]
     salience = np.concatenate([segment.frame_salience for segment in segments])
@@ -138,7 +134,7 @@ def encode_video(
 
 
 def example_rows(
-    snapshot: Snapshot, example: FrameQuery | MomentQuery | VideoQuery | None, visible: Visible = None
+    snapshot: Snapshot, example: FrameQuery | MomentQuery | VideoQuery | None
 ) -> NDArray[np.int64]:
     """The segments that an example is in, int64 [K], none for None; for `visible` see above.
 
@@ -147,9 +143,9 @@ def example_rows(
     """
     match example:
         case FrameQuery():
-            return np.array([_place_of(snapshot, example, visible, "/query")[0]], np.int64)
+            return np.array([_place_of(snapshot, example, "/query")[0]], np.int64)
         case MomentQuery():
-            return _rows_of_moment(snapshot, example, visible, "/query")
+            return _rows_of_moment(snapshot, example, "/query")
         case VideoQuery():
             return snapshot.segment_rows(example.video_id)
         case None:
@@ -176,9 +172,9 @@ def _is_visible(snapshot: Snapshot, video_id: str, visible: Visible) -> bool:
     return row is not None and (visible is None or bool(visible[row]))
 
 
-def _place_of(snapshot: Snapshot, frame: FrameQuery, visible: Visible, pointer: str) -> tuple[int, int]:
+def _place_of(snapshot: Snapshot, frame: FrameQuery, pointer: str) -> tuple[int, int]:
     place = snapshot.frame_place(frame.frame_id)
-    if place is None or not _is_visible(snapshot, snapshot.video_id_of(place[0]), visible):
+    if place is None or snapshot.video(snapshot.video_id_of(place[0])) is None:
         raise QueryError(
             f"No stored frame has the id {shorten(frame.frame_id)}. The hits of a search list the ids; "
             "when a video is indexed again, its frames may get others.",
@@ -187,8 +183,8 @@ def _place_of(snapshot: Snapshot, frame: FrameQuery, visible: Visible, pointer: 
     return place
 
 
-def _video(snapshot: Snapshot, video_id: str, visible: Visible, pointer: str) -> VideoRecord:
-    video = snapshot.video(video_id) if _is_visible(snapshot, video_id, visible) else None
+def _video(snapshot: Snapshot, video_id: str, pointer: str) -> VideoRecord:
+    video = snapshot.video(video_id)
     if video is None:
         raise QueryError(
             f"No video has the id {shorten(video_id)}. GET /v1/videos lists the ids.", f"{pointer}/video_id"
@@ -202,10 +198,8 @@ def _video(snapshot: Snapshot, video_id: str, visible: Visible, pointer: str) ->
     return video
 
 
-def _rows_of_moment(
-    snapshot: Snapshot, moment: MomentQuery, visible: Visible, pointer: str
-) -> NDArray[np.int64]:
-    video = _video(snapshot, moment.video_id, visible, pointer)
+def _rows_of_moment(snapshot: Snapshot, moment: MomentQuery, pointer: str) -> NDArray[np.int64]:
+    video = _video(snapshot, moment.video_id, pointer)
     rows = snapshot.segment_rows(moment.video_id, moment.start_seconds, moment.end_seconds)
     spans = np.array([snapshot.segment_span(row) for row in rows.tolist()]).reshape(-1, 2)
     # Those that only touch it hold nothing of it.

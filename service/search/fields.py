@@ -3,10 +3,10 @@
 A new fact about videos is one line of `FIELDS`.
 """
 
+import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ from indexer.library.curation import NOTHING, CurationState
 from indexer.library.records import VERDICTS
 from indexer.library.schema import CUTS
 from model.runtime.captured import CAPTURED_SOURCES
+from service.search.views import ALL_PATHS, PathNames
 
 #: What a condition asks of a field.
 Operator = Literal["equals", "in", "range", "under", "contains", "is_null"]
@@ -60,10 +61,19 @@ class FieldValues:
 
 @dataclass(frozen=True)
 class Facts:
-    """Where the values of fields come from: what files say of videos, and what users do."""
+    """Where the values of fields come from: what files say of videos, and what users do.
+
+    Hidden videos have values too.
+
+    Attributes:
+        catalog: the videos.
+        curation: what users say.
+        names: how paths look.
+    """
 
     catalog: VideoCatalog
     curation: CurationState = NOTHING
+    names: PathNames = ALL_PATHS
 
     def column(self, name: str) -> FieldValues:
         """A column of the table of videos; all null where the library has no such column."""
@@ -74,14 +84,14 @@ class Facts:
     def paths(self) -> FieldValues:
         """Every place of every video."""
         owners, paths = self.catalog.shown_paths
-        return FieldValues(paths, owners)
+        shown = [self.names.shown(path) for path in paths.to_pylist()]
+        return FieldValues(pa.array(shown, pa.string()), owners)
 
     @cached_property
     def folders(self) -> FieldValues:
         """The folders that these places are in."""
-        owners, paths = self.catalog.shown_paths
-        folders = [str(PurePosixPath(path).parent) for path in paths.to_pylist()]
-        return FieldValues(pa.array(folders, pa.string()), owners)
+        folders = [posixpath.dirname(path) for path in self.paths.values.to_pylist()]
+        return FieldValues(pa.array(folders, pa.string()), self.paths.owners)
 
     @cached_property
     def titles(self) -> FieldValues:

@@ -47,9 +47,9 @@ def folder_level(facts: Facts, parent: str | None, videos: NDArray[np.bool_] | N
     """A folder and those in it.
 
     Args:
-        facts: of all videos.
-        parent: the folder; None: the deepest one that all videos are in.
-        videos: which videos count, in the order of the catalog; None: all.
+        facts: of all videos. parent: the folder; None: the deepest one that all videos are in, which may have
+        no name where paths do not begin at the root. videos: which videos count, in the order of the catalog;
+        None: all.
 
     Raises:
         NotFoundError: no video is in that folder.
@@ -60,11 +60,8 @@ def folder_level(facts: Facts, parent: str | None, videos: NDArray[np.bool_] | N
     if videos is not None:
         kept = np.flatnonzero(videos[owners])
         owners, paths = owners[kept], [paths[place] for place in kept.tolist()]
-    if parent is None:
-        top = posixpath.commonpath(set(paths)) if paths else "/"
-    else:
-        top = parent.rstrip("/") or "/"
-    inside = top.rstrip("/") + "/"
+    top = _common(paths) if parent is None else parent.rstrip("/") or "/"
+    inside = top.rstrip("/") + "/" if top else ""
     below: dict[str, list[int]] = {}
     deeper: set[str] = set()
     everything: list[int] = []
@@ -84,6 +81,11 @@ def folder_level(facts: Facts, parent: str | None, videos: NDArray[np.bool_] | N
         _folder(top, everything, seconds, bool(below)),
         [_folder(path, below[path], seconds, path in deeper) for path in sorted(below)],
     )
+
+
+def _common(paths: Sequence[str]) -> str:
+    """The deepest folder that all paths are in; it has no name where there is none."""
+    return posixpath.commonpath(set(paths)) if paths else ""
 
 
 def _folder(path: str, owners: Sequence[int], seconds: NDArray[np.float64], has_folders: bool) -> Folder:

@@ -20,6 +20,7 @@ from service.search.results import (
 )
 from service.search.scored_spans import ScoredSpan
 from service.search.texts import MODALITY_OF, SOURCE_OF
+from service.search.views import ALL_PATHS, PathNames
 
 # Lines of text that a moment names, at most.
 _MOST_TEXTS = 5
@@ -35,6 +36,7 @@ class HitBuilder:
         ensemble_lambda: λ of the bundle.
         explain: whether hits explain their scores.
         parts: which parts hits have; the others are empty.
+        names: how paths look.
     """
 
     snapshot: Snapshot
@@ -42,6 +44,7 @@ class HitBuilder:
     ensemble_lambda: float
     explain: bool
     parts: frozenset[HitPart] = ALL_PARTS
+    names: PathNames = ALL_PATHS
 
     def hits(self, spans: Sequence[ScoredSpan]) -> list[Hit]:
         """A hit for each span, in this order."""
@@ -63,7 +66,7 @@ class HitBuilder:
         best = self.moment(span) if moments is None else moments[0]
         return Hit(
             video_id=span.video_id,
-            path=label.path,
+            path=self.names.shown(label.path),
             missing=label.missing,
             title=label.annotation.title or label.title,
             file_title=label.title,

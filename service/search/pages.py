@@ -17,6 +17,7 @@ from service.search.blocks import START, Position
 from service.search.page_tokens import PageToken, read_token, snapshot_of, write_token
 from service.search.results import SearchResult
 from service.search.searcher import OpenSearch, Searcher, SearchOptions
+from service.search.views import WHOLE, View
 
 #: Rankings that are kept, at most, the bytes that they may take, and for how long after they were last read.
 MOST_ANSWERS = 1000
@@ -100,19 +101,34 @@ class Pages:
         return searcher
 
     def first(
-        self, searcher: Searcher, question: bytes, options: SearchOptions, ask: Open, *, keep: bool = True
+        self,
+        searcher: Searcher,
+        question: bytes,
+        options: SearchOptions,
+        ask: Open,
+        view: View = WHOLE,
+        *,
+        keep: bool = True,
     ) -> SearchResult:
         """The first page of an answer, and the token for the next one. Raises as `ask`.
 
-        Without `keep`, the ranking is not kept: the next page costs a new search.
+        `searcher` has no view; `ask` gets it as it is seen in `view`, which `question` also says. Without
+        `keep`, the ranking is not kept: the next page costs a new search.
         """
-        opened = ask(searcher, options)
+        opened = ask(searcher.seen_by(view), options)
         # The ranking is kept without its first hits.
         kept = _Kept(replace(opened, result=replace(opened.result, hits=[])), 0)
         return self._answered(searcher, question, kept, opened, keep=keep)
 
     def following(
-        self, searcher: Searcher, question: bytes, text: str, field: str, options: SearchOptions, ask: Open
+        self,
+        searcher: Searcher,
+        question: bytes,
+        text: str,
+        field: str,
+        options: SearchOptions,
+        ask: Open,
+        view: View = WHOLE,
     ) -> SearchResult:
         """The page that a token asks for.
 
@@ -123,6 +139,7 @@ class Pages:
             field: the name of the field that holds it, for errors.
             options: of the request.
             ask: searches anew, where the ranking is not kept.
+            view: see `first`.
 
         Raises:
             QueryError: the token was not given for this question.
@@ -131,11 +148,12 @@ class Pages:
         """
         token = read_token(text, searcher.token_key, question, field)
         position = Position(token.block, token.offset)
+        seen = searcher.seen_by(view)
         with self._lock:
             kept = self._answers.get((token.snapshot, question, token.first))
         if kept is None:
             # What is new is not kept by others yet, and needs no turn.
-            opened = ask(searcher, _as_before(searcher, options, token))
+            opened = ask(seen, _as_before(seen, options, token))
             kept = _Kept(replace(opened, result=replace(opened.result, hits=[])), 0)
         with kept.lock:
             opened = kept.opened
@@ -145,7 +163,7 @@ class Pages:
             if opened.blocks.digest(START) != token.first:
                 raise _changed()
             try:
-                page = searcher.page(opened, position, options, token.current if token.offset else None)
+                page = seen.page(opened, position, options, token.current if token.offset else None)
             except ValueError:
                 raise _changed() from None
             return self._answered(searcher, question, kept, page)

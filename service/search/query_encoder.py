@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
 from service.search.encoded_query import EncodedQuery, EncodedTexts, combined, encode_text_query
@@ -33,7 +30,6 @@ class QueryEncoder:
         snapshot: holds the examples.
         tokens: also compute the tokens of texts, which the matching head needs.
         images_allowed: whether the settings allow that the frame encoder is opened.
-        visible: which videos there are for whoever asks, bool, one a row of the catalog; None: all.
         known: texts that were encoded before.
         stopwatch: gets the laps `encode_text` and `encode_image`.
     """
@@ -42,7 +38,6 @@ class QueryEncoder:
     snapshot: Snapshot
     tokens: bool
     images_allowed: bool = True
-    visible: NDArray[np.bool_] | None = None
     known: EncodedTexts = field(default_factory=EncodedTexts)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
@@ -98,12 +93,12 @@ class QueryEncoder:
             case FrameQuery():
                 allowed = self.images_allowed
                 return encode_frame(
-                    self.bundle, self.snapshot, query, self.visible, images_allowed=allowed, pointer=pointer
+                    self.bundle, self.snapshot, query, images_allowed=allowed, pointer=pointer
                 )
             case MomentQuery():
-                return encode_moment(self.bundle, self.snapshot, query, self.visible, pointer)
+                return encode_moment(self.bundle, self.snapshot, query, pointer)
             case VideoQuery():
-                return encode_video(self.bundle, self.snapshot, query, self.visible, pointer)
+                return encode_video(self.bundle, self.snapshot, query, pointer)
 
     def _feedback(self, query: FeedbackQuery, pointer: str) -> EncodedQuery:
         """Rocchio's formula, see `FeedbackQuery`."""

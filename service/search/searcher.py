@@ -8,6 +8,8 @@ a sequence.
 Shapes: B texts, V videos of the snapshot, including those that could not be indexed.
 """
 
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,8 +17,10 @@ from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
+from indexer.library.curated import CuratedSnapshot
 from indexer.library.errors import LibraryError
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
@@ -27,7 +31,7 @@ from service.search.blocks import START, BlockRule, Blocks, Group, Position
 from service.search.damage import answer_around_damage
 from service.search.encoded_query import EncodedQuery, EncodedTexts, encode_text_queries
 from service.search.example_encoder import example_rows
-from service.search.filters import Filter, joined
+from service.search.filters import Filter
 from service.search.hits import HitBuilder, cosine_of
 from service.search.match_queue import MatchQueue, MatchTerms
 from service.search.moment_scores import MomentScorer
@@ -73,9 +77,12 @@ from service.search.sorting import Sort
 from service.search.stopwatch import Stopwatch
 from service.search.texts import Modalities, TextEvidence, find_text, find_text_of
 from service.search.video_finder import video_with_id
+from service.search.views import WHOLE, PathNames, View
 
 Result = TypeVar("Result")
 
+# Views that are kept for a searcher: each may have selections of its own.
+_MOST_VIEWS = 32
 # Most query-segment scores, and most encoded texts, held at once when all videos are ranked.
 _MAX_PAIRS = 8_000_000
 _MAX_TEXTS = 256
@@ -88,9 +95,7 @@ class SearchOptions:
     Attributes:
         group_by: what a hit is; "segment", as evaluation ranks videos, is not offered to users.
         moments_per_video: moments of a hit that is a video, at most.
-        where: which videos to search; None: all that are visible.
-        visible: which videos there are for whoever asks; None: all. With `where` alone, probabilities compare
-            with the whole library; what is not visible does not count in them.
+        where: which videos to search; None: all. Probabilities compare with all that are seen.
         modalities: how much each kind of evidence counts.
         min_probability: leave out less likely moments; None: leave out none. Needs a calibrated bundle.
         min_score: leave out moments with a lower score; None: leave out none.
@@ -113,7 +118,6 @@ class SearchOptions:
     group_by: GroupBy = "segment"
     moments_per_video: int = 3
     where: Filter | None = None
-    visible: Filter | None = None
     modalities: Modalities = field(default_factory=Modalities)
     min_probability: float | None = None
     min_score: float | None = None
@@ -221,6 +225,14 @@ class OpenSearch:
     blocks: Blocks | None
 
 
+class _Views:
+    """The views of one searcher that were asked for lately."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.kept: LRUCache[View, Searcher] = LRUCache(_MOST_VIEWS)
+
+
 @dataclass(frozen=True)
 class Searcher:
     """One bundle and one snapshot made with it. It never changes, so a request sees one state throughout.
@@ -231,6 +243,7 @@ class Searcher:
         max_candidates: most segments that one search may re-rank.
         video_share: the share of the candidates that one video may have while there are others.
         images_allowed: whether pictures may be queries, for which the frame encoder is opened.
+        view: what of the library is seen, and how its paths look.
     """
 
     match_queue: MatchQueue
@@ -238,6 +251,33 @@ class Searcher:
     max_candidates: int
     video_share: float = 1.0
     images_allowed: bool = True
+    view: View = WHOLE
+    _views: _Views = field(default_factory=_Views, init=False, repr=False, compare=False)
+
+    def seen_by(self, view: View) -> "Searcher":
+        """The same with what is seen in a view alone.
+
+        Raises:
+            ValueError: it is limited to another view.
+        """
+        if view == self.view:
+            return self
+        if self.view != WHOLE:
+            raise ValueError(f"what is seen in {self.view} says nothing of {view}")
+        with self._views.lock:
+            seen = self._views.kept.get(view)
+            if seen is None:
+                snapshot = self.snapshot
+                if view.folder is not None:
+                    folder = os.fsencode(view.folder)
+                    snapshot = CuratedSnapshot.of(snapshot, snapshot.curation, folder)
+                seen = self._views.kept[view] = replace(self, snapshot=snapshot, view=view)
+        return seen
+
+    @cached_property
+    def names(self) -> PathNames:
+        """How paths look."""
+        return PathNames(self.view, self.snapshot.media_roots)
 
     @property
     def bundle(self) -> Bundle:
@@ -264,7 +304,7 @@ class Searcher:
     @cached_property
     def selections(self) -> Selections:
         """What filters leave of the snapshot."""
-        return Selections(self.snapshot)
+        return Selections(self.snapshot, self.names)
 
     @cached_property
     def mark(self) -> bytes:
@@ -354,11 +394,11 @@ class Searcher:
             lines = Lines.read(lambda: find_text(self.snapshot, text, options.modalities, videos))
             stopwatch.lap("texts")
         encoded, lines = self._encoded(query, lines, options, stopwatch, known)
-        return self._search(encoded, top_k, options, stopwatch, lines, self._left_out(query, options))
+        return self._search(encoded, top_k, options, stopwatch, lines, self._left_out(query))
 
     def present_videos(self, options: SearchOptions) -> NDArray[np.bool_] | None:
         """Which videos the options leave that are there, bool, one a row of the catalog; None: all."""
-        selected = self._selected(options.where, options.visible)
+        selected = self._selected(options.where)
         present = self.selections.present(selected)
         if present is not None:
             return present.videos
@@ -461,8 +501,8 @@ class Searcher:
         retrieved = RetrievedSegments.from_index(self.snapshot.scores_of(encoded.embedding, rows), rows)
         stopwatch.lap("retrieve")
         # Probabilities compare with the whole library, not with the video.
-        evidence = self._evidence_of_library(encoded, options.visible)
-        left_out = self._left_out(query, options)
+        evidence = self._evidence_of_library(encoded)
+        left_out = self._left_out(query)
         asked = Asked(encoded, top_k, options, stopwatch, lines, evidence, np.sort(rows), left_out=left_out)
         return self._answer(asked, retrieved)
 
@@ -472,7 +512,7 @@ class Searcher:
         Raises:
             NotFoundError: there is no such video, or the options leave it out.
         """
-        selected = self._selected(options.where, options.visible)
+        selected = self._selected(options.where)
         video_with_id(self.snapshot, video_id, None if selected is None else selected.videos)
 
     def rank_all(
@@ -521,22 +561,20 @@ class Searcher:
             return SearchEvidence(None, None)
         return evidence_of(self.bundle, query, scores)
 
-    def _evidence_of_library(self, query: EncodedQuery, visible: Filter | None) -> SearchEvidence:
-        """As `_evidence`, of the best segments of all that is visible."""
+    def _evidence_of_library(self, query: EncodedQuery) -> SearchEvidence:
+        """As `_evidence`, of the best segments of all that is seen."""
         if self.calibration_for(text_alone=query.is_text_alone) is None:
             return SearchEvidence(None, None)
-        allowed = self.rows_left(visible)
-        scores = best_segments(self.snapshot, query, 1, 0, least=BACKGROUND_RANKS[1], allowed=allowed).score
+        scores = best_segments(self.snapshot, query, 1, 0, least=BACKGROUND_RANKS[1]).score
         return evidence_of(self.bundle, query, scores)
 
-    def _selected(self, *filters: Filter | None) -> Selection | None:
-        """What filters leave together; None: everything."""
-        where = joined(*filters)
+    def _selected(self, where: Filter | None) -> Selection | None:
+        """What a filter leaves; None: everything."""
         return None if where is None else self.selections.of(where)
 
-    def rows_left(self, *filters: Filter | None) -> NDArray[np.int64] | None:
-        """The segments that filters leave together, ascending; None: all."""
-        selected = self._selected(*filters)
+    def rows_left(self, where: Filter | None) -> NDArray[np.int64] | None:
+        """The segments that a filter leaves, ascending; None: all."""
+        selected = self._selected(where)
         return None if selected is None else selected.rows
 
     def encoder(
@@ -548,15 +586,9 @@ class Searcher:
             self.snapshot,
             self.reads_tokens(options),
             self.images_allowed,
-            self._visible_videos(options),
             known or EncodedTexts(),
             stopwatch,
         )
-
-    def _visible_videos(self, options: SearchOptions) -> NDArray[np.bool_] | None:
-        """Which videos there are for whoever asks, bool, one a row of the catalog; None: all."""
-        visible = self._selected(options.visible)
-        return None if visible is None else visible.videos
 
     def _encoded(
         self,
@@ -582,10 +614,9 @@ class Searcher:
             stopwatch.lap("encode_text")
             return encoded, replace(lines, evidence=lines.evidence.alone())
 
-    def _left_out(self, query: SingleQuery, options: SearchOptions) -> tuple[int, ...]:
+    def _left_out(self, query: SingleQuery) -> tuple[int, ...]:
         """The segments of the example, unless it may be in the answer."""
-        visible = self._visible_videos(options)
-        return tuple(example_rows(self.snapshot, examples_left_out(query), visible).tolist())
+        return tuple(example_rows(self.snapshot, examples_left_out(query)).tolist())
 
     def _search(
         self,
@@ -600,7 +631,7 @@ class Searcher:
         num_candidates = self.num_candidates(options) if options.sort or not skipped else 0
         # The background of a search's probabilities is a mean over these ranks.
         least = BACKGROUND_RANKS[1] if self.calibration_for(text_alone=query.is_text_alone) else 0
-        selected = self._selected(options.where, options.visible)
+        selected = self._selected(options.where)
         allowed = None if selected is None else selected.rows
         # What is missing comes last: see `further_segments`. Evaluation tells nothing apart.
         present = None if options.group_by == "segment" else self.selections.present(selected)
@@ -612,7 +643,7 @@ class Searcher:
         if options.where is None:
             evidence = self._evidence(query, retrieved.score)
         else:
-            evidence = self._evidence_of_library(query, options.visible)
+            evidence = self._evidence_of_library(query)
         stopwatch.lap("retrieve")
         missing = None if present is None else present.missing_rows
         asked = Asked(query, top_k, options, stopwatch, lines, evidence, allowed, missing, left_out)
@@ -687,13 +718,13 @@ class Searcher:
 
     def num_searched(self, options: SearchOptions) -> int:
         """How many videos the options leave that have segments."""
-        selected = self._selected(options.where, options.visible)
+        selected = self._selected(options.where)
         return self.snapshot.num_videos if selected is None else selected.num_searchable
 
     def hit_builder(self, options: SearchOptions, num_reranked: int | None) -> HitBuilder:
         """What makes the hits of a search of which so many candidates were re-ranked; None: none."""
         lam = self.bundle.manifest.ensemble_lambda
-        return HitBuilder(self.snapshot, num_reranked, lam, options.explain, options.parts)
+        return HitBuilder(self.snapshot, num_reranked, lam, options.explain, options.parts, self.names)
 
     def _hits_of(
         self, groups: Sequence[Group], options: SearchOptions, num_reranked: int | None

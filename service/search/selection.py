@@ -16,6 +16,7 @@ from service.search.fields import Facts
 from service.search.filters import Filter, joined, videos_where
 from service.search.folders import searchable_seconds
 from service.search.sorting import Sort, ranks_of
+from service.search.views import ALL_PATHS, PathNames
 
 #: Bytes of selections that are kept for a snapshot; with 1,000,000 segments at least eight.
 _MOST_BYTES = 64 << 20
@@ -60,10 +61,16 @@ class Present:
 
 
 class Selections:
-    """The selections of one snapshot. Many threads may use them at once."""
+    """The selections of one snapshot, without its hidden videos. Many threads may use them at once.
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    Args:
+        snapshot: the snapshot.
+        names: how paths look, which filters compare and orders sort.
+    """
+
+    def __init__(self, snapshot: Snapshot, names: PathNames = ALL_PATHS) -> None:
         self._snapshot = snapshot
+        self._names = names
         self._kept: LRUCache[Filter, Selection] = LRUCache(_MOST_BYTES, lambda kept: kept.num_bytes)
         self._ranks: LRUCache[Sort, NDArray[np.int64]] = LRUCache(_MOST_ORDERS)
         self._lock = threading.Lock()
@@ -96,7 +103,11 @@ class Selections:
     def ordered(self, sort: Sort | None, *filters: Filter | None) -> NDArray[np.int64]:
         """The videos that filters leave together, in an order; None: by their paths. int64 [at most V]."""
         where = joined(*filters)
-        rows = np.flatnonzero(self._snapshot.catalog.visible if where is None else self.of(where).videos)
+        shown = self._snapshot.catalog.visible if where is None else self.of(where).videos
+        rows = np.flatnonzero(shown)
+        if sort is None and self._names.view.folder is not None:
+            # The rows are in the order of paths that may be hidden.
+            sort = Sort("path")
         return rows if sort is None else rows[np.argsort(self.ranks(sort)[rows], kind="stable")]
 
     def hours(self, rows: NDArray[np.int64]) -> float:
@@ -129,4 +140,4 @@ class Selections:
     @cached_property
     def facts(self) -> Facts:
         """What is known of all videos."""
-        return Facts(self._snapshot.catalog, self._snapshot.curation)
+        return Facts(self._snapshot.catalog, self._snapshot.curation, self._names)

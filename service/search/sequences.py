@@ -170,7 +170,7 @@ class _SequenceSearch:
         """The segments near to a text, and those around them that may belong to their sequence, int64 [R]."""
         snapshot = self.searcher.snapshot
         count = max(_LEAST_RETRIEVED, _RETRIEVED_EACH * self._num_chains)
-        allowed = self.searcher.rows_left(self._options.where, self._options.visible)
+        allowed = self.searcher.rows_left(self._options.where)
         num_segments = snapshot.num_segments if allowed is None else len(allowed)
         if not num_segments:
             return np.empty(0, np.int64)
@@ -345,7 +345,7 @@ class _SequenceSearch:
         whole = _joined(moments)
         return Hit(
             video_id=sequence[0].video_id,
-            path=label.path,
+            path=self.searcher.names.shown(label.path),
             missing=label.missing,
             title=label.annotation.title or label.title,
             file_title=label.title,

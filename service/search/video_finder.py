@@ -32,11 +32,16 @@ def video_with_id(snapshot: Snapshot, video_id: str, videos: NDArray[np.bool_] |
     is_there = row is not None and (videos is None or videos[row])
     video = snapshot.video(video_id) if is_there else None
     if video is None:
-        raise NotFoundError(
-            f"No video has the id {shorten(video_id)}. Ids are {VIDEO_ID_DIGITS} hex digits; "
-            "GET /v1/videos lists them."
-        )
+        raise no_such_video(video_id)
     return video
+
+
+def no_such_video(video_id: str) -> NotFoundError:
+    """The error for an id that no video has."""
+    return NotFoundError(
+        f"No video has the id {shorten(video_id)}. Ids are {VIDEO_ID_DIGITS} hex digits; "
+        "GET /v1/videos lists them."
+    )
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,17 @@
 import logging
 import time
 from dataclasses import replace
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.types import Scope
 
 from model.runtime.errors import ReelfindError
 from service.api.body_limits import BATCH_PATH
 from service.api.context import Context, ContextDep
 from service.api.openapi_errors import error_responses
 from service.api.pool import Claim
+from service.api.principal import Principal, ScopedRoute, require
 from service.api.problems import internal_problem, new_instance, problem_of
 from service.api.query_reading import QueryReader
 from service.api.schemas import BatchRequest, BatchResponse, Problem, SearchRequest
@@ -27,7 +30,7 @@ from service.search.queries import texts_of
 from service.search.searcher import Searcher
 
 logger = logging.getLogger("reelfind")
-router = APIRouter(tags=["search"])
+router = APIRouter(tags=["search"], route_class=ScopedRoute)
 
 # Hits of all searches of a batch: as many as those of so many searches with the largest `top_k`.
 _MOST_FULL_SEARCHES = 10
@@ -40,14 +43,19 @@ _MOST_FULL_SEARCHES = 10
     response_model=BatchResponse,
     responses=error_responses(413, 415, 422, 503),
 )
-async def search_batch(request: BatchRequest, context: ContextDep, http_request: Request) -> Response:
+async def search_batch(
+    request: BatchRequest,
+    context: ContextDep,
+    principal: Annotated[Principal, Depends(require("search"))],
+    http_request: Request,
+) -> Response:
     """The answers to many searches, in their order, each as it would be alone, or the problem that it met.
 
     All first pages are of one snapshot. Batches leave half of the server's threads to single searches.
     """
-    asker, searcher = Asker.of(http_request), context.live.searcher
+    asker, searcher = Asker.of(http_request, principal), context.live.searcher
     _check_hits(request, context)
-    batch = _Batch(context, searcher, asker, asker.arrived + _seconds(request, context))
+    batch = _Batch(context, searcher, asker, http_request.scope, asker.arrived + _seconds(request, context))
     checked = [batch.checked(search) for search in request.searches]
     known = await batch.encoded([search for search in checked if isinstance(search, CheckedSearch)])
     results = await context.batch_turns.run(checked, lambda search: batch.answer(search, known))
@@ -77,10 +85,13 @@ def _seconds(request: BatchRequest, context: Context) -> float:
 class _Batch:
     """One batch: its searches run on one searcher, until a deadline."""
 
-    def __init__(self, context: Context, searcher: Searcher, asker: Asker, deadline: float) -> None:
+    def __init__(
+        self, context: Context, searcher: Searcher, asker: Asker, scope: Scope, deadline: float
+    ) -> None:
         self._context = context
         self._searcher = searcher
         self._asker = asker
+        self._scope = scope
         self._deadline = deadline
 
     def checked(self, request: SearchRequest) -> CheckedSearch | Problem:
@@ -90,7 +101,7 @@ class _Batch:
             query = QueryReader(settings.max_query_characters, settings.max_image_pixels).read(request.query)
             return checked_search(request, query, self._asker, self._context, self._searcher)
         except ReelfindError as error:
-            return problem_of(error)
+            return problem_of(error, self._scope)
 
     async def encoded(self, searches: list[CheckedSearch]) -> EncodedTexts:
         """All texts of the batch, encoded in one call."""
@@ -109,7 +120,7 @@ class _Batch:
                 body = await answer_search(self._begun(search), self._context, known, keep=False)
                 return b'{"answer":' + body + b',"problem":null}'
             except ReelfindError as error:
-                search = problem_of(error)
+                search = problem_of(error, self._scope)
             except Exception:
                 instance = new_instance()
                 logger.exception("a search of a batch failed, instance %s", instance)

@@ -2,14 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from service.api.context import ContextDep
 from service.api.openapi_errors import error_responses
+from service.api.principal import Principal, ScopedRoute, require
 from service.api.schemas import Facets, FolderLevel
+from service.api.seen import seen
 from service.search import folders
 
-router = APIRouter(tags=["videos"])
+router = APIRouter(tags=["videos"], route_class=ScopedRoute)
 
 
 @router.get(
@@ -20,13 +22,14 @@ router = APIRouter(tags=["videos"])
 )
 def list_folders(
     context: ContextDep,
+    principal: Annotated[Principal, Depends(require("search"))],
     parent: Annotated[
         str | None,
         Query(description="The folder whose folders to list. Absent: the deepest that all videos are in."),
     ] = None,
 ) -> FolderLevel:
     """A folder and those directly in it, with the numbers and hours of the videos in each, however deep."""
-    facts = context.live.searcher.selections.facts
+    facts = seen(context, principal).selections.facts
     return FolderLevel.model_validate(folders.folder_level(facts, parent))
 
 
@@ -36,6 +39,6 @@ def list_folders(
     summary="Codecs, verdicts and reasons, with the number of videos of each",
     responses=error_responses(503),
 )
-def count_videos(context: ContextDep) -> Facets:
+def count_videos(context: ContextDep, principal: Annotated[Principal, Depends(require("search"))]) -> Facets:
     """What can be counted of the library's videos."""
-    return Facets.model_validate(folders.facets(context.live.searcher.selections.facts))
+    return Facets.model_validate(folders.facets(seen(context, principal).selections.facts))

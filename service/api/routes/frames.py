@@ -3,15 +3,17 @@
 import hashlib
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from model.runtime.messages import shorten
 from service.api.context import ContextDep
 from service.api.media import is_fresh
 from service.api.openapi_errors import error_responses
+from service.api.principal import Principal, ScopedRoute, require
+from service.api.seen import read_seen
 from service.errors import NotFoundError
 
-router = APIRouter(tags=["videos"])
+router = APIRouter(tags=["videos"], route_class=ScopedRoute)
 
 FrameIdPath = Annotated[str, Path(description="Id of a stored frame, from a hit.")]
 SnapshotQuery = Annotated[
@@ -34,14 +36,18 @@ _IMAGE = {"content": {"image/jpeg": {"schema": {"type": "string", "format": "bin
     },
 )
 def get_frame(
-    frame_id: FrameIdPath, request: Request, context: ContextDep, snapshot: SnapshotQuery = None
+    frame_id: FrameIdPath,
+    request: Request,
+    context: ContextDep,
+    principal: Annotated[Principal, Depends(require("search", signable=True))],
+    snapshot: SnapshotQuery = None,
 ) -> Response:
     """The thumbnail of a stored frame as a JPEG image.
 
     When a video is replaced and indexed again, its frames keep their ids. So clients may cache an address for
     ever only if it names the served snapshot (`?snapshot=3`); otherwise they must ask again with the ETag.
     """
-    served, thumbnail = context.live.read(lambda s: (s.snapshot, s.snapshot.thumbnail(frame_id)))
+    served, thumbnail = read_seen(context, principal, lambda s: (s.snapshot, s.snapshot.thumbnail(frame_id)))
     if thumbnail is None:
         raise NotFoundError(
             f"No stored frame has the id {shorten(frame_id)}. The hits of a search list the ids."

@@ -3,18 +3,20 @@
 import os
 from pathlib import Path
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from service.api.principal import OPEN, ScopedRoute
 
 STATIC = Path(__file__).parents[2] / "static"
 
 # Without this header, browsers may cache files as long as they like, and run an old script in a new page.
 _ASK_AGAIN = {"cache-control": "no-cache"}
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=ScopedRoute, dependencies=[Depends(OPEN)])
 
 
 @router.head("/")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from indexer.library.records import VideoRecord, displayable
@@ -16,8 +16,11 @@ from service.api.file_response import OpenFileResponse, answer_file
 from service.api.media import MediaFile, content_disposition, open_media
 from service.api.openapi_errors import error_responses
 from service.api.presence import while_here
+from service.api.principal import Principal, ScopedRoute, require
+from service.api.problems import told
 from service.api.routes.videos import VideoIdPath
 from service.api.schemas import ClipQuery, StreamQuery, VideoDetails
+from service.api.seen import seen
 from service.api.stream_response import StreamResponse
 from service.errors import (
     MediaChangedError,
@@ -34,7 +37,7 @@ from service.playback.naming import clip_name
 from service.playback.playable import why_not_playable
 from service.search.video_finder import video_with_id
 
-router = APIRouter(tags=["videos"])
+router = APIRouter(tags=["videos"], route_class=ScopedRoute)
 
 #: Why it may not be known whether a file can be played.
 _WHY_NOT_KNOWN = (
@@ -68,26 +71,34 @@ _CLIP_RESPONSES: dict[int | str, dict[str, Any]] = {
     response_model=VideoDetails,
     responses={304: {"description": "The client's copy is up to date."}, **error_responses(404, 503)},
 )
-async def get_video(video_id: VideoIdPath, request: Request, context: ContextDep) -> Response:
+async def get_video(
+    video_id: VideoIdPath,
+    request: Request,
+    context: ContextDep,
+    principal: Annotated[Principal, Depends(require("search"))],
+) -> Response:
     """What the library knows about one video, and how it can be played. The ETag is for `If-Match` of a
     later `PATCH`.
     """
-    video = video_with_id(context.live.searcher.snapshot, video_id)
-    playable, why = await while_here(request.receive, _is_playable(video, context))
+    searcher = seen(context, principal)
+    video = video_with_id(searcher.snapshot, video_id)
+    playable, why = await while_here(request.receive, _is_playable(video, context, principal, request))
     prefix = request.scope.get("root_path", "")
     url = f"{prefix}/v1/videos/{video.video_id}"
-    return answers.video_response(video, playable, why, url, request.headers)
+    return answers.video_response(video, searcher.names, playable, why, url, request.headers)
 
 
-async def _is_playable(video: VideoRecord, context: Context) -> tuple[bool | None, str | None]:
+async def _is_playable(
+    video: VideoRecord, context: Context, principal: Principal, request: Request
+) -> tuple[bool | None, str | None]:
     """Whether browsers play a video's file as it is, None where that is not known; and why not."""
     try:
-        async with _opened(video, context) as media:
+        async with _opened(video, context, principal) as media:
             found = await context.maker.describe(_source(video, media))
     except MediaUnreadableError as error:
         return False, str(error)
     except _WHY_NOT_KNOWN as error:
-        return None, str(error)
+        return None, told(error, request.scope) or str(error)
     why = why_not_playable(found, media.path.suffix)
     return why is None, why
 
@@ -100,18 +111,22 @@ async def _is_playable(video: VideoRecord, context: Context) -> tuple[bool | Non
     responses=_STREAM_RESPONSES,
 )
 async def get_stream(
-    video_id: VideoIdPath, query: Annotated[StreamQuery, Query()], request: Request, context: ContextDep
+    video_id: VideoIdPath,
+    query: Annotated[StreamQuery, Query()],
+    request: Request,
+    context: ContextDep,
+    principal: Annotated[Principal, Depends(require("media", signable=True))],
 ) -> Response:
     """A preview of the video from a time on: fragmented MP4 with H.264 and AAC, made while it is read.
 
     Time 0 of the stream is `start`. The picture is upright, at most some 720 rows high (a setting), and of
     standard dynamic range. A stream that comes to its end is stored, and found when it is asked for again.
     """
-    video = video_with_id(context.live.searcher.snapshot, video_id)
+    video = video_with_id(seen(context, principal).snapshot, video_id)
     start = round(query.start, 3)
     _check_start(start, video)
     viewer = None if query.viewer is None else (client_of(request.scope), query.viewer)
-    async with _opened(video, context) as media:
+    async with _opened(video, context, principal) as media:
         stream = await while_here(request.receive, context.maker.stream(_source(video, media), start, viewer))
     headers = {"cache-control": "no-store", "accept-ranges": "none"}
     if isinstance(stream, StoredFile):
@@ -127,7 +142,11 @@ async def get_stream(
     responses=_CLIP_RESPONSES,
 )
 async def get_clip(
-    video_id: VideoIdPath, query: Annotated[ClipQuery, Query()], request: Request, context: ContextDep
+    video_id: VideoIdPath,
+    query: Annotated[ClipQuery, Query()],
+    request: Request,
+    context: ContextDep,
+    principal: Annotated[Principal, Depends(require("media", signable=True))],
 ) -> Response:
     """The part of the video from `start` to `end`, with its sound, as an MP4 file to save.
 
@@ -135,7 +154,7 @@ async def get_clip(
     `end`. Where that frame is a key frame which appeared at most 0.1 s before, and the part can be taken out
     as it is, in a codec that browsers play, it is copied; else it is encoded anew.
     """
-    video = video_with_id(context.live.searcher.snapshot, video_id)
+    video = video_with_id(seen(context, principal).snapshot, video_id)
     start, end = round(query.start, 3), round(query.end, 3)
     _check_start(start, video)
     if end <= start:
@@ -149,7 +168,7 @@ async def get_clip(
         )
     if 0 < video.duration_seconds < end:
         end = round(video.duration_seconds, 3)
-    async with _opened(video, context) as media:
+    async with _opened(video, context, principal) as media:
         clip = await while_here(request.receive, context.maker.clip(_source(video, media), start, end))
     name = displayable(media.path).rpartition("/")[2]
     tag = f"{media.etag} {start} {end} {context.settings.clip_height}"
@@ -174,9 +193,10 @@ def _check_start(start: float, video: VideoRecord) -> None:
 
 
 @asynccontextmanager
-async def _opened(video: VideoRecord, context: Context) -> AsyncIterator[MediaFile]:
+async def _opened(video: VideoRecord, context: Context, principal: Principal) -> AsyncIterator[MediaFile]:
     """The open file of a video, until a process has started that reads it. Raises as `open_media`."""
-    media = await run_in_threadpool(lambda: open_media(video, context.media_folders.current()))
+    folders = context.media_folders.current()
+    media = await run_in_threadpool(lambda: open_media(video, folders, principal.folder))
     try:
         yield media
     finally:

@@ -1,14 +1,16 @@
 """POST /v1/videos/{video_id}/answer."""
 
 import time
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
-from service.api.answers import answer_body
+from service.api.answers import answer_as_told, answer_body
 from service.api.connections import client_of, presence_of
 from service.api.context import ContextDep
 from service.api.openapi_errors import error_responses
 from service.api.pool import Claim
+from service.api.principal import Principal, ScopedRoute, require
 from service.api.routes.videos import VideoIdPath
 from service.api.schemas import AnswerRequest, AnswerResponse
 from service.errors import NotUnderstoodError, QueryError
@@ -18,7 +20,7 @@ from service.search.query import check_num_salient_frames, clean_text
 from service.search.results import AnswerResult
 from service.search.video_finder import video_with_id
 
-router = APIRouter(tags=["videos"])
+router = APIRouter(tags=["videos"], route_class=ScopedRoute)
 
 # What a question costs besides its frames, in pairs that the matching head could match meanwhile.
 _FIXED_PAIRS = 50
@@ -44,7 +46,11 @@ _FIXED_PAIRS = 50
     ),
 )
 async def answer(
-    video_id: VideoIdPath, request: AnswerRequest, context: ContextDep, http_request: Request
+    video_id: VideoIdPath,
+    request: AnswerRequest,
+    context: ContextDep,
+    principal: Annotated[Principal, Depends(require("search"))],
+    http_request: Request,
 ) -> Response:
     """The likeliest answers to a question about a video, or a span of it, and the frames they rest on."""
     arrived = time.monotonic()
@@ -60,7 +66,7 @@ async def answer(
     check_num_salient_frames(num_frames, searcher.bundle.manifest.frames_per_segment)
     # The usual mistakes are answered without waiting for a thread.
     check_can_answer(searcher.bundle, searcher.snapshot)
-    video_with_id(searcher.snapshot, video_id)
+    video_with_id(searcher.seen_by(principal.view).snapshot, video_id)
     deadline = arrived + settings.deadline_seconds(request.deadline_ms)
     client, presence = client_of(http_request.scope), presence_of(http_request.scope)
     is_wanted = None if presence is None else presence.is_here
@@ -75,9 +81,11 @@ async def answer(
     def run(_share: float) -> tuple[AnswerResult, bytes]:
         result = context.live.search(
             searcher,
-            lambda asked: answer_question(asked.bundle, asked.snapshot, video_id, text, options),
+            lambda asked: answer_question(
+                asked.bundle, asked.seen_by(principal.view).snapshot, video_id, text, options
+            ),
         )
-        return result, answer_body(result)
+        return result, answer_body(answer_as_told(result, principal))
 
     try:
         result, body = await context.pool.run(

@@ -3,15 +3,16 @@
 Each takes JSON, or multipart/form-data with a picture (`UploadRoute`).
 """
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from pydantic_core import from_json
 
 from service.api.context import Context, ContextDep
 from service.api.openapi_errors import error_responses
+from service.api.principal import Principal, ScopedRoute, require
 from service.api.query_reading import QueryReader
 from service.api.routes.videos import VideoIdPath
 from service.api.schemas import MomentsRequest, SearchRequest, SearchResponse
@@ -20,8 +21,9 @@ from service.api.uploads import MEDIA_TYPE, UploadRoute, read_upload
 from service.search.picture_encoder import check_image_query
 from service.search.video_finder import video_with_id
 
-router = APIRouter(tags=["search"])
+router = APIRouter(tags=["search"], route_class=ScopedRoute)
 uploads = APIRouter(route_class=UploadRoute, include_in_schema=False)
+SearcherDep = Annotated[Principal, Depends(require("search"))]
 
 AnyRequest = TypeVar("AnyRequest", bound=MomentsRequest)
 _PICTURE_ALONE = {"query": {"image": "upload"}}
@@ -50,17 +52,17 @@ def _with_picture(model: str) -> dict[str, Any]:
 
 
 @uploads.post("/v1/search")
-async def search_with_picture(context: ContextDep, http_request: Request) -> Response:
+async def search_with_picture(context: ContextDep, principal: SearcherDep, http_request: Request) -> Response:
     """As `search`, with a picture."""
-    return await _answer_upload(SearchRequest, context, http_request)
+    return await _answer_upload(SearchRequest, context, principal, http_request)
 
 
 @uploads.post("/v1/videos/{video_id}/moments")
 async def search_moments_with_picture(
-    video_id: VideoIdPath, context: ContextDep, http_request: Request
+    video_id: VideoIdPath, context: ContextDep, principal: SearcherDep, http_request: Request
 ) -> Response:
     """As `search_moments`, with a picture."""
-    return await _answer_upload(MomentsRequest, context, http_request, video_id)
+    return await _answer_upload(MomentsRequest, context, principal, http_request, video_id)
 
 
 @router.post(
@@ -71,9 +73,11 @@ async def search_moments_with_picture(
     responses=error_responses(409, 410, 413, 415, 422, 503, meanings=_MEANINGS),
     openapi_extra=_with_picture("SearchRequest"),
 )
-async def search(request: SearchRequest, context: ContextDep, http_request: Request) -> Response:
+async def search(
+    request: SearchRequest, context: ContextDep, principal: SearcherDep, http_request: Request
+) -> Response:
     """The moments that fit the query best, with their frames; or videos with their best moments."""
-    return await _answer(request, None, Asker.of(http_request), context)
+    return await _answer(request, None, Asker.of(http_request, principal), context)
 
 
 @router.post(
@@ -86,17 +90,25 @@ async def search(request: SearchRequest, context: ContextDep, http_request: Requ
     openapi_extra=_with_picture("MomentsRequest"),
 )
 async def search_moments(
-    video_id: VideoIdPath, request: MomentsRequest, context: ContextDep, http_request: Request
+    video_id: VideoIdPath,
+    request: MomentsRequest,
+    context: ContextDep,
+    principal: SearcherDep,
+    http_request: Request,
 ) -> Response:
     """The moments of a video that fit the query best, with their frames."""
-    return await _answer(request, None, Asker.of(http_request), context, video_id)
+    return await _answer(request, None, Asker.of(http_request, principal), context, video_id)
 
 
 async def _answer_upload(
-    model: type[AnyRequest], context: Context, http_request: Request, video_id: str | None = None
+    model: type[AnyRequest],
+    context: Context,
+    principal: Principal,
+    http_request: Request,
+    video_id: str | None = None,
 ) -> Response:
     """Read a request with a picture, and answer it."""
-    asker, settings, searcher = Asker.of(http_request), context.settings, context.live.searcher
+    asker, settings, searcher = Asker.of(http_request, principal), context.settings, context.live.searcher
     # A picture that cannot be used is not received.
     check_image_query(searcher.bundle, is_allowed=searcher.images_allowed)
     with context.uploads.hold() as held:
@@ -127,7 +139,7 @@ async def _answer(
     """Check a request, wait for a turn, and search."""
     searcher, settings = context.live.searcher, context.settings
     if video_id is not None:
-        video_with_id(searcher.snapshot, video_id)
+        video_with_id(searcher.seen_by(asker.principal.view).snapshot, video_id)
     reader = QueryReader(settings.max_query_characters, settings.max_image_pixels, image)
     query = reader.read(request.query)
     search = checked_search(request, query, asker, context, searcher, video_id)

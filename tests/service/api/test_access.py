@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import httpx
 import pytest
 
-from service.api.access import AccessRules, is_known
+from service.api.access import AccessRules, is_known, read_origins
 from service.settings import load_settings
 from tests.support.problems import check_problem
 from tests.support.server import Server, running_server
@@ -83,7 +83,7 @@ def test_what_is_no_host_is_refused(host: str) -> None:
 def test_two_hosts_are_refused(server: Server) -> None:
     rules = AccessRules(load_settings({}))
     hosts = [(b"host", b"localhost"), (b"host", b"evil.example")]
-    refusal = rules.refusal({"headers": hosts, "method": "GET"})
+    refusal = rules.wrong_host(read_origins(hosts))
     assert refusal is not None
     assert "Send one Host" in refusal.detail
 
@@ -104,7 +104,7 @@ def test_names_of_the_settings_are_answered(known: Server) -> None:
 
 def test_the_name_that_the_service_listens_on_is_answered() -> None:
     rules = AccessRules(load_settings({"host": "Nas.Home"}))
-    assert rules.refusal({"headers": [(b"host", b"nas.home:8000")], "method": "GET"}) is None
+    assert rules.wrong_host(read_origins([(b"host", b"nas.home:8000")])) is None
 
 
 @pytest.mark.parametrize("value", ["http://nas.local", "nas.local:8000", "nas/x", "*", "*.", "nas local"])
@@ -226,12 +226,12 @@ def test_every_answer_keeps_other_sites_out(server: Server, known: Server) -> No
 
 def test_without_a_host_an_old_health_check_is_answered(server: Server) -> None:
     rules = AccessRules(load_settings({}))
-    assert rules.refusal({"headers": [], "method": "GET"}) is None
+    assert rules.wrong_host(read_origins([])) is None
 
 
 def test_the_port_is_reachable_by_address_from_elsewhere(toy: ToyLibrary) -> None:
     """As in the container, which listens on all addresses."""
-    with running_server(*toy.options, "--host", "0.0.0.0") as server:
+    with running_server(*toy.options, "--host", "0.0.0.0", "--insecure") as server:
         for name in ("localhost", "127.0.0.1"):
             address = f"http://{name}:{port_of(server)}/"
             assert httpx.get(address, trust_env=False).status_code == 200

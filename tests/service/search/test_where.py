@@ -11,9 +11,12 @@ import pytest
 
 from service.errors import NotFoundError, NotUnderstoodError
 from service.live import open_searcher
-from service.search.filters import Filter, Not, Or, Under
+from service.search.filters import Contains, Filter, Not, Or, Under
+from service.search.folders import facets, folder_level
 from service.search.results import Hit
 from service.search.searcher import Searcher, SearchOptions
+from service.search.sorting import Sort
+from service.search.views import View
 from service.settings import load_settings
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_calibration import toy_calibration
@@ -122,43 +125,86 @@ def test_hits_are_those_of_the_chosen_videos_and_nothing_else_changes(
 
 
 @pytest.mark.parametrize("group_by", ["moment", "video", "segment"])
-def test_what_is_not_visible_might_as_well_not_be_there(
+def test_what_is_not_in_the_view_might_as_well_not_be_there(
     searcher: Searcher, smaller: Searcher, toy: ToyLibrary, group_by: str
 ) -> None:
     """Probabilities included: nothing tells that there is more."""
-    here = under(toy, "here")
+    here = searcher.seen_by(View(toy.media / "here"))
     for text in TEXTS:
         if group_by == "segment" and text == "harbour":  # understood by lines of text alone
             continue
         for rerank in (True, False):
-            expected = find(smaller, text, group_by=group_by, rerank=rerank, explain=True)
-            seen = find(searcher, text, group_by=group_by, rerank=rerank, explain=True, visible=here)
-            same(seen, expected)
-            for hit, other in zip(seen, expected, strict=True):
+            options = SearchOptions(group_by=group_by, rerank=rerank, explain=True, num_candidates=100)  # type: ignore[arg-type]
+            expected, seen = smaller.search(text, 100, options), here.search(text, 100, options)
+            same(seen.hits, expected.hits)
+            for hit, other in zip(seen.hits, expected.hits, strict=True):
                 assert hit.explanation is not None
                 assert other.explanation is not None
                 assert hit.explanation.first_stage_rank == other.explanation.first_stage_rank
+            assert seen.num_videos == expected.num_videos
+            assert seen.num_candidates_wanted == expected.num_candidates_wanted
+            assert seen.query_warnings == expected.query_warnings
     whole, same_but_smaller = under(toy, "here/deep"), Not(Under("folder", "/no/such/folder"))
-    chosen = find(searcher, "white", group_by=group_by, visible=here, where=Not(whole))
+    chosen = find(here, "white", group_by=group_by, where=Not(whole))
     assert chosen
     everything = find(smaller, "white", group_by=group_by, where=same_but_smaller)
     same(chosen, [hit for hit in everything if not hit.path.endswith("deep/harbour.mp4")])
 
 
-def test_one_video_is_found_only_where_it_is_visible(
+def test_one_video_is_found_only_in_a_view_that_has_it(
     searcher: Searcher, smaller: Searcher, toy: ToyLibrary
 ) -> None:
-    here, there = under(toy, "here"), under(toy, "there")
+    here, there = (searcher.seen_by(View(toy.media / name)) for name in ("here", "there"))
     videos = {Path(video.path).name: video.video_id for video in searcher.snapshot.videos(0, 10)}
-    options = SearchOptions(group_by="moment", visible=here, num_candidates=100)
-    seen = searcher.search_video(videos["one.mp4"], "red balloon", 10, options)
+    options = SearchOptions(group_by="moment", num_candidates=100)
+    seen = here.search_video(videos["one.mp4"], "red balloon", 10, options)
     others = {Path(video.path).name: video.video_id for video in smaller.snapshot.videos(0, 10)}
-    expected = smaller.search_video(others["one.mp4"], "red balloon", 10, replace(options, visible=None))
+    expected = smaller.search_video(others["one.mp4"], "red balloon", 10, options)
     same(seen.hits, expected.hits)
-    for hidden in (options, SearchOptions(group_by="moment", where=here)):
-        with pytest.raises(NotFoundError, match="No video has the id"):
-            searcher.search_video(videos["red.mp4"], "red", 10, hidden)
-    assert searcher.search_video(videos["red.mp4"], "red", 10, replace(options, visible=there)).hits
+    with pytest.raises(NotFoundError, match="No video has the id"):
+        here.search_video(videos["red.mp4"], "red", 10, options)
+    with pytest.raises(NotFoundError, match="No video has the id"):
+        searcher.search_video(videos["red.mp4"], "red", 10, replace(options, where=under(toy, "here")))
+    assert there.search_video(videos["red.mp4"], "red", 10, options).hits
+
+
+def test_what_can_be_counted_in_a_view_is_that_of_a_library_without_the_rest(
+    searcher: Searcher, smaller: Searcher, toy: ToyLibrary
+) -> None:
+    here = searcher.seen_by(View(toy.media / "here", whole_paths=False))
+    less = smaller.seen_by(View(smaller.snapshot.media_roots[0] / "here", whole_paths=False))
+    assert folder_level(here.selections.facts, None) == folder_level(less.selections.facts, None)
+    assert folder_level(here.selections.facts, "here/deep").folder.num_videos == 1
+    assert facets(here.selections.facts) == facets(less.selections.facts)
+    for sort in (None, Sort("path"), Sort("duration_seconds", descending=True)):
+        shown = [
+            [video.path.rpartition("/")[2] for video in each.snapshot.catalog.records(rows)]
+            for each in (here, less)
+            for rows in [each.selections.ordered(sort)]
+        ]
+        assert shown[0] == shown[1]
+        assert len(shown[0]) == 3
+    assert here.selections.hours(here.selections.ordered(None)) == pytest.approx(less.snapshot.hours)
+    assert (here.snapshot.num_videos, here.snapshot.hours) == (less.snapshot.num_videos, less.snapshot.hours)
+    assert here.snapshot.num_visible_segments == less.snapshot.num_visible_segments
+    for path in (str(toy.media / "here"), str(toy.media), "there", "hereafter"):
+        with pytest.raises(NotFoundError):
+            folder_level(here.selections.facts, path)
+        assert not len(here.selections.ordered(None, Under("path", path)))
+    assert not len(here.selections.ordered(None, Contains("path", toy.media.parent.name)))
+    assert len(here.selections.ordered(None, Under("path", "here/deep"))) == 1
+
+
+def test_a_view_is_kept_and_is_not_made_of_another(searcher: Searcher, toy: ToyLibrary) -> None:
+    here = searcher.seen_by(View(toy.media / "here"))
+    assert searcher.seen_by(View(toy.media / "here")) is here
+    assert here.seen_by(here.view) is here
+    with pytest.raises(ValueError, match="says nothing of"):
+        here.seen_by(View())
+    everything, nothing = searcher.seen_by(View(whole_paths=False)), searcher.seen_by(View(Path("/nowhere")))
+    assert everything.snapshot is searcher.snapshot
+    assert find(nothing, "red") == []
+    assert (nothing.snapshot.num_videos, nothing.snapshot.videos(0, 10)) == (0, [])
 
 
 @pytest.mark.parametrize("rerank", [True, False])
