@@ -2,6 +2,9 @@
 
 const DEADLINE_MS = 30_000;
 
+/** The event of the document when the service does not know who asks. */
+export const NOT_LOGGED_IN = "reelfind:not-logged-in";
+
 /**
  * An error whose message is for the reader. `kind` is the last part of the problem's type (`not-ready`, …), or
  * `unreachable` or `late` if there was no answer.
@@ -17,7 +20,7 @@ export class ServiceProblem extends Error {
 
   /** Whether the same request may succeed later. */
   get isTemporary() {
-    return this.status === 0 || this.status === 503;
+    return this.status === 0 || this.status === 503 || this.status === 429;
   }
 }
 
@@ -56,7 +59,7 @@ async function fetchJson(address, { signal, ...options } = {}) {
   let response;
   try {
     response = await fetch(address, { ...options, signal: signal ? AbortSignal.any([signal, deadline]) : deadline });
-    if (response.ok) return await response.json();
+    if (response.ok) return response.status === 204 ? null : await response.json();
   } catch (error) {
     if (signal?.aborted) throw error;
     if (deadline.aborted) {
@@ -67,8 +70,22 @@ async function fetchJson(address, { signal, ...options } = {}) {
       : "This device is offline.";
     throw new ServiceProblem("unreachable", message);
   }
-  throw await problemOf(response);
+  const problem = await problemOf(response);
+  if (problem.kind === "not-logged-in") document.dispatchEvent(new CustomEvent(NOT_LOGGED_IN));
+  throw problem;
 }
+
+export const fetchSession = () => fetchJson("v1/session");
+
+/** Begins a session with a key: the browser keeps its cookie. */
+export const logIn = (key) =>
+  fetchJson("v1/session", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ key }),
+  });
+
+export const logOut = () => fetchJson("v1/session", { method: "DELETE" });
 
 export const fetchLibrary = (signal) => fetchJson("v1/library", { signal });
 

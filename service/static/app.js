@@ -9,6 +9,7 @@ import { withPlace } from "./place.js";
 import { Playing } from "./playing.js";
 import { MORE_TIME_MS, hitsOf } from "./ranking.js";
 import { Grid } from "./results.js";
+import { showSession } from "./session.js";
 import { Tally } from "./tally.js";
 import { Why } from "./why.js";
 
@@ -274,3 +275,4 @@ window.addEventListener("online", () => {
 
 main.querySelector("noscript")?.remove();
 showAddress();
+showSession();

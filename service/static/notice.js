@@ -10,6 +10,8 @@ function headingFor(problem) {
   if (problem.kind === "late") return "No answer yet";
   if (problem.kind === "overloaded") return "The server is busy";
   if (problem.kind === "query-not-understood") return "The query is not understood";
+  if (problem.kind === "not-logged-in") return "You are not logged in";
+  if (problem.kind === "too-many-requests") return "Too many requests";
   if (problem.status === 503) return "The library is not ready";
   return problem.status >= 500 ? "The server failed" : "That search did not work";
 }
