@@ -18,10 +18,11 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/reelfind/bin/python -m pip install --constraint constraints.txt '.[gpu]'
 
 FROM python:3.11-slim-bookworm AS runtime
-# New volumes for the library and the cache take their owner from these folders.
+# New volumes for the library, for keys and for the cache take owner and mode from these folders.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin reelfind \
     && mkdir /library /media /bundles /cache \
-    && chown reelfind:reelfind /library /cache
+    && mkdir --mode 700 /state \
+    && chown reelfind:reelfind /library /state /cache
 ENV PATH=/opt/reelfind/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
@@ -31,6 +32,8 @@ ENV PATH=/opt/reelfind/bin:$PATH \
     REELFIND_BUNDLES=/bundles \
     REELFIND_CACHE=/cache \
     REELFIND_HOST=0.0.0.0 \
+    REELFIND_AUTH=keys \
+    REELFIND_STATE=/state \
     REELFIND_MEDIA_ROOTS=/media \
     REELFIND_PORT=8000
 USER 10001:10001

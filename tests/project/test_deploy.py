@@ -217,9 +217,19 @@ def test_service_and_indexer_share_the_library_and_see_the_media_at_one_path() -
     bundles = environment("cpu")["REELFIND_BUNDLES"]
     assert serving[bundles] == indexing[bundles] == ("${REELFIND_BUNDLE_FOLDER:-./bundles}", "ro")
     assert serving[environment("cpu")["REELFIND_CACHE"]] == ("cache", "rw")
-    assert COMPOSE["volumes"] == {"library": None, "cache": None}
+    assert COMPOSE["volumes"] == {"library": None, "cache": None, "state": None}
     # The volumes belong to the image's user because the image's folders do.
-    assert "chown reelfind:reelfind /library /cache" in " ".join(STAGES["runtime"].all("RUN"))
+    assert "chown reelfind:reelfind /library /state /cache" in " ".join(STAGES["runtime"].all("RUN"))
+
+
+def test_the_container_asks_for_keys_and_keeps_them_in_a_volume_of_its_own() -> None:
+    """It listens on all addresses, and cannot know to whom the port is published."""
+    assert environment("cpu")["REELFIND_AUTH"] == "keys"
+    state = environment("cpu")["REELFIND_STATE"]
+    assert mounts(SERVICE)[state] == ("state", "rw")
+    assert state not in mounts(INDEXER)
+    assert SERVICE["environment"]["REELFIND_AUTH"] is None
+    assert f"mkdir --mode 700 {state}" in " ".join(STAGES["runtime"].all("RUN"))
 
 
 def test_the_indexer_is_a_job_and_the_service_comes_back() -> None:
