@@ -180,8 +180,7 @@ def test_ports_and_settings_agree(target: str) -> None:
 
 #: Settings that compose does not pass on: they name places within the image, which sets them.
 IN_THE_IMAGE = {
-    f"{ENV_PREFIX}{name}"
-    for name in ("LIBRARY", "BUNDLES", "CACHE", "HOST", "PORT", "MEDIA_ROOTS", "STATE")
+    f"{ENV_PREFIX}{name}" for name in ("LIBRARY", "BUNDLES", "CACHE", "HOST", "PORT", "MEDIA_ROOTS", "STATE")
 }
 #: The image has no TensorRT, whose engines this setting stores.
 NOT_IN_THE_IMAGE = {"REELFIND_ENGINE_CACHE"}

@@ -36,7 +36,13 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
 
 @pytest.fixture(scope="module")
 def server(toy: ToyLibrary) -> Iterator[Server]:
-    with running_server(*toy.options, *WITH_KEYS) as server:
+    with running_server(*toy.options, *WITH_KEYS, environment={"REELFIND_WRITES": "1"}) as server:
+        admin = bearer(make_key(toy, "admin"))
+        for video in server.client.get("/v1/videos", headers=admin).json()["videos"]:
+            if video["path"].endswith("private/red.mp4"):
+                change = {"tags": ["secret tag"], "title": "secret title"}
+                path = f"/v1/videos/{video['video_id']}"
+                assert server.client.patch(path, json=change, headers=admin).status_code == 200
         yield server
 
 
@@ -140,6 +146,135 @@ def test_what_lies_elsewhere_answers_as_what_does_not_exist(
             h: v for h, v in unknown.headers.items() if h not in differing
         }
         assert hidden.status_code in (404, 409, 422)
+
+
+ASKING = [
+    ("GET", "/v1/videos", None),
+    ("GET", "/v1/videos?sort=-path&limit=1", None),
+    ("GET", "/v1/videos?text=red", None),
+    ("GET", "/v1/videos?folder=private", None),
+    ("GET", "/v1/videos?folder=MEDIA/private", None),
+    ("GET", "/v1/videos?folder=MEDIA", None),
+    ("GET", "/v1/videos?folder=kids/../private", None),
+    ("GET", "/v1/videos?offset=1&limit=1000", None),
+    ("POST", "/v1/videos/list", {}),
+    ("POST", "/v1/videos/list", {"filter": {"op": "contains", "field": "path", "value": "a"}}),
+    ("POST", "/v1/videos/list", {"filter": {"op": "under", "field": "folder", "folder": "/"}}),
+    ("POST", "/v1/videos/list", {"filter": {"op": "in", "field": "video_id", "values": ["HIDDEN"]}}),
+    ("POST", "/v1/videos/list", {"filter": {"op": "not", "filter": {"op": "is_null", "field": "codec"}}}),
+    ("POST", "/v1/search", {"query": {"text": "red"}, "top_k": 1000}),
+    ("POST", "/v1/search", {"query": {"text": "red"}, "group_by": "video", "sort": "path", "explain": True}),
+    ("POST", "/v1/search", {"query": {"text": "private"}, "modalities": {"visual": 0, "name": 1}}),
+    ("POST", "/v1/search", {"query": {"text": "secret tag"}}),
+    (
+        "POST",
+        "/v1/search",
+        {"query": {"text": "red"}, "filter": {"op": "contains", "field": "path", "value": "private"}},
+    ),
+    ("GET", "/v1/library", None),
+    ("GET", "/v1/folders", None),
+    ("GET", "/v1/folders?parent=kids", None),
+    ("GET", "/v1/folders?parent=/", None),
+    ("GET", "/v1/folders?parent=MEDIA/private", None),
+    ("GET", "/v1/facets", None),
+    ("GET", "/v1/tags", None),
+    ("GET", "/v1/session", None),
+    ("GET", "/readyz", None),
+    ("GET", "/metrics", None),
+    ("POST", "/v1/library/reload", None),
+    ("GET", "/v1/videos/HIDDEN/stream", None),
+    ("GET", "/v1/videos/HIDDEN/clip?start=0&end=1", None),
+    ("PATCH", "/v1/videos/HIDDEN", {"title": "mine"}),
+    ("DELETE", "/v1/videos/HIDDEN?media=true", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), ASKING)
+def test_nothing_that_is_answered_tells_that_there_is_more(
+    server: Server,
+    toy: ToyLibrary,
+    ids: dict[str, str],
+    key: dict[str, str],
+    method: str,
+    path: str,
+    body: dict[str, object] | None,
+) -> None:
+    def filled(text: str) -> str:
+        return text.replace("MEDIA", str(toy.media)).replace("HIDDEN", ids["private/red.mp4"])
+
+    sent = None if body is None else json.loads(filled(json.dumps(body)))
+    answer = server.client.request(method, filled(path), json=sent, headers=key)
+    assert answer.status_code < 500
+    said = answer.text
+    for asked in (filled(path), json.dumps(sent)):
+        for word in ("private", str(toy.media), ids["private/red.mp4"], "secret"):
+            # An error may repeat what was asked.
+            said = said.replace(word, "") if word in asked and answer.status_code != 200 else said
+    hidden = {video for name, video in ids.items() if not name.startswith("kids/")} - {ids["kids/copy.mp4"]}
+    for word in ("red.mp4", "shared", "green.mp4", "kid.mp4", "kids2", str(toy.media), "secret", *hidden):
+        assert word not in said
+    told = answer.json() if answer.headers["content-type"].startswith("application/json") else {}
+    for count in ("total", "num_videos", "num_segments"):
+        assert told.get(count, 0) <= 2
+    if path in ("/v1/videos", "/v1/library", "/v1/facets"):
+        assert told.get("total", told.get("num_videos")) == 2
+
+
+def test_a_page_token_opens_nothing_for_another_key(
+    server: Server, toy: ToyLibrary, ids: dict[str, str], key: dict[str, str]
+) -> None:
+    admin, other = bearer(make_key(toy, "admin")), bearer(make_key(toy, "search", folder=toy.media / "kids2"))
+    everybody = bearer(make_key(toy, "search"))
+    search = {"query": {"text": "red"}, "top_k": 1}
+    askers = (admin, everybody, key, other)
+    tokens = {
+        number: (
+            server.client.get("/v1/videos?limit=1", headers=each).json()["next_page_token"],
+            server.client.post("/v1/search", json=search, headers=each).json()["next_page_token"],
+        )
+        for number, each in enumerate(askers)
+    }
+    assert tokens[3][0] is None
+    for number, each in enumerate(askers):
+        for of, (listed, found) in tokens.items():
+            status = 200 if of == number else 422
+            if listed is not None:
+                path = f"/v1/videos?limit=1&page_token={listed}"
+                assert server.client.get(path, headers=each).status_code == status
+            if found is not None:
+                answer = server.client.post("/v1/search", json={**search, "page_token": found}, headers=each)
+                assert answer.status_code == status
+    pages = []
+    token = tokens[2][1]
+    while token is not None:
+        page = server.client.post("/v1/search", json={**search, "page_token": token}, headers=key).json()
+        pages += [hit["path"] for hit in page["hits"]]
+        token = page["next_page_token"]
+    assert pages
+    assert all(path.startswith("kids/") for path in pages)
+
+
+def test_who_removes_a_video_in_a_folder_removes_it_there_alone(tmp_path: Path) -> None:
+    toy = make_library(tmp_path, {"private/red.mp4": [("red", 1.0)]})
+    (toy.media / "kids").mkdir()
+    shutil.copy2(toy.media / "private" / "red.mp4", toy.media / "kids" / "copy.mp4")
+    toy.index()
+    admin = bearer(make_key(toy, "admin"))
+    key = bearer(make_key(toy, "index", "media", folder=toy.media / "kids"))
+    environment = {"REELFIND_WRITES": "1", "REELFIND_ALLOW_DELETE_MEDIA": "1"}
+    with running_server(*toy.options, *WITH_KEYS, environment=environment) as server:
+        (video,) = server.client.get("/v1/videos", headers=key).json()["videos"]
+        path = f"/v1/videos/{video['video_id']}"
+        assert (
+            server.client.patch(path, json={"title": "Ours"}, headers=key).json()["path"] == "kids/copy.mp4"
+        )
+        assert server.client.delete(f"{path}?media=true", headers=key).status_code == 204
+        assert server.client.get(path, headers=key).status_code == 404
+        assert server.client.get("/v1/videos", headers=key).json()["total"] == 0
+        left = server.client.get(path, headers=admin).json()
+        assert [file["path"] for file in left["files"]] == [str(toy.media / "private" / "red.mp4")]
+    assert (toy.media / "private" / "red.mp4").exists()
+    assert not (toy.media / "kids" / "copy.mp4").exists()
 
 
 def test_ids_that_are_written_otherwise_open_nothing_else(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, NamedTuple
 
@@ -15,6 +16,7 @@ from service.api.principal import OpenRule, Principal, Rule, ScopedRoute, requir
 from service.rights.scopes import INCLUDED, SCOPES, Scope
 from service.settings import load_settings
 from tests.support.keys import WITH_KEYS, bearer, make_key
+from tests.support.paths import ROOT
 from tests.support.problems import check_problem
 from tests.support.server import Server, running_server
 from tests.support.toy_library import ToyLibrary, make_library
@@ -117,6 +119,21 @@ def test_nobody_gets_in_without_the_scope(
             assert response.status_code == 403
         else:
             check_problem(response, 403, f"needs the scope {scope}; yours: {had}")
+
+
+def test_routes_ask_of_the_library_as_it_is_seen() -> None:
+    """What is served goes through `seen`, or a page token's searcher through `seen_by`."""
+    allowed = {
+        "search.py": 1,  # the search, and pages, narrow it
+        "questions.py": 2,
+        "videos.py": 1,
+    }
+    for path in sorted((ROOT / "service" / "api" / "routes").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        used = len(re.findall(r"live\.(searcher|read|_searcher)\b", text))
+        assert used <= allowed.get(path.name, 0), f"{path.name}: ask `seen(context, principal)`"
+        if used:
+            assert "principal.view" in text
 
 
 def test_what_is_open_needs_no_key(server: Server) -> None:

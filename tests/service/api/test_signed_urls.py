@@ -81,6 +81,18 @@ def test_a_frame_can_be_signed_with_its_query(server: Server, ids: dict[str, str
     check_problem(server.client.get(other), 403, REFUSED)
 
 
+def test_a_clip_is_signed_with_its_span(server: Server, ids: dict[str, str], key: str) -> None:
+    url = sign(server, key, f"/v1/videos/{ids['red.mp4']}/clip?start=0&end=0.5")
+    answer = server.client.get(url)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "video/mp4")
+    assert "attachment" in answer.headers["content-disposition"]
+    for change in ({"start": "0.1"}, {"end": "1"}):
+        check_problem(server.client.get(changed(url, **change)), 403, REFUSED)
+    stream = sign(server, key, f"/v1/videos/{ids['red.mp4']}/stream?start=0")
+    assert server.client.get(stream).headers["content-type"].startswith("video/mp4")
+    assert server.client.get(f"{stream}&viewer=x").status_code == 403
+
+
 def test_nothing_of_an_address_can_be_changed(
     server: Server, ids: dict[str, str], key: str, toy: ToyLibrary
 ) -> None:
