@@ -24,8 +24,6 @@ from service.search.picture_encoder import check_image_query, encode_pixels, of_
 from service.search.queries import FrameQuery, MomentQuery, VideoQuery
 from service.search.span_frames import places_between
 
-#: Which videos there are for whoever asks, bool, one a row of the catalog; None: all.
-Visible = NDArray[np.bool_] | None
 # Of a longer example so many segments are read, evenly spread.
 _MOST_SEGMENTS = 256
 
@@ -136,7 +134,7 @@ def encode_video(
 def example_rows(
     snapshot: Snapshot, example: FrameQuery | MomentQuery | VideoQuery | None
 ) -> NDArray[np.int64]:
-    """The segments that an example is in, int64 [K], none for None; for `visible` see above.
+    """The segments that an example is in, int64 [K], none for None.
 
     Raises:
         QueryError: it is not in the library.
@@ -165,11 +163,6 @@ def _mean(bundle: Bundle, snapshot: Snapshot, example: _Example) -> EncodedQuery
     # Where stored embeddings are cut, a query is compared by the same dimensions alone.
     embedding[: len(mean)] = mean / max(float(np.linalg.norm(mean)), 1e-9)
     return EncodedQuery(embedding, query_salience(bundle.manifest, example.salience.mean(axis=0)))
-
-
-def _is_visible(snapshot: Snapshot, video_id: str, visible: Visible) -> bool:
-    row = snapshot.catalog.row_of(video_id)
-    return row is not None and (visible is None or bool(visible[row]))
 
 
 def _place_of(snapshot: Snapshot, frame: FrameQuery, pointer: str) -> tuple[int, int]:
