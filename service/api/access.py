@@ -19,9 +19,12 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from starlette.types import Scope
+
 from model.runtime.messages import shorten
 from service.api.principal import Via
 from service.api.problems import CROSS_ORIGIN, NOT_JSON, UNKNOWN_HOST, ProblemKind
+from service.api.uploads import is_upload
 from service.settings import Settings
 
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+))(?::([0-9]{1,5}))?", re.IGNORECASE)
@@ -86,15 +89,16 @@ class AccessRules:
             f"may have let it lead here. {remedy}",
         )
 
-    def refusal(self, request: Origins, method: str, via: Via | None) -> Refusal | None:
+    def refusal(self, request: Origins, scope: Scope, via: Via | None) -> Refusal | None:
         """Why a request is not answered whose Host is right; None: it is.
 
         Args:
             request: its headers.
-            method: its method.
+            scope: the ASGI scope.
             via: how it says who it is from; None: it does not.
         """
-        return self._wrong_origin(request, method, via) or _wrong_body(request, method)
+        refused = self._wrong_origin(request, scope["method"], via)
+        return refused or (None if is_upload(scope) else _wrong_body(request, scope["method"]))
 
     def _wrong_origin(self, request: Origins, method: str, via: Via | None) -> Refusal | None:
         origins, site = request.origins, request.site

@@ -6,6 +6,7 @@ import time
 from collections.abc import MutableMapping
 from dataclasses import replace
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from model.runtime.messages import shorten
 from service.api.connections import client_of, peer_of
@@ -69,6 +70,8 @@ class Authentication:
             return Identity(via="url", problem=problem, suspicion="a malformed signed address")
         try:
             if url is not None:
+                # The route reads what was signed.
+                scope["query_string"] = urlencode(url.parameters).encode()
                 return self._by_url(url)
             if self._proxy is not None:
                 return self._proxy.identify(scope)

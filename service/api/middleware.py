@@ -170,7 +170,7 @@ class Envelope:
             return _too_many("your address", wait)
         identity = await self._authentication.identify(scope)
         set_identity(scope, identity)
-        refused = self._rules.refusal(origins, scope["method"], identity.via)
+        refused = self._rules.refusal(origins, scope, identity.via)
         if refused is not None:
             return refused
         wait = self._limits.principal_wait(identity)
