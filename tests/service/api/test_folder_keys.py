@@ -114,6 +114,18 @@ REQUESTS = [
     ("POST", "/v1/videos/{id}/moments", {"query": {"text": ""}}),
     ("POST", "/v1/videos/{id}/moments", {"query": {"text": "red"}, "top_k": 0}),
     ("POST", "/v1/videos/{id}/answer", {"question": {"text": "red"}}),
+    ("POST", "/v1/search", {"query": {"frame_id": "{id}-00000-00"}}),
+    ("POST", "/v1/search", {"query": {"frame_id": "{id}-00000-00", "include_example": True}}),
+    ("POST", "/v1/search", {"query": {"video_id": "{id}"}}),
+    ("POST", "/v1/search", {"query": {"video_id": "{id}", "start_seconds": 0, "end_seconds": 1}}),
+    ("POST", "/v1/search", {"query": {"text": "red", "example": {"video_id": "{id}"}}}),
+    ("POST", "/v1/search", {"query": {"like": [{"frame_id": "{id}-00000-00"}]}}),
+    (
+        "POST",
+        "/v1/search",
+        {"query": {"original": {"text": "red"}, "unlike": [{"frame_id": "{id}-00000-00"}]}},
+    ),
+    ("POST", "/v1/videos/{id}/moments", {"query": {"sequence": [{"text": "red"}, {"text": "blue"}]}}),
 ]
 
 
@@ -136,7 +148,12 @@ def test_what_lies_elsewhere_answers_as_what_does_not_exist(
     ]
     for headers in tricks:
         hidden, unknown = (
-            server.client.request(method, path.format(id=video), json=body, headers={**key, **headers})
+            server.client.request(
+                method,
+                path.format(id=video),
+                json=None if body is None else json.loads(json.dumps(body).replace("{id}", video)),
+                headers={**key, **headers},
+            )
             for video in (ids[name], UNKNOWN)
         )
         assert hidden.status_code == unknown.status_code
@@ -171,6 +188,23 @@ ASKING = [
         "/v1/search",
         {"query": {"text": "red"}, "filter": {"op": "contains", "field": "path", "value": "private"}},
     ),
+    ("POST", "/v1/search", {"query": {"sequence": [{"text": "red"}, {"text": "green"}]}, "top_k": 1000}),
+    ("POST", "/v1/search", {"query": {"video_id": "SEEN"}, "top_k": 1000, "explain": True}),
+    ("POST", "/v1/search", {"query": {"frame_id": "SEEN-00000-00", "include_example": True}}),
+    ("POST", "/v1/search", {"query": {"like": [{"frame_id": "SEEN-00000-00"}]}, "group_by": "video"}),
+    ("POST", "/v1/search", {"query": {"text": "red", "not_text": "blue"}, "top_k": 1000}),
+    (
+        "POST",
+        "/v1/search/batch",
+        {
+            "searches": [
+                {"query": {"text": "red"}, "top_k": 1000},
+                {"query": {"video_id": "HIDDEN"}},
+                {"query": {"frame_id": "HIDDEN-00000-00"}},
+                {"query": {"text": "red"}, "page_token": "AAAA"},
+            ]
+        },
+    ),
     ("GET", "/v1/library", None),
     ("GET", "/v1/folders", None),
     ("GET", "/v1/folders?parent=kids", None),
@@ -200,7 +234,11 @@ def test_nothing_that_is_answered_tells_that_there_is_more(
     body: dict[str, object] | None,
 ) -> None:
     def filled(text: str) -> str:
-        return text.replace("MEDIA", str(toy.media)).replace("HIDDEN", ids["private/red.mp4"])
+        return (
+            text.replace("MEDIA", str(toy.media))
+            .replace("HIDDEN", ids["private/red.mp4"])
+            .replace("SEEN", ids["kids/blue.mp4"])
+        )
 
     sent = None if body is None else json.loads(filled(json.dumps(body)))
     answer = server.client.request(method, filled(path), json=sent, headers=key)
