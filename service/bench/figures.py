@@ -19,6 +19,7 @@ class Section(StrEnum):
     INDEXING = "Indexing throughput"
     MEMORY = "Peak memory of indexing"
     RESCAN = "Indexing again without a change"
+    RENAMES = "Indexing renamed files"
     ISOLATION = "Confined decoders"
     SEARCH = "Search over HTTP"
     FAISS = "FAISS against exact search"

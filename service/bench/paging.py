@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from indexer.library.folder import Library
 from indexer.library.publish import PublishOptions, publish
-from indexer.library.schema import FileRow, SegmentRow, VideoRow
+from indexer.library.schema import FileRow
 from indexer.library.snapshot import Snapshot
 from indexer.library.writer import LibraryWriter
 from model.runtime.bundle import Bundle
 from service.bench.ann import clustered_vectors, recall
 from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
+from service.bench.synthetic import segment_rows, video_row
 from service.search.encoded_query import EncodedQuery
 from service.search.filters import Range
 from service.search.match_queue import MatchQueue
@@ -29,7 +30,6 @@ from service.search.pages import Pages
 from service.search.searcher import OpenSearch, Searcher, SearchOptions
 
 _SEGMENTS_A_VIDEO = 10
-_SEGMENT_SECONDS = 8.0
 _CLUSTER_SIZE = 500
 _TOP_K = 10
 _PAGE = 100
@@ -161,53 +161,15 @@ def _make_library(folder: Path, bundle: Bundle, embeddings: NDArray[np.float32])
     library = Library.open_or_create(folder, bundle, tokens="none")
     rng = np.random.default_rng(5)
     now = datetime.now(UTC)
-    salience = rng.standard_normal((1, library.layout.salience_dim), np.float32)
     with library.writing():
         writer = LibraryWriter(library)
         for number, first in enumerate(range(0, len(embeddings), _SEGMENTS_A_VIDEO)):
             vectors = embeddings[first : first + _SEGMENTS_A_VIDEO]
-            video = _video(number, len(vectors), float(rng.random()), now)
-            writer.add_segments(
-                [
-                    SegmentRow(
-                        ingest_id=video.ingest_id,
-                        segment_index=index,
-                        start_seconds=index * _SEGMENT_SECONDS,
-                        end_seconds=(index + 1) * _SEGMENT_SECONDS,
-                        frame_pts_seconds=np.array([index * _SEGMENT_SECONDS]),
-                        frame_salience=salience,
-                        embedding=vector,
-                        thumbnails=(b"none",),
-                        tokens=None,
-                        hubness=None if library.layout.hubness_weight is None else 0.0,
-                    )
-                    for index, vector in enumerate(vectors)
-                ]
-            )
+            video = video_row(number, now, num_segments=len(vectors), fps=float(rng.random()))
+            writer.add_segments(segment_rows(library, video, list(vectors)))
             writer.finish(video)
             writer.put_file(FileRow(f"/bench/{number}.mp4".encode(), video.video_id, 1, now))
             if number % 2000 == 1999:
                 writer.flush()
         writer.flush()
         publish(writer, PublishOptions(), last=True)
-
-
-def _video(number: int, num_segments: int, fps: float, now: datetime) -> VideoRow:
-    return VideoRow(
-        video_id=f"{number:032x}",
-        ingest_id=f"{number:016x}",
-        sha256=f"{number:064x}",
-        bytes=1,
-        duration_seconds=num_segments * _SEGMENT_SECONDS,
-        fps=fps,
-        width=64,
-        height=48,
-        codec="h264",
-        container="mp4",
-        title=None,
-        verdict="ok",
-        reason=None,
-        num_segments=num_segments,
-        num_frames=num_segments,
-        indexed_at=now,
-    )

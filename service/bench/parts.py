@@ -16,6 +16,7 @@ class BenchPart(StrEnum):
     INDEXING = "indexing"
     MEMORY = "memory"
     RESCAN = "rescan"
+    RENAMES = "renames"
     ISOLATION = "isolation"
     SEARCH = "search"
     FAISS = "faiss"
@@ -37,6 +38,8 @@ class BenchScale:
     vectors: int
     files: int
     """Files that are found again."""
+    renamed: int
+    """Files that get other names."""
     reranked: int
     """Searches with re-ranking for each figure in a repetition."""
     segments: int
@@ -50,6 +53,7 @@ FULL = BenchScale(
     searches=128,
     vectors=50_000,
     files=200_000,
+    renamed=10_000,
     reranked=64,
     segments=200_000,
 )
@@ -60,6 +64,7 @@ QUICK = BenchScale(
     searches=48,
     vectors=10_000,
     files=20_000,
+    renamed=1_000,
     reranked=16,
     segments=20_000,
 )
@@ -100,6 +105,7 @@ def measurements(
         isolation,
         memory,
         paging,
+        renames,
         rerank,
         rescan,
         serving,
@@ -137,6 +143,9 @@ def measurements(
         ),
         BenchPart.RESCAN: lambda: BenchReport(
             rescan.measure_rescan(files=scale.files, repeats=scale.repeats)
+        ),
+        BenchPart.RENAMES: lambda: BenchReport(
+            renames.measure_renames(bundle, files=scale.renamed, repeats=scale.repeats)
         ),
         BenchPart.ISOLATION: lambda: BenchReport(
             isolation.measure_isolation(cache, bundle, repeats=scale.repeats, clips=scale.clips)

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from indexer.library.schema import FileRow, VideoRow
-from indexer.plan import make_plan, text_sources
+from indexer.plan import make_plan
 from indexer.scan import Scan, scan
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Figure, Section
+from service.bench.synthetic import video_row
 
 _FILES_PER_FOLDER = 200
 
@@ -58,28 +59,11 @@ def _make_files(root: Path, files: int) -> None:
 
 def _known(scanned: Scan) -> _Known:
     now = datetime.now(UTC)
-    videos, files = {}, {}
+    videos: dict[str, VideoRow] = {}
+    files: dict[bytes, FileRow] = {}
     for number, (path, facts) in enumerate(scanned.facts.items()):
-        video_id = f"{number:016x}"
+        video = video_row(number, now, size=facts.bytes)
         place = os.fsencode(path)
-        files[place] = FileRow(place, video_id, facts.mtime_ns, now)
-        videos[video_id] = VideoRow(
-            video_id=video_id,
-            ingest_id=video_id,
-            sha256=f"{number:064x}",
-            bytes=facts.bytes,
-            duration_seconds=1.0,
-            fps=25.0,
-            width=640,
-            height=480,
-            codec="h264",
-            container="mp4",
-            title=None,
-            verdict="ok",
-            reason=None,
-            num_segments=1,
-            num_frames=1,
-            indexed_at=now,
-            text_sources=text_sources(()),
-        )
+        files[place] = FileRow(place, video.video_id, facts.mtime_ns, now)
+        videos[video.video_id] = video
     return _Known(videos, files)

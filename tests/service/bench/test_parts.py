@@ -11,7 +11,7 @@ import pytest
 from indexer.options import IndexOptions
 from model.runtime.bundle import Bundle
 from model.runtime.video import VideoReader, probe
-from service.bench import ann, indexing, isolation, memory, rescan, serving
+from service.bench import ann, indexing, isolation, memory, renames, rescan, serving
 from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.media import cached, repeat_video, write_video
 from tests.support.server import clean_environment
@@ -47,6 +47,12 @@ def test_a_rescan_finds_every_file_again() -> None:
     (figure,) = rescan.measure_rescan(files=450, repeats=2)
     assert (figure.unit, len(figure.values)) == ("files/s", 2)
     assert min(figure.values) > 0
+
+
+def test_renamed_files_are_recognised_and_not_decoded(bundle: Path) -> None:
+    seconds, relative = renames.measure_renames(bundle, files=210, repeats=2)
+    assert (seconds.unit, len(seconds.values)) == ("s", 2)
+    assert len(relative.values) == 2
 
 
 def test_ratios_pair_repetitions() -> None:
