@@ -11,7 +11,6 @@ from service.settings import Settings, variable_of
 
 #: The option for each field that an `InputError` may name.
 OPTION_OF_FIELD: Mapping[str, str] = {
-    "audit_log": "--audit-log",
     "auth": "--auth",
     "batch_frames": "--batch-size",
     "bundle": "--bundle",

@@ -65,9 +65,8 @@ def open_audit_log(settings: Settings) -> "AuditLog | None":
         log.append(b"")
     except OSError as error:
         raise InputError(
-            f"audit_log {log.path} cannot be written: {error.strerror}. Make its folder for the user that "
-            "runs the service, or set REELFIND_AUDIT_LOG to another file",
-            field="audit_log",
+            f"the audit log {log.path} cannot be written: {error.strerror}. Make its folder for the user "
+            "that runs the service, or set REELFIND_AUDIT_LOG to another file",
         ) from error
     return log
 

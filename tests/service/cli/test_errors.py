@@ -38,6 +38,9 @@ COMMANDS: dict[str, list[str]] = {
     "library remove": ["none", "--library", "none"],
     "library include": ["none", "--library", "none"],
     "library excluded": ["--library", "none"],
+    "keys create": ["--scope", "search", "--library", "none"],
+    "keys list": ["--library", "none"],
+    "keys revoke": ["0123456789ab", "--library", "none"],
     "bundle info": ["none"],
     "bundle verify": ["none"],
 }
@@ -82,7 +85,7 @@ def test_variables_that_are_known_are_no_mistake(toy: ToyLibrary, monkeypatch: p
 
 def test_help_names_the_variable_of_each_option_that_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")
-    reads_settings = {"serve", "search", "eval", "doctor"}
+    reads_settings = {"serve", "search", "eval", "doctor", "keys create", "keys list", "keys revoke"}
     for name, command in commands():
         shown = invoke(*name.split(), "--help").stdout
         named = set(re.findall(r"env var: (REELFIND_\w+)", shown))

@@ -70,5 +70,5 @@ def test_a_disk_that_is_full_is_told_to_the_log_and_stops_nothing(caplog: pytest
 def test_a_file_that_cannot_be_written_is_refused_at_the_start(tmp_path: Path) -> None:
     assert open_audit_log(load_settings({"library": tmp_path / "library"})) is None
     settings = load_settings({"library": tmp_path / "library", "audit_log": tmp_path / "no" / "audit.jsonl"})
-    with pytest.raises(InputError, match=r"audit_log .* cannot be written: No such file.*REELFIND_AUDIT_LOG"):
+    with pytest.raises(InputError, match=r"audit log .* cannot be written: No such file.*REELFIND_AUDIT_LOG"):
         open_audit_log(settings)
