@@ -131,7 +131,11 @@ def test_the_builder_gets_what_the_package_is_built_from() -> None:
     assert copied == {line.removeprefix("!") for line in ignore if line.startswith("!")}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     needed = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
-    packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    find = project["tool"]["setuptools"]["packages"]["find"]
+    names = [name.rstrip("*") for name in find["include"]]
+    places = [Path(root, name) for name in names for root in find["where"] if (ROOT / root / name).exists()]
+    assert [place.name for place in places] == names
+    packages = {place.parts[0] for place in places}
     # A licence within a package is copied with it.
     needed = {name for name in needed if name.split("/")[0] not in packages}
     assert copied == needed | packages | {"constraints.txt"}

@@ -1,0 +1,1 @@
+"""What programs may import of Reelfind: `reelfind.client`."""
