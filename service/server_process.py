@@ -1,7 +1,6 @@
 """Runs the real server as a child process, for the demo and the benchmark."""
 
-import http.client
-import json
+import contextlib
 import os
 import re
 import signal
@@ -13,9 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from model.runtime.errors import ReelfindError
+from service.client_errors import shown_errors
+
+if TYPE_CHECKING:
+    from service.client import Client
 
 # -P: do not import a folder named `service` in the current folder.
 REELFIND = (sys.executable, "-P", "-m", "service")
@@ -37,35 +40,14 @@ class ServerProcess:
         """The address to open in a browser."""
         return f"http://{_reachable(self.host)}:{self.port}"
 
-    def connect(self, timeout_seconds: float = 30.0) -> http.client.HTTPConnection:
-        """Open a connection, which may send many requests, one after another."""
-        return http.client.HTTPConnection(_reachable(self.host), self.port, timeout=timeout_seconds)
+    @contextmanager
+    def client(self, timeout_seconds: float = 30.0) -> "Iterator[Client]":
+        """A client of the server, which sends nothing twice. Raises as `shown_errors`."""
+        # Import late: most commands need no HTTP.
+        from service.client import Client
 
-
-class RequestFailed(ReelfindError):  # noqa: N818 - named after what happened
-    """The server answered with an error, whose HTTP status is `status`, or not at all (None)."""
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-def post_json(connection: http.client.HTTPConnection, path: str, body: Any) -> Any:
-    """POST `body` as JSON and return the JSON of the answer.
-
-    Raises:
-        RequestFailed: there is no answer, or its status is not 200.
-    """
-    try:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise RequestFailed(f"The server gave no answer to POST {path} ({error}): see its log") from error
-    if response.status != 200:
-        text = answer[:300].decode(errors="replace")
-        raise RequestFailed(f"The server answered {response.status} to POST {path}: {text}", response.status)
-    return json.loads(answer)
+        with shown_errors(), Client(self.url, timeout=timeout_seconds, retries=0, trust_env=False) as client:
+            yield client
 
 
 @contextmanager
@@ -136,15 +118,10 @@ def _wait_for_port(process: subprocess.Popen[bytes], out: Path, deadline: float)
 
 def _wait_until_ready(server: ServerProcess, deadline: float) -> bool:
     while time.monotonic() < deadline and server.process.poll() is None:
-        connection = server.connect(timeout_seconds=5.0)
-        try:
-            connection.request("GET", "/readyz")
-            if connection.getresponse().status == 200:
-                return True
-        except (OSError, http.client.HTTPException):
-            pass  # it is busy, or ends
-        finally:
-            connection.close()
+        # It may be busy, or end.
+        with contextlib.suppress(ReelfindError), server.client(timeout_seconds=5.0) as client:
+            client.readiness()
+            return True
         time.sleep(0.1)
     return False
 

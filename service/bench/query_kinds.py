@@ -5,17 +5,15 @@ as that of `service.bench.splice`, it also finds moments by a frame of them, and
 neighbouring moments. With `--server` it measures times over HTTP.
 """
 
-import http.client
 import io
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
@@ -27,6 +25,7 @@ from model.runtime.queries import LabelledQuery, read_queries
 from model.runtime.video import VideoReader
 from service.bench.memory import tree_bytes
 from service.bench.serving import query_texts, take
+from service.client import Client
 from service.live import open_searcher
 from service.search.asking import ask
 from service.search.encoded_query import EncodedQuery
@@ -35,7 +34,7 @@ from service.search.queries import SequenceQuery, TextQuery
 from service.search.results import Hit
 from service.search.searcher import Searcher, SearchOptions
 from service.search.video_finder import VideoFinder
-from service.server_process import ServerProcess, post_json, running_server
+from service.server_process import ServerProcess, running_server
 from service.settings import load_settings
 
 Pixels = NDArray[np.uint8]
@@ -43,7 +42,6 @@ Say = Callable[[str], None]
 _TOP_K = 10
 _BATCH = 64
 _BY_MOMENT = SearchOptions(group_by="moment")
-_BOUNDARY = "reelfind-bench"
 
 
 class Part(NamedTuple):
@@ -190,8 +188,14 @@ def measure_times(server: ServerProcess, frame_id: str, pixels: Pixels, repeats:
     """Median milliseconds of searches over HTTP, one after another, and the memory that pictures take."""
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "JPEG", quality=90)
+    with server.client(600.0) as client:
+        _measure_times(server, client, frame_id, out.getvalue(), repeats, say)
+
+
+def _measure_times(
+    server: ServerProcess, client: Client, frame_id: str, data: bytes, repeats: int, say: Say
+) -> None:
     texts = query_texts()
-    connection = server.connect(600.0)
 
     def timed(count: int, request: Callable[[], object]) -> float:
         times = []
@@ -202,13 +206,13 @@ def measure_times(server: ServerProcess, frame_id: str, pixels: Pixels, repeats:
         return 1000 * statistics.median(times)
 
     def text() -> object:
-        return post_json(connection, "/v1/search", _body(next(texts)))
+        return client.search(next(texts), top_k=_TOP_K)
 
     def stored() -> object:
-        return post_json(connection, "/v1/search", {"query": {"frame_id": frame_id}, "top_k": _TOP_K})
+        return client.search({"frame_id": frame_id}, top_k=_TOP_K)
 
     def picture() -> object:
-        return _post_picture(connection, out.getvalue())
+        return client.search(image=data)
 
     timed(20, text)
     before = tree_bytes(server.process.pid)
@@ -218,49 +222,35 @@ def measure_times(server: ServerProcess, frame_id: str, pixels: Pixels, repeats:
     for name, request in (("text", text), ("stored frame", stored), ("picture", picture)):
         say(f"search by a {name}: {timed(repeats, request):.1f} ms (median of {repeats})")
     for round_number in range(3):
-        _compare_batch(server, connection, texts, round_number + 1, say)
-    connection.close()
+        _compare_batch(server, client, texts, round_number + 1, say)
 
 
 def _compare_batch(
-    server: ServerProcess, connection: http.client.HTTPConnection, texts: Iterator[str], number: int, say: Say
+    server: ServerProcess, client: Client, texts: Iterator[str], number: int, say: Say
 ) -> None:
     """One batch against as many single searches: one after another, and eight at a time."""
-    bodies = [_body(text) for text in take(texts, 3 * _BATCH)]
+    asked = take(texts, 3 * _BATCH)
     started = time.perf_counter()
-    post_json(connection, "/v1/search/batch", {"searches": bodies[:_BATCH]})
+    client.search_batch([{"query": {"text": text}, "top_k": _TOP_K} for text in asked[:_BATCH]])
     batch = time.perf_counter() - started
     started = time.perf_counter()
-    for body in bodies[_BATCH : 2 * _BATCH]:
-        post_json(connection, "/v1/search", body)
+    for text in asked[_BATCH : 2 * _BATCH]:
+        client.search(text, top_k=_TOP_K)
     single = time.perf_counter() - started
 
-    def client(share: Sequence[dict[str, object]]) -> None:
-        own = server.connect(600.0)
-        for body in share:
-            post_json(own, "/v1/search", body)
-        own.close()
+    def one_client(share: Sequence[str]) -> None:
+        with server.client(600.0) as own:
+            for text in share:
+                own.search(text, top_k=_TOP_K)
 
     started = time.perf_counter()
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(client, [bodies[2 * _BATCH + place :: 8] for place in range(8)]))
+        list(pool.map(one_client, [asked[2 * _BATCH + place :: 8] for place in range(8)]))
     together = time.perf_counter() - started
     say(
         f"round {number}: a batch of {_BATCH} {batch:.2f} s; {_BATCH} searches one after another "
         f"{single:.2f} s, eight at a time {together:.2f} s"
     )
-
-
-def _body(text: str) -> dict[str, object]:
-    return {"query": {"text": text}, "top_k": _TOP_K}
-
-
-def _post_picture(connection: http.client.HTTPConnection, data: bytes) -> Any:
-    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
-    body = head.encode() + data + f"\r\n--{_BOUNDARY}--\r\n".encode()
-    headers = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
-    connection.request("POST", "/v1/search", body, headers)
-    return json.loads(connection.getresponse().read())
 
 
 def _command(

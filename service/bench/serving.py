@@ -9,15 +9,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
 from service.live import open_searcher
 from service.search.searcher import Searcher, SearchOptions
-from service.server_process import RequestFailed, ServerProcess, post_json, running_server
+from service.server_process import ServerProcess, running_server
 from service.settings import load_settings
 
 CLIENTS = (1, 8, 32)
@@ -117,7 +117,7 @@ def take(texts: Iterator[str], count: int) -> list[str]:
     return list(itertools.islice(texts, count))
 
 
-def _body(text: str) -> dict[str, object]:
+def _body(text: str) -> dict[str, Any]:
     return {"query": {"text": text}, "top_k": _TOP_K, "rerank": False}
 
 
@@ -125,18 +125,15 @@ def _compare(searcher: Searcher, server: ServerProcess, texts: Sequence[str]) ->
     """Median seconds in process and over HTTP, which take turns, query by query."""
     inside: list[float] = []
     outside: list[float] = []
-    connection = server.connect()
-    try:
+    with server.client() as client:
         for number, text in enumerate(texts):
             for over_http in (False, True) if number % 2 else (True, False):
                 started = time.perf_counter()
                 if over_http:
-                    post_json(connection, "/v1/search", _body(text))
+                    client.search(**_body(text))
                 else:
                     searcher.search(text, _TOP_K, SearchOptions(group_by="moment", rerank=False))
                 (outside if over_http else inside).append(time.perf_counter() - started)
-    finally:
-        connection.close()
     return statistics.median(inside), statistics.median(outside)
 
 
@@ -146,36 +143,33 @@ def drive(server: ServerProcess, bodies: Sequence[dict[str, Any]], clients: int)
     A search that the server refuses because it cannot be in time counts as one that was not re-ranked.
 
     Raises:
-        RequestFailed: the server does not answer a search.
+        ReelfindError: the server does not answer a search.
     """
+    # Import late: most commands need no HTTP.
+    from service.client import UnavailableError
+
     start = threading.Barrier(clients + 1)
 
-    def client(share: Sequence[dict[str, Any]]) -> list[tuple[float, int, float]]:
-        connection = server.connect(_TIMEOUT_SECONDS)
+    def one_client(share: Sequence[dict[str, Any]]) -> list[tuple[float, int, float]]:
         answers = []
         try:
-            connection.connect()
-            start.wait()
-            for body in share:
-                started = time.perf_counter()
-                count, moments = 0, 0.0
-                try:
-                    answer = post_json(connection, "/v1/search", body)
-                    count = int(answer["num_candidates"])
-                    moments = answer["timings_ms"]["moments"] / 1000
-                except RequestFailed as error:
-                    if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
-                        raise
-                answers.append((time.perf_counter() - started, count, moments))
+            with server.client(_TIMEOUT_SECONDS) as client:
+                client.health()  # connects
+                start.wait()
+                for body in share:
+                    started = time.perf_counter()
+                    count, moments = 0, 0.0
+                    with suppress(UnavailableError):
+                        answer = client.search(**body)
+                        count, moments = answer.num_candidates, answer.timings_ms.moments / 1000
+                    answers.append((time.perf_counter() - started, count, moments))
         except BaseException:
             start.abort()
             raise
-        finally:
-            connection.close()
         return answers
 
     with ThreadPoolExecutor(clients) as pool:
-        futures = [pool.submit(client, bodies[number::clients]) for number in range(clients)]
+        futures = [pool.submit(one_client, bodies[number::clients]) for number in range(clients)]
         start.wait()
         started = time.perf_counter()
         answers = [entry for future in futures for entry in future.result()]

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -33,6 +34,30 @@ def filter_of_options(
         Or(tuple(under)) if under else None,
         conditions.within("duration_seconds", bounds, "") if has_bounds else None,
     )
+
+
+def filter_request(
+    text: str | None,
+    folders: Sequence[Path],
+    min_duration: float | None,
+    max_duration: float | None,
+) -> Any:
+    """The same as a service takes it, which has the folders: they are not looked for here.
+
+    Raises:
+        QueryError: the text is not the JSON of a filter.
+    """
+    parts: list[dict[str, Any]] = []
+    if text is not None:
+        parse_filter(text)
+        parts.append(json.loads(text))
+    if folders:
+        under = [{"op": "under", "field": "path", "folder": str(folder)} for folder in folders]
+        parts.append({"op": "or", "filters": under})
+    bounds = {"gte": min_duration, "lte": max_duration}
+    if given := {side: seconds for side, seconds in bounds.items() if seconds is not None}:
+        parts.append({"op": "range", "field": "duration_seconds", **given})
+    return {"op": "and", "filters": parts} if parts else None
 
 
 def parse_filter(text: str) -> Filter:

@@ -1,14 +1,16 @@
 """`reelfind search`: runs one search and prints a table or JSON."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
+from model.runtime.errors import InputError
 from model.runtime.exits import NOTHING_FOUND
 from service.cli.exits import note
-from service.cli.filters import filter_of_options
+from service.cli.filters import filter_of_options, filter_request
 from service.cli.hits_table import result_json, show_hits
 from service.cli.options import (
     BundleOption,
@@ -23,6 +25,7 @@ from service.cli.options import (
 from service.cli.printing import print_json_text
 from service.cli.query_options import query_of
 from service.cli.searcher import note_skipped, open_checked_searcher
+from service.cli.server_search import search_on_server
 from service.search.asking import ask
 from service.search.queries import SequenceQuery
 from service.search.query import check_top_k
@@ -68,6 +71,15 @@ def search_command(
         ),
     ] = None,
     library: LibraryOption = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="Ask the service at this address, such as http://127.0.0.1:8000, and no library here. "
+            "REELFIND_KEY may have the key for it.",
+        ),
+    ] = None,
     top_k: Annotated[
         int | None,
         typer.Option(
@@ -130,27 +142,46 @@ def search_command(
     as_json: JsonOption = False,
 ) -> None:
     """Search a library by a text or a picture, and list the best moments. Exit code 1: nothing found."""
-    settings = load_settings({"library": library, "bundle": bundle, "provider": provider, "threads": threads})
+    flags = {"library": library, "bundle": bundle, "provider": provider, "threads": threads}
+    settings = load_settings(flags)
     text = " ".join(words) if words else None
     query = query_of(settings, text, image, like or (), not_text, then or ())
-    count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
-    where = filter_of_options(filter_json, folder or [], min_duration, max_duration)
-    searcher = open_checked_searcher(settings)
-    options = searcher.check(
-        SearchOptions(
-            group_by=group_by,
-            where=where,
-            min_probability=min_probability,
-            min_similarity=min_similarity,
-            sort=None if sort is None else parse_sort(sort, "/--sort"),
-            rerank=rerank,
-            num_candidates=num_candidates,
-            num_salient_frames=num_salient_frames,
-            explain=explain,
-        ),
-        query,
-    )
-    result = ask(searcher, query, count, options)
+    choice = (filter_json, folder or [], min_duration, max_duration)
+    if server is not None:
+        _check_not_here(flags)
+        where: object = filter_request(*choice)
+        wanted: dict[str, Any] = {
+            "group_by": group_by,
+            "filter": where,
+            "top_k": top_k,
+            "min_probability": min_probability,
+            "threshold": None if min_similarity is None else {"similarity": min_similarity},
+            "sort": sort,
+            "rerank": rerank,
+            "num_candidates": num_candidates,
+            "num_salient_frames": num_salient_frames,
+            "explain": explain,
+        }
+        result, num_all = search_on_server(server, query, wanted, count_all=where is not None)
+    else:
+        count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
+        where = filter_of_options(*choice)
+        searcher = open_checked_searcher(settings)
+        options = searcher.check(
+            SearchOptions(
+                group_by=group_by,
+                where=where,
+                min_probability=min_probability,
+                min_similarity=min_similarity,
+                sort=None if sort is None else parse_sort(sort, "/--sort"),
+                rerank=rerank,
+                num_candidates=num_candidates,
+                num_salient_frames=num_salient_frames,
+                explain=explain,
+            ),
+            query,
+        )
+        result, num_all = ask(searcher, query, count, options), searcher.snapshot.num_videos
     if as_json:
         print_json_text(result_json(result))
     elif result.hits:
@@ -159,7 +190,7 @@ def search_command(
             note("note: nothing here shows that: these are the closest guesses")
         note_skipped(result.rerank_skipped)
         if where is not None:
-            note(f"note: the filter left {result.num_videos:,} of {searcher.snapshot.num_videos:,} videos")
+            note(f"note: the filter left {result.num_videos:,} of {num_all:,} videos")
         messages = [warning.message for warning in result.query_warnings]
         for message in messages + [warning.message for warning in result.library_warnings]:
             note(f"note: {message}")
@@ -169,8 +200,18 @@ def search_command(
             note(f"nothing found: {found if where is None else f'{found} and fits the filter'}")
         elif isinstance(query, SequenceQuery):
             note("nothing found: no video shows these one after the other")
-        elif options.has_threshold:
+        elif min_probability is not None or min_similarity is not None:
             note("nothing found: no moment reaches what --min-probability or --min-similarity asks for")
         else:
             note("nothing found: there is nothing beside the example")
         raise typer.Exit(NOTHING_FOUND)
+
+
+def _check_not_here(flags: Mapping[str, object]) -> None:
+    """Refuse options that say what to search with here.
+
+    Raises:
+        InputError: one of them is given.
+    """
+    if given := [f"--{name}" for name, value in flags.items() if value is not None]:
+        raise InputError(f"--server goes without {', '.join(given)}: the service has its own. Leave one out.")

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from service.server_process import ServerProcess, post_json
+from service.server_process import ServerProcess
+
+if TYPE_CHECKING:
+    from service.client.search_answers import Hit
 
 
 @dataclass(frozen=True)
@@ -52,23 +55,19 @@ def ask(server: ServerProcess, query: DemoQuery, top_k: int = 10) -> DemoAnswer:
     """Send a query over HTTP.
 
     Raises:
-        RequestFailed: the server does not answer it.
+        ReelfindError: the server does not answer it.
     """
-    connection = server.connect()
-    try:
-        body = {"query": {"text": query.text}, "top_k": top_k}
-        response = post_json(connection, "/v1/search", body)
-    finally:
-        connection.close()
-    return DemoAnswer(query, tuple(_read_hit(hit) for hit in response["hits"]))
+    with server.client() as client:
+        hits = client.search(query.text, top_k=top_k).hits
+    return DemoAnswer(query, tuple(_read_hit(hit) for hit in hits))
 
 
-def _read_hit(hit: dict[str, Any]) -> DemoHit:
-    ranked = sorted(hit["frames"], key=lambda frame: -float(frame["relevance"]))
-    salient = [frame for frame in ranked if frame["salient"]] or ranked[:1]
+def _read_hit(hit: "Hit") -> DemoHit:
+    ranked = sorted(hit.frames, key=lambda frame: -(frame.relevance or 0.0))
+    salient = [frame for frame in ranked if frame.salient] or ranked[:1]
     return DemoHit(
-        video=Path(hit["path"]).name,
-        score=float(hit["score"]),
-        match_score=None if hit["match_score"] is None else float(hit["match_score"]),
-        seconds=tuple(float(frame["pts_seconds"]) for frame in salient),
+        video=Path(hit.path).name,
+        score=hit.score,
+        match_score=hit.match_score,
+        seconds=tuple(frame.pts_seconds for frame in salient),
     )

@@ -14,7 +14,12 @@ from tests.support.server import clean_environment, running_server
 from tests.support.toy_videos import make_video
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PACKAGES = f"{ROOT}{os.pathsep}{ROOT / 'service' / 'public'}"
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+PROGRAM, SHELL = (
+    "".join(re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL))
+    for language in ("python", "sh")
+)
 SERVE = "reelfind serve --library library --host 127.0.0.1 --port 8000\n"
 
 
@@ -31,7 +36,8 @@ def _run(script: str, home: Path) -> str:
     result = subprocess.run(
         ["bash", "-euc", script],
         cwd=home,
-        env=clean_environment() | {"HOME": str(home), "PATH": path},
+        # The package `reelfind` of this repository, wherever another one is installed from.
+        env=clean_environment() | {"HOME": str(home), "PATH": path, "PYTHONPATH": PACKAGES},
         capture_output=True,
         text=True,
         timeout=240,
@@ -63,6 +69,12 @@ def test_commands_run_in_the_order_they_are_read(home: Path) -> None:
         assert page["num_videos"] == 2
         assert all("frames" not in hit and hit["similarity"] >= 0.2 for hit in page["hits"])
         assert "R@1" in _run(evaluation, home)
+        told = _run(SHELL.replace("http://127.0.0.1:8000", server.url), home).splitlines()
+        assert json.loads(told[-1])["total"] == 2
+        assert any("beach.mp4" in line for line in told[:-1])
+        (home / "program.py").write_text(PROGRAM.replace("http://127.0.0.1:8000", server.url))
+        assert _run("python program.py", home).count("beach.mp4") == 2
+        assert b"ftyp" in (home / "clip.mp4").read_bytes()[:16]
 
 
 def test_the_first_commands_work_with_a_python_that_its_system_manages(tmp_path: Path) -> None:
