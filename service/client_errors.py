@@ -19,7 +19,9 @@ def shown_errors() -> Iterator[None]:
 
     try:
         yield
-    except (InvalidRequestError, NotFoundError, NoKeyError, ForbiddenError) as error:
+    except NoKeyError as error:
+        raise InputError(f"{error} Set REELFIND_KEY to a key of `reelfind keys create`.") from error
+    except (InvalidRequestError, NotFoundError, ForbiddenError) as error:
         raise InputError(str(error)) from error
     except ClientError as error:
         raise ReelfindError(str(error)) from error

@@ -16,6 +16,8 @@ from service.client.library_answers import (
     LibraryInfo,
     Readiness,
     ReloadResult,
+    SessionInfo,
+    SignedUrlAnswer,
     TagList,
     Video,
     VideoDetails,
@@ -196,6 +198,22 @@ def library() -> Call[LibraryInfo]:
 def reload() -> Call[ReloadResult]:
     """Serve the newest snapshot."""
     return Call("POST", "/v1/library/reload", reading(ReloadResult), body={})
+
+
+def session() -> Call[SessionInfo]:
+    """Who asks, by their key, and what they may do."""
+    return Call("GET", "/v1/session", reading(SessionInfo))
+
+
+def sign_url(url: str, *, expires_seconds: int = 3600) -> Call[SignedUrlAnswer]:
+    """Let whoever has an address of a video's file or a frame get that, without a key, until it expires.
+
+    Args:
+        url: path and query, such as the `media_url` of a video.
+        expires_seconds: for how long; the service has a maximum.
+    """
+    body = {"url": url, "expires_seconds": expires_seconds}
+    return Call("POST", "/v1/signed-urls", reading(SignedUrlAnswer), body=body)
 
 
 def health() -> Call[Health]:

@@ -174,6 +174,24 @@ class ReloadResult(Answer):
     changed: bool
 
 
+class SessionInfo(Answer):
+    """Who asks, and what they may do."""
+
+    auth: str
+    via: str | None = None
+    name: str | None = None
+    scopes: list[str]
+    folder: str | None = None
+    expires_at: datetime | None = None
+
+
+class SignedUrlAnswer(Answer):
+    """A signed address: path and query, before which the service's own address stands."""
+
+    url: str
+    expires_at: datetime
+
+
 class TagCount(Answer):
     """A tag, as it is written most often."""
 

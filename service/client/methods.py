@@ -155,6 +155,9 @@ class Methods:
     library = Method(calls.library)
     reload = Method(calls.reload)
 
+    session = Method(calls.session)
+    sign_url = Method(calls.sign_url)
+
     health = Method(calls.health)
     readiness = Method(calls.readiness)
     metrics = Method(calls.metrics)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support.command_line import check_error, invoke
+from tests.support.keys import WITH_KEYS, make_key
 from tests.support.server import Server, running_server
 from tests.support.toy_bundle import COLOURS
 from tests.support.toy_library import ToyLibrary, make_library
@@ -66,6 +67,14 @@ def test_nothing_found_has_its_exit_code(films: ToyLibrary, server: Server) -> N
         result = invoke("search", "red", "--min-similarity", "0.9999999", "--folder", "/elsewhere", *options)
         assert result.exit_code == 1
         assert "nothing found" in result.stderr
+
+
+def test_a_key_is_taken_from_the_environment(films: ToyLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_server(*films.options, *WITH_KEYS) as server:
+        arguments = ("search", "red", "--top-k", "1", "--server", server.url)
+        check_error(invoke(*arguments), 2, "does not know who asks.*Set REELFIND_KEY")
+        monkeypatch.setenv("REELFIND_KEY", make_key(films, "search"))
+        assert "red.mp4" in invoke(*arguments).stdout
 
 
 def test_errors_name_the_remedy(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,12 @@ from service.client import (
     ConflictError,
     ForbiddenError,
     InvalidRequestError,
+    NoKeyError,
     NotFoundError,
 )
 from service.client.requests import Filter
 from tests.support.both_clients import BothClients
+from tests.support.keys import WITH_KEYS, make_key
 from tests.support.server import Server, running_server
 from tests.support.toy_bundle import COLOURS
 from tests.support.toy_library import FILMS, ToyLibrary, make_library
@@ -47,6 +49,14 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _search(client: Any, **arguments: Any) -> Any:
     return client.search(**arguments)
+
+
+def _rename(client: Any, video_id: str) -> Any:
+    return client.update_video(video_id, title="x")
+
+
+def _sign(client: Any, url: str) -> Any:
+    return client.sign_url(url, expires_seconds=60)
 
 
 def names(hits: Any) -> list[str]:
@@ -245,6 +255,25 @@ def test_a_problem_is_an_error_with_its_type(ask: BothClients, server: Server) -
         ask(lambda client: client.search("red", topk=3))
     with pytest.raises(InvalidRequestError):
         ask(lambda client: client.search())
+
+
+def test_a_key_opens_what_its_scopes_allow(toy: ToyLibrary) -> None:
+    with running_server(*toy.options, "--writes", *WITH_KEYS) as server:
+        key = make_key(toy, "media", name="player")
+        for kind in ("Client", "AsyncClient"):
+            ask = BothClients(kind, server.url)
+            for none in ("", "rf_unknown"):
+                with pytest.raises(NoKeyError, match="does not know who asks"):
+                    ask(lambda client: client.library(), key=none)
+            who = ask(lambda client: client.session(), key=key)
+            assert (who.via, who.name) == ("key", "player")
+            video = ask(lambda client: client.video_page(limit=1), key=key).videos[0]
+            with pytest.raises(ForbiddenError):
+                ask(partial(_rename, video_id=video.video_id), key=key)
+            url = f"/v1/videos/{video.video_id}/media"
+            signed = ask(partial(_sign, url=url), key=key)
+            assert server.client.get(url).status_code == 401
+            assert server.client.get(signed.url).status_code == 200
 
 
 def test_a_bundle_without_an_answer_head_is_a_conflict(tmp_path: Path) -> None:
