@@ -10,13 +10,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from indexer.library.curation import Curation
 from indexer.library.exclusions import NewExclusion
 from indexer.library.lock import lock_library
 from indexer.library.snapshot import Snapshot
+from service.client import ChangedError, Client
 from tests.support.problems import check_problem
 from tests.support.server import Server, running_server, until
 from tests.support.toy_library import ToyLibrary, make_library
@@ -354,23 +354,23 @@ class TestMedia:
 
 def test_clients_that_change_the_same_lose_nothing(server: Server) -> None:
     """Each repeats its change until nobody was in between."""
-    url = url_of(server, "/green.mp4")
+    video_id = server.video_id("/green.mp4")
 
     def add(name: str) -> int:
         refused = 0
-        with httpx.Client(base_url=server.url, trust_env=False) as client:
+        with Client(server.url, trust_env=False) as client:
             for number in range(4):
                 while True:
-                    video = client.get(url)
-                    change = {"tags": [*video.json()["tags"], f"{name}{number}"]}
-                    answer = client.patch(url, json=change, headers={"if-match": video.headers["etag"]})
-                    if answer.status_code == 200:
+                    video = client.video(video_id)
+                    tags = [*video.tags, f"{name}{number}"]
+                    try:
+                        client.update_video(video_id, etag=video.etag, tags=tags)
                         break
-                    assert answer.status_code == 412
-                    refused += 1
+                    except ChangedError:
+                        refused += 1
         return refused
 
     with ThreadPoolExecutor(3) as pool:
         refused = sum(pool.map(add, "xyz"))
-    assert len(server.client.get(url).json()["tags"]) == 12
+    assert len(server.client.get(f"/v1/videos/{video_id}").json()["tags"]) == 12
     assert refused
