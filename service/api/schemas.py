@@ -938,6 +938,9 @@ class LibraryInfo(BaseModel):
         description="Why no picture can be a query: the bundle reads no single pictures (it lacks the "
         "capability `image_query`), or the settings have turned it off. Null if pictures can be queries."
     )
+    writes: bool = Field(
+        description="Whether clients may change the library: titles, tags and notes of its videos."
+    )
     problem: str | None = Field(description="Why the newest snapshot is not served; null if it is.")
 
 

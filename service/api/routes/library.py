@@ -21,7 +21,7 @@ def get_library(
     context: ContextDep, principal: Annotated[Principal, Depends(require("search"))]
 ) -> LibraryInfo:
     """The snapshot and the bundle that are served."""
-    return answers.library_info(context.live, principal)
+    return answers.library_info(context.live, principal, writes=context.settings.writes)
 
 
 @router.post(

@@ -1,0 +1,48 @@
+"""Which queries are offered for a library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.live import open_searcher
+from service.search import example_queries
+from service.search.example_queries import ExampleQuery
+from service.search.searcher import Searcher
+from service.settings import load_settings
+from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_library import ToyLibrary, make_library
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
+    """Three red videos, two green ones, and a blue one."""
+    numbers = {"red": 3, "green": 2, "blue": 1}
+    names = [
+        (colour, f"{colour} {place}.mp4") for colour, number in numbers.items() for place in range(number)
+    ]
+    films = {name: [(colour, 1.0)] for colour, name in names}
+    return make_library(tmp_path_factory.mktemp("toy"), films)
+
+
+def test_things_that_are_seen_most_often_come_first(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    things = ("a magenta", "a blue", "the green", "red", "a helicopter", "a yellow")
+    monkeypatch.setattr(example_queries, "THINGS", things)
+    monkeypatch.setattr(example_queries, "_encoded", {})
+    found = example_queries.example_queries(searcher.bundle, searcher.snapshot, 6)
+    # Nothing is nearest to what is not there, and the model does not know a helicopter.
+    assert found == [ExampleQuery(text, "seen") for text in ("red", "the green", "a blue")]
+    assert example_queries.example_queries(searcher.bundle, searcher.snapshot, 1) == found[:1]
+
+
+def test_a_library_without_videos_has_none(tmp_path: Path) -> None:
+    toy = ToyLibrary(tmp_path / "media", tmp_path / "library", make_toy_bundle(tmp_path / "bundle"))
+    toy.media.mkdir()
+    (toy.media / "broken.mp4").write_bytes(b"no video")
+    toy.index()
+    empty = open_searcher(load_settings({"library": toy.library, "bundle": toy.bundle}))
+    assert empty.snapshot.num_videos == 0
+    assert example_queries.example_queries(empty.bundle, empty.snapshot, 6) == []
