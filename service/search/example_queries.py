@@ -2,8 +2,8 @@
 
 The library's segments are told apart by the names of a list of things, as CLIP tells pictures apart without
 training (Radford et al. 2021, section 3.1): each segment is the thing whose text is nearest, as surely as
-softmax(cosine / temperature) says. The things that most segments are, and most surely, are shown. Then come the
-words that the library has of its own: tags and titles.
+softmax(cosine / temperature) says. The things that most segments are, and most surely, are shown. Then come
+the words that the library has of its own: tags and titles.
 """
 
 import re

@@ -54,12 +54,13 @@ export async function problemOf(response) {
   return new ServiceProblem(kind, message, { status: response.status, retryAfterSeconds });
 }
 
-async function fetchJson(address, { signal, ...options } = {}) {
+/** The answer of a request that succeeded; throws a ServiceProblem, or what aborted the request. */
+async function fetchAnswer(address, read, { signal, ...options } = {}) {
   const deadline = AbortSignal.timeout(DEADLINE_MS);
   let response;
   try {
     response = await fetch(address, { ...options, signal: signal ? AbortSignal.any([signal, deadline]) : deadline });
-    if (response.ok) return response.status === 204 ? null : await response.json();
+    if (response.ok) return response.status === 204 ? null : await read(response);
   } catch (error) {
     if (signal?.aborted) throw error;
     if (deadline.aborted) {
@@ -75,54 +76,99 @@ async function fetchJson(address, { signal, ...options } = {}) {
   throw problem;
 }
 
+const fetchJson = (address, options) => fetchAnswer(address, (response) => response.json(), options);
+
+const sendJson = (method, address, body, { headers = {}, signal } = {}) =>
+  fetchJson(address, {
+    method,
+    headers: { "Content-Type": "application/json", Accept: "application/json", ...headers },
+    body: JSON.stringify(body),
+    signal,
+  });
+
 export const fetchSession = () => fetchJson("v1/session");
 
 /** Begins a session with a key: the browser keeps its cookie. */
-export const logIn = (key) =>
-  fetchJson("v1/session", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ key }),
-  });
+export const logIn = (key) => sendJson("POST", "v1/session", { key });
 
 export const logOut = () => fetchJson("v1/session", { method: "DELETE" });
 
 export const fetchLibrary = (signal) => fetchJson("v1/library", { signal });
 
-const ask = (address, text, { topK, rerank, numCandidates, numSalientFrames, deadlineMs = null }, signal) =>
-  fetchJson(address, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", Accept: "application/json" },
-    body: JSON.stringify({
-      query: { text },
-      top_k: topK,
-      rerank,
-      num_candidates: numCandidates,
-      num_salient_frames: numSalientFrames,
-      deadline_ms: deadlineMs,
-      explain: true,
-    }),
-    signal,
-  });
+/**
+ * Runs a search. `question` is `{query, filter, sort, picture}`; the picture is sent with the request. The server
+ * chooses numbers that are null. Hits come with the terms of their scores.
+ */
+function ask(address, question, options, signal) {
+  const { topK, rerank, numCandidates, numSalientFrames, deadlineMs = null, pageToken = null } = options;
+  const request = {
+    query: question.query,
+    top_k: topK,
+    rerank,
+    num_candidates: numCandidates,
+    num_salient_frames: numSalientFrames,
+    deadline_ms: deadlineMs,
+    explain: true,
+  };
+  if (question.filter) request.filter = question.filter;
+  if (question.sort) request.sort = question.sort;
+  if (pageToken) request.page_token = pageToken;
+  if (!question.picture) return sendJson("POST", address, request, { signal });
+  const body = new FormData();
+  body.append("image", question.picture, "picture");
+  body.append("request", JSON.stringify(request));
+  return fetchJson(address, { method: "POST", body, signal });
+}
 
-/** Runs a search. The server chooses numbers that are null. Hits come with the terms of their scores. */
-export const search = (text, options, signal) => ask("v1/search", text, options, signal);
+/** Finds moments of all videos that the filter leaves. */
+export const search = (question, options, signal) => ask("v1/search", question, options, signal);
 
 /** Finds the moments of one video, as a search does those of all. */
-export const searchVideo = (videoId, text, options, signal) =>
-  ask(`${videoAddress(videoId)}/moments`, text, options, signal);
+export const searchVideo = (videoId, { query, picture }, options, signal) =>
+  ask(`${videoAddress(videoId)}/moments`, { query, picture }, options, signal);
 
 const videoAddress = (videoId) => `v1/videos/${encodeURIComponent(videoId)}`;
 
 export const fetchVideo = (videoId, signal) => fetchJson(videoAddress(videoId), { signal });
 
-/** The address of a thumbnail. It names the snapshot that answered, so the browser may cache it for ever. */
+/** A video with the ETag that a change of it names. */
+export const fetchVideoToEdit = (videoId) =>
+  fetchAnswer(videoAddress(videoId), async (response) => ({
+    video: await response.json(),
+    etag: response.headers.get("ETag"),
+  }), { cache: "no-store" });
+
+/** Changes what users say of a video, if it is still as the ETag says; else the problem has the status 412. */
+export const annotateVideo = (videoId, change, etag) =>
+  sendJson("PATCH", videoAddress(videoId), change, { headers: { "If-Match": etag } });
+
+/** Lists videos: `wanted` is the request that `POST /v1/videos/list` takes. */
+export const listVideos = (wanted, signal) => sendJson("POST", "v1/videos/list", wanted, { signal });
+
+/** The folders in a folder; null: in the deepest that all videos are in. */
+export const fetchFolders = (parent, signal) =>
+  fetchJson(parent === null ? "v1/folders" : `v1/folders?parent=${encodeURIComponent(parent)}`, { signal });
+
+export const fetchFacets = (signal) => fetchJson("v1/facets", { signal });
+export const fetchTags = (signal) => fetchJson("v1/tags?limit=200", { signal });
+export const fetchExamples = (signal) => fetchJson("v1/examples", { signal });
+export const drawMoments = (limit, seed, signal) =>
+  fetchJson(`v1/moments/random?limit=${limit}&seed=${seed}`, { signal });
+
+const ofSnapshot = (snapshot) => (snapshot === undefined ? "" : `?snapshot=${encodeURIComponent(snapshot)}`);
+
+/** The address of a thumbnail. If it names the snapshot that answered, the browser may cache it for ever. */
 export const frameAddress = (frameId, snapshot) =>
-  `v1/frames/${encodeURIComponent(frameId)}.jpg?snapshot=${encodeURIComponent(snapshot)}`;
+  `v1/frames/${encodeURIComponent(frameId)}.jpg${ofSnapshot(snapshot)}`;
+export const posterAddress = (videoId, snapshot) => `${videoAddress(videoId)}/poster.jpg${ofSnapshot(snapshot)}`;
 export const mediaAddress = (videoId) => `${videoAddress(videoId)}/media`;
 
+const decimals = (seconds) => Number(Math.max(0, seconds).toFixed(3));
+export const clipAddress = (videoId, start, end) =>
+  `${videoAddress(videoId)}/clip?start=${decimals(start)}&end=${decimals(end)}`;
+
 export const streamAddress = (videoId, seconds) =>
-  `${videoAddress(videoId)}/stream?start=${Number(Math.max(0, seconds).toFixed(3))}`;
+  `${videoAddress(videoId)}/stream?start=${decimals(seconds)}`;
 
 /** The answer with a stream of a video from a time on. `viewer` names the player: its stream of before ends. */
 export async function openStream(videoId, seconds, viewer, signal) {

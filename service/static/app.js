@@ -1,20 +1,30 @@
 // The page: keeps query and options in the address, sends requests, and decides which state is shown.
 
-import { fetchLibrary, search } from "./api.js";
+import { ServiceProblem, fetchLibrary, search } from "./api.js";
+import { askedIn, filterOf, isList, isSearch, queryOf } from "./asked.js";
+import { nameOf } from "./card.js";
 import { byId, hasModifier } from "./dom.js";
+import { Editing } from "./editing.js";
+import { Filters, wordsOf } from "./filters.js";
 import { count, footage } from "./format.js";
+import { Home } from "./home.js";
+import { isUnlikely } from "./level.js";
 import { Notice } from "./notice.js";
 import { OptionsPanel, optionsIn, searchPart } from "./options.js";
+import { Paging } from "./paging.js";
+import { PictureEntry, keepPicture, pictureNamed } from "./pictures.js";
 import { withPlace } from "./place.js";
 import { Playing } from "./playing.js";
 import { MORE_TIME_MS, hitsOf } from "./ranking.js";
+import { rememberSearch } from "./recent.js";
 import { Grid } from "./results.js";
 import { showSession } from "./session.js";
 import { Tally } from "./tally.js";
+import { MomentTools } from "./tools.js";
+import { VideoList } from "./videos.js";
 import { Why } from "./why.js";
 
-const FIRST_TOP_K = 12;
-const LAST_TOP_K = 768;
+const PAGE = 12;
 const SKELETON_DELAY_MS = 150;
 const EMPTY_LIBRARY = "Run `reelfind index` on the folder of your videos; the server loads the result by itself.";
 
@@ -22,7 +32,6 @@ const form = byId("search-form");
 const input = byId("query");
 const main = byId("main");
 const results = byId("results");
-const more = byId("more");
 
 // On a touch screen, the focus in the search box opens a keyboard that covers the results.
 const isTouch = () => matchMedia("(pointer: coarse)").matches;
@@ -32,16 +41,34 @@ const optionsPanel = new OptionsPanel({ changed: () => applyOptions(optionsPanel
 const explain = (hit) => why.open(hit, grid.placeOf(hit), grid.relevanceScale);
 const why = new Why({ play: (hit, frame) => playing.play(hit, frame) });
 const grid = new Grid({ open: (hit, frame) => playing.play(hit, frame), explain, leave: () => input.focus() });
+const editing = new Editing({ saved: showChange });
+const tools = new MomentTools({ edit: (videoId) => editing.open(videoId) });
 const playing = new Playing(grid, {
   question: () => ({
-    text: current.query,
+    question: current.question,
     options: { ...optionsIn(location.search), deadlineMs: remembered().deadlineMs },
   }),
   explain,
   leave: () => main.focus({ preventScroll: true }),
+  tools,
+});
+const play = (videoId, seconds) => playing.playVideo(videoId, seconds);
+const home = new Home({ play });
+const videoList = new VideoList({ play });
+const filters = new Filters({ ask: (asked) => goTo(asked, optionsIn(location.search)) });
+const paging = new Paging(byId("more"), byId("more-problem"), (isByButton) => addPage(isByButton));
+const pictureEntry = new PictureEntry({
+  search: async (file) => {
+    const picture = await keepPicture(file);
+    goTo({ ...askedIn(location.search), text: "", frame: "", like: "", picture, list: "" }, optionsIn(location.search));
+  },
+  refuse: (text) => {
+    byId("query-problem").textContent = text;
+  },
 });
 
-let current = { query: "", topK: FIRST_TOP_K, shown: 0 };
+// What is shown: the question of the search, null if there is none; its hits; and the token of the page that follows.
+let current = { question: null, hits: [], isGuess: false, answer: null, nextPage: null, pages: 0 };
 let request = null;
 let shownSearch = null;
 
@@ -50,7 +77,10 @@ let shownSearch = null;
 function setView(view) {
   document.documentElement.dataset.view = view;
   results.hidden = view !== "results";
-  if (view === "initial") grid.clear();
+  byId("videos").hidden = view !== "videos";
+  byId("home").hidden = view !== "initial";
+  if (view !== "results") grid.clear();
+  if (view !== "videos") videoList.clear();
 }
 
 /** Begins a request: cancels the one in progress and a retry that is waiting. */
@@ -63,7 +93,13 @@ function begin() {
 
 // --- The library ---------------------------------------------------------------------------------------------
 
-async function showLibrary() {
+/** What the library allows: pictures as queries, and changes. */
+function showRights(library) {
+  pictureEntry.allow(library.cannot_query_image === null);
+  tools.allowWrites(library.writes);
+}
+
+async function showHome() {
   const signal = begin();
   const line = byId("library");
   try {
@@ -71,79 +107,133 @@ async function showLibrary() {
     notice.stopRetrying();
     const length = library.hours > 0 ? `, ${footage(library.hours * 3600)} of footage` : "";
     line.textContent = `${count(library.num_videos, "video")}${length}`;
+    showRights(library);
+    byId("asked-bar").hidden = library.num_videos === 0;
     if (library.problem) notice.show("The newest snapshot is not served", library.problem);
     else if (library.num_videos === 0) notice.show("The library is empty", EMPTY_LIBRARY);
     else notice.hide();
+    playing.showPlace();
+    await home.show(library, signal);
   } catch (problem) {
     if (signal.aborted) return;
     line.textContent = "";
-    notice.showProblem(problem, showLibrary);
+    byId("home").hidden = true;
+    notice.showProblem(problem, showAddress);
+  }
+}
+
+// --- Lists ---------------------------------------------------------------------------------------------------
+
+async function showVideos(asked, { isRetry = false } = {}) {
+  const signal = begin();
+  if (!isRetry) notice.hide();
+  try {
+    const total = await videoList.show(asked, remembered().pages, signal);
+    notice.stopRetrying();
+    setView("videos");
+    if (total === 0) notice.show("No videos", "No video of this library fits all of these filters. Remove one.");
+    else notice.hide();
+    playing.showPlace();
+  } catch (problem) {
+    if (signal.aborted) return;
+    setView("problem");
+    notice.showProblem(problem, () => showVideos(asked, { isRetry: true }));
   }
 }
 
 // --- Searching -----------------------------------------------------------------------------------------------
 
-/** The state of the history entry: how many results to show, and the deadline after "Give it more time". */
-const remembered = () => ({ topK: FIRST_TOP_K, deadlineMs: null, ...history.state });
+/** The state of the history entry: how many pages to show, and the deadline after "Give it more time". */
+const remembered = () => ({ pages: 1, deadlineMs: null, ...history.state });
 
-function showAnswer(query, { topK, deadlineMs }, answer) {
-  const hits = hitsOf(answer);
-  notice.hide();
-  setView("results");
-  tally.showAnswer(answer, deadlineMs);
-  grid.show(hits, { isGuess: answer.best_guess === true });
-  // The server returned as many as it was asked for, so there may be more.
-  more.hidden = hits.length < topK || topK >= LAST_TOP_K;
-  current = { query, topK, shown: hits.length };
-  if (hits.length === 0) {
-    notice.show("Nothing found", "No video in this library fits that description. Try other words, or fewer.");
+/** What the service is asked; throws where this browser does not have the picture. */
+async function questionOf(asked) {
+  const picture = asked.picture ? await pictureNamed(asked.picture) : null;
+  if (asked.picture && picture === null) {
+    throw new Error("The picture of this address is not in this browser. Drop it here, or choose it again.");
   }
+  return { query: queryOf(asked), filter: filterOf(asked), sort: asked.sort || null, picture };
+}
+
+function addAnswer(answer) {
+  const hits = [...current.hits, ...hitsOf(answer)];
+  const whole = current.answer ?? answer;
+  current = { ...current, hits, answer: whole, nextPage: answer.next_page_token, pages: current.pages + 1 };
+}
+
+function showHits(deadlineMs) {
+  const { hits, answer, nextPage } = current;
+  const isGuess = answer.best_guess === true;
+  tally.showAnswer({ ...answer, hits }, deadlineMs);
+  grid.show(hits, { isGuess });
+  // What follows is folded, too: it would be loaded to the end without being seen.
+  paging.show({ hasMore: nextPage !== null, byScrolling: isGuess || !hits.length || !isUnlikely(hits.at(-1)) });
 }
 
 function showSkeletons() {
   notice.hide();
   setView("results");
-  more.hidden = true;
+  paging.show({ hasMore: false });
   tally.showBusy();
-  grid.showSkeletons(FIRST_TOP_K);
+  grid.showSkeletons(PAGE);
 }
 
-/** Runs a search. With `isMore` or `isRetry`, the page stays as it is until there is an answer. */
-async function runSearch(query, state, { isMore = false, isRetry = false } = {}) {
+function optionsOfPage(pageToken) {
+  const { deadlineMs } = remembered();
+  return { ...optionsIn(location.search), topK: PAGE, deadlineMs, pageToken };
+}
+
+/** Runs a search. With `isRetry`, the page stays as it is until there is an answer. */
+async function runSearch(asked, { isRetry = false } = {}) {
   const signal = begin();
+  const { pages, deadlineMs } = remembered();
   byId("query-problem").textContent = "";
-  byId("more-problem").textContent = "";
   playing.hideProblem();
   results.setAttribute("aria-busy", "true");
   // Skeletons that only flash up are worse than none.
-  const skeletons = isMore || isRetry ? 0 : setTimeout(showSkeletons, SKELETON_DELAY_MS);
+  const skeletons = isRetry ? 0 : setTimeout(showSkeletons, SKELETON_DELAY_MS);
   try {
-    const answer = await search(query, { ...optionsIn(location.search), ...state }, signal);
+    const question = await questionOf(asked);
+    const answers = [await search(question, optionsOfPage(null), signal)];
+    while (answers.length < pages && answers.at(-1).next_page_token) {
+      answers.push(await search(question, optionsOfPage(answers.at(-1).next_page_token), signal));
+    }
     clearTimeout(skeletons);
     notice.stopRetrying();
-    const before = current.shown;
-    if (!isMore) grid.clear();
-    showAnswer(query, state, answer);
-    if (isMore) {
-      history.replaceState(state, "");
-      grid.focus(Math.min(before, answer.hits.length - 1));
-    } else {
-      playing.showPlace();
+    notice.hide();
+    grid.clear();
+    current = { question, hits: [], answer: null, nextPage: null, pages: 0 };
+    answers.forEach(addAnswer);
+    setView("results");
+    showHits(deadlineMs);
+    if (current.hits.length === 0) {
+      notice.show("Nothing found", "No video in this library fits that description. Try other words, or fewer.");
     }
+    rememberSearch(withPlace(location.search, null), titleOf(asked));
+    playing.showPlace();
   } catch (problem) {
     clearTimeout(skeletons);
     if (signal.aborted) return;
-    if (isMore) {
-      byId("more-problem").textContent = problem.message;
-    } else {
-      setView("problem");
-      grid.clear();
-      tally.clear();
-      notice.showProblem(problem, () => runSearch(query, state, { isRetry: true }));
-    }
+    setView("problem");
+    tally.clear();
+    if (problem instanceof ServiceProblem) notice.showProblem(problem, () => runSearch(asked, { isRetry: true }));
+    else notice.show("That search did not work", problem.message);
   } finally {
     if (!signal.aborted) results.removeAttribute("aria-busy");
   }
+}
+
+/** Adds the page that follows; by the button, the focus goes to its first hit. */
+async function addPage(isByButton) {
+  const { signal } = request;
+  const before = current.hits.length;
+  const answer = await search(current.question, optionsOfPage(current.nextPage), signal);
+  if (signal.aborted) return;
+  const movesFocus = isByButton();
+  addAnswer(answer);
+  showHits(remembered().deadlineMs);
+  history.replaceState({ ...history.state, pages: current.pages }, "");
+  if (movesFocus) grid.focus(Math.min(before, current.hits.length - 1));
 }
 
 function searchLonger() {
@@ -160,36 +250,60 @@ function switchOnRerank() {
 /** Takes the focus from the note, which will disappear. In the search box it would open a phone's keyboard. */
 const leaveNote = () => main.focus({ preventScroll: true });
 
+/** Shows a change of a video's title and tags, wherever the video is shown. */
+function showChange(video) {
+  grid.rename(video);
+  byId("player-title").textContent = nameOf(video);
+  tools.showTags(video.tags);
+  const { view } = document.documentElement.dataset;
+  const asked = askedIn(location.search);
+  if (view === "videos") videoList.show(asked, remembered().pages, request.signal).catch(() => {});
+  if (view === "initial") fetchLibrary().then((library) => home.show(library, request.signal), () => {});
+}
+
 // --- The address ---------------------------------------------------------------------------------------------
 
-const queryInAddress = () => (new URLSearchParams(location.search).get("q") ?? "").trim();
+const titleOf = (asked) => [asked.text, ...wordsOf(asked)].filter(Boolean).join(", ");
 
 function showAddress() {
-  const query = queryInAddress();
+  const asked = askedIn(location.search);
   shownSearch = withPlace(location.search, null);
   notice.stopRetrying();
   why.close();
+  editing.close();
   playing.close();
-  input.value = query;
+  input.value = asked.text;
   optionsPanel.show(optionsIn(location.search));
-  document.title = query ? `${query} – Reelfind` : "Reelfind";
-  if (query) {
+  filters.show(asked);
+  byId("asked-bar").hidden = false;
+  const title = titleOf(asked) || (isList(asked) ? "All videos" : "");
+  document.title = title ? `${title} – Reelfind` : "Reelfind";
+  current = { question: null, hits: [], answer: null, nextPage: null, pages: 0 };
+  if (isSearch(asked) || isList(asked)) {
     if (isTouch() && [input, document.body].includes(document.activeElement)) main.focus({ preventScroll: true });
-    runSearch(query, remembered());
+    learnRights();
+    if (isSearch(asked)) runSearch(asked);
+    else showVideos(asked);
     return;
   }
   notice.hide();
   byId("query-problem").textContent = "";
   setView("initial");
-  showLibrary();
+  showHome();
 }
 
-/** Goes to a query as a link would: adds an entry to the history, unless query and options are unchanged. */
-function goTo(query, options) {
+/** Learns once what the library allows, where the home page has not been shown. */
+let rights = null;
+function learnRights() {
+  rights ??= fetchLibrary().then(showRights, () => (rights = null));
+}
+
+/** Goes to what is asked as a link would: adds an entry to the history, unless nothing changes. */
+function goTo(asked, options) {
   optionsPanel.settle();
-  const part = searchPart(query, options);
+  const part = searchPart(asked, options);
   const address = part || location.pathname;
-  if (part === searchPart(queryInAddress(), optionsIn(location.search))) history.replaceState(null, "", address);
+  if (part === searchPart(askedIn(location.search), optionsIn(location.search))) history.replaceState(null, "", address);
   else history.pushState(null, "", address);
   showAddress();
 }
@@ -197,12 +311,13 @@ function goTo(query, options) {
 /** Applies options from the panel: repeats the search that is shown; text being typed stays. */
 function applyOptions(options) {
   const typed = input.value;
-  if (queryInAddress()) {
-    goTo(queryInAddress(), options);
+  const asked = askedIn(location.search);
+  if (isSearch(asked)) {
+    goTo(asked, options);
     input.value = typed;
     return;
   }
-  history.replaceState(null, "", searchPart("", options) || location.pathname);
+  history.replaceState(null, "", searchPart(asked, options) || location.pathname);
   shownSearch = withPlace(location.search, null);
 }
 
@@ -214,9 +329,10 @@ form.addEventListener("submit", (event) => {
     optionsPanel.open();
     return;
   }
-  const query = input.value.trim();
-  if (query) {
-    goTo(query, optionsPanel.options);
+  const text = input.value.trim();
+  const asked = { ...askedIn(location.search), text, list: "" };
+  if (isSearch(asked)) {
+    goTo(asked, optionsPanel.options);
     return;
   }
   byId("query-problem").textContent = "Describe what you are looking for, then press Enter.";
@@ -240,32 +356,31 @@ input.addEventListener("keydown", (event) => {
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
-  const isCovered = playing.isOpen || why.isOpen;
+  const isCovered = playing.isOpen || why.isOpen || editing.isOpen;
   if (event.key !== "/" || event.altKey || event.ctrlKey || event.metaKey || typing || isCovered) return;
   event.preventDefault();
   input.focus();
   input.select();
 });
 
-// Links to queries (the brand, the examples) work without loading the page again; the brand resets the options.
+// Links within the page work without loading it again; the brand resets the options.
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[href]");
   if (!link || event.button !== 0 || hasModifier(event) || link.target) return;
-  if (!link.matches("#brand, .examples a")) return;
+  if (!link.matches("#brand, [data-page]")) return;
   event.preventDefault();
-  const query = new URL(link.href).searchParams.get("q") ?? "";
-  goTo(query, optionsIn(query ? location.search : ""));
-  if (!queryInAddress()) input.focus();
-});
-
-more.addEventListener("click", () => {
-  runSearch(current.query, { ...remembered(), topK: current.topK * 2 }, { isMore: true });
+  const { search: part } = new URL(link.href);
+  goTo(askedIn(part), optionsIn(link.id === "brand" ? "" : location.search));
+  if (link.id === "brand") input.focus();
+  else if (!main.contains(document.activeElement)) main.focus({ preventScroll: true });
+  scrollTo(0, 0);
 });
 
 window.addEventListener("popstate", () => {
   if (playing.settle()) return;
   why.close();
-  // A jump to an anchor (the skip link) changes neither the query nor the place.
+  editing.close();
+  // A jump to an anchor (the skip link) changes neither what is asked nor the place.
   if (withPlace(location.search, null) !== shownSearch) showAddress();
   else playing.showPlace();
 });

@@ -1,6 +1,7 @@
 // A moment as a card: its best frame, up to two more salient ones, a bar for each frame, its name, times and level.
 
 import { frameAddress } from "./api.js";
+import { addressOf } from "./asked.js";
 import { element } from "./dom.js";
 import { clock, clockSpan, fileName } from "./format.js";
 import { buildLevel, buildMeter, levelWord } from "./level.js";
@@ -124,6 +125,16 @@ export function buildCard(hit, { open, explain }) {
     text: "Why?",
     onclick: () => explain(hit),
   });
+  const best = bestFrame(hit.frames);
+  const similar = element("a", {
+    class: "similar",
+    tabindex: -1,
+    "data-page": true,
+    "aria-label": `More like this: ${name}`,
+    title: "More like this",
+    href: best ? addressOf({ frame: best.frame_id }) : addressOf({ like: hit.video_id }),
+    text: "Similar",
+  });
   const title = name === hit.path ? name : `${name}\n${hit.path}`;
   const card = element(
     "article",
@@ -138,10 +149,11 @@ export function buildCard(hit, { open, explain }) {
       why,
     ),
     buildQuote(hit, open) ?? "",
+    similar,
   );
   // A click elsewhere on the card plays too, unless it ends a selection of text.
   card.addEventListener("click", (event) => {
-    if (!event.target.closest("button") && getSelection().isCollapsed) open(hit, null);
+    if (!event.target.closest("button, a") && getSelection().isCollapsed) open(hit, null);
   });
   return card;
 }

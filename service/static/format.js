@@ -48,5 +48,8 @@ export function footage(seconds) {
 
 export const milliseconds = (value) => (value < 1 ? "under 1 ms" : `${Math.round(value).toLocaleString("en")} ms`);
 
+/** The day of a time as the service writes it, in the zone that it names. */
+export const day = (time) => time.slice(0, 10);
+
 /** The last part of a path with slashes or backslashes. */
 export const fileName = (path) => path.split(/[\\/]/).pop() || path;

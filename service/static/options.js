@@ -1,5 +1,6 @@
 // The search options: chosen in the panel, kept in the address, sent with each search.
 
+import { writeAsked } from "./asked.js";
 import { byId } from "./dom.js";
 import { Popup } from "./popup.js";
 
@@ -18,14 +19,15 @@ export function optionsIn(search) {
   return options;
 }
 
-/** The query string for a query and the options that differ from the defaults; may be empty. */
-export function searchPart(query, options) {
+/** The query string for what is asked and the options that differ from the defaults; may be empty. */
+export function searchPart(asked, options) {
   const parameters = new URLSearchParams();
-  if (query) parameters.set("q", query);
+  if (asked.text) parameters.set("q", asked.text);
   if (!options.rerank) parameters.set("rerank", "false");
   for (const [name, parameter] of Object.entries(NUMBERS)) {
     if (options[name] !== null) parameters.set(parameter, options[name]);
   }
+  writeAsked(asked, parameters);
   const text = parameters.toString();
   return text && `?${text}`;
 }
@@ -94,7 +96,7 @@ export class OptionsPanel {
 
   #describe() {
     const { rerank } = this.options;
-    const isChanged = searchPart("", this.options) !== "";
+    const isChanged = searchPart({}, this.options) !== "";
     for (const input of Object.values(this.#inputs)) input.disabled = !rerank;
     this.#reset.disabled = !isChanged;
     byId("options-toggle").toggleAttribute("data-changed", isChanged);

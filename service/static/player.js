@@ -45,16 +45,19 @@ export class Player {
   #closed;
   #moved;
   #findMoments;
+  #tools;
 
   /**
    * `closed(hit, isByPage)` is called after the player has closed, by `close` or by the reader; `moved(hit, seconds)`
    * after it was sent to another time; `explain(hit)` opens the explanation. `findMoments(hit, signal)` finds
    * `{moments, video}`: the moments of the hit's video and what is known of it, or null for what cannot be found.
+   * `tools` are told which moment and frame are shown.
    */
-  constructor({ closed, moved, explain, findMoments }) {
+  constructor({ closed, moved, explain, findMoments, tools }) {
     this.#closed = closed;
     this.#moved = moved;
     this.#findMoments = findMoments;
+    this.#tools = tools;
     byId("player-why").addEventListener("click", () => explain(this.#hit));
     byId("player-close").addEventListener("click", () => this.#dialog.close());
     this.#dialog.addEventListener("click", (event) => {
@@ -145,6 +148,7 @@ export class Player {
     drawBars(this.#strip, hit, this.#scale);
     byId("player-strip").replaceChildren(this.#strip);
     this.#timeline.setCurrent(hit);
+    this.#tools.show(hit);
   }
 
   #showBestCell() {
@@ -319,6 +323,7 @@ export class Player {
     const frames = this.#hit.frames;
     const inside = now < this.#hit.end_seconds;
     const current = inside ? frames.findLastIndex((frame) => frame.pts_seconds <= now + INTO_FRAME_SECONDS) : -1;
+    if (current >= 0) this.#tools.follow(frames[current]);
     this.#strip.querySelectorAll(".cell").forEach((cell, index) => {
       if (index === current) cell.setAttribute("aria-current", "true");
       else cell.removeAttribute("aria-current");

@@ -6,6 +6,7 @@ import { PlaceHistory, placeIn } from "./place.js";
 import { Player, startOf } from "./player.js";
 import { hitsOf } from "./ranking.js";
 import { holds } from "./results.js";
+import { relevanceScale } from "./strip.js";
 
 // Marks on the timeline of one video.
 const MOST_MOMENTS = 50;
@@ -14,28 +15,40 @@ const MOST_MOMENTS = 50;
 const distance = (hit, seconds) =>
   holds(hit, seconds) ? 0 : Math.min(Math.abs(hit.start_seconds - seconds), Math.abs(hit.end_seconds - seconds));
 
+/** The moment that holds a time or is nearest to it; undefined if there is none. */
+const nearest = (moments, seconds) =>
+  moments.reduce((best, hit) => (distance(hit, seconds) < distance(best, seconds) ? hit : best), moments[0]);
+
 export class Playing {
   #grid;
   #question;
   #player;
   #history = new PlaceHistory();
   #lookup = null;
+  // What had the focus when a video was played that is no hit.
+  #opener = null;
 
   /**
-   * `question()` gives `{text, options}` of the search that is shown; `explain(hit)` opens an explanation;
-   * `leave()` is called when the player closes and the hit is not among the results.
+   * `question()` gives `{question, options}` of the search that is shown, or a null question if none is; `explain(hit)`
+   * opens an explanation; `leave()` is called when the player closes and the hit is not among the results. `tools` are
+   * told which moment is shown.
    */
-  constructor(grid, { question, explain, leave }) {
+  constructor(grid, { question, explain, leave, tools }) {
     this.#grid = grid;
     this.#question = question;
     this.#player = new Player({
       closed: (hit, isByPage) => {
         if (!isByPage) this.#history.leave();
-        if (hit && !grid.focusHit(hit)) leave();
+        const opener = this.#opener;
+        this.#opener = null;
+        if (!hit || grid.focusHit(hit)) return;
+        if (opener?.isConnected) opener.focus();
+        else leave();
       },
       moved: (hit, seconds) => this.#history.move({ video: hit.video_id, seconds }),
       explain,
       findMoments: (hit, signal) => this.#findMoments(hit, signal),
+      tools,
     });
   }
 
@@ -52,6 +65,13 @@ export class Playing {
     }
     this.#player.open(hit, this.#grid.relevanceScale, seconds);
     this.#history.enter({ video: hit.video_id, seconds });
+  }
+
+  /** Plays a video that is no hit from a time on. */
+  playVideo(videoId, seconds) {
+    this.#opener = document.activeElement;
+    this.#history.enter({ video: videoId, seconds });
+    this.showPlace();
   }
 
   /** Closes the player, because the page shows something else. */
@@ -80,9 +100,12 @@ export class Playing {
     this.#lookup = new AbortController();
     const { signal } = this.#lookup;
     try {
-      const hit = this.#grid.hitAt(place.video, place.seconds) ?? (await this.#nearest(place, signal));
+      const known = this.#grid.hitAt(place.video, place.seconds);
+      const moments = known ? [] : await this.#momentsIn(place.video, signal);
       if (signal.aborted) return;
-      if (hit) this.#player.open(hit, this.#grid.relevanceScale, place.seconds);
+      const hit = known ?? nearest(moments, place.seconds);
+      const scale = this.#grid.relevanceScale ?? relevanceScale(moments);
+      if (hit) this.#player.open(hit, scale, place.seconds);
       else this.#showProblem("Nothing in the video of this link can be searched.");
     } catch (problem) {
       if (signal.aborted) return;
@@ -91,15 +114,11 @@ export class Playing {
     }
   }
 
+  /** The moments of a video that fit the search; without a search, those that are most like the whole video. */
   async #momentsIn(videoId, signal) {
-    const { text, options } = this.#question();
-    return hitsOf(await searchVideo(videoId, text, { ...options, topK: MOST_MOMENTS }, signal));
-  }
-
-  /** The moment of a video that holds a time or is nearest to it; undefined if the video has none. */
-  async #nearest({ video, seconds }, signal) {
-    const moments = await this.#momentsIn(video, signal);
-    return moments.reduce((best, hit) => (distance(hit, seconds) < distance(best, seconds) ? hit : best), moments[0]);
+    const { question, options } = this.#question();
+    const asked = question ?? { query: { video_id: videoId, include_example: true } };
+    return hitsOf(await searchVideo(videoId, asked, { ...options, topK: MOST_MOMENTS }, signal));
   }
 
   /** The moments of a hit's video, and what is known of the video; null for what cannot be found. */

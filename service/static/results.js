@@ -1,6 +1,7 @@
 // The grid of hits: cards, skeletons, the fold with those that are less likely, and the arrow keys among them.
 
-import { buildCard } from "./card.js";
+import { pictureByKey } from "./arrows.js";
+import { buildCard, nameOf } from "./card.js";
 import { byId, element, hasModifier, rove } from "./dom.js";
 import { isUnlikely } from "./level.js";
 import { scoreScale } from "./ranking.js";
@@ -56,7 +57,7 @@ export class Grid {
     this.#foldButton.addEventListener("click", () => this.#unfold(this.#folded.hidden));
   }
 
-  /** The scale of the bars in all strips. */
+  /** The scale of the bars in all strips; null: nothing is shown. */
   get relevanceScale() {
     return this.#scale;
   }
@@ -76,12 +77,13 @@ export class Grid {
     return lists.flatMap((list) => [...list.querySelectorAll(".shot")]);
   }
 
-  /** Tab stops at one card only: at its picture, its explanation and its line of text. */
+  /** Tab stops at one card only: at its picture, its links and its line of text. */
   #rove(item) {
     if (!item) return;
     for (const list of [this.#list, this.#folded]) {
       rove(list.querySelectorAll(".shot"), item.querySelector(".shot"));
       rove(list.querySelectorAll(".why"), item.querySelector(".why"));
+      rove(list.querySelectorAll(".similar"), item.querySelector(".similar"));
       rove(list.querySelectorAll(".line-play"), item.querySelector(".line-play"));
     }
   }
@@ -95,6 +97,7 @@ export class Grid {
   clear() {
     this.#items.clear();
     this.#hits = [];
+    this.#scale = null;
     this.#list.replaceChildren();
     this.#folded.replaceChildren();
     this.#fold.hidden = true;
@@ -128,11 +131,11 @@ export class Grid {
     const isFolded = (hit) => !isGuess && isUnlikely(hit);
     const itemsOf = (some) => some.map((hit) => items.get(keyOf(hit)));
     const less = hits.filter(isFolded);
-    this.#list.replaceChildren(...itemsOf(hits.filter((hit) => !isFolded(hit))));
-    this.#folded.replaceChildren(...itemsOf(less));
+    fill(this.#list, itemsOf(hits.filter((hit) => !isFolded(hit))));
+    fill(this.#folded, itemsOf(less));
     this.#fold.hidden = less.length === 0;
     this.#foldButton.textContent = `${less.length.toLocaleString("en")} less likely`;
-    this.#rove(this.#list.firstElementChild);
+    this.#rove(document.activeElement?.closest(".grid > li") ?? this.#list.firstElementChild);
   }
 
   /** Gives the focus to the hit at an index, or to the fold that hides it. */
@@ -150,51 +153,35 @@ export class Grid {
     return place > 0;
   }
 
+  /** Shows the new title of a video, and its tags when it is played again. */
+  rename({ video_id: videoId, title, tags }) {
+    for (const [place, hit] of this.#hits.entries()) {
+      if (hit.video_id !== videoId) continue;
+      Object.assign(hit, { title, tags });
+      [...this.#items.values()][place].querySelector(".card-name").textContent = nameOf(hit);
+    }
+  }
+
   #onKey(event) {
     if (hasModifier(event) || !event.target.closest("li")) return;
     const shots = this.#shots();
     const current = event.target.closest("li").querySelector(".shot");
-    const index = shots.indexOf(current);
-    let next;
-    switch (event.key) {
-      case "ArrowRight":
-        next = shots[index + 1];
-        break;
-      case "ArrowLeft":
-        next = shots[index - 1];
-        break;
-      case "ArrowDown":
-        next = nearestInNextRow(current, shots.slice(index + 1));
-        break;
-      case "ArrowUp":
-        next = nearestInNextRow(current, shots.slice(0, index).toReversed());
-        break;
-      case "Home":
-        next = shots[0];
-        break;
-      case "End":
-        next = shots.at(-1);
-        break;
-      default:
-        return;
-    }
+    const next = pictureByKey(event.key, shots, current);
+    if (next === null) return;
     event.preventDefault();
     if (next) next.focus();
     else if (event.key === "ArrowUp") this.#leave();
   }
 }
 
+/** Shows items in a list. Those that are there stay in place if others only follow: one may have the focus. */
+function fill(list, items) {
+  const isMore = [...list.children].every((child, index) => child === items[index]);
+  if (isMore) list.append(...items.slice(list.children.length));
+  else list.replaceChildren(...items);
+}
+
 /** Whether a hit holds a time: one of its span, or the start of one of its frames. */
 export const holds = (hit, seconds) =>
   (hit.start_seconds <= seconds && seconds < hit.end_seconds) ||
   hit.frames.some((frame) => Math.abs(frame.pts_seconds - seconds) < 0.001);
-
-/** Of the pictures after one, in one direction: that of the next row that is nearest to it. */
-function nearestInNextRow(shot, others) {
-  const { top, left } = shot.getBoundingClientRect();
-  const boxes = others.map((other) => ({ other, box: other.getBoundingClientRect() }));
-  const first = boxes.find(({ box }) => Math.abs(box.top - top) > 2);
-  const row = boxes.filter(({ box }) => first && Math.abs(box.top - first.box.top) <= 2);
-  const distance = ({ box }) => Math.abs(box.left - left);
-  return row.reduce((best, each) => (distance(each) < distance(best) ? each : best), row[0])?.other;
-}

@@ -1,8 +1,15 @@
 // Sets theme and view before the first paint. It is a classic script in the head, because modules run too late.
 "use strict";
 
-// With a query in the address, do not show the home page, which would disappear a moment later.
-if (new URLSearchParams(location.search).get("q")?.trim()) document.documentElement.dataset.view = "results";
+// Where something is asked for, do not show the home page, which would disappear a moment later.
+{
+  const given = new URLSearchParams(location.search);
+  const has = (...names) => names.some((name) => given.get(name)?.trim());
+  if (has("q", "frame", "like", "picture")) document.documentElement.dataset.view = "results";
+  else if (has("folder", "from", "to", "min", "max", "verdict", "tag", "sort", "list")) {
+    document.documentElement.dataset.view = "videos";
+  }
+}
 
 (() => {
   const KEY = "reelfind.theme";
