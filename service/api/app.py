@@ -125,7 +125,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         version=version("reelfind"),
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan,
-        # Both pages load scripts from another site.
+        # Both pages load scripts from another site; `routes/page.py` has one that does not.
         docs_url=None,
         redoc_url=None,
     )

@@ -22,7 +22,9 @@ LISTEN = """
 window.sent = [];
 const send = window.fetch;
 window.fetch = (address, options) => {
-  if (String(address).endsWith("v1/search")) sent.push(JSON.parse(options.body));
+  // A body with a picture is a form.
+  const isJson = typeof options?.body === "string";
+  if (isJson && String(address).endsWith("v1/search")) sent.push(JSON.parse(options.body));
   return send(address, options);
 };
 """

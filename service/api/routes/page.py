@@ -1,4 +1,4 @@
-"""The web page and its files."""
+"""The web pages and their files."""
 
 import os
 from pathlib import Path
@@ -24,6 +24,13 @@ router = APIRouter(include_in_schema=False, route_class=ScopedRoute, dependencie
 async def page() -> FileResponse:
     """The search page."""
     return FileResponse(STATIC / "index.html", headers=_ASK_AGAIN)
+
+
+@router.head("/docs")
+@router.get("/docs")
+async def docs() -> FileResponse:
+    """The description of the HTTP interface, for people."""
+    return FileResponse(STATIC / "docs.html", headers=_ASK_AGAIN)
 
 
 class PageFiles(StaticFiles):
