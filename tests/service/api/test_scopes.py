@@ -24,6 +24,7 @@ from tests.support.toy_library import ToyLibrary, make_library
 #: What is open to everybody, and why.
 OPEN_PATHS = {
     "/": "the page, which shows nothing until somebody logs in",
+    "/docs": "describes the interface, which is no secret, and nothing of the library",
     "/healthz": "is asked by whatever starts the service",
     "/readyz": "the same; it says no names to strangers",
     "/v1/session": "says who asks, and logs in",
