@@ -26,7 +26,7 @@ ENV_PREFIX = "REELFIND_"
 #: Variables with our prefix that are not settings, and what they do. Any other variable is refused.
 OTHER_VARIABLES: Mapping[str, str] = {
     TRACEBACK_VARIABLE: "`1` shows the traceback of an internal error.",
-    "REELFIND_KEY": "The key that `reelfind.client` and `reelfind search --server` send.",
+    "REELFIND_KEY": "The key that `reelfind.client` and `reelfind search --server URL` send.",
     "REELFIND_MEDIA": "Read by `docker-compose.yml`: the folder of videos on the host.",
     "REELFIND_BUNDLE_FOLDER": "Read by `docker-compose.yml`: the folder of further bundles on the host.",
     "REELFIND_PUBLISH": "Read by `docker-compose.yml`: the address and port on the host.",
