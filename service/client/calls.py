@@ -10,10 +10,12 @@ import httpx
 from service.client.call import Call, reading, saving
 from service.client.downloads import Download, Progress
 from service.client.library_answers import (
+    ExampleQueries,
     Facets,
     FolderLevel,
     Health,
     LibraryInfo,
+    RandomMoments,
     Readiness,
     ReloadResult,
     SessionInfo,
@@ -175,6 +177,11 @@ def frame(frame_id: str) -> Call[bytes]:
     return Call("GET", f"/v1/frames/{quote(frame_id, safe='')}.jpg", lambda response: response.content)
 
 
+def poster(video_id: str) -> Call[bytes]:
+    """A picture of a video, as a JPEG image."""
+    return Call("GET", f"{_video(video_id)}/poster.jpg", lambda response: response.content)
+
+
 def folders(parent: str | None = None) -> Call[FolderLevel]:
     """The folders in a folder that have videos; None: in the deepest that all videos are in."""
     return Call("GET", "/v1/folders", reading(FolderLevel), params={"parent": parent})
@@ -198,6 +205,16 @@ def library() -> Call[LibraryInfo]:
 def reload() -> Call[ReloadResult]:
     """Serve the newest snapshot."""
     return Call("POST", "/v1/library/reload", reading(ReloadResult), body={})
+
+
+def random_moments(*, limit: int | None = None, seed: int | None = None) -> Call[RandomMoments]:
+    """Moments drawn at random; the same seed draws the same ones of a snapshot."""
+    return Call("GET", "/v1/moments/random", reading(RandomMoments), params={"limit": limit, "seed": seed})
+
+
+def example_queries(limit: int | None = None) -> Call[ExampleQueries]:
+    """Queries that fit the library."""
+    return Call("GET", "/v1/examples", reading(ExampleQueries), params={"limit": limit})
 
 
 def session() -> Call[SessionInfo]:

@@ -138,6 +138,7 @@ class LibraryInfo(Answer):
     cannot_answer: str | None = None
     cannot_query_image: str | None = None
     problem: str | None = None
+    writes: bool
 
 
 class Degradation(Answer):
@@ -172,6 +173,38 @@ class ReloadResult(Answer):
 
     snapshot: int
     changed: bool
+
+
+class RandomMoment(Answer):
+    """A moment that was drawn at random, with one frame."""
+
+    video_id: str
+    path: str
+    title: str | None = None
+    start_seconds: float
+    end_seconds: float
+    frame_id: str
+    pts_seconds: float
+
+
+class RandomMoments(Answer):
+    """Moments that were drawn at random, of different videos as far as there are enough."""
+
+    moments: list[RandomMoment]
+    snapshot: int
+
+
+class ExampleQueryText(Answer):
+    """A query that fits the library."""
+
+    text: str
+    source: str
+
+
+class ExampleQueries(Answer):
+    """Queries that fit the library."""
+
+    examples: list[ExampleQueryText]
 
 
 class SessionInfo(Answer):

@@ -148,7 +148,10 @@ class Methods:
     download_media = Method(calls.download_media)
     download_clip = Method(calls.download_clip)
     frame = Method(calls.frame)
+    poster = Method(calls.poster)
 
+    random_moments = Method(calls.random_moments)
+    example_queries = Method(calls.example_queries)
     folders = Method(calls.folders)
     facets = Method(calls.facets)
     tags = Method(calls.tags)

@@ -230,6 +230,11 @@ def test_nothing_is_left_of_a_download_that_fails(ask: BothClients, server: Serv
 def test_what_the_library_and_the_service_say(ask: BothClients, server: Server) -> None:
     frame_id = server.search("red")[0]["frames"][0]["frame_id"]
     assert Image.open(io.BytesIO(ask(lambda client: client.frame(frame_id)))).format == "JPEG"
+    video_id = server.video_id("red.mp4")
+    assert Image.open(io.BytesIO(ask(lambda client: client.poster(video_id)))).format == "JPEG"
+    drawn = ask(lambda client: client.random_moments(limit=2, seed=1))
+    assert drawn == ask(lambda client: client.random_moments(limit=2, seed=1))
+    assert drawn.model_extra == ask(lambda client: client.example_queries(limit=2)).model_extra == {}
     level = ask(lambda client: client.folders())
     assert [Path(folder.path).name for folder in level.folders] == ["shelf"]
     assert ask(lambda client: client.folders(level.folders[0].path)).folder.num_videos == 2
