@@ -18,7 +18,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/reelfind/bin/python -m pip install --constraint constraints.txt '.[gpu]'
 
 FROM python:3.11-slim-bookworm AS runtime
-# New volumes for the library, for keys and for the cache take owner and mode from these folders.
+# New volumes for the library, for keys and jobs, and for the cache take owner and mode from these folders.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin reelfind \
     && mkdir /library /media /bundles /cache \
     && mkdir --mode 700 /state \

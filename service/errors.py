@@ -6,6 +6,12 @@ ReelfindError             (model.runtime.errors)
 │       └── NotUnderstoodError  the model knows no word of the query: HTTP 422
 ├── NotFoundError         no such video, frame or page exists: HTTP 404
 ├── WritesOffError        the settings do not let clients change the library: HTTP 403
+├── JobsOffError          the settings do not let clients start jobs or upload: HTTP 403
+├── JobEndedError         a job that is to be cancelled has ended: HTTP 409
+├── JobStoreError         the file of jobs cannot be read or written: HTTP 503
+├── UploadTooLargeError   an uploaded file is larger than it may be: HTTP 413
+├── UploadOffsetError     a part of an upload does not go on where the last one ended: HTTP 409
+├── NoSpaceError          the disk has no room for an upload: HTTP 507
 ├── PreconditionFailedError  it has changed since the client read it: HTTP 412
 ├── CannotAnswerError     the bundle or the library cannot answer questions: HTTP 409
 ├── NoImageQueryError     the bundle or the settings take no picture as a query: HTTP 409
@@ -21,6 +27,7 @@ ReelfindError             (model.runtime.errors)
 ├── PageGoneError         a further page cannot be computed any more: HTTP 410
 ├── MediaUnreadableError  the video's file cannot be decoded where it would have to be: HTTP 409
 ├── OverloadedError       too many searches are waiting, or one cannot be in time: HTTP 503
+│   ├── TooManyJobsError  too many jobs or uploads are under way: HTTP 503
 │   └── EncodersBusyError all encoders of streams and clips are in use: HTTP 503
 ├── NoEncodersError       streams and clips are turned off, or may not be made here: HTTP 503
 └── NotReadyError         no snapshot is served: HTTP 503
@@ -47,6 +54,30 @@ class NotFoundError(ReelfindError):
 
 class WritesOffError(ReelfindError):
     """The settings do not let clients change the library."""
+
+
+class JobsOffError(ReelfindError):
+    """The settings do not let clients start jobs, or upload videos."""
+
+
+class JobEndedError(ReelfindError):
+    """A job that is to be cancelled has ended."""
+
+
+class JobStoreError(ReelfindError):
+    """The file of jobs cannot be read or written."""
+
+
+class UploadTooLargeError(ReelfindError):
+    """An uploaded file is larger than the settings allow, or than was said."""
+
+
+class UploadOffsetError(ReelfindError):
+    """A part of an upload does not begin where the part before it ended, or another is on its way."""
+
+
+class NoSpaceError(ReelfindError):
+    """The disk has no room for an upload."""
 
 
 class PreconditionFailedError(ReelfindError):
@@ -114,6 +145,10 @@ class OverloadedError(ReelfindError):
     def __init__(self, message: str, *, retry_seconds: float = 1.0) -> None:
         super().__init__(message)
         self.retry_seconds = retry_seconds
+
+
+class TooManyJobsError(OverloadedError):
+    """As many jobs wait, or as many uploads arrive, as may."""
 
 
 class MediaUnreadableError(ReelfindError):

@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     )
     state: Path | None = Field(
         None,
-        description="Folder for what the service itself keeps, such as keys; for its user alone. Empty: "
-        "beside the library, of the same name with `-state`.",
+        description="Folder for what the service itself keeps, such as keys and jobs; for its user alone. "
+        "Empty: beside the library, of the same name with `-state`.",
     )
     session_hours: float = Field(
         168.0, gt=0, le=8784, description="Hours after which a browser must log in again."
@@ -310,13 +310,32 @@ class Settings(BaseSettings):
         description="Whether clients that may remove a video from the library may also delete its file, if "
         "it lies in one of the media folders.",
     )
+    jobs: bool = Field(
+        False,
+        description="Whether clients may start indexing runs. The service must be able to write to the "
+        "library's folder.",
+    )
+    job_memory_mb: int | None = Field(
+        None,
+        ge=1024,
+        description="Memory that the process of a job may ask for, in MiB, without that of its decoders. "
+        "Empty: any.",
+    )
     access_log: bool = Field(True, description="Whether to log one line per request.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe messages to log: `debug`, `info`, `warning` or `error`."
     )
 
     @field_validator(
-        "bundle", "engine_cache", "threads", "cache", "state", "auth_users", "audit_log", mode="before"
+        "bundle",
+        "engine_cache",
+        "threads",
+        "cache",
+        "state",
+        "auth_users",
+        "audit_log",
+        "job_memory_mb",
+        mode="before",
     )
     @classmethod
     def _empty_is_none(cls, value: Any) -> Any:

@@ -43,6 +43,28 @@ def lock_library(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def library_writer(folder: Path) -> str | None:
+    """Which process writes the library in `folder`, such as "process 12"; None: none does.
+
+    Raises:
+        LibraryError: the lock cannot be read.
+    """
+    path = folder / LOCK_FILE
+    with storage_errors(path):
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+    try:
+        # Who wants to write meanwhile finds no name in the file, and tries again.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(handle) or "another process"
+    finally:
+        os.close(handle)
+    return None
+
+
 def _take(handle: int, folder: Path) -> None:
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:

@@ -27,6 +27,7 @@ from service.api.routes import (
     frames,
     glimpses,
     health,
+    jobs,
     library,
     page,
     playback,
@@ -37,6 +38,7 @@ from service.api.routes import (
     videos,
 )
 from service.api.uploads import PICTURES_HELD, UploadBudget
+from service.jobs.queue import Jobs
 from service.live import LiveLibrary, open_served_bundle
 from service.metrics import Metrics
 from service.playback.making import MediaMaker
@@ -62,6 +64,7 @@ ROUTERS: Sequence[APIRouter] = (
     frames.router,
     glimpses.router,
     library.router,
+    jobs.router,
     session.router,
     signed_urls.router,
     health.router,
@@ -82,6 +85,8 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
     Raises:
         InputError: the state folder or the audit log cannot be used.
         RightsError: keys or users cannot be read.
+
+    The lifespan raises InputError or JobStoreError where jobs are on and their folder cannot be used.
     """
     shown = Metrics() if metrics is None else metrics
     authentication = Authentication(settings)
@@ -94,20 +99,25 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
         pages = Pages()
         maker = MediaMaker(settings, shown.show_encoders)
+        media_folders = MediaFolders(settings)
+        queue = Jobs(settings, media_folders.current, live.poll) if settings.jobs else None
         app.state.context = Context(
             settings=settings,
             live=live,
             metrics=shown,
             pool=pool,
             readiness=ReadinessProbe(live),
-            media_folders=MediaFolders(settings),
+            media_folders=media_folders,
             pages=pages,
             maker=maker,
             authentication=authentication,
             uploads=UploadBudget(PICTURES_HELD * settings.max_image_bytes),
             batch_turns=BatchTurns(settings.search_threads),
+            jobs=queue,
         )
         await run_in_threadpool(live.poll)
+        if queue is not None:
+            queue.start()
         watcher = asyncio.create_task(_watch(live, pages, settings.reload_seconds))
         try:
             yield
@@ -115,6 +125,8 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
+            if queue is not None:
+                await run_in_threadpool(queue.close)
             maker.close()
             await run_in_threadpool(live.close)
             authentication.close()
@@ -129,6 +141,8 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         docs_url=None,
         redoc_url=None,
     )
+    #: Set when the server is asked to stop: streams that last end then.
+    app.state.is_stopping = False
     install_problem_handlers(app)
     describe_errors(app)
     for router in ROUTERS:

@@ -10,6 +10,7 @@ from service.api.batch_turns import BatchTurns
 from service.api.media import MediaFolders
 from service.api.pool import SearchPool
 from service.api.uploads import UploadBudget
+from service.jobs.queue import Jobs
 from service.live import LiveLibrary
 from service.metrics import Metrics
 from service.playback.making import MediaMaker
@@ -33,6 +34,7 @@ class Context:
     authentication: Authentication
     uploads: UploadBudget
     batch_turns: BatchTurns
+    jobs: Jobs | None
 
 
 async def get_context(request: Request) -> Context:

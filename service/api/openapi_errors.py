@@ -25,6 +25,7 @@ _MEANINGS = {
     422: "The request is invalid.",
     429: "Too many requests came with this key, or from this address.",
     500: "The server failed.",
+    507: "The disk has no room for it.",
     503: "No snapshot is served, too many searches are waiting, or the search cannot be in time.",
 }
 #: What may happen anywhere: who asks is refused, asks too often, or the server fails.

@@ -21,6 +21,8 @@ from service.api.schemas import InvalidValue, Problem
 from service.errors import (
     CannotAnswerError,
     EncodersBusyError,
+    JobEndedError,
+    JobsOffError,
     MediaChangedError,
     MediaGoneError,
     MediaNotAllowedError,
@@ -28,6 +30,7 @@ from service.errors import (
     NoEncodersError,
     NoImageQueryError,
     NoLogInError,
+    NoSpaceError,
     NotFoundError,
     NotLoggedInError,
     NotPermittedError,
@@ -39,7 +42,10 @@ from service.errors import (
     QueryError,
     RightsError,
     SnapshotRefusedError,
+    TooManyJobsError,
     TooManyRequestsError,
+    UploadOffsetError,
+    UploadTooLargeError,
     WritesOffError,
 )
 
@@ -48,6 +54,7 @@ logger = logging.getLogger("reelfind")
 MEDIA_TYPE = "application/problem+json"
 _SEARCH_EXAMPLE = '{"query": {"text": "a dog runs on a beach"}, "top_k": 10}'
 _ANNOTATION_EXAMPLE = '{"title": "A day at sea", "tags": ["sea", "dog"], "note": null}'
+_JOB_EXAMPLE = '{"paths": ["/media/2024"]}'
 _QUESTION_EXAMPLE = '{"question": {"text": "what colour is the car"}}'
 
 
@@ -76,6 +83,12 @@ _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     DamagedRowsError: ProblemKind(503, "damaged", "A part of the library is damaged"),
     NotFoundError: ProblemKind(404, "not-found", "Not found"),
     WritesOffError: ProblemKind(403, "writes-off", "Clients may not change the library"),
+    JobsOffError: ProblemKind(403, "jobs-off", "Clients may not start jobs"),
+    JobEndedError: ProblemKind(409, "job-ended", "The job has ended"),
+    UploadTooLargeError: BODY_TOO_LARGE,
+    UploadOffsetError: ProblemKind(409, "upload-offset", "The part does not go on where the last one ended"),
+    NoSpaceError: ProblemKind(507, "no-space", "The disk has no room for the video"),
+    TooManyJobsError: ProblemKind(503, "too-many-jobs", "Too many jobs are under way"),
     PreconditionFailedError: ProblemKind(412, "precondition-failed", "It has changed meanwhile"),
     CannotAnswerError: ProblemKind(409, "cannot-answer", "Questions cannot be answered"),
     NoImageQueryError: ProblemKind(409, "no-image-query", "Pictures cannot be queries"),
@@ -257,4 +270,6 @@ def _example(request: Request) -> str:
     """A body that the route of the request accepts."""
     if request.method == "PATCH":
         return _ANNOTATION_EXAMPLE
+    if request.url.path.startswith("/v1/jobs"):
+        return _JOB_EXAMPLE
     return _QUESTION_EXAMPLE if request.url.path.endswith("/answer") else _SEARCH_EXAMPLE

@@ -96,6 +96,7 @@ def run_server(
             forwarded_allow_ips=",".join(filter(None, [settings.trusted_proxies, *settings.auth_proxies])),
         ),
         on_started,
+        lambda: setattr(app.state, "is_stopping", True),
         connections,
     )
 
@@ -150,9 +151,14 @@ class PrintableFormatter(logging.Formatter):
 
 class _Server(uvicorn.Server):
     def __init__(
-        self, config: uvicorn.Config, on_started: Callable[[], None] | None, connections: Connections
+        self,
+        config: uvicorn.Config,
+        on_started: Callable[[], None] | None,
+        on_stopping: Callable[[], None],
+        connections: Connections,
     ) -> None:
         super().__init__(config)
+        self._on_stopping = on_stopping
         self._on_started = on_started
         self._connections = connections
 
@@ -160,6 +166,10 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self._on_started is not None:
             self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stopping()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         # uvicorn calls this ten times a second.

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from indexer.decode import StorageLimits
 from indexer.encode import open_indexing_bundle
+from indexer.events import Event
 from indexer.library.schema import TokenKind
 from indexer.options import LEAST_WORKER_MEMORY, IndexOptions, default_batch_frames, default_workers
 from indexer.run import index_paths, starting_decoder
@@ -30,6 +32,7 @@ from service.cli.index_arguments import (
     ModelThreadsOption,
     PathsArgument,
 )
+from service.cli.index_events import EventWriter
 from service.cli.index_progress import ProgressView
 from service.cli.index_report import print_summary, summary_object
 from service.cli.options import JsonOption, RequiredLibraryOption
@@ -273,6 +276,14 @@ def index_command(
             "looked at too, once.",
         ),
     ] = False,
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append the steps of the run to FILE, a line of JSON each, for programs that show progress.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Index videos: encode and store new and changed ones, then publish a snapshot.
@@ -285,7 +296,17 @@ def index_command(
         batch_size = default_batch_frames(provider)
     console = Console(stderr=True)
     stop = threading.Event()
-    with stopping(stop) as received, ProgressView(console) as view:
+    with (
+        stopping(stop) as received,
+        nullcontext() if events is None else EventWriter(events) as writer,
+        ProgressView(console) as view,
+    ):
+
+        def tell(event: Event) -> None:
+            view(event)
+            if writer is not None:
+                writer(event)
+
         options = IndexOptions(
             decoder=decoder,
             workers=default_workers() if workers is None else workers,
@@ -326,7 +347,7 @@ def index_command(
                 bundle or own_bundle(settings), provider, threads, batch_size, engine_cache
             )
             options = replace(options, encoders=encoders)
-            summary = index_paths(paths, library, opened, options, view, stop, starting=starting)
+            summary = index_paths(paths, library, opened, options, tell, stop, starting=starting)
     if not as_json:
         print_summary(summary, library, Console())
     staged = None

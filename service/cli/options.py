@@ -12,6 +12,7 @@ from service.settings import Settings, variable_of
 #: The option for each field that an `InputError` may name.
 OPTION_OF_FIELD: Mapping[str, str] = {
     "auth": "--auth",
+    "events": "--events",
     "batch_frames": "--batch-size",
     "bundle": "--bundle",
     "cpu_seconds": "--cpu-seconds",

@@ -69,6 +69,7 @@ def serve_command(
             "allow_delete_media", "Whether clients that may remove a video may also delete its file."
         ),
     ] = None,
+    jobs: Annotated[bool | None, setting_option("jobs", "Whether clients may start indexing runs.")] = None,
     bundle: BundleOption = None,
     provider: ProviderOption = None,
     threads: ThreadsOption = None,
@@ -118,6 +119,7 @@ def serve_command(
             "media_roots": tuple(media) if media else None,
             "writes": writes,
             "allow_delete_media": allow_delete_media,
+            "jobs": jobs,
             "bundle": bundle,
             "provider": provider,
             "threads": threads,

@@ -66,6 +66,13 @@ class PathNames:
                 return f"{name}/{path[len(root) :]}"
         return posixpath.basename(path)
 
+    def meant(self, shown: str) -> str:
+        """The path that looks so in the view, also that of a media folder. Any other text stays as it is."""
+        for root, name in self._names:
+            if shown == name or shown.startswith(f"{name}/"):
+                return root.rstrip("/") + shown[len(name) :]
+        return shown
+
 
 def root_names(roots: Sequence[str]) -> dict[str, str]:
     """The name of each folder: its last part, with a number where another has that name already."""

@@ -15,6 +15,7 @@ from service.api.app import ROUTERS, create_app
 from service.api.principal import OpenRule, Principal, Rule, ScopedRoute, require
 from service.rights.scopes import INCLUDED, SCOPES, Scope
 from service.settings import load_settings
+from tests.support.jobs import JOBS
 from tests.support.keys import WITH_KEYS, bearer, make_key
 from tests.support.paths import ROOT
 from tests.support.problems import check_problem
@@ -71,7 +72,7 @@ def keys(toy: ToyLibrary) -> dict[Scope, str]:
 
 @pytest.fixture(scope="module")
 def server(toy: ToyLibrary, keys: dict[Scope, str]) -> Iterator[Server]:
-    with running_server(*toy.options, *WITH_KEYS, environment={"REELFIND_WRITES": "1"}) as server:
+    with running_server(*toy.options, *WITH_KEYS, environment=JOBS | {"REELFIND_WRITES": "1"}) as server:
         yield server
 
 

@@ -54,3 +54,17 @@ def test_no_two_media_folders_have_the_same_name() -> None:
         "/c/x (2)": "x (2) (2)",
         "/d/x": "x (3)",
     }
+
+
+@pytest.mark.parametrize("path", ["/mnt/films/a.mp4", "/srv/films/x", "/srv/films/new/a.mp4", "/mnt/films/"])
+def test_what_is_shown_means_the_path_again(path: str) -> None:
+    assert EVERYBODY.meant(EVERYBODY.shown(path)) == path
+
+
+def test_the_name_of_a_media_folder_means_the_folder() -> None:
+    assert EVERYBODY.meant("films (2)") == "/srv/films"
+    for text in ("/etc/films", "film", "films (3)/a.mp4", ""):
+        assert EVERYBODY.meant(text) == text
+    kids = PathNames(View(Path("/srv/films/kids"), whole_paths=False), ROOTS)
+    assert kids.meant("kids/a.mp4") == "/srv/films/kids/a.mp4"
+    assert kids.meant("films/a.mp4") == "films/a.mp4"
