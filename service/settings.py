@@ -321,6 +321,14 @@ class Settings(BaseSettings):
         description="Memory that the process of a job may ask for, in MiB, without that of its decoders. "
         "Empty: any.",
     )
+    upload_folder: Path | None = Field(
+        None,
+        description="Folder for the videos that clients upload, in one of the media folders. Needs "
+        "`REELFIND_JOBS`. Empty: they may not upload any.",
+    )
+    max_upload_bytes: int = Field(
+        20_000_000_000, ge=1, description="Largest video that a client may upload, in bytes."
+    )
     access_log: bool = Field(True, description="Whether to log one line per request.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe messages to log: `debug`, `info`, `warning` or `error`."
@@ -335,6 +343,7 @@ class Settings(BaseSettings):
         "auth_users",
         "audit_log",
         "job_memory_mb",
+        "upload_folder",
         mode="before",
     )
     @classmethod

@@ -10,7 +10,7 @@ the service:
   Following a link to the service is no such request. A signed address may be read from anywhere. What changes
   something and is known by a cookie alone must say that it comes from the service's own page.
 - **Content type.** A body is JSON and says so: what a form of another site can send does not. Searches that
-  carry a picture are excepted: they change nothing, and the rule above refuses those of other sites.
+  carry a picture and uploads of videos are excepted: the rule above refuses those of other sites.
 """
 
 import re
@@ -25,6 +25,7 @@ from model.runtime.messages import shorten
 from service.api.principal import Via
 from service.api.problems import CROSS_ORIGIN, NOT_JSON, UNKNOWN_HOST, ProblemKind
 from service.api.uploads import is_upload
+from service.api.video_uploads import carries_video
 from service.settings import Settings
 
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+))(?::([0-9]{1,5}))?", re.IGNORECASE)
@@ -98,7 +99,9 @@ class AccessRules:
             via: how it says who it is from; None: it does not.
         """
         refused = self._wrong_origin(request, scope["method"], via)
-        return refused or (None if is_upload(scope) else _wrong_body(request, scope["method"]))
+        if refused is not None or is_upload(scope) or carries_video(scope):
+            return refused
+        return _wrong_body(request, scope["method"])
 
     def _wrong_origin(self, request: Origins, method: str, via: Via | None) -> Refusal | None:
         origins, site = request.origins, request.site

@@ -35,9 +35,11 @@ from service.api.routes import (
     search,
     session,
     signed_urls,
+    uploads,
     videos,
 )
 from service.api.uploads import PICTURES_HELD, UploadBudget
+from service.api.video_uploads import Arrivals
 from service.jobs.queue import Jobs
 from service.live import LiveLibrary, open_served_bundle
 from service.metrics import Metrics
@@ -65,6 +67,7 @@ ROUTERS: Sequence[APIRouter] = (
     glimpses.router,
     library.router,
     jobs.router,
+    uploads.router,
     session.router,
     signed_urls.router,
     health.router,
@@ -114,6 +117,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
             uploads=UploadBudget(PICTURES_HELD * settings.max_image_bytes),
             batch_turns=BatchTurns(settings.search_threads),
             jobs=queue,
+            arrivals=Arrivals(),
         )
         await run_in_threadpool(live.poll)
         if queue is not None:
@@ -153,8 +157,23 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
-            allow_headers=["authorization", "content-type", "range", "if-match", "x-api-key"],
-            expose_headers=["accept-ranges", "content-range", "etag", "retry-after"],
+            allow_headers=[
+                "authorization",
+                "content-type",
+                "range",
+                "if-match",
+                "last-event-id",
+                "upload-offset",
+                "x-api-key",
+            ],
+            expose_headers=[
+                "accept-ranges",
+                "content-range",
+                "etag",
+                "location",
+                "retry-after",
+                "upload-offset",
+            ],
         )
     app.add_middleware(
         Envelope,

@@ -51,6 +51,7 @@ class Presence:
 
     def __init__(self) -> None:
         self._left = False
+        self._is_renewed = False
 
     def is_here(self) -> bool:
         """Whether the connection is open."""
@@ -59,6 +60,15 @@ class Presence:
     def leave(self) -> None:
         """The connection was lost."""
         self._left = True
+
+    def renew(self) -> None:
+        """The request that arrives is large, and has come on: its time to arrive begins anew."""
+        self._is_renewed = True
+
+    def take_renewal(self) -> bool:
+        """Whether it has come on since this was asked last."""
+        renewed, self._is_renewed = self._is_renewed, False
+        return renewed
 
 
 def presence_of(scope: MutableMapping[str, Any]) -> Presence | None:
@@ -262,6 +272,8 @@ class GuardedProtocol(H11Protocol):
             self._connections.observe("slow_reader")
             self.transport.abort()
             return
+        if self.presence.take_renewal() and self._begun is not None:
+            self._begun = now
         if self._begun is not None and now - self._begun > limits.receive_seconds:
             self._begun = None
             if self._is_silent:  # nothing was asked: nothing is answered

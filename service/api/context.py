@@ -10,6 +10,7 @@ from service.api.batch_turns import BatchTurns
 from service.api.media import MediaFolders
 from service.api.pool import SearchPool
 from service.api.uploads import UploadBudget
+from service.api.video_uploads import Arrivals
 from service.jobs.queue import Jobs
 from service.live import LiveLibrary
 from service.metrics import Metrics
@@ -35,6 +36,7 @@ class Context:
     uploads: UploadBudget
     batch_turns: BatchTurns
     jobs: Jobs | None
+    arrivals: Arrivals
 
 
 async def get_context(request: Request) -> Context:

@@ -70,6 +70,14 @@ def serve_command(
         ),
     ] = None,
     jobs: Annotated[bool | None, setting_option("jobs", "Whether clients may start indexing runs.")] = None,
+    upload_folder: Annotated[
+        Path | None,
+        setting_option(
+            "upload_folder",
+            "Folder for the videos that clients upload, in one of the media folders. Default: they may not "
+            "upload any.",
+        ),
+    ] = None,
     bundle: BundleOption = None,
     provider: ProviderOption = None,
     threads: ThreadsOption = None,
@@ -120,6 +128,7 @@ def serve_command(
             "writes": writes,
             "allow_delete_media": allow_delete_media,
             "jobs": jobs,
+            "upload_folder": upload_folder,
             "bundle": bundle,
             "provider": provider,
             "threads": threads,

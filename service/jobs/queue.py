@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,12 +11,15 @@ from service.jobs.command import launch
 from service.jobs.files import JobFiles
 from service.jobs.paths import allowed_path, is_allowed
 from service.jobs.records import WAITING, IndexJobOptions, JobRecord
+from service.jobs.resumable import ResumableUploads
 from service.jobs.runner import JobRunner, JobWork
 from service.jobs.store import JobStore
 from service.settings import Settings
 
 #: Jobs that may wait.
 MOST_WAITING = 100
+#: The folder, in that of the jobs, of the uploads in parts.
+UPLOADS = "uploads"
 
 
 class Jobs:
@@ -38,6 +40,8 @@ class Jobs:
     ) -> None:
         self._roots = roots
         self._folder = jobs_folder(settings)
+        #: The uploads in parts.
+        self.uploads = ResumableUploads(self._folder / UPLOADS)
         self._store = JobStore(self._folder)
         work = JobWork(
             settings.library,
@@ -144,8 +148,8 @@ def jobs_folder(settings: Settings) -> Path:
     folder = state / "jobs" / library
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.disk_usage(folder)
+        for each in (folder.parent, folder, folder / UPLOADS):
+            each.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"state {state} cannot be used: {error.strerror}. Make the folder for the user that runs the "

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from indexer.library.errors import BusyError
-from indexer.library.lock import LOCK_FILE, lock_library
+from indexer.library.lock import LOCK_FILE, library_writer, lock_library
 
 
 @contextmanager
@@ -81,3 +81,12 @@ def test_one_that_is_just_ending_is_waited_for(tmp_path: Path) -> None:
     with lock_library(tmp_path):
         pass
     timer.join()
+
+
+def test_who_asks_for_the_writer_is_told_and_is_in_nobodys_way(tmp_path: Path) -> None:
+    assert library_writer(tmp_path) is None
+    with lock_library(tmp_path):
+        assert library_writer(tmp_path) == f"process {os.getpid()}"
+    assert library_writer(tmp_path) is None
+    with held(tmp_path, b""):
+        assert library_writer(tmp_path) == "another process"

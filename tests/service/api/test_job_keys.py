@@ -27,6 +27,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
 @pytest.fixture(scope="module")
 def server(toy: ToyLibrary) -> Iterator[Server]:
     options = (*toy.options, *WITH_KEYS, "--media", str(toy.media))
+    options += ("--upload-folder", str(toy.media / "uploads"))
     with running_server(*options, environment=JOBS) as server:
         yield server
 
@@ -105,3 +106,19 @@ def test_who_is_no_administrator_is_told_no_path_of_the_server(
     assert whole["paths"] == [str(toy.media / "empty")]
     assert whole["note"].startswith("Nothing that was found")
     assert "0 files found" in server.client.get(f"/v1/jobs/{job_id}/log", headers=admin).text
+
+
+def test_uploads_go_to_the_folder_or_nowhere(
+    server: Server, toy: ToyLibrary, kids: dict[str, str], admin: dict[str, str]
+) -> None:
+    begin = {"name": "a.mp4", "bytes": 3}
+    check_problem(server.client.post("/v1/uploads", json=begin, headers=kids), 403, "limited to a folder")
+    ann = bearer(make_key(toy, "index", folder=toy.media / "uploads" / "ann"))
+    url = server.client.post("/v1/uploads", json=begin, headers=ann).headers["location"]
+    check_problem(server.client.get(url, headers=kids), 404, "no upload")
+    part = {"Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+    whole = server.client.patch(url, content=b"abc", headers={**part, **ann})
+    assert (whole.status_code, whole.json()["path"]) == (202, "ann/a.mp4")
+    assert (toy.media / "uploads" / "ann" / "a.mp4").read_bytes() == b"abc"
+    assert wait_for(server, whole.json()["job"]["job_id"], ann)["state"] == "failed"
+    check_problem(server.client.get(f"/v1/jobs/{whole.json()['job']['job_id']}", headers=kids), 404, "no job")

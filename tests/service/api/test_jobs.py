@@ -133,6 +133,8 @@ def test_jobs_are_off_unless_they_are_turned_on(made: ToyLibrary) -> None:
         for method, path in requests:
             body = {"paths": [str(made.media)]} if method == "POST" else None
             check_problem(server.client.request(method, path, json=body), 403, "REELFIND_JOBS=1")
+        video = {"file": ("a.mp4", b"video")}
+        check_problem(server.client.post("/v1/videos", files=video), 403, "REELFIND_JOBS=1")
 
 
 def test_jobs_wait_for_the_library_run_in_turn_and_are_cancelled(toy: ToyLibrary) -> None:

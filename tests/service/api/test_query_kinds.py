@@ -186,7 +186,7 @@ def test_bodies_that_are_no_form(server: Server, content: bytes, boundary: str) 
 
 def test_a_form_is_taken_by_searches_alone(server: Server) -> None:
     video = server.video_id("red.mp4")
-    for path in ("/v1/search/batch", f"/v1/videos/{video}/answer", "/v1/library/reload", "/v1/videos"):
+    for path in ("/v1/search/batch", f"/v1/videos/{video}/answer", "/v1/library/reload", "/v1/videos/list"):
         check_problem(server.client.post(path, files={"image": b"x"}), 415, "not declared as JSON")
     assert server.client.put(SEARCH, files={"image": b"x"}).status_code == 415
     check_problem(

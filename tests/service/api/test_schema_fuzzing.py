@@ -18,11 +18,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from service.api.video_uploads import PART_TYPE
 from tests.support.jobs import JOBS
 from tests.support.keys import WITH_KEYS, bearer, make_key
 from tests.support.paths import ROOT
 from tests.support.server import Server, running_server
 from tests.support.toy_library import ToyLibrary, make_library
+
+schemathesis.serializer.alias(PART_TYPE, "application/octet-stream")
 
 CHECKS = [
     not_a_server_error,
@@ -67,8 +70,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
 @pytest.fixture(scope="module", params=["no keys", "an administrator", "a folder's key", "no key"])
 def asked(request: pytest.FixtureRequest, toy: ToyLibrary) -> Iterator[Asked]:
     """A server that asks for keys, or does not, and allows writes and jobs."""
-    options = () if request.param == "no keys" else WITH_KEYS
-    with running_server(*toy.options, *options, environment=JOBS | {"REELFIND_WRITES": "1"}) as server:
+    options = [*toy.options, "--media", str(toy.media), "--upload-folder", str(toy.media / "uploads")]
+    options += () if request.param == "no keys" else WITH_KEYS
+    with running_server(*options, environment=JOBS | {"REELFIND_WRITES": "1"}) as server:
         headers = {
             "an administrator": lambda: bearer(make_key(toy, "admin")),
             "a folder's key": lambda: bearer(make_key(toy, "media", "index", folder=toy.media / "kids")),

@@ -100,7 +100,7 @@ def test_a_route_without_a_scope_cannot_be_made() -> None:
     router.get("/remembered")(remembered)
     (route,) = router.routes
     assert isinstance(route, ScopedRoute)
-    assert route.rule is NESTED
+    assert route.rule == NESTED
 
 
 @pytest.mark.parametrize(("method", "path", "scope"), CALLS)
