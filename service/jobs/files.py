@@ -16,6 +16,8 @@ from service.jobs.records import JobState
 #: Size from which on the log loses its older half, in bytes.
 MOST_LOG_BYTES = 4 << 20
 _READ_BYTES = 256 << 10
+# How much of the end of the events is searched for the last one of a name.
+_TAIL_BYTES = 64 << 10
 _CUT = b"[older lines were removed]\n"
 
 
@@ -96,7 +98,7 @@ class JobFiles:
         """
         try:
             with self.events.open("rb") as file:
-                start = max(after, os.fstat(file.fileno()).st_size - _READ_BYTES)
+                start = max(after, os.fstat(file.fileno()).st_size - _TAIL_BYTES)
                 file.seek(start)
                 lines = file.read().split(b"\n")
         except FileNotFoundError:

@@ -211,7 +211,7 @@ class JobRunner:
         elif error is not None and error.get("busy"):
             self._store.put_back(job.job_id, "queued", None, counts=False)
             self._block(job, str(error["text"]))
-        elif code == NOTHING_FOUND:
+        elif code == NOTHING_FOUND and files.read_summary():
             note = "Nothing that was found can be searched. The job's events and its log say why."
             self._end(job, files, "failed", note, code)
         elif code < 0:

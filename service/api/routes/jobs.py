@@ -32,7 +32,7 @@ _STATES: dict[str, tuple[JobState, ...]] = {"waiting": WAITING, "running": ("run
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events. `data` is JSON with `event` and `at`. `state`: `state`, `note`, "
-        "`attempt`; `scanned`: `files`, `to_read`, `unchanged`, `failed_before`; `progress`: see "
+        "`attempt`, `blocked`; `scanned`: `files`, `to_read`, `unchanged`, `failed_before`; `progress`: see "
         "`JobProgress`; `problem`: `kind`, `path`, `reason`; `published`: `snapshot`; `note` and `error`: "
         "`text`.",
         "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},

@@ -160,6 +160,19 @@ def test_jobs_wait_for_the_library_run_in_turn_and_are_cancelled(toy: ToyLibrary
         assert read_job(server, third)["state"] == "cancelled"
 
 
+def test_a_job_makes_a_library_where_there_is_none(toy: ToyLibrary, tmp_path: Path) -> None:
+    """With so little memory as a job may have at least."""
+    options = ["--library", str(tmp_path / "none"), "--bundle", str(toy.bundle), "--media", str(toy.media)]
+    environment = JOBS | {"REELFIND_JOB_MEMORY_MB": "1024", "REELFIND_STATE": str(tmp_path / "kept")}
+    with running_server(*options, environment=environment, ready=False) as server:
+        assert server.client.get("/readyz").status_code == 503
+        assert wait_for(server, start_job(server, toy.media)["job_id"])["state"] == "succeeded"
+        until(lambda: server.client.get("/readyz").status_code == 200)
+        assert server.search("red", top_k=1)[0]["path"] == str(toy.media / "red.mp4")
+    assert list((tmp_path / "kept" / "jobs").glob("*/jobs.sqlite"))
+    assert not (tmp_path / "none-state").exists()
+
+
 #: A run that does not end by itself: it waits for files to come to rest.
 ENDLESS = JOBS | {"REELFIND_SETTLE_SECONDS": "3600"}
 
