@@ -3,7 +3,7 @@
 It needs httpx and pydantic, and imports nothing else of Reelfind.
 """
 
-from service.client import library_answers, requests, search_answers
+from service.client import job_answers, library_answers, requests, search_answers
 from service.client.async_client import AsyncClient
 from service.client.client import Client
 from service.client.downloads import Progress
@@ -44,6 +44,7 @@ __all__ = [
     "TooManyRequestsError",
     "UnavailableError",
     "UnexpectedAnswerError",
+    "job_answers",
     "library_answers",
     "requests",
     "search_answers",

@@ -1,8 +1,10 @@
 """`AsyncClient`, whose answers are awaited."""
 
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -10,7 +12,9 @@ import httpx
 
 from service.client.call import Call
 from service.client.connection import TIMEOUT_SECONDS, http_options, retries_of
-from service.client.errors import ClientError, ProblemError, lost
+from service.client.errors import ClientError, own_errors
+from service.client.events import Following
+from service.client.job_answers import JobEvent
 from service.client.methods import Methods, SendsAsync
 from service.client.retries import Attempts, Retries
 
@@ -53,25 +57,43 @@ class AsyncClient(Methods, SendsAsync):
         """The result of a request; the methods send theirs by it. Raises as `Sends.send`."""
         attempts = Attempts(self._retries, is_repeatable=call.is_repeatable)
         while True:
-            failure: ClientError
             try:
-                return await self._attempt(call)
-            except httpx.TransportError as error:
-                failure = lost(error, str(self._http.base_url))
-                failure.__cause__ = error
-            except ProblemError as error:
-                failure = error
-            await anyio.sleep(attempts.wait_after(failure))
+                async with self._answer(call) as response:
+                    if call.download is not None and response.is_success:
+                        with call.download.writer(response) as write:
+                            async for part in response.aiter_bytes():
+                                await anyio.to_thread.run_sync(write, part)
+                    else:
+                        await response.aread()
+                    return call.result(response)
+            except ClientError as error:
+                seconds = attempts.wait_after(error)
+            await anyio.sleep(seconds)
 
-    async def _attempt(self, call: Call[T]) -> T:
-        response = await self._http.send(call.request(self._http), stream=True)
-        try:
-            if call.download is not None and response.is_success:
-                with call.download.writer(response) as write:
-                    async for part in response.aiter_bytes():
-                        await anyio.to_thread.run_sync(write, part)
-            else:
-                await response.aread()
-        finally:
-            await response.aclose()
-        return call.result(response)
+    async def follow(self, following: Following) -> AsyncIterator[JobEvent]:
+        """The events of a job; see `Sends.follow`."""
+        attempts = Attempts(self._retries, is_repeatable=True)
+        while True:
+            call = following.call()
+            try:
+                async with self._answer(call) as response:
+                    if not response.is_success:
+                        await response.aread()
+                    call.result(response)
+                    async for line in response.aiter_lines():
+                        if (event := following.event(line)) is not None:
+                            attempts = Attempts(self._retries, is_repeatable=True)
+                            yield event
+                if following.is_over(response):
+                    return
+                continue
+            except ClientError as error:
+                seconds = attempts.wait_after(error)
+            await anyio.sleep(seconds)
+
+    @asynccontextmanager
+    async def _answer(self, call: Call[Any]) -> AsyncIterator[httpx.Response]:
+        with own_errors(self._http.base_url):
+            response = await self._http.send(call.request(self._http), stream=True)
+            async with aclosing(response):
+                yield response

@@ -29,6 +29,7 @@ class Call(Generic[T]):
         params: the query of the address; None is left out.
         body: what is sent as JSON; None: nothing.
         image: the bytes of a picture, which is sent together with the JSON.
+        content: bytes that are sent as they are, in place of JSON.
         headers: beside those of every request.
         is_repeatable: whether sending it twice does what sending it once does.
         download: where the body of the answer is saved; None: it is read.
@@ -41,6 +42,7 @@ class Call(Generic[T]):
     params: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     image: bytes | None = None
+    content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     is_repeatable: bool = True
     download: Download | None = None
@@ -59,6 +61,8 @@ class Call(Generic[T]):
             how["files"] = {"image": ("image", self.image, "application/octet-stream")}
             if self.body is not None:
                 how["files"]["request"] = (None, json.dumps(self.body), "application/json")
+        elif self.content is not None:
+            how["content"] = self.content
         elif self.body is not None:
             how["json"] = self.body
         limit = http.timeout

@@ -2,14 +2,18 @@
 
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 
 from service.client.call import Call
 from service.client.connection import TIMEOUT_SECONDS, http_options, retries_of
-from service.client.errors import ClientError, ProblemError, lost
+from service.client.errors import ClientError, own_errors
+from service.client.events import Following
+from service.client.job_answers import JobEvent
 from service.client.methods import Methods, Sends
 from service.client.retries import Attempts, Retries
 
@@ -60,25 +64,43 @@ class Client(Methods, Sends):
         """The result of a request; the methods send theirs by it. Raises as `Sends.send`."""
         attempts = Attempts(self._retries, is_repeatable=call.is_repeatable)
         while True:
-            failure: ClientError
             try:
-                return self._attempt(call)
-            except httpx.TransportError as error:
-                failure = lost(error, str(self._http.base_url))
-                failure.__cause__ = error
-            except ProblemError as error:
-                failure = error
-            time.sleep(attempts.wait_after(failure))
+                with self._answer(call) as response:
+                    if call.download is not None and response.is_success:
+                        with call.download.writer(response) as write:
+                            for part in response.iter_bytes():
+                                write(part)
+                    else:
+                        response.read()
+                    return call.result(response)
+            except ClientError as error:
+                seconds = attempts.wait_after(error)
+            time.sleep(seconds)
 
-    def _attempt(self, call: Call[T]) -> T:
-        response = self._http.send(call.request(self._http), stream=True)
-        try:
-            if call.download is not None and response.is_success:
-                with call.download.writer(response) as write:
-                    for part in response.iter_bytes():
-                        write(part)
-            else:
-                response.read()
-        finally:
-            response.close()
-        return call.result(response)
+    def follow(self, following: Following) -> Iterator[JobEvent]:
+        """The events of a job; see `Sends.follow`."""
+        attempts = Attempts(self._retries, is_repeatable=True)
+        while True:
+            call = following.call()
+            try:
+                with self._answer(call) as response:
+                    if not response.is_success:
+                        response.read()
+                    call.result(response)
+                    for line in response.iter_lines():
+                        if (event := following.event(line)) is not None:
+                            attempts = Attempts(self._retries, is_repeatable=True)
+                            yield event
+                if following.is_over(response):
+                    return
+                continue
+            except ClientError as error:
+                seconds = attempts.wait_after(error)
+            time.sleep(seconds)
+
+    @contextmanager
+    def _answer(self, call: Call[Any]) -> Iterator[httpx.Response]:
+        with own_errors(self._http.base_url):
+            response = self._http.send(call.request(self._http), stream=True)
+            with closing(response):
+                yield response

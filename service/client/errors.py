@@ -16,7 +16,8 @@ ClientError
     └── UnavailableError      503: busy, not ready, or damaged
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import httpx
 from pydantic import ValidationError
@@ -159,7 +160,20 @@ def refusal(response: httpx.Response, retry_after_seconds: float | None) -> Clie
     return _BY_STATUS.get(status, ProblemError)(problem, retry_after_seconds)
 
 
-def lost(error: httpx.TransportError, url: str) -> NoAnswerError:
+@contextmanager
+def own_errors(url: httpx.URL) -> Iterator[None]:
+    """Raise errors of this module in the place of those of a connection.
+
+    Raises:
+        NoAnswerError: the connection fails.
+    """
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise _lost(error, str(url)) from error
+
+
+def _lost(error: httpx.TransportError, url: str) -> NoAnswerError:
     """The error that a failure of the connection stands for."""
     is_sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     if isinstance(error, httpx.TimeoutException):

@@ -1,18 +1,26 @@
 """The methods that `Client` and `AsyncClient` have, declared once.
 
-A method is a function of `calls` that makes a request. Bound to a client, it sends the request: at once with
-a `Client`, awaited with an `AsyncClient`. The arguments, and the type of what it returns, are the function's.
+A method is a function of `calls` or `job_calls` that makes a request. Bound to a client, it sends the
+request: at once with a `Client`, awaited with an `AsyncClient`. It has the arguments of the function, and
+returns what the request's answer is read as.
 """
 
 import functools
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from service.client import calls
+import anyio
+
+from service.client import calls, job_calls
 from service.client.call import Call
+from service.client.errors import ClientError
+from service.client.events import Following
+from service.client.job_answers import JobEvent
 from service.client.library_answers import Video, VideoList
 from service.client.search_answers import Hit, SearchResponse
+from service.client.uploading import Steps, upload_video
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,6 +48,14 @@ class Sends(ABC):
             OSError: a file cannot be written.
         """
 
+    @abstractmethod
+    def follow(self, following: Following) -> Iterator[JobEvent]:
+        """The events of a job; when the connection is lost, it goes on with the next one.
+
+        Raises:
+            ClientError: the service does not tell them.
+        """
+
 
 class SendsAsync(ABC):
     """Sends a request; its answer is awaited."""
@@ -47,6 +63,10 @@ class SendsAsync(ABC):
     @abstractmethod
     async def send(self, call: Call[T]) -> T:
         """The result of a request; raises as `Sends.send`."""
+
+    @abstractmethod
+    def follow(self, following: Following) -> AsyncIterator[JobEvent]:
+        """The events of a job; see `Sends.follow`."""
 
 
 class Method(Generic[P, T]):
@@ -118,6 +138,91 @@ class PagedMethod(Generic[P, PageT, T]):
             call = _next(call, page)
 
 
+class EventsMethod(Generic[P]):
+    """Iterates through events as they happen."""
+
+    def __init__(self, make: Callable[P, Call[None]]) -> None:
+        self._make = make
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Callable[P, Call[None]]: ...
+    @overload
+    def __get__(self, client: Sends, owner: type) -> Callable[P, Iterator[JobEvent]]: ...
+    @overload
+    def __get__(self, client: SendsAsync, owner: type) -> Callable[P, AsyncIterator[JobEvent]]: ...
+    def __get__(self, client: Sends | SendsAsync | None, owner: type) -> Callable[P, Any]:
+        """The method of a client; the function itself of a class."""
+        if client is None:
+            return self._make
+
+        @functools.wraps(self._make)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return client.follow(Following(self._make(*args, **kwargs)))
+
+        return method
+
+
+class StepsMethod(Generic[P, T]):
+    """Sends several requests, one after another."""
+
+    def __init__(self, make: Callable[P, Steps[T]]) -> None:
+        self._make = make
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Callable[P, Steps[T]]: ...
+    @overload
+    def __get__(self, client: Sends, owner: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: SendsAsync, owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, client: Sends | SendsAsync | None, owner: type) -> Callable[P, Any]:
+        """The method of a client; the function itself of a class."""
+        if client is None:
+            return self._make
+
+        @functools.wraps(self._make)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            steps = self._make(*args, **kwargs)
+            return _carry_out(client, steps) if isinstance(client, Sends) else _carry_out_async(client, steps)
+
+        return method
+
+
+def _carry_out(client: Sends, steps: Steps[T]) -> T:
+    resume: Callable[[], Any] = functools.partial(next, steps)
+    while True:
+        try:
+            step = resume()
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        try:
+            if isinstance(step, float):
+                time.sleep(step)
+                resume = functools.partial(next, steps)
+            else:
+                resume = functools.partial(steps.send, client.send(step))
+        except ClientError as error:
+            resume = functools.partial(steps.throw, error)
+
+
+async def _carry_out_async(client: SendsAsync, steps: Steps[T]) -> T:
+    resume: Callable[[], Any] = functools.partial(next, steps)
+    while True:
+        try:
+            step = resume()
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        try:
+            if isinstance(step, float):
+                await anyio.sleep(step)
+                resume = functools.partial(next, steps)
+            else:
+                resume = functools.partial(steps.send, await client.send(step))
+        except ClientError as error:
+            resume = functools.partial(steps.throw, error)
+
+
 def _next(call: Call[PageT], page: PageT) -> Call[PageT] | None:
     return None if page.next_page_token is None else call.following(page.next_page_token)
 
@@ -131,7 +236,7 @@ def _videos(page: VideoList) -> list[Video]:
 
 
 class Methods:
-    """Every method; `calls` says what each takes."""
+    """Every method; `calls` and `job_calls` say what each takes."""
 
     search = Method(calls.search)
     search_hits = PagedMethod(calls.search, _hits)
@@ -160,6 +265,14 @@ class Methods:
 
     session = Method(calls.session)
     sign_url = Method(calls.sign_url)
+
+    index = Method(job_calls.index)
+    jobs = Method(job_calls.jobs)
+    job = Method(job_calls.job)
+    job_events = EventsMethod(job_calls.job_events)
+    job_log = Method(job_calls.job_log)
+    cancel_job = Method(job_calls.cancel_job)
+    upload_video = StepsMethod(upload_video)
 
     health = Method(calls.health)
     readiness = Method(calls.readiness)

@@ -229,6 +229,23 @@ class AnswerOptions(TypedDict, total=False):
     deadline_ms: int | None
 
 
+class IndexJobOptions(TypedDict, total=False):
+    """How to index; see `reelfind index --help`."""
+
+    prune: bool
+    retry_failed: bool
+    include: Sequence[str]
+    exclude: Sequence[str]
+
+
+class JobListOptions(TypedDict, total=False):
+    """Which jobs to list."""
+
+    state: Literal["waiting", "running", "ended"] | None
+    limit: int
+    offset: int
+
+
 class ListOptions(TypedDict, total=False):
     """Which page of which videos to list: those in a `folder`, with a `text` or a `verdict`, or those that a
     `filter` leaves.

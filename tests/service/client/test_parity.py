@@ -8,9 +8,18 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from service.client import AsyncClient, Client, calls, library_answers, requests, search_answers
+from service.client import (
+    AsyncClient,
+    Client,
+    calls,
+    job_answers,
+    job_calls,
+    library_answers,
+    requests,
+    search_answers,
+)
 from service.client.call import Call
-from service.client.methods import Method, Methods, PagedMethod
+from service.client.methods import EventsMethod, Method, Methods, PagedMethod, StepsMethod
 from service.client.search_answers import Answer
 from tests.support.paths import ROOT
 
@@ -25,6 +34,7 @@ OPERATIONS = {
 LEFT_OUT = {
     "logIn": "made for browsers, which keep a cookie; a program sends its key",
     "logOut": "the same",
+    "uploadVideo": "`upload_video` sends parts, which go on where a connection was lost",
     "getStream": "made for players, from its address; a program downloads the file or a clip",
 }
 TO = Path("x")
@@ -52,6 +62,16 @@ CALLS: dict[str, tuple[str, Call[Any]]] = {
     "poster": ("getPoster", calls.poster("v")),
     "session": ("getSession", calls.session()),
     "sign_url": ("signUrl", calls.sign_url("/v1/videos/v/media")),
+    "index": ("startIndexJob", job_calls.index(["x"])),
+    "jobs": ("listJobs", job_calls.jobs()),
+    "job": ("getJob", job_calls.job("v")),
+    "job_events": ("followJob", job_calls.job_events("v")),
+    "job_log": ("getJobLog", job_calls.job_log("v")),
+    "cancel_job": ("cancelJob", job_calls.cancel_job("v")),
+    "upload_video, begun": ("beginUpload", job_calls.begin_upload("x", 1)),
+    "upload_video, after a loss": ("getUpload", job_calls.upload_state("v")),
+    "upload_video, a part": ("continueUpload", job_calls.send_part("v", 0, b"x")),
+    "upload_video, given up": ("dropUpload", job_calls.drop_upload("v")),
     "health": ("healthz", calls.health()),
     "readiness": ("readyz", calls.readiness()),
     "metrics": ("metrics", calls.metrics()),
@@ -74,8 +94,9 @@ def test_a_request_is_the_one_of_its_route(operation: str, call: Call[Any]) -> N
 
 
 def test_both_clients_have_every_method() -> None:
-    named = {name for name, each in vars(Methods).items() if isinstance(each, Method)}
-    assert {name.split(" ")[0] for name in CALLS} == named
+    kinds = (Method, EventsMethod, StepsMethod)
+    named = {name for name, each in vars(Methods).items() if isinstance(each, kinds)}
+    assert {re.split("[ ,]", name)[0] for name in CALLS} == named
     paged = {name for name, each in vars(Methods).items() if isinstance(each, PagedMethod)}
     for client in (Client, AsyncClient):
         for name in named | paged:
@@ -123,7 +144,8 @@ def _kind(schema: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_answer_has_the_fields_of_its_schema(name: str) -> None:
-    model: type[Answer] = getattr(search_answers, name, None) or getattr(library_answers, name)
+    modules = (search_answers, library_answers, job_answers)
+    model: type[Answer] = next(getattr(each, name) for each in modules if hasattr(each, name))
     own = model.model_json_schema()["properties"]
     own.pop("etag", None)
     schema = SCHEMAS[name]
@@ -153,14 +175,17 @@ def test_no_request_is_left_out() -> None:
     named_otherwise = {
         "MomentsRequest": ("query", requests.MomentsOptions),
         "AnswerRequest": ("question", requests.AnswerOptions),
+        "IndexJobRequest": ("paths", requests.IndexJobOptions),
     }
     for name, (argument, options) in named_otherwise.items():
         assert {argument, *get_type_hints(options)} == set(SCHEMAS[name]["properties"])
     listed = {each["name"] for each in OPERATIONS["listVideos"][2]["parameters"]}
     listed |= set(SCHEMAS["VideoListRequest"]["properties"])
     assert set(get_type_hints(requests.ListOptions)) == listed
+    of_jobs = {each["name"] for each in OPERATIONS["listJobs"][2]["parameters"]}
+    assert set(get_type_hints(requests.JobListOptions)) == of_jobs
     # The others are arguments of their methods.
-    arguments = {"BatchRequest", "Question", "SignedUrlRequest"}
+    arguments = {"BatchRequest", "Question", "NewUploadRequest", "SignedUrlRequest"}
     of_methods = {*named_otherwise, "VideoListRequest", *arguments}
     bodies = [each.get("requestBody") for name, (_, _, each) in OPERATIONS.items() if name not in LEFT_OUT]
     assert _reachable(bodies) - set(REQUESTS) == of_methods
