@@ -18,6 +18,7 @@ import { Playing } from "./playing.js";
 import { MORE_TIME_MS, hitsOf } from "./ranking.js";
 import { rememberSearch } from "./recent.js";
 import { Grid } from "./results.js";
+import { beginScroll, endScroll } from "./scrolling.js";
 import { showSession } from "./session.js";
 import { Tally } from "./tally.js";
 import { MomentTools } from "./tools.js";
@@ -114,6 +115,7 @@ async function showHome() {
     else notice.hide();
     playing.showPlace();
     await home.show(library, signal);
+    if (!signal.aborted) endScroll();
   } catch (problem) {
     if (signal.aborted) return;
     line.textContent = "";
@@ -133,6 +135,7 @@ async function showVideos(asked, { isRetry = false } = {}) {
     setView("videos");
     if (total === 0) notice.show("No videos", "No video of this library fits all of these filters. Remove one.");
     else notice.hide();
+    endScroll();
     playing.showPlace();
   } catch (problem) {
     if (signal.aborted) return;
@@ -209,6 +212,7 @@ async function runSearch(asked, { isRetry = false } = {}) {
     if (current.hits.length === 0) {
       notice.show("Nothing found", "No video in this library fits that description. Try other words, or fewer.");
     }
+    endScroll();
     rememberSearch(withPlace(location.search, null), titleOf(asked));
     playing.showPlace();
   } catch (problem) {
@@ -272,6 +276,7 @@ function showAddress() {
   why.close();
   editing.close();
   playing.close();
+  beginScroll();
   input.value = asked.text;
   optionsPanel.show(optionsIn(location.search));
   filters.show(asked);
@@ -373,7 +378,6 @@ document.addEventListener("click", (event) => {
   goTo(askedIn(part), optionsIn(link.id === "brand" ? "" : location.search));
   if (link.id === "brand") input.focus();
   else if (!main.contains(document.activeElement)) main.focus({ preventScroll: true });
-  scrollTo(0, 0);
 });
 
 window.addEventListener("popstate", () => {

@@ -136,6 +136,15 @@ def test_search_goes_on_by_scrolling_and_reloading_shows_as_much(page: Browser) 
     page.driver.refresh()
     page.until(SHOWN)
     assert paths(page)[: len(found)] == found
+    # Where it was scrolled to is kept, too.
+    page.run("scrollTo(0, 900);")
+    page.until("history.state.scroll === 900")
+    page.driver.refresh()
+    page.until(f"{SHOWN} && scrollY === 900")
+    find(page, "blue")
+    page.until("scrollY === 0")
+    page.driver.back()
+    page.until(f"document.title.startsWith('red') && {SHOWN} && scrollY === 900")
 
 
 def test_a_list_goes_on_by_scrolling(page: Browser, server: Server) -> None:
