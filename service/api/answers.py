@@ -158,8 +158,10 @@ def video_response(
     return Response(details.model_dump_json(), media_type="application/json", headers=headers)
 
 
-def library_info(live: LiveLibrary, principal: Principal, *, writes: bool) -> schemas.LibraryInfo:
-    """The snapshot and the bundle that are served; `writes` tells whether clients may change the library.
+def library_info(live: LiveLibrary, principal: Principal, *, writes: bool, jobs: bool) -> schemas.LibraryInfo:
+    """The snapshot and the bundle that are served.
+
+    `writes` and `jobs` tell whether the settings let clients change the library, and start indexing runs.
 
     Raises:
         NotReadyError: no snapshot is served.
@@ -184,6 +186,7 @@ def library_info(live: LiveLibrary, principal: Principal, *, writes: bool) -> sc
         cannot_answer=why_no_answers(searcher.bundle, snapshot),
         cannot_query_image=why_no_image_query(searcher.bundle, is_allowed=searcher.images_allowed),
         writes=writes and "index" in principal.scopes,
+        jobs=jobs and "index" in principal.scopes,
         problem=live.problem
         if principal.is_admin or live.problem is None
         else _DEGRADATIONS["snapshot_refused"],

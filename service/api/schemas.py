@@ -939,8 +939,9 @@ class LibraryInfo(BaseModel):
         "capability `image_query`), or the settings have turned it off. Null if pictures can be queries."
     )
     writes: bool = Field(
-        description="Whether clients may change the library: titles, tags and notes of its videos."
+        description="Whether whoever asks may change the library: titles, tags and notes of its videos."
     )
+    jobs: bool = Field(description="Whether whoever asks may start indexing runs.")
     problem: str | None = Field(description="Why the newest snapshot is not served; null if it is.")
 
 

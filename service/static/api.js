@@ -149,6 +149,11 @@ export const listVideos = (wanted, signal) => sendJson("POST", "v1/videos/list",
 export const fetchFolders = (parent, signal) =>
   fetchJson(parent === null ? "v1/folders" : `v1/folders?parent=${encodeURIComponent(parent)}`, { signal });
 
+export const fetchJobs = (signal) => fetchJson("v1/jobs?limit=5", { signal });
+export const startIndexJob = (path) => sendJson("POST", "v1/jobs/index", { paths: [path] });
+export const cancelJob = (jobId) => fetchJson(`v1/jobs/${encodeURIComponent(jobId)}`, { method: "DELETE" });
+export const jobEvents = (jobId) => new EventSource(`v1/jobs/${encodeURIComponent(jobId)}/events`);
+
 export const fetchFacets = (signal) => fetchJson("v1/facets", { signal });
 export const fetchTags = (signal) => fetchJson("v1/tags?limit=200", { signal });
 export const fetchExamples = (signal) => fetchJson("v1/examples", { signal });

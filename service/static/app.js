@@ -8,6 +8,7 @@ import { Editing } from "./editing.js";
 import { Filters, wordsOf } from "./filters.js";
 import { count, footage } from "./format.js";
 import { Home } from "./home.js";
+import { JobPanel } from "./jobs.js";
 import { isUnlikely } from "./level.js";
 import { Notice } from "./notice.js";
 import { OptionsPanel, optionsIn, searchPart } from "./options.js";
@@ -27,6 +28,7 @@ import { Why } from "./why.js";
 
 const PAGE = 12;
 const SKELETON_DELAY_MS = 150;
+const ADD_FOLDER = "Name the folder of your videos below, or run `reelfind index` on it.";
 const EMPTY_LIBRARY = "Run `reelfind index` on the folder of your videos; the server loads the result by itself.";
 
 const form = byId("search-form");
@@ -55,6 +57,7 @@ const playing = new Playing(grid, {
 });
 const play = (videoId, seconds) => playing.playVideo(videoId, seconds);
 const home = new Home({ play });
+const jobPanel = new JobPanel({ published: () => document.documentElement.dataset.view === "initial" && showHome() });
 const videoList = new VideoList({ play });
 const filters = new Filters({ ask: (asked) => goTo(asked, optionsIn(location.search)) });
 const paging = new Paging(byId("more"), byId("more-problem"), (isByButton) => addPage(isByButton));
@@ -111,16 +114,22 @@ async function showHome() {
     showRights(library);
     byId("asked-bar").hidden = library.num_videos === 0;
     if (library.problem) notice.show("The newest snapshot is not served", library.problem);
-    else if (library.num_videos === 0) notice.show("The library is empty", EMPTY_LIBRARY);
+    else if (library.num_videos === 0) notice.show("The library is empty", library.jobs ? ADD_FOLDER : EMPTY_LIBRARY);
     else notice.hide();
+    jobPanel.show(library.jobs);
+    byId("home").hidden = false;
     playing.showPlace();
     await home.show(library, signal);
     if (!signal.aborted) endScroll();
   } catch (problem) {
     if (signal.aborted) return;
     line.textContent = "";
-    byId("home").hidden = true;
-    notice.showProblem(problem, showAddress);
+    byId("home").hidden = problem.kind !== "not-ready";
+    byId("asked-bar").hidden = true;
+    home.clear();
+    // Without a library, too, a run may be started, which makes one.
+    jobPanel.show(problem.kind === "not-ready");
+    notice.showProblem(problem, showHome);
   }
 }
 

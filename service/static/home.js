@@ -39,14 +39,19 @@ export class Home {
   async show(library, signal) {
     this.#signal = signal;
     this.#showSearches();
-    const parts = [this.#showFailures()];
+    const parts = [];
     if (library.num_videos > 0) {
       parts.push(this.#showVideos(), this.#showMoments(), this.#showFolders(), this.#showExamples());
     } else {
-      for (const name of ["videos", "moments", "folders"]) byId(`home-${name}`).hidden = true;
-      byId("examples").replaceChildren();
+      this.clear();
     }
-    await Promise.allSettled(parts);
+    await Promise.allSettled([...parts, this.#showFailures()]);
+  }
+
+  /** Shows nothing of a library. */
+  clear() {
+    for (const name of ["videos", "moments", "folders", "failures"]) byId(`home-${name}`).hidden = true;
+    byId("examples").replaceChildren();
   }
 
   async #showVideos() {

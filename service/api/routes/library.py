@@ -21,7 +21,8 @@ def get_library(
     context: ContextDep, principal: Annotated[Principal, Depends(require("search"))]
 ) -> LibraryInfo:
     """The snapshot and the bundle that are served."""
-    return answers.library_info(context.live, principal, writes=context.settings.writes)
+    settings = context.settings
+    return answers.library_info(context.live, principal, writes=settings.writes, jobs=settings.jobs)
 
 
 @router.post(
