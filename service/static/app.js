@@ -57,7 +57,14 @@ const playing = new Playing(grid, {
 });
 const play = (videoId, seconds) => playing.playVideo(videoId, seconds);
 const home = new Home({ play });
-const jobPanel = new JobPanel({ published: () => document.documentElement.dataset.view === "initial" && showHome() });
+const jobPanel = new JobPanel({
+  published: () => {
+    if (document.documentElement.dataset.view !== "initial") return;
+    // The first library is opened in a moment: it is soon asked for again.
+    notice.stopRetrying();
+    showHome();
+  },
+});
 const videoList = new VideoList({ play });
 const filters = new Filters({ ask: (asked) => goTo(asked, optionsIn(location.search)) });
 const paging = new Paging(byId("more"), byId("more-problem"), (isByButton) => addPage(isByButton));
