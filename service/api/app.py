@@ -88,12 +88,13 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
     Raises:
         InputError: the state folder or the audit log cannot be used.
         RightsError: keys or users cannot be read.
-
-    The lifespan raises InputError or JobStoreError where jobs are on and their folder cannot be used.
+        JobStoreError: the file of jobs cannot be used.
     """
     shown = Metrics() if metrics is None else metrics
     authentication = Authentication(settings)
     audit = AuditTrail(open_audit_log(settings))
+    media_folders = MediaFolders(settings)
+    queue = Jobs(settings, media_folders.current) if settings.jobs else None
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -102,8 +103,6 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
         pages = Pages()
         maker = MediaMaker(settings, shown.show_encoders)
-        media_folders = MediaFolders(settings)
-        queue = Jobs(settings, media_folders.current, live.poll) if settings.jobs else None
         app.state.context = Context(
             settings=settings,
             live=live,
@@ -121,7 +120,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         )
         await run_in_threadpool(live.poll)
         if queue is not None:
-            queue.start()
+            queue.start(live.poll)
         watcher = asyncio.create_task(_watch(live, pages, settings.reload_seconds))
         try:
             yield

@@ -28,21 +28,24 @@ class Jobs:
     Args:
         settings: the service's settings.
         roots: gives the folders that may be indexed, with links resolved.
-        on_end: called after each run, when there may be a new snapshot.
 
     Raises:
         InputError: the state folder cannot be used.
         JobStoreError: the file of jobs cannot be used.
     """
 
-    def __init__(
-        self, settings: Settings, roots: Callable[[], frozenset[Path]], on_end: Callable[[], None]
-    ) -> None:
+    def __init__(self, settings: Settings, roots: Callable[[], frozenset[Path]]) -> None:
+        self._settings = settings
         self._roots = roots
         self._folder = jobs_folder(settings)
         #: The uploads in parts.
         self.uploads = ResumableUploads(self._folder / UPLOADS)
         self._store = JobStore(self._folder)
+        self._runner: JobRunner | None = None
+
+    def start(self, on_end: Callable[[], None]) -> None:
+        """Begin to run jobs. `on_end` is called after each run, when there may be a new snapshot."""
+        settings = self._settings
         work = JobWork(
             settings.library,
             launch=lambda job, files: launch(job, files, settings),
@@ -50,14 +53,12 @@ class Jobs:
             on_end=on_end,
         )
         self._runner = JobRunner(self._folder, self._store, work, settings.shutdown_seconds)
-
-    def start(self) -> None:
-        """Begin to run jobs."""
         self._runner.start()
 
     def close(self) -> None:
         """Interrupt the job that runs, if there is one; it goes on at the next start."""
-        self._runner.close()
+        if self._runner is not None:
+            self._runner.close()
         self._store.close()
 
     def check_room(self) -> None:
@@ -86,7 +87,7 @@ class Jobs:
         files = self.files_of(job)
         files.folder.mkdir(mode=0o700, exist_ok=True)
         files.say_state("queued")
-        self._runner.wake()
+        self._wake()
         return job
 
     def find(self, job_id: str, within: Path | None) -> JobRecord:
@@ -118,12 +119,16 @@ class Jobs:
         after = self.find(job_id, None)
         if after.has_ended:
             self.files_of(job).say_state("cancelled")
-        self._runner.wake()
+        self._wake()
         return after
 
     def files_of(self, job: JobRecord) -> JobFiles:
         """The files of a job."""
-        return self._runner.files_of(job.job_id)
+        return JobFiles(self._folder / job.job_id)
+
+    def _wake(self) -> None:
+        if self._runner is not None:
+            self._runner.wake()
 
     def _check(self, job: JobRecord) -> None:
         """Check again what a job indexes: a link may lead elsewhere by now.

@@ -85,10 +85,6 @@ class JobRunner:
         if self._lock is not None:
             os.close(self._lock)
 
-    def files_of(self, job_id: str) -> JobFiles:
-        """The files of a job."""
-        return JobFiles(self._folder / job_id)
-
     def _run(self) -> None:
         while not self._closing.is_set():
             try:
@@ -126,7 +122,7 @@ class JobRunner:
             return False
         self._lock = handle
         for job in self._store.in_state("running"):
-            files = self.files_of(job.job_id)
+            files = self._files_of(job.job_id)
             if job.is_cancelling:
                 self._end(job, files, "cancelled", None, None)
             elif job.attempts >= MOST_ATTEMPTS:
@@ -140,10 +136,10 @@ class JobRunner:
 
     def _block(self, job: JobRecord, note: str) -> None:
         if self._store.block(job.job_id, note):
-            self.files_of(job.job_id).say_state(job.state, blocked=True, note=note)
+            self._files_of(job.job_id).say_state(job.state, blocked=True, note=note)
 
     def _run_job(self, job: JobRecord) -> None:
-        files = self.files_of(job.job_id)
+        files = self._files_of(job.job_id)
         if not self._store.start(job.job_id):
             return
         files.say_state("running", attempt=job.attempts + 1)
@@ -185,6 +181,9 @@ class JobRunner:
                 self._wake.wait(_POLL_SECONDS)
                 self._wake.clear()
         return process.wait(), was_cancelled or self._is_cancelled(job_id)
+
+    def _files_of(self, job_id: str) -> JobFiles:
+        return JobFiles(self._folder / job_id)
 
     def _is_cancelled(self, job_id: str) -> bool:
         job = self._store.find(job_id)

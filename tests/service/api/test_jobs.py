@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from indexer.library.lock import lock_library
+from service.jobs.queue import jobs_folder
+from service.settings import load_settings
 from tests.support.jobs import JOBS, follow, read_job, start_job, wait_for
 from tests.support.problems import check_problem
-from tests.support.server import Server, running_server, until
+from tests.support.server import REELFIND, Server, clean_environment, running_server, until
 from tests.support.toy_library import ToyLibrary, make_library
 
 pytestmark = pytest.mark.slow
@@ -171,6 +174,32 @@ def test_a_job_makes_a_library_where_there_is_none(toy: ToyLibrary, tmp_path: Pa
         assert server.search("red", top_k=1)[0]["path"] == str(toy.media / "red.mp4")
     assert list((tmp_path / "kept" / "jobs").glob("*/jobs.sqlite"))
     assert not (tmp_path / "none-state").exists()
+
+
+@pytest.mark.parametrize(
+    ("damaged", "code", "said"),
+    [("", 2, "state /.* cannot be used: File exists"), ("jobs.sqlite", 3, "move the file away")],
+)
+def test_a_state_folder_that_cannot_be_used_ends_the_start_with_a_remedy(
+    toy: ToyLibrary, tmp_path: Path, damaged: str, code: int, said: str
+) -> None:
+    state = tmp_path / "state"
+    if damaged:
+        file = jobs_folder(load_settings({"library": toy.library, "state": state})) / damaged
+        file.write_bytes(b"nonsense" * 1000)
+    else:
+        state.write_text("a file")
+    run = subprocess.run(
+        [*REELFIND, "serve", *toy.options, "--port", "0"],
+        env=clean_environment() | JOBS | {"REELFIND_STATE": str(state)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.returncode == code, run.stderr
+    assert re.search(said, run.stderr)
+    assert "Traceback" not in run.stderr
 
 
 #: A run that does not end by itself: it waits for files to come to rest.
