@@ -50,6 +50,7 @@ class JobFiles:
         told = {name: value for name, value in more.items() if value is not None}
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"event": "state", "at": at, "state": state, **told})
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         with self.events.open("ab") as file:
             # A process that was killed may have left half a line.
             if file.tell() and not self._ends_with_newline(file.tell()):

@@ -2,18 +2,19 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from model.runtime.errors import InputError
-from service.errors import JobEndedError, NotFoundError, TooManyJobsError
+from service.errors import JobEndedError, JobStoreError, NotFoundError, TooManyJobsError
 from service.jobs.command import launch
 from service.jobs.files import JobFiles
 from service.jobs.paths import allowed_path, is_allowed
 from service.jobs.records import WAITING, IndexJobOptions, JobRecord
 from service.jobs.resumable import ResumableUploads
 from service.jobs.runner import JobRunner, JobWork
-from service.jobs.store import JobStore
+from service.jobs.store import JobStore, new_job_id
 from service.settings import Settings
 
 #: Jobs that may wait.
@@ -83,10 +84,15 @@ class Jobs:
         self, paths: Sequence[Path], options: IndexJobOptions, created_by: str | None = None
     ) -> JobRecord:
         """Put a job at the end of the queue that indexes `paths`, which were checked."""
-        job = self._store.add(paths, options, created_by)
-        files = self.files_of(job)
-        files.folder.mkdir(mode=0o700, exist_ok=True)
+        job_id = new_job_id()
+        # First the event: the job may run as soon as it is stored.
+        files = JobFiles(self._folder / job_id)
         files.say_state("queued")
+        try:
+            job = self._store.add(job_id, paths, options, created_by)
+        except JobStoreError:
+            shutil.rmtree(files.folder, ignore_errors=True)
+            raise
         self._wake()
         return job
 

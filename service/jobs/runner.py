@@ -150,7 +150,13 @@ class JobRunner:
         except (ReelfindError, OSError) as error:
             self._end(job, files, "failed", str(error), None)
             return
-        code, was_cancelled = self._wait(process, job.job_id, files)
+        try:
+            code, was_cancelled = self._wait(process, job.job_id, files)
+        except Exception:
+            logger.exception("following job %s failed", job.job_id)
+            _kill(process)
+            self._end(job, files, "failed", "The service failed while the job ran: its log says how.", None)
+            return
         said = files.latest("error", begin)
         self._conclude(job, files, code, said, was_cancelled=was_cancelled)
         try:
@@ -170,9 +176,7 @@ class JobRunner:
                     grace = self._stop_seconds if self._closing.is_set() else CANCEL_SECONDS
                     deadline = time.monotonic() + grace
             elif time.monotonic() > deadline:
-                # Its decoders are in its session.
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                _kill(process)
                 break
             files.trim_log()
             if self._closing.is_set():
@@ -230,6 +234,13 @@ class JobRunner:
         files.say_state(state, note=note)
         self._store.end(job.job_id, state, note, code, files.read_summary())
         logger.info("job %s %s%s", job.job_id, state, "" if note is None else f": {note}")
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a process at once, and its decoders, which are in its session."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _signal_name(number: int) -> str:

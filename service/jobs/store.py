@@ -46,6 +46,11 @@ _COLUMNS = (
 _SELECT = f"SELECT {_COLUMNS} FROM jobs"  # noqa: S608  constant
 
 
+def new_job_id() -> str:
+    """An id for a new job."""
+    return secrets.token_hex(8)
+
+
 class JobStore:
     """The file of jobs. Every method may be called from any thread, and raises JobStoreError."""
 
@@ -78,9 +83,10 @@ class JobStore:
         with self._lock:
             self._database.close()
 
-    def add(self, paths: Sequence[Path], options: IndexJobOptions, created_by: str | None) -> JobRecord:
-        """Put a job at the end of the queue."""
-        job_id = secrets.token_hex(8)
+    def add(
+        self, job_id: str, paths: Sequence[Path], options: IndexJobOptions, created_by: str | None
+    ) -> JobRecord:
+        """Put a job at the end of the queue: from now on it may run. `job_id` is of `new_job_id`."""
         # ASCII: names that are not UTF-8 are kept as the escapes of their bytes.
         row = (job_id, json.dumps([str(path) for path in paths]), json.dumps(asdict(options)), created_by)
         with self._transaction() as database:

@@ -15,7 +15,7 @@ import pytest
 from service.jobs.files import JobFiles
 from service.jobs.records import IndexJobOptions, JobRecord
 from service.jobs.runner import MOST_ATTEMPTS, JobRunner, JobWork
-from service.jobs.store import JobStore
+from service.jobs.store import JobStore, new_job_id
 from tests.support.server import until
 
 DEAF = """
@@ -37,9 +37,7 @@ class Bench:
         self.ended = threading.Semaphore(0)
 
     def add(self) -> str:
-        job = self.store.add([self.folder], IndexJobOptions(), None)
-        self.files(job.job_id).folder.mkdir()
-        return job.job_id
+        return self.store.add(new_job_id(), [self.folder], IndexJobOptions(), None).job_id
 
     def files(self, job_id: str) -> JobFiles:
         return JobFiles(self.folder / job_id)

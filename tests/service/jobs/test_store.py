@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import JobStoreError
 from service.jobs.records import WAITING, IndexJobOptions
-from service.jobs.store import FILE_NAME, JobStore
+from service.jobs.store import FILE_NAME, JobStore, new_job_id
 
 OPTIONS = IndexJobOptions(prune=True, include=("*.LRV",))
 
@@ -25,7 +25,7 @@ def store(tmp_path: Path) -> Iterator[JobStore]:
 
 def test_jobs_are_read_as_they_were_written(store: JobStore, tmp_path: Path) -> None:
     path = Path(os.fsdecode(b"/media/caf\xe9"))
-    job = store.add([path], OPTIONS, "Ada")
+    job = store.add(new_job_id(), [path], OPTIONS, "Ada")
     with closing(JobStore(tmp_path)) as other:
         assert other.find(job.job_id) == job
     assert (job.paths, job.options, job.created_by, job.state) == ((path,), OPTIONS, "Ada", "queued")
@@ -33,7 +33,7 @@ def test_jobs_are_read_as_they_were_written(store: JobStore, tmp_path: Path) -> 
 
 
 def test_the_oldest_job_is_next_also_after_it_was_put_back(store: JobStore) -> None:
-    first, second = (store.add([Path("/a")], OPTIONS, None).job_id for _ in range(2))
+    first, second = (store.add(new_job_id(), [Path("/a")], OPTIONS, None).job_id for _ in range(2))
     assert store.start(first)
     assert not store.start(first)
     waiting = store.next_waiting()
@@ -49,7 +49,7 @@ def test_the_oldest_job_is_next_also_after_it_was_put_back(store: JobStore) -> N
 
 
 def test_a_cancelled_job_is_not_started(store: JobStore) -> None:
-    waiting, running = (store.add([Path("/a")], OPTIONS, None).job_id for _ in range(2))
+    waiting, running = (store.add(new_job_id(), [Path("/a")], OPTIONS, None).job_id for _ in range(2))
     assert store.start(running)
     for job_id in (waiting, running):
         store.cancel(job_id)
@@ -63,7 +63,7 @@ def test_a_cancelled_job_is_not_started(store: JobStore) -> None:
 
 
 def test_old_jobs_are_forgotten(store: JobStore) -> None:
-    ids = [store.add([Path("/a")], OPTIONS, None).job_id for _ in range(5)]
+    ids = [store.add(new_job_id(), [Path("/a")], OPTIONS, None).job_id for _ in range(5)]
     for job_id in ids[:4]:
         store.end(job_id, "succeeded", None, 0, {})
     assert store.remove_old(2) == ids[:2]
