@@ -2,8 +2,9 @@
 
 The library's segments are told apart by the names of a list of things, as CLIP tells pictures apart without
 training (Radford et al. 2021, section 3.1): each segment is the thing whose text is nearest, as surely as
-softmax(cosine / temperature) says. The things that most segments are, and most surely, are shown. Then come
-the words that the library has of its own: tags and titles.
+softmax(cosine / temperature) says. Of the things that most segments are, and most surely, those are shown
+that a search would find with some probability, the likeliest first; without a calibration, the most frequent
+ones. Then come the words that the library has of its own: tags and titles.
 """
 
 import re
@@ -19,7 +20,12 @@ from numpy.typing import NDArray
 from indexer.library.curated import tags_of
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
+from model.runtime.calibration import BACKGROUND_RANKS, probabilities
+from service.search.encoded_query import EncodedQuery, encode_text_queries
 from service.search.glimpses import visible_rows
+from service.search.probability import evidence_of
+from service.search.retrieval import best_segments
+from service.search.searcher import Searcher
 
 #: Where an example is from: pictures that were told apart, a tag, or a title.
 ExampleSource = Literal["seen", "tag", "title"]
@@ -53,6 +59,8 @@ THINGS = (
 
 # That of CLIP's published weights.
 _TEMPERATURE = 0.01
+# So many things are searched for each example that is wanted.
+_TRIED_FOR_EACH = 3
 # Segments that are looked at, at most.
 _MOST_SEGMENTS = 512
 # A title with fewer letters, or more, says little as a query.
@@ -68,29 +76,29 @@ class ExampleQuery:
 
 
 @dataclass(frozen=True)
-class _Things:
-    """Things that a model understands, and the embeddings of their texts, float32 [P, D]."""
+class _Thing:
+    """A thing that a model understands."""
 
-    texts: tuple[str, ...]
-    embeddings: NDArray[np.float32]
+    text: str
+    query: EncodedQuery
 
 
-_encoded: WeakKeyDictionary[Bundle, _Things] = WeakKeyDictionary()
+_encoded: WeakKeyDictionary[Bundle, list[_Thing]] = WeakKeyDictionary()
 _encoding = threading.Lock()
 
 
-def example_queries(bundle: Bundle, snapshot: Snapshot, count: int) -> list[ExampleQuery]:
-    """Queries that fit a library: what is seen most often, then tags and titles.
+def example_queries(searcher: Searcher, count: int) -> list[ExampleQuery]:
+    """Queries that fit a library: what is seen in it, then tags and titles.
 
     Args:
-        bundle: the library's model.
-        snapshot: the library.
+        searcher: the library and its model.
         count: how many, at most.
 
     Raises:
         BundleError: the model fails.
         LibraryError: a segment is damaged or cannot be read.
     """
+    bundle, snapshot = searcher.bundle, searcher.snapshot
     with _encoding:
         things = _encoded.get(bundle)
         if things is None:
@@ -98,32 +106,55 @@ def example_queries(bundle: Bundle, snapshot: Snapshot, count: int) -> list[Exam
     rows = visible_rows(snapshot)
     if not len(rows):
         return []
-    seen = [ExampleQuery(text, "seen") for text in _most_seen(snapshot, rows, things)]
+    seen = _likeliest(searcher, _most_seen(snapshot, rows, things)[: _TRIED_FOR_EACH * count])
     own = [example for example in _own_words(snapshot, rows) if _reads(bundle, example.text)]
     # Words of its own are surely of the library, where there are some.
     num_seen = max(count - len(own), count - count // 3)
-    examples = {example.text.casefold(): example for example in [*seen[:num_seen], *own]}
+    shown = [*(ExampleQuery(thing.text, "seen") for thing in seen[:num_seen]), *own]
+    examples = {example.text.casefold(): example for example in shown}
     return list(examples.values())[:count]
 
 
-def _understood(bundle: Bundle, texts: Sequence[str]) -> _Things:
+def _understood(bundle: Bundle, texts: Sequence[str]) -> list[_Thing]:
     """Those of some texts of which a model knows every word."""
-    known = tuple(text for text in texts if not bundle.text_reader.read(text, 1).unknown)
+    known = [text for text in texts if not bundle.text_reader.read(text, 1).unknown]
     if not known:
-        return _Things((), np.empty((0, bundle.manifest.embedding_dim), np.float32))
-    return _Things(known, bundle.encode_text(known).embedding)
-
-
-def _most_seen(snapshot: Snapshot, rows: NDArray[np.int64], things: _Things) -> list[str]:
-    """The things that some segments are, those of most segments first."""
-    if not things.texts:
         return []
+    queries = encode_text_queries(bundle, known, tokens=False)
+    return [_Thing(text, query) for text, query in zip(known, queries, strict=True)]
+
+
+def _most_seen(snapshot: Snapshot, rows: NDArray[np.int64], things: Sequence[_Thing]) -> list[_Thing]:
+    """The things that some segments are, those of most segments first."""
+    if not things:
+        return []
+    texts = np.stack([thing.query.embedding for thing in things])
     some = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_SEGMENTS)).astype(np.int64)]
-    similarity = snapshot.segment_embeddings(some) @ snapshot.cut(things.embeddings).T
+    similarity = snapshot.segment_embeddings(some) @ snapshot.cut(texts).T
     nearest = similarity.max(axis=1, keepdims=True)
     sureness = 1 / np.exp((similarity - nearest) / _TEMPERATURE).sum(axis=1)
-    votes = np.bincount(similarity.argmax(axis=1), sureness, len(things.texts))
-    return [things.texts[place] for place in np.argsort(-votes, kind="stable").tolist() if votes[place]]
+    votes = np.bincount(similarity.argmax(axis=1), sureness, len(things))
+    return [things[place] for place in np.argsort(-votes, kind="stable").tolist() if votes[place]]
+
+
+def _likeliest(searcher: Searcher, things: Sequence[_Thing]) -> list[_Thing]:
+    """The things that a search finds with at least the level "medium", the likeliest first.
+
+    Without a calibration, all of them as they are.
+    """
+    calibration = searcher.calibration_for(text_alone=True)
+    if calibration is None:
+        return list(things)
+    fitted = calibration.first_stage
+    likely = []
+    for thing in things:
+        least = BACKGROUND_RANKS[1]
+        scores = best_segments(searcher.snapshot, thing.query, 1, 0, least=least).score
+        evidence = evidence_of(searcher.bundle, thing.query, scores)
+        (probability,) = probabilities(fitted, scores.max(keepdims=True), evidence)
+        if probability >= fitted.medium:
+            likely.append((-float(probability), thing))
+    return [thing for _, thing in sorted(likely, key=lambda each: each[0])]
 
 
 def _own_words(snapshot: Snapshot, rows: NDArray[np.int64]) -> list[ExampleQuery]:

@@ -52,7 +52,7 @@ class ExampleQueryText(BaseModel):
 
     text: str
     source: ExampleSource = Field(
-        description="`seen`: of a list of things, the one that is nearest to many of the library's moments. "
+        description="`seen`: of a list of things, one that many of the library's moments are nearest to. "
         "`tag`, `title`: one of the library's own."
     )
 
@@ -96,8 +96,8 @@ def draw_moments(
     responses=error_responses(422, 503),
 )
 def list_examples(context: ContextDep, principal: SearchPrincipal, limit: Limit = 6) -> ExampleQueries:
-    """Queries to begin with: what the library's moments show most often, its tags and its titles."""
-    found = read_seen(context, principal, lambda s: example_queries(s.bundle, s.snapshot, limit))
+    """Queries to begin with: what a search is likely to find in the library, its tags and its titles."""
+    found = read_seen(context, principal, lambda s: example_queries(s, limit))
     return ExampleQueries(examples=[ExampleQueryText.model_validate(example) for example in found])
 
 
