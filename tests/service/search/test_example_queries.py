@@ -65,5 +65,5 @@ def test_with_a_calibration_only_what_a_search_finds_is_offered(
     assert {"red", "the green"} <= set(offered)
     assert all(found[text].best_guess is False for text in offered)
     assert any(answer.best_guess for answer in found.values())
-    likely = [found[text].hits[0].probability for text in offered]
+    likely = [found[text].hits[0].probability or 0.0 for text in offered]
     assert likely == sorted(likely, reverse=True)
