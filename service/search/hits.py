@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from indexer.library.catalog import VideoLabel
 from indexer.library.records import TextLine
 from indexer.library.snapshot import Snapshot
 from model.runtime.ranking import SCORE_DECIMALS
@@ -15,6 +16,7 @@ from service.search.results import (
     HitPart,
     SalientFrame,
     ScoreExplanation,
+    SequenceStep,
     TextMatch,
     VideoMoment,
 )
@@ -24,6 +26,46 @@ from service.search.views import ALL_PATHS, PathNames
 
 # Lines of text that a moment names, at most.
 _MOST_TEXTS = 5
+
+
+def hit_of(
+    video_id: str,
+    label: VideoLabel,
+    names: PathNames,
+    best: VideoMoment,
+    *,
+    moments: list[VideoMoment] | None,
+    steps: list[SequenceStep] | None,
+    explanation: ScoreExplanation | None,
+) -> Hit:
+    """A moment as a hit: with what is said of its video."""
+    said, recording = label.annotation, label.recording
+    return Hit(
+        video_id=video_id,
+        path=names.shown(label.path),
+        missing=label.missing,
+        title=said.title or label.title,
+        file_title=label.title,
+        tags=list(said.tags),
+        captured_at=recording.captured_at,
+        captured_source=recording.captured_source,
+        place=recording.place,
+        camera=recording.camera,
+        has_sound=recording.has_sound,
+        start_seconds=best.start_seconds,
+        end_seconds=best.end_seconds,
+        container_start_seconds=label.container_start_seconds,
+        score=best.score,
+        similarity=best.similarity,
+        match_score=best.match_score,
+        probability=best.probability,
+        level=best.level,
+        frames=best.frames,
+        text_matches=best.text_matches,
+        moments=moments,
+        steps=steps,
+        explanation=explanation,
+    )
 
 
 @dataclass(frozen=True)
@@ -64,28 +106,11 @@ class HitBuilder:
         if spans is not None and "moments" in self.parts:
             moments = [self.moment(each) for each in spans]
         best = self.moment(span) if moments is None else moments[0]
-        return Hit(
-            video_id=span.video_id,
-            path=self.names.shown(label.path),
-            missing=label.missing,
-            title=label.annotation.title or label.title,
-            file_title=label.title,
-            tags=list(label.annotation.tags),
-            captured_at=label.recording.captured_at,
-            captured_source=label.recording.captured_source,
-            place=label.recording.place,
-            camera=label.recording.camera,
-            has_sound=label.recording.has_sound,
-            start_seconds=best.start_seconds,
-            end_seconds=best.end_seconds,
-            container_start_seconds=label.container_start_seconds,
-            score=best.score,
-            similarity=best.similarity,
-            match_score=best.match_score,
-            probability=best.probability,
-            level=best.level,
-            frames=best.frames,
-            text_matches=best.text_matches,
+        return hit_of(
+            span.video_id,
+            label,
+            self.names,
+            best,
             moments=moments,
             steps=None,
             explanation=self.explanation(span, best),

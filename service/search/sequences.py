@@ -27,7 +27,7 @@ from model.runtime.ranking import SCORE_DECIMALS
 from service.search.chains import Chain, Spans, best_chains, moments_follow, segments_may_follow
 from service.search.damage import answer_around_damage
 from service.search.encoded_query import EncodedTexts, encode_together
-from service.search.hits import HitBuilder
+from service.search.hits import HitBuilder, hit_of
 from service.search.queries import SequenceQuery, texts_of
 from service.search.rerank import RerankedCandidates
 from service.search.results import (
@@ -342,35 +342,16 @@ class _SequenceSearch:
         if label is None:  # never in an intact snapshot
             return None
         moments = [builder.moment(span) for builder, span in zip(builders, sequence, strict=True)]
-        whole = _joined(moments)
-        return Hit(
-            video_id=sequence[0].video_id,
-            path=self.searcher.names.shown(label.path),
-            missing=label.missing,
-            title=label.annotation.title or label.title,
-            file_title=label.title,
-            tags=list(label.annotation.tags),
-            captured_at=label.recording.captured_at,
-            captured_source=label.recording.captured_source,
-            place=label.recording.place,
-            camera=label.recording.camera,
-            has_sound=label.recording.has_sound,
-            start_seconds=whole.start_seconds,
-            end_seconds=whole.end_seconds,
-            container_start_seconds=label.container_start_seconds,
-            score=whole.score,
-            similarity=whole.similarity,
-            match_score=whole.match_score,
-            probability=None,
-            level=None,
-            frames=whole.frames,
-            text_matches=whole.text_matches,
+        steps = zip(self.query.steps, moments, builders, sequence, strict=True)
+        return hit_of(
+            sequence[0].video_id,
+            label,
+            self.searcher.names,
+            _joined(moments),
             moments=None if sequences is None else [_whole(each, builders) for each in sequences],
             steps=[
                 SequenceStep(step.text, moment, builder.explanation(span, moment))
-                for step, moment, builder, span in zip(
-                    self.query.steps, moments, builders, sequence, strict=True
-                )
+                for step, moment, builder, span in steps
             ],
             explanation=None,
         )
