@@ -139,6 +139,7 @@ class LibraryInfo(Answer):
     cannot_query_image: str | None = None
     problem: str | None = None
     writes: bool
+    jobs: bool
 
 
 class Degradation(Answer):

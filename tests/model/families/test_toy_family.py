@@ -179,7 +179,7 @@ def test_it_is_exported_indexed_and_searched(config: Config, tokenizer: Path, tm
     )
     assert exported.exit_code == 0, exported.output
     bundle = Bundle.open(bundle_folder)
-    assert bundle.capabilities == {"salient_frames"}
+    assert bundle.capabilities == {"salient_frames", "image_query"}
     for colour in ("red", "green", "blue"):
         make_video(videos / f"{colour}.mp4", parts=[(colour, 1.0)])
     summary = index_paths([videos], library, bundle, IndexOptions(workers=0), lambda _: None)

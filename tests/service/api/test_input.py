@@ -170,7 +170,7 @@ def test_a_large_body_of_unknown_length_is_refused(server: Server) -> None:
         "/static/%2e%2e/settings.py",
         "/static/nothing.js",
         "/etc/passwd",
-        "/docs",
+        "/redoc",
     ],
 )
 def test_what_does_not_exist(server: Server, path: str) -> None:
@@ -197,7 +197,7 @@ def test_a_path_that_leaves_the_library_as_it_is_typed(server: Server) -> None:
     [
         ("GET", SEARCH, "POST"),
         ("PUT", SEARCH, "POST"),
-        ("POST", "/v1/videos", "GET"),
+        ("POST", "/v1/facets", "GET"),
         ("DELETE", "/v1/library", "GET"),
         ("GET", "/v1/library/reload", "POST"),
     ],
