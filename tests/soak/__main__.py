@@ -18,7 +18,7 @@ from pathlib import Path
 import httpx
 
 from tests.soak.clients import CLIENTS, Clients, Told
-from tests.soak.naive import NaiveLibrary, State, problems_of_answer, published_state
+from tests.soak.naive import NaiveLibrary, Published, problems_of_answer, published_state
 from tests.soak.runs import IndexRuns
 from tests.soak.server import FLAT, KilledServer, Life
 from tests.support.server import REELFIND, clean_environment
@@ -84,7 +84,7 @@ class Soak:
         self._runs = IndexRuns(
             folder / "media", self._library, self._bundle, self._naive, self._chance, folder / "index.log"
         )
-        self._states: dict[int, State] = {}
+        self._states: dict[int, Published] = {}
         #: The newest snapshot whose films were compared.
         self._checked = 0
         self._report = Report(counts=self._runs.counts)
@@ -168,7 +168,7 @@ class Soak:
                 self._problem(f"the tables of snapshot {number} cannot be read")
                 continue
             at_end = complete and number == newest
-            for problem in self._naive.problems_of(self._states[number], complete=at_end):
+            for problem in self._naive.problems_of(self._states[number].films, complete=at_end):
                 self._problem(f"snapshot {number}: {problem}")
         if complete:
             self._naive.settle()
@@ -222,8 +222,9 @@ class Soak:
             return f"an answer names snapshot {number}, which was never published"
         if number < told.least_snapshot and not away:
             return f"an answer is of snapshot {number}, after {told.least_snapshot} was served"
-        held = {name: self._naive.films[sha256] for name, sha256 in self._states[number].items()}
-        problems = problems_of_answer(told.search, told.body, held, self._lambda)
+        films, missing = self._states[number]
+        held = {name: self._naive.films[sha256] for name, sha256 in films.items()}
+        problems = problems_of_answer(told.search, told.body, held, self._lambda, missing)
         return f"the answer of snapshot {number} {'; '.join(problems[:3])}" if problems else None
 
     def _verify(self) -> None:

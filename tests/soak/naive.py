@@ -2,10 +2,10 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lance
 import numpy as np
@@ -23,6 +23,13 @@ ID_DIGITS = 32
 State = Mapping[str, str]
 
 
+class Published(NamedTuple):
+    """The films of a snapshot, and which of them were at none of their places when it was made."""
+
+    films: State
+    missing: frozenset[str]
+
+
 @dataclass(frozen=True)
 class Search:
     """A request: its text, and how many hits of which kind it asks for."""
@@ -32,7 +39,7 @@ class Search:
     rerank: bool
 
 
-def published_state(library: Path, number: int) -> State:
+def published_state(library: Path, number: int) -> Published:
     """What a snapshot holds, read from its tables and not with the library's own reader.
 
     A video is shown at the places where it is; where it is at none, at those where it was.
@@ -50,7 +57,8 @@ def published_state(library: Path, number: int) -> State:
     shown = [row for row in places if row["missing_since"] is None]
     there = {row["video_id"] for row in shown}
     shown += [row for row in places if row["video_id"] not in there]
-    return {Path(os.fsdecode(row["path"])).name: found[row["video_id"]] for row in shown}
+    films = {Path(os.fsdecode(row["path"])).name: found[row["video_id"]] for row in shown}
+    return Published(films, frozenset(name for name, film in films.items() if film[:ID_DIGITS] not in there))
 
 
 def _rows(
@@ -115,9 +123,16 @@ class NaiveLibrary:
 
 
 def problems_of_answer(
-    search: Search, answer: Mapping[str, Any], held: Mapping[str, Film], ensemble_lambda: float
+    search: Search,
+    answer: Mapping[str, Any],
+    held: Mapping[str, Film],
+    ensemble_lambda: float,
+    missing: Set[str] = frozenset(),
 ) -> list[str]:
-    """What is wrong with an answer, given the films that its snapshot holds; by exact search with NumPy."""
+    """What is wrong with an answer, given the films that its snapshot holds; by exact search with NumPy.
+
+    Those that are missing come last.
+    """
     hits = answer["hits"]
     names = [Path(hit["path"]).name for hit in hits]
     problems = []
@@ -132,17 +147,22 @@ def problems_of_answer(
         film = held[name]
         segment = min(int(hit["start_seconds"] // PART_SECONDS), len(film.colours) - 1)
         problems += _problems_of_hit(search, hit, film, segment, ensemble_lambda, name)
-    scores = [hit["score"] for hit in hits]
-    if scores != sorted(scores, reverse=True):
-        problems.append(f"is not ordered by score: {scores}")
+    places = [(name in missing, -hit["score"]) for name, hit in zip(names, hits, strict=True)]
+    if places != sorted(places):
+        problems.append(f"is not ordered by score, with what is missing last: {places}")
+    if [name in missing for name in names] != [hit["missing"] for hit in hits]:
+        problems.append(f"does not say rightly what is missing: {sorted(missing)}")
     if not answer["reranked"]:
         # The best segment of each film; no film left out is better than one that is there.
         best = {name: float((film.embeddings @ query).max()) for name, film in held.items()}
         for name, hit in zip(names, hits, strict=True):
             if abs(hit["similarity"] - best[name]) > SIMILARITY_ERROR:
                 problems.append(f"has not the best segment of {name}: {hit['similarity']}, not {best[name]}")
-        left_out = max((best[name] for name in set(held) - set(names)), default=-2.0)
-        if hits and left_out > min(best[name] for name in names) + 2 * SIMILARITY_ERROR:
+        shown_worst = max(((name in missing, -best[name]) for name in names), default=(False, 0.0))
+        left_best = min(((name in missing, -best[name]) for name in set(held) - set(names)), default=None)
+        same_kind = left_best is not None and left_best[0] == shown_worst[0]
+        better = left_best is not None and left_best[1] < shown_worst[1] - 2 * SIMILARITY_ERROR
+        if hits and left_best is not None and (left_best[0] < shown_worst[0] or (same_kind and better)):
             problems.append("leaves out a better film")
     if search.rerank and not answer["reranked"] and answer["rerank_skipped"] is None:
         problems.append("is not re-ranked and does not say why")

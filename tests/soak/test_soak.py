@@ -69,7 +69,8 @@ def test_a_snapshot_is_what_is_on_the_disk(home: Path) -> None:
     naive = NaiveLibrary()
     for name, film in FILMS.items():
         naive.put(name, film)
-    state = published_state(home / "library", 1)
+    state, missing = published_state(home / "library", 1)
+    assert missing == frozenset()
     assert naive.problems_of(state, complete=True) == []
     assert len(state) == 3
     naive.settle()
@@ -120,6 +121,15 @@ def test_a_wrong_answer_is_noticed(
 ) -> None:
     answer = copy.deepcopy(answers[rerank])
     change(answer)
+    assert problems_of_answer(SEARCH, answer, held(), LAMBDA)
+
+
+def test_what_is_missing_must_come_last(answers: dict[bool, dict[str, Any]]) -> None:
+    answer = copy.deepcopy(answers[False])
+    first = Path(answer["hits"][0]["path"]).name
+    assert problems_of_answer(SEARCH, answer, held(), LAMBDA, {first})
+    answer["hits"].append(answer["hits"].pop(0) | {"missing": True})
+    assert problems_of_answer(SEARCH, answer, held(), LAMBDA, {first}) == []
     assert problems_of_answer(SEARCH, answer, held(), LAMBDA)
 
 
