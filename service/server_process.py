@@ -46,7 +46,9 @@ class ServerProcess:
         # Import late: most commands need no HTTP.
         from service.client import Client
 
-        with shown_errors(), Client(self.url, timeout=timeout_seconds, retries=0, trust_env=False) as client:
+        # The key in the environment is for another service.
+        own = Client(self.url, key="", timeout=timeout_seconds, retries=0, trust_env=False)
+        with shown_errors(), own as client:
             yield client
 
 

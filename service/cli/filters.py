@@ -52,12 +52,14 @@ def filter_request(
         parse_filter(text)
         parts.append(json.loads(text))
     if folders:
-        under = [{"op": "under", "field": "path", "folder": str(folder)} for folder in folders]
+        under = [{"op": "under", "field": "path", "folder": displayable(folder)} for folder in folders]
         parts.append({"op": "or", "filters": under})
     bounds = {"gte": min_duration, "lte": max_duration}
     if given := {side: seconds for side, seconds in bounds.items() if seconds is not None}:
         parts.append({"op": "range", "field": "duration_seconds", **given})
-    return {"op": "and", "filters": parts} if parts else None
+    if len(parts) > 1:
+        return {"op": "and", "filters": parts}
+    return parts[0] if parts else None
 
 
 def parse_filter(text: str) -> Filter:

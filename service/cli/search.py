@@ -162,7 +162,7 @@ def search_command(
             "num_salient_frames": num_salient_frames,
             "explain": explain,
         }
-        result, num_all = search_on_server(server, query, wanted, count_all=where is not None)
+        result, num_all = search_on_server(server, query, wanted, count_all=where is not None and not as_json)
     else:
         count = check_top_k(settings.default_top_k if top_k is None else top_k, settings.max_top_k)
         where = filter_of_options(*choice)

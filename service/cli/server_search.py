@@ -37,12 +37,14 @@ def search_on_server(
     from service.client import Client
 
     try:
-        own = Client(url)
+        with shown_errors(), Client(url) as client:
+            answer = client.search(_to_wire(query), image=_picture_of(query), **options)
+            num_all = client.library().num_videos if count_all else None
+    except ReelfindError:
+        raise
     except ValueError as error:
+        # The address or the key cannot be, or JSON has no such value.
         raise InputError(str(error)) from error
-    with shown_errors(), own as client:
-        answer = client.search(_to_wire(query), image=_picture_of(query), **options)
-        num_all = client.library().num_videos if count_all else None
     try:
         return _SEARCH_RESULT.validate_json(answer.model_dump_json()), num_all
     except ValidationError as error:

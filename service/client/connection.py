@@ -40,7 +40,9 @@ def http_options(
         "base_url": address,
         "headers": headers,
         "timeout": timeout,
-        "verify": verify,
+        # Without TLS, certificates are not read, which takes longer than a search. This context trusts none:
+        # should TLS come after all, it fails.
+        "verify": verify if address.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         "trust_env": trust_env,
         # A redirection elsewhere must not get the key.
         "follow_redirects": False,

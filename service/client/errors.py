@@ -169,11 +169,11 @@ def own_errors(url: httpx.URL) -> Iterator[None]:
     """
     try:
         yield
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise _lost(error, str(url)) from error
 
 
-def _lost(error: httpx.TransportError, url: str) -> NoAnswerError:
+def _lost(error: httpx.RequestError, url: str) -> NoAnswerError:
     """The error that a failure of the connection stands for."""
     is_sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     if isinstance(error, httpx.TimeoutException):

@@ -62,6 +62,20 @@ def test_the_same_is_found(films: ToyLibrary, server: Server, picture: str) -> N
     assert {**there, "timings_ms": 0, "next_page_token": 0} == {**here, "timings_ms": 0, "next_page_token": 0}
 
 
+def test_a_filter_may_be_as_deep_as_here(films: ToyLibrary, server: Server) -> None:
+    condition = '{"op": "equals", "field": "codec", "value": "h264"}'
+    for depth in range(2, 30):
+        condition = f'{{"op": "not", "filter": {condition}}}'
+        codes = {
+            invoke("search", "red", "--filter", condition, *options).exit_code
+            for options in (films.options, ["--server", server.url])
+        }
+        assert len(codes) == 1, depth
+        if codes == {2}:
+            break
+    assert codes == {2}
+
+
 def test_nothing_found_has_its_exit_code(films: ToyLibrary, server: Server) -> None:
     for options in (films.options, ["--server", server.url]):
         result = invoke("search", "red", "--min-similarity", "0.9999999", "--folder", "/elsewhere", *options)
@@ -81,6 +95,7 @@ def test_errors_name_the_remedy(server: Server, tmp_path: Path, monkeypatch: pyt
     at = ["--server", server.url]
     check_error(invoke("search", "red", *at, "--library", tmp_path), 2, "--server goes without --library")
     check_error(invoke("search", "red", *at, "--top-k", "0"), 2, "top_k")
+    check_error(invoke("search", "red", *at, "--min-probability", "nan"), 2, "not JSON compliant")
     check_error(invoke("search", "red", "--server", "localhost:8000"), 2, "give one such as http://127")
     check_error(invoke("search", "red", "--server", "http://127.0.0.1:1"), 3, "cannot be reached")
     monkeypatch.setenv("REELFIND_KEY", "two words")
