@@ -10,10 +10,9 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -21,10 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.runtime.exits import exit_codes
+from model.runtime.moments import temporal_iou
 from model.runtime.queries import LabelledQuery, read_queries
+from model.runtime.retrieval_metrics import retrieval_metrics
 from model.runtime.video import VideoReader
 from service.bench.memory import tree_bytes
-from service.bench.serving import query_texts, take
+from service.bench.serving import drive, query_texts, take
 from service.client import Client
 from service.live import open_searcher
 from service.search.asking import ask
@@ -143,9 +144,9 @@ def measure_moments(searcher: Searcher, parts: Sequence[Part], say: Say) -> None
 def _overlap(searcher: Searcher, query: EncodedQuery, part: Part) -> float:
     """The IoU of the first moment with the part that the frame is of."""
     best = searcher.search_encoded(query, 1, _BY_MOMENT).hits[0]
-    (start, end), inside = part.span, best.video_id == part.video_id
-    shared = max(0.0, min(end, best.end_seconds) - max(start, best.start_seconds))
-    return shared / (max(end, best.end_seconds) - min(start, best.start_seconds)) if inside else 0.0
+    if best.video_id != part.video_id:
+        return 0.0
+    return float(temporal_iou(np.array([best.start_seconds, best.end_seconds]), np.array(part.span)))
 
 
 def measure_sequences(searcher: Searcher, parts: Sequence[Part], say: Say) -> None:
@@ -179,9 +180,10 @@ def _rank(hits: Sequence[Hit], video_id: str) -> int:
 
 
 def _recalls(ranks: Sequence[int]) -> str:
-    places = np.array(ranks)
-    shares = ", ".join(f"R@{k} {100 * np.mean(places <= k):.1f} %" for k in (1, 5, 10))
-    return f"{shares} (n = {len(ranks)})"
+    found = retrieval_metrics(ranks)
+    return (
+        f"R@1 {found['R@1']:.1f} %, R@5 {found['R@5']:.1f} %, R@10 {found['R@10']:.1f} % (n = {len(ranks)})"
+    )
 
 
 def measure_times(server: ServerProcess, frame_id: str, pixels: Pixels, repeats: int, say: Say) -> None:
@@ -229,24 +231,12 @@ def _compare_batch(
     server: ServerProcess, client: Client, texts: Iterator[str], number: int, say: Say
 ) -> None:
     """One batch against as many single searches: one after another, and eight at a time."""
-    asked = take(texts, 3 * _BATCH)
+    asked: list[Any] = [{"query": {"text": text}, "top_k": _TOP_K} for text in take(texts, 3 * _BATCH)]
     started = time.perf_counter()
-    client.search_batch([{"query": {"text": text}, "top_k": _TOP_K} for text in asked[:_BATCH]])
+    client.search_batch(asked[:_BATCH])
     batch = time.perf_counter() - started
-    started = time.perf_counter()
-    for text in asked[_BATCH : 2 * _BATCH]:
-        client.search(text, top_k=_TOP_K)
-    single = time.perf_counter() - started
-
-    def one_client(share: Sequence[str]) -> None:
-        with server.client(600.0) as own:
-            for text in share:
-                own.search(text, top_k=_TOP_K)
-
-    started = time.perf_counter()
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(one_client, [asked[2 * _BATCH + place :: 8] for place in range(8)]))
-    together = time.perf_counter() - started
+    single = drive(server, asked[_BATCH : 2 * _BATCH], 1).seconds
+    together = drive(server, asked[2 * _BATCH :], 8).seconds
     say(
         f"round {number}: a batch of {_BATCH} {batch:.2f} s; {_BATCH} searches one after another "
         f"{single:.2f} s, eight at a time {together:.2f} s"

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -103,8 +102,3 @@ def reading(answer_type: type[AnswerT]) -> Callable[[httpx.Response], AnswerT]:
             ) from error
 
     return read
-
-
-def saving(download: Download) -> Callable[[httpx.Response], Path]:
-    """Tells where the body of an answer was saved."""
-    return download.path

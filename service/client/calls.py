@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx
 
-from service.client.call import Call, reading, saving
+from service.client.call import Call, reading
 from service.client.downloads import Download, Progress
 from service.client.library_answers import (
     ExampleQueries,
@@ -150,7 +150,7 @@ def download_media(video_id: str, to: Path, *, progress: Progress | None = None)
         OSError: the file cannot be written.
     """
     download = Download(to, video_id, progress)
-    return Call("GET", f"{_video(video_id)}/media", saving(download), download=download)
+    return Call("GET", f"{_video(video_id)}/media", download.path, download=download)
 
 
 def download_clip(
@@ -165,7 +165,7 @@ def download_clip(
     return Call(
         "GET",
         f"{_video(video_id)}/clip",
-        saving(download),
+        download.path,
         params={"start": start, "end": end},
         download=download,
         answer_seconds=_CLIP_SECONDS,

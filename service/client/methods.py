@@ -69,6 +69,16 @@ class SendsAsync(ABC):
         """The events of a job; see `Sends.follow`."""
 
 
+def _bound(make: Callable[P, T], send: Callable[[T], Any]) -> Callable[P, Any]:
+    """Gives what `make` makes of its arguments to `send` at once."""
+
+    @functools.wraps(make)
+    def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+        return send(make(*args, **kwargs))
+
+    return method
+
+
 class Method(Generic[P, T]):
     """Sends the request that a function makes."""
 
@@ -86,11 +96,7 @@ class Method(Generic[P, T]):
         if client is None:
             return self._make
 
-        @functools.wraps(self._make)
-        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return client.send(self._make(*args, **kwargs))
-
-        return method
+        return _bound(self._make, client.send)
 
 
 class PagedMethod(Generic[P, PageT, T]):
@@ -111,16 +117,9 @@ class PagedMethod(Generic[P, PageT, T]):
         if client is None:
             return self._make
 
-        @functools.wraps(self._make)
-        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
-            call = self._make(*args, **kwargs)
-            return (
-                self._through(client, call)
-                if isinstance(client, Sends)
-                else self._through_async(client, call)
-            )
-
-        return method
+        if isinstance(client, Sends):
+            return _bound(self._make, functools.partial(self._through, client))
+        return _bound(self._make, functools.partial(self._through_async, client))
 
     def _through(self, client: Sends, first: Call[PageT]) -> Iterator[T]:
         call: Call[PageT] | None = first
@@ -155,11 +154,7 @@ class EventsMethod(Generic[P]):
         if client is None:
             return self._make
 
-        @functools.wraps(self._make)
-        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return client.follow(Following(self._make(*args, **kwargs)))
-
-        return method
+        return _bound(self._make, lambda first: client.follow(Following(first)))
 
 
 class StepsMethod(Generic[P, T]):
@@ -179,12 +174,9 @@ class StepsMethod(Generic[P, T]):
         if client is None:
             return self._make
 
-        @functools.wraps(self._make)
-        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
-            steps = self._make(*args, **kwargs)
-            return _carry_out(client, steps) if isinstance(client, Sends) else _carry_out_async(client, steps)
-
-        return method
+        if isinstance(client, Sends):
+            return _bound(self._make, functools.partial(_carry_out, client))
+        return _bound(self._make, functools.partial(_carry_out_async, client))
 
 
 def _carry_out(client: Sends, steps: Steps[T]) -> T:

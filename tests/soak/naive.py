@@ -158,11 +158,9 @@ def problems_of_answer(
         for name, hit in zip(names, hits, strict=True):
             if abs(hit["similarity"] - best[name]) > SIMILARITY_ERROR:
                 problems.append(f"has not the best segment of {name}: {hit['similarity']}, not {best[name]}")
-        shown_worst = max(((name in missing, -best[name]) for name in names), default=(False, 0.0))
-        left_best = min(((name in missing, -best[name]) for name in set(held) - set(names)), default=None)
-        same_kind = left_best is not None and left_best[0] == shown_worst[0]
-        better = left_best is not None and left_best[1] < shown_worst[1] - 2 * SIMILARITY_ERROR
-        if hits and left_best is not None and (left_best[0] < shown_worst[0] or (same_kind and better)):
+        worst = max(((name in missing, -best[name]) for name in names), default=(False, 0.0))
+        others = ((name in missing, 2 * SIMILARITY_ERROR - best[name]) for name in set(held) - set(names))
+        if hits and min(others, default=worst) < worst:
             problems.append("leaves out a better film")
     if search.rerank and not answer["reranked"] and answer["rerank_skipped"] is None:
         problems.append("is not re-ranked and does not say why")
