@@ -186,16 +186,19 @@ class Pages:
             blocks.digest(following) if following.offset else bytes(8),
             page.result.num_candidates if page.result.reranked else -1,
         )
-        size = blocks.num_bytes
+        if keep:
+            self._keep((snapshot, question, first), kept, blocks.num_bytes)
+        return replace(page.result, next_page_token=write_token(token, searcher.token_key))
+
+    def _keep(self, key: tuple[bytes, bytes, bytes], kept: _Kept, size: int) -> None:
+        """Keep a ranking in place of the one that was kept for the same answer."""
         with self._lock:
-            key = (snapshot, question, first)
             self._answers.pop(key, None)
-            if keep and size <= self._most_bytes:
+            if size <= self._most_bytes:
                 kept.size = size
                 self._answers[key] = kept
                 while len(self._answers) > MOST_ANSWERS:
                     self._answers.popitem()
-        return replace(page.result, next_page_token=write_token(token, searcher.token_key))
 
 
 def _as_before(searcher: Searcher, options: SearchOptions, token: PageToken) -> SearchOptions:

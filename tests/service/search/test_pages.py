@@ -128,6 +128,21 @@ def test_a_page_can_be_asked_for_again(searcher: Searcher) -> None:
         assert pages.following(searcher, question, token, "", options, ask).hits == results[i + 1].hits
 
 
+def test_what_is_not_to_be_kept_takes_no_other_ranking_away(searcher: Searcher) -> None:
+    pages, options, question = Pages(), options_of(), question_mark(TEXT)
+    asked = []
+
+    def ask(seen: Searcher, allowed: SearchOptions) -> OpenSearch:
+        asked.append(allowed)
+        return seen.open(TEXT, 3, allowed)
+
+    first = pages.first(searcher, question, options, ask)
+    assert pages.first(searcher, question, options, ask, keep=False).hits == first.hits
+    assert first.next_page_token is not None
+    pages.following(searcher, question, first.next_page_token, "", options, ask)
+    assert len(asked) == 2
+
+
 def test_tokens_of_something_else(searcher: Searcher) -> None:
     options, pages = options_of(), Pages()
     token = next(all_pages(searcher, pages, 4, options)).next_page_token
