@@ -45,6 +45,11 @@ class VideoLabel(NamedTuple):
     recording: Recording = NO_RECORDING
     annotation: Annotation = NO_ANNOTATION
 
+    @property
+    def shown_title(self) -> str | None:
+        """The title that users gave it, or else the file's."""
+        return self.annotation.title or self.title
+
 
 class VideoCatalog:
     """All rows of `videos`, failures included. A video's position is its row in this list."""

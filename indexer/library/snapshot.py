@@ -488,6 +488,10 @@ class Snapshot:
         """Start and end of a segment, in seconds from the start of its video."""
         return float(self._start[row]), float(self._end[row])
 
+    def segment_spans(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """As `segment_span`, of many segments: float64 [K, 2]."""
+        return np.stack([self._start[rows], self._end[rows]], axis=1)
+
     def cuts(self, row: int) -> NDArray[np.float64] | None:
         """When shots of a segment's video begin, in seconds, rising, but for the first; None: not known."""
         return self._videos.cuts_at(int(self.video_rows[row]))

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 from starlette.datastructures import Headers
@@ -22,12 +22,12 @@ from service.search.results import (
     ALL_PARTS,
     AnswerResult,
     HitPart,
-    LibraryWarning,
     LibraryWarningKind,
     SearchResult,
 )
 from service.search.views import PathNames
 
+Told = TypeVar("Told", SearchResult, AnswerResult)
 #: Ends the ETag of a video whose file could not be looked at.
 _UNREAD = "-unread"
 _SEARCH_RESULT = TypeAdapter(SearchResult)
@@ -72,20 +72,12 @@ def answer_body(result: AnswerResult) -> bytes:
     return _ANSWER_RESULT.dump_json(result)
 
 
-def search_as_told(result: SearchResult, principal: Principal) -> SearchResult:
-    """The result of a search with warnings that tell somebody no more than they may know."""
-    return replace(result, library_warnings=_as_told(result.library_warnings, principal))
-
-
-def answer_as_told(result: AnswerResult, principal: Principal) -> AnswerResult:
-    """As `search_as_told`, for the answer to a question."""
-    return replace(result, library_warnings=_as_told(result.library_warnings, principal))
-
-
-def _as_told(warnings: Sequence[LibraryWarning], principal: Principal) -> list[LibraryWarning]:
+def as_told(result: Told, principal: Principal) -> Told:
+    """A result with warnings that tell somebody no more than they may know."""
     if principal.is_admin:
-        return list(warnings)
-    return [replace(warning, message=_WARNINGS[warning.kind]) for warning in warnings]
+        return result
+    told = [replace(warning, message=_WARNINGS[warning.kind]) for warning in result.library_warnings]
+    return replace(result, library_warnings=told)
 
 
 def video(record: VideoRecord, names: PathNames) -> schemas.Video:

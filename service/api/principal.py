@@ -6,7 +6,7 @@ body is read:
     router = APIRouter(route_class=ScopedRoute)
 
     @router.get("/v1/videos")
-    def list_videos(principal: Annotated[Principal, Depends(require("search"))]) -> VideoList: ...
+    def list_videos(principal: SearchPrincipal) -> VideoList: ...
 
     @router.get("/healthz", dependencies=[Depends(OPEN)])
     async def healthz() -> Health: ...
@@ -14,9 +14,9 @@ body is read:
 
 from collections.abc import Callable, Coroutine, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
@@ -180,6 +180,10 @@ SECURITY_SCHEMES: Mapping[str, Mapping[str, str]] = {
 def require(scope: Scope, *, action: str | None = None, signable: bool = False) -> Rule:
     """The rule of a route that needs a scope: see `Rule`."""
     return Rule(scope, action, signable)
+
+
+#: Whoever asks, who must have the scope `search`.
+SearchPrincipal = Annotated[Principal, Depends(require("search"))]
 
 
 def rule_of(dependant: Dependant) -> Rule | OpenRule | None:

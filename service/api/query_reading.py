@@ -29,7 +29,8 @@ class QueryReader:
             QueryError: a text or a span is invalid, a picture is named but not sent, or sent but not named.
         """
         found = self._any(query, "/query")
-        if self.image is not None and not _uses_upload(found):
+        pictures = (each for each in queries.examples_of(found) if isinstance(each, queries.PictureQuery))
+        if self.image is not None and not any(pictures):
             raise QueryError(
                 "The part `image` was sent, but the query does not name it. Let it be "
                 '{"image": "upload"}, or {"text": "at night", "example": {"image": "upload"}}.',
@@ -114,13 +115,3 @@ def _moment(moment: wire.MomentRef, pointer: str, *, include_example: bool = Fal
             f"{pointer}/end_seconds",
         )
     return queries.MomentQuery(moment.video_id, start, end, include_example)
-
-
-def _uses_upload(query: queries.SearchQuery) -> bool:
-    match query:
-        case queries.PictureQuery() | queries.MixedQuery(example=queries.PictureQuery()):
-            return True
-        case queries.FeedbackQuery(original=original) if original is not None:
-            return _uses_upload(original)
-        case _:
-            return False

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
-from service.api.answers import search_as_told, search_body
+from service.api.answers import as_told, search_body
 from service.api.connections import client_of, presence_of
 from service.api.context import Context
 from service.api.filters import to_filter
@@ -180,7 +180,7 @@ async def answer_search(
             )
         else:
             result = pages.following(search.searcher, question, token, "/page_token", allowed, ask, view)
-        return result, search_body(search_as_told(result, search.principal), allowed.parts)
+        return result, search_body(as_told(result, search.principal), allowed.parts)
 
     try:
         result, body = await context.pool.run(run, search.claim)

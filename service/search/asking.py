@@ -12,24 +12,19 @@ def ask(
     query: SearchQuery,
     top_k: int,
     options: SearchOptions,
-    *,
-    known: EncodedTexts | None = None,
-    video_id: str | None = None,
 ) -> SearchResult:
-    """The `top_k` best moments or videos for a query; with `video_id`, moments of that video.
+    """The `top_k` best moments or videos for a query.
 
     Args:
         searcher: searches.
         query: its texts are cleaned, see `clean_text`.
         top_k: number of hits, at least 1.
         options: how to search.
-        known: texts that were encoded before.
-        video_id: the video to search; None: all.
 
     Raises:
-        As `Searcher.search`, `Searcher.search_video` and `search_sequence`.
+        As `Searcher.search` and `search_sequence`.
     """
-    return open_query(searcher, query, top_k, options, known=known, video_id=video_id).result
+    return open_query(searcher, query, top_k, options).result
 
 
 def open_query(
@@ -41,7 +36,19 @@ def open_query(
     known: EncodedTexts | None = None,
     video_id: str | None = None,
 ) -> OpenSearch:
-    """As `ask`, and further pages by `Searcher.page`; sequences have none."""
+    """As `ask`, and further pages by `Searcher.page`; sequences have none.
+
+    Args:
+        searcher: and what follows: as for `ask`.
+        query: see there.
+        top_k: see there.
+        options: see there.
+        known: texts that were encoded before.
+        video_id: the video to search; None: all.
+
+    Raises:
+        As `ask` and `Searcher.search_video`.
+    """
     if isinstance(query, SequenceQuery):
         return OpenSearch(search_sequence(searcher, query, top_k, options, known, video_id), None, None)
     if video_id is not None:

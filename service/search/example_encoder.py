@@ -8,7 +8,7 @@ Shapes: K segments, F frames, D joint space, S salience.
 """
 
 import io
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from service.search.encoded_query import EncodedQuery
 from service.search.picture_encoder import check_image_query, encode_pixels, of_frame, query_salience
 from service.search.queries import FrameQuery, MomentQuery, VideoQuery
 from service.search.span_frames import places_between
+
+Value = TypeVar("Value", bound=np.generic)
 
 # Of a longer example so many segments are read, evenly spread.
 _MOST_SEGMENTS = 256
@@ -87,8 +89,8 @@ def encode_moment(
         LibraryError: a table cannot be read.
         BundleError: the model fails.
     """
-    rows = _rows_of_moment(snapshot, moment, pointer)
-    segments = snapshot.segments(_spread(rows))
+    rows = _spread(_rows_of_moment(snapshot, moment, pointer), _MOST_SEGMENTS)
+    segments = snapshot.segments(rows)
     overlaps = [_overlap(segment, moment) for segment in segments]
     frames = [
         segment.frame_salience[places_between(segment, moment.start_seconds, moment.end_seconds)]
@@ -97,14 +99,13 @@ def encode_moment(
     if not sum(map(len, frames)):
         # Between two frames: those of the segments that it lies in stand for it.
         frames = [segment.frame_salience for segment in segments]
-    example = _Example(_spread(rows), np.maximum(overlaps, 1e-9), np.concatenate(frames))
+    example = _Example(rows, np.maximum(overlaps, 1e-9), np.concatenate(frames))
     if not _has_frame_embeddings(bundle):
         return _mean(bundle, snapshot, example)
     manifest = bundle.manifest
-    count = min(len(example.salience), manifest.frames_per_segment)
-    chosen = example.salience[((np.arange(count) + 0.5) * len(example.salience) / count).astype(np.int64)]
+    chosen = _spread(example.salience, manifest.frames_per_segment)
     embeddings = np.ascontiguousarray(chosen[None, :, : manifest.embedding_dim])
-    (embedding,) = bundle.encode_segments(embeddings, np.ones((1, count), np.bool_))
+    (embedding,) = bundle.encode_segments(embeddings, np.ones((1, len(chosen)), np.bool_))
     return EncodedQuery(embedding, query_salience(manifest, example.salience.mean(axis=0)))
 
 
@@ -124,7 +125,7 @@ def encode_video(
         LibraryError: a table cannot be read.
     """
     _video(snapshot, video.video_id, pointer)
-    segments = snapshot.segments(_spread(snapshot.segment_rows(video.video_id)))
+    segments = snapshot.segments(_spread(snapshot.segment_rows(video.video_id), _MOST_SEGMENTS))
     seconds = [max(segment.end_seconds - segment.start_seconds, 1e-9) for segment in segments]
     salience = np.concatenate([segment.frame_salience for segment in segments])
     rows = np.array([segment.row for segment in segments])
@@ -167,7 +168,7 @@ def _mean(bundle: Bundle, snapshot: Snapshot, example: _Example) -> EncodedQuery
 
 def _place_of(snapshot: Snapshot, frame: FrameQuery, pointer: str) -> tuple[int, int]:
     place = snapshot.frame_place(frame.frame_id)
-    if place is None or snapshot.video(snapshot.video_id_of(place[0])) is None:
+    if place is None:
         raise QueryError(
             f"No stored frame has the id {shorten(frame.frame_id)}. The hits of a search list the ids; "
             "when a video is indexed again, its frames may get others.",
@@ -194,7 +195,7 @@ def _video(snapshot: Snapshot, video_id: str, pointer: str) -> VideoRecord:
 def _rows_of_moment(snapshot: Snapshot, moment: MomentQuery, pointer: str) -> NDArray[np.int64]:
     video = _video(snapshot, moment.video_id, pointer)
     rows = snapshot.segment_rows(moment.video_id, moment.start_seconds, moment.end_seconds)
-    spans = np.array([snapshot.segment_span(row) for row in rows.tolist()]).reshape(-1, 2)
+    spans = snapshot.segment_spans(rows)
     # Those that only touch it hold nothing of it.
     rows = rows[(spans[:, 0] < moment.end_seconds) & (spans[:, 1] > moment.start_seconds)]
     if not len(rows):
@@ -211,8 +212,8 @@ def _overlap(segment: SegmentRecord, moment: MomentQuery) -> float:
     return min(segment.end_seconds, moment.end_seconds) - start
 
 
-def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """At most `_MOST_SEGMENTS` of the rows, evenly spread."""
-    if len(rows) <= _MOST_SEGMENTS:
-        return rows
-    return rows[((np.arange(_MOST_SEGMENTS) + 0.5) * len(rows) / _MOST_SEGMENTS).astype(np.int64)]
+def _spread(values: NDArray[Value], most: int) -> NDArray[Value]:
+    """At most so many of the values, evenly spread."""
+    if len(values) <= most:
+        return values
+    return values[((np.arange(most) + 0.5) * len(values) / most).astype(np.int64)]

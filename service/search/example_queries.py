@@ -84,6 +84,8 @@ class _Thing:
 
 
 _encoded: WeakKeyDictionary[Bundle, list[_Thing]] = WeakKeyDictionary()
+# Of a searcher, which is one snapshot as somebody sees it, by their number: they take many searches.
+_answers: WeakKeyDictionary[Searcher, dict[int, list[ExampleQuery]]] = WeakKeyDictionary()
 _encoding = threading.Lock()
 
 
@@ -98,6 +100,16 @@ def example_queries(searcher: Searcher, count: int) -> list[ExampleQuery]:
         BundleError: the model fails.
         LibraryError: a segment is damaged or cannot be read.
     """
+    with _encoding:
+        known = _answers.setdefault(searcher, {}).get(count)
+    if known is None:
+        known = _found(searcher, count)
+        with _encoding:
+            _answers.setdefault(searcher, {})[count] = known
+    return known
+
+
+def _found(searcher: Searcher, count: int) -> list[ExampleQuery]:
     bundle, snapshot = searcher.bundle, searcher.snapshot
     with _encoding:
         things = _encoded.get(bundle)
@@ -163,7 +175,7 @@ def _own_words(snapshot: Snapshot, rows: NDArray[np.int64]) -> list[ExampleQuery
     titles = []
     for row in np.unique(snapshot.video_rows[rows])[:_MOST_SEGMENTS].tolist():
         label = snapshot.label(snapshot.video_id_at(row))
-        title = None if label is None else label.annotation.title or label.title
+        title = None if label is None else label.shown_title
         if title is not None and _TITLE.fullmatch(title):
             titles.append(ExampleQuery(title, "title"))
         if len(titles) == 3:

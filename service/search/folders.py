@@ -47,9 +47,10 @@ def folder_level(facts: Facts, parent: str | None, videos: NDArray[np.bool_] | N
     """A folder and those in it.
 
     Args:
-        facts: of all videos. parent: the folder; None: the deepest one that all videos are in, which may have
-        no name where paths do not begin at the root. videos: which videos count, in the order of the catalog;
-        None: all.
+        facts: of all videos.
+        parent: the folder; None: the deepest one that all videos are in, which may have no name where paths
+            do not begin at the root.
+        videos: which videos count, in the order of the catalog; None: all.
 
     Raises:
         NotFoundError: no video is in that folder.

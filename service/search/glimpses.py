@@ -67,7 +67,7 @@ def random_glimpses(snapshot: Snapshot, count: int, seed: int, names: PathNames 
         start, end = snapshot.segment_span(row)
         middle = num_frames // 2
         frame_id, seconds = snapshot.frame_id(row, middle), float(pts[middle])
-        title = label.annotation.title or label.title
+        title = label.shown_title
         path = names.shown(label.path)
         glimpses.append(Glimpse(video_id, path, title, start, end, frame_id, seconds))
     return glimpses

@@ -44,7 +44,7 @@ def hit_of(
         video_id=video_id,
         path=names.shown(label.path),
         missing=label.missing,
-        title=said.title or label.title,
+        title=label.shown_title,
         file_title=label.title,
         tags=list(said.tags),
         captured_at=recording.captured_at,

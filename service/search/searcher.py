@@ -358,7 +358,6 @@ class Searcher:
         query: str | SingleQuery,
         top_k: int,
         options: SearchOptions | None = None,
-        known: EncodedTexts | None = None,
     ) -> SearchResult:
         """The `top_k` best moments or videos for a query; a string is a text alone.
 
@@ -366,7 +365,6 @@ class Searcher:
             query: its texts are cleaned, see `clean_text`.
             top_k: number of moments or videos, at least 1.
             options: how to search.
-            known: texts that were encoded before.
 
         Raises:
             NotUnderstoodError: the model knows no word of a text, and no line of text fits.
@@ -375,7 +373,7 @@ class Searcher:
             LibraryError: a table cannot be read.
             BundleError: the model fails.
         """
-        return self.open(query, top_k, options, known).result
+        return self.open(query, top_k, options).result
 
     def open(
         self,
@@ -384,19 +382,25 @@ class Searcher:
         options: SearchOptions | None = None,
         known: EncodedTexts | None = None,
     ) -> OpenSearch:
-        """As `search`, and further pages of `top_k` hits by `page`."""
+        """As `search`, and further pages of `top_k` hits by `page`; `known` are texts encoded before."""
         query = TextQuery(query) if isinstance(query, str) else query
         options = options or SearchOptions()
         stopwatch = Stopwatch()
         text, lines = text_of(query), Lines()
         if options.group_by != "segment" and text is not None:
-            videos = self.present_videos(options)
-            lines = Lines.read(lambda: find_text(self.snapshot, text, options.modalities, videos))
+            lines = self.lines_of(text, options)
             stopwatch.lap("texts")
         encoded, lines = self._encoded(query, lines, options, stopwatch, known)
         return self._search(encoded, top_k, options, stopwatch, lines, self._left_out(query))
 
-    def present_videos(self, options: SearchOptions) -> NDArray[np.bool_] | None:
+    def lines_of(self, text: str, options: SearchOptions, video_id: str | None = None) -> Lines:
+        """The lines of text that fit, of all videos that are there, or of one."""
+        if video_id is not None:
+            return Lines.read(lambda: find_text_of(self.snapshot, video_id, text, options.modalities))
+        videos = self._present_videos(options)
+        return Lines.read(lambda: find_text(self.snapshot, text, options.modalities, videos))
+
+    def _present_videos(self, options: SearchOptions) -> NDArray[np.bool_] | None:
         """Which videos the options leave that are there, bool, one a row of the catalog; None: all."""
         selected = self._selected(options.where)
         present = self.selections.present(selected)
@@ -494,14 +498,14 @@ class Searcher:
         stopwatch = Stopwatch()
         text, lines = text_of(query), Lines()
         if text is not None:
-            lines = Lines.read(lambda: find_text_of(self.snapshot, video_id, text, options.modalities))
+            lines = self.lines_of(text, options, video_id)
             stopwatch.lap("texts")
         encoded, lines = self._encoded(query, lines, options, stopwatch)
         rows = self.snapshot.segment_rows(video_id)
         retrieved = RetrievedSegments.from_index(self.snapshot.scores_of(encoded.embedding, rows), rows)
         stopwatch.lap("retrieve")
         # Probabilities compare with the whole library, not with the video.
-        evidence = self._evidence_of_library(encoded)
+        evidence = self._evidence(encoded)
         left_out = self._left_out(query)
         asked = Asked(encoded, top_k, options, stopwatch, lines, evidence, np.sort(rows), left_out=left_out)
         return self._answer(asked, retrieved)
@@ -555,17 +559,15 @@ class Searcher:
         final_ranking = ensemble if skipped is None else None
         return Ranking(similarity, final_ranking, skipped, not_understood, truncated)
 
-    def _evidence(self, query: EncodedQuery, scores: NDArray[np.float32]) -> SearchEvidence:
-        """What is known of a query and the library; nothing, which costs nothing, without a calibration."""
-        if self.calibration_for(text_alone=query.is_text_alone) is None:
-            return SearchEvidence(None, None)
-        return evidence_of(self.bundle, query, scores)
+    def _evidence(self, query: EncodedQuery, scores: NDArray[np.float32] | None = None) -> SearchEvidence:
+        """What is known of a query and the library; nothing, which costs nothing, without a calibration.
 
-    def _evidence_of_library(self, query: EncodedQuery) -> SearchEvidence:
-        """As `_evidence`, of the best segments of all that is seen."""
+        `scores` are those of the best segments of all that is seen; None: they are looked for.
+        """
         if self.calibration_for(text_alone=query.is_text_alone) is None:
             return SearchEvidence(None, None)
-        scores = best_segments(self.snapshot, query, 1, 0, least=BACKGROUND_RANKS[1]).score
+        if scores is None:
+            scores = best_segments(self.snapshot, query, 1, 0, least=BACKGROUND_RANKS[1]).score
         return evidence_of(self.bundle, query, scores)
 
     def _selected(self, where: Filter | None) -> Selection | None:
@@ -640,10 +642,8 @@ class Searcher:
         retrieved = best_segments(
             self.snapshot, query, top_k, num_candidates, self.video_share, least, allowed, left_out
         )
-        if options.where is None:
-            evidence = self._evidence(query, retrieved.score)
-        else:
-            evidence = self._evidence_of_library(query)
+        # Under a filter, probabilities compare with the whole library, too.
+        evidence = self._evidence(query, retrieved.score if options.where is None else None)
         stopwatch.lap("retrieve")
         missing = None if present is None else present.missing_rows
         asked = Asked(query, top_k, options, stopwatch, lines, evidence, allowed, missing, left_out)

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from indexer.library.snapshot import Snapshot
 from service.search.fields import Facts
-from service.search.filters import Filter, joined, videos_where
+from service.search.filters import Filter, videos_where
 from service.search.folders import searchable_seconds
 from service.search.sorting import Sort, ranks_of
 from service.search.views import ALL_PATHS, PathNames
 
-#: Bytes of selections that are kept for a snapshot; with 1,000,000 segments at least eight.
+#: Bytes of selections that are kept for a view of a snapshot; with 1,000,000 segments at least eight.
 _MOST_BYTES = 64 << 20
 #: Orders of videos that are kept for a snapshot.
 _MOST_ORDERS = 8
@@ -100,9 +100,8 @@ class Selections:
                 self._ranks[sort] = kept
         return kept
 
-    def ordered(self, sort: Sort | None, *filters: Filter | None) -> NDArray[np.int64]:
-        """The videos that filters leave together, in an order; None: by their paths. int64 [at most V]."""
-        where = joined(*filters)
+    def ordered(self, sort: Sort | None, where: Filter | None = None) -> NDArray[np.int64]:
+        """The videos that a filter leaves, in an order; None: by their paths. int64 [at most V]."""
         shown = self._snapshot.catalog.visible if where is None else self.of(where).videos
         rows = np.flatnonzero(shown)
         if sort is None and self._names.view.folder is not None:

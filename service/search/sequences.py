@@ -42,9 +42,8 @@ from service.search.results import (
 )
 from service.search.retrieval import RetrievedSegments
 from service.search.scored_spans import ScoredSpan
-from service.search.searcher import Asked, Lines, Searcher, SearchOptions
+from service.search.searcher import Asked, Searcher, SearchOptions
 from service.search.stopwatch import Stopwatch
-from service.search.texts import find_text, find_text_of
 
 # Segments that each text retrieves, at least, and for each candidate or hit that is wanted.
 _LEAST_RETRIEVED = 400
@@ -95,7 +94,7 @@ def search_sequence(
     share = _share_of_step(options, len(queries))
     asked = []
     for step, encoded in zip(query.steps, queries, strict=True):
-        lines = _lines(searcher, step.text, options, video_id)
+        lines = searcher.lines_of(step.text, options, video_id)
         asked.append(Asked(encoded, top_k, share, stopwatch, lines, SearchEvidence(None, None)))
     stopwatch.lap("texts")
     search = _SequenceSearch(searcher, query, asked, top_k)
@@ -112,14 +111,6 @@ def search_sequence(
     skipped = searcher.why_no_rerank(options, queries[0])
     of_lines = list(dict.fromkeys(warning for each in asked for warning in each.lines.warnings))
     return answer_around_damage(rank, (), skipped, searcher.known_warnings(of_lines))
-
-
-def _lines(searcher: Searcher, text: str, options: SearchOptions, video_id: str | None) -> Lines:
-    snapshot, modalities = searcher.snapshot, options.modalities
-    if video_id is None:
-        videos = searcher.present_videos(options)
-        return Lines.read(lambda: find_text(snapshot, text, modalities, videos))
-    return Lines.read(lambda: find_text_of(snapshot, video_id, text, modalities))
 
 
 def _share_of_step(options: SearchOptions, steps: int) -> SearchOptions:
@@ -263,7 +254,7 @@ class _SequenceSearch:
             np.maximum.at(best[step], number, scores[step])
         bound = best.sum(axis=0)
         by_video = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
-        spans = np.array([snapshot.segment_span(row) for row in rows.tolist()])
+        spans = snapshot.segment_spans(rows)
         follows = segments_may_follow(self.query.within_seconds)
         chains: list[Chain] = []
         for video in np.argsort(-bound, kind="stable").tolist():
@@ -342,13 +333,17 @@ class _SequenceSearch:
         if label is None:  # never in an intact snapshot
             return None
         moments = [builder.moment(span) for builder, span in zip(builders, sequence, strict=True)]
+        best, shown = _joined(moments), None
+        if sequences is not None and "moments" in self._options.parts:
+            # The first of them is this one.
+            shown = [best, *(_whole(each, builders) for each in sequences[1:])]
         steps = zip(self.query.steps, moments, builders, sequence, strict=True)
         return hit_of(
             sequence[0].video_id,
             label,
             self.searcher.names,
-            _joined(moments),
-            moments=None if sequences is None else [_whole(each, builders) for each in sequences],
+            best,
+            moments=shown,
             steps=[
                 SequenceStep(step.text, moment, builder.explanation(span, moment))
                 for step, moment, builder, span in steps

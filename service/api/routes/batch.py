@@ -3,9 +3,8 @@
 import logging
 import time
 from dataclasses import replace
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.types import Scope
 
 from model.runtime.errors import ReelfindError
@@ -13,7 +12,7 @@ from service.api.body_limits import BATCH_PATH
 from service.api.context import Context, ContextDep
 from service.api.openapi_errors import error_responses
 from service.api.pool import Claim
-from service.api.principal import Principal, ScopedRoute, require
+from service.api.principal import ScopedRoute, SearchPrincipal
 from service.api.problems import internal_problem, new_instance, problem_of
 from service.api.query_reading import QueryReader
 from service.api.schemas import BatchRequest, BatchResponse, Problem, SearchRequest
@@ -46,7 +45,7 @@ _MOST_FULL_SEARCHES = 10
 async def search_batch(
     request: BatchRequest,
     context: ContextDep,
-    principal: Annotated[Principal, Depends(require("search"))],
+    principal: SearchPrincipal,
     http_request: Request,
 ) -> Response:
     """The answers to many searches, in their order, each as it would be alone, or the problem that it met.

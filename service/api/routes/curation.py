@@ -15,7 +15,7 @@ from service.api import answers, schemas
 from service.api.context import ContextDep
 from service.api.media_removal import DeletableMedia
 from service.api.openapi_errors import error_responses
-from service.api.principal import Principal, ScopedRoute, require
+from service.api.principal import Principal, ScopedRoute, SearchPrincipal, require
 from service.api.routes.videos import VideoIdPath
 from service.api.seen import seen
 from service.api.writing import WRITES
@@ -36,7 +36,7 @@ _WRITES_OFF = {
 def list_tags(
     page: Annotated[schemas.TagListQuery, Query()],
     context: ContextDep,
-    principal: Annotated[Principal, Depends(require("search"))],
+    principal: SearchPrincipal,
 ) -> schemas.TagList:
     """The tags that users gave, the most frequent first. Case does not count."""
     counts = tags_of(seen(context, principal).snapshot)

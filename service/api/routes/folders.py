@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 
 from service.api.context import ContextDep
 from service.api.openapi_errors import error_responses
-from service.api.principal import Principal, ScopedRoute, require
+from service.api.principal import ScopedRoute, SearchPrincipal
 from service.api.schemas import Facets, FolderLevel
 from service.api.seen import seen
 from service.search import folders
@@ -22,7 +22,7 @@ router = APIRouter(tags=["videos"], route_class=ScopedRoute)
 )
 def list_folders(
     context: ContextDep,
-    principal: Annotated[Principal, Depends(require("search"))],
+    principal: SearchPrincipal,
     parent: Annotated[
         str | None,
         Query(description="The folder whose folders to list. Absent: the deepest that all videos are in."),
@@ -39,6 +39,6 @@ def list_folders(
     summary="Codecs, verdicts and reasons, with the number of videos of each",
     responses=error_responses(503),
 )
-def count_videos(context: ContextDep, principal: Annotated[Principal, Depends(require("search"))]) -> Facets:
+def count_videos(context: ContextDep, principal: SearchPrincipal) -> Facets:
     """What can be counted of the library's videos."""
     return Facets.model_validate(folders.facets(seen(context, principal).selections.facts))

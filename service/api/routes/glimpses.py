@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from model.runtime.messages import shorten
 from service.api.context import ContextDep
 from service.api.openapi_errors import error_responses
-from service.api.principal import Principal, ScopedRoute, require
+from service.api.principal import Principal, ScopedRoute, SearchPrincipal, require
 from service.api.routes.frames import IMAGE_RESPONSES, SnapshotQuery, image_response
 from service.api.routes.videos import VideoIdPath
 from service.api.schemas import FrameId, ShownTitle, VideoId
@@ -20,8 +20,6 @@ from service.search.searcher import Searcher
 from service.search.video_finder import video_with_id
 
 router = APIRouter(tags=["videos"], route_class=ScopedRoute)
-
-SearchPrincipal = Annotated[Principal, Depends(require("search"))]
 
 
 class RandomMoment(BaseModel):

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from service.api import answers
 from service.api.context import ContextDep
 from service.api.openapi_errors import error_responses
-from service.api.principal import Principal, ScopedRoute, require
+from service.api.principal import Principal, ScopedRoute, SearchPrincipal, require
 from service.api.schemas import LibraryInfo, ReloadResult
 
 router = APIRouter(tags=["library"], route_class=ScopedRoute)
@@ -17,9 +17,7 @@ router = APIRouter(tags=["library"], route_class=ScopedRoute)
 @router.get(
     "/v1/library", operation_id="getLibrary", summary="The served library", responses=error_responses(503)
 )
-def get_library(
-    context: ContextDep, principal: Annotated[Principal, Depends(require("search"))]
-) -> LibraryInfo:
+def get_library(context: ContextDep, principal: SearchPrincipal) -> LibraryInfo:
     """The snapshot and the bundle that are served."""
     settings = context.settings
     return answers.library_info(context.live, principal, writes=settings.writes, jobs=settings.jobs)

@@ -16,7 +16,7 @@ from service.api.file_response import OpenFileResponse, answer_file
 from service.api.media import MediaFile, content_disposition, open_media
 from service.api.openapi_errors import error_responses
 from service.api.presence import while_here
-from service.api.principal import Principal, ScopedRoute, require
+from service.api.principal import Principal, ScopedRoute, SearchPrincipal, require
 from service.api.problems import told
 from service.api.routes.videos import VideoIdPath
 from service.api.schemas import ClipQuery, StreamQuery, VideoDetails
@@ -75,7 +75,7 @@ async def get_video(
     video_id: VideoIdPath,
     request: Request,
     context: ContextDep,
-    principal: Annotated[Principal, Depends(require("search"))],
+    principal: SearchPrincipal,
 ) -> Response:
     """What the library knows about one video, and how it can be played. The ETag is for `If-Match` of a
     later `PATCH`.

@@ -1,18 +1,15 @@
 """POST /v1/videos/{video_id}/answer."""
 
-import time
-from typing import Annotated
+from fastapi import APIRouter, Request, Response
 
-from fastapi import APIRouter, Depends, Request, Response
-
-from service.api.answers import answer_as_told, answer_body
-from service.api.connections import client_of, presence_of
+from service.api.answers import answer_body, as_told
 from service.api.context import ContextDep
 from service.api.openapi_errors import error_responses
 from service.api.pool import Claim
-from service.api.principal import Principal, ScopedRoute, require
+from service.api.principal import ScopedRoute, SearchPrincipal
 from service.api.routes.videos import VideoIdPath
 from service.api.schemas import AnswerRequest, AnswerResponse
+from service.api.searching import FIRST_STAGE_PAIRS, Asker
 from service.errors import NotUnderstoodError, QueryError
 from service.search.answering import AnswerOptions, answer_question, check_can_answer
 from service.search.match_queue import MatchTerms
@@ -21,9 +18,6 @@ from service.search.results import AnswerResult
 from service.search.video_finder import video_with_id
 
 router = APIRouter(tags=["videos"], route_class=ScopedRoute)
-
-# What a question costs besides its frames, in pairs that the matching head could match meanwhile.
-_FIXED_PAIRS = 50
 
 
 @router.post(
@@ -49,11 +43,11 @@ async def answer(
     video_id: VideoIdPath,
     request: AnswerRequest,
     context: ContextDep,
-    principal: Annotated[Principal, Depends(require("search"))],
+    principal: SearchPrincipal,
     http_request: Request,
 ) -> Response:
     """The likeliest answers to a question about a video, or a span of it, and the frames they rest on."""
-    arrived = time.monotonic()
+    asker = Asker.of(http_request, principal)
     settings = context.settings
     text = clean_text(request.question.text, settings.max_query_characters, "question")
     start, end = request.start_seconds, request.end_seconds
@@ -67,15 +61,13 @@ async def answer(
     # The usual mistakes are answered without waiting for a thread.
     check_can_answer(searcher.bundle, searcher.snapshot)
     video_with_id(searcher.seen_by(principal.view).snapshot, video_id)
-    deadline = arrived + settings.deadline_seconds(request.deadline_ms)
-    client, presence = client_of(http_request.scope), presence_of(http_request.scope)
-    is_wanted = None if presence is None else presence.is_here
+    deadline = asker.arrived + settings.deadline_seconds(request.deadline_ms)
     options = AnswerOptions(
         start,
         end,
         request.top_k,
         request.num_salient_frames,
-        MatchTerms(client, deadline, is_wanted=is_wanted),
+        MatchTerms(asker.client, deadline, is_wanted=asker.is_wanted),
     )
 
     def run(_share: float) -> tuple[AnswerResult, bytes]:
@@ -85,12 +77,11 @@ async def answer(
                 asked.bundle, asked.seen_by(principal.view).snapshot, video_id, text, options
             ),
         )
-        return result, answer_body(answer_as_told(result, principal))
+        return result, answer_body(as_told(result, principal))
 
     try:
-        result, body = await context.pool.run(
-            run, Claim(client, _FIXED_PAIRS + num_frames, deadline, is_wanted)
-        )
+        claim = Claim(asker.client, FIRST_STAGE_PAIRS + num_frames, deadline, asker.is_wanted)
+        result, body = await context.pool.run(run, claim)
     except NotUnderstoodError:
         context.metrics.observe_not_understood()
         raise

@@ -3,16 +3,16 @@
 Each takes JSON, or multipart/form-data with a picture (`UploadRoute`).
 """
 
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from pydantic_core import from_json
 
 from service.api.context import Context, ContextDep
 from service.api.openapi_errors import error_responses
-from service.api.principal import Principal, ScopedRoute, require
+from service.api.principal import Principal, ScopedRoute, SearchPrincipal
 from service.api.query_reading import QueryReader
 from service.api.routes.videos import VideoIdPath
 from service.api.schemas import MomentsRequest, SearchRequest, SearchResponse
@@ -23,7 +23,6 @@ from service.search.video_finder import video_with_id
 
 router = APIRouter(tags=["search"], route_class=ScopedRoute)
 uploads = APIRouter(route_class=UploadRoute, include_in_schema=False)
-SearcherDep = Annotated[Principal, Depends(require("search"))]
 
 AnyRequest = TypeVar("AnyRequest", bound=MomentsRequest)
 _PICTURE_ALONE = {"query": {"image": "upload"}}
@@ -52,14 +51,16 @@ def _with_picture(model: str) -> dict[str, Any]:
 
 
 @uploads.post("/v1/search")
-async def search_with_picture(context: ContextDep, principal: SearcherDep, http_request: Request) -> Response:
+async def search_with_picture(
+    context: ContextDep, principal: SearchPrincipal, http_request: Request
+) -> Response:
     """As `search`, with a picture."""
     return await _answer_upload(SearchRequest, context, principal, http_request)
 
 
 @uploads.post("/v1/videos/{video_id}/moments")
 async def search_moments_with_picture(
-    video_id: VideoIdPath, context: ContextDep, principal: SearcherDep, http_request: Request
+    video_id: VideoIdPath, context: ContextDep, principal: SearchPrincipal, http_request: Request
 ) -> Response:
     """As `search_moments`, with a picture."""
     return await _answer_upload(MomentsRequest, context, principal, http_request, video_id)
@@ -74,7 +75,7 @@ async def search_moments_with_picture(
     openapi_extra=_with_picture("SearchRequest"),
 )
 async def search(
-    request: SearchRequest, context: ContextDep, principal: SearcherDep, http_request: Request
+    request: SearchRequest, context: ContextDep, principal: SearchPrincipal, http_request: Request
 ) -> Response:
     """The moments that fit the query best, with their frames; or videos with their best moments."""
     return await _answer(request, None, Asker.of(http_request, principal), context)
@@ -93,7 +94,7 @@ async def search_moments(
     video_id: VideoIdPath,
     request: MomentsRequest,
     context: ContextDep,
-    principal: SearcherDep,
+    principal: SearchPrincipal,
     http_request: Request,
 ) -> Response:
     """The moments of a video that fit the query best, with their frames."""

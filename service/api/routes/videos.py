@@ -11,7 +11,7 @@ from service.api.file_response import answer_file
 from service.api.filters import to_filter
 from service.api.media import content_disposition, media_type, open_media
 from service.api.openapi_errors import error_responses
-from service.api.principal import Principal, ScopedRoute, require
+from service.api.principal import Principal, ScopedRoute, SearchPrincipal, require
 from service.api.schemas import VideoList, VideoListQuery, VideoListRequest
 from service.api.seen import seen
 from service.errors import QueryError
@@ -44,7 +44,7 @@ _MEDIA_RESPONSES: dict[int | str, dict[str, Any]] = {
 def list_videos(
     page: Annotated[VideoListQuery, Query()],
     context: ContextDep,
-    principal: Annotated[Principal, Depends(require("search"))],
+    principal: SearchPrincipal,
 ) -> VideoList:
     """The videos, with the outcome of indexing each."""
     where = joined(
@@ -61,9 +61,7 @@ def list_videos(
     summary="The videos that a filter leaves",
     responses=error_responses(410, 413, 415, 422, 503),
 )
-def filter_videos(
-    page: VideoListRequest, context: ContextDep, principal: Annotated[Principal, Depends(require("search"))]
-) -> VideoList:
+def filter_videos(page: VideoListRequest, context: ContextDep, principal: SearchPrincipal) -> VideoList:
     """The videos that a filter leaves, in any order."""
     return _page_of(None if page.filter is None else to_filter(page.filter), page, context, principal)
 

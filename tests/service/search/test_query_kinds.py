@@ -431,12 +431,12 @@ def test_texts_that_were_encoded_together_are_used(searcher: Searcher) -> None:
         found = known.of(searcher.bundle, text, tokens=False)
         assert found is not None
         np.testing.assert_allclose(found.embedding, alone.embedding, atol=1e-6)
-        whole = searcher.search(text, 5, BY_MOMENT, known).hits
+        whole = searcher.open(text, 5, BY_MOMENT, known).result.hits
         single = searcher.search(text, 5, BY_MOMENT).hits
         assert names(whole) == names(single)
         np.testing.assert_allclose([h.score for h in whole], [h.score for h in single], atol=2e-6)
     with pytest.raises(NotUnderstoodError):
-        searcher.search("zzz", 5, BY_MOMENT, known)
+        searcher.open("zzz", 5, BY_MOMENT, known)
     without = encode_together(searcher.bundle, texts, tokens=False)
     assert without.of(searcher.bundle, "red", tokens=True) is None
     assert EncodedTexts().of(searcher.bundle, "red", tokens=False) is None

@@ -11,7 +11,7 @@ import pytest
 
 from service.errors import NotFoundError, NotUnderstoodError, QueryError
 from service.live import open_searcher
-from service.search.asking import ask
+from service.search.asking import ask, open_query
 from service.search.chains import Follows, Spans, best_chains, moments_follow, segments_may_follow
 from service.search.queries import SequenceQuery, TextQuery
 from service.search.results import Hit, SearchResult
@@ -225,11 +225,11 @@ def test_hits_are_those_of_a_naive_search(searcher: Searcher, texts: tuple[str, 
 
 def test_one_video_is_searched_alone(searcher: Searcher) -> None:
     tape = next(v.video_id for v in searcher.snapshot.videos(0, 99) if v.path.endswith("twice.mp4"))
-    hits = ask(searcher, sequence("red", "blue"), 20, BY_MOMENT, video_id=tape).hits
+    hits = open_query(searcher, sequence("red", "blue"), 20, BY_MOMENT, video_id=tape).result.hits
     assert {hit.video_id for hit in hits} == {tape}
     assert len(good(hits)) == 2
     with pytest.raises(NotFoundError):
-        ask(searcher, sequence("red", "blue"), 20, BY_MOMENT, video_id="0" * 16)
+        open_query(searcher, sequence("red", "blue"), 20, BY_MOMENT, video_id="0" * 16)
 
 
 def test_a_deadline_that_has_passed_leaves_the_first_stage(searcher: Searcher) -> None:
