@@ -27,12 +27,12 @@ def remember_media_roots(library: Path, roots: Iterable[Path], *, is_new: bool) 
     together = sorted({os.fspath(root) for root in (*known, *roots)})
     # The escapes of ASCII keep names that are not UTF-8.
     text = json.dumps({"library": os.path.realpath(library), "media_roots": together})
-    return remember(_KIND, _key(library), text)
+    return remember(_KIND, library_key(library), text)
 
 
 def remembered_media_roots(library: Path) -> tuple[Path, ...]:
     """The folders that this user has indexed into a library on this computer."""
-    return _parse(recall(_KIND, _key(library)))
+    return _parse(recall(_KIND, library_key(library)))
 
 
 @lru_cache(maxsize=8)
@@ -43,5 +43,6 @@ def _parse(text: str | None) -> tuple[Path, ...]:
         return ()
 
 
-def _key(library: Path) -> str:
+def library_key(library: Path) -> str:
+    """Names a library among others of this computer: 32 hexadecimal digits, of its real path."""
     return hashlib.sha256(os.fsencode(os.path.realpath(library))).hexdigest()[:32]

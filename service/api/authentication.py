@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from model.runtime.messages import shorten
-from service.api.connections import client_of, peer_of
+from service.api.connections import address_of, client_of, peer_of
 from service.api.presented_keys import PresentedKeys, principal_of
 from service.api.principal import Identity, Principal
 from service.api.rate_limits import RateLimit
@@ -214,12 +214,8 @@ class _Proxy:
         return None if rights is None else Principal(name, with_included(rights.scopes), rights.folder)
 
     def _is_proxy(self, peer: str) -> bool:
-        try:
-            address = ipaddress.ip_address(peer)
-        except ValueError:
-            return False
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return any((mapped or address) in network for network in self._networks)
+        address = address_of(peer)
+        return address is not None and any(address in network for network in self._networks)
 
 
 class _Credentials(NamedTuple):

@@ -92,15 +92,23 @@ def client_of(scope: MutableMapping[str, Any]) -> str:
 @lru_cache(maxsize=1024)
 def client_key(host: str) -> str:
     """The client at an address: in IPv6 its /64, which is the least that one customer has."""
+    address = address_of(host)
+    if address is None:
+        return host[:64]
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+    return str(address)
+
+
+@lru_cache(maxsize=1024)
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address, that of IPv4 where it is mapped into IPv6; None: it is none."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return host[:64]
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
-    return str(address)
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from indexer.library.records import displayable
 from service.api import job_schemas
 from service.jobs.files import JobEvent, JobFiles
 from service.jobs.records import JobRecord, JobState
@@ -51,7 +52,7 @@ def job(record: JobRecord, files: JobFiles, view: JobView, prefix: str) -> job_s
         is_cancelling=record.is_cancelling,
         note=record.note if view.whole_texts or record.note is None else _NOTES.get(record.state),
         created_by=record.created_by if view.whole_texts else None,
-        paths=[view.shown(_text(str(path))) for path in record.paths],
+        paths=[view.shown(displayable(path)) for path in record.paths],
         prune=record.options.prune,
         retry_failed=record.options.retry_failed,
         include=list(record.options.include),
@@ -107,8 +108,3 @@ def _summary(summary: Mapping[str, Any]) -> job_schemas.JobSummary | None:
 
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def _text(path: str) -> str:
-    """A path as JSON can hold it: bytes that are not UTF-8 become a question mark in a box."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -3,10 +3,8 @@
 It is one plain ASGI class, because every layer around a request adds to the time of a search.
 """
 
-import ipaddress
 import logging
 import time
-from functools import lru_cache
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,11 +13,12 @@ from service.api.access import AccessRules, Refusal, read_origins
 from service.api.audit_trail import AuditTrail
 from service.api.authentication import Authentication
 from service.api.body_limits import BodyLimits
-from service.api.connections import client_of
+from service.api.connections import address_of, client_of
 from service.api.presence import CLIENT_LEFT
 from service.api.principal import Identity, identity_of, set_identity
 from service.api.problems import (
     BODY_TOO_LARGE,
+    CROSS_ORIGIN,
     INTERNAL,
     INTERNAL_DETAIL,
     TOO_MANY_REQUESTS,
@@ -63,10 +62,9 @@ class RateLimits:
 
     def address_wait(self, scope: Scope) -> int | None:
         """Count a request for its address. → Seconds that it must wait; None: it need not."""
-        address = client_of(scope)
-        if self._frees_this_computer and _is_this_computer(address):
+        if self._frees_this_computer and _is_this_computer(scope):
             return None
-        return self._of_address.count(address)
+        return self._of_address.count(client_of(scope))
 
     def principal_wait(self, identity: Identity) -> int | None:
         """Count a request for who sent it. → Seconds that it must wait; None: it need not."""
@@ -152,7 +150,8 @@ class Envelope:
             seconds = time.perf_counter() - started
             status = status or CLIENT_LEFT
             self._metrics.observe_request(scope["method"], _route(scope), status, seconds)
-            is_forged = refused is not None and identity_of(scope).via == "session"
+            is_forged = refused is not None and refused.kind is CROSS_ORIGIN
+            is_forged = is_forged and identity_of(scope).via == "session"
             self._audit.note(scope, status, refused.kind.title if refused and is_forged else None)
             if self._access_log:
                 access_logger.info(
@@ -191,12 +190,10 @@ def _added(scope: Scope, answer: Message) -> list[tuple[bytes, bytes]]:
     return added
 
 
-@lru_cache(maxsize=64)
-def _is_this_computer(address: str) -> bool:
-    try:
-        return ipaddress.ip_network(address).is_loopback
-    except ValueError:
-        return False
+def _is_this_computer(scope: Scope) -> bool:
+    client = scope.get("client")
+    address = address_of(client[0]) if client else None
+    return address is not None and address.is_loopback
 
 
 def _declared_length(scope: Scope) -> int:

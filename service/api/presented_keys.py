@@ -51,18 +51,22 @@ class PresentedKeys:
         """
         parsed = parse_key(text)
         key = None if parsed is None else self._store.find(parsed.key_id)
-        if key is None or not self._is_remembered(text, key):
+        digest = self._fast_hash(text)
+        if key is None or not self._is_remembered(digest, key):
             # One after the other: many wrong keys at once must take neither memory nor all cores.
             async with self._slow:
-                wait = self._failures.wait(address)
-                if wait is not None:
-                    return _too_many(wait)
-                if parsed is None or not await run_in_threadpool(is_secret_of, key, parsed.secret):
-                    self._failures.count(address)
-                    return _wrong("" if parsed is None else f" with the id {parsed.key_id}")
-        if key is None:
-            return _wrong("")
-        self._remember(text, key)
+                # Another request may have shown it meanwhile.
+                if key is None or not self._is_remembered(digest, key):
+                    wait = self._failures.wait(address)
+                    if wait is not None:
+                        return _too_many(wait)
+                    is_right = parsed is not None and await run_in_threadpool(
+                        is_secret_of, key, parsed.secret
+                    )
+                    if key is None or not is_right:
+                        self._failures.count(address)
+                        return _wrong("" if parsed is None else f" with the id {parsed.key_id}")
+                    self._remember(digest, key)
         if key.why_invalid is not None:
             return Identity(
                 problem=NotLoggedInError(f"The key {shown_key(key)} {key.why_invalid}. Ask for another."),
@@ -70,14 +74,11 @@ class PresentedKeys:
             )
         return Identity(principal_of(key), "key")
 
-    def _is_remembered(self, text: str, key: ApiKey) -> bool:
-        found = self._remembered.get(self._fast_hash(text))
+    def _is_remembered(self, digest: bytes, key: ApiKey) -> bool:
+        found = self._remembered.get(digest)
         return found is not None and found.secret_hash == key.secret_hash and found.until > time.monotonic()
 
-    def _remember(self, text: str, key: ApiKey) -> None:
-        digest = self._fast_hash(text)
-        if digest in self._remembered and self._is_remembered(text, key):
-            return
+    def _remember(self, digest: bytes, key: ApiKey) -> None:
         self._remembered.pop(digest, None)
         if len(self._remembered) >= _MOST_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]

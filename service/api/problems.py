@@ -23,6 +23,7 @@ from service.errors import (
     EncodersBusyError,
     JobEndedError,
     JobsOffError,
+    JobStoreError,
     MediaChangedError,
     MediaGoneError,
     MediaNotAllowedError,
@@ -97,6 +98,7 @@ _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     NotPermittedError: ProblemKind(403, "not-permitted", "You may not do this"),
     NoLogInError: ProblemKind(409, "no-log-in", "The service has no log-in"),
     TooManyRequestsError: TOO_MANY_REQUESTS,
+    JobStoreError: ProblemKind(503, "jobs-unavailable", "Jobs cannot be read or written"),
     RightsError: ProblemKind(503, "rights-unavailable", "Keys or users cannot be read"),
     MediaNotAllowedError: ProblemKind(403, "media-not-allowed", "The video's file may not be played"),
     MediaChangedError: ProblemKind(409, "media-changed", "The video's file has changed"),
@@ -116,6 +118,7 @@ _TOLD_TO_OTHERS: Mapping[type[ReelfindError], str] = {
     MediaNotAllowedError: "The video's file may not be played.",
     MediaChangedError: "The video's file has changed since it was indexed.",
     MediaGoneError: "The video's file is missing, or cannot be read.",
+    JobStoreError: "The jobs cannot be read or written.",
     RightsError: "It cannot be found out who may ask, so nobody may.",
 }
 _ASK = "The server's log says more under this instance: ask whoever runs the service."
@@ -137,10 +140,13 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """A problem document as a response. Without `instance`, it gets a new one."""
-    problem = _problem(kind, detail, instance, errors)
+    return _as_response(_problem(kind, detail, instance, errors), headers)
+
+
+def _as_response(problem: Problem, headers: Mapping[str, str] | None) -> Response:
     body = problem.model_dump_json(exclude_none=True)
     all_headers = {"cache-control": "no-store", **(headers or {})}
-    return Response(body, kind.status, all_headers, media_type=MEDIA_TYPE)
+    return Response(body, problem.status, all_headers, media_type=MEDIA_TYPE)
 
 
 def internal_problem(instance: str) -> Problem:
@@ -188,11 +194,7 @@ def error_response(scope: MutableMapping[str, Any], error: Exception) -> Respons
         headers = {"retry-after": str(max(1, math.ceil(error.retry_seconds)))}
     elif isinstance(error, NotLoggedInError):
         headers = {"www-authenticate": 'Bearer realm="Reelfind"'}
-    text = told(error, scope)
-    if text is None:
-        return problem_response(kind_of(error), str(error), errors=_values_of(error), headers=headers)
-    instance = _noted(error)
-    return problem_response(kind_of(error), f"{text} {_ASK}", instance=instance)
+    return _as_response(problem_of(error, scope), headers)
 
 
 def kind_of(error: Exception) -> ProblemKind:
@@ -200,8 +202,8 @@ def kind_of(error: Exception) -> ProblemKind:
     return next((kind for type_, kind in _BY_ERROR.items() if isinstance(error, type_)), _UNAVAILABLE)
 
 
-def problem_of(error: ReelfindError, scope: MutableMapping[str, Any]) -> Problem:
-    """One of our errors as a problem document, for a part of an answer."""
+def problem_of(error: Exception, scope: MutableMapping[str, Any]) -> Problem:
+    """One of our errors as a problem document; see `error_response`."""
     text = told(error, scope)
     if text is None:
         return _problem(kind_of(error), str(error), errors=_values_of(error))

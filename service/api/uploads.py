@@ -34,10 +34,18 @@ _EXAMPLE = 'curl -F image=@photo.jpg -F \'request={"query": {"image": "upload"}}
 
 def is_upload(scope: MutableMapping[str, Any]) -> bool:
     """Whether a request is declared as one that carries a picture, to a path that takes pictures."""
-    if scope["method"] != "POST" or not _PATHS.fullmatch(scope["path"]):
-        return False
-    types = [value for name, value in scope["headers"] if name == b"content-type"]
-    return len(types) == 1 and _MULTIPART.fullmatch(types[0]) is not None
+    return scope["method"] == "POST" and bool(_PATHS.fullmatch(scope["path"])) and is_multipart(scope)
+
+
+def is_multipart(scope: MutableMapping[str, Any]) -> bool:
+    """Whether a request's body is declared as multipart/form-data."""
+    return _MULTIPART.fullmatch(declared_type(scope)) is not None
+
+
+def declared_type(scope: MutableMapping[str, Any]) -> bytes:
+    """The content type of a request; empty unless it declares exactly one."""
+    types: list[bytes] = [value for name, value in scope["headers"] if name == b"content-type"]
+    return types[0] if len(types) == 1 else b""
 
 
 class UploadRoute(ScopedRoute):

@@ -3,7 +3,6 @@
 A body goes to the disk as it arrives. A client may take as long as it likes, as long as something arrives.
 """
 
-import re
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from service.api.connections import presence_of
 from service.api.presence import ClientLeftError
+from service.api.uploads import declared_type, is_multipart
 from service.errors import QueryError, TooManyJobsError
 from service.jobs.uploads import PartialFile
 
@@ -27,22 +27,17 @@ MOST_ARRIVING = 4
 #: What a body has beside the video at most, in bytes: the boundaries and the heads of the parts.
 FRAMING_BYTES = 64 << 10
 _WRITE_BYTES = 1 << 20
-_MULTIPART = re.compile(rb"\s*multipart/form-data\s*(?:;.*)?", re.IGNORECASE)
 _EXAMPLE = "curl -F file=@beach.mp4 http://127.0.0.1:8000/v1/videos"
 _MOST_HEAD_BYTES = 8192
 
 
 def carries_video(scope: MutableMapping[str, Any]) -> bool:
     """Whether a request is declared as one that carries a video, or a part of one."""
-    if scope["method"] not in ("PATCH", "POST"):
-        return False
     path: str = scope["path"]
-    types: list[bytes] = [value for name, value in scope["headers"] if name == b"content-type"]
-    if len(types) != 1:
-        return False
     if scope["method"] == "PATCH":
-        return path.startswith(f"{PARTS_PATH}/") and types[0].strip().lower() == PART_TYPE.encode()
-    return path == PATH and _MULTIPART.fullmatch(types[0]) is not None
+        is_part = path.startswith(f"{PARTS_PATH}/")
+        return is_part and declared_type(scope).strip().lower() == PART_TYPE.encode()
+    return scope["method"] == "POST" and path == PATH and is_multipart(scope)
 
 
 class Arrivals:

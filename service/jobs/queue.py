@@ -1,11 +1,11 @@
 """The jobs of a library, as clients see them."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from indexer.library.trust import library_key
 from model.runtime.errors import InputError
 from service.errors import JobEndedError, JobStoreError, NotFoundError, TooManyJobsError
 from service.jobs.command import launch
@@ -16,6 +16,7 @@ from service.jobs.resumable import ResumableUploads
 from service.jobs.runner import JobRunner, JobWork
 from service.jobs.store import JobStore, new_job_id
 from service.settings import Settings
+from service.state import making_state
 
 #: Jobs that may wait.
 MOST_WAITING = 100
@@ -122,11 +123,10 @@ class Jobs:
         before = self._store.cancel(job_id)
         if before is not None and before.has_ended:
             raise JobEndedError(f"Job {job_id} has ended already: it {before.state}.")
-        after = self.find(job_id, None)
-        if after.has_ended:
+        if before is not None and before.state in WAITING:
             self.files_of(job).say_state("cancelled")
         self._wake()
-        return after
+        return self.find(job_id, None)
 
     def files_of(self, job: JobRecord) -> JobFiles:
         """The files of a job."""
@@ -154,17 +154,8 @@ def jobs_folder(settings: Settings) -> Path:
     Raises:
         InputError: it cannot be made.
     """
-    library = hashlib.sha256(os.fsencode(os.path.realpath(settings.library))).hexdigest()[:16]
-    state = settings.state_folder
-    folder = state / "jobs" / library
-    try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = settings.state_folder / "jobs" / library_key(settings.library)[:16]
+    with making_state(settings.state_folder):
         for each in (folder.parent, folder, folder / UPLOADS):
             each.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"state {state} cannot be used: {error.strerror}. Make the folder for the user that runs the "
-            f"service (install -d -m 700 -o USER {state}), or set REELFIND_STATE to another one",
-            field="state",
-        ) from error
     return folder

@@ -57,8 +57,7 @@ class ResumableUploads:
             JobStoreError: it cannot be noted.
             UploadTooLargeError, NoSpaceError, JobsOffError: see `PartialFile.begin`.
         """
-        self._forget_abandoned()
-        if len(list(self._folder.glob("*.json"))) >= MOST_UPLOADS:
+        if self._forget_abandoned() >= MOST_UPLOADS:
             raise TooManyJobsError(
                 f"{MOST_UPLOADS} uploads are under way, which is the limit. Finish or delete some.",
                 retry_seconds=60.0,
@@ -126,16 +125,22 @@ class ResumableUploads:
     def _path(self, upload_id: str) -> Path:
         return self._folder / f"{upload_id}.json"
 
-    def _forget_abandoned(self) -> None:
+    def _forget_abandoned(self) -> int:
+        """Forget the uploads to which nothing was added for long. → How many are left."""
+        found = []
         for path in self._folder.glob("*.json"):
             try:
-                upload = self.find(path.stem, None)
+                found.append(self.find(path.stem, None))
             except NotFoundError:
                 path.unlink(missing_ok=True)
-                continue
-            remove_abandoned(Path(upload.folder))
+        for folder in {upload.folder for upload in found}:
+            remove_abandoned(Path(folder))
+        left = 0
+        for upload in found:
             part = upload.reopen()
             if part is None:
                 self.forget(upload)
             else:
                 part.keep()
+                left += 1
+        return left

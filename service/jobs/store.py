@@ -75,8 +75,9 @@ class JobStore:
                     f"{self.path} has format {found}, this program reads {_FORMAT}: use the version of "
                     "Reelfind that wrote it, or move the file away, which forgets its jobs"
                 )
-            database.execute(_TABLE)
-            database.execute(f"PRAGMA user_version = {_FORMAT}")
+            if found == 0:
+                database.execute(_TABLE)
+                database.execute(f"PRAGMA user_version = {_FORMAT}")
 
     def close(self) -> None:
         """Close the file."""
@@ -90,15 +91,12 @@ class JobStore:
         # ASCII: names that are not UTF-8 are kept as the escapes of their bytes.
         row = (job_id, json.dumps([str(path) for path in paths]), json.dumps(asdict(options)), created_by)
         with self._transaction() as database:
-            database.execute(
-                "INSERT INTO jobs (job_id, paths, options, created_by, state, created_at) "
-                "VALUES (?, ?, ?, ?, 'queued', ?)",
+            added = database.execute(
+                "INSERT INTO jobs (job_id, paths, options, created_by, state, created_at) "  # noqa: S608
+                f"VALUES (?, ?, ?, ?, 'queued', ?) RETURNING {_COLUMNS}",
                 (*row, time.time()),
-            )
-        found = self.find(job_id)
-        if found is None:
-            raise JobStoreError(f"{self.path} was replaced while a job was added: try again")
-        return found
+            ).fetchone()
+        return _record(added)
 
     def find(self, job_id: str) -> JobRecord | None:
         """The job with an id; None: there is none."""
@@ -167,8 +165,10 @@ class JobStore:
 
     def cancel(self, job_id: str) -> JobRecord | None:
         """End a job that waits, and ask one that runs to end. → The job before that; None: there is none."""
-        before = self.find(job_id)
         with self._transaction() as database:
+            # The job must not end between the look and the change.
+            database.execute("BEGIN IMMEDIATE")
+            row = database.execute(f"{_SELECT} WHERE job_id = ?", (job_id,)).fetchone()
             database.execute(
                 "UPDATE jobs SET state = 'cancelled', note = NULL, is_blocked = 0, ended_at = ? "
                 "WHERE job_id = ? AND state IN ('queued', 'interrupted')",
@@ -177,7 +177,7 @@ class JobStore:
             database.execute(
                 "UPDATE jobs SET is_cancelling = 1 WHERE job_id = ? AND state = 'running'", (job_id,)
             )
-        return before
+        return None if row is None else _record(row)
 
     def remove_old(self, keep: int) -> list[str]:
         """Forget the jobs that have ended, but the newest `keep`. → Their ids."""

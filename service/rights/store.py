@@ -23,6 +23,7 @@ from service.errors import RightsError
 from service.rights.folders import Folder
 from service.rights.keys import ApiKey, KeyText, hash_secret, new_key_text
 from service.rights.scopes import Scope
+from service.state import making_state
 
 FILE_NAME = "access.sqlite"
 _FORMAT = 1
@@ -184,16 +185,9 @@ class AccessStore:
 
 
 def _make_private(folder: Path, path: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with making_state(folder):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as error:
-        raise InputError(
-            f"state {folder} cannot be used: {error.strerror}. Make the folder for the user that runs the "
-            f"service (install -d -m 700 -o USER {folder}), or set REELFIND_STATE to another one",
-            field="state",
-        ) from error
     if mode & 0o077:
         raise InputError(
             f"state {path} may be read by others than its owner (mode {mode:04o}): run `chmod 600 {path}`",

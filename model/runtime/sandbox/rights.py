@@ -25,10 +25,10 @@ _FIRST_TO_END = 500
 _GRACE_SECONDS = 5
 
 
-def die_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when its parent ends, even while a decoder hangs."""
+def die_with_parent(parent: int, with_signal: signal.Signals = signal.SIGKILL) -> None:
+    """Let the kernel end this process when its parent ends, even while a decoder hangs."""
     if sys.platform == "linux":
-        process_control(_SET_DEATH_SIGNAL, signal.SIGKILL)
+        process_control(_SET_DEATH_SIGNAL, with_signal)
         if os.getppid() != parent:
             sys.exit(1)
 

@@ -195,8 +195,9 @@ def _check_start(start: float, video: VideoRecord) -> None:
 @asynccontextmanager
 async def _opened(video: VideoRecord, context: Context, principal: Principal) -> AsyncIterator[MediaFile]:
     """The open file of a video, until a process has started that reads it. Raises as `open_media`."""
-    folders = context.media_folders.current()
-    media = await run_in_threadpool(lambda: open_media(video, folders, principal.folder))
+    media = await run_in_threadpool(
+        lambda: open_media(video, context.media_folders.current(), principal.folder)
+    )
     try:
         yield media
     finally:

@@ -77,8 +77,8 @@ async def upload_video(
     """
     if not carries_video(request.scope):
         raise QueryError("A video is uploaded as multipart/form-data, with one part `file`.", "")
-    view = view_of(context, principal)
-    folder = await _folder(context, view)
+    view = await run_in_threadpool(view_of, context, principal)
+    folder = await run_in_threadpool(_folder, context, view)
     await run_in_threadpool(jobs.check_room)
     reader = MultipartVideo(request.headers["content-type"])
     most = context.settings.max_upload_bytes
@@ -124,7 +124,7 @@ def begin_upload(
     for a day is removed.
     """
     settings, view = context.settings, view_of(context, principal)
-    folder = upload_folder(settings.upload_folder, context.media_folders.current(), view.folder)
+    folder = _folder(context, view)
     name = safe_name(wanted.name, "/name")
     upload = jobs.uploads.create(name, wanted.bytes, folder, settings.max_upload_bytes)
     response.headers["location"] = f"{request.scope.get('root_path', '')}{PARTS_PATH}/{upload.upload_id}"
@@ -181,7 +181,7 @@ async def continue_upload(
     """
     if not carries_video(request.scope):
         raise QueryError(f"A part is sent with the header Content-Type: {PART_TYPE}.", "")
-    view = view_of(context, principal)
+    view = await run_in_threadpool(view_of, context, principal)
     upload = await run_in_threadpool(jobs.uploads.find, upload_id, view.folder)
     with context.arrivals.one(), jobs.uploads.claim(upload) as part:
         if part.size != upload_offset:
@@ -223,9 +223,9 @@ def drop_upload(
     return Response(status_code=204)
 
 
-async def _folder(context: Context, view: JobView) -> FilePath:
-    roots = await run_in_threadpool(context.media_folders.current)
-    return await run_in_threadpool(upload_folder, context.settings.upload_folder, roots, view.folder)
+def _folder(context: Context, view: JobView) -> FilePath:
+    """Where what somebody uploads is stored. Raises as `upload_folder`."""
+    return upload_folder(context.settings.upload_folder, context.media_folders.current(), view.folder)
 
 
 async def _finish(

@@ -73,9 +73,10 @@ def test_an_address_may_ask_so_often_whoever_asks(server: Server, toy: ToyLibrar
             assert other.get("/v1/library", headers=key).status_code == 200
 
 
-def test_this_computer_is_not_limited_where_everybody_may_ask(toy: ToyLibrary) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_this_computer_is_not_limited_where_everybody_may_ask(toy: ToyLibrary, host: str) -> None:
     environment = {"REELFIND_RATE_LIMIT": "2/minute", "REELFIND_ADDRESS_RATE_LIMIT": "5/minute"}
-    with running_server(*toy.options, environment=environment) as server:
+    with running_server(*toy.options, "--host", host, environment=environment) as server:
         assert {server.client.get("/v1/library").status_code for _ in range(20)} == {200}
         forwarded = {"X-Forwarded-For": "192.0.2.7"}
         statuses = [server.client.get("/v1/library", headers=forwarded).status_code for _ in range(6)]
