@@ -3,9 +3,7 @@
 What counts files is written every second at first, and every ten seconds in a long run.
 """
 
-import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +27,8 @@ from indexer.library.errors import BusyError
 from indexer.library.records import displayable
 from model.runtime.errors import InputError
 from model.runtime.exits import describe_error
+from service.cli.index_counts import RunCounts, has_failed
+from service.jobs.files import event_line
 
 #: The part of a run that reads the pictures; the others are stages.
 PICTURES = "pictures"
@@ -57,9 +57,9 @@ class EventWriter:
             ) from error
         self._begun = time.monotonic()
         self._written = 0.0
-        self._stage, self._stage_begun = PICTURES, self._begun
-        self._total = self._done = self._failed = self._problems = 0
-        self._video_seconds = 0.0
+        self._stage = PICTURES
+        self._counts = RunCounts()
+        self._problems = 0
         self._path: Path | None = None
 
     def __enter__(self) -> Self:
@@ -76,6 +76,7 @@ class EventWriter:
 
     def __call__(self, event: Event) -> None:
         """Write an event."""
+        self._counts(event)
         match event:
             case Scanned():
                 for path, reason in event.problems:
@@ -87,26 +88,28 @@ class EventWriter:
                     unchanged=event.unchanged,
                     failed_before=event.failed_before,
                 )
-                self._begin(PICTURES, event.to_read)
+                self._begin(PICTURES)
             case StageStarted():
-                self._begin(event.stage, event.videos)
+                self._begin(event.stage)
             case FileStarted() | StageFileStarted():
                 self._path = event.path
                 self._count()
             case SegmentEncoded() | StageRead():
-                self._video_seconds += event.seconds
                 self._count()
             case FileDone():
-                bad = event.verdict not in (None, "ok")
-                self._file_done(event.verdict if bad else None, event.path, event.reason)
+                if has_failed(event):
+                    self._problem(str(event.verdict), event.path, event.reason)
+                self._count()
             case StageFileDone():
-                self._file_done(None if event.problem is None else event.stage, event.path, event.problem)
+                if has_failed(event):
+                    self._problem(event.stage, event.path, event.problem)
+                self._count()
             case FileNotReached():
                 self._problem("not_reachable", event.path, event.reason)
-                self._file_done(None, event.path, None)
+                self._count()
             case FileStillWritten():
                 self._problem("still_written", event.path, "It is still being written.")
-                self._file_done(None, event.path, None)
+                self._count()
             case Published():
                 self._write(
                     "published",
@@ -118,18 +121,9 @@ class EventWriter:
             case Note():
                 self._write("note", text=event.text)
 
-    def _begin(self, stage: str, total: int) -> None:
-        self._stage, self._stage_begun = stage, time.monotonic()
-        self._total, self._done, self._failed = total, 0, 0
-        self._video_seconds, self._path = 0.0, None
+    def _begin(self, stage: str) -> None:
+        self._stage, self._path = stage, None
         self._count(now=True)
-
-    def _file_done(self, problem: str | None, path: Path, reason: str | None) -> None:
-        self._done += 1
-        if problem is not None:
-            self._failed += 1
-            self._problem(problem, path, reason)
-        self._count()
 
     def _problem(self, kind: str, path: Path, reason: str | None) -> None:
         self._problems += 1
@@ -143,21 +137,19 @@ class EventWriter:
         if not now and time_now - self._written < pause:
             return
         self._written = time_now
-        passed = time_now - self._stage_begun
-        left = passed / self._done * (self._total - self._done) if self._done else None
+        counts, left = self._counts, self._counts.seconds_left
         self._write(
             "progress",
             stage=self._stage,
-            done=self._done,
-            total=self._total,
-            failed=self._failed,
-            video_seconds=round(self._video_seconds, 3),
-            elapsed_seconds=round(passed, 3),
+            done=counts.done,
+            total=counts.total,
+            failed=counts.failed,
+            video_seconds=round(counts.video_seconds, 3),
+            elapsed_seconds=round(counts.seconds, 3),
             seconds_left=None if left is None else round(left, 1),
             path=None if self._path is None else displayable(self._path),
         )
 
     def _write(self, name: str, **fields: Any) -> None:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._file.write(json.dumps({"event": name, "at": at, **fields}) + "\n")
+        self._file.write(event_line(name, **fields))
         self._file.flush()

@@ -35,6 +35,7 @@ from indexer.events import (
 from indexer.library.records import displayable
 from indexer.stages.base import StageName
 from model.runtime.messages import printable
+from service.cli.index_counts import RunCounts, has_failed
 from service.cli.printing import plain
 
 _LINE_SECONDS = 10.0
@@ -51,12 +52,8 @@ class ProgressView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._started = time.monotonic()
-        self._last_line = self._started
-        self._total = 0
-        self._done = 0
-        self._failed = 0
-        self._video_seconds = 0.0
+        self._last_line = time.monotonic()
+        self._counts = RunCounts()
         self._bar: Progress | None = None
         self._task = TaskID(0)
         if console.is_terminal:
@@ -86,6 +83,7 @@ class ProgressView:
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
+        self._counts(event)
         match event:
             case Scanned():
                 self._scanned(event)
@@ -93,23 +91,19 @@ class ProgressView:
                 if self._bar:
                     self._bar.update(self._task, description=escape(printable(_short(event.path))))
             case SegmentEncoded() | StageRead():
-                self._video_seconds += event.seconds
                 self._refresh()
             case StageStarted():
                 self._stage_started(event)
             case StageFileDone():
                 self._file_done(event, event.problem)
             case FileDone():
-                problem = None if event.verdict in (None, "ok") else f"{event.reason}"
-                self._file_done(event, problem)
+                self._file_done(event, f"{event.reason}")
             case FileNotReached():
-                self._done += 1
                 # As for failures, see `_file_done`.
                 if not self._bar:
                     self._say(f"not reachable: {displayable(event.path)}: {event.reason}")
                 self._refresh()
             case FileStillWritten():
-                self._done += 1
                 if not self._bar:
                     self._say(f"still being written: {displayable(event.path)}")
                 self._refresh()
@@ -125,7 +119,7 @@ class ProgressView:
     @property
     def throughput(self) -> float:
         """Hours of video indexed per hour so far."""
-        return self._video_seconds / max(time.monotonic() - self._started, 1e-9)
+        return self._counts.video_seconds / max(self._counts.seconds, 1e-9)
 
     def _scanned(self, event: Scanned) -> None:
         for path, reason in event.problems:
@@ -140,35 +134,31 @@ class ProgressView:
 
     def _begin(self, total: int) -> None:
         """Begin to count files."""
-        self._total, self._done, self._failed, self._video_seconds = total, 0, 0, 0.0
-        self._started = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
         if self._bar:
             self._bar.update(self._task, total=total, completed=0, description="", speed="", left="")
 
     def _file_done(self, event: FileDone | StageFileDone, problem: str | None) -> None:
-        self._done += 1
-        if problem is not None:
-            self._failed += 1
-            # Without a bar, show failures when they happen; on a terminal, the summary lists them.
-            if not self._bar:
-                what = event.verdict if isinstance(event, FileDone) else event.stage
-                self._say(f"{what}: {displayable(event.path)}: {problem}")
+        # Without a bar, show failures when they happen; on a terminal, the summary lists them.
+        if has_failed(event) and not self._bar:
+            what = event.verdict if isinstance(event, FileDone) else event.stage
+            self._say(f"{what}: {displayable(event.path)}: {problem}")
         self._refresh()
 
     def _refresh(self) -> None:
         now = time.monotonic()
         speed = f"{self.throughput:.1f} h of video/h"
-        left = self._time_left(now)
+        counts, left = self._counts, self._time_left()
         if self._bar:
-            self._bar.update(self._task, completed=self._done, speed=speed, left=left)
+            self._bar.update(self._task, completed=counts.done, speed=speed, left=left)
         elif now - self._last_line >= _LINE_SECONDS:
             self._last_line = now
-            self._say(f"{self._done}/{self._total} files, {self._failed} failed, {speed}, {left}")
+            self._say(f"{counts.done}/{counts.total} files, {counts.failed} failed, {speed}, {left}")
 
-    def _time_left(self, now: float) -> str:
-        if not self._done:
+    def _time_left(self) -> str:
+        seconds = self._counts.seconds_left
+        if seconds is None:
             return ""
-        seconds = (now - self._started) / self._done * (self._total - self._done)
         hours, minutes = divmod(round(seconds / 60), 60)
         return f"{hours} h {minutes:02d} min left" if hours or minutes else f"{seconds:.0f} s left"
 

@@ -36,6 +36,12 @@ class JobEvent:
     data: dict[str, Any]
 
 
+def event_line(name: str, **fields: Any) -> str:
+    """An event that happens now, as the line that is appended to the file of events."""
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"event": name, "at": at, **fields}) + "\n"
+
+
 class JobFiles:
     """The folder of a job; it need not exist."""
 
@@ -48,14 +54,13 @@ class JobFiles:
     def say_state(self, state: JobState, **more: Any) -> None:
         """Append the event that tells a new state. `more` are further fields; those of None are left out."""
         told = {name: value for name, value in more.items() if value is not None}
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"event": "state", "at": at, "state": state, **told})
+        line = event_line("state", state=state, **told)
         self.folder.mkdir(mode=0o700, exist_ok=True)
         with self.events.open("ab") as file:
             # A process that was killed may have left half a line.
             if file.tell() and not self._ends_with_newline(file.tell()):
                 file.write(b"\n")
-            file.write(line.encode() + b"\n")
+            file.write(line.encode())
 
     def _ends_with_newline(self, size: int) -> bool:
         with self.events.open("rb") as file:
