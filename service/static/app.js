@@ -2,7 +2,6 @@
 
 import { ServiceProblem, fetchLibrary, search } from "./api.js";
 import { askedIn, filterOf, isList, isSearch, queryOf } from "./asked.js";
-import { nameOf } from "./card.js";
 import { byId, hasModifier } from "./dom.js";
 import { Editing } from "./editing.js";
 import { Filters, wordsOf } from "./filters.js";
@@ -79,9 +78,12 @@ const pictureEntry = new PictureEntry({
 });
 
 // What is shown: the question of the search, null if there is none; its hits; and the token of the page that follows.
-let current = { question: null, hits: [], isGuess: false, answer: null, nextPage: null, pages: 0 };
+const NOTHING = { question: null, hits: [], answer: null, nextPage: null, pages: 0 };
+let current = NOTHING;
 let request = null;
 let shownSearch = null;
+// Whether it is known what the library allows, or a promise of that.
+let rights = null;
 
 // --- What is shown -------------------------------------------------------------------------------------------
 
@@ -106,6 +108,7 @@ function begin() {
 
 /** What the library allows: pictures as queries, and changes. */
 function showRights(library) {
+  rights = true;
   pictureEntry.allow(library.cannot_query_image === null);
   tools.allowWrites(library.writes);
 }
@@ -125,7 +128,8 @@ async function showHome() {
     else notice.hide();
     jobPanel.show(library.jobs);
     byId("home").hidden = false;
-    playing.showPlace();
+    // A run that publishes while a video is watched changes what lies behind it alone.
+    if (!playing.isOpen) playing.showPlace();
     await home.show(library, signal);
     if (!signal.aborted) endScroll();
   } catch (problem) {
@@ -206,8 +210,6 @@ function optionsOfPage(pageToken) {
 async function runSearch(asked, { isRetry = false } = {}) {
   const signal = begin();
   const { pages, deadlineMs } = remembered();
-  byId("query-problem").textContent = "";
-  playing.hideProblem();
   results.setAttribute("aria-busy", "true");
   // Skeletons that only flash up are worse than none.
   const skeletons = isRetry ? 0 : setTimeout(showSkeletons, SKELETON_DELAY_MS);
@@ -221,7 +223,7 @@ async function runSearch(asked, { isRetry = false } = {}) {
     notice.stopRetrying();
     notice.hide();
     grid.clear();
-    current = { question, hits: [], answer: null, nextPage: null, pages: 0 };
+    current = { ...NOTHING, question };
     answers.forEach(addAnswer);
     setView("results");
     showHits(deadlineMs);
@@ -273,12 +275,11 @@ const leaveNote = () => main.focus({ preventScroll: true });
 /** Shows a change of a video's title and tags, wherever the video is shown. */
 function showChange(video) {
   grid.rename(video);
-  byId("player-title").textContent = nameOf(video);
-  tools.showTags(video.tags);
+  playing.rename(video);
   const { view } = document.documentElement.dataset;
   const asked = askedIn(location.search);
   if (view === "videos") videoList.show(asked, remembered().pages, request.signal).catch(() => {});
-  if (view === "initial") fetchLibrary().then((library) => home.show(library, request.signal), () => {});
+  if (view === "initial") home.showAgain();
 }
 
 // --- The address ---------------------------------------------------------------------------------------------
@@ -292,6 +293,7 @@ function showAddress() {
   why.close();
   editing.close();
   playing.close();
+  byId("query-problem").textContent = "";
   beginScroll();
   input.value = asked.text;
   optionsPanel.show(optionsIn(location.search));
@@ -299,7 +301,7 @@ function showAddress() {
   byId("asked-bar").hidden = false;
   const title = titleOf(asked) || (isList(asked) ? "All videos" : "");
   document.title = title ? `${title} – Reelfind` : "Reelfind";
-  current = { question: null, hits: [], answer: null, nextPage: null, pages: 0 };
+  current = NOTHING;
   if (isSearch(asked) || isList(asked)) {
     if (isTouch() && [input, document.body].includes(document.activeElement)) main.focus({ preventScroll: true });
     learnRights();
@@ -308,13 +310,11 @@ function showAddress() {
     return;
   }
   notice.hide();
-  byId("query-problem").textContent = "";
   setView("initial");
   showHome();
 }
 
 /** Learns once what the library allows, where the home page has not been shown. */
-let rights = null;
 function learnRights() {
   rights ??= fetchLibrary().then(showRights, () => (rights = null));
 }

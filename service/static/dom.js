@@ -18,6 +18,20 @@ export function element(tag, properties = {}, ...children) {
 export const withCode = (text) =>
   text.split("`").map((part, index) => (index % 2 ? element("code", { text: part }) : part));
 
+/** Shows items in a list. Those that are there stay in place if others only follow: one may have the focus. */
+export function fill(list, items) {
+  const isMore = [...list.children].every((child, index) => child === items[index]);
+  if (isMore) list.append(...items.slice(list.children.length));
+  else list.replaceChildren(...items);
+}
+
+/** Shows a text with code, which is replaced only if it changes: screen readers would read it out again. */
+export function showWords(node, text) {
+  if (node.dataset.text === text) return;
+  node.dataset.text = text;
+  node.replaceChildren(...withCode(text));
+}
+
 export const byId = (name) => document.getElementById(name);
 
 /** Keeps only `current` of `nodes` in the tab order; the arrow keys reach the others. */

@@ -26,7 +26,7 @@ export class Home {
     this.#play = play;
     byId("home-moments-others").addEventListener("click", () => {
       this.#seed = newSeed();
-      this.#showMoments();
+      this.#showMoments().catch(() => {});
     });
     byId("home-searches-clear").addEventListener("click", () => {
       forgetSearches();
@@ -52,6 +52,11 @@ export class Home {
   clear() {
     for (const name of ["videos", "moments", "folders", "failures"]) byId(`home-${name}`).hidden = true;
     byId("examples").replaceChildren();
+  }
+
+  /** Shows again what the titles and tags of videos are part of. */
+  async showAgain() {
+    await Promise.allSettled([this.#showVideos(), this.#showMoments(), this.#showExamples()]);
   }
 
   async #showVideos() {

@@ -1,7 +1,7 @@
 // Adding a folder of the server, and the indexing runs: how far they are, and a button that ends them.
 
 import { cancelJob, fetchJobs, jobEvents, startIndexJob } from "./api.js";
-import { byId, element, withCode } from "./dom.js";
+import { byId, element, fill, showWords, withCode } from "./dom.js";
 import { count, footage } from "./format.js";
 
 const ENDED = ["succeeded", "failed", "cancelled"];
@@ -60,10 +60,7 @@ class JobItem {
     this.#job = { ...this.#job, ...change };
     const { state, progress } = this.#job;
     this.node.dataset.state = state;
-    // Replaced only if it changes: screen readers would read it out again.
-    const words = wordsOf(this.#job);
-    if (this.#words.dataset.text !== words) this.#words.replaceChildren(...withCode(words));
-    this.#words.dataset.text = words;
+    showWords(this.#words, wordsOf(this.#job));
     this.#bar.hidden = state !== "running";
     if (progress?.total > 0) {
       this.#bar.max = progress.total;
@@ -80,6 +77,7 @@ export class JobPanel {
   #items = new Map();
   #streams = new Map();
   #published;
+  #timer = 0;
 
   /** `published()` is called when a run has published what it has done. */
   constructor({ published }) {
@@ -113,11 +111,10 @@ export class JobPanel {
       return item;
     });
     this.#items = new Map(items.map((item) => [item.jobId, item]));
-    const nodes = items.map((item) => item.node);
-    if (nodes.some((node, index) => this.#list.children[index] !== node) || nodes.length !== this.#list.children.length) {
-      this.#list.replaceChildren(...nodes);
-    }
-    for (const item of items) if (!item.hasEnded) this.#follow(item);
+    fill(this.#list, items.map((item) => item.node));
+    // One stream only: a browser has six connections to a server. The next run to end stands last.
+    const next = items.findLast((item) => !item.hasEnded);
+    if (next) this.#follow(next);
   }
 
   #follow(item) {
@@ -127,7 +124,7 @@ export class JobPanel {
     this.#streams.set(jobId, stream);
     const on = (name, act) => stream.addEventListener(name, (event) => act(JSON.parse(event.data)));
     on("progress", (progress) => item.update({ progress }));
-    on("published", () => this.#published());
+    on("published", () => this.#publish());
     on("state", ({ state, note }) => {
       item.update({ state, note });
       if (!item.hasEnded) return;
@@ -135,11 +132,17 @@ export class JobPanel {
       this.#streams.delete(jobId);
       // The list has what the run did. A moment later the snapshot is served.
       this.#refresh().catch(() => {});
-      this.#published();
+      this.#publish();
     });
     stream.addEventListener("error", () => {
       if (stream.readyState === EventSource.CLOSED) this.#streams.delete(jobId);
     });
+  }
+
+  /** Tells of what was published, once for events that come together, as when a stream begins. */
+  #publish() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#published(), 200);
   }
 
   async #start() {

@@ -1,6 +1,6 @@
 // A message in place of results, and automatic retries.
 
-import { byId, withCode } from "./dom.js";
+import { byId, showWords } from "./dom.js";
 import { count } from "./format.js";
 
 const RETRY_SECONDS = [2, 4, 8, 15, 30];
@@ -77,8 +77,6 @@ export class Notice {
   /** Replaces texts only if they change: screen readers would read them out again. */
   #say(heading, text) {
     if (this.#heading.textContent !== heading) this.#heading.textContent = heading;
-    if (this.#place.dataset.text === text) return;
-    this.#place.dataset.text = text;
-    this.#text.replaceChildren(...withCode(text));
+    showWords(this.#text, text);
   }
 }

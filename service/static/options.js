@@ -22,12 +22,11 @@ export function optionsIn(search) {
 /** The query string for what is asked and the options that differ from the defaults; may be empty. */
 export function searchPart(asked, options) {
   const parameters = new URLSearchParams();
-  if (asked.text) parameters.set("q", asked.text);
+  writeAsked(asked, parameters);
   if (!options.rerank) parameters.set("rerank", "false");
   for (const [name, parameter] of Object.entries(NUMBERS)) {
     if (options[name] !== null) parameters.set(parameter, options[name]);
   }
-  writeAsked(asked, parameters);
   const text = parameters.toString();
   return text && `?${text}`;
 }

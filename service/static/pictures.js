@@ -19,10 +19,23 @@ const done = (request) =>
     request.onerror = () => reject(request.error);
   });
 
-async function open(mode) {
+// One connection for all of the page.
+let database = null;
+
+function connect() {
   const request = indexedDB.open(DATABASE, 1);
   request.onupgradeneeded = () => request.result.createObjectStore(STORE);
-  return (await done(request)).transaction(STORE, mode).objectStore(STORE);
+  return done(request);
+}
+
+async function open(mode) {
+  database ??= connect();
+  try {
+    return (await database).transaction(STORE, mode).objectStore(STORE);
+  } catch (error) {
+    database = null;
+    throw error;
+  }
 }
 
 async function drawn(picture, side) {
@@ -36,6 +49,8 @@ async function drawn(picture, side) {
   context.fillStyle = "#fff";
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  // A phone's photo takes 50 MB.
+  bitmap.close();
   return canvas;
 }
 

@@ -85,6 +85,19 @@ export class Player {
     }
   }
 
+  /** Shows the new title and tags of a video, if it is the one that is played. */
+  rename({ video_id: videoId, title, tags }) {
+    if (this.videoId !== videoId) return;
+    for (const hit of [this.#hit, this.#opened, ...this.#timeline.moments]) Object.assign(hit, { title, tags });
+    this.#showName(this.#hit);
+    this.#tools.showTags(tags);
+  }
+
+  #showName(hit) {
+    byId("player-title").textContent = nameOf(hit);
+    byId("player-title").title = nameOf(hit);
+  }
+
   /** Plays from a time, by default from the best frame; `scale` is that of the bars in the grid. */
   open(hit, scale, seconds = startOf(hit)) {
     this.#isClosedByPage = false;
@@ -95,8 +108,7 @@ export class Player {
     this.#endPreview();
     this.#request?.abort();
     this.#request = null;
-    byId("player-title").textContent = nameOf(hit);
-    byId("player-title").title = nameOf(hit);
+    this.#showName(hit);
     byId("player-path").textContent = hit.path;
     const download = byId("player-download");
     download.href = mediaAddress(hit.video_id);

@@ -27,6 +27,8 @@ export class Playing {
   #lookup = null;
   // What had the focus when a video was played that is no hit.
   #opener = null;
+  // The moments that were found with a hit that is no result.
+  #momentsOf = new WeakMap();
 
   /**
    * `question()` gives `{question, options}` of the search that is shown, or a null question if none is; `explain(hit)`
@@ -77,16 +79,18 @@ export class Playing {
   /** Closes the player, because the page shows something else. */
   close() {
     this.#lookup?.abort();
+    byId("place-problem").hidden = true;
     this.#player.close();
+  }
+
+  /** Shows the new title and tags of a video, if it is the one that is played. */
+  rename(video) {
+    this.#player.rename(video);
   }
 
   /** Whether a move in the history only ends what closing the player began. */
   settle() {
     return this.#history.settle();
-  }
-
-  hideProblem() {
-    byId("place-problem").hidden = true;
   }
 
   /** Opens the player at the place in the address, or closes it if there is none. */
@@ -105,6 +109,7 @@ export class Playing {
       if (signal.aborted) return;
       const hit = known ?? nearest(moments, place.seconds);
       const scale = this.#grid.relevanceScale ?? relevanceScale(moments);
+      if (hit && !known) this.#momentsOf.set(hit, moments);
       if (hit) this.#player.open(hit, scale, place.seconds);
       else this.#showProblem("Nothing in the video of this link can be searched.");
     } catch (problem) {
@@ -123,7 +128,8 @@ export class Playing {
 
   /** The moments of a hit's video, and what is known of the video; null for what cannot be found. */
   async #findMoments(hit, signal) {
-    const answers = [this.#momentsIn(hit.video_id, signal), fetchVideo(hit.video_id, signal)];
+    const known = this.#momentsOf.get(hit);
+    const answers = [known ?? this.#momentsIn(hit.video_id, signal), fetchVideo(hit.video_id, signal)];
     const [moments, video] = await Promise.allSettled(answers);
     return { moments: moments.value ?? null, video: video.value ?? null };
   }

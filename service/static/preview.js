@@ -78,6 +78,7 @@ export class Preview {
   }
 
   close() {
+    URL.revokeObjectURL(this.#address);
     for (const type of EVENTS) this.#video.removeEventListener(type, this.#check);
     this.#stream?.controller.abort();
     this.#stream = null;

@@ -2,7 +2,7 @@
 
 import { pictureByKey } from "./arrows.js";
 import { buildCard, nameOf } from "./card.js";
-import { byId, element, hasModifier, rove } from "./dom.js";
+import { byId, element, fill, hasModifier, rove } from "./dom.js";
 import { isUnlikely } from "./level.js";
 import { scoreScale } from "./ranking.js";
 import { drawBars, relevanceScale } from "./strip.js";
@@ -155,10 +155,10 @@ export class Grid {
 
   /** Shows the new title of a video, and its tags when it is played again. */
   rename({ video_id: videoId, title, tags }) {
-    for (const [place, hit] of this.#hits.entries()) {
+    for (const hit of this.#hits) {
       if (hit.video_id !== videoId) continue;
       Object.assign(hit, { title, tags });
-      [...this.#items.values()][place].querySelector(".card-name").textContent = nameOf(hit);
+      this.#items.get(keyOf(hit)).querySelector(".card-name").textContent = nameOf(hit);
     }
   }
 
@@ -172,13 +172,6 @@ export class Grid {
     if (next) next.focus();
     else if (event.key === "ArrowUp") this.#leave();
   }
-}
-
-/** Shows items in a list. Those that are there stay in place if others only follow: one may have the focus. */
-function fill(list, items) {
-  const isMore = [...list.children].every((child, index) => child === items[index]);
-  if (isMore) list.append(...items.slice(list.children.length));
-  else list.replaceChildren(...items);
 }
 
 /** Whether a hit holds a time: one of its span, or the start of one of its frames. */

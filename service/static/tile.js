@@ -4,9 +4,9 @@ import { frameAddress, posterAddress } from "./api.js";
 import { addressOf } from "./asked.js";
 import { element, hasModifier, rove } from "./dom.js";
 import { pictureByKey } from "./arrows.js";
-import { clock, clockSpan, day, fileName } from "./format.js";
+import { nameOf } from "./card.js";
+import { clock, clockSpan, day } from "./format.js";
 
-const nameOf = ({ title, path }) => title || fileName(path);
 
 function buildPicture(address) {
   const image = element("img", { alt: "", loading: "lazy", decoding: "async", src: address });

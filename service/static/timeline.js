@@ -49,6 +49,10 @@ export class Timeline {
     this.#draw();
   }
 
+  get moments() {
+    return this.#moments;
+  }
+
   /** The length of the video; until it is known, the bar ends with the last moment. */
   setLength(seconds) {
     if (!Number.isFinite(seconds) || seconds <= this.#seconds) return;

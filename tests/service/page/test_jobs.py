@@ -65,6 +65,25 @@ def test_a_folder_is_added_and_found(browser: Browser, server: Server, toy: ToyL
     browser.until("$$('.job').length === 2")
 
 
+def test_a_video_that_is_watched_goes_on_while_a_run_publishes(
+    browser: Browser, server: Server, toy: ToyLibrary
+) -> None:
+    toy.film("long/blue.mp4", [("blue", 30.0)])
+    browser.open(f"{server.url}/")
+    add(browser, toy.media / "long")
+    browser.until("$$('#home-videos .tile-name')[0]?.textContent === 'blue.mp4'")
+    toy.film("later/white.mp4", [("white", 1.0)])
+    add(browser, toy.media / "later")
+    browser.click("#home-videos .tile-shot")
+    browser.until("$('#player').open && $('#player-video').readyState > 1")
+    browser.run(
+        "window.loads = 0; $('#player-video').addEventListener('loadstart', () => { window.loads += 1; });"
+    )
+    browser.until("$$('#home-videos .tile-name')[0].textContent === 'white.mp4'")
+    assert browser.run("return [$('#player').open, window.loads];") == [True, 0]
+    assert browser.errors() == []
+
+
 def test_what_may_not_be_added_is_said(browser: Browser, server: Server) -> None:
     browser.open(f"{server.url}/")
     add(browser, Path("/proc"))

@@ -169,6 +169,17 @@ def test_a_link_to_a_video_that_is_gone_is_said(page: Browser, server: Server) -
     assert page.run("return $('#place-problem').hidden;")
 
 
+def test_what_is_said_of_a_link_goes_when_the_page_shows_something_else(
+    page: Browser, server: Server
+) -> None:
+    page.open(f"{server.url}/?video=0123456789abcdef&t=3")
+    page.until("!$('#place-problem').hidden && $('#home-videos .home-all')?.checkVisibility()")
+    assert any("404" in error for error in page.errors())
+    page.click("#home-videos .home-all")
+    page.until("document.documentElement.dataset.view === 'videos'")
+    assert page.run("return $('#place-problem').hidden;")
+
+
 def test_options_stay_in_the_address(page: Browser, server: Server) -> None:
     follow(page, server, "?q=red&rerank=false&num_candidates=3")
     page.click("#grid .shot")
