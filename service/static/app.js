@@ -58,7 +58,9 @@ const play = (videoId, seconds) => playing.playVideo(videoId, seconds);
 const home = new Home({ play });
 const jobPanel = new JobPanel({
   published: () => {
-    if (document.documentElement.dataset.view !== "initial") return;
+    const asked = askedIn(location.search);
+    // Also while a search has no answer yet: it would be cancelled.
+    if (isSearch(asked) || isList(asked)) return;
     // The first library is opened in a moment: it is soon asked for again.
     notice.stopRetrying();
     showHome();

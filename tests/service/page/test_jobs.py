@@ -72,12 +72,18 @@ def test_a_video_that_is_watched_goes_on_while_a_run_publishes(
     browser.open(f"{server.url}/")
     add(browser, toy.media / "long")
     browser.until("$$('#home-videos .tile-name')[0]?.textContent === 'blue.mp4'")
-    toy.film("later/white.mp4", [("white", 1.0)])
-    add(browser, toy.media / "later")
-    browser.click("#home-videos .tile-shot")
+    later = toy.film("later/white.mp4", [("white", 1.0)])
+    browser.until("$('.job').dataset.state === 'succeeded'")
+    browser.run("$('#home-videos .tile-shot').click();")
     browser.until("$('#player').open && $('#player-video').readyState > 1")
     browser.run(
-        "window.loads = 0; $('#player-video').addEventListener('loadstart', () => { window.loads += 1; });"
+        """
+        window.loads = 0;
+        $('#player-video').addEventListener('loadstart', () => { window.loads += 1; });
+        $('#job-path').value = arguments[0];
+        $('#job-form').requestSubmit();
+        """,
+        str(later.parent),
     )
     browser.until("$$('#home-videos .tile-name')[0].textContent === 'white.mp4'")
     assert browser.run("return [$('#player').open, window.loads];") == [True, 0]
