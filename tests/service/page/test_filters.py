@@ -118,8 +118,9 @@ def test_search_goes_on_by_scrolling_and_reloading_shows_as_much(page: Browser) 
     assert len(paths(page)) == 12
     first = paths(page)
     while page.run("return !$('#more').hidden;"):
-        page.run("$('#more').scrollIntoView();")
+        # Counted before: what scrolling loads may be here already when the script returns.
         count = len(paths(page))
+        page.run("$('#more').scrollIntoView();")
         page.until("$('#more').hidden || $$('#grid .card').length > arguments[0]", count)
         if count > 40:
             break
