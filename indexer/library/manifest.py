@@ -16,7 +16,7 @@ from typing import Any, get_args, get_origin
 from indexer.library.errors import VERIFY_REMEDY, LibraryError
 from indexer.library.schema import FIRST_TABLES, TABLES
 from indexer.library.vectors.base import DEFAULT_BACKEND
-from model.runtime.files import sha256_of
+from model.runtime.files import sha256_once
 from model.runtime.messages import for_shell, shorten
 
 #: Snapshots of libraries in which a video is a content, and a file a place where it is.
@@ -24,7 +24,9 @@ LIBRARY_FORMAT_VERSION = 4
 #: Snapshots of libraries in which a video was a path, see `indexer.library.migration`: those of the first
 #: generation, and those of a further one or with embeddings that are cut.
 FORMER_VERSION, FORMER_LATER_VERSION = 2, 3
-FORMAT_VERSIONS = (FORMER_VERSION, FORMER_LATER_VERSION, LIBRARY_FORMAT_VERSION)
+#: Snapshots whose index has more than one file: programs made before would read the first alone.
+PARTS_VERSION = 5
+FORMAT_VERSIONS = (FORMER_VERSION, FORMER_LATER_VERSION, LIBRARY_FORMAT_VERSION, PARTS_VERSION)
 CURRENT = "CURRENT"
 SNAPSHOTS = "snapshots"
 GENERATIONS = "generations"
@@ -194,7 +196,7 @@ def to_json(manifest: SnapshotManifest) -> str:
 
 def _version_of(manifest: SnapshotManifest) -> int:
     if not manifest.is_former:
-        return LIBRARY_FORMAT_VERSION
+        return LIBRARY_FORMAT_VERSION if len(manifest.index_files) <= 1 else PARTS_VERSION
     is_later = manifest.generation != FIRST_GENERATION or manifest.full_embedding_dim
     return FORMER_LATER_VERSION if is_later else FORMER_VERSION
 
@@ -232,7 +234,7 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
     if version not in FORMAT_VERSIONS:
         raise LibraryError(
             f"{path} has format version {shorten(version)}, this program reads "
-            f"{FORMER_VERSION} to {LIBRARY_FORMAT_VERSION}: "
+            f"{min(FORMAT_VERSIONS)} to {max(FORMAT_VERSIONS)}: "
             "use the version of Reelfind that wrote it, or index into a new folder"
         )
     try:
@@ -318,7 +320,7 @@ def check_files(
                 problem = f"{path} is damaged: {size} bytes, expected {stamp.bytes}"
             elif name not in dispensable or hashed + size <= hash_bytes:
                 hashed += size
-                if sha256_of(path) != stamp.sha256:
+                if sha256_once(path) != stamp.sha256:
                     problem = f"{path} is damaged: its SHA-256 differs"
         except OSError as error:
             problem = f"{path} cannot be read: {error.strerror}"
@@ -353,7 +355,7 @@ def _are_whole(library: Path, manifest: SnapshotManifest, names: list[str]) -> b
     try:
         return all(
             (library / name).stat().st_size == manifest.files[name].bytes
-            and sha256_of(library / name) == manifest.files[name].sha256
+            and sha256_once(library / name) == manifest.files[name].sha256
             for name in names
         )
     except OSError:

@@ -1,5 +1,6 @@
 """Publishes the latest versions of the tables as a new snapshot, which `CURRENT` then names."""
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Set
@@ -7,6 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import lance
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from indexer.library.alignment import misalignment
 from indexer.library.errors import LibraryError, NotFiniteError, storage_errors
 from indexer.library.generations import base_manifest, remove_snapshot, snapshots_of, stage, staged
 from indexer.library.leases import retired_seconds
@@ -29,10 +36,10 @@ from indexer.library.schema import TABLES
 from indexer.library.tables import SegmentVectors, open_table, table_path, version_files
 from indexer.library.vectors.base import AUTOMATIC, DEFAULT_BACKEND, AnyBackend, VectorIndex
 from indexer.library.vectors.registry import BACKENDS, vector_backend
-from indexer.library.writer import LibraryWriter, misalignment
+from indexer.library.writer import LibraryWriter
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
-from model.runtime.files import flush, replace_text, sha256_of
+from model.runtime.files import flush, replace_text, sha256_of, sha256_once
 from model.runtime.messages import for_shell
 
 
@@ -150,9 +157,24 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
         if options.serve:
             replace_text(library / CURRENT, f"{number}\n", step="current")
     checkpoint("publish.done")
-    damaged = [] if base is None or (is_whole and words_are_whole) else [base.number]
-    prune_snapshots(writer, options, last=last, damaged=options.damaged_snapshots.union(damaged))
+    damaged = set(options.damaged_snapshots)
+    if base is not None and not is_whole:
+        damaged |= _with_damaged_index(library, writer.library.generation)
+    elif base is not None and not words_are_whole:
+        damaged.add(base.number)
+    prune_snapshots(writer, options, last=last, damaged=damaged)
     return manifest
+
+
+def _with_damaged_index(library: Path, generation: str) -> set[int]:
+    """The snapshots of a generation whose index is damaged: several may share its file."""
+    found = set()
+    for number in snapshots_of(library, generation):
+        # A manifest that cannot be read is another matter: see `repair`.
+        with contextlib.suppress(LibraryError):
+            if not index_is_whole(library, read_snapshot_manifest(library, number)):
+                found.add(number)
+    return found
 
 
 def _write_index(
@@ -167,7 +189,8 @@ def _write_index(
     """Write the vector index into the new snapshot's folder and return the snapshot's manifest."""
     library, layout, tables = writer.library.path, writer.layout, writer.library.tables
     segments, frames = writer.datasets["segments"], writer.datasets["frames"]
-    problem = misalignment(segments, frames)
+    since = None if base is None else _changes_since(base, writer)
+    problem = misalignment(segments, frames, since.frames if since else None)
     if problem is not None:
         raise LibraryError(
             f"tables of {library} disagree: {problem}; "
@@ -177,7 +200,9 @@ def _write_index(
     backend = chosen_backend(options.index_backend, base)
     requested = _requested_index(options, backend.name, base)
     spec = backend.automatic_spec(vectors.num_rows) if requested == AUTOMATIC else requested
-    index = _extended(writer, base, backend, spec, vectors) if base is not None and extend else None
+    index = None
+    if base is not None and since is not None and extend:
+        index = _extended(library, base, backend, spec, vectors, since)
     if index is None:
         index, spec = backend.build(vectors, spec, gpu=options.gpu)
     checkpoint("publish.index")
@@ -187,7 +212,7 @@ def _write_index(
     for path in written:
         flush(path)
         name = os.fspath(snapshot_folder(Path(), number) / path.relative_to(folder))
-        files[name] = FileStamp(sha256_of(path), path.stat().st_size)
+        files[name] = FileStamp(sha256_once(path), path.stat().st_size)
     known_stamps = base.files if base else {}
     for name in TABLES:
         files |= _stamps(library, version_files(tables, name, writer.datasets[name]), known_stamps)
@@ -215,26 +240,60 @@ def _write_index(
     )
 
 
-def _extended(
-    writer: LibraryWriter, base: SnapshotManifest, backend: AnyBackend, spec: str, vectors: SegmentVectors
-) -> VectorIndex | None:
-    """The base's index with the new rows added; None when that would not equal a new index."""
-    library = writer.library.path
-    if (base.index_backend, base.index_factory) != (backend.name, spec) or base.num_segments == 0:
-        return None
+@dataclass(frozen=True)
+class _Changes:
+    """What has become of the tables since a snapshot.
+
+    Attributes:
+        kept: the rows of `segments` that are the first ones now, int64 [R], ascending.
+        num_segments: how many segments there were.
+        frames: the table in the version of then.
+    """
+
+    kept: NDArray[np.int64]
+    num_segments: int
+    frames: lance.LanceDataset
+
+
+def _changes_since(base: SnapshotManifest, writer: LibraryWriter) -> _Changes | None:
+    """What a snapshot's tables have become; None where they are others now, or it cannot be read."""
     columns = ["ingest_id", "segment_index"]
     try:
-        old = open_table(writer.library.tables, "segments", base.tables["segments"]).to_table(columns=columns)
-        new = writer.datasets["segments"].to_table(columns=columns, limit=old.num_rows)
-        if not old.combine_chunks().equals(new.combine_chunks()):
-            return None
-        index: VectorIndex = backend.open(snapshot_folder(library, base.number))
-        if index.num_rows != old.num_rows:
-            return None
+        old, frames = (
+            open_table(writer.library.tables, name, base.tables[name]) for name in ("segments", "frames")
+        )
+        before = old.to_table(columns=columns).combine_chunks()
     except (OSError, ValueError, KeyError, RuntimeError, LibraryError):
         return None
-    backend.extend(index, vectors)
-    return index
+    after = writer.datasets["segments"].to_table(columns=columns).combine_chunks()
+    # All rows of one ingest come and go together.
+    is_kept = pc.is_in(before["ingest_id"], value_set=pc.unique(after["ingest_id"]))
+    kept = np.flatnonzero(is_kept.to_numpy())
+    first = after.slice(0, len(kept)).combine_chunks()
+    if not before.filter(is_kept).combine_chunks().equals(first):
+        return None
+    return _Changes(kept, before.num_rows, frames)
+
+
+def _extended(
+    library: Path,
+    base: SnapshotManifest,
+    backend: AnyBackend,
+    spec: str,
+    vectors: SegmentVectors,
+    since: _Changes,
+) -> VectorIndex | None:
+    """The base's index as that of the rows now; None when it must be built anew."""
+    if (base.index_backend, base.index_factory) != (backend.name, spec) or base.num_segments == 0:
+        return None
+    try:
+        index: VectorIndex = backend.open(snapshot_folder(library, base.number))
+    except (OSError, ValueError, RuntimeError, LibraryError):
+        return None
+    if index.num_rows != since.num_segments:
+        return None
+    extended: VectorIndex | None = backend.extend(index, vectors, since.kept)
+    return extended
 
 
 def _stamps(library: Path, paths: Iterable[Path], known_stamps: dict[str, FileStamp]) -> dict[str, FileStamp]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import lance
 import numpy as np
 
+from indexer.library.alignment import misalignment
 from indexer.library.curation import Curation
 from indexer.library.errors import LibraryError, opening_errors, storage_errors
 from indexer.library.generations import Staged, staged
@@ -34,7 +35,6 @@ from indexer.library.stored import shown_places
 from indexer.library.tables import SegmentVectors, open_table, table_path
 from indexer.library.vectors.registry import vector_backend
 from indexer.library.words import has_words
-from indexer.library.writer import misalignment
 from model.runtime.files import sha256_of
 from model.runtime.messages import for_shell
 

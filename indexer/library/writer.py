@@ -11,6 +11,7 @@ a subtitle file changes, or when a stage has read the video. Lines that no row n
 lacks some of its lines loses them all, and they are read again.
 """
 
+import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -18,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import lance
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
@@ -26,7 +26,8 @@ from lance.fragment import FragmentMetadata, write_fragments
 from indexer.library.errors import MIGRATE_REMEDY, LibraryError, storage_errors
 from indexer.library.facts import storable
 from indexer.library.folder import Library
-from indexer.library.manifest import GENERATIONS, SNAPSHOTS
+from indexer.library.generations import snapshots_of
+from indexer.library.manifest import GENERATIONS, SNAPSHOTS, read_snapshot_manifest
 from indexer.library.schema import (
     ADDED_TABLES,
     PATH_COLUMNS,
@@ -100,7 +101,8 @@ class LibraryWriter:
 
     def __init__(self, library: Library) -> None:
         self._open(library)
-        self._recover()
+        if not self._is_published():
+            self._recover()
         self.videos = stored_videos(library.tables, self.datasets["videos"])
         self.files = stored_files(library.tables, self.datasets["files"])
         self._places = _by_video(self.files.values())
@@ -424,6 +426,19 @@ class LibraryWriter:
                     self.datasets[name].add_columns(missing)
                 self._committed(name, open_table(self.library.tables, name))
 
+    def _is_published(self) -> bool:
+        """Whether a snapshot has the tables as they are now, so that no run was killed since.
+
+        It saves reading which video each row is of.
+        """
+        versions = {name: dataset.version for name, dataset in self.datasets.items()}
+        for number in reversed(snapshots_of(self.library.path, self.library.generation)):
+            # The manifest of another snapshot may be damaged.
+            with contextlib.suppress(LibraryError):
+                if read_snapshot_manifest(self.library.path, number).tables == versions:
+                    return True
+        return False
+
     def _recover(self) -> None:
         """Remove what a killed run left: rows without a video, and videos that lack some of their rows."""
         counts = {}
@@ -480,29 +495,6 @@ def _without_lines(video: VideoRow) -> VideoRow:
         speech_source=None,
         screen_source=None,
     )
-
-
-def misalignment(segments: lance.LanceDataset, frames: lance.LanceDataset) -> str | None:
-    """How the frames are not in the order of the segments; None when they are."""
-    segment_keys = _keys("segments", segments)
-    counts = segment_keys["num_frames"].to_numpy().astype(np.int64)
-    ends = np.cumsum(counts)
-    total, row = int(counts.sum()), 0
-    # In batches: there are many times more frames than segments.
-    for batch in frames.to_batches(columns=_KEYS["frames"], batch_size=_KEY_ROWS):
-        rows = np.arange(row, row + batch.num_rows)
-        row += batch.num_rows
-        if row > total:
-            break
-        segment_of = np.searchsorted(ends, rows, side="right")
-        expected = segment_keys.take(pa.array(segment_of))
-        for column in ("ingest_id", "segment_index"):
-            if not expected[column].combine_chunks().equals(batch[column]):
-                return "frames are not in the order of their segments"
-        if not np.array_equal(batch["frame_index"].to_numpy(), rows - (ends - counts)[segment_of]):
-            return "a segment's frames are not in order"
-    num_frames = frames.count_rows()
-    return None if num_frames == total else f"{num_frames} frames, but the segments have {total}"
 
 
 def _keys(name: str, dataset: lance.LanceDataset) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import threading
 from collections.abc import Generator, Iterator
@@ -15,6 +16,9 @@ from pathlib import Path
 from model.runtime.faults import checkpoint
 
 _BLOCK_BYTES = 1 << 22
+#: Of `sha256_once`, by device, inode, size and time of change.
+_CHECKSUMS: dict[tuple[int, int, int, int], str] = {}
+_MOST_CHECKSUMS = 256
 
 
 def sha256_of(path: Path) -> str:
@@ -25,6 +29,38 @@ def sha256_of(path: Path) -> str:
     """
     with _open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_once(path: Path) -> str:
+    """SHA-256 in hex of a file that is written once, such as the index of a snapshot.
+
+    It is read again only if its time or size differs from when this process read it, under whatever name.
+
+    Raises:
+        OSError: see `sha256_of`.
+    """
+    before = path.stat()
+    key = (before.st_dev, before.st_ino, before.st_size, before.st_mtime_ns)
+    found = _CHECKSUMS.get(key)
+    if found is None:
+        found = sha256_of(path)
+        while len(_CHECKSUMS) >= _MOST_CHECKSUMS:
+            _CHECKSUMS.pop(next(iter(_CHECKSUMS)), None)
+        _CHECKSUMS[key] = found
+    return found
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, or a copy of it where the file system knows no hard links.
+
+    Raises:
+        OSError: the source cannot be read, or the target cannot be written.
+    """
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        target.unlink(missing_ok=True)
+        shutil.copyfile(source, target)
 
 
 def _open_regular(path: Path) -> BufferedReader:

@@ -20,6 +20,7 @@ class Section(StrEnum):
     MEMORY = "Peak memory of indexing"
     RESCAN = "Indexing again without a change"
     RENAMES = "Indexing renamed files"
+    PUBLISHING = "Publishing a change"
     ISOLATION = "Confined decoders"
     SEARCH = "Search over HTTP"
     FAISS = "FAISS against exact search"

@@ -7,21 +7,16 @@ It stores no tokens, so that no matching head runs, whose time would hide what a
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.folder import Library
-from indexer.library.publish import PublishOptions, publish
-from indexer.library.schema import FileRow
 from indexer.library.snapshot import Snapshot
-from indexer.library.writer import LibraryWriter
 from model.runtime.bundle import Bundle
 from service.bench.ann import clustered_vectors, recall
 from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
-from service.bench.synthetic import segment_rows, video_row
+from service.bench.synthetic import make_library, now, video_row
 from service.search.encoded_query import EncodedQuery
 from service.search.filters import Range
 from service.search.match_queue import MatchQueue
@@ -158,18 +153,18 @@ def _filter(share: float) -> Range:
 
 def _make_library(folder: Path, bundle: Bundle, embeddings: NDArray[np.float32]) -> None:
     """A published library of videos of ten segments, each with one frame of the segment's embedding."""
-    library = Library.open_or_create(folder, bundle, tokens="none")
-    rng = np.random.default_rng(5)
-    now = datetime.now(UTC)
-    with library.writing():
-        writer = LibraryWriter(library)
-        for number, first in enumerate(range(0, len(embeddings), _SEGMENTS_A_VIDEO)):
-            vectors = embeddings[first : first + _SEGMENTS_A_VIDEO]
-            video = video_row(number, now, num_segments=len(vectors), fps=float(rng.random()))
-            writer.add_segments(segment_rows(library, video, list(vectors)))
-            writer.finish(video)
-            writer.put_file(FileRow(f"/bench/{number}.mp4".encode(), video.video_id, 1, now))
-            if number % 2000 == 1999:
-                writer.flush()
-        writer.flush()
-        publish(writer, PublishOptions(), last=True)
+    rng, made = np.random.default_rng(5), now()
+    make_library(
+        folder,
+        bundle,
+        (
+            (
+                video_row(number, made, num_segments=len(vectors), fps=float(rng.random())),
+                list(vectors),
+            )
+            for number, vectors in enumerate(
+                embeddings[first : first + _SEGMENTS_A_VIDEO]
+                for first in range(0, len(embeddings), _SEGMENTS_A_VIDEO)
+            )
+        ),
+    )

@@ -17,6 +17,7 @@ class BenchPart(StrEnum):
     MEMORY = "memory"
     RESCAN = "rescan"
     RENAMES = "renames"
+    PUBLISHING = "publishing"
     ISOLATION = "isolation"
     SEARCH = "search"
     FAISS = "faiss"
@@ -40,6 +41,8 @@ class BenchScale:
     """Files that are found again."""
     renamed: int
     """Files that get other names."""
+    published: int
+    """Segments of the library to which a video is added."""
     reranked: int
     """Searches with re-ranking for each figure in a repetition."""
     segments: int
@@ -54,6 +57,7 @@ FULL = BenchScale(
     vectors=50_000,
     files=200_000,
     renamed=10_000,
+    published=1_000_000,
     reranked=64,
     segments=200_000,
 )
@@ -65,6 +69,7 @@ QUICK = BenchScale(
     vectors=10_000,
     files=20_000,
     renamed=1_000,
+    published=20_000,
     reranked=16,
     segments=20_000,
 )
@@ -105,6 +110,7 @@ def measurements(
         isolation,
         memory,
         paging,
+        publishing,
         renames,
         rerank,
         rescan,
@@ -146,6 +152,9 @@ def measurements(
         ),
         BenchPart.RENAMES: lambda: BenchReport(
             renames.measure_renames(bundle, files=scale.renamed, repeats=scale.repeats)
+        ),
+        BenchPart.PUBLISHING: lambda: BenchReport(
+            publishing.measure_publishing(bundle, segments=scale.published, repeats=scale.repeats)
         ),
         BenchPart.ISOLATION: lambda: BenchReport(
             isolation.measure_isolation(cache, bundle, repeats=scale.repeats, clips=scale.clips)

@@ -58,12 +58,13 @@ class NumpyBackend:
             raise InputError(f"index factory {spec!r} is not one: use 'exact', or 'auto'")
 
     def build(self, source: VectorSource, spec: str, *, gpu: bool = False) -> tuple[NumpyIndex, str]:
-        index = NumpyIndex(np.empty((0, source.dim), np.float32))
-        self.extend(index, source)
-        return index, spec
+        return self.extend(NumpyIndex(np.empty((0, source.dim), np.float32)), source), spec
 
-    def extend(self, index: NumpyIndex, source: VectorSource) -> None:
-        index.array = np.concatenate([index.array, *finite_batches(source, index.num_rows)])
+    def extend(
+        self, index: NumpyIndex, source: VectorSource, kept: NDArray[np.int64] | None = None
+    ) -> NumpyIndex:
+        first = index.array if kept is None else index.array[kept]
+        return NumpyIndex(np.concatenate([first, *finite_batches(source, len(first))]))
 
     def save(self, index: NumpyIndex, folder: Path) -> tuple[Path, ...]:
         with storage_errors(folder / FILE):

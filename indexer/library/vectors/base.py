@@ -60,7 +60,7 @@ class VectorSource(Protocol):
 
 
 class VectorIndex(Protocol):
-    """Vectors that can be searched by inner product. Many threads may search while no one extends it."""
+    """Vectors that can be searched by inner product, by many threads at once."""
 
     @property
     def num_rows(self) -> int:
@@ -149,8 +149,19 @@ class VectorBackend(Protocol[IndexT]):
         """
         ...
 
-    def extend(self, index: IndexT, source: VectorSource) -> None:
-        """Add the rows that the index lacks; its own rows must be the first of the source.
+    def extend(
+        self, index: IndexT, source: VectorSource, kept: NDArray[np.int64] | None = None
+    ) -> IndexT | None:
+        """An index of a source which has lost some of an index's rows, and has others after them.
+
+        Args:
+            index: the index. It stays as it is, and so do its files.
+            source: its first rows are those of the index that are kept, in their order.
+            kept: the rows of the index that are kept, int64 [R], ascending and without repeats; None: all.
+
+        Returns:
+            The index, made with less work than `build`; None where it is better to build one, for instance
+            since most rows are gone.
 
         Raises:
             LibraryError: the source cannot be read, or holds values that are not finite.
@@ -158,7 +169,10 @@ class VectorBackend(Protocol[IndexT]):
         ...
 
     def save(self, index: IndexT, folder: Path) -> tuple[Path, ...]:
-        """Write the index into a folder and return the written files, all of them inside the folder.
+        """Write the index into a folder and return its files, all of them inside the folder.
+
+        What an opened index shares with the one saved now may be a hard link to the file of the other folder:
+        nobody writes to a saved file.
 
         Raises:
             LibraryError: the files cannot be written.

@@ -1,4 +1,8 @@
-"""FAISS: the index is one file in the snapshot's folder, searched in memory.
+"""FAISS: the index is in files of the snapshot's folder, searched in memory.
+
+    segments.faiss        the index as it was built; snapshots that share it share the file, by a hard link
+    segments-tail.faiss   the vectors that were added since, if any
+    segments-gone.bits    the vectors of both that are no rows any more, if any: a bit for each vector
 
 The only module that imports `faiss`.
 """
@@ -9,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import faiss
 import numpy as np
@@ -23,18 +28,30 @@ from indexer.library.vectors.base import (
     no_results,
     results_per_query,
 )
+from indexer.library.vectors.grown import GrownIndex
 from model.runtime.errors import InputError
-from model.runtime.files import sha256_of
+from model.runtime.files import link_or_copy, sha256_once
 from model.runtime.limited import ChildEndedError, Limits, answer, ask_child, limit_this_process
 from model.runtime.remembered import recall, remember
 
 INDEX_FILE = "segments.faiss"
+TAIL_FILE = "segments-tail.faiss"
+GONE_FILE = "segments-gone.bits"
+#: More vectors than this beside the index are added to it: they are scanned at each search.
+TAIL_ROWS = 16_384
 #: Up to this many vectors, an exact scan takes about 20 ms on two cores.
 FLAT_LIMIT = 200_000
 _TRAINING_PER_LIST = 40
 _MIN_TRAINING_ROWS = 4096
 #: A search among chosen rows probes this many times the lists needed to see as many rows as one among all.
 _FILTERED_EFFORT = 2
+#: The index is built anew when more than this share of its vectors is gone.
+_MOST_GONE = 0.2
+#: An index with lists is built anew when, in a sample, the lists that a search reads hold this much less of
+#: the nearest vectors of those added last than of those that were there first.
+_DRIFT = 0.1
+_DRIFT_SAMPLE = 16
+_DRIFT_AT = 100
 _KIND = "vectors"
 _TRIAL_MEMORY = 1 << 30
 _TRIAL_SECONDS = 60
@@ -45,9 +62,9 @@ _FLAT = b"IxFI"
 _ALL_THREADS: int = faiss.omp_get_max_threads()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FaissIndex:
-    """An inner-product FAISS index; its ids are the rows.
+    """An inner-product FAISS index; its ids are the rows. It does not change any more.
 
     How a search among chosen rows works depends on the kind of index. In brackets: the recall@100, measured
     with 100,000 clustered vectors, of which 50 to 90,000 were allowed.
@@ -63,6 +80,8 @@ class FaissIndex:
     """
 
     faiss_index: faiss.Index
+    #: The file that it was read from.
+    path: Path | None = None
 
     @property
     def num_rows(self) -> int:
@@ -106,13 +125,9 @@ class FaissIndex:
     def _search_among(
         self, allowed: NDArray[np.int64], queries: NDArray[np.float32], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        index = self.faiss_index
         scores: NDArray[np.float32]
         rows: NDArray[np.int64]
-        if isinstance(index, faiss.IndexPreTransform):
-            for i in range(index.chain.size()):
-                queries = faiss.downcast_VectorTransform(index.chain.at(i)).apply(queries)
-            index = faiss.downcast_index(index.index)
+        index, queries = _without_transform(self.faiss_index, queries)
         if isinstance(index, faiss.IndexHNSW):
             index = faiss.downcast_index(index.storage)
         try:
@@ -125,10 +140,22 @@ class FaissIndex:
         return scores, rows
 
 
+FaissParts = GrownIndex[FaissIndex]
+
+
 class FaissBackend:
-    """Builds FAISS indexes from factory strings: 'Flat', 'IVF4096,SQ8', 'HNSW32', …"""
+    """Builds FAISS indexes from factory strings: 'Flat', 'IVF4096,SQ8', 'HNSW32', …
+
+    Args:
+        tail_rows: how many vectors may lie beside an index, which is not written again then.
+    """
 
     name = DEFAULT_BACKEND
+
+    def __init__(self, tail_rows: int = TAIL_ROWS) -> None:
+        self._tail_rows = tail_rows
+        #: Indexes in use, by the device, inode, size and time of their files: snapshots share them.
+        self._opened: WeakValueDictionary[tuple[int, int, int, int], FaissIndex] = WeakValueDictionary()
 
     def automatic_spec(self, num_rows: int) -> str:
         """Exact up to `FLAT_LIMIT` vectors, then lists of 8-bit vectors.
@@ -150,7 +177,7 @@ class FaissBackend:
         if index.metric_type != faiss.METRIC_INNER_PRODUCT or not hasattr(index, "add"):
             raise InputError(f"index factory {spec!r} does not rank by inner product: {remedy}")
 
-    def build(self, source: VectorSource, spec: str, *, gpu: bool = False) -> tuple[FaissIndex, str]:
+    def build(self, source: VectorSource, spec: str, *, gpu: bool = False) -> tuple[FaissParts, str]:
         """See `VectorBackend`. The index is `Flat` when there are too few vectors to train another kind."""
         index = _new_index(source.dim, spec)
         if not index.is_trained:
@@ -167,47 +194,100 @@ class FaissBackend:
             index.add(batch)
         index = _on_cpu(index)
         _set_effort(index)
-        return FaissIndex(index), spec
+        return _whole(FaissIndex(index)), spec
 
-    def extend(self, index: FaissIndex, source: VectorSource) -> None:
-        """See `VectorBackend`. The trained parts do not change."""
-        for batch in finite_batches(source, index.num_rows):
-            index.faiss_index.add(batch)
+    def extend(
+        self, index: FaissParts, source: VectorSource, kept: NDArray[np.int64] | None = None
+    ) -> FaissParts | None:
+        """See `VectorBackend`.
 
-    def save(self, index: FaissIndex, folder: Path) -> tuple[Path, ...]:
-        """Write `segments.faiss`."""
-        path = folder / INDEX_FILE
-        with storage_errors(path):
-            faiss.write_index(index.faiss_index, str(path))
-            if not is_whole_flat(path):
-                remember(_KIND, sha256_of(path))
-        return (path,)
+        Few new vectors are put beside the index, more are added to a copy of it. Its trained parts do not
+        change: it is built anew where it does not fit the new vectors, see `_has_drifted`, or where many are
+        gone.
+        """
+        kept = np.arange(index.num_rows) if kept is None else kept
+        present = np.zeros(index.num_ids + source.num_rows - len(kept), np.bool_)
+        present[index.ids_of(kept)] = True
+        present[index.num_ids :] = True
+        num_gone = len(present) - source.num_rows
+        is_small = index.base.num_rows <= self._tail_rows
+        if num_gone and (is_small or num_gone > _MOST_GONE * len(present) or not _can_choose(index.base)):
+            return None
+        added = list(finite_batches(source, len(kept)))
+        tail = faiss.clone_index(index.tail.faiss_index)
+        for batch in added:
+            tail.add(batch)
+        if not is_small and tail.ntotal <= self._tail_rows:
+            return GrownIndex(index.base, FaissIndex(tail), present)
+        base = faiss.clone_index(index.base.faiss_index)
+        if tail.ntotal:
+            base.add(tail.reconstruct_n(0, tail.ntotal))
+        if not is_small and _has_drifted(base, source, tail.ntotal):
+            return None
+        return GrownIndex(FaissIndex(base), _no_vectors(index.dim), present)
 
-    def open(self, folder: Path) -> FaissIndex:
-        """Read `segments.faiss`.
+    def save(self, index: FaissParts, folder: Path) -> tuple[Path, ...]:
+        """See `VectorBackend`."""
+        path, tail_path, gone_path = (folder / name for name in (INDEX_FILE, TAIL_FILE, GONE_FILE))
+        written = [path]
+        with storage_errors(folder):
+            _write_base(index.base, path)
+            if index.tail.num_rows:
+                faiss.write_index(index.tail.faiss_index, str(tail_path))
+                written.append(tail_path)
+            if not index.present.all():
+                gone_path.write_bytes(np.packbits(~index.present, bitorder="little").tobytes())
+                written.append(gone_path)
+        return tuple(written)
+
+    def open(self, folder: Path) -> FaissParts:
+        """Read the index's files.
 
         FAISS believes the sizes in a file, so that a wrong one can crash it or fill the memory. The sizes of
         a flat index are compared with the file's; another index that this user has neither written nor read
         before is read in a process with limits first.
         """
-        path = folder / INDEX_FILE
+        base = self._open_base(folder / INDEX_FILE)
+        tail_path, gone_path = folder / TAIL_FILE, folder / GONE_FILE
+        tail = _no_vectors(base.dim)
+        with storage_errors(tail_path):
+            if tail_path.exists():
+                if not is_whole_flat(tail_path):
+                    raise LibraryError(f"{tail_path} is no flat index; {VERIFY_REMEDY}")
+                tail = FaissIndex(faiss.read_index(str(tail_path)))
+        if tail.dim != base.dim:
+            raise LibraryError(f"{tail_path} has {tail.dim} dimensions, not {base.dim}; {VERIFY_REMEDY}")
+        present = np.ones(base.num_rows + tail.num_rows, np.bool_)
+        with storage_errors(gone_path):
+            if gone_path.exists():
+                present = ~_read_bits(gone_path, len(present))
+        return GrownIndex(base, tail, present)
+
+    def verify(self, index: FaissParts, source: VectorSource) -> str | None:
+        """See `VectorBackend`. Vectors are compared only in a flat index, which alone stores them exactly."""
+        return difference(index, source)
+
+    def drop(self, folder: Path) -> None:
+        """Remove the index's files."""
+        for name in (INDEX_FILE, TAIL_FILE, GONE_FILE):
+            with storage_errors(folder / name):
+                (folder / name).unlink(missing_ok=True)
+
+    def _open_base(self, path: Path) -> FaissIndex:
         with storage_errors(path):
+            found = path.stat()
+            key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+            opened = self._opened.get(key)
+            if opened is not None:
+                return opened
             if not is_whole_flat(path):
                 _try_first(path)
             index = faiss.read_index(str(path))
         if index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise LibraryError(f"{path} does not rank by inner product; {VERIFY_REMEDY}")
-        return FaissIndex(index)
-
-    def verify(self, index: FaissIndex, source: VectorSource) -> str | None:
-        """See `VectorBackend`. Vectors are compared only in a flat index, which alone stores them exactly."""
-        return difference(index, source)
-
-    def drop(self, folder: Path) -> None:
-        """Remove `segments.faiss`."""
-        path = folder / INDEX_FILE
-        with storage_errors(path):
-            path.unlink(missing_ok=True)
+        base = FaissIndex(index, path)
+        self._opened[key] = base
+        return base
 
 
 def is_whole_flat(path: Path) -> bool:
@@ -234,7 +314,7 @@ def _try_first(path: Path) -> None:
     Raises:
         LibraryError: it ended the process, or it is not as an index must be.
     """
-    checksum = sha256_of(path)
+    checksum = sha256_once(path)
     if recall(_KIND, checksum) is not None:
         return
     size = path.stat().st_size
@@ -295,6 +375,83 @@ def _wrong_structure(index: faiss.Index, num_rows: int) -> Iterator[str]:
             if ((ids < 0) | (ids >= num_rows)).any():
                 yield "its lists name vectors that do not exist"
                 return
+
+
+def _whole(base: FaissIndex) -> FaissParts:
+    """An index of which nothing is gone, with nothing beside it."""
+    return GrownIndex(base, _no_vectors(base.dim), np.ones(base.num_rows, np.bool_))
+
+
+def _no_vectors(dim: int) -> FaissIndex:
+    return FaissIndex(faiss.IndexFlatIP(dim))
+
+
+def _write_base(base: FaissIndex, path: Path) -> None:
+    """Write an index, or share the file that it was read from. OSError, or what FAISS raises, if it fails."""
+    if base.path is not None:
+        try:
+            link_or_copy(base.path, path)
+        except FileNotFoundError:
+            # The snapshot that it was read from is removed.
+            pass
+        else:
+            return
+    faiss.write_index(base.faiss_index, str(path))
+    if not is_whole_flat(path):
+        remember(_KIND, sha256_once(path))
+
+
+def _read_bits(path: Path, count: int) -> NDArray[np.bool_]:
+    """As many bits as there must be in a file.
+
+    Raises:
+        LibraryError: it holds fewer or more.
+    """
+    bits = np.unpackbits(np.frombuffer(path.read_bytes(), np.uint8), bitorder="little")
+    if not count <= len(bits) < count + 8 or bits[count:].any():
+        raise LibraryError(f"{path} does not hold {count} bits; {VERIFY_REMEDY}")
+    return bits[:count].astype(np.bool_)
+
+
+def _can_choose(index: FaissIndex) -> bool:
+    """Whether a search among chosen rows is possible, which must be so where some are gone."""
+    try:
+        index.search(np.zeros((1, index.dim), np.float32), 1, allowed=np.zeros(1, np.int64))
+    except LibraryError:
+        return False
+    return True
+
+
+def _has_drifted(index: faiss.Index, source: VectorSource, num_added: int) -> bool:
+    """Whether the lists of an index suit the vectors added last less than those that were there first.
+
+    The measure is the recall of a search in the lists that one usually reads against one in all lists, for
+    a sample of both. Other kinds of index are not trained for the place of vectors in space.
+    """
+    if _num_lists(index) == 1:
+        return False
+    num_first = max(1, source.num_rows // 4)
+    recalls = []
+    for start, stop in ((0, num_first), (source.num_rows - num_added, source.num_rows)):
+        rows = np.unique(np.linspace(start, stop - 1, _DRIFT_SAMPLE).astype(np.int64))
+        lists, queries = _without_transform(index, source.take(rows))
+        k = min(_DRIFT_AT, int(index.ntotal))
+        usual = lists.search(queries, k)[1]
+        every = lists.search(queries, k, params=faiss.SearchParametersIVF(nprobe=lists.nlist))[1]
+        found = [np.isin(right, got).mean() for got, right in zip(usual, every, strict=True)]
+        recalls.append(float(np.mean(found)))
+    return recalls[1] < recalls[0] - _DRIFT
+
+
+def _without_transform(
+    index: faiss.Index, queries: NDArray[np.float32]
+) -> tuple[faiss.Index, NDArray[np.float32]]:
+    """The index behind transforms of vectors, and the queries as these make them."""
+    if not isinstance(index, faiss.IndexPreTransform):
+        return index, queries
+    for i in range(index.chain.size()):
+        queries = faiss.downcast_VectorTransform(index.chain.at(i)).apply(queries)
+    return faiss.downcast_index(index.index), queries
 
 
 def _new_index(dim: int, spec: str) -> faiss.Index:

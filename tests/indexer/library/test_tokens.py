@@ -385,7 +385,7 @@ def test_a_snapshot_of_the_first_version_is_refused_with_the_remedy(
     body["format_version"] = 1
     path.write_text(json.dumps({"checksum": _checksum(body), **body}))
     with pytest.raises(
-        LibraryError, match=r"format version 1, this program reads 2 to 4: .*index into a new folder"
+        LibraryError, match=r"format version 1, this program reads 2 to 5: .*index into a new folder"
     ):
         Snapshot.open(library)
 

@@ -11,7 +11,7 @@ import pytest
 from indexer.options import IndexOptions
 from model.runtime.bundle import Bundle
 from model.runtime.video import VideoReader, probe
-from service.bench import ann, indexing, isolation, memory, renames, rescan, serving
+from service.bench import ann, indexing, isolation, memory, publishing, renames, rescan, serving
 from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.media import cached, repeat_video, write_video
 from tests.support.server import clean_environment
@@ -53,6 +53,16 @@ def test_renamed_files_are_recognised_and_not_decoded(bundle: Path) -> None:
     seconds, relative = renames.measure_renames(bundle, files=210, repeats=2)
     assert (seconds.unit, len(seconds.values)) == ("s", 2)
     assert len(relative.values) == 2
+
+
+def test_a_video_is_added_replaced_and_removed(bundle: Path) -> None:
+    figures = publishing.measure_publishing(bundle, segments=3000, repeats=2)
+    for change in ("added", "replaced", "removed"):
+        written = by_name(figures, f"{change}: written")
+        assert (written.unit, len(written.values)) == ("MiB", 2)
+        # What is not changed is not written again.
+        assert 0 < max(written.values) < 1
+    assert all(figure.bar is None for figure in figures)
 
 
 def test_ratios_pair_repetitions() -> None:

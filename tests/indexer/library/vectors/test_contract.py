@@ -40,6 +40,8 @@ class Case:
 
 
 FAISS = FaissBackend()
+#: Of more vectors beside the index than this one writes a new index.
+PARTS = FaissBackend(tail_rows=300)
 CASES = {
     "numpy": Case(NumpyBackend(), "exact", True, True, "Flat"),
     "Flat": Case(FAISS, "Flat", True, True, "Plane"),
@@ -48,6 +50,9 @@ CASES = {
     "IVF64,SQ8": Case(FAISS, "IVF64,SQ8", False, False, "IVF,SQ8"),
     "HNSW16": Case(FAISS, "HNSW16", False, False, "HNSW16,Plane"),
     "RR24,HNSW16": Case(FAISS, "RR24,HNSW16", False, False, "RR24"),
+    "Flat in parts": Case(PARTS, "Flat", True, True, "Plane"),
+    "IVF64,SQ8 in parts": Case(PARTS, "IVF64,SQ8", False, False, "IVF,SQ8"),
+    "RR24,HNSW16 in parts": Case(PARTS, "RR24,HNSW16", False, False, "RR24"),
 }
 
 
@@ -98,6 +103,7 @@ def check_ranking(
     rows: NDArray[np.int64],
     vectors: NDArray[np.float32],
     queries: NDArray[np.float32],
+    atol: float = 0.02,
 ) -> None:
     """Of what every search returns: types, order, distinct rows, true scores."""
     assert (scores.dtype, rows.dtype) == (np.dtype(np.float32), np.dtype(np.int64))
@@ -107,7 +113,7 @@ def check_ranking(
         assert (np.diff(row_scores[reached]) <= 0).all()
         assert len(set(found[reached])) == reached.sum()
         # A compressing index knows its vectors about.
-        np.testing.assert_allclose(row_scores[reached], vectors[found[reached]] @ query, atol=0.02)
+        np.testing.assert_allclose(row_scores[reached], vectors[found[reached]] @ query, atol=atol)
 
 
 @pytest.mark.parametrize("k", [1, 10, 100])
@@ -240,9 +246,12 @@ def test_an_extended_index_is_a_built_one(
     case.backend.save(case.build(vectors[:1000]), tmp_path)
     grown = case.backend.open(tmp_path)
     for count in (1000, 1001, NUM_ROWS):
-        case.backend.extend(grown, ArrayVectors(vectors[:count]))
+        before, grown = grown, case.backend.extend(grown, ArrayVectors(vectors[:count]))
+        assert grown is not None
         assert grown.num_rows == count
         assert case.backend.verify(grown, ArrayVectors(vectors[:count])) is None
+        # A searcher may still have the one before.
+        assert case.backend.verify(before, ArrayVectors(vectors[: before.num_rows])) is None
     scores, rows = grown.search(queries, 20)
     check_ranking(scores, rows, vectors, queries)
     if case.exact:
@@ -251,6 +260,48 @@ def test_an_extended_index_is_a_built_one(
         np.testing.assert_allclose(scores, built[0], atol=1e-6)
     else:
         assert recall(rows, nearest(vectors, queries, 20, np.arange(NUM_ROWS))) > 0.8
+
+
+def test_an_index_of_which_rows_come_and_go_is_a_built_one(
+    case: Case, vectors: NDArray[np.float32], queries: NDArray[np.float32], tmp_path: Path
+) -> None:
+    """Videos are replaced and removed: each snapshot's index is made from that of the one before."""
+    rng = np.random.default_rng(6)
+    now, extended = vectors[:1000], 0
+    index = case.build(now)
+    for step, (num_gone, num_added) in enumerate(
+        [(1, 1), (0, 40), (30, 0), (1, 300), (90, 2), (2, 20), (3, 0)]
+    ):
+        if step % 2:
+            folder = tmp_path / str(step)
+            folder.mkdir()
+            case.backend.save(index, folder)
+            index = case.backend.open(folder)
+        # What was added last often goes first.
+        newest = np.arange(len(now) - 5, len(now))
+        gone = np.union1d(rng.choice(len(now), num_gone, replace=False), newest[: num_gone // 2])
+        kept = np.setdiff1d(np.arange(len(now)), gone)
+        now = np.concatenate([now[kept], unit_vectors(num_added, 10 + step)])
+        changed = case.backend.extend(index, ArrayVectors(now), kept)
+        extended += changed is not None
+        index = changed or case.build(now)
+        assert case.backend.verify(index, ArrayVectors(now)) is None
+        every = np.arange(len(now))
+        for allowed in (None, every[::3], every[-50:], every[:900]):
+            scores, rows = index.search(queries, 30, allowed=allowed)
+            expected = nearest(now, queries, 30, every if allowed is None else allowed)
+            assert rows.shape == (NUM_QUERIES, 30)
+            # Numbers beyond those that an index was trained with are cut.
+            check_ranking(scores, rows, now, queries, atol=0.1 if "SQ8" in case.spec else 0.02)
+            assert allowed is None or np.isin(rows, [-1, *allowed]).all()
+            if case.exact:
+                assert rows.tolist() == expected
+            else:
+                assert recall(rows, expected) > 0.8
+        if case.keeps:
+            np.testing.assert_array_equal(index.vectors(every), now)
+    # An index as small as most of these is built anew where rows are gone.
+    assert extended >= (6 if case.backend is PARTS else 1)
 
 
 def test_an_index_of_other_vectors_is_noticed(

@@ -1,0 +1,95 @@
+"""Checks that the rows of `frames` are in the order of those of `segments`, which do not name them."""
+
+from collections.abc import Iterator
+
+import lance
+import numpy as np
+import pyarrow as pa
+from lance.fragment import LanceFragment
+from numpy.typing import NDArray
+
+_SEGMENT_COLUMNS = ["ingest_id", "segment_index", "num_frames"]
+_FRAME_COLUMNS = ["ingest_id", "segment_index", "frame_index"]
+_BATCH_ROWS = 1 << 18
+
+
+def misalignment(
+    segments: lance.LanceDataset, frames: lance.LanceDataset, aligned: lance.LanceDataset | None = None
+) -> str | None:
+    """How the frames are not in the order of the segments; None when they are.
+
+    Args:
+        segments: the table.
+        frames: the table.
+        aligned: an earlier version of `frames` that was in the order of the segments of its time, of which
+            `segments` has some, in the same order, before all others. Of the files that both versions of
+            `frames` have, only the first and the last row are read: rows go and come with whole videos, so
+            that what lies between these two can only be as it was.
+    """
+    expected = _Expected(segments)
+    known = set() if aligned is None else {_content(fragment) for fragment in aligned.get_fragments()}
+    ends: list[int] = []
+    row = 0
+    for fragment in frames.get_fragments():
+        count = fragment.count_rows()
+        if _content(fragment) in known:
+            ends += [row, row + count - 1][: min(count, 2)]
+        else:
+            problem = expected.difference(_batches(fragment), row)
+            if problem is not None:
+                return problem
+        row += count
+    if row != expected.num_frames:
+        return f"{row} frames, but the segments have {expected.num_frames}"
+    rows = np.array(ends, np.int64)
+    for part in np.array_split(rows, max(1, len(rows) // _BATCH_ROWS)):
+        if not len(part):
+            continue
+        problem = expected.difference_at(frames.take(part.tolist(), _FRAME_COLUMNS), part)
+        if problem is not None:
+            return problem
+    return None
+
+
+def _content(fragment: LanceFragment) -> tuple[int, tuple[str, ...], str | None]:
+    """What tells whether a fragment of two versions has the same rows."""
+    files = tuple(file.path for file in fragment.data_files())
+    return fragment.fragment_id, files, fragment.deletion_file()
+
+
+def _batches(fragment: LanceFragment) -> Iterator[pa.RecordBatch]:
+    return iter(fragment.to_batches(columns=_FRAME_COLUMNS, batch_size=_BATCH_ROWS))
+
+
+class _Expected:
+    """The keys that the frames of a table of segments must have."""
+
+    def __init__(self, segments: lance.LanceDataset) -> None:
+        self._keys = segments.to_table(columns=_SEGMENT_COLUMNS).combine_chunks()
+        counts = self._keys["num_frames"].to_numpy().astype(np.int64)
+        self._ends = np.cumsum(counts)
+        self._firsts = self._ends - counts
+        self.num_frames = int(counts.sum())
+
+    def difference(self, batches: Iterator[pa.RecordBatch], row: int) -> str | None:
+        """How the frames from a row on differ; None when they do not, or when there are too many."""
+        for batch in batches:
+            rows = np.arange(row, row + batch.num_rows)
+            row += batch.num_rows
+            if row > self.num_frames:
+                return None
+            problem = self.difference_at(pa.Table.from_batches([batch]), rows)
+            if problem is not None:
+                return problem
+        return None
+
+    def difference_at(self, frames: pa.Table, rows: NDArray[np.int64]) -> str | None:
+        """How frames differ from those that must be in some rows, int64 [R]."""
+        segment_of = np.searchsorted(self._ends, rows, side="right")
+        expected = self._keys.take(pa.array(segment_of))
+        for column in ("ingest_id", "segment_index"):
+            if not expected[column].combine_chunks().equals(frames[column].combine_chunks()):
+                return "frames are not in the order of their segments"
+        if not np.array_equal(frames["frame_index"].to_numpy(), rows - self._firsts[segment_of]):
+            return "a segment's frames are not in order"
+        return None
