@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
+from indexer.library.compaction import FragmentRows, plan_compaction
 from indexer.library.errors import MIGRATE_REMEDY, LibraryError, storage_errors
 from indexer.library.facts import storable
 from indexer.library.folder import Library
@@ -65,7 +66,6 @@ _JOINED_BYTES = 256 << 20
 _JOINED_ROWS = {"videos": 65536, "files": 1 << 20, "segments": 16384, "frames": 65536, "texts": 1 << 20}
 #: About the memory of a line.
 _LINE_BYTES = 512
-_MAX_SMALL_FRAGMENTS = 8
 #: Rows copied at once while fragments are joined.
 _COPIED_ROWS = 1024
 _COPIED_BYTES = 16 << 20
@@ -300,20 +300,22 @@ class LibraryWriter:
         """Join small fragments and drop deleted rows if there are many. Rows keep their order."""
         for name in TABLES:
             dataset = self.datasets[name]
-            fragments = dataset.get_fragments()
             joined, batch = _JOINED_ROWS[name], _COPIED_ROWS
             if name == "frames":
                 joined = min(joined, _JOINED_BYTES // self.layout.frame_bytes)
                 batch = min(batch, max(1, _COPIED_BYTES // self.layout.frame_bytes))
-            small = sum(f.physical_rows < joined for f in fragments)
-            deleted = sum(f.num_deletions for f in fragments)
-            if small <= _MAX_SMALL_FRAGMENTS and deleted * 4 <= dataset.count_rows():
+            fragments = [
+                FragmentRows(f.fragment_id, f.physical_rows, f.num_deletions) for f in dataset.get_fragments()
+            ]
+            plan = plan_compaction(fragments, joined)
+            if plan is None:
                 continue
             before, keys = dataset.version, _keys(name, dataset)
             checkpoint(f"compact.{name}")
             with storage_errors(table_path(self.library.tables, name)):
                 dataset.optimize.compact_files(
-                    target_rows_per_fragment=joined,
+                    target_rows_per_fragment=plan.joined_rows,
+                    excluded_fragment_ids=list(plan.left_alone),
                     materialize_deletions_threshold=0.0,
                     batch_size=batch,
                     num_threads=1,
