@@ -8,7 +8,9 @@ import pyarrow as pa
 from lance.fragment import LanceFragment
 from numpy.typing import NDArray
 
-_SEGMENT_COLUMNS = ["ingest_id", "segment_index", "num_frames"]
+from indexer.library.row_changes import content_of
+
+_SEGMENT_COLUMNS = ["ingest_id", "segment_index"]
 _FRAME_COLUMNS = ["ingest_id", "segment_index", "frame_index"]
 _BATCH_ROWS = 1 << 18
 
@@ -27,12 +29,12 @@ def misalignment(
             that what lies between these two can only be as it was.
     """
     expected = _Expected(segments)
-    known = set() if aligned is None else {_content(fragment) for fragment in aligned.get_fragments()}
+    known = set() if aligned is None else {content_of(fragment) for fragment in aligned.get_fragments()}
     ends: list[int] = []
     row = 0
     for fragment in frames.get_fragments():
         count = fragment.count_rows()
-        if _content(fragment) in known:
+        if content_of(fragment) in known:
             ends += [row, row + count - 1][: min(count, 2)]
         else:
             problem = expected.difference(_batches(fragment), row)
@@ -51,12 +53,6 @@ def misalignment(
     return None
 
 
-def _content(fragment: LanceFragment) -> tuple[int, tuple[str, ...], str | None]:
-    """What tells whether a fragment of two versions has the same rows."""
-    files = tuple(file.path for file in fragment.data_files())
-    return fragment.fragment_id, files, fragment.deletion_file()
-
-
 def _batches(fragment: LanceFragment) -> Iterator[pa.RecordBatch]:
     return iter(fragment.to_batches(columns=_FRAME_COLUMNS, batch_size=_BATCH_ROWS))
 
@@ -65,8 +61,8 @@ class _Expected:
     """The keys that the frames of a table of segments must have."""
 
     def __init__(self, segments: lance.LanceDataset) -> None:
-        self._keys = segments.to_table(columns=_SEGMENT_COLUMNS).combine_chunks()
-        counts = self._keys["num_frames"].to_numpy().astype(np.int64)
+        self._segments = segments
+        counts = segments.to_table(columns=["num_frames"])["num_frames"].to_numpy().astype(np.int64)
         self._ends = np.cumsum(counts)
         self._firsts = self._ends - counts
         self.num_frames = int(counts.sum())
@@ -84,12 +80,22 @@ class _Expected:
         return None
 
     def difference_at(self, frames: pa.Table, rows: NDArray[np.int64]) -> str | None:
-        """How frames differ from those that must be in some rows, int64 [R]."""
+        """How frames differ from those that must be in some rows, int64 [R], ascending."""
         segment_of = np.searchsorted(self._ends, rows, side="right")
-        expected = self._keys.take(pa.array(segment_of))
-        for column in ("ingest_id", "segment_index"):
+        named, place = np.unique(segment_of, return_inverse=True)
+        expected = self._keys(named).take(pa.array(place))
+        for column in _SEGMENT_COLUMNS:
             if not expected[column].combine_chunks().equals(frames[column].combine_chunks()):
                 return "frames are not in the order of their segments"
         if not np.array_equal(frames["frame_index"].to_numpy(), rows - self._firsts[segment_of]):
             return "a segment's frames are not in order"
         return None
+
+    def _keys(self, segments: NDArray[np.int64]) -> pa.Table:
+        """The keys of segments in some rows, ascending and without repeats."""
+        if not len(segments):
+            return self._segments.schema.empty_table().select(_SEGMENT_COLUMNS)
+        first, count = int(segments[0]), len(segments)
+        if segments[-1] - first == count - 1:
+            return self._segments.to_table(columns=_SEGMENT_COLUMNS, offset=first, limit=count)
+        return self._segments.take(segments.tolist(), columns=_SEGMENT_COLUMNS)

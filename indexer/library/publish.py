@@ -10,7 +10,6 @@ from pathlib import Path
 
 import lance
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from indexer.library.alignment import misalignment
@@ -32,6 +31,7 @@ from indexer.library.manifest import (
     to_json,
 )
 from indexer.library.records import SEARCHABLE
+from indexer.library.row_changes import kept_rows
 from indexer.library.schema import TABLES
 from indexer.library.tables import SegmentVectors, open_table, table_path, version_files
 from indexer.library.vectors.base import AUTOMATIC, DEFAULT_BACKEND, AnyBackend, VectorIndex
@@ -257,22 +257,14 @@ class _Changes:
 
 def _changes_since(base: SnapshotManifest, writer: LibraryWriter) -> _Changes | None:
     """What a snapshot's tables have become; None where they are others now, or it cannot be read."""
-    columns = ["ingest_id", "segment_index"]
     try:
         old, frames = (
             open_table(writer.library.tables, name, base.tables[name]) for name in ("segments", "frames")
         )
-        before = old.to_table(columns=columns).combine_chunks()
+        kept = kept_rows(old, writer.datasets["segments"])
     except (OSError, ValueError, KeyError, RuntimeError, LibraryError):
         return None
-    after = writer.datasets["segments"].to_table(columns=columns).combine_chunks()
-    # All rows of one ingest come and go together.
-    is_kept = pc.is_in(before["ingest_id"], value_set=pc.unique(after["ingest_id"]))
-    kept = np.flatnonzero(is_kept.to_numpy())
-    first = after.slice(0, len(kept)).combine_chunks()
-    if not before.filter(is_kept).combine_chunks().equals(first):
-        return None
-    return _Changes(kept, before.num_rows, frames)
+    return None if kept is None else _Changes(kept, old.count_rows(), frames)
 
 
 def _extended(

@@ -325,7 +325,7 @@ class LibraryWriter:
                 )
                 dataset = open_table(self.library.tables, name)
                 if not _keys(name, dataset).equals(keys):
-                    # Not observed so far; in another order, segments would show the frames of others.
+                    # In another order, segments would show the frames of others.
                     dataset = dataset.checkout_version(before)
                     dataset.restore()  # type: ignore[no-untyped-call]
             checkpoint(f"compacted.{name}")
