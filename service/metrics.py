@@ -1,7 +1,8 @@
 """Prometheus metrics. Each app has its own registry, so that one process can hold several apps."""
 
+from collections.abc import Callable
 from dataclasses import fields
-from typing import get_args
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -13,6 +14,9 @@ from service.search.results import (
     SearchResult,
     StageTimings,
 )
+
+#: Why the server turned a connection away, or ended it.
+ConnectionEnding = Literal["full", "client_share", "idle", "slow_request", "slow_reader", "malformed"]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -74,6 +78,14 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        for ending in get_args(ConnectionEnding):
+            self._connection_ends.labels(ending)
+        self._waiting_searches = Gauge(
+            "reelfind_searches_waiting", "Searches that wait for a thread.", registry=self.registry
+        )
+        self._running_searches = Gauge(
+            "reelfind_searches_running", "Searches that have a thread.", registry=self.registry
+        )
         self._encoders = Gauge(
             "reelfind_encoders", "Streams and clips that are being made.", registry=self.registry
         )
@@ -105,6 +117,8 @@ class Metrics:
             ("result",),
             registry=self.registry,
         )
+        for outcome in ("loaded", "refused"):
+            self._reloads.labels(outcome)
         self._snapshot = Gauge(
             "reelfind_snapshot_number", "Number of the snapshot served; 0 if none is.", registry=self.registry
         )
@@ -177,7 +191,12 @@ class Metrics:
         """Set the gauge of streams and clips that are being made."""
         self._encoders.set(count)
 
-    def observe_connection_end(self, reason: str) -> None:
+    def watch_searches(self, waiting: Callable[[], int], running: Callable[[], int]) -> None:
+        """Let the gauges of searches show what two functions count when the metrics are rendered."""
+        self._waiting_searches.set_function(waiting)
+        self._running_searches.set_function(running)
+
+    def observe_connection_end(self, reason: ConnectionEnding) -> None:
         """Count a connection that the server turned away or ended."""
         self._connection_ends.labels(reason).inc()
 

@@ -101,6 +101,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         opened = await run_in_threadpool(open_served_bundle, settings) if bundle is None else bundle
         live = LiveLibrary(settings, opened, shown)
         pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
+        shown.watch_searches(lambda: pool.waiting, lambda: pool.running)
         pages = Pages()
         maker = MediaMaker(settings, shown.show_encoders)
         app.state.context = Context(

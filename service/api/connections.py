@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 import h11
 from uvicorn.config import Config
@@ -29,7 +29,7 @@ from service.api.problems import (
     ProblemKind,
     problem_response,
 )
-from service.metrics import Metrics
+from service.metrics import ConnectionEnding, Metrics
 
 logger = logging.getLogger("reelfind")
 
@@ -41,9 +41,6 @@ _REFUSAL_SECONDS = 1.0
 _MAX_REFUSED = 32
 _PRESENCE = "reelfind.presence"
 _PEER = "reelfind.peer"
-
-#: Why the server ended a connection or turned it away.
-Ending = Literal["full", "client_share", "idle", "slow_request", "slow_reader", "malformed"]
 
 
 class Presence:
@@ -148,7 +145,7 @@ class Connections:
         """Make the protocol of a new connection, as uvicorn does with its own classes."""
         return GuardedProtocol(self, config, server_state, app_state, _loop)
 
-    def admit(self, protocol: "GuardedProtocol") -> Ending | None:
+    def admit(self, protocol: "GuardedProtocol") -> ConnectionEnding | None:
         """Count a new connection, or say why there is no place for it. Idle ones give way."""
         of_client = self._of_client[protocol.key]
         if of_client >= self.limits.most_per_client and not self._close_idle(protocol.key):
@@ -170,7 +167,7 @@ class Connections:
             del self._of_client[protocol.key]
         self._metrics.show_connections(len(self._open))
 
-    def observe(self, ending: Ending) -> None:
+    def observe(self, ending: ConnectionEnding) -> None:
         """Count a connection that the server ended."""
         self._metrics.observe_connection_end(ending)
 
@@ -310,7 +307,7 @@ class GuardedProtocol(H11Protocol):
             "Correct it, or send fewer headers.",
         )
 
-    def _refuse(self, ending: Ending) -> None:
+    def _refuse(self, ending: ConnectionEnding) -> None:
         self._refused = True
         self._connections.num_refused += 1
         if self._connections.num_refused > _MAX_REFUSED:

@@ -70,6 +70,11 @@ class SearchPool:
         """Number of calls that wait for a thread."""
         return sum(map(len, self._waiting.values()))
 
+    @property
+    def running(self) -> int:
+        """Number of calls that have a thread."""
+        return self._num_running
+
     async def run(self, function: Callable[[float], Result], claim: Claim | None = None) -> Result:
         """Call the function in a thread and return its result.
 
