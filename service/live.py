@@ -31,6 +31,7 @@ from model.runtime.errors import BundleError, ReelfindError
 from service.bundles import bundle_folder
 from service.errors import NotReadyError, SnapshotRefusedError
 from service.metrics import Metrics
+from service.reload_turn import ReloadTurn
 from service.scrub import Scrub
 from service.search.answering import warm_answer_head
 from service.search.match_queue import MatchQueue
@@ -162,6 +163,7 @@ class LiveLibrary:
         self._problem: str | None = "The library has not been read yet; try again in a moment."
         self._lock = threading.Lock()
         self._tried: tuple[int, ...] | None = None
+        self._turn = ReloadTurn(settings.reload_spread_seconds)
         self._retry_at = 0.0
         self._reloaded_at = -_RELOAD_PAUSE_SECONDS
         #: What the scrub found: what is wrong with a file, and the stamp that it should have.
@@ -262,12 +264,18 @@ class LiveLibrary:
         with self._lock:
             return self._reload()
 
-    def poll(self) -> None:
-        """Reload if CURRENT has changed since the last attempt. Failures are logged, not raised."""
+    def poll(self, *, in_turn: bool = False) -> None:
+        """Reload if CURRENT has changed since the last attempt. Failures are logged, not raised.
+
+        Args:
+            in_turn: whether this service waits for its turn while it has a snapshot to answer from; see
+                `ReloadTurn`.
+        """
         with self._lock:
-            if self._signature() == self._tried and (
-                self._problem is None or time.monotonic() < self._retry_at
-            ):
+            now = time.monotonic()
+            if self._signature() == self._tried and (self._problem is None or now < self._retry_at):
+                return
+            if in_turn and self._searcher is not None and not self._turn.has_come(now):
                 return
             self._reload_quietly()
 
@@ -328,6 +336,7 @@ class LiveLibrary:
 
     def _reload(self) -> ReloadOutcome:
         self._tried, self._retry_at = self._signature(), time.monotonic() + _RETRY_SECONDS
+        self._turn.end()
         before = self._searcher
         try:
             loaded = self._load(before)

@@ -234,6 +234,13 @@ class Settings(BaseSettings):
     reload_seconds: float = Field(
         5.0, ge=0, description="Seconds between checks for a new snapshot; 0 turns the checks off."
     )
+    reload_spread_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="Where several services share a library: a new snapshot is loaded after a time that each "
+        "draws anew, from 0 to so many seconds, so that they do not load it all at once.",
+    )
     scrub_hours: float = Field(
         24.0,
         ge=0,

@@ -192,6 +192,6 @@ async def _watch(live: LiveLibrary, pages: Pages, seconds: float) -> None:
         try:
             await run_in_threadpool(pages.expire)
             if seconds:
-                await run_in_threadpool(live.poll)
+                await run_in_threadpool(live.poll, in_turn=True)
         except Exception:
             logger.exception("looking for a new snapshot failed; trying again in %g s", seconds)

@@ -15,6 +15,7 @@ from service.api.filters import to_filter
 from service.api.pool import Claim
 from service.api.principal import Principal
 from service.api.schemas import MomentsRequest, SearchRequest
+from service.api.time_budget import time_budget_seconds
 from service.errors import NotUnderstoodError
 from service.search.asking import open_query
 from service.search.encoded_query import EncodedTexts
@@ -25,6 +26,7 @@ from service.search.results import ALL_PARTS, SearchResult
 from service.search.searcher import OpenSearch, Searcher, SearchOptions
 from service.search.sorting import parse_sort
 from service.search.texts import Modalities
+from service.settings import Settings
 
 #: What the first stage of a search costs, in pairs that the matching head could match meanwhile.
 FIRST_STAGE_PAIRS = 50
@@ -34,19 +36,38 @@ _MATCHING_PART = 0.5
 
 
 class Asker(NamedTuple):
-    """Who asks, when, in seconds of `time.monotonic()`, and whether they are still there; None: they are."""
+    """Who asks.
+
+    Attributes:
+        principal: whom the key or session names.
+        client: from where.
+        arrived: when the request did, in seconds of `time.monotonic()`.
+        is_wanted: whether they are still there; None: they are.
+        budget_seconds: how long a proxy before the service waits for the answer; None: as long as it takes.
+    """
 
     principal: Principal
     client: str
     arrived: float
     is_wanted: Callable[[], bool] | None
+    budget_seconds: float | None = None
 
     @classmethod
     def of(cls, request: Request, principal: Principal) -> "Asker":
-        """Who sent a request that has just arrived."""
+        """Who sent a request that has just arrived.
+
+        Raises:
+            QueryError: a header of the request is invalid.
+        """
         presence = presence_of(request.scope)
         is_wanted = None if presence is None else presence.is_here
-        return cls(principal, client_of(request.scope), time.monotonic(), is_wanted)
+        budget = time_budget_seconds(request.headers)
+        return cls(principal, client_of(request.scope), time.monotonic(), is_wanted, budget)
+
+    def deadline_seconds(self, asked_ms: int | None, settings: Settings) -> float:
+        """How long the request may take that asks for this deadline; None: for the default one."""
+        allowed = settings.deadline_seconds(asked_ms)
+        return allowed if self.budget_seconds is None else min(allowed, self.budget_seconds)
 
 
 @dataclass(frozen=True)
@@ -106,7 +127,7 @@ def checked_search(
     if page_token is not None:
         # What was excluded since the first page is not in the others.
         searcher = context.live.curated(context.pages.searcher_of(page_token, searcher, "/page_token"))
-    deadline_seconds = settings.deadline_seconds(request.deadline_ms)
+    deadline_seconds = asker.deadline_seconds(request.deadline_ms, settings)
     options = SearchOptions(
         group_by="moment",
         modalities=Modalities(**request.modalities.model_dump()),

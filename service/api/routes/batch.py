@@ -23,6 +23,7 @@ from service.api.searching import (
     answer_search,
     checked_search,
 )
+from service.api.time_budget import DESCRIBED
 from service.errors import OverloadedError, QueryError
 from service.search.encoded_query import EncodedTexts, encode_together
 from service.search.queries import texts_of
@@ -41,6 +42,7 @@ _MOST_FULL_SEARCHES = 10
     summary="Many searches at once",
     response_model=BatchResponse,
     responses=error_responses(413, 415, 422, 503),
+    openapi_extra=DESCRIBED,
 )
 async def search_batch(
     request: BatchRequest,
@@ -54,7 +56,9 @@ async def search_batch(
     """
     asker, searcher = Asker.of(http_request, principal), context.live.searcher
     _check_hits(request, context)
-    batch = _Batch(context, searcher, asker, http_request.scope, asker.arrived + _seconds(request, context))
+    batch = _Batch(
+        context, searcher, asker, http_request.scope, asker.arrived + _seconds(request, asker, context)
+    )
     checked = [batch.checked(search) for search in request.searches]
     known = await batch.encoded([search for search in checked if isinstance(search, CheckedSearch)])
     results = await context.batch_turns.run(checked, lambda search: batch.answer(search, known))
@@ -73,12 +77,11 @@ def _check_hits(request: BatchRequest, context: Context) -> None:
         )
 
 
-def _seconds(request: BatchRequest, context: Context) -> float:
+def _seconds(request: BatchRequest, asker: Asker, context: Context) -> float:
     """How long the whole batch may take."""
     settings = context.settings
-    return settings.deadline_seconds(
-        settings.max_deadline_ms if request.deadline_ms is None else request.deadline_ms
-    )
+    asked_ms = settings.max_deadline_ms if request.deadline_ms is None else request.deadline_ms
+    return asker.deadline_seconds(asked_ms, settings)
 
 
 class _Batch:

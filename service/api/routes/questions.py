@@ -10,6 +10,7 @@ from service.api.principal import ScopedRoute, SearchPrincipal
 from service.api.routes.videos import VideoIdPath
 from service.api.schemas import AnswerRequest, AnswerResponse
 from service.api.searching import FIRST_STAGE_PAIRS, Asker
+from service.api.time_budget import DESCRIBED
 from service.errors import NotUnderstoodError, QueryError
 from service.search.answering import AnswerOptions, answer_question, check_can_answer
 from service.search.match_queue import MatchTerms
@@ -38,6 +39,7 @@ router = APIRouter(tags=["videos"], route_class=ScopedRoute)
             "time, or what it needs of the library is damaged.",
         },
     ),
+    openapi_extra=DESCRIBED,
 )
 async def answer(
     video_id: VideoIdPath,
@@ -61,7 +63,7 @@ async def answer(
     # The usual mistakes are answered without waiting for a thread.
     check_can_answer(searcher.bundle, searcher.snapshot)
     video_with_id(searcher.seen_by(principal.view).snapshot, video_id)
-    deadline = asker.arrived + settings.deadline_seconds(request.deadline_ms)
+    deadline = asker.arrived + asker.deadline_seconds(request.deadline_ms, settings)
     options = AnswerOptions(
         start,
         end,

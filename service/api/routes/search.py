@@ -17,6 +17,7 @@ from service.api.query_reading import QueryReader
 from service.api.routes.videos import VideoIdPath
 from service.api.schemas import MomentsRequest, SearchRequest, SearchResponse
 from service.api.searching import Asker, answer_search, checked_search
+from service.api.time_budget import DESCRIBED
 from service.api.uploads import MEDIA_TYPE, UploadRoute, read_upload
 from service.search.picture_encoder import check_image_query
 from service.search.video_finder import video_with_id
@@ -33,7 +34,7 @@ _MEANINGS = {
 
 
 def _with_picture(model: str) -> dict[str, Any]:
-    """What OpenAPI says of a body with a picture, beside the JSON of a model."""
+    """What OpenAPI says of a body with a picture, beside the JSON of a model, and of the time budget."""
     parts = {
         "image": {
             "type": "string",
@@ -47,7 +48,7 @@ def _with_picture(model: str) -> dict[str, Any]:
     }
     schema = {"type": "object", "required": ["image"], "properties": parts}
     content = {"schema": schema, "encoding": {"request": {"contentType": "application/json"}}}
-    return {"requestBody": {"content": {MEDIA_TYPE: content}}}
+    return {**DESCRIBED, "requestBody": {"content": {MEDIA_TYPE: content}}}
 
 
 @uploads.post("/v1/search")
