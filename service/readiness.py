@@ -21,7 +21,7 @@ _TEXT = "a dog runs on a beach"
 #: A search that was answered counts for this long; probes that come more often cost nothing.
 _VALID_SECONDS = 2.0
 #: A probe waits this long for the search. Later ones wait for the same search: they never pile up.
-_PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 5.0
 #: Folders of videos that are looked for.
 _MOST_ROOTS = 100
 _REMEDIES = {
@@ -51,7 +51,7 @@ class Degradation:
 class ReadinessProbe:
     """Tries a search through all stages, at most one at a time. Its methods belong to one event loop."""
 
-    def __init__(self, live: LiveLibrary, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+    def __init__(self, live: LiveLibrary, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._live = live
         self._patience_seconds = patience_seconds
         # Weak references: a probe must not keep a snapshot that is no longer served.

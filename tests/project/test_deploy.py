@@ -10,7 +10,6 @@ import sys
 import sysconfig
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from packaging.requirements import Requirement
 from indexer.ignore import default_text
 from service.cli.app import app
 from service.settings import ENV_PREFIX, Settings
+from tests.support.dockerfile import STAGES, environment, last, lineage
 from tests.support.paths import ROOT
 from tests.support.server import clean_environment, running_server
 from tests.support.toy_library import make_library
@@ -38,48 +38,6 @@ COMPOSE_ONLY = {
     "REELFIND_INDEXER_PIDS",
 }
 FORBIDDEN = {"torch", "torchvision", "transformers", "sentence-transformers", "triton"}
-
-
-@dataclass(frozen=True)
-class Stage:
-    base: str
-    instructions: tuple[tuple[str, str], ...]
-
-    def all(self, name: str) -> list[str]:
-        return [argument for keyword, argument in self.instructions if keyword == name]
-
-
-def read_stages() -> dict[str, Stage]:
-    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    lines = "\n".join(line for line in text.splitlines() if not line.startswith("#")).replace("\\\n", " ")
-    stages: dict[str, tuple[str, list[tuple[str, str]]]] = {}
-    for line in filter(None, map(str.strip, lines.splitlines())):
-        keyword, _, argument = line.partition(" ")
-        if keyword == "FROM":
-            base, _, name = argument.partition(" AS ")
-            current: list[tuple[str, str]] = []
-            stages[name] = (base, current)
-        else:
-            current.append((keyword, argument.strip()))
-    return {name: Stage(base, tuple(found)) for name, (base, found) in stages.items()}
-
-
-STAGES = read_stages()
-
-
-def lineage(target: str) -> list[Stage]:
-    """A target's stages, from the image it starts from to itself."""
-    stage = STAGES[target]
-    return [*(lineage(stage.base) if stage.base in STAGES else []), stage]
-
-
-def last(target: str, keyword: str) -> str:
-    return [argument for stage in lineage(target) for argument in stage.all(keyword)][-1]
-
-
-def environment(target: str) -> dict[str, str]:
-    pairs = [shlex.split(argument) for stage in lineage(target) for argument in stage.all("ENV")]
-    return dict(pair.split("=", 1) for group in pairs for pair in group)
 
 
 def read_compose(name: str) -> dict[str, Any]:
@@ -343,6 +301,14 @@ def test_the_operations_page_names_real_options_and_settings() -> None:
     known = {option for command in walk(typer.main.get_command(app)) for option in options_of(command)}
     elsewhere = {"--constraint", "--profile", "--rm", "--detach", "--file", "--request"}  # pip, docker, curl
     elsewhere |= {"--entrypoint", "--create", "--extract", "--directory"}  # docker, tar
+    elsewhere |= {
+        "--namespace",
+        "--kustomize",
+        "--from",
+        "--from-file",
+        "--values",
+        "--replace",
+    }  # kubectl, helm
     elsewhere |= {"--system", "--create-home", "--home-dir", "--shell", "--append", "--groups", "--now"}
     assert set(re.findall(r"(?<!\S)`?\(?`?(--[a-z-]+)", page)) <= known | elsewhere
     assert set(re.findall(r"REELFIND_\w+", page)) <= SETTINGS | COMPOSE_ONLY | {
