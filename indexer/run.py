@@ -44,6 +44,7 @@ from indexer.stages.run import StageRun, StageVideo
 from model.runtime.bundle import Bundle, BundleManifest
 from model.runtime.errors import InputError
 from model.runtime.installing import install_command
+from model.runtime.tracing import span
 from model.runtime.video import DecoderName
 
 _NOT_REMEMBERED = (
@@ -92,12 +93,13 @@ def index_paths(
     stop = stop or threading.Event()
     emit = _one_at_a_time(on_event)
     if scanned is None:
-        scanned = scan(
-            paths,
-            exclude=options.exclude,
-            include=options.include,
-            list_passed_over=options.list_passed_over,
-        )
+        with span("scan"):
+            scanned = scan(
+                paths,
+                exclude=options.exclude,
+                include=options.include,
+                list_passed_over=options.list_passed_over,
+            )
     curation = Curation(Path(library))
     exclusions = curation.read().exclusions
     leave_out_excluded(scanned, exclusions)
@@ -132,9 +134,10 @@ def index_paths(
             scanned.problems += [
                 (folder, _UNMOUNTED) for folder in sorted(unmounted) if scanned.concerns(folder)
             ]
-        plan = make_plan(
-            scanned, writer, retry_failed=options.retry_failed, excluded=exclusions.checksums_by_size
-        )
+        with span("plan"):
+            plan = make_plan(
+                scanned, writer, retry_failed=options.retry_failed, excluded=exclusions.checksums_by_size
+            )
         folders = scanned.parents()
         remember_mounts(opened.path, folders, forget=unmounted if pruning_all else ())
         if options.prune and not options.prune_empty and not scanned.is_partial:

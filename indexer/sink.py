@@ -26,6 +26,7 @@ from indexer.place import no_longer_exists
 from indexer.plan import IndexTask
 from indexer.stages.base import StageName, StageResult, with_source
 from indexer.stored_lines import with_lines, with_names, with_stage
+from model.runtime.tracing import span
 from model.runtime.video.facts import VideoFacts
 
 #: Finished segments, in number or in memory, above which they are committed at once.
@@ -390,7 +391,8 @@ class LibrarySink:
             self._publishing_took = self._last_publish - now
 
     def _flush(self) -> None:
-        self._writer.flush()
+        with span("commit"):
+            self._writer.flush()
         self._staged.clear()
 
     def _forget(self, *, interrupted: bool) -> None:
@@ -447,7 +449,9 @@ class LibrarySink:
         library = self._writer.library
         manifest = base_manifest(library.path, library.generation)
         if manifest is None or needs_publishing(self._writer, manifest, options):
-            manifest = publish(self._writer, options, last=last)
+            with span("publish") as publishing:
+                manifest = publish(self._writer, options, last=last)
+                publishing.set("reelfind.snapshot", manifest.number)
             self._report_set_aside()
             summary.published = options.serve
             requested = manifest.index_requested

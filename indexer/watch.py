@@ -16,6 +16,7 @@ from indexer.run import index_paths, starting_decoder
 from indexer.scan import Scan, scan_changes
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError, ReelfindError
+from model.runtime.tracing import span
 
 #: How long to wait after a failure, the first time and at most; it doubles from one to the next.
 _FIRST_PAUSE = 1.0
@@ -180,7 +181,7 @@ class _Watcher:
 
     def _run(self, scanned: Scan | None, changed: int | None = None) -> None:
         """Index what a scan has found; None: all."""
-        with starting_decoder(self._options) as starting:
+        with span("index"), starting_decoder(self._options) as starting:
             summary = index_paths(
                 self._roots,
                 self._library,

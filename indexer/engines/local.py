@@ -21,9 +21,10 @@ from indexer.engines.local_encoding import DecoderEnded, EncodingStage, FileEnd,
 from indexer.engines.worker_process import StartingProcess, StoppedError
 from indexer.events import Event, FileStarted, Note
 from indexer.file_texts import kept_outcome, read_texts
-from indexer.library.records import SEARCHABLE
+from indexer.library.records import SEARCHABLE, displayable
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
+from model.runtime.tracing import carried, span
 
 #: About the memory, at most, of the encoded rows that wait for the writer.
 _WAITING_BYTES = 32 << 20
@@ -76,11 +77,11 @@ class LocalEngine:
 
         decoders = min(max(self._workers, 1), len(tasks))
         threads = [
-            threading.Thread(target=_guarded, args=(decoding.work, abort), name=f"decoder-{i}")
+            threading.Thread(target=carried(_guarded), args=(decoding.work, abort), name=f"decoder-{i}")
             for i in range(decoders)
         ]
         write = _writing(encoded, sink, stop)
-        threads.append(threading.Thread(target=_guarded, args=(write, abort), name="writer"))
+        threads.append(threading.Thread(target=carried(_guarded), args=(write, abort), name="writer"))
         for thread in threads:
             thread.start()
         try:
@@ -146,7 +147,9 @@ class _DecodingThreads:
                 if decoder is None:
                     decoder = self._new_decoder(self._halt)
                     self._tell_once(decoder.confinement)
-                self._decode(decoder, attempt)
+                with span("decode") as decoding:
+                    decoding.set("file.path", displayable(attempt.task.path))
+                    self._decode(decoder, attempt)
         except StoppedError:
             pass
         finally:

@@ -12,6 +12,7 @@ from indexer.events import Event, SegmentEncoded
 from indexer.file_texts import FileTexts
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
+from model.runtime.tracing import carried, span
 
 
 class DecoderEnded:
@@ -87,7 +88,7 @@ class EncodingStage:
                 if first is not None:
                     batch = self._gather(first)
                     if batch.segments:
-                        batch.rows = pool.submit(encode_batch, self._bundle, self._spec, batch.segments)
+                        batch.rows = pool.submit(carried(_encode), self._bundle, self._spec, batch.segments)
                     under_way.append(batch)
                 if first is None or len(under_way) > self._encoders:
                     self._hand_over(under_way.popleft())
@@ -123,3 +124,10 @@ class EncodingStage:
         # A file's end must come after its last segment, so send it after the whole batch.
         for file_end in batch.file_ends:
             self._encoded.put(file_end)
+
+
+def _encode(bundle: Bundle, spec: EncodeSpec, segments: list[TaskSegment]) -> list[EncodedSegment]:
+    """`encode_batch`, in a span."""
+    with span("encode") as encoding:
+        encoding.set("reelfind.segments", len(segments))
+        return encode_batch(bundle, spec, segments)

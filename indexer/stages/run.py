@@ -24,12 +24,13 @@ from indexer.events import (
     StageStarted,
     StageSummary,
 )
-from indexer.library.records import SEARCHABLE, Verdict, stored_ns
+from indexer.library.records import SEARCHABLE, Verdict, displayable, stored_ns
 from indexer.library.schema import STAGE_FAILED, VideoRow
 from indexer.media import MediaJob, MediaMessage, PictureChunk, SoundChunk
 from indexer.stages.base import AnyStage, StageName, StageResult, is_due
 from indexer.texts import SourceRead
 from model.runtime.errors import ReelfindError
+from model.runtime.tracing import span
 
 #: Sampled pictures are no further apart than this, unless the picture stands still.
 _MOST_STEP_SECONDS = 2.0
@@ -141,6 +142,13 @@ class StageRun:
         return row if row is not None and row.verdict in SEARCHABLE else None
 
     def _read(self, stage: AnyStage, video: StageVideo, reader: MediaReader, summary: StageSummary) -> None:
+        with span(stage.name) as reading:
+            reading.set("file.path", displayable(video.path))
+            self._read_video(stage, video, reader, summary)
+
+    def _read_video(
+        self, stage: AnyStage, video: StageVideo, reader: MediaReader, summary: StageSummary
+    ) -> None:
         row = self._videos[video.video_id]
         self._emit(StageFileStarted(stage.name, video.path))
         try:

@@ -9,6 +9,7 @@ import time
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from model.runtime.tracing import Span
 from service.api.access import AccessRules, Refusal, read_origins
 from service.api.audit_trail import AuditTrail
 from service.api.authentication import Authentication
@@ -27,6 +28,7 @@ from service.api.problems import (
     problem_response,
 )
 from service.api.rate_limits import RateLimit
+from service.api.request_span import describe_answer, request_span
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -99,6 +101,10 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        with request_span(scope) as span:
+            await self._answer(scope, receive, send, span)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, span: Span) -> None:
         started = time.perf_counter()
         status = 0
         received = 0
@@ -149,7 +155,8 @@ class Envelope:
         finally:
             seconds = time.perf_counter() - started
             status = status or CLIENT_LEFT
-            self._metrics.observe_request(scope["method"], _route(scope), status, seconds)
+            self._metrics.observe_request(scope["method"], _route(scope) or "unmatched", status, seconds)
+            describe_answer(span, scope, _route(scope), status)
             is_forged = refused is not None and refused.kind is CROSS_ORIGIN
             is_forged = is_forged and identity_of(scope).via == "session"
             self._audit.note(scope, status, refused.kind.title if refused and is_forged else None)
@@ -203,12 +210,15 @@ def _declared_length(scope: Scope) -> int:
     return 0
 
 
-def _route(scope: Scope) -> str:
-    """The template of the route's path: callers must not be able to add labels to the metrics."""
+def _route(scope: Scope) -> str | None:
+    """The template of the route's path: callers must not be able to add labels to the metrics.
+
+    None: no route has the path.
+    """
     template = getattr(scope.get("route"), "path", None)
     if isinstance(template, str):
         return template
-    return "/static" if scope["path"].startswith("/static/") else "unmatched"
+    return "/static" if scope["path"].startswith("/static/") else None
 
 
 def _shown_path(scope: Scope) -> str:

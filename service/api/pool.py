@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
+from model.runtime.tracing import span
 from service.errors import OverloadedError
 from service.search.fair_turns import FairTurns
 
@@ -87,7 +88,8 @@ class SearchPool:
         """
         claim = claim or Claim()
         if not self._may_start(claim.client):
-            await self._wait(claim)
+            with span("wait"):
+                await self._wait(claim)
         else:
             self._start(claim)
         try:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
+from model.runtime.tracing import span
 from service.api.answers import as_told, search_body
 from service.api.connections import client_of, presence_of
 from service.api.context import Context
@@ -203,10 +204,14 @@ async def answer_search(
             result = pages.following(search.searcher, question, token, "/page_token", allowed, ask, view)
         return result, search_body(as_told(result, search.principal), allowed.parts)
 
-    try:
-        result, body = await context.pool.run(run, search.claim)
-    except NotUnderstoodError:
-        context.metrics.observe_not_understood()
-        raise
+    with span("search") as found:
+        try:
+            result, body = await context.pool.run(run, search.claim)
+        except NotUnderstoodError:
+            context.metrics.observe_not_understood()
+            raise
+        found.set("reelfind.snapshot", result.snapshot)
+        found.set("reelfind.num_candidates", result.num_candidates)
+        found.set("reelfind.rerank_skipped", result.rerank_skipped)
     context.metrics.observe_search(result)
     return body

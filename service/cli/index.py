@@ -1,5 +1,6 @@
 """`reelfind index`: brings a library up to date with folders of videos."""
 
+import os
 import signal
 import threading
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from indexer.options import LEAST_WORKER_MEMORY, IndexOptions, default_batch_fra
 from indexer.run import index_paths, starting_decoder
 from model.runtime.exits import NOTHING_FOUND
 from model.runtime.sandbox.confinement import SandboxMode
+from model.runtime.tracing import parent_in, span, tracing
 from model.runtime.video import DecoderName, ReadingLimits
 from service.cli.generation import (
     finish_generation,
@@ -297,6 +299,7 @@ def index_command(
     console = Console(stderr=True)
     stop = threading.Event()
     with (
+        tracing(),
         stopping(stop) as received,
         nullcontext() if events is None else EventWriter(events) as writer,
         ProgressView(console) as view,
@@ -347,7 +350,10 @@ def index_command(
                 bundle or own_bundle(settings), provider, threads, batch_size, engine_cache
             )
             options = replace(options, encoders=encoders)
-            summary = index_paths(paths, library, opened, options, tell, stop, starting=starting)
+            with span("index", parent=parent_in(os.environ)) as run:
+                summary = index_paths(paths, library, opened, options, tell, stop, starting=starting)
+                run.set("reelfind.files", summary.files)
+                run.set("reelfind.snapshot", summary.snapshot)
     if not as_json:
         print_summary(summary, library, Console())
     staged = None

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from model.runtime.tracing import tracing
 from service.cli.options import (
     BundleOption,
     LibraryOption,
@@ -143,9 +144,10 @@ def serve_command(
     with bind(settings.host, settings.port) as listener:
         check_exposure(settings, listener)
         address = address_of(listener)
-        run_server(
-            settings,
-            open_served_bundle(settings),
-            listener,
-            on_started=lambda: typer.echo(f"Reelfind is at {address} (Ctrl-C stops it)"),
-        )
+        with tracing():
+            run_server(
+                settings,
+                open_served_bundle(settings),
+                listener,
+                on_started=lambda: typer.echo(f"Reelfind is at {address} (Ctrl-C stops it)"),
+            )

@@ -22,6 +22,7 @@ from indexer.library.records import displayable
 from indexer.options import IndexOptions, default_batch_frames, default_workers
 from indexer.watch import Gone, RunDone, Trouble, WatchEvent, Watching, WatchOptions, watch_paths
 from model.runtime.sandbox.confinement import SandboxMode
+from model.runtime.tracing import tracing
 from service.cli.generation import own_bundle
 from service.cli.index_arguments import (
     KeepSnapshotsOption,
@@ -128,7 +129,7 @@ def watch_command(
         shots=shots,
     )
     stop = threading.Event()
-    with stopping(stop):
+    with tracing(), stopping(stop):
         opened, encoders = open_indexing_bundle(bundle or own_bundle(settings), provider, threads, batch_size)
         options = replace(options, encoders=encoders)
         watch_paths(paths, library, opened, options, watching, _View(as_json=as_json), stop)

@@ -3,9 +3,11 @@
 import time
 from collections import defaultdict
 
+from model.runtime.tracing import record
+
 
 class Stopwatch:
-    """Measures milliseconds per stage; several laps of a stage add up."""
+    """Measures milliseconds per stage; several laps of a stage add up. Each lap is a span of its own, too."""
 
     def __init__(self) -> None:
         self.milliseconds: defaultdict[str, float] = defaultdict(float)
@@ -14,6 +16,7 @@ class Stopwatch:
     def lap(self, stage: str) -> None:
         """Add the time since the last lap to `stage`."""
         now = time.perf_counter()
+        record(stage, self._last, now)
         self.milliseconds[stage] += (now - self._last) * 1000
         self._last = now
 
