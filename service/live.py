@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -38,6 +38,7 @@ from service.search.match_queue import MatchQueue
 from service.search.results import AnswerResult, SearchResult
 from service.search.searcher import Searcher
 from service.settings import Settings
+from service.trial_search import trial_search
 
 logger = logging.getLogger("reelfind")
 
@@ -398,6 +399,10 @@ class LiveLibrary:
             warm_answer_head(searcher.bundle)
         self._match_queue = searcher.match_queue
         self._match_queues.add(self._match_queue)
+        if before is not None:
+            # The first search of a snapshot waits for the disk: while this one does, the one before answers.
+            with suppress(ReelfindError):
+                trial_search(searcher, rerank=False)
         return searcher
 
     def _signature(self) -> tuple[int, ...] | None:

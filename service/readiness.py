@@ -11,13 +11,12 @@ from typing import Literal, TypeVar
 
 from service.errors import NotReadyError
 from service.live import LiveLibrary
-from service.search.encoded_query import encode_text_queries
 from service.search.results import SearchResult
-from service.search.searcher import Searcher, SearchOptions
+from service.search.searcher import Searcher
+from service.trial_search import trial_search
 
 Result = TypeVar("Result")
 
-_TEXT = "a dog runs on a beach"
 #: A search that was answered counts for this long; probes that come more often cost nothing.
 _VALID_SECONDS = 2.0
 #: A probe waits this long for the search. Later ones wait for the same search: they never pile up.
@@ -92,21 +91,14 @@ class ReadinessProbe:
         self._answered_at = time.monotonic()
 
     def _search(self) -> weakref.ref[Searcher]:
-        """Search for one video with one candidate; refers to the searcher that answered."""
+        """Try a search; refers to the searcher that answered."""
         searcher = self._live.searcher
         missing = [str(root) for root in searcher.snapshot.media_roots[:_MOST_ROOTS] if not root.is_dir()]
 
         def ask(asked: Searcher) -> SearchResult:
             nonlocal searcher
             searcher = asked
-            (query,) = encode_text_queries(asked.bundle, [_TEXT], tokens=asked.uses_matcher)
-            options = SearchOptions(
-                group_by="moment",
-                num_candidates=1,
-                num_salient_frames=1,
-                deadline=time.monotonic() + self._patience_seconds / 2,
-            )
-            return asked.search_encoded(query, 1, options)
+            return trial_search(asked, self._patience_seconds / 2)
 
         self._live.search(searcher, ask)
         self._missing_media = missing
