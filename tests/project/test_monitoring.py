@@ -105,6 +105,7 @@ def test_an_expression_asks_for_metrics_and_labels_that_there_are(text: str, sho
     assert selectors
     labels = set(OF_TARGETS)
     for selector in selectors:
+        assert selector.name is not None
         assert selector.name in shown, selector.name
         values = shown[selector.name]
         labels |= values.keys()
@@ -125,7 +126,7 @@ def test_an_expression_asks_for_metrics_and_labels_that_there_are(text: str, sho
 
 def test_every_metric_is_on_the_dashboard(shown: Shown) -> None:
     parts = [part for text in expressions_of(PANELS) for part in parts_of(promql_parser.parse(text))]
-    used = {part.name for part in parts if isinstance(part, promql_parser.VectorSelector)}
+    used = {str(part.name) for part in parts if isinstance(part, promql_parser.VectorSelector)}
     ends = re.compile(r"_(bucket|count|sum|total|created)$")
     missing = {ends.sub("", name) for name in shown if name.startswith("reelfind_")}
     assert missing == {ends.sub("", name) for name in used if name.startswith("reelfind_")}
@@ -157,9 +158,10 @@ def test_alerts_say_what_to_do_and_name_settings_that_there_are() -> None:
     assert set(re.findall(r"REELFIND_\w+", text)) <= settings
 
 
-def test_promtool_accepts_the_alerts() -> None:
+def test_promtool_accepts_the_alerts_and_they_fire_when_they_should() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed")
-    run = subprocess.run([promtool, "check", "rules", ALERTS], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
+    for command, file in (("check", ALERTS), ("test", ROOT / "tests/project/alerts.test.yml")):
+        run = subprocess.run([promtool, command, "rules", file], capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stdout + run.stderr
