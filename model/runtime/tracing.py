@@ -75,7 +75,7 @@ def span(
 ) -> AbstractContextManager[Span]:
     """A span that lasts as long as the context, within the one that is current in this thread and task.
 
-    An exception that leaves the context is noted in it.
+    The kind of an exception that leaves the context is noted in it.
 
     Args:
         name: its name.
@@ -214,5 +214,13 @@ def _open_span(
 
     context = None if parent is None else extract(parent)
     spans = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER}
-    with tracer.start_as_current_span(name, context=context, kind=spans[kind]) as made:
-        yield _MadeSpan(made)
+    with tracer.start_as_current_span(
+        name, context=context, kind=spans[kind], record_exception=False, set_status_on_exception=False
+    ) as made:
+        found = _MadeSpan(made)
+        try:
+            yield found
+        except Exception as error:
+            # Its text may name what somebody searches for.
+            found.fail(type(error).__qualname__)
+            raise

@@ -184,7 +184,7 @@ def test_packages_are_named_by_one_module() -> None:
     assert naming == set()
 
 
-@pytest.mark.parametrize("extra", ["cpu", "demo", "speech"])
+@pytest.mark.parametrize("extra", ["cpu", "demo", "otel", "speech"])
 def test_an_extra_is_installed_without_an_index_that_has_reelfind(extra: str) -> None:
     words = shlex.split(install_command(extra))
     assert words[:4] == [sys.executable, "-m", "pip", "install"]

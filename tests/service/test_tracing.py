@@ -21,6 +21,7 @@ from opentelemetry.semconv.attributes import (
 from model.runtime.errors import InputError
 from model.runtime.tracing import is_on, tracing
 from tests.support.otlp import Collector, attributes_of, collecting
+from tests.support.problems import check_problem
 from tests.support.server import REELFIND, Server, clean_environment, running_server
 from tests.support.toy_library import ToyLibrary, make_library
 
@@ -93,6 +94,16 @@ def test_a_search_is_traced_from_the_request_to_each_stage(server: Server, colle
     assert "reelfind" in {of_program[service_attributes.SERVICE_NAME] for of_program in collector.resources}
 
 
+def test_what_somebody_searches_for_is_in_no_trace(server: Server, collector: Collector) -> None:
+    moments = f"/v1/videos/{server.video_id('red.mp4')}/moments"
+    refused = server.client.post(moments, json={"query": {"text": "zzz"}})
+    check_problem(refused, 422, "zzz")
+    request = collector.wait_for("POST /v1/videos/{video_id}/moments")
+    (search,) = collector.within(request)
+    assert attributes_of(search) == {error_attributes.ERROR_TYPE: "NotUnderstoodError"}
+    assert not any(b"zzz" in span.SerializeToString() for span in collector.spans)
+
+
 def test_failures_and_unknown_paths_are_named_as_the_conventions_say(
     server: Server, collector: Collector
 ) -> None:
@@ -113,8 +124,8 @@ def test_failures_and_unknown_paths_are_named_as_the_conventions_say(
 def test_an_answer_of_a_service_without_a_library_is_an_error(collector: Collector, tmp_path: Path) -> None:
     options = ("--library", str(tmp_path / "none"))
     with running_server(*options, environment=collector.environment, ready=False) as server:
-        server.client.get("/v1/videos")
-    failed = collector.wait_for("GET /v1/videos")
+        server.client.get("/v1/folders")
+    failed = collector.wait_for("GET /v1/folders")
     assert failed.status.code == Status.STATUS_CODE_ERROR
     assert attributes_of(failed)[error_attributes.ERROR_TYPE] == "503"
 
@@ -140,7 +151,7 @@ def test_an_indexing_run_is_traced_step_by_step(
     assert "nightly" in {of_program[service_attributes.SERVICE_NAME] for of_program in collector.resources}
 
 
-def test_nothing_of_opentelemetry_is_imported_where_nobody_asks(tmp_path: Path) -> None:
+def test_neither_sdk_nor_exporter_is_imported_where_nobody_asks() -> None:
     program = (
         "import sys\n"
         "from model.runtime.tracing import tracing, span, is_on\n"
@@ -148,7 +159,8 @@ def test_nothing_of_opentelemetry_is_imported_where_nobody_asks(tmp_path: Path) 
         "with tracing(), span('search') as found:\n"
         "    found.set('a', 1)\n"
         "    assert not is_on()\n"
-        "print([name for name in sys.modules if name.startswith('opentelemetry')])\n"
+        # Other libraries look whether there is an `opentelemetry`.
+        "print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", program], env=clean_environment(), capture_output=True, text=True, check=True
@@ -188,3 +200,11 @@ def test_variables_turn_it_off(monkeypatch: pytest.MonkeyPatch, variables: dict[
         monkeypatch.setenv(name, value)
     with tracing():
         assert not is_on()
+
+
+def test_without_its_packages_the_command_to_install_them_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    # As if it could not be imported.
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with pytest.raises(InputError, match=r"not installed: `.* pip install .*opentelemetry-sdk"), tracing():
+        pass
