@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from indexer.library.catalog import VideoCatalog
 from indexer.library.checksums import CHECKSUMS, PARTS, checksums_array, frame_seed, row_seed
 from indexer.library.errors import REPAIR_REMEDY, DamagedRowsError, LibraryError, storage_errors
+from indexer.library.lance_tables import READS, fragment_files
 from indexer.library.schema import PART_COLUMNS, fixed_to_numpy
-from indexer.library.tables import READS, fragment_files, table_path
+from indexer.library.tables import table_path
 
 #: The beginnings of the checksums of some rows, int64 [K], and what to call a row in an error message.
 RowSeeds = Callable[[NDArray[np.int64]], list[int]]

@@ -23,9 +23,10 @@ from indexer.library.errors import (
     LibraryError,
     storage_errors,
 )
+from indexer.library.lance_tables import READS
 from indexer.library.records import TextLine
 from indexer.library.schema import FORMER_ID, LINE_KINDS, TEXTS_INGEST, LineKind, line_checksums
-from indexer.library.tables import READS, table_path
+from indexer.library.tables import table_path
 from indexer.library.words import has_words
 
 #: Words of a query that are searched for, and characters of scripts without spaces. A word that comes again

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from indexer.library.checked_rows import part_values
 from indexer.library.checksums import CHECKSUMS, PARTS, frame_seed, part_checksum, row_seed, stored_checksums
 from indexer.library.errors import LibraryError, storage_errors
+from indexer.library.lance_tables import fragment_files
 from indexer.library.schema import (
     PART_COLUMNS,
     line_checksums,
@@ -19,7 +20,7 @@ from indexer.library.schema import (
     segment_checksum,
     short_rows,
 )
-from indexer.library.tables import fragment_files, open_table, table_path
+from indexer.library.tables import open_table, table_path
 
 #: Rows read at once: with thumbnails and tokens some megabytes.
 _BATCH_ROWS = {"videos": 4096, "files": 4096, "segments": 512, "frames": 256, "texts": 4096}

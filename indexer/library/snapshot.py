@@ -22,6 +22,7 @@ from indexer.library.errors import (
     opening_errors,
     storage_errors,
 )
+from indexer.library.lance_tables import READS
 from indexer.library.leases import Lease, hold
 from indexer.library.lines import SnapshotLines
 from indexer.library.manifest import (
@@ -43,7 +44,7 @@ from indexer.library.records import (
     parse_frame_id,
 )
 from indexer.library.schema import SHORT_COLUMNS, LineKind, floats_to_numpy, segment_checksum, short_rows
-from indexer.library.tables import READS, open_table, read_layout, table_path, whole_table
+from indexer.library.tables import open_table, read_layout, table_path, whole_table
 from indexer.library.vectors.base import VectorIndex
 from indexer.library.vectors.registry import vector_backend
 from model.runtime.ranking import cut_embeddings

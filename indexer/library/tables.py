@@ -1,14 +1,11 @@
 """Opens Lance tables, reads their rows, and lists the files of a version."""
 
-import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import lance
 import numpy as np
 import pyarrow as pa
-from lance.fragment import LanceFragment
 from numpy.typing import NDArray
 
 from indexer.library.checksums import CHECKSUMS, part_checksum, row_seed, stored_checksums
@@ -19,6 +16,7 @@ from indexer.library.errors import (
     LibraryError,
     storage_errors,
 )
+from indexer.library.lance_tables import files_of, open_at
 from indexer.library.schema import (
     ADDED_TABLES,
     SHORT_COLUMNS,
@@ -30,12 +28,7 @@ from indexer.library.schema import (
 )
 from model.runtime.faults import checkpoint
 
-#: Held while rows are read: bounds how many reads are under way at once. Each keeps several of Lance's
-#: threads busy, and Lance starts more while all are busy: their number would follow the machine's load.
-READS = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
-
-#: Where Lance keeps the indices of a table, and the tables that have any.
-INDICES = "_indices"
+#: The tables that have indices.
 INDEXED_TABLES = frozenset({"texts"})
 #: Embeddings read at once.
 _BATCH_ROWS = 16_384
@@ -52,14 +45,7 @@ def open_table(folder: Path, table: str, version: int | None = None) -> lance.La
     Raises:
         LibraryError: it cannot be read.
     """
-    path = table_path(folder, table)
-    with storage_errors(path):
-        dataset = lance.dataset(str(path), version=version)
-        elsewhere = dataset.base_paths()
-    if elsewhere:
-        # Lance would read them, over the network too.
-        raise LibraryError(f"{path} names files outside of the library: do not use it")
-    return dataset
+    return open_at(table_path(folder, table), version)
 
 
 def table_exists(folder: Path, table: str) -> bool:
@@ -116,24 +102,7 @@ def whole_table(dataset: lance.LanceDataset, columns: Sequence[str] | None = Non
 
 def version_files(folder: Path, table: str, dataset: lance.LanceDataset) -> list[Path]:
     """Every file of this version of the table, the manifest first; all of them are immutable."""
-    root = table_path(folder, table)
-    # Lance counts down in the names of manifests, so that the newest sorts first.
-    files = [root / "_versions" / f"{2**64 - 1 - dataset.version:020d}.manifest"]
-    for fragment in dataset.get_fragments():
-        files += fragment_files(root, fragment)
-    for index in dataset.describe_indices() if table in INDEXED_TABLES else ():
-        for segment in index.segments:
-            files += sorted(
-                path for path in (root / INDICES / str(segment.uuid)).rglob("*") if path.is_file()
-            )
-    return files
-
-
-def fragment_files(table: Path, fragment: LanceFragment) -> list[Path]:
-    """The files with the rows of a fragment, and with the numbers of its deleted rows."""
-    files = [table / "data" / data.path for data in fragment.data_files()]
-    deletion = fragment.deletion_file()
-    return [*files, table / deletion] if deletion else files
+    return files_of(table_path(folder, table), dataset, indexed=table in INDEXED_TABLES)
 
 
 def not_finite_ingests(segments: lance.LanceDataset, where: Path) -> dict[str, str]:
