@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin
 
 from indexer.library.errors import VERIFY_REMEDY, LibraryError
 from indexer.library.schema import FIRST_TABLES, TABLES
-from indexer.library.vectors.base import DEFAULT_BACKEND
+from indexer.library.vectors.base import AUTOMATIC, DEFAULT_BACKEND, SHARED
 from model.runtime.files import sha256_once
 from model.runtime.messages import for_shell, shorten
 
@@ -24,7 +24,8 @@ LIBRARY_FORMAT_VERSION = 4
 #: Snapshots of libraries in which a video was a path, see `indexer.library.migration`: those of the first
 #: generation, and those of a further one or with embeddings that are cut.
 FORMER_VERSION, FORMER_LATER_VERSION = 2, 3
-#: Snapshots whose index has more than one file: programs made before would read the first alone.
+#: Snapshots whose index has more than one file, of which programs made before would read the first alone, or
+#: of which somebody has chosen the backend.
 PARTS_VERSION = 5
 FORMAT_VERSIONS = (FORMER_VERSION, FORMER_LATER_VERSION, LIBRARY_FORMAT_VERSION, PARTS_VERSION)
 CURRENT = "CURRENT"
@@ -37,6 +38,7 @@ MANIFEST_FILE = "manifest.json"
 #: all.
 _HASHED_AT_OPENING = 64 << 20
 _TEXT_INDEX = "texts.lance/_indices/"
+_SHARED_VECTORS = f"{SHARED}/"
 #: More digits than a snapshot's number ever has.
 _MOST_DIGITS = 18
 #: Digits of a bundle's checksum that name its generation.
@@ -56,6 +58,7 @@ class FileStamp:
 class SnapshotManifest:
     """The content of `manifest.json`. Paths in `files` are relative to the library.
 
+    `backend_requested` is what was asked for: the name of a backend, or `AUTOMATIC`.
     `generation` says which tables the snapshot is of, see `tables_folder`. `full_embedding_dim` is D of the
     bundle where embeddings are cut to `embedding_dim`; 0: they are not.
     """
@@ -76,6 +79,7 @@ class SnapshotManifest:
     media_roots: list[str]
     files: dict[str, FileStamp]
     index_backend: str = DEFAULT_BACKEND
+    backend_requested: str = AUTOMATIC
     generation: str = FIRST_GENERATION
     full_embedding_dim: int = 0
 
@@ -91,8 +95,14 @@ class SnapshotManifest:
 
     @property
     def index_files(self) -> list[str]:
-        """The files of the vector index, relative to the library: those in the snapshot's own folder."""
-        return [name for name in self.files if name.startswith(f"{SNAPSHOTS}/{self.number}/")]
+        """The files of the vector index, relative to the library: the snapshot's own, and shared ones."""
+        own = f"{SNAPSHOTS}/{self.number}/"
+        return [name for name in self.files if name.startswith((own, _SHARED_VECTORS))]
+
+    @property
+    def shared_index_files(self) -> list[str]:
+        """Those of `index_files` that other snapshots have too, and that are not held in memory."""
+        return [name for name in self.files if name.startswith(_SHARED_VECTORS)]
 
     @property
     def text_index_files(self) -> list[str]:
@@ -191,12 +201,15 @@ def to_json(manifest: SnapshotManifest) -> str:
     if manifest.index_backend == DEFAULT_BACKEND:
         # As in libraries made before there were other backends.
         del body["index_backend"]
+    if manifest.backend_requested == AUTOMATIC:
+        del body["backend_requested"]
     return json.dumps({"checksum": _checksum(body), **body}, indent=1) + "\n"
 
 
 def _version_of(manifest: SnapshotManifest) -> int:
     if not manifest.is_former:
-        return LIBRARY_FORMAT_VERSION if len(manifest.index_files) <= 1 else PARTS_VERSION
+        is_new = len(manifest.index_files) > 1 or manifest.backend_requested != AUTOMATIC
+        return PARTS_VERSION if is_new else LIBRARY_FORMAT_VERSION
     is_later = manifest.generation != FIRST_GENERATION or manifest.full_embedding_dim
     return FORMER_LATER_VERSION if is_later else FORMER_VERSION
 
@@ -294,8 +307,8 @@ def check_files(
 ) -> dict[str, str]:
     """Check the sizes of all files of a snapshot, and the checksums of some.
 
-    Always hashed are the files that are held in memory or say where rows are: the index, the table of videos,
-    and of the other tables all but their data files.
+    Always hashed are the files that are held in memory or say where rows are: the index's own ones, the table
+    of videos, and of the other tables all but their data files.
 
     Args:
         library: the library's folder.
@@ -312,7 +325,8 @@ def check_files(
     hashed = 0
     damaged = {}
     dispensable = {name for name in manifest.files if _is_dispensable(manifest.in_tables(name))}
-    ordered = sorted(manifest.files.items(), key=lambda item: (item[0] in dispensable, item[1].bytes))
+    large = dispensable.union(manifest.shared_index_files)
+    ordered = sorted(manifest.files.items(), key=lambda item: (item[0] in large, item[1].bytes))
     for name, stamp in ordered:
         path = library / name
         problem = None
@@ -320,7 +334,7 @@ def check_files(
             size = path.stat().st_size
             if size != stamp.bytes:
                 problem = f"{path} is damaged: {size} bytes, expected {stamp.bytes}"
-            elif name not in dispensable or hashed + size <= hash_bytes:
+            elif name not in large or hashed + size <= hash_bytes:
                 hashed += size
                 if sha256_once(path) != stamp.sha256:
                     problem = f"{path} is damaged: its SHA-256 differs"
@@ -344,7 +358,7 @@ def _is_dispensable(name: str) -> bool:
 
 
 def index_is_whole(library: Path, manifest: SnapshotManifest) -> bool:
-    """Whether the files of a snapshot's vector index are as they were written."""
+    """Whether the files of a snapshot's vector index are as they were written; of shared ones, the size."""
     return _are_whole(library, manifest, manifest.index_files)
 
 
@@ -357,7 +371,9 @@ def _are_whole(library: Path, manifest: SnapshotManifest, names: list[str]) -> b
     try:
         return all(
             (library / name).stat().st_size == manifest.files[name].bytes
-            and sha256_once(library / name) == manifest.files[name].sha256
+            and (
+                name.startswith(_SHARED_VECTORS) or sha256_once(library / name) == manifest.files[name].sha256
+            )
             for name in names
         )
     except OSError:

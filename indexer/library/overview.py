@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from indexer.library.errors import LibraryError, storage_errors
@@ -102,6 +102,7 @@ def _state(library: Path, generation: str, is_current: bool) -> GenerationState:
     state: State = "complete" if is_whole and number is not None else "incomplete"
     paths = [table_path(folder, name) for name in TABLES]
     paths += [snapshot_folder(library, each) for each in numbers]
+    paths += _shared_folders(library, numbers)
     return GenerationState(
         generation=generation,
         name=generation_name(checksum) or generation or "first",
@@ -129,6 +130,13 @@ def _manifest(library: Path, number: int | None) -> SnapshotManifest | None:
         return None if number is None else read_snapshot_manifest(library, number)
     except LibraryError:
         return None
+
+
+def _shared_folders(library: Path, numbers: Iterable[int]) -> set[Path]:
+    """Where snapshots have what they share of their indexes of vectors."""
+    manifests = [manifest for number in numbers if (manifest := _manifest(library, number))]
+    names = (PurePosixPath(name) for manifest in manifests for name in manifest.shared_index_files)
+    return {library.joinpath(*name.parts[:2]) for name in names}
 
 
 def _size(folders: Iterable[Path]) -> int:

@@ -35,7 +35,7 @@ from indexer.library.row_changes import kept_rows
 from indexer.library.schema import TABLES
 from indexer.library.tables import SegmentVectors, open_table, table_path, version_files
 from indexer.library.vectors.base import AUTOMATIC, DEFAULT_BACKEND, AnyBackend, VectorIndex
-from indexer.library.vectors.registry import BACKENDS, vector_backend
+from indexer.library.vectors.registry import BACKENDS, automatic_backend, vector_backend
 from indexer.library.writer import LibraryWriter
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
@@ -48,7 +48,7 @@ class PublishOptions:
     """How to publish.
 
     Attributes:
-        index_backend: one of `BACKENDS`; None: the backend of the last snapshot.
+        index_backend: one of `BACKENDS`, or `auto`; None: what was requested for the last snapshot.
         index_factory: the kind of index in the backend's notation, or `auto`; None: what was requested for
             the last snapshot.
         gpu: build the index on the GPUs if there are any and the backend can.
@@ -58,6 +58,7 @@ class PublishOptions:
         media_roots: folders to add to those of the last snapshot.
         damaged_snapshots: numbers of snapshots to remove because a file that they need is damaged.
         serve: let `CURRENT` name the new snapshot; else it is staged, see `indexer.library.generations`.
+        rebuild: make the index from the tables alone, even if there is a whole one.
     """
 
     index_backend: str | None = None
@@ -68,37 +69,60 @@ class PublishOptions:
     media_roots: tuple[Path, ...] = ()
     damaged_snapshots: frozenset[int] = frozenset()
     serve: bool = True
+    rebuild: bool = False
 
 
 def needs_publishing(writer: LibraryWriter, base: SnapshotManifest, options: PublishOptions) -> bool:
     """Whether tables or options differ from the snapshot before, or its index is damaged."""
-    backend = chosen_backend(options.index_backend, base).name
+    backend = _backend(options, base, writer.datasets["segments"].count_rows()).name
     requested = _requested_index(options, backend, base)
     roots = {str(root) for root in options.media_roots}
     versions = {name: dataset.version for name, dataset in writer.datasets.items()}
     return (
         versions != base.tables
         or (backend, requested) != (base.index_backend, base.index_requested)
+        or _requested_backend(options, base) != base.backend_requested
         or not roots <= set(base.media_roots)
+        or base.number in options.damaged_snapshots
         or not index_is_whole(writer.library.path, base)
         or not text_index_is_whole(writer.library.path, base)
     )
 
 
 def chosen_backend(name: str | None, base: SnapshotManifest | None) -> AnyBackend:
-    """The backend for the vectors of the next snapshot.
+    """The backend for the vectors of the next snapshot, as far as their number does not choose it.
 
     Args:
-        name: one of `BACKENDS`; None: the backend of `base`.
+        name: one of `BACKENDS`, or `AUTOMATIC`; None: what was requested for `base`.
         base: the snapshot before, see `base_manifest`.
 
     Raises:
         InputError: there is no backend of this name.
         LibraryError: this program lacks the backend of `base`.
     """
-    if name is not None and name not in BACKENDS:
-        raise InputError(f"index_backend is {name!r}: it must be one of {', '.join(sorted(BACKENDS))}")
-    return vector_backend(name or (base.index_backend if base else DEFAULT_BACKEND))
+    if name is not None and name not in (AUTOMATIC, *BACKENDS):
+        raise InputError(
+            f"index_backend is {name!r}: it must be one of {', '.join(sorted(BACKENDS))}, or {AUTOMATIC}",
+            field="index_backend",
+        )
+    if name not in (None, AUTOMATIC):
+        return vector_backend(name)
+    return vector_backend(base.index_backend if base and name is None else DEFAULT_BACKEND)
+
+
+def _requested_backend(options: PublishOptions, base: SnapshotManifest | None) -> str:
+    """The backend requested now or the last time: one of `BACKENDS`, or `AUTOMATIC`."""
+    return options.index_backend or (base.backend_requested if base else AUTOMATIC)
+
+
+def _backend(options: PublishOptions, base: SnapshotManifest | None, num_rows: int) -> AnyBackend:
+    """The backend of the next snapshot: chosen by size where neither it nor a kind of index was requested."""
+    backend = chosen_backend(options.index_backend, base)
+    if _requested_backend(options, base) != AUTOMATIC:
+        return backend
+    if _requested_index(options, backend.name, base) != AUTOMATIC:
+        return backend
+    return vector_backend(automatic_backend(num_rows, backend.name))
 
 
 def _requested_index(options: PublishOptions, backend: str, base: SnapshotManifest | None) -> str:
@@ -126,6 +150,7 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
     library = writer.library.path
     base = base_manifest(library, writer.library.generation)
     is_whole = base is not None and index_is_whole(library, base)
+    is_damaged = base is None or not is_whole or base.number in options.damaged_snapshots
     words_are_whole = base is None or text_index_is_whole(library, base)
     # Before files are joined: those whose rows are not in the index are joined with no others.
     writer.index_words(anew=not words_are_whole)
@@ -138,7 +163,9 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
     with storage_errors(root):
         folder.mkdir()
         try:
-            manifest = _write_index(writer, options, number, base, folder, extend=is_whole)
+            manifest = _write_index(
+                writer, options, number, base, folder, extend=not is_damaged and not options.rebuild
+            )
         except NotFiniteError:
             writer.set_aside_not_finite()
             manifest = _write_index(writer, options, number, base, folder, extend=False)
@@ -197,23 +224,27 @@ def _write_index(
             f"`reelfind library rollback --library {for_shell(library)}` serves an earlier snapshot"
         )
     vectors = SegmentVectors(tables, segments)
-    backend = chosen_backend(options.index_backend, base)
+    backend = _backend(options, base, vectors.num_rows)
     requested = _requested_index(options, backend.name, base)
     spec = backend.automatic_spec(vectors.num_rows) if requested == AUTOMATIC else requested
     index = None
     if base is not None and since is not None and extend:
         index = _extended(library, base, backend, spec, vectors, since)
     if index is None:
-        index, spec = backend.build(vectors, spec, gpu=options.gpu)
+        index, spec = backend.build(vectors, spec, folder, gpu=options.gpu)
     checkpoint("publish.index")
     written = backend.save(index, folder)
     checkpoint("publish.index_written")
     files = {}
     for path in written:
-        flush(path)
-        name = os.fspath(snapshot_folder(Path(), number) / path.relative_to(folder))
-        files[name] = FileStamp(sha256_once(path), path.stat().st_size)
+        if path.is_relative_to(folder):
+            flush(path)
+            name = os.fspath(snapshot_folder(Path(), number) / path.relative_to(folder))
+            files[name] = FileStamp(sha256_once(path), path.stat().st_size)
     known_stamps = base.files if base else {}
+    shared = [path for path in written if not path.is_relative_to(folder)]
+    _flush_new(library, shared, known_stamps)
+    files |= _stamps(library, shared, known_stamps)
     for name in TABLES:
         files |= _stamps(library, version_files(tables, name, writer.datasets[name]), known_stamps)
     verdicts = Counter(video.verdict for video in writer.videos.values())
@@ -235,6 +266,7 @@ def _write_index(
         media_roots=sorted(roots),
         files=files,
         index_backend=backend.name,
+        backend_requested=_requested_backend(options, base),
         generation=writer.library.generation,
         full_embedding_dim=layout.full_embedding_dim or 0,
     )
@@ -286,6 +318,15 @@ def _extended(
         return None
     extended: VectorIndex | None = backend.extend(index, vectors, since.kept)
     return extended
+
+
+def _flush_new(library: Path, paths: Iterable[Path], known_stamps: dict[str, FileStamp]) -> None:
+    """Force files to the disk that the last snapshot has not, with their folders up to the library."""
+    new = [path for path in paths if os.fspath(path.relative_to(library)) not in known_stamps]
+    for path in new:
+        flush(path)
+    for folder in {folder for path in new for folder in path.parents if folder.is_relative_to(library)}:
+        flush(folder)
 
 
 def _stamps(library: Path, paths: Iterable[Path], known_stamps: dict[str, FileStamp]) -> dict[str, FileStamp]:

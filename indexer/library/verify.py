@@ -308,7 +308,11 @@ def _remedy(library: Path, reports: list[SnapshotReport]) -> str | None:
         remedies = []
     elif served.damaged_files and served.damaged_files <= {*manifest.index_files, *manifest.text_index_files}:
         names = ", ".join(sorted(served.damaged_files))
-        remedies = [f"only {names} is damaged: `reelfind index` rebuilds it from the tables"]
+        if served.damaged_files.isdisjoint(manifest.shared_index_files):
+            remedies = [f"only {names} is damaged: `reelfind index` rebuilds it from the tables"]
+        else:
+            command = f"reelfind library vectors rebuild --library {for_shell(library)}"
+            remedies = [f"only {names} is damaged: `{command}` makes the index anew from the tables"]
     elif served.rows_are_read:
         folders = " ".join(shlex.quote(root) for root in manifest.media_roots)
         command = f"reelfind index {folders} --library {shlex.quote(os.fspath(library))} --repair"

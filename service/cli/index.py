@@ -37,7 +37,7 @@ from service.cli.index_arguments import (
 from service.cli.index_events import EventWriter
 from service.cli.index_progress import ProgressView
 from service.cli.index_report import print_summary, summary_object
-from service.cli.options import JsonOption, RequiredLibraryOption
+from service.cli.options import IndexBackendOption, JsonOption, RequiredLibraryOption
 from service.cli.printing import print_json
 from service.cli.stopping import stopping
 from service.settings import load_settings, variable_of
@@ -210,9 +210,13 @@ def index_command(
     stored_bytes_per_byte: Annotated[
         float, typer.Option(min=0, help="Bytes in the library for each byte of a file.")
     ] = StorageLimits.bytes_per_byte,
+    index_backend: IndexBackendOption = None,
     index_factory: Annotated[
         str | None,
-        typer.Option(help="FAISS factory string, remembered for later runs. 'auto' chooses by size."),
+        typer.Option(
+            help="Kind of index in the backend's notation, such as a FAISS factory string; remembered for "
+            "later runs. 'auto' chooses by size."
+        ),
     ] = None,
     tokens: Annotated[
         TokenKind | None,
@@ -333,6 +337,7 @@ def index_command(
             exclude=tuple(exclude or ()),
             include=tuple(include or ()),
             settle_seconds=settle,
+            index_backend=index_backend,
             index_factory=index_factory,
             tokens=tokens,
             tokens_per_frame=tokens_per_frame,

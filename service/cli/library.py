@@ -24,6 +24,7 @@ from service.cli.exits import CheckedCommand, note
 from service.cli.generation import print_lacking
 from service.cli.library_exclusions import COMMANDS
 from service.cli.library_report import info_object, print_info, print_verify, verify_object
+from service.cli.library_vectors import vectors_app
 from service.cli.options import JsonOption, RequiredLibraryOption
 from service.cli.printing import print_json, say
 
@@ -176,5 +177,6 @@ def library_rollback_command(
         typer.echo(f"snapshot {number} is served now; the next `reelfind index` continues from it")
 
 
+library_app.add_typer(vectors_app)
 for _name, _command in COMMANDS.items():
     library_app.command(_name, cls=CheckedCommand)(_command)

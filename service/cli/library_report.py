@@ -39,7 +39,11 @@ def info_object(
         "verdicts": {verdict: served.verdicts.get(verdict, 0) for verdict in VERDICTS},
         "lines": snapshot.line_counts(),
         "stages": snapshot.stage_counts(),
-        "index": {"factory": served.index_factory, "requested": served.index_requested},
+        "index": {
+            "backend": served.index_backend,
+            "factory": served.index_factory,
+            "requested": served.index_requested,
+        },
         "tokens": {
             "stored": library.layout.tokens,
             "per_frame": library.layout.tokens_per_frame,
@@ -87,7 +91,7 @@ def print_info(info: dict[str, Any], console: Console) -> None:
         ("not ok", ", ".join(f"{n} {verdict}" for verdict, n in failed.items()) or "none"),
         ("lines", ", ".join(f"{n} {_LINES[kind]}" for kind, n in info["lines"].items() if n) or "none"),
         ("stages", ", ".join(f"{stage}: {n} videos" for stage, n in info["stages"].items() if n) or "none"),
-        ("index", f"{index['factory']} (requested: {index['requested']})"),
+        ("index", f"{index['backend']} {index['factory']} (requested: {index['requested']})"),
         ("tokens", stored if tokens["per_frame"] else "none: a matching head would need them"),
         ("size", f"{info['bytes'] / 1e6:.1f} MB"),
         ("media", ", ".join(info["media_roots"])),

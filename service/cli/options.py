@@ -26,6 +26,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "forget_missing_days": "--forget-missing",
     "host": "--host",
     "include": "--include",
+    "index_backend": "--index-backend",
     "index_factory": "--index-factory",
     "keep_seconds": "--keep-minutes",
     "keep_snapshots": "--keep-snapshots",
@@ -74,6 +75,14 @@ _LIBRARY_HELP = "Folder of the library."
 LibraryOption = Annotated[Path | None, setting_option("library", _LIBRARY_HELP, "--library")]
 RequiredLibraryOption = Annotated[
     Path, typer.Option("--library", envvar=variable_of("library"), help=_LIBRARY_HELP, show_default=False)
+]
+IndexBackendOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What stores and searches vectors: 'faiss' in memory, or 'lance' on the disk. Remembered for "
+        "later runs. 'auto', as in a new library, takes lance for more than 2 million segments.",
+        show_default=False,
+    ),
 ]
 StateOption = Annotated[
     Path | None,

@@ -57,7 +57,9 @@ class NumpyBackend:
         if spec != "exact":
             raise InputError(f"index factory {spec!r} is not one: use 'exact', or 'auto'")
 
-    def build(self, source: VectorSource, spec: str, *, gpu: bool = False) -> tuple[NumpyIndex, str]:
+    def build(
+        self, source: VectorSource, spec: str, folder: Path, *, gpu: bool = False
+    ) -> tuple[NumpyIndex, str]:
         return self.extend(NumpyIndex(np.empty((0, source.dim), np.float32)), source), spec
 
     def extend(

@@ -18,7 +18,10 @@ from indexer.library.errors import NotFiniteError
 
 #: The backend of a library whose manifest names none.
 DEFAULT_BACKEND = "faiss"
-#: The spec that stands for what `VectorBackend.automatic_spec` returns each time an index is published.
+#: Beside the folder of snapshots: what a backend keeps for several of them.
+SHARED = "vectors"
+#: The spec that stands for what `VectorBackend.automatic_spec` returns each time an index is published, and
+#: the name that stands for the backend which suits the number of vectors then.
 AUTOMATIC = "auto"
 _BATCH_ROWS = 16_384
 _VERIFIED_ROWS = 2048
@@ -112,7 +115,8 @@ class VectorBackend(Protocol[IndexT]):
     """Makes, stores and opens one kind of index.
 
     An index is stored in a snapshot's folder, which is renamed when it is complete, and later removed. A
-    backend that keeps vectors elsewhere writes into the folder what it needs to find them.
+    backend that keeps vectors elsewhere, such as in the library's `shared_folder`, writes into the folder
+    what it needs to find them. Whoever builds, extends, saves or drops holds the library's lock.
     """
 
     @property
@@ -132,12 +136,15 @@ class VectorBackend(Protocol[IndexT]):
         """
         ...
 
-    def build(self, source: VectorSource, spec: str, *, gpu: bool = False) -> tuple[IndexT, str]:
+    def build(
+        self, source: VectorSource, spec: str, folder: Path, *, gpu: bool = False
+    ) -> tuple[IndexT, str]:
         """Build an index of all vectors of a source.
 
         Args:
             source: the vectors; a vector's key is its row.
             spec: the kind of index, never `AUTOMATIC`.
+            folder: where `save` will be called; only a backend that builds on the disk uses it.
             gpu: use the GPUs if there are any and the backend can.
 
         Returns:
@@ -169,7 +176,7 @@ class VectorBackend(Protocol[IndexT]):
         ...
 
     def save(self, index: IndexT, folder: Path) -> tuple[Path, ...]:
-        """Write the index into a folder and return its files, all of them inside the folder.
+        """Write the index into a folder and return its files: those in it, and those in `shared_folder`.
 
         What an opened index shares with the one saved now may be a hard link to the file of the other folder:
         nobody writes to a saved file.
@@ -196,7 +203,7 @@ class VectorBackend(Protocol[IndexT]):
         ...
 
     def drop(self, folder: Path) -> None:
-        """Remove what `save` wrote for a folder, if anything.
+        """Remove what `save` wrote for a folder, if anything, and what is shared with no other snapshot.
 
         Raises:
             LibraryError: it cannot be removed.
@@ -232,6 +239,11 @@ class ArrayVectors:
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `VectorSource`."""
         return np.ascontiguousarray(self.array[rows], np.float32)
+
+
+def shared_folder(folder: Path) -> Path:
+    """Where the library of a snapshot's folder has what a backend keeps for several snapshots."""
+    return folder.parent.parent / SHARED
 
 
 def finite_batches(source: VectorSource, start: int = 0) -> Iterator[NDArray[np.float32]]:

@@ -177,7 +177,14 @@ class FaissBackend:
         if index.metric_type != faiss.METRIC_INNER_PRODUCT or not hasattr(index, "add"):
             raise InputError(f"index factory {spec!r} does not rank by inner product: {remedy}")
 
-    def build(self, source: VectorSource, spec: str, *, gpu: bool = False) -> tuple[FaissParts, str]:
+    def build(
+        self,
+        source: VectorSource,
+        spec: str,
+        folder: Path | None = None,  # noqa: ARG002  it is built in memory
+        *,
+        gpu: bool = False,
+    ) -> tuple[FaissParts, str]:
         """See `VectorBackend`. The index is `Flat` when there are too few vectors to train another kind."""
         index = _new_index(source.dim, spec)
         if not index.is_trained:

@@ -3,11 +3,28 @@
 from pathlib import Path
 
 from indexer.library.errors import LibraryError
-from indexer.library.vectors.base import AnyBackend
+from indexer.library.vectors.base import DEFAULT_BACKEND, AnyBackend
 from indexer.library.vectors.faiss import FaissBackend
+from indexer.library.vectors.lance import LanceBackend
 
 #: A backend listed here can be named in `PublishOptions`, and its libraries can be served.
-BACKENDS: dict[str, AnyBackend] = {backend.name: backend for backend in (FaissBackend(),)}
+BACKENDS: dict[str, AnyBackend] = {backend.name: backend for backend in (FaissBackend(), LanceBackend())}
+
+
+#: With more vectors than this, Lance is the automatic choice; deploy/operations.md has the measurements.
+LANCE_FROM = 2_000_000
+
+
+def automatic_backend(num_rows: int, before: str = DEFAULT_BACKEND) -> str:
+    """The name of the backend that suits a number of vectors.
+
+    Args:
+        num_rows: how many vectors there are.
+        before: the backend of the snapshot before; with about `LANCE_FROM` vectors it stays.
+    """
+    if num_rows > LANCE_FROM:
+        return LanceBackend.name
+    return before if before == LanceBackend.name and num_rows * 2 > LANCE_FROM else DEFAULT_BACKEND
 
 
 def vector_backend(name: str) -> AnyBackend:

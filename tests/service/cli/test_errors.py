@@ -34,6 +34,7 @@ COMMANDS: dict[str, list[str]] = {
     "library drop": ["0123", "--library", "none"],
     "library rollback": ["--library", "none"],
     "library migrate": ["--library", "none"],
+    "library vectors rebuild": ["--library", "none"],
     "library exclude": ["none", "--library", "none"],
     "library remove": ["none", "--library", "none"],
     "library include": ["none", "--library", "none"],

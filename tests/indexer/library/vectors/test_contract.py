@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from indexer.library.errors import LibraryError
-from indexer.library.vectors.base import AnyBackend, ArrayVectors, VectorIndex
+from indexer.library.errors import LibraryError, NotFiniteError
+from indexer.library.vectors.base import AnyBackend, ArrayVectors, VectorIndex, shared_folder
 from indexer.library.vectors.faiss import FaissBackend
+from indexer.library.vectors.lance import LanceBackend
 from model.runtime.errors import InputError
 from tests.support.numpy_vectors import NumpyBackend
 
@@ -32,14 +33,14 @@ class Case:
     keeps: bool
     bad_spec: str
 
-    def build(self, vectors: NDArray[np.float32]) -> VectorIndex:
+    def build(self, vectors: NDArray[np.float32], folder: Path) -> VectorIndex:
         index: VectorIndex
-        index, spec = self.backend.build(ArrayVectors(vectors), self.spec)
+        index, spec = self.backend.build(ArrayVectors(vectors), self.spec, folder)
         assert spec == self.spec
         return index
 
 
-FAISS = FaissBackend()
+FAISS, LANCE = FaissBackend(), LanceBackend()
 #: Of more vectors beside the index than this one writes a new index.
 PARTS = FaissBackend(tail_rows=300)
 CASES = {
@@ -53,6 +54,8 @@ CASES = {
     "Flat in parts": Case(PARTS, "Flat", True, True, "Plane"),
     "IVF64,SQ8 in parts": Case(PARTS, "IVF64,SQ8", False, False, "IVF,SQ8"),
     "RR24,HNSW16 in parts": Case(PARTS, "RR24,HNSW16", False, False, "RR24"),
+    "Lance Flat": Case(LANCE, "Flat", True, True, "HNSW16"),
+    "Lance IVF32,SQ8": Case(LANCE, "IVF32,SQ8", False, True, "IVF0,SQ8"),
 }
 
 
@@ -76,10 +79,23 @@ def vectors() -> NDArray[np.float32]:
     return unit_vectors(NUM_ROWS, 1)
 
 
+def new_folder(library: Path, name: str = "1") -> Path:
+    """The folder of a snapshot in a library."""
+    folder = library / "snapshots" / name
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a snapshot in a library of its own."""
+    return new_folder(tmp_path)
+
+
 @pytest.fixture(scope="module")
-def index(case: Case, vectors: NDArray[np.float32]) -> VectorIndex:
-    """Of all vectors; nothing extends it."""
-    return case.build(vectors)
+def index(case: Case, vectors: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> VectorIndex:
+    """Of all vectors; nothing extends or saves it."""
+    return case.build(vectors, new_folder(tmp_path_factory.mktemp("library")))
 
 
 @pytest.fixture(scope="module")
@@ -189,16 +205,16 @@ def test_allowed_rows_that_cannot_be_are_refused(
 
 
 def test_none_allowed_and_none_there(
-    case: Case, index: VectorIndex, vectors: NDArray[np.float32], queries: NDArray[np.float32], tmp_path: Path
+    case: Case, index: VectorIndex, vectors: NDArray[np.float32], queries: NDArray[np.float32], folder: Path
 ) -> None:
     scores, rows = index.search(queries, 5, allowed=np.empty(0, np.int64))
     assert scores.shape == rows.shape == (NUM_QUERIES, 0)
 
     # An empty index may be of another, exact kind: there is nothing to train.
-    empty, spec = case.backend.build(ArrayVectors(vectors[:0]), case.spec)
+    empty, spec = case.backend.build(ArrayVectors(vectors[:0]), case.spec, folder)
     case.backend.check_spec(spec, DIM)
-    case.backend.save(empty, tmp_path)
-    for each in (empty, case.backend.open(tmp_path)):
+    case.backend.save(empty, folder)
+    for each in (empty, case.backend.open(folder)):
         assert (each.num_rows, each.dim) == (0, DIM)
         scores, rows = each.search(queries, 5)
         assert scores.shape == rows.shape == (NUM_QUERIES, 0)
@@ -209,14 +225,16 @@ def test_none_allowed_and_none_there(
 
 
 def test_an_opened_index_is_the_saved_one(
-    case: Case, index: VectorIndex, vectors: NDArray[np.float32], queries: NDArray[np.float32], tmp_path: Path
+    case: Case, vectors: NDArray[np.float32], queries: NDArray[np.float32], tmp_path: Path
 ) -> None:
-    (tmp_path / "new").mkdir()
-    files = case.backend.save(index, tmp_path / "new")
-    assert sorted((tmp_path / "new").iterdir()) == sorted(files)
+    folder = new_folder(tmp_path, ".1.new")
+    index = case.build(vectors, folder)
+    files = case.backend.save(index, folder)
+    own = {path for path in files if path.is_relative_to(folder)}
+    assert set(folder.iterdir()) == own
+    assert all(path.is_file() and path.is_relative_to(shared_folder(folder)) for path in set(files) - own)
     # A snapshot's folder gets its name when it is complete.
-    (tmp_path / "new").rename(tmp_path / "1")
-    opened = case.backend.open(tmp_path / "1")
+    opened = case.backend.open(folder.rename(folder.with_name("1")))
     assert (opened.num_rows, opened.dim) == (NUM_ROWS, DIM)
     for allowed in (None, np.arange(0, NUM_ROWS, 7)):
         for left, right in zip(
@@ -243,8 +261,9 @@ def test_an_index_gives_its_vectors_back_or_says_that_it_cannot(
 def test_an_extended_index_is_a_built_one(
     case: Case, vectors: NDArray[np.float32], queries: NDArray[np.float32], tmp_path: Path
 ) -> None:
-    case.backend.save(case.build(vectors[:1000]), tmp_path)
-    grown = case.backend.open(tmp_path)
+    folder = new_folder(tmp_path)
+    case.backend.save(case.build(vectors[:1000], folder), folder)
+    grown = case.backend.open(folder)
     for count in (1000, 1001, NUM_ROWS):
         before, grown = grown, case.backend.extend(grown, ArrayVectors(vectors[:count]))
         assert grown is not None
@@ -255,7 +274,7 @@ def test_an_extended_index_is_a_built_one(
     scores, rows = grown.search(queries, 20)
     check_ranking(scores, rows, vectors, queries)
     if case.exact:
-        built = case.build(vectors).search(queries, 20)
+        built = case.build(vectors, new_folder(tmp_path, "2")).search(queries, 20)
         assert rows.tolist() == built[1].tolist()
         np.testing.assert_allclose(scores, built[0], atol=1e-6)
     else:
@@ -268,13 +287,12 @@ def test_an_index_of_which_rows_come_and_go_is_a_built_one(
     """Videos are replaced and removed: each snapshot's index is made from that of the one before."""
     rng = np.random.default_rng(6)
     now, extended = vectors[:1000], 0
-    index = case.build(now)
+    index = case.build(now, new_folder(tmp_path, "first"))
     for step, (num_gone, num_added) in enumerate(
         [(1, 1), (0, 40), (30, 0), (1, 300), (90, 2), (2, 20), (3, 0)]
     ):
         if step % 2:
-            folder = tmp_path / str(step)
-            folder.mkdir()
+            folder = new_folder(tmp_path, str(step))
             case.backend.save(index, folder)
             index = case.backend.open(folder)
         # What was added last often goes first.
@@ -284,7 +302,7 @@ def test_an_index_of_which_rows_come_and_go_is_a_built_one(
         now = np.concatenate([now[kept], unit_vectors(num_added, 10 + step)])
         changed = case.backend.extend(index, ArrayVectors(now), kept)
         extended += changed is not None
-        index = changed or case.build(now)
+        index = changed or case.build(now, new_folder(tmp_path, f"{step} anew"))
         assert case.backend.verify(index, ArrayVectors(now)) is None
         every = np.arange(len(now))
         for allowed in (None, every[::3], every[-50:], every[:900]):
@@ -321,42 +339,56 @@ def test_an_index_of_other_vectors_is_noticed(
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "gone"])
 def test_a_damaged_index_is_a_library_error(
-    case: Case, index: VectorIndex, tmp_path: Path, damage: str
+    case: Case, vectors: NDArray[np.float32], folder: Path, damage: str
 ) -> None:
-    for path in case.backend.save(index, tmp_path):
+    for path in case.backend.save(case.build(vectors, folder), folder):
+        if not path.is_relative_to(folder):
+            # Whoever opens a snapshot compares the sizes of shared files first.
+            continue
         content = path.read_bytes()
         if damage == "gone":
             path.unlink()
         else:
             damaged = {"cut": content[:-40], "noise": b"noise" + content[5:], "empty": b""}
             path.write_bytes(damaged[damage])
-    with pytest.raises(LibraryError, match=str(tmp_path)):
-        case.backend.open(tmp_path)
+    with pytest.raises(LibraryError, match=str(folder)):
+        case.backend.open(folder)
 
 
-def test_drop_removes_what_was_saved(case: Case, index: VectorIndex, tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text("{}")
-    case.backend.drop(tmp_path)
-    case.backend.save(index, tmp_path)
-    assert len(list(tmp_path.iterdir())) > 1
+def test_drop_removes_what_was_saved(
+    case: Case, vectors: NDArray[np.float32], queries: NDArray[np.float32], tmp_path: Path
+) -> None:
+    first, second = new_folder(tmp_path, "1"), new_folder(tmp_path, "2")
+    (first / "manifest.json").write_text("{}")
+    case.backend.drop(first)
+    case.backend.save(case.build(vectors[:1000], first), first)
+    assert len(list(first.iterdir())) > 1
+    # What a later snapshot shares with this one stays.
+    later = case.backend.extend(case.backend.open(first), ArrayVectors(vectors))
+    assert later is not None
+    case.backend.save(later, second)
+    found = later.search(queries, 20)
     for _ in range(2):
-        case.backend.drop(tmp_path)
-        assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+        case.backend.drop(first)
+        assert [path.name for path in first.iterdir()] == ["manifest.json"]
     with pytest.raises(LibraryError):
-        case.backend.open(tmp_path)
+        case.backend.open(first)
+    np.testing.assert_array_equal(case.backend.open(second).search(queries, 20), found)
+    case.backend.drop(second)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [first / "manifest.json"]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_vectors_that_are_not_finite_are_refused(
-    case: Case, vectors: NDArray[np.float32], value: float
+    case: Case, vectors: NDArray[np.float32], folder: Path, value: float
 ) -> None:
     for row in (0, NUM_ROWS - 1):
         wrong = vectors.copy()
         wrong[row, 2] = value
-        with pytest.raises(LibraryError, match="the table holds embeddings that are not finite"):
-            case.backend.build(ArrayVectors(wrong, "the table"), case.spec)
-    grown = case.build(vectors[:1000])
-    with pytest.raises(LibraryError, match="the table holds embeddings that are not finite"):
+        with pytest.raises(NotFiniteError, match="the table holds embeddings that are not finite"):
+            case.backend.build(ArrayVectors(wrong, "the table"), case.spec, folder)
+    grown = case.build(vectors[:1000], folder)
+    with pytest.raises(NotFiniteError, match="the table holds embeddings that are not finite"):
         case.backend.extend(grown, ArrayVectors(wrong, "the table"))
 
 

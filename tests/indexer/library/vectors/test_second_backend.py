@@ -178,7 +178,9 @@ def test_what_the_backend_cannot_be_or_do(
     backend: AnyBackend, bundle: Bundle, films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = tmp_path / "library"
-    with pytest.raises(InputError, match=f"index_backend is 'milk': it must be one of faiss, {backend.name}"):
+    with pytest.raises(
+        InputError, match=f"index_backend is 'milk': it must be one of faiss, lance, {backend.name}, or auto"
+    ):
         run(bundle, library, films, index_backend="milk")
     with pytest.raises(InputError, match="index factory 'Flat' is not one: use 'exact', or 'auto'"):
         run(bundle, library, films, index_backend=backend.name, index_factory="Flat")
@@ -192,7 +194,9 @@ def test_what_the_backend_cannot_be_or_do(
     # A program without the backend.
     monkeypatch.delitem(BACKENDS, backend.name)
     for use in (lambda: Snapshot.open(library), lambda: run(bundle, library, films)):
-        with pytest.raises(LibraryError, match=f"stored by '{backend.name}', this program knows faiss: use"):
+        with pytest.raises(
+            LibraryError, match=f"stored by '{backend.name}', this program knows faiss, lance: use"
+        ):
             use()
 
 
