@@ -24,6 +24,7 @@ class Section(StrEnum):
     ISOLATION = "Confined decoders"
     SEARCH = "Search over HTTP"
     FAISS = "FAISS against exact search"
+    VECTORS = "Backends of vectors"
     RERANKING = "Re-ranking"
     ENSEMBLE = "Spliced films: the ensemble against the similarity alone"
     TOKENS = "Stored tokens"

@@ -21,6 +21,7 @@ class BenchPart(StrEnum):
     ISOLATION = "isolation"
     SEARCH = "search"
     FAISS = "faiss"
+    VECTORS = "vectors"
     RERANK = "rerank"
     TOKENS = "tokens"
     PAGING = "paging"
@@ -37,6 +38,8 @@ class BenchScale:
     """Number of small clips; there are an eighth as many large ones."""
     searches: int
     vectors: int
+    stored_vectors: int
+    """Vectors with which their backends are compared."""
     files: int
     """Files that are found again."""
     renamed: int
@@ -55,6 +58,7 @@ FULL = BenchScale(
     clips=64,
     searches=128,
     vectors=50_000,
+    stored_vectors=200_000,
     files=200_000,
     renamed=10_000,
     published=1_000_000,
@@ -67,6 +71,7 @@ QUICK = BenchScale(
     clips=16,
     searches=48,
     vectors=10_000,
+    stored_vectors=30_000,
     files=20_000,
     renamed=1_000,
     published=20_000,
@@ -116,6 +121,7 @@ def measurements(
         rescan,
         serving,
         tokens,
+        vector_stores,
     )
     from service.bench.galleries import demo_gallery, read_galleries
 
@@ -162,6 +168,9 @@ def measurements(
         BenchPart.SEARCH: search,
         BenchPart.FAISS: lambda: BenchReport(
             ann.measure_faiss(scale.vectors, queries=100, dim=256, repeats=scale.repeats)
+        ),
+        BenchPart.VECTORS: lambda: BenchReport(
+            grids=[vector_stores.measure_stores(scale.stored_vectors, queries=100, dim=256)]
         ),
         BenchPart.RERANK: reranking,
         BenchPart.TOKENS: storing,

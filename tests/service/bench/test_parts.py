@@ -11,7 +11,17 @@ import pytest
 from indexer.options import IndexOptions
 from model.runtime.bundle import Bundle
 from model.runtime.video import VideoReader, probe
-from service.bench import ann, indexing, isolation, memory, publishing, renames, rescan, serving
+from service.bench import (
+    ann,
+    indexing,
+    isolation,
+    memory,
+    publishing,
+    renames,
+    rescan,
+    serving,
+    vector_stores,
+)
 from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.media import cached, repeat_video, write_video
 from tests.support.server import clean_environment
@@ -92,6 +102,22 @@ def test_exact_search_finds_everything_and_lists_do_not_lose_much() -> None:
     assert len(recalls) == 5
     assert all(0.5 < value <= 1 for value in recalls.values())
     assert all(len(figure.values) == 2 for figure in figures if "time" in figure.name)
+
+
+def test_backends_of_vectors_are_compared_with_exact_search() -> None:
+    corpus, queries = ann.clustered_vectors(1500, 4, 16, clusters=3, seed=1)
+    rows = np.arange(0, 1500, 3)
+    expected = rows[np.argsort(-(queries @ corpus[rows].T), axis=1)[:, :100]]
+    found = vector_stores.nearest_rows(corpus, queries, rows)
+    assert np.array_equal(np.sort(found), np.sort(expected))
+
+    grid = vector_stores.measure_stores(2000, queries=5, dim=16)
+    faiss, lance = (dict(zip(grid.columns, row, strict=True)) for row in grid.rows)
+    for row, name in ((faiss, "faiss"), (lance, "lance")):
+        assert (row["backend"], row["kind"], row["recall@100"]) == (name, "Flat", 1.0)
+        assert row["recall@100, 10% allowed"] == 1.0
+        assert isinstance(row["disk MiB"], float)
+        assert row["disk MiB"] >= 0.1
 
 
 def test_a_repeated_video_is_as_long_as_it_says(tmp_path: Path) -> None:
