@@ -128,8 +128,9 @@ def _row(
     with _measured(library, 2) as added:
         _publish(backend, library, 2, corpus, np.arange(len(first)))
     kept = np.delete(np.arange(len(corpus)), slice(len(first) // 2, len(first) // 2 + _VIDEO_SEGMENTS))
+    now = corpus[kept]
     with _measured(library, 3) as removed:
-        _publish(backend, library, 3, corpus[kept], kept)
+        _publish(backend, library, 3, now, kept)
     return (
         backend.name,
         spec,
