@@ -34,7 +34,7 @@ from service.metrics import Metrics
 from service.reload_turn import ReloadTurn
 from service.scrub import Scrub
 from service.search.answering import warm_answer_head
-from service.search.match_queue import MatchQueue
+from service.search.queues import CallObservers, SearchQueues
 from service.search.results import AnswerResult, SearchResult
 from service.search.searcher import Searcher
 from service.settings import Settings
@@ -93,14 +93,14 @@ def open_bundle(settings: Settings, folder: Path | None = None) -> Bundle:
 
 def open_searcher(
     settings: Settings,
-    match_queue: MatchQueue | None = None,
+    queues: SearchQueues | None = None,
     *,
     accept_damage: bool = False,
     curation: Curation | None = None,
 ) -> Searcher:
     """Open the snapshot that CURRENT names, as users have curated it, with its bundle.
 
-    If the snapshot was made with the bundle of `match_queue`, that is used; otherwise its bundle is found by
+    If the snapshot was made with the bundle of `queues`, these are used; otherwise its bundle is found by
     its checksum, see `bundle_folder`, and opened. With `accept_damage`, rows that are damaged are refused
     when they are read, not the whole snapshot. `curation` is the library's, where it is open already.
 
@@ -110,25 +110,28 @@ def open_searcher(
     """
     snapshot = Snapshot.open(settings.library, accept_damage=accept_damage)
     if curation is not None:
-        return searcher_of(settings, CuratedSnapshot.of(snapshot, curation.state()), match_queue)
+        return searcher_of(settings, CuratedSnapshot.of(snapshot, curation.state()), queues)
     with closing(Curation(settings.library)) as opened:
-        return searcher_of(settings, CuratedSnapshot.of(snapshot, opened.state()), match_queue)
+        return searcher_of(settings, CuratedSnapshot.of(snapshot, opened.state()), queues)
 
 
-def searcher_of(settings: Settings, snapshot: Snapshot, match_queue: MatchQueue | None = None) -> Searcher:
+def searcher_of(settings: Settings, snapshot: Snapshot, queues: SearchQueues | None = None) -> Searcher:
     """The searcher of a snapshot, with its bundle; see `open_searcher`.
 
     Raises:
         BundleError: the bundle cannot be found or read.
     """
-    if match_queue is None or match_queue.bundle.checksum != snapshot.bundle_checksum:
+    if queues is None or queues.bundle.checksum != snapshot.bundle_checksum:
         folder = bundle_folder(settings, snapshot.bundle_checksum, snapshot.manifest.bundle_name)
         bundle = open_bundle(settings, folder)
         if bundle.checksum != snapshot.bundle_checksum:
             raise BundleError(f"{folder} was replaced while it was opened: try again")
-        match_queue = MatchQueue(bundle, None if match_queue is None else match_queue.observe)
+        if queues is None:
+            queues = SearchQueues(bundle, shared_calls=settings.shared_calls)
+        else:
+            queues = queues.for_bundle(bundle)
     return Searcher(
-        match_queue,
+        queues,
         snapshot,
         settings.max_candidates,
         settings.max_video_share,
@@ -153,9 +156,12 @@ class LiveLibrary:
 
     def __init__(self, settings: Settings, bundle: Bundle, metrics: Metrics) -> None:
         self._settings = settings
-        self._match_queue = MatchQueue(bundle, metrics.observe_match_call)
+        observers = CallObservers(
+            metrics.observe_text_call, metrics.observe_vector_call, metrics.observe_match_call
+        )
+        self._queues = SearchQueues(bundle, observers, shared_calls=settings.shared_calls)
         # Also the queues of bundles served before, as long as searches in flight use them.
-        self._match_queues = weakref.WeakSet([self._match_queue])
+        self._all_queues = weakref.WeakSet([self._queues])
         self._metrics = metrics
         self.curation = Curation(settings.library)
         self._searcher: Searcher | None = None
@@ -319,11 +325,11 @@ class LiveLibrary:
         return [name for name, (stamp, _) in self._damaged_files.items() if files.get(name) == stamp]
 
     def close(self) -> None:
-        """End the scrub and the searches that wait for the matching head, because the process stops."""
+        """End the scrub and the searches that wait for a model or an index, because the process stops."""
         if self.scrub is not None:
             self.scrub.close()
-        for match_queue in list(self._match_queues):
-            match_queue.close()
+        for queues in list(self._all_queues):
+            queues.close()
         self.curation.close()
 
     def _reload_quietly(self) -> None:
@@ -390,15 +396,15 @@ class LiveLibrary:
             return before
         # Damage is better than nothing, but not better than what is served.
         searcher = open_searcher(
-            self._settings, self._match_queue, accept_damage=before is None, curation=self.curation
+            self._settings, self._queues, accept_damage=before is None, curation=self.curation
         )
-        is_new = before is None or before.match_queue is not searcher.match_queue
+        is_new = before is None or before.queues is not searcher.queues
         if is_new and "match" in searcher.bundle.capabilities:
             searcher.match_queue.warm()
         if is_new and "answers" in searcher.bundle.capabilities:
             warm_answer_head(searcher.bundle)
-        self._match_queue = searcher.match_queue
-        self._match_queues.add(self._match_queue)
+        self._queues = searcher.queues
+        self._all_queues.add(self._queues)
         if before is not None:
             # The first search of a snapshot waits for the disk: while this one does, the one before answers.
             with suppress(ReelfindError):

@@ -23,6 +23,7 @@ _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 _STAGES = tuple(field.name for field in fields(StageTimings))
 _PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _SEARCHES = (1, 2, 3, 4, 6, 8, 12, 16)
+_TEXTS = (1, 2, 4, 8, 16, 32, 64)
 _STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -97,6 +98,24 @@ class Metrics:
         )
         for kind in (*get_args(QueryWarningKind), "nothing_understood"):
             self._query_warnings.labels(kind)
+        self._text_texts = Histogram(
+            "reelfind_text_call_texts",
+            "Texts in one call of the text encoder.",
+            buckets=_TEXTS,
+            registry=self.registry,
+        )
+        self._text_searches = Histogram(
+            "reelfind_text_call_searches",
+            "Searches that share one call of the text encoder.",
+            buckets=_SEARCHES,
+            registry=self.registry,
+        )
+        self._vector_searches = Histogram(
+            "reelfind_vector_call_searches",
+            "Searches that share one call of the vector index, of those large enough to share one.",
+            buckets=_SEARCHES,
+            registry=self.registry,
+        )
         self._match_pairs = Histogram(
             "reelfind_match_call_pairs",
             "Text-frame pairs in one call of the matching head.",
@@ -199,6 +218,15 @@ class Metrics:
     def observe_connection_end(self, reason: ConnectionEnding) -> None:
         """Count a connection that the server turned away or ended."""
         self._connection_ends.labels(reason).inc()
+
+    def observe_text_call(self, texts: int, searches: int) -> None:
+        """Count one call of the text encoder, its texts and the searches that share it."""
+        self._text_texts.observe(texts)
+        self._text_searches.observe(searches)
+
+    def observe_vector_call(self, searches: int) -> None:
+        """Count one call of the vector index, and the searches that share it."""
+        self._vector_searches.observe(searches)
 
     def observe_match_call(self, pairs: int, searches: int) -> None:
         """Count one call of the matching head, its pairs and the searches that share it."""

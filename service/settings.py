@@ -197,6 +197,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Number of searches that run at the same time; one more may, for a client that has none.",
     )
+    shared_calls: bool = Field(
+        True,
+        description="Whether searches that wait at the same time share calls of the text encoder and of the "
+        "vector index.",
+    )
     max_waiting_searches: int = Field(
         256,
         ge=0,

@@ -236,6 +236,7 @@ class TextTokenizer:
         tokenizer: the package's own object, which cuts texts to `context_length`.
         num_special: how many tokens it adds to a text.
         context_length: the most tokens of a text, with these.
+        pad_id: the id that fills up shorter texts.
         unicode_form: the form of Unicode that texts have before it reads them.
     """
 
@@ -256,6 +257,7 @@ class TextTokenizer:
         tokenizer.enable_padding(pad_id=pad_id, pad_token=pad_token)
         self.tokenizer = tokenizer
         self.num_special = special
+        self.pad_id: int = pad_id
         self.context_length = context_length
         self.unicode_form: UnicodeForm = unicode_form
 
@@ -315,4 +317,24 @@ class TextTokenizer:
         empty = np.flatnonzero(mask.sum(axis=1) <= self.num_special)
         if len(empty):
             raise InputError(f"text {empty[0]} has no token: {texts[empty[0]]!r}; give it at least one word")
+        return TokenBatch(ids, mask)
+
+    def join(self, batches: Sequence[TokenBatch]) -> TokenBatch:
+        """The texts of several batches as one, padded to the longest as `__call__` would.
+
+        Raises:
+            ValueError: there is no batch.
+        """
+        if not batches:
+            raise ValueError("batches is empty: pass at least one")
+        length = max(batch.input_ids.shape[1] for batch in batches)
+        total = sum(len(batch.input_ids) for batch in batches)
+        ids = np.full((total, length), self.pad_id, np.int64)
+        mask = np.zeros((total, length), np.int64)
+        start = 0
+        for batch in batches:
+            count, width = batch.input_ids.shape
+            ids[start : start + count, :width] = batch.input_ids
+            mask[start : start + count, :width] = batch.attention_mask
+            start += count
         return TokenBatch(ids, mask)

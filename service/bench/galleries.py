@@ -111,7 +111,7 @@ def search_gallery(gallery: VideoGallery, library: Path, bundle: Path) -> Galler
             warnings.simplefilter("ignore")  # about ties: the rank counts half of them
             figures = evaluate_library(searcher, list(gallery.queries))
     finally:
-        searcher.match_queue.close()
+        searcher.queues.close()
     manifest = searcher.snapshot.manifest
     ensemble = None if figures.ensemble is None else figures.ensemble["R@1"]
     return GalleryResult(figures.similarity["R@1"], ensemble, manifest.num_segments, manifest.num_frames)

@@ -19,9 +19,9 @@ from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
 from service.bench.synthetic import make_library, now, video_row
 from service.search.encoded_query import EncodedQuery
 from service.search.filters import Range
-from service.search.match_queue import MatchQueue
 from service.search.page_tokens import question_mark
 from service.search.pages import Pages
+from service.search.queues import SearchQueues
 from service.search.searcher import OpenSearch, Searcher, SearchOptions
 
 _SEGMENTS_A_VIDEO = 10
@@ -45,7 +45,7 @@ def measure_paging(bundle_folder: Path, *, segments: int, queries: int, repeats:
     )
     with tempfile.TemporaryDirectory() as folder:
         _make_library(Path(folder) / "library", bundle, corpus)
-        searcher = Searcher(MatchQueue(bundle), Snapshot.open(Path(folder) / "library"), 100)
+        searcher = Searcher(SearchQueues(bundle), Snapshot.open(Path(folder) / "library"), 100)
         salience = np.zeros(searcher.snapshot.salience_dim, np.float32)
         encoded = [EncodedQuery(vector, salience, None) for vector in asked]
         note = f"{segments:,} segments, index {searcher.snapshot.manifest.index_factory}, {queries} searches"

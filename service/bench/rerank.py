@@ -56,7 +56,7 @@ def measure_reranking(
     try:
         figures = measure_in_process(searcher, repeats=repeats, queries=queries)
     finally:
-        searcher.match_queue.close()
+        searcher.queues.close()
     return figures + _over_http(library, bundle, repeats, queries, clients, settings.deadline_ms)
 
 

@@ -1,4 +1,5 @@
-"""Compares search over HTTP with the same search in process, and measures queries per second.
+"""Compares search over HTTP with the same search in process, and measures queries per second: with calls that
+searches share, and with one of the same code whose searches share none.
 
 All searches are without re-ranking, whose cost `rerank` measures.
 """
@@ -18,11 +19,13 @@ from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
 from service.live import open_searcher
 from service.search.searcher import Searcher, SearchOptions
 from service.server_process import ServerProcess, running_server
-from service.settings import load_settings
+from service.settings import load_settings, variable_of
 
 CLIENTS = (1, 8, 32)
 _TOP_K = 10
-_BAR = Bar("<=", 1.3)
+_BAR = Bar("<=", 1.1)
+_SHARED_BAR = Bar(">=", 2.0)
+_ALONE_BAR = Bar("<=", 1.05)
 _WARM_UP = 20
 # Long enough for many clients on a slow machine.
 _TIMEOUT_SECONDS = 600.0
@@ -82,13 +85,24 @@ def measure_serving(
     searcher = open_searcher(settings)
     texts = query_texts()
     note = f"{searcher.snapshot.num_segments} segments, top_k {_TOP_K}, {queries} searches per repetition"
-    with running_server(library, bundle=bundle) as server:
+    apart = {variable_of("shared_calls"): "false"}
+    with (
+        running_server(library, bundle=bundle) as server,
+        running_server(library, bundle=bundle, environment=apart) as server_apart,
+    ):
         _compare(searcher, server, take(texts, _WARM_UP))
         pairs = [_compare(searcher, server, take(texts, queries)) for _ in range(repeats)]
-        rates: dict[int, list[float]] = {count: [] for count in clients}
-        for _ in range(repeats):
+        servers = {True: server, False: server_apart}
+        for each in servers.values():
+            drive(each, [_body(text) for text in take(texts, _WARM_UP)], max(clients))
+        loads: dict[tuple[int, bool], list[Load]] = {
+            (count, shared): [] for count in clients for shared in servers
+        }
+        for turn in range(repeats):
             for count in clients:
-                rates[count].append(drive(server, [_body(text) for text in take(texts, queries)], count).rate)
+                for shared in (True, False) if turn % 2 else (False, True):
+                    bodies = [_body(text) for text in take(texts, queries)]
+                    loads[count, shared].append(drive(servers[shared], bodies, count))
     inside, outside = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     figures = [
         Figure(
@@ -101,10 +115,39 @@ def measure_serving(
         Figure(Section.SEARCH, "median in process", milliseconds(inside), "ms"),
         Figure(Section.SEARCH, "median over HTTP, 1 client", milliseconds(outside), "ms"),
     ]
-    for count, values in rates.items():
+    for count in clients:
         name = f"queries a second, {clients_label(count)}"
-        figures.append(Figure(Section.SEARCH, name, tuple(values), "queries/s"))
+        figures.append(Figure(Section.SEARCH, name, _rates(loads[count, True]), "queries/s"))
+    for count in clients:
+        name = f"queries a second without shared calls, {clients_label(count)}"
+        figures.append(Figure(Section.SEARCH, name, _rates(loads[count, False]), "queries/s"))
+    fewest, most = min(clients), max(clients)
+    figures.append(
+        Figure(
+            Section.SEARCH,
+            f"median with shared calls ÷ without, {clients_label(fewest)}",
+            ratios(_medians(loads[fewest, True]), _medians(loads[fewest, False])),
+            bar=_ALONE_BAR,
+        )
+    )
+    figures.append(
+        Figure(
+            Section.SEARCH,
+            f"queries a second with shared calls ÷ without, {clients_label(most)}",
+            ratios(_rates(loads[most, True]), _rates(loads[most, False])),
+            bar=_SHARED_BAR,
+        )
+    )
     return figures
+
+
+def _rates(loads: Sequence[Load]) -> tuple[float, ...]:
+    return tuple(load.rate for load in loads)
+
+
+def _medians(loads: Sequence[Load]) -> tuple[float, ...]:
+    """The median seconds of a search in each repetition."""
+    return tuple(statistics.median(load.latencies) for load in loads)
 
 
 def clients_label(count: int) -> str:

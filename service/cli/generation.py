@@ -134,7 +134,7 @@ def _compare(settings: Settings, served: int, staged: int, queries: Sequence[Any
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         note(f"note: {message}")
     for searcher in (before, after):
-        searcher.match_queue.close()
+        searcher.queues.close()
     return agreement
 
 

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from model.runtime.bundle import Bundle, TextEncoding
 from model.runtime.errors import BundleError
 from model.runtime.text_reading import TextReading
-from service.errors import NotUnderstoodError, QueryError
+from service.errors import NotUnderstoodError, OverloadedError, QueryError
 from service.search.query import TextName
 from service.search.query_warnings import not_understood_message, warnings_of
 from service.search.results import QueryWarning
+from service.search.text_queue import TextEncoder
 
 # Most parts of one text: each costs as much as a query. The longest query allowed has some five in English.
 MAX_PARTS = 8
@@ -132,7 +133,13 @@ def combined(terms: Sequence[tuple[float, EncodedQuery]], pointer: str = "/query
 
 
 def encode_text_query(
-    bundle: Bundle, text: str, *, tokens: bool, name: TextName = "query", pointer: str | None = None
+    bundle: Bundle,
+    text: str,
+    *,
+    tokens: bool,
+    name: TextName = "query",
+    pointer: str | None = None,
+    encoder: TextEncoder | None = None,
 ) -> EncodedQuery:
     """Encode a text, which must be understood.
 
@@ -142,40 +149,48 @@ def encode_text_query(
         tokens: also compute the tokens, which the matching head needs.
         name: what messages call it.
         pointer: the JSON pointer of the text in the request; None: that of the only text of `name`.
+        encoder: runs the model's text encoder; None: the bundle itself.
 
     Raises:
         NotUnderstoodError: the tokenizer knows no word of the text.
         QueryError: the text has no token.
         BundleError: the model fails.
+        OverloadedError: see `TextQueue.encode`.
     """
     reading = bundle.text_reader.read(text, MAX_PARTS)
     pointer = pointer or f"/{name}/text"
     if not reading.is_understood:
         raise NotUnderstoodError(not_understood_message(reading, name, _languages(bundle)), pointer)
-    return _encode(bundle, [reading], tokens, name, pointer)[0]
+    return _encode(bundle, [reading], tokens, name, pointer, encoder)[0]
 
 
-def encode_text_queries(bundle: Bundle, texts: Sequence[str], *, tokens: bool) -> list[EncodedQuery]:
+def encode_text_queries(
+    bundle: Bundle, texts: Sequence[str], *, tokens: bool, encoder: TextEncoder | None = None
+) -> list[EncodedQuery]:
     """Encode texts in one batch, one query per text, also those that are not understood.
 
     Args:
         bundle: the model.
         texts: at least one.
         tokens: also compute the tokens, which the matching head needs.
+        encoder: runs the model's text encoder; None: the bundle itself.
 
     Raises:
         QueryError: a text has no token.
         BundleError: the model fails.
+        OverloadedError: see `TextQueue.encode`.
     """
     readings = [bundle.text_reader.read(text, MAX_PARTS) for text in texts]
-    return _encode(bundle, readings, tokens, "query", "/query/text")
+    return _encode(bundle, readings, tokens, "query", "/query/text", encoder)
 
 
-def encode_together(bundle: Bundle, texts: Sequence[str], *, tokens: bool) -> EncodedTexts:
+def encode_together(
+    bundle: Bundle, texts: Sequence[str], *, tokens: bool, encoder: TextEncoder | None = None
+) -> EncodedTexts:
     """Encode the texts of several searches in one batch, each once.
 
-    Texts beyond `MAX_TOGETHER` parts are left to their searches. So are all where the batch fails: those at
-    fault get the error then.
+    Texts beyond `MAX_TOGETHER` parts are left to their searches. So are all where the batch fails, or cannot
+    be in time: those at fault get the error then.
     """
     readings: dict[str, TextReading] = {}
     num_parts = 0
@@ -186,17 +201,26 @@ def encode_together(bundle: Bundle, texts: Sequence[str], *, tokens: bool) -> En
             break
         readings[text] = reading
     try:
-        queries = _encode(bundle, [*readings.values()], tokens, "query", "/query/text") if readings else []
-    except (QueryError, BundleError):
+        all_readings = [*readings.values()]
+        queries = (
+            _encode(bundle, all_readings, tokens, "query", "/query/text", encoder) if all_readings else []
+        )
+    except (QueryError, BundleError, OverloadedError):
         return EncodedTexts()
     return EncodedTexts(bundle, tokens, dict(zip(readings, queries, strict=True)))
 
 
 def _encode(
-    bundle: Bundle, readings: Sequence[TextReading], tokens: bool, name: TextName, pointer: str
+    bundle: Bundle,
+    readings: Sequence[TextReading],
+    tokens: bool,
+    name: TextName,
+    pointer: str,
+    encoder: TextEncoder | None,
 ) -> list[EncodedQuery]:
+    parts = [part for reading in readings for part in reading.parts]
     try:
-        encoding = bundle.encode_text([part for reading in readings for part in reading.parts], tokens=tokens)
+        encoding = (encoder or bundle).encode_text(parts, tokens=tokens)
     except ValueError as error:
         raise QueryError(f"The model cannot read the {name}: {error}.", pointer) from error
     queries, start = [], 0

@@ -1,110 +1,63 @@
 """Runs a bundle's matching head for all searches: pairs of concurrent searches share its calls.
 
-One thread fills each call of the model with pairs of the waiting searches: clients have turns with equal
-shares, and so have the searches of each, so that a large search does not block a small one. What is matched
-when a search's deadline passes is not lost: its first pairs are answered. The thread starts with the first
-pair and ends after a while without pairs: so a bundle that is no longer served is freed with the last search
-that holds it.
+What is matched when a search's deadline passes is not lost: its first pairs are answered.
 
 Shapes: B pairs of a text and a frame, P' tokens a frame, L text tokens, H and T widths of the tokens.
 """
 
-import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.runtime.bundle import Bundle, TextEncoding
-from service.errors import NotReadyError
-from service.search.fair_turns import FairTurns
+from model.runtime.bundle.encodings import stack_texts
+from service.search.shared_calls import CallObserver, CallTerms, Job, Piece, SharedCalls
 
-_IDLE_SECONDS = 2.0
 # Weight of one full call in the running estimate of the time per pair; high, so that the estimate follows a
 # machine that slows down.
 _LEARNING = 0.5
 # Share of the time until a deadline that pairs are planned for: later searches take turns too.
 _PLANNED = 0.8
 
-#: Called after each call of the model with the number of its pairs and of its searches.
-BatchObserver = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
-class MatchTerms:
+class MatchTerms(CallTerms):
     """On which terms a search uses the matching head.
 
     Attributes:
-        client: whose search it is: clients have turns with equal shares.
-        deadline: in seconds of `time.monotonic()`; None: no deadline.
         seconds: of the model's time that the search may take, so that others are in time too; None: any.
-        is_wanted: whether somebody still waits for the answer; None: somebody does.
     """
 
-    client: str | None = None
-    deadline: float | None = None
     seconds: float | None = None
-    is_wanted: Callable[[], bool] | None = None
-
-    def is_over(self, now: float) -> bool:
-        """Whether further work is of no use."""
-        if self.deadline is not None and now >= self.deadline:
-            return True
-        return self.is_wanted is not None and not self.is_wanted()
 
 
-class _Job:
-    """The pairs of one search, of which the first `matched` have logits. `done` is set at its end."""
+@dataclass(frozen=True)
+class _Pairs:
+    """One text and the frames to match it with, [B, P', H]; and the logits, [B], as far as there are any."""
 
-    def __init__(self, text: TextEncoding, frame_tokens: NDArray[np.float32], terms: MatchTerms) -> None:
-        self.text = text
-        self.frame_tokens = frame_tokens
-        self.terms = terms
-        self.taken = 0
-        self.matched = 0
-        self.logits = np.empty(len(frame_tokens), np.float32)
-        self.error: Exception | None = None
-        self.done = threading.Event()
+    text: TextEncoding
+    frame_tokens: NDArray[np.float32]
+    logits: NDArray[np.float32] = field(init=False)
 
-    @property
-    def pairs_left(self) -> int:
-        return len(self.frame_tokens) - self.taken
-
-    def finish(self, error: Exception | None = None) -> None:
-        if not self.done.is_set():
-            self.error = error
-            self.done.set()
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "logits", np.empty(len(self.frame_tokens), np.float32))
 
 
-#: A job, and which of its pairs a call of the model takes.
-_Piece = tuple[_Job, slice]
-
-
-class MatchQueue:
+class MatchQueue(SharedCalls[_Pairs]):
     """Batches the pairs of all searches for the matching head of one bundle.
 
     Every method may be called from any thread.
     """
 
-    def __init__(self, bundle: Bundle, observe: BatchObserver | None = None) -> None:
+    def __init__(self, bundle: Bundle, observe: CallObserver | None = None) -> None:
+        super().__init__("reelfind-matcher")
         self.bundle = bundle
         self.observe = observe
-        self._wake = threading.Condition()
-        # In the order of their turns.
-        self._jobs: list[_Job] = []
-        self._turns: FairTurns[str | None] = FairTurns()
-        self._thread: threading.Thread | None = None
-        self._closed = False
         self._pair_seconds: float | None = None
-
-    @property
-    def waiting(self) -> int:
-        """Number of searches with pairs in the queue or in the model."""
-        with self._wake:
-            return sum(not job.done.is_set() for job in self._jobs)
 
     def match(
         self, text: TextEncoding, frame_tokens: NDArray[np.float32], terms: MatchTerms | None = None
@@ -124,22 +77,10 @@ class MatchQueue:
             BundleError: the model fails on these pairs.
             NotReadyError: the queue was closed.
         """
-        job = _Job(text, frame_tokens, terms or MatchTerms())
-        deadline = job.terms.deadline
-        with self._wake:
-            if self._closed:
-                raise _closed()
-            if len(frame_tokens) == 0 or job.terms.is_over(time.monotonic()):
-                return job.logits[:0]
-            self._start_thread()
-            self._jobs.append(job)
-            self._wake.notify()
-        job.done.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        with self._wake:
-            job.finish()
-            if job.error is not None:
-                raise job.error
-            return job.logits[: job.matched]
+        pairs = _Pairs(text, frame_tokens)
+        job = Job(pairs, len(frame_tokens), terms or MatchTerms())
+        self._run(job)
+        return pairs.logits[: job.completed]
 
     def pairs_in_time(self, wanted: int, least: int, terms: MatchTerms) -> int:
         """How many of `wanted` pairs to match, judged by the recent time per pair and the pairs that wait.
@@ -161,7 +102,7 @@ class MatchQueue:
                 return wanted
             pairs = wanted
             if terms.deadline is not None:
-                waiting = [job for job in self._jobs if job.pairs_left and not job.done.is_set()]
+                waiting = [job for job in self._jobs if job.units_left and not job.done.is_set()]
                 time_left = _PLANNED * (terms.deadline - now)
 
                 def seconds(pairs: int) -> float:
@@ -186,92 +127,20 @@ class MatchQueue:
         text = self.bundle.encode_text(["a dog runs on a beach"], tokens=True)
         self.bundle.match(text, np.zeros(1, np.int64), tokens)
 
-    def close(self, timeout: float = 5.0) -> None:
-        """Fail the waiting searches with `NotReadyError`, and end the thread after its current call."""
-        with self._wake:
-            self._closed = True
-            for job in self._jobs:
-                job.finish(error=_closed())
-            self._jobs.clear()
-            self._wake.notify_all()
-            thread = self._thread
-        if thread is not None:
-            thread.join(timeout)
+    def _room(self) -> int:
+        return self.bundle.max_pairs
 
-    def _start_thread(self) -> None:
-        if self._thread is None:
-            thread = threading.Thread(target=self._serve, name="reelfind-matcher", daemon=True)
-            thread.start()
-            self._thread = thread
-
-    def _serve(self) -> None:
-        while True:
-            with self._wake:
-                while not (batch := self._next_batch()):
-                    if self._closed or not (self._wake.wait(_IDLE_SECONDS) or self._jobs):
-                        self._thread = None
-                        return
-            self._run(batch)
-
-    def _next_batch(self) -> list[_Piece]:
-        """Choose the pairs of the next call, in turns, until it is full.
-
-        Jobs that are done, or whose deadline has passed, or that nobody waits for any more leave the queue.
-        """
-        now = time.monotonic()
-        for job in self._jobs:
-            if job.terms.is_over(now):
-                job.finish()
-        self._jobs = [job for job in self._jobs if not job.done.is_set()]
-        batch: list[_Piece] = []
-        room = self.bundle.max_pairs
-        while room:
-            first_of_client: dict[str | None, _Job] = {}
-            for job in self._jobs:
-                if job.pairs_left:
-                    first_of_client.setdefault(job.terms.client, job)
-            if not first_of_client:
-                break
-            client = self._turns.next(first_of_client)
-            job = first_of_client[client]
-            count = min(job.pairs_left, room)
-            batch.append((job, slice(job.taken, job.taken + count)))
-            job.taken += count
-            room -= count
-            self._turns.charge(client, count)
-            self._jobs.remove(job)
-            self._jobs.append(job)
-        if not batch:
-            self._turns.reset()
-        return batch
-
-    def _run(self, batch: list[_Piece]) -> None:
-        """Run one call of the model. If it fails, run each job alone: only those at fault get the error."""
-        try:
-            self._run_together(batch)
-        except Exception as error:
-            if len(batch) == 1:
-                with self._wake:
-                    batch[0][0].finish(error=error)
-                return
-            for piece in batch:
-                self._run([piece])
-
-    def _run_together(self, batch: list[_Piece]) -> None:
+    def _call(self, pieces: Sequence[Piece[_Pairs]]) -> None:
         started = time.perf_counter()
-        logits = _call(self.bundle, batch)
+        logits = _match(self.bundle, pieces)
         self._learn((time.perf_counter() - started) / len(logits), len(logits))
         if self.observe is not None:
-            self.observe(len(logits), len(batch))
+            self.observe(len(logits), len(pieces))
         first = 0
-        with self._wake:
-            for job, part in batch:
-                count = part.stop - part.start
-                job.logits[part] = logits[first : first + count]
-                job.matched = part.stop
-                first += count
-                if part.stop == len(job.logits):
-                    job.finish()
+        for job, part in pieces:
+            count = part.stop - part.start
+            job.work.logits[part] = logits[first : first + count]
+            first += count
 
     def _learn(self, pair_seconds: float, pairs: int) -> None:
         if self._pair_seconds is None:
@@ -281,7 +150,7 @@ class MatchQueue:
             self._pair_seconds += weight * (pair_seconds - self._pair_seconds)
 
 
-def _pairs_before(pairs: int, client: str | None, waiting: Sequence[_Job]) -> int:
+def _pairs_before(pairs: int, client: str | None, waiting: Sequence[Job[_Pairs]]) -> int:
     """At most how many pairs of others are served before a new search of a client has had `pairs`.
 
     Searches of one client have turns, so that each other has at most as many; and so have clients.
@@ -290,39 +159,18 @@ def _pairs_before(pairs: int, client: str | None, waiting: Sequence[_Job]) -> in
     of_others: dict[str | None, int] = {}
     for job in waiting:
         if job.terms.client == client:
-            own += min(job.pairs_left, pairs)
+            own += min(job.units_left, pairs)
         else:
-            of_others[job.terms.client] = of_others.get(job.terms.client, 0) + job.pairs_left
+            of_others[job.terms.client] = of_others.get(job.terms.client, 0) + job.units_left
     return own - pairs + sum(min(left, own) for left in of_others.values())
 
 
-def stack_texts(texts: Sequence[TextEncoding]) -> TextEncoding:
-    """Join encodings of texts into one, padded to the longest text."""
-    length = max(text.attention_mask.shape[1] for text in texts)
-
-    def pad(values: NDArray[np.generic]) -> NDArray[np.generic]:
-        rest = [(0, 0), (0, length - values.shape[1])] + [(0, 0)] * (values.ndim - 2)
-        return np.pad(values, rest)
-
-    tokens = [text.tokens for text in texts if text.tokens is not None]
-    return TextEncoding(
-        np.concatenate([text.embedding for text in texts]),
-        np.concatenate([text.salience for text in texts]),
-        np.concatenate([pad(each) for each in tokens]).astype(np.float32, copy=False) if tokens else None,
-        np.concatenate([pad(text.attention_mask) for text in texts]).astype(np.int64, copy=False),
-        np.concatenate([pad(text.input_ids) for text in texts]).astype(np.int64, copy=False),
-    )
-
-
-def _call(bundle: Bundle, batch: Sequence[_Piece]) -> NDArray[np.float32]:
-    """The logits of a batch's pairs, in the order of the batch."""
-    if len(batch) == 1:  # without copying anything
-        job, part = batch[0]
-        return bundle.match(job.text, np.zeros(part.stop - part.start, np.int64), job.frame_tokens[part])
-    rows = np.repeat(np.arange(len(batch)), [part.stop - part.start for _, part in batch])
-    tokens = np.concatenate([job.frame_tokens[part] for job, part in batch])
-    return bundle.match(stack_texts([job.text for job, _ in batch]), rows, tokens)
-
-
-def _closed() -> NotReadyError:
-    return NotReadyError("The server is stopping. Try again when it has restarted.")
+def _match(bundle: Bundle, pieces: Sequence[Piece[_Pairs]]) -> NDArray[np.float32]:
+    """The logits of the pairs of one call, in the order of its pieces."""
+    if len(pieces) == 1:  # without copying anything
+        job, part = pieces[0]
+        pairs = job.work
+        return bundle.match(pairs.text, np.zeros(part.stop - part.start, np.int64), pairs.frame_tokens[part])
+    rows = np.repeat(np.arange(len(pieces)), [part.stop - part.start for _, part in pieces])
+    tokens = np.concatenate([job.work.frame_tokens[part] for job, part in pieces])
+    return bundle.match(stack_texts([job.work.text for job, _ in pieces]), rows, tokens)

@@ -19,6 +19,7 @@ from service.search.queries import (
     VideoQuery,
 )
 from service.search.stopwatch import Stopwatch
+from service.search.text_queue import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class QueryEncoder:
         tokens: also compute the tokens of texts, which the matching head needs.
         images_allowed: whether the settings allow that the frame encoder is opened.
         known: texts that were encoded before.
+        text_encoder: runs the model's text encoder; None: the bundle itself.
         stopwatch: gets the laps `encode_text` and `encode_image`.
     """
 
@@ -39,6 +41,7 @@ class QueryEncoder:
     tokens: bool
     images_allowed: bool = True
     known: EncodedTexts = field(default_factory=EncodedTexts)
+    text_encoder: TextEncoder | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     def encode(self, query: SingleQuery, pointer: str = "/query") -> EncodedQuery:
@@ -52,6 +55,7 @@ class QueryEncoder:
             DamagedRowsError: an example is damaged.
             LibraryError: a table cannot be read.
             BundleError: the model fails.
+            OverloadedError: see `TextQueue.encode`.
         """
         match query:
             case TextQuery():
@@ -79,7 +83,9 @@ class QueryEncoder:
     def _plain_text(self, text: str, pointer: str) -> EncodedQuery:
         encoded = self.known.of(self.bundle, text, tokens=self.tokens)
         if encoded is None:
-            encoded = encode_text_query(self.bundle, text, tokens=self.tokens, pointer=pointer)
+            encoded = encode_text_query(
+                self.bundle, text, tokens=self.tokens, pointer=pointer, encoder=self.text_encoder
+            )
         self.stopwatch.lap("encode_text")
         return encoded
 

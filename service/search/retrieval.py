@@ -4,7 +4,7 @@ Shapes: K segments.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,13 @@ from numpy.typing import NDArray
 from indexer.library.snapshot import Snapshot
 from model.runtime.ranking import SCORE_DECIMALS
 from service.search.encoded_query import EncodedQuery
+
+#: Finds the segments nearest to an embedding, [D], so many of them, among chosen rows or all, as
+#: `VectorQueue.search` does.
+FindNearest = Callable[
+    [Snapshot, NDArray[np.float32], int, NDArray[np.int64] | None],
+    tuple[NDArray[np.float32], NDArray[np.int64]],
+]
 
 # Segments fetched per hit: neighbours in the ranking often belong to one video, which is one hit.
 _OVER_FETCH = 4
@@ -64,6 +71,14 @@ class RetrievedSegments:
         return self.at(np.flatnonzero(~np.isin(self.rows, rows)))
 
 
+def find_nearest(
+    snapshot: Snapshot, embedding: NDArray[np.float32], count: int, allowed: NDArray[np.int64] | None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Search the index for one query alone, see `FindNearest`."""
+    scores, rows = snapshot.search(embedding[None], count, allowed=allowed)
+    return scores[0], rows[0]
+
+
 def best_segments(
     snapshot: Snapshot,
     query: EncodedQuery,
@@ -73,6 +88,7 @@ def best_segments(
     least: int = 0,
     allowed: NDArray[np.int64] | None = None,
     left_out: Collection[int] = (),
+    find: FindNearest = find_nearest,
 ) -> RetrievedSegments:
     """Retrieve enough segments for the `top_k` best videos and for `choose_candidates`.
 
@@ -88,6 +104,7 @@ def best_segments(
         least: retrieve so many segments at least, if there are so many.
         allowed: the segments to search among, ascending; None: all.
         left_out: segments that are not retrieved.
+        find: searches the index.
 
     Raises:
         LibraryError: the kind of index cannot search among chosen segments.
@@ -96,8 +113,7 @@ def best_segments(
     wanted = max(top_k * _OVER_FETCH, num_candidates + num_candidates // 8 + 1, least)
     fetched = min(num_segments, wanted + len(left_out))
     while fetched:
-        found = snapshot.search(query.embedding[None], fetched, allowed=allowed)
-        scores, rows = (values[0] for values in found)
+        scores, rows = find(snapshot, query.embedding, fetched, allowed)
         exhausted = fetched >= num_segments or bool((rows < 0).any())
         retrieved = RetrievedSegments.from_index(scores, rows)
         if len(left_out):
@@ -135,7 +151,7 @@ def further_segments(
     if len(among) >= num_segments:
         return known
     fetched = min(num_segments, max(_LEAST_FURTHER, (len(among) + len(avoid)) * _FURTHER))
-    scores, rows = (x[0] for x in snapshot.search(query.embedding[None], fetched, allowed=allowed))
+    scores, rows = find_nearest(snapshot, query.embedding, fetched, allowed)
     found = RetrievedSegments.from_index(scores, rows)
     is_known = np.zeros(snapshot.num_segments, np.bool_)
     is_known[known.rows] = is_known[list(avoid)] = True

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
@@ -48,6 +48,7 @@ from service.search.queries import (
 )
 from service.search.query import check_min_probability, check_num_candidates, check_num_salient_frames
 from service.search.query_encoder import QueryEncoder
+from service.search.queues import SearchQueues
 from service.search.rerank import (
     LEAST_CANDIDATES,
     RerankedCandidates,
@@ -70,11 +71,18 @@ from service.search.results import (
     SearchResult,
     StageTimings,
 )
-from service.search.retrieval import RetrievedSegments, best_segments, choose_candidates, further_segments
+from service.search.retrieval import (
+    FindNearest,
+    RetrievedSegments,
+    best_segments,
+    choose_candidates,
+    further_segments,
+)
 from service.search.scored_spans import ScoredSpan, segment_spans
 from service.search.selection import Selection, Selections
 from service.search.sorting import Sort
 from service.search.stopwatch import Stopwatch
+from service.search.text_queue import TextEncoder
 from service.search.texts import Modalities, TextEvidence, find_text, find_text_of
 from service.search.video_finder import video_with_id
 from service.search.views import WHOLE, PathNames, View
@@ -142,7 +150,7 @@ class SearchOptions:
     @property
     def match_terms(self) -> MatchTerms:
         """On which terms the search uses the matching head."""
-        return MatchTerms(self.client, self.deadline, self.match_seconds, self.is_wanted)
+        return MatchTerms(self.client, self.deadline, self.is_wanted, self.match_seconds)
 
 
 @dataclass(frozen=True)
@@ -238,7 +246,7 @@ class Searcher:
     """One bundle and one snapshot made with it. It never changes, so a request sees one state throughout.
 
     Attributes:
-        match_queue: runs the bundle's matching head.
+        queues: what it shares with others: the bundle's text encoder and matching head, and the index.
         snapshot: what is searched.
         max_candidates: most segments that one search may re-rank.
         video_share: the share of the candidates that one video may have while there are others.
@@ -246,7 +254,7 @@ class Searcher:
         view: what of the library is seen, and how its paths look.
     """
 
-    match_queue: MatchQueue
+    queues: SearchQueues
     snapshot: Snapshot
     max_candidates: int
     video_share: float = 1.0
@@ -282,7 +290,12 @@ class Searcher:
     @property
     def bundle(self) -> Bundle:
         """The model."""
-        return self.match_queue.bundle
+        return self.queues.bundle
+
+    @property
+    def match_queue(self) -> MatchQueue:
+        """What runs the bundle's matching head."""
+        return self.queues.match
 
     def calibration_for(self, *, text_alone: bool) -> Calibration | None:
         """What gives the scores of a query their probabilities; None: hits have none."""
@@ -372,6 +385,7 @@ class Searcher:
             NoImageQueryError: it has a picture, and pictures cannot be queries.
             LibraryError: a table cannot be read.
             BundleError: the model fails.
+            OverloadedError: the deadline passed while it waited for the text encoder or the index.
         """
         return self.open(query, top_k, options).result
 
@@ -416,6 +430,7 @@ class Searcher:
         Raises:
             LibraryError: a table cannot be read.
             BundleError: the model fails.
+            OverloadedError: the deadline passed while it waited for the index.
         """
         return self.open_encoded(query, top_k, options).result
 
@@ -505,7 +520,7 @@ class Searcher:
         retrieved = RetrievedSegments.from_index(self.snapshot.scores_of(encoded.embedding, rows), rows)
         stopwatch.lap("retrieve")
         # Probabilities compare with the whole library, not with the video.
-        evidence = self._evidence(encoded)
+        evidence = self._evidence(encoded, options)
         left_out = self._left_out(query)
         asked = Asked(encoded, top_k, options, stopwatch, lines, evidence, np.sort(rows), left_out=left_out)
         return self._answer(asked, retrieved)
@@ -559,7 +574,9 @@ class Searcher:
         final_ranking = ensemble if skipped is None else None
         return Ranking(similarity, final_ranking, skipped, not_understood, truncated)
 
-    def _evidence(self, query: EncodedQuery, scores: NDArray[np.float32] | None = None) -> SearchEvidence:
+    def _evidence(
+        self, query: EncodedQuery, options: SearchOptions, scores: NDArray[np.float32] | None = None
+    ) -> SearchEvidence:
         """What is known of a query and the library; nothing, which costs nothing, without a calibration.
 
         `scores` are those of the best segments of all that is seen; None: they are looked for.
@@ -567,8 +584,13 @@ class Searcher:
         if self.calibration_for(text_alone=query.is_text_alone) is None:
             return SearchEvidence(None, None)
         if scores is None:
-            scores = best_segments(self.snapshot, query, 1, 0, least=BACKGROUND_RANKS[1]).score
+            find, least = self._find_nearest(options), BACKGROUND_RANKS[1]
+            scores = best_segments(self.snapshot, query, 1, 0, least=least, find=find).score
         return evidence_of(self.bundle, query, scores)
+
+    def _find_nearest(self, options: SearchOptions) -> FindNearest:
+        """What searches the index for a search with these options: in calls that others may share."""
+        return partial(self.queues.vectors.search, terms=options.match_terms)
 
     def _selected(self, where: Filter | None) -> Selection | None:
         """What a filter leaves; None: everything."""
@@ -589,8 +611,13 @@ class Searcher:
             self.reads_tokens(options),
             self.images_allowed,
             known or EncodedTexts(),
+            self.text_encoder(options),
             stopwatch,
         )
+
+    def text_encoder(self, options: SearchOptions) -> TextEncoder:
+        """What encodes the texts of a search with these options: in calls that others may share."""
+        return self.queues.texts.on_terms(options.match_terms)
 
     def _encoded(
         self,
@@ -612,7 +639,12 @@ class Searcher:
                 raise
             if lines.evidence is None or not lines.evidence.lines:
                 raise
-            (encoded,) = encode_text_queries(self.bundle, [query.text], tokens=self.reads_tokens(options))
+            (encoded,) = encode_text_queries(
+                self.bundle,
+                [query.text],
+                tokens=self.reads_tokens(options),
+                encoder=self.text_encoder(options),
+            )
             stopwatch.lap("encode_text")
             return encoded, replace(lines, evidence=lines.evidence.alone())
 
@@ -640,10 +672,18 @@ class Searcher:
         if present is not None:
             allowed = present.rows
         retrieved = best_segments(
-            self.snapshot, query, top_k, num_candidates, self.video_share, least, allowed, left_out
+            self.snapshot,
+            query,
+            top_k,
+            num_candidates,
+            self.video_share,
+            least,
+            allowed,
+            left_out,
+            self._find_nearest(options),
         )
         # Under a filter, probabilities compare with the whole library, too.
-        evidence = self._evidence(query, retrieved.score if options.where is None else None)
+        evidence = self._evidence(query, options, retrieved.score if options.where is None else None)
         stopwatch.lap("retrieve")
         missing = None if present is None else present.missing_rows
         asked = Asked(query, top_k, options, stopwatch, lines, evidence, allowed, missing, left_out)

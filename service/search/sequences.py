@@ -82,15 +82,19 @@ def search_sequence(
         QueryError: a text has no token.
         LibraryError: a table cannot be read.
         BundleError: the model fails.
+        OverloadedError: the deadline passed while a text waited for the text encoder.
     """
     if video_id is not None:
         searcher.check_video(video_id, options)
     stopwatch = Stopwatch()
     if known is None:
         tokens = searcher.reads_tokens(options)
-        known = encode_together(searcher.bundle, [*texts_of(query)], tokens=tokens)
-    encoder = searcher.encoder(options, stopwatch, known)
-    queries = [encoder.encode(step, f"/query/sequence/{place}") for place, step in enumerate(query.steps)]
+        encoder = searcher.text_encoder(options)
+        known = encode_together(searcher.bundle, [*texts_of(query)], tokens=tokens, encoder=encoder)
+    query_encoder = searcher.encoder(options, stopwatch, known)
+    queries = [
+        query_encoder.encode(step, f"/query/sequence/{place}") for place, step in enumerate(query.steps)
+    ]
     share = _share_of_step(options, len(queries))
     asked = []
     for step, encoded in zip(query.steps, queries, strict=True):

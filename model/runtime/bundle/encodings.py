@@ -6,6 +6,7 @@ T of text tokens, D joint space, S salience.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +112,24 @@ def text_lengths(attention_mask: NDArray[np.int64]) -> NDArray[np.int64]:
     width = attention_mask.shape[1]
     lengths: NDArray[np.int64] = width - np.argmax(attention_mask[:, ::-1] != 0, axis=1)
     return lengths
+
+
+def stack_texts(texts: Sequence[TextEncoding]) -> TextEncoding:
+    """Join encodings of texts into one, padded to the longest text."""
+    length = max(text.attention_mask.shape[1] for text in texts)
+
+    def pad(values: NDArray[np.generic]) -> NDArray[np.generic]:
+        rest = [(0, 0), (0, length - values.shape[1])] + [(0, 0)] * (values.ndim - 2)
+        return np.pad(values, rest)
+
+    tokens = [text.tokens for text in texts if text.tokens is not None]
+    return TextEncoding(
+        np.concatenate([text.embedding for text in texts]),
+        np.concatenate([text.salience for text in texts]),
+        np.concatenate([pad(each) for each in tokens]).astype(np.float32, copy=False) if tokens else None,
+        np.concatenate([pad(text.attention_mask) for text in texts]).astype(np.int64, copy=False),
+        np.concatenate([pad(text.input_ids) for text in texts]).astype(np.int64, copy=False),
+    )
 
 
 def matcher_feed(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,10 @@ from model.runtime.bundle.moments import MomentLogits, check_moments, run_moment
 from model.runtime.bundle.running import run_matcher, run_parts
 from model.runtime.bundle.self_check import check_graphs
 from model.runtime.bundle.sessions import Provider, Session, check_provider, open_session
+from model.runtime.bundle.text_independence import encodes_texts_apart
 from model.runtime.bundle.trial import try_bundle
 from model.runtime.errors import BundleError
-from model.runtime.preprocessing import TextTokenizer
+from model.runtime.preprocessing import TextTokenizer, TokenBatch
 from model.runtime.text_reading import TextReader
 
 
@@ -285,7 +287,18 @@ class Bundle:
             BundleError: `tokens` is set for a bundle without tokens, the graph fails, or its outputs differ
                 from the manifest.
         """
-        batch = self.tokenizer(texts)
+        return self.encode_tokens(self.tokenizer(texts), tokens=tokens)
+
+    def encode_tokens(self, batch: TokenBatch, *, tokens: bool = False) -> TextEncoding:
+        """Encode texts that `tokenizer` has read.
+
+        Args:
+            batch: the token ids of B texts, each with at least one word.
+            tokens: see `encode_text`.
+
+        Raises:
+            BundleError: see `encode_text`.
+        """
         shapes: dict[str, tuple[int, ...]] = {"text_embedding": (self.manifest.embedding_dim,)}
         if self.manifest.salience_dim is not None:
             shapes["text_salience"] = (self.manifest.salience_dim,)
@@ -295,11 +308,23 @@ class Bundle:
         out = self._run(TEXT_ENCODER, inputs, shapes)
         return TextEncoding(
             out["text_embedding"],
-            out.get("text_salience", np.empty((len(texts), 0), np.float32)),
+            out.get("text_salience", np.empty((len(batch.input_ids), 0), np.float32)),
             out.get(TEXT_TOKENS),
             batch.attention_mask,
             batch.input_ids,
         )
+
+    @cached_property
+    def encodes_texts_apart(self) -> bool:
+        """Whether what a text's encoding is does not depend on the texts that are encoded beside it.
+
+        In whole numbers of 8 bits it does: activations are scaled by the greatest of a call. It is measured
+        once, with texts of several lengths.
+
+        Raises:
+            BundleError: the text encoder fails.
+        """
+        return encodes_texts_apart(self)
 
     @property
     def capabilities(self) -> frozenset[str]:

@@ -28,6 +28,7 @@ from service.errors import OverloadedError, QueryError
 from service.search.encoded_query import EncodedTexts, encode_together
 from service.search.queries import texts_of
 from service.search.searcher import Searcher
+from service.search.shared_calls import CallTerms
 
 logger = logging.getLogger("reelfind")
 router = APIRouter(tags=["search"], route_class=ScopedRoute)
@@ -110,8 +111,10 @@ class _Batch:
         texts = [text for search in searches for text in texts_of(search.query)]
         tokens = any(self._searcher.reads_tokens(search.options) for search in searches)
         claim = Claim(self._asker.client, FIRST_STAGE_PAIRS, self._deadline, self._asker.is_wanted)
+        searcher = self._searcher
+        encoder = searcher.queues.texts.on_terms(CallTerms(claim.client, claim.deadline, claim.is_wanted))
         return await self._context.pool.run(
-            lambda _share: encode_together(self._searcher.bundle, texts, tokens=tokens), claim
+            lambda _share: encode_together(searcher.bundle, texts, tokens=tokens, encoder=encoder), claim
         )
 
     async def answer(self, search: CheckedSearch | Problem, known: EncodedTexts) -> bytes:

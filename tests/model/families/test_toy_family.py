@@ -35,7 +35,7 @@ from model.training.checkpoints import load_checkpoint
 from model.training.run import Run
 from model.training.setup import start
 from model.training.train import train
-from service.search.match_queue import MatchQueue
+from service.search.queues import SearchQueues
 from service.search.searcher import Searcher
 from tests.support.tiny_photos import tiny_config
 from tests.support.toy_family import ToyConfig, ToyFamily, ToyLosses, ToyModel
@@ -185,7 +185,7 @@ def test_it_is_exported_indexed_and_searched(config: Config, tokenizer: Path, tm
     summary = index_paths([videos], library, bundle, IndexOptions(workers=0), lambda _: None)
     assert summary.verdicts == {"ok": 3}
 
-    searcher = Searcher(MatchQueue(bundle), Snapshot.open(library), max_candidates=10)
+    searcher = Searcher(SearchQueues(bundle), Snapshot.open(library), max_candidates=10)
     result = searcher.search("a red block", 3)
     assert result.rerank_skipped == "no_matcher"
     # The same answer as by PyTorch: frames of one colour make segments of this colour.

@@ -57,6 +57,8 @@ def test_lower_precision_and_its_loss(published: Path, photos: Path, tmp_path: P
         assert found[precision]["precision"] == precision
         assert (found[precision]["name"], found[precision]["family"]) == ("ours", "clip")
         assert bundles[precision].checksum == found[precision]["checksum"]
+        # What is rounded to 8 bits is scaled by the greatest value of a call.
+        assert bundles[precision].encodes_texts_apart == (precision != "int8")
         assert found[precision]["bytes"] == sum(
             path.stat().st_size for path in output.iterdir() if path.name != "bundle.json"
         )

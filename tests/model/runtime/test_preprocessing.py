@@ -296,6 +296,20 @@ def test_tokens_are_padded_to_the_longest(tokenizer: TextTokenizer) -> None:
     assert batch.attention_mask.tolist() == [[1, 0, 0], [1, 1, 1]]
 
 
+def test_batches_are_joined_as_if_they_were_one(tmp_path: Path) -> None:
+    padded = toy.toy_tokenizer()
+    padded.enable_padding(pad_id=9, pad_token="black")
+    padded.save(str(tmp_path / "t.json"))
+    tokenizer = TextTokenizer.from_file(tmp_path / "t.json", context_length=4)
+    texts = ["red", "green dog blue", "blue", "white cyan", "red red red red red"]
+    joined = tokenizer.join([tokenizer(texts[:1]), tokenizer(texts[1:3]), tokenizer(texts[3:])])
+    together = tokenizer(texts)
+    assert joined.input_ids.tolist() == together.input_ids.tolist()
+    assert joined.attention_mask.tolist() == together.attention_mask.tolist()
+    with pytest.raises(ValueError, match="batches is empty"):
+        tokenizer.join([])
+
+
 def test_tokens_are_cut_to_the_context(tokenizer: TextTokenizer) -> None:
     assert tokenizer(["red green blue yellow cyan"]).input_ids.tolist() == [[2, 3, 4, 5]]
     assert tokenizer(["red " * 5000]).input_ids.shape == (1, 4)

@@ -89,6 +89,6 @@ def test_recall_where_answers_are_known(searchers: tuple[Searcher, Searcher], tm
 
 def test_a_generation_agrees_with_itself(searchers: tuple[Searcher, Searcher], toy: ToyLibrary) -> None:
     before = searchers[0]
-    again = searcher_of(load_settings({"bundle": toy.bundle}), before.snapshot, before.match_queue)
+    again = searcher_of(load_settings({"bundle": toy.bundle}), before.snapshot, before.queues)
     measured = measure_agreement(before, again, [AnyQuery(1, colour) for colour in COLOURS])
     assert (measured.overlap, measured.same_first) == (1.0, 1.0)

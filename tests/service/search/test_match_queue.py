@@ -13,10 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from model.runtime.bundle import Bundle
+from model.runtime.bundle.encodings import stack_texts
 from model.runtime.errors import BundleError
 from service.errors import NotReadyError
-from service.search import match_queue
-from service.search.match_queue import MatchQueue, MatchTerms, stack_texts
+from service.search import match_queue, shared_calls
+from service.search.match_queue import MatchQueue, MatchTerms
 from tests.support.toy_bundle import make_toy_bundle, match_logit
 
 LONG = 3600.0
@@ -323,7 +324,7 @@ def test_closing_ends_who_waits_and_refuses_who_comes(bench: Bench) -> None:
 
 
 def test_an_idle_queue_holds_no_thread_and_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(match_queue, "_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(shared_calls, "_IDLE_SECONDS", 0.01)
     bundle = Bundle.open(make_toy_bundle(tmp_path / "bundle"))
     queue = MatchQueue(bundle)
     encoding = bundle.encode_text(["red"], tokens=True)

@@ -374,7 +374,7 @@ def test_a_bundle_that_reads_whole_segments_takes_no_picture(searchers: dict[str
 def test_pictures_can_be_turned_off(searchers: dict[str, Searcher]) -> None:
     for kind in ("thumbnails", "embeddings"):
         shared = searchers[kind]
-        off = Searcher(shared.match_queue, shared.snapshot, 100, images_allowed=False)
+        off = Searcher(shared.queues, shared.snapshot, 100, images_allowed=False)
         with pytest.raises(NoImageQueryError, match=r"turned off the capability image_query.*=true"):
             off.search(picture("red"), 3, BY_MOMENT)
         frame = FrameQuery(frame_at(shared, "red.mp4", 1), include_example=True)
