@@ -53,8 +53,8 @@ _OPTION_OF = {"media_roots": "--media"}
 
 
 def _default_search_threads() -> int:
-    # At least 4 even on fewer cores: searches that wait for the matching head share its calls.
-    return max(4, min(8, os.cpu_count() or 4))
+    # More than there are cores: searches that wait for a model share its calls, and take no core.
+    return max(16, min(32, os.cpu_count() or 16))
 
 
 class Settings(BaseSettings):
@@ -561,7 +561,7 @@ def settings_table() -> str:
     for name, field in Settings.model_fields.items():
         default = field.default
         if field.default_factory is not None:
-            shown = "number of cores, but 4 to 8"
+            shown = "number of cores, but 16 to 32"
         elif default is None or default == ():
             shown = "empty"
         else:

@@ -1,8 +1,8 @@
 """Runs a bundle's text encoder for all searches: texts that wait at the same time share its calls.
 
 A search that finds the encoder idle encodes its text at once, in its own thread: nobody waits for others to
-come. Texts that come while the encoder works are encoded together by its next call, which is no larger than
-what takes about `_CALL_SECONDS`. A text's encoding is that of the text alone, but for rounding: texts are
+come. Texts that come while the encoder works are encoded together by its next call: `_LEAST_ROOM` of them, or
+as many as take `_CALL_SECONDS`. A text's encoding is that of the text alone, but for rounding: texts are
 padded, and the graph leaves padding out. Where a bundle's encodings depend on the texts beside them (see
 `Bundle.encodes_texts_apart`), each search has calls of its own.
 
@@ -22,6 +22,8 @@ from service.search.shared_calls import CallObserver, CallTerms, Job, Piece, Sha
 
 #: A call is no larger than what takes about this long: so long do texts that come wait for it, at most.
 _CALL_SECONDS = 0.05
+#: But so many texts share a call in any case: calls of fewer make the queue of a busy machine longer.
+_LEAST_ROOM = 8
 # Weight of one call in the running estimate of the time per text.
 _LEARNING = 0.2
 # Texts of up to so many tokens share calls. Longer ones share them with those of up to twice their length:
@@ -104,7 +106,7 @@ class TextQueue(SharedCalls[_Texts]):
     def _room(self) -> int:
         if self._text_seconds is None:
             return self.bundle.max_batch
-        return max(1, min(self.bundle.max_batch, int(_CALL_SECONDS / self._text_seconds)))
+        return min(self.bundle.max_batch, max(_LEAST_ROOM, int(_CALL_SECONDS / self._text_seconds)))
 
     def _call(self, pieces: Sequence[Piece[_Texts]]) -> None:
         if len(pieces) > 1 and not self.bundle.encodes_texts_apart:

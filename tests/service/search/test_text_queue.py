@@ -187,9 +187,18 @@ def test_a_large_search_does_not_hold_up_a_small_one(held: Held) -> None:
 def test_a_call_is_no_larger_than_what_takes_its_time(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     futures = [held.ask(["red"]) for _ in range(6)]
     held.queue._text_seconds = 1.0
-    monkeypatch.setattr(text_queue, "_CALL_SECONDS", 2.5)
     monkeypatch.setattr(text_queue, "_LEARNING", 0.0)
+    monkeypatch.setattr(text_queue, "_LEAST_ROOM", 1)
+    monkeypatch.setattr(text_queue, "_CALL_SECONDS", 2.5)
     assert held.calls_after(*futures) == [(2, 2)] * 3
+
+
+def test_a_slow_machine_shares_calls_too(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    futures = [held.ask(["red"]) for _ in range(6)]
+    held.queue._text_seconds = 1.0
+    monkeypatch.setattr(text_queue, "_LEAST_ROOM", 4)
+    monkeypatch.setattr(text_queue, "_CALL_SECONDS", 0.001)
+    assert held.calls_after(*futures) == [(4, 4), (2, 2)]
 
 
 def test_who_waits_until_the_deadline_or_has_left_is_left_out(held: Held) -> None:

@@ -413,6 +413,9 @@ def test_metrics_count_what_became_of_reranking(server: Server) -> None:
     # Two frames of each candidate, and those that only the moments around the candidates need.
     assert 6 <= change["reelfind_match_call_pairs_sum"] <= 6 + 2 * 5
     assert 1 <= change["reelfind_match_call_searches_count"] <= 2
+    for name in ("texts", "searches"):
+        assert change[f"reelfind_text_call_{name}_count"] == change[f"reelfind_text_call_{name}_sum"] == 2
+    assert change["reelfind_vector_call_searches_count"] == 0, "few segments are searched by each alone"
     assert change['reelfind_search_stage_seconds_count{stage="match"}'] == 1
     change = {key: value - before.get(key, 0.0) for key, value in late.items()}
     for result in ("done", "not_requested", "deadline"):
