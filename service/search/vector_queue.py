@@ -14,7 +14,7 @@ from indexer.library.snapshot import Snapshot
 from service.errors import OverloadedError
 from service.search.shared_calls import CallTerms, Job, Piece, SharedCalls
 
-# Fewer segments are searched faster, in less than a millisecond, than another thread can be waited for.
+# Fewer segments are searched faster than another thread can be waited for.
 _LEAST_SEGMENTS = 20_000
 #: Most searches of one call: they bound how long those that come next wait for it.
 _MOST_SEARCHES = 32
