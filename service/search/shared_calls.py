@@ -45,8 +45,11 @@ class CallTerms:
 
     def is_over(self, now: float) -> bool:
         """Whether further work is of no use."""
-        if self.deadline is not None and now >= self.deadline:
-            return True
+        return (self.deadline is not None and now >= self.deadline) or self.has_left
+
+    @property
+    def has_left(self) -> bool:
+        """Whether nobody waits for the answer any more."""
         return self.is_wanted is not None and not self.is_wanted()
 
 
@@ -135,7 +138,7 @@ class SharedCalls(ABC, Generic[Work]):
         """Run a job: wait for its turns, or with `alone` run it in this thread if nobody is at work.
 
         Some of its units are left without results if the deadline passes, or nobody waits for the answer any
-        more. A call in this thread is never cut short.
+        more. A call in this thread does not mind the deadline.
 
         Raises:
             NotReadyError: this was closed.
@@ -145,9 +148,11 @@ class SharedCalls(ABC, Generic[Work]):
         with self._wake:
             if self._closed:
                 raise _closed()
-            if not job.size or job.terms.is_over(time.monotonic()):
-                return
             is_alone = alone and not self._is_taken and all(other.done.is_set() for other in self._jobs)
+            # What waits for nobody is not late because of this queue.
+            is_over = job.terms.has_left if is_alone else job.terms.is_over(time.monotonic())
+            if not job.size or is_over:
+                return
             if is_alone:
                 self._is_taken = True
             else:

@@ -156,6 +156,8 @@ def test_a_search_that_finds_the_encoder_idle_waits_for_nobody(toy: Bundle) -> N
         assert_same(queue.encode(texts), toy.encode_text(texts))
     assert gate.calls == [(len(texts), 1) for texts in TEXTS]
     assert set(gate.threads) == {threading.current_thread().name}
+    with pytest.raises(OverloadedError):
+        queue.encode(["red"], terms=CallTerms(is_wanted=lambda: False))
     assert not any(thread.name == "reelfind-texts" for thread in threading.enumerate())
 
 
