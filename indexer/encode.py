@@ -154,6 +154,15 @@ def encode_batch(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment])
         return [SegmentLost(task.ingest_id, segment.start_seconds, reason)]
 
 
+def lost_if_not_finite(row: SegmentRow) -> SegmentLost | None:
+    """Why a row may not be stored: vectors that are not finite cannot be searched."""
+    for name, vectors in (("embedding", row.embedding), ("frame_salience", row.frame_salience)):
+        if not np.isfinite(vectors).all():
+            reason = f"its {name} holds NaN or infinity"
+            return SegmentLost(row.ingest_id, row.start_seconds, reason)
+    return None
+
+
 def _encode(bundle: Bundle, spec: EncodeSpec, batch: Sequence[TaskSegment]) -> list[SegmentRow]:
     counts = [len(segment.frames) for _, segment in batch]
     frames = np.concatenate([segment.frames for _, segment in batch])

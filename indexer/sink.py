@@ -2,20 +2,20 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
-
 from indexer.decode import FileKnown, FileOutcome, FileUnreached, FileVerdict
 from indexer.earlier import EarlierGeneration
-from indexer.encode import EncodedSegment, SegmentLost
+from indexer.encode import EncodedSegment, SegmentLost, lost_if_not_finite
+from indexer.engines.base import FinishedFile
 from indexer.events import Event, Failure, FileDone, FileNotReached, IndexSummary, Note, Published
 from indexer.excluded import EXCLUDED, FoundExclusions
 from indexer.file_facts import with_facts
 from indexer.file_texts import FileTexts
+from indexer.library.fragments import WrittenSegments
 from indexer.library.generations import base_manifest, complete
 from indexer.library.publish import PublishOptions, needs_publishing, publish, remove_due_snapshots
 from indexer.library.records import SEARCHABLE, content_id, displayable, video_id_of
@@ -128,7 +128,7 @@ class LibrarySink:
         """See `Sink`."""
         good = []
         for row in rows:
-            lost = row if isinstance(row, SegmentLost) else _lost_if_not_finite(row)
+            lost = row if isinstance(row, SegmentLost) else lost_if_not_finite(row)
             if lost is not None:
                 self._lost.setdefault(lost.ingest_id, []).append(lost)
             elif isinstance(row, SegmentRow):
@@ -138,8 +138,29 @@ class LibrarySink:
                 good.append(replace(row, segment_index=segments))
         self._writer.add_segments(good)
 
+    @property
+    def tables(self) -> Path:
+        """See `Sink`."""
+        return self._writer.library.tables
+
+    def add_written(
+        self, written: WrittenSegments, counts: Mapping[str, tuple[int, int]], ends: Sequence[FinishedFile]
+    ) -> None:
+        """See `Sink`. Commits and publishes when it is due."""
+        self._writer.add_written(written, counts.keys())
+        for ingest_id, (segments, frames) in counts.items():
+            before = self._counts.get(ingest_id, (0, 0))
+            self._counts[ingest_id] = (before[0] + segments, before[1] + frames)
+        for end in ends:
+            self._finish(*end)
+        self._commit_when_due()
+
     def finish(self, task: IndexTask, outcome: FileOutcome, texts: FileTexts | None = None) -> None:
         """See `Sink`. Commits and publishes when it is due."""
+        self._finish(task, outcome, texts)
+        self._commit_when_due()
+
+    def _finish(self, task: IndexTask, outcome: FileOutcome, texts: FileTexts | None) -> None:
         if texts is not None:
             self._summary.text_problems += texts.problems
         if not isinstance(outcome, FileUnreached) and self._is_excluded(task, outcome.sha256):
@@ -150,7 +171,6 @@ class LibrarySink:
             self._finish_unreached(task, outcome)
         else:
             self._finish_decoded(task, outcome, texts)
-        self._commit_when_due()
 
     def close(self, *, interrupted: bool) -> None:
         """See `Sink`. Prunes, unless interrupted, and publishes."""
@@ -466,15 +486,6 @@ class LibrarySink:
             remove_due_snapshots(self._writer, options)
         summary.snapshot = manifest.number
         summary.num_videos, summary.num_segments = manifest.num_videos, manifest.num_segments
-
-
-def _lost_if_not_finite(row: SegmentRow) -> SegmentLost | None:
-    """Why a row may not be stored: vectors that are not finite cannot be searched."""
-    for name, vectors in (("embedding", row.embedding), ("frame_salience", row.frame_salience)):
-        if not np.isfinite(vectors).all():
-            reason = f"its {name} holds NaN or infinity"
-            return SegmentLost(row.ingest_id, row.start_seconds, reason)
-    return None
 
 
 def _is_there(path: bytes) -> bool:

@@ -9,18 +9,38 @@ since a file may have taken it over: see `indexer.engines.messages`.
 """
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from indexer.decode import DecodeSpec, FileOutcome
 from indexer.encode import EncodedSegment, EncodeSpec
 from indexer.events import Event
 from indexer.file_texts import FileTexts
+from indexer.library.fragments import WrittenSegments
 from indexer.plan import IndexTask
+
+#: A file, the outcome of decoding it, and its texts; see `Sink.finish`.
+FinishedFile = tuple[IndexTask, FileOutcome, FileTexts | None]
 
 
 class Sink(Protocol):
     """Receives an engine's results. Only one of its methods may run at a time."""
+
+    @property
+    def tables(self) -> Path:
+        """Where an engine may write segments itself (`write_segments`), from any process that sees it."""
+
+    def add_written(
+        self, written: WrittenSegments, counts: Mapping[str, tuple[int, int]], ends: Sequence[FinishedFile]
+    ) -> None:
+        """Add segments that the engine has written, in place of `add`, and finish their files.
+
+        Args:
+            written: the segments; their numbers in each file go on without gaps.
+            counts: how many segments and frames of each file they are, by `ingest_id`.
+            ends: the end of each of these files. Empty: they are of one file, which goes on.
+        """
 
     def add(self, rows: Sequence[EncodedSegment]) -> None:
         """Add segments of any files; those of one file come in time order."""

@@ -27,6 +27,7 @@ from indexer.library.compaction import FragmentRows, plan_compaction
 from indexer.library.errors import MIGRATE_REMEDY, LibraryError, storage_errors
 from indexer.library.facts import storable
 from indexer.library.folder import Library
+from indexer.library.fragments import WrittenSegments
 from indexer.library.generations import snapshots_of
 from indexer.library.manifest import GENERATIONS, SNAPSHOTS, read_snapshot_manifest
 from indexer.library.schema import (
@@ -134,6 +135,11 @@ class LibraryWriter:
         self._changed_files: dict[bytes, FileRow | None] = {}
         #: The rows that `_finished` replaces, as they are committed.
         self._replaced: dict[str, VideoRow | None] = {}
+        #: Segments of several videos that are on disk, which the next commit takes in, and their ingests.
+        self._written: list[WrittenSegments] = []
+        self._written_ingests: set[str] = set()
+        #: Ingests among them that are not to count.
+        self._dropped: list[str] = []
         #: Videos that have lost their last place.
         self._homeless: set[str] = set()
         _remove_leftovers(library.path)
@@ -148,6 +154,28 @@ class LibraryWriter:
             if len(pending.rows) >= self._spill_at:
                 self._spill(pending)
 
+    def add_written(self, written: WrittenSegments, ingests: Collection[str]) -> None:
+        """Take in segments that another process has written.
+
+        Args:
+            written: the segments. Those of each video follow those of it that came before.
+            ingests: the videos that they belong to. Those of one video are held, as by `add_segments`. Those
+                of several are part of the next commit: finish or discard all of these videos before it.
+        """
+        earlier = [self._pending[ingest] for ingest in ingests if ingest in self._pending]
+        for pending in earlier:
+            if pending.rows:
+                # They come first.
+                self._spill(pending)
+        if len(ingests) == 1:
+            (ingest_id,) = ingests
+            pending = self._pending.setdefault(ingest_id, _Pending())
+            pending.segments += written.segments
+            pending.frames += written.frames
+        else:
+            self._written.append(written)
+            self._written_ingests.update(ingests)
+
     def finish(self, video: VideoRow, lines: Sequence[LineRow] = ()) -> None:
         """Include a video and its segments in the next commit.
 
@@ -157,6 +185,7 @@ class LibraryWriter:
             lines: new lines, where the `texts_ingest_id` is new.
         """
         pending = self._pending.pop(video.ingest_id, _Pending())
+        self._written_ingests.discard(video.ingest_id)
         pending.lines = lines
         row = storable(video)
         if row.video_id in self._replaced:
@@ -212,6 +241,9 @@ class LibraryWriter:
     def discard(self, ingest_id: str) -> None:
         """Forget the segments of a video that could not be read to its end."""
         self._pending.pop(ingest_id, None)
+        if ingest_id in self._written_ingests:
+            self._written_ingests.remove(ingest_id)
+            self._dropped.append(ingest_id)
 
     @property
     def uncommitted_segments(self) -> int:
@@ -232,18 +264,22 @@ class LibraryWriter:
         """
         finished, self._finished = self._finished, []
         replaced_rows, self._replaced = self._replaced, {}
-        if not finished and not self._changed_files:
+        written, self._written = self._written, []
+        dropped, self._dropped = self._dropped, []
+        if not (finished or self._changed_files or written or dropped):
             return
         rows = [row for _, pending in finished for row in pending.rows]
         replaced = [(old, new) for new, _ in finished if (old := replaced_rows[new.video_id]) is not None]
         # Use the same order in both tables: a segment's position gives the rows of its frames.
-        frames = [fragment for _, pending in finished for fragment in pending.frames]
-        segments = [fragment for _, pending in finished for fragment in pending.segments]
+        on_disk: list[_Pending | WrittenSegments] = [*(pending for _, pending in finished), *written]
+        frames = [fragment for each in on_disk for fragment in each.frames]
+        segments = [fragment for each in on_disk for fragment in each.segments]
         if rows:
             frames += self._write("frames", frames_table(self.layout, rows))
             segments += self._write("segments", segments_table(self.layout, rows))
         self._append("frames", frames)
         self._append("segments", segments)
+        self._delete_ingests(dropped)
         lines = [(video, pending.lines) for video, pending in finished if pending.lines]
         if lines:
             self._append("texts", self._write("texts", texts_table(self.layout, lines)))

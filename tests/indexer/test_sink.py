@@ -14,6 +14,7 @@ from indexer.decode import DecodedSegment, FileKnown, FileVerdict
 from indexer.encode import EncodeSpec, encode_batch
 from indexer.events import Event, FileDone, IndexSummary, Note, Published
 from indexer.library.folder import Library
+from indexer.library.fragments import write_segments
 from indexer.library.manifest import current_number
 from indexer.library.publish import PublishOptions
 from indexer.library.records import Verdict, content_id
@@ -136,6 +137,25 @@ def test_finished_files_are_committed_after_the_flush_time(bench: Bench) -> None
     bench.index(sink, "c.mp4")
     assert bench.writer.uncommitted_segments == 1
     assert bench.served() is None
+
+
+def test_files_that_an_engine_has_stored_are_finished_together(bench: Bench) -> None:
+    """Nothing is published between them, and what is in the library already does not come twice."""
+    sink = bench.sink()
+    bench.index(sink, "a.mp4")
+    tasks = [task_of(name) for name in ("b.mp4", "c.mp4")]
+    again = replace(task_of("d.mp4"), ingest_id="d" * 16)
+    rows = [bench.encode(task, 0) for task in (*tasks, again)]
+    written = write_segments(sink.tables, bench.writer.layout, rows)
+    ends = [(task, verdict_of(task, "ok"), None) for task in tasks]
+    # It has the content of the first one.
+    ends.append((again, replace(verdict_of(task_of("a.mp4"), "ok")), None))
+    bench.now = 1000.0
+    sink.add_written(written, {row.ingest_id: (1, 2) for row in rows}, ends)
+    assert [type(event) for event in bench.events] == [FileDone, FileDone, FileDone, FileDone, Published]
+    assert (bench.summary.segments, bench.summary.frames, bench.summary.recognised) == (3, 6, 1)
+    assert bench.snapshot().num_segments == 3
+    assert verify_library(bench.writer.library.path).ok
 
 
 def test_many_segments_or_much_memory_are_committed_at_once(

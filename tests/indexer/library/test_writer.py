@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from indexer.library.folder import Library
+from indexer.library.fragments import write_segments
 from indexer.library.publish import PublishOptions, publish
 from indexer.library.schema import FileRow, SegmentRow, VideoRow
 from indexer.library.snapshot import Snapshot
@@ -105,6 +106,37 @@ def check_evidence(snapshot: Snapshot, video: int, count: int) -> None:
     for i, segment in segments.items():
         expected = [f"{video}-{i}-{k}".encode() for k in range(len(segment.frame_pts_seconds))]
         assert [snapshot.thumbnail(frame_id) for frame_id in segment.frame_ids] == expected
+
+
+def test_segments_that_were_written_elsewhere_are_as_those_of_the_writer(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    """A long video in parts, after rows that the writer has; two short ones together, and one that goes."""
+    library = Library.open_or_create(tmp_path / "library", bundle)
+    long = [segment_row(library, 1, i, 1 + i % 3) for i in range(7)]
+    short = {video: [segment_row(library, video, 0, 2)] for video in (2, 3, 4)}
+    ingest_of = {video: row.ingest_id for video, (row,) in short.items()}
+    with library.writing():
+        writer = LibraryWriter(library)
+        writer.add_segments(long[:1])
+        for part in (long[1:4], long[4:]):
+            writer.add_written(write_segments(library.tables, library.layout, part), {part[0].ingest_id})
+            writer.flush()
+            assert writer.datasets["segments"].count_rows() == 0
+        together = [row for rows in short.values() for row in rows]
+        written = write_segments(library.tables, library.layout, together)
+        writer.add_written(written, set(ingest_of.values()))
+        for video, rows in ((1, long), (2, short[2]), (4, short[4])):
+            finish(writer, video_row(video, rows))
+        writer.discard(ingest_of[3])
+        writer.flush()
+        publish(writer, PublishOptions(), last=True)
+        assert writer.datasets["segments"].count_rows() == 9
+    snapshot = Snapshot.open(tmp_path / "library")
+    assert verify_library(tmp_path / "library").ok
+    assert snapshot.num_segments == 9
+    for video, count in ((1, 7), (2, 1), (4, 1)):
+        check_evidence(snapshot, video, count)
 
 
 def test_an_unfinished_video_is_in_no_snapshot_and_is_not_cleaned_away(
