@@ -244,7 +244,7 @@ def starting_decoder(options: IndexOptions) -> Iterator[StartingProcess | None]:
 
     At the end it is ended.
     """
-    starting = StartingProcess(_bounds(options).worker_options) if options.workers else None
+    starting = StartingProcess(decoder_bounds(options).worker_options) if options.workers else None
     try:
         yield starting
     finally:
@@ -257,13 +257,13 @@ def _local_engine(bundle: Bundle, options: IndexOptions, starting: StartingProce
         bundle,
         workers=options.workers,
         encoders=options.encoders,
-        bounds=_bounds(options),
+        bounds=decoder_bounds(options),
         starting=starting,
     )
 
 
 def _media_reader(options: IndexOptions, stop: threading.Event) -> FileDecoder:
-    return ProcessDecoder(_bounds(options), stop) if options.workers else InlineDecoder(stop)
+    return ProcessDecoder(decoder_bounds(options), stop) if options.workers else InlineDecoder(stop)
 
 
 def _found(scanned: Scan, writer: LibraryWriter, still_written: Sequence[Path]) -> list[StageVideo]:
@@ -277,7 +277,8 @@ def _found(scanned: Scan, writer: LibraryWriter, still_written: Sequence[Path]) 
     return list(found.values())
 
 
-def _bounds(options: IndexOptions) -> Bounds:
+def decoder_bounds(options: IndexOptions) -> Bounds:
+    """What a file may take, and how the process that reads it is confined."""
     return Bounds(
         timeout_seconds=options.timeout_seconds,
         file_seconds=options.file_timeout_seconds,

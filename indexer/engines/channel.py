@@ -1,7 +1,8 @@
-"""Bounded queues between threads that all end when one of them fails."""
+"""Threads that all end when one of them fails, and bounded queues between them."""
 
 import queue
 import threading
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -66,3 +67,22 @@ class Channel(Generic[T]):
             return self._queue.get_nowait()
         except queue.Empty:
             return None
+
+
+def guarded(work: Callable[[], None], abort: Abort) -> None:
+    """Do a thread's work; if it fails, end all threads of the group."""
+    try:
+        work()
+    except AbortedError:
+        pass
+    except BaseException as error:
+        abort.fail(error)
+
+
+def join(thread: threading.Thread, abort: Abort) -> None:
+    """Wait for a thread. A KeyboardInterrupt ends all threads of the group."""
+    while thread.is_alive():
+        try:
+            thread.join()
+        except KeyboardInterrupt as error:
+            abort.fail(error)

@@ -15,19 +15,17 @@ from dataclasses import dataclass
 from indexer.decode import DecodedSegment, DecodeSpec, FileOutcome, FileVerdict
 from indexer.encode import EncodeSpec
 from indexer.engines.base import Sink
-from indexer.engines.channel import Abort, AbortedError, Channel
+from indexer.engines.channel import Abort, AbortedError, Channel, guarded, join
 from indexer.engines.local_decoders import Bounds, Died, FileDecoder, InlineDecoder, ProcessDecoder
-from indexer.engines.local_encoding import DecoderEnded, EncodingStage, FileEnd, FromDecoder, ToWriter
+from indexer.engines.local_encoding import DecoderEnded, EncodingStage, FromDecoder
 from indexer.engines.worker_process import StartingProcess, StoppedError
+from indexer.engines.writing import FileEnd, ToWriter, waiting_batches, writing
 from indexer.events import Event, FileStarted, Note
 from indexer.file_texts import kept_outcome, read_texts
 from indexer.library.records import SEARCHABLE, displayable
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
 from model.runtime.tracing import carried, span
-
-#: About the memory, at most, of the encoded rows that wait for the writer.
-_WAITING_BYTES = 32 << 20
 
 
 class LocalEngine:
@@ -71,17 +69,17 @@ class LocalEngine:
         # A segment in a queue takes a few MB at most, so this bounds the memory, however long the videos are.
         ahead = self._encoders + 2 * max(1, encode_spec.batch_frames // 16) + 1
         decoded: Channel[FromDecoder] = Channel(ahead, abort)
-        encoded: Channel[ToWriter] = Channel(_waiting_batches(encode_spec), abort)
+        encoded: Channel[ToWriter] = Channel(waiting_batches(encode_spec), abort)
         decoding = _DecodingThreads(self._new_decoder, tasks, decode_spec, decoded, emit, stop, abort)
         encoding = EncodingStage(self._bundle, encode_spec, self._encoders, decoded, encoded, emit)
 
         decoders = min(max(self._workers, 1), len(tasks))
         threads = [
-            threading.Thread(target=carried(_guarded), args=(decoding.work, abort), name=f"decoder-{i}")
+            threading.Thread(target=carried(guarded), args=(decoding.work, abort), name=f"decoder-{i}")
             for i in range(decoders)
         ]
-        write = _writing(encoded, sink, stop)
-        threads.append(threading.Thread(target=carried(_guarded), args=(write, abort), name="writer"))
+        write = writing(encoded, sink, stop)
+        threads.append(threading.Thread(target=carried(guarded), args=(write, abort), name="writer"))
         for thread in threads:
             thread.start()
         try:
@@ -93,7 +91,7 @@ class LocalEngine:
             abort.fail(error)
         finally:
             for thread in threads:
-                _join(thread, abort)
+                join(thread, abort)
         if abort.error is not None:
             raise abort.error
 
@@ -214,43 +212,3 @@ class _StopOrAbort(threading.Event):
     def is_set(self) -> bool:
         """Whether work should end."""
         return self._stop.is_set() or self._abort.failed
-
-
-def _writing(encoded: Channel[ToWriter], sink: Sink, stop: threading.Event) -> Callable[[], None]:
-    """The work of the writer thread, the only one that calls the sink."""
-
-    def write() -> None:
-        while (item := encoded.get()) is not None:
-            if isinstance(item, list):
-                sink.add(item)
-            else:
-                task, end = item
-                sink.finish(task, end.outcome, end.texts)
-        sink.close(interrupted=stop.is_set())
-
-    return write
-
-
-def _waiting_batches(spec: EncodeSpec) -> int:
-    """How many batches of rows may wait for the writer."""
-    segments = max(1, spec.batch_frames // spec.layout.frames_per_segment)
-    return max(2, min(16, _WAITING_BYTES // (spec.layout.segment_bytes * segments)))
-
-
-def _guarded(work: Callable[[], None], abort: Abort) -> None:
-    """Do a thread's work; if it fails, end all threads of the run."""
-    try:
-        work()
-    except AbortedError:
-        pass
-    except BaseException as error:
-        abort.fail(error)
-
-
-def _join(thread: threading.Thread, abort: Abort) -> None:
-    """Wait for a thread. A KeyboardInterrupt ends all threads."""
-    while thread.is_alive():
-        try:
-            thread.join()
-        except KeyboardInterrupt as error:
-            abort.fail(error)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from indexer.decode import DecodedSegment, FileOutcome
+from indexer.decode import DecodedSegment
 from indexer.encode import EncodedSegment, EncodeSpec, TaskSegment, encode_batch
 from indexer.engines.channel import Channel
+from indexer.engines.writing import FileEnd, ToWriter
 from indexer.events import Event, SegmentEncoded
-from indexer.file_texts import FileTexts
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
 from model.runtime.tracing import carried, span
@@ -19,18 +19,8 @@ class DecoderEnded:
     """A decoder thread has no more files."""
 
 
-@dataclass(frozen=True)
-class FileEnd:
-    """A file is decoded, and its texts are read; None: they were not."""
-
-    outcome: FileOutcome
-    texts: FileTexts | None
-
-
 #: What the decoder threads send: each file's parts in order.
 FromDecoder = tuple[IndexTask, DecodedSegment | FileEnd] | DecoderEnded
-#: What the writer thread receives: rows, then the end of their file; None at the end of the run.
-ToWriter = list[EncodedSegment] | tuple[IndexTask, FileEnd] | None
 
 
 @dataclass

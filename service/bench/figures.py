@@ -22,6 +22,7 @@ class Section(StrEnum):
     RENAMES = "Indexing renamed files"
     PUBLISHING = "Publishing a change"
     ISOLATION = "Confined decoders"
+    ENGINES = "Ray on one node against the local engine"
     SEARCH = "Search over HTTP"
     FAISS = "FAISS against exact search"
     VECTORS = "Backends of vectors"

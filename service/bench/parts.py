@@ -19,6 +19,7 @@ class BenchPart(StrEnum):
     RENAMES = "renames"
     PUBLISHING = "publishing"
     ISOLATION = "isolation"
+    ENGINES = "engines"
     SEARCH = "search"
     FAISS = "faiss"
     VECTORS = "vectors"
@@ -110,6 +111,7 @@ def measurements(
     # Import late: the command must start, and show its help, without loading all parts.
     from service.bench import (
         ann,
+        engines,
         ensemble,
         indexing,
         isolation,
@@ -164,6 +166,9 @@ def measurements(
         ),
         BenchPart.ISOLATION: lambda: BenchReport(
             isolation.measure_isolation(cache, bundle, repeats=scale.repeats, clips=scale.clips)
+        ),
+        BenchPart.ENGINES: lambda: BenchReport(
+            engines.measure_engines(cache, bundle, repeats=scale.repeats, clips=scale.clips)
         ),
         BenchPart.SEARCH: search,
         BenchPart.FAISS: lambda: BenchReport(

@@ -1,5 +1,6 @@
 """`reelfind bench`: measures parts of Reelfind on this machine and prints their figures."""
 
+import importlib.util
 import json
 import sys
 import time
@@ -74,6 +75,9 @@ def bench_command(
         try:
             if part == BenchPart.TOKENS and not only and not _reads_tokens(bundle):
                 notes.print("[dim]nothing to measure: libraries of this bundle store no tokens[/dim]")
+                continue
+            if part == BenchPart.ENGINES and not only and importlib.util.find_spec("ray") is None:
+                notes.print("[dim]nothing to measure: Ray is not installed[/dim]")
                 continue
             report = measure()
         except ReelfindError as error:

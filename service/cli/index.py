@@ -34,6 +34,15 @@ from service.cli.index_arguments import (
     ModelThreadsOption,
     PathsArgument,
 )
+from service.cli.index_engine import (
+    EngineName,
+    EngineOption,
+    RayAddressOption,
+    RayEncodersOption,
+    RayGpusOption,
+    RayRequest,
+    chosen_engine,
+)
 from service.cli.index_events import EventWriter
 from service.cli.index_progress import ProgressView
 from service.cli.index_report import print_summary, summary_object
@@ -151,9 +160,15 @@ def index_command(
     workers: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Decoding processes; 0 decodes in the main process. Default: one less than the cores."
+            min=0,
+            help="Decoding processes; 0 decodes in the main process. Default: one less than the cores, those "
+            "of the cluster on Ray.",
         ),
     ] = None,
+    engine: EngineOption = EngineName.LOCAL,
+    ray_address: RayAddressOption = None,
+    ray_encoders: RayEncodersOption = None,
+    ray_gpus: RayGpusOption = 1.0,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, max=4096, help="Frames encoded together. Default: 16 on a CPU, 128 on a GPU."),
@@ -350,13 +365,23 @@ def index_command(
             screen=screen,
             shots=shots,
         )
-        with starting_decoder(options) as starting:
+        chosen = chosen_engine(
+            engine, options, RayRequest(ray_address, workers, ray_encoders, ray_gpus, provider)
+        )
+        with nullcontext() if chosen else starting_decoder(options) as starting:
             opened, encoders = open_indexing_bundle(
-                bundle or own_bundle(settings), provider, threads, batch_size, engine_cache
+                bundle or own_bundle(settings),
+                # The nodes of a cluster may have the GPU that this machine lacks.
+                "cpu" if chosen else provider,
+                threads,
+                batch_size,
+                engine_cache,
             )
             options = replace(options, encoders=encoders)
             with span("index", parent=parent_in(os.environ)) as run:
-                summary = index_paths(paths, library, opened, options, tell, stop, starting=starting)
+                summary = index_paths(
+                    paths, library, opened, options, tell, stop, engine=chosen, starting=starting
+                )
                 run.set("reelfind.files", summary.files)
                 run.set("reelfind.snapshot", summary.snapshot)
     if not as_json:

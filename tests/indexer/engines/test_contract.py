@@ -95,7 +95,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def runs(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[NewEngine, tuple[Run, Run]]:
     """Each engine's first run over the same media, and its second one after they changed."""
-    root = tmp_path_factory.mktemp("contract")
+    return index_twice(ENGINES, bundle, tmp_path_factory.mktemp("contract"))
+
+
+def index_twice(engines: list[NewEngine], bundle: Bundle, root: Path) -> dict[NewEngine, tuple[Run, Run]]:
     media = root / "media"
     for colour in COLOURS:
         make_video(media / f"{colour}.mp4", parts=[(colour, 0.3)])
@@ -110,7 +113,7 @@ def runs(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[NewEn
     def index_with(new_engine: NewEngine) -> Run:
         return run_index(new_engine, bundle, root / new_engine.__name__, media, prune=True)
 
-    first = {new_engine: index_with(new_engine) for new_engine in ENGINES}
+    first = {new_engine: index_with(new_engine) for new_engine in engines}
     os.utime(media / "red.mp4", (9, 9))
     os.utime(media / "noise.mp4", (9, 9))
     make_video(media / "green.mp4", parts=[("green", 33.0)], fps=1)
@@ -119,7 +122,7 @@ def runs(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[NewEn
     make_video(media / "new.mp4", parts=[("yellow", 0.3)])
     (media / "long.en.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nwritten anew\n")
     (media / "red.srt").unlink()
-    return {new_engine: (first[new_engine], index_with(new_engine)) for new_engine in ENGINES}
+    return {new_engine: (first[new_engine], index_with(new_engine)) for new_engine in engines}
 
 
 @every_engine

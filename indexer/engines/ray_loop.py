@@ -1,0 +1,372 @@
+"""The driver's loop of a run on Ray: gives out files, segments and rows, and takes what became of them.
+
+A file has one decoder and one encoder, so that its rows come in time order. What is under way is bounded: a
+decoder is asked for few parts ahead, and for none as long as its encoder has enough to do; rows are stored
+when there are enough of them. So neither the object store nor the driver fills up, however long the videos
+are.
+
+Rows are stored by the encoder: those of a long video by themselves while it is read, those of files that are
+over together. Where it does not see the library's disk, the driver takes the rows.
+
+An actor that is lost, alone or with its node, is replaced. The files that it read or encoded are read again,
+without the segments that the writer has.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from indexer.encode import EncodeSpec
+from indexer.engines.channel import Channel
+from indexer.engines.local_decoders import Died
+from indexer.engines.ray_actors import ReadOrder, RowOrder, SegmentReport
+from indexer.engines.ray_files import FileQueue, Reading, WaitingRow
+from indexer.engines.ray_fleet import (
+    Decoder,
+    EncodeCall,
+    Encoder,
+    Fleet,
+    Member,
+    Ref,
+    WaitingPart,
+    WaitingSegment,
+    WriteCall,
+)
+from indexer.engines.writing import FileEnd, StoredRows, ToWriter
+from indexer.events import Event, FileStarted, SegmentEncoded
+
+#: Parts that a decoder is asked for ahead, and batches that an encoder is given ahead.
+_PARTS_AHEAD = 2
+_BATCHES_AHEAD = 2
+#: Rows that are stored together, in number and memory: of one file that goes on, and of files that are over.
+_ROWS_OF_ONE = 32
+_BYTES_OF_ONE = 16 << 20
+_ROWS_OF_MANY = 128
+_BYTES_OF_MANY = 48 << 20
+#: How long a file that is over waits for others.
+_STORE_SECONDS = 5.0
+#: How often to look for new tasks and a request to stop, where nothing else happens.
+_LOOK_SECONDS = 0.1
+
+
+class RayLoop:
+    """Runs in one thread.
+
+    Args:
+        ray: the module, connected.
+        fleet: the actors.
+        files: the files to read.
+        spec: how to encode.
+        encoded: where rows and ends of files go.
+        emit: receives `FileStarted` and `SegmentEncoded`.
+        stop: when set, no further file is started, and those that are not decoded are given up.
+    """
+
+    def __init__(
+        self,
+        ray: Any,
+        fleet: Fleet,
+        files: FileQueue,
+        spec: EncodeSpec,
+        encoded: Channel[ToWriter],
+        emit: Callable[[Event], None],
+        stop: threading.Event,
+    ) -> None:
+        self._ray = ray
+        self._fleet = fleet
+        self._files = files
+        self._batch_frames = spec.batch_frames
+        segment_bytes = spec.layout.segment_bytes
+        #: Rows of a file that is being read, and of files that are over, that are stored together.
+        self._rows_of_one = max(1, min(_ROWS_OF_ONE, _BYTES_OF_ONE // segment_bytes))
+        self._rows_of_many = max(1, min(_ROWS_OF_MANY, _BYTES_OF_MANY // segment_bytes))
+        #: Segments that an encoder may have before it.
+        self._most_segments = 2 * max(1, spec.batch_frames // spec.layout.frames_per_segment)
+        self._encoded = encoded
+        self._emit = emit
+        self._stop = stop
+        #: The files that are begun and not over, and the encoder of each.
+        self._active: dict[Reading, Encoder] = {}
+
+    def run(self) -> None:
+        """Decode and encode all files.
+
+        Raises:
+            BundleError: the bundle cannot be opened on a node, or fails.
+            ReelfindError: the cluster cannot be used, or a node cannot start decoding processes.
+            AbortedError: another thread failed.
+        """
+        while not self._is_done():
+            if self._stop.is_set():
+                self._give_up_unread()
+            else:
+                self._start_files()
+                self._ask_for_parts()
+                self._fleet.say_if_waiting()
+            self._submit_batches()
+            self._store_ended()
+            self._take_results()
+
+    def _is_done(self) -> bool:
+        return not self._active and (self._stop.is_set() or self._files.is_empty)
+
+    def _give_up_unread(self) -> None:
+        """Drop the files that are not decoded to their ends."""
+        for reading in list(self._active):
+            if reading.end is None:
+                reading.is_lost = True
+                self._leave(reading)
+
+    def _start_files(self) -> None:
+        for decoder in self._fleet.decoders.ready():
+            encoder = min(self._fleet.encoders.ready(), key=lambda each: each.num_files, default=None)
+            if decoder.reading is not None or encoder is None:
+                continue
+            attempt = self._files.next(is_alone=not self._active)
+            if attempt is None:
+                return
+            if attempt.is_first:
+                self._emit(FileStarted(attempt.task.path))
+            decoder.reading = reading = Reading(attempt)
+            self._active[reading] = encoder
+            encoder.num_files += 1
+            known = self._files.known_sha256(attempt.task)
+            _ask(decoder, reading, ReadOrder(attempt.task, known, attempt.skip, attempt.again))
+
+    def _ask_for_parts(self) -> None:
+        for decoder in self._fleet.decoders.ready():
+            reading = decoder.reading
+            if reading is None:
+                continue
+            encoder = self._active[reading]
+            while len(decoder.parts) < _PARTS_AHEAD and len(encoder.segments) < self._most_segments:
+                _ask(decoder, reading)
+
+    def _submit_batches(self) -> None:
+        for encoder in self._fleet.encoders.ready():
+            while encoder.segments and len(encoder.calls) < _BATCHES_AHEAD:
+                batch: list[WaitingSegment] = []
+                num_frames = 0
+                # What is decoded by now: waiting for more would leave the encoder idle.
+                while encoder.segments and num_frames < self._batch_frames:
+                    segment = encoder.segments.popleft()
+                    if not segment.reading.is_lost:
+                        batch.append(segment)
+                        num_frames += segment.report.num_frames
+                if batch:
+                    encode = encoder.handle.encode.options(num_returns=2)
+                    result, rows = encode.remote(*(segment.segment for segment in batch))
+                    encoder.calls.append(EncodeCall(result, rows, batch))
+
+    def _store_ended(self) -> None:
+        """Store files that are over: when they are enough, have waited, or nothing else goes on."""
+        for encoder in self._fleet.encoders.ready():
+            if not encoder.ended:
+                continue
+            are_enough = sum(len(reading.rows) for reading in encoder.ended) >= self._rows_of_many
+            have_waited = time.monotonic() - encoder.ended_since >= _STORE_SECONDS
+            if are_enough or have_waited or all(reading.is_encoded for reading in self._active):
+                ended, encoder.ended = encoder.ended, []
+                self._store(encoder, ended, are_last=True)
+
+    def _store(self, encoder: Encoder, readings: Sequence[Reading], *, are_last: bool) -> None:
+        """Let an encoder store the rows of some files."""
+        lists: dict[Ref, int] = {}
+        orders: list[RowOrder] = []
+        stored: dict[Reading, list[WaitingRow]] = {}
+        for reading in readings:
+            for row in reading.rows:
+                if row.lost is None:
+                    number = lists.setdefault(row.rows, len(lists))
+                    orders.append(RowOrder(number, row.position, reading.numbered))
+                    reading.numbered += 1
+            stored[reading], reading.rows = reading.rows, []
+        encoder.calls.append(WriteCall(encoder.handle.write.remote(orders, *lists), stored, are_last))
+
+    def _take_results(self) -> None:
+        """Wait until something is ready, and take all that is."""
+        refs = dict(self._awaited())
+        if not refs:
+            self._stop.wait(_LOOK_SECONDS)
+            return
+        some, _ = self._ray.wait(list(refs), timeout=_LOOK_SECONDS, fetch_local=False)
+        if some:
+            ready, _ = self._ray.wait(list(refs), num_returns=len(refs), timeout=0, fetch_local=False)
+            for ref in ready:
+                refs[ref]()
+
+    def _awaited(self) -> Iterator[tuple[Ref, Callable[[], None]]]:
+        """The oldest call of each actor, and what to do with its result."""
+        for decoder in self._fleet.decoders.members:
+            if decoder.opening is not None:
+                yield decoder.opening, partial(self._take_opened, decoder, decoder.opening)
+            elif decoder.parts:
+                yield decoder.parts[0].report, partial(self._take_part, decoder)
+        for encoder in self._fleet.encoders.members:
+            if encoder.opening is not None:
+                yield encoder.opening, partial(self._take_opened, encoder, encoder.opening)
+            elif encoder.calls:
+                call = encoder.calls[0]
+                if isinstance(call, EncodeCall):
+                    yield call.result, partial(self._take_encoded, encoder, call)
+                else:
+                    yield call.result, partial(self._take_written, encoder, call)
+
+    def _take_opened(self, member: Member, opening: Ref) -> None:
+        report = self._get(opening, member)
+        if report is not None:
+            self._fleet.opened(member, report)
+
+    def _take_part(self, decoder: Decoder) -> None:
+        part = decoder.parts.popleft()
+        reading = part.reading
+        report = self._get(part.report, decoder)
+        if report is None or reading.is_lost or reading is not decoder.reading:
+            # Of a file that is over, or was given up.
+            return
+        if isinstance(report, SegmentReport):
+            reading.decoded += 1
+            self._active[reading].segments.append(WaitingSegment(reading, part.segment, report))
+            return
+        decoder.reading = None
+        if isinstance(report, Died):
+            reading.has_died = True
+        else:
+            reading.end = report
+        if reading.is_encoded:
+            self._end(reading)
+
+    def _take_encoded(self, encoder: Encoder, call: EncodeCall) -> None:
+        encoder.calls.popleft()
+        readings = [segment.reading for segment in call.segments]
+        reports = self._get(call.result, encoder, readings)
+        rows = None if reports is None or encoder.sees_library else self._get(call.rows, encoder, readings)
+        if reports is None or (rows is None and not encoder.sees_library):
+            return
+        used = [place for place, reading in enumerate(readings) if not reading.is_lost]
+        if rows is not None:
+            self._encoded.put([rows[place] for place in used])
+        for place in used:
+            reading, segment, report = readings[place], call.segments[place].report, reports[place]
+            reading.encoded += 1
+            if rows is None:
+                reading.rows.append(WaitingRow(call.rows, place, report.num_frames, report.lost))
+            else:
+                reading.sent += 1
+                reading.kept += report.lost is None
+            seconds = segment.end_seconds - segment.start_seconds
+            self._emit(SegmentEncoded(reading.attempt.task.path, seconds))
+        for reading in dict.fromkeys(readings[place] for place in used):
+            if reading.is_encoded:
+                self._end(reading)
+            elif len(reading.rows) >= self._rows_of_one:
+                self._store(encoder, [reading], are_last=False)
+
+    def _take_written(self, encoder: Encoder, call: WriteCall) -> None:
+        encoder.calls.popleft()
+        written = self._get(call.result, encoder, list(call.rows))
+        if written is None:
+            return
+        if any(reading.is_lost for reading in call.rows):
+            # Rows of one of them will come again: none of these may count.
+            self._lose_all(list(call.rows))
+            return
+        lost = [row.lost for rows in call.rows.values() for row in rows if row.lost is not None]
+        if lost:
+            self._encoded.put(list(lost))
+        counts: dict[str, tuple[int, int]] = {}
+        for reading, rows in call.rows.items():
+            good = [row.num_frames for row in rows if row.lost is None]
+            if good:
+                counts[reading.attempt.task.ingest_id] = len(good), sum(good)
+            reading.sent += len(rows)
+            reading.kept += len(good)
+        ended = [(reading, reading.end) for reading in call.rows if call.are_last and reading.end is not None]
+        ends = [(reading.attempt.task, end.outcome, end.texts) for reading, end in ended]
+        self._encoded.put(StoredRows(written, counts, ends))
+        for reading, end in ended:
+            self._leave(reading)
+            self._files.finished(end)
+
+    def _end(self, reading: Reading) -> None:
+        """Go on with a file of which all is encoded: store it, finish it, or read it again."""
+        encoder = self._active[reading]
+        if reading.end is None:
+            self._leave(reading)
+            self._files.died(reading)
+        elif reading.is_sent:
+            self._leave(reading)
+            self._finish(reading, reading.end)
+        else:
+            if not encoder.ended:
+                encoder.ended_since = time.monotonic()
+            encoder.ended.append(reading)
+
+    def _finish(self, reading: Reading, end: FileEnd) -> None:
+        self._encoded.put((reading.attempt.task, end))
+        self._files.finished(end)
+
+    def _leave(self, reading: Reading) -> None:
+        """Free the actors of a file that is over or given up."""
+        encoder = self._active.pop(reading)
+        encoder.num_files -= 1
+        if reading in encoder.ended:
+            encoder.ended.remove(reading)
+        for decoder in self._fleet.decoders.members:
+            if decoder.reading is reading:
+                decoder.reading = None
+
+    def _lose(self, reading: Reading) -> None:
+        """Read a file again, whose segments were lost."""
+        if reading in self._active:
+            self._leave(reading)
+            end = self._files.lost(reading)
+            if end is not None:
+                self._finish(reading, end)
+
+    def _lose_member(self, member: Member, error: Exception) -> None:
+        """Read the files again that an actor read or encoded, and start another actor in its place."""
+        self._fleet.lost(member, error)
+        if isinstance(member, Decoder) and member.reading is not None:
+            self._lose(member.reading)
+        if isinstance(member, Encoder):
+            for reading in [each for each, encoder in self._active.items() if encoder is member]:
+                self._lose(reading)
+
+    def _get(self, ref: Ref, member: Member, readings: Sequence[Reading] = ()) -> Any:
+        """The result of a call of an actor; None when it is lost.
+
+        Args:
+            ref: the call.
+            member: the actor.
+            readings: the files whose segments it was given, which may be lost with another node.
+
+        Raises:
+            Exception: what the call raised.
+        """
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(ref)
+        except errors.RayActorError as error:
+            self._lose_member(member, error)
+        except errors.ObjectLostError:
+            self._lose_all(readings)
+        except errors.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, errors.ObjectLostError):
+                self._lose_all(readings)
+            else:
+                raise (cause or error) from None
+        return None
+
+    def _lose_all(self, readings: Sequence[Reading]) -> None:
+        for reading in readings:
+            self._lose(reading)
+
+
+def _ask(decoder: Decoder, reading: Reading, order: ReadOrder | None = None) -> None:
+    """Ask a decoder for a part of its file."""
+    report, segment = decoder.handle.next.options(num_returns=2).remote(order)
+    decoder.parts.append(WaitingPart(report, segment, reading))

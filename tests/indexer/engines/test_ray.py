@@ -1,0 +1,281 @@
+"""The engine on Ray: a cluster of three nodes gives what one machine gives, whatever is lost meanwhile."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from indexer.engines.base import Engine
+from indexer.engines.local_decoders import Bounds
+from indexer.events import Event, Note, SegmentEncoded
+from indexer.library.verify import verify_library
+from indexer.options import IndexOptions
+from indexer.run import index_paths
+from model.runtime.bundle import Bundle
+from model.runtime.errors import InputError
+from service.bench.engines import compare_engines, distinct
+from service.bench.indexing import VideoSet
+from tests.indexer.engines import test_contract as contract
+from tests.indexer.engines.test_contract import NewEngine, Run, assert_same, sequential, sorted_rows
+from tests.support.copies import distinct_copy
+from tests.support.processes import wait_until
+from tests.support.ray_nodes import ENVIRONMENT, Nodes, processes_with, three_nodes
+from tests.support.server import REELFIND, clean_environment
+from tests.support.toy_bundle import COLOURS, make_toy_bundle
+from tests.support.toy_videos import make_video
+
+# Not imported before the environment of the cluster is set, which it reads.
+if importlib.util.find_spec("ray") is None:
+    pytest.skip("Ray is not installed: it is in the extra 'ray'", allow_module_level=True)
+
+from indexer.engines.ray import RayEngine
+from indexer.engines.ray_actors import SharedTables, same_versions
+from indexer.engines.ray_cluster import RayOptions, connected
+
+pytestmark = pytest.mark.slow
+
+#: On every node: the process that decodes a file of this name dies.
+POISON = "kill decode.poison.mp4 1"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Nodes]:
+    with three_nodes(REELFIND_FAULT=POISON) as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def ray(cluster: Nodes) -> Iterator[Any]:
+    """This process, connected: engines use the connection and leave it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        with connected(cluster.address) as module:
+            yield module
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
+
+
+def on_ray(_bundle: Bundle) -> Engine:
+    return RayEngine(RayOptions(decoders=2, encoders=1), Bounds(timeout_seconds=60.0))
+
+
+def index(
+    engine: Engine | None,
+    bundle: Bundle,
+    library: Path,
+    media: Path,
+    on_event: Callable[[Event], None] = lambda _: None,
+    **options: Any,
+) -> Any:
+    return index_paths([media], library, bundle, IndexOptions(**options), on_event, engine=engine)
+
+
+@pytest.fixture(scope="module")
+def runs(
+    ray: Any, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> dict[NewEngine, tuple[Run, Run]]:
+    with pytest.MonkeyPatch.context() as patch:
+        # The video of three segments is stored in parts while it is read.
+        patch.setattr("indexer.engines.ray_loop._ROWS_OF_ONE", 2)
+        return contract.index_twice([sequential, on_ray], bundle, tmp_path_factory.mktemp("ray"))
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        contract.test_every_engine_reads_texts_and_names_what_it_cannot_read,
+        contract.test_every_engine_gives_the_same_tables,
+        contract.test_every_engine_gives_the_same_answers,
+        contract.test_every_engine_gives_the_same_summaries_and_events,
+        contract.test_a_file_ends_after_it_began_and_after_its_segments,
+    ],
+)
+def test_ray_gives_what_one_machine_gives(
+    runs: dict[NewEngine, tuple[Run, Run]],
+    check: Callable[[dict[NewEngine, tuple[Run, Run]], NewEngine], None],
+) -> None:
+    check(runs, on_ray)
+
+
+def test_a_stop_in_the_middle_keeps_what_is_done(ray: Any, bundle: Bundle, tmp_path: Path) -> None:
+    contract.test_a_stop_in_the_middle_keeps_what_is_done(bundle, tmp_path, on_ray)
+
+
+def test_a_failing_encoder_raises_its_error_and_leaves_the_library_whole(ray: Any, tmp_path: Path) -> None:
+    contract.test_a_failing_encoder_raises_its_error_and_leaves_the_library_whole(tmp_path, on_ray)
+
+
+def test_what_the_model_gives_no_numbers_for_is_set_aside_alone(ray: Any, tmp_path: Path) -> None:
+    contract.test_a_video_for_which_the_model_gives_nan_is_set_aside_alone(tmp_path, on_ray)
+
+
+def test_confinement_is_told_once_and_no_mark_is_left(runs: dict[NewEngine, tuple[Run, Run]]) -> None:
+    run = runs[on_ray][0]
+    notes = [event.text for event in run.events if isinstance(event, Note)]
+    assert len([text for text in notes if "confined" in text]) == len(notes) == 1
+    assert list(run.library.glob(".ray-*")) == []
+
+
+def test_nodes_that_do_not_see_the_library_send_their_rows(
+    ray: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = make_many(tmp_path / "media", poison=False)
+    notes: list[str] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, Note):
+            notes.append(event.text)
+
+    @contextmanager
+    def elsewhere(_: Path) -> Iterator[SharedTables]:
+        yield SharedTables(tmp_path / "on another disk", "mark")
+
+    monkeypatch.setattr("indexer.engines.ray._shared", elsewhere)
+    index(on_ray(bundle), bundle, tmp_path / "ray", media, note)
+    assert len([text for text in notes if "does not see the library's folder" in text]) == 1
+    index(None, bundle, tmp_path / "local", media)
+    assert_same_libraries(tmp_path / "ray", tmp_path / "local")
+
+
+def test_without_an_address_a_cluster_lives_as_long_as_the_run(bundle: Bundle, tmp_path: Path) -> None:
+    make_video(tmp_path / "media/a.mp4", parts=[("red", 0.3)])
+    before = set(Path("/tmp").glob("ray-*")), set(processes_with("/tmp/ray-"))
+    paths = [str(tmp_path / "media"), "--library", str(tmp_path / "library")]
+    command = [*REELFIND, "index", *paths, "--engine", "ray"]
+    environment = {k: v for k, v in clean_environment().items() if not k.startswith("RAY_")}
+    run = subprocess.run(
+        [*command, "--bundle", str(bundle.folder), "--ray-encoders", "1", "--json"],
+        env={**environment, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["verdicts"]["ok"] == 1
+    wait_until(lambda: (set(Path("/tmp").glob("ray-*")), set(processes_with("/tmp/ray-"))) == before)
+
+
+def test_nodes_with_other_versions_are_refused(
+    ray: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_video(tmp_path / "media/a.mp4", parts=[("red", 0.3)])
+    other = tuple((name, "0.1" if name == "av" else found) for name, found in same_versions())
+    monkeypatch.setattr("indexer.engines.ray_fleet.same_versions", lambda: other)
+    with pytest.raises(InputError, match=r"the node .* has av .*, not 0\.1: use the same image"):
+        index(on_ray(bundle), bundle, tmp_path / "library", tmp_path / "media")
+
+
+def test_the_benchmark_compares_both_engines(ray: Any, bundle: Bundle, tmp_path: Path) -> None:
+    clip = make_video(tmp_path / "clip.mp4", parts=[("red", 0.3)])
+    copies = [Path(shutil.copy(clip, tmp_path / f"{name}.mp4")) for name in "ab"]
+    videos = distinct(VideoSet("two clips", tmp_path, tuple(copies), 0.6), tmp_path / "distinct")
+    options = IndexOptions(workers=1)
+    figures = compare_engines(videos, bundle, options, 1, lambda: on_ray(bundle))
+    assert [figure.unit for figure in figures] == ["ratio", "s", "s", "s", "s"]
+    ratio, local, ray_took, *_ = figures
+    assert ratio.values == (local.values[0] / ray_took.values[0],)
+
+
+def test_a_node_that_is_killed_costs_what_was_under_way(
+    cluster: Nodes, ray: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside it, a file that kills every process that decodes it gets the verdict of one machine."""
+    media = make_many(tmp_path / "media")
+    killed = threading.Event()
+
+    def kill_at_the_fourth(event: Event) -> None:
+        if isinstance(event, SegmentEncoded):
+            encoded.append(event.path)
+            if len(encoded) == 4:
+                killed.set()
+                cluster.kill()
+
+    encoded: list[Path] = []
+    # On both nodes: whichever is killed has actors of either kind, or holds what they need.
+    engine = RayEngine(RayOptions(decoders=2, encoders=2), Bounds(timeout_seconds=60.0))
+    summary = index(engine, bundle, tmp_path / "ray", media, kill_at_the_fourth)
+    cluster.add()
+    assert killed.is_set()
+    monkeypatch.setenv("REELFIND_FAULT", POISON)
+    expected = index(None, bundle, tmp_path / "local", media)
+    assert summary.verdicts == expected.verdicts == {"ok": 9, "corrupt": 1}
+    (failure,), (expected_failure,) = summary.failures, expected.failures
+    assert failure == expected_failure
+    assert failure.reason == "the decoder crashed on it twice (SIGKILL)"
+    assert_same_libraries(tmp_path / "ray", tmp_path / "local")
+
+
+def test_a_driver_that_is_killed_goes_on_where_it_was(
+    cluster: Nodes, ray: Any, bundle: Bundle, tmp_path: Path
+) -> None:
+    media = make_many(tmp_path / "media", poison=False)
+    library = tmp_path / "ray"
+    arguments = [cluster.address, str(media), str(library), str(bundle.folder)]
+    command = [sys.executable, "-c", DRIVER, *arguments]
+    environment = {**os.environ, **ENVIRONMENT, "REELFIND_FAULT": "kill append.segments 4"}
+    killed = subprocess.run(command, env=environment)
+    assert killed.returncode == -signal.SIGKILL
+    # The actors end with their driver.
+    wait_until(lambda: not processes_with("ray::DecodingActor") + processes_with("ray::EncodingActor"))
+    again = index(on_ray(bundle), bundle, library, media)
+    assert 1 <= again.unchanged < 9
+    assert again.verdicts == {"ok": 9 - again.unchanged}
+    index(None, bundle, tmp_path / "local", media)
+    assert_same_libraries(library, tmp_path / "local")
+
+
+#: A driver that stores and commits each video by itself.
+DRIVER = """
+import sys
+from indexer.engines import ray_loop
+from indexer.engines.local_decoders import Bounds
+from indexer.engines.ray import RayEngine
+from indexer.engines.ray_actors import SharedTables, same_versions
+from indexer.engines.ray_cluster import RayOptions
+from indexer.options import IndexOptions
+from indexer.run import index_paths
+from model.runtime.bundle import Bundle
+from model.runtime.errors import InputError
+from service.bench.engines import compare_engines, distinct
+from service.bench.indexing import VideoSet
+
+ray_loop._ROWS_OF_MANY = 1
+address, media, library, bundle = sys.argv[1:]
+engine = RayEngine(RayOptions(address, decoders=2, encoders=1), Bounds())
+options = IndexOptions(flush_seconds=0.0)
+index_paths([media], library, Bundle.open(bundle), options, lambda _: None, engine=engine)
+"""
+
+
+def make_many(media: Path, *, poison: bool = True) -> Path:
+    """Nine videos of one or two segments, and one that kills its decoder where `poison` names it."""
+    for colour in COLOURS:
+        make_video(media / f"{colour}.mp4", parts=[(colour, 0.3)])
+    make_video(media / "long.mp4", parts=[("red", 40.0), ("blue", 40.0)], fps=1)
+    if poison:
+        distinct_copy(media / "red.mp4", media / "poison.mp4")
+    return media
+
+
+def assert_same_libraries(library: Path, expected: Path) -> None:
+    assert verify_library(library).ok
+    for table in ("videos", "segments", "frames", "texts"):
+        rows, expected_rows = sorted_rows(library, table), sorted_rows(expected, table)
+        assert rows.num_rows == expected_rows.num_rows > 0
+        for name in rows.column_names:
+            assert_same(rows[name], expected_rows[name], f"{table}.{name}")
