@@ -6,7 +6,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint co
 SOURCES := model indexer service tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check mini bench fuzz soak lock browser clean
+.PHONY: help setup demo test cluster check mini bench fuzz soak lock browser clean
 
 help:  ## Show the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ demo: $(DEMO_ENV)/.installed  ## Index real clips, serve them, print three queri
 
 test: $(TEST_ENV)/.installed browser  ## Run all tests on all cores (ARGS="-k name" selects some).
 	$(TEST_ENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+cluster: $(TEST_ENV)/.installed  ## Test indexing on a Ray cluster of three nodes, which run on this machine for some minutes.
+	REELFIND_CLUSTER_TESTS=1 $(TEST_ENV)/bin/python -m pytest tests/indexer/engines/test_ray.py $(ARGS)
 
 check: $(TEST_ENV)/.installed  ## Format, lint, check types and import contracts (CI=1: only report, change no file).
 	$(TEST_ENV)/bin/ruff format $(if $(CI),--check) $(SOURCES)

@@ -1,4 +1,7 @@
-"""The engine on Ray: a cluster of three nodes gives what one machine gives, whatever is lost meanwhile."""
+"""The engine on Ray: a cluster of three nodes gives what one machine gives, whatever is lost meanwhile.
+
+It takes minutes and some 2 GB of memory: `make cluster` runs these tests, `make test` does not.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,8 @@ from tests.support.toy_bundle import COLOURS, make_toy_bundle
 from tests.support.toy_videos import make_video
 
 # Not imported before the environment of the cluster is set, which it reads.
+if os.environ.get("REELFIND_CLUSTER_TESTS") != "1":
+    pytest.skip("`make cluster` runs these: they take minutes", allow_module_level=True)
 if importlib.util.find_spec("ray") is None:
     pytest.skip("Ray is not installed: it is in the extra 'ray'", allow_module_level=True)
 
