@@ -279,7 +279,7 @@ def _segments(
                     yield Alive()
                     continue
                 frames = segment.frames
-                squares, thumbnails = _pictures(frames, spec)
+                squares, thumbnails = prepare_pictures(frames, spec)
                 stored += sum(map(len, thumbnails)) + len(frames) * spec.storage.frame_bytes
                 if stored > spec.storage.most_bytes(file_bytes):
                     reason = spec.storage.reason(file_bytes)
@@ -305,7 +305,7 @@ def _segments(
     return "ok", None, info
 
 
-def _pictures(frames: FrameBatch, spec: DecodeSpec) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
+def prepare_pictures(frames: FrameBatch, spec: DecodeSpec) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:
     """The frames as the model takes them, [N, size, size, 3], and each as a JPEG image."""
     size = spec.resizing.size
     squares = np.empty((len(frames), size, size, 3), np.uint8)

@@ -10,6 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from service.bench.stage_rates import StageRates
+
 Cell = str | int | float | None
 
 
@@ -17,6 +19,7 @@ class Section(StrEnum):
     """The headings of the report."""
 
     INDEXING = "Indexing throughput"
+    STAGES = "Stages of indexing, and the plan that follows"
     MEMORY = "Peak memory of indexing"
     RESCAN = "Indexing again without a change"
     RENAMES = "Indexing renamed files"
@@ -111,6 +114,8 @@ class BenchReport:
 
     figures: Sequence[Figure] = ()
     grids: Sequence[Grid] = ()
+    rates: StageRates | None = None
+    """What the stages take, for `reelfind bench plan`."""
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> tuple[float, ...]:

@@ -57,12 +57,12 @@ def measure_indexing(cache: Path, bundle: Path, *, repeats: int, clips: int) -> 
 
 def small_clips(cache: Path, count: int) -> VideoSet:
     """`count` files of 320 x 240, 6 s each: one segment each."""
-    return _video_set(cache, f"{count} clips of 240p, 6 s", count, width=320, height=240, seconds=6, times=1)
+    return video_set(cache, f"{count} clips of 240p, 6 s", count, width=320, height=240, seconds=6, times=1)
 
 
 def large_clips(cache: Path, count: int) -> VideoSet:
     """`count` files of 1920 x 1080, 20 s each: one segment each."""
-    return _video_set(
+    return video_set(
         cache, f"{count} videos of 1080p, 20 s", count, width=1920, height=1080, seconds=5, times=4
     )
 
@@ -77,9 +77,10 @@ def index_clips(cache: Path, bundle: Path, folder: Path, count: int) -> Path:
     return library
 
 
-def _video_set(
+def video_set(
     cache: Path, label: str, count: int, *, width: int, height: int, seconds: int, times: int
 ) -> VideoSet:
+    """`count` files of `times` times `seconds` each, kept in `cache`."""
     folder = cache / f"{count}-{height}p-{seconds * times}s"
     sources = []
     for seed in range(_DISTINCT):
@@ -96,14 +97,16 @@ def _video_set(
 
 def measure_videos(videos: VideoSet, bundle: Bundle, options: IndexOptions, repeats: int) -> list[Figure]:
     """Decode, encode and index `videos`, taking turns, `repeats` times."""
-    segments = decode_alone(videos, bundle, options)  # also the warm-up: files and code are in memory now
+    segments = decode_alone(
+        videos.files, bundle, options
+    )  # also the warm-up: files and code are in memory now
     encode_alone(bundle, segments[:8], options)
     decoding: list[Timing] = []
     encoding: list[Timing] = []
     indexing: list[Timing] = []
     for _ in range(repeats):
-        decoding.append(_timed(lambda: decode_alone(videos, bundle, options, keep=False)))
-        encoding.append(_timed(lambda: encode_alone(bundle, segments, options)))
+        decoding.append(timed(lambda: decode_alone(videos.files, bundle, options, keep=False)))
+        encoding.append(timed(lambda: encode_alone(bundle, segments, options)))
         indexing.append(index_videos(videos, bundle, options))
     both = list(zip(decoding, encoding, strict=True))
     slower = [max(a.seconds, b.seconds) for a, b in both]
@@ -153,7 +156,8 @@ class Timing:
     cpu_seconds: float
 
 
-def _timed(work: Callable[[], object]) -> Timing:
+def timed(work: Callable[[], object]) -> Timing:
+    """Time a piece of work."""
     cpu, started = _cpu_seconds(), time.perf_counter()
     work()
     return Timing(time.perf_counter() - started, _cpu_seconds() - cpu)
@@ -166,11 +170,11 @@ def _cpu_seconds() -> float:
 
 
 def decode_alone(
-    videos: VideoSet, bundle: Bundle, options: IndexOptions, *, keep: bool = True
+    files: Sequence[Path], bundle: Bundle, options: IndexOptions, *, keep: bool = True
 ) -> list[TaskSegment]:
     """Decode all files in the indexer's worker processes. → Their segments; none without `keep`."""
     pending: queue.SimpleQueue[Path] = queue.SimpleQueue()
-    for path in videos.files:
+    for path in files:
         pending.put(path)
     segments: list[TaskSegment] = []
     sink: Callable[[Iterable[TaskSegment]], object]
@@ -228,13 +232,28 @@ def index_videos(videos: VideoSet, bundle: Bundle, options: IndexOptions) -> Tim
     Raises:
         ReelfindError: their folder holds other videos too.
     """
+    return index_files([videos.folder], len(videos.files), bundle, options)
+
+
+def index_files(paths: Sequence[Path], count: int, bundle: Bundle, options: IndexOptions) -> Timing:
+    """Index files and folders that hold `count` videos into a new library, which is removed again.
+
+    Raises:
+        ReelfindError: they hold another number of videos.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        return _timed(lambda: _index(videos, bundle, options, Path(folder) / "library"))
+        return timed(lambda: index_into(Path(folder) / "library", paths, count, bundle, options))
 
 
-def _index(videos: VideoSet, bundle: Bundle, options: IndexOptions, library: Path) -> None:
-    summary = index_paths([videos.folder], library, bundle, options, lambda _event: None)
-    if summary.files != len(videos.files):
-        raise ReelfindError(
-            f"{videos.folder} holds {summary.files} videos, not {len(videos.files)}: delete it"
-        )
+def index_into(
+    library: Path, paths: Sequence[Path], count: int, bundle: Bundle, options: IndexOptions
+) -> None:
+    """Index files and folders that hold `count` videos.
+
+    Raises:
+        ReelfindError: they hold another number of videos.
+    """
+    summary = index_paths(paths, library, bundle, options, lambda _event: None)
+    if summary.files != count:
+        names = ", ".join(map(str, paths))
+        raise ReelfindError(f"{names} hold {summary.files} videos, not {count}: delete the rest")

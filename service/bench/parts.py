@@ -14,6 +14,7 @@ class BenchPart(StrEnum):
     """A part of the benchmark that can be measured on its own."""
 
     INDEXING = "indexing"
+    STAGES = "stages"
     MEMORY = "memory"
     RESCAN = "rescan"
     RENAMES = "renames"
@@ -45,6 +46,10 @@ class BenchScale:
     """Files that are found again."""
     renamed: int
     """Files that get other names."""
+    written: int
+    """Segments that are written with their pictures."""
+    indexed: int
+    """Segments of a library that is published, for its rate."""
     published: int
     """Segments of the library to which a video is added."""
     reranked: int
@@ -62,6 +67,8 @@ FULL = BenchScale(
     stored_vectors=250_000,
     files=200_000,
     renamed=10_000,
+    written=1024,
+    indexed=100_000,
     published=1_000_000,
     reranked=64,
     segments=200_000,
@@ -75,6 +82,8 @@ QUICK = BenchScale(
     stored_vectors=30_000,
     files=20_000,
     renamed=1_000,
+    written=256,
+    indexed=5_000,
     published=20_000,
     reranked=16,
     segments=20_000,
@@ -122,10 +131,17 @@ def measurements(
         rerank,
         rescan,
         serving,
+        stages,
         tokens,
         vector_stores,
     )
     from service.bench.galleries import demo_gallery, read_galleries
+
+    def all_stages() -> BenchReport:
+        how_much = stages.StageScale(scale.clips, scale.indexed, scale.written, scale.repeats)
+        own = [pair.clips for pair in labelled]
+        rates, figures = stages.measure_stages(cache, bundle, own, how_much)
+        return BenchReport(figures, rates=rates)
 
     def search() -> BenchReport:
         with tempfile.TemporaryDirectory() as folder:
@@ -152,6 +168,7 @@ def measurements(
         BenchPart.INDEXING: lambda: BenchReport(
             indexing.measure_indexing(cache, bundle, repeats=scale.repeats, clips=scale.clips)
         ),
+        BenchPart.STAGES: all_stages,
         BenchPart.MEMORY: lambda: BenchReport(
             memory.measure_memory(cache, bundle, minutes=scale.minutes, repeats=scale.repeats)
         ),

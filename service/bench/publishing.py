@@ -39,12 +39,12 @@ def measure_publishing(bundle_folder: Path, *, segments: int, repeats: int) -> l
     written: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "library"
-        library = make_library(folder, bundle, _videos(bundle.manifest.embedding_dim, range(videos)))
+        library = make_library(folder, bundle, make_videos(bundle.manifest.embedding_dim, range(videos)))
         _publish(library, "SQ8")
         anew = _timed(partial(_publish, library, "auto"))
         for turn in range(repeats):
             start = videos + 2 * turn
-            first, second = _videos(bundle.manifest.embedding_dim, range(start, start + 2))
+            first, second = make_videos(bundle.manifest.embedding_dim, range(start, start + 2))
             changes: dict[str, Callable[[LibraryWriter], None]] = {
                 "added": partial(_put, first),
                 "replaced": partial(_put, second, replaced=first),
@@ -99,8 +99,8 @@ def _publish(library: Library, index_factory: str) -> None:
         publish(LibraryWriter(library), PublishOptions(index_factory=index_factory), last=True)
 
 
-def _videos(dim: int, numbers: range) -> Iterator[Video]:
-    """Videos with these numbers: those of a block have vectors around common centres."""
+def make_videos(dim: int, numbers: range) -> Iterator[Video]:
+    """Videos with these numbers, each of 50 segments: those of a block have vectors around common centres."""
     made = now()
     for first in range(numbers.start, numbers.stop, _VIDEOS_A_BLOCK):
         block = range(first, min(first + _VIDEOS_A_BLOCK, numbers.stop))

@@ -13,7 +13,7 @@ from model.runtime.bundle import Bundle
 from model.runtime.errors import ReelfindError
 from service.bench.figures import BenchReport, Cell, Grid, Section
 from service.bench.galleries import GalleryResult, VideoGallery, index_gallery, search_gallery
-from service.bench.indexing import VideoSet, decode_alone, encode_alone
+from service.bench.indexing import decode_alone, encode_alone
 
 _COLUMNS = ("stored as", "tokens", "computed", "measured", "all", "global", "ensemble", "encode")
 _FEW_QUERIES = 30
@@ -88,7 +88,7 @@ def _encode_seconds(
     gallery: VideoGallery, bundle: Bundle, compared: Sequence[Layout], repeats: int
 ) -> dict[Layout, float]:
     """Median seconds to encode a segment in each layout; the layouts take turns with the same segments."""
-    some = VideoSet(gallery.label, gallery.folder, gallery.files[:_ENCODED_FILES], 0.0)
+    some = gallery.files[:_ENCODED_FILES]
     segments = decode_alone(some, bundle, options_of(compared[0]))[:_ENCODED_FILES]
     seconds: dict[Layout, list[float]] = {layout: [] for layout in compared}
     for turn in range(repeats + 1):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli.bench import bench_command
+from service.cli.bench import bench_app
 from service.cli.bundle import bundle_app
 from service.cli.demo import demo_command
 from service.cli.doctor import doctor_command
@@ -56,7 +56,7 @@ app.command("eval", cls=CheckedCommand)(eval_command)
 app.command("index", cls=IndexCommand, epilog=LEFT_OUT)(index_command)
 app.command("watch", cls=IndexCommand, epilog=LEFT_OUT)(watch_command)
 app.command("demo", cls=CheckedCommand)(demo_command)
-app.command("bench", cls=CheckedCommand)(bench_command)
+app.add_typer(bench_app, name="bench")
 app.command("doctor", cls=CheckedCommand)(doctor_command)
 app.add_typer(library_app, name="library")
 app.add_typer(keys_app, name="keys")

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,11 +19,18 @@ from model.runtime.errors import InputError, ReelfindError
 from model.runtime.exits import FAILED
 from service.bench.figures import BenchReport, print_figures, print_grids
 from service.bench.parts import FULL, QUICK, BenchPart, LabelledClips, default_cache, measurements
+from service.cli.exits import CheckedCommand
 from service.cli.options import JsonOption
+from service.cli.plan import plan_command
 from service.cli.printing import plain
+from service.settings import check_environment
+
+bench_app = typer.Typer(name="bench")
 
 
+@bench_app.callback(invoke_without_command=True)
 def bench_command(
+    context: typer.Context,
     quick: Annotated[
         bool, typer.Option("--quick", help="Measure less of everything; takes a few minutes.")
     ] = False,
@@ -59,6 +66,10 @@ def bench_command(
     Most figures are ratios of two measurements from one run, given as a median with its range and n.
     The exit code is 3 if a part could not be measured. Otherwise it is 0, even if figures miss their targets.
     """
+    if context.invoked_subcommand is not None:
+        _check_nothing_is_measured(context)
+        return
+    check_environment()
     labelled = _labelled(clips or [], queries or [], splice)
     scale = QUICK if quick else FULL
     bundle = bundle or default_bundle_path()
@@ -96,15 +107,32 @@ def bench_command(
             "cores": available_cores(),
             "python": sys.version.split()[0],
         }
-        body = {
+        body: dict[str, Any] = {
             "about": about,
             "figures": [figure.to_json() for report in reports for figure in report.figures],
             "tables": [grid.to_json() for report in reports for grid in report.grids],
             "failed": failed,
         }
+        rates = next((report.rates for report in reports if report.rates is not None), None)
+        if rates is not None:
+            body["rates"] = rates.to_json()
         typer.echo(json.dumps(body, indent=1))
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _check_nothing_is_measured(context: typer.Context) -> None:
+    """Raise InputError where an option of `reelfind bench` stands before the name of another command."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = max(parameter.opts, key=len)
+            command = context.invoked_subcommand
+            raise InputError(f"{option} stands before {command!r}, which does not know it: leave it out")
+
+
+bench_app.command("plan", cls=CheckedCommand)(plan_command)
 
 
 def _reads_tokens(bundle: Path) -> bool:

@@ -25,6 +25,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "file_timeout_seconds": "--file-timeout",
     "folder": "--folder",
     "forget_missing_days": "--forget-missing",
+    "gpus": "--gpus",
     "host": "--host",
     "include": "--include",
     "index_backend": "--index-backend",

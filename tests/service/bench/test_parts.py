@@ -10,6 +10,7 @@ import pytest
 
 from indexer.options import IndexOptions
 from model.runtime.bundle import Bundle
+from model.runtime.errors import InputError
 from model.runtime.video import VideoReader, probe
 from service.bench import (
     ann,
@@ -20,6 +21,7 @@ from service.bench import (
     renames,
     rescan,
     serving,
+    stages,
     vector_stores,
 )
 from service.bench.figures import Bar, Figure, Section, ratios
@@ -233,3 +235,29 @@ def test_the_command_prints_json_and_goes_on_after_a_part_that_fails(tmp_path: P
     assert str(tmp_path / "none") in body["failed"]["search"]
     assert {figure["section"] for figure in body["figures"]} == {Section.FAISS}
     assert "Traceback" not in run.stderr
+
+
+def test_the_stages_are_measured_and_the_plan_is_compared_with_a_run(tmp_path: Path, bundle: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for number in range(3):
+        write_video(own / f"{number}.mp4", width=160, height=90, seconds=2, seed=number)
+    (own / "damaged.mp4").write_bytes(b"no video")
+    scale = stages.StageScale(clips=1, segments=200, written=8, repeats=1)
+    rates, figures = stages.measure_stages(tmp_path / "cache", bundle, [own], scale, generate=False)
+    measured = rates.decoding["own"]
+    assert (measured.files, measured.seconds) == (2, pytest.approx(4.0))
+    sizes = [(own / f"{number}.mp4").stat().st_size for number in (0, 2)]
+    assert measured.media_bytes_per_second == pytest.approx(sum(sizes) / 4)
+    assert (rates.bundle, rates.encoding.provider, rates.publishing.segments) == ("toy", "cpu", 200)
+    assert rates.writing.library_bytes_per_segment > 1000
+    for name in ("CPU time to index", "time to index"):
+        apart, predicted, taken = (figure for figure in figures if figure.name.startswith(name))
+        assert "1 other videos of own" in apart.name
+        (value,) = predicted.values
+        assert apart.values == pytest.approx([max(value / each, each / value) for each in taken.values])
+        assert len(taken.values) == 1
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="holds 0 videos"):
+        stages.measure_rates(tmp_path, bundle, [empty], scale)

@@ -27,6 +27,7 @@ COMMANDS: dict[str, list[str]] = {
     "watch": ["none", "--library", "none"],
     "demo": ["--once"],
     "bench": ["--quick"],
+    "bench plan": ["--hours", "1", "--rates", "none"],
     "doctor": [],
     "library info": ["--library", "none"],
     "library verify": ["--library", "none"],
@@ -58,7 +59,7 @@ def commands(command: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
     """The full name of each command, and the command."""
     command = command or typer.main.get_command(app)
     children = getattr(command, "commands", {})
-    if not children:
+    if not children or command.invoke_without_command:
         yield name, command
     for child_name, child in children.items():
         yield from commands(child, f"{name} {child_name}".strip())
