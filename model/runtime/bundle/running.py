@@ -43,14 +43,7 @@ def run_parts(
     for start in range(0, total, max_batch):
         part = slice(start, start + max_batch)
         feed = {name: np.ascontiguousarray(value[part]) for name, value in inputs.items()}
-        count = len(next(iter(feed.values())))
-        for name, result in zip(shapes, session.run(list(shapes), feed), strict=True):
-            if result.shape != (count, *shapes[name]):
-                raise BundleError(
-                    f"{session.path}: {name} has shape {list(result.shape)} instead of "
-                    f"{[count, *shapes[name]]}: {EXPORT_AGAIN}"
-                )
-            out[name][part] = result
+        session.run_into({name: value[part] for name, value in out.items()}, feed)
     for name, value in out.items():
         if name in _COMPARED:
             _check_unit_length(session.path, name, value)

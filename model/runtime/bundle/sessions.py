@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from model.runtime.bundle.files import EXPORT_AGAIN
 from model.runtime.bundle.graphs import GraphSpec, TensorSpec
 from model.runtime.errors import BundleError
 from model.runtime.installing import install_command, install_packages
@@ -62,6 +63,7 @@ def open_session(
     cache_dir: Path | None = None,
     *,
     planned_memory: bool = True,
+    bound: bool | None = None,
 ) -> Session:
     """Open one graph and check its inputs and outputs.
 
@@ -74,6 +76,7 @@ def open_session(
         cache_dir: where TensorRT caches the engines it builds; None: no cache.
         planned_memory: whether one block of memory is kept for all that a run of known sizes needs; without
             it, what a part of the graph has left serves the next one, and large graphs need half as much.
+        bound: whether `run_into` binds its arrays, see `Session`; None: where the provider is not the CPU.
 
     Raises:
         BundleError: the graph cannot be read, differs from the format, or the provider is not active.
@@ -110,14 +113,20 @@ def open_session(
     expected_inputs = _expected_inputs(path, {item.name for item in session.get_inputs()}, spec)
     _check_tensors(path, "input", session.get_inputs(), expected_inputs, dims)
     _check_tensors(path, "output", session.get_outputs(), spec.outputs, dims)
-    return Session(path, session)
+    return Session(path, session, bound=provider != "cpu" if bound is None else bound)
 
 
 class Session:
-    """One open graph, and the names of its inputs. `run` may be called from any thread."""
+    """One open graph, and the names of its inputs. Its methods may be called from any thread.
 
-    def __init__(self, path: Path, session: ort.InferenceSession) -> None:
+    Attributes:
+        bound: `run_into` binds its arrays, so that a GPU copies its results to where they belong, and not to
+            memory from which they are copied again.
+    """
+
+    def __init__(self, path: Path, session: ort.InferenceSession, *, bound: bool = False) -> None:
         self.path = path
+        self.bound = bound
         self.inputs: frozenset[str] = frozenset(item.name for item in session.get_inputs())
         self._session = session
 
@@ -130,12 +139,51 @@ class Session:
         try:
             results: list[NDArray[np.float32]] = self._session.run(list(outputs), dict(inputs))
         except Exception as error:
-            shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in inputs.items())
-            raise BundleError(
-                f"{self.path} failed on {shapes} ({_one_line(error)}): lower the batch if memory ran out, "
-                "else export the bundle again"
-            ) from error
+            raise self._failure(inputs, error) from error
         return results
+
+    def run_into(
+        self, outputs: Mapping[str, NDArray[np.float32]], inputs: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """Run the graph, and write what `outputs` name into their arrays.
+
+        Args:
+            outputs: float32, contiguous, of the shapes that the graph gives, by name.
+            inputs: by name; contiguous where the session is bound.
+
+        Raises:
+            BundleError: the graph fails on this input, or gives an output of another shape.
+        """
+        if self.bound:
+            self._run_bound(outputs, inputs)
+            return
+        for (name, value), result in zip(outputs.items(), self.run(list(outputs), inputs), strict=True):
+            if result.shape != value.shape:
+                raise BundleError(
+                    f"{self.path}: {name} has shape {list(result.shape)} instead of {list(value.shape)}: "
+                    f"{EXPORT_AGAIN}"
+                )
+            value[...] = result
+
+    def _run_bound(
+        self, outputs: Mapping[str, NDArray[np.float32]], inputs: Mapping[str, NDArray[Any]]
+    ) -> None:
+        try:
+            binding = self._session.io_binding()
+            for name, value in inputs.items():
+                binding.bind_cpu_input(name, value)
+            for name, value in outputs.items():
+                binding.bind_output(name, "cpu", 0, np.float32, value.shape, value.ctypes.data)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise self._failure(inputs, error) from error
+
+    def _failure(self, inputs: Mapping[str, NDArray[Any]], error: Exception) -> BundleError:
+        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in inputs.items())
+        return BundleError(
+            f"{self.path} failed on {shapes} ({_one_line(error)}): lower the batch if memory ran out, else "
+            "export the bundle again"
+        )
 
 
 def _provider_list(provider: Provider, cache_dir: Path | None) -> list[Any]:
