@@ -48,7 +48,7 @@ COPY --from=install-gpu /opt/reelfind /opt/reelfind
 # pip installs the CUDA 12 libraries that ONNX Runtime loads here; the driver comes from the host.
 ENV LD_LIBRARY_PATH=/opt/reelfind/lib/python3.11/site-packages/nvidia/cublas/lib:/opt/reelfind/lib/python3.11/site-packages/nvidia/cuda_nvrtc/lib:/opt/reelfind/lib/python3.11/site-packages/nvidia/cuda_runtime/lib:/opt/reelfind/lib/python3.11/site-packages/nvidia/cudnn/lib:/opt/reelfind/lib/python3.11/site-packages/nvidia/cufft/lib:/opt/reelfind/lib/python3.11/site-packages/nvidia/curand/lib:/opt/reelfind/lib/python3.11/site-packages/nvidia/nvjitlink/lib \
     NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
     REELFIND_PROVIDER=cuda
 
 FROM runtime AS cpu

@@ -20,7 +20,14 @@ from model.runtime.errors import VideoError
 from model.runtime.faults import checkpoint
 from model.runtime.files import sha256_steps
 from model.runtime.preprocessing import Resizing
-from model.runtime.video import DecoderName, FrameBatch, ReadingLimits, VideoInfo, VideoReader
+from model.runtime.video import (
+    DecoderName,
+    FrameBatch,
+    HwaccelName,
+    ReadingLimits,
+    VideoInfo,
+    VideoReader,
+)
 
 THUMBNAIL_SIDE = 320
 _THUMBNAIL_QUALITY = 80
@@ -65,6 +72,7 @@ class DecodeSpec:
         frames_per_segment: N, the frames sampled from a segment, at most.
         reading: what reading a file may take.
         storage: what a file may take in the library.
+        hwaccel: the GPU's decoder that decodes what it can, to the same frames; None: software does.
     """
 
     decoder: DecoderName
@@ -73,6 +81,7 @@ class DecodeSpec:
     frames_per_segment: int
     reading: ReadingLimits = field(default_factory=ReadingLimits)
     storage: StorageLimits = field(default_factory=StorageLimits)
+    hwaccel: HwaccelName | None = None
 
     def job(self, path: Path, device: int | None = None, size: int = 0) -> "DecodeJob":
         """The job that decodes one file; for the arguments, see `DecodeJob`."""
@@ -271,7 +280,7 @@ def _segments(
     stored = 0
     try:
         file_bytes = path.stat().st_size
-        with VideoReader(path, decoder=spec.decoder, limits=spec.reading) as reader:
+        with VideoReader(path, spec.decoder, limits=spec.reading, hwaccel=spec.hwaccel) as reader:
             info = reader.info
             yield Opened(info)
             for segment in reader.steps(spec.segment_seconds, spec.frames_per_segment):

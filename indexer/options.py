@@ -9,7 +9,7 @@ from indexer.library.schema import TOKEN_KINDS, TokenKind
 from model.runtime.bundle import Provider
 from model.runtime.errors import InputError
 from model.runtime.sandbox.confinement import SANDBOX_MODES, SandboxMode
-from model.runtime.video import DecoderName, ReadingLimits
+from model.runtime.video import DecoderName, HwaccelName, ReadingLimits
 
 #: The frames of one segment; more are not faster on a CPU.
 CPU_BATCH_FRAMES = 16
@@ -24,6 +24,8 @@ class IndexOptions:
 
     Attributes:
         decoder: the library that reads videos.
+        hwaccel: the GPU's decoder that decodes what it can, to the same frames; its driver cannot be confined
+            as software is. None: software decodes.
         workers: decoding processes of the local engine; 0 decodes in this process, without isolation or
             time limits.
         batch_frames: minimum number of frames encoded together.
@@ -74,6 +76,7 @@ class IndexOptions:
     """
 
     decoder: DecoderName = "pyav"
+    hwaccel: HwaccelName | None = None
     workers: int = 1
     batch_frames: int = CPU_BATCH_FRAMES
     encoders: int = 1
@@ -157,6 +160,14 @@ class IndexOptions:
                 "sandbox is 'required', but with 0 `workers` videos are read in the indexer's own process: "
                 "set `workers` to 1 or more",
                 field="sandbox",
+            )
+        if self.hwaccel is not None and self.decoder != "pyav":
+            raise InputError(f"hwaccel is {self.hwaccel!r}: it needs the decoder pyav", field="hwaccel")
+        if self.hwaccel is not None and self.sandbox == "required":
+            raise InputError(
+                f"hwaccel is {self.hwaccel!r}, but the driver of a GPU cannot be confined as `sandbox` "
+                "'required' wants: use 'auto', or leave out `hwaccel`",
+                field="hwaccel",
             )
         if self.worker_memory is not None and self.worker_memory < LEAST_WORKER_MEMORY:
             raise InputError(

@@ -173,6 +173,7 @@ def index_paths(
         )
         spec = replace(
             decode_spec(bundle.manifest, options.decoder),
+            hwaccel=options.hwaccel,
             reading=options.reading,
             storage=options.storage(writer.layout.token_bytes),
         )
@@ -284,6 +285,7 @@ def decoder_bounds(options: IndexOptions) -> Bounds:
         file_seconds=options.file_timeout_seconds,
         sandbox=options.sandbox,
         memory_bytes=None if options.worker_memory is None else options.worker_memory << 20,
+        hwaccel=options.hwaccel,
     )
 
 

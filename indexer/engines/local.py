@@ -97,7 +97,7 @@ class LocalEngine:
 
     def _new_decoder(self, halt: threading.Event) -> FileDecoder:
         if self._workers == 0:
-            return InlineDecoder(halt)
+            return InlineDecoder(halt, self._bounds.hwaccel)
         return ProcessDecoder(self._bounds, halt, next(self._starting, None))
 
 

@@ -24,7 +24,7 @@ from indexer.decode import (
 )
 from indexer.engines.messages import DecoderMessages
 from indexer.engines.records import MessageError
-from indexer.engines.worker import WorkerOptions
+from indexer.engines.worker import WorkerOptions, hwaccel_part
 from indexer.engines.worker_process import (
     FileProcess,
     LateError,
@@ -39,7 +39,8 @@ from indexer.options import available_cores
 from indexer.place import place_error, unreached_after_failure
 from indexer.texts import SourceMessage, SourceRead, TextJob, read_source
 from model.runtime.errors import ReelfindError
-from model.runtime.sandbox.confinement import SandboxMode
+from model.runtime.sandbox.confinement import SandboxMode, hwaccel_text
+from model.runtime.video import HwaccelName
 
 #: A file may take this long, and longer the larger and the longer it is: see `most_seconds`.
 _LEAST_SECONDS = 3600.0
@@ -48,6 +49,7 @@ _SECONDS_PER_SECOND = 10.0
 #: Address space for one file: 8K video in ten bits takes 4 GiB; each thread reserves some for its memory.
 _MEMORY_BYTES = 8 << 30
 _MEMORY_BYTES_PER_CORE = 128 << 20
+_INLINE = "decoders are not confined: they run in the indexer's own process (--workers 0)"
 
 
 class Readable(Protocol):
@@ -86,17 +88,19 @@ class Bounds:
         file_seconds: give it up when it takes this long in all; None: see `most_seconds`.
         sandbox: whether the process that reads it is confined.
         memory_bytes: address space of that process; None: `default_memory_bytes`.
+        hwaccel: the GPU's decoder that it may reach; None: none.
     """
 
     timeout_seconds: float = 300.0
     file_seconds: float | None = None
     sandbox: SandboxMode = "auto"
     memory_bytes: int | None = None
+    hwaccel: HwaccelName | None = None
 
     @property
     def worker_options(self) -> WorkerOptions:
         """How a decoding process confines those that read files."""
-        return WorkerOptions(self.sandbox, self.memory_bytes or default_memory_bytes())
+        return WorkerOptions(self.sandbox, self.memory_bytes or default_memory_bytes(), self.hwaccel)
 
 
 class FileDecoder(Protocol):
@@ -135,12 +139,16 @@ class FileDecoder(Protocol):
 
 
 class InlineDecoder:
-    """Decodes in this process, without isolation or time limits; for tests and for debugging."""
+    """Decodes in this process, without isolation or time limits; for tests and for debugging.
 
-    confinement = "decoders are not confined: they run in the indexer's own process (--workers 0)"
+    Args:
+        stop: when set, the current file is given up.
+        hwaccel: the GPU's decoder that the jobs name.
+    """
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, hwaccel: HwaccelName | None = None) -> None:
         self._stop = stop
+        self.confinement = _INLINE + hwaccel_text(hwaccel_part(hwaccel))
 
     def read(
         self, job: DecodeJob, known_sha256: Collection[str] = (), skip: int = 0, *, again: bool = False

@@ -36,7 +36,10 @@ from model.runtime.sandbox.confinement import (
     confine_for_file,
     confine_for_run,
 )
+from model.runtime.sandbox.devices import Devices, load_nvidia_libraries, nvidia_devices
 from model.runtime.sandbox.rights import be_ended_first, die_with_parent
+from model.runtime.video import HwaccelName
+from model.runtime.video.hardware import why_unavailable
 
 #: Messages between the indexer and this process, beside those of `messages`.
 READY, JOB, END, WAIT = 64, 65, 66, 67
@@ -56,10 +59,17 @@ class WorkerOptions:
     Attributes:
         mode: whether to.
         memory_bytes: address space of the process for one file.
+        hwaccel: the GPU's decoder that it may reach; None: none.
     """
 
     mode: SandboxMode
     memory_bytes: int
+    hwaccel: HwaccelName | None = None
+
+    @property
+    def devices(self) -> Devices | None:
+        """What the process for one file may reach besides it."""
+        return None if self.hwaccel is None else nvidia_devices()
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,8 @@ def run_worker() -> None:
     die_with_parent(parent)
     be_ended_first()
     load_all()
+    if options.hwaccel is not None:
+        load_nvidia_libraries()
     network = () if options.mode == "off" else (confine_for_run(),)
     # What is here by now is shared with every process forked later, and not looked at by their collectors.
     gc.collect()
@@ -188,7 +200,8 @@ def _decode(job: FileJob, descriptor: int, parent: int, options: WorkerOptions) 
     try:
         die_with_parent(parent)
         if options.mode != "off":
-            confined = Confinement(confine_for_file(job.path, _limits(options, job.cpu_seconds)))
+            devices = None if job.video is None else options.devices
+            confined = Confinement(confine_for_file(job.path, _limits(options, job.cpu_seconds), devices))
             if options.mode == "required" and confined.lacks():
                 raise OSError(str(confined))
         for parts in job.messages():
@@ -233,14 +246,15 @@ def _limits(options: WorkerOptions, cpu_seconds: int) -> Limits:
 
 def _confinement(options: WorkerOptions, network: tuple[Part, ...]) -> Confinement:
     """What is in force for the processes of this run: found out in one that is confined as they will be."""
-    if options.mode == "off":
+    if options.mode == "off" and options.hwaccel is None:
         return Confinement()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            parts = confine_for_file(os.fsencode(os.devnull), _limits(options, 60))
-            os.write(writing, pack(Confinement(parts)))
+            nothing, limits = os.fsencode(os.devnull), _limits(options, 60)
+            found = () if options.mode == "off" else confine_for_file(nothing, limits, options.devices)
+            os.write(writing, pack(Confinement(found, hwaccel_part(options.hwaccel))))
         finally:
             os._exit(0)
     os.close(writing)
@@ -248,7 +262,12 @@ def _confinement(options: WorkerOptions, network: tuple[Part, ...]) -> Confineme
         data = pipe.read()
     os.waitpid(child, 0)
     try:
-        parts = unpack(Confinement, data).parts
+        tried = unpack(Confinement, data)
     except MessageError:
-        parts = (Part("sandbox", "", "a process could not be confined"),)
-    return Confinement((*parts, *network))
+        tried = Confinement((Part("sandbox", "", "a process could not be confined"),))
+    return replace(tried, parts=(*tried.parts, *network))
+
+
+def hwaccel_part(name: HwaccelName | None) -> Part | None:
+    """Whether a GPU decodes in this process, which is confined as those for files are."""
+    return None if name is None else Part(name, f"a GPU decodes ({name})", why_unavailable(name))

@@ -20,7 +20,7 @@ from indexer.run import index_paths, starting_decoder
 from model.runtime.exits import NOTHING_FOUND
 from model.runtime.sandbox.confinement import SandboxMode
 from model.runtime.tracing import parent_in, span, tracing
-from model.runtime.video import DecoderName, ReadingLimits
+from model.runtime.video import DecoderName, HwaccelName, ReadingLimits
 from service.cli.generation import (
     finish_generation,
     generation_object,
@@ -147,6 +147,15 @@ def index_command(
         ),
     ] = 2.0,
     decoder: Annotated[DecoderName, typer.Option(help="Library that decodes the videos.")] = "pyav",
+    hwaccel: Annotated[
+        HwaccelName | None,
+        typer.Option(
+            help="Decode H.264, HEVC, VP8 and VP9 by a GPU (cuda: NVDEC), to the same frames; what it "
+            "cannot, software does. Its driver needs more than a confined process may do: no seccomp filter "
+            "and no limit of address space then.",
+            show_default=False,
+        ),
+    ] = None,
     provider: ModelProviderOption = "cpu",
     engine_cache: Annotated[
         Path | None,
@@ -331,6 +340,7 @@ def index_command(
 
         options = IndexOptions(
             decoder=decoder,
+            hwaccel=hwaccel,
             workers=default_workers() if workers is None else workers,
             batch_frames=batch_size,
             timeout_seconds=timeout,

@@ -27,6 +27,7 @@ OPTION_OF_FIELD: Mapping[str, str] = {
     "forget_missing_days": "--forget-missing",
     "gpus": "--gpus",
     "host": "--host",
+    "hwaccel": "--hwaccel",
     "include": "--include",
     "index_backend": "--index-backend",
     "index_factory": "--index-factory",

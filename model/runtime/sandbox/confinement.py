@@ -1,10 +1,11 @@
 """All that confines a decoding process, in the order in which it is put in force, and what became of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
 
+from model.runtime.sandbox.devices import Devices
 from model.runtime.sandbox.landlock import allow_one_file
 from model.runtime.sandbox.rights import (
     drop_capabilities,
@@ -24,6 +25,8 @@ FILES, SYSTEM_CALLS = "files", "system calls"
 NEEDED = (PRIVILEGES, FILES, SYSTEM_CALLS)
 #: Decoders open the file a few times at once, and no other.
 _OPEN_FILES = 64
+#: The driver of a GPU opens its devices again and again.
+_OPEN_FILES_WITH_DEVICES = 512
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Confinement:
-    """What is in force for the processes that decode; no parts where it is off."""
+    """What is in force for the processes that decode.
+
+    Attributes:
+        parts: none where it is off.
+        hwaccel: whether a GPU decodes; None: it was not asked for.
+    """
 
     parts: tuple[Part, ...] = ()
+    hwaccel: Part | None = None
 
     def lacks(self) -> tuple[Part, ...]:
         """The parts that are needed but not in force."""
@@ -54,13 +63,25 @@ class Confinement:
         return tuple(part for part in self.parts if part.name in NEEDED and part.missing is not None)
 
     def __str__(self) -> str:
-        """One line: what is in force, then what is missing and why."""
+        """One line: what is in force, then what is missing and why, then whether a GPU decodes."""
+        return self._confined() + hwaccel_text(self.hwaccel)
+
+    def _confined(self) -> str:
         if not self.parts:
             return "decoders are not confined (--sandbox off)"
         there = [part.effect for part in self.parts if part.missing is None]
         missing = [f"no {part.name} ({part.missing})" for part in self.parts if part.missing is not None]
         text = f"decoders are confined: {', '.join(there)}" if there else "decoders are not confined"
         return f"{text}; missing: {', '.join(missing)}" if missing else text
+
+
+def hwaccel_text(part: Part | None) -> str:
+    """What to add to the line that says how decoders are confined."""
+    if part is None:
+        return ""
+    if part.missing is not None:
+        return f"; software decodes, not {part.name}: {part.missing}"
+    return f"; {part.effect}"
 
 
 @dataclass(frozen=True)
@@ -83,34 +104,45 @@ def confine_for_run() -> Part:
     return _put_in_force(NETWORK, "no network", leave_network)
 
 
-def confine_for_file(path: bytes, limits: Limits) -> tuple[Part, ...]:
+def confine_for_file(path: bytes, limits: Limits, devices: Devices | None = None) -> tuple[Part, ...]:
     """Confine a process that has one thread to reading one file. What is missing is passed over.
+
+    The driver of a GPU reserves far more address space than there is memory, and its calls of `ioctl` reach
+    deep into the kernel: with `devices`, neither the address space nor system calls are limited.
 
     Args:
         path: the file.
         limits: what it may use.
+        devices: what it may reach to decode by a GPU; None: software decodes.
     """
+    nodes, readable = (devices.nodes, devices.readable) if devices else ((), ())
+    unlimited = Part(SYSTEM_CALLS, "seccomp filter", "the driver of the GPU needs calls of all kinds")
     # Each needs those before it; after the last, none could be put in force.
     return (
-        limit_only(limits),
+        limit_only(limits, with_devices=devices is not None),
         _put_in_force(PRIVILEGES, "no new privileges", forbid_new_privileges),
         _put_in_force(CAPABILITIES, "no capabilities", drop_capabilities),
-        _put_in_force(FILES, "Landlock for one file", lambda: allow_one_file(path)),
-        _put_in_force(SYSTEM_CALLS, "seccomp filter", filter_system_calls),
+        _put_in_force(FILES, _landlock_effect(nodes), lambda: allow_one_file(path, nodes, readable)),
+        unlimited if devices else _put_in_force(SYSTEM_CALLS, "seccomp filter", filter_system_calls),
     )
 
 
-def limit_only(limits: Limits) -> Part:
-    """Limit what this process may use, and nothing else."""
+def _landlock_effect(nodes: Sequence[bytes]) -> str:
+    return f"Landlock for one file and {len(nodes)} devices" if nodes else "Landlock for one file"
+
+
+def limit_only(limits: Limits, *, with_devices: bool = False) -> Part:
+    """Limit what this process may use, and nothing else; `with_devices`, its address space is not."""
     gib = limits.memory_bytes / (1 << 30)
     set_limits = partial(
         limit_resources,
-        memory_bytes=limits.memory_bytes,
+        memory_bytes=None if with_devices else limits.memory_bytes,
         cpu_seconds=limits.cpu_seconds,
-        open_files=_OPEN_FILES,
+        open_files=_OPEN_FILES_WITH_DEVICES if with_devices else _OPEN_FILES,
         file_bytes=limits.file_bytes,
     )
-    return _put_in_force(LIMITS, f"{gib:.1f} GiB of address space", set_limits)
+    effect = "limited CPU time" if with_devices else f"{gib:.1f} GiB of address space"
+    return _put_in_force(LIMITS, effect, set_limits)
 
 
 def _put_in_force(name: str, effect: str, act: Callable[[], object]) -> Part:

@@ -67,11 +67,11 @@ def forbid_new_privileges() -> None:
     process_control(_NO_NEW_PRIVILEGES, 1)
 
 
-def limit_resources(*, memory_bytes: int, cpu_seconds: int, open_files: int, file_bytes: int) -> None:
+def limit_resources(*, memory_bytes: int | None, cpu_seconds: int, open_files: int, file_bytes: int) -> None:
     """Set limits that the process cannot raise again.
 
     Args:
-        memory_bytes: of address space.
+        memory_bytes: of address space; None: not limited.
         cpu_seconds: of all threads together; SIGXCPU ends the process.
         open_files: open at the same time.
         file_bytes: size of a file that it writes.
@@ -80,9 +80,10 @@ def limit_resources(*, memory_bytes: int, cpu_seconds: int, open_files: int, fil
         OSError: the system refuses a limit.
     """
     # Not RLIMIT_NPROC: it counts all processes of the user, and new ones are forbidden otherwise.
+    if memory_bytes is not None:
+        lower_limits(((resource.RLIMIT_AS, memory_bytes, memory_bytes),))
     lower_limits(
         (
-            (resource.RLIMIT_AS, memory_bytes, memory_bytes),
             (resource.RLIMIT_CPU, cpu_seconds, cpu_seconds + _GRACE_SECONDS),
             (resource.RLIMIT_NOFILE, open_files, open_files),
             (resource.RLIMIT_FSIZE, file_bytes, file_bytes),

@@ -1,6 +1,7 @@
 """Reads videos: their segments, and the frames played at given times."""
 
 from model.runtime.errors import VideoError
+from model.runtime.video.hardware import HwaccelName
 from model.runtime.video.limits import ReadingLimits
 from model.runtime.video.reader import VideoReader, probe
 from model.runtime.video.sampling import middle_times, plan_segments
@@ -10,6 +11,7 @@ __all__ = [
     "DecoderName",
     "Frame",
     "FrameBatch",
+    "HwaccelName",
     "ReadingLimits",
     "Segment",
     "Span",

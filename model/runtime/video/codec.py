@@ -7,6 +7,7 @@ import av
 from av.video.stream import VideoStream
 
 from model.runtime.video.demux import ANOTHER_RECORDING
+from model.runtime.video.hardware import as_software
 from model.runtime.video.timeline import StreamPacket
 from model.runtime.video.transparency import decoder_with_alpha
 
@@ -87,7 +88,7 @@ class FrameDecoder:
             elif self._started:
                 self._bad.add(place)
             return []
-        frames = [self._timed(image) for image in images]
+        frames = [self._timed(as_software(image)) for image in images]
         return [frame for frame in frames if not self._is_refused(frame)]
 
     def _is_refused(self, frame: TimedFrame) -> bool:

@@ -9,6 +9,8 @@ from av.container import InputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from model.runtime.errors import VideoError
+from model.runtime.video.hardware import EXACT_CODECS, HwaccelName, hwaccel_settings
 from model.runtime.video.limits import CpuBudget, ReadingLimits
 from model.runtime.video.probe import clock_of, open_container, reason_of
 from model.runtime.video.streams import pick_stream
@@ -72,6 +74,7 @@ class PacketSource:
         picked: the index of the stream; None: choose it.
         limits: how large pictures may be.
         budget: the CPU time that is left.
+        hwaccel: decodes what it can of `EXACT_CODECS`; None: software does.
 
     Attributes:
         threads: threads of the decoder, from the next rewinding on.
@@ -88,6 +91,7 @@ class PacketSource:
         picked: int | None,
         limits: ReadingLimits,
         budget: CpuBudget,
+        hwaccel: HwaccelName | None = None,
     ) -> None:
         self._path = path
         self.threads = threads
@@ -95,6 +99,7 @@ class PacketSource:
         self._picked = picked
         self._limits = limits
         self._budget = budget
+        self._hwaccel = hwaccel
         self.failures: list[str] = []
         self.can_seek = not breaks
         self._open()
@@ -103,14 +108,34 @@ class PacketSource:
         self.container = open_container(self._path, self._limits)
         try:
             self.stream: VideoStream = pick_stream(self.container, self._path, self._limits, self._picked)
+            if self._hwaccel and self.stream.codec_context.codec.canonical_name in EXACT_CODECS:
+                self._open_on_hwaccel(self._hwaccel)
             self.stream.thread_type = "AUTO"
-            self.stream.codec_context.thread_count = self.threads or _usual_threads(self.stream)
+            # Each thread would hold pictures in the memory of the GPU.
+            threads = 1 if self.is_on_hwaccel else self.threads or _usual_threads(self.stream)
+            self.stream.codec_context.thread_count = threads
             self.stream.codec_context.options = self._limits.codec_options
             self.clock = clock_of(self.container, self.stream)
         except BaseException:
             self.container.close()
             raise
         self._restart()
+
+    @property
+    def is_on_hwaccel(self) -> bool:
+        """Whether the stream's decoder is that of the hardware, which leaves to software what it cannot."""
+        return self.stream.codec_context.is_hwaccel
+
+    def _open_on_hwaccel(self, name: HwaccelName) -> None:
+        """Open the file again with the hardware. Where that fails, software decodes from now on."""
+        try:
+            container = open_container(self._path, self._limits, hwaccel_settings(name))
+        except VideoError:
+            self._hwaccel = None
+            return
+        self.container.close()
+        self.container = container
+        self.stream = pick_stream(container, self._path, self._limits, self._picked)
 
     def _restart(self) -> None:
         self._packets = read_packets(self.container, (self.stream,), self.failures.append)

@@ -8,6 +8,7 @@ from math import floor
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -83,8 +84,13 @@ def check_file(path: Path) -> None:
         raise VideoError(f"{path}: is empty (0 bytes)", "corrupt")
 
 
-def open_container(path: Path, limits: ReadingLimits) -> InputContainer:
+def open_container(path: Path, limits: ReadingLimits, hwaccel: HWAccel | None = None) -> InputContainer:
     """Open a media file for reading. No picture that is far too large is decoded to find its format.
+
+    Args:
+        path: the file.
+        limits: how large pictures may be.
+        hwaccel: decodes its streams; None: software does.
 
     Raises:
         VideoError: it cannot be opened, or is not a media file.
@@ -95,11 +101,11 @@ def open_container(path: Path, limits: ReadingLimits) -> InputContainer:
         "format_whitelist": f"{VIDEO_FORMATS},{OTHER_FORMATS}",
         **limits.codec_options,
     }
-    container = _open(path, options)
+    container = _open(path, options, hwaccel)
     try:
         if container.format.name in LATE_STREAMS and container.streams.audio and not container.streams.video:
             container.close()
-            container = _open(path, options | PATIENCE)
+            container = _open(path, options | PATIENCE, hwaccel)
             container.seek(0, unsupported_byte_offset=True)
         _refuse_stills(container, path)
     except (av.FFmpegError, OSError) as error:
@@ -111,12 +117,12 @@ def open_container(path: Path, limits: ReadingLimits) -> InputContainer:
     return container
 
 
-def _open(path: Path, options: dict[str, str]) -> InputContainer:
+def _open(path: Path, options: dict[str, str], hwaccel: HWAccel | None) -> InputContainer:
     form = "mjpeg" if _has_suffix(path, MOTION_JPEG) and _begins_as_jpeg(path) else None
     try:
         # FFmpeg never takes an absolute path for an address or a protocol such as "concat:".
         name = os.path.abspath(path)  # noqa: PTH100
-        return av.open(name, format=form, options=options, metadata_errors="replace")
+        return av.open(name, format=form, options=options, metadata_errors="replace", hwaccel=hwaccel)
     except (av.FFmpegError, OSError) as error:
         if is_text(path):
             raise VideoError(f"{path}: is text, not a video", "unsupported") from error

@@ -18,6 +18,7 @@ from model.runtime.video.codec import AT_END, FrameDecoder, TimedFrame
 from model.runtime.video.demux import PacketSource
 from model.runtime.video.extent import SHORTFALL_SECONDS, frame_ticks, measure_extent
 from model.runtime.video.facts import read_facts
+from model.runtime.video.hardware import HwaccelName
 from model.runtime.video.limits import CpuBudget, LimitReachedError, ReadingLimits
 from model.runtime.video.lookahead import Lookahead
 from model.runtime.video.probe import check_file, reason_of
@@ -47,6 +48,7 @@ class PyavDecoder:
         threads: threads of the decoder; 0: by the size of the pictures.
         route: for tests and measurements: "seek" seeks to every time, "read" decodes every frame in order.
         limits: what reading may take.
+        hwaccel: decodes what it can, to the same frames; None: software does.
 
     Raises:
         VideoError: the file cannot be read as a video.
@@ -59,8 +61,10 @@ class PyavDecoder:
         threads: int = 0,
         route: Route = "auto",
         limits: ReadingLimits = DEFAULT_LIMITS,
+        hwaccel: HwaccelName | None = None,
     ) -> None:
         self._path = path
+        self._hwaccel = hwaccel
         self._route = route
         self._limits = limits
         check_file(path)
@@ -75,7 +79,9 @@ class PyavDecoder:
         path = self._path
         self._extent = measure_extent(path, self._limits, self._budget)
         picked = self._extent.stream_index
-        self._source = PacketSource(path, threads, self._extent.breaks, picked, self._limits, self._budget)
+        self._source = PacketSource(
+            path, threads, self._extent.breaks, picked, self._limits, self._budget, self._hwaccel
+        )
         try:
             header = read_track_header(path, self._source.container, self._source.stream)
             if header.encrypted:

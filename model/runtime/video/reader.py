@@ -1,6 +1,7 @@
 """Reads the segments of a video file, and the frames played at given times."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from model.runtime.errors import ReelfindError
 from model.runtime.installing import install_command
 from model.runtime.preprocessing import READ_SIDE
+from model.runtime.video.hardware import HwaccelName
 from model.runtime.video.limits import ReadingLimits
 from model.runtime.video.pyav_decoder import DEFAULT_LIMITS, PyavDecoder
 from model.runtime.video.sampling import middle_times, plan_segments
@@ -60,6 +62,7 @@ class VideoReader:
         max_side: pixels on the longer side of the frames, at most; None keeps the native size.
         threads: threads of the decoder; None lets it choose.
         limits: what reading the file may take.
+        hwaccel: decodes what it can, to the same frames, with the decoder "pyav"; None: software does.
 
     Attributes:
         info: the file's properties.
@@ -78,6 +81,7 @@ class VideoReader:
         max_side: int | None = READ_SIDE,
         threads: int | None = None,
         limits: ReadingLimits = DEFAULT_LIMITS,
+        hwaccel: HwaccelName | None = None,
     ) -> None:
         if decoder not in ("pyav", "decord"):
             raise ValueError(f"decoder must be 'pyav' or 'decord', got {decoder!r}")
@@ -85,7 +89,9 @@ class VideoReader:
             raise ValueError(f"max_side must be at least 1, or None for the native size, got {max_side}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, or None for the decoder's choice, got {threads}")
-        make: MakeDecoder = PyavDecoder if decoder == "pyav" else _decord()
+        if hwaccel is not None and decoder != "pyav":
+            raise ValueError(f"hwaccel {hwaccel!r} decodes for 'pyav' alone, got decoder {decoder!r}")
+        make: MakeDecoder = partial(PyavDecoder, hwaccel=hwaccel) if decoder == "pyav" else _decord()
         self._decoder: VideoDecoder = make(Path(path), max_side, threads or 0, limits=limits)
         self.info: VideoInfo = self._decoder.info
 

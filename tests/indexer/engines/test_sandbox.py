@@ -86,12 +86,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         yield home
 
 
-def hostile(home: Home, sandbox: SandboxMode, **bounds: float) -> ProcessDecoder:
+def hostile(
+    home: Home, sandbox: SandboxMode, timeout_seconds: float = 300.0, file_seconds: float | None = None
+) -> ProcessDecoder:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in home.environment.items():
             patch.setenv(name, value)
         patch.setattr(worker_process, "_WORKER", COMMAND)
-        limits = Bounds(sandbox=sandbox, memory_bytes=1 << 30, **bounds)
+        limits = Bounds(timeout_seconds, file_seconds, sandbox, memory_bytes=1 << 30)
         return ProcessDecoder(limits, threading.Event())
 
 
