@@ -6,7 +6,7 @@ that are already decoded.
 
 import queue
 import resource
-import shutil
+import struct
 import tempfile
 import threading
 import time
@@ -30,7 +30,7 @@ from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.media import cached, repeat_video, write_video
 
 _BAR = Bar(">=", 0.85)
-# Different videos of a set; the others are copies.
+# Different films of a set; the others show the same, but are no copies: those would not be decoded.
 _DISTINCT = 2
 
 
@@ -81,7 +81,7 @@ def video_set(
     cache: Path, label: str, count: int, *, width: int, height: int, seconds: int, times: int
 ) -> VideoSet:
     """`count` files of `times` times `seconds` each, kept in `cache`."""
-    folder = cache / f"{count}-{height}p-{seconds * times}s"
+    folder = cache / f"{count}-different-{height}p-{seconds * times}s"
     sources = []
     for seed in range(_DISTINCT):
         make = partial(write_video, width=width, height=height, seconds=seconds, seed=seed)
@@ -90,9 +90,15 @@ def video_set(
         sources.append(cached(cache / f"source-{height}p-{seconds * times}s-{seed}.mp4", repeat))
     files = []
     for number in range(count):
-        copy = partial(shutil.copyfile, sources[number % _DISTINCT])
-        files.append(cached(folder / f"video-{number:03d}.mp4", copy))
+        write = partial(_write_different, sources[number % _DISTINCT], number)
+        files.append(cached(folder / f"video-{number:03d}.mp4", write))
     return VideoSet(label, folder, tuple(files), float(count * seconds * times))
+
+
+def _write_different(source: Path, number: int, path: Path) -> None:
+    """Copy an MP4 file, with a box behind it that players pass over and that holds a number."""
+    box = struct.pack(">I4sQ", 16, b"free", number)
+    path.write_bytes(source.read_bytes() + box)
 
 
 def measure_videos(videos: VideoSet, bundle: Bundle, options: IndexOptions, repeats: int) -> list[Figure]:
@@ -254,6 +260,9 @@ def index_into(
         ReelfindError: they hold another number of videos.
     """
     summary = index_paths(paths, library, bundle, options, lambda _event: None)
-    if summary.files != count:
+    if summary.files != count or summary.unchanged:
         names = ", ".join(map(str, paths))
-        raise ReelfindError(f"{names} hold {summary.files} videos, not {count}: delete the rest")
+        raise ReelfindError(
+            f"{names} hold {summary.files} videos, {summary.unchanged} of them copies, in place of {count} "
+            "different ones: delete the rest"
+        )

@@ -67,6 +67,7 @@ class PlanRequest:
         gpus: of each machine.
         workers: decoding processes of each machine.
         link_gbit: how many Gbit/s each machine reads of the media.
+        efficiency: see `StageRates`.
         gpu: what a GPU does that was not measured.
         machine_price: of a machine for an hour, its GPUs included.
         storage_price: of a gigabyte for a month.
@@ -82,6 +83,7 @@ class PlanRequest:
     gpus: int = 0
     workers: int | None = None
     link_gbit: float | None = None
+    efficiency: float | None = None
     gpu: GpuRates = field(default_factory=GpuRates)
     machine_price: float | None = None
     storage_price: float | None = None
@@ -131,6 +133,8 @@ def make_plan(rates: StageRates, request: PlanRequest) -> Plan:
         InputError: a kind was not measured, `machines` and `within_hours` are both given, rates of a GPU
             lack, or no number of machines is enough.
     """
+    if request.efficiency is not None:
+        rates = rates.model_copy(update={"efficiency": request.efficiency})
     kind = request.kind or max(rates.decoding, key=lambda name: rates.decoding[name].core_seconds_per_second)
     inputs = [Input("video to index", request.hours, "hours", Source.GIVEN)]
     inputs.append(
@@ -235,7 +239,12 @@ def _rates(rates: StageRates, kind: str, demand: Demand, request: PlanRequest) -
         ),
         measured("checksum of a gigabyte", publishing.elapsed_seconds_per_byte * 1e9, "s"),
         measured("start of a run", rates.start_seconds, "s"),
-        measured("efficiency of all stages together", rates.efficiency, ""),
+        Input(
+            "efficiency of all stages together",
+            rates.efficiency,
+            "",
+            Source.MEASURED if request.efficiency is None else Source.GIVEN,
+        ),
     ]
     if request.media_mbit is None:
         rate = decoding.media_bytes_per_second * 8 / 1e6

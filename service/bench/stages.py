@@ -103,23 +103,23 @@ def measure_rates(
 
 
 def measure_stages(
-    cache: Path, bundle: Path, own: Sequence[Path], scale: StageScale, *, generate: bool = True
+    cache: Path, bundle: Path, own: Sequence[Path], scale: StageScale
 ) -> tuple[StageRates, list[Figure]]:
     """Measure all stages on a CPU, index other videos, and compare the time with what the rates predict.
 
     Args:
         cache: where generated videos are kept.
         bundle: the model bundle's folder.
-        own: folders of videos; every second file is measured, and the others are compared.
+        own: folders of videos; every second file is measured, and the others are compared. None: videos
+            are generated.
         scale: how much is measured.
-        generate: whether generated videos are measured too.
 
     Raises:
         InputError: a folder holds fewer than two videos.
         BundleError: the bundle cannot be read.
     """
     machine = _open(bundle, "cpu")
-    kinds = [*(_generated_kinds(cache, scale.clips) if generate else ()), *_own_kinds(own)]
+    kinds = _own_kinds(own) or _generated_kinds(cache, scale.clips)
     rates = _measure(machine, kinds, cache, scale)
     return rates, [figure for kind in kinds for figure in _compare(machine, rates, kind, scale.repeats)]
 
@@ -185,7 +185,9 @@ def _measure(machine: _Machine, kinds: Sequence[_Kind], cache: Path, scale: Stag
         decoded = decode_alone(kind.measured, bundle, options)
         decoding[kind.name] = _decoding(kind, decoded, empty, per_file, machine, repeats)
         segments += decoded[:: max(1, len(decoded) // _ENCODED_SEGMENTS)]
-    writing = measure_writing(bundle, segments, batch_frames=options.batch_frames, count=scale.written)
+    writing = measure_writing(
+        bundle, segments, batch_frames=options.batch_frames, count=scale.written, repeats=repeats
+    )
     manifest = bundle.manifest
     rates = StageRates(
         cores=available_cores(),

@@ -83,6 +83,16 @@ def plan_command(
             help="Seconds of video that a GPU decodes a second. Default: the cores decode.",
         ),
     ] = None,
+    efficiency: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=1,
+            help="What the busiest resource alone takes ÷ what the run takes. Default: as measured, which is "
+            "too low where other programs were running.",
+            show_default=False,
+        ),
+    ] = None,
     machine_price: Annotated[
         float | None, typer.Option(min=0, help="Price of a machine for an hour, its GPUs included.")
     ] = None,
@@ -140,6 +150,7 @@ def plan_command(
         gpus=gpus,
         workers=workers,
         link_gbit=link_gbit,
+        efficiency=efficiency,
         gpu=GpuRates(gpu_frames_per_second, gpu_decoding),
         machine_price=machine_price,
         storage_price=storage_price,

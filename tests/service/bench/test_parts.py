@@ -244,7 +244,7 @@ def test_the_stages_are_measured_and_the_plan_is_compared_with_a_run(tmp_path: P
         write_video(own / f"{number}.mp4", width=160, height=90, seconds=2, seed=number)
     (own / "damaged.mp4").write_bytes(b"no video")
     scale = stages.StageScale(clips=1, segments=200, written=8, repeats=1)
-    rates, figures = stages.measure_stages(tmp_path / "cache", bundle, [own], scale, generate=False)
+    rates, figures = stages.measure_stages(tmp_path / "cache", bundle, [own], scale)
     measured = rates.decoding["own"]
     assert measured.files == 2
     assert measured.seconds == pytest.approx(4.0)

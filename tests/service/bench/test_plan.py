@@ -219,7 +219,11 @@ def test_every_input_says_where_it_comes_from() -> None:
     assert plan.cost == pytest.approx(plan.prediction.machine_seconds / 3600 * 3.0)
     demand = plan.prediction.demand
     assert plan.monthly_cost == pytest.approx((demand.library_bytes + demand.index_bytes) / 1e9 * 0.1)
-    assert make_plan(RATES, PlanRequest(hours=1)).cost is None
+    plain = make_plan(RATES, PlanRequest(hours=1))
+    assert plain.cost is None
+    slower = make_plan(RATES, PlanRequest(hours=1, efficiency=0.4))
+    assert slower.prediction.working_seconds == pytest.approx(2 * plain.prediction.working_seconds)
+    assert [each.source for each in slower.inputs if "efficiency" in each.name] == [Source.GIVEN]
 
 
 @pytest.mark.parametrize(
