@@ -165,7 +165,7 @@ def _check_gpu_rates(rates: StageRates, request: PlanRequest) -> None:
         raise InputError(
             f"gpus is {request.gpus}, but these rates were measured without a GPU: say how many frames a "
             "second one encodes with --gpu-frames-per-second, or measure it where there is one with "
-            "`reelfind bench plan --provider cuda`",
+            "`reelfind bench plan --hours 1 --provider cuda`",
             field="gpus",
         )
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from service.bench.stage_rates import (
     read_rates,
 )
 from tests.support.command_line import check_error, invoke
+from tests.support.paths import ROOT
 
 RATES = StageRates(
     cores=2,
@@ -281,3 +284,19 @@ def test_the_command_prints_inputs_resources_and_the_bottleneck(tmp_path: Path) 
     check_error(invoke(*common, "--clips", str(tmp_path)), 2, "leave them out, or --rates")
     check_error(invoke("bench", "--quick", *common[1:]), 2, "--quick stands before 'plan'")
     check_error(invoke(*common, "--gpus", "1"), 2, "--gpus is 1")
+
+
+def test_the_document_has_the_figures_that_its_command_prints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "deploy/scale.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^reelfind (bench plan .*HOURS.*)$", text, re.MULTILINE)
+    # Hours, machines, (days), machine hours, cost, (bytes and a price), bottleneck.
+    row = r"^\| ([\d,]+) \| ([\d,]+) \| [\d.]+ \| ([\d,.]+) \| ([\d,]+) \|.*\| ([a-z ]+) \|$"
+    rows = re.findall(row, text, re.MULTILINE)
+    assert len(rows) == 4
+    for hours, *told, bottleneck in rows:
+        arguments = shlex.split(command.replace("HOURS", hours.replace(",", "")))
+        plan = json.loads(invoke(*arguments, "--json").stdout)["plan"]
+        printed = [plan["machines"], plan["machine_hours"], plan["cost"]]
+        assert [float(each.replace(",", "")) for each in told] == pytest.approx(printed, rel=2e-2)
+        assert bottleneck == plan["bottleneck"]
