@@ -230,7 +230,7 @@ def test_a_damaged_index_of_words_is_made_again(toy: ToyLibrary) -> None:
 
 
 def test_lines_are_joined_and_still_found(toy: ToyLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.library.writer._MAX_SMALL_FRAGMENTS", 1)
+    monkeypatch.setattr("indexer.library.compaction._MAX_SMALL_FRAGMENTS", 1)
     media = toy.library.parent / "media"
     shutil.copytree(toy.media, media)
     shutil.rmtree(toy.library)
