@@ -15,7 +15,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from service.errors import NotReadyError
@@ -51,6 +51,13 @@ class CallTerms:
     def has_left(self) -> bool:
         """Whether nobody waits for the answer any more."""
         return self.is_wanted is not None and not self.is_wanted()
+
+
+def first_stage_terms(terms: CallTerms | None) -> CallTerms:
+    """The terms of the first stage, which always answers: a deadline that has passed does not count."""
+    terms = terms or CallTerms()
+    is_past = terms.deadline is not None and terms.deadline <= time.monotonic()
+    return replace(terms, deadline=None) if is_past else terms
 
 
 class Job(Generic[Work]):

@@ -11,14 +11,14 @@ Shapes: B texts, L text tokens.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from model.runtime.bundle import Bundle, TextEncoding
 from model.runtime.bundle.encodings import stack_texts, text_lengths
 from model.runtime.preprocessing import TokenBatch
 from service.errors import OverloadedError
-from service.search.shared_calls import CallObserver, CallTerms, Job, Piece, SharedCalls
+from service.search.shared_calls import CallObserver, CallTerms, Job, Piece, SharedCalls, first_stage_terms
 
 #: A call is no larger than what takes about this long: so long do texts that come wait for it, at most.
 _CALL_SECONDS = 0.05
@@ -89,12 +89,9 @@ class TextQueue(SharedCalls[_Texts]):
         batch = self.bundle.tokenizer(texts)
         if not self._is_shared:
             return self.bundle.encode_tokens(batch, tokens=tokens)
-        terms = terms or CallTerms()
-        if terms.deadline is not None and terms.deadline <= time.monotonic():
-            terms = replace(terms, deadline=None)
         longest = max(_SHORT, batch.input_ids.shape[1])
         work = _Texts(batch, tokens)
-        job = Job(work, len(texts), terms, key=(tokens, (longest - 1).bit_length()))
+        job = Job(work, len(texts), first_stage_terms(terms), key=(tokens, (longest - 1).bit_length()))
         self._run(job, alone=job.size <= self._room())
         if job.completed < job.size:
             raise OverloadedError(

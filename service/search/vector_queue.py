@@ -3,16 +3,15 @@
 Shapes: D joint space, K results.
 """
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer.library.snapshot import Snapshot
 from service.errors import OverloadedError
-from service.search.shared_calls import CallTerms, Job, Piece, SharedCalls
+from service.search.shared_calls import CallTerms, Job, Piece, SharedCalls, first_stage_terms
 
 # Fewer segments are searched faster than another thread can be waited for.
 _LEAST_SEGMENTS = 20_000
@@ -78,13 +77,10 @@ class VectorQueue(SharedCalls[_Query]):
         if not self._is_shared or num_segments < _LEAST_SEGMENTS:
             scores, rows = snapshot.search(embedding[None], count, allowed=allowed)
             return scores[0], rows[0]
-        terms = terms or CallTerms()
-        if terms.deadline is not None and terms.deadline <= time.monotonic():
-            terms = replace(terms, deadline=None)
         query = _Query(snapshot, embedding, count, allowed)
         # The queue holds both while the numbers stand for them.
         same_rows = id(snapshot), None if allowed is None else id(allowed)
-        job = Job(query, 1, terms, key=(same_rows, count))
+        job = Job(query, 1, first_stage_terms(terms), key=(same_rows, count))
         self._run(job, alone=True)
         if not job.completed:
             raise OverloadedError(
