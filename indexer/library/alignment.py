@@ -1,7 +1,5 @@
 """Checks that the rows of `frames` are in the order of those of `segments`, which do not name them."""
 
-from collections.abc import Iterator
-
 import lance
 import numpy as np
 import pyarrow as pa
@@ -37,7 +35,7 @@ def misalignment(
         if content_of(fragment) in known:
             ends += [row, row + count - 1][: min(count, 2)]
         else:
-            problem = expected.difference(_batches(fragment), row)
+            problem = expected.difference(fragment, row)
             if problem is not None:
                 return problem
         row += count
@@ -53,10 +51,6 @@ def misalignment(
     return None
 
 
-def _batches(fragment: LanceFragment) -> Iterator[pa.RecordBatch]:
-    return iter(fragment.to_batches(columns=_FRAME_COLUMNS, batch_size=_BATCH_ROWS))
-
-
 class _Expected:
     """The keys that the frames of a table of segments must have."""
 
@@ -67,9 +61,9 @@ class _Expected:
         self._firsts = self._ends - counts
         self.num_frames = int(counts.sum())
 
-    def difference(self, batches: Iterator[pa.RecordBatch], row: int) -> str | None:
+    def difference(self, frames: LanceFragment, row: int) -> str | None:
         """How the frames from a row on differ; None when they do not, or when there are too many."""
-        for batch in batches:
+        for batch in frames.to_batches(columns=_FRAME_COLUMNS, batch_size=_BATCH_ROWS):
             rows = np.arange(row, row + batch.num_rows)
             row += batch.num_rows
             if row > self.num_frames:

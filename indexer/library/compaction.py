@@ -7,6 +7,8 @@ first one that is small: large ones among them too.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import lance
+
 _MAX_SMALL_FRAGMENTS = 8
 #: One deleted row in so many others is many.
 _ROWS_PER_DELETED = 4
@@ -55,3 +57,24 @@ def plan_compaction(fragments: Sequence[FragmentRows], joined_rows: int) -> Comp
     largest = max(each.physical_rows for each in fragments[start:])
     left_alone = tuple(each.fragment_id for each in fragments[:start])
     return CompactionPlan(left_alone, max(joined_rows, largest + 1))
+
+
+def fragment_rows(dataset: lance.LanceDataset) -> list[FragmentRows]:
+    """The rows of each fragment, in the order of the table."""
+    return [
+        FragmentRows(each.fragment_id, each.physical_rows, each.num_deletions)
+        for each in dataset.get_fragments()
+    ]
+
+
+def join_fragments(dataset: lance.LanceDataset, plan: CompactionPlan, batch_rows: int) -> None:
+    """Join what a plan says, as a new version of the table; `batch_rows` are copied at once."""
+    dataset.optimize.compact_files(
+        target_rows_per_fragment=plan.joined_rows,
+        excluded_fragment_ids=list(plan.left_alone),
+        materialize_deletions_threshold=0.0,
+        batch_size=batch_rows,
+        num_threads=1,
+        # Join files without decoding them if they have no deleted rows: much faster, in less memory.
+        compaction_mode="try_binary_copy",
+    )

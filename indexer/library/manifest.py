@@ -4,10 +4,12 @@ The tables of a library's first generation lie in the library itself, those of e
 its own. Snapshots are numbered together, and a manifest says which tables its snapshot is of.
 """
 
+import contextlib
 import hashlib
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -263,6 +265,13 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
     if manifest.number != number or not set(FIRST_TABLES) <= set(manifest.tables) <= set(TABLES):
         raise LibraryError(f"{path} is damaged: it describes another snapshot; {remedy}")
     return manifest
+
+
+def readable_manifests(library: Path) -> Iterator[SnapshotManifest]:
+    """The manifests of all snapshots that can be read, the newest first."""
+    for number in reversed(snapshot_numbers(library)):
+        with contextlib.suppress(LibraryError):
+            yield read_snapshot_manifest(library, number)
 
 
 def _wrong_field(manifest: SnapshotManifest) -> str | None:

@@ -1,6 +1,5 @@
 """Publishes the latest versions of the tables as a new snapshot, which `CURRENT` then names."""
 
-import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Set
@@ -25,6 +24,7 @@ from indexer.library.manifest import (
     current_number,
     index_is_whole,
     read_snapshot_manifest,
+    readable_manifests,
     snapshot_folder,
     snapshot_numbers,
     text_index_is_whole,
@@ -195,13 +195,12 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
 
 def _with_damaged_index(library: Path, generation: str) -> set[int]:
     """The snapshots of a generation whose index is damaged: several may share its file."""
-    found = set()
-    for number in snapshots_of(library, generation):
-        # A manifest that cannot be read is another matter: see `repair`.
-        with contextlib.suppress(LibraryError):
-            if not index_is_whole(library, read_snapshot_manifest(library, number)):
-                found.add(number)
-    return found
+    # A manifest that cannot be read is another matter: see `repair`.
+    return {
+        manifest.number
+        for manifest in readable_manifests(library)
+        if manifest.generation == generation and not index_is_whole(library, manifest)
+    }
 
 
 def _write_index(

@@ -11,7 +11,6 @@ a subtitle file changes, or when a stage has read the video. Lines that no row n
 lacks some of its lines loses them all, and they are read again.
 """
 
-import contextlib
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -23,13 +22,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lance.fragment import FragmentMetadata, write_fragments
 
-from indexer.library.compaction import FragmentRows, plan_compaction
+from indexer.library.compaction import fragment_rows, join_fragments, plan_compaction
 from indexer.library.errors import MIGRATE_REMEDY, LibraryError, storage_errors
 from indexer.library.facts import storable
 from indexer.library.folder import Library
 from indexer.library.fragments import WrittenSegments
-from indexer.library.generations import snapshots_of
-from indexer.library.manifest import GENERATIONS, SNAPSHOTS, read_snapshot_manifest
+from indexer.library.manifest import GENERATIONS, SNAPSHOTS, readable_manifests
 from indexer.library.schema import (
     ADDED_TABLES,
     PATH_COLUMNS,
@@ -340,25 +338,13 @@ class LibraryWriter:
             if name == "frames":
                 joined = min(joined, _JOINED_BYTES // self.layout.frame_bytes)
                 batch = min(batch, max(1, _COPIED_BYTES // self.layout.frame_bytes))
-            fragments = [
-                FragmentRows(f.fragment_id, f.physical_rows, f.num_deletions) for f in dataset.get_fragments()
-            ]
-            plan = plan_compaction(fragments, joined)
+            plan = plan_compaction(fragment_rows(dataset), joined)
             if plan is None:
                 continue
             before, keys = dataset.version, _keys(name, dataset)
             checkpoint(f"compact.{name}")
             with storage_errors(table_path(self.library.tables, name)):
-                dataset.optimize.compact_files(
-                    target_rows_per_fragment=plan.joined_rows,
-                    excluded_fragment_ids=list(plan.left_alone),
-                    materialize_deletions_threshold=0.0,
-                    batch_size=batch,
-                    num_threads=1,
-                    # Join files without decoding them if they have no deleted rows: much faster, in less
-                    # memory.
-                    compaction_mode="try_binary_copy",
-                )
+                join_fragments(dataset, plan, batch)
                 dataset = open_table(self.library.tables, name)
                 if not _keys(name, dataset).equals(keys):
                     # In another order, segments would show the frames of others.
@@ -470,12 +456,10 @@ class LibraryWriter:
         It saves reading which video each row is of.
         """
         versions = {name: dataset.version for name, dataset in self.datasets.items()}
-        for number in reversed(snapshots_of(self.library.path, self.library.generation)):
-            # The manifest of another snapshot may be damaged.
-            with contextlib.suppress(LibraryError):
-                if read_snapshot_manifest(self.library.path, number).tables == versions:
-                    return True
-        return False
+        return any(
+            manifest.generation == self.library.generation and manifest.tables == versions
+            for manifest in readable_manifests(self.library.path)
+        )
 
     def _recover(self) -> None:
         """Remove what a killed run left: rows without a video, and videos that lack some of their rows."""

@@ -9,7 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.library.errors import LibraryError, storage_errors
-from indexer.library.vectors.base import VectorSource, difference, finite_batches, results_per_query
+from indexer.library.vectors.base import (
+    VectorSource,
+    check_rows,
+    difference,
+    finite_batches,
+    results_per_query,
+)
 from model.runtime.errors import InputError
 
 FILE = "vectors.npy"
@@ -40,8 +46,7 @@ class NumpyIndex:
         return np.take_along_axis(scores, order, axis=1), rows[order]
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        if len(rows) and not 0 <= rows.min() <= rows.max() < self.num_rows:
-            raise ValueError(f"rows {rows.min()} to {rows.max()} are not in 0..{self.num_rows - 1}")
+        check_rows(rows, self.num_rows)
         return self.array[rows]
 
 

@@ -279,6 +279,12 @@ def results_per_query(num_rows: int, k: int, allowed: NDArray[np.int64] | None) 
     return min(k, len(allowed))
 
 
+def check_rows(rows: NDArray[np.int64], num_rows: int) -> None:
+    """Raise a ValueError unless there are all of some rows: a library may read outside of its memory."""
+    if len(rows) and not 0 <= rows.min() <= rows.max() < num_rows:
+        raise ValueError(f"rows {rows.min()} to {rows.max()} are not in 0..{num_rows - 1}")
+
+
 def no_results(num_queries: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The result of a search among no rows: scores and rows of shape [B, 0]."""
     return np.empty((num_queries, 0), np.float32), np.empty((num_queries, 0), np.int64)

@@ -23,6 +23,7 @@ from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
 from indexer.library.vectors.base import (
     DEFAULT_BACKEND,
     VectorSource,
+    check_rows,
     difference,
     finite_batches,
     no_results,
@@ -121,9 +122,7 @@ class FaissIndex:
         """See `VectorIndex`. Only a flat index stores them exactly."""
         if not isinstance(self.faiss_index, faiss.IndexFlat):
             return None
-        # FAISS does not check rows: it would read outside its memory.
-        if len(rows) and not 0 <= rows.min() <= rows.max() < self.num_rows:
-            raise ValueError(f"rows {rows.min()} to {rows.max()} are not in 0..{self.num_rows - 1}")
+        check_rows(rows, self.num_rows)
         vectors: NDArray[np.float32] = self.faiss_index.reconstruct_batch(np.asarray(rows, np.int64))
         return vectors
 

@@ -13,7 +13,7 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.vectors.base import IndexT, no_results, results_per_query
+from indexer.library.vectors.base import IndexT, check_rows, no_results, results_per_query
 
 _NO_SCORE = np.finfo(np.float32).min
 
@@ -70,8 +70,7 @@ class GrownIndex(Generic[IndexT]):
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """See `VectorIndex`."""
-        if len(rows) and not 0 <= rows.min() <= rows.max() < self.num_rows:
-            raise ValueError(f"rows {rows.min()} to {rows.max()} are not in 0..{self.num_rows - 1}")
+        check_rows(rows, self.num_rows)
         ids = self.ids_of(rows)
         vectors = np.empty((len(ids), self.dim), np.float32)
         for part in self._parts:

@@ -18,6 +18,7 @@ from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
 from indexer.library.lance_tables import READS, files_of
 from indexer.library.vectors.base import (
     VectorSource,
+    check_rows,
     difference,
     no_results,
     results_per_query,
@@ -106,8 +107,7 @@ class LanceIndex:
         """See `VectorIndex`."""
         if not len(rows):
             return np.empty((0, self.dim), np.float32)
-        if not 0 <= rows.min() <= rows.max() < self.num_rows:
-            raise ValueError(f"rows {rows.min()} to {rows.max()} are not in 0..{self.num_rows - 1}")
+        check_rows(rows, self.num_rows)
         with READS, storage_errors(self.path):
             return self._take(rows)
 

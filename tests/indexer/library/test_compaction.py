@@ -7,14 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from indexer.library.compaction import FragmentRows, plan_compaction
+from indexer.library.compaction import FragmentRows, fragment_rows, join_fragments, plan_compaction
 
 SCHEMA = pa.schema([("number", pa.int64())])
 JOINED = 100
-
-
-def fragments_of(dataset: lance.LanceDataset) -> list[FragmentRows]:
-    return [FragmentRows(f.fragment_id, f.physical_rows, f.num_deletions) for f in dataset.get_fragments()]
 
 
 def compacted(
@@ -32,13 +28,9 @@ def compacted(
         dataset.delete(deleted)
         dataset = lance.dataset(path)
     before = dataset.to_table()
-    plan = plan_compaction(fragments_of(dataset), JOINED)
+    plan = plan_compaction(fragment_rows(dataset), JOINED)
     if plan is not None:
-        dataset.optimize.compact_files(
-            target_rows_per_fragment=plan.joined_rows,
-            excluded_fragment_ids=list(plan.left_alone),
-            materialize_deletions_threshold=0.0,
-        )
+        join_fragments(dataset, plan, 64)
     return lance.dataset(path), before, plan is not None
 
 
@@ -60,7 +52,7 @@ def test_rows_keep_their_order(tmp_path: Path, sizes: list[int], deleted: str | 
     dataset, before, was_done = compacted(tmp_path, sizes, deleted)
     assert was_done
     assert dataset.to_table().equals(before)
-    now = fragments_of(dataset)
+    now = fragment_rows(dataset)
     assert len(now) <= most
     # It is not done again for the same.
     assert plan_compaction(now, JOINED) is None

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from indexer.library.compaction import FragmentRows, plan_compaction
+from indexer.library.compaction import fragment_rows, join_fragments, plan_compaction
 from indexer.library.row_changes import kept_rows
 
 SCHEMA = pa.schema([("ingest_id", pa.string()), ("segment_index", pa.int32())])
@@ -40,17 +40,9 @@ class Table:
         self.videos = [video for video in self.videos if video not in videos]
 
     def compact(self) -> bool:
-        fragments = [
-            FragmentRows(each.fragment_id, each.physical_rows, each.num_deletions)
-            for each in self.now.get_fragments()
-        ]
-        plan = plan_compaction(fragments, 20)
+        plan = plan_compaction(fragment_rows(self.now), 20)
         if plan is not None:
-            self.now.optimize.compact_files(
-                target_rows_per_fragment=plan.joined_rows,
-                excluded_fragment_ids=list(plan.left_alone),
-                materialize_deletions_threshold=0.0,
-            )
+            join_fragments(self.now, plan, 64)
         return plan is not None
 
 
