@@ -30,6 +30,7 @@ from indexer.library.overview import list_generations
 from indexer.library.publish import PublishOptions, chosen_backend
 from indexer.library.records import SEARCHABLE
 from indexer.library.repair import repair
+from indexer.library.storage.registry import storage_of
 from indexer.library.trust import remember_media_roots
 from indexer.library.vectors.base import AUTOMATIC
 from indexer.library.writer import LibraryWriter
@@ -308,6 +309,8 @@ def _earlier(library: Library, emit: Callable[[Event], None]) -> EarlierGenerati
 
 def _note_space(library: Library, emit: Callable[[Event], None]) -> None:
     """Say if the disk may be too small for a generation that is about as large as the one that is served."""
+    if not storage_of(library.path).is_local:
+        return
     size = next((s.bytes for s in list_generations(library.path) if s.state == "served"), 0)
     free = shutil.disk_usage(library.path).free
     if free < size:

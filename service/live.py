@@ -26,6 +26,7 @@ from indexer.library.manifest import (
     read_snapshot_manifest,
 )
 from indexer.library.snapshot import Snapshot
+from indexer.library.storage.registry import storage_of
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import BundleError, ReelfindError
 from service.bundles import bundle_folder
@@ -169,7 +170,7 @@ class LiveLibrary:
         self._replacing = threading.Lock()
         self._problem: str | None = "The library has not been read yet; try again in a moment."
         self._lock = threading.Lock()
-        self._tried: tuple[int, ...] | None = None
+        self._tried: str | None = None
         self._turn = ReloadTurn(settings.reload_spread_seconds)
         self._retry_at = 0.0
         self._reloaded_at = -_RELOAD_PAUSE_SECONDS
@@ -411,10 +412,10 @@ class LiveLibrary:
                 trial_search(searcher, rerank=False)
         return searcher
 
-    def _signature(self) -> tuple[int, ...] | None:
+    def _signature(self) -> str | None:
         """Identifies the file CURRENT; changes whenever it is replaced. None if there is none."""
         try:
-            stat = (self._settings.library / CURRENT).stat()
+            return storage_of(self._settings.library).mark(self._settings.library / CURRENT)
         except OSError:
-            return None
-        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+            # What cannot be reached now has not changed.
+            return self._tried

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from indexer.library.manifest import FileStamp, SnapshotManifest
+from indexer.library.storage.registry import storage_of
 
 logger = logging.getLogger("reelfind")
 
-_BLOCK_BYTES = 1 << 20
 #: A small library is read at this rate, and then rests until the next round.
 _LEAST_BYTES_PER_SECOND = 4 << 20
 _LONGEST_WAIT_SECONDS = 5.0
@@ -140,15 +140,14 @@ class Scrub:
         size = 0
         due = time.monotonic()
         try:
-            with path.open("rb", buffering=0) as file:
-                while block := file.read(_BLOCK_BYTES):
-                    digest.update(block)
-                    size += len(block)
-                    self._on_read(len(block))
-                    # The time of reading counts: a round must end in its time.
-                    due = max(due + len(block) / bytes_per_second, time.monotonic() - _BEHIND_SECONDS)
-                    if self._stop.wait(max(0.0, due - time.monotonic())):
-                        return None
+            for block in storage_of(path).blocks(path):
+                digest.update(block)
+                size += len(block)
+                self._on_read(len(block))
+                # The time of reading counts: a round must end in its time.
+                due = max(due + len(block) / bytes_per_second, time.monotonic() - _BEHIND_SECONDS)
+                if self._stop.wait(max(0.0, due - time.monotonic())):
+                    return None
         except OSError as error:
             return f"{path} cannot be read: {error.strerror}"
         if size != stamp.bytes:

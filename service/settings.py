@@ -13,9 +13,10 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from indexer.library.storage.address import library_folder
 from model.runtime.errors import InputError
 from model.runtime.exits import TRACEBACK_VARIABLE
 from model.runtime.sandbox.confinement import SandboxMode
@@ -63,7 +64,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore", allow_inf_nan=False)
 
-    library: Path = Field(Path("library"), description="Folder of the library.")
+    library: Annotated[Path, BeforeValidator(library_folder)] = Field(
+        Path("library"),
+        description="Folder of the library, or its address in an object store: `s3://BUCKET/PREFIX`, "
+        "`gs://BUCKET/PREFIX` or `az://CONTAINER/PREFIX`.",
+    )
     bundle: Path | None = Field(
         None, description="Folder of the model bundle. Empty: the bundle that ships with Reelfind."
     )

@@ -12,8 +12,14 @@ from numpy.typing import NDArray
 
 from indexer.library.catalog import VideoCatalog
 from indexer.library.checksums import CHECKSUMS, PARTS, checksums_array, frame_seed, row_seed
-from indexer.library.errors import REPAIR_REMEDY, DamagedRowsError, LibraryError, storage_errors
-from indexer.library.lance_tables import READS, fragment_files
+from indexer.library.errors import (
+    REPAIR_REMEDY,
+    DamagedRowsError,
+    LibraryError,
+    StoreAwayError,
+    storage_errors,
+)
+from indexer.library.lance_tables import READS, fragment_files, steadily
 from indexer.library.schema import PART_COLUMNS, fixed_to_numpy
 from indexer.library.tables import table_path
 
@@ -138,6 +144,9 @@ class CheckedRows:
         columns = [name for part in parts for name in self._columns[part]]
         try:
             table = self._take(rows, columns)
+        except StoreAwayError:
+            # No row is to blame.
+            raise
         except LibraryError:
             unreadable = self._unreadable(rows, columns) if len(rows) > 1 else rows
             if len(unreadable) in (0, len(rows)):
@@ -152,7 +161,7 @@ class CheckedRows:
     def _take(self, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
         """Some columns of rows, not yet compared with their checksums."""
         with READS, storage_errors(self._where):
-            return self._dataset.take(rows.tolist(), columns=columns)
+            return steadily(self._where, lambda: self._dataset.take(rows.tolist(), columns=columns))
 
     def _wrong(
         self, rows: NDArray[np.int64], values: Sequence[PartValues], parts: Sequence[str]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from indexer.library.annotations import NO_ANNOTATION, Annotation
 from indexer.library.curated_names import CuratedNames
@@ -33,6 +34,8 @@ from indexer.library.curation_tables import (
 )
 from indexer.library.errors import BusyError, LibraryError
 from indexer.library.exclusions import NO_EXCLUSIONS, Exclusions, NewExclusion, Place
+from indexer.library.storage.registry import storage_of
+from indexer.library.storage.shared_file import SharedFile
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
 from model.runtime.messages import for_shell
@@ -52,6 +55,8 @@ _PAUSE_SECONDS = 1.0
 # SQLite's primary result codes.
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _PERMISSION = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_AUTH}
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +94,9 @@ class Curation:
 
     def __init__(self, library: Path) -> None:
         self.path = library / CURATION_FILE
+        storage = storage_of(library)
+        #: Where other computers change the file, too; None: it lies in the library's folder.
+        self._shared = None if storage.is_local else SharedFile(storage, self.path)
         self._lock = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         #: Device and inode of the file that `_reader` has open.
@@ -117,6 +125,7 @@ class Curation:
         """
         with self._lock:
             try:
+                self._pull(wait=True)
                 self._refresh()
             except LibraryError:
                 self._close()
@@ -137,11 +146,14 @@ class Curation:
             BusyError: others write for too long.
             LibraryError: the file cannot be written, or is damaged.
         """
-        with self._writing() as connection:
+
+        def write(connection: sqlite3.Connection) -> Annotation:
             before = read_annotation(connection, video_id)
             after = replace(edit(before), updated_at=datetime.now(UTC))
             write_annotation(connection, video_id, after)
-        return after
+            return after
+
+        return self._write(write)
 
     def exclude(self, new: Iterable[NewExclusion]) -> None:
         """Keep something out. What is kept out already gets the new kind, reason and places.
@@ -159,27 +171,31 @@ class Curation:
                     f"reason has {length:,} characters: at most {MOST_REASON_CHARACTERS} are allowed",
                     field="reason",
                 )
-        with self._writing() as connection:
+
+        def write(connection: sqlite3.Connection) -> None:
             for each in items:
                 write_exclusion(connection, each)
 
+        self._write(write)
+
     def include(self, numbers: Iterable[int]) -> None:
         """Forget exclusions, by their numbers. Raises as `exclude`."""
-        with self._writing() as connection:
-            delete_exclusions(connection, numbers)
+        gone = list(numbers)
+        self._write(lambda connection: delete_exclusions(connection, gone))
 
     def add_places(self, places: Iterable[tuple[int, Place]]) -> None:
         """Remember where excluded contents were found, by the numbers of their exclusions.
 
         Those whose exclusion is gone are left out. Raises as `exclude`.
         """
-        with self._writing() as connection:
-            write_places(connection, places)
+        added = list(places)
+        self._write(lambda connection: write_places(connection, added))
 
     def check(self) -> str | None:
         """What is wrong with the file, by SQLite's own check of all its pages; None: nothing, or no file."""
         with self._lock:
             try:
+                self._pull(wait=True)
                 self._refresh()
                 if self._reader is None:
                     return None
@@ -202,6 +218,7 @@ class Curation:
     def _refresh_or_note(self) -> None:
         """Read what has changed; where that fails, what was read last stays, with the problem."""
         try:
+            self._pull(wait=False)
             self._refresh()
             self._retry_at = 0.0
         except LibraryError as error:
@@ -211,6 +228,18 @@ class Curation:
             self._retry_at = time.monotonic() + _PAUSE_SECONDS
             if not is_busy and self._state.problem != str(error):
                 self._state = replace(self._state, problem=str(error))
+
+    def _pull(self, *, wait: bool) -> None:
+        """Fetch what other computers have written, if any can."""
+        if self._shared is None:
+            return
+        try:
+            if wait:
+                self._shared.pull()
+            else:
+                self._shared.pull_soon()
+        except OSError as error:
+            raise LibraryError(f"{self.path} cannot be read: {error.strerror}") from error
 
     def _refresh(self) -> None:
         try:
@@ -227,7 +256,7 @@ class Curation:
         if self._reader is None or file != self._opened:
             # It is new, or another one took its place, such as a backup.
             self._close()
-            self._reader, self._opened, before = self._open("rw", _READ_SECONDS), file, NOTHING
+            self._reader, self._opened, before = self._open(self.path, "rw", _READ_SECONDS), file, NOTHING
         with self._errors():
             ((version,),) = self._reader.execute("PRAGMA data_version").fetchall()
             if version != self._data_version:
@@ -238,13 +267,28 @@ class Curation:
                     self._reader.execute("ROLLBACK")
                 self._data_version = version
 
+    def _write(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something in a transaction that nobody else writes in; what it raises takes it back.
+
+        Where other computers have written the file meanwhile, it is done once more on what they wrote.
+        """
+        if self._shared is None:
+            return self._write_file(self.path, action)
+        try:
+            return self._shared.change(lambda draft: self._write_file(draft, action), _WRITE_SECONDS)
+        except OSError as error:
+            raise LibraryError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def _write_file(self, path: Path, action: Callable[[sqlite3.Connection], T]) -> T:
+        with self._transaction(path) as connection:
+            return action(connection)
+
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that nobody else writes in; it is taken back when the block raises."""
-        if not self.path.parent.is_dir():
-            where = for_shell(self.path.parent)
+    def _transaction(self, path: Path) -> Iterator[sqlite3.Connection]:
+        if not path.parent.is_dir():
+            where = for_shell(path.parent)
             raise LibraryError(f"no library at {where}: `reelfind index PATH --library {where}` makes one")
-        connection = self._open("rwc", _WRITE_SECONDS)
+        connection = self._open(path, "rwc", _WRITE_SECONDS)
         try:
             with self._errors():
                 # The first is the default, but a file that somebody else made may say otherwise.
@@ -263,10 +307,10 @@ class Curation:
             # Without a commit, this takes the transaction back.
             connection.close()
 
-    def _open(self, mode: str, busy_seconds: float) -> sqlite3.Connection:
+    def _open(self, path: Path, mode: str, busy_seconds: float) -> sqlite3.Connection:
         with self._errors():
             connection = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode={mode}",
+                f"{path.absolute().as_uri()}?mode={mode}",
                 uri=True,
                 timeout=busy_seconds,
                 isolation_level=None,

@@ -26,6 +26,22 @@ class LibraryError(ReelfindError):
     """A library is missing, half-written, damaged, made with another bundle, or cannot be written."""
 
 
+class AwayError(LibraryError):
+    """Something that a library needs does not answer. `retry_seconds` is when to try again."""
+
+    def __init__(self, message: str, *, retry_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class StoreAwayError(AwayError):
+    """The object store of a library cannot be reached, or refuses."""
+
+
+class StoreError(OSError):
+    """An object store cannot be reached, or refuses; `strerror` says why."""
+
+
 class NotFiniteError(LibraryError):
     """A table holds embeddings with NaN or infinity."""
 
@@ -72,6 +88,12 @@ def opening_errors(path: Path) -> Iterator[None]:
 
 def _library_error(path: Path, error: BaseException) -> LibraryError:
     text = " ".join(str(error).split())
+    if isinstance(error, StoreError) or "Generic S3 error" in text or "error sending request" in text:
+        reason = error.strerror if isinstance(error, StoreError) else text[:200]
+        return StoreAwayError(
+            f"{path} cannot be read or written: {reason}. See that the store can be reached, and that its "
+            "keys are right, then run the command again; published snapshots are intact"
+        )
     code = getattr(error, "errno", None)
     if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
         return LibraryError(

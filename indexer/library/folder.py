@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,12 +21,15 @@ from indexer.library.manifest import (
     GENERATIONS,
     SNAPSHOTS,
     generation_name,
+    is_published,
     snapshot_folder,
     tables_folder,
 )
 from indexer.library.mounts import MOUNTS_FILE
 from indexer.library.schema import FIRST_TABLES, TABLES, Layout, TokenKind
 from indexer.library.snapshot import Snapshot
+from indexer.library.storage.lease import LEASE_FILE
+from indexer.library.storage.registry import storage_of
 from indexer.library.tables import create_table, open_table, table_exists, table_path
 from model.runtime.bundle import Bundle, BundleManifest
 from model.runtime.errors import InputError
@@ -42,6 +44,7 @@ _LIBRARY_FILES = {f"{name}.lance" for name in TABLES} | {
     MOUNTS_FILE,
     SNAPSHOTS,
     LOCK_FILE,
+    LEASE_FILE,
 }
 _LIBRARY_FILES |= CURATION_FILES
 
@@ -84,7 +87,7 @@ class Library:
             LibraryError: the library or the generation is missing, half-written, or of another version.
         """
         folder = _folder(path)
-        if not folder.is_dir():
+        if not cls.exists(folder) and not folder.is_dir():
             raise LibraryError(
                 f"no library at {folder}: create one with `reelfind index PATH --library {for_shell(folder)}`"
             )
@@ -92,7 +95,7 @@ class Library:
             generation = served_generation(folder)
         tables = tables_folder(folder, generation)
         missing = [name for name in FIRST_TABLES if not table_exists(tables, name)]
-        if len(missing) == len(FIRST_TABLES) and not (folder / CURRENT).exists():
+        if len(missing) == len(FIRST_TABLES) and not is_published(folder):
             raise LibraryError(
                 f"{folder} is not a library: create one with "
                 f"`reelfind index PATH --library {for_shell(folder)}`"
@@ -110,8 +113,14 @@ class Library:
 
     @staticmethod
     def exists(path: Path | str) -> bool:
-        """Whether a folder holds a library, complete or not."""
-        return any((Path(path) / name).exists() for name in _LIBRARY_FILES)
+        """Whether a folder, or the prefix of an object store, holds a library, complete or not.
+
+        Raises:
+            LibraryError: the store cannot be reached.
+        """
+        folder = Path(path)
+        with storage_errors(folder):
+            return not _LIBRARY_FILES.isdisjoint(storage_of(folder).names(folder))
 
     @classmethod
     def open_or_create(
@@ -142,7 +151,7 @@ class Library:
         """
         folder = _folder(path)
         layout = make_layout(bundle, tokens, tokens_per_frame, embedding_dim)
-        if not (folder / CURRENT).exists() and not (folder / GENERATIONS).exists():
+        if not is_published(folder) and GENERATIONS not in storage_of(folder).names(folder):
             _create(folder, layout)
         generation = generation_of(folder, bundle.checksum)
         if generation != FIRST_GENERATION:
@@ -219,7 +228,7 @@ def generation_of(library: Path, bundle_checksum: str) -> str:
     present = generations(library)
     if name in present:
         return name
-    if present == [FIRST_GENERATION] and not (library / CURRENT).exists():
+    if present == [FIRST_GENERATION] and not is_published(library):
         return FIRST_GENERATION
     if FIRST_GENERATION in present:
         first = Library.open(library, FIRST_GENERATION)
@@ -314,9 +323,8 @@ def _create(folder: Path, layout: Layout) -> None:
     """Create a library, or complete one whose creation was interrupted."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        foreign = sorted(
-            p.name for p in folder.iterdir() if p.name not in _LIBRARY_FILES and p.name[0] != "."
-        )
+        names = storage_of(folder).names(folder)
+        foreign = [name for name in names if name not in _LIBRARY_FILES and name[0] != "."]
     if foreign and foreign != ["lost+found"]:
         raise LibraryError(
             f"{folder} is not a library and not empty (it holds {foreign[0]!r}): choose another folder"
@@ -355,7 +363,7 @@ def _create_tables(folder: Path, layout: Layout) -> None:
 
 def _remedy(library: Path, generation: str) -> str:
     """What to do about a table that is missing."""
-    if not (library / CURRENT).exists():
+    if not is_published(library):
         return "run `reelfind index` again: it continues"
     if generations(library) in ([], [generation]):
         return "restore the table from a backup, or index into a new folder"
@@ -371,4 +379,4 @@ def _remove_other_layouts(folder: Path, layout: Layout) -> None:
     for name, table in tables.items():
         if not table.schema.equals(layout.schema(name), check_metadata=True):
             with storage_errors(table_path(folder, name)):
-                shutil.rmtree(table_path(folder, name))
+                storage_of(folder).remove_folder(table_path(folder, name))

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from lance.fragment import FragmentMetadata, write_fragments
+from lance.fragment import FragmentMetadata
 
-from indexer.library.errors import storage_errors
+from indexer.library.lance_tables import write_loose
 from indexer.library.schema import Layout, SegmentRow, frames_table, segments_table
 from indexer.library.tables import table_path
-from model.runtime.files import flush
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,4 @@ def write_segments(tables: Path, layout: Layout, rows: Sequence[SegmentRow]) -> 
 
 
 def _write(tables: Path, layout: Layout, name: str, rows: pa.Table) -> tuple[FragmentMetadata, ...]:
-    path = table_path(tables, name)
-    with storage_errors(path):
-        fragments = write_fragments(rows, str(path), schema=layout.schema(name), mode="append")
-        for file in (path / "data" / file.path for fragment in fragments for file in fragment.files):
-            flush(file)
-        flush(path / "data")
-    return tuple(fragments)
+    return write_loose(table_path(tables, name), rows, layout.schema(name))

@@ -5,7 +5,6 @@ name is the beginning of its bundle's checksum. A further generation is built be
 Its snapshots are *staged* until it is: nobody opens them, because `CURRENT` names another.
 """
 
-import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +22,7 @@ from indexer.library.manifest import (
     tables_folder,
 )
 from indexer.library.schema import TABLES
+from indexer.library.storage.registry import storage_of
 from indexer.library.tables import open_table, table_exists, table_path
 from indexer.library.vectors.registry import drop_vectors
 from model.runtime.faults import checkpoint
@@ -39,7 +39,7 @@ def generations(library: Path) -> list[str]:
     """The generations that have tables, in any state: the first one first."""
     folder = library / GENERATIONS
     with storage_errors(folder):
-        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        names = storage_of(folder).names(folder)
     named = [FIRST_GENERATION, *(name for name in names if is_generation_name(name))]
     return [name for name in named if has_tables(library, name)]
 
@@ -133,22 +133,33 @@ def stage(folder: Path, state: Staged) -> None:
         LibraryError: it cannot be written.
     """
     with storage_errors(folder):
-        replace_text(folder / _STAGED, f"{state}\n", step="stage")
+        storage_of(folder).write(folder / _STAGED, f"{state}\n".encode(), step="stage")
+
+
+def stage_new(folder: Path) -> None:
+    """As `stage`, of a snapshot whose folder has not got its place yet: it is not complete.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    replace_text(folder / _STAGED, "incomplete\n", step="stage")
 
 
 def unstage(folder: Path) -> None:
     """A snapshot is not staged any more, because it will be served."""
     with storage_errors(folder):
-        (folder / _STAGED).unlink(missing_ok=True)
+        storage_of(folder).remove(folder / _STAGED)
 
 
 def staged(library: Path, number: int) -> Staged | None:
     """How far a staged snapshot is; None: it is served, or was."""
     try:
-        text = (snapshot_folder(library, number) / _STAGED).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        text = storage_of(library).read(snapshot_folder(library, number) / _STAGED)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return "complete" if text == "complete\n" else "incomplete"
+    except OSError as error:
+        raise LibraryError(f"{snapshot_folder(library, number)} cannot be read: {error.strerror}") from error
+    return "complete" if text == b"complete\n" else "incomplete"
 
 
 def complete(library: Path, number: int) -> None:
@@ -184,13 +195,13 @@ def restore_tables(library: Path, manifest: SnapshotManifest, *, step: str) -> N
 
 def remove_snapshot(folder: Path) -> bool:
     """Remove a snapshot, unless a reader holds it. → Whether it is removed."""
-    aside = folder.with_name(f".{folder.name}.removed")
+    storage = storage_of(folder)
     with claimed(folder) as is_free:
         if not is_free:
             return False
         checkpoint("prune.rename")
-        folder.rename(aside)
+        rest = storage.set_aside(folder)
     checkpoint("prune.remove")
-    drop_vectors(aside)
-    shutil.rmtree(aside)
+    drop_vectors(rest)
+    storage.remove_folder(rest)
     return True

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from indexer.library.errors import LibraryError
-from indexer.library.manifest import MANIFEST_FILE
+from indexer.library.storage.base import MANIFEST_FILE
+from indexer.library.storage.registry import storage_of
 
 #: In the folder of a snapshot that is no longer served: since when, in seconds of `time.time()`.
 _RETIRED = "retired"
@@ -87,17 +88,18 @@ def _lock_alone(handle: int) -> bool:
 def retired_seconds(folder: Path) -> float:
     """How long a snapshot has not been served; starts to count if it was served until now."""
     path, now = folder / _RETIRED, time.time()
+    storage = storage_of(folder)
     try:
-        since = float(path.read_text())
+        since = float(storage.read(path))
     except (OSError, ValueError):
         since = now + 1
     # A time to come is that of a clock that was wrong: count anew.
     if since > now:
-        path.write_text(f"{now}\n")
+        storage.write(path, f"{now}\n".encode())
         return 0.0
     return now - since
 
 
 def unretire(folder: Path) -> None:
     """Forget since when a snapshot has not been served, because it will be."""
-    (folder / _RETIRED).unlink(missing_ok=True)
+    storage_of(folder).remove(folder / _RETIRED)

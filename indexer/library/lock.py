@@ -3,12 +3,13 @@
 import contextlib
 import fcntl
 import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from indexer.library.errors import BusyError, storage_errors
+from indexer.library.storage.lease import this_place
+from indexer.library.storage.registry import storage_of
 
 LOCK_FILE = "LOCK"
 #: How long to wait for a process that is about to write its number, or whose number is that of a process
@@ -31,9 +32,10 @@ def lock_library(folder: Path) -> Iterator[None]:
         _take(handle, folder)
         with storage_errors(path):
             os.ftruncate(handle, 0)
-            os.pwrite(handle, f"{os.getpid()} {_processes()}\n".encode(), 0)
+            os.pwrite(handle, f"{os.getpid()} {this_place()}\n".encode(), 0)
         try:
-            yield
+            with _held_everywhere(folder):
+                yield
         finally:
             # Nobody shall be told of a process that has ended.
             with contextlib.suppress(OSError):
@@ -41,6 +43,15 @@ def lock_library(folder: Path) -> Iterator[None]:
     finally:
         # Closing releases the lock; the kernel does this for a killed process.
         os.close(handle)
+
+
+@contextlib.contextmanager
+def _held_everywhere(folder: Path) -> Iterator[None]:
+    """Hold a library that other computers can write, too, if it is one."""
+    with contextlib.ExitStack() as stack:
+        with storage_errors(folder):
+            stack.enter_context(storage_of(folder).writing(folder))
+        yield
 
 
 def library_writer(folder: Path) -> str | None:
@@ -88,7 +99,7 @@ def _holder(handle: int) -> str | None:
     number, _, place = os.pread(handle, 512, 0).decode("utf-8", "replace").strip().partition(" ")
     if not number.isdecimal():
         return None
-    if place not in ("", _processes()):
+    if place not in ("", this_place()):
         host = place.partition(" ")[0]
         return f"process {number} on {host!r}, another computer or container"
     try:
@@ -98,12 +109,3 @@ def _holder(handle: int) -> str | None:
     except (OSError, OverflowError):
         pass  # it is another user's
     return f"process {number}"
-
-
-def _processes() -> str:
-    """Where a process number means the same process: the computer's name, and the name space of processes."""
-    try:
-        space = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        space = "pid"
-    return f"{socket.gethostname()} {space}"

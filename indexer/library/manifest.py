@@ -15,10 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from indexer.library.errors import VERIFY_REMEDY, LibraryError
+from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
 from indexer.library.schema import FIRST_TABLES, TABLES
+from indexer.library.storage.base import MANIFEST_FILE
+from indexer.library.storage.registry import storage_of
 from indexer.library.vectors.base import AUTOMATIC, DEFAULT_BACKEND, SHARED
-from model.runtime.files import sha256_once
 from model.runtime.messages import for_shell, shorten
 
 #: Snapshots of libraries in which a video is a content, and a file a place where it is.
@@ -35,7 +36,6 @@ SNAPSHOTS = "snapshots"
 GENERATIONS = "generations"
 #: The generation whose tables lie in the library itself.
 FIRST_GENERATION = ""
-MANIFEST_FILE = "manifest.json"
 #: Opening a snapshot hashes the files of its index, and others up to this many bytes in all. `verify` hashes
 #: all.
 _HASHED_AT_OPENING = 64 << 20
@@ -139,9 +139,8 @@ def snapshot_folder(library: Path, number: int) -> Path:
 def snapshot_numbers(library: Path) -> list[int]:
     """The numbers of the existing snapshots, ascending."""
     folder = library / SNAPSHOTS
-    if not folder.is_dir():
-        return []
-    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal() and p.is_dir())
+    with storage_errors(folder):
+        return sorted(int(name) for name in storage_of(folder).snapshots(folder) if name.isdecimal())
 
 
 def current_number(library: Path) -> int | None:
@@ -151,17 +150,32 @@ def current_number(library: Path) -> int | None:
         LibraryError: `CURRENT` cannot be read or holds no number.
     """
     try:
-        text = (library / CURRENT).read_text(encoding="utf-8", errors="replace").strip()
+        text = storage_of(library).read(library / CURRENT).decode("utf-8", "replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise LibraryError(f"{library / CURRENT} cannot be read: {error.strerror}") from error
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS):
+    # In an object store, the token of who wrote it follows: see `indexer.library.storage.objects`.
+    number, *token = text.split(" ", 1) if text else ("",)
+    is_right = all(
+        each.isascii() and each.isdecimal() and len(each) <= _MOST_DIGITS for each in (number, *token)
+    )
+    if not is_right:
         raise LibraryError(
             f"{library / CURRENT} does not name a snapshot ({text[:40]!r}); "
             f"`reelfind library rollback --library {for_shell(library)} --to N` repairs it"
         )
-    return int(text)
+    return int(number)
+
+
+def is_published(library: Path) -> bool:
+    """Whether a library has a snapshot that is served.
+
+    Raises:
+        LibraryError: its storage cannot be read.
+    """
+    with storage_errors(library / CURRENT):
+        return storage_of(library).mark(library / CURRENT) is not None
 
 
 def published_number(library: Path) -> int:
@@ -178,13 +192,14 @@ def published_number(library: Path) -> int:
 
 def _nothing_published(library: Path) -> str:
     """The message for a library without a snapshot: what is missing, and what to do."""
-    if not library.exists():
+    names = storage_of(library).names(library)
+    if not (names or library.exists()):
         return (
             f"no library at {library}: create one with `reelfind index PATH --library {for_shell(library)}`"
         )
     if not library.is_dir():
         return f"{library} is not a folder: `library` names the folder that `reelfind index` writes"
-    if (library / "videos.lance").exists() or (library / GENERATIONS).exists():
+    if "videos.lance" in names or GENERATIONS in names:
         return (
             f"the library at {library} has no published snapshot: its first run was interrupted; "
             "run `reelfind index` again: it continues"
@@ -235,7 +250,7 @@ def read_snapshot_manifest(library: Path, number: int) -> SnapshotManifest:
     path = snapshot_folder(library, number) / MANIFEST_FILE
     remedy = f"`reelfind library rollback --library {for_shell(library)}` serves an earlier snapshot"
     try:
-        body = json.loads(path.read_bytes())
+        body = json.loads(storage_of(path).read(path))
         checksum = _checksum({key: value for key, value in body.items() if key != "checksum"})
     except FileNotFoundError as error:
         raise LibraryError(f"snapshot {number} is missing: no {path}; {remedy}") from error
@@ -331,6 +346,13 @@ def check_files(
     Raises:
         LibraryError: another file is missing or differs.
     """
+    storage = storage_of(library)
+    sizes: dict[Path, int] = {}
+    with storage_errors(library):
+        bring_index(library, manifest)
+        if not storage.is_local:
+            # One request lists many. What Lance reads of a store is compared with the rows' own checksums.
+            sizes, hash_bytes = _listed_sizes(library, manifest), 0
     hashed = 0
     damaged = {}
     dispensable = {name for name in manifest.files if _is_dispensable(manifest.in_tables(name))}
@@ -340,12 +362,12 @@ def check_files(
         path = library / name
         problem = None
         try:
-            size = path.stat().st_size
+            size = sizes[path] if path in sizes else storage.size(path)
             if size != stamp.bytes:
                 problem = f"{path} is damaged: {size} bytes, expected {stamp.bytes}"
             elif name not in large or hashed + size <= hash_bytes:
                 hashed += size
-                if sha256_once(path) != stamp.sha256:
+                if storage.sha256_once(path) != stamp.sha256:
                     problem = f"{path} is damaged: its SHA-256 differs"
         except OSError as error:
             problem = f"{path} cannot be read: {error.strerror}"
@@ -354,6 +376,32 @@ def check_files(
         if problem is not None:
             damaged[name] = problem
     return damaged
+
+
+def bring_index(library: Path, manifest: SnapshotManifest) -> None:
+    """Make sure that a snapshot's own files can be opened on this computer.
+
+    Raises:
+        OSError: one is missing, differs, or cannot be fetched.
+    """
+    folder = snapshot_folder(library, manifest.number)
+    own = f"{SNAPSHOTS}/{manifest.number}/"
+    files = {
+        name.removeprefix(own): (stamp.sha256, stamp.bytes)
+        for name, stamp in manifest.files.items()
+        if name.startswith(own)
+    }
+    storage_of(library).bring(folder, files)
+
+
+def _listed_sizes(library: Path, manifest: SnapshotManifest) -> dict[Path, int]:
+    """The sizes of the files of a snapshot's tables, and of others in them."""
+    paths = [library / name for name in manifest.files]
+    tables = {parent for path in paths for parent in path.parents if parent.suffix == ".lance"}
+    sizes: dict[Path, int] = {}
+    for table in sorted(tables):
+        sizes |= storage_of(library).files(table)
+    return sizes
 
 
 def _is_dispensable(name: str) -> bool:
@@ -377,11 +425,14 @@ def text_index_is_whole(library: Path, manifest: SnapshotManifest) -> bool:
 
 
 def _are_whole(library: Path, manifest: SnapshotManifest, names: list[str]) -> bool:
+    storage = storage_of(library)
     try:
+        bring_index(library, manifest)
         return all(
-            (library / name).stat().st_size == manifest.files[name].bytes
+            storage.size(library / name) == manifest.files[name].bytes
             and (
-                name.startswith(_SHARED_VECTORS) or sha256_once(library / name) == manifest.files[name].sha256
+                name.startswith(_SHARED_VECTORS)
+                or storage.sha256_once(library / name) == manifest.files[name].sha256
             )
             for name in names
         )

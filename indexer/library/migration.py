@@ -10,7 +10,7 @@ that wrote the snapshot from before serves it. `undo_migration` returns to that 
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from shutil import rmtree
+from typing import Literal
 
 import lance
 
@@ -27,6 +27,7 @@ from indexer.library.generations import (
     snapshots_of,
     staged,
 )
+from indexer.library.lance_tables import write_rows
 from indexer.library.lock import lock_library
 from indexer.library.manifest import (
     CURRENT,
@@ -45,11 +46,11 @@ from indexer.library.schema import (
     files_table,
     videos_table,
 )
+from indexer.library.storage.registry import storage_of
 from indexer.library.stored import checked_rows
 from indexer.library.tables import open_table, table_exists, table_path
 from indexer.library.writer import LibraryWriter
 from model.runtime.faults import checkpoint
-from model.runtime.files import flush, replace_text
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def undo_migration(library: Path | str) -> int:
                 f"{path} has no snapshot from before a migration: it was never migrated, or they were removed"
             )
         with storage_errors(path / CURRENT):
-            replace_text(path / CURRENT, f"{target.number}\n", step="undo.current")
+            storage_of(path).serve(path / CURRENT, f"{target.number}\n", step="undo.current")
         for generation, manifest in targets.items():
             _undo(path, generation, manifest)
     return target.number
@@ -171,16 +172,11 @@ def _migrate_tables(folder: Path, layout: Layout) -> None:
     for name, rows in (("files", files_table(layout, places)), ("videos", videos_table(layout, contents))):
         checkpoint(f"migrate.{name}")
         with storage_errors(table_path(folder, name)):
-            mode = "overwrite" if table_exists(folder, name) else "create"
-            lance.write_dataset(rows, str(table_path(folder, name)), mode=mode)
-            _flush_all(table_path(folder, name))
+            mode: Literal["overwrite", "create"] = "overwrite" if table_exists(folder, name) else "create"
+            write_rows(table_path(folder, name), rows, mode)
+            storage = storage_of(folder)
+            storage.flush(storage.files(table_path(folder, name)), table_path(folder, name))
         checkpoint(f"migrated.{name}")
-
-
-def _flush_all(table: Path) -> None:
-    for path in table.rglob("*"):
-        flush(path)
-    flush(table)
 
 
 def _publish(writer: LibraryWriter) -> int | None:
@@ -235,11 +231,11 @@ def _undo(library: Path, generation: str, former: SnapshotManifest | None) -> No
     if former is None:
         # Nothing of it was published before: the next run with its bundle builds it anew.
         if generation:
-            rmtree(folder)
+            storage_of(folder).remove_folder(folder)
         return
     restore_tables(library, former, step="undo")
     checkpoint("undo.files")
     with storage_errors(folder):
         if table_exists(folder, "files"):
-            rmtree(table_path(folder, "files"))
-        flush(folder)
+            storage_of(folder).remove_folder(table_path(folder, "files"))
+        storage_of(folder).flush((), folder)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Set
 from pathlib import Path
 
 from indexer.library.errors import storage_errors
-from model.runtime.files import replace_text
+from indexer.library.storage.registry import storage_of
 
 MOUNTS_FILE = "mounts.json"
 _MOUNT_TABLE = Path("/proc/self/mountinfo")
@@ -33,13 +33,14 @@ def remember_mounts(library: Path, folders: Set[Path], *, forget: Iterable[Path]
         names = sorted(os.fsencode(path).hex() for path in mounts)
         with storage_errors(library / MOUNTS_FILE):
             # In hex: names need not be UTF-8.
-            replace_text(library / MOUNTS_FILE, json.dumps({"mounts_hex": names}) + "\n")
+            data = json.dumps({"mounts_hex": names}) + "\n"
+            storage_of(library).write(library / MOUNTS_FILE, data.encode())
 
 
 def known_mounts(library: Path) -> set[Path]:
     """The mount points below which videos of the library are, as far as they are stored."""
     try:
-        stored = json.loads((library / MOUNTS_FILE).read_text(encoding="utf-8"))
+        stored = json.loads(storage_of(library).read(library / MOUNTS_FILE))
         return {Path(os.fsdecode(bytes.fromhex(name))) for name in stored["mounts_hex"]}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         # Libraries made before have none; a damaged file is written anew.

@@ -17,6 +17,7 @@ from indexer.library.manifest import (
     tables_folder,
 )
 from indexer.library.schema import FIRST_TABLES, TABLES, Layout
+from indexer.library.storage.registry import storage_of
 from indexer.library.stored import shown_places
 from indexer.library.tables import open_table, table_exists, table_path
 
@@ -141,11 +142,4 @@ def _shared_folders(library: Path, numbers: Iterable[int]) -> set[Path]:
 
 def _size(folders: Iterable[Path]) -> int:
     """The bytes of all files in folders; what is removed meanwhile does not count."""
-    total = 0
-    for folder in folders:
-        for path in folder.rglob("*"):
-            try:
-                total += path.lstat().st_size if path.is_file() else 0
-            except OSError:
-                continue
-    return total
+    return sum(sum(storage_of(folder).files(folder).values()) for folder in folders)

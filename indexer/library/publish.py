@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import lance
@@ -13,14 +14,15 @@ from numpy.typing import NDArray
 
 from indexer.library.alignment import misalignment
 from indexer.library.errors import LibraryError, NotFiniteError, storage_errors
-from indexer.library.generations import base_manifest, remove_snapshot, snapshots_of, stage, staged
+from indexer.library.generations import base_manifest, remove_snapshot, snapshots_of, stage_new, staged
+from indexer.library.lance_tables import steadily
 from indexer.library.leases import retired_seconds
 from indexer.library.manifest import (
     CURRENT,
-    MANIFEST_FILE,
     SNAPSHOTS,
     FileStamp,
     SnapshotManifest,
+    bring_index,
     current_number,
     index_is_whole,
     read_snapshot_manifest,
@@ -33,13 +35,15 @@ from indexer.library.manifest import (
 from indexer.library.records import SEARCHABLE
 from indexer.library.row_changes import kept_rows
 from indexer.library.schema import TABLES
+from indexer.library.storage.base import MANIFEST_FILE
+from indexer.library.storage.registry import storage_of
 from indexer.library.tables import SegmentVectors, open_table, table_path, version_files
 from indexer.library.vectors.base import AUTOMATIC, DEFAULT_BACKEND, AnyBackend, VectorIndex
 from indexer.library.vectors.registry import BACKENDS, automatic_backend, vector_backend
 from indexer.library.writer import LibraryWriter
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
-from model.runtime.files import flush, replace_text, sha256_of, sha256_once
+from model.runtime.files import flush, sha256_once
 from model.runtime.messages import for_shell
 
 
@@ -157,11 +161,14 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
     if last:
         writer.compact()
     # Never use a number twice: readers tell snapshots apart by it.
+    storage = storage_of(library)
     number = max([0, *snapshot_numbers(library), *([base.number] if base else [])]) + 1
     root = library / SNAPSHOTS
-    folder = root / f".{number}.new"
     with storage_errors(root):
-        folder.mkdir()
+        while not storage.reserve(snapshot_folder(library, number)):
+            number += 1
+        folder = root / f".{number}.new"
+        folder.mkdir(parents=True)
         try:
             manifest = _write_index(
                 writer, options, number, base, folder, extend=not is_damaged and not options.rebuild
@@ -171,18 +178,11 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
             manifest = _write_index(writer, options, number, base, folder, extend=False)
         checkpoint("publish.manifest")
         (folder / MANIFEST_FILE).write_text(to_json(manifest), encoding="utf-8")
-        checkpoint("publish.fsync")
-        flush(folder / MANIFEST_FILE)
         if not options.serve:
-            stage(folder, "incomplete")
-        flush(folder)
-        checkpoint("publish.rename")
-        folder.rename(snapshot_folder(library, number))
-        checkpoint("publish.renamed")
-        flush(root)
-        flush(library)
+            stage_new(folder)
+        storage.place_folder(folder, snapshot_folder(library, number), _same_files(library, base, manifest))
         if options.serve:
-            replace_text(library / CURRENT, f"{number}\n", step="current")
+            storage.serve(library / CURRENT, f"{number}\n", step="current")
     checkpoint("publish.done")
     damaged = set(options.damaged_snapshots)
     if base is not None and not is_whole:
@@ -191,6 +191,14 @@ def publish(writer: LibraryWriter, options: PublishOptions, *, last: bool) -> Sn
         damaged.add(base.number)
     prune_snapshots(writer, options, last=last, damaged=damaged)
     return manifest
+
+
+def _same_files(library: Path, base: SnapshotManifest | None, manifest: SnapshotManifest) -> dict[str, Path]:
+    """Files of the snapshot before that are equal to some of a new one's, by the names of these."""
+    own = f"{SNAPSHOTS}/{manifest.number}/"
+    before = {} if base is None else {base.files[name]: library / name for name in base.index_files}
+    new = {name.removeprefix(own): stamp for name, stamp in manifest.files.items() if name.startswith(own)}
+    return {name: before[stamp] for name, stamp in new.items() if stamp in before}
 
 
 def _with_damaged_index(library: Path, generation: str) -> set[int]:
@@ -242,7 +250,8 @@ def _write_index(
             files[name] = FileStamp(sha256_once(path), path.stat().st_size)
     known_stamps = base.files if base else {}
     shared = [path for path in written if not path.is_relative_to(folder)]
-    _flush_new(library, shared, known_stamps)
+    new = [path for path in shared if os.fspath(path.relative_to(library)) not in known_stamps]
+    storage_of(library).flush(new, library)
     files |= _stamps(library, shared, known_stamps)
     for name in TABLES:
         files |= _stamps(library, version_files(tables, name, writer.datasets[name]), known_stamps)
@@ -310,6 +319,7 @@ def _extended(
     if (base.index_backend, base.index_factory) != (backend.name, spec) or base.num_segments == 0:
         return None
     try:
+        bring_index(library, base)
         index: VectorIndex = backend.open(snapshot_folder(library, base.number))
     except (OSError, ValueError, RuntimeError, LibraryError):
         return None
@@ -319,21 +329,13 @@ def _extended(
     return extended
 
 
-def _flush_new(library: Path, paths: Iterable[Path], known_stamps: dict[str, FileStamp]) -> None:
-    """Force files to the disk that the last snapshot has not, with their folders up to the library."""
-    new = [path for path in paths if os.fspath(path.relative_to(library)) not in known_stamps]
-    for path in new:
-        flush(path)
-    for folder in {folder for path in new for folder in path.parents if folder.is_relative_to(library)}:
-        flush(folder)
-
-
 def _stamps(library: Path, paths: Iterable[Path], known_stamps: dict[str, FileStamp]) -> dict[str, FileStamp]:
     """Hash files. Files of the last snapshot are immutable, so their hashes are reused."""
+    storage = storage_of(library)
     stamps = {}
     for path in paths:
         name = os.fspath(path.relative_to(library))
-        stamps[name] = known_stamps.get(name) or FileStamp(sha256_of(path), path.stat().st_size)
+        stamps[name] = known_stamps.get(name) or FileStamp(storage.sha256(path), storage.size(path))
     return stamps
 
 
@@ -355,6 +357,7 @@ def prune_snapshots(
     only the newest and the newest complete one are kept.
     """
     library, generation = writer.library.path, writer.library.generation
+    storage = storage_of(library)
     current = current_number(library)
     numbers = snapshots_of(library, generation)
     states = {number: staged(library, number) for number in numbers}
@@ -380,11 +383,19 @@ def prune_snapshots(
         dataset = writer.datasets[name]
         needed = {tables[name] for tables in pinned if name in tables} | {dataset.version}
         with storage_errors(table_path(writer.library.tables, name)):
-            old = [v["version"] for v in dataset.versions() if v["version"] not in needed]
+            # A later version is that of a process which has taken over, without this one's knowing it yet.
+            path = table_path(writer.library.tables, name)
+            present = (
+                v["version"] for v in steadily(path, dataset.versions) if v["version"] <= dataset.version
+            )
+            old = [version for version in present if version not in needed]
             checkpoint(f"prune.{name}")
             # Unless `last`, data files that no version names belong to a long video that is still being read.
+            storage.check_writing()
             if old:
-                dataset.cleanup_old_versions(versions=old, delete_unverified=last)
-            elif last:
+                unverified = last and storage.is_local
+                remove = partial(dataset.cleanup_old_versions, versions=old, delete_unverified=unverified)
+                steadily(path, remove)
+            elif last and storage.is_local:
                 dataset.cleanup_old_versions(older_than=timedelta(days=36500), delete_unverified=True)
             checkpoint(f"pruned.{name}")

@@ -20,6 +20,7 @@ import pyarrow as pa
 from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.folder import Library
 from indexer.library.generations import snapshots_of
+from indexer.library.lance_tables import write_rows
 from indexer.library.manifest import FileStamp, read_snapshot_manifest
 from indexer.library.records import RepairReport, displayable
 from indexer.library.row_scan import ScannedFragment, scan_rows
@@ -35,10 +36,10 @@ from indexer.library.schema import (
     fixed_to_numpy,
     videos_table,
 )
+from indexer.library.storage.registry import storage_of
 from indexer.library.tables import open_table, table_exists, table_path
 from indexer.library.writer import LibraryWriter
 from model.runtime.faults import checkpoint
-from model.runtime.files import sha256_of
 from model.runtime.tokens import QuantisedTokens
 
 #: Segments copied at once.
@@ -119,7 +120,8 @@ def _damaged_files(library: Library) -> tuple[set[Path], dict[Path, set[int]]]:
 
 def _is_whole(path: Path, stamp: FileStamp) -> bool:
     try:
-        return path.stat().st_size == stamp.bytes and sha256_of(path) == stamp.sha256
+        storage = storage_of(path)
+        return storage.size(path) == stamp.bytes and storage.sha256(path) == stamp.sha256
     except OSError:
         return False
 
@@ -137,8 +139,7 @@ def _whole_rows(
 
 def _overwrite(library: Library, name: str, rows: pa.Table) -> None:
     checkpoint(f"repair.{name}")
-    with storage_errors(table_path(library.tables, name)):
-        lance.write_dataset(rows, str(table_path(library.tables, name)), mode="overwrite")
+    write_rows(table_path(library.tables, name), rows, "overwrite")
     checkpoint(f"repaired.{name}")
 
 
@@ -249,7 +250,7 @@ def _keep_whole_lines(library: Library, fragments: list[ScannedFragment]) -> Non
     if rows:
         with storage_errors(table_path(library.tables, "texts")):
             whole = dataset.take(rows)
-            lance.write_dataset(whole, dataset.uri, mode="append")
+        write_rows(table_path(library.tables, "texts"), whole, "append")
     _drop(library, "texts", fragments)
 
 

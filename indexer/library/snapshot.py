@@ -177,6 +177,8 @@ class Snapshot:
         # A damaged index file can crash its backend: check the files first.
         check_not_former(library, manifest)
         damaged = check_files(library, manifest)
+        # In an object store, what can be held on this computer is the copy that is there now.
+        lease = lease or hold(snapshot_folder(library, number))
         if damaged and not accept_damage:
             raise LibraryError(f"{next(iter(damaged.values()))}; {VERIFY_REMEDY}")
         snapshot = cls.of_checked(library, manifest, lease)

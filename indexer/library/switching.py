@@ -32,10 +32,11 @@ from indexer.library.manifest import (
 )
 from indexer.library.overview import GenerationState, list_generations
 from indexer.library.schema import TABLES
+from indexer.library.storage.registry import storage_of
 from indexer.library.tables import table_path
 from indexer.library.verify import FileHashes, verify_snapshot
 from model.runtime.faults import checkpoint
-from model.runtime.files import flush, replace_text
+from model.runtime.files import flush
 from model.runtime.messages import for_shell
 
 
@@ -152,8 +153,8 @@ def _serve(library: Path, number: int, step: str) -> None:
     with storage_errors(library / CURRENT):
         unretire(folder)
         unstage(folder)
-        replace_text(library / CURRENT, f"{number}\n", step=f"{step}.current")
-        if before is not None and before != number and snapshot_folder(library, before).is_dir():
+        storage_of(library).serve(library / CURRENT, f"{number}\n", step=f"{step}.current")
+        if before is not None and before != number and before in snapshot_numbers(library):
             # From now on it counts how long the snapshot has not been served.
             retired_seconds(snapshot_folder(library, before))
 
@@ -261,6 +262,13 @@ def _find(library: Path, name: str | None, command: str) -> GenerationState:
 
 def _remove_tables(library: Path, generation: str) -> None:
     folder = tables_folder(library, generation)
+    storage = storage_of(library)
+    if not storage.is_local:
+        # `segments` last: it says whose tables they are.
+        for name in sorted(TABLES, key=lambda table: table == "segments"):
+            checkpoint(f"drop.{name}")
+            storage.remove_folder(table_path(folder, name))
+        return
     root = library / GENERATIONS
     aside = root / f".{generation or 'first'}.removed"
     root.mkdir(exist_ok=True)

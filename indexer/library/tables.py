@@ -16,7 +16,7 @@ from indexer.library.errors import (
     LibraryError,
     storage_errors,
 )
-from indexer.library.lance_tables import files_of, open_at
+from indexer.library.lance_tables import files_of, open_at, steadily, write_rows
 from indexer.library.schema import (
     ADDED_TABLES,
     SHORT_COLUMNS,
@@ -26,6 +26,7 @@ from indexer.library.schema import (
     segment_checksum,
     short_rows,
 )
+from indexer.library.storage.registry import storage_of
 from model.runtime.faults import checkpoint
 
 #: The tables that have indices.
@@ -50,7 +51,9 @@ def open_table(folder: Path, table: str, version: int | None = None) -> lance.La
 
 def table_exists(folder: Path, table: str) -> bool:
     """Whether a generation has a table, in any version."""
-    return any((table_path(folder, table) / "_versions").glob("*.manifest"))
+    path = table_path(folder, table)
+    with storage_errors(path):
+        return any(name.endswith(".manifest") for name in storage_of(path).names(path / "_versions"))
 
 
 def create_table(folder: Path, table: str, layout: Layout) -> None:
@@ -60,8 +63,13 @@ def create_table(folder: Path, table: str, layout: Layout) -> None:
         LibraryError: it cannot be written.
     """
     checkpoint(f"create.{table}")
-    with storage_errors(table_path(folder, table)):
-        lance.write_dataset(layout.schema(table).empty_table(), str(table_path(folder, table)), mode="create")
+    path = table_path(folder, table)
+
+    def create() -> None:
+        if not table_exists(folder, table):
+            write_rows(path, layout.schema(table).empty_table(), "create")
+
+    steadily(path, create)
 
 
 def read_layout(folder: Path, tables: Mapping[str, lance.LanceDataset]) -> Layout:

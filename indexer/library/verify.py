@@ -1,5 +1,6 @@
 """Checks the snapshots of a library, of all generations, against their manifests."""
 
+import hashlib
 import os
 import shlex
 from collections import Counter
@@ -18,6 +19,7 @@ from indexer.library.generations import Staged, staged
 from indexer.library.leases import hold
 from indexer.library.manifest import (
     SnapshotManifest,
+    bring_index,
     check_not_former,
     generation_name,
     published_number,
@@ -31,11 +33,11 @@ from indexer.library.records import SEARCHABLE
 from indexer.library.row_scan import scan_rows
 from indexer.library.schema import TEXT_COLUMNS, TEXTS_INGEST, fixed_to_numpy
 from indexer.library.snapshot import Snapshot
+from indexer.library.storage.registry import storage_of
 from indexer.library.stored import shown_places
 from indexer.library.tables import SegmentVectors, open_table, table_path
 from indexer.library.vectors.registry import vector_backend
 from indexer.library.words import has_words
-from model.runtime.files import sha256_of
 from model.runtime.messages import for_shell
 
 _CHECKED_FRAMES = 2048
@@ -118,6 +120,7 @@ class FileHashes:
 
     def __init__(self, library: Path) -> None:
         self._library = library
+        self._storage = storage_of(library)
         #: Checksum and size of each file, or why it cannot be read.
         self.results: dict[str, tuple[str, int] | str] = {}
         self.bytes = 0
@@ -127,8 +130,12 @@ class FileHashes:
         path = self._library / name
         if name not in self.results:
             try:
-                self.results[name] = (sha256_of(path), path.stat().st_size)
-                self.bytes += path.stat().st_size
+                digest, size_read = hashlib.sha256(), 0
+                for block in self._storage.blocks(path):
+                    digest.update(block)
+                    size_read += len(block)
+                self.results[name] = (digest.hexdigest(), size_read)
+                self.bytes += size_read
             except OSError as error:
                 self.results[name] = error.strerror or str(error)
         result = self.results[name]
@@ -159,6 +166,7 @@ def verify_snapshot(library: Path, number: int, current: bool, hashes: FileHashe
         # Do not open damaged files with the backend of the vectors.
         if not report.problems and not manifest.is_former:
             with opening_errors(snapshot_folder(library, number)):
+                bring_index(library, manifest)
                 report.problems += _disagreements(library, manifest)
     except LibraryError as error:
         report.problems.append(str(error))

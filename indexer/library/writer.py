@@ -11,7 +11,6 @@ a subtitle file changes, or when a stage has read the video. Lines that no row n
 lacks some of its lines loses them all, and they are read again.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +26,7 @@ from indexer.library.errors import MIGRATE_REMEDY, LibraryError, storage_errors
 from indexer.library.facts import storable
 from indexer.library.folder import Library
 from indexer.library.fragments import WrittenSegments
+from indexer.library.lance_tables import append_once, steadily
 from indexer.library.manifest import GENERATIONS, SNAPSHOTS, readable_manifests
 from indexer.library.schema import (
     ADDED_TABLES,
@@ -43,6 +43,7 @@ from indexer.library.schema import (
     texts_table,
     videos_table,
 )
+from indexer.library.storage.registry import storage_of
 from indexer.library.stored import stored_files, stored_lines, stored_lines_of_all, stored_videos
 from indexer.library.tables import (
     create_table,
@@ -55,7 +56,6 @@ from indexer.library.tables import (
 from indexer.library.vectors.registry import drop_vectors
 from indexer.library.words import index_words
 from model.runtime.faults import checkpoint
-from model.runtime.files import flush
 
 #: Segments of a video, in number or in memory, above which they are written to disk while it is being read.
 _SPILL_SEGMENTS = 32
@@ -119,6 +119,7 @@ class LibraryWriter:
     def _open(self, library: Library) -> None:
         self.library = library
         self.layout = library.layout
+        self._storage = storage_of(library.path)
         if set(PATH_COLUMNS) <= set(open_table(library.tables, "videos").schema.names):
             raise LibraryError(f"the library at {library.path} is of an earlier version: {MIGRATE_REMEDY}")
         for name in sorted(ADDED_TABLES):
@@ -344,6 +345,7 @@ class LibraryWriter:
             before, keys = dataset.version, _keys(name, dataset)
             checkpoint(f"compact.{name}")
             with storage_errors(table_path(self.library.tables, name)):
+                self._storage.check_writing()
                 join_fragments(dataset, plan, batch)
                 dataset = open_table(self.library.tables, name)
                 if not _keys(name, dataset).equals(keys):
@@ -365,6 +367,7 @@ class LibraryWriter:
         dataset = self.datasets["texts"]
         checkpoint("index.texts")
         with storage_errors(table_path(self.library.tables, "texts")):
+            self._storage.check_writing()
             changed = index_words(dataset, anew=anew)
         checkpoint("indexed.texts")
         if changed:
@@ -387,8 +390,8 @@ class LibraryWriter:
         dataset = self.datasets[name]
         checkpoint(f"append.{name}")
         with storage_errors(table_path(self.library.tables, name)):
-            operation = lance.LanceOperation.Append(fragments)
-            dataset = lance.LanceDataset.commit(dataset, operation, read_version=dataset.version)
+            self._storage.check_writing()
+            dataset = append_once(table_path(self.library.tables, name), dataset, fragments)
         checkpoint(f"appended.{name}")
         self._committed(name, dataset)
 
@@ -398,11 +401,16 @@ class LibraryWriter:
 
     def _merge(self, name: str, key: str, rows: pa.Table) -> None:
         """Replace the rows with the same keys, and add the others."""
-        dataset = self.datasets[name]
         checkpoint(f"upsert.{name}")
         with storage_errors(table_path(self.library.tables, name)):
-            upsert = dataset.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
-            upsert.execute(rows)
+            self._storage.check_writing()
+
+            def upsert() -> None:
+                latest = open_table(self.library.tables, name)
+                merge = latest.merge_insert(key).when_matched_update_all().when_not_matched_insert_all()
+                merge.execute(rows)
+
+            steadily(table_path(self.library.tables, name), upsert)
         checkpoint(f"upserted.{name}")
         self._committed(name, open_table(self.library.tables, name))
 
@@ -422,7 +430,9 @@ class LibraryWriter:
         listed = ", ".join(literals)
         checkpoint(f"delete.{name}")
         with storage_errors(table_path(self.library.tables, name)):
-            self.datasets[name].delete(f"{column} IN ({listed})")
+            self._storage.check_writing()
+            path, dataset = table_path(self.library.tables, name), self.datasets[name]
+            steadily(path, lambda: dataset.delete(f"{column} IN ({listed})"))
         checkpoint(f"deleted.{name}")
         self._committed(name, open_table(self.library.tables, name))
 
@@ -431,10 +441,7 @@ class LibraryWriter:
         self.datasets[name] = dataset
         with storage_errors(table_path(self.library.tables, name)):
             new = self._files(name) - self._durable
-            for path in new:
-                flush(path)
-            for folder in {path.parent for path in new} | {table_path(self.library.tables, name)}:
-                flush(folder)
+            self._storage.flush(new, table_path(self.library.tables, name))
         self._durable |= new
 
     def _files(self, name: str) -> set[Path]:
@@ -552,14 +559,15 @@ def _chunks(values: Sequence[str], size: int = 500) -> list[Sequence[str]]:
 def _remove_leftovers(library: Path) -> None:
     """Remove half-written snapshots, and what else a killed run left. The lock must be held."""
     snapshots, generations = library / SNAPSHOTS, library / GENERATIONS
+    storage = storage_of(library)
     try:
         snapshots.mkdir(exist_ok=True)
-        for path in snapshots.iterdir():
-            if path.name.startswith("."):
-                drop_vectors(path)
-                shutil.rmtree(path)
-        for path in generations.glob(".*.removed"):
-            shutil.rmtree(path)
+        for folder in storage.leftovers(snapshots):
+            drop_vectors(folder)
+            storage.remove_folder(folder)
+        for name in storage.names(generations):
+            if name.startswith(".") and name.endswith(".removed"):
+                storage.remove_folder(generations / name)
         for path in library.glob(".*.new"):
             path.unlink()
     except OSError as error:

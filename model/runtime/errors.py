@@ -12,9 +12,14 @@ ReelfindError
 
 from typing import Literal
 
+from model.runtime.messages import shown
+
 
 class ReelfindError(Exception):
     """Base of every error that is shown to a user as one line, never as a traceback."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class InputError(ReelfindError, ValueError):

@@ -17,6 +17,22 @@ _HARMFUL = re.compile(f"[{_HARMFUL_CHARACTERS}]")
 _HARMFUL_IN_JSON = re.compile(f"(?!\n)[{_HARMFUL_CHARACTERS}]")
 
 
+#: What people call some folders, such as those that stand for addresses; see `show_as`.
+_SHOWN: dict[str, str] = {}
+
+
+def show_as(folder: Path, name: str) -> None:
+    """Let messages call a folder by another name: what a user has typed."""
+    _SHOWN[os.fspath(folder)] = name
+
+
+def shown(text: str) -> str:
+    """`text` with the names that people know; see `show_as`."""
+    for folder, name in _SHOWN.items():
+        text = text.replace(folder, name)
+    return text
+
+
 def first_line(error: Exception) -> str:
     """The first line of what an error says, or the name of its class if it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -34,7 +50,7 @@ def shorten(value: object, limit: int = 60) -> str:
 
 def for_shell(path: Path | str) -> str:
     """A path as it is typed in a shell, for commands in messages."""
-    return shlex.quote(os.fspath(path))
+    return shlex.quote(shown(os.fspath(path)))
 
 
 def printable(text: str) -> str:
@@ -43,11 +59,13 @@ def printable(text: str) -> str:
     Names and titles of files may hold escape sequences, line breaks and marks that change the direction of
     writing. Such a character becomes its number, like `\x1b` or `\u202e`.
     """
+    text = shown(text)
     return text if text.isprintable() else _HARMFUL.sub(_as_number, text)
 
 
 def printable_json(text: str) -> str:
     r"""JSON that means the same as `text`, as a terminal may get it: see `printable`."""
+    text = shown(text)
     return text if text.isprintable() else _HARMFUL_IN_JSON.sub(_as_json_escape, text)
 
 

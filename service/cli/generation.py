@@ -12,7 +12,7 @@ from rich.progress import Progress
 from indexer.events import IndexSummary
 from indexer.library.errors import LibraryError
 from indexer.library.folder import Library
-from indexer.library.manifest import CURRENT, published_number
+from indexer.library.manifest import is_published, published_number
 from indexer.library.overview import videos_lacking
 from indexer.library.snapshot import Snapshot
 from indexer.library.switching import publish_generation
@@ -61,7 +61,7 @@ def own_bundle(settings: Settings) -> Path:
     try:
         layout = Library.open(settings.library).layout
     except LibraryError:
-        if (settings.library / CURRENT).exists():
+        if is_published(settings.library):
             raise
         # There is none yet, or not all of one: the run makes it.
         return default_bundle_path()

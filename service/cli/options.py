@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from indexer.library.storage.address import library_folder
 from model.runtime.bundle import Provider
+from model.runtime.errors import InputError
 from service.settings import Settings, variable_of
 
 #: The option for each field that an `InputError` may name.
@@ -76,11 +78,30 @@ def setting_option(setting: str, help_text: str, *declarations: str, **details: 
     return typer.Option(*declarations, help=shown, **details)
 
 
-_LIBRARY_HELP = "Folder of the library."
+def _library_folder(value: str | Path) -> Path:
+    """The folder of a library, or the working folder of an address. BadParameter when it is invalid."""
+    try:
+        return library_folder(value)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
 
-LibraryOption = Annotated[Path | None, setting_option("library", _LIBRARY_HELP, "--library")]
+
+_LIBRARY_HELP = "Folder of the library, or its address in an object store, such as s3://BUCKET/PREFIX."
+
+LibraryOption = Annotated[
+    Path | None,
+    setting_option("library", _LIBRARY_HELP, "--library", parser=_library_folder, metavar="PATH"),
+]
 RequiredLibraryOption = Annotated[
-    Path, typer.Option("--library", envvar=variable_of("library"), help=_LIBRARY_HELP, show_default=False)
+    Path,
+    typer.Option(
+        "--library",
+        envvar=variable_of("library"),
+        help=_LIBRARY_HELP,
+        show_default=False,
+        parser=_library_folder,
+        metavar="PATH",
+    ),
 ]
 IndexBackendOption = Annotated[
     str | None,

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from indexer.library.errors import LibraryError
 from indexer.library.folder import Library
-from indexer.library.manifest import FORMAT_VERSIONS, MANIFEST_FILE, current_number, snapshot_folder
+from indexer.library.manifest import FORMAT_VERSIONS, current_number, snapshot_folder
+from indexer.library.storage.base import MANIFEST_FILE
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.errors import ReelfindError
 from model.runtime.exits import FAILED

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from indexer.library.manifest import CURRENT
+from indexer.library.manifest import is_published
+from model.runtime.messages import shown
 from service.jobs.files import JobFiles
 from service.jobs.records import JobRecord
 from service.settings import ENV_PREFIX, Settings, variable_of
@@ -37,7 +38,7 @@ def launch(job: JobRecord, files: JobFiles, settings: Settings) -> "subprocess.P
 
 def _arguments(job: JobRecord, files: JobFiles, settings: Settings) -> list[str]:
     options = job.options
-    arguments = ["index", *map(str, job.paths), "--library", str(settings.library.absolute())]
+    arguments = ["index", *map(str, job.paths), "--library", shown(str(settings.library.absolute()))]
     arguments += ["--json", "--events", str(files.events), "--sandbox", settings.sandbox]
     arguments += ["--prune"] * options.prune + ["--retry-failed"] * options.retry_failed
     arguments += [f"--include={pattern}" for pattern in options.include]
@@ -53,7 +54,7 @@ def _environment(inherited: Mapping[str, str], settings: Settings) -> dict[str, 
         "engine_cache": "" if settings.engine_cache is None else str(settings.engine_cache.absolute()),
     }
     bundle = None if settings.bundle is None else str(settings.bundle.absolute())
-    if (settings.library / CURRENT).exists():
+    if is_published(settings.library):
         # A run that named a bundle would build a generation beside the one that is served.
         own["bundles"] = ":".join(filter(None, [bundle, own["bundles"]]))
         bundle = None

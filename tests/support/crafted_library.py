@@ -14,7 +14,6 @@ import pyarrow as pa
 from indexer.library.checksums import CHECKSUMS
 from indexer.library.folder import Library
 from indexer.library.manifest import (
-    MANIFEST_FILE,
     FileStamp,
     SnapshotManifest,
     current_number,
@@ -23,6 +22,7 @@ from indexer.library.manifest import (
     to_json,
 )
 from indexer.library.schema import STAGE_COLUMNS, TABLES, TEXT_COLUMNS, VideoRow, videos_table
+from indexer.library.storage.base import MANIFEST_FILE
 from indexer.library.tables import table_exists, table_path, version_files
 from model.runtime.files import sha256_of
 

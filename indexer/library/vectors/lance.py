@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
 from indexer.library.lance_tables import READS, files_of
+from indexer.library.storage.registry import storage_of
 from indexer.library.vectors.base import (
     VectorSource,
     check_rows,
@@ -244,5 +245,6 @@ class LanceBackend:
     def drop(self, folder: Path) -> None:
         """Remove `vectors.json`, and what of the tables no other snapshot names."""
         with storage_errors(folder / PLACE_FILE):
+            storage_of(folder).remove(folder / PLACE_FILE)
             (folder / PLACE_FILE).unlink(missing_ok=True)
         remove_unnamed(folder)

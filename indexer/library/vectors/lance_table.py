@@ -11,12 +11,11 @@ served again: the next change begins with a copy of the version that it goes on 
 import json
 import re
 import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lance
 import numpy as np
@@ -24,7 +23,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
-from indexer.library.lance_tables import open_at
+from indexer.library.lance_tables import open_at, write_rows
+from indexer.library.storage.registry import storage_of
 from indexer.library.vectors.base import VectorSource, finite_batches, shared_folder
 from model.runtime.faults import checkpoint
 
@@ -71,15 +71,19 @@ def write_place(folder: Path, place: Place) -> Path:
     return path
 
 
-def read_place(folder: Path) -> Place:
+def read_place(folder: Path, *, in_store: bool = False) -> Place:
     """Read `vectors.json`, which may come from a stranger.
+
+    Args:
+        folder: the snapshot's folder, which may not have got its place yet.
+        in_store: read it where the library is, not its copy on this computer.
 
     Raises:
         LibraryError: it is missing or damaged.
     """
     path = folder / PLACE_FILE
     with storage_errors(path):
-        content = json.loads(path.read_bytes())
+        content = json.loads(storage_of(path).read(path) if in_store else path.read_bytes())
     try:
         place = Place(**content)
     except TypeError as error:
@@ -184,17 +188,27 @@ def remove_unnamed(folder: Path) -> None:
         LibraryError: they cannot be removed.
     """
     shared = shared_folder(folder)
-    if not shared.is_dir():
+    storage = storage_of(shared)
+    with storage_errors(shared):
+        tables = [shared / name for name in storage.names(shared) if _NAME.fullmatch(name)]
+    if not tables:
         return
     try:
-        places = [read_place(path.parent) for path in folder.parent.glob(f"*/{PLACE_FILE}")]
+        places = [read_place(each, in_store=True) for each in _with_places(folder.parent)]
+        # Of a snapshot that is being made, the file is on this computer alone.
+        places += [read_place(path.parent) for path in folder.parent.glob(f".*/{PLACE_FILE}")]
     except LibraryError:
         # A damaged file may name any version: remove none until its snapshot is removed.
         return
-    for path in sorted(shared.iterdir()):
-        if _NAME.fullmatch(path.name):
-            with storage_errors(path):
-                _remove_versions(path, {place.version for place in places if place.table == path.name})
+    for path in tables:
+        with storage_errors(path):
+            _remove_versions(path, {place.version for place in places if place.table == path.name})
+
+
+def _with_places(snapshots: Path) -> list[Path]:
+    """The folders of snapshots that have a `vectors.json`."""
+    with storage_errors(snapshots):
+        return [path.parent for path in storage_of(snapshots).files(snapshots) if path.name == PLACE_FILE]
 
 
 @cache
@@ -203,7 +217,9 @@ def _session() -> Any:
     return lance.Session(_INDEX_CACHE_BYTES, _METADATA_CACHE_BYTES)  # type: ignore[attr-defined]
 
 
-def _write(path: Path, source: VectorSource, start: int, mode: str) -> lance.LanceDataset:
+def _write(
+    path: Path, source: VectorSource, start: int, mode: Literal["create", "append"]
+) -> lance.LanceDataset:
     """Write the vectors of a source from row `start` on. → The new version."""
     schema = schema_of(source.dim)
     failures: list[Exception] = []
@@ -221,7 +237,7 @@ def _write(path: Path, source: VectorSource, start: int, mode: str) -> lance.Lan
     try:
         with storage_errors(path):
             reader = pa.RecordBatchReader.from_batches(schema, batches())
-            lance.write_dataset(reader, str(path), mode=mode, max_rows_per_file=_FRAGMENT_ROWS)
+            write_rows(path, reader, mode, max_rows_per_file=_FRAGMENT_ROWS)
             checkpoint("vectors.written")
     except LibraryError:
         for failure in failures:
@@ -280,11 +296,12 @@ def _num_joined(parts: Sequence[int], num_new: int) -> int:
 def _remove_versions(path: Path, named: set[int]) -> None:
     """Remove a table of which no version is named, or else all versions that are not, but for the latest."""
     checkpoint("vectors.remove")
+    storage = storage_of(path)
     if not named:
-        shutil.rmtree(path)
+        storage.remove_folder(path)
         return
     dataset = open_version(path)
     present = {each["version"] for each in dataset.versions()}
     old = sorted(present - named - {dataset.version})
     if old:
-        dataset.cleanup_old_versions(versions=old, delete_unverified=True)
+        dataset.cleanup_old_versions(versions=old, delete_unverified=storage.is_local)

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from indexer.library.errors import LibraryError
 from indexer.library.manifest import (
-    MANIFEST_FILE,
     FileStamp,
     read_snapshot_manifest,
     snapshot_folder,
     to_json,
 )
 from indexer.library.snapshot import Snapshot
+from indexer.library.storage.base import MANIFEST_FILE
 from indexer.library.tables import table_path
 from indexer.library.vectors.base import ArrayVectors
 from indexer.library.vectors.faiss import INDEX_FILE, FaissBackend, is_whole_flat

@@ -1,0 +1,110 @@
+"""Connects to object stores, and says in plain words what they refuse."""
+
+import errno
+import os
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
+
+from indexer.library.errors import StoreError
+from indexer.library.storage.address import Address
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
+
+#: How long a request may take, and all tries of it.
+_REQUEST_SECONDS, _CONNECT_SECONDS, _RETRY_SECONDS = 30, 5, 10
+_MOST_RETRIES = 8
+_STATUS = re.compile(r"\bstatus(?: code)?:? ?(\d{3})")
+_CODE = re.compile(r"<Code>([A-Za-z]+)</Code>")
+#: What people need to know of some of S3's codes.
+_CODES = {
+    "NoSuchBucket": "there is no such bucket",
+    "AccessDenied": "the keys do not allow it",
+    "InvalidAccessKeyId": "the store does not know the key AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY is not the secret of AWS_ACCESS_KEY_ID",
+    "SlowDown": "the store asks for fewer requests",
+}
+
+
+def connect(address: Address, endpoint: str) -> ObjectStore:
+    """The store of an address, with the prefix of the address. It reads keys from the environment.
+
+    Args:
+        address: the address.
+        endpoint: the address of the server; empty: the usual one.
+    """
+    common: dict[str, Any] = {
+        "prefix": address.prefix or None,
+        "client_options": {
+            "timeout": timedelta(seconds=_REQUEST_SECONDS),
+            "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+            **({"allow_http": True} if _is_plain(endpoint) else {}),
+        },
+        "retry_config": {
+            "max_retries": _MOST_RETRIES,
+            "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=100),
+                "max_backoff": timedelta(seconds=2),
+                "base": 2,
+            },
+        },
+    }
+    if address.scheme == "s3":
+        return S3Store(address.bucket, config=cast("S3Config", _s3_options(endpoint)), **common)
+    if address.scheme == "gs":
+        return GCSStore(address.bucket, **common)
+    return AzureStore(address.bucket, **common)
+
+
+def lance_options(address: Address, endpoint: str) -> dict[str, str]:
+    """Lance's `storage_options` for the same store; it reads keys from the environment, too."""
+    options = {
+        "client_max_retries": str(_MOST_RETRIES),
+        "client_retry_timeout": str(_RETRY_SECONDS),
+        "timeout": f"{_REQUEST_SECONDS} seconds",
+        "connect_timeout": f"{_CONNECT_SECONDS} seconds",
+    }
+    if _is_plain(endpoint):
+        options["allow_http"] = "true"
+    return options | (dict(_s3_options(endpoint)) if address.scheme == "s3" else {})
+
+
+def as_store_error(error: BaseException, where: str) -> StoreError:
+    """What a store says, as the error that files raise; with EACCES where trying again is of no use."""
+    text = " ".join(str(error).split())
+    code = next((match[1] for match in [_CODE.search(text)] if match), "")
+    number = (
+        errno.EACCES
+        if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
+        else errno.EIO
+    )
+    status = _STATUS.search(text)
+    reason = _CODES.get(code)
+    if reason is None and number == errno.EACCES:
+        reason = "the keys do not allow it, or are not known"
+    if reason is None and "error sending request" in text:
+        reason = "the store cannot be reached"
+    if reason is None and status is not None:
+        reason = f"the store answers {status[1]}"
+    return StoreError(number, reason or f"the store says: {text[:200]}", where)
+
+
+def _s3_options(endpoint: str) -> dict[str, str]:
+    options = {}
+    if endpoint:
+        options["aws_endpoint"] = endpoint
+        if not (os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
+            options["aws_region"] = "us-east-1"
+    return options
+
+
+def _is_plain(endpoint: str) -> bool:
+    return endpoint.startswith("http://")
+
+
+__all__ = ["BaseError", "ObjectStore", "as_store_error", "connect", "lance_options"]
