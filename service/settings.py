@@ -34,9 +34,14 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "REELFIND_INDEXER_MEMORY": "Read by `docker-compose.yml`: the memory of the indexer's container.",
     "REELFIND_SETTLE_SECONDS": "`reelfind index`: see its option `--settle`.",
     "REELFIND_INDEXER_PIDS": "Read by `docker-compose.yml`: how many processes and threads it may have.",
+    "REELFIND_VECTORS": "The Milvus server of the vectors, for the service and for every command that reads "
+    "or changes a library whose vectors are there: `milvus://[user:password@]host[:port][/database]`, "
+    "`milvus+tls://…` with TLS.",
+    "REELFIND_VECTORS_SECONDS": "Seconds that a search waits for that server; 2 by default.",
     "REELFIND_FAULT": "Tests: kills or hangs a process at a named point; see `model/runtime/faults.py`.",
     "REELFIND_FAULT_LOG": "Tests: a file to which the name of every such point reached is appended.",
     "REELFIND_DATA": "Tests: the folder with the data sets that some tests need.",
+    "REELFIND_MILVUS_TESTS": "Tests: with `1`, those run that start a Milvus server (`make milvus`).",
     "REELFIND_CLUSTER_TESTS": "Tests: with `1`, those run that need a Ray cluster (`make cluster`).",
     "REELFIND_REQUIRE_BROWSER": "Tests: with `1`, those that need a browser fail without one, not skip.",
 }

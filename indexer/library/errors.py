@@ -58,6 +58,14 @@ class BusyError(LibraryError):
     """Another process is writing the library."""
 
 
+class VectorsAwayError(LibraryError):
+    """The server of the vectors does not answer. `retry_seconds` is when to try again."""
+
+    def __init__(self, message: str, *, retry_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn what Lance, Arrow, FAISS and the file system raise into a LibraryError that names `path`."""

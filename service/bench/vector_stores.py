@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.library.vectors.base import AnyBackend, ArrayVectors, VectorIndex
-from indexer.library.vectors.registry import BACKENDS
+from indexer.library.vectors.registry import BACKENDS, available_backends
 from model.runtime.errors import ReelfindError
 from model.runtime.files import sha256_of
 from service.bench.ann import RECALL_AT, clustered_vectors
@@ -67,7 +67,7 @@ def measure_stores(count: int, queries: int, dim: int, backends: tuple[str, ...]
         count: V, how many vectors there are.
         queries: Q, how many queries are sent.
         dim: D, the size of a vector.
-        backends: the names of those to compare; none: all.
+        backends: the names of those to compare; none: all, Milvus only where the environment names a server.
 
     Raises:
         ReelfindError: a search fails.
@@ -86,7 +86,7 @@ def measure_stores(count: int, queries: int, dim: int, backends: tuple[str, ...]
         "nearest_allowed": nearest_rows(first, asked, allowed),
     }
     rows = []
-    for name in backends or tuple(BACKENDS):
+    for name in backends or available_backends():
         with tempfile.TemporaryDirectory() as folder:
             np.savez(Path(folder) / "question.npz", **question)  # type: ignore[arg-type]
             rows.append(_row(BACKENDS[name], Path(folder), first, corpus))

@@ -106,8 +106,9 @@ RequiredLibraryOption = Annotated[
 IndexBackendOption = Annotated[
     str | None,
     typer.Option(
-        help="What stores and searches vectors: 'faiss' in memory, or 'lance' on the disk. Remembered for "
-        "later runs. 'auto', as in a new library, takes lance for more than 2 million segments.",
+        help="What stores and searches vectors: 'faiss' in memory, 'lance' on the disk, or 'milvus', the "
+        "server that REELFIND_VECTORS names. Remembered for later runs. 'auto', as in a new library, takes "
+        "milvus where that is set, else lance for more than 2 million segments.",
         show_default=False,
     ),
 ]

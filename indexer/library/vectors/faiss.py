@@ -29,7 +29,7 @@ from indexer.library.vectors.base import (
     no_results,
     results_per_query,
 )
-from indexer.library.vectors.grown import GrownIndex
+from indexer.library.vectors.grown import GrownIndex, read_present, write_gone
 from model.runtime.errors import InputError
 from model.runtime.files import link_or_copy, sha256_once
 from model.runtime.limited import ChildEndedError, Limits, answer, ask_child, limit_this_process
@@ -247,7 +247,7 @@ class FaissBackend:
                 faiss.write_index(index.tail.faiss_index, str(tail_path))
                 written.append(tail_path)
             if not index.present.all():
-                gone_path.write_bytes(np.packbits(~index.present, bitorder="little").tobytes())
+                write_gone(gone_path, index.present)
                 written.append(gone_path)
         return tuple(written)
 
@@ -271,7 +271,7 @@ class FaissBackend:
         present = np.ones(base.num_rows + tail.num_rows, np.bool_)
         with storage_errors(gone_path):
             if gone_path.exists():
-                present = ~_read_bits(gone_path, len(present))
+                present = read_present(gone_path, len(present))
         return GrownIndex(base, tail, present)
 
     def verify(self, index: FaissParts, source: VectorSource) -> str | None:
@@ -410,18 +410,6 @@ def _write_base(base: FaissIndex, path: Path) -> None:
     faiss.write_index(base.faiss_index, str(path))
     if not is_whole_flat(path):
         remember(_KIND, sha256_once(path))
-
-
-def _read_bits(path: Path, count: int) -> NDArray[np.bool_]:
-    """As many bits as there must be in a file.
-
-    Raises:
-        LibraryError: it holds fewer or more.
-    """
-    bits = np.unpackbits(np.frombuffer(path.read_bytes(), np.uint8), bitorder="little")
-    if not count <= len(bits) < count + 8 or bits[count:].any():
-        raise LibraryError(f"{path} does not hold {count} bits; {VERIFY_REMEDY}")
-    return bits[:count].astype(np.bool_)
 
 
 def _can_choose(index: FaissIndex) -> bool:

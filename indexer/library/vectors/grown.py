@@ -8,11 +8,13 @@ row of the table of segments.
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.library.errors import VERIFY_REMEDY, LibraryError
 from indexer.library.vectors.base import IndexT, check_rows, no_results, results_per_query
 
 _NO_SCORE = np.finfo(np.float32).min
@@ -149,3 +151,21 @@ def _best(
     """The k best of each query, best first; an id of -1, which has no score, comes last."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+
+
+def write_gone(path: Path, present: NDArray[np.bool_]) -> None:
+    """Write a bit for each id, which says whether its vector is gone. OSError if that fails."""
+    path.write_bytes(np.packbits(~present, bitorder="little").tobytes())
+
+
+def read_present(path: Path, count: int) -> NDArray[np.bool_]:
+    """Which of `count` ids are there still, of a file that `write_gone` wrote.
+
+    Raises:
+        LibraryError: it holds fewer or more bits.
+        OSError: it cannot be read.
+    """
+    bits = np.unpackbits(np.frombuffer(path.read_bytes(), np.uint8), bitorder="little")
+    if not count <= len(bits) < count + 8 or bits[count:].any():
+        raise LibraryError(f"{path} does not hold {count} bits; {VERIFY_REMEDY}")
+    return ~bits[:count].astype(np.bool_)

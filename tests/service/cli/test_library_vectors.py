@@ -51,7 +51,11 @@ def test_what_cannot_be_made_is_refused_with_a_remedy(toy: ToyLibrary, tmp_path:
     library = Path(shutil.copytree(toy.library, tmp_path / "library"))
     rebuild: list[str | Path] = ["library", "vectors", "rebuild", "--library", library]
     for arguments, message in (
-        (["--index-backend", "milk"], "--index-backend is 'milk': it must be one of faiss, lance, or auto"),
+        (
+            ["--index-backend", "milk"],
+            "--index-backend is 'milk': it must be one of faiss, lance, milvus, or auto",
+        ),
+        (["--index-backend", "milvus"], "`export REELFIND_VECTORS=milvus://localhost:19530`"),
         (
             ["--index-backend", "lance", "--index-factory", "HNSW32"],
             "use one like 'Flat' or 'IVF1024,SQ8', or",

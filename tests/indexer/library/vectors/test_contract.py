@@ -12,7 +12,9 @@ from indexer.library.errors import LibraryError, NotFiniteError
 from indexer.library.vectors.base import AnyBackend, ArrayVectors, VectorIndex, shared_folder
 from indexer.library.vectors.faiss import FaissBackend
 from indexer.library.vectors.lance import LanceBackend
+from indexer.library.vectors.milvus import MilvusBackend
 from model.runtime.errors import InputError
+from tests.support.milvus import lite_server
 from tests.support.numpy_vectors import NumpyBackend
 
 DIM = 24
@@ -40,7 +42,7 @@ class Case:
         return index
 
 
-FAISS, LANCE = FaissBackend(), LanceBackend()
+FAISS, LANCE, MILVUS = FaissBackend(), LanceBackend(), MilvusBackend(lite_server)
 #: Of more vectors beside the index than this one writes a new index.
 PARTS = FaissBackend(tail_rows=300)
 CASES = {
@@ -56,6 +58,8 @@ CASES = {
     "RR24,HNSW16 in parts": Case(PARTS, "RR24,HNSW16", False, False, "RR24"),
     "Lance Flat": Case(LANCE, "Flat", True, True, "HNSW16"),
     "Lance IVF32,SQ8": Case(LANCE, "IVF32,SQ8", False, True, "IVF0,SQ8"),
+    "Milvus Flat": Case(MILVUS, "Flat", True, True, "HNSW16"),
+    "Milvus IVF32,SQ8": Case(MILVUS, "IVF32,SQ8", False, True, "IVF65537,SQ8"),
 }
 
 

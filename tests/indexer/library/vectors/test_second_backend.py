@@ -179,7 +179,8 @@ def test_what_the_backend_cannot_be_or_do(
 ) -> None:
     library = tmp_path / "library"
     with pytest.raises(
-        InputError, match=f"index_backend is 'milk': it must be one of faiss, lance, {backend.name}, or auto"
+        InputError,
+        match=f"index_backend is 'milk': it must be one of faiss, lance, milvus, {backend.name}, or auto",
     ):
         run(bundle, library, films, index_backend="milk")
     with pytest.raises(InputError, match="index factory 'Flat' is not one: use 'exact', or 'auto'"):
@@ -195,7 +196,7 @@ def test_what_the_backend_cannot_be_or_do(
     monkeypatch.delitem(BACKENDS, backend.name)
     for use in (lambda: Snapshot.open(library), lambda: run(bundle, library, films)):
         with pytest.raises(
-            LibraryError, match=f"stored by '{backend.name}', this program knows faiss, lance: use"
+            LibraryError, match=f"stored by '{backend.name}', this program knows faiss, lance, milvus: use"
         ):
             use()
 
