@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from indexer.library.curated import CuratedSnapshot
 from indexer.library.curation import Curation
-from indexer.library.errors import LibraryError
+from indexer.library.errors import LibraryError, VectorsAwayError
 from indexer.library.manifest import (
     CURRENT,
     FileStamp,
@@ -235,10 +235,15 @@ class LiveLibrary:
         answers in its place.
 
         Raises:
+            VectorsAwayError: the server of the vectors does not answer.
             LibraryError: a table cannot be read, also of the newest snapshot.
         """
         try:
             result = ask(searcher)
+        except VectorsAwayError:
+            # Nothing is damaged, and a newer snapshot asks the same server.
+            self._metrics.observe_vectors_away()
+            raise
         except LibraryError as error:
             newer = self._newer(searcher, [str(error)])
             if newer is None:
@@ -256,6 +261,9 @@ class LiveLibrary:
         searcher = self.searcher
         try:
             return read(searcher)
+        except VectorsAwayError:
+            self._metrics.observe_vectors_away()
+            raise
         except LibraryError as error:
             newer = self._newer(searcher, [str(error)])
             if newer is None:

@@ -116,6 +116,11 @@ class Metrics:
             buckets=_SEARCHES,
             registry=self.registry,
         )
+        self._vectors_away = Counter(
+            "reelfind_vectors_away",
+            "Searches that failed since the server of the vectors did not answer.",
+            registry=self.registry,
+        )
         self._match_pairs = Histogram(
             "reelfind_match_call_pairs",
             "Text-frame pairs in one call of the matching head.",
@@ -227,6 +232,10 @@ class Metrics:
     def observe_vector_call(self, searches: int) -> None:
         """Count one call of the vector index, and the searches that share it."""
         self._vector_searches.observe(searches)
+
+    def observe_vectors_away(self) -> None:
+        """Count one search that failed since the server of the vectors did not answer."""
+        self._vectors_away.inc()
 
     def observe_match_call(self, pairs: int, searches: int) -> None:
         """Count one call of the matching head, its pairs and the searches that share it."""

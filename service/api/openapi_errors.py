@@ -26,7 +26,8 @@ _MEANINGS = {
     429: "Too many requests came with this key, or from this address.",
     500: "The server failed.",
     507: "The disk has no room for it.",
-    503: "No snapshot is served, too many searches are waiting, or the search cannot be in time.",
+    503: "No snapshot is served, too many searches are waiting, the search cannot be in time, or the server "
+    "of the vectors does not answer.",
 }
 #: What may happen anywhere: who asks is refused, asks too often, or the server fails.
 _EVERYWHERE = (401, 403, 429, 500)
