@@ -10,12 +10,15 @@ COPY indexer ./indexer
 COPY service ./service
 
 FROM source AS install-cpu
+# Further extras, such as `,milvus`.
+ARG EXTRAS=""
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/reelfind/bin/python -m pip install --constraint constraints.txt '.[cpu]'
+    /opt/reelfind/bin/python -m pip install --constraint constraints.txt ".[cpu${EXTRAS}]"
 
 FROM source AS install-gpu
+ARG EXTRAS=""
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/reelfind/bin/python -m pip install --constraint constraints.txt '.[gpu]'
+    /opt/reelfind/bin/python -m pip install --constraint constraints.txt ".[gpu${EXTRAS}]"
 
 FROM python:3.11-slim-bookworm AS runtime
 # New volumes for the library, for keys and jobs, and for the cache take owner and mode from these folders.

@@ -6,7 +6,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint co
 SOURCES := model indexer service tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test cluster check mini bench fuzz soak lock browser clean
+.PHONY: help setup demo test cluster milvus check mini bench fuzz soak lock browser clean
 
 help:  ## Show the commands.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ test: $(TEST_ENV)/.installed browser  ## Run all tests on all cores (ARGS="-k na
 
 cluster: $(TEST_ENV)/.installed  ## Test indexing on a Ray cluster of three nodes, which run on this machine for some minutes.
 	REELFIND_CLUSTER_TESTS=1 $(TEST_ENV)/bin/python -m pytest tests/indexer/engines/test_ray.py $(ARGS)
+
+milvus: $(TEST_ENV)/.installed  ## Test vectors in a whole Milvus server, which runs on this machine (SERVER=milvus://host:19530: in that one).
+	$(if $(SERVER),,$(TEST_ENV)/bin/python -m pip install --quiet --no-deps milvus==2.3.5)
+	REELFIND_MILVUS_TESTS=$(or $(SERVER),1) $(TEST_ENV)/bin/python -m pytest tests/indexer/library/vectors/test_contract.py tests/indexer/library/vectors/test_milvus_server.py $(ARGS)
 
 check: $(TEST_ENV)/.installed  ## Format, lint, check types and import contracts (CI=1: only report, change no file).
 	$(TEST_ENV)/bin/ruff format $(if $(CI),--check) $(SOURCES)

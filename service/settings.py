@@ -41,7 +41,8 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "REELFIND_FAULT": "Tests: kills or hangs a process at a named point; see `model/runtime/faults.py`.",
     "REELFIND_FAULT_LOG": "Tests: a file to which the name of every such point reached is appended.",
     "REELFIND_DATA": "Tests: the folder with the data sets that some tests need.",
-    "REELFIND_MILVUS_TESTS": "Tests: with `1`, those run that start a Milvus server (`make milvus`).",
+    "REELFIND_MILVUS_TESTS": "Tests: with `1`, those run that start a Milvus server (`make milvus`); with an "
+    "address, those that ask the server there.",
     "REELFIND_CLUSTER_TESTS": "Tests: with `1`, those run that need a Ray cluster (`make cluster`).",
     "REELFIND_REQUIRE_BROWSER": "Tests: with `1`, those that need a browser fail without one, not skip.",
 }

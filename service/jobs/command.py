@@ -62,7 +62,7 @@ def _environment(inherited: Mapping[str, str], settings: Settings) -> dict[str, 
         own["bundle"] = bundle
     set_now = {variable_of(name): value for name, value in own.items() if value}
     kept = {name: value for name, value in inherited.items() if not name.startswith(ENV_PREFIX)}
-    for name in ("SETTLE_SECONDS", "TRACEBACK", "FAULT", "FAULT_LOG"):
+    for name in ("SETTLE_SECONDS", "VECTORS", "VECTORS_SECONDS", "TRACEBACK", "FAULT", "FAULT_LOG"):
         if ENV_PREFIX + name in inherited:
             kept[ENV_PREFIX + name] = inherited[ENV_PREFIX + name]
     # The process must import this code, and nothing from the current folder.

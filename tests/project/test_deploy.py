@@ -20,6 +20,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from indexer.ignore import default_text
+from indexer.library.vectors.milvus_server import ADDRESS_VARIABLE, SECONDS_VARIABLE, parse_address
 from service.cli.app import app
 from service.settings import ENV_PREFIX, Settings
 from tests.support.dockerfile import STAGES, environment, last, lineage
@@ -77,7 +78,8 @@ def test_the_image_installs_an_extra_at_locked_versions_and_nothing_else(target:
     assert copy == f"--from=install-{target} /opt/reelfind /opt/reelfind"
     (run,) = STAGES[f"install-{target}"].all("RUN")
     words = shlex.split(re.sub(r"--mount=\S+ ", "", run))
-    assert words[1:] == ["-m", "pip", "install", "--constraint", "constraints.txt", f".[{target}]"]
+    assert words[1:] == ["-m", "pip", "install", "--constraint", "constraints.txt", f".[{target}${{EXTRAS}}]"]
+    assert STAGES[f"install-{target}"].all("ARG") == ['EXTRAS=""']
     assert target in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
@@ -148,13 +150,17 @@ IN_THE_IMAGE = {
 NOT_IN_THE_IMAGE = {"REELFIND_ENGINE_CACHE"}
 
 
+#: What every process reads that opens a library.
+VECTORS = {ADDRESS_VARIABLE, SECONDS_VARIABLE}
+
+
 def test_compose_passes_on_every_setting_that_the_image_leaves_open() -> None:
     passed_on = SETTINGS - IN_THE_IMAGE - NOT_IN_THE_IMAGE
-    assert set(SERVICE["environment"]) == passed_on
+    assert set(SERVICE["environment"]) == passed_on | VECTORS
     assert set(environment("cpu")) >= IN_THE_IMAGE - {"REELFIND_BUNDLES"}
     index = typer.main.get_command(app).commands["index"]  # type: ignore[attr-defined]
     read = {parameter.envvar for parameter in index.params if isinstance(parameter.envvar, str)}
-    assert set(INDEXER["environment"]) == read & (passed_on | {"REELFIND_SETTLE_SECONDS"})
+    assert set(INDEXER["environment"]) == read & (passed_on | {"REELFIND_SETTLE_SECONDS"}) | VECTORS
     for service in (SERVICE, INDEXER):
         assert set(service["environment"].values()) == {None}, "a value here would win over .env"
 
@@ -179,7 +185,7 @@ def test_service_and_indexer_share_the_library_and_see_the_media_at_one_path() -
     bundles = environment("cpu")["REELFIND_BUNDLES"]
     assert serving[bundles] == indexing[bundles] == ("${REELFIND_BUNDLE_FOLDER:-./bundles}", "ro")
     assert serving[environment("cpu")["REELFIND_CACHE"]] == ("cache", "rw")
-    assert COMPOSE["volumes"] == {"library": None, "cache": None, "state": None}
+    assert COMPOSE["volumes"] == {"library": None, "cache": None, "state": None, "vectors": None}
     # The volumes belong to the image's user because the image's folders do.
     assert "chown reelfind:reelfind /library /state /cache" in " ".join(STAGES["runtime"].all("RUN"))
 
@@ -227,7 +233,7 @@ def test_the_indexer_has_no_network_and_limits_that_the_example_names() -> None:
 
 def test_the_gpu_override_changes_both_services() -> None:
     override = read_compose("deploy/compose.gpu.yml")["services"]
-    assert set(override) == set(COMPOSE["services"])
+    assert set(override) == set(COMPOSE["services"]) - {"milvus"}
     for service in override.values():
         assert service["build"]["target"] == "gpu"
         assert service["image"] != SERVICE["image"]
@@ -242,6 +248,29 @@ def test_the_gpu_override_changes_both_services() -> None:
     assert STAGES["source"].base == STAGES["runtime"].base
 
 
+def test_milvus_is_reached_by_the_containers_of_its_profile_alone() -> None:
+    milvus = COMPOSE["services"]["milvus"]
+    assert milvus["profiles"] == ["milvus"]
+    assert re.fullmatch(r"milvusdb/milvus:v\d+\.\d+\.\d+", milvus["image"])
+    assert (milvus["networks"], COMPOSE["networks"]) == (["vectors"], {"vectors": {"internal": True}})
+    assert "ports" not in milvus
+    sources = {where: what for where, (what, _) in mounts(milvus).items()}
+    assert sources["/var/lib/milvus"] == "vectors"
+    etcd = ROOT / sources[milvus["environment"]["ETCD_CONFIG_PATH"]]
+    assert yaml.safe_load(etcd.read_text(encoding="utf-8"))["listen-client-urls"] == "http://127.0.0.1:2379"
+    override = read_compose("deploy/compose.milvus.yml")["services"]
+    assert set(override) == set(COMPOSE["services"]) - {"milvus"}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for name, service in override.items():
+        assert service["build"]["args"]["EXTRAS"].removeprefix(",") in extras
+        address = parse_address(service["environment"][ADDRESS_VARIABLE])
+        host = "milvus" if name == "service" else "127.0.0.1"
+        assert address.uri == f"http://{host}:19530"
+        # An indexer shares the network of Milvus's container; a network of its own would lead elsewhere.
+        assert service.get("network_mode") == (None if name == "service" else "service:milvus")
+    assert override["service"]["networks"] == ["default", "vectors"]
+
+
 def test_the_gpu_libraries_are_pinned_as_the_pair_that_shares_one_cuda() -> None:
     """Newer onnxruntime-gpu is built for CUDA 13 and newer faiss-gpu is not: neither may drift alone."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -250,7 +279,9 @@ def test_the_gpu_libraries_are_pinned_as_the_pair_that_shares_one_cuda() -> None
     assert all(str(requirement.specifier).startswith("==") for requirement in pair)
 
 
-@pytest.mark.parametrize("overrides", [[], ["deploy/compose.gpu.yml"]])
+@pytest.mark.parametrize(
+    "overrides", [[], ["deploy/compose.gpu.yml"], ["deploy/compose.gpu.yml", "deploy/compose.milvus.yml"]]
+)
 def test_compose_accepts_the_files(overrides: list[str]) -> None:
     command = _compose_command()
     if command is None:
@@ -258,7 +289,7 @@ def test_compose_accepts_the_files(overrides: list[str]) -> None:
     for name in ("docker-compose.yml", *overrides):
         command += ["--file", str(ROOT / name)]
     run = subprocess.run(
-        [*command, "--profile", "index", "config"],
+        [*command, "--profile", "index", "--profile", "milvus", "config"],
         cwd=ROOT,
         env=clean_environment(),
         capture_output=True,
@@ -283,7 +314,8 @@ def _compose_command() -> list[str] | None:
 def test_the_commands_exist() -> None:
     assert json.loads(last("cpu", "ENTRYPOINT")) == json.loads(last("gpu", "ENTRYPOINT")) == ["reelfind"]
     assert json.loads(last("cpu", "CMD")) == SERVICE["command"]
-    for command in (service["command"] for service in COMPOSE["services"].values()):
+    ours = [each for each in COMPOSE["services"].values() if each["image"] == SERVICE["image"]]
+    for command in (service["command"] for service in ours):
         run = subprocess.run(
             [sys.executable, "-m", "service", command[0], "--help"],
             env=clean_environment() | {"COLUMNS": "200"},

@@ -14,7 +14,7 @@ from indexer.library.vectors.faiss import FaissBackend
 from indexer.library.vectors.lance import LanceBackend
 from indexer.library.vectors.milvus import MilvusBackend
 from model.runtime.errors import InputError
-from tests.support.milvus import lite_server
+from tests.support.milvus import WHOLE_SERVER, lite_server, whole_server
 from tests.support.numpy_vectors import NumpyBackend
 
 DIM = 24
@@ -61,6 +61,12 @@ CASES = {
     "Milvus Flat": Case(MILVUS, "Flat", True, True, "HNSW16"),
     "Milvus IVF32,SQ8": Case(MILVUS, "IVF32,SQ8", False, True, "IVF65537,SQ8"),
 }
+if WHOLE_SERVER:
+    WHOLE = MilvusBackend(whole_server)
+    CASES = {
+        "Milvus server Flat": Case(WHOLE, "Flat", True, True, "HNSW16"),
+        "Milvus server IVF32,SQ8": Case(WHOLE, "IVF32,SQ8", False, True, "IVF65537,SQ8"),
+    }
 
 
 @pytest.fixture(scope="module", params=CASES)
