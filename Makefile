@@ -22,9 +22,11 @@ test: $(TEST_ENV)/.installed browser  ## Run all tests on all cores (ARGS="-k na
 cluster: $(TEST_ENV)/.installed  ## Test indexing on a Ray cluster of three nodes, which run on this machine for some minutes.
 	REELFIND_CLUSTER_TESTS=1 $(TEST_ENV)/bin/python -m pytest tests/indexer/engines/test_ray.py $(ARGS)
 
+# The package `milvus` leaves sockets and processes to the garbage collector.
 milvus: $(TEST_ENV)/.installed  ## Test vectors in a whole Milvus server, which runs on this machine (SERVER=milvus://host:19530: in that one).
 	$(if $(SERVER),,$(TEST_ENV)/bin/python -m pip install --quiet --no-deps milvus==2.3.5)
-	REELFIND_MILVUS_TESTS=$(or $(SERVER),1) $(TEST_ENV)/bin/python -m pytest tests/indexer/library/vectors/test_contract.py tests/indexer/library/vectors/test_milvus_server.py $(ARGS)
+	REELFIND_MILVUS_TESTS=$(or $(SERVER),1) $(TEST_ENV)/bin/python -m pytest -W ignore::ResourceWarning \
+		-W ignore::pytest.PytestUnraisableExceptionWarning tests/indexer/library/vectors/test_contract.py tests/indexer/library/vectors/test_milvus_server.py $(ARGS)
 
 check: $(TEST_ENV)/.installed  ## Format, lint, check types and import contracts (CI=1: only report, change no file).
 	$(TEST_ENV)/bin/ruff format $(if $(CI),--check) $(SOURCES)

@@ -74,8 +74,9 @@ class PackagedServer:
         self._program.stop()
 
     @property
-    def address(self) -> str:
-        return f"milvus://127.0.0.1:{self._program.listen_port}"
+    def port(self) -> int:
+        """It is another one each time the server starts."""
+        return int(self._program.listen_port)
 
 
 @cache
@@ -92,5 +93,5 @@ def packaged_server() -> PackagedServer:
 @cache
 def whole_server() -> MilvusServer:
     """The server that `REELFIND_MILVUS_TESTS` asks for."""
-    address = packaged_server().address if WHOLE_SERVER == "1" else WHOLE_SERVER
+    address = f"milvus://127.0.0.1:{packaged_server().port}" if WHOLE_SERVER == "1" else WHOLE_SERVER
     return MilvusServer(parse_address(address), PATIENCE_SECONDS)

@@ -15,7 +15,8 @@ class TcpProxy:
     """Listens on a free port of this computer and forwards to another port."""
 
     def __init__(self, target_port: int) -> None:
-        self._target = ("127.0.0.1", target_port)
+        #: It may change: new connections lead to the new one.
+        self.target_port = target_port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
@@ -67,7 +68,7 @@ class TcpProxy:
                     _shut(client)
                     continue
                 try:
-                    server = socket.create_connection(self._target)
+                    server = socket.create_connection(("127.0.0.1", self.target_port))
                 except OSError:
                     _shut(client)
                     continue

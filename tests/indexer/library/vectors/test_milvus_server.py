@@ -12,7 +12,8 @@ from indexer.library.vectors.base import ArrayVectors
 from indexer.library.vectors.milvus import MilvusBackend
 from indexer.library.vectors.milvus_server import MilvusServer, parse_address
 from tests.indexer.library.vectors.test_contract import nearest, new_folder, recall, unit_vectors
-from tests.support.milvus import PATIENCE_SECONDS, WHOLE_SERVER, packaged_server
+from tests.support.milvus import PATIENCE_SECONDS, WHOLE_SERVER, PackagedServer
+from tests.support.tcp_proxy import TcpProxy
 
 if WHOLE_SERVER != "1":
     pytest.skip("`make milvus` runs these: they start a Milvus server", allow_module_level=True)
@@ -23,11 +24,21 @@ pytestmark = pytest.mark.slow
 
 
 def test_an_index_is_found_again_after_the_server_was_restarted(tmp_path: Path) -> None:
-    packaged = packaged_server()
-    server = MilvusServer(parse_address(packaged.address), PATIENCE_SECONDS)
+    packaged = PackagedServer(tmp_path / "server")
+    packaged.start()
+    try:
+        with TcpProxy(packaged.port) as proxy:
+            check_restart(tmp_path, packaged, proxy)
+    finally:
+        packaged.stop()
+
+
+def check_restart(tmp_path: Path, packaged: PackagedServer, proxy: TcpProxy) -> None:
+    address = parse_address(f"milvus://127.0.0.1:{proxy.port}")
+    server = MilvusServer(address, PATIENCE_SECONDS)
     backend = MilvusBackend(lambda: server)
     vectors, queries = unit_vectors(20_000, 1), unit_vectors(20, 2)
-    folder = new_folder(tmp_path)
+    folder = new_folder(tmp_path / "library")
     backend.save(backend.build(ArrayVectors(vectors[:19_990]), "IVF128,SQ8", folder)[0], folder)
     # What was added last is in no file of the server yet.
     index = backend.extend(backend.open(folder), ArrayVectors(vectors))
@@ -35,10 +46,11 @@ def test_an_index_is_found_again_after_the_server_was_restarted(tmp_path: Path) 
     expected = nearest(vectors, queries, 10, np.arange(20_000))
     assert recall(index.search(queries, 10)[1], expected) > 0.9
     packaged.stop()
-    hurried = MilvusBackend(lambda: MilvusServer(server.address, 1.0)).open(folder)
+    hurried = MilvusBackend(lambda: MilvusServer(address, 1.0)).open(folder)
     with pytest.raises(VectorsAwayError, match="cannot be reached"):
         hurried.search(queries, 10)
     packaged.start()
+    proxy.target_port = packaged.port
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
@@ -49,4 +61,3 @@ def test_an_index_is_found_again_after_the_server_was_restarted(tmp_path: Path) 
             time.sleep(0.2)
     assert recall(rows, expected) > 0.9
     assert backend.verify(index, ArrayVectors(vectors)) is None
-    backend.drop(folder)
