@@ -176,9 +176,9 @@ class MilvusBackend:
             InputError: the environment does not say where the vectors are.
         """
         place = _read_place(folder)
-        present = np.ones(place.num_ids, np.bool_)
         gone_path = folder / GONE_FILE
-        with storage_errors(gone_path):
+        with storage_errors(folder / PLACE_FILE):
+            present = np.ones(place.num_ids, np.bool_)
             if gone_path.exists():
                 present = read_present(gone_path, place.num_ids)
         server = self._server()

@@ -26,9 +26,10 @@ _ID, _VECTOR = "id", "vector"
 _MESSAGE_BYTES = 8 << 20
 #: A server lists so many vectors at most at a time.
 _MOST_LISTED = 8192
-#: A call that changes something, and one that waits until everything is indexed and loaded.
+#: How long calls take at most that change something, and one that waits until all is in files.
 _CHANGE_SECONDS = 60.0
-_BUILD_SECONDS = 3600.0
+_FLUSH_SECONDS = 600.0
+_POLL_SECONDS = 0.2
 #: A search reads one of this many lists of each of the server's segments, but not fewer than the least.
 _LISTS_SHARE = 16
 _LEAST_LISTS = 16
@@ -245,21 +246,39 @@ def _insert(name: str, rows: list[dict[str, Any]], client: Any, seconds: float) 
 def index_and_load(collection: Collection) -> None:
     """Let the server index what a collection holds, and what is added later, and load it for searches.
 
+    It takes as long as the server says that it is at work.
+
     Raises:
         VectorsAwayError: the server does not answer in time.
+        LibraryError: the server cannot index the vectors.
     """
+    server, name = collection.server, collection.name
 
-    def build(client: Any, seconds: float) -> None:
-        client.flush(collection.name, timeout=seconds)
+    def index(client: Any, seconds: float) -> None:
         parameters = client.prepare_index_params()
         kind = "IVF_SQ8" if collection.lists else "FLAT"
         # All servers read parameters that are nested so; Milvus Lite reads no others.
         nested = {"params": {"nlist": collection.lists}} if collection.lists else {}
         parameters.add_index(_VECTOR, index_type=kind, metric_type="IP", params=nested)
-        client.create_index(collection.name, parameters, timeout=seconds)
-        client.load_collection(collection.name, timeout=seconds)
+        client.create_index(name, parameters, timeout=seconds, sync=False)
 
-    collection.server.ask(build, _BUILD_SECONDS)
+    def is_indexed(client: Any, seconds: float) -> bool:
+        found = client.describe_index(name, _VECTOR, timeout=seconds)
+        if found["state"] == "Failed":
+            raise LibraryError(f"{server.address.shown} cannot index the vectors: {found.get('fail_reason')}")
+        return bool(found["state"] == "Finished")
+
+    def load(client: Any, seconds: float) -> None:
+        client.load_collection(name, timeout=seconds, _async=True)
+
+    def is_loaded(client: Any, seconds: float) -> bool:
+        return bool(client.get_load_state(name, timeout=seconds)["state"].name == "Loaded")
+
+    server.ask(lambda client, seconds: client.flush(name, timeout=seconds), _FLUSH_SECONDS)
+    for begin, is_done in ((index, is_indexed), (load, is_loaded)):
+        server.ask(begin, _CHANGE_SECONDS)
+        while not server.ask(is_done, _CHANGE_SECONDS):
+            time.sleep(_POLL_SECONDS)
 
 
 def drop_collection(server: MilvusServer, name: str) -> None:

@@ -134,7 +134,7 @@ class MilvusServer:
                 return future.result(seconds)
             except FutureTimeoutError as error:
                 future.cancel()
-                raise self._away(f"no answer within {seconds:.3g} s") from error
+                raise self._away(f"no answer within {seconds:.1f} s") from error
             except pymilvus.MilvusException as error:
                 reason = " ".join(str(error.message).split())[:_REASON_CHARACTERS]
                 if error.code == _COLLECTION_NOT_FOUND:

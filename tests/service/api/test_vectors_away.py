@@ -1,5 +1,6 @@
 """The server of the vectors is slow, away, and back: searches fail at once and recover, all else works."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -32,7 +33,19 @@ def toy(proxy: TcpProxy, tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary
 
 
 def answers(server: Server) -> bool:
-    return server.client.post("/v1/search", json=QUERY).status_code == 200
+    """Whether a search is answered, and rightly."""
+    response = server.client.post("/v1/search", json=QUERY)
+    return response.status_code == 200 and response.json()["hits"][0]["path"].endswith("red.mp4")
+
+
+def is_ready(server: Server) -> bool:
+    return bool(server.client.get("/readyz").json()["status"] == "ready")
+
+
+def is_away(server: Server) -> bool:
+    """Whether `/readyz` says that the vectors are away."""
+    response = server.client.get("/readyz")
+    return response.status_code == 503 and re.search(AWAY, response.json()["detail"]) is not None
 
 
 def check_away(server: Server) -> None:
@@ -53,10 +66,10 @@ def test_searches_fail_at_once_while_milvus_is_away_and_recover(proxy: TcpProxy,
         *toy.options, "--reload-seconds", "0", environment=environment, ready=False
     ) as server:
         check_away(server)
-        check_problem(server.client.get("/readyz"), 503, AWAY)
+        until(lambda: is_away(server))
         proxy.set("pass")
         until(lambda: answers(server))
-        until(lambda: server.client.get("/readyz").status_code == 200)
+        until(lambda: is_ready(server))
 
         # It is slow: after a few searches that wait, none waits any more.
         proxy.set("hang")
@@ -65,7 +78,7 @@ def test_searches_fail_at_once_while_milvus_is_away_and_recover(proxy: TcpProxy,
         problems = [check_problem(server.client.post("/v1/search", json=QUERY), 503, AWAY) for _ in range(20)]
         # The others are those that try whether it is back.
         assert sum("the next attempt is in" in problem["detail"] for problem in problems) >= 10
-        until(lambda: server.client.get("/readyz").status_code == 503)
+        until(lambda: is_away(server))
         assert server.process.poll() is None
         metrics = server.client.get("/metrics").text
         (line,) = [line for line in metrics.splitlines() if line.startswith("reelfind_vectors_away_total")]
@@ -73,8 +86,5 @@ def test_searches_fail_at_once_while_milvus_is_away_and_recover(proxy: TcpProxy,
         assert "reelfind_damaged_reads_total 0.0" in metrics
         proxy.set("pass")
         until(lambda: answers(server))
-        until(lambda: server.client.get("/readyz").status_code == 200)
-        hits = server.client.post("/v1/search", json=QUERY).json()["hits"]
-        assert hits[0]["path"].endswith("red.mp4")
-        assert server.client.get("/readyz").json()["status"] == "ready"
+        until(lambda: is_ready(server))
         assert "secret" not in server.log()
