@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from indexer.library.curated import CuratedSnapshot
 from indexer.library.curation import Curation
-from indexer.library.errors import LibraryError, VectorsAwayError
+from indexer.library.errors import AwayError, LibraryError, VectorsAwayError
 from indexer.library.manifest import (
     CURRENT,
     FileStamp,
@@ -235,14 +235,14 @@ class LiveLibrary:
         answers in its place.
 
         Raises:
-            VectorsAwayError: the server of the vectors does not answer.
+            AwayError: the server of the vectors, or the object store, does not answer.
             LibraryError: a table cannot be read, also of the newest snapshot.
         """
         try:
             result = ask(searcher)
-        except VectorsAwayError:
+        except AwayError as error:
             # Nothing is damaged, and a newer snapshot asks the same server.
-            self._metrics.observe_vectors_away()
+            self._metrics.observe_away("vectors" if isinstance(error, VectorsAwayError) else "store")
             raise
         except LibraryError as error:
             newer = self._newer(searcher, [str(error)])
@@ -261,8 +261,8 @@ class LiveLibrary:
         searcher = self.searcher
         try:
             return read(searcher)
-        except VectorsAwayError:
-            self._metrics.observe_vectors_away()
+        except AwayError as error:
+            self._metrics.observe_away("vectors" if isinstance(error, VectorsAwayError) else "store")
             raise
         except LibraryError as error:
             newer = self._newer(searcher, [str(error)])

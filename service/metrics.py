@@ -22,6 +22,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _STAGES = tuple(field.name for field in fields(StageTimings))
 _PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_AWAY = ("vectors", "store")
 _SEARCHES = (1, 2, 3, 4, 6, 8, 12, 16)
 _TEXTS = (1, 2, 4, 8, 16, 32, 64)
 _STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -116,11 +117,14 @@ class Metrics:
             buckets=_SEARCHES,
             registry=self.registry,
         )
-        self._vectors_away = Counter(
-            "reelfind_vectors_away",
-            "Searches that failed since the server of the vectors did not answer.",
+        self._away = Counter(
+            "reelfind_away",
+            "Requests that failed since the server of the vectors, or the object store, did not answer.",
+            ["what"],
             registry=self.registry,
         )
+        for what in _AWAY:
+            self._away.labels(what)
         self._match_pairs = Histogram(
             "reelfind_match_call_pairs",
             "Text-frame pairs in one call of the matching head.",
@@ -233,9 +237,9 @@ class Metrics:
         """Count one call of the vector index, and the searches that share it."""
         self._vector_searches.observe(searches)
 
-    def observe_vectors_away(self) -> None:
-        """Count one search that failed since the server of the vectors did not answer."""
-        self._vectors_away.inc()
+    def observe_away(self, what: str) -> None:
+        """Count one request that failed since the server of the `vectors` or the `store` did not answer."""
+        self._away.labels(what).inc()
 
     def observe_match_call(self, pairs: int, searches: int) -> None:
         """Count one call of the matching head, its pairs and the searches that share it."""

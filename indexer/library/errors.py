@@ -34,6 +34,10 @@ class AwayError(LibraryError):
         self.retry_seconds = retry_seconds
 
 
+class VectorsAwayError(AwayError):
+    """The server of the vectors does not answer."""
+
+
 class StoreAwayError(AwayError):
     """The object store of a library cannot be reached, or refuses."""
 
@@ -56,14 +60,6 @@ class DamagedRowsError(LibraryError):
 
 class BusyError(LibraryError):
     """Another process is writing the library."""
-
-
-class VectorsAwayError(LibraryError):
-    """The server of the vectors does not answer. `retry_seconds` is when to try again."""
-
-    def __init__(self, message: str, *, retry_seconds: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_seconds = retry_seconds
 
 
 @contextmanager

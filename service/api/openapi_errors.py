@@ -27,7 +27,7 @@ _MEANINGS = {
     500: "The server failed.",
     507: "The disk has no room for it.",
     503: "No snapshot is served, too many searches are waiting, the search cannot be in time, or the server "
-    "of the vectors does not answer.",
+    "of the vectors or the object store does not answer.",
 }
 #: What may happen anywhere: who asks is refused, asks too often, or the server fails.
 _EVERYWHERE = (401, 403, 429, 500)

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from indexer.library.errors import DamagedRowsError, VectorsAwayError
+from indexer.library.errors import AwayError, DamagedRowsError, StoreAwayError, VectorsAwayError
 from model.runtime.errors import InputError, ReelfindError
 from model.runtime.messages import shorten
 from service.api.invalid_values import invalid_value
@@ -83,6 +83,7 @@ _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
     InputError: INVALID,
     DamagedRowsError: ProblemKind(503, "damaged", "A part of the library is damaged"),
     VectorsAwayError: ProblemKind(503, "vectors-away", "The server of the vectors does not answer"),
+    StoreAwayError: ProblemKind(503, "store-away", "The object store of the library does not answer"),
     NotFoundError: ProblemKind(404, "not-found", "Not found"),
     WritesOffError: ProblemKind(403, "writes-off", "Clients may not change the library"),
     JobsOffError: ProblemKind(403, "jobs-off", "Clients may not start jobs"),
@@ -115,6 +116,7 @@ _BY_ERROR: Mapping[type[ReelfindError], ProblemKind] = {
 _TOLD_TO_OTHERS: Mapping[type[ReelfindError], str] = {
     DamagedRowsError: "A part of the library is damaged.",
     VectorsAwayError: "The server of the vectors does not answer.",
+    StoreAwayError: "The object store of the library does not answer.",
     NotReadyError: "No snapshot is served.",
     SnapshotRefusedError: "The new snapshot is not served; the one before still is.",
     MediaNotAllowedError: "The video's file may not be played.",
@@ -192,7 +194,7 @@ async def _on_reelfind_error(request: Request, error: Exception) -> Response:
 def error_response(scope: MutableMapping[str, Any], error: Exception) -> Response:
     """An error as a problem document. Only administrators are told what may name a folder of the server."""
     headers = None
-    if isinstance(error, OverloadedError | TooManyRequestsError | VectorsAwayError):
+    if isinstance(error, OverloadedError | TooManyRequestsError | AwayError):
         headers = {"retry-after": str(max(1, math.ceil(error.retry_seconds)))}
     elif isinstance(error, NotLoggedInError):
         headers = {"www-authenticate": 'Bearer realm="Reelfind"'}

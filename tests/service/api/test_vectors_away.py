@@ -81,7 +81,9 @@ def test_searches_fail_at_once_while_milvus_is_away_and_recover(proxy: TcpProxy,
         until(lambda: is_away(server))
         assert server.process.poll() is None
         metrics = server.client.get("/metrics").text
-        (line,) = [line for line in metrics.splitlines() if line.startswith("reelfind_vectors_away_total")]
+        (line,) = [
+            line for line in metrics.splitlines() if line.startswith('reelfind_away_total{what="vectors"}')
+        ]
         assert float(line.split()[1]) >= 24
         assert "reelfind_damaged_reads_total 0.0" in metrics
         proxy.set("pass")
