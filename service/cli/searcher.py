@@ -1,6 +1,5 @@
 """Shared by `search` and `eval`: opens the library, and says why nothing was re-ranked."""
 
-from indexer.library.folder import Library
 from model.runtime.errors import InputError
 from model.runtime.messages import for_shell
 from model.runtime.names import near
@@ -20,7 +19,7 @@ def open_checked_searcher(settings: Settings) -> Searcher:
         BundleError: the bundle that its snapshot was made with cannot be found or read.
     """
     check_bundle_path(settings)
-    if not Library.exists(settings.library):
+    if not settings.library.exists():
         raise InputError(
             f"no library at {settings.library}{near(settings.library)}: create one with "
             f"`reelfind index PATH --library {for_shell(settings.library)}`"

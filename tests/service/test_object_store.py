@@ -78,8 +78,8 @@ def test_commands_name_the_library_as_the_user_does(home: Home) -> None:
     assert json.loads(home.reelfind("library", "info", "--json"))["library"] == ADDRESS
     assert ADDRESS in home.reelfind("library", "info")
     assert str(home.folder / "indexer") not in home.reelfind("library", "info")
-    wrong = home.reelfind("search", "red", "--library", f"s3://{BUCKET}/nothing", code=2)
-    assert f"no library at s3://{BUCKET}/nothing" in wrong
+    wrong = home.reelfind("search", "red", "--library", f"s3://{BUCKET}/nothing", code=3)
+    assert f"s3://{BUCKET}/nothing is not a library" in wrong
     assert f"`reelfind index PATH --library s3://{BUCKET}/nothing`" in wrong
     wrong = home.reelfind("search", "red", "--library", "s3://no-such-bucket/films", code=3)
     assert "there is no such bucket" in wrong
