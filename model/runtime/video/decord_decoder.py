@@ -52,6 +52,9 @@ FAULT_TOLERANCE = 1e-9
 class DecordDecoder:
     """Reads one video file from its start to its end.
 
+    Attributes:
+        is_exact: False: long videos are read by one reader.
+
     Raises:
         VideoError: the file cannot be read as a video, or not correctly by decord ("use decoder pyav").
     """
@@ -61,6 +64,7 @@ class DecordDecoder:
     ) -> None:
         self._path = path
         self._limits = limits
+        self.is_exact = False
         check_file(path)
         self._budget = CpuBudget(limits, path)
         self._stored_sizes: set[tuple[int, int]] = set()

@@ -138,6 +138,14 @@ class PyavDecoder:
         return not self._extent.breaks
 
     @property
+    def is_exact(self) -> bool:
+        """Whether no frame so far depends on where reading began: nothing is damaged, and all were found by
+        the times of their packets, and shown as the first one is.
+        """
+        in_order = self.is_continuous and not self._plain
+        return in_order and self.damage is None and not self.renderer.has_other_signals
+
+    @property
     def end_seconds(self) -> float:
         """Where the video ends, in seconds, as far as is known by now."""
         return self._extent.end_seconds if self._stopped_at is None else self._stopped_at

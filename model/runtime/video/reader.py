@@ -17,6 +17,7 @@ from model.runtime.video.hardware import HwaccelName
 from model.runtime.video.limits import ReadingLimits
 from model.runtime.video.pyav_decoder import DEFAULT_LIMITS, PyavDecoder
 from model.runtime.video.sampling import middle_times, plan_segments
+from model.runtime.video.splitting import SPLIT_FORMATS, WHOLE, VideoSpan, count_spans, parts_of_span
 from model.runtime.video.stills import join_stills
 from model.runtime.video.types import DecoderName, Frame, FrameBatch, Segment, Span, VideoInfo
 
@@ -32,6 +33,10 @@ class VideoDecoder(Protocol):
     @property
     def damage(self) -> str | None:
         """What could not be read so far, or None."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether frames so far are those that a reader gives that begins elsewhere."""
 
     @property
     def end_seconds(self) -> float:
@@ -100,6 +105,24 @@ class VideoReader:
         """Why the file could be read only in part, else None."""
         return self._decoder.damage
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether what was read so far is what a reader of any other span of the video gives for it."""
+        return self._decoder.is_exact
+
+    def num_spans(self, segment_seconds: float, span_seconds: float) -> int:
+        """Into how many spans the video can be cut, for a reader each; 1: one reader has to read all of it.
+
+        Args:
+            segment_seconds: the longest segment.
+            span_seconds: the longest span.
+        """
+        if not self.is_exact or self.info.container.split(",")[0] not in SPLIT_FORMATS:
+            return 1
+        planned = self._planned(segment_seconds)
+        first = planned[0][1]
+        return count_spans(len(planned), first.end_seconds - first.start_seconds, span_seconds)
+
     def segments(self, segment_seconds: float = 32.0, frames_per_segment: int = 16) -> Iterator[Segment]:
         """Decode the file once and yield each segment as soon as its frames are decoded.
 
@@ -114,15 +137,35 @@ class VideoReader:
         steps = self.steps(segment_seconds, frames_per_segment)
         return (segment for segment in steps if segment is not None)
 
-    def steps(self, segment_seconds: float = 32.0, frames_per_segment: int = 16) -> Iterator[Segment | None]:
-        """The same as `segments`, with None wherever reading makes progress: a still may last for hours."""
-        return join_stills(self._parts(segment_seconds, frames_per_segment), segment_seconds)
+    def steps(
+        self, segment_seconds: float = 32.0, frames_per_segment: int = 16, span: VideoSpan = WHOLE
+    ) -> Iterator[Segment | None]:
+        """The same as `segments`, with None wherever reading makes progress: a still may last for hours.
 
-    def _parts(self, segment_seconds: float, frames_per_segment: int) -> Iterator[Segment]:
-        """The video in equal parts."""
-        # A part before the first frame (sound alone) holds nothing.
+        Args:
+            segment_seconds: the longest segment.
+            frames_per_segment: N, the frames sampled from a segment, at most.
+            span: yield only the segments of this span. If `is_exact` holds after each, all spans together
+                give the segments of the whole.
+        """
+        planned = self._planned(segment_seconds)
+        start, following = span.nominal(len(planned))
+        parts = parts_of_span(
+            self._parts(planned[start:], frames_per_segment),
+            begins_inside=span.number > 0,
+            next_index=None if span.is_last else planned[following][0],
+            segment_seconds=segment_seconds,
+        )
+        return join_stills(parts, segment_seconds)
+
+    def _planned(self, segment_seconds: float) -> list[tuple[int, Span]]:
+        """The equal parts of the video, and their numbers."""
         planned = list(enumerate(plan_segments(self.info.duration_seconds, segment_seconds)))
-        planned = [(i, s) for i, s in planned if s.end_seconds > self.info.start_seconds] or planned[-1:]
+        # A part before the first frame (sound alone) holds nothing.
+        return [(i, s) for i, s in planned if s.end_seconds > self.info.start_seconds] or planned[-1:]
+
+    def _parts(self, planned: Sequence[tuple[int, Span]], frames_per_segment: int) -> Iterator[Segment]:
+        """Parts of the video with their frames."""
         times = np.concatenate([middle_times(span, frames_per_segment) for _, span in planned])
         frames = self._decoder.get_frames_played_at(times.tolist())
         for index, span in planned:

@@ -135,6 +135,13 @@ class Renderer:
         self.transparent = over_black(first) is not first
         self._reformatter, self._to_bt709 = VideoReformatter(), VideoReformatter()
 
+    @property
+    def has_other_signals(self) -> bool:
+        """Whether frames were of another signal than the first one: the first of these tells how all are
+        mapped.
+        """
+        return self._other is not None
+
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """Crop, scale and convert a frame. → uint8 [h, w, 3], the same size for every frame of the video."""
         # Fields first: a crop by an odd number of rows would change their places.

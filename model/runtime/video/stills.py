@@ -29,15 +29,21 @@ MAX_HELD_BYTES = 64 << 20
 SAMPLE = (slice(None, None, 16), slice(None, None, 16))
 
 
-def join_stills(parts: Iterator[Segment], segment_seconds: float) -> Iterator[Segment | None]:
+def join_stills(parts: Iterator[Segment | None], segment_seconds: float) -> Iterator[Segment | None]:
     """Yield the segments of a video, given its parts in the order of time, and None before each part.
 
     The parts' indices are kept, so that gaps show where parts were joined. At most one run of parts that look
     the same is held.
+
+    Args:
+        parts: the parts; None: a part was passed over.
+        segment_seconds: the longest segment.
     """
     run: _Run | None = None
     for part in parts:
         yield None
+        if part is None:
+            continue
         frames = part.frames
         lasting = bool((frames.duration_seconds > segment_seconds).all())
         if run is not None and run.shows(frames):
@@ -62,13 +68,14 @@ def look_same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
     """Whether two pictures [h, w, 3] look the same."""
     if one is other:
         return True
-    if _change(one[SAMPLE], other[SAMPLE]).max() > MAX_CHANGE:
+    if difference(one[SAMPLE], other[SAMPLE]).max() > MAX_CHANGE:
         return False
-    change = _change(one, other)
+    change = difference(one, other)
     return bool(change.max() <= MAX_CHANGE and change.mean() <= MEAN_CHANGE)
 
 
-def _change(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """By how much each value of two pictures differs."""
     return np.maximum(one, other) - np.minimum(one, other)
 
 
