@@ -28,6 +28,7 @@ from model.runtime.video import (
     VideoInfo,
     VideoReader,
 )
+from model.runtime.video.splitting import WHOLE, VideoSpan
 
 THUMBNAIL_SIDE = 320
 _THUMBNAIL_QUALITY = 80
@@ -83,9 +84,25 @@ class DecodeSpec:
     storage: StorageLimits = field(default_factory=StorageLimits)
     hwaccel: HwaccelName | None = None
 
-    def job(self, path: Path, device: int | None = None, size: int = 0) -> "DecodeJob":
+    def job(
+        self, path: Path, device: int | None = None, size: int = 0, span: "SpanOrder | None" = None
+    ) -> "DecodeJob":
         """The job that decodes one file; for the arguments, see `DecodeJob`."""
-        return DecodeJob(os.fsencode(path), self, device, size)
+        return DecodeJob(os.fsencode(path), self, device, size, span)
+
+
+@dataclass(frozen=True)
+class SpanOrder:
+    """To decode one span of a file only, if the file is so long that it is cut.
+
+    Attributes:
+        number: which one. That of the first one, 0, is also the job that takes the file's checksum, and that
+            decodes all of a file that is not cut.
+        seconds: the longest span.
+    """
+
+    number: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -98,17 +115,24 @@ class DecodeJob:
         device: the device (`st_dev`) that it was on when it was found; on another one it is another file, and
             is not decoded. None: any.
         size: its size in bytes when it was found; 0: unknown.
+        span: which span of it to decode; None: all of it.
     """
 
     path: bytes
     spec: DecodeSpec
     device: int | None = None
     size: int = 0
+    span: SpanOrder | None = None
 
     @property
     def file(self) -> Path:
         """The file's path."""
         return Path(os.fsdecode(self.path))
+
+    @property
+    def is_later_span(self) -> bool:
+        """Whether another job takes the file's checksum, and finds out that the file is cut."""
+        return self.span is not None and self.span.number > 0
 
 
 @dataclass(frozen=True)
@@ -133,6 +157,35 @@ class Opened(Alive):
     """The file is open as a video. If its decoder ends early, what was read is kept with these properties."""
 
     info: VideoInfo
+
+
+@dataclass(frozen=True)
+class Cut(Alive):
+    """The file is cut into so many spans: the segments that follow are those of one of them."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class SpanRead(Alive):
+    """A span is decoded; that of the first one is followed by the outcome.
+
+    Attributes:
+        is_exact: its segments are those that decoding the whole file gives there: nothing is damaged, no
+            limit was reached, and no picture depends on where reading began.
+        stored_bytes: about how much of the library its segments take.
+        bytes: the file's size before it was read.
+        mtime_ns: its modification time before it was read, see `stored_ns`.
+    """
+
+    is_exact: bool
+    stored_bytes: int
+    bytes: int
+    mtime_ns: int
+
+
+#: Of a span that counts for nothing.
+SPAN_NOT_READ = SpanRead(is_exact=False, stored_bytes=0, bytes=0, mtime_ns=0)
 
 
 @dataclass(frozen=True)
@@ -202,11 +255,14 @@ def decode_file(job: DecodeJob) -> Iterator[DecodeMessage]:
     """Decode one file. No file makes it raise an error: a failure becomes the outcome.
 
     Yields:
-        The file's segments, then one `FileVerdict` or `FileUnreached`. `Alive` may come at any time before
-        the end.
+        The file's segments, then one `FileVerdict` or `FileUnreached`; where the job is a later span, those
+        of the span, then `SpanRead`. `Alive` may come at any time before the end.
     """
     path = job.file
     checkpoint(f"decode.{path.name}")
+    if job.is_later_span:
+        yield from _decode_later_span(job)
+        return
     try:
         # If the file changes while it is read, its time differs from this one, and the next run reads it
         # again.
@@ -220,12 +276,26 @@ def decode_file(job: DecodeJob) -> Iterator[DecodeMessage]:
         return
     content = digest, stat.st_size, stored_ns(stat.st_mtime_ns)
     yield Hashed(*content)
-    verdict, reason, info = yield from _segments(path, job.spec)
-    lost = yield from _lost_while_read(job, stat, digest, decoded=verdict == "ok")
+    read = yield from _segments(path, job)
+    if read.is_cut:
+        yield SpanRead(read.is_exact, read.stored_bytes, *content[1:])
+    lost = yield from _lost_while_read(job, stat, digest, decoded=read.verdict == "ok")
     if lost:
         yield FileUnreached(lost)
     else:
-        yield FileVerdict(verdict, reason, info, *content)
+        yield FileVerdict(read.verdict, read.reason, read.info, *content)
+
+
+def _decode_later_span(job: DecodeJob) -> Iterator[DecodeMessage]:
+    """Decode a span. What is wrong with the file is found out where all of it is read."""
+    try:
+        stat = job.file.stat()
+    except OSError:
+        yield SPAN_NOT_READ
+        return
+    read = yield from _segments(job.file, job)
+    is_exact = read.is_exact and read.is_cut and not unreached(job.file, job.device or stat.st_dev)
+    yield SpanRead(is_exact, read.stored_bytes, stat.st_size, stored_ns(stat.st_mtime_ns))
 
 
 def until_known(messages: Iterable[DecodeMessage], known_sha256: Collection[str]) -> Iterator[DecodeMessage]:
@@ -273,45 +343,82 @@ def _digest(path: Path) -> Generator[DecodeMessage, None, str]:
         yield Alive()
 
 
-def _segments(
-    path: Path, spec: DecodeSpec
-) -> Generator[DecodeMessage, None, tuple[Verdict, str | None, VideoInfo | None]]:
-    info = None
-    stored = 0
+@dataclass
+class _Read:
+    """How far a file is decoded, and how that ended.
+
+    Attributes:
+        verdict: as in `FileVerdict`.
+        reason: as in `FileVerdict`.
+        info: as in `FileVerdict`.
+        is_cut: only a span of it is decoded.
+        is_exact: see `VideoReader.is_exact`.
+        stored_bytes: about how much of the library the segments take.
+    """
+
+    verdict: Verdict = "ok"
+    reason: str | None = None
+    info: VideoInfo | None = None
+    is_cut: bool = False
+    is_exact: bool = False
+    stored_bytes: int = 0
+
+    def end(self, verdict: Verdict, reason: str) -> None:
+        self.verdict, self.reason, self.is_exact = verdict, reason, False
+
+
+def _segments(path: Path, job: DecodeJob) -> Generator[DecodeMessage, None, _Read]:
+    read = _Read()
     try:
-        file_bytes = path.stat().st_size
-        with VideoReader(path, spec.decoder, limits=spec.reading, hwaccel=spec.hwaccel) as reader:
-            info = reader.info
-            yield Opened(info)
-            for segment in reader.steps(spec.segment_seconds, spec.frames_per_segment):
-                if segment is None:
-                    yield Alive()
-                    continue
-                frames = segment.frames
-                squares, thumbnails = prepare_pictures(frames, spec)
-                stored += sum(map(len, thumbnails)) + len(frames) * spec.storage.frame_bytes
-                if stored > spec.storage.most_bytes(file_bytes):
-                    reason = spec.storage.reason(file_bytes)
-                    return "partial", ", ".join(filter(None, [reader.damage, reason])), info
-                yield DecodedSegment(
-                    index=segment.index,
-                    start_seconds=segment.span.start_seconds,
-                    end_seconds=segment.span.end_seconds,
-                    frames=squares,
-                    pts_seconds=frames.pts_seconds,
-                    thumbnails=thumbnails,
-                )
-                checkpoint(f"decoded.{path.name}")
-            if reader.damage:
-                return "partial", reader.damage, info
+        yield from _read_segments(path, job, read)
     except VideoError as error:
-        return error.verdict, str(error).removeprefix(f"{path}: "), info
+        read.end(error.verdict, str(error).removeprefix(f"{path}: "))
     except MemoryError:
-        return "corrupt", OUT_OF_MEMORY, info
+        read.end("corrupt", OUT_OF_MEMORY)
     except Exception as error:
         # Decoders may raise any error on unusual input: it becomes the file's verdict, and the run continues.
-        return "corrupt", f"the decoder failed: {type(error).__name__}: {error}", info
-    return "ok", None, info
+        read.end("corrupt", f"the decoder failed: {type(error).__name__}: {error}")
+    return read
+
+
+def _read_segments(path: Path, job: DecodeJob, read: _Read) -> Iterator[DecodeMessage]:
+    spec = job.spec
+    file_bytes = path.stat().st_size
+    with VideoReader(path, spec.decoder, limits=spec.reading, hwaccel=spec.hwaccel) as reader:
+        read.info = reader.info
+        yield Opened(reader.info)
+        span = WHOLE
+        if job.span is not None:
+            count = reader.num_spans(spec.segment_seconds, job.span.seconds)
+            if count > job.span.number and count > 1:
+                span = VideoSpan(job.span.number, count)
+                read.is_cut = True
+                yield Cut(count)
+            elif job.is_later_span:
+                return
+        for segment in reader.steps(spec.segment_seconds, spec.frames_per_segment, span):
+            if segment is None:
+                yield Alive()
+                continue
+            frames = segment.frames
+            squares, thumbnails = prepare_pictures(frames, spec)
+            read.stored_bytes += sum(map(len, thumbnails)) + len(frames) * spec.storage.frame_bytes
+            if read.stored_bytes > spec.storage.most_bytes(file_bytes):
+                reason = spec.storage.reason(file_bytes)
+                read.end("partial", ", ".join(filter(None, [reader.damage, reason])))
+                return
+            yield DecodedSegment(
+                index=segment.index,
+                start_seconds=segment.span.start_seconds,
+                end_seconds=segment.span.end_seconds,
+                frames=squares,
+                pts_seconds=frames.pts_seconds,
+                thumbnails=thumbnails,
+            )
+            checkpoint(f"decoded.{path.name}")
+        read.is_exact = reader.is_exact
+        if reader.damage:
+            read.end("partial", reader.damage)
 
 
 def prepare_pictures(frames: FrameBatch, spec: DecodeSpec) -> tuple[NDArray[np.uint8], tuple[bytes, ...]]:

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, TypeVar
 from indexer.decode import (
     OUT_OF_MEMORY,
     Alive,
+    Cut,
     DecodedPart,
     DecodedSegment,
     DecodeJob,
@@ -19,6 +20,7 @@ from indexer.decode import (
     FileVerdict,
     Hashed,
     Opened,
+    SpanRead,
     decode_file,
     until_known,
 )
@@ -208,6 +210,20 @@ class ProcessDecoder:
         Raises:
             ReelfindError: a new decoding process cannot be started.
         """
+        for part in self.read_span(job, known_sha256, skip, again=again):
+            if not isinstance(part, Cut | SpanRead):
+                yield part
+
+    def read_span(
+        self, job: DecodeJob, known_sha256: Collection[str] = (), skip: int = 0, *, again: bool = False
+    ) -> Iterator[DecodedPart | Cut | SpanRead | Died]:
+        """As `read`; where the job is a span, and the file is cut, also yield `Cut` and `SpanRead`.
+
+        After a later span, `SpanRead` is the last part, or an outcome that is none of the whole file.
+
+        Raises:
+            ReelfindError: a new decoding process cannot be started.
+        """
         limit = _FileLimit(job, self._bounds)
         try:
             if not self._worker.is_running:
@@ -224,6 +240,10 @@ class ProcessDecoder:
             for message in until_known(messages, known_sha256):
                 if isinstance(message, Opened):
                     limit.opened(message)
+                elif isinstance(message, Cut | SpanRead):
+                    yield message
+                    if isinstance(message, SpanRead) and job.is_later_span:
+                        return
                 elif isinstance(message, DecodedSegment):
                     if process.messages.num_segments > skip:
                         yield message

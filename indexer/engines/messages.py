@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from indexer.decode import (
     THUMBNAIL_SIDE,
     Alive,
+    Cut,
     DecodedSegment,
     DecodeJob,
     DecodeMessage,
@@ -28,6 +29,7 @@ from indexer.decode import (
     FileVerdict,
     Hashed,
     Opened,
+    SpanRead,
 )
 from indexer.engines.jpeg import jpeg_size
 from indexer.engines.records import MessageError, pack, unpack
@@ -54,6 +56,8 @@ _RECORDS: dict[int, type[DecodeMessage]] = {
     4: FileVerdict,
     6: FileUnreached,
     9: Hashed,
+    10: Cut,
+    11: SpanRead,
 }
 _TEXT_RECORDS: dict[int, type[SourceMessage]] = {1: Alive, 6: FileUnreached, 7: SourceLines, 8: SourceRead}
 _KINDS: dict[type, int] = {kind: number for number, kind in (_RECORDS | _TEXT_RECORDS).items()}
@@ -117,6 +121,7 @@ class DecoderMessages:
     Attributes:
         hashed: what is known of the file since its checksum is.
         opened: what is known of it since it was opened as a video.
+        cut: that it is cut, if it is; then only a span of it is decoded.
         num_segments: segments received.
     """
 
@@ -127,6 +132,8 @@ class DecoderMessages:
         self._start_seconds = 0.0
         self.hashed: Hashed | None = None
         self.opened: Opened | None = None
+        self.cut: Cut | None = None
+        self._has_read_span = False
         self.num_segments = 0
         spec = job.spec
         frame_bytes = spec.resizing.size * spec.resizing.size * 3
@@ -159,12 +166,21 @@ class DecoderMessages:
                 _check_content(message.sha256, message.bytes)
                 self.hashed = message
             case Opened():
-                if self.hashed is None:
+                if self.hashed is None and not self._job.is_later_span:
                     raise MessageError("that it opened a file whose checksum it has not sent")
                 if self.opened is not None or self.num_segments:
                     raise MessageError("that it opened the file, a second time")
                 _check_info(message.info)
                 self.opened = message
+            case Cut():
+                self._check_cut(message)
+                self.cut = message
+            case SpanRead():
+                if self._has_read_span or (self.cut is None and not self._job.is_later_span):
+                    raise MessageError("the end of a span that it does not decode")
+                if message.stored_bytes < 0 or message.bytes < 0:
+                    raise MessageError(f"a span of {message.stored_bytes} bytes")
+                self._has_read_span = True
             case FileVerdict():
                 _check_content(message.sha256, message.bytes)
                 if self.hashed is None or message.sha256 != self.hashed.sha256:
@@ -178,8 +194,19 @@ class DecoderMessages:
             case _:
                 pass
 
+    def _check_cut(self, message: Cut) -> None:
+        order = self._job.span
+        if order is None or self.opened is None or self.cut is not None or self.num_segments:
+            raise MessageError("that it cuts a file that it is to decode whole, or has begun to")
+        if not max(1, order.number) < message.count <= self._max_index + 1:
+            raise MessageError(f"{message.count} spans of a file")
+
     def _segment(self, length: int) -> DecodedSegment:
         spec = self._job.spec
+        if self._job.is_later_span and self.cut is None:
+            raise MessageError("a segment of a span that there is not")
+        if self._has_read_span:
+            raise MessageError("a segment after the end of the span")
         if self.opened is None:
             raise MessageError("a segment of a file that it has not opened")
         if length < _SEGMENT_HEAD.size:

@@ -85,7 +85,9 @@ class RayEngine:
             for thread in threads:
                 thread.start()
             try:
-                RayLoop(ray, fleet, FileQueue(pending), spec, encoded, emit, stop).run()
+                files = FileQueue(pending, decode_spec.storage, plan.decoders + 1)
+                span_seconds = self._options.span_seconds
+                RayLoop(ray, fleet, files, spec, span_seconds, encoded, emit, stop).run()
                 encoded.put(None)
             except AbortedError:
                 pass

@@ -18,7 +18,16 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from indexer.decode import DecodedSegment, DecodeSpec, FileOutcome
+from indexer.decode import (
+    SPAN_NOT_READ,
+    Cut,
+    DecodedSegment,
+    DecodeSpec,
+    FileOutcome,
+    FileVerdict,
+    SpanOrder,
+    SpanRead,
+)
 from indexer.encode import (
     EncodedSegment,
     EncodeSpec,
@@ -47,23 +56,46 @@ class ReadOrder:
     Attributes:
         task: the file.
         known_sha256: as `FileDecoder.read` takes it, besides those of the task.
-        skip: how many of its segments the driver has already.
+        skip: how many of its segments, or of those of the span, the driver has already.
         again: it was tried before, and its process died.
+        span: which span of it to decode, if it is so long that it is cut; None: all of it.
     """
 
     task: IndexTask
     known_sha256: tuple[str, ...] = ()
     skip: int = 0
     again: bool = False
+    span: SpanOrder | None = None
 
 
 @dataclass(frozen=True)
 class SegmentReport:
-    """A segment was decoded, of so many frames, from `start_seconds` to `end_seconds`."""
+    """A segment was decoded.
+
+    Attributes:
+        start_seconds: where it begins.
+        end_seconds: where it ends.
+        num_frames: how many frames it has.
+        num_bytes: the memory that its pictures take.
+    """
 
     start_seconds: float
     end_seconds: float
     num_frames: int
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class SpanEnd:
+    """A span was decoded.
+
+    Attributes:
+        read: what is known of it.
+        end: after the first span: the end of the file, if all other spans are exact too.
+    """
+
+    read: SpanRead
+    end: FileEnd | None
 
 
 @dataclass(frozen=True)
@@ -123,8 +155,9 @@ class SharedTables:
         return (self.folder / self.mark).is_file() and os.access(self.folder, os.W_OK)
 
 
-#: What a decoding actor says of a part of a file: a segment, its end, or that its process died.
-PartReport = SegmentReport | FileEnd | Died
+#: What a decoding actor says of a part of a file: a segment, that it decodes only a span, the end of the span
+#: or of the file, or that its process died.
+PartReport = SegmentReport | Cut | SpanEnd | FileEnd | Died
 
 
 class DecodingActor:
@@ -175,16 +208,29 @@ class DecodingActor:
         if task.kept_mtime_ns is not None:
             yield self._end(self._decoder, task, kept_outcome(task)), None
             return
-        job = self._spec.job(task.path, task.device, task.size)
+        job = self._spec.job(task.path, task.device, task.size, order.span)
         known = (*task.known_sha256, *order.known_sha256)
-        for part in self._decoder.read(job, known, order.skip, again=order.again):
+        is_cut, read = job.is_later_span, SPAN_NOT_READ
+        for part in self._decoder.read_span(job, known, order.skip, again=order.again):
             if isinstance(part, DecodedSegment):
-                report = SegmentReport(part.start_seconds, part.end_seconds, len(part.frames))
-                yield report, (order.task, part)
+                yield _segment_report(part), (order.task, part)
+            elif isinstance(part, Cut):
+                is_cut = True
+                yield part, None
             elif isinstance(part, Died):
                 yield part, None
-            else:
+                return
+            elif isinstance(part, SpanRead):
+                read = part
+                if job.is_later_span:
+                    yield SpanEnd(read, None), None
+                    return
+            elif not is_cut:
                 yield self._end(self._decoder, task, part), None
+            elif read.is_exact and isinstance(part, FileVerdict) and part.verdict == "ok":
+                yield SpanEnd(read, self._end(self._decoder, task, part)), None
+            else:
+                yield SpanEnd(SPAN_NOT_READ, None), None
 
     def _end(self, decoder: ProcessDecoder, task: IndexTask, outcome: FileOutcome) -> FileEnd:
         return FileEnd(outcome, read_texts(task, outcome, self._spec, decoder.read_text))
@@ -253,6 +299,11 @@ class EncodingActor:
         if not found:
             return WrittenSegments((), ())
         return write_segments(self._tables.folder, self._spec.layout, found)
+
+
+def _segment_report(segment: DecodedSegment) -> SegmentReport:
+    num_bytes = segment.frames.nbytes + sum(map(len, segment.thumbnails))
+    return SegmentReport(segment.start_seconds, segment.end_seconds, len(segment.frames), num_bytes)
 
 
 def same_versions() -> tuple[tuple[str, str], ...]:

@@ -40,6 +40,7 @@ class RayOptions:
         encoders: actors that encode; None: as the cluster's GPUs, or else its CPUs, allow.
         gpus: how much of a GPU each encoder gets, such as 0.5; whole numbers above 1.
         provider: where the model runs, on the nodes.
+        span_seconds: several decoders read a file that is longer, a span of at most this length each.
 
     Raises:
         InputError: a value is invalid; `field` names it.
@@ -50,6 +51,7 @@ class RayOptions:
     encoders: int | None = None
     gpus: float = 1.0
     provider: Provider = "cpu"
+    span_seconds: float = 1800.0
 
     def __post_init__(self) -> None:
         if self.decoders is not None and self.decoders < 1:

@@ -1,95 +1,18 @@
-"""Which file of a run on Ray is read next, and how far each file is."""
+"""Which file of a run on Ray is read next, or which span of a file that is cut."""
 
 from collections import deque
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from indexer.decode import FileUnreached, FileVerdict
-from indexer.encode import SegmentLost
+from indexer.decode import FileUnreached, FileVerdict, StorageLimits
 from indexer.engines.channel import Channel
+from indexer.engines.ray_readings import Attempt, Reading
+from indexer.engines.ray_spans import CutFile
 from indexer.engines.writing import FileEnd
 from indexer.library.records import SEARCHABLE
 from indexer.plan import IndexTask
 
 #: How often a file is read anew because an actor was lost, before it is left to the next run.
 _MOST_LOSSES = 4
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A file to read.
-
-    Attributes:
-        task: the file.
-        skip: how many of its segments the writer has already.
-        kept: how many of these are stored; the others were set aside.
-        again: it was tried before, and its process died.
-        losses: how often an actor was lost that read or encoded it.
-    """
-
-    task: IndexTask
-    skip: int = 0
-    kept: int = 0
-    again: bool = False
-    losses: int = 0
-
-    @property
-    def is_first(self) -> bool:
-        """Whether the file was not begun before."""
-        return not self.again and not self.losses
-
-
-@dataclass(frozen=True)
-class WaitingRow:
-    """The row of a segment, which lies in the object store with others.
-
-    Attributes:
-        rows: refers to the list of rows that it is in.
-        position: its position in that list.
-        num_frames: how many frames it has.
-        lost: why there is no row; None: there is.
-    """
-
-    rows: Any
-    position: int
-    num_frames: int
-    lost: SegmentLost | None
-
-
-class Reading:
-    """A file that is being read, until its last segment is encoded.
-
-    Attributes:
-        attempt: the file.
-        decoded: how many of its segments are decoded, with those that are skipped.
-        encoded: how many of them are encoded.
-        rows: those that are encoded and that nobody stores yet, in time order.
-        numbered: the number of the next row that is stored.
-        sent: how many segments the writer has, with those that are set aside.
-        kept: how many of these are stored.
-        end: how decoding ended; None as long as it goes on.
-        has_died: the process that read it has died.
-        is_lost: what comes of it is not used any more.
-    """
-
-    def __init__(self, attempt: Attempt) -> None:
-        self.attempt = attempt
-        self.decoded = self.encoded = self.sent = attempt.skip
-        self.rows: list[WaitingRow] = []
-        self.numbered = self.kept = attempt.kept
-        self.end: FileEnd | None = None
-        self.has_died = False
-        self.is_lost = False
-
-    @property
-    def is_encoded(self) -> bool:
-        """Whether all that was decoded of it is encoded, and nothing more comes."""
-        return (self.end is not None or self.has_died) and self.encoded == self.decoded
-
-    @property
-    def is_sent(self) -> bool:
-        """Whether the writer has all that was encoded of it."""
-        return self.sent == self.encoded
 
 
 class NoMoreTasks:
@@ -101,10 +24,20 @@ class FileQueue:
 
     Args:
         tasks: where tasks come from, and `NoMoreTasks` after the last one.
+        storage: how much of the library a file may take.
+        most_ahead: how many spans of a file may be read from the first one on that is not stored.
+
+    Attributes:
+        cuts: the files of which spans are read or stored.
     """
 
-    def __init__(self, tasks: Channel[IndexTask | NoMoreTasks]) -> None:
+    def __init__(
+        self, tasks: Channel[IndexTask | NoMoreTasks], storage: StorageLimits, most_ahead: int
+    ) -> None:
         self._tasks = tasks
+        self._storage = storage
+        self._most_ahead = most_ahead
+        self.cuts: list[CutFile] = []
         self._has_all = False
         self._lost: deque[Attempt] = deque()
         self._again: deque[Attempt] = deque()
@@ -114,7 +47,7 @@ class FileQueue:
     @property
     def is_empty(self) -> bool:
         """Whether no file is left, and none will come."""
-        return self._has_all and not self._lost and not self._again
+        return self._has_all and not self._lost and not self._again and not self.cuts
 
     def next(self, *, is_alone: bool) -> Attempt | None:
         """The next file; None when there is none now.
@@ -125,12 +58,15 @@ class FileQueue:
         """
         if self._lost:
             return self._lost.popleft()
+        for cut in self.cuts:
+            if (span := cut.next()) is not None:
+                return span
         if not self._has_all:
             task = self._tasks.get_if_any()
             if isinstance(task, IndexTask):
                 return Attempt(task)
             self._has_all = task is not None
-        if self._has_all and self._again and is_alone:
+        if self._has_all and self._again and is_alone and not self.cuts:
             return self._again.popleft()
         return None
 
@@ -144,6 +80,22 @@ class FileQueue:
         if isinstance(outcome, FileVerdict) and outcome.verdict in SEARCHABLE:
             self._read_now.setdefault(outcome.bytes, []).append(outcome.sha256)
 
+    def cut(self, reading: Reading, count: int) -> None:
+        """Only the first span of a file is being read: others may read the other spans."""
+        cut = CutFile(reading.attempt, count, self._most_ahead, self._storage.most_bytes)
+        reading.attempt = replace(reading.attempt, cut=cut)
+        self.cuts.append(cut)
+
+    def read_whole(self, cut: CutFile, *, again: bool = False) -> None:
+        """Read what is not stored of a file that was cut, as one.
+
+        Args:
+            cut: the file. What comes of its spans is not used any more.
+            again: the process that read a span has died.
+        """
+        self.cuts.remove(cut)
+        (self._again if again else self._lost).append(cut.as_whole(again=again))
+
     def died(self, reading: Reading) -> None:
         """Read a file again, after all others and alone: the process that read it has died."""
         # What of it is not sent is read again too.
@@ -152,18 +104,24 @@ class FileQueue:
         self._again.append(replace(attempt, skip=reading.sent, kept=reading.kept, again=True))
 
     def lost(self, reading: Reading) -> FileEnd | None:
-        """Read a file again from where the writer has it: an actor is lost that read or encoded it.
+        """Read a file or a span again from where the writer has it: an actor is lost that read or encoded it.
 
         Returns:
-            Its end, if it was lost too often: it may have been the cause.
+            The end of the file, if it was lost too often: it may have been the cause.
         """
         reading.is_lost = True
         attempt = reading.attempt
         losses = attempt.losses + 1
         if losses >= _MOST_LOSSES:
+            if attempt.cut is not None:
+                self.cuts.remove(attempt.cut)
             reason = (
                 f"is not read: {losses} times an actor of the Ray cluster was lost that read it: try again"
             )
             return FileEnd(FileUnreached(reason), None)
-        self._lost.append(replace(attempt, skip=reading.sent, kept=reading.kept, losses=losses))
+        following = replace(attempt, skip=reading.sent, kept=reading.kept, losses=losses)
+        if attempt.cut is not None:
+            attempt.cut.read_again(following)
+        else:
+            self._lost.append(following)
         return None

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -18,7 +18,7 @@ from indexer.engines.ray_actors import (
     same_versions,
 )
 from indexer.engines.ray_cluster import ActorPlan
-from indexer.engines.ray_files import Reading, WaitingRow
+from indexer.engines.ray_readings import Reading, WaitingRow
 from model.runtime.errors import InputError, ReelfindError
 
 #: Actors that may be lost, one after the other, before one of them is ready.
@@ -95,7 +95,7 @@ class WriteCall:
     """
 
     result: Ref
-    rows: dict[Reading, list[WaitingRow]]
+    rows: Mapping[Reading, list[WaitingRow]]
     are_last: bool
 
 

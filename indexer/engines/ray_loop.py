@@ -1,9 +1,9 @@
 """The driver's loop of a run on Ray: gives out files, segments and rows, and takes what became of them.
 
-A file has one decoder and one encoder, so that its rows come in time order. What is under way is bounded: a
-decoder is asked for few parts ahead, and for none as long as its encoder has enough to do; rows are stored
-when there are enough of them. So neither the object store nor the driver fills up, however long the videos
-are.
+A file has one decoder and one encoder, so that its rows come in time order; so has each span of a file that
+is cut, see `CutFile`. What is under way is bounded: a decoder is asked for few parts ahead, and for none as
+long as its encoder has enough to do; rows are stored when there are enough of them. So neither the object
+store nor the driver fills up, however long the videos are.
 
 Rows are stored by the encoder: those of a long video by themselves while it is read, those of files that are
 over together. Where it does not see the library's disk, the driver takes the rows.
@@ -14,15 +14,16 @@ without the segments that the writer has.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from indexer.encode import EncodeSpec
+from indexer.decode import Cut, SpanOrder
+from indexer.encode import EncodedSegment, EncodeSpec
 from indexer.engines.channel import Channel
 from indexer.engines.local_decoders import Died
-from indexer.engines.ray_actors import ReadOrder, RowOrder, SegmentReport
-from indexer.engines.ray_files import FileQueue, Reading, WaitingRow
+from indexer.engines.ray_actors import ReadOrder, RowOrder, SegmentReport, SpanEnd
+from indexer.engines.ray_files import FileQueue
 from indexer.engines.ray_fleet import (
     Decoder,
     EncodeCall,
@@ -34,6 +35,8 @@ from indexer.engines.ray_fleet import (
     WaitingSegment,
     WriteCall,
 )
+from indexer.engines.ray_readings import Reading, WaitingRow
+from indexer.engines.ray_spans import CutFile
 from indexer.engines.writing import FileEnd, StoredRows, ToWriter
 from indexer.events import Event, FileStarted, SegmentEncoded
 
@@ -59,6 +62,7 @@ class RayLoop:
         fleet: the actors.
         files: the files to read.
         spec: how to encode.
+        span_seconds: longer files are cut into spans of this length, at most.
         encoded: where rows and ends of files go.
         emit: receives `FileStarted` and `SegmentEncoded`.
         stop: when set, no further file is started, and those that are not decoded are given up.
@@ -70,6 +74,7 @@ class RayLoop:
         fleet: Fleet,
         files: FileQueue,
         spec: EncodeSpec,
+        span_seconds: float,
         encoded: Channel[ToWriter],
         emit: Callable[[Event], None],
         stop: threading.Event,
@@ -77,6 +82,7 @@ class RayLoop:
         self._ray = ray
         self._fleet = fleet
         self._files = files
+        self._span_seconds = span_seconds
         self._batch_frames = spec.batch_frames
         segment_bytes = spec.layout.segment_bytes
         #: Rows of a file that is being read, and of files that are over, that are stored together.
@@ -106,16 +112,23 @@ class RayLoop:
                 self._ask_for_parts()
                 self._fleet.say_if_waiting()
             self._submit_batches()
+            self._store_spans()
             self._store_ended()
             self._take_results()
 
     def _is_done(self) -> bool:
-        return not self._active and (self._stop.is_set() or self._files.is_empty)
+        is_over = self._files.is_empty or (self._stop.is_set() and not self._files.cuts)
+        return not self._active and is_over
 
     def _give_up_unread(self) -> None:
         """Drop the files that are not decoded to their ends."""
+        for cut in list(self._files.cuts):
+            are_read = all(reading.is_read for reading in self._active if reading.attempt.cut is cut)
+            if cut.has_unread or not are_read:
+                self._files.cuts.remove(cut)
+                self._leave_spans(cut)
         for reading in list(self._active):
-            if reading.end is None:
+            if not reading.is_read:
                 reading.is_lost = True
                 self._leave(reading)
 
@@ -133,7 +146,8 @@ class RayLoop:
             self._active[reading] = encoder
             encoder.num_files += 1
             known = self._files.known_sha256(attempt.task)
-            _ask(decoder, reading, ReadOrder(attempt.task, known, attempt.skip, attempt.again))
+            span = SpanOrder(attempt.span, self._span_seconds) if attempt.may_be_cut else None
+            _ask(decoder, reading, ReadOrder(attempt.task, known, attempt.skip, attempt.again, span))
 
     def _ask_for_parts(self) -> None:
         for decoder in self._fleet.decoders.ready():
@@ -169,21 +183,73 @@ class RayLoop:
             have_waited = time.monotonic() - encoder.ended_since >= _STORE_SECONDS
             if are_enough or have_waited or all(reading.is_encoded for reading in self._active):
                 ended, encoder.ended = encoder.ended, []
-                self._store(encoder, ended, are_last=True)
+                self._store(encoder, _taken(ended), are_last=True)
 
-    def _store(self, encoder: Encoder, readings: Sequence[Reading], *, are_last: bool) -> None:
-        """Let an encoder store the rows of some files."""
+    def _store_spans(self) -> None:
+        """Store the spans of cut files whose turn it is."""
+        encoders = list(self._fleet.encoders.ready())
+        for cut in list(self._files.cuts) if encoders else ():
+            reading = cut.take_due()
+            if reading is None:
+                continue
+            if not cut.admits(reading):
+                self._read_whole(cut)
+                continue
+            reading.numbered = cut.kept
+            that_store = [encoder for encoder in encoders if encoder.sees_library]
+            if reading.is_sent:
+                self._end_span(cut, reading)
+            elif that_store:
+                self._store_span(min(that_store, key=lambda each: len(each.calls)), reading)
+            else:
+                self._send_span(encoders[0], cut, reading)
+
+    def _store_span(self, encoder: Encoder, reading: Reading) -> None:
+        """Let an encoder store the rows of a span, which may be many."""
+        self._active[reading] = encoder
+        encoder.num_files += 1
+        rows, reading.rows = reading.rows, []
+        for start in range(0, len(rows), self._rows_of_one):
+            self._store(encoder, {reading: rows[start : start + self._rows_of_one]}, are_last=False)
+
+    def _send_span(self, encoder: Encoder, cut: CutFile, reading: Reading) -> None:
+        """Send the rows of a span to the writer, where no encoder stores rows."""
+        self._active[reading] = encoder
+        encoder.num_files += 1
+        lists: dict[Ref, list[EncodedSegment]] = {}
+        for row in reading.rows:
+            if row.rows not in lists:
+                found = self._get(row.rows, encoder, [reading])
+                if found is None:
+                    return
+                lists[row.rows] = found
+        kept = sum(row.lost is None for row in reading.rows)
+        self._encoded.put([lists[row.rows][row.position] for row in reading.rows])
+        cut.add_sent(len(reading.rows), kept)
+        self._leave(reading)
+        self._end_span(cut, reading)
+
+    def _end_span(self, cut: CutFile, reading: Reading) -> None:
+        """A span is stored."""
+        cut.stored(reading)
+        end = cut.end
+        if end is not None:
+            self._files.cuts.remove(cut)
+            self._finish(reading, end)
+
+    def _store(
+        self, encoder: Encoder, rows_of: Mapping[Reading, list[WaitingRow]], *, are_last: bool
+    ) -> None:
+        """Let an encoder store rows of some files."""
         lists: dict[Ref, int] = {}
         orders: list[RowOrder] = []
-        stored: dict[Reading, list[WaitingRow]] = {}
-        for reading in readings:
-            for row in reading.rows:
+        for reading, rows in rows_of.items():
+            for row in rows:
                 if row.lost is None:
                     number = lists.setdefault(row.rows, len(lists))
                     orders.append(RowOrder(number, row.position, reading.numbered))
                     reading.numbered += 1
-            stored[reading], reading.rows = reading.rows, []
-        encoder.calls.append(WriteCall(encoder.handle.write.remote(orders, *lists), stored, are_last))
+        encoder.calls.append(WriteCall(encoder.handle.write.remote(orders, *lists), rows_of, are_last))
 
     def _take_results(self) -> None:
         """Wait until something is ready, and take all that is."""
@@ -230,39 +296,66 @@ class RayLoop:
             reading.decoded += 1
             self._active[reading].segments.append(WaitingSegment(reading, part.segment, report))
             return
+        cut = reading.attempt.cut
+        if isinstance(report, Cut):
+            if cut is None:
+                self._files.cut(reading, report.count)
+            elif cut.count != report.count:
+                self._read_whole(cut)
+            return
         decoder.reading = None
+        if cut is not None and not (isinstance(report, SpanEnd) and report.read.is_exact):
+            self._read_whole(cut, again=isinstance(report, Died))
+            return
         if isinstance(report, Died):
             reading.has_died = True
+        elif isinstance(report, SpanEnd):
+            reading.span_end = report
         else:
             reading.end = report
         if reading.is_encoded:
             self._end(reading)
 
+    def _read_whole(self, cut: CutFile, *, again: bool = False) -> None:
+        """Read a file as a whole, whose spans do not give the same."""
+        self._files.read_whole(cut, again=again)
+        self._leave_spans(cut)
+
+    def _leave_spans(self, cut: CutFile) -> None:
+        """Free the actors of a file that is cut, and use nothing of what they give."""
+        for reading in [each for each in self._active if each.attempt.cut is cut]:
+            reading.is_lost = True
+            self._leave(reading)
+
     def _take_encoded(self, encoder: Encoder, call: EncodeCall) -> None:
         encoder.calls.popleft()
         readings = [segment.reading for segment in call.segments]
         reports = self._get(call.result, encoder, readings)
-        rows = None if reports is None or encoder.sees_library else self._get(call.rows, encoder, readings)
-        if reports is None or (rows is None and not encoder.sees_library):
+        if reports is None:
+            return
+        # Those of spans wait for their turn.
+        to_send = [] if encoder.sees_library else [each for each in readings if each.attempt.cut is None]
+        rows = self._get(call.rows, encoder, readings) if to_send else []
+        if rows is None:
             return
         used = [place for place, reading in enumerate(readings) if not reading.is_lost]
-        if rows is not None:
-            self._encoded.put([rows[place] for place in used])
+        if sent := [rows[place] for place in used if readings[place] in to_send]:
+            self._encoded.put(sent)
         for place in used:
             reading, segment, report = readings[place], call.segments[place].report, reports[place]
             reading.encoded += 1
-            if rows is None:
-                reading.rows.append(WaitingRow(call.rows, place, report.num_frames, report.lost))
-            else:
+            if reading in to_send:
                 reading.sent += 1
                 reading.kept += report.lost is None
+            else:
+                reading.rows.append(WaitingRow(call.rows, place, report.num_frames, report.lost))
             seconds = segment.end_seconds - segment.start_seconds
             self._emit(SegmentEncoded(reading.attempt.task.path, seconds))
         for reading in dict.fromkeys(readings[place] for place in used):
             if reading.is_encoded:
                 self._end(reading)
-            elif len(reading.rows) >= self._rows_of_one:
-                self._store(encoder, [reading], are_last=False)
+            elif len(reading.rows) >= self._rows_of_one and reading.attempt.cut is None:
+                self._store(encoder, _taken([reading]), are_last=False)
 
     def _take_written(self, encoder: Encoder, call: WriteCall) -> None:
         encoder.calls.popleft()
@@ -283,17 +376,27 @@ class RayLoop:
                 counts[reading.attempt.task.ingest_id] = len(good), sum(good)
             reading.sent += len(rows)
             reading.kept += len(good)
+            if reading.attempt.cut is not None:
+                reading.attempt.cut.add_sent(len(rows), len(good))
         ended = [(reading, reading.end) for reading in call.rows if call.are_last and reading.end is not None]
         ends = [(reading.attempt.task, end.outcome, end.texts) for reading, end in ended]
         self._encoded.put(StoredRows(written, counts, ends))
         for reading, end in ended:
             self._leave(reading)
             self._files.finished(end)
+        for reading in call.rows:
+            cut = reading.attempt.cut
+            if cut is not None and reading.is_sent:
+                self._leave(reading)
+                self._end_span(cut, reading)
 
     def _end(self, reading: Reading) -> None:
         """Go on with a file of which all is encoded: store it, finish it, or read it again."""
         encoder = self._active[reading]
-        if reading.end is None:
+        if reading.attempt.cut is not None:
+            self._leave(reading)
+            reading.attempt.cut.encoded(reading)
+        elif reading.end is None:
             self._leave(reading)
             self._files.died(reading)
         elif reading.is_sent:
@@ -324,6 +427,8 @@ class RayLoop:
             self._leave(reading)
             end = self._files.lost(reading)
             if end is not None:
+                if reading.attempt.cut is not None:
+                    self._leave_spans(reading.attempt.cut)
                 self._finish(reading, end)
 
     def _lose_member(self, member: Member, error: Exception) -> None:
@@ -364,6 +469,14 @@ class RayLoop:
     def _lose_all(self, readings: Sequence[Reading]) -> None:
         for reading in readings:
             self._lose(reading)
+
+
+def _taken(readings: Sequence[Reading]) -> dict[Reading, list[WaitingRow]]:
+    """The rows of files that wait to be stored, which do not wait any more."""
+    taken: dict[Reading, list[WaitingRow]] = {}
+    for reading in readings:
+        taken[reading], reading.rows = reading.rows, []
+    return taken
 
 
 def _ask(decoder: Decoder, reading: Reading, order: ReadOrder | None = None) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from indexer.decode import (
     Alive,
+    Cut,
     DecodedSegment,
     DecodeJob,
     DecodeMessage,
@@ -27,6 +28,8 @@ from indexer.decode import (
     FileVerdict,
     Hashed,
     Opened,
+    SpanOrder,
+    SpanRead,
     until_known,
 )
 from indexer.engines.jpeg import jpeg_size
@@ -121,9 +124,54 @@ def test_messages_come_back_as_they_were() -> None:
         assert read_all(wire(HASHED, outcome)) == [HASHED, outcome]
 
 
+SPAN_READ = SpanRead(is_exact=True, stored_bytes=99, bytes=1000, mtime_ns=-5)
+FIRST_SPAN, LATER_SPAN = (replace(JOB, span=SpanOrder(number, 1800.0)) for number in (0, 2))
+CUT = Cut(3)
+
+
+@pytest.mark.parametrize(
+    ("job", "messages"),
+    [
+        (FIRST_SPAN, [HASHED, OPENED, CUT, SPAN_READ, FileVerdict("ok", None, INFO, SHA, 1000, -5)]),
+        # It was not long enough.
+        (FIRST_SPAN, [HASHED, OPENED, FileVerdict("ok", None, INFO, SHA, 1000, -5)]),
+        (LATER_SPAN, [OPENED, CUT, SPAN_READ]),
+        (LATER_SPAN, [SPAN_READ]),
+    ],
+)
+def test_messages_of_spans_come_back_as_they_were(job: DecodeJob, messages: list[DecodeMessage]) -> None:
+    assert read_all(wire(*messages), job) == messages
+
+
+@pytest.mark.parametrize(
+    ("job", "messages", "said"),
+    [
+        (JOB, [HASHED, OPENED, CUT], "that it cuts a file that it is to decode whole"),
+        (FIRST_SPAN, [HASHED, CUT], "that it cuts a file"),
+        (FIRST_SPAN, [HASHED, OPENED, CUT, CUT], "that it cuts a file"),
+        (FIRST_SPAN, [HASHED, OPENED, segment(), CUT], "has begun to"),
+        (FIRST_SPAN, [HASHED, OPENED, Cut(1)], "1 spans of a file"),
+        (FIRST_SPAN, [HASHED, OPENED, Cut(1 << 40)], "spans of a file"),
+        (LATER_SPAN, [OPENED, Cut(2)], "2 spans of a file"),
+        (LATER_SPAN, [OPENED, segment()], "a segment of a span that there is not"),
+        (LATER_SPAN, [FileVerdict("ok", None, INFO, SHA, 1000, -5)], "a verdict on a file"),
+        (FIRST_SPAN, [HASHED, OPENED, SPAN_READ], "the end of a span that it does not decode"),
+        (FIRST_SPAN, [HASHED, OPENED, CUT, SPAN_READ, SPAN_READ], "the end of a span"),
+        (FIRST_SPAN, [HASHED, OPENED, CUT, SPAN_READ, segment()], "a segment after the end of the span"),
+        (LATER_SPAN, [OPENED, CUT, replace(SPAN_READ, stored_bytes=-1)], "a span of -1 bytes"),
+    ],
+)
+def test_what_cannot_be_of_a_span_is_refused(
+    job: DecodeJob, messages: list[DecodeMessage], said: str
+) -> None:
+    with pytest.raises(MessageError, match=said):
+        read_all(wire(*messages), job)
+
+
 def test_jobs_come_back_as_they_were() -> None:
     for job in (
         JOB,
+        LATER_SPAN,
         DecodeJob(b"/a", replace(SPEC, decoder="decord", resizing=Resizing(8, "scale_crop", "bilinear", 9))),
     ):
         assert unpack(FileJob, pack(FileJob(job, None, None, 60))) == FileJob(job, None, None, 60)

@@ -14,10 +14,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import lance
 import pytest
 
 from indexer.engines.base import Engine
@@ -48,11 +49,13 @@ if importlib.util.find_spec("ray") is None:
 from indexer.engines.ray import RayEngine
 from indexer.engines.ray_actors import SharedTables, same_versions
 from indexer.engines.ray_cluster import RayOptions, connected
+from indexer.engines.ray_files import FileQueue
+from indexer.engines.ray_readings import Reading
 
 pytestmark = pytest.mark.slow
 
-#: On every node: the process that decodes a file of this name dies.
-POISON = "kill decode.poison.mp4 1"
+#: On every node: a process that decodes a file of this name dies after a segment.
+POISON = "kill decoded.poison.mp4 1"
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +140,16 @@ def test_confinement_is_told_once_and_no_mark_is_left(runs: dict[NewEngine, tupl
     assert list(run.library.glob(".ray-*")) == []
 
 
+def elsewhere(folder: Path) -> Callable[[Path], AbstractContextManager[SharedTables]]:
+    """Tables that no node sees."""
+
+    @contextmanager
+    def shared(_: Path) -> Iterator[SharedTables]:
+        yield SharedTables(folder / "on another disk", "mark")
+
+    return shared
+
+
 def test_nodes_that_do_not_see_the_library_send_their_rows(
     ray: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,11 +160,7 @@ def test_nodes_that_do_not_see_the_library_send_their_rows(
         if isinstance(event, Note):
             notes.append(event.text)
 
-    @contextmanager
-    def elsewhere(_: Path) -> Iterator[SharedTables]:
-        yield SharedTables(tmp_path / "on another disk", "mark")
-
-    monkeypatch.setattr("indexer.engines.ray._shared", elsewhere)
+    monkeypatch.setattr("indexer.engines.ray._shared", elsewhere(tmp_path))
     index(on_ray(bundle), bundle, tmp_path / "ray", media, note)
     assert len([text for text in notes if "does not see the library's folder" in text]) == 1
     index(None, bundle, tmp_path / "local", media)
@@ -212,16 +221,97 @@ def test_a_node_that_is_killed_costs_what_was_under_way(
 
     encoded: list[Path] = []
     # On both nodes: whichever is killed has actors of either kind, or holds what they need.
-    engine = RayEngine(RayOptions(decoders=2, encoders=2), Bounds(timeout_seconds=60.0))
+    options = RayOptions(decoders=2, encoders=2, span_seconds=64.0)
+    engine = RayEngine(options, Bounds(timeout_seconds=60.0))
     summary = index(engine, bundle, tmp_path / "ray", media, kill_at_the_fourth)
     cluster.add()
     assert killed.is_set()
     monkeypatch.setenv("REELFIND_FAULT", POISON)
     expected = index(None, bundle, tmp_path / "local", media)
-    assert summary.verdicts == expected.verdicts == {"ok": 9, "corrupt": 1}
+    assert summary.verdicts == expected.verdicts == {"ok": 10, "corrupt": 1}
     (failure,), (expected_failure,) = summary.failures, expected.failures
     assert failure == expected_failure
     assert failure.reason == "the decoder crashed on it twice (SIGKILL)"
+    assert_same_libraries(tmp_path / "ray", tmp_path / "local")
+
+
+def make_long(media: Path) -> Path:
+    """Three long videos: one moves, one has a still across cuts, one is damaged in a later span."""
+    moving = [("red", 3.0), ("blue", 3.0), ("green", 3.0)] * 24
+    film = make_video(media / "film.mp4", parts=moving, fps=1)
+    make_video(media / "still.mp4", parts=[*moving[:20], ("cyan", 700.0), *moving[:20]], fps=1)
+    data = bytearray(film.read_bytes())
+    place = len(data) * 5 // 8
+    data[place : place + 150] = bytes(150)
+    (media / "damaged.mp4").write_bytes(data)
+    return media
+
+
+def in_spans(_bundle: Bundle) -> Engine:
+    """Decodes four minutes of moving pictures in four spans or more."""
+    options = RayOptions(decoders=3, encoders=2, span_seconds=64.0)
+    return RayEngine(options, Bounds(timeout_seconds=60.0))
+
+
+def cuts_of(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The files that are cut from now on, and into how many spans."""
+    cuts: list[tuple[str, int]] = []
+    cut = FileQueue.cut
+
+    def counted(files: FileQueue, reading: Reading, count: int) -> None:
+        cuts.append((reading.attempt.task.path.name, count))
+        cut(files, reading, count)
+
+    monkeypatch.setattr(FileQueue, "cut", counted)
+    return cuts
+
+
+@pytest.mark.parametrize("sees_library", [True, False], ids=["stored by encoders", "sent to the driver"])
+def test_long_files_are_read_in_spans_that_give_what_one_reader_gives(
+    ray: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sees_library: bool
+) -> None:
+    media = make_long(tmp_path / "media")
+    cuts = cuts_of(monkeypatch)
+    # Rows of a span are stored in several parts.
+    monkeypatch.setattr("indexer.engines.ray_loop._ROWS_OF_ONE", 2)
+    if not sees_library:
+        monkeypatch.setattr("indexer.engines.ray._shared", elsewhere(tmp_path))
+    summary = index(in_spans(bundle), bundle, tmp_path / "ray", media)
+    expected = index(None, bundle, tmp_path / "local", media)
+    assert sorted(name for name, _ in cuts) == ["damaged.mp4", "film.mp4", "still.mp4"]
+    assert min(count for _, count in cuts) >= 4
+    assert summary.verdicts == expected.verdicts == {"ok": 2, "partial": 1}
+    assert summary.failures == expected.failures
+    assert_same_libraries(tmp_path / "ray", tmp_path / "local")
+    for table in ("segments", "frames"):
+        check_order(tmp_path / "ray", table)
+
+
+def check_order(library: Path, table: str) -> None:
+    """Check that the rows of each file are stored in the order of their segments."""
+    rows = lance.dataset(str(library / f"{table}.lance")).to_table(columns=["ingest_id", "segment_index"])
+    of_file: dict[str, list[int]] = {}
+    for row in rows.to_pylist():
+        of_file.setdefault(row["ingest_id"], []).append(row["segment_index"])
+    assert len(of_file) == 3
+    for numbers in of_file.values():
+        assert numbers == sorted(numbers)
+
+
+def test_a_span_that_kills_its_decoder_gives_the_file_its_verdict(
+    ray: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = tmp_path / "media"
+    make_long(media)
+    (media / "film.mp4").rename(media / "poison.mp4")
+    cuts = cuts_of(monkeypatch)
+    monkeypatch.setenv("REELFIND_FAULT", POISON)
+    summary = index(in_spans(bundle), bundle, tmp_path / "ray", media)
+    expected = index(None, bundle, tmp_path / "local", media)
+    assert len(cuts) == 3
+    assert summary.verdicts == expected.verdicts == {"ok": 1, "partial": 1, "corrupt": 1}
+    by_path = [sorted(run.failures, key=lambda each: each.path) for run in (summary, expected)]
+    assert by_path[0] == by_path[1]
     assert_same_libraries(tmp_path / "ray", tmp_path / "local")
 
 
@@ -238,8 +328,8 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(
     # The actors end with their driver.
     wait_until(lambda: not processes_with("ray::DecodingActor") + processes_with("ray::EncodingActor"))
     again = index(on_ray(bundle), bundle, library, media)
-    assert 1 <= again.unchanged < 9
-    assert again.verdicts == {"ok": 9 - again.unchanged}
+    assert 1 <= again.unchanged < 10
+    assert again.verdicts == {"ok": 10 - again.unchanged}
     index(None, bundle, tmp_path / "local", media)
     assert_same_libraries(library, tmp_path / "local")
 
@@ -268,10 +358,11 @@ index_paths([media], library, Bundle.open(bundle), options, lambda _: None, engi
 
 
 def make_many(media: Path, *, poison: bool = True) -> Path:
-    """Nine videos of one or two segments, and one that kills its decoder where `poison` names it."""
+    """Nine videos of one to three segments, one to cut into spans, and one that kills its decoders."""
     for colour in COLOURS:
         make_video(media / f"{colour}.mp4", parts=[(colour, 0.3)])
     make_video(media / "long.mp4", parts=[("red", 40.0), ("blue", 40.0)], fps=1)
+    make_video(media / "cut.mp4", parts=[("red", 3.0), ("blue", 3.0)] * 32, fps=1)
     if poison:
         distinct_copy(media / "red.mp4", media / "poison.mp4")
     return media

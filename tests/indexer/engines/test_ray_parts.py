@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from indexer.decode import FileUnreached, FileVerdict
+from indexer.decode import SPAN_NOT_READ, FileUnreached, FileVerdict, SpanRead, StorageLimits
 from indexer.engines.channel import Abort, Channel
+from indexer.engines.ray_actors import SpanEnd
 from indexer.engines.ray_cluster import ActorPlan, RayOptions, plan_actors
-from indexer.engines.ray_files import FileQueue, NoMoreTasks, Reading
+from indexer.engines.ray_files import FileQueue, NoMoreTasks
+from indexer.engines.ray_readings import Reading
+from indexer.engines.ray_spans import CutFile
 from indexer.engines.writing import FileEnd
 from indexer.plan import IndexTask
 from model.runtime.errors import InputError
@@ -111,7 +114,7 @@ def queue_of(*names: str) -> FileQueue:
     for name in names:
         tasks.put(IndexTask(Path(name), name, size=7))
     tasks.put(NoMoreTasks())
-    return FileQueue(tasks)
+    return FileQueue(tasks, StorageLimits(megabytes=0.001, bytes_per_byte=0.0), most_ahead=2)
 
 
 def begin(files: FileQueue, *, is_alone: bool = True) -> Reading:
@@ -160,3 +163,115 @@ def test_what_this_run_has_read_is_known_by_its_size() -> None:
     files.finished(FileEnd(FileVerdict("ok", None, None, "f" * 64, 7, 1), None))
     files.finished(FileEnd(FileVerdict("corrupt", "damaged", None, "0" * 64, 7, 1), None))
     assert files.known_sha256(task) == ("f" * 64,)
+
+
+END = FileEnd(FileVerdict("ok", None, None, "f" * 64, 7, 1), None)
+EXACT = SpanRead(is_exact=True, stored_bytes=400, bytes=7, mtime_ns=1)
+
+
+def cut_of(files: FileQueue, count: int) -> tuple[CutFile, Reading]:
+    """A file that is cut into so many spans, and the reading of the first one."""
+    reading = begin(files)
+    assert reading.attempt.may_be_cut
+    files.cut(reading, count)
+    (cut,) = files.cuts
+    return cut, reading
+
+
+def encoded(cut: CutFile, reading: Reading, read: SpanRead = EXACT) -> None:
+    reading.span_end = SpanEnd(read, END if reading.attempt.span == 0 else None)
+    cut.encoded(reading)
+
+
+def stored(cut: CutFile, reading: Reading) -> None:
+    assert cut.take_due() is reading
+    assert cut.admits(reading)
+    cut.add_sent(3, 2)
+    cut.stored(reading)
+
+
+def test_spans_are_stored_in_order_and_read_only_so_far_ahead() -> None:
+    files = queue_of("a", "b")
+    cut, first = cut_of(files, 4)
+    second = begin(files, is_alone=False)
+    assert (second.attempt.span, second.attempt.is_first, second.attempt.may_be_cut) == (1, False, True)
+    # The third one has to wait until the first one is stored.
+    other = begin(files, is_alone=False)
+    assert (other.attempt.task.path, other.attempt.cut) == (Path("b"), None)
+    encoded(cut, second)
+    assert cut.take_due() is None
+    encoded(cut, first)
+    stored(cut, first)
+    assert cut.take_due() is second
+    assert cut.take_due() is None
+    cut.add_sent(5, 5)
+    cut.stored(second)
+    third, fourth = begin(files, is_alone=False), begin(files, is_alone=False)
+    assert (third.attempt.span, fourth.attempt.span, cut.has_unread) == (2, 3, False)
+    assert files.next(is_alone=True) is None
+    assert not files.is_empty
+    for reading in (third, fourth):
+        assert cut.end is None
+        encoded(cut, reading, SpanRead(is_exact=True, stored_bytes=100, bytes=7, mtime_ns=1))
+        stored(cut, reading)
+    assert cut.end is END
+    assert (cut.sent, cut.kept) == (14, 11)
+
+
+def test_a_span_that_is_lost_is_read_again_where_its_rows_end() -> None:
+    files = queue_of("a")
+    cut, first = cut_of(files, 3)
+    first.sent, first.kept = 3, 2
+    assert files.lost(first) is None
+    again = begin(files, is_alone=False)
+    assert (again.attempt.span, again.attempt.skip, again.attempt.kept) == (0, 3, 2)
+    assert again.attempt.may_be_cut
+    assert not again.attempt.is_first
+    for _ in range(2):
+        assert files.lost(again) is None
+        again = begin(files, is_alone=False)
+    end = files.lost(again)
+    assert end is not None
+    assert isinstance(end.outcome, FileUnreached)
+    assert cut not in files.cuts
+    assert files.next(is_alone=True) is None
+    assert files.is_empty
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        SPAN_NOT_READ,
+        SpanRead(is_exact=True, stored_bytes=400, bytes=8, mtime_ns=1),
+        SpanRead(is_exact=True, stored_bytes=400, bytes=7, mtime_ns=2),
+        # 1,001 bytes in all, of 1,000.
+        SpanRead(is_exact=True, stored_bytes=601, bytes=7, mtime_ns=1),
+    ],
+    ids=["not exact", "another size", "another time", "too much"],
+)
+def test_a_file_whose_spans_do_not_fit_is_read_on_as_one(read: SpanRead) -> None:
+    files = queue_of("a")
+    cut, first = cut_of(files, 2)
+    second = begin(files, is_alone=False)
+    encoded(cut, first)
+    stored(cut, first)
+    encoded(cut, second, read)
+    assert cut.take_due() is second
+    assert not cut.admits(second)
+    files.read_whole(cut)
+    whole = begin(files, is_alone=False).attempt
+    assert (whole.skip, whole.kept, whole.cut, whole.again) == (3, 2, None, False)
+    assert not whole.may_be_cut
+    assert not whole.is_first
+    assert files.next(is_alone=True) is None
+    assert files.is_empty
+
+
+def test_a_file_whose_span_kills_its_process_is_read_again_alone_as_one() -> None:
+    files = queue_of("a", "b")
+    cut, _ = cut_of(files, 2)
+    files.read_whole(cut, again=True)
+    assert begin(files).attempt.task.path == Path("b")
+    assert files.next(is_alone=False) is None
+    again = begin(files).attempt
+    assert (again.task.path, again.again, again.may_be_cut) == (Path("a"), True, False)
