@@ -334,6 +334,44 @@ def test_a_driver_that_is_killed_goes_on_where_it_was(
     assert_same_libraries(library, tmp_path / "local")
 
 
+def test_a_driver_that_is_told_to_end_keeps_what_is_done(
+    cluster: Nodes, ray: Any, bundle: Bundle, tmp_path: Path
+) -> None:
+    """By SIGTERM, as KubeRay ends a job."""
+    media, library = make_many(tmp_path / "media", poison=False), tmp_path / "ray"
+    # It takes its decoder minutes to take the checksum of this, so the run is not over before.
+    endless = media / "endless.mp4"
+    with endless.open("wb") as file:
+        file.truncate(1 << 40)
+    command = driver_command(cluster, media, library, bundle)
+    with subprocess.Popen(
+        command,
+        env={**clean_environment(), **ENVIRONMENT, "HOME": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        # What an encoder has stored is decoded, and what is decoded is kept.
+        wait_until(lambda: any(library.glob("segments.lance/data/*.lance")), 180.0)
+        run.send_signal(signal.SIGTERM)
+        _, said = run.communicate()
+    assert run.returncode == 128 + signal.SIGTERM, said
+    assert "stopped: what was done is published" in said
+    wait_until(lambda: not processes_with("ray::DecodingActor") + processes_with("ray::EncodingActor"))
+    assert verify_library(library).ok
+    endless.unlink()
+    again = index(on_ray(bundle), bundle, library, media)
+    assert again.unchanged >= 1
+    assert again.verdicts == ({"ok": 10 - again.unchanged} if again.unchanged < 10 else {})
+    index(None, bundle, tmp_path / "local", media)
+    assert_same_libraries(library, tmp_path / "local")
+
+
+def driver_command(cluster: Nodes, media: Path, library: Path, bundle: Bundle) -> list[str]:
+    paths = [str(media), "--library", str(library), "--bundle", str(bundle.folder)]
+    engine = ["--engine", "ray", "--ray-address", cluster.address, "--workers", "2", "--ray-encoders", "1"]
+    return [*REELFIND, "index", *paths, *engine]
+
+
 #: A driver that stores and commits each video by itself.
 DRIVER = """
 import sys
