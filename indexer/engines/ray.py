@@ -26,11 +26,13 @@ from indexer.engines.ray_cluster import RayOptions, check_reachable, connected, 
 from indexer.engines.ray_files import FileQueue, NoMoreTasks
 from indexer.engines.ray_fleet import Fleet, one_line
 from indexer.engines.ray_loop import RayLoop
+from indexer.engines.ray_metrics import RunMetrics
 from indexer.engines.writing import ToWriter, waiting_batches, writing
 from indexer.events import Event, Note
 from indexer.library.errors import storage_errors
 from indexer.plan import IndexTask
 from model.runtime.errors import ReelfindError
+from model.runtime.tracing import carried, trace_origin
 
 _MARK = ".ray-"
 
@@ -74,9 +76,20 @@ class RayEngine:
         pending: Channel[IndexTask | NoMoreTasks] = Channel(len(tasks) + 1, abort)
         with connected(self._options.address) as ray, _shared(sink.tables) as tables:
             plan = plan_actors(self._options, ray.cluster_resources())
-            fleet = Fleet(ray, plan, self._bounds, decode_spec, spec, tables, lambda text: emit(Note(text)))
+            metrics = RunMetrics(ray.util.metrics)
+            fleet = Fleet(
+                ray,
+                plan,
+                self._bounds,
+                decode_spec,
+                spec,
+                tables,
+                trace_origin(),
+                metrics,
+                lambda text: emit(Note(text)),
+            )
             threads = [
-                threading.Thread(target=guarded, args=(work, abort), name=name)
+                threading.Thread(target=carried(guarded), args=(work, abort), name=name)
                 for name, work in (
                     ("tasks", partial(_send_tasks, tasks, pending, stop)),
                     ("writer", writing(encoded, sink, stop)),
@@ -87,7 +100,7 @@ class RayEngine:
             try:
                 files = FileQueue(pending, decode_spec.storage, plan.decoders + 1)
                 span_seconds = self._options.span_seconds
-                RayLoop(ray, fleet, files, spec, span_seconds, encoded, emit, stop).run()
+                RayLoop(ray, fleet, files, spec, span_seconds, encoded, metrics, emit, stop).run()
                 encoded.put(None)
             except AbortedError:
                 pass

@@ -14,6 +14,7 @@ import os
 import platform
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,10 +41,12 @@ from indexer.engines.local_decoders import Bounds, Died, ProcessDecoder
 from indexer.engines.writing import FileEnd
 from indexer.file_texts import kept_outcome, read_texts
 from indexer.library.fragments import WrittenSegments, write_segments
+from indexer.library.records import displayable
 from indexer.library.schema import SegmentRow
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
 from model.runtime.errors import BundleError
+from model.runtime.tracing import Span, TraceOrigin, span, tracing_from
 
 #: Packages whose other version gives other results, or does not understand what is sent.
 _SAME = ("reelfind", "av", "numpy", "pillow", "pylance")
@@ -166,11 +169,13 @@ class DecodingActor:
     Args:
         bounds: what a file may take, and how the process that reads it is confined.
         spec: how to decode.
+        origin: where spans come from; None: none are made.
     """
 
-    def __init__(self, bounds: Bounds, spec: DecodeSpec) -> None:
+    def __init__(self, bounds: Bounds, spec: DecodeSpec, origin: TraceOrigin | None) -> None:
         self._bounds = bounds
         self._spec = spec
+        self._traces = ActorTraces(origin)
         self._decoder: ProcessDecoder | None = None
         self._parts: Iterator[tuple[PartReport, TaskSegment | None]] = iter(())
 
@@ -179,7 +184,9 @@ class DecodingActor:
 
         Raises:
             ReelfindError: it cannot be started.
+            InputError: spans are asked for and cannot be made here.
         """
+        self._traces.open()
         # Set by nobody: the driver ends the whole actor.
         self._decoder = ProcessDecoder(self._bounds, threading.Event())
         return _node_report(self._decoder.confinement)
@@ -197,8 +204,20 @@ class DecodingActor:
             ReelfindError: a new decoding process cannot be started.
         """
         if order is not None:
-            self._parts = self._read(order)
+            self._parts = self._traced(order)
         return next(self._parts, (None, None))
+
+    def close(self) -> None:
+        """Send the spans that are left."""
+        self._traces.close()
+
+    def _traced(self, order: ReadOrder) -> Iterator[tuple[PartReport, TaskSegment | None]]:
+        with self._traces.span("decode") as decoding:
+            decoding.set("file.path", displayable(order.task.path))
+            for report, segment in self._read(order):
+                if isinstance(report, Cut) and order.span is not None:
+                    decoding.set("reelfind.span", order.span.number)
+                yield report, segment
 
     def _read(self, order: ReadOrder) -> Iterator[tuple[PartReport, TaskSegment | None]]:
         if self._decoder is None:
@@ -242,11 +261,13 @@ class EncodingActor:
     Args:
         spec: how to encode; the bundle's folder must be at the same path on this node.
         tables: where to store rows.
+        origin: where spans come from; None: none are made.
     """
 
-    def __init__(self, spec: EncodeSpec, tables: SharedTables) -> None:
+    def __init__(self, spec: EncodeSpec, tables: SharedTables, origin: TraceOrigin | None) -> None:
         self._spec = spec
         self._tables = tables
+        self._traces = ActorTraces(origin)
         self._bundle: Bundle | None = None
 
     def open(self) -> NodeReport:
@@ -254,7 +275,9 @@ class EncodingActor:
 
         Raises:
             BundleError: it is not on this node, is another one, or its provider is not active here.
+            InputError: spans are asked for and cannot be made here.
         """
+        self._traces.open()
         report = replace(_node_report(), sees_library=self._tables.are_seen())
         try:
             self._bundle = self._spec.open_bundle()
@@ -270,10 +293,10 @@ class EncodingActor:
         """
         if self._bundle is None:
             raise RuntimeError("`open` was not called")
-        rows = [
-            row if isinstance(row, SegmentLost) else lost_if_not_finite(row) or row
-            for row in encode_batch(self._bundle, self._spec, batch)
-        ]
+        with self._traces.span("encode") as encoding:
+            encoding.set("reelfind.segments", len(batch))
+            encoded = encode_batch(self._bundle, self._spec, batch)
+        rows = [row if isinstance(row, SegmentLost) else lost_if_not_finite(row) or row for row in encoded]
         reports = [
             RowReport(len(segment.frames), row if isinstance(row, SegmentLost) else None)
             for (_, segment), row in zip(batch, rows, strict=True)
@@ -298,7 +321,41 @@ class EncodingActor:
             found.append(replace(row, segment_index=order.segment_index))
         if not found:
             return WrittenSegments((), ())
-        return write_segments(self._tables.folder, self._spec.layout, found)
+        with self._traces.span("store") as storing:
+            storing.set("reelfind.segments", len(found))
+            return write_segments(self._tables.folder, self._spec.layout, found)
+
+    def close(self) -> None:
+        """Send the spans that are left."""
+        self._traces.close()
+
+
+class ActorTraces:
+    """Spans of an actor, within the span of the run.
+
+    Args:
+        origin: where they come from; None: none are made.
+    """
+
+    def __init__(self, origin: TraceOrigin | None) -> None:
+        self._origin = origin
+        self._tracing = ExitStack()
+
+    def open(self) -> None:
+        """Begin to send spans.
+
+        Raises:
+            InputError: they cannot be made here.
+        """
+        self._tracing.enter_context(tracing_from(self._origin, platform.node()))
+
+    def span(self, name: str) -> AbstractContextManager[Span]:
+        """A span; see `model.runtime.tracing.span`."""
+        return span(name, parent=None if self._origin is None else self._origin.parent)
+
+    def close(self) -> None:
+        """Send the spans that are left, and make no more."""
+        self._tracing.close()
 
 
 def _segment_report(segment: DecodedSegment) -> SegmentReport:

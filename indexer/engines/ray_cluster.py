@@ -136,6 +136,7 @@ def connected(address: str | None) -> Iterator[Any]:
     _prepare_environment(address)
     # Late, since it reads the environment; and it takes a second.
     import ray
+    import ray.util.metrics
 
     if ray.is_initialized():
         yield ray

@@ -18,11 +18,15 @@ from indexer.engines.ray_actors import (
     same_versions,
 )
 from indexer.engines.ray_cluster import ActorPlan
+from indexer.engines.ray_metrics import RunMetrics
 from indexer.engines.ray_readings import Reading, WaitingRow
 from model.runtime.errors import InputError, ReelfindError
+from model.runtime.tracing import TraceOrigin
 
 #: Actors that may be lost, one after the other, before one of them is ready.
 _MOST_FAILED_STARTS = 8
+#: How long actors may take to send their last spans.
+_CLOSE_SECONDS = 10.0
 #: How often to say that the cluster has no room yet.
 _WAITING_SECONDS = 30.0
 
@@ -150,6 +154,8 @@ class Fleet:
         decode_spec: how to decode.
         encode_spec: how to encode.
         tables: where encoders store rows.
+        origin: where spans of actors come from; None: they make none.
+        metrics: counts the actors that are lost.
         note: tells the user something.
     """
 
@@ -161,9 +167,13 @@ class Fleet:
         decode_spec: DecodeSpec,
         encode_spec: EncodeSpec,
         tables: SharedTables,
+        origin: TraceOrigin | None,
+        metrics: RunMetrics,
         note: Callable[[str], None],
     ) -> None:
         self._ray = ray
+        self._has_spans = origin is not None
+        self._metrics = metrics
         self._note = note
         self._failed_starts = 0
         self._idle_since = time.monotonic()
@@ -172,8 +182,8 @@ class Fleet:
         options = {"max_restarts": 0, "scheduling_strategy": "SPREAD"}
         decoding = ray.remote(DecodingActor).options(**options, **plan.of_decoder)
         encoding = ray.remote(EncodingActor).options(**options, **plan.of_encoder)
-        self.encoders = Crew(lambda: Encoder(encoding.remote(encode_spec, tables)), plan.encoders)
-        self.decoders = Crew(lambda: Decoder(decoding.remote(bounds, decode_spec)), plan.decoders)
+        self.encoders = Crew(lambda: Encoder(encoding.remote(encode_spec, tables, origin)), plan.encoders)
+        self.decoders = Crew(lambda: Decoder(decoding.remote(bounds, decode_spec, origin)), plan.decoders)
 
     def opened(self, member: Member, report: NodeReport) -> None:
         """An actor is ready.
@@ -220,8 +230,10 @@ class Fleet:
             if self._failed_starts > _MOST_FAILED_STARTS + len(self.decoders.members):
                 raise ReelfindError(f"actors of the Ray cluster end as they start: {one_line(error)}")
         if isinstance(member, Decoder):
+            self._metrics.lost("decoder")
             self.decoders.replace(member)
         elif isinstance(member, Encoder):
+            self._metrics.lost("encoder")
             self.encoders.replace(member)
 
     def say_if_waiting(self) -> None:
@@ -238,8 +250,12 @@ class Fleet:
             )
 
     def close(self) -> None:
-        """End all actors."""
-        for member in (*self.decoders.members, *self.encoders.members):
+        """End all actors, after they have sent their spans."""
+        members = [*self.decoders.members, *self.encoders.members]
+        if self._has_spans:
+            closing = [member.handle.close.remote() for member in members if member.is_ready]
+            self._ray.wait(closing, num_returns=len(closing), timeout=_CLOSE_SECONDS)
+        for member in members:
             self._ray.kill(member.handle)
 
 

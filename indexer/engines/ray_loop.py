@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from indexer.decode import Cut, SpanOrder
@@ -35,6 +36,7 @@ from indexer.engines.ray_fleet import (
     WaitingSegment,
     WriteCall,
 )
+from indexer.engines.ray_metrics import RunMetrics
 from indexer.engines.ray_readings import Reading, WaitingRow
 from indexer.engines.ray_spans import CutFile
 from indexer.engines.writing import FileEnd, StoredRows, ToWriter
@@ -50,6 +52,8 @@ _ROWS_OF_MANY = 128
 _BYTES_OF_MANY = 48 << 20
 #: How long a file that is over waits for others.
 _STORE_SECONDS = 5.0
+#: How often to tell how much is under way.
+_MEASURE_SECONDS = 1.0
 #: How often to look for new tasks and a request to stop, where nothing else happens.
 _LOOK_SECONDS = 0.1
 
@@ -64,6 +68,7 @@ class RayLoop:
         spec: how to encode.
         span_seconds: longer files are cut into spans of this length, at most.
         encoded: where rows and ends of files go.
+        metrics: counts what the run does.
         emit: receives `FileStarted` and `SegmentEncoded`.
         stop: when set, no further file is started, and those that are not decoded are given up.
     """
@@ -76,6 +81,7 @@ class RayLoop:
         spec: EncodeSpec,
         span_seconds: float,
         encoded: Channel[ToWriter],
+        metrics: RunMetrics,
         emit: Callable[[Event], None],
         stop: threading.Event,
     ) -> None:
@@ -91,6 +97,9 @@ class RayLoop:
         #: Segments that an encoder may have before it.
         self._most_segments = 2 * max(1, spec.batch_frames // spec.layout.frames_per_segment)
         self._encoded = encoded
+        self._metrics = metrics
+        self._frame_bytes = spec.layout.frame_bytes
+        self._measured_at = 0.0
         self._emit = emit
         self._stop = stop
         #: The files that are begun and not over, and the encoder of each.
@@ -115,6 +124,27 @@ class RayLoop:
             self._store_spans()
             self._store_ended()
             self._take_results()
+            self._measure()
+        self._metrics.in_flight(0)
+
+    def _measure(self) -> None:
+        """Tell now and then how much is under way."""
+        now = time.monotonic()
+        if now - self._measured_at < _MEASURE_SECONDS:
+            return
+        self._measured_at = now
+        segments: list[WaitingSegment] = []
+        rows = [row for reading in self._active for row in reading.rows]
+        rows += [row for cut in self._files.cuts for row in cut.waiting_rows()]
+        for encoder in self._fleet.encoders.members:
+            segments += encoder.segments
+            for call in encoder.calls:
+                if isinstance(call, EncodeCall):
+                    segments += call.segments
+                else:
+                    rows += chain.from_iterable(call.rows.values())
+        decoded = sum(segment.report.num_bytes for segment in segments)
+        self._metrics.in_flight(decoded + self._frame_bytes * sum(row.num_frames for row in rows))
 
     def _is_done(self) -> bool:
         is_over = self._files.is_empty or (self._stop.is_set() and not self._files.cuts)
@@ -294,6 +324,7 @@ class RayLoop:
             return
         if isinstance(report, SegmentReport):
             reading.decoded += 1
+            self._metrics.decoded(report.end_seconds - report.start_seconds)
             self._active[reading].segments.append(WaitingSegment(reading, part.segment, report))
             return
         cut = reading.attempt.cut
@@ -344,6 +375,7 @@ class RayLoop:
         for place in used:
             reading, segment, report = readings[place], call.segments[place].report, reports[place]
             reading.encoded += 1
+            self._metrics.encoded(report.num_frames)
             if reading in to_send:
                 reading.sent += 1
                 reading.kept += report.lost is None
@@ -384,6 +416,7 @@ class RayLoop:
         for reading, end in ended:
             self._leave(reading)
             self._files.finished(end)
+            self._metrics.finished(end.outcome)
         for reading in call.rows:
             cut = reading.attempt.cut
             if cut is not None and reading.is_sent:
@@ -410,6 +443,7 @@ class RayLoop:
     def _finish(self, reading: Reading, end: FileEnd) -> None:
         self._encoded.put((reading.attempt.task, end))
         self._files.finished(end)
+        self._metrics.finished(end.outcome)
 
     def _leave(self, reading: Reading) -> None:
         """Free the actors of a file that is over or given up."""

@@ -8,10 +8,10 @@ Spans give what one reader of the whole file gives only where nothing in them de
 Where that is not sure, the file is read again as a whole, after what is stored: see `SpanRead`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from indexer.engines.ray_readings import Attempt, Reading
+from indexer.engines.ray_readings import Attempt, Reading, WaitingRow
 from indexer.engines.writing import FileEnd
 
 
@@ -89,6 +89,10 @@ class CutFile:
         is_same = (end.read.bytes, end.read.mtime_ns) == (first.read.bytes, first.read.mtime_ns)
         stored_bytes = self._stored_bytes + end.read.stored_bytes
         return is_same and stored_bytes <= self._most_bytes(end.read.bytes)
+
+    def waiting_rows(self) -> Iterator[WaitingRow]:
+        """The rows of spans whose turn has not come."""
+        return (row for reading in self._encoded.values() for row in reading.rows)
 
     def add_sent(self, sent: int, kept: int) -> None:
         """The writer has so many more of the segments, of which so many are stored."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -111,6 +112,49 @@ def carried(work: Callable[..., Result]) -> Callable[..., Result]:
     return work if _tracer is None else partial(copy_context().run, work)
 
 
+@dataclass(frozen=True)
+class TraceOrigin:
+    """What a process of another computer needs to make spans within one of this process.
+
+    Attributes:
+        variables: those of OpenTelemetry (`OTEL_…`) in this process's environment.
+        parent: the span, as `span` takes it.
+    """
+
+    variables: Mapping[str, str]
+    parent: Mapping[str, str]
+
+
+def trace_origin() -> TraceOrigin | None:
+    """The origin of spans elsewhere that are within the current one; None: nobody asks for spans."""
+    if _tracer is None:
+        return None
+    from opentelemetry.propagate import inject
+
+    parent: dict[str, str] = {}
+    inject(parent)
+    return TraceOrigin({k: text for k, text in os.environ.items() if k.startswith("OTEL_")}, parent)
+
+
+@contextmanager
+def tracing_from(origin: TraceOrigin | None, host: str) -> Iterator[None]:
+    """As `tracing`, for a process on another computer, which takes over the variables of the origin.
+
+    Args:
+        origin: where the spans come from; None: nobody asks for any.
+        host: the name of this computer.
+
+    Raises:
+        InputError: as `tracing`.
+    """
+    if origin is None:
+        yield
+        return
+    os.environ.update(origin.variables)
+    with tracing({"host.name": host}):
+        yield
+
+
 def parent_in(environment: Mapping[str, str]) -> dict[str, str]:
     """The parent for `span` that a program's environment names: `TRACEPARENT`, `TRACESTATE`, `BAGGAGE`."""
     names = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
@@ -118,8 +162,11 @@ def parent_in(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def tracing() -> Iterator[None]:
+def tracing(attributes: Mapping[str, str] | None = None) -> Iterator[None]:
     """Send spans while the context lasts, if the environment asks for it; at its end, all that are left.
+
+    Args:
+        attributes: what spans say of the program, besides its name and version.
 
     Raises:
         InputError: the variables ask for what cannot be done, or packages are missing.
@@ -138,7 +185,7 @@ def tracing() -> Iterator[None]:
             "OTEL_TRACES_EXPORTER=none"
         ) from None
     try:
-        provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
+        provider = TracerProvider(resource=_resource(attributes or {}), shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     except ValueError as error:
         raise InputError(f"a variable of OpenTelemetry (OTEL_…) is invalid: {error}") from error
@@ -172,11 +219,11 @@ def _is_asked_for(environment: Mapping[str, str]) -> bool:
     return True
 
 
-def _resource() -> "Resource":
+def _resource(attributes: Mapping[str, str]) -> "Resource":
     """What spans say of the program. A name in the environment wins."""
     from opentelemetry.sdk.resources import Resource
 
-    resource = Resource.create({"service.version": version(SERVICE_NAME)})
+    resource = Resource.create({"service.version": version(SERVICE_NAME), **attributes})
     if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": SERVICE_NAME}))
     return resource

@@ -1,5 +1,6 @@
 """Traces of a real server and a real indexing run, sent to a collector."""
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from opentelemetry.semconv.attributes import (
 )
 
 from model.runtime.errors import InputError
-from model.runtime.tracing import is_on, tracing
+from model.runtime.tracing import is_on, span, trace_origin, tracing
 from tests.support.otlp import Collector, attributes_of, collecting
 from tests.support.problems import check_problem
 from tests.support.server import REELFIND, Server, clean_environment, running_server
@@ -149,6 +150,28 @@ def test_an_indexing_run_is_traced_step_by_step(
     decoded = attributes_of(steps[names.index("decode")])
     assert decoded == {"file.path": str(toy.media / "red.mp4")}
     assert "nightly" in {of_program[service_attributes.SERVICE_NAME] for of_program in collector.resources}
+
+
+def test_spans_of_another_computer_are_within_the_one_that_is_current_here(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trace_origin() is None
+    for name, value in collector.environment.items():
+        monkeypatch.setenv(name, value)
+    with tracing(), span("here"):
+        origin = pickle.dumps(trace_origin())
+    program = (
+        "import pickle, sys\n"
+        "from model.runtime.tracing import span, tracing_from\n"
+        "origin = pickle.loads(bytes.fromhex(sys.argv[1]))\n"
+        "with tracing_from(origin, 'node-7'), span('there', parent=origin.parent):\n"
+        "    pass\n"
+    )
+    command = [sys.executable, "-c", program, origin.hex()]
+    subprocess.run(command, env=clean_environment(), check=True)
+    here, there = collector.wait_for("here"), collector.wait_for("there")
+    assert (there.trace_id, there.parent_span_id) == (here.trace_id, here.span_id)
+    assert "node-7" in {of_program.get("host.name") for of_program in collector.resources}
 
 
 def test_neither_sdk_nor_exporter_is_imported_where_nobody_asks() -> None:

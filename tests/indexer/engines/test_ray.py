@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lance
 import pytest
@@ -34,6 +35,7 @@ from service.bench.indexing import VideoSet
 from tests.indexer.engines import test_contract as contract
 from tests.indexer.engines.test_contract import NewEngine, Run, assert_same, sequential, sorted_rows
 from tests.support.copies import distinct_copy
+from tests.support.otlp import attributes_of, collecting
 from tests.support.processes import wait_until
 from tests.support.ray_nodes import ENVIRONMENT, Nodes, processes_with, three_nodes
 from tests.support.server import REELFIND, clean_environment
@@ -370,6 +372,73 @@ def driver_command(cluster: Nodes, media: Path, library: Path, bundle: Bundle) -
     paths = [str(media), "--library", str(library), "--bundle", str(bundle.folder)]
     engine = ["--engine", "ray", "--ray-address", cluster.address, "--workers", "2", "--ray-encoders", "1"]
     return [*REELFIND, "index", *paths, *engine]
+
+
+def test_a_run_is_one_trace_on_all_nodes(cluster: Nodes, ray: Any, bundle: Bundle, tmp_path: Path) -> None:
+    media, library = tmp_path / "media", tmp_path / "ray"
+    for colour in ("red", "blue"):
+        make_video(media / f"{colour}.mp4", parts=[(colour, 0.3)])
+    with collecting() as collector:
+        own = {**collector.environment, **ENVIRONMENT, "HOME": str(tmp_path)}
+        command = driver_command(cluster, media, library, bundle)
+        subprocess.run(command, env=clean_environment() | own, capture_output=True, check=True)
+        run = collector.wait_for("index")
+    steps = collector.within(run)
+    names = [step.name for step in steps]
+    assert {"scan", "plan", "decode", "encode", "store", "commit", "publish"} == set(names)
+    assert {step.trace_id for step in steps} == {run.trace_id}
+    decoded = [attributes_of(step)["file.path"] for step in steps if step.name == "decode"]
+    assert sorted(decoded) == [str(media / "blue.mp4"), str(media / "red.mp4")]
+    segments = [attributes_of(step)["reelfind.segments"] for step in steps if step.name == "store"]
+    assert sum(segments) == 2
+    hosts = [resource["host.name"] for resource in collector.resources if "host.name" in resource]
+    assert set(hosts) == {platform.node()}
+
+
+class Recorded:
+    """In place of a metric of Ray, which shows its values only where its dashboard is installed."""
+
+    values: ClassVar[dict[tuple[str, ...], float]] = {}
+    most: ClassVar[dict[str, float]] = {}
+
+    def __init__(self, name: str, description: str, tag_keys: tuple[str, ...] = ()) -> None:
+        assert description
+        self.name, self.tag_keys = name, tag_keys
+
+    def inc(self, value: float = 1.0, tags: dict[str, str] | None = None) -> None:
+        assert value > 0
+        assert tuple(tags or {}) == self.tag_keys
+        key = (self.name, *(tags or {}).values())
+        self.values[key] = self.values.get(key, 0.0) + value
+
+    def set(self, value: float) -> None:
+        self.values[self.name,] = value
+        self.most[self.name] = max(value, self.most.get(self.name, 0.0))
+
+
+def test_metrics_count_what_a_run_does(
+    ray: Any, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = make_many(tmp_path / "media", poison=False)
+    (media / "empty.mp4").write_bytes(b"")
+    monkeypatch.setattr("ray.util.metrics.Counter", Recorded)
+    monkeypatch.setattr("ray.util.metrics.Gauge", Recorded)
+    monkeypatch.setattr("indexer.engines.ray_loop._MEASURE_SECONDS", 0.0)
+    index(on_ray(bundle), bundle, tmp_path / "ray", media)
+    os.utime(media / "red.mp4", (9, 9))
+    index(on_ray(bundle), bundle, tmp_path / "ray", media)
+    rows = {table: lance.dataset(str(tmp_path / f"ray/{table}.lance")) for table in ("segments", "frames")}
+    spans = rows["segments"].to_table(columns=["start_seconds", "end_seconds"]).to_pylist()
+    seconds = sum(row["end_seconds"] - row["start_seconds"] for row in spans)
+    assert Recorded.values == {
+        ("reelfind_index_files", "ok"): 10,
+        ("reelfind_index_files", "corrupt"): 1,
+        ("reelfind_index_files", "known"): 1,
+        ("reelfind_index_decoded_seconds",): pytest.approx(seconds),
+        ("reelfind_index_encoded_frames",): rows["frames"].count_rows(),
+        ("reelfind_index_bytes_in_flight",): 0,
+    }
+    assert Recorded.most["reelfind_index_bytes_in_flight"] > 0
 
 
 #: A driver that stores and commits each video by itself.
