@@ -22,6 +22,8 @@ MAX_FAILURES = 16
 # a search where the file has no index.
 SEEK_BYTES_WITH_INDEX = 1 << 20
 SEEK_BYTES_WITHOUT_INDEX = 8 << 20
+# As long as key frames may lie apart where no distance between two is known.
+LONG_KEY_GAP_SECONDS = 30.0
 # Up to this size, starting threads and filling their pictures in flight takes longer than they save.
 SMALL_PIXELS = 640 * 480
 # Above 8K, so many threads of the decoder hold a picture each, at most.
@@ -216,7 +218,8 @@ class PacketSource:
             if self.container.format.name.startswith("mov"):
                 return False  # the index is complete: no key frame lies between
         duration = self.container.duration
-        if not key_gap or not duration or ticks - self._ticks < 2 * key_gap:
+        gap = key_gap or round(LONG_KEY_GAP_SECONDS / self.clock.time_base)
+        if not duration or ticks - self._ticks < 2 * gap:
             return False
         ahead = float((ticks - self._ticks) * self.clock.time_base)
         return ahead * self.container.size / (duration / av.time_base) > SEEK_BYTES_WITHOUT_INDEX

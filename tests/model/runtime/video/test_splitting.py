@@ -34,6 +34,8 @@ CUT = [
     "open_gop",
     "open_gop_mkv",
 ]
+#: They have no key frame ahead, or do not say how long they are.
+READ_ON = ["long_pauses", "no_duration", "one_key_frame"]
 
 
 class Described(NamedTuple):
@@ -133,15 +135,24 @@ def described(segments: Iterator[Segment | None]) -> list[Described]:
     ]
 
 
-@pytest.mark.parametrize("seeks", [False, True], ids=["read on", "seek"])
+@pytest.mark.parametrize("will_seek", [False, True], ids=["read on", "seek"])
 @pytest.mark.parametrize("name", CUT)
 def test_spans_of_a_clip_give_the_segments_of_the_whole(
-    name: str, seeks: bool, clips: Clips, monkeypatch: pytest.MonkeyPatch
+    name: str, will_seek: bool, clips: Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if seeks:
-        for constant in ("SEEK_BYTES_WITH_INDEX", "SEEK_BYTES_WITHOUT_INDEX"):
+    if will_seek:
+        for constant in ("SEEK_BYTES_WITH_INDEX", "SEEK_BYTES_WITHOUT_INDEX", "LONG_KEY_GAP_SECONDS"):
             monkeypatch.setattr(demux, constant, 0)
+    seeks = []
+    seek = demux.PacketSource.seek
+
+    def counted(source: demux.PacketSource, ticks: int) -> bool:
+        seeks.append(ticks)
+        return seek(source, ticks)
+
+    monkeypatch.setattr(demux.PacketSource, "seek", counted)
     check_spans(clips(name), least=4)
+    assert bool(seeks) == (will_seek and name not in READ_ON)
 
 
 @pytest.mark.parametrize("name", ["offset", "no_times"])
