@@ -208,7 +208,10 @@ class DecodingActor:
         return next(self._parts, (None, None))
 
     def close(self) -> None:
-        """Send the spans that are left."""
+        """End the decoding process, and send the spans that are left."""
+        self._parts = iter(())
+        if self._decoder is not None:
+            self._decoder.close()
         self._traces.close()
 
     def _traced(self, order: ReadOrder) -> Iterator[tuple[PartReport, TaskSegment | None]]:
