@@ -11,7 +11,7 @@ Videos, the bundle and Reelfind itself must be at the same paths on all nodes, a
 import secrets
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,8 @@ from indexer.engines.ray_metrics import RunMetrics
 from indexer.engines.writing import ToWriter, waiting_batches, writing
 from indexer.events import Event, Note
 from indexer.library.errors import storage_errors
+from indexer.library.storage.address import place_name
+from indexer.library.storage.registry import storage_of
 from indexer.plan import IndexTask
 from model.runtime.errors import ReelfindError
 from model.runtime.tracing import carried, trace_origin
@@ -141,11 +143,14 @@ def _shared(folder: Path) -> Iterator[SharedTables]:
         LibraryError: it cannot be written.
     """
     mark = folder / f"{_MARK}{secrets.token_hex(8)}"
+    storage = storage_of(folder)
     with storage_errors(folder):
-        for left in folder.glob(f"{_MARK}*"):
-            left.unlink()
-        mark.touch()
+        for name in storage.names(folder):
+            if name.startswith(_MARK):
+                storage.remove(folder / name)
+        storage.write(mark, b"")
     try:
-        yield SharedTables(folder, mark.name)
+        yield SharedTables(place_name(folder), mark.name)
     finally:
-        mark.unlink(missing_ok=True)
+        with suppress(OSError):
+            storage.remove(mark)

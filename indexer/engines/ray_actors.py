@@ -43,9 +43,11 @@ from indexer.file_texts import kept_outcome, read_texts
 from indexer.library.fragments import WrittenSegments, write_segments
 from indexer.library.records import displayable
 from indexer.library.schema import SegmentRow
+from indexer.library.storage.address import library_folder
+from indexer.library.storage.registry import storage_of
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle
-from model.runtime.errors import BundleError
+from model.runtime.errors import BundleError, InputError
 from model.runtime.tracing import Span, TraceOrigin, span, tracing_from
 
 #: Packages whose other version gives other results, or does not understand what is sent.
@@ -143,19 +145,29 @@ class RowOrder:
 
 @dataclass(frozen=True)
 class SharedTables:
-    """Where the library's tables are, for nodes that see the same disk as the driver.
+    """Where the library's tables are, for nodes that see the same disk or object store as the driver.
 
     Attributes:
-        folder: the folder of the tables.
+        place: the folder of the tables, or its address; see `place_name`.
         mark: a file in it, which the driver has written.
     """
 
-    folder: Path
+    place: str
     mark: str
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the tables on this computer; in an object store, what stands for it."""
+        return library_folder(self.place)
+
     def are_seen(self) -> bool:
-        """Whether this process sees the same folder, and may write there."""
-        return (self.folder / self.mark).is_file() and os.access(self.folder, os.W_OK)
+        """Whether this process sees the same place, and may write there, as far as that can be told."""
+        try:
+            storage = storage_of(self.folder)
+            is_there = storage.mark(self.folder / self.mark) is not None
+        except (OSError, InputError):
+            return False
+        return is_there and (not storage.is_local or os.access(self.folder, os.W_OK))
 
 
 #: What a decoding actor says of a part of a file: a segment, that it decodes only a span, the end of the span

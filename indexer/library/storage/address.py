@@ -128,6 +128,16 @@ def address_of(path: Path) -> tuple[Path, Address, str] | None:
     return folder / _WORKING_FOLDER, address, endpoint
 
 
+def place_name(path: Path) -> str:
+    """What names the same place on another computer: an address, or the path; see `library_folder`."""
+    found = address_of(path)
+    if found is None:
+        return os.fspath(path)
+    folder, address, _ = found
+    inside = path.relative_to(folder).as_posix()
+    return str(address) if inside == "." else f"{address}/{inside}"
+
+
 def endpoint_of(scheme: str) -> str:
     """The address of the server that the environment names for a kind of store; empty: the usual one."""
     if scheme != "s3":

@@ -147,7 +147,7 @@ def elsewhere(folder: Path) -> Callable[[Path], AbstractContextManager[SharedTab
 
     @contextmanager
     def shared(_: Path) -> Iterator[SharedTables]:
-        yield SharedTables(folder / "on another disk", "mark")
+        yield SharedTables(str(folder / "on another disk"), "mark")
 
     return shared
 
