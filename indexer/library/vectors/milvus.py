@@ -11,7 +11,7 @@ no snapshot names it. All of it can be made anew from the tables at any time.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.library.errors import VERIFY_REMEDY, LibraryError, VectorsAwayError, storage_errors
+from indexer.library.storage.registry import storage_of
 from indexer.library.vectors.base import VectorSource, difference, finite_batches, shared_folder
 from indexer.library.vectors.grown import GrownIndex, read_present, write_gone
 from indexer.library.vectors.milvus_collection import (
@@ -33,7 +34,6 @@ from indexer.library.vectors.milvus_collection import (
 from indexer.library.vectors.milvus_server import REBUILD_REMEDY, MilvusServer, server_in_environment
 from model.runtime.errors import InputError
 from model.runtime.faults import checkpoint
-from model.runtime.files import flush
 
 PLACE_FILE = "milvus.json"
 GONE_FILE = "milvus-gone.bits"
@@ -45,6 +45,7 @@ _MOST_LISTS = 65_536
 _SPEC = re.compile(r"IVF([1-9]\d{0,4}),SQ8")
 _NAME = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
 _OWNED = ".milvus"
+_NOTE = re.compile(_NAME.pattern + re.escape(_OWNED))
 _VERIFY_SECONDS = 60.0
 #: A new collection is made when more than this share of its vectors is gone.
 _MOST_GONE = 0.2
@@ -213,15 +214,19 @@ class MilvusBackend:
         """
         for name in (PLACE_FILE, GONE_FILE):
             with storage_errors(folder / name):
+                storage_of(folder).remove(folder / name)
                 (folder / name).unlink(missing_ok=True)
         self._remove_unnamed(folder)
 
     def _remove_unnamed(self, folder: Path) -> None:
-        notes = sorted(shared_folder(folder).glob(f"{PREFIX}*{_OWNED}"))
+        shared = shared_folder(folder)
+        storage = storage_of(shared)
+        with storage_errors(shared):
+            notes = [shared / name for name in storage.names(shared) if _NOTE.fullmatch(name)]
         if not notes:
             return
         try:
-            named = {_read_place(path.parent).collection for path in folder.parent.glob(f"*/{PLACE_FILE}")}
+            named = {place.collection for place in _places(folder.parent)}
         except LibraryError:
             # A damaged file may name any collection: remove none until its snapshot is removed.
             return
@@ -235,7 +240,18 @@ class MilvusBackend:
                 except (InputError, VectorsAwayError):
                     return
             with storage_errors(note):
-                note.unlink(missing_ok=True)
+                storage.remove(note)
+
+
+def _places(snapshots: Path) -> Iterator[_Place]:
+    """What the snapshots of a library name, those that are being made included."""
+    with storage_errors(snapshots):
+        stored = [path for path in storage_of(snapshots).files(snapshots) if path.name == PLACE_FILE]
+    for path in stored:
+        yield _read_place(path.parent, in_store=True)
+    # Of a snapshot that is being made, the file is on this computer alone.
+    for path in snapshots.glob(f".*/{PLACE_FILE}"):
+        yield _read_place(path.parent)
 
 
 def _of(collection: Collection, present: NDArray[np.bool_]) -> MilvusIndex:
@@ -256,24 +272,35 @@ def _note_of(folder: Path, name: str) -> Path:
 def _note_owned(folder: Path, name: str) -> None:
     """Note, before the collection is made, that it is the library's: a killed run leaves none unknown.
 
-    The note holds the number of its own inode, which the note of a copied library does not have: a copy
-    neither adds to the collection of the original nor removes it.
+    The note holds what the note of a copied library does not have: a copy neither adds to the collection of
+    the original nor removes it.
     """
     path = _note_of(folder, name)
+    storage = storage_of(path)
     with storage_errors(path):
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-        path.write_text(f"{path.stat().st_ino}\n")
-        flush(path)
-        flush(path.parent)
+        if storage.is_local:
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+            path.write_bytes(_identity(path))
+            storage.flush([path], path.parent)
+        else:
+            storage.write(path, _identity(path))
+
+
+def _identity(note: Path) -> bytes:
+    """What a copy of a file has not: the number of its inode, or its address in an object store."""
+    storage = storage_of(note)
+    return str(note.stat().st_ino if storage.is_local else storage.table(note).uri).encode()
 
 
 def _is_own(note: Path) -> bool:
     """Whether the library of a note made the collection that it names."""
     try:
-        return note.read_text() == f"{note.stat().st_ino}\n"
-    except (OSError, ValueError):
+        return storage_of(note).read(note) == _identity(note)
+    except FileNotFoundError:
         return False
+    except OSError as error:
+        raise LibraryError(f"{note} cannot be read: {error.strerror}") from error
 
 
 def _check_all_there(collection: Collection, first: int) -> None:
@@ -285,15 +312,19 @@ def _check_all_there(collection: Collection, first: int) -> None:
         )
 
 
-def _read_place(folder: Path) -> _Place:
+def _read_place(folder: Path, *, in_store: bool = False) -> _Place:
     """Read `milvus.json`, which may come from a stranger.
+
+    Args:
+        folder: the snapshot's folder, which may not have got its place yet.
+        in_store: read it where the library is, not its copy on this computer.
 
     Raises:
         LibraryError: it is missing or damaged.
     """
     path = folder / PLACE_FILE
     with storage_errors(path):
-        content = json.loads(path.read_bytes())
+        content = json.loads(storage_of(path).read(path) if in_store else path.read_bytes())
     try:
         place = _Place(**content)
     except TypeError as error:
