@@ -343,7 +343,7 @@ def test_the_operations_page_names_real_options_and_settings() -> None:
     }  # kubectl, helm
     elsewhere |= {"--system", "--create-home", "--home-dir", "--shell", "--append", "--groups", "--now"}
     assert set(re.findall(r"(?<!\S)`?\(?`?(--[a-z-]+)", page)) <= known | elsewhere
-    assert set(re.findall(r"REELFIND_\w+", page)) <= SETTINGS | COMPOSE_ONLY | {
+    assert set(re.findall(r"REELFIND_\w+", page)) <= SETTINGS | COMPOSE_ONLY | VECTORS | {
         "REELFIND_TRACEBACK",
         "REELFIND_SETTLE_SECONDS",
     }
