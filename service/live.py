@@ -25,6 +25,7 @@ from indexer.library.manifest import (
     published_number,
     read_snapshot_manifest,
 )
+from indexer.library.row_cache import RowCache
 from indexer.library.snapshot import Snapshot
 from indexer.library.storage.registry import storage_of
 from model.runtime.bundle import Bundle, default_bundle_path
@@ -98,18 +99,21 @@ def open_searcher(
     *,
     accept_damage: bool = False,
     curation: Curation | None = None,
+    cache: RowCache | None = None,
 ) -> Searcher:
     """Open the snapshot that CURRENT names, as users have curated it, with its bundle.
 
     If the snapshot was made with the bundle of `queues`, these are used; otherwise its bundle is found by
     its checksum, see `bundle_folder`, and opened. With `accept_damage`, rows that are damaged are refused
-    when they are read, not the whole snapshot. `curation` is the library's, where it is open already.
+    when they are read, not the whole snapshot. `curation` is the library's, where it is open already. `cache`
+    keeps what is read; None: a new one does.
 
     Raises:
         LibraryError: there is no snapshot, or it is damaged.
         BundleError: the bundle cannot be found or read.
     """
     snapshot = Snapshot.open(settings.library, accept_damage=accept_damage)
+    snapshot.keep_rows(RowCache(settings.row_cache_bytes) if cache is None else cache)
     if curation is not None:
         return searcher_of(settings, CuratedSnapshot.of(snapshot, curation.state()), queues)
     with closing(Curation(settings.library)) as opened:
@@ -164,6 +168,9 @@ class LiveLibrary:
         # Also the queues of bundles served before, as long as searches in flight use them.
         self._all_queues = weakref.WeakSet([self._queues])
         self._metrics = metrics
+        #: It outlives snapshots: what is in files that the next one has too need not be read again.
+        self._cache = RowCache(settings.row_cache_bytes, metrics.observe_row_cache)
+        metrics.watch_row_cache(lambda: self._cache.num_bytes)
         self.curation = Curation(settings.library)
         self._searcher: Searcher | None = None
         #: Held while `_searcher` is replaced.
@@ -405,7 +412,11 @@ class LiveLibrary:
             return before
         # Damage is better than nothing, but not better than what is served.
         searcher = open_searcher(
-            self._settings, self._queues, accept_damage=before is None, curation=self.curation
+            self._settings,
+            self._queues,
+            accept_damage=before is None,
+            curation=self.curation,
+            cache=self._cache,
         )
         is_new = before is None or before.queues is not searcher.queues
         if is_new and "match" in searcher.bundle.capabilities:

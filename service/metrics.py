@@ -137,6 +137,19 @@ class Metrics:
             buckets=_SEARCHES,
             registry=self.registry,
         )
+        self._cached_rows = Counter(
+            "reelfind_row_cache_reads",
+            "Rows of the library that searches asked for, by table, and whether they were in memory: hit or "
+            "miss.",
+            ("table", "result"),
+            registry=self.registry,
+        )
+        for table in ("segments", "frames"):
+            for found in ("hit", "miss"):
+                self._cached_rows.labels(table, found)
+        self._cached_bytes = Gauge(
+            "reelfind_row_cache_bytes", "Memory that rows of the library take.", registry=self.registry
+        )
         for outcome in ("done", *get_args(RerankSkipped)):
             self._reranks.labels(outcome)  # exported as 0 from the start, which rates need
         self._reloads = Counter(
@@ -245,6 +258,15 @@ class Metrics:
         """Count one call of the matching head, its pairs and the searches that share it."""
         self._match_pairs.observe(pairs)
         self._match_searches.observe(searches)
+
+    def observe_row_cache(self, table: str, hits: int, misses: int) -> None:
+        """Count rows that a search asked for, and whether they were in memory."""
+        self._cached_rows.labels(table, "hit").inc(hits)
+        self._cached_rows.labels(table, "miss").inc(misses)
+
+    def watch_row_cache(self, num_bytes: Callable[[], int]) -> None:
+        """Let the gauge of the memory of rows show what a function counts when the metrics are rendered."""
+        self._cached_bytes.set_function(num_bytes)
 
     def observe_reload(self, loaded: bool) -> None:
         """Count a new snapshot that was loaded or refused."""

@@ -214,6 +214,13 @@ class Settings(BaseSettings):
         description="Whether searches that wait at the same time share calls of the text encoder and of the "
         "vector index.",
     )
+    row_cache_mb: int = Field(
+        256,
+        ge=0,
+        description="Memory for what searches have read of segments (9 KB each with the bundle that ships "
+        "with Reelfind) and of the tokens of frames, in MiB: it is not read again, from a new snapshot "
+        "neither, and what was not used for longest goes first. 0: nothing is kept.",
+    )
     max_waiting_searches: int = Field(
         256,
         ge=0,
@@ -486,6 +493,11 @@ class Settings(BaseSettings):
         if self.audit_log is not None:
             return self.audit_log
         return None if self.auth == "none" else self.state_folder / "audit.jsonl"
+
+    @property
+    def row_cache_bytes(self) -> int:
+        """What the rows that are kept in memory may take, in bytes."""
+        return self.row_cache_mb << 20
 
     def deadline_seconds(self, asked_ms: int | None) -> float:
         """How long a request may take that asks for this deadline; None: for the default one."""

@@ -2,6 +2,7 @@
 
 import time
 
+from indexer.library.row_cache import reading_anew
 from service.search.encoded_query import encode_text_queries
 from service.search.results import SearchResult
 from service.search.searcher import Searcher, SearchOptions
@@ -10,7 +11,7 @@ _TEXT = "a dog runs on a beach"
 
 
 def trial_search(searcher: Searcher, seconds: float | None = None, *, rerank: bool = True) -> SearchResult:
-    """Search for one video with one candidate.
+    """Search for one video with one candidate. All that this needs is read, whatever is kept in memory.
 
     Args:
         searcher: what is searched.
@@ -30,4 +31,5 @@ def trial_search(searcher: Searcher, seconds: float | None = None, *, rerank: bo
         num_salient_frames=1,
         deadline=None if seconds is None else time.monotonic() + seconds,
     )
-    return searcher.search_encoded(query, 1, options)
+    with reading_anew():
+        return searcher.search_encoded(query, 1, options)

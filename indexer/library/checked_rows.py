@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from indexer.library.errors import (
     storage_errors,
 )
 from indexer.library.lance_tables import READS, fragment_files, steadily
+from indexer.library.row_cache import RowCache, RowKeys, RowValues
 from indexer.library.schema import PART_COLUMNS, fixed_to_numpy
 from indexer.library.tables import table_path
 
@@ -82,7 +84,12 @@ class CheckedRows:
     The checksums are in memory, 4 bytes each: reading a row costs no access to the disk more. Rows without
     checksums, of libraries made before there were any, are returned as they are read, unless `distrust` has
     named their file.
+
+    Attributes:
+        cache: keeps rows that agree with their checksums; None: every row is read whenever it is asked for.
     """
+
+    cache: RowCache | None = None
 
     def __init__(
         self, folder: Path, name: str, dataset: lance.LanceDataset, seeds: RowSeeds, describe: RowName
@@ -130,7 +137,10 @@ class CheckedRows:
         """
         # Each row once and ascending: Lance then reads neighbours together and need not sort.
         distinct, inverse = np.unique(rows, return_inverse=True)
-        arrays = [np.asarray(values) for values in self._read(distinct, parts)]
+        if self.cache is None or self._checksums is None:
+            arrays = [np.asarray(values) for values in self._read(distinct, parts)]
+        else:
+            arrays = self._read_or_kept(distinct, parts, self.cache)
         return arrays if np.array_equal(distinct, rows) else [array[inverse] for array in arrays]
 
     def take_bytes(self, row: int, part: str) -> bytes:
@@ -138,6 +148,34 @@ class CheckedRows:
         (values,) = self._read(np.array([row]), (part,))
         value: bytes = values[0]
         return value
+
+    @cached_property
+    def _keys(self) -> RowKeys:
+        with storage_errors(self._where):
+            return steadily(self._where, lambda: RowKeys(self._where, self._dataset))
+
+    def _read_or_kept(
+        self, rows: NDArray[np.int64], parts: tuple[str, ...], cache: RowCache
+    ) -> list[NDArray[Any]]:
+        """As `_read`, but only of what the cache does not have."""
+        keys = self._keys.of(rows, parts)
+        found = cache.get(self._name, keys)
+        missing = [place for place, values in enumerate(found) if values is None]
+        if not missing:
+            return _stacked(found)
+        read = [np.asarray(values) for values in self._read(rows[missing], parts)]
+        # Copies: a part of an array would keep all of it in memory.
+        new: list[RowValues] = [tuple(column[i].copy() for column in read) for i in range(len(missing))]
+        # What has no checksum may be distrusted later.
+        kept = [
+            i for i, place in enumerate(missing) if self._without is None or not self._without[rows[place]]
+        ]
+        cache.put([keys[missing[i]] for i in kept], [new[i] for i in kept])
+        if len(missing) == len(found):
+            return read
+        for place, values in zip(missing, new, strict=True):
+            found[place] = values
+        return _stacked(found)
 
     def _read(self, rows: NDArray[np.int64], parts: Sequence[str]) -> list[PartValues]:
         """The values of each column of each part."""
@@ -206,6 +244,12 @@ class CheckedRows:
         return DamagedRowsError(
             f"{self._where} is damaged: {self._describe(int(rows[0]))}{more}; {REPAIR_REMEDY}", rows
         )
+
+
+def _stacked(rows: Sequence[RowValues | None]) -> list[NDArray[Any]]:
+    """The values of rows, all of which are there, as an array for each column."""
+    known = [values for values in rows if values is not None]
+    return [np.stack(column) for column in zip(*known, strict=True)]
 
 
 def part_values(column: pa.ChunkedArray) -> PartValues:

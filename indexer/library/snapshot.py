@@ -43,6 +43,7 @@ from indexer.library.records import (
     frame_id_of,
     parse_frame_id,
 )
+from indexer.library.row_cache import RowCache
 from indexer.library.schema import SHORT_COLUMNS, LineKind, floats_to_numpy, segment_checksum, short_rows
 from indexer.library.tables import open_table, read_layout, table_path, whole_table
 from indexer.library.vectors.base import VectorIndex
@@ -408,6 +409,10 @@ class Snapshot:
         if not scale:
             return values.reshape(shape)
         return dequantise(QuantisedTokens(values.reshape(shape), scale[0]))
+
+    def keep_rows(self, cache: RowCache) -> None:
+        """Keep rows of segments and the tokens of frames in memory once they were read."""
+        self._segments.cache = self._frames.cache = cache
 
     def distrust(self, files: Iterable[str]) -> None:
         """Refuse the rows without checksums of damaged files, whose names are relative to the library.

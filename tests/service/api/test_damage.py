@@ -28,6 +28,8 @@ pytestmark = pytest.mark.slow
 COLOURS = ("red", "green", "blue")
 NO_POLLING = ("--reload-seconds", "0")
 NO_SCRUB = {"REELFIND_SCRUB_HOURS": "0"}
+# What is kept in memory is not met when it is damaged.
+NOTHING_KEPT = {**NO_SCRUB, "REELFIND_ROW_CACHE_MB": "0"}
 #: A round takes less than a second.
 FAST_SCRUB = {"REELFIND_SCRUB_HOURS": "0.0002"}
 
@@ -47,7 +49,7 @@ def toy(made: ToyLibrary, tmp_path: Path) -> ToyLibrary:
 
 @pytest.fixture
 def server(toy: ToyLibrary) -> Iterator[Server]:
-    with running_server(*toy.options, *NO_POLLING, environment=NO_SCRUB) as server:
+    with running_server(*toy.options, *NO_POLLING, environment=NOTHING_KEPT) as server:
         yield server
 
 
@@ -299,12 +301,17 @@ def test_frequent_publishing_fails_no_search(changing: ToyLibrary) -> None:
     assert snapshot_numbers(toy.library) == [8]
 
 
-def test_a_library_that_is_gone_is_not_ready(toy: ToyLibrary, server: Server) -> None:
-    assert degraded(server) == {}
-    shutil.rmtree(toy.library)
-    time.sleep(2.1)  # until the last search no longer counts
-    check_problem(server.client.get("/readyz"), 503, r"segments\.lance")
-    assert server.client.get("/healthz").status_code == 200
+def test_a_library_that_is_gone_is_not_ready_although_searches_are_answered(toy: ToyLibrary) -> None:
+    with running_server(*toy.options, *NO_POLLING, environment=NO_SCRUB) as server:
+        assert degraded(server) == {}
+        answers = asked(server, rerank=False)
+        shutil.rmtree(toy.library)
+        time.sleep(2.1)  # until the last search no longer counts
+        check_problem(server.client.get("/readyz"), 503, r"segments\.lance")
+        assert server.client.get("/healthz").status_code == 200
+        for colour, answer in asked(server, rerank=False).items():
+            # What is kept in memory; no line of text is.
+            assert answer["hits"][0]["frames"] == answers[colour]["hits"][0]["frames"]
 
 
 def test_ready_says_what_is_degraded(toy: ToyLibrary, server: Server) -> None:
