@@ -145,6 +145,11 @@ class Settings(BaseSettings):
     provider: Literal["cpu", "cuda", "tensorrt"] = Field(
         "cpu", description="Where the model runs: `cpu`, `cuda` or `tensorrt`."
     )
+    hwaccel: Literal["cuda"] | None = Field(
+        None,
+        description="What decodes the videos of jobs, `reelfind index` and `reelfind watch`: `cuda` (NVDEC), "
+        "and software what it cannot. Empty: software alone. See `reelfind index --hwaccel`.",
+    )
     engine_cache: Path | None = Field(
         None,
         description="Folder where TensorRT stores its engines, which take minutes to build. Empty: nowhere.",
@@ -367,6 +372,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "bundle",
+        "hwaccel",
         "engine_cache",
         "threads",
         "cache",
@@ -453,6 +459,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"deadline_ms {self.deadline_ms} is above max_deadline_ms {self.max_deadline_ms}: "
                 "lower one or raise the other"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _hwaccel_fits_sandbox(self) -> Self:
+        if self.hwaccel is not None and self.sandbox == "required":
+            raise ValueError(
+                f"hwaccel {self.hwaccel}: the driver of a GPU cannot be confined as sandbox required wants: "
+                "use sandbox auto, or leave out hwaccel"
             )
         return self
 

@@ -20,7 +20,7 @@ from indexer.run import index_paths, starting_decoder
 from model.runtime.exits import NOTHING_FOUND
 from model.runtime.sandbox.confinement import SandboxMode
 from model.runtime.tracing import parent_in, span, tracing
-from model.runtime.video import DecoderName, HwaccelName, ReadingLimits
+from model.runtime.video import DecoderName, ReadingLimits
 from service.cli.generation import (
     finish_generation,
     generation_object,
@@ -29,6 +29,7 @@ from service.cli.generation import (
     read_clean_texts,
 )
 from service.cli.index_arguments import (
+    HwaccelOption,
     KeepSnapshotsOption,
     ModelProviderOption,
     ModelThreadsOption,
@@ -147,15 +148,7 @@ def index_command(
         ),
     ] = 2.0,
     decoder: Annotated[DecoderName, typer.Option(help="Library that decodes the videos.")] = "pyav",
-    hwaccel: Annotated[
-        HwaccelName | None,
-        typer.Option(
-            help="Decode H.264, HEVC, VP8 and VP9 by a GPU (cuda: NVDEC), to the same frames; what it "
-            "cannot, software does. Its driver needs more than a confined process may do: no seccomp filter "
-            "and no limit of address space then.",
-            show_default=False,
-        ),
-    ] = None,
+    hwaccel: HwaccelOption = None,
     provider: ModelProviderOption = "cpu",
     engine_cache: Annotated[
         Path | None,

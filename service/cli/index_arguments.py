@@ -12,6 +12,7 @@ import typer
 from indexer.ignore import default_text
 from indexer.stages.speech_models import DEFAULT_MODEL, WHISPER_MODELS, is_model_folder
 from model.runtime.bundle import Provider
+from model.runtime.video import HwaccelName
 from service.cli.exits import CheckedCommand
 from service.settings import variable_of
 
@@ -28,6 +29,17 @@ ModelThreadsOption = Annotated[
         min=1,
         envvar=variable_of("threads"),
         help="CPU threads for the model. Default: one per core.",
+    ),
+]
+HwaccelOption = Annotated[
+    HwaccelName | None,
+    typer.Option(
+        "--hwaccel",
+        envvar=variable_of("hwaccel"),
+        help="Decode H.264, HEVC, VP8 and VP9 by a GPU (cuda: NVDEC), to the same frames; what it cannot, "
+        "software does. Its driver needs more than a confined process may do: no seccomp filter and no limit "
+        "of address space then.",
+        show_default=False,
     ),
 ]
 KeepSnapshotsOption = Annotated[int, typer.Option(min=1, help="Number of snapshots to keep for rollback.")]

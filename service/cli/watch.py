@@ -25,6 +25,7 @@ from model.runtime.sandbox.confinement import SandboxMode
 from model.runtime.tracing import tracing
 from service.cli.generation import own_bundle
 from service.cli.index_arguments import (
+    HwaccelOption,
     KeepSnapshotsOption,
     ModelProviderOption,
     ModelThreadsOption,
@@ -85,6 +86,7 @@ def watch_command(
     rescan_hours: Annotated[
         float, typer.Option(min=0.001, help="How often to search all folders, whatever events say.")
     ] = 6.0,
+    hwaccel: HwaccelOption = None,
     provider: ModelProviderOption = "cpu",
     threads: ModelThreadsOption = None,
     workers: Annotated[
@@ -115,6 +117,7 @@ def watch_command(
     batch_size = default_batch_frames(provider)
     watching = WatchOptions(poll=poll, poll_seconds=poll_seconds, rescan_hours=rescan_hours)
     options = IndexOptions(
+        hwaccel=hwaccel,
         workers=default_workers() if workers is None else workers,
         batch_frames=batch_size,
         sandbox=sandbox,

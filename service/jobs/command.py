@@ -50,6 +50,7 @@ def _environment(inherited: Mapping[str, str], settings: Settings) -> dict[str, 
     own = {
         "bundles": ":".join(map(str, settings.bundles)),
         "provider": settings.provider,
+        "hwaccel": settings.hwaccel or "",
         "threads": "" if settings.threads is None else str(settings.threads),
         "engine_cache": "" if settings.engine_cache is None else str(settings.engine_cache.absolute()),
     }

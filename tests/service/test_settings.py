@@ -86,6 +86,11 @@ def test_the_default_must_be_within_the_maximum() -> None:
         load_settings({"default_top_k": 20, "max_top_k": 5})
 
 
+def test_a_gpu_that_decodes_cannot_be_confined() -> None:
+    with pytest.raises(QueryError, match=r"hwaccel cuda: .* use sandbox auto, or leave out hwaccel"):
+        load_settings({"hwaccel": "cuda", "sandbox": "required"})
+
+
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [

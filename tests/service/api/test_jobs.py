@@ -31,7 +31,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> ToyLibrary:
 
 @pytest.fixture(scope="module")
 def server(made: ToyLibrary) -> Iterator[Server]:
-    with running_server(*made.options, "--media", str(made.media), environment=JOBS) as server:
+    environment = JOBS | {"REELFIND_HWACCEL": "cuda"}
+    with running_server(*made.options, "--media", str(made.media), environment=environment) as server:
         yield server
 
 
@@ -86,6 +87,7 @@ def test_a_job_indexes_a_file_and_the_library_is_served_anew(server: Server, mad
     log = server.client.get(f"/v1/jobs/{job['job_id']}/log")
     assert log.headers["content-type"] == "text/plain; charset=utf-8"
     assert "2 files found" in log.text
+    assert re.search(r"decodes(, not)? \(?cuda", log.text), "the run follows REELFIND_HWACCEL"
     listed = server.client.get("/v1/jobs", params={"state": "ended", "limit": 1}).json()
     assert listed["jobs"] == [ended]
     assert server.client.get("/v1/jobs", params={"state": "running"}).json() == {"jobs": [], "total": 0}

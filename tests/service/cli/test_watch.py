@@ -100,8 +100,10 @@ def paths(media: Path) -> dict[str, bool]:
 
 @pytest.mark.parametrize("how", ["--events", "--poll"])
 def test_what_comes_changes_and_goes_is_followed(bundle: Path, media: Path, how: str) -> None:
-    with watching(bundle, media, how, "--poll-seconds", "0.5", "--prune") as watch:
+    options = (how, "--poll-seconds", "0.5", "--prune", "--hwaccel", "cuda")
+    with watching(bundle, media, *options) as watch:
         assert (watch.until("watching")["polled"] is None) == (how == "--events")
+        watch.until("note", lambda note: "cuda" in note["text"])
         assert watch.until("run")["files"] == 1
         make_video(media / "new/deep/second.mp4", parts=[("green", 0.5)])
         (media / "new/notes.txt").write_text("no film")
