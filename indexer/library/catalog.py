@@ -2,6 +2,7 @@
 
 import copy
 import os
+import threading
 from datetime import UTC
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from cachetools import LRUCache, cachedmethod
 from numpy.typing import NDArray
 
 from indexer.library.annotations import NO_ANNOTATION, Annotation
@@ -32,6 +34,8 @@ from indexer.library.schema import (
     TEXT_COLUMNS,
 )
 
+# Labels that are kept, some hundred bytes each: reading one from the columns takes longer than a hit.
+_MOST_LABELS = 4096
 _HIDDEN_COLUMNS = {"ingest_id", "num_frames", CHECKSUMS, CUTS, *TEXT_COLUMNS, *STAGE_COLUMNS, *FACT_COLUMNS}
 
 
@@ -70,6 +74,8 @@ class VideoCatalog:
         self._label_columns = [column.combine_chunks() for column in columns]
         self._cuts = _Cuts(self._table)
         self._recordings = Recordings(self._table)
+        self._labels: LRUCache[int, VideoLabel] = LRUCache(_MOST_LABELS)
+        self._labels_lock = threading.Lock()
         #: Which videos are not hidden, bool [videos]; None: all.
         self._shown: NDArray[np.bool_] | None = None
 
@@ -84,6 +90,7 @@ class VideoCatalog:
         shown = copy.copy(self)
         # Derived of all places.
         shown.__dict__.pop("shown_paths", None)
+        shown._labels = LRUCache(_MOST_LABELS)
         shown._places = self._places.showing(places)
         shown._shown = shown._places.has_any
         return shown
@@ -159,8 +166,10 @@ class VideoCatalog:
     def label(self, video_id: str) -> VideoLabel | None:
         """What a hit says of a video, much faster than the record; None when it is not in the list."""
         row = self.row_of(video_id)
-        if row is None:
-            return None
+        return None if row is None else self._label_at(row)
+
+    @cachedmethod(lambda self: self._labels, key=lambda _self, row: row, lock=lambda self: self._labels_lock)
+    def _label_at(self, row: int) -> VideoLabel:
         title, container_start = (column[row].as_py() for column in self._label_columns)
         path, is_missing = self._places.first(row)
         recording = self._recordings.at(row)

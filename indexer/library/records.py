@@ -45,7 +45,8 @@ def content_id(sha256: str) -> str:
 
 def frame_id_of(video_id: str, segment_index: int, frame_index: int, generation: str = "") -> str:
     """The id of a stored frame: another one in each generation, whose segments may be of other times."""
-    return "-".join(filter(None, (video_id, f"{segment_index:05d}", f"{frame_index:02d}", generation)))
+    end = f"-{generation}" if generation else ""
+    return f"{video_id}-{segment_index:05d}-{frame_index:02d}{end}"
 
 
 def parse_frame_id(frame_id: str) -> tuple[str, int, int, str] | None:

@@ -235,9 +235,8 @@ class MomentScorer:
         return logits
 
     def _frame_ids(self, moment: Moment) -> list[str]:
-        rows = moment.stretch.frame_rows[moment.frames].tolist()
-        places = moment.stretch.places[moment.frames].tolist()
-        return [self.snapshot.frame_id(row, place) for row, place in zip(rows, places, strict=True)]
+        rows, places = moment.stretch.frame_rows[moment.frames], moment.stretch.places[moment.frames]
+        return self.snapshot.frame_ids(rows.tolist(), places.tolist())
 
 
 @dataclass(frozen=True)

@@ -293,8 +293,14 @@ def _moment(stretch: Stretch, cells: Cells, span: FoundSpan) -> Moment:
 
 
 def _moment_of(stretch: Stretch, start: float, end: float, first: int, last: int) -> Moment:
-    rows, counts = np.unique(stretch.frame_rows[first:last], return_counts=True)
     # The last cell ends where the stretch does, but for rounding.
-    return Moment(
-        stretch, start, min(end, stretch.end_seconds), slice(first, last), int(rows[counts.argmax()])
-    )
+    row = _home_of(stretch.frame_rows[first:last])
+    return Moment(stretch, start, min(end, stretch.end_seconds), slice(first, last), row)
+
+
+def _home_of(frame_rows: NDArray[np.int64]) -> int:
+    """The segment that most of these frames are of, which are those of each segment together."""
+    if frame_rows[0] == frame_rows[-1]:
+        return int(frame_rows[0])
+    rows, counts = np.unique(frame_rows, return_counts=True)
+    return int(rows[counts.argmax()])
