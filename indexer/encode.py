@@ -38,6 +38,7 @@ class EncodeSpec:
         max_batch: frames of one model call, at most.
         batch_frames: about how many frames an engine gathers before it encodes them.
         layout: the library's layout: its bundle and how it stores tokens.
+        pinned: see `Bundle.open`.
     """
 
     bundle_folder: Path
@@ -46,11 +47,20 @@ class EncodeSpec:
     max_batch: int
     batch_frames: int
     layout: Layout
+    pinned: bool = False
 
     @classmethod
     def of(cls, bundle: Bundle, layout: Layout, batch_frames: int) -> "EncodeSpec":
         """How to encode with this open bundle."""
-        return cls(bundle.folder, bundle.provider, bundle.threads, bundle.max_batch, batch_frames, layout)
+        return cls(
+            bundle.folder,
+            bundle.provider,
+            bundle.threads,
+            bundle.max_batch,
+            batch_frames,
+            layout,
+            bundle.pinned,
+        )
 
     @property
     def pad_to(self) -> int | None:
@@ -72,6 +82,7 @@ class EncodeSpec:
             threads=self.threads,
             max_batch=self.max_batch,
             cache_dir=engine_cache,
+            pinned=self.pinned,
         )
         if bundle.checksum != self.layout.bundle_checksum:
             raise BundleError(
@@ -87,6 +98,8 @@ def open_indexing_bundle(
     threads: int | None,
     batch_frames: int,
     engine_cache: Path | None = None,
+    *,
+    pinned: bool = False,
 ) -> tuple[Bundle, int]:
     """Open a bundle for indexing on this machine.
 
@@ -96,6 +109,7 @@ def open_indexing_bundle(
         threads: CPU threads for the model; None: as many as there are cores.
         batch_frames: frames that a GPU encodes at once.
         engine_cache: where TensorRT caches the engines it builds; None: no cache.
+        pinned: see `Bundle.open`.
 
     Returns:
         The bundle, and how many batches to encode at the same time: on a CPU as many as `threads`, each in
@@ -106,10 +120,15 @@ def open_indexing_bundle(
     """
     if provider != "cpu":
         gpu_bundle = Bundle.open(
-            folder, provider=provider, threads=threads, max_batch=batch_frames, cache_dir=engine_cache
+            folder,
+            provider=provider,
+            threads=threads,
+            max_batch=batch_frames,
+            cache_dir=engine_cache,
+            pinned=pinned,
         )
         return gpu_bundle, 1
-    bundle = Bundle.open(folder, threads=1, max_batch=min(batch_frames, _CPU_CALL_FRAMES))
+    bundle = Bundle.open(folder, threads=1, max_batch=min(batch_frames, _CPU_CALL_FRAMES), pinned=pinned)
     return bundle, threads or available_cores()
 
 

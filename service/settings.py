@@ -150,6 +150,11 @@ class Settings(BaseSettings):
         description="What decodes the videos of jobs, `reelfind index` and `reelfind watch`: `cuda` (NVDEC), "
         "and software what it cannot. Empty: software alone. See `reelfind index --hwaccel`.",
     )
+    pinned_memory: bool = Field(
+        False,
+        description="Whether jobs, `reelfind index` and `reelfind watch` copy frames to a GPU, and results "
+        "from it, by page-locked memory. See `reelfind index --pinned-memory`.",
+    )
     engine_cache: Path | None = Field(
         None,
         description="Folder where TensorRT stores its engines, which take minutes to build. Empty: nowhere.",

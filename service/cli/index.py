@@ -34,6 +34,7 @@ from service.cli.index_arguments import (
     ModelProviderOption,
     ModelThreadsOption,
     PathsArgument,
+    PinnedOption,
 )
 from service.cli.index_engine import (
     EngineName,
@@ -149,6 +150,7 @@ def index_command(
     ] = 2.0,
     decoder: Annotated[DecoderName, typer.Option(help="Library that decodes the videos.")] = "pyav",
     hwaccel: HwaccelOption = None,
+    pinned_memory: PinnedOption = False,
     provider: ModelProviderOption = "cpu",
     engine_cache: Annotated[
         Path | None,
@@ -379,6 +381,7 @@ def index_command(
                 threads,
                 batch_size,
                 engine_cache,
+                pinned=pinned_memory,
             )
             options = replace(options, encoders=encoders)
             with span("index", parent=parent_in(os.environ)) as run:

@@ -42,6 +42,14 @@ HwaccelOption = Annotated[
         show_default=False,
     ),
 ]
+PinnedOption = Annotated[
+    bool,
+    typer.Option(
+        "--pinned-memory",
+        envvar=variable_of("pinned_memory"),
+        help="Copy frames to the GPU, and results from it, by page-locked memory. Changes nothing on a CPU.",
+    ),
+]
 KeepSnapshotsOption = Annotated[int, typer.Option(min=1, help="Number of snapshots to keep for rollback.")]
 
 _OPTION = "--speech"

@@ -30,6 +30,7 @@ from service.cli.index_arguments import (
     ModelProviderOption,
     ModelThreadsOption,
     PathsArgument,
+    PinnedOption,
 )
 from service.cli.options import RequiredLibraryOption
 from service.cli.printing import print_json_text, say
@@ -87,6 +88,7 @@ def watch_command(
         float, typer.Option(min=0.001, help="How often to search all folders, whatever events say.")
     ] = 6.0,
     hwaccel: HwaccelOption = None,
+    pinned_memory: PinnedOption = False,
     provider: ModelProviderOption = "cpu",
     threads: ModelThreadsOption = None,
     workers: Annotated[
@@ -133,7 +135,9 @@ def watch_command(
     )
     stop = threading.Event()
     with tracing(), stopping(stop):
-        opened, encoders = open_indexing_bundle(bundle or own_bundle(settings), provider, threads, batch_size)
+        opened, encoders = open_indexing_bundle(
+            bundle or own_bundle(settings), provider, threads, batch_size, pinned=pinned_memory
+        )
         options = replace(options, encoders=encoders)
         watch_paths(paths, library, opened, options, watching, _View(as_json=as_json), stop)
 

@@ -51,6 +51,7 @@ def _environment(inherited: Mapping[str, str], settings: Settings) -> dict[str, 
         "bundles": ":".join(map(str, settings.bundles)),
         "provider": settings.provider,
         "hwaccel": settings.hwaccel or "",
+        "pinned_memory": "true" if settings.pinned_memory else "",
         "threads": "" if settings.threads is None else str(settings.threads),
         "engine_cache": "" if settings.engine_cache is None else str(settings.engine_cache.absolute()),
     }

@@ -42,6 +42,7 @@ from model.runtime.bundle.manifest import (
     parse_manifest,
 )
 from model.runtime.bundle.moments import MomentLogits, check_moments, run_moment_head
+from model.runtime.bundle.pinned import why_not_pinned
 from model.runtime.bundle.running import run_matcher, run_parts
 from model.runtime.bundle.self_check import check_graphs
 from model.runtime.bundle.sessions import Provider, Session, check_provider, open_session
@@ -69,6 +70,8 @@ class Bundle:
         max_batch: int,
         max_pairs: int,
         cache_dir: Path | None,
+        *,
+        pinned: bool,
     ) -> None:
         self.folder = folder
         self.manifest = manifest
@@ -77,6 +80,7 @@ class Bundle:
         self.threads = threads
         self.max_batch = max_batch
         self.max_pairs = max_pairs
+        self.pinned = pinned
         self._cache_dir = cache_dir
         self._states = states
         self._lock = threading.Lock()
@@ -106,6 +110,7 @@ class Bundle:
         max_pairs: int = 64,
         cache_dir: str | Path | None = None,
         trial: bool = True,
+        pinned: bool = False,
     ) -> Bundle:
         """Verify a bundle and open it.
 
@@ -121,6 +126,8 @@ class Bundle:
             max_pairs: pairs of a text and a frame that the matcher runs at once, at most.
             cache_dir: where TensorRT caches the engines it builds, which takes minutes each; None: no cache.
             trial: whether to try it first, see `model.runtime.bundle.trial`.
+            pinned: whether a GPU copies frames, and what becomes of them, by page-locked memory, see
+                `model.runtime.bundle.pinned`; without a GPU it changes nothing.
 
         Raises:
             BundleError: a file is missing, damaged or of an unknown version, the bundle does harm, or the
@@ -133,6 +140,8 @@ class Bundle:
             if value < 1:
                 raise ValueError(f"{name} is {value}: it must be at least 1")
         check_provider(provider)
+        if pinned and provider != "cpu" and (why := why_not_pinned()) is not None:
+            raise BundleError(f"memory cannot be page-locked for the GPU: {why}; leave out --pinned-memory")
         folder = Path(folder).absolute()
         data = read_bundle_manifest(folder)
         manifest = parse_manifest(data, folder / MANIFEST_NAME)
@@ -141,7 +150,18 @@ class Bundle:
         if trial:
             try_bundle(folder, manifest, checksum)
         engines = None if cache_dir is None else Path(cache_dir).absolute() / checksum[:16]
-        bundle = cls(folder, manifest, checksum, states, provider, threads, max_batch, max_pairs, engines)
+        bundle = cls(
+            folder,
+            manifest,
+            checksum,
+            states,
+            provider,
+            threads,
+            max_batch,
+            max_pairs,
+            engines,
+            pinned=pinned,
+        )
         bundle._session(min(manifest.encoders, key=lambda name: manifest.files[name].bytes))
         return bundle
 
@@ -475,6 +495,7 @@ class Bundle:
                     self.provider,
                     threads=self.threads,
                     cache_dir=self._cache_dir,
+                    pinned=self.pinned,
                 )
             return self._sessions[graph]
 

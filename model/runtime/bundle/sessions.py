@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from model.runtime.bundle.files import EXPORT_AGAIN
 from model.runtime.bundle.graphs import GraphSpec, TensorSpec
+from model.runtime.bundle.pinned import Blocks
 from model.runtime.errors import BundleError
 from model.runtime.installing import install_command, install_packages
 from model.runtime.onnx import ort
@@ -64,6 +65,7 @@ def open_session(
     *,
     planned_memory: bool = True,
     bound: bool | None = None,
+    pinned: bool = False,
 ) -> Session:
     """Open one graph and check its inputs and outputs.
 
@@ -77,6 +79,7 @@ def open_session(
         planned_memory: whether one block of memory is kept for all that a run of known sizes needs; without
             it, what a part of the graph has left serves the next one, and large graphs need half as much.
         bound: whether `run_into` binds its arrays, see `Session`; None: where the provider is not the CPU.
+        pinned: whether bound arrays are copied to and from page-locked memory.
 
     Raises:
         BundleError: the graph cannot be read, differs from the format, or the provider is not active.
@@ -113,7 +116,8 @@ def open_session(
     expected_inputs = _expected_inputs(path, {item.name for item in session.get_inputs()}, spec)
     _check_tensors(path, "input", session.get_inputs(), expected_inputs, dims)
     _check_tensors(path, "output", session.get_outputs(), spec.outputs, dims)
-    return Session(path, session, bound=provider != "cpu" if bound is None else bound)
+    is_bound = provider != "cpu" if bound is None else bound
+    return Session(path, session, bound=is_bound, pinned=pinned)
 
 
 class Session:
@@ -122,11 +126,15 @@ class Session:
     Attributes:
         bound: `run_into` binds its arrays, so that a GPU copies its results to where they belong, and not to
             memory from which they are copied again.
+        pinned: the page-locked memory through which a GPU copies bound arrays; None: it copies them itself.
     """
 
-    def __init__(self, path: Path, session: ort.InferenceSession, *, bound: bool = False) -> None:
+    def __init__(
+        self, path: Path, session: ort.InferenceSession, *, bound: bool = False, pinned: bool = False
+    ) -> None:
         self.path = path
         self.bound = bound
+        self.pinned = Blocks() if pinned else None
         self.inputs: frozenset[str] = frozenset(item.name for item in session.get_inputs())
         self._session = session
 
@@ -154,6 +162,21 @@ class Session:
         Raises:
             BundleError: the graph fails on this input, or gives an output of another shape.
         """
+        if self.bound and self.pinned is not None:
+            with self.pinned.lent() as block:
+                # One dictionary: an input may have the name of an output.
+                arrays = block.arrays(
+                    {f"in {name}": value for name, value in inputs.items()}
+                    | {f"out {name}": value for name, value in outputs.items()}
+                )
+                given = {name: arrays[f"in {name}"] for name in inputs}
+                results = {name: arrays[f"out {name}"] for name in outputs}
+                for name, value in inputs.items():
+                    given[name][...] = value
+                self._run_bound(results, given)
+                for name, value in outputs.items():
+                    value[...] = results[name]
+            return
         if self.bound:
             self._run_bound(outputs, inputs)
             return
