@@ -17,6 +17,7 @@ from typing import Any
 
 from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
 from service.live import open_searcher
+from service.memory import limit_blas_threads
 from service.search.searcher import Searcher, SearchOptions
 from service.server_process import ServerProcess, running_server
 from service.settings import load_settings, variable_of
@@ -81,6 +82,7 @@ def measure_serving(
     library: Path, bundle: Path | None, *, repeats: int, queries: int, clients: Sequence[int] = CLIENTS
 ) -> list[Figure]:
     """Start a server on `library` and compare; `queries` searches for each figure in a repetition."""
+    limit_blas_threads()  # as the server does
     settings = load_settings({"library": library, "bundle": bundle})
     searcher = open_searcher(settings)
     texts = query_texts()

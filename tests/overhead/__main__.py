@@ -80,7 +80,7 @@ def compare_searching(sides: Sequence[Side], repeats: int, cache: Path, folder: 
             side.index(small_clips(cache, _SMALL).folder, folder / f"library{number}")
             servers[side.name] = stack.enter_context(side.serving(folder / f"library{number}"))
         for rerank in (False, True):
-            for clients in (1, 8):
+            for clients in (1, 8, 32):
 
                 def measure(side: Side, rerank: bool = rerank, clients: int = clients) -> Sequence[float]:
                     server = servers[side.name]
