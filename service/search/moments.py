@@ -94,10 +94,10 @@ class MomentStage:
     ) -> list[ScoredSpan]:
         """The moments with what is said in them and how their videos are called, and those of text alone."""
         alone = self._spoken(spans, texts) if spoken else []
-        known = [
-            replace(span, texts=tuple(texts.within(span.video_id, span.start_seconds, span.end_seconds)))
-            for span in [*spans, *alone]
-        ]
+        known = []
+        for span in [*spans, *alone]:
+            said = texts.within(span.video_id, span.start_seconds, span.end_seconds)
+            known.append(replace(span, texts=tuple(said)) if said else span)
         return known if texts.modalities.visual else [span for span in known if span.texts]
 
     def _spoken(self, spans: Sequence[ScoredSpan], texts: TextEvidence) -> list[ScoredSpan]:
