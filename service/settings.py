@@ -148,12 +148,12 @@ class Settings(BaseSettings):
     hwaccel: Literal["cuda"] | None = Field(
         None,
         description="What decodes the videos of jobs, `reelfind index` and `reelfind watch`: `cuda` (NVDEC), "
-        "and software what it cannot. Empty: software alone. See `reelfind index --hwaccel`.",
+        "and software what it cannot. Empty: software alone. See the option `--hwaccel` of `reelfind index`.",
     )
     pinned_memory: bool = Field(
         False,
         description="Whether jobs, `reelfind index` and `reelfind watch` copy frames to a GPU, and results "
-        "from it, by page-locked memory. See `reelfind index --pinned-memory`.",
+        "from it, by page-locked memory; nothing changes without a GPU.",
     )
     engine_cache: Path | None = Field(
         None,
