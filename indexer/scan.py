@@ -10,6 +10,7 @@ from pathlib import Path
 
 from indexer.ignore import IGNORE_FILE, Rules, rules_at, rules_in
 from indexer.library.records import stored_ns
+from indexer.library.storage.address import is_address
 from indexer.media_kinds import EXTENSIONS, OPENED, Kind, kind_of
 from indexer.place import place_error
 from model.runtime.errors import InputError
@@ -132,6 +133,11 @@ def scan(
     scanner = _Scanner(exclude, include, list_passed_over)
     roots = []
     for path in paths:
+        if is_address(os.fspath(path)):
+            raise InputError(
+                f"{os.fspath(path)!r} is an address, and videos are read from folders: mount the bucket "
+                "(mountpoint-s3, rclone mount), and name its folder"
+            )
         # Resolve the path, so that a file has one id however it is named.
         try:
             root = Path(path).resolve(strict=True)

@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from indexer.library.storage.address import library_folder
+from indexer.library.storage.address import address_of, library_folder
 from model.runtime.errors import InputError
 from model.runtime.exits import TRACEBACK_VARIABLE
+from model.runtime.remembered import state_folder
 from model.runtime.sandbox.confinement import SandboxMode
 from service.errors import QueryError
 
@@ -99,7 +100,8 @@ class Settings(BaseSettings):
     state: Path | None = Field(
         None,
         description="Folder for what the service itself keeps, such as keys and jobs; for its user alone. "
-        "Empty: beside the library, of the same name with `-state`.",
+        "Empty: beside the library, of the same name with `-state`; of a library in an object store, in "
+        "`reelfind/services` of the folder that `XDG_STATE_HOME` names, by default `~/.local/state`.",
     )
     session_hours: float = Field(
         168.0, gt=0, le=8784, description="Hours after which a browser must log in again."
@@ -505,7 +507,9 @@ class Settings(BaseSettings):
         if self.state is not None:
             return self.state.absolute()
         library = self.library.absolute()
-        return library.with_name(f"{library.name}-state")
+        home = state_folder() if address_of(library) else None
+        # The working folder of an address lies in a cache, which is no place for keys.
+        return home / "services" / library.parent.name if home else library.with_name(f"{library.name}-state")
 
     @property
     def audit_file(self) -> Path | None:

@@ -15,7 +15,7 @@ from model.runtime.messages import shorten, show_as
 #: What an address may begin with, and what people call it.
 SCHEMES = {"s3": "Amazon S3, or a server that speaks its protocol", "gs": "Google Cloud", "az": "Azure"}
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
-_PREFIX = re.compile(r"[A-Za-z0-9!_.*'()=+@ -]+(/[A-Za-z0-9!_.*'()=+@ -]+)*")
+_PREFIX = re.compile(r"[A-Za-z0-9_.=-]+(/[A-Za-z0-9_.=-]+)*")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 #: In the folder of an address: what it is the folder of.
 _ADDRESS_FILE = "address.json"
@@ -92,9 +92,7 @@ def parse_address(text: str) -> Address:
     elif _BUCKET.fullmatch(parts.netloc) is None:
         problem = f"{shorten(parts.netloc)} is no name of a bucket"
     elif prefix and (_PREFIX.fullmatch(prefix) is None or {".", ".."} & set(prefix.split("/"))):
-        problem = (
-            f"{shorten(prefix)} is no prefix: use letters, digits and any of !_.*'()=+@- between slashes"
-        )
+        problem = f"{shorten(prefix)} is no prefix: use letters, digits and any of _.=- between slashes"
     if problem is not None:
         raise InputError(f"library is {text!r}: {problem}", field="library")
     return Address(parts.scheme, parts.netloc, prefix)

@@ -11,6 +11,7 @@ from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from indexer.library.errors import StoreError
 from indexer.library.storage.address import Address
+from model.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -36,6 +37,9 @@ def connect(address: Address, endpoint: str) -> ObjectStore:
     Args:
         address: the address.
         endpoint: the address of the server; empty: the usual one.
+
+    Raises:
+        InputError: the environment does not say which account of Azure it is.
     """
     common: dict[str, Any] = {
         "prefix": address.prefix or None,
@@ -58,6 +62,11 @@ def connect(address: Address, endpoint: str) -> ObjectStore:
         return S3Store(address.bucket, config=cast("S3Config", _s3_options(endpoint)), **common)
     if address.scheme == "gs":
         return GCSStore(address.bucket, **common)
+    if not os.environ.get("AZURE_STORAGE_ACCOUNT_NAME"):
+        raise InputError(
+            f"library is {str(address)!r}: set AZURE_STORAGE_ACCOUNT_NAME to the account that has the container",
+            field="library",
+        )
     return AzureStore(address.bucket, **common)
 
 
