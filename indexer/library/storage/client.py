@@ -64,7 +64,7 @@ def connect(address: Address, endpoint: str) -> ObjectStore:
         return GCSStore(address.bucket, **common)
     if not os.environ.get("AZURE_STORAGE_ACCOUNT_NAME"):
         raise InputError(
-            f"library is {str(address)!r}: set AZURE_STORAGE_ACCOUNT_NAME to the account that has the container",
+            f"library is {str(address)!r}: set AZURE_STORAGE_ACCOUNT_NAME to the account of the container",
             field="library",
         )
     return AzureStore(address.bucket, **common)

@@ -40,7 +40,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases that are soon taken over. The rows are made up: their times and paths need not be true."""
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.2)
-    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 3.0)
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", 6.0)
     monkeypatch.setattr(lease, "_POLL_SECONDS", 0.1)
     monkeypatch.setattr("indexer.library.verify.wrong_meaning", lambda *_: ())
 
