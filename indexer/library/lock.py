@@ -65,7 +65,7 @@ def library_writer(folder: Path) -> str | None:
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return None
+            return storage_of(folder).writer(folder)
     try:
         # Who wants to write meanwhile finds no name in the file, and tries again.
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -73,7 +73,8 @@ def library_writer(folder: Path) -> str | None:
         return _holder(handle) or "another process"
     finally:
         os.close(handle)
-    return None
+    with storage_errors(folder):
+        return storage_of(folder).writer(folder)
 
 
 def _take(handle: int, folder: Path) -> None:

@@ -173,6 +173,10 @@ class Storage(Protocol):
         """
         ...
 
+    def writer(self, library: Path) -> str | None:
+        """Which process elsewhere writes the library, such as "process 12 on 'host'"; None: none does."""
+        ...
+
     def check_writing(self) -> None:
         """Check that the library is still held for writing.
 

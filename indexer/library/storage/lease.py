@@ -129,10 +129,9 @@ class WriterLease:
             before, mark = (None, None) if found is None else (_from_bytes(found[0]), found[1])
             is_held = before is not None and before.holder and not _has_ended(before)
             if before is not None and is_held and not self._is_abandoned(mark):
-                host = before.place.partition(" ")[0]
                 raise BusyError(
-                    f"the library at {self._library} is being written by process {before.holder} on "
-                    f"{host!r}: wait until it is done"
+                    f"the library at {self._library} is being written by {_shown(before)}: "
+                    "wait until it is done"
                 )
             state = LeaseState(before.token + 1 if before else 1, 0, os.getpid(), this_place())
             with contextlib.suppress(ChangedError):
@@ -148,6 +147,33 @@ class WriterLease:
             if found is None or found[1] != mark:
                 return False
         return True
+
+
+def lease_holder(files: MarkedFiles, path: Path) -> str | None:
+    """Which process holds a lease and goes on writing it, such as "process 12 on 'host'"; None: none does.
+
+    It may take as long as a holder takes to write the lease twice.
+
+    Raises:
+        OSError: the store cannot be reached.
+    """
+    found = files.read_marked(path)
+    state = None if found is None else _from_bytes(found[0])
+    if found is None or state is None or not state.holder or _has_ended(state):
+        return None
+    deadline = _now() + 2 * BEAT_SECONDS
+    while _now() < deadline:
+        time.sleep(_POLL_SECONDS)
+        now = files.read_marked(path)
+        if now is not None and now[1] != found[1]:
+            later = _from_bytes(now[0])
+            return _shown(later) if later is not None and later.holder else None
+    return None
+
+
+def _shown(state: LeaseState) -> str:
+    host = state.place.partition(" ")[0]
+    return f"process {state.holder} on {host!r}"
 
 
 def _tries() -> Iterator[int]:

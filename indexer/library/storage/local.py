@@ -152,6 +152,10 @@ class LocalStorage:
         """See `Storage`. The lock of processes is enough."""
         return nullcontext()
 
+    def writer(self, library: Path) -> str | None:  # noqa: ARG002
+        """See `Storage`. The lock of processes names it."""
+        return None
+
     def check_writing(self) -> None:
         """See `Storage`. The kernel does not give the lock to another process."""
 

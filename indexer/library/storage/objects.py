@@ -26,7 +26,7 @@ from indexer.library.errors import BusyError, LibraryError
 from indexer.library.storage.address import Address
 from indexer.library.storage.base import MANIFEST_FILE, ChangedError, TablePlace, missing
 from indexer.library.storage.client import BaseError, as_store_error, connect, lance_options
-from indexer.library.storage.lease import LEASE_FILE, WriterLease
+from indexer.library.storage.lease import LEASE_FILE, WriterLease, lease_holder
 from model.runtime.faults import checkpoint
 from model.runtime.files import link_or_copy, sha256_once
 
@@ -268,6 +268,10 @@ class ObjectStorage:
         finally:
             self._lease = None
             lease.release()
+
+    def writer(self, library: Path) -> str | None:
+        """See `Storage`."""
+        return lease_holder(self, library / LEASE_FILE)
 
     def check_writing(self) -> None:
         """See `Storage`."""

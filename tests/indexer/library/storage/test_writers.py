@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from indexer.library.errors import BusyError, LibraryError
 from indexer.library.folder import Library
-from indexer.library.lock import lock_library
+from indexer.library.lock import library_writer, lock_library
 from indexer.library.manifest import CURRENT, current_number, snapshot_numbers
 from indexer.library.publish import PublishOptions, publish
 from indexer.library.snapshot import Snapshot
@@ -79,6 +80,11 @@ def storage(library: Path) -> ObjectStorage:
 
 def test_one_writes_and_the_other_is_told_who(remote: Path, elsewhere: Path, bundle: Bundle) -> None:
     write(remote, bundle, {1: 1})
+    assert library_writer(elsewhere) is None
+    with lock_library(remote):
+        assert library_writer(remote) == f"process {os.getpid()}"
+        assert library_writer(elsewhere) == f"process {os.getpid()} on {socket.gethostname()!r}"
+    assert library_writer(elsewhere) is None
     busy = pytest.raises(BusyError, match=rf"is being written by process {os.getpid()} on ")
     with lock_library(remote), busy:
         write(elsewhere, bundle, {2: 2})
