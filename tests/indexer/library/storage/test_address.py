@@ -9,7 +9,7 @@ from indexer.library.storage.registry import storage_of
 from indexer.scan import scan
 from model.runtime.errors import InputError
 from model.runtime.messages import shown
-from service.settings import Settings
+from service.settings import load_settings
 
 
 @pytest.mark.parametrize("text", ["library", "/srv/my library", "./a:b", "s3:/bucket"])
@@ -70,11 +70,11 @@ def test_azure_needs_the_name_of_an_account(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_keys_of_a_service_lie_in_no_cache() -> None:
-    settings = Settings(library="s3://films/keys")  # type: ignore[arg-type]
+    settings = load_settings({"library": "s3://films/keys"})
     assert settings.library == library_folder("s3://films/keys")
     assert "libraries" not in settings.state_folder.parts
     assert settings.state_folder.parts[-3:-1] == ("reelfind", "services")
-    assert Settings(library=Path("/srv/library")).state_folder == Path("/srv/library-state")
+    assert load_settings({"library": Path("/srv/library")}).state_folder == Path("/srv/library-state")
 
 
 def test_videos_are_not_read_from_addresses() -> None:
