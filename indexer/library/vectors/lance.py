@@ -37,8 +37,8 @@ from indexer.library.vectors.lance_table import (
     read_place,
     remove_unnamed,
     schema_of,
-    write_place,
 )
+from indexer.library.vectors.place_files import write_place
 from model.runtime.errors import InputError
 
 #: Up to this many vectors, all are compared.
@@ -217,7 +217,7 @@ class LanceBackend:
         place = Place(index.path.name, index.dataset.version, index.num_rows, index.dim, index.lists)
         with storage_errors(index.path):
             files = files_of(index.path, index.dataset, indexed=True)
-        return write_place(folder, place), *files
+        return write_place(folder / PLACE_FILE, place), *files
 
     def open(self, folder: Path) -> LanceIndex:
         """Open the version of the table that `vectors.json` names."""

@@ -8,11 +8,10 @@ version may be one that no snapshot names, since the run that made it was killed
 served again: the next change begins with a copy of the version that it goes on from.
 """
 
-import json
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +21,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
+from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.lance_tables import open_at, write_rows
 from indexer.library.storage.registry import storage_of
+from indexer.library.vectors import place_files
 from indexer.library.vectors.base import VectorSource, finite_batches, shared_folder
 from model.runtime.faults import checkpoint
 
@@ -63,36 +63,16 @@ class Place:
     lists: int
 
 
-def write_place(folder: Path, place: Place) -> Path:
-    """Write `vectors.json` into a snapshot's folder. → Its path."""
-    path = folder / PLACE_FILE
-    with storage_errors(path):
-        path.write_text(json.dumps(asdict(place)) + "\n", encoding="utf-8")
-    return path
-
-
 def read_place(folder: Path, *, in_store: bool = False) -> Place:
-    """Read `vectors.json`, which may come from a stranger.
-
-    Args:
-        folder: the snapshot's folder, which may not have got its place yet.
-        in_store: read it where the library is, not its copy on this computer.
-
-    Raises:
-        LibraryError: it is missing or damaged.
-    """
+    """Read `vectors.json` of a snapshot; see `place_files.read_place`."""
     path = folder / PLACE_FILE
-    with storage_errors(path):
-        content = json.loads(storage_of(path).read(path) if in_store else path.read_bytes())
-    try:
-        place = Place(**content)
-    except TypeError as error:
-        raise LibraryError(f"{path} is damaged: it names no table of vectors; {VERIFY_REMEDY}") from error
-    numbers = (place.version, place.num_rows, place.dim, place.lists)
+    return place_files.read_place(path, Place, _can_be, "table of vectors", in_store=in_store)
+
+
+def _can_be(place: Place) -> bool:
     is_named = isinstance(place.table, str) and _NAME.fullmatch(place.table) is not None
-    if not is_named or any(type(number) is not int or number < 0 for number in numbers) or not place.dim:
-        raise LibraryError(f"{path} is damaged: it names no table of vectors; {VERIFY_REMEDY}")
-    return place
+    counts = (place.version, place.num_rows, place.dim, place.lists)
+    return is_named and place_files.are_counts(*counts) and place.dim > 0
 
 
 def new_table(folder: Path, source: VectorSource) -> tuple[Path, lance.LanceDataset]:
@@ -194,21 +174,14 @@ def remove_unnamed(folder: Path) -> None:
     if not tables:
         return
     try:
-        places = [read_place(each, in_store=True) for each in _with_places(folder.parent)]
-        # Of a snapshot that is being made, the file is on this computer alone.
-        places += [read_place(path.parent) for path in folder.parent.glob(f".*/{PLACE_FILE}")]
+        folders = place_files.places_of_all(folder.parent, PLACE_FILE)
+        places = [read_place(each, in_store=in_store) for each, in_store in folders]
     except LibraryError:
         # A damaged file may name any version: remove none until its snapshot is removed.
         return
     for path in tables:
         with storage_errors(path):
             _remove_versions(path, {place.version for place in places if place.table == path.name})
-
-
-def _with_places(snapshots: Path) -> list[Path]:
-    """The folders of snapshots that have a `vectors.json`."""
-    with storage_errors(snapshots):
-        return [path.parent for path in storage_of(snapshots).files(snapshots) if path.name == PLACE_FILE]
 
 
 @cache

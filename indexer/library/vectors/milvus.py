@@ -9,17 +9,17 @@ change: a snapshot searches the ids that it knows, without those that are gone. 
 no snapshot names it. All of it can be made anew from the tables at any time.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.errors import VERIFY_REMEDY, LibraryError, VectorsAwayError, storage_errors
+from indexer.library.errors import LibraryError, VectorsAwayError, storage_errors
 from indexer.library.storage.registry import storage_of
+from indexer.library.vectors import place_files
 from indexer.library.vectors.base import VectorSource, difference, finite_batches, shared_folder
 from indexer.library.vectors.grown import GrownIndex, read_present, write_gone
 from indexer.library.vectors.milvus_collection import (
@@ -162,10 +162,10 @@ class MilvusBackend:
         collection = index.base
         place = _Place(collection.name, collection.num_rows, collection.dim, collection.lists)
         path, gone_path = folder / PLACE_FILE, folder / GONE_FILE
-        with storage_errors(path):
-            path.write_text(json.dumps(asdict(place)) + "\n", encoding="utf-8")
-            if index.present.all():
-                return (path,)
+        place_files.write_place(path, place)
+        if index.present.all():
+            return (path,)
+        with storage_errors(gone_path):
             write_gone(gone_path, index.present)
         return path, gone_path
 
@@ -226,7 +226,8 @@ class MilvusBackend:
         if not notes:
             return
         try:
-            named = {place.collection for place in _places(folder.parent)}
+            folders = place_files.places_of_all(folder.parent, PLACE_FILE)
+            named = {_read_place(each, in_store=in_store).collection for each, in_store in folders}
         except LibraryError:
             # A damaged file may name any collection: remove none until its snapshot is removed.
             return
@@ -241,17 +242,6 @@ class MilvusBackend:
                     return
             with storage_errors(note):
                 storage.remove(note)
-
-
-def _places(snapshots: Path) -> Iterator[_Place]:
-    """What the snapshots of a library name, those that are being made included."""
-    with storage_errors(snapshots):
-        stored = [path for path in storage_of(snapshots).files(snapshots) if path.name == PLACE_FILE]
-    for path in stored:
-        yield _read_place(path.parent, in_store=True)
-    # Of a snapshot that is being made, the file is on this computer alone.
-    for path in snapshots.glob(f".*/{PLACE_FILE}"):
-        yield _read_place(path.parent)
 
 
 def _of(collection: Collection, present: NDArray[np.bool_]) -> MilvusIndex:
@@ -313,24 +303,10 @@ def _check_all_there(collection: Collection, first: int) -> None:
 
 
 def _read_place(folder: Path, *, in_store: bool = False) -> _Place:
-    """Read `milvus.json`, which may come from a stranger.
+    """Read `milvus.json` of a snapshot; see `place_files.read_place`."""
+    return place_files.read_place(folder / PLACE_FILE, _Place, _can_be, "collection", in_store=in_store)
 
-    Args:
-        folder: the snapshot's folder, which may not have got its place yet.
-        in_store: read it where the library is, not its copy on this computer.
 
-    Raises:
-        LibraryError: it is missing or damaged.
-    """
-    path = folder / PLACE_FILE
-    with storage_errors(path):
-        content = json.loads(storage_of(path).read(path) if in_store else path.read_bytes())
-    try:
-        place = _Place(**content)
-    except TypeError as error:
-        raise LibraryError(f"{path} is damaged: it names no collection; {VERIFY_REMEDY}") from error
-    numbers = (place.num_ids, place.dim, place.lists)
+def _can_be(place: _Place) -> bool:
     is_named = isinstance(place.collection, str) and _NAME.fullmatch(place.collection) is not None
-    if not is_named or any(type(number) is not int or number < 0 for number in numbers) or not place.dim:
-        raise LibraryError(f"{path} is damaged: it names no collection; {VERIFY_REMEDY}")
-    return place
+    return is_named and place_files.are_counts(place.num_ids, place.dim, place.lists) and place.dim > 0
