@@ -435,6 +435,6 @@ class LiveLibrary:
         """Identifies the file CURRENT; changes whenever it is replaced. None if there is none."""
         try:
             return storage_of(self._settings.library).mark(self._settings.library / CURRENT)
-        except OSError:
+        except (OSError, AwayError):
             # What cannot be reached now has not changed.
             return self._tried

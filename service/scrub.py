@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from indexer.library.errors import AwayError
 from indexer.library.manifest import FileStamp, SnapshotManifest
 from indexer.library.storage.registry import storage_of
 
@@ -125,7 +126,12 @@ class Scrub:
             total = sum(stamp.bytes for stamp in manifest.files.values())
             rate = max(_LEAST_BYTES_PER_SECOND, total / (self._round_hours * 3600))
             name, stamp = left[0]
-            problem = self._problem(library / name, stamp, rate)
+            try:
+                problem = self._problem(library / name, stamp, rate)
+            except AwayError:
+                # Nothing is known of the file until the store is back.
+                self._stop.wait(_LONGEST_WAIT_SECONDS)
+                continue
             if self._stop.is_set():
                 return
             still_served = self._served()

@@ -40,6 +40,7 @@ from indexer.encode import (
 from indexer.engines.local_decoders import Bounds, Died, ProcessDecoder
 from indexer.engines.writing import FileEnd
 from indexer.file_texts import kept_outcome, read_texts
+from indexer.library.errors import StoreAwayError
 from indexer.library.fragments import WrittenSegments, write_segments
 from indexer.library.records import displayable
 from indexer.library.schema import SegmentRow
@@ -165,7 +166,7 @@ class SharedTables:
         try:
             storage = storage_of(self.folder)
             is_there = storage.mark(self.folder / self.mark) is not None
-        except (OSError, InputError):
+        except (OSError, InputError, StoreAwayError):
             return False
         return is_there and (not storage.is_local or os.access(self.folder, os.W_OK))
 

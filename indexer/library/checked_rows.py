@@ -17,7 +17,6 @@ from indexer.library.errors import (
     REPAIR_REMEDY,
     DamagedRowsError,
     LibraryError,
-    StoreAwayError,
     storage_errors,
 )
 from indexer.library.lance_tables import READS, fragment_files, steadily
@@ -182,9 +181,6 @@ class CheckedRows:
         columns = [name for part in parts for name in self._columns[part]]
         try:
             table = self._take(rows, columns)
-        except StoreAwayError:
-            # No row is to blame.
-            raise
         except LibraryError:
             unreadable = self._unreadable(rows, columns) if len(rows) > 1 else rows
             if len(unreadable) in (0, len(rows)):

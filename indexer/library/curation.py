@@ -32,7 +32,7 @@ from indexer.library.curation_tables import (
     write_exclusion,
     write_places,
 )
-from indexer.library.errors import BusyError, LibraryError
+from indexer.library.errors import AwayError, BusyError, LibraryError
 from indexer.library.exclusions import NO_EXCLUSIONS, Exclusions, NewExclusion, Place
 from indexer.library.storage.registry import storage_of
 from indexer.library.storage.shared_file import SharedFile
@@ -127,7 +127,7 @@ class Curation:
             try:
                 self._pull(wait=True)
                 self._refresh()
-            except LibraryError:
+            except (LibraryError, AwayError):
                 self._close()
                 raise
             return self._state
@@ -221,7 +221,7 @@ class Curation:
             self._pull(wait=False)
             self._refresh()
             self._retry_at = 0.0
-        except LibraryError as error:
+        except (LibraryError, AwayError) as error:
             is_busy = isinstance(error, BusyError) and self._data_version >= 0
             if not is_busy:
                 self._close()

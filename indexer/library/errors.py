@@ -1,6 +1,7 @@
 """The indexer's errors; their tree is drawn in `model.runtime.errors`."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ VERIFY_REMEDY = (
     "LIBRARY` serves an earlier snapshot"
 )
 MIGRATE_REMEDY = "`reelfind library migrate --library LIBRARY` brings it to this version in place"
+#: What Lance says of a request to an object store that has failed.
+_OF_A_STORE = re.compile(r"Generic (S3|GCS|MicrosoftAzure) error|error sending request")
 #: Appended to the message about damaged rows.
 REPAIR_REMEDY = (
     "`reelfind index PATH --library LIBRARY --repair`, with the folder of the videos, reads damaged ones "
@@ -26,8 +29,12 @@ class LibraryError(ReelfindError):
     """A library is missing, half-written, damaged, made with another bundle, or cannot be written."""
 
 
-class AwayError(LibraryError):
-    """Something that a library needs does not answer. `retry_seconds` is when to try again."""
+class AwayError(ReelfindError):
+    """Something that a library needs does not answer: nothing is known of the library, and nothing is wrong.
+
+    So it is no LibraryError, after which a snapshot or a file counts as damaged. `retry_seconds` is when to
+    try again.
+    """
 
     def __init__(self, message: str, *, retry_seconds: float = 1.0) -> None:
         super().__init__(message)
@@ -40,10 +47,6 @@ class VectorsAwayError(AwayError):
 
 class StoreAwayError(AwayError):
     """The object store of a library cannot be reached, or refuses."""
-
-
-class StoreError(OSError):
-    """An object store cannot be reached, or refuses; `strerror` says why."""
 
 
 class NotFiniteError(LibraryError):
@@ -64,7 +67,10 @@ class BusyError(LibraryError):
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what Lance, Arrow, FAISS and the file system raise into a LibraryError that names `path`."""
+    """Turn what Lance, Arrow, FAISS and the file system raise into a LibraryError that names `path`.
+
+    Where an object store has not answered, it is a StoreAwayError.
+    """
     try:
         yield
     except ReelfindError:
@@ -90,14 +96,18 @@ def opening_errors(path: Path) -> Iterator[None]:
         raise LibraryError(f"{path} takes more memory than there is; {VERIFY_REMEDY}") from error
 
 
-def _library_error(path: Path, error: BaseException) -> LibraryError:
+def store_away(path: Path, reason: str) -> StoreAwayError:
+    """The error for what cannot be read or written in an object store."""
+    return StoreAwayError(
+        f"{path} cannot be read or written: {reason}. See that the store can be reached, and that its keys "
+        "are right, then run the command again; published snapshots are intact"
+    )
+
+
+def _library_error(path: Path, error: BaseException) -> LibraryError | StoreAwayError:
     text = " ".join(str(error).split())
-    if isinstance(error, StoreError) or "Generic S3 error" in text or "error sending request" in text:
-        reason = error.strerror if isinstance(error, StoreError) else text[:200]
-        return StoreAwayError(
-            f"{path} cannot be read or written: {reason}. See that the store can be reached, and that its "
-            "keys are right, then run the command again; published snapshots are intact"
-        )
+    if _OF_A_STORE.search(text):
+        return store_away(path, text[:200])
     code = getattr(error, "errno", None)
     if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
         return LibraryError(

@@ -5,9 +5,10 @@ ReelfindError
 ├── BundleError         a bundle that cannot be read, trusted or run
 │   └── OutputError     a graph gives no usable numbers for an input, such as NaN
 ├── VideoError          a media file without a frame to index
-└── LibraryError        (indexer.library.errors) a library that cannot be read or written
-    ├── BusyError       another process is writing it
-    └── DamagedRowsError  some rows of a table differ from their checksums
+├── LibraryError        (indexer.library.errors) a library that cannot be read or written
+│   ├── BusyError       another process is writing it
+│   └── DamagedRowsError  some rows of a table differ from their checksums
+└── AwayError           (indexer.library.errors) an object store or a server of vectors does not answer
 """
 
 from typing import Literal

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.errors import AwayError, LibraryError
+from indexer.library.errors import LibraryError
 from indexer.library.snapshot import SegmentFrames, Snapshot
 from model.runtime.bundle import Bundle
 from model.runtime.ranking import (
@@ -225,8 +225,6 @@ class MomentScorer:
         if missing and not self.terms.is_over(time.monotonic()):
             try:
                 tokens = self.snapshot.frame_tokens([x[2] for x in missing], [x[3] for x in missing])
-            except AwayError:
-                raise
             except LibraryError as error:
                 raise UnreadableTokensError(str(error)) from error
             values = match_parts(self.match_queue, parts, tokens, self.terms).round(LOGIT_DECIMALS)

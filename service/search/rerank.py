@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.library.errors import AwayError, LibraryError
+from indexer.library.errors import LibraryError
 from indexer.library.snapshot import SegmentFrames, Snapshot
 from model.runtime.bundle import BundleManifest
 from model.runtime.ranking import (
@@ -137,8 +137,6 @@ def rerank(
         stop = min(matched + step, len(frame_indices))
         try:
             tokens = snapshot.frame_tokens(segment_rows[matched:stop], frame_indices[matched:stop])
-        except AwayError:
-            raise
         except LibraryError as error:
             raise UnreadableTokensError(str(error)) from error
         stopwatch.lap("tokens")

@@ -21,7 +21,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from indexer.library.curated import CuratedSnapshot
-from indexer.library.errors import AwayError, LibraryError
+from indexer.library.errors import LibraryError
 from indexer.library.snapshot import Snapshot
 from model.runtime.bundle import Bundle
 from model.runtime.bundle.manifest import Calibration
@@ -187,8 +187,6 @@ class Lines:
         """The lines that `find` gives; where they cannot be read, pictures alone decide."""
         try:
             return cls(find())
-        except AwayError:
-            raise
         except LibraryError as error:
             return cls(None, (LibraryWarning("unreadable_texts", str(error)),))
 

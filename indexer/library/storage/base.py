@@ -39,8 +39,8 @@ class TablePlace:
 class Storage(Protocol):
     """The files of one library, or of all that lie in folders. Many threads may use it at once.
 
-    Where a file is missing, a FileNotFoundError is raised; where the storage cannot be reached or refuses,
-    another OSError that says why in `strerror`.
+    Where a file is missing, a FileNotFoundError is raised; where a disk fails, another OSError; where an
+    object store cannot be reached or refuses, a StoreAwayError.
     """
 
     @property

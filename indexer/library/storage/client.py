@@ -1,15 +1,13 @@
 """Connects to object stores, and says in plain words what they refuse."""
 
-import errno
 import os
 import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
-from indexer.library.errors import StoreError
 from indexer.library.storage.address import Address
 from model.runtime.errors import InputError
 
@@ -83,24 +81,23 @@ def lance_options(address: Address, endpoint: str) -> dict[str, str]:
     return options | (dict(_s3_options(endpoint)) if address.scheme == "s3" else {})
 
 
-def as_store_error(error: BaseException, where: str) -> StoreError:
-    """What a store says, as the error that files raise; with EACCES where trying again is of no use."""
+def reason_of(error: BaseException) -> str:
+    """What a store says, in plain words."""
     text = " ".join(str(error).split())
-    code = next((match[1] for match in [_CODE.search(text)] if match), "")
-    number = (
-        errno.EACCES
-        if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
-        else errno.EIO
-    )
+    code = _CODE.search(text)
+    if code is not None and code[1] in _CODES:
+        return _CODES[code[1]]
+    if is_refused(error):
+        return "the keys do not allow it, or are not known"
+    if "error sending request" in text:
+        return "the store cannot be reached"
     status = _STATUS.search(text)
-    reason = _CODES.get(code)
-    if reason is None and number == errno.EACCES:
-        reason = "the keys do not allow it, or are not known"
-    if reason is None and "error sending request" in text:
-        reason = "the store cannot be reached"
-    if reason is None and status is not None:
-        reason = f"the store answers {status[1]}"
-    return StoreError(number, reason or f"the store says: {text[:200]}", where)
+    return f"the store answers {status[1]}" if status else f"the store says: {text[:200]}"
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether a store refuses for a reason that stays."""
+    return isinstance(error, PermissionDeniedError | UnauthenticatedError)
 
 
 def _s3_options(endpoint: str) -> dict[str, str]:
@@ -116,4 +113,4 @@ def _is_plain(endpoint: str) -> bool:
     return endpoint.startswith("http://")
 
 
-__all__ = ["BaseError", "ObjectStore", "as_store_error", "connect", "lance_options"]
+__all__ = ["BaseError", "ObjectStore", "connect", "is_refused", "lance_options", "reason_of"]

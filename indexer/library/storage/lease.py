@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-from indexer.library.errors import BusyError
+from indexer.library.errors import BusyError, StoreAwayError
 from indexer.library.storage.base import ChangedError
 
 LEASE_FILE = "LEASE"
@@ -92,7 +92,7 @@ class WriterLease:
 
         Raises:
             BusyError: another process has taken it over.
-            OSError: the store cannot be reached.
+            StoreAwayError: the store cannot be reached.
         """
         with self._lock:
             if _now() - self._beaten_at > EXPIRY_SECONDS / 2:
@@ -103,12 +103,12 @@ class WriterLease:
         self._stop.set()
         self._thread.join()
         free = LeaseState(self._state.token, self._state.beat + 1, 0, "")
-        with contextlib.suppress(OSError, ChangedError):
+        with contextlib.suppress(StoreAwayError, ChangedError):
             self._files.write_if(self._path, _to_bytes(free), self._mark)
 
     def _run(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            with self._lock, contextlib.suppress(OSError, BusyError):
+            with self._lock, contextlib.suppress(StoreAwayError, BusyError):
                 self._beat()
 
     def _beat(self) -> None:
@@ -155,7 +155,7 @@ def lease_holder(files: MarkedFiles, path: Path) -> str | None:
     It may take as long as a holder takes to write the lease twice.
 
     Raises:
-        OSError: the store cannot be reached.
+        StoreAwayError: the store cannot be reached.
     """
     found = files.read_marked(path)
     state = None if found is None else _from_bytes(found[0])

@@ -6,7 +6,6 @@ the right to write writes it again with its own token. So a process that was tak
 yet, cannot publish any more.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -22,10 +21,10 @@ from typing import Any, TypeVar
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-from indexer.library.errors import BusyError, LibraryError
+from indexer.library.errors import BusyError, LibraryError, StoreAwayError, store_away
 from indexer.library.storage.address import Address
 from indexer.library.storage.base import MANIFEST_FILE, ChangedError, TablePlace, missing
-from indexer.library.storage.client import BaseError, as_store_error, connect, lance_options
+from indexer.library.storage.client import BaseError, connect, is_refused, lance_options, reason_of
 from indexer.library.storage.lease import LEASE_FILE, WriterLease, lease_holder
 from model.runtime.faults import checkpoint
 from model.runtime.files import link_or_copy, sha256_once
@@ -338,7 +337,7 @@ class ObjectStorage:
 
     def _store_file(self, source: Path, path: Path, same: Path | None) -> None:
         if same is not None:
-            with suppress(OSError):
+            with suppress(OSError, StoreAwayError):
                 self._again(path, lambda: obstore.copy(self._store, self._key(same), self._key(path)))
                 return
         self._again(path, lambda: obstore.put(self._store, self._key(path), source))
@@ -388,9 +387,8 @@ class ObjectStorage:
             except FileNotFoundError as error:
                 raise missing(path) from error
             except BaseError as error:
-                failure = as_store_error(error, os.fspath(path))
-                if failure.errno == errno.EACCES or not pauses:
-                    raise failure from error
+                if is_refused(error) or not pauses:
+                    raise store_away(path, reason_of(error)) from error
             time.sleep(pauses.pop(0))
 
     def _key(self, path: Path) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from indexer.library.errors import BusyError
+from indexer.library.errors import BusyError, StoreAwayError
 from indexer.library.storage.base import ChangedError, Storage
 
 #: In the background, the file is looked at again after so many seconds.
@@ -33,20 +33,21 @@ class SharedFile:
         self._mark: str | None = None
         self._is_new = True
         self._pulled_at = -_EVERY_SECONDS
-        self._problem: OSError | None = None
+        self._problem: OSError | StoreAwayError | None = None
         self._puller: threading.Thread | None = None
 
     def pull(self) -> None:
         """Make the copy equal to the file now.
 
         Raises:
-            OSError: the file cannot be read, or the copy cannot be written.
+            StoreAwayError: the store cannot be reached.
+            OSError: the copy cannot be written.
         """
         with self._lock:
             try:
                 self._pull()
                 self._problem = None
-            except OSError as error:
+            except (OSError, StoreAwayError) as error:
                 self._problem = error
                 raise
             finally:
@@ -56,7 +57,8 @@ class SharedFile:
         """Let the copy become equal to the file within seconds, without waiting for it but the first time.
 
         Raises:
-            OSError: the last time that was tried, it failed.
+            StoreAwayError: the last time that was tried, the store could not be reached.
+            OSError: the copy could not be written.
         """
         if self._is_new:
             self.pull()
@@ -82,7 +84,8 @@ class SharedFile:
 
         Raises:
             BusyError: others have changed it all the time.
-            OSError: the file cannot be read or written.
+            StoreAwayError: the store cannot be reached.
+            OSError: the copy cannot be written.
         """
         deadline = time.monotonic() + seconds
         draft = self._path.with_name(f".{self._path.stem}.{os.getpid()}.{threading.get_ident()}.draft")
@@ -106,7 +109,7 @@ class SharedFile:
 
     def _pull_quietly(self) -> None:
         # The next call of `pull_soon` raises it.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoreAwayError):
             self.pull()
 
     def _pull(self) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer.library.errors import LibraryError
-from indexer.library.manifest import current_number
+from indexer.library.errors import LibraryError, StoreAwayError
+from indexer.library.manifest import current_number, index_is_whole, readable_manifests
+from indexer.library.mounts import known_mounts
 from indexer.library.snapshot import Snapshot
 from indexer.library.storage.address import library_folder
 from indexer.library.storage.registry import storage_of
@@ -64,7 +65,7 @@ class Reader:
                     snapshot = Snapshot.open(self._library)
                     check_search(snapshot)
                     self.numbers.append(snapshot.number)
-            except LibraryError as error:
+            except (LibraryError, StoreAwayError) as error:
                 self.problems.append(str(error))
 
 
@@ -89,13 +90,13 @@ def test_nothing_is_lost_whatever_the_store_does(
                 try:
                     write(library, bundle, put, gone)
                     break
-                except LibraryError:
+                except (LibraryError, StoreAwayError):
                     # What was served before still is, or what is new.
                     assert (current_number_calmly(library, faults) or 0) >= (before or 0)
             else:
                 pytest.fail(f"no run of {MOST_TRIES} came to its end")
         while faults.total < 200:
-            with suppress(LibraryError):
+            with suppress(LibraryError, StoreAwayError):
                 check_search(Snapshot.open(library))
         assert set(faults.injected) == set(FAULTS)
         faults.share = 0.0
@@ -125,12 +126,22 @@ def test_a_store_that_is_away_is_named_and_nothing_is_half_written(
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy)
         library = library_folder(at_store)
         write(library, bundle, {1: 1})
+        known = list(readable_manifests(library))
         faults.is_away = True
-        with pytest.raises(LibraryError, match="the store cannot be reached") as caught:
+        with pytest.raises(StoreAwayError, match="the store cannot be reached") as caught:
             write(library, bundle, {2: 2})
         assert at_store in str(caught.value)
-        with pytest.raises(LibraryError, match="the store cannot be reached"):
-            Snapshot.open(library)
+        manifest = next(iter(known))
+        for ask in (
+            lambda: Snapshot.open(library),
+            lambda: verify_library(library),
+            # What is not known is not damaged, and not gone.
+            lambda: index_is_whole(library, manifest),
+            lambda: known_mounts(library),
+            lambda: list(readable_manifests(library)),
+        ):
+            with pytest.raises(StoreAwayError):
+                ask()
         faults.is_away = False
         assert set(contents(Snapshot.open(library))) == {"videos", "files", "segments", "frames"}
         assert write(library, bundle, {2: 2}) == 2
