@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from cachetools import LRUCache, cachedmethod
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from indexer.library.annotations import NO_ANNOTATION, Annotation
@@ -168,8 +168,18 @@ class VideoCatalog:
         row = self.row_of(video_id)
         return None if row is None else self._label_at(row)
 
-    @cachedmethod(lambda self: self._labels, key=lambda _self, row: row, lock=lambda self: self._labels_lock)
     def _label_at(self, row: int) -> VideoLabel:
+        # A decorator that keeps what a method gives may keep it in the object, and `showing` copies that.
+        with self._labels_lock:
+            kept = self._labels.get(row)
+        if kept is not None:
+            return kept
+        label = self._read_label(row)
+        with self._labels_lock:
+            self._labels[row] = label
+        return label
+
+    def _read_label(self, row: int) -> VideoLabel:
         title, container_start = (column[row].as_py() for column in self._label_columns)
         path, is_missing = self._places.first(row)
         recording = self._recordings.at(row)

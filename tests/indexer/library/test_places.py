@@ -1,5 +1,8 @@
 """Frames are found by their ids, and segments' embeddings by their rows, in a library of real films."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -32,3 +35,21 @@ def test_embeddings_are_those_of_the_index_in_any_order(snapshot: Snapshot) -> N
     assert snapshot.segment_embeddings([]).shape == (0, snapshot.embedding_dim)
     with pytest.raises(ValueError, match="is not in 0"):
         snapshot.segment_embeddings([snapshot.num_segments])
+
+
+def test_a_label_names_no_place_that_is_not_shown(tmp_path: Path) -> None:
+    toy = make_library(tmp_path, films={"private/red.mp4": [("red", 2.0)]})
+    (toy.media / "shared").mkdir()
+    shutil.copy(toy.media / "private" / "red.mp4", toy.media / "shared" / "copy.mp4")
+    toy.index()
+    catalog = Snapshot.open(toy.library).catalog
+    video_id = catalog.id_at(0)
+    is_shared = np.array([b"/shared/" in path for path in catalog.paths[1].to_pylist()])
+    for _ in range(2):
+        for mask, name in ((~is_shared, "private/red.mp4"), (is_shared, "shared/copy.mp4")):
+            label = catalog.showing(mask).label(video_id)
+            assert label is not None
+            assert label.path.endswith(name)
+        whole = catalog.label(video_id)
+        assert whole is not None
+        assert whole.path.endswith("private/red.mp4")

@@ -88,7 +88,9 @@ def test_polling_finds_new_snapshots_and_says_once_what_is_wrong(toy: ToyLibrary
 
 
 def test_another_library_in_the_same_folder_is_not_taken_for_the_old_one(toy: ToyLibrary) -> None:
-    with running_server(*toy.options, *FAST_POLLING) as server:
+    # What is kept in memory would still be found.
+    nothing_kept = {"REELFIND_ROW_CACHE_MB": "0"}
+    with running_server(*toy.options, *FAST_POLLING, environment=nothing_kept) as server:
         shutil.rmtree(toy.library)
         wait_for(server, lambda: server.client.get("/v1/library").json()["problem"] is not None)
         lost = server.client.post("/v1/search", json={"query": {"text": "red"}})
