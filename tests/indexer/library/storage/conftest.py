@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from indexer.library.storage.address import library_folder
+from model.runtime.bundle import Bundle
 from tests.support.object_store import BUCKET, KEYS, object_store
+from tests.support.toy_bundle import make_toy_bundle
 
 _numbers = count()
 
@@ -31,3 +33,14 @@ def at_store(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str
 def remote(at_store: str) -> Path:
     """The working folder of that library."""
     return library_folder(at_store)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
+
+
+@pytest.fixture(autouse=True)
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are made up: their times and paths need not be true."""
+    monkeypatch.setattr("indexer.library.verify.wrong_meaning", lambda *_: ())

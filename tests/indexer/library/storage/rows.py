@@ -24,15 +24,20 @@ def write(library: Path, bundle: Bundle, put: Mapping[int, int], gone: tuple[int
         writer = LibraryWriter(opened)
         for place, content in put.items():
             if f"{content:032x}" not in writer.videos:
-                rows = [segment_row(opened, content, i, FRAMES) for i in range(SEGMENTS)]
-                writer.add_segments(rows)
-                finish(writer, video_row(content, rows))
+                put_video(writer, content)
             if place != content:
                 writer.forget_file(f"/media/{place}.mp4".encode())
         for place in gone:
             writer.forget_file(f"/media/{place}.mp4".encode())
         writer.flush()
         return publish(writer, PublishOptions(keep_seconds=3600), last=True).number
+
+
+def put_video(writer: LibraryWriter, content: int) -> None:
+    """Add a video of some segments."""
+    rows = [segment_row(writer.library, content, i, FRAMES) for i in range(SEGMENTS)]
+    writer.add_segments(rows)
+    finish(writer, video_row(content, rows))
 
 
 def contents(snapshot: Snapshot) -> dict[str, list[dict[str, object]]]:

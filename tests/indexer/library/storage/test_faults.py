@@ -17,7 +17,6 @@ from indexer.library.verify import verify_library
 from model.runtime.bundle import Bundle
 from tests.indexer.library.storage.rows import check_search, contents, write
 from tests.support.object_store import FAULTS, Faults, faulty_proxy
-from tests.support.toy_bundle import make_toy_bundle
 
 #: What each run puts (places and contents) and takes away.
 RUNS: list[tuple[dict[int, int], tuple[int, ...]]] = [
@@ -28,17 +27,6 @@ RUNS: list[tuple[dict[int, int], tuple[int, ...]]] = [
 ]
 #: Runs of a user who tries again.
 MOST_TRIES = 20
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
-
-
-@pytest.fixture(autouse=True)
-def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rows are made up: their times and paths need not be true."""
-    monkeypatch.setattr("indexer.library.verify.wrong_meaning", lambda *_: ())
 
 
 class Reader:

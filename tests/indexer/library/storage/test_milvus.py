@@ -10,13 +10,11 @@ from indexer.library.vectors.milvus_server import ADDRESS_VARIABLE, SECONDS_VARI
 from model.runtime.bundle import Bundle
 from tests.indexer.library.storage.rows import check_search, write
 from tests.support.milvus import PATIENCE_SECONDS, LiteServer
-from tests.support.toy_bundle import make_toy_bundle
 
 
 def test_snapshots_share_a_collection_that_the_store_knows(
-    at_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at_store: str, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = Bundle.open(make_toy_bundle(tmp_path / "bundle"))
     with LiteServer(tmp_path / "vectors.db") as lite:
         monkeypatch.setenv(ADDRESS_VARIABLE, f"milvus://127.0.0.1:{lite.port}")
         monkeypatch.setenv(SECONDS_VARIABLE, str(PATIENCE_SECONDS))

@@ -2,19 +2,14 @@
 
 from pathlib import Path
 
-import pytest
-
 from indexer.library.snapshot import Snapshot
 from indexer.library.storage.registry import storage_of
 from indexer.library.verify import verify_library
 from model.runtime.bundle import Bundle
 from tests.indexer.library.storage.rows import check_search, contents, write
-from tests.support.toy_bundle import make_toy_bundle
 
 
-def test_a_copied_library_is_the_same(tmp_path: Path, remote: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.library.verify.wrong_meaning", lambda *_: ())
-    bundle = Bundle.open(make_toy_bundle(tmp_path / "toy"))
+def test_a_copied_library_is_the_same(tmp_path: Path, remote: Path, bundle: Bundle) -> None:
     first, last = tmp_path / "first", tmp_path / "last"
     write(first, bundle, {1: 1, 2: 2})
     for path in first.rglob("*"):

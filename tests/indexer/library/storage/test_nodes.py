@@ -15,13 +15,11 @@ from indexer.library.writer import LibraryWriter
 from model.runtime.bundle import Bundle
 from tests.indexer.library.storage.rows import check_search
 from tests.indexer.library.test_writer import finish, segment_row, video_row
-from tests.support.toy_bundle import make_toy_bundle
 
 
 def test_a_node_writes_rows_that_the_driver_commits(
-    at_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at_store: str, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = Bundle.open(make_toy_bundle(tmp_path / "toy"))
     library = library_folder(at_store)
     opened = Library.open_or_create(library, bundle)
     assert place_name(opened.tables) == at_store

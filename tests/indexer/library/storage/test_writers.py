@@ -27,23 +27,15 @@ from indexer.library.switching import rollback
 from indexer.library.verify import verify_library
 from indexer.library.writer import LibraryWriter
 from model.runtime.bundle import Bundle
-from tests.indexer.library.storage.rows import SEGMENTS, check_search, contents, write
-from tests.indexer.library.test_writer import finish, segment_row, video_row
-from tests.support.toy_bundle import make_toy_bundle
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
+from tests.indexer.library.storage.rows import check_search, contents, put_video, write
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases that are soon taken over. The rows are made up: their times and paths need not be true."""
+    """Leases that are soon taken over."""
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.2)
     monkeypatch.setattr(lease, "EXPIRY_SECONDS", 6.0)
     monkeypatch.setattr(lease, "_POLL_SECONDS", 0.1)
-    monkeypatch.setattr("indexer.library.verify.wrong_meaning", lambda *_: ())
 
 
 @pytest.fixture
@@ -106,9 +98,7 @@ def test_a_writer_that_was_paused_cannot_go_on(remote: Path, elsewhere: Path, bu
     opened = Library.open_or_create(remote, bundle)
     with opened.writing():
         writer = LibraryWriter(opened)
-        rows = [segment_row(opened, 3, i, 2) for i in range(SEGMENTS)]
-        writer.add_segments(rows)
-        finish(writer, video_row(3, rows))
+        put_video(writer, 3)
         pause(remote)
         assert write(elsewhere, bundle, {4: 4}) == 2
         with pytest.raises(BusyError, match="another process writes the library at s3://"):
@@ -127,9 +117,7 @@ def test_a_writer_that_was_paused_cannot_publish_even_unawares(
     opened = Library.open_or_create(remote, bundle)
     with opened.writing():
         writer = LibraryWriter(opened)
-        rows = [segment_row(opened, 3, i, 2) for i in range(SEGMENTS)]
-        writer.add_segments(rows)
-        finish(writer, video_row(3, rows))
+        put_video(writer, 3)
         pause(remote)
         # It looked at its lease just before, and does not look again.
         monkeypatch.setattr(storage(remote)._lease, "check", lambda: None)

@@ -40,7 +40,7 @@ from tests.indexer.library.vectors.test_second_backend import answers, run
 from tests.support.milvus import PATIENCE_SECONDS, LiteServer, lite_server
 from tests.support.server import REELFIND, clean_environment
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.toy_bundle import COLOURS, make_toy_bundle
+from tests.support.toy_bundle import COLOURS
 from tests.support.toy_videos import make_video
 
 pytestmark = pytest.mark.slow
@@ -329,17 +329,6 @@ def until(condition: Callable[[], bool]) -> None:
         except VectorsAwayError:
             assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
-
-
-@pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("media")
-    return [make_video(folder / f"{colour}.mp4", parts=[(colour, 0.3)]) for colour in COLOURS]
 
 
 @pytest.fixture

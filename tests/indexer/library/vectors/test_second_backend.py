@@ -21,19 +21,7 @@ from model.runtime.errors import InputError
 from service.live import open_searcher
 from service.settings import load_settings
 from tests.support.numpy_vectors import NumpyBackend, ShelfBackend
-from tests.support.toy_bundle import COLOURS, make_toy_bundle, text_embedding
-from tests.support.toy_videos import make_video
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return Bundle.open(make_toy_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
-
-
-@pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("media")
-    return [make_video(folder / f"{colour}.mp4", parts=[(colour, 0.3)]) for colour in COLOURS]
+from tests.support.toy_bundle import COLOURS, text_embedding
 
 
 @pytest.fixture(params=["numpy", "shelf"])
