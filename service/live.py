@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from indexer.library.curated import CuratedSnapshot
 from indexer.library.curation import Curation
-from indexer.library.errors import AwayError, LibraryError, VectorsAwayError
+from indexer.library.errors import AwayError, LibraryError
 from indexer.library.manifest import (
     CURRENT,
     FileStamp,
@@ -249,7 +249,7 @@ class LiveLibrary:
             result = ask(searcher)
         except AwayError as error:
             # Nothing is damaged, and a newer snapshot asks the same server.
-            self._metrics.observe_away("vectors" if isinstance(error, VectorsAwayError) else "store")
+            self._metrics.observe_away(error.what)
             raise
         except LibraryError as error:
             newer = self._newer(searcher, [str(error)])
@@ -269,7 +269,7 @@ class LiveLibrary:
         try:
             return read(searcher)
         except AwayError as error:
-            self._metrics.observe_away("vectors" if isinstance(error, VectorsAwayError) else "store")
+            self._metrics.observe_away(error.what)
             raise
         except LibraryError as error:
             newer = self._newer(searcher, [str(error)])

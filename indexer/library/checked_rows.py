@@ -13,12 +13,7 @@ from numpy.typing import NDArray
 
 from indexer.library.catalog import VideoCatalog
 from indexer.library.checksums import CHECKSUMS, PARTS, checksums_array, frame_seed, row_seed
-from indexer.library.errors import (
-    REPAIR_REMEDY,
-    DamagedRowsError,
-    LibraryError,
-    storage_errors,
-)
+from indexer.library.errors import REPAIR_REMEDY, DamagedRowsError, LibraryError, storage_errors
 from indexer.library.lance_tables import READS, fragment_files, steadily
 from indexer.library.row_cache import RowCache, RowKeys, RowValues
 from indexer.library.schema import PART_COLUMNS, fixed_to_numpy

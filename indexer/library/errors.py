@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,10 @@ class AwayError(ReelfindError):
     """Something that a library needs does not answer: nothing is known of the library, and nothing is wrong.
 
     So it is no LibraryError, after which a snapshot or a file counts as damaged. `retry_seconds` is when to
-    try again.
+    try again, `what` names what does not answer.
     """
+
+    what: ClassVar[str]
 
     def __init__(self, message: str, *, retry_seconds: float = 1.0) -> None:
         super().__init__(message)
@@ -44,9 +47,13 @@ class AwayError(ReelfindError):
 class VectorsAwayError(AwayError):
     """The server of the vectors does not answer."""
 
+    what = "vectors"
+
 
 class StoreAwayError(AwayError):
     """The object store of a library cannot be reached, or refuses."""
+
+    what = "store"
 
 
 class NotFiniteError(LibraryError):

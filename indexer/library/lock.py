@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from indexer.library.errors import BusyError, storage_errors
-from indexer.library.storage.lease import this_place
+from indexer.library.storage.processes import has_ended, this_place
 from indexer.library.storage.registry import storage_of
 
 LOCK_FILE = "LOCK"
@@ -103,10 +103,4 @@ def _holder(handle: int) -> str | None:
     if place not in ("", this_place()):
         host = place.partition(" ")[0]
         return f"process {number} on {host!r}, another computer or container"
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return None
-    except (OSError, OverflowError):
-        pass  # it is another user's
-    return f"process {number}"
+    return None if has_ended(int(number)) else f"process {number}"

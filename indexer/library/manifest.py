@@ -17,7 +17,9 @@ from typing import Any, get_args, get_origin
 
 from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
 from indexer.library.schema import FIRST_TABLES, TABLES
+from indexer.library.storage.base import CURRENT as CURRENT
 from indexer.library.storage.base import MANIFEST_FILE
+from indexer.library.storage.base import SNAPSHOTS as SNAPSHOTS
 from indexer.library.storage.registry import storage_of
 from indexer.library.vectors.base import AUTOMATIC, DEFAULT_BACKEND, SHARED
 from model.runtime.messages import for_shell, shorten
@@ -31,8 +33,6 @@ FORMER_VERSION, FORMER_LATER_VERSION = 2, 3
 #: of which somebody has chosen the backend.
 PARTS_VERSION = 5
 FORMAT_VERSIONS = (FORMER_VERSION, FORMER_LATER_VERSION, LIBRARY_FORMAT_VERSION, PARTS_VERSION)
-CURRENT = "CURRENT"
-SNAPSHOTS = "snapshots"
 GENERATIONS = "generations"
 #: The generation whose tables lie in the library itself.
 FIRST_GENERATION = ""
@@ -416,6 +416,10 @@ def _is_dispensable(name: str) -> bool:
 
 def index_is_whole(library: Path, manifest: SnapshotManifest) -> bool:
     """Whether the files of a snapshot's vector index are as they were written; of shared ones, the size."""
+    try:
+        bring_index(library, manifest)
+    except OSError:
+        return False
     return _are_whole(library, manifest, manifest.index_files)
 
 
@@ -427,7 +431,6 @@ def text_index_is_whole(library: Path, manifest: SnapshotManifest) -> bool:
 def _are_whole(library: Path, manifest: SnapshotManifest, names: list[str]) -> bool:
     storage = storage_of(library)
     try:
-        bring_index(library, manifest)
         return all(
             storage.size(library / name) == manifest.files[name].bytes
             and (

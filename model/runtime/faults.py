@@ -25,6 +25,12 @@ def is_logging() -> bool:
     return _log is not None
 
 
+def reach(step: str | None, name: str) -> None:
+    """Mark a point of a step; None: of one that has no points."""
+    if step is not None:
+        checkpoint(f"{step}.{name}")
+
+
 def checkpoint(name: str) -> None:
     """Mark a point of a run at which a test may kill or hang the process."""
     if not _ACTIVE:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from model.runtime.faults import checkpoint
+from model.runtime.faults import reach
 
 _BLOCK_BYTES = 1 << 22
 #: Of `sha256_once`, by device, inode, size and time of change.
@@ -108,17 +108,17 @@ def replacing(path: Path, *, shared: bool = False, step: str | None = None) -> I
     """
     writer = f".{os.getpid()}.{threading.get_ident()}" if shared else ""
     temporary = path.with_name(f".{path.stem}{writer}.new{path.suffix}")
-    _reach(step, "write")
+    reach(step, "write")
     try:
         yield temporary
-        _reach(step, "fsync")
+        reach(step, "fsync")
         flush(temporary)
-        _reach(step, "rename")
+        reach(step, "rename")
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _reach(step, "renamed")
+    reach(step, "renamed")
     flush(path.parent)
 
 
@@ -126,8 +126,3 @@ def replace_text(path: Path, text: str, *, shared: bool = False, step: str | Non
     """Replace a text file whole, in UTF-8; see `replacing`."""
     with replacing(path, shared=shared, step=step) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def _reach(step: str | None, name: str) -> None:
-    if step is not None:
-        checkpoint(f"{step}.{name}")

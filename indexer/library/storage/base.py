@@ -15,6 +15,8 @@ from typing import Protocol
 
 from indexer.library.errors import LibraryError
 
+#: The file that names the snapshot that is served, and the folder of all snapshots.
+CURRENT, SNAPSHOTS = "CURRENT", "snapshots"
 #: The file that says of a snapshot's folder that it is complete.
 MANIFEST_FILE = "manifest.json"
 

@@ -5,7 +5,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from indexer.library.storage.address import Address
@@ -111,6 +111,3 @@ def _s3_options(endpoint: str) -> dict[str, str]:
 
 def _is_plain(endpoint: str) -> bool:
     return endpoint.startswith("http://")
-
-
-__all__ = ["BaseError", "ObjectStore", "connect", "is_refused", "lance_options", "reason_of"]

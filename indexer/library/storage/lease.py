@@ -3,27 +3,29 @@
 A lease is an object that its holder writes again every few seconds. Another process takes it over when it has
 not changed for some time, or when its holder was a process of the same computer that has ended. Each holder
 has a greater token than the one before. What a holder that was taken over still does, a process that was
-paused for instance, must fail: see `LeasedWrites` in `indexer.library.storage.objects`.
+paused for instance, must fail: see `indexer.library.storage.objects`.
 """
 
 import contextlib
 import json
 import os
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 from indexer.library.errors import BusyError, StoreAwayError
 from indexer.library.storage.base import ChangedError
+from indexer.library.storage.processes import has_ended, this_place
 
 LEASE_FILE = "LEASE"
 #: A holder writes the lease this often; another process waits this long without a change.
 BEAT_SECONDS, EXPIRY_SECONDS = 4.0, 20.0
 _POLL_SECONDS = 0.5
+#: How often to try to take it while others take it, too.
+_TRIES = 5
 
 
 class MarkedFiles(Protocol):
@@ -53,15 +55,6 @@ class LeaseState:
     beat: int
     holder: int
     place: str
-
-
-def this_place() -> str:
-    """Where a process number means the same process: the computer's name, and the name space of processes."""
-    try:
-        space = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        space = "pid"
-    return f"{socket.gethostname()} {space}"
 
 
 class WriterLease:
@@ -124,7 +117,7 @@ class WriterLease:
         self._state, self._beaten_at = state, _now()
 
     def _take(self) -> tuple[LeaseState, str]:
-        for _ in _tries():
+        for _ in range(_TRIES):
             found = self._files.read_marked(self._path)
             before, mark = (None, None) if found is None else (_from_bytes(found[0]), found[1])
             is_held = before is not None and before.holder and not _has_ended(before)
@@ -176,21 +169,10 @@ def _shown(state: LeaseState) -> str:
     return f"process {state.holder} on {host!r}"
 
 
-def _tries() -> Iterator[int]:
-    return iter(range(5))
-
-
 def _has_ended(state: LeaseState) -> bool:
     """Whether the holder was a process of this computer, and is not there any more."""
-    if state.place != this_place() or state.holder == os.getpid():
-        return False
-    try:
-        os.kill(state.holder, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        pass  # it is another user's
-    return False
+    is_other = state.place == this_place() and state.holder != os.getpid()
+    return is_other and has_ended(state.holder)
 
 
 def _to_bytes(state: LeaseState) -> bytes:

@@ -19,15 +19,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from indexer.library.errors import BusyError, LibraryError, StoreAwayError, store_away
 from indexer.library.storage.address import Address
-from indexer.library.storage.base import MANIFEST_FILE, ChangedError, TablePlace, missing
-from indexer.library.storage.client import BaseError, connect, is_refused, lance_options, reason_of
+from indexer.library.storage.base import (
+    CURRENT,
+    MANIFEST_FILE,
+    SNAPSHOTS,
+    ChangedError,
+    TablePlace,
+    missing,
+)
+from indexer.library.storage.client import connect, is_refused, lance_options, reason_of
 from indexer.library.storage.lease import LEASE_FILE, WriterLease, lease_holder
-from model.runtime.faults import checkpoint
-from model.runtime.files import link_or_copy, sha256_once
+from model.runtime.faults import checkpoint, reach
+from model.runtime.files import link_or_copy, replacing, sha256_once
 
 _BLOCK_BYTES = 8 << 20
 _TRANSFERS = 4
@@ -144,9 +151,9 @@ class ObjectStorage:
 
     def write(self, path: Path, data: bytes, *, step: str | None = None) -> None:
         """See `Storage`."""
-        _reach(step, "write")
+        reach(step, "write")
         self._again(path, lambda: obstore.put(self._store, self._key(path), data, use_multipart=False))
-        _reach(step, "renamed")
+        reach(step, "renamed")
 
     def write_if(self, path: Path, data: bytes, mark: str | None) -> str:
         """See `Storage`.
@@ -168,8 +175,9 @@ class ObjectStorage:
             raise ChangedError(f"{path} was written by another process meanwhile") from error
 
     def remove(self, path: Path) -> None:
-        """See `Storage`."""
+        """See `Storage`. A copy here goes too."""
         self._delete(path, [self._key(path)])
+        path.unlink(missing_ok=True)
 
     def remove_folder(self, folder: Path) -> None:
         """See `Storage`. What says that a folder is complete goes first."""
@@ -217,7 +225,6 @@ class ObjectStorage:
     def set_aside(self, folder: Path) -> Path:
         """See `Storage`. It stays where it is, without its manifest."""
         self.remove(folder / MANIFEST_FILE)
-        (folder / MANIFEST_FILE).unlink(missing_ok=True)
         return folder
 
     def leftovers(self, folder: Path) -> list[Path]:
@@ -234,7 +241,7 @@ class ObjectStorage:
             path = folder / name
             if _is_equal(path, sha256, size):
                 continue
-            with _new_file(path) as new:
+            with replacing(path, shared=True) as new:
                 twin = next((p for p in folder.parent.glob(f"*/{name}") if _is_equal(p, sha256, size)), None)
                 if twin is not None:
                     link_or_copy(twin, new)
@@ -246,7 +253,7 @@ class ObjectStorage:
         path = folder / MANIFEST_FILE
         if not path.exists() or path.read_bytes() != manifest:
             # Who holds the copy holds its inode: it is written only if it is another one.
-            with _new_file(path) as new:
+            with replacing(path, shared=True) as new:
                 new.write_bytes(manifest)
             self._forget_copies(folder.parent)
 
@@ -257,7 +264,7 @@ class ObjectStorage:
             raise BusyError(
                 f"the library at {library} is being written by this process: wait until it is done"
             )
-        current = library / "CURRENT"
+        current = library / CURRENT
         if self.mark(library / LEASE_FILE) is None:
             self._check_conditions(library)
         self._lease = lease = WriterLease(self, library / LEASE_FILE, library)
@@ -282,10 +289,10 @@ class ObjectStorage:
         if self._lease is None:
             raise ValueError("the library is not held for writing")
         self._lease.check()
-        _reach(step, "write")
+        reach(step, "write")
         data = f"{text.strip()} {self._lease.token}\n".encode()
         self._current_mark = self.write_if(path, data, self._current_mark)
-        _reach(step, "renamed")
+        reach(step, "renamed")
 
     def table(self, path: Path) -> TablePlace:
         """See `Storage`."""
@@ -400,7 +407,7 @@ class ObjectStorage:
         return f"{key}/" if key else None
 
     def _is_copied(self, path: Path) -> bool:
-        return path.parent.parent.name == "snapshots" and path.exists()
+        return path.parent.parent.name == SNAPSHOTS and path.exists()
 
 
 def _mark_of(meta: Any) -> str:
@@ -419,17 +426,6 @@ def _is_equal(path: Path, sha256: str, size: int) -> bool:
         return False
 
 
-@contextmanager
-def _new_file(path: Path) -> Iterator[Path]:
-    """A file to write, which then takes the place of another one."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
-    try:
-        yield new
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
-
-
 def _is_unread(manifest: Path) -> bool:
     """Whether no process of this computer holds a copy of a snapshot; see `indexer.library.leases`."""
     try:
@@ -444,8 +440,3 @@ def _is_unread(manifest: Path) -> bool:
         return True
     finally:
         os.close(handle)
-
-
-def _reach(step: str | None, name: str) -> None:
-    if step is not None:
-        checkpoint(f"{step}.{name}")

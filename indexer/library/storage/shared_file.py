@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from indexer.library.errors import BusyError, StoreAwayError
 from indexer.library.storage.base import ChangedError, Storage
+from model.runtime.files import replacing
 
 #: In the background, the file is looked at again after so many seconds.
 _EVERY_SECONDS = 2.0
@@ -122,10 +123,6 @@ class SharedFile:
             self._mark = None
         else:
             data, self._mark = found
-            new = self._path.with_name(f".{self._path.name}.{os.getpid()}.{threading.get_ident()}.new")
-            try:
+            with replacing(self._path, shared=True) as new:
                 new.write_bytes(data)
-                new.replace(self._path)
-            finally:
-                new.unlink(missing_ok=True)
         self._is_new = False

@@ -246,5 +246,4 @@ class LanceBackend:
         """Remove `vectors.json`, and what of the tables no other snapshot names."""
         with storage_errors(folder / PLACE_FILE):
             storage_of(folder).remove(folder / PLACE_FILE)
-            (folder / PLACE_FILE).unlink(missing_ok=True)
         remove_unnamed(folder)

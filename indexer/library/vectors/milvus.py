@@ -215,7 +215,6 @@ class MilvusBackend:
         for name in (PLACE_FILE, GONE_FILE):
             with storage_errors(folder / name):
                 storage_of(folder).remove(folder / name)
-                (folder / name).unlink(missing_ok=True)
         self._remove_unnamed(folder)
 
     def _remove_unnamed(self, folder: Path) -> None:
