@@ -173,6 +173,9 @@ def test_everything_with_the_keyboard(page: Browser) -> None:
     page.press(Keys.ARROW_UP, Keys.ARROW_LEFT)
     assert page.focused("#grid li:nth-child(1) .shot")
     page.press(Keys.END)
+    page.until(f"{SHOTS} === 18")  # The end came into view, and more was loaded.
+    assert page.focused("#grid li:nth-child(12) .shot")
+    page.press(Keys.END)
     assert page.focused("#grid li:last-child .shot")
     page.press(Keys.HOME)
     assert page.run("return $$('#grid .shot[tabindex=\"0\"]').length;") == 1
