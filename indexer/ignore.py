@@ -205,11 +205,17 @@ class _Matcher:
     def of(cls, line: str, kind: str) -> "_Matcher | None":
         """The rule of a line; None: it is empty, a comment, or no pattern to git."""
         try:
-            regex, leaves_out = GitIgnoreSpecPattern.pattern_to_regex(line)
+            # Of `a/**/`, pathspec makes the folder `a`; to git it is the folders in it.
+            is_folders = line.rstrip().endswith("/**/")
+            regex, leaves_out = GitIgnoreSpecPattern.pattern_to_regex(
+                line.rstrip().removesuffix("/") if is_folders else line
+            )
             if regex is None or leaves_out is None:
                 return None
             body = line.rstrip().removeprefix("!").removesuffix("/")
-            text = _itself(regex)
+            if not body:  # To git, `!/` names nothing, as `/` does.
+                return None
+            text = _itself(regex) + ("/" if is_folders else "")
             if "/" not in body:
                 text = text.removeprefix("^(?:.+/)?")
             return cls(Rule(line.strip(), kind, leaves_out), body, re.compile(text, re.DOTALL))
@@ -227,6 +233,8 @@ def _itself(regex: str) -> str:
         return ".+"
     if regex == _FOLDER_MARK:
         return ".+/"
+    if regex == "/":  # all that lies in any folder
+        return ".+/.+"
     if regex.endswith("/"):  # all that lies below a folder, not the folder
         regex += ".+"
     return _BRACKETS.sub(_bracket, regex)
