@@ -4,45 +4,18 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from model.runtime.errors import InputError
 from model.runtime.files import replace_text
 from model.runtime.messages import shorten, show_as
+from model.runtime.remote.address import SCHEMES, Address, endpoint_of, is_address, is_bucket
 
-#: What an address may begin with, and what people call it.
-SCHEMES = {"s3": "Amazon S3, or a server that speaks its protocol", "gs": "Google Cloud", "az": "Azure"}
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 _PREFIX = re.compile(r"[A-Za-z0-9_.=-]+(/[A-Za-z0-9_.=-]+)*")
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 #: In the folder of an address: what it is the folder of.
 _ADDRESS_FILE = "address.json"
 _WORKING_FOLDER = "library"
-
-
-@dataclass(frozen=True)
-class Address:
-    """A place in an object store.
-
-    Attributes:
-        scheme: one of `SCHEMES`.
-        bucket: the name of the bucket; on Azure, of the container.
-        prefix: what the names of all objects begin with, without a slash at the end; it may be empty.
-    """
-
-    scheme: str
-    bucket: str
-    prefix: str
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
-
-
-def is_address(text: str) -> bool:
-    """Whether a text is an address, not a path."""
-    return _ADDRESS.match(text) is not None
 
 
 def library_folder(text: str | Path) -> Path:
@@ -89,7 +62,7 @@ def parse_address(text: str) -> Address:
         problem = f"an address begins with {known} or file://"
     elif "@" in parts.netloc or "?" in text or "#" in text:
         problem = "an address holds a bucket and a prefix alone; keys come from the environment"
-    elif _BUCKET.fullmatch(parts.netloc) is None:
+    elif not is_bucket(parts.netloc):
         problem = f"{shorten(parts.netloc)} is no name of a bucket"
     elif prefix and (_PREFIX.fullmatch(prefix) is None or {".", ".."} & set(prefix.split("/"))):
         problem = f"{shorten(prefix)} is no prefix: use letters, digits and any of _.=- between slashes"
@@ -134,14 +107,6 @@ def place_name(path: Path) -> str:
     folder, address, _ = found
     inside = path.relative_to(folder).as_posix()
     return str(address) if inside == "." else f"{address}/{inside}"
-
-
-def endpoint_of(scheme: str) -> str:
-    """The address of the server that the environment names for a kind of store; empty: the usual one."""
-    if scheme != "s3":
-        return ""
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    return next((value for name in names if (value := os.environ.get(name))), "").rstrip("/")
 
 
 def _local(text: str) -> Path:

@@ -22,7 +22,6 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from indexer.library.errors import BusyError, LibraryError, StoreAwayError, store_away
-from indexer.library.storage.address import Address
 from indexer.library.storage.base import (
     CURRENT,
     MANIFEST_FILE,
@@ -31,10 +30,11 @@ from indexer.library.storage.base import (
     TablePlace,
     missing,
 )
-from indexer.library.storage.client import connect, is_refused, lance_options, reason_of
 from indexer.library.storage.lease import LEASE_FILE, WriterLease, lease_holder
 from model.runtime.faults import checkpoint, reach
 from model.runtime.files import link_or_copy, replacing, sha256_once
+from model.runtime.remote.address import Address
+from model.runtime.remote.client import connect, is_refused, lance_options, reason_of
 
 _BLOCK_BYTES = 8 << 20
 _TRANSFERS = 4

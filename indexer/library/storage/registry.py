@@ -3,10 +3,11 @@
 from functools import lru_cache
 from pathlib import Path
 
-from indexer.library.storage.address import Address, address_of
+from indexer.library.storage.address import address_of
 from indexer.library.storage.base import Storage
 from indexer.library.storage.local import LocalStorage
 from indexer.library.storage.objects import ObjectStorage
+from model.runtime.remote.address import Address
 
 _LOCAL = LocalStorage()
 

@@ -6,17 +6,30 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
-from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
+from obstore.store import AzureStore, GCSStore, HTTPStore, ObjectStore, S3Store
 
-from indexer.library.storage.address import Address
 from model.runtime.errors import InputError
+from model.runtime.remote.address import Address
 
 if TYPE_CHECKING:
-    from obstore.store import S3Config
+    from obstore.store import ClientConfig, RetryConfig, S3Config
 
 #: How long a request may take, and all tries of it.
 _REQUEST_SECONDS, _CONNECT_SECONDS, _RETRY_SECONDS = 30, 5, 10
 _MOST_RETRIES = 8
+_CLIENT_OPTIONS: "ClientConfig" = {
+    "timeout": timedelta(seconds=_REQUEST_SECONDS),
+    "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+}
+_RETRIES: "RetryConfig" = {
+    "max_retries": _MOST_RETRIES,
+    "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=2),
+        "base": 2,
+    },
+}
 _STATUS = re.compile(r"\bstatus(?: code)?:? ?(\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]+)</Code>")
 #: What people need to know of some of S3's codes.
@@ -41,20 +54,8 @@ def connect(address: Address, endpoint: str) -> ObjectStore:
     """
     common: dict[str, Any] = {
         "prefix": address.prefix or None,
-        "client_options": {
-            "timeout": timedelta(seconds=_REQUEST_SECONDS),
-            "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
-            **({"allow_http": True} if _is_plain(endpoint) else {}),
-        },
-        "retry_config": {
-            "max_retries": _MOST_RETRIES,
-            "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
-            "backoff": {
-                "init_backoff": timedelta(milliseconds=100),
-                "max_backoff": timedelta(seconds=2),
-                "base": 2,
-            },
-        },
+        "client_options": {**_CLIENT_OPTIONS, **({"allow_http": True} if _is_plain(endpoint) else {})},
+        "retry_config": _RETRIES,
     }
     if address.scheme == "s3":
         return S3Store(address.bucket, config=cast("S3Config", _s3_options(endpoint)), **common)
@@ -62,10 +63,18 @@ def connect(address: Address, endpoint: str) -> ObjectStore:
         return GCSStore(address.bucket, **common)
     if not os.environ.get("AZURE_STORAGE_ACCOUNT_NAME"):
         raise InputError(
-            f"library is {str(address)!r}: set AZURE_STORAGE_ACCOUNT_NAME to the account of the container",
-            field="library",
+            f"{str(address)!r} is in a container of Azure: set AZURE_STORAGE_ACCOUNT_NAME to its account"
         )
     return AzureStore(address.bucket, **common)
+
+
+def connect_web(address: str) -> ObjectStore:
+    """The store whose one file is at an address on a web server."""
+    return HTTPStore.from_url(
+        address,
+        client_options={**_CLIENT_OPTIONS, **({"allow_http": True} if _is_plain(address) else {})},
+        retry_config=_RETRIES,
+    )
 
 
 def lance_options(address: Address, endpoint: str) -> dict[str, str]:
