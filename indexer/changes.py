@@ -10,6 +10,7 @@ from watchfiles import Change, watch
 from indexer.place import place_error
 from indexer.scan import FileFacts, Scan, SubtitleFile, scan
 from model.runtime.errors import ReelfindError
+from model.runtime.remote.path import RemotePath
 
 #: Events that come within this time of each other are told together.
 _DEBOUNCE_MS = 1500
@@ -133,6 +134,9 @@ def state_of(scanned: Scan) -> dict[Path, tuple[FileFacts, tuple[SubtitleFile, .
 
 
 def _identity(root: Path) -> tuple[int, int]:
+    if isinstance(root, RemotePath):
+        # Whether it can be reached is found out by listing it.
+        return 0, 0
     try:
         stat = root.stat()
     except (OSError, ValueError) as error:

@@ -20,6 +20,7 @@ from model.runtime.errors import VideoError
 from model.runtime.faults import checkpoint
 from model.runtime.files import sha256_steps
 from model.runtime.preprocessing import Resizing
+from model.runtime.remote.path import media_path
 from model.runtime.video import (
     DecoderName,
     FrameBatch,
@@ -127,7 +128,7 @@ class DecodeJob:
     @property
     def file(self) -> Path:
         """The file's path."""
-        return Path(os.fsdecode(self.path))
+        return media_path(self.path)
 
     @property
     def is_later_span(self) -> bool:

@@ -9,6 +9,7 @@ from indexer.library.exclusions import Exclusion, Exclusions, Place
 from indexer.library.writer import LibraryWriter
 from indexer.place import no_longer_exists
 from indexer.scan import FileFacts, Scan
+from model.runtime.remote.path import media_path
 
 #: What a file is that is passed over because it is excluded.
 EXCLUDED = "excluded"
@@ -96,7 +97,7 @@ def forget_gone(curation: Curation, scanned: Scan) -> None:
 
 
 def _is_gone(exclusion: Exclusion, scanned: Scan) -> bool:
-    paths = [Path(os.fsdecode(place.path)) for place in exclusion.places]
+    paths = [media_path(place.path) for place in exclusion.places]
     unreachable = [folder for folder, _ in scanned.problems]
     return (
         exclusion.kind == "removed"

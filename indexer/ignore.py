@@ -20,6 +20,7 @@ from pathspec.patterns.gitignore.base import GitIgnorePatternError
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from model.runtime.errors import InputError
+from model.runtime.remote.path import RemotePath, parents_of
 
 IGNORE_FILE = ".reelfindignore"
 _DEFAULT_FILE = "default.reelfindignore"
@@ -118,7 +119,7 @@ def rules_at(root: Path, exclude: Sequence[str] = (), include: Sequence[str] = (
         include: patterns of what to take although an earlier rule leaves it out.
     """
     lists: list[tuple[RuleList, str]] = [(default_rules(), "")]
-    above = list(reversed(root.parents))
+    above = list(parents_of(root) if isinstance(root, RemotePath) else reversed(root.parents))
     for place, folder in enumerate(above):
         written = rules_in(folder)
         if written:
@@ -129,6 +130,8 @@ def rules_at(root: Path, exclude: Sequence[str] = (), include: Sequence[str] = (
 
 def rules_in(folder: Path | str) -> RuleList:
     """The rules that are written in a folder; empty where there are none, or they cannot be read."""
+    if isinstance(folder, RemotePath):
+        return _remote_rules_in(folder)
     path = os.path.join(folder, IGNORE_FILE)  # noqa: PTH118  for each folder of a scan
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -140,6 +143,20 @@ def rules_in(folder: Path | str) -> RuleList:
         return RuleList(())
     finally:
         os.close(handle)
+    return _written(content, path)
+
+
+def _remote_rules_in(folder: RemotePath) -> RuleList:
+    path = folder / IGNORE_FILE
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError:
+        return RuleList(())
+    return _written(content, str(path))
+
+
+def _written(content: bytes, path: str) -> RuleList:
     if len(content) > _MOST_BYTES:
         return RuleList(())
     text = os.fsdecode(content.removeprefix(b"\xef\xbb\xbf"))

@@ -4,7 +4,6 @@ As with pictures for the index, an engine decides where it runs: where a file ma
 imports neither Lance, FAISS nor ONNX Runtime, so that a decoding process starts fast.
 """
 
-import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from indexer.place import place_error, unreached
 from indexer.texts import SourceRead
 from model.runtime.errors import VideoError
 from model.runtime.faults import checkpoint
+from model.runtime.remote.path import media_path
 from model.runtime.video import DecoderName, ReadingLimits, VideoReader
 from model.runtime.video.facts import VideoFacts, read_facts
 from model.runtime.video.limits import LimitReachedError
@@ -66,7 +66,7 @@ class MediaJob:
     @property
     def file(self) -> Path:
         """The file's path."""
-        return Path(os.fsdecode(self.path))
+        return media_path(self.path)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 import os
 from enum import Enum, auto
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from model.runtime.media_starts import (
     AMBIGUOUS,
@@ -13,6 +13,7 @@ from model.runtime.media_starts import (
     begins_as_text,
     begins_as_video,
 )
+from model.runtime.remote.path import RemotePath
 
 __all__ = ["EXTENSIONS", "OPENED", "Kind", "begins_as_text", "begins_as_video", "kind_of"]
 
@@ -48,14 +49,18 @@ def kind_of(path: Path) -> Kind:
     return Kind.VIDEO if is_video else Kind.NO_VIDEO
 
 
+def _opened(path: Path, buffering: int) -> BinaryIO:
+    if isinstance(path, RemotePath):
+        return cast("BinaryIO", path.open("rb", buffering))
+    # A pipe that has taken the file's place must not block the scan.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    return os.fdopen(handle, "rb", buffering)
+
+
 def _start_of(path: Path) -> bytes | None:
     try:
-        # A pipe that has taken the file's place must not block the scan.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        try:
-            return os.read(handle, START_BYTES)
-        finally:
-            os.close(handle)
+        with _opened(path, 0) as file:
+            return file.read(START_BYTES)
     except (OSError, ValueError):
         return None
 
@@ -63,8 +68,7 @@ def _start_of(path: Path) -> bytes | None:
 def _is_still_gif(path: Path) -> bool:
     """Whether a GIF holds one picture, or none. False for what is no GIF: a decoder says what is wrong."""
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(handle, "rb", buffering=1 << 16) as file:
+        with _opened(path, 1 << 16) as file:
             return file.read(6) in (b"GIF87a", b"GIF89a") and not _has_two_pictures(file)
     except (OSError, ValueError):
         return False

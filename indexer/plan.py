@@ -14,6 +14,7 @@ from indexer.library.schema import FileRow, VideoRow
 from indexer.place import no_longer_exists
 from indexer.scan import Scan, SubtitleFile
 from model.runtime.errors import InputError
+from model.runtime.remote.path import media_path
 
 #: Part of `text_sources`: another number lets the next run read all texts again.
 _READER = 1
@@ -167,7 +168,7 @@ def make_plan(
 
 def _absent(scanned: Scan, files: Iterable[bytes], present: Set[bytes]) -> tuple[list[bytes], list[bytes]]:
     """The paths that are gone, and those that are missing; see `IndexPlan`."""
-    absent = [Path(os.fsdecode(path)) for path in files if path not in present]
+    absent = [media_path(path) for path in files if path not in present]
     unreadable = [*(folder for folder, _ in scanned.problems), *scanned.away]
     away = {path for path in absent if _below(path, unreadable)}
     gone = [
@@ -182,7 +183,7 @@ def _left_out(scanned: Scan, files: Iterable[bytes], others: Set[bytes]) -> list
     """The paths, without those of `others`, that a rule leaves out."""
     if not scanned.left_out:
         return []
-    absent = [Path(os.fsdecode(path)) for path in files if path not in others]
+    absent = [media_path(path) for path in files if path not in others]
     return [os.fsencode(p) for p in absent if _below(p, scanned.covered) and scanned.leaves_out(p)]
 
 
@@ -226,7 +227,7 @@ def check_not_emptied(scanned: Scan, plan: IndexPlan) -> None:
     Raises:
         InputError: the library has videos below a folder in which no video is left.
     """
-    gone = [Path(os.fsdecode(path)) for path in plan.gone]
+    gone = [media_path(path) for path in plan.gone]
     for root in scanned.covered:
         lost = sum(_below(path, [root]) for path in gone)
         if lost and not any(_below(path, [root]) for path in scanned.files):

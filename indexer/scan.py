@@ -4,17 +4,20 @@ import os
 import re
 import stat as modes
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from indexer.ignore import IGNORE_FILE, Rules, rules_at, rules_in
 from indexer.library.records import stored_ns
-from indexer.library.storage.address import is_address
 from indexer.media_kinds import EXTENSIONS, OPENED, Kind, kind_of
 from indexer.place import place_error
 from model.runtime.errors import InputError
 from model.runtime.names import near
+from model.runtime.remote.address import is_address
+from model.runtime.remote.path import RemotePath, is_remote_text, media_path, parse_remote, status_of
+from model.runtime.remote.store import has_files, list_files, list_folder
 from model.runtime.timed_text import SUBTITLE_EXTENSIONS, subtitle_language
 
 #: Subtitle files of one video that are read, at most.
@@ -131,16 +134,14 @@ def scan(
         InputError: a path does not exist, or is neither a file nor a folder.
     """
     scanner = _Scanner(exclude, include, list_passed_over)
-    roots = []
+    roots: list[tuple[Path, os.stat_result | None]] = []
     for path in paths:
-        if is_address(os.fspath(path)):
-            raise InputError(
-                f"{os.fspath(path)!r} is an address, and videos are read from folders: mount the bucket "
-                "(mountpoint-s3, rclone mount), and name its folder"
-            )
         # Resolve the path, so that a file has one id however it is named.
         try:
-            root = Path(path).resolve(strict=True)
+            root = media_root(path)
+            if isinstance(root, RemotePath):
+                roots.append((root, remote_status(root)))
+                continue
             stat = root.stat()
         except (OSError, RuntimeError, ValueError) as error:
             shown = f"{os.fspath(path)!r}: {place_error(error)}{near(Path(path))}"
@@ -148,10 +149,45 @@ def scan(
         if not modes.S_ISDIR(stat.st_mode) and not modes.S_ISREG(stat.st_mode):
             raise InputError(f"{os.fspath(root)!r} is neither a file nor a folder: name videos or folders")
         roots.append((root, stat))
-    for root, stat in roots:
-        scanner.scan_root(root, stat)
+    for root, status in roots:
+        if isinstance(root, RemotePath):
+            scanner.scan_remote(root, status)
+        elif status is not None:
+            scanner.scan_root(root, status)
     scanner.finish()
     return scanner.result
+
+
+def media_root(named: Path | str) -> Path:
+    """The real path of a file or a folder that is named, or its address.
+
+    Raises:
+        InputError: the address is invalid.
+        OSError: there is nothing at the path.
+    """
+    text = os.fspath(named)
+    if is_remote_text(text):
+        return parse_remote(text)
+    if is_address(text):
+        raise InputError(
+            f"{text!r} is no address of videos: they are read from folders, and from s3://, gs://, az://, "
+            "https:// and http://"
+        )
+    return Path(text).resolve(strict=True)
+
+
+def remote_status(root: RemotePath) -> os.stat_result | None:
+    """What is at an address: a file's status; None: no file, but files whose names begin so.
+
+    Raises:
+        OSError: there is neither, or the server does not say.
+    """
+    try:
+        return root.stat()
+    except FileNotFoundError:
+        if root.is_web or not has_files(root):
+            raise
+        return None
 
 
 def scan_changes(
@@ -215,6 +251,34 @@ class _Scanner:
             if (now.st_dev, now.st_ino) != (stat.st_dev, stat.st_ino):
                 self._problem(root, "another folder or disk took its place during the scan")
 
+    def scan_remote(self, root: RemotePath, status: os.stat_result | None) -> None:
+        """Take a file that is read by ranges, or those whose names begin so, where there is no status."""
+        result = self.result
+        result.covered.append(root)
+        if status is not None:
+            result.folders.append(root.parent)
+            if self._is_new(status):
+                self._take(root, status)
+            self._beside.add(root.parent)
+            return
+        result.folders.append(root)
+        folders: dict[Path, list[tuple[RemotePath, os.stat_result]]] = {root: []}
+        try:
+            for path, facts in list_files(root):
+                folders.setdefault(path.parent, []).append((path, status_of(path, facts)))
+        except OSError as error:
+            self._problem(root, place_error(error))
+        rules = _RemoteRules(root, rules_at(root, self._exclude, self._include), folders, self._is_left_out)
+        for folder, found in sorted(folders.items(), key=lambda item: item[0].parts):
+            in_folder = rules.of(folder)
+            if in_folder is None:
+                continue
+            for path, stat in sorted(found):
+                place, name = str(path), path.name
+                if name == IGNORE_FILE or self._is_left_out(place, name, in_folder, is_folder=False):
+                    continue
+                self._add(place, name, stat)
+
     def scan_change(self, path: Path, root: Path) -> None:
         """Look at a path below a root, and at all below it, if the walk from the root would come there."""
         folder, rules = root, rules_at(root, self._exclude, self._include)
@@ -258,8 +322,10 @@ class _Scanner:
         self._beside.add(path.parent)
         if _extension(name) in SUBTITLE_EXTENSIONS:
             video = _video_of(path)
-            if video is not None and not self._is_left_out(video.path, video.name, rules, is_folder=False):
-                self._add(video.path, video.name, video.stat())
+            if video is not None and not self._is_left_out(
+                os.fspath(video), video.name, rules, is_folder=False
+            ):
+                self._add(os.fspath(video), video.name, video.stat())
             return
         stat = path.stat()
         is_folder = modes.S_ISDIR(stat.st_mode)
@@ -322,7 +388,7 @@ class _Scanner:
         rule = rules.left_out(name, is_folder)
         if rule is None:
             return False
-        self.result.left_out.add(Path(path))
+        self.result.left_out.add(media_path(path))
         self._pass_over(path, rule.kind)
         return True
 
@@ -355,7 +421,7 @@ class _Scanner:
         extension = _extension(name)
         if extension in SUBTITLE_EXTENSIONS:
             facts = _facts(source if isinstance(source, os.stat_result) else source.stat())
-            self._subtitles.setdefault(Path(path).parent, {})[name] = facts
+            self._subtitles.setdefault(media_path(path).parent, {})[name] = facts
             return False
         if extension not in EXTENSIONS:
             self._pass_over(path, _shown(extension))
@@ -363,7 +429,7 @@ class _Scanner:
         stat = source if isinstance(source, os.stat_result) else source.stat(follow_symlinks=False)
         if not self._is_new(stat):
             return False
-        found = Path(path)
+        found = media_path(path)
         if extension in OPENED and kind_of(found) is Kind.NO_VIDEO:
             still = "a still picture" if extension == ".gif" else "no video"
             self._pass_over(path, f"{extension} that is {still}")
@@ -408,14 +474,13 @@ class _Scanner:
     def _look_beside(self, folder: Path, videos: dict[str, list[Path]]) -> None:
         """Find the subtitles of videos that were given as files, without their folder."""
         try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    suffix = Path(entry.name).suffix.lower()
-                    if suffix in EXTENSIONS:
-                        # Not to be indexed now, but its subtitles are not those of another one.
-                        videos.setdefault(Path(entry.name).stem, [])
-                    elif suffix in SUBTITLE_EXTENSIONS and entry.is_file():
-                        self._subtitles.setdefault(folder, {})[entry.name] = _facts(entry.stat())
+            for name, is_file, facts in _entries(folder):
+                suffix = Path(name).suffix.lower()
+                if suffix in EXTENSIONS:
+                    # Not to be indexed now, but its subtitles are not those of another one.
+                    videos.setdefault(Path(name).stem, [])
+                elif suffix in SUBTITLE_EXTENSIONS and is_file():
+                    self._subtitles.setdefault(folder, {})[name] = facts()
         except (OSError, ValueError):
             self.result.subtitles_unknown.update(path for paths in videos.values() for path in paths)
 
@@ -430,15 +495,63 @@ class _Scanner:
         self.result.problems.append((path, reason))
 
     def _pass_over(self, path: str, kind: str) -> None:
-        self.result.pass_over(Path(path), kind)
+        self.result.pass_over(media_path(path), kind)
 
 
-def _video_of(subtitles: Path) -> os.DirEntry[str] | None:
+def _entries(folder: Path) -> Iterator[tuple[str, Callable[[], bool], Callable[[], FileFacts]]]:
+    """What is in a folder: names, whether it is a file, and its facts. Raises OSError."""
+    if isinstance(folder, RemotePath):
+        for path, facts in list_folder(folder):
+            yield path.name, lambda: True, partial(_facts, status_of(path, facts))
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield entry.name, entry.is_file, lambda entry=entry: _facts(entry.stat())  # type: ignore[misc]
+
+
+def _video_of(subtitles: Path) -> Path | None:
     """The video that a subtitle file is named after, which need not be there; None: there is none."""
-    with os.scandir(subtitles.parent) as entries:
-        videos = {Path(entry.name).stem: entry for entry in entries if _extension(entry.name) in EXTENSIONS}
+    folder = subtitles.parent
+    videos = {
+        Path(name).stem: folder / name for name, _, _ in _entries(folder) if _extension(name) in EXTENSIONS
+    }
     stem, _ = _named_after(subtitles.name, videos)
     return None if stem is None else videos[stem]
+
+
+class _RemoteRules:
+    """The rules in the folders of a listing, which has no folders of its own.
+
+    Args:
+        root: where the listing begins.
+        rules: the rules that hold there, without those that are written there.
+        listed: the files of each folder.
+        is_left_out: notes that a rule leaves a folder out.
+    """
+
+    def __init__(
+        self,
+        root: RemotePath,
+        rules: Rules,
+        listed: Mapping[Path, Sequence[tuple[RemotePath, os.stat_result]]],
+        is_left_out: Callable[..., bool],
+    ) -> None:
+        self._listed, self._is_left_out = listed, is_left_out
+        self._known: dict[Path, Rules | None] = {root: self._and_written(root, rules)}
+
+    def of(self, folder: Path) -> Rules | None:
+        """The rules that hold in a folder; None: one leaves it out, or a folder above it."""
+        if folder not in self._known:
+            above = self.of(folder.parent)
+            if above is None or self._is_left_out(str(folder), folder.name, above, is_folder=True):
+                self._known[folder] = None
+            else:
+                self._known[folder] = self._and_written(folder, above.below(folder.name))
+        return self._known[folder]
+
+    def _and_written(self, folder: Path, rules: Rules) -> Rules:
+        is_written = any(path.name == IGNORE_FILE for path, _ in self._listed.get(folder, ()))
+        return rules.and_in(rules_in(folder)) if is_written else rules
 
 
 def _extension(name: str) -> str:

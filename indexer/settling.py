@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from indexer.plan import IndexTask
+from model.runtime.remote.path import RemotePath
 
 #: How often files are looked at.
 _LOOK_SECONDS = 0.2
@@ -86,7 +87,9 @@ class SettledTasks(Collection[IndexTask]):
         self._ready: list[IndexTask] = []
         self._waiting: list[_Waiting] = []
         for task in tasks:
-            look = _Look.at(task.path) if settle_seconds and task.kept_mtime_ns is None else None
+            # What is read by ranges is there only when it is whole.
+            may_be_written = task.kept_mtime_ns is None and not isinstance(task.path, RemotePath)
+            look = _Look.at(task.path) if settle_seconds and may_be_written else None
             if look is None or (look.bytes == task.size and self._was_at_rest(task.path, look)):
                 self._ready.append(task)
             else:

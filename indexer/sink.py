@@ -26,6 +26,7 @@ from indexer.place import no_longer_exists
 from indexer.plan import IndexTask
 from indexer.stages.base import StageName, StageResult, with_source
 from indexer.stored_lines import with_lines, with_names, with_stage
+from model.runtime.remote.path import media_path
 from model.runtime.tracing import span
 from model.runtime.video.facts import VideoFacts
 
@@ -269,7 +270,7 @@ class LibrarySink:
             file = FileRow(path, video_id, mtime_ns, now)
             for place in self._writer.places(video_id):
                 # Below other folders than those of this run, too: it may have been moved from there.
-                if place.missing_since is None and no_longer_exists(Path(os.fsdecode(place.path))):
+                if place.missing_since is None and no_longer_exists(media_path(place.path)):
                     self._put_file(replace(place, missing_since=now))
         self._put_file(file)
 
@@ -427,7 +428,7 @@ class LibrarySink:
             for path in options.gone
             if path in writer.files
             and writer.files[path].missing_since is not None
-            and no_longer_exists(Path(os.fsdecode(path)))
+            and no_longer_exists(media_path(path))
         ]
         lost = {writer.files[path].video_id for path in gone if self._is_lost(writer.files[path].video_id)}
         forgotten = {path for path in gone if writer.files[path].video_id not in lost}
@@ -459,7 +460,7 @@ class LibrarySink:
     def _report_set_aside(self) -> None:
         """Name the videos of earlier runs that publishing has set aside."""
         for row in self._writer.set_aside:
-            path = Path(os.fsdecode(self._first_path(row.video_id)))
+            path = media_path(self._first_path(row.video_id))
             self._summary.failures.append(Failure(path, "unsupported", row.reason or ""))
             self._emit(Note(f"{displayable(path)} is set aside: {row.reason}"))
         self._writer.set_aside = []
@@ -490,7 +491,11 @@ class LibrarySink:
 
 def _is_there(path: bytes) -> bool:
     """Whether a file can be found at a path now."""
-    return Path(os.fsdecode(path)).is_file()
+    try:
+        return media_path(path).is_file()
+    except OSError:
+        # It cannot be told: what may be there is not forgotten.
+        return True
 
 
 def _count_spoken(lines: Sequence[LineRow]) -> int:

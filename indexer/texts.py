@@ -4,7 +4,6 @@ As with pictures, an engine decides where it runs: where a file may do no harm. 
 Lance, FAISS nor ONNX Runtime, so that a decoding process starts fast.
 """
 
-import os
 import stat as modes
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from indexer.library.records import Verdict
 from indexer.place import place_error, unreached
 from model.runtime.errors import VideoError
 from model.runtime.faults import checkpoint
+from model.runtime.remote.path import media_path
 from model.runtime.timed_text import Lines, TimedText
 from model.runtime.video import ReadingLimits
 from model.runtime.video.limits import LimitReachedError
@@ -53,7 +53,7 @@ class TextJob:
     @property
     def file(self) -> Path:
         """The file's path."""
-        return Path(os.fsdecode(self.path))
+        return media_path(self.path)
 
 
 @dataclass(frozen=True)

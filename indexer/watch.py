@@ -13,9 +13,10 @@ from indexer.file_systems import silent_file_system
 from indexer.media_kinds import EXTENSIONS
 from indexer.options import IndexOptions
 from indexer.run import index_paths, starting_decoder
-from indexer.scan import Scan, scan_changes
+from indexer.scan import Scan, media_root, scan_changes
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError, ReelfindError
+from model.runtime.remote.path import RemotePath
 from model.runtime.tracing import span
 
 #: How long to wait after a failure, the first time and at most; it doubles from one to the next.
@@ -109,7 +110,7 @@ def watch_paths(
     roots = []
     for path in paths:
         try:
-            roots.append(Path(path).resolve(strict=True))
+            roots.append(media_root(path))
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(f"{path} does not exist: name files or folders that do") from error
     watcher = _Watcher(tuple(roots), Path(library), bundle, options, watching, on_event, stop)
@@ -218,6 +219,8 @@ class _Watcher:
         if self._watching.poll is None:
             kind = next(filter(None, map(silent_file_system, self._roots)), None)
             reason = None if kind is None else f"a file system of the type {kind} tells no changes"
+            if any(isinstance(root, RemotePath) for root in self._roots):
+                reason = "an object store tells no changes"
         elif self._watching.poll:
             reason = "as it was asked for"
         if reason is None:

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from model.runtime.remote.path import RemotePath
 from service.errors import NotReadyError
 from service.live import LiveLibrary
 from service.search.results import SearchResult
@@ -93,7 +94,9 @@ class ReadinessProbe:
     def _search(self) -> weakref.ref[Searcher]:
         """Try a search; refers to the searcher that answered."""
         searcher = self._live.searcher
-        missing = [str(root) for root in searcher.snapshot.media_roots[:_MOST_ROOTS] if not root.is_dir()]
+        roots = searcher.snapshot.media_roots[:_MOST_ROOTS]
+        # An object store would be asked with each probe.
+        missing = [str(root) for root in roots if not isinstance(root, RemotePath) and not root.is_dir()]
 
         def ask(asked: Searcher) -> SearchResult:
             nonlocal searcher

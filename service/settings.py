@@ -20,6 +20,7 @@ from indexer.library.storage.address import address_of, library_folder
 from model.runtime.errors import InputError
 from model.runtime.exits import TRACEBACK_VARIABLE
 from model.runtime.remembered import state_folder
+from model.runtime.remote.path import media_path
 from model.runtime.sandbox.confinement import SandboxMode
 from service.errors import QueryError
 
@@ -58,6 +59,8 @@ _NO_USER_HEADERS = frozenset(
 #: A name, or `*.` and the end of names. Addresses need no setting.
 _HOST_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 #: The options of `reelfind serve` that are not named like their setting.
+#: One of several folders and addresses between colons: those of an address separate nothing.
+_MEDIA_ROOT = re.compile(r"(?:https?://(?:\[[^\]]*\]|[^/:]*)(?::\d+)?|(?:s3|gs|az)://)?[^:]*")
 _OPTION_OF = {"media_roots": "--media"}
 
 
@@ -294,8 +297,9 @@ class Settings(BaseSettings):
     )
     media_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (),
-        description="Folders whose videos may be played, separated by colons. Empty: those that "
-        "`reelfind index` was given for this library by the same user on this computer.",
+        description="Folders and addresses (`s3://BUCKET/PREFIX`) whose videos may be played, separated by "
+        "colons. Empty: those that `reelfind index` was given for this library by the same user on this "
+        "computer.",
     )
     max_encoders: int = Field(
         2,
@@ -401,10 +405,16 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("bundles", "media_roots", mode="before")
+    @field_validator("bundles", mode="before")
     @classmethod
     def _split_folders(cls, value: Any) -> Any:
         return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @field_validator("media_roots", mode="before")
+    @classmethod
+    def _split_media(cls, value: Any) -> Any:
+        parts = _MEDIA_ROOT.findall(value) if isinstance(value, str) else value
+        return tuple(media_path(part) for part in parts if part) if parts else parts
 
     @field_validator("allowed_hosts")
     @classmethod

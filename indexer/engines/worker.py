@@ -28,6 +28,8 @@ from indexer.engines.records import MessageError, pack, unpack
 from indexer.media import MediaJob, read_media
 from indexer.texts import TextJob, read_source
 from model.runtime import faults
+from model.runtime.remote.channel import ChannelSource
+from model.runtime.remote.path import RemotePath, media_path, provide
 from model.runtime.sandbox.confinement import (
     Confinement,
     Limits,
@@ -150,18 +152,25 @@ class _Forks:
             kind, body = read_framed(self._receive)
             self._end(wait=kind == WAIT)
             if kind == JOB:
-                self._start(unpack(FileJob, body), self._passed.pop())
+                passed, self._passed = self._passed, []
+                self._start(unpack(FileJob, body), passed)
 
     def _receive(self, view: memoryview) -> None:
         while view:
-            data, descriptors, _, _ = socket.recv_fds(self._control, len(view), 1)
+            data, descriptors, _, _ = socket.recv_fds(self._control, len(view), 2)
             self._passed += descriptors
             if not data:
                 raise EOFError
             view[: len(data)] = data
             view = view[len(data) :]
 
-    def _start(self, job: FileJob, descriptor: int) -> None:
+    def _start(self, job: FileJob, passed: list[int]) -> None:
+        """Start a process for a job.
+
+        Args:
+            job: the job.
+            passed: where the process's messages go, and for a remote file the channel that it reads it by.
+        """
         if job.video is not None:
             load_decoder(job.video.spec.decoder)
         if job.text is not None:
@@ -172,8 +181,9 @@ class _Forks:
         child = os.fork()
         if child == 0:
             self._control.close()
-            _decode(job, descriptor, parent, self._options)
-        os.close(descriptor)
+            _decode(job, passed, parent, self._options)
+        for descriptor in passed:
+            os.close(descriptor)
         self._child = child
 
     def _end(self, *, wait: bool) -> None:
@@ -194,14 +204,18 @@ class _Forks:
             self._control.sendall(frame_message(WAIT, ENDED.pack(status or 0)))
 
 
-def _decode(job: FileJob, descriptor: int, parent: int, options: WorkerOptions) -> None:
+def _decode(job: FileJob, passed: list[int], parent: int, options: WorkerOptions) -> None:
     """Decode a file in this process, which was forked for it. Does not return."""
     code = 1
+    descriptor, readable = passed[0], job.path
     try:
         die_with_parent(parent)
+        if isinstance(path := media_path(job.path), RemotePath):
+            provide(path, ChannelSource(passed[1]))
+            readable = os.fsencode(os.devnull)
         if options.mode != "off":
             devices = None if job.video is None else options.devices
-            confined = Confinement(confine_for_file(job.path, _limits(options, job.cpu_seconds), devices))
+            confined = Confinement(confine_for_file(readable, _limits(options, job.cpu_seconds), devices))
             if options.mode == "required" and confined.lacks():
                 raise OSError(str(confined))
         for parts in job.messages():

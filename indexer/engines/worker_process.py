@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar, cast
 
@@ -19,6 +19,8 @@ from indexer.engines.worker import END, ENDED, JOB, WAIT, FileJob, WorkerOptions
 from indexer.media import MediaJob, MediaMessage
 from indexer.texts import SourceMessage, TextJob
 from model.runtime.errors import ReelfindError
+from model.runtime.remote.channel import open_channel
+from model.runtime.remote.path import RemotePath, media_path
 from model.runtime.sandbox.confinement import Confinement
 
 _WORKER = "from indexer.engines.worker import run_worker; run_worker()"
@@ -138,10 +140,14 @@ class WorkerProcess:
     def _begin(self, job: FileJob) -> socket.socket:
         """Start a process for a job. → Where its messages come from."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        with ExitStack() as given:
+            given.enter_context(theirs)
+            descriptors = [theirs.fileno()]
+            if isinstance(path := media_path(job.path), RemotePath):
+                descriptors.append(given.enter_context(open_channel(path)).fileno())
             try:
                 message = frame_message(JOB, pack(job))
-                sent = socket.send_fds(self._control, [message], [theirs.fileno()])
+                sent = socket.send_fds(self._control, [message], descriptors)
                 self._control.sendall(message[sent:])
             except BaseException:
                 ours.close()

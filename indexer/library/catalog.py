@@ -1,11 +1,9 @@
 """The videos of a snapshot and their places, in memory, in the order of their first places."""
 
 import copy
-import os
 import threading
 from datetime import UTC
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +31,7 @@ from indexer.library.schema import (
     STAGE_FAILED,
     TEXT_COLUMNS,
 )
+from model.runtime.remote.path import media_path
 
 # Labels that are kept, some hundred bytes each: reading one from the columns takes longer than a hit.
 _MOST_LABELS = 4096
@@ -303,7 +302,7 @@ class _Places:
         start, stop = int(self._starts[row]), int(self._stops[row])
         return tuple(
             FileRecord(
-                Path(os.fsdecode(file["path"])),
+                media_path(file["path"]),
                 file["mtime_ns"],
                 None if file["missing_since"] is None else file["missing_since"].astimezone(UTC),
             )

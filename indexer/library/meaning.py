@@ -24,6 +24,7 @@ from indexer.library.schema import CONTAINER_START, CUTS, LINE_KINDS, Layout, fi
 from indexer.library.tables import read_layout, table_path
 from model.runtime.captured import CAPTURED_SOURCES, MOST_OFFSET_MINUTES
 from model.runtime.places import Place
+from model.runtime.remote.path import RemotePath, media_path
 from model.runtime.timed_text import language_code, plain_text
 
 _SEGMENT_ROWS = 4096
@@ -68,7 +69,9 @@ def wrong_meaning(
 
 def _wrong_manifest(manifest: SnapshotManifest, layout: Layout, videos: pa.Table) -> Iterator[str]:
     for root in manifest.media_roots:
-        if not Path(root).is_absolute() or os.path.normpath(root) != root:
+        path = media_path(root)
+        is_plain = isinstance(path, RemotePath) or os.path.normpath(root) == root
+        if not path.is_absolute() or not is_plain:
             yield f"the manifest's media root {root!r} is not the path of a folder"
     counts = Counter(videos["verdict"].to_pylist())
     if counts != Counter({verdict: n for verdict, n in manifest.verdicts.items() if n}):
@@ -84,10 +87,10 @@ def _wrong_manifest(manifest: SnapshotManifest, layout: Layout, videos: pa.Table
 
 
 def _wrong_files(files: pa.Table, manifest: SnapshotManifest) -> Iterator[str]:
-    roots = [Path(root) for root in manifest.media_roots]
+    roots = [media_path(root) for root in manifest.media_roots]
     seen: set[str] = set()
     for stored in files["path"].to_pylist():
-        path = Path(os.fsdecode(stored))
+        path = media_path(stored)
         if not path.is_absolute():
             problem = "is not absolute"
         elif not any(path.is_relative_to(root) for root in roots):

@@ -49,6 +49,7 @@ from indexer.library.tables import open_table, read_layout, table_path, whole_ta
 from indexer.library.vectors.base import VectorIndex
 from indexer.library.vectors.registry import vector_backend
 from model.runtime.ranking import cut_embeddings
+from model.runtime.remote.path import media_path
 from model.runtime.tokens import QuantisedTokens, dequantise
 
 
@@ -106,7 +107,7 @@ class Snapshot:
         self.bundle_checksum = manifest.bundle_checksum
         self.num_videos = manifest.num_videos
         self.num_segments = manifest.num_segments
-        self.media_roots: tuple[Path, ...] = tuple(Path(root) for root in manifest.media_roots)
+        self.media_roots: tuple[Path, ...] = tuple(media_path(root) for root in manifest.media_roots)
         self.index = index
         self.damaged_files: dict[str, str] = {}
         # Nothing of the snapshot is removed while this object lives.

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from model.runtime.remembered import recall, remember
+from model.runtime.remote.path import media_path
 
 _KIND = "media-roots"
 
@@ -38,7 +39,7 @@ def remembered_media_roots(library: Path) -> tuple[Path, ...]:
 @lru_cache(maxsize=8)
 def _parse(text: str | None) -> tuple[Path, ...]:
     try:
-        return tuple(Path(root) for root in json.loads(text or "")["media_roots"])
+        return tuple(media_path(root) for root in json.loads(text or "")["media_roots"])
     except (ValueError, KeyError, TypeError):
         return ()
 

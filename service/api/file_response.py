@@ -1,7 +1,6 @@
 """Answers with an open file or a part of it, and closes it whatever happens."""
 
 import io
-import os
 from collections.abc import Mapping
 
 import anyio
@@ -12,14 +11,15 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from model.runtime.messages import shorten
-from service.api.media import RangeError, byte_range, is_fresh
+from service.api.media import RangeError, byte_range, is_fresh, read_at
 from service.api.presence import until_gone
+from service.api.remote_media import RemoteFile
 
 _CHUNK_BYTES = 256 << 10
 
 
 def answer_file(
-    file: io.FileIO,
+    file: io.FileIO | RemoteFile,
     size: int,
     request: Headers,
     *,
@@ -68,7 +68,13 @@ class OpenFileResponse(Response):
     """The bytes `start` to `stop` of a file. The name of the file is not used again."""
 
     def __init__(
-        self, file: io.FileIO, start: int, stop: int, status: int, headers: Mapping[str, str], media_type: str
+        self,
+        file: io.FileIO | RemoteFile,
+        start: int,
+        stop: int,
+        status: int,
+        headers: Mapping[str, str],
+        media_type: str,
     ) -> None:
         """The response owns `file`. `stop` is not sent itself."""
         self._file, self._start, self._stop = file, start, stop
@@ -100,9 +106,12 @@ class OpenFileResponse(Response):
         position = self._start
         while position < self._stop:
             size = min(_CHUNK_BYTES, self._stop - position)
-            block = await run_sync(os.pread, self._file.fileno(), size, position)
+            try:
+                block = await run_sync(read_at, self._file, size, position)
+            except OSError:
+                return  # its disk or server fails: closing the connection tells the client
             if not block:
-                return  # the file was cut: closing the connection tells the client
+                return  # the file was cut
             position += len(block)
             more = position < self._stop
             await send({"type": "http.response.body", "body": block, "more_body": more})

@@ -21,8 +21,8 @@ class IndexJobRequest(_Request):
     paths: list[Annotated[str, Field(min_length=1, max_length=_MOST_PATH_CHARACTERS)]] = Field(
         min_length=1,
         max_length=_MOST_PATHS,
-        description="Files and folders in the media folders (`REELFIND_MEDIA_ROOTS`): absolute paths, or as "
-        "answers show them.",
+        description="Files and folders in the media folders (`REELFIND_MEDIA_ROOTS`): absolute paths, "
+        "addresses such as `s3://BUCKET/PREFIX`, or as answers show them.",
         examples=[["/media/2024"]],
     )
     prune: bool = Field(

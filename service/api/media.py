@@ -20,6 +20,8 @@ from starlette.datastructures import Headers
 from indexer.library.records import FileRecord, VideoRecord, displayable, stored_ns
 from indexer.library.trust import remembered_media_roots
 from model.runtime.media_starts import AMBIGUOUS, EXTENSIONS, START_BYTES, begins_as_text, begins_as_video
+from model.runtime.remote.path import RemotePath, real_path
+from service.api.remote_media import RemoteFile
 from service.errors import MediaChangedError, MediaGoneError, MediaNotAllowedError
 from service.rights.folders import Folder
 from service.settings import Settings
@@ -43,6 +45,7 @@ _TYPES = {
     ".webm": "video/webm",
     ".wmv": "video/x-ms-wmv",
 }
+_REMEDY = "Put it back, or index its folder again with `--prune` to remove it from the library."
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
@@ -75,7 +78,7 @@ class MediaFolders:
     def current(self) -> frozenset[Path]:
         """The folders, with links resolved. Folders that were indexed meanwhile count at once."""
         if self._settings.media_roots:
-            return frozenset(Path(os.path.realpath(root)) for root in self._settings.media_roots)
+            return frozenset(map(real_path, self._settings.media_roots))
         return frozenset(remembered_media_roots(self._settings.library))
 
 
@@ -84,7 +87,7 @@ class MediaFile:
     """An open file of a video, and the place where it is. Whoever has it closes `file`."""
 
     path: Path
-    file: io.FileIO
+    file: io.FileIO | RemoteFile
     status: os.stat_result
 
     @property
@@ -132,8 +135,9 @@ def open_place(
     video: VideoRecord, place: FileRecord, folders: frozenset[Path], within: Folder | None = None
 ) -> MediaFile:
     """Open the file of a video in one of its places. For the rest, see `open_media`."""
-    which = f"The file of video {video.video_id}, {displayable(place.path)},"
-    remedy = "Put it back, or index its folder again with `--prune` to remove it from the library."
+    if isinstance(place.path, RemotePath):
+        return _open_remote(video, place, place.path, folders, within)
+    which, remedy = _which(video, place), _REMEDY
     try:
         # Nothing is read, and no pipe or device opened, before it is known what and where it is.
         handle = os.open(place.path, os.O_PATH | os.O_CLOEXEC)
@@ -146,26 +150,70 @@ def open_place(
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise MediaGoneError(f"{which} cannot be read: it is no file any more. {remedy}")
-        if (status.st_size, stored_ns(status.st_mtime_ns)) != (video.bytes, place.mtime_ns):
-            raise MediaChangedError(
-                f"{which} has changed since it was indexed. Run `reelfind index` again on its folder."
-            )
+        _check_unchanged(video, place, status)
         try:
             file = io.FileIO(os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC))
         except OSError:
             raise MediaGoneError(f"{which} cannot be read. Check its permissions.") from None
     finally:
         os.close(handle)
-    if not _is_video(file, real):
-        file.close()
-        raise MediaNotAllowedError(f"{which} is not a video.")
+    _check_is_video(video, place, file, real)
     return MediaFile(place.path, file, status)
+
+
+def _open_remote(
+    video: VideoRecord,
+    place: FileRecord,
+    path: RemotePath,
+    folders: frozenset[Path],
+    within: Folder | None,
+) -> MediaFile:
+    if not folders.intersection(path.parents) or not (within is None or within.holds(path)):
+        raise _outside(video, place, path, folders)
+    try:
+        file = RemoteFile(path)
+        _check_unchanged(video, place, file.status)
+        _check_is_video(video, place, file, path)
+    except FileNotFoundError:
+        raise MediaGoneError(f"{_which(video, place)} is missing. {_REMEDY}") from None
+    except OSError as error:
+        raise MediaGoneError(f"{_which(video, place)} cannot be read: {error.strerror}.") from None
+    return MediaFile(path, file, file.status)
+
+
+def _which(video: VideoRecord, place: FileRecord) -> str:
+    return f"The file of video {video.video_id}, {displayable(place.path)},"
+
+
+def _check_unchanged(video: VideoRecord, place: FileRecord, status: os.stat_result) -> None:
+    if (status.st_size, stored_ns(status.st_mtime_ns)) != (video.bytes, place.mtime_ns):
+        raise MediaChangedError(
+            f"{_which(video, place)} has changed since it was indexed. Run `reelfind index` again on its "
+            "folder."
+        )
+
+
+def _check_is_video(video: VideoRecord, place: FileRecord, file: io.FileIO | RemoteFile, path: Path) -> None:
+    """Close a file that is no video, and raise MediaNotAllowedError."""
+    try:
+        if _is_video(file, path):
+            return
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    raise MediaNotAllowedError(f"{_which(video, place)} is not a video.")
+
+
+def read_at(file: io.FileIO | RemoteFile, count: int, start: int) -> bytes:
+    """The bytes of a file from `start` on: `count`, or fewer. OSError where they cannot be read."""
+    return file.pread(count, start) if isinstance(file, RemoteFile) else os.pread(file.fileno(), count, start)
 
 
 def _outside(
     video: VideoRecord, place: FileRecord, real: Path, folders: frozenset[Path]
 ) -> MediaNotAllowedError:
-    which = f"The file of video {video.video_id}, {displayable(place.path)},"
+    which = _which(video, place)
     if folders and real != place.path:
         # Not where it leads: that is nothing for those who may ask.
         return MediaNotAllowedError(
@@ -182,9 +230,9 @@ def _outside(
     )
 
 
-def _is_video(file: io.FileIO, real: Path) -> bool:
+def _is_video(file: io.FileIO | RemoteFile, real: Path) -> bool:
     """Whether a file has the name or the beginning of a video. Text never has."""
-    start = os.pread(file.fileno(), START_BYTES, 0)
+    start = read_at(file, START_BYTES, 0)
     extension = real.suffix.lower()
     has_name = extension in EXTENSIONS and extension not in AMBIGUOUS
     return begins_as_video(start) or (has_name and not (start and begins_as_text(start)))

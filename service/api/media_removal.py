@@ -9,6 +9,7 @@ from typing import Self
 
 from indexer.library.records import FileRecord, VideoRecord, displayable
 from service.api.media import open_place
+from service.api.remote_media import RemoteFile
 from service.errors import MediaGoneError, MediaNotAllowedError
 from service.rights.folders import Folder
 
@@ -82,6 +83,11 @@ def _look_at(
     media = open_place(video, place, folders, within)
     stack.callback(media.file.close)
     shown = displayable(place.path)
+    if isinstance(media.file, RemoteFile):
+        raise MediaNotAllowedError(
+            f"The file of video {video.video_id}, {shown}, is in an object store or on a web server, where "
+            "nothing is deleted over HTTP. Delete it there, or leave `media` out."
+        )
     if place.path.is_symlink():
         raise MediaNotAllowedError(
             f"The file of video {video.video_id}, {shown}, is a link, which is not deleted over HTTP. Leave "

@@ -1,7 +1,6 @@
 """The options of `reelfind search` that choose videos, as one filter."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from indexer.library.records import displayable
 from model.runtime.names import find_as_seen
+from model.runtime.remote.path import real_path
 from service.errors import QueryError
 from service.search import conditions
 from service.search.filters import Filter, Or, joined
@@ -89,4 +89,4 @@ def parse_filter(text: str) -> Filter:
 
 def _real(folder: Path) -> Path:
     """A folder as the library knows it, which need not exist any more."""
-    return Path(os.path.realpath(find_as_seen(folder)))
+    return real_path(find_as_seen(folder))

@@ -17,7 +17,11 @@ from service.cli.exits import CheckedCommand
 from service.settings import variable_of
 
 PathsArgument = Annotated[
-    list[Path], typer.Argument(metavar="PATH...", help="Video files, and folders of videos.")
+    list[Path],
+    typer.Argument(
+        metavar="PATH...",
+        help="Video files, folders of videos, and addresses of both: s3://BUCKET/PREFIX, https://HOST/FILE.",
+    ),
 ]
 ModelProviderOption = Annotated[
     Provider, typer.Option("--provider", envvar=variable_of("provider"), help="Where the model runs.")

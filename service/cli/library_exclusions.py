@@ -19,6 +19,7 @@ from indexer.library.records import VideoRecord, displayable
 from indexer.library.snapshot import Snapshot
 from indexer.removal import remove_excluded
 from model.runtime.errors import InputError
+from model.runtime.remote.path import RemotePath, media_path, real_path
 from service.cli.exits import note
 from service.cli.options import JsonOption, RequiredLibraryOption
 from service.cli.printing import plain, print_json, say
@@ -161,7 +162,10 @@ def _video_with_id(snapshot: Snapshot, target: str) -> VideoRecord | None:
 
 def _named(target: str) -> list[Path]:
     """The absolute paths that a user may mean: links may be in them, or not."""
-    return list(dict.fromkeys([Path(os.path.abspath(target)), Path(os.path.realpath(target))]))  # noqa: PTH100
+    real = real_path(target)
+    if isinstance(real, RemotePath):
+        return [real]
+    return list(dict.fromkeys([Path(os.path.abspath(target)), real]))  # noqa: PTH100
 
 
 def _place(snapshot: Snapshot, target: str) -> Path:
@@ -195,7 +199,7 @@ def _is_meant(exclusion: Exclusion, target: str, places: Sequence[Path]) -> bool
     if exclusion.content is not None and target in (exclusion.content.video_id, exclusion.content.sha256):
         return True
     own = [place.path for place in exclusion.places] if exclusion.path is None else [exclusion.path]
-    return any(Path(os.fsdecode(path)).is_relative_to(place) for path in own for place in places)
+    return any(media_path(path).is_relative_to(place) for path in own for place in places)
 
 
 def _object(exclusion: Exclusion) -> dict[str, Any]:

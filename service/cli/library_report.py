@@ -1,7 +1,6 @@
 """Reports of a library's contents and damage: lines for people, JSON for programs."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from indexer.library.manifest import SnapshotManifest, generation_name
 from indexer.library.overview import GenerationState
 from indexer.library.records import VERDICTS, displayable
 from indexer.library.verify import VerifyReport
+from model.runtime.remote.path import media_path
 from service.cli.printing import print_line
 
 _SHOWN_VIDEOS = 50
@@ -50,7 +50,7 @@ def info_object(
             "dim": library.layout.token_dim,
         },
         "bytes": sum(stamp.bytes for stamp in served.files.values()),
-        "media_roots": [displayable(Path(root)) for root in served.media_roots],
+        "media_roots": [displayable(media_path(root)) for root in served.media_roots],
         "generations": [
             {
                 "name": state.name,

@@ -53,8 +53,8 @@ def serve_command(
         list[Path] | None,
         setting_option(
             "media_roots",
-            "Folder whose videos may be played; may be repeated. Default: those that `reelfind index` was "
-            "given for this library.",
+            "Folder, or address (s3://BUCKET/PREFIX), whose videos may be played; may be repeated. Default: "
+            "those that `reelfind index` was given for this library.",
             "--media",
         ),
     ] = None,

@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from model.runtime.errors import InputError
 from model.runtime.messages import shorten
+from model.runtime.remote.path import is_remote_text, parse_remote
 from service.errors import JobsOffError, QueryError
 
 
@@ -34,6 +36,8 @@ def allowed_path(text: str, roots: Iterable[Path], within: Path | None, pointer:
         "or one as lists of videos show it, without links that lead out of these folders, and without `..`.",
         pointer,
     )
+    if is_remote_text(text):
+        return _allowed_address(text, roots, within, refused)
     if "\0" in text or not text.startswith("/") or ".." in text.split("/"):
         raise refused
     try:
@@ -44,6 +48,17 @@ def allowed_path(text: str, roots: Iterable[Path], within: Path | None, pointer:
     if not is_there or not is_allowed(path, roots, within):
         raise refused
     return path
+
+
+def _allowed_address(text: str, roots: Iterable[Path], within: Path | None, refused: QueryError) -> Path:
+    try:
+        path = parse_remote(text)
+        # Nothing is asked of a server that the client may not name.
+        if is_allowed(path, roots, within) and (path.is_dir() or path.is_file()):
+            return path
+    except (InputError, OSError):
+        raise refused from None
+    raise refused
 
 
 def is_allowed(path: Path, roots: Iterable[Path], within: Path | None) -> bool:

@@ -1,12 +1,12 @@
 """The jobs of a library, as clients see them."""
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from indexer.library.trust import library_key
 from model.runtime.errors import InputError
+from model.runtime.remote.path import real_path
 from service.errors import JobEndedError, JobStoreError, NotFoundError, TooManyJobsError
 from service.jobs.command import launch
 from service.jobs.files import JobFiles
@@ -144,7 +144,7 @@ class Jobs:
         """
         roots = self._roots()
         for path in job.paths:
-            if Path(os.path.realpath(path)) != path or not is_allowed(path, roots, None):
+            if real_path(path) != path or not is_allowed(path, roots, None):
                 raise InputError(f"{path} is no longer in one of the folders that may be indexed")
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from model.runtime.remote.path import media_path
 from service.errors import JobStoreError
 from service.jobs.records import ENDED, WAITING, IndexJobOptions, JobRecord, JobState
 
@@ -213,7 +214,7 @@ def _record(row: tuple[Any, ...]) -> JobRecord:
     read = json.loads(options)
     return JobRecord(
         job_id=job_id,
-        paths=tuple(Path(path) for path in json.loads(paths)),
+        paths=tuple(map(media_path, json.loads(paths))),
         options=IndexJobOptions(
             prune=read["prune"],
             retry_failed=read["retry_failed"],

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import signal
+import stat
 import sys
 import time
 from dataclasses import asdict
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from model.runtime.errors import VideoError
+from model.runtime.remote.channel import ChannelSource
+from model.runtime.remote.path import RemotePath, provide
 from model.runtime.sandbox.confinement import (
     Confinement,
     Limits,
@@ -50,7 +53,7 @@ def run_worker() -> None:
     be_ended_first()
     os.nice(_NICENESS)
     load_decoders()
-    path = Path(f"/proc/self/fd/{order.media}")
+    path = _media(order.media)
     lacking = _confine(path, order)
     if lacking:
         _fail("unconfined", lacking)
@@ -71,6 +74,15 @@ def run_worker() -> None:
         _fail("media", f"the reader failed: {type(error).__name__}: {error}".replace(str(path), "the file"))
 
 
+def _media(descriptor: int) -> Path:
+    """The path of the open file, or what stands for a remote one, which is read by a channel."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return Path(f"/proc/self/fd/{descriptor}")
+    path = RemotePath("https:/media/file")
+    provide(path, ChannelSource(descriptor))
+    return path
+
+
 def _confine(path: Path, order: Order) -> str:
     """Confine this process. → What is missing, if it is required."""
     bounds = order.bounds
@@ -79,7 +91,8 @@ def _confine(path: Path, order: Order) -> str:
         limit_only(limits)
         return ""
     network = confine_for_run()
-    found = Confinement((*confine_for_file(os.fsencode(path), limits), network))
+    readable = Path(os.devnull) if isinstance(path, RemotePath) else path
+    found = Confinement((*confine_for_file(os.fsencode(readable), limits), network))
     lacking = found.lacks() if bounds.sandbox == "required" else ()
     return ", ".join(f"{part.name}: {part.missing}" for part in lacking)
 

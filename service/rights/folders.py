@@ -1,8 +1,9 @@
 """The folder that a key is limited to, and whether a file lies in it."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from model.runtime.remote.path import real_path
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Folder:
         """
         if not text or "\0" in text:
             raise ValueError("a folder has a name without zero bytes")
-        return cls(Path(os.path.realpath(text)))
+        return cls(real_path(text))
 
     def holds(self, path: Path) -> bool:
         """Whether a file lies in the folder or below it.

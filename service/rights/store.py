@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from model.runtime.errors import InputError
+from model.runtime.remote.path import media_path
 from service.errors import RightsError
 from service.rights.folders import Folder
 from service.rights.keys import ApiKey, KeyText, hash_secret, new_key_text
@@ -223,7 +224,7 @@ def _key(row: tuple[Any, ...]) -> ApiKey:
         key_id,
         name,
         tuple(cast(Scope, scope) for scope in scopes.split()),
-        None if folder is None else Folder(Path(os.fsdecode(folder))),
+        None if folder is None else Folder(media_path(folder)),
         secret_hash,
         created_at,
         expires_at,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from model.runtime.messages import shorten
+from model.runtime.remote.path import media_path
 from service.errors import RightsError
 from service.rights.folders import Folder
 from service.rights.scopes import SCOPES, WHOLE_LIBRARY, Scope
@@ -100,7 +101,7 @@ def _rights(path: Path, where: str, value: object) -> UserRights:
         )
     if folder is None:
         return UserRights(tuple(scopes), None)
-    if not (isinstance(folder, str) and Path(folder).is_absolute()):
+    if not (isinstance(folder, str) and media_path(folder).is_absolute()):
         raise RightsError(f"folder of [{where}] in {path} is {shorten(folder)}: write an absolute path")
     if set(scopes) & WHOLE_LIBRARY:
         raise RightsError(f"[{where}] in {path} has a folder and {shorten(scopes)}: {_WHOLE}")

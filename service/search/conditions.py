@@ -10,10 +10,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import PurePosixPath
 
 from indexer.library.annotations import folded_tag
 from model.runtime.messages import shorten
+from model.runtime.remote.path import media_path
 from service.errors import QueryError
 from service.search.fields import FIELDS, Field, Kind, Operator
 from service.search.filters import Contains, Filter, In, IsNull, Range, Under, Value
@@ -78,7 +78,7 @@ def under(name: str, folder: object, pointer: str) -> Filter:
     parsed = str(_parsed(name, field, folder, f"{pointer}/folder"))
     if not parsed:
         raise QueryError('The folder is empty. Name one such as "/media/holiday".', f"{pointer}/folder")
-    return Under(name, str(PurePosixPath(re.sub("/+", "/", parsed))))
+    return Under(name, str(media_path(re.sub("/+", "/", parsed))))
 
 
 def contains(name: str, part: object, pointer: str) -> Filter:

@@ -128,3 +128,15 @@ def test_every_variable_that_the_project_reads_is_known() -> None:
     }
     known = {f"REELFIND_{name.upper()}" for name in Settings.model_fields} | set(OTHER_VARIABLES)
     assert names - _MISSPELT <= known
+
+
+@pytest.mark.parametrize(
+    ("text", "roots"),
+    [
+        ("/a:/b", ["/a", "/b"]),
+        ("s3://films/raw:/media", ["s3://films/raw", "/media"]),
+        ("https://host:8443/a:http://[::1]:80/b:/c", ["https://host:8443/a", "http://[::1]:80/b", "/c"]),
+    ],
+)
+def test_media_folders_may_be_addresses(text: str, roots: list[str]) -> None:
+    assert [str(root) for root in load_settings({"media_roots": text}).media_roots] == roots

@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.request import Request, urlopen
 
+import boto3
 from moto.server import ThreadedMotoServer
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
@@ -47,6 +50,7 @@ class Faults:
         is_away: whether it refuses every request.
         requests: how many requests have come.
         ignored: headers that the server does not get to see.
+        sent_bytes: how many bytes of content were sent to clients.
     """
 
     share: float = 0.0
@@ -54,11 +58,33 @@ class Faults:
     is_away: bool = False
     requests: int = 0
     ignored: tuple[str, ...] = ()
+    sent_bytes: int = 0
 
     @property
     def total(self) -> int:
         """How many requests have failed."""
         return sum(self.injected.values())
+
+
+def put_object(store: str, name: str, content: bytes) -> None:
+    """Put an object into the bucket of a server, or replace it."""
+    _client(store).put_object(Bucket=BUCKET, Key=name, Body=content)
+
+
+def delete_object(store: str, name: str) -> None:
+    """Delete an object of the bucket of a server."""
+    _client(store).delete_object(Bucket=BUCKET, Key=name)
+
+
+@cache
+def _client(store: str) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=store,
+        region_name=KEYS["AWS_REGION"],
+        aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+    )
 
 
 @contextmanager
@@ -130,6 +156,8 @@ def faulty_proxy(target: str, faults: Faults, seed: int = 0) -> Iterator[str]:
             self.send_header("content-length", str(length))
             self.end_headers()
             if self.command != "HEAD":
+                with lock:
+                    faults.sent_bytes += len(content)
                 with suppress(ConnectionError):
                     self.wfile.write(content)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import av
 from av.codec.hwaccel import HWAccel
@@ -13,6 +14,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from model.runtime.errors import VideoError
+from model.runtime.remote.path import RemotePath
 from model.runtime.video.limits import ReadingLimits
 
 # Formats read as video. Playlists and scripts (hls, dash, concat, …) are left out: they name other files.
@@ -34,6 +36,8 @@ PATIENCE = {"probesize": str(1 << 62), "analyzeduration": str(1 << 62), "fflags"
 # Names of files that hold JPEG pictures one after the other; one picture is a photo.
 MOTION_JPEG = (".mjpg", ".mjpeg")
 STILL_BRANDS = ("heic", "heix", "mif1", "avif", "heim", "heis")
+#: What is read at once of a file that has no path.
+_BUFFER_BYTES = 256 << 10
 TEXT_CONTROLS = set(range(32)) - set(b"\t\n\r\f\x1b")
 
 
@@ -120,9 +124,15 @@ def open_container(path: Path, limits: ReadingLimits, hwaccel: HWAccel | None = 
 def _open(path: Path, options: dict[str, str], hwaccel: HWAccel | None) -> InputContainer:
     form = "mjpeg" if _has_suffix(path, MOTION_JPEG) and _begins_as_jpeg(path) else None
     try:
-        # FFmpeg never takes an absolute path for an address or a protocol such as "concat:".
-        name = os.path.abspath(path)  # noqa: PTH100
-        return av.open(name, format=form, options=options, metadata_errors="replace", hwaccel=hwaccel)
+        return av.open(
+            _readable(path),
+            "r",
+            format=form,
+            options=options,
+            metadata_errors="replace",
+            buffer_size=_BUFFER_BYTES,
+            hwaccel=hwaccel,
+        )
     except (av.FFmpegError, OSError) as error:
         if is_text(path):
             raise VideoError(f"{path}: is text, not a video", "unsupported") from error
@@ -133,6 +143,14 @@ def _open(path: Path, options: dict[str, str], hwaccel: HWAccel | None) -> Input
         raise VideoError(f"{path}: has a name that cannot be encoded", "unsupported") from error
     except Exception as error:  # PyAV may fail to describe what FFmpeg has opened
         raise VideoError(f"{path}: cannot be opened ({reason_of(error)})", "corrupt") from error
+
+
+def _readable(path: Path) -> str | BinaryIO:
+    """What FFmpeg reads a file from: its path, or an open file where there is none."""
+    if isinstance(path, RemotePath):
+        return cast("BinaryIO", path.open("rb", buffering=0))
+    # FFmpeg never takes an absolute path for an address or a protocol such as "concat:".
+    return os.path.abspath(path)  # noqa: PTH100
 
 
 def _has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:

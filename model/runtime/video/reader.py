@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from model.runtime.errors import ReelfindError
 from model.runtime.installing import install_command
 from model.runtime.preprocessing import READ_SIDE
+from model.runtime.remote.path import RemotePath, media_path
 from model.runtime.video.hardware import HwaccelName
 from model.runtime.video.limits import ReadingLimits
 from model.runtime.video.pyav_decoder import DEFAULT_LIMITS, PyavDecoder
@@ -96,8 +97,11 @@ class VideoReader:
             raise ValueError(f"threads must be at least 1, or None for the decoder's choice, got {threads}")
         if hwaccel is not None and decoder != "pyav":
             raise ValueError(f"hwaccel {hwaccel!r} decodes for 'pyav' alone, got decoder {decoder!r}")
-        make: MakeDecoder = partial(PyavDecoder, hwaccel=hwaccel) if decoder == "pyav" else _decord()
-        self._decoder: VideoDecoder = make(Path(path), max_side, threads or 0, limits=limits)
+        path = media_path(path)
+        # Decord opens paths, and nothing else.
+        by_pyav = decoder == "pyav" or isinstance(path, RemotePath)
+        make: MakeDecoder = partial(PyavDecoder, hwaccel=hwaccel) if by_pyav else _decord()
+        self._decoder: VideoDecoder = make(path, max_side, threads or 0, limits=limits)
         self.info: VideoInfo = self._decoder.info
 
     @property
@@ -243,6 +247,6 @@ def probe(path: str | Path) -> VideoInfo:
     Raises:
         VideoError: it cannot be read as a video.
     """
-    decoder = PyavDecoder(Path(path), max_side=None, threads=1)
+    decoder = PyavDecoder(media_path(path), max_side=None, threads=1)
     decoder.close()
     return decoder.info

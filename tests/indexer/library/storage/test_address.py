@@ -6,7 +6,6 @@ import pytest
 
 from indexer.library.storage.address import address_of, library_folder, parse_address, place_name
 from indexer.library.storage.registry import storage_of
-from indexer.scan import scan
 from model.runtime.errors import InputError
 from model.runtime.messages import shown
 from service.settings import load_settings
@@ -75,9 +74,3 @@ def test_keys_of_a_service_lie_in_no_cache() -> None:
     assert "libraries" not in settings.state_folder.parts
     assert settings.state_folder.parts[-3:-1] == ("reelfind", "services")
     assert load_settings({"library": Path("/srv/library")}).state_folder == Path("/srv/library-state")
-
-
-def test_videos_are_not_read_from_addresses() -> None:
-    for address in ("s3://films/videos", "https://example.org/a.mp4"):
-        with pytest.raises(InputError, match="mount the bucket"):
-            scan([address])
