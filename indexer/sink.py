@@ -26,7 +26,7 @@ from indexer.place import no_longer_exists
 from indexer.plan import IndexTask
 from indexer.stages.base import StageName, StageResult, with_source
 from indexer.stored_lines import with_lines, with_names, with_stage
-from model.runtime.remote.path import media_path
+from model.runtime.remote.path import RemotePath, media_path
 from model.runtime.tracing import span
 from model.runtime.video.facts import VideoFacts
 
@@ -422,13 +422,12 @@ class LibrarySink:
         A video without any place is removed.
         """
         writer, options = self._writer, self._options
-        # Look again: a share that was away when the run began may be back.
         gone = [
             path
             for path in options.gone
             if path in writer.files
             and writer.files[path].missing_since is not None
-            and no_longer_exists(media_path(path))
+            and _is_still_gone(media_path(path))
         ]
         lost = {writer.files[path].video_id for path in gone if self._is_lost(writer.files[path].video_id)}
         forgotten = {path for path in gone if writer.files[path].video_id not in lost}
@@ -487,6 +486,11 @@ class LibrarySink:
             remove_due_snapshots(self._writer, options)
         summary.snapshot = manifest.number
         summary.num_videos, summary.num_segments = manifest.num_videos, manifest.num_segments
+
+
+def _is_still_gone(path: Path) -> bool:
+    """Whether a file that was gone when the run began is: a share that was away then may be back."""
+    return isinstance(path, RemotePath) or no_longer_exists(path)
 
 
 def _is_there(path: bytes) -> bool:
