@@ -73,7 +73,7 @@ def index_paths(
     updated beside it, and staged: `publish_generation` serves it.
 
     Args:
-        paths: existing files and folders.
+        paths: existing files and folders, and addresses of both.
         library: the library's folder; created if it does not exist.
         bundle: the bundle; that of a new library, of the generation that is served, or of another one.
         options: how to index.

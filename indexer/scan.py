@@ -1,4 +1,4 @@
-"""Finds video files in folders."""
+"""Finds video files in folders and in object stores."""
 
 import os
 import re
@@ -125,13 +125,14 @@ def scan(
     becomes one of `Scan.problems`.
 
     Args:
-        paths: files and folders.
+        paths: files and folders, and addresses: of a file, or in an object store of all whose names begin so.
         exclude: patterns of files and folders to leave out, see `indexer.ignore.rules_at`.
         include: patterns of those to take although another rule leaves them out.
         list_passed_over: fill in `Scan.passed_over_files`.
 
     Raises:
-        InputError: a path does not exist, or is neither a file nor a folder.
+        InputError: a path does not exist, or is neither a file nor a folder; there is nothing at an address,
+            or its server does not answer.
     """
     scanner = _Scanner(exclude, include, list_passed_over)
     roots: list[tuple[Path, os.stat_result | None]] = []

@@ -96,7 +96,7 @@ def watch_paths(
     another process that writes the library.
 
     Args:
-        paths: existing files and folders.
+        paths: existing files and folders, and addresses of both.
         library: the library's folder; created when there is a video.
         bundle: the bundle, which stays loaded.
         options: how to index.

@@ -17,6 +17,7 @@ from indexer.library.errors import REPAIR_REMEDY, DamagedRowsError, LibraryError
 from indexer.library.lance_tables import READS, fragment_files, steadily
 from indexer.library.row_cache import RowCache, RowKeys, RowValues
 from indexer.library.schema import PART_COLUMNS, fixed_to_numpy
+from indexer.library.storage.registry import storage_of
 from indexer.library.tables import table_path
 
 #: The beginnings of the checksums of some rows, int64 [K], and what to call a row in an error message.
@@ -91,6 +92,7 @@ class CheckedRows:
         """`folder` holds the tables. LibraryError when the checksums cannot be read."""
         self._name, self._dataset = name, dataset
         self._where = table_path(folder, name)
+        self._storage = storage_of(self._where)
         self._seeds, self._describe = seeds, describe
         present = dataset.schema.names
         self._columns = {
@@ -189,7 +191,7 @@ class CheckedRows:
 
     def _take(self, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
         """Some columns of rows, not yet compared with their checksums."""
-        with READS, storage_errors(self._where):
+        with READS, self._storage.reading(), storage_errors(self._where):
             return steadily(self._where, lambda: self._dataset.take(rows.tolist(), columns=columns))
 
     def _wrong(

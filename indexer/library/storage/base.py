@@ -50,6 +50,13 @@ class Storage(Protocol):
         """Whether the files lie in the folder itself."""
         ...
 
+    def reading(self) -> AbstractContextManager[None]:
+        """Wraps a read of rows for whoever waits for them.
+
+        Where a store has failed to answer several times, it raises StoreAwayError at once for a while.
+        """
+        ...
+
     def read(self, path: Path) -> bytes:
         """The content of a small file."""
         ...

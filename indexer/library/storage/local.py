@@ -19,6 +19,10 @@ class LocalStorage:
 
     is_local = True
 
+    def reading(self) -> AbstractContextManager[None]:
+        """See `Storage`: a disk is always asked."""
+        return nullcontext()
+
     def read(self, path: Path) -> bytes:
         """See `Storage`."""
         return path.read_bytes()

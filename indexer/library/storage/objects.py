@@ -14,13 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
+from indexer.library.breaker import CircuitBreaker
 from indexer.library.errors import BusyError, LibraryError, StoreAwayError, store_away
 from indexer.library.storage.base import (
     CURRENT,
@@ -40,6 +41,8 @@ _BLOCK_BYTES = 8 << 20
 _TRANSFERS = 4
 #: After which pauses, in seconds, a request is made again that its client has given up, or cannot repeat.
 _PAUSES = (0.2,)
+#: How long a read takes until it is given up, and how long reads are refused at most after that.
+_READ_SECONDS, _LONGEST_REFUSAL = 30.0, 5.0
 #: A snapshot's place is taken by this object before its files are written.
 _RESERVED = "reserved"
 _MOST_CHECKSUMS = 4096
@@ -62,12 +65,17 @@ class ObjectStorage:
         self.address = address
         self._folder = folder
         self._store = connect(address, endpoint)
+        self._breaker = CircuitBreaker(StoreAwayError, str(address), longest_seconds=_LONGEST_REFUSAL)
         self._lance_options = lance_options(address, endpoint)
         self._checksums: dict[tuple[str, str], str] = {}
         self._lock = threading.Lock()
         self._lease: WriterLease | None = None
         #: Of `CURRENT`, while the lease is held.
         self._current_mark: str | None = None
+
+    def reading(self) -> AbstractContextManager[None]:
+        """See `Storage`."""
+        return self._breaker.call(_READ_SECONDS)
 
     def read(self, path: Path) -> bytes:
         """See `Storage`."""

@@ -15,8 +15,8 @@ from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from indexer.library.breaker import CircuitBreaker
 from indexer.library.errors import LibraryError, VectorsAwayError
-from indexer.library.vectors.breaker import CircuitBreaker
 from model.runtime.errors import InputError
 from model.runtime.installing import install_command
 
@@ -113,7 +113,7 @@ class MilvusServer:
     def __init__(self, address: MilvusAddress, search_seconds: float = _SEARCH_SECONDS) -> None:
         self.address = address
         self.search_seconds = search_seconds
-        self._breaker = CircuitBreaker(address.shown)
+        self._breaker = CircuitBreaker(VectorsAwayError, f"the vectors at {address.shown}")
         self._lock = threading.Lock()
         self._client: Any = None
         # pymilvus tries again and reconnects beyond the time that it is given: its calls are not waited for.

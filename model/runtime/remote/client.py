@@ -21,15 +21,6 @@ _CLIENT_OPTIONS: "ClientConfig" = {
     "timeout": timedelta(seconds=_REQUEST_SECONDS),
     "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
 }
-_RETRIES: "RetryConfig" = {
-    "max_retries": _MOST_RETRIES,
-    "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
-    "backoff": {
-        "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=2),
-        "base": 2,
-    },
-}
 _STATUS = re.compile(r"\bstatus(?: code)?:? ?(\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]+)</Code>")
 #: What people need to know of some of S3's codes.
@@ -55,7 +46,7 @@ def connect(address: Address, endpoint: str) -> ObjectStore:
     common: dict[str, Any] = {
         "prefix": address.prefix or None,
         "client_options": {**_CLIENT_OPTIONS, **({"allow_http": True} if _is_plain(endpoint) else {})},
-        "retry_config": _RETRIES,
+        "retry_config": _retries(),
     }
     if address.scheme == "s3":
         return S3Store(address.bucket, config=cast("S3Config", _s3_options(endpoint)), **common)
@@ -73,7 +64,7 @@ def connect_web(address: str) -> ObjectStore:
     return HTTPStore.from_url(
         address,
         client_options={**_CLIENT_OPTIONS, **({"allow_http": True} if _is_plain(address) else {})},
-        retry_config=_RETRIES,
+        retry_config=_retries(),
     )
 
 
@@ -107,6 +98,18 @@ def reason_of(error: BaseException) -> str:
 def is_refused(error: BaseException) -> bool:
     """Whether a store refuses for a reason that stays."""
     return isinstance(error, PermissionDeniedError | UnauthenticatedError)
+
+
+def _retries() -> "RetryConfig":
+    return {
+        "max_retries": _MOST_RETRIES,
+        "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=100),
+            "max_backoff": timedelta(seconds=2),
+            "base": 2,
+        },
+    }
 
 
 def _s3_options(endpoint: str) -> dict[str, str]:

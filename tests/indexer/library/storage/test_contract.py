@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from indexer.library.breaker import FAILURES
+from indexer.library.errors import StoreAwayError
 from indexer.library.storage.base import MANIFEST_FILE, ChangedError, Storage
 from indexer.library.storage.registry import storage_of
+from tests.support.server import until
 
 
 @pytest.fixture(params=["folder", "object store"])
@@ -145,3 +148,27 @@ def make_folder(folder: Path, **files: bytes) -> Path:
     for name, content in {**files, MANIFEST_FILE: b"{}"}.items():
         (folder / name).write_bytes(content)
     return folder
+
+
+def test_reads_are_refused_only_where_a_store_has_failed_several_times(
+    library: Path, storage: Storage
+) -> None:
+    for _ in range(FAILURES):
+        with pytest.raises(StoreAwayError, match="gone"), storage.reading():
+            raise StoreAwayError("gone")
+    if storage.is_local:
+        with storage.reading():
+            pass
+        return
+    refused = pytest.raises(StoreAwayError, match=r"s3://videos/.* cannot be reached; the next attempt is in")
+    with refused, storage.reading():
+        raise AssertionError("it asks the store")
+    until(lambda: _may_read(storage))
+
+
+def _may_read(storage: Storage) -> bool:
+    try:
+        with storage.reading():
+            return True
+    except StoreAwayError:
+        return False

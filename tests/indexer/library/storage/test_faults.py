@@ -107,7 +107,7 @@ def current_number_calmly(library: Path, faults: Faults) -> int | None:
 def test_a_store_that_is_away_is_named_and_nothing_is_half_written(
     at_store: str, store: str, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.library.storage.client._RETRY_SECONDS", 1)
+    monkeypatch.setattr("model.runtime.remote.client._RETRY_SECONDS", 1)
     monkeypatch.setattr("indexer.library.storage.objects._PAUSES", ())
     faults = Faults()
     with faulty_proxy(store, faults) as proxy:

@@ -33,7 +33,7 @@ def test_a_node_writes_rows_that_the_driver_commits(
         assert tables.are_seen()
         written = write_segments(tables.folder, opened.layout, rows)
         node.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-        monkeypatch.setattr("indexer.library.storage.client._RETRY_SECONDS", 0)
+        monkeypatch.setattr("model.runtime.remote.client._RETRY_SECONDS", 0)
         assert not tables.are_seen()
     with opened.writing():
         writer = LibraryWriter(opened)

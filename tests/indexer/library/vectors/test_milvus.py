@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from indexer.library.breaker import FAILURES, CircuitBreaker
 from indexer.library.errors import LibraryError, VectorsAwayError
 from indexer.library.manifest import read_snapshot_manifest, snapshot_numbers
 from indexer.library.rebuilding import rebuild_vectors
 from indexer.library.switching import rollback
 from indexer.library.vectors import milvus_collection
 from indexer.library.vectors.base import ArrayVectors
-from indexer.library.vectors.breaker import FAILURES, CircuitBreaker
 from indexer.library.vectors.milvus import PLACE_FILE, MilvusBackend, MilvusIndex
 from indexer.library.vectors.milvus_collection import PREFIX, drop_collection
 from indexer.library.vectors.milvus_server import (
@@ -116,7 +116,7 @@ class TestBreaker:
         return failed.value
 
     def test_it_opens_after_failures_in_a_row_and_closes_with_a_success(self) -> None:
-        breaker = CircuitBreaker("here", first_seconds=0.05)
+        breaker = CircuitBreaker(VectorsAwayError, "the vectors at here", first_seconds=0.05)
         for _ in range(2):
             for _ in range(FAILURES - 1):
                 assert "it is away" in str(self.fail(breaker))
@@ -141,7 +141,7 @@ class TestBreaker:
             pass
 
     def test_one_call_at_a_time_tries_whether_the_server_is_back(self) -> None:
-        breaker = CircuitBreaker("here", first_seconds=0.01)
+        breaker = CircuitBreaker(VectorsAwayError, "the vectors at here", first_seconds=0.01)
         for _ in range(FAILURES):
             self.fail(breaker)
         inside, go_on = threading.Event(), threading.Event()
@@ -166,7 +166,7 @@ class TestBreaker:
             pass
 
     def test_an_error_that_the_server_answers_with_is_no_failure(self) -> None:
-        breaker = CircuitBreaker("here")
+        breaker = CircuitBreaker(VectorsAwayError, "the vectors at here")
         for _ in range(2 * FAILURES):
             with pytest.raises(LibraryError, match="lost"), breaker.call(60.0):
                 raise LibraryError("lost")

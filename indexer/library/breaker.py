@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from indexer.library.errors import VectorsAwayError
+from indexer.library.errors import AwayError
 
 #: After so many failures, one after the other, calls are refused at once for a while.
 FAILURES = 3
@@ -20,27 +20,41 @@ class CircuitBreaker:
     through again. The time between them doubles with each that fails. Many threads may use it.
     """
 
-    def __init__(self, where: str, *, first_seconds: float = _FIRST_SECONDS) -> None:
-        """`where` names the server in messages; `first_seconds` is how long calls are refused at first."""
-        self._where = where
-        self._first_seconds = first_seconds
+    def __init__(
+        self,
+        error: type[AwayError],
+        what: str,
+        *,
+        first_seconds: float = _FIRST_SECONDS,
+        longest_seconds: float = _LONGEST_SECONDS,
+    ) -> None:
+        """Let all calls through at first.
+
+        Args:
+            error: what calls raise when the server does not answer.
+            what: what cannot be reached then, for messages.
+            first_seconds: how long calls are refused at first.
+            longest_seconds: how long they are refused at most.
+        """
+        self._error, self._what = error, what
+        self._first_seconds, self._longest_seconds = first_seconds, longest_seconds
         self._lock = threading.Lock()
         self._failures = 0
         self._refuses_until = 0.0
 
     @contextmanager
     def call(self, seconds: float) -> Iterator[None]:
-        """Wraps one call, which takes at most `seconds` and raises a VectorsAwayError if it fails.
+        """Wraps one call, which takes at most `seconds` and raises an AwayError if it fails.
 
         Any other error is an answer of the server, which shows that it works.
 
         Raises:
-            VectorsAwayError: the call failed, or is refused.
+            AwayError: the call failed, or is refused.
         """
         self._check(seconds)
         try:
             yield
-        except VectorsAwayError as error:
+        except AwayError as error:
             error.retry_seconds = self._failed()
             raise
         except BaseException:
@@ -53,13 +67,13 @@ class CircuitBreaker:
             now = time.monotonic()
             wait = self._refuses_until - now
             if wait > 0:
-                raise VectorsAwayError(
-                    f"the vectors at {self._where} cannot be reached; the next attempt is in {wait:.0f} s",
+                raise self._error(
+                    f"{self._what} cannot be reached; the next attempt is in {wait:.0f} s",
                     retry_seconds=wait,
                 )
             if self._failures >= FAILURES:
                 # This call tries whether the server is back; all others are refused until it has ended.
-                self._refuses_until = now + min(seconds, _LONGEST_SECONDS)
+                self._refuses_until = now + min(seconds, self._longest_seconds)
 
     def _failed(self) -> float:
         """Count a failure. → When to try again, in seconds."""
@@ -69,7 +83,7 @@ class CircuitBreaker:
             if beyond < 0:
                 return self._first_seconds
             # More doublings than this would be too large for a float.
-            wait = min(_LONGEST_SECONDS, self._first_seconds * 2.0 ** min(beyond, 32))
+            wait = min(self._longest_seconds, self._first_seconds * 2.0 ** min(beyond, 32))
             self._refuses_until = time.monotonic() + wait
             return wait
 
