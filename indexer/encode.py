@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from indexer.decode import DecodedSegment
 from indexer.library.schema import Layout, SegmentRow
-from indexer.options import available_cores
 from indexer.plan import IndexTask
 from model.runtime.bundle import Bundle, Provider
 from model.runtime.bundle.segments import encode_whole_segments
+from model.runtime.cores import available_cores
 from model.runtime.errors import BundleError, OutputError
 from model.runtime.ranking import cut_embeddings
 from model.runtime.tokens import QuantisedTokens, store_tokens

@@ -1,12 +1,12 @@
 """The options of an indexing run, and their defaults for this machine."""
 
-import os
 from dataclasses import dataclass
 
 from indexer.decode import StorageLimits
 from indexer.ignore import check_patterns
 from indexer.library.schema import TOKEN_KINDS, TokenKind
 from model.runtime.bundle import Provider
+from model.runtime.cores import available_cores
 from model.runtime.errors import InputError
 from model.runtime.sandbox.confinement import SANDBOX_MODES, SandboxMode
 from model.runtime.video import DecoderName, HwaccelName, ReadingLimits
@@ -193,8 +193,3 @@ def default_batch_frames(provider: Provider) -> int:
 def default_workers() -> int:
     """One decoding process fewer than cores, but at least one: the encoder uses the other core."""
     return max(1, available_cores() - 1)
-
-
-def available_cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -29,6 +29,7 @@ from indexer.library.row_cache import RowCache
 from indexer.library.snapshot import Snapshot
 from indexer.library.storage.registry import storage_of
 from model.runtime.bundle import Bundle, default_bundle_path
+from model.runtime.cores import Cores
 from model.runtime.errors import BundleError, ReelfindError
 from service.bundles import bundle_folder
 from service.errors import NotReadyError, SnapshotRefusedError
@@ -157,14 +158,16 @@ class LiveLibrary:
 
     Attributes:
         curation: what users say of the library's videos, and what they keep out. Changes count at once.
+        cores: what the threads of searches, and the calls that they share, take turns on.
     """
 
     def __init__(self, settings: Settings, bundle: Bundle, metrics: Metrics) -> None:
         self._settings = settings
+        self.cores = Cores()
         observers = CallObservers(
             metrics.observe_text_call, metrics.observe_vector_call, metrics.observe_match_call
         )
-        self._queues = SearchQueues(bundle, observers, shared_calls=settings.shared_calls)
+        self._queues = SearchQueues(bundle, observers, shared_calls=settings.shared_calls, cores=self.cores)
         # Also the queues of bundles served before, as long as searches in flight use them.
         self._all_queues = weakref.WeakSet([self._queues])
         self._metrics = metrics

@@ -37,9 +37,9 @@ from indexer.engines.worker_process import (
 )
 from indexer.library.records import Verdict, stored_ns
 from indexer.media import MediaJob, MediaMessage, read_media
-from indexer.options import available_cores
 from indexer.place import place_error, unreached_after_failure
 from indexer.texts import SourceMessage, SourceRead, TextJob, read_source
+from model.runtime.cores import available_cores
 from model.runtime.errors import ReelfindError
 from model.runtime.sandbox.confinement import SandboxMode, hwaccel_text
 from model.runtime.video import HwaccelName

@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from indexer.options import available_cores
 from model.runtime.bundle import Provider
+from model.runtime.cores import available_cores
 from model.runtime.errors import InputError, ReelfindError
 from model.runtime.installing import install_command
 

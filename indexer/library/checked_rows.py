@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from indexer.library.catalog import VideoCatalog
 from indexer.library.checksums import CHECKSUMS, PARTS, checksums_array, frame_seed, row_seed
 from indexer.library.errors import REPAIR_REMEDY, DamagedRowsError, LibraryError, storage_errors
-from indexer.library.lance_tables import READS, fragment_files, steadily
+from indexer.library.lance_tables import fragment_files, reading, steadily
 from indexer.library.row_cache import RowCache, RowKeys, RowValues
 from indexer.library.schema import PART_COLUMNS, fixed_to_numpy
 from indexer.library.storage.registry import storage_of
@@ -103,7 +103,7 @@ class CheckedRows:
         #: Which rows have no checksums; None: none.
         self._without: NDArray[np.bool_] | None = None
         if CHECKSUMS in present:
-            with READS, storage_errors(self._where):
+            with reading(), storage_errors(self._where):
                 column = dataset.to_table(columns=[CHECKSUMS])[CHECKSUMS].combine_chunks()
             self._checksums = checksums_array(name, column)
             if column.null_count:
@@ -191,7 +191,7 @@ class CheckedRows:
 
     def _take(self, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
         """Some columns of rows, not yet compared with their checksums."""
-        with READS, self._storage.reading(), storage_errors(self._where):
+        with reading(), self._storage.reading(), storage_errors(self._where):
             return steadily(self._where, lambda: self._dataset.take(rows.tolist(), columns=columns))
 
     def _wrong(

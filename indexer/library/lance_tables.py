@@ -4,7 +4,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,10 +16,11 @@ from lance.fragment import FragmentMetadata, LanceFragment, write_fragments
 from indexer.library.errors import LibraryError, storage_errors
 from indexer.library.storage.base import ChangedError
 from indexer.library.storage.registry import storage_of
+from model.runtime.cores import elsewhere
 
-#: Held while rows are read: bounds how many reads are under way at once. Each keeps several of Lance's
-#: threads busy, and Lance starts more while all are busy: their number would follow the machine's load.
-READS = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
+# Held while rows are read: bounds how many reads are under way at once. Each keeps several of Lance's
+# threads busy, and Lance starts more while all are busy: their number would follow the machine's load.
+_READS = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
 
 _INDICES = "_indices"
 #: After which pauses, in seconds, something is tried again with a table in an object store.
@@ -27,6 +29,13 @@ _PAUSES = (0.1, 0.5, 2.0)
 _PASSING = re.compile(r"response body error|IncompleteBody|connection closed")
 
 T = TypeVar("T")
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Held while rows are read. Another thread has the core of the one that reads meanwhile."""
+    with elsewhere(), _READS:
+        yield
 
 
 def open_at(path: Path, version: int | None, **options: Any) -> lance.LanceDataset:

@@ -23,7 +23,7 @@ from indexer.library.errors import (
     LibraryError,
     storage_errors,
 )
-from indexer.library.lance_tables import READS
+from indexer.library.lance_tables import reading
 from indexer.library.records import TextLine
 from indexer.library.schema import FORMER_ID, LINE_KINDS, TEXTS_INGEST, LineKind, line_checksums
 from indexer.library.tables import table_path
@@ -90,7 +90,7 @@ class SnapshotLines:
         if not self._may_cover(query, least_coverage):
             return []
         only = None if kinds is None else f"kind IN ({', '.join(repr(kind) for kind in kinds)})"
-        with READS, storage_errors(self._where):
+        with reading(), storage_errors(self._where):
             if self._is_indexed is None:
                 self._is_indexed = has_words(self._texts)
             if not self._is_indexed:
@@ -144,7 +144,7 @@ class SnapshotLines:
         """See `Snapshot.line_counts`."""
         found: dict[str, int] = {}
         if self._texts is not None:
-            with READS, storage_errors(self._where):
+            with reading(), storage_errors(self._where):
                 for batch in self._texts.to_batches(columns=["kind"]):
                     for each in batch["kind"].value_counts().to_pylist():
                         found[each["values"]] = found.get(each["values"], 0) + each["counts"]
@@ -159,7 +159,7 @@ class SnapshotLines:
             return True
         with self._lock:
             if self._words is None:
-                with READS, storage_errors(self._where):
+                with reading(), storage_errors(self._where):
                     few = self._texts.count_rows() <= _MOST_LISTED
                     self._words = _words_of(self._texts) if few else frozenset()
         return not self._words or query.share_of(self._words) >= least_coverage
@@ -171,10 +171,10 @@ class SnapshotLines:
             return []
         with self._lock:
             if self._runs is None:
-                with READS, storage_errors(self._where):
+                with reading(), storage_errors(self._where):
                     self._runs = _Runs(self._texts, self._videos)
         rows = self._runs.rows_of(video_row)
-        with READS, storage_errors(self._where):
+        with reading(), storage_errors(self._where):
             times = self._texts.take(rows, columns=["start_seconds", "end_seconds"])
             starts, ends = (column.to_numpy() for column in times.columns)
             places = np.flatnonzero((ends >= start_seconds) & (starts <= end_seconds))

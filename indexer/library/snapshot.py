@@ -22,7 +22,7 @@ from indexer.library.errors import (
     opening_errors,
     storage_errors,
 )
-from indexer.library.lance_tables import READS
+from indexer.library.lance_tables import reading
 from indexer.library.leases import Lease, hold
 from indexer.library.lines import SnapshotLines
 from indexer.library.manifest import (
@@ -115,7 +115,7 @@ class Snapshot:
         folder = tables_folder(library, manifest.generation)
         self._tables = {name: open_table(folder, name, v) for name, v in manifest.tables.items()}
         self._layout = read_layout(folder, self._tables)
-        with READS, storage_errors(table_path(folder, "videos")):
+        with reading(), storage_errors(table_path(folder, "videos")):
             self._videos = VideoCatalog(
                 whole_table(self._tables["videos"]), whole_table(self._tables["files"])
             )
@@ -657,7 +657,7 @@ class Snapshot:
 def _read_light(segments: lance.LanceDataset, where: Path) -> pa.Table:
     """The columns of `segments` that are held in memory. LibraryError when one of the rows is damaged."""
     columns = [name for name in (*SHORT_COLUMNS, CHECKSUMS) if name in segments.schema.names]
-    with READS:
+    with reading():
         light = whole_table(segments, columns).combine_chunks()
     if CHECKSUMS in columns:
         stored = stored_checksums("segments", light[CHECKSUMS], "row")

@@ -1,8 +1,9 @@
 """Opens the stages that a run asks for. Their modules, and their packages, are loaded only then."""
 
-from indexer.options import IndexOptions, available_cores
+from indexer.options import IndexOptions
 from indexer.stages.base import AnyStage
 from model.runtime.bundle import Provider
+from model.runtime.cores import available_cores
 
 
 def open_stages(options: IndexOptions, provider: Provider) -> list[AnyStage]:

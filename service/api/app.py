@@ -100,7 +100,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = await run_in_threadpool(open_served_bundle, settings) if bundle is None else bundle
         live = LiveLibrary(settings, opened, shown)
-        pool = SearchPool(settings.search_threads, settings.max_waiting_searches)
+        pool = SearchPool(settings.search_threads, settings.max_waiting_searches, live.cores)
         shown.watch_searches(lambda: pool.waiting, lambda: pool.running)
         pages = Pages()
         maker = MediaMaker(settings, shown.show_encoders)

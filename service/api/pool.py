@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
+from model.runtime.cores import Cores
 from model.runtime.tracing import span
 from service.errors import OverloadedError
 from service.search.fair_turns import FairTurns
@@ -50,10 +51,12 @@ class _Turn:
 class SearchPool:
     """Runs functions in threads so that the event loop never waits for a model.
 
-    One client runs at most `threads` at once; one thread more is kept for clients that run none.
+    One client runs at most `threads` at once; one thread more is kept for clients that run none. They
+    take turns on `cores`: the others wait for those, or for what they have asked for.
     """
 
-    def __init__(self, threads: int, max_waiting: int) -> None:
+    def __init__(self, threads: int, max_waiting: int, cores: Cores | None = None) -> None:
+        self._cores = cores or Cores()
         self._threads = threads
         self._max_waiting = max_waiting
         self._limiter = CapacityLimiter(threads + 1)
@@ -92,8 +95,14 @@ class SearchPool:
                 await self._wait(claim)
         else:
             self._start(claim)
+        share = self._share(claim.client)
+
+        def compute() -> Result:
+            with self._cores.taken():
+                return function(share)
+
         try:
-            return await to_thread.run_sync(function, self._share(claim.client), limiter=self._limiter)
+            return await to_thread.run_sync(compute, limiter=self._limiter)
         finally:
             self._end(claim)
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from indexer.encode import open_indexing_bundle
 from indexer.engines.base import Engine
 from indexer.events import Event, FileStarted
-from indexer.options import CPU_BATCH_FRAMES, IndexOptions, available_cores, default_workers
+from indexer.options import CPU_BATCH_FRAMES, IndexOptions, default_workers
 from indexer.run import decoder_bounds, index_paths
 from model.runtime.bundle import Bundle
+from model.runtime.cores import available_cores
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.indexing import VideoSet, large_clips, small_clips

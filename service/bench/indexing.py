@@ -21,10 +21,11 @@ from indexer.decode import DecodedSegment
 from indexer.encode import EncodeSpec, TaskSegment, encode_batch, open_indexing_bundle
 from indexer.engines.local_decoders import Bounds, ProcessDecoder
 from indexer.library.folder import make_layout
-from indexer.options import CPU_BATCH_FRAMES, IndexOptions, available_cores, default_workers
+from indexer.options import CPU_BATCH_FRAMES, IndexOptions, default_workers
 from indexer.plan import IndexTask
 from indexer.run import decode_spec, index_paths
 from model.runtime.bundle import Bundle
+from model.runtime.cores import available_cores
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Bar, Figure, Section, ratios
 from service.bench.media import cached, repeat_video, write_video

@@ -10,10 +10,11 @@ from statistics import median
 from indexer.decode import prepare_pictures
 from indexer.encode import TaskSegment, open_indexing_bundle
 from indexer.library.manifest import SNAPSHOTS
-from indexer.options import IndexOptions, available_cores, default_batch_frames, default_workers
+from indexer.options import IndexOptions, default_batch_frames, default_workers
 from indexer.run import decode_spec
 from indexer.scan import scan
 from model.runtime.bundle import Bundle, Provider
+from model.runtime.cores import available_cores
 from model.runtime.errors import InputError, VideoError
 from model.runtime.video import VideoReader, probe
 from service.bench.figures import Bar, Figure, Section

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from indexer.options import available_cores
 from model.runtime.bundle import default_bundle_path
 from model.runtime.bundle.files import read_bundle_manifest
 from model.runtime.bundle.manifest import MANIFEST_NAME, parse_manifest
+from model.runtime.cores import available_cores
 from model.runtime.errors import InputError, ReelfindError
 from model.runtime.exits import FAILED
 from service.bench.figures import BenchReport, print_figures, print_grids

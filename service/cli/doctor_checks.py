@@ -19,10 +19,10 @@ from indexer.engines.worker_process import WorkerProcess
 from indexer.library.folder import Library
 from indexer.library.manifest import published_number, read_snapshot_manifest
 from indexer.library.overview import list_generations
-from indexer.options import available_cores
 from indexer.stages.transnet import GRAPH
 from model.runtime.bundle import Bundle, default_bundle_path
 from model.runtime.bundle.sessions import check_provider
+from model.runtime.cores import available_cores
 from model.runtime.errors import ReelfindError
 from model.runtime.installing import install_command
 from model.runtime.messages import for_shell

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from model.runtime.bundle import Bundle, TextEncoding
 from model.runtime.bundle.encodings import stack_texts
+from model.runtime.cores import Cores
 from service.search.shared_calls import CallObserver, CallTerms, Job, Piece, SharedCalls
 
 # Weight of one full call in the running estimate of the time per pair; high, so that the estimate follows a
@@ -53,8 +54,11 @@ class MatchQueue(SharedCalls[_Pairs]):
     Every method may be called from any thread.
     """
 
-    def __init__(self, bundle: Bundle, observe: CallObserver | None = None) -> None:
-        super().__init__("reelfind-matcher")
+    def __init__(
+        self, bundle: Bundle, observe: CallObserver | None = None, *, cores: Cores | None = None
+    ) -> None:
+        """`observe` is told the pairs and the searches of each call; see `SharedCalls` for `cores`."""
+        super().__init__("reelfind-matcher", cores)
         self.bundle = bundle
         self.observe = observe
         self._pair_seconds: float | None = None

@@ -1,9 +1,10 @@
-"""What the searches of one bundle share: the text encoder, the vector index and the matching head."""
+"""What the searches of one bundle share: the text encoder, the vector index, the matching head, the cores."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from model.runtime.bundle import Bundle
+from model.runtime.cores import Cores
 from service.search.match_queue import MatchQueue
 from service.search.shared_calls import CallObserver
 from service.search.text_queue import TextQueue
@@ -36,20 +37,29 @@ class SearchQueues:
     """
 
     def __init__(
-        self, bundle: Bundle, observers: CallObservers | None = None, *, shared_calls: bool = True
+        self,
+        bundle: Bundle,
+        observers: CallObservers | None = None,
+        *,
+        shared_calls: bool = True,
+        cores: Cores | None = None,
     ) -> None:
-        """Without `shared_calls`, each search has its own calls of the text encoder and of the index."""
+        """Without `shared_calls`, each search has its own calls of the text encoder and of the index.
+
+        `cores` are those that the threads of searches take turns on; None: they take no turns.
+        """
         observers = observers or CallObservers()
         self.bundle = bundle
-        self.texts = TextQueue(bundle, observers.texts, is_shared=shared_calls)
-        self.vectors = VectorQueue(observers.vectors, is_shared=shared_calls)
-        self.match = MatchQueue(bundle, observers.match)
+        self._cores = cores or Cores()
+        self.texts = TextQueue(bundle, observers.texts, is_shared=shared_calls, cores=self._cores)
+        self.vectors = VectorQueue(observers.vectors, is_shared=shared_calls, cores=self._cores)
+        self.match = MatchQueue(bundle, observers.match, cores=self._cores)
         self._shared_calls = shared_calls
 
     def for_bundle(self, bundle: Bundle) -> "SearchQueues":
         """The queues of another bundle, with the same observers."""
         observers = CallObservers(self.texts.observe, self.vectors.observe, self.match.observe)
-        return SearchQueues(bundle, observers, shared_calls=self._shared_calls)
+        return SearchQueues(bundle, observers, shared_calls=self._shared_calls, cores=self._cores)
 
     def close(self) -> None:
         """End the searches that wait, with `NotReadyError`."""

@@ -9,6 +9,9 @@ further calls.
 A search that finds nobody at work may run its job in its own thread, which costs nothing beside the call. The
 thread of the calls starts with the first job that waits and ends after a while without any: so what it holds,
 such as a bundle that is no longer served, is freed with the last search that holds it.
+
+Searches take turns on the cores, and so do the calls. While all cores are taken, no call begins: what comes
+until then shares it. A search that waits for its call leaves its core to others.
 """
 
 import threading
@@ -18,6 +21,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from model.runtime.cores import Cores, elsewhere
 from service.errors import NotReadyError
 from service.search.fair_turns import FairTurns
 
@@ -103,9 +107,10 @@ Piece = tuple[Job[Work], slice]
 class SharedCalls(ABC, Generic[Work]):
     """Batches the jobs of all searches. Every method may be called from any thread."""
 
-    def __init__(self, name: str) -> None:
-        """`name` is that of the thread of the calls."""
+    def __init__(self, name: str, cores: Cores | None = None) -> None:
+        """`name` is that of the thread of the calls; `cores` are those that it takes turns on."""
         self._name = name
+        self._cores = cores or Cores()
         self._wake = threading.Condition()
         # In the order of their turns; those of the call that runs are among them.
         self._jobs: list[Job[Work]] = []
@@ -142,7 +147,7 @@ class SharedCalls(ABC, Generic[Work]):
             thread.join(timeout)
 
     def _run(self, job: Job[Work], *, alone: bool = False) -> None:
-        """Run a job: wait for its turns, or with `alone` run it in this thread if nobody is at work.
+        """Run a job: wait for its turns, or with `alone` run it in this thread if nobody is at work or waits.
 
         Some of its units are left without results if the deadline passes, or nobody waits for the answer any
         more. A call in this thread does not mind the deadline.
@@ -155,7 +160,9 @@ class SharedCalls(ABC, Generic[Work]):
         with self._wake:
             if self._closed:
                 raise _closed()
-            is_alone = alone and not self._is_taken and all(other.done.is_set() for other in self._jobs)
+            is_idle = not self._is_taken and all(other.done.is_set() for other in self._jobs)
+            # Whoever waits for a core may have such a job too.
+            is_alone = alone and is_idle and not self._cores.num_waiting
             # What waits for nobody is not late because of this queue.
             is_over = job.terms.has_left if is_alone else job.terms.is_over(time.monotonic())
             if not job.size or is_over:
@@ -169,7 +176,8 @@ class SharedCalls(ABC, Generic[Work]):
         if is_alone:
             self._run_here(job)
             return
-        job.done.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        with elsewhere():
+            job.done.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
         with self._wake:
             job.finish()
             if job.error is not None:
@@ -191,25 +199,45 @@ class SharedCalls(ABC, Generic[Work]):
             self._thread = thread
 
     def _serve(self) -> None:
-        while True:
-            with self._wake:
-                while self._is_taken or not (batch := self._next_batch()):
-                    if self._closed or not (self._wake.wait(_IDLE_SECONDS) or self._jobs):
-                        self._thread = None
-                        return
-            self._run_batch(batch)
+        while self._wait_for_work():
+            with self._cores.taken():
+                # What came while it waited for the core shares the call.
+                with self._wake:
+                    batch = [] if self._is_taken else self._next_batch()
+                if batch:
+                    self._run_batch(batch)
 
-    def _next_batch(self) -> list[Piece[Work]]:
-        """Choose the units of the next call, in turns, until it is full.
+    def _wait_for_work(self) -> bool:
+        """Wait until a call can be made; False: the thread ends, since there was none for a while."""
+        with self._wake:
+            while self._is_taken or not self._has_work():
+                if self._closed or not (self._wake.wait(_IDLE_SECONDS) or self._jobs):
+                    self._thread = None
+                    return False
+            return True
 
-        The first turn decides on the key. Jobs that are done, or whose deadline has passed, or that nobody
-        waits for any more leave the queue.
-        """
+    def _has_work(self) -> bool:
+        """Whether units wait for a call. Jobs that have ended leave the queue."""
+        self._drop_ended()
+        if any(job.units_left for job in self._jobs):
+            return True
+        self._turns.reset()
+        return False
+
+    def _drop_ended(self) -> None:
+        """Let jobs that are done, late, or waited for by nobody any more leave the queue."""
         now = time.monotonic()
         for job in self._jobs:
             if job.terms.is_over(now):
                 job.finish()
         self._jobs = [job for job in self._jobs if not job.done.is_set()]
+
+    def _next_batch(self) -> list[Piece[Work]]:
+        """Choose the units of the next call, in turns, until it is full.
+
+        The first turn decides on the key.
+        """
+        self._drop_ended()
         batch: list[Piece[Work]] = []
         room = self._room()
         while room:
@@ -228,8 +256,6 @@ class SharedCalls(ABC, Generic[Work]):
             self._turns.charge(client, count)
             self._jobs.remove(job)
             self._jobs.append(job)
-        if not batch:
-            self._turns.reset()
         return batch
 
     def _run_batch(self, batch: list[Piece[Work]]) -> None:

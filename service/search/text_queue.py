@@ -16,6 +16,7 @@ from typing import Protocol
 
 from model.runtime.bundle import Bundle, TextEncoding
 from model.runtime.bundle.encodings import stack_texts, text_lengths
+from model.runtime.cores import Cores
 from model.runtime.preprocessing import TokenBatch
 from service.errors import OverloadedError
 from service.search.shared_calls import CallObserver, CallTerms, Job, Piece, SharedCalls, first_stage_terms
@@ -55,10 +56,18 @@ class TextQueue(SharedCalls[_Texts]):
     """
 
     def __init__(
-        self, bundle: Bundle, observe: CallObserver | None = None, *, is_shared: bool = True
+        self,
+        bundle: Bundle,
+        observe: CallObserver | None = None,
+        *,
+        is_shared: bool = True,
+        cores: Cores | None = None,
     ) -> None:
-        """`observe` is told the texts and the searches of each call; without `is_shared`, none is shared."""
-        super().__init__("reelfind-texts")
+        """`observe` is told the texts and the searches of each call; without `is_shared`, none is shared.
+
+        `cores` are those that searches take turns on.
+        """
+        super().__init__("reelfind-texts", cores)
         self.bundle = bundle
         self.observe = observe
         self._is_shared = is_shared

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.library.snapshot import Snapshot
+from model.runtime.cores import Cores
 from service.errors import OverloadedError
 from service.search.shared_calls import CallTerms, Job, Piece, SharedCalls, first_stage_terms
 
@@ -39,9 +40,18 @@ class VectorQueue(SharedCalls[_Query]):
     thread.
     """
 
-    def __init__(self, observe: Callable[[int], None] | None = None, *, is_shared: bool = True) -> None:
-        """`observe` is told the searches of each call; without `is_shared`, none is shared."""
-        super().__init__("reelfind-vectors")
+    def __init__(
+        self,
+        observe: Callable[[int], None] | None = None,
+        *,
+        is_shared: bool = True,
+        cores: Cores | None = None,
+    ) -> None:
+        """`observe` is told the searches of each call; without `is_shared`, none is shared.
+
+        `cores` are those that searches take turns on.
+        """
+        super().__init__("reelfind-vectors", cores)
         self.observe = observe
         self._is_shared = is_shared
 

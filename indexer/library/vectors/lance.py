@@ -15,7 +15,7 @@ from lance.dataset import serialize_row_addrs
 from numpy.typing import NDArray
 
 from indexer.library.errors import VERIFY_REMEDY, LibraryError, storage_errors
-from indexer.library.lance_tables import READS, files_of
+from indexer.library.lance_tables import files_of, reading
 from indexer.library.storage.registry import storage_of
 from indexer.library.vectors.base import (
     VectorSource,
@@ -66,7 +66,7 @@ class LanceIndex:
         self.path = path
         self.dataset = dataset
         self.lists = lists
-        with READS, storage_errors(path):
+        with reading(), storage_errors(path):
             found = dataset.scanner(columns=[], with_row_address=True).to_table()
         #: Where each row is: the number of its file in the upper 32 bits, its place there in the lower ones.
         self.addresses: NDArray[np.uint64] = found["_rowaddr"].to_numpy()
@@ -91,7 +91,7 @@ class LanceIndex:
         if k == 0 or not len(embeddings):
             return no_results(len(embeddings))
         queries = np.ascontiguousarray(embeddings, np.float32)
-        with READS, storage_errors(self.path):
+        with reading(), storage_errors(self.path):
             if allowed is not None and len(allowed) <= _READ_ROWS:
                 return self._search_few(queries, k, allowed)
             share = 1.0 if allowed is None else len(allowed) / self.num_rows
@@ -109,7 +109,7 @@ class LanceIndex:
         if not len(rows):
             return np.empty((0, self.dim), np.float32)
         check_rows(rows, self.num_rows)
-        with READS, storage_errors(self.path):
+        with reading(), storage_errors(self.path):
             return self._take(rows)
 
     def _take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from indexer.library.breaker import CircuitBreaker
 from indexer.library.errors import LibraryError, VectorsAwayError
+from model.runtime.cores import elsewhere
 from model.runtime.errors import InputError
 from model.runtime.installing import install_command
 
@@ -131,7 +132,8 @@ class MilvusServer:
         with self._breaker.call(seconds):
             future = self._calls.submit(self._answer, pymilvus, call, seconds)
             try:
-                return future.result(seconds)
+                with elsewhere():
+                    return future.result(seconds)
             except FutureTimeoutError as error:
                 future.cancel()
                 raise self._away(f"no answer within {seconds:.1f} s") from error

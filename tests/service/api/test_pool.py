@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from model.runtime import cores as cores_module
+from model.runtime.cores import Cores
 from service.api.pool import Claim, SearchPool
 from service.errors import OverloadedError
 
@@ -15,7 +17,8 @@ class Bench:
     """A pool, and searches that run until they are let go; `started` has their names in order."""
 
     def __init__(self, threads: int, max_waiting: int = 100) -> None:
-        self.pool = SearchPool(threads, max_waiting)
+        # Searches that wait for the test take cores, too.
+        self.pool = SearchPool(threads, max_waiting, Cores(1000))
         self.started: list[str] = []
         self.shares: dict[str, float] = {}
         self._release: dict[str, threading.Event] = {}
@@ -242,5 +245,21 @@ def test_a_cancelled_wait_leaves_nothing_behind() -> None:
         assert bench.started == ["long", "stays"]
         await bench.ask("after")
         assert bench.started[-1] == "after"
+
+    run(scene)
+
+
+def test_searches_take_turns_on_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores_module, "_PATIENCE_SECONDS", 60.0)
+    cores = Cores(1)
+
+    async def scene(bench: Bench) -> None:
+        bench.pool = SearchPool(2, 100, cores)
+        await bench.ask("first")
+        second = asyncio.create_task(bench.pool.run(lambda _share: cores.num_waiting))
+        await until(lambda: cores.num_waiting == 1)
+        assert bench.pool.running == 2
+        await bench.end("first")
+        assert await second == 0
 
     run(scene)

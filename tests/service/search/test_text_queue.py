@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from model.runtime import cores as cores_module
 from model.runtime.bundle import Bundle, TextEncoding, default_bundle_path
+from model.runtime.cores import Cores
 from model.runtime.errors import BundleError
 from service.errors import NotReadyError, OverloadedError
 from service.search import text_queue
@@ -299,3 +302,36 @@ def test_closing_ends_who_waits_and_refuses_who_comes(held: Held) -> None:
         held.queue.encode(["red"])
     held.gate.open.set()
     assert_same(held.first.result(_LONG), held.queue.bundle.encode_text(["red"]))
+
+
+def _waits(cores: Cores, number: int) -> bool:
+    return cores.num_waiting == number
+
+
+def test_texts_share_a_call_that_come_while_it_waits_for_a_core(
+    toy: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores_module, "_PATIENCE_SECONDS", _LONG)
+    cores = Cores(1)
+    calls: list[tuple[int, int]] = []
+    queue = TextQueue(toy, lambda texts, searches: calls.append((texts, searches)), cores=cores)
+    texts = ["red", "green green", "blue"]
+
+    def search(text: str) -> TextEncoding:
+        with cores.taken():
+            return queue.encode([text])
+
+    with ThreadPoolExecutor(len(texts)) as pool:
+        with cores.taken():
+            futures = []
+            for number, text in enumerate(texts, 1):
+                futures.append(pool.submit(search, text))
+                until(partial(_waits, cores, number))
+        found = [future.result(_LONG) for future in futures]
+    assert calls == [(3, 3)]
+    for text, encoding in zip(texts, found, strict=True):
+        np.testing.assert_allclose(encoding.embedding, toy.encode_text([text]).embedding, atol=1e-6)
+    # With no other search about, one is encoded in its own thread.
+    search("white")
+    assert calls == [(3, 3), (1, 1)]
+    queue.close()
