@@ -165,7 +165,10 @@ class Settings(BaseSettings):
         description="Folder where TensorRT stores its engines, which take minutes to build. Empty: nowhere.",
     )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads for one call of the model. Empty: ONNX Runtime chooses."
+        None,
+        ge=1,
+        description="CPU threads for one call of the model. Empty: ONNX Runtime chooses; "
+        "the segment encoder and the moment head have one then.",
     )
     default_top_k: int = Field(10, ge=1, description="Number of hits of a search that does not set `top_k`.")
     max_top_k: int = Field(1000, ge=1, description="Largest `top_k` that a search may set.")

@@ -52,6 +52,10 @@ from model.runtime.errors import BundleError
 from model.runtime.preprocessing import TextTokenizer, TokenBatch
 from model.runtime.text_reading import TextReader
 
+# Graphs of many short operators: to hand parts of those to other threads takes longer than they do. They run
+# in the thread that calls them, and other searches have the other cores.
+_SHORT = frozenset({SEGMENT_ENCODER, MOMENT_HEAD})
+
 
 class Bundle:
     """An exported model, open. Its methods may be called from any thread.
@@ -121,7 +125,8 @@ class Bundle:
         Args:
             folder: where `bundle.json` lies.
             provider: where the graphs must run; there is no silent fallback to the CPU.
-            threads: threads of one operator; None leaves it to ONNX Runtime.
+            threads: threads of one operator; None leaves it to ONNX Runtime, but for the segment encoder and
+                the moment head, which have one.
             max_batch: frames, segments or texts run at once, at most; bounds the memory.
             max_pairs: pairs of a text and a frame that the matcher runs at once, at most.
             cache_dir: where TensorRT caches the engines it builds, which takes minutes each; None: no cache.
@@ -493,7 +498,7 @@ class Bundle:
                     self.manifest.graph_spec(graph),
                     self.manifest.dims() | ({"A": len(self.vocabulary)} if self.vocabulary else {}),
                     self.provider,
-                    threads=self.threads,
+                    threads=self.threads or (1 if graph in _SHORT else None),
                     cache_dir=self._cache_dir,
                     pinned=self.pinned,
                 )

@@ -1,6 +1,8 @@
 """The bundle's reader: vectors as predicted, batches, threads, wrong arguments, providers."""
 
 import hashlib
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +16,7 @@ from model.runtime.bundle.sessions import _check_placement, placement
 from model.runtime.errors import BundleError
 from model.runtime.onnx import ort
 from tests.support import toy_bundle as toy
+from tests.support.server import clean_environment
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +240,35 @@ def test_threads(folder: Path) -> None:
     frames = toy.random_frames(4)
     results = [Bundle.open(folder, threads=count).encode_frames(frames).embedding for count in (1, 2)]
     np.testing.assert_allclose(results[0], results[1], atol=1e-5)
+
+
+#: Prints how many threads the toy's segment encoder starts, by itself and where it is to have three. It is
+#: the smallest graph, which is opened with the bundle: no other one is there.
+_COUNT_THREADS = """
+import pathlib, sys
+import numpy as np
+from model.runtime.bundle import Bundle
+
+def num_threads():
+    return len(list(pathlib.Path("/proc/self/task").iterdir()))
+
+kept = []
+for threads in (None, 3):
+    before = num_threads()
+    kept.append(Bundle.open(sys.argv[1], threads=threads, trial=False))
+    dim = kept[-1].manifest.embedding_dim
+    kept[-1].encode_segments(np.ones((1, 1, dim), np.float32), np.ones((1, 1), np.bool_))
+    print(num_threads() - before)
+"""
+
+
+def test_the_segment_encoder_runs_in_the_thread_that_calls_it(folder: Path) -> None:
+    # In a process of its own: threads of other tests come and go.
+    command = [sys.executable, "-P", "-c", _COUNT_THREADS, str(folder)]
+    run = subprocess.run(
+        command, env=clean_environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.stdout.split() == ["0", "2"], run.stderr
 
 
 def test_the_installed_bundle_runs() -> None:
