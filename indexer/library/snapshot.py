@@ -468,8 +468,8 @@ class Snapshot:
         around = (places[:, None] + np.arange(-reach, reach + 1)).clip(0, max(0, self.num_segments - 1))
         same = self._sorted_video_rows[around] == self._sorted_video_rows[places][:, None]
         wanted = np.unique(around[same])
-        left_out = self._place[self._checked(list(avoid))]
-        wanted = wanted[~np.isin(wanted, left_out)]
+        if left_out := list(avoid):
+            wanted = wanted[~np.isin(wanted, self._place[self._checked(left_out)])]
         videos = self._sorted_video_rows[wanted]
         breaks = np.flatnonzero((np.diff(wanted) > 1) | (np.diff(videos) != 0)) + 1
         first_of_row = {place: number for number, place in reversed(list(enumerate(places.tolist())))}

@@ -138,13 +138,7 @@ class HitBuilder:
             frames=[]
             if not self._needs_frames
             else [
-                FrameEvidence(
-                    frame_id=frame_id,
-                    pts_seconds=pts_seconds,
-                    relevance=value,
-                    salient=frame in logit_of,
-                    match_score=logit_of.get(frame),
-                )
+                FrameEvidence(frame_id, pts_seconds, value, frame in logit_of, logit_of.get(frame))
                 for frame, (frame_id, pts_seconds, value) in enumerate(
                     zip(span.frame_ids, span.pts_seconds, rounded, strict=True)
                 )

@@ -58,6 +58,8 @@ class Pages:
             most_bytes, lambda _key, _value, now: now + kept_seconds, clock, lambda kept: kept.size
         )
         self._snapshots: TTLCache[bytes, Searcher] = TTLCache(_MOST_SNAPSHOTS, kept_seconds, clock)
+        #: The snapshots that were held when rankings of others were let go of last.
+        self._held: frozenset[bytes] = frozenset()
         self._lock = threading.Lock()
 
     def expire(self) -> None:
@@ -72,8 +74,11 @@ class Pages:
         with self._lock:
             self._snapshots.pop(mark, None)
             self._snapshots[mark] = searcher
-            for key in [key for key in self._answers if key[0] not in self._snapshots]:
-                del self._answers[key]
+            held = frozenset(self._snapshots)
+            if held != self._held:  # looking through all rankings takes longer than all else here
+                for key in [key for key in self._answers if key[0] not in held]:
+                    del self._answers[key]
+                self._held = held
         return mark
 
     def searcher_of(self, text: str, served: Searcher, field: str) -> Searcher:

@@ -86,7 +86,8 @@ class LibraryWarning:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: an answer has hundreds, and frozen ones take three times as long to make.
+@dataclass(slots=True)
 class FrameEvidence:
     """One stored frame of a hit's segment.
 

@@ -68,6 +68,8 @@ class RetrievedSegments:
 
     def without(self, rows: NDArray[np.int64]) -> "RetrievedSegments":
         """The others, in their order."""
+        if not len(rows):
+            return self
         return self.at(np.flatnonzero(~np.isin(self.rows, rows)))
 
 

@@ -123,14 +123,15 @@ def read_stretches(
         DamagedRowsError: some of the segments are damaged.
         LibraryError: the table cannot be read.
     """
-    runs = [
-        part
-        for run in snapshot.stretches(rows, reach, avoid)
-        for part in np.array_split(run, -(-len(run) // _MOST_SEGMENTS))
-    ]
+    runs = [part for run in snapshot.stretches(rows, reach, avoid) for part in _parts(run)]
     missing = [row for run in runs for row in run.tolist() if row not in known]
     frames = {**known, **snapshot.segment_frames(missing).places()} if missing else known
     return [_stretch(snapshot, run, frames) for run in runs]
+
+
+def _parts(run: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """A run, in parts of about equal length where it is too long for one stretch."""
+    return [run] if len(run) <= _MOST_SEGMENTS else np.array_split(run, -(-len(run) // _MOST_SEGMENTS))
 
 
 def _stretch(
