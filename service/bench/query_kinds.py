@@ -24,8 +24,9 @@ from model.runtime.moments import temporal_iou
 from model.runtime.queries import LabelledQuery, read_queries
 from model.runtime.retrieval_metrics import retrieval_metrics
 from model.runtime.video import VideoReader
+from service.bench.load import drive
 from service.bench.memory import tree_bytes
-from service.bench.serving import drive, query_texts, take
+from service.bench.serving import query_texts, take
 from service.client import Client
 from service.live import open_searcher
 from service.search.asking import ask

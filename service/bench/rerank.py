@@ -17,7 +17,8 @@ from model.runtime.bundle.graphs import MATCHER
 from model.runtime.bundle.sessions import Session, open_session
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
-from service.bench.serving import CLIENTS, Load, clients_label, drive, query_texts, take
+from service.bench.load import Load, drive
+from service.bench.serving import CLIENTS, clients_label, query_texts, take
 from service.live import open_searcher
 from service.search.encoded_query import EncodedQuery, QueryPart
 from service.search.rerank import salient_frames

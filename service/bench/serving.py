@@ -6,16 +6,13 @@ All searches are without re-ranking, whose cost `rerank` measures.
 
 import itertools
 import statistics
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
+from service.bench.load import Load, drive
 from service.live import open_searcher
 from service.memory import limit_blas_threads
 from service.search.searcher import Searcher, SearchOptions
@@ -25,11 +22,9 @@ from service.settings import load_settings, variable_of
 CLIENTS = (1, 8, 32)
 _TOP_K = 10
 _BAR = Bar("<=", 1.1)
-_SHARED_BAR = Bar(">=", 2.0)
+_MANY_BAR = Bar(">=", 2.0)
 _ALONE_BAR = Bar("<=", 1.05)
 _WARM_UP = 20
-# Long enough for many clients on a slow machine.
-_TIMEOUT_SECONDS = 600.0
 
 
 def query_texts() -> Iterator[str]:
@@ -56,26 +51,6 @@ def query_texts() -> Iterator[str]:
     for number in itertools.count():
         parts = [words[number % len(words)] for words in (subjects, actions, places)]
         yield f"{' '.join(parts)} in scene {number}"
-
-
-@dataclass(frozen=True)
-class Load:
-    """What several clients measured that searched at the same time."""
-
-    seconds: float
-    latencies: tuple[float, ...]
-    """Seconds of each search."""
-    reranked: float
-    """The share of the searches that were re-ranked."""
-    candidates: float
-    """Mean number of candidates of those that were."""
-    moments: tuple[float, ...] = ()
-    """Seconds of each search that it took to find moments."""
-
-    @property
-    def rate(self) -> float:
-        """Searches per second."""
-        return len(self.latencies) / self.seconds
 
 
 def measure_serving(
@@ -137,7 +112,14 @@ def measure_serving(
             Section.SEARCH,
             f"queries a second with shared calls ÷ without, {clients_label(most)}",
             ratios(_rates(loads[most, True]), _rates(loads[most, False])),
-            bar=_SHARED_BAR,
+        )
+    )
+    figures.append(
+        Figure(
+            Section.SEARCH,
+            f"queries a second of {clients_label(most)} ÷ of {clients_label(fewest)}",
+            ratios(_rates(loads[most, True]), _rates(loads[fewest, True])),
+            bar=_MANY_BAR,
         )
     )
     return figures
@@ -180,50 +162,3 @@ def _compare(searcher: Searcher, server: ServerProcess, texts: Sequence[str]) ->
                     searcher.search(text, _TOP_K, SearchOptions(group_by="moment", rerank=False))
                 (outside if over_http else inside).append(time.perf_counter() - started)
     return statistics.median(inside), statistics.median(outside)
-
-
-def drive(server: ServerProcess, bodies: Sequence[dict[str, Any]], clients: int) -> Load:
-    """Share the searches among `clients`; each sends one after another, on its own connection.
-
-    A search that the server refuses because it cannot be in time counts as one that was not re-ranked.
-
-    Raises:
-        ReelfindError: the server does not answer a search.
-    """
-    # Import late: most commands need no HTTP.
-    from service.client import UnavailableError
-
-    start = threading.Barrier(clients + 1)
-
-    def one_client(share: Sequence[dict[str, Any]]) -> list[tuple[float, int, float]]:
-        answers = []
-        try:
-            with server.client(_TIMEOUT_SECONDS) as client:
-                client.health()  # connects
-                start.wait()
-                for body in share:
-                    started = time.perf_counter()
-                    count, moments = 0, 0.0
-                    with suppress(UnavailableError):
-                        answer = client.search(**body)
-                        count, moments = answer.num_candidates, answer.timings_ms.moments / 1000
-                    answers.append((time.perf_counter() - started, count, moments))
-        except BaseException:
-            start.abort()
-            raise
-        return answers
-
-    with ThreadPoolExecutor(clients) as pool:
-        futures = [pool.submit(one_client, bodies[number::clients]) for number in range(clients)]
-        start.wait()
-        started = time.perf_counter()
-        answers = [entry for future in futures for entry in future.result()]
-        seconds = time.perf_counter() - started
-    counts = [count for _, count, _ in answers if count]
-    return Load(
-        seconds,
-        tuple(latency for latency, _, _ in answers),
-        len(counts) / max(1, len(answers)),
-        sum(counts) / max(1, len(counts)),
-        tuple(moments for _, _, moments in answers),
-    )

@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from indexer.options import IndexOptions
 from model.runtime.bundle import Bundle
-from model.runtime.errors import InputError
+from model.runtime.errors import InputError, ReelfindError
 from model.runtime.video import VideoReader, probe
 from service.bench import (
     ann,
@@ -25,7 +26,9 @@ from service.bench import (
     vector_stores,
 )
 from service.bench.figures import Bar, Figure, Section, ratios
+from service.bench.load import drive
 from service.bench.media import cached, repeat_video, write_video
+from service.server_process import running_server
 from tests.support.server import clean_environment
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_library import make_library
@@ -207,8 +210,26 @@ def test_search_is_measured_on_a_real_server(tmp_path: Path) -> None:
     shared = by_name(figures, "queries a second, 3 clients").values
     apart = by_name(figures, "queries a second without shared calls, 3 clients").values
     faster = by_name(figures, "with shared calls ÷ without, 3 clients")
-    assert (faster.values, faster.bar) == (ratios(shared, apart), Bar(">=", 2.0))
+    assert faster.values == ratios(shared, apart)
+    alone = by_name(figures, "queries a second, 1 client").values
+    many = by_name(figures, "queries a second of 3 clients ÷ of 1 client")
+    assert (many.values, many.bar) == (ratios(shared, alone), Bar(">=", 2.0))
     assert by_name(figures, "median with shared calls ÷ without, 1 client").median > 0
+
+
+def test_clients_share_searches_and_say_what_was_refused(tmp_path: Path) -> None:
+    toy = make_library(tmp_path)
+    with running_server(toy.library, bundle=toy.bundle) as server:
+        bodies: list[dict[str, Any]] = [{"query": {"text": text}} for text in ("red", "green", "blue", "red")]
+        with server.client() as client:
+            candidates = client.search(**bodies[0]).num_candidates
+        for clients in (1, 2, 7):
+            load = drive(server, bodies, clients)
+            assert len(load.latencies) == len(load.moments) == len(bodies)
+            assert 0 < max(load.latencies) <= load.seconds
+            assert (load.reranked, load.candidates) == (1.0, candidates)
+        with pytest.raises(ReelfindError, match="422"):
+            drive(server, [*bodies, {"query": {"text": ""}}], 2)
 
 
 def test_queries_never_come_twice() -> None:
