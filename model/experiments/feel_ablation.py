@@ -16,8 +16,11 @@ from typing import Any
 
 from model.config import Config, essentials, load_config
 from model.data.feature_sets import open_feature_source
+from model.experiments.feel_diagnosis import diagnose, shares_of_constant
 from model.experiments.feel_measures import asked, measure_model
 from model.families.base import FeatureFamily
+from model.families.feel.config import FeelLossConfig
+from model.families.feel.network import Feel
 from model.progress import Report
 from model.runtime.errors import InputError
 from model.runtime.files import replace_text
@@ -130,7 +133,8 @@ def run_feel_ablation(
         tokenizer_file: a `tokenizer.json` instead of the published one.
 
     Returns:
-        one result for each row and seed, see `measure_model`; with `row`, `seed` and `settings`.
+        one result for each row and seed, see `measure_model`; with `row`, `seed` and `settings`; with GMR or
+        CS also `diagnosis` of the pre-trained model on the test films, see `diagnose`.
 
     Raises:
         InputError: settings or data are invalid, or `output` holds results of other settings or films.
@@ -176,9 +180,18 @@ def _films(data: Path) -> Any:
 def _run(
     row: FeelRow, first: Config | None, second: Config, report: Report, tokenizer_file: Path | None
 ) -> dict[str, Any]:
+    diagnosis: dict[str, dict[str, float]] = {}
     if first is not None:
         report(f"{row.name}: pre-training")
-        _train(first, report, tokenizer_file)
+        before = _train(first, report, tokenizer_file)
+        losses = first.loss
+        if (
+            isinstance(before.model, Feel)
+            and isinstance(losses, FeelLossConfig)
+            and (losses.gmr or losses.cs)
+        ):
+            films = open_feature_source(second.data, "test", report)
+            diagnosis = diagnose(before.model, before.tokenizer, films, losses)
     report(f"{row.name}: fine-tuning")
     run = _train(second, report, tokenizer_file)
     family = run.family
@@ -189,6 +202,8 @@ def _run(
     measured = measure_model(encoder, test, report) | {"asked": asked(test), "count": len(test)}
     if first is not None:
         measured["pretraining"] = _last_losses(Path(first.output))
+    if diagnosis:
+        measured["diagnosis"] = diagnosis
     return measured
 
 
@@ -237,6 +252,7 @@ def feel_tables(results: Sequence[Mapping[str, Any]]) -> str:
             shown = [[r["pretraining"].get(loss) for r in group] for loss in _LOSSES]
             cells = ["" if None in values else f"{fmean(values):.3f}" for values in shown]
             lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += _diagnosis_lines(by_row)
     names = list(by_row)
     if len(names) < 2:
         return "\n".join(lines)
@@ -252,6 +268,26 @@ def feel_tables(results: Sequence[Mapping[str, Any]]) -> str:
             cells.append(", ".join(f"{x:+.1f}" for x in values) + (f": {_spread(values)}" if values else ""))
         lines.append(f"| {more} − {less} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _diagnosis_lines(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """What is reconstructed of the test films after pre-training, of rows with GMR or CS."""
+    known = {
+        name: [result["diagnosis"] for result in group]
+        for name, group in by_row.items()
+        if all("diagnosis" in result for result in group)
+    }
+    if not known:
+        return []
+    columns = list(shares_of_constant(next(iter(known.values()))[0]))
+    lines = ["", f"| error ÷ that of a constant | {' | '.join(columns)} | hinges of CS above 0, % |"]
+    lines.append(f"|---|{'---:|' * (len(columns) + 1)}")
+    for name, group in known.items():
+        shares = [shares_of_constant(each) for each in group]
+        cells = [f"{fmean(share[column] for share in shares):.2f}" for column in columns]
+        cells.append(f"{100 * fmean(each[m]['active'] for each in group for m in ('v', 't')):.0f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def _same_seeds(

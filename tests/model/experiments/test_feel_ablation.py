@@ -122,6 +122,7 @@ def test_each_row_and_seed_is_measured(results: tuple[Path, list[dict[str, Any]]
         wanted = {"mlm", "mfm"} | ({"gmr"} if "GMR" in result["row"] else set())
         assert wanted <= set(result["pretraining"])
         assert ("cs" in result["pretraining"]) == ("CS" in result["row"])
+        assert ("diagnosis" in result) == ("GMR" in result["row"])
         side = len(result["films"])
         assert np.shape(result["similarity"]) == (side, side)
         assert all(
@@ -168,6 +169,10 @@ def test_the_tables_give_means_and_differences_within_seeds() -> None:
     assert lines[-1].startswith("| more − less | +4.0, +1.0: 2.5 ± 2.1 |")
     told = [{**r, "pretraining": {"mlm": 2.0 + r["seed"], "gmr_t2v": 0.5}} for r in found]
     assert "| less | 3.000 |  | 0.500 |  |  |  |" in feel_tables(told).splitlines()
+    known = {"constant": 0.5, "once": 0.25, "alone": 0.5, "twice": 0.05, "active": 0.4}
+    judged = [{**r, "diagnosis": {"v": known, "t": {**known, "constant": 0.25}}} for r in found[1::2]]
+    lines = feel_tables([found[0], *judged]).splitlines()
+    assert "| more | 0.50 | 1.00 | 0.10 | 1.00 | 2.00 | 0.20 | 40 |" in lines
     assert "−" not in feel_tables(found[:1])
     alone = feel_tables(found[:2]).splitlines()
     assert alone[-1].startswith("| more − less | +4.0: 4.0 |")
