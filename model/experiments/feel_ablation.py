@@ -280,11 +280,13 @@ def _diagnosis_lines(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[
     if not known:
         return []
     columns = list(shares_of_constant(next(iter(known.values()))[0]))
-    lines = ["", f"| error ÷ that of a constant | {' | '.join(columns)} | hinges of CS above 0, % |"]
-    lines.append(f"|---|{'---:|' * (len(columns) + 1)}")
+    told = "| v told, % | t told, % | hinges of CS above 0, % |"
+    lines = ["", f"| error ÷ that of a constant | {' | '.join(columns)} {told}"]
+    lines.append(f"|---|{'---:|' * (len(columns) + 3)}")
     for name, group in known.items():
         shares = [shares_of_constant(each) for each in group]
         cells = [f"{fmean(share[column] for share in shares):.2f}" for column in columns]
+        cells += [f"{100 * fmean(each[m]['told'] for each in group):.0f}" for m in ("v", "t")]
         cells.append(f"{100 * fmean(each[m]['active'] for each in group for m in ('v', 't')):.0f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from model.data.feature_sets import FeatureSource
@@ -20,9 +21,9 @@ from model.families.feel.network import Feel
 from model.runtime.preprocessing import TextTokenizer
 
 #: what a diagnosis gives for each modality
-DIAGNOSED = ("constant", "once", "alone", "twice", "active")
-# Films that are converted at once.
-_FILMS = 32
+DIAGNOSED = ("constant", "once", "alone", "twice", "active", "told")
+# Films that are converted at once, and targets among which the right one must be.
+_FILMS, _NEAREST = 32, 10
 
 
 def diagnose(
@@ -44,7 +45,9 @@ def diagnose(
         `once`: the error of what GMR trains (FEEL, eq. 7 and 8);
         `alone`: the same, where the source could not attend to the target;
         `twice`: the error of what is converted twice (eq. 12 and 15);
-        `active`: the share of films with a hinge of CS above 0.
+        `active`: the share of films with a hinge of CS above 0;
+        `told`: the share of films whose target is among the ten nearest to what is converted as in `alone`,
+        by the cosine once the mean over the films is taken off.
     """
     model.eval()
     parts: list[dict[str, Tensor]] = []
@@ -62,14 +65,23 @@ def diagnose(
     for modality in ("v", "t"):
         target = joined.pop(f"{modality}_target")
         values = {"constant": (target - target.mean(0)).square()}
-        values |= {name: joined[f"{modality}_{name}"] for name in DIAGNOSED[1:]}
+        values |= {name: joined[f"{modality}_{name}"] for name in ("once", "alone", "twice", "active")}
+        values["told"] = _told(joined[f"{modality}_vector"], target)
         found[modality] = {name: float(value.float().mean()) for name, value in values.items()}
     return found
 
 
+def _told(converted: Tensor, target: Tensor) -> Tensor:
+    """Whether each film's own target is among the nearest. Shapes [V, d] twice → bool [V]."""
+    one, other = (F.normalize(x - x.mean(0), dim=-1) for x in (converted, target))
+    cosines = one @ other.T
+    return (cosines >= cosines.diagonal()[:, None]).sum(1) <= _NEAREST
+
+
 @torch.no_grad()
 def _measure(model: Feel, batch: FeelBatch, loss: FeelLossConfig) -> dict[str, Tensor]:
-    """The targets [V, d] and the errors [V] of a batch, by the modality's letter and the name."""
+    """Of a batch, by the modality's letter and the name: the targets and what is converted to them as in
+    `alone` (`vector`), [V, d], and the errors, [V]."""
     videos, texts, converter = batch.feature_mask, batch.attention_mask, model.converter
     e_v, e_t = model.embed_features(batch.features), model.embed_text(batch.input_ids, texts)
     made = converter(e_v, e_t, videos, texts)
@@ -93,14 +105,14 @@ def _measure(model: Feel, batch: FeelBatch, loss: FeelLossConfig) -> dict[str, T
     out = {"v_active": hinges["cs_v2t"] > 0, "t_active": hinges["cs_t2v"] > 0}
     for modality, vectors in pooled.items():
         target = vectors.pop("target")
-        out[f"{modality}_target"] = target
+        out[f"{modality}_target"], out[f"{modality}_vector"] = target, vectors["alone"]
         for name, vector in vectors.items():
             out[f"{modality}_{name}"] = (vector - target).square().mean(-1)
     return out
 
 
 def shares_of_constant(diagnosis: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Each error ÷ that of a constant, such as `v once`: 1 or more means that nothing is told apart."""
+    """Each error ÷ that of a constant, such as `v once`: 1 is the error of the mean of all targets."""
     return {
         f"{modality} {name}": values[name] / values["constant"]
         for modality, values in diagnosis.items()

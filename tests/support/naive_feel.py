@@ -44,6 +44,22 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return total([a[i] * b[i] for i in range(len(a))])
 
 
+def contrast(
+    targets: Sequence[Tensor], converted: Sequence[Tensor], owners: Sequence[int], temperature: float
+) -> list[Tensor]:
+    """For each row the cross-entropy of its cosine among those of other owners, in both directions."""
+    one, other = mean(targets), mean(converted)
+    a, b = [x - one for x in targets], [x - other for x in converted]
+    cosines = [[dot(x, y) / (dot(x, x) * dot(y, y)).sqrt() / temperature for y in b] for x in a]
+    out = []
+    for i, owner in enumerate(owners):
+        kept = [j for j, one_owner in enumerate(owners) if j == i or one_owner != owner]
+        rows = total([torch.exp(cosines[i][j]) for j in kept])
+        columns = total([torch.exp(cosines[j][i]) for j in kept])
+        out.append((torch.log(rows) + torch.log(columns)) / 2 - cosines[i][i])
+    return out
+
+
 def real_rows(x: Tensor, mask: Tensor, row: int) -> list[Tensor]:
     return [x[row, place] for place in range(x.shape[1]) if mask[row, place]]
 

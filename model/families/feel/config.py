@@ -13,7 +13,8 @@ TASKS = ("pretraining", "finetuning")
 DISTANCES = ("mse", "euclidean")
 #: what masked frames are contrasted with: o_v of unmasked frames, as eq. 6 is written, or their e_v
 NEGATIVES = ("outputs", "inputs")
-_PRETRAINING = ("mlm", "mfm", "gmr", "cs")
+#: the losses of pre-training that have a weight
+PRETRAINING = ("mlm", "mfm", "gmr", "cs", "contrast")
 _FINETUNING = ("query_to_video", "video_to_query", "span")
 
 
@@ -104,6 +105,11 @@ class FeelLossConfig:
     gmr: float = 1.0
     #: cross-modal self-contrasting, eq. 10 to 16
     cs: float = 1.0
+    #: ours, not of the paper: what is converted once must tell its video among those of the batch; needs
+    #: `model.target_masked`
+    contrast: float = 0.0
+    #: what cosines are divided by in `contrast`
+    temperature: float = 0.1
     #: share of tokens and of frames that are masked
     mask_share: float = 0.15
     #: margin of the triplet loss δ
@@ -134,14 +140,15 @@ class FeelLossConfig:
         check_rules(self._rules())
 
     def _rules(self) -> Iterator[tuple[bool, str]]:
-        weights = (*_PRETRAINING, *_FINETUNING, "hard_weight", "easy_weight")
+        weights = (*PRETRAINING, *_FINETUNING, "hard_weight", "easy_weight")
         for name in (*weights, "margin", "hinge_margin", "hard_count"):
             yield getattr(self, name) >= 0, f"loss.{name}={getattr(self, name)} must be 0 or more"
-        used = _PRETRAINING if self.task == "pretraining" else _FINETUNING
+        used = PRETRAINING if self.task == "pretraining" else _FINETUNING
         yield (
             any(getattr(self, name) > 0 for name in used),
             f"{', '.join(f'loss.{name}' for name in used)} are all off: nothing to learn",
         )
+        yield self.temperature > 0, f"loss.temperature={self.temperature} must be positive"
         yield 0.0 < self.mask_share < 1.0, f"loss.mask_share={self.mask_share} must be in (0, 1)"
         yield 0.0 <= self.span_skip < 1.0, f"loss.span_skip={self.span_skip} must be in [0, 1)"
         yield self.hard_after >= -1, f"loss.hard_after={self.hard_after} must be -1 (never) or more"

@@ -48,6 +48,10 @@ class FeelFamily(FeatureFamily[Feel, FeelModelConfig, FeelLossConfig]):
             f"data.max_vectors={data.max_vectors} must be at most model.frames={config.frames}",
         )
         yield (
+            not losses.contrast or config.target_masked or self.asks(losses),
+            f"loss.contrast={losses.contrast} would tell copies: set model.target_masked=true",
+        )
+        yield (
             not self.asks(losses) or data.kind != "clips",
             "data.kind=clips has no queries: set loss.task=pretraining, or name a set with queries",
         )

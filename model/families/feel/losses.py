@@ -67,9 +67,13 @@ class Sequences:
     twice_v: Tensor | None = None
     twice_t: Tensor | None = None
 
+    def counts(self) -> Tensor:
+        """Which pairs count, bool [B]."""
+        return (self.video_mask > 0).any(1) & (self.text_mask > 0).any(1)
+
     def pooled(self, x: Tensor, mask: Tensor) -> Tensor:
         """m(x) of the pairs that count: the mean over real places. Shapes [B, S, d], [B, S] → [R, d]."""
-        whole = (self.video_mask > 0).any(1) & (self.text_mask > 0).any(1)
+        whole = self.counts()
         return masked_mean(x[whole].float(), mask[whole].float())
 
 
@@ -123,6 +127,32 @@ def cs(
         "cs_t2v": triplet(text, text_twice, text_once, margin, distance),
         "cs_v2t": triplet(video, video_twice, video_once, margin, distance),
     }
+
+
+def contrast(target: Tensor, converted: Tensor, owners: Tensor, temperature: float = 0.1) -> Tensor:
+    """Which video was converted, among those of a batch: ours, not of the paper.
+
+    The losses of the paper compare a video with its own text alone. Vectors are compared by their cosine,
+    after the mean of each side is taken off: what all videos share hides what tells them apart.
+
+    Args:
+        target: m(e_v) or m(e_t), without a gradient, shape [R, d].
+        converted: m(e'_v) or m(e'_t), shape [R, d].
+        owners: int64 [R]; rows with the same number show the same video, and are no negatives of each other.
+        temperature: cosines are divided by it.
+
+    Returns:
+        shape [R]: the mean of the cross-entropies of a target among all that was converted, and of what was
+        converted among all targets.
+    """
+    if not len(target):
+        return converted.sum(1)
+    one, other = (F.normalize(x - x.mean(0), dim=-1) for x in (target.detach(), converted))
+    row = torch.arange(len(target), device=target.device)
+    same = (owners[:, None] == owners[None, :]) & (row[:, None] != row[None, :])
+    logits = (one @ other.T / temperature).masked_fill(same, float("-inf"))
+    ways = [F.cross_entropy(x, row, reduction="none") for x in (logits, logits.T)]
+    return (ways[0] + ways[1]) / 2
 
 
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float, distance: str) -> Tensor:

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from model import distributed
+from model.backbones.pooling import masked_mean
 from model.families.feel import losses as equations
 from model.families.feel.batch import FeelBatch, check_mask
-from model.families.feel.config import FeelLossConfig
+from model.families.feel.config import PRETRAINING, FeelLossConfig
 from model.families.feel.conversion import Converter
 from model.families.feel.losses import HardNegatives, Sequences
 from model.families.feel.masking import mask_frames, mask_tokens
@@ -27,26 +28,35 @@ from model.families.feel.network import Feel
 
 @dataclass(frozen=True)
 class ConversionLosses:
-    """GMR and CS over the tokens of any family; their weights and options are as in `FeelLossConfig`."""
+    """GMR, CS and `contrast` over the tokens of any family; weights and options as in `FeelLossConfig`."""
 
     gmr: float = 1.0
     cs: float = 1.0
     margin: float = 0.1
     distance: str = "mse"
     stop_gradient: bool = True
+    contrast: float = 0.0
+    temperature: float = 0.1
 
     def __call__(
-        self, converter: Converter, e_v: Tensor, e_t: Tensor, video_mask: Tensor, text_mask: Tensor
+        self,
+        converter: Converter,
+        e_v: Tensor,
+        e_t: Tensor,
+        video_mask: Tensor,
+        text_mask: Tensor,
+        video_ids: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The losses that are on.
 
-        Shapes e_v [B, M, d], e_t [B, L, d], video_mask [B, M], text_mask [B, L].
+        Shapes e_v [B, M, d], e_t [B, L, d], video_mask [B, M], text_mask [B, L]; video_ids int64 [B], which
+        rows show the same video; None: all show different ones.
 
         Returns:
             Scalars: `gmr_t2v`, `gmr_v2t` and their sum `gmr` (FEEL, eq. 7–9); `cs_t2v`, `cs_v2t` and their
-            sum `cs` (eq. 12, 15, 16).
+            sum `cs` (eq. 12, 15, 16); `contrast_t2v`, `contrast_v2t` and their sum `contrast`.
         """
-        if not self.gmr and not self.cs:
+        if not self.gmr and not self.cs and not self.contrast:
             return {}
         converted = converter(e_v, e_t, video_mask, text_mask, twice=self.cs > 0)
         x = Sequences(
@@ -62,7 +72,27 @@ class ConversionLosses:
                     x, margin=self.margin, distance=self.distance, stop_gradient=self.stop_gradient
                 )
                 out |= _summed("cs", rows)
+            if self.contrast:
+                out |= self._contrast(x, video_ids)
         return out
+
+    def _contrast(self, x: Sequences, video_ids: Tensor | None) -> dict[str, Tensor]:
+        """The contrast with the videos of all processes, the same on each of them."""
+        count = len(x.e_v)
+        own = torch.arange(count, device=x.e_v.device) + distributed.rank() * count
+        counts = distributed.gather(x.counts().to(torch.uint8)) > 0
+        owners = distributed.gather(own if video_ids is None else video_ids)[counts]
+        pairs = {
+            "contrast_t2v": (x.e_v, x.video_mask, x.once_v, x.text_mask),
+            "contrast_v2t": (x.e_t, x.text_mask, x.once_t, x.video_mask),
+        }
+        out: dict[str, Tensor] = {}
+        for name, (target, target_mask, converted, converted_mask) in pairs.items():
+            targets = distributed.gather(masked_mean(target.float(), target_mask))[counts]
+            found = distributed.gather_with_grad(masked_mean(converted.float(), converted_mask))[counts]
+            each = equations.contrast(targets, found, owners, self.temperature)
+            out[name] = each.sum() / max(1, len(each))
+        return out | {"contrast": torch.stack(list(out.values())).sum()}
 
 
 def _summed(name: str, rows: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -72,7 +102,7 @@ def _summed(name: str, rows: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Pretraining(nn.Module):
-    """MLM, MFM, GMR and CS.
+    """MLM, MFM, GMR and CS, and the contrast with other videos.
 
     The paper predicts masked tokens with the whole video, and masked frames with the whole text (eq. 4 and
     5), and converts what is not masked: three passes of the cross-modal Transformer, and two more for CS.
@@ -82,7 +112,13 @@ class Pretraining(nn.Module):
         super().__init__()
         self.model, self.loss, self.seed = model, loss, seed
         self._conversion = ConversionLosses(
-            loss.gmr, loss.cs, loss.margin, loss.cs_distance, loss.stop_gradient
+            loss.gmr,
+            loss.cs,
+            loss.margin,
+            loss.cs_distance,
+            loss.stop_gradient,
+            loss.contrast,
+            loss.temperature,
         )
 
     def forward(self, batch: FeelBatch, step: int, epoch: int) -> dict[str, Tensor]:  # noqa: ARG002
@@ -94,8 +130,8 @@ class Pretraining(nn.Module):
             epoch: not used.
 
         Returns:
-            Scalars: `mlm`, `mfm`, `gmr_t2v`, `gmr_v2t`, `gmr`, `cs_t2v`, `cs_v2t`, `cs`, those that are on,
-            and `total`, their weighted sum.
+            Scalars: `mlm`, `mfm` and those of `ConversionLosses`, as far as they are on, and `total`, their
+            weighted sum.
 
         Raises:
             InputError: tokens must be masked, and the tokenizer has no mask.
@@ -106,12 +142,14 @@ class Pretraining(nn.Module):
         out: dict[str, Tensor] = {}
         if weights.mlm:
             out["mlm"] = self._mlm(batch, e_v, generator)
-        if weights.mfm or weights.gmr or weights.cs:
+        if weights.mfm or weights.gmr or weights.cs or weights.contrast:
             e_t = model.embed_text(batch.input_ids, batch.attention_mask)
             if weights.mfm:
                 out["mfm"] = self._mfm(batch, e_v, e_t, generator)
-            out |= self._conversion(model.converter, e_v, e_t, batch.feature_mask, batch.attention_mask)
-        terms = [getattr(weights, name) * out[name] for name in ("mlm", "mfm", "gmr", "cs") if name in out]
+            out |= self._conversion(
+                model.converter, e_v, e_t, batch.feature_mask, batch.attention_mask, batch.video_ids
+            )
+        terms = [getattr(weights, name) * out[name] for name in PRETRAINING if name in out]
         return out | {"total": torch.stack(terms).sum()}
 
     def _mlm(self, batch: FeelBatch, e_v: Tensor, generator: torch.Generator) -> Tensor:

@@ -169,10 +169,10 @@ def test_the_tables_give_means_and_differences_within_seeds() -> None:
     assert lines[-1].startswith("| more − less | +4.0, +1.0: 2.5 ± 2.1 |")
     told = [{**r, "pretraining": {"mlm": 2.0 + r["seed"], "gmr_t2v": 0.5}} for r in found]
     assert "| less | 3.000 |  | 0.500 |  |  |  |" in feel_tables(told).splitlines()
-    known = {"constant": 0.5, "once": 0.25, "alone": 0.5, "twice": 0.05, "active": 0.4}
+    known = {"constant": 0.5, "once": 0.25, "alone": 0.5, "twice": 0.05, "active": 0.4, "told": 0.3}
     judged = [{**r, "diagnosis": {"v": known, "t": {**known, "constant": 0.25}}} for r in found[1::2]]
     lines = feel_tables([found[0], *judged]).splitlines()
-    assert "| more | 0.50 | 1.00 | 0.10 | 1.00 | 2.00 | 0.20 | 40 |" in lines
+    assert "| more | 0.50 | 1.00 | 0.10 | 1.00 | 2.00 | 0.20 | 30 | 30 | 40 |" in lines
     assert "−" not in feel_tables(found[:1])
     alone = feel_tables(found[:2]).splitlines()
     assert alone[-1].startswith("| more − less | +4.0: 4.0 |")

@@ -73,10 +73,19 @@ def test_errors_of_a_model_against_each_film_alone(films: FeatureSource, kind: s
         for name in ("once", "alone", "twice"):
             expected[name] = fmean(distance(film["target"], film[name]) for film in group)
         expected["active"] = fmean(_kept(film, kind) < margin for film in group)
+        expected["told"] = told(group)
         assert list(values) == list(DIAGNOSED)
         assert values == pytest.approx(expected, rel=1e-4), modality
         assert (values["once"] == pytest.approx(values["alone"], rel=1e-5)) == masked
     assert 0 < sum(values["active"] for values in found.values()) < 2
+
+
+def told(group: list[dict[str, Array]]) -> float:
+    """The share of films with fewer than ten other targets that are as near as their own."""
+    sides = [np.stack([film[name] for film in group]) for name in ("alone", "target")]
+    one, other = ([row / np.linalg.norm(row) for row in side - side.mean(0)] for side in sides)
+    nearer = [sum(float(x @ y) >= float(x @ own) for y in other) for x, own in zip(one, other, strict=True)]
+    return fmean(count <= 10 for count in nearer)
 
 
 def _kept(film: dict[str, Array], kind: str) -> float:

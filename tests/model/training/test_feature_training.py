@@ -168,6 +168,10 @@ def test_two_processes_train_as_one_with_the_joined_batch(
             {"data": {"kind": "tvr", "max_vectors": 200}},
             "data.max_vectors=200 must be at most model.frames=100",
         ),
+        (
+            {"data": {"kind": "clips"}, "loss": {"task": "pretraining", "contrast": 1.0}},
+            "loss.contrast=1.0 would tell copies: set model.target_masked=true",
+        ),
     ],
 )
 def test_data_that_the_task_cannot_learn_from_is_refused(values: dict[str, Any], message: str) -> None:

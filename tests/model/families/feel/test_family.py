@@ -67,7 +67,8 @@ def test_it_is_known_by_name_with_settings_of_its_own() -> None:
         (FeelModelConfig, {"dropout": 1.0}, r"model.dropout=1.0 must be in \[0, 1\)"),
         (FeelLossConfig, {"task": "search"}, "loss.task='search' is not known: use one of pretraining"),
         (FeelLossConfig, {"cs": -1}, "loss.cs=-1.0 must be 0 or more"),
-        (FeelLossConfig, {"mlm": 0, "mfm": 0, "gmr": 0, "cs": 0}, "loss.cs are all off: nothing to learn"),
+        (FeelLossConfig, {"mlm": 0, "mfm": 0, "gmr": 0, "cs": 0}, "are all off: nothing to learn"),
+        (FeelLossConfig, {"temperature": 0}, "loss.temperature=0.0 must be positive"),
         (
             FeelLossConfig,
             {"task": "finetuning", "query_to_video": 0, "video_to_query": 0, "span": 0},

@@ -13,7 +13,18 @@ pytest.importorskip("torch")
 import torch
 from torch import Tensor
 
-from model.families.feel.losses import HardNegatives, Sequences, cs, gmr, hinge, mfm, mlm, span, triplet
+from model.families.feel.losses import (
+    HardNegatives,
+    Sequences,
+    contrast,
+    cs,
+    gmr,
+    hinge,
+    mfm,
+    mlm,
+    span,
+    triplet,
+)
 from tests.support import naive_feel as naive
 from tests.support.tiny_feel import random
 
@@ -126,6 +137,35 @@ def test_cs_is_equations_12_and_15(masks: str, distance: str, stop: bool) -> Non
     values = [float(value.detach()) for value in (*text, *video)]
     assert any(values)
     assert masks != "full" or not all(values)
+
+
+@pytest.mark.parametrize("stop", [True, False], ids=["stop", "literal"])
+def test_a_hinge_above_zero_takes_all_gradient_of_gmr_away(stop: bool) -> None:
+    """With equal weights the error of what is converted once cancels: only what is converted twice learns."""
+    x = make("ragged")
+    assert x.twice_v is not None
+    assert x.twice_t is not None
+    reconstruction, contrast = gmr(x, stop_gradient=stop), cs(x, margin=1e3, stop_gradient=stop)
+    summed = torch.cat(list((reconstruction | contrast).values())).sum()
+    once_v, once_t, twice_v = torch.autograd.grad(summed, [x.once_v, x.once_t, x.twice_v], retain_graph=True)
+    for grad in (once_v, once_t):
+        torch.testing.assert_close(grad, torch.zeros_like(grad), rtol=0, atol=1e-6)
+    assert twice_v.abs().max() > 1e-3
+    (alone,) = torch.autograd.grad(torch.cat(list(reconstruction.values())).sum(), [x.once_v])
+    assert alone.abs().max() > 1e-3
+
+
+def test_a_contrast_tells_videos_of_other_owners_apart() -> None:
+    target, converted = random(5, 4, seed=1).requires_grad_(), random(5, 4, seed=2).requires_grad_()
+    owners = [3, 1, 3, 0, 2]
+    found = contrast(target, converted, torch.tensor(owners), 0.5)
+    assert_same(found, naive.contrast(list(target.detach()), list(converted), owners, 0.5), [converted])
+    (none,) = torch.autograd.grad(found.sum(), [target], allow_unused=True)
+    assert none is None, "targets do not move"
+    right = contrast(target, 3 * target.detach() + 1, torch.tensor(owners), 0.01)
+    assert right.max() < 1e-3, "neither length nor a common part matters"
+    nothing = contrast(target[:0], converted[:0], torch.tensor(owners[:0]))
+    assert nothing.shape == (0,)
 
 
 def test_what_is_masked_has_no_influence() -> None:

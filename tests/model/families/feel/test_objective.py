@@ -28,7 +28,9 @@ from tests.support import naive_feel as naive
 from tests.support.tiny_feel import named, tiny_batch, tiny_feel
 
 SEED, STEP, WORLD = 3, 5, 2
-PRETRAINING = FeelLossConfig(mlm=0.5, mfm=2.0, gmr=3.0, cs=4.0, mask_share=0.4, cs_distance="euclidean")
+PRETRAINING = FeelLossConfig(
+    mlm=0.5, mfm=2.0, gmr=3.0, cs=4.0, contrast=1.5, mask_share=0.4, cs_distance="euclidean"
+)
 FINETUNING = FeelLossConfig(task="finetuning", span_skip=0.0, hinge_margin=0.5, hard_after=-1, span=0.3)
 #: what both processes show: videos 1 and 5 are on both, and one process shows a video twice
 VIDEO_IDS = [[1, 1, 5, 2], [5, 6, 7, 1]]
@@ -51,6 +53,9 @@ def naive_pretraining(model: Feel, batches: list[FeelBatch], loss: FeelLossConfi
     """The losses of the joint batch, of which each process has a part and draws its own masks."""
     words, recovered, embedded, others = [], [], [], []
     pairs: dict[str, list[Tensor]] = {name: [] for name in ("gmr_t2v", "gmr_v2t", "cs_t2v", "cs_v2t")}
+    ids: list[int] = []
+    targets: dict[str, list[Tensor]] = {"contrast_t2v": [], "contrast_v2t": []}
+    converted: dict[str, list[Tensor]] = {"contrast_t2v": [], "contrast_v2t": []}
     for rank, batch in enumerate(batches):
         draws, texts, frames = generator(rank), batch.attention_mask, batch.feature_mask
         masked = mask_tokens(
@@ -79,6 +84,17 @@ def naive_pretraining(model: Feel, batches: list[FeelBatch], loss: FeelLossConfi
         values = equations.gmr(sequences) | equations.cs(sequences, margin=0.1, distance=loss.cs_distance)
         for name, rows in values.items():
             pairs[name] += list(rows)
+        own = range(len(frames)) if batch.video_ids is None else batch.video_ids.tolist()
+        for row in range(len(frames)):
+            if not texts[row].any():
+                continue
+            ids.append(own[row])
+            targets["contrast_t2v"].append(naive.pool(naive.real_rows(e_v, frames, row)).detach())
+            targets["contrast_v2t"].append(naive.pool(naive.real_rows(e_t, texts, row)).detach())
+            converted["contrast_t2v"].append(naive.pool(naive.real_rows(x.once_v, texts, row)))
+            converted["contrast_v2t"].append(naive.pool(naive.real_rows(x.once_t, frames, row)))
+    for name, of_rows in targets.items():
+        pairs[name] = naive.contrast(of_rows, converted[name], ids, loss.temperature)
     if loss.mfm_negatives == "inputs":
         embedded, recovered = recovered, embedded
     out = {name: naive.mean(rows).float() for name, rows in pairs.items()}
@@ -87,8 +103,10 @@ def naive_pretraining(model: Feel, batches: list[FeelBatch], loss: FeelLossConfi
         "mfm": equations.mfm(torch.stack(embedded), torch.stack(recovered), torch.stack(others)).mean(),
         "gmr": out["gmr_t2v"] + out["gmr_v2t"],
         "cs": out["cs_t2v"] + out["cs_v2t"],
+        "contrast": out["contrast_t2v"] + out["contrast_v2t"],
     }
     total = loss.mlm * out["mlm"] + loss.mfm * out["mfm"] + loss.gmr * out["gmr"] + loss.cs * out["cs"]
+    total = total + loss.contrast * out["contrast"]
     return out | {"total": total}
 
 
@@ -168,19 +186,21 @@ def test_pretraining_is_the_weighted_sum_of_its_tasks(negatives: str) -> None:
         (("mlm", "mfm", "gmr"), {"cs", "cs_t2v", "cs_v2t", "total"}),
         (("mlm", "gmr", "cs"), {"mfm", "total"}),
         (("mfm", "gmr", "cs"), {"mlm", "total"}),
+        (("mlm", "mfm", "gmr", "cs"), {"contrast", "contrast_t2v", "contrast_v2t", "total"}),
     ],
 )
 def test_rows_of_table_5_leave_losses_out(off: tuple[str, ...], left: set[str]) -> None:
     model, batch = tiny_feel(), tiny_batch()
     weights = {name: 0.0 if name in off else 1.0 for name in ("mlm", "mfm", "gmr", "cs")}
+    weights["contrast"] = float("contrast" in left)
     loss = FeelLossConfig(task="pretraining", mask_share=0.4, **weights)  # type: ignore[arg-type]
     found = Pretraining(model, loss, SEED)(batch, STEP, 0)
     assert set(found) == left
-    names = [n for n in ("mlm", "mfm", "gmr", "cs") if n in left]
+    names = [n for n in weights if n in left]
     torch.testing.assert_close(found["total"], torch.stack([found[name] for name in names]).sum())
     trained = set(gradients(model, found["total"]))
     assert ("word_head.bias" in trained) == ("mlm" in left)
-    assert any("to_video" in name for name in trained) == bool({"gmr", "cs"} & left)
+    assert any("to_video" in name for name in trained) == bool({"gmr", "cs", "contrast"} & left)
 
 
 def test_what_is_masked_follows_from_the_seed_and_the_step() -> None:
