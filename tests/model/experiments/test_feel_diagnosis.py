@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from statistics import fmean, median
 
 import numpy as np
@@ -51,6 +52,15 @@ def converted(model: Feel, source: FeatureSource, row: int) -> dict[str, dict[st
         modality: {name: x[0].mean(0).numpy() for name, x in group.items() if x is not None}
         for modality, group in sequences.items()
     }
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Many small networks are run: on a busy machine threads would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def distance(a: Array, b: Array, kind: str = "mse") -> float:
