@@ -24,7 +24,7 @@ from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_video
 
 pytestmark = pytest.mark.slow
-FILMS = f"s3://{BUCKET}/films"
+FILMS = f"s3://{BUCKET}/clips"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Home:
 
     def film(self, name: str, colour: str) -> bytes:
         path = make_video(self.folder / "made" / name, parts=[(colour, 4.0)], size=(64, 48), fps=4)
-        put_object(self.store, f"films/{name}", path.read_bytes())
+        put_object(self.store, f"clips/{name}", path.read_bytes())
         return path.read_bytes()
 
     def reelfind(self, *arguments: str, code: int = 0) -> str:
@@ -122,7 +122,7 @@ def test_a_job_indexes_what_lies_in_the_media_folders(home: Home, server: Server
     assert job["state"] == "succeeded", job
     assert any(hit["path"].endswith("cyan.mp4") for hit in server.search("cyan"))
     before = home.faults.requests
-    for elsewhere in (f"s3://{BUCKET}/other", "http://127.0.0.1:1/a.mp4", f"s3://{BUCKET}/films/../x"):
+    for elsewhere in (f"s3://{BUCKET}/other", "http://127.0.0.1:1/a.mp4", f"s3://{BUCKET}/clips/../x"):
         answer = server.client.post("/v1/jobs/index", json={"paths": [elsewhere]})
         assert answer.status_code == 422, answer.text
         assert "is no file or folder in the folders that you may index" in answer.json()["detail"]
@@ -149,9 +149,9 @@ def test_a_file_that_changed_is_gone_or_is_away_says_so(home: Home, server: Serv
         assert "the store cannot be reached" in answer.json()["detail"]
     finally:
         home.faults.is_away = False
-    put_object(home.store, "films/sub/green.mp4", content + b"\0")
+    put_object(home.store, "clips/sub/green.mp4", content + b"\0")
     assert "has changed since it was indexed" in server.client.get(url).json()["detail"]
-    delete_object(home.store, "films/sub/green.mp4")
+    delete_object(home.store, "clips/sub/green.mp4")
     assert "is missing" in server.client.get(url).json()["detail"]
 
 
