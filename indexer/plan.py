@@ -14,7 +14,7 @@ from indexer.library.schema import FileRow, VideoRow
 from indexer.place import no_longer_exists
 from indexer.scan import Scan, SubtitleFile
 from model.runtime.errors import InputError
-from model.runtime.remote.path import RemotePath, media_path
+from model.runtime.remote.path import media_path
 
 #: Part of `text_sources`: another number lets the next run read all texts again.
 _READER = 1
@@ -174,14 +174,9 @@ def _absent(scanned: Scan, files: Iterable[bytes], present: Set[bytes]) -> tuple
     gone = [
         path
         for path in absent
-        if path not in away and _below(path, scanned.covered) and _is_gone(path, scanned)
+        if path not in away and _below(path, scanned.covered) and no_longer_exists(path)
     ]
     return [os.fsencode(path) for path in gone], [os.fsencode(path) for path in sorted({*away, *gone})]
-
-
-def _is_gone(path: Path, scanned: Scan) -> bool:
-    """Whether a file that was not found does not exist. A whole listing of an object store has said so."""
-    return (isinstance(path, RemotePath) and not scanned.is_partial) or no_longer_exists(path)
 
 
 def _left_out(scanned: Scan, files: Iterable[bytes], others: Set[bytes]) -> list[bytes]:

@@ -178,6 +178,16 @@ def test_changes_are_followed(remote: Remote, bundle: Bundle, tmp_path: Path) ->
     }
 
 
+def test_what_a_rule_leaves_out_is_not_gone(remote: Remote, bundle: Bundle) -> None:
+    for name in ("a.mp4", "drafts/b.mp4"):
+        remote.film(name, "red")
+    index(bundle, remote.library, remote.address)
+    remote.put(".reelfindignore", b"drafts/\n")
+    summary = index(bundle, remote.library, remote.address)
+    assert (summary.left_out, summary.vanished) == (1, 0)
+    assert not any(video.missing for video in Snapshot.open(remote.library).videos(0, 10))
+
+
 def test_a_store_that_is_away_takes_nothing_along(remote: Remote, bundle: Bundle) -> None:
     remote.film("a.mp4", "red")
     index(bundle, remote.library, remote.address)
