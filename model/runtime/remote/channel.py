@@ -57,10 +57,18 @@ class ChannelSource:
         self._descriptor = descriptor
         # Decoders read in threads of their own.
         self._lock = threading.Lock()
+        self._first: RemoteFacts | None = None
 
     def look(self) -> RemoteFacts:
         """See `RangeSource`."""
-        return RemoteFacts(*_FACTS.unpack(self._ask(0, 0)))
+        facts = RemoteFacts(*_FACTS.unpack(self._ask(0, 0)))
+        self._first = self._first or facts
+        return facts
+
+    @property
+    def size(self) -> int:
+        """See `RangeSource`."""
+        return (self._first or self.look()).bytes
 
     def read(self, start: int, count: int) -> bytes:
         """See `RangeSource`."""

@@ -46,6 +46,11 @@ class RangeSource(Protocol):
             OSError: the server does not say.
         """
 
+    @property
+    def size(self) -> int:
+        """The file's size in bytes when its facts were asked for first. Raises as `look`."""
+        ...
+
     def read(self, start: int, count: int) -> bytes:
         """The bytes from `start` on: `count` of them, or fewer at the end of the file.
 
@@ -132,7 +137,7 @@ class RemotePath(PosixPath):
         if mode != "rb":
             raise ValueError(f"{self} can be read as bytes only, not opened with the mode {mode!r}")
         source = source_of(self)
-        raw = RangedFile(source, source.look().bytes, self.name)
+        raw = RangedFile(source, source.size, self.name)
         return raw if buffering == 0 else io.BufferedReader(raw, max(buffering, _BUFFER_BYTES))
 
 

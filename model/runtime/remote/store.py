@@ -54,10 +54,14 @@ class StoreSource:
             self._facts, self._mark = facts, mark
         return facts
 
+    @property
+    def size(self) -> int:
+        """See `RangeSource`."""
+        return (self._facts or self.look()).bytes
+
     def read(self, start: int, count: int) -> bytes:
         """See `RangeSource`."""
-        size = (self._facts or self.look()).bytes
-        stop = min(start + count, size)
+        stop = min(start + count, self.size)
         parts = []
         while start < stop:
             number, offset = divmod(start, BLOCK_BYTES)
@@ -78,8 +82,7 @@ class StoreSource:
         return blocks[0]
 
     def _fetch(self, number: int, count: int) -> list[bytes]:
-        size = 0 if self._facts is None else self._facts.bytes
-        start, stop = number * BLOCK_BYTES, min((number + count) * BLOCK_BYTES, size)
+        start, stop = number * BLOCK_BYTES, min((number + count) * BLOCK_BYTES, self.size)
 
         def get() -> bytes:
             answer = obstore.get(self._store, self._name, options={"range": (start, stop)})
