@@ -236,10 +236,7 @@ class _Scanner:
         result = self.result
         result.covered.append(root)
         if modes.S_ISREG(stat.st_mode):
-            result.folders.append(root.parent)
-            if self._is_new(stat):
-                self._take(root, stat)
-            self._beside.add(root.parent)
+            self._take_root(root, stat)
             return
         result.folders.append(root)
         self._walk([(os.fspath(root), rules_at(root, self._exclude, self._include))])
@@ -257,10 +254,7 @@ class _Scanner:
         result = self.result
         result.covered.append(root)
         if status is not None:
-            result.folders.append(root.parent)
-            if self._is_new(status):
-                self._take(root, status)
-            self._beside.add(root.parent)
+            self._take_root(root, status)
             return
         result.folders.append(root)
         folders: dict[Path, list[tuple[RemotePath, os.stat_result]]] = {root: []}
@@ -279,6 +273,13 @@ class _Scanner:
                 if name == IGNORE_FILE or self._is_left_out(place, name, in_folder, is_folder=False):
                     continue
                 self._add(place, name, stat)
+
+    def _take_root(self, root: Path, stat: os.stat_result) -> None:
+        """Take a file that was given."""
+        self.result.folders.append(root.parent)
+        if self._is_new(stat):
+            self._take(root, stat)
+        self._beside.add(root.parent)
 
     def scan_change(self, path: Path, root: Path) -> None:
         """Look at a path below a root, and at all below it, if the walk from the root would come there."""
