@@ -46,7 +46,7 @@ class SearchQueues:
     ) -> None:
         """Without `shared_calls`, each search has its own calls of the text encoder and of the index.
 
-        `cores` are those that the threads of searches take turns on; None: they take no turns.
+        `cores` are those that the threads of searches take turns on; None: as many as this process may use.
         """
         observers = observers or CallObservers()
         self.bundle = bundle
