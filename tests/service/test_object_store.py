@@ -1,7 +1,6 @@
 """A library in an object store, as a user has it: indexed, searched and served on several computers."""
 
 import json
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.object_store import BUCKET, KEYS, Faults, faulty_proxy, object_store
-from tests.support.server import REELFIND, Server, clean_environment, running_server
+from tests.support.server import Server, run_reelfind, running_server
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_video
 
@@ -40,16 +39,7 @@ class Home:
 
     def reelfind(self, *arguments: str, computer: str = "indexer", code: int = 0) -> str:
         """Run a command. → What it prints on stdout, or on stderr if it fails."""
-        done = subprocess.run(
-            [*REELFIND, *arguments],
-            env=clean_environment() | self.environment(computer),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout if code == 0 else done.stderr
+        return run_reelfind(*arguments, environment=self.environment(computer), code=code)
 
     def film(self, name: str, colour: str) -> None:
         make_video(self.folder / "media" / name, parts=[(colour, 2.0)], size=(64, 48), fps=4)

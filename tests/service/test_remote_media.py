@@ -1,7 +1,6 @@
 """Videos in an object store, as a user has them: indexed, found, played and kept from others."""
 
 import io
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from tests.support.object_store import (
     object_store,
     put_object,
 )
-from tests.support.server import REELFIND, Server, clean_environment, running_server
+from tests.support.server import Server, run_reelfind, running_server
 from tests.support.toy_bundle import make_toy_bundle
 from tests.support.toy_videos import make_video
 
@@ -42,16 +41,7 @@ class Home:
         return path.read_bytes()
 
     def reelfind(self, *arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [*REELFIND, *arguments],
-            env=clean_environment() | self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout if code == 0 else done.stderr
+        return run_reelfind(*arguments, environment=self.environment, code=code)
 
 
 @pytest.fixture(scope="module")

@@ -131,6 +131,20 @@ def stop(process: subprocess.Popen[str]) -> int:
     return code
 
 
+def run_reelfind(*arguments: str, environment: Mapping[str, str], code: int = 0) -> str:
+    """Run a command that ends with a code. → What it prints on stdout, or on stderr if it fails."""
+    done = subprocess.run(
+        [*REELFIND, *arguments],
+        env=clean_environment() | dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
 def clean_environment() -> dict[str, str]:
     """The environment without settings of ours, so that only a test's options count.
 
