@@ -79,6 +79,15 @@ class Browser:
         """Load a page without emulation, and without what the page before, of the same site, has stored."""
         self.emulate()
         self.run("try { localStorage.clear(); } catch {}")
+        self.visit(address)
+
+    def visit(self, address: str) -> None:
+        """Load a page, as typing its address does.
+
+        Closing the player goes back in the history, which takes a moment: a page that is loaded meanwhile
+        would be left again.
+        """
+        self.until("!new URLSearchParams(location.search).has('video') || $('#player')?.open !== false")
         self.driver.get(address)
 
     def run(self, script: str, *arguments: Any) -> Any:

@@ -95,9 +95,7 @@ def test_a_filter_without_a_query_lists_videos_and_an_order_sorts_them(
     assert page.text("#videos-count").startswith("20 videos")
     page.run("$('#order').value = '-indexed_at'; $('#order').dispatchEvent(new Event('change'));")
     page.until("location.search.includes('sort=-indexed_at') && $$('#videos .tile-name').length === 20")
-    page.driver.get(
-        f"{page.driver.current_url.partition('?')[0]}?{urlencode({'sort': '-title', 'tag': 'none'})}"
-    )
+    page.visit(f"{page.driver.current_url.partition('?')[0]}?{urlencode({'sort': '-title', 'tag': 'none'})}")
     page.until("!$('#notice').hidden")
     assert page.text("#notice-heading") == "No videos"
     assert page.run("return $('#order').value;") == "-title"
@@ -150,7 +148,7 @@ def test_search_goes_on_by_scrolling_and_reloading_shows_as_much(page: Browser) 
 
 def test_a_list_goes_on_by_scrolling(page: Browser, server: Server) -> None:
     visit_list = f"{server.url}/?list=videos"
-    page.driver.get(visit_list)
+    page.visit(visit_list)
     page.until("$$('#videos .tile-name').length >= 48")
     page.run("$('#videos-more').scrollIntoView();")
     page.until("$$('#videos .tile-name').length === arguments[0]", NUM_FILMS)

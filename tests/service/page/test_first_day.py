@@ -70,7 +70,7 @@ def test_add_search_filter_tag_and_log_out(
         # Out, and nothing is shown any more.
         browser.click("#log-out")
         browser.until("$('#log-in').open")
-        browser.driver.get(address)
+        browser.visit(address)
         browser.until("$('#log-in').open")
         assert browser.run("return $$('#videos .tile-name').length;") == 0
         answer = browser.run("return fetch('v1/videos').then((answer) => answer.status);")

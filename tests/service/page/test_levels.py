@@ -155,8 +155,8 @@ def test_the_fold_opens_with_the_keyboard(page: Browser) -> None:
 
 def test_a_folded_moment_that_is_linked_plays(page: Browser, calibrated: str) -> None:
     hit = page.run("return $('#fold-grid .shot-image').dataset.frameId;")
-    page.driver.get("about:blank")
-    page.driver.get(f"{calibrated}/?q=red&video={hit.partition('-')[0]}&t=0")
+    page.visit("about:blank")
+    page.visit(f"{calibrated}/?q=red&video={hit.partition('-')[0]}&t=0")
     page.until("$('#player').open")
     assert page.run("return $('#player-strip .cell').dataset.frameId.split('-')[0];") == hit.partition("-")[0]
     page.press(Keys.ESCAPE)

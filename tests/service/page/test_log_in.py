@@ -89,7 +89,7 @@ def test_log_in_search_play_and_log_out(page: Browser, server: Server, toy: ToyL
     page.press(Keys.ESCAPE)
     assert page.errors() == []
     # A link to a search opens it again, and the browser still has the session.
-    page.driver.get(f"{server.url}/?q=blue")
+    page.visit(f"{server.url}/?q=blue")
     page.until("$('#grid .card-name')?.textContent === 'blue.mp4'")
     page.until("!$('#log-out').hidden")
     assert page.find("#log-out").get_attribute("aria-label") == "Log out (ann)"
@@ -105,7 +105,7 @@ def test_log_in_search_play_and_log_out(page: Browser, server: Server, toy: ToyL
 def test_a_link_to_a_search_asks_first_and_then_shows_it(
     page: Browser, server: Server, toy: ToyLibrary
 ) -> None:
-    page.driver.get(f"{server.url}/?q=red")
+    page.visit(f"{server.url}/?q=red")
     page.until("$('#log-in').open")
     enter(page, make_key(toy, "search"))
     page.until("$('#grid .card-name')?.textContent === 'red.mp4'")

@@ -117,7 +117,7 @@ def test_switching_re_ranking_off_is_sent_and_kept_in_the_address(page: Browser,
 
 def test_the_note_fits_a_phone(page: Browser, server: Server) -> None:
     page.emulate(width=360)
-    page.driver.get(f"{server.url}/?q=red&rerank=false")
+    page.visit(f"{server.url}/?q=red&rerank=false")
     page.until("!$('#note').hidden")
     assert page.run("return document.documentElement.scrollWidth <= innerWidth;")
 

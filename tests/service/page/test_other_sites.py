@@ -92,7 +92,7 @@ def addresses(server: Server) -> tuple[str, str]:
 
 def test_a_name_that_was_rebound_reads_nothing(elsewhere: Browser, server: Server) -> None:
     port = server.url.rpartition(":")[2]
-    elsewhere.driver.get(f"http://evil.test:{port}/")
+    elsewhere.visit(f"http://evil.test:{port}/")
     assert "REELFIND_ALLOWED_HOSTS=evil.test" in elsewhere.text("body")
     for path in ("/v1/videos", "/v1/library", addresses(server)[1].removeprefix(server.url)):
         status, text = asked(elsewhere, FETCHES, path, {})
@@ -103,7 +103,7 @@ def test_a_name_that_was_rebound_reads_nothing(elsewhere: Browser, server: Serve
 def test_another_site_neither_reads_nor_changes_nor_embeds(
     elsewhere: Browser, server: Server, site: str
 ) -> None:
-    elsewhere.driver.get(f"http://evil.test:{site}/")
+    elsewhere.visit(f"http://evil.test:{site}/")
     picture, video = addresses(server)
     for path in ("/v1/videos", "/healthz"):
         assert asked(elsewhere, FETCHES, server.url + path, {}) == "refused"
@@ -123,14 +123,14 @@ def test_another_site_neither_reads_nor_changes_nor_embeds(
 def test_a_form_of_another_site_is_refused_and_a_link_is_followed(
     elsewhere: Browser, server: Server, site: str
 ) -> None:
-    elsewhere.driver.get(f"http://evil.test:{site}/")
+    elsewhere.visit(f"http://evil.test:{site}/")
     elsewhere.run(
         "const form = document.createElement('form'); form.method = 'post'; form.action = arguments[0];"
         "document.body.append(form); form.submit();",
         f"{server.url}/v1/library/reload",
     )
     elsewhere.until("document.body.innerText.includes('comes from a page of')")
-    elsewhere.driver.get(f"http://evil.test:{site}/")
+    elsewhere.visit(f"http://evil.test:{site}/")
     elsewhere.run(
         "const link = document.createElement('a'); link.href = arguments[0];"
         "document.body.append(link); link.click();",
@@ -140,7 +140,7 @@ def test_a_form_of_another_site_is_refused_and_a_link_is_followed(
 
 
 def test_a_site_of_the_settings_may(elsewhere: Browser, server: Server, site: str) -> None:
-    elsewhere.driver.get(f"http://friend.test:{site}/")
+    elsewhere.visit(f"http://friend.test:{site}/")
     status, text = asked(elsewhere, FETCHES, f"{server.url}/v1/videos", {})
     assert status == 200
     assert "red.mp4" in text
@@ -157,7 +157,7 @@ def test_a_site_of_the_settings_may(elsewhere: Browser, server: Server, site: st
 
 
 def test_markup_in_the_name_of_a_file_is_text(elsewhere: Browser, server: Server) -> None:
-    elsewhere.driver.get(f"{server.url}/?q=blue")
+    elsewhere.visit(f"{server.url}/?q=blue")
     elsewhere.until("document.body.innerText.includes(arguments[0])", MARKUP)
     elsewhere.until("document.querySelector('.shot') !== null")
     elsewhere.click(".shot")

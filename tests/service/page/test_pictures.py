@@ -68,7 +68,7 @@ def test_a_page_of_twelve_hits_loads_few_pictures(
 @pytest.mark.parametrize("width", [390, 1265])
 def test_no_picture_is_larger_than_a_fine_screen_shows(page: Browser, server: Server, width: int) -> None:
     page.emulate(width=width)
-    page.driver.get(f"{server.url}/?q=red&num_salient_frames=12")
+    page.visit(f"{server.url}/?q=red&num_salient_frames=12")
     page.until("!$('#results').ariaBusy && $('#grid .card')")
     see_all(page)
     script = """

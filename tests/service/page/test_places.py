@@ -23,8 +23,8 @@ def place(page: Browser) -> tuple[str, float] | None:
 
 def follow(page: Browser, server: Server, part: str) -> None:
     """Follow a link to the page."""
-    page.driver.get("about:blank")
-    page.driver.get(f"{server.url}/{part}")
+    page.visit("about:blank")
+    page.visit(f"{server.url}/{part}")
     page.until("!$('#results').ariaBusy && $('#grid .card')")
 
 

@@ -62,8 +62,8 @@ def server(toy: ToyLibrary) -> Iterator[Server]:
 
 def play(page: Browser, server: Server, name: str, seconds: float) -> None:
     """Open the player at a time of a video, and wait for the preview."""
-    page.driver.get("about:blank")
-    page.driver.get(f"{server.url}/?q=red&video={server.video_id(name)}&t={seconds}")
+    page.visit("about:blank")
+    page.visit(f"{server.url}/?q=red&video={server.video_id(name)}&t={seconds}")
     page.until("$('#player').open && !$('#player-note').hidden && $('#player-video').readyState >= 2")
 
 
@@ -174,8 +174,8 @@ def test_keys_step_through_the_frames(name: str, page: Browser, server: Server, 
 
 
 def test_keys_step_through_a_file_that_the_browser_plays(page: Browser, server: Server) -> None:
-    page.driver.get("about:blank")
-    page.driver.get(f"{server.url}/?q=red&video={server.video_id('keys.mp4')}&t=1")
+    page.visit("about:blank")
+    page.visit(f"{server.url}/?q=red&video={server.video_id('keys.mp4')}&t=1")
     page.until("$('#player').open && $('#player-video').readyState >= 2 && !$('#player-video').seeking")
     assert page.run("return $('#player-note').hidden;")
     page.run("$('#player-video').pause(); $('#player-video').currentTime = 1.001;")
@@ -193,7 +193,7 @@ def test_a_busy_server_is_waited_for(browser: Browser, toy: ToyLibrary) -> None:
         with server.client.stream("GET", address) as response:
             chunks = response.iter_bytes(1000)
             next(chunks)
-            browser.driver.get(f"{server.url}/?q=red&video={server.video_id('colours.avi')}&t=1")
+            browser.visit(f"{server.url}/?q=red&video={server.video_id('colours.avi')}&t=1")
             browser.until("$('#player').open && !$('#player-note').hidden")
             until(lambda: "/stream 503" in server.log())
             assert browser.run("return $('#player-video').readyState;") == 0
@@ -205,7 +205,7 @@ def test_a_busy_server_is_waited_for(browser: Browser, toy: ToyLibrary) -> None:
 def test_a_server_that_makes_none_says_so(browser: Browser, toy: ToyLibrary) -> None:
     with running_server(*toy.options, environment={"REELFIND_MAX_ENCODERS": "0"}) as server:
         visit(browser, server)
-        browser.driver.get(f"{server.url}/?q=red&video={server.video_id('colours.avi')}&t=1")
+        browser.visit(f"{server.url}/?q=red&video={server.video_id('colours.avi')}&t=1")
         browser.until("!$('#player-problem').hidden")
         assert "No streams and clips are made here" in browser.text("#player-problem")
         assert "Download the file" in browser.text("#player-problem")

@@ -243,7 +243,7 @@ def test_titles_stay_text_in_the_explanation(page: Browser) -> None:
 
 
 def test_nothing_shifts_when_an_answer_arrives_or_a_panel_opens(page: Browser, server: Server) -> None:
-    page.driver.get(f"{server.url}/?q=red")
+    page.visit(f"{server.url}/?q=red")
     page.until("!$('#results').ariaBusy && $('#grid .card')")
     page.until("$$('#grid img').every((image) => image.loading === 'lazy' || image.complete)")
     where = "return $$('#grid .card').map((card) => Object.values(card.getBoundingClientRect().toJSON()));"

@@ -22,6 +22,6 @@ def test_chromium_plays_the_stream_that_is_read(
 ) -> None:
     path = make(tmp_path, name, extension)
     (tmp_path / "page.html").write_text(f"<body>{name}<video src=film.{extension}></video>")
-    browser.driver.get((tmp_path / "page.html").as_uri())
+    browser.visit((tmp_path / "page.html").as_uri())
     browser.until("$('video').readyState >= 2")
     assert browser.run("return $('video').videoWidth;") == probe(path).width

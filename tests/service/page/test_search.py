@@ -226,7 +226,7 @@ def test_address_holds_the_query_and_back_goes_back(page: Browser, server: Serve
 
 
 def test_a_link_with_a_query_searches(page: Browser, server: Server) -> None:
-    page.driver.get(f"{server.url}/?q={quote('yellow')}")
+    page.visit(f"{server.url}/?q={quote('yellow')}")
     page.until("$('#grid .card-name')?.textContent === 'A yellow afternoon'")
 
 
