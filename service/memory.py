@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from pathlib import Path
 
 import pyarrow as pa
 from threadpoolctl import ThreadpoolController
@@ -11,6 +12,7 @@ _ARENAS = 2
 #: Parts of a table that Lance reads at once for one request, each in a thread of a pool that does not shrink
 #: under steady load. Lance's own default is 8.
 _LANCE_THREADS = 4
+_GROUP = Path("/sys/fs/cgroup")
 
 
 def share_heaps() -> None:
@@ -42,3 +44,42 @@ def limit_blas_threads() -> None:
 def limit_lance_threads() -> None:
     """Let Lance start few threads. Call it before a table is opened; `LANCE_IO_THREADS` overrides it."""
     os.environ.setdefault("LANCE_IO_THREADS", str(_LANCE_THREADS))
+
+
+def memory_limit() -> int | None:
+    """Bytes of memory that the control group allows; None: no limit, or not known."""
+    for path in (_GROUP / "memory.max", _GROUP / "memory" / "memory.limit_in_bytes"):
+        try:
+            text = path.read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        return int(text) if text.isdecimal() else None
+    return None
+
+
+def available_memory() -> int | None:
+    """Bytes of memory that programs can still take, here and in the control group; None: not known."""
+    free = _field(Path("/proc/meminfo"), "MemAvailable:", 1024)
+    limit = memory_limit()
+    # Of a file that is kept in memory nothing is lost when its memory is taken.
+    used = [_field(_GROUP / "memory.stat", name, 1) for name in ("anon", "shmem", "kernel")]
+    if free is None or limit is None or None in used:
+        return free
+    return min(free, limit - sum(each for each in used if each is not None))
+
+
+def has_room_for_another() -> bool:
+    """Whether memory suffices for another process like this one, while each loads a new snapshot."""
+    free = available_memory()
+    own = _field(Path("/proc/self/status"), "VmRSS:", 1024)
+    return free is None or own is None or free > 2 * own
+
+
+def _field(file: Path, name: str, unit: int) -> int | None:
+    """A number after its name in a file of the kernel, in bytes; None: it is not there."""
+    try:
+        lines = file.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = (line.split() for line in lines)
+    return next((int(words[1]) * unit for words in found if words[:1] == [name]), None)

@@ -88,6 +88,16 @@ class Metrics:
         self._running_searches = Gauge(
             "reelfind_searches_running", "Searches that have a thread.", registry=self.registry
         )
+        self._search_processes = Gauge(
+            "reelfind_search_processes",
+            "Processes that answer searches, the server's own among them.",
+            registry=self.registry,
+        )
+        self._searches_elsewhere = Counter(
+            "reelfind_searches_elsewhere",
+            "Searches that another process has answered than the server's own.",
+            registry=self.registry,
+        )
         self._encoders = Gauge(
             "reelfind_encoders", "Streams and clips that are being made.", registry=self.registry
         )
@@ -212,6 +222,10 @@ class Metrics:
             self._reduced.labels(result.rerank_reduced).inc()
         self._count_warnings(result)
 
+    def observe_search_elsewhere(self) -> None:
+        """Count one search that another process has answered."""
+        self._searches_elsewhere.inc()
+
     def observe_answer(self, result: AnswerResult) -> None:
         """Count what was wrong with one question."""
         self._count_warnings(result)
@@ -231,6 +245,10 @@ class Metrics:
     def show_encoders(self, count: int) -> None:
         """Set the gauge of streams and clips that are being made."""
         self._encoders.set(count)
+
+    def show_search_processes(self, count: int) -> None:
+        """Set the gauge of processes that answer searches."""
+        self._search_processes.set(count)
 
     def watch_searches(self, waiting: Callable[[], int], running: Callable[[], int]) -> None:
         """Let the gauges of searches show what two functions count when the metrics are rendered."""

@@ -227,6 +227,13 @@ class Settings(BaseSettings):
         ge=1,
         description="Number of searches that run at the same time; one more may, for a client that has none.",
     )
+    search_processes: int = Field(
+        0,
+        ge=0,
+        description="Most processes that answer searches, the server's own among them. The others start when "
+        "searches come faster than they are answered, if memory suffices, and end after ten minutes without "
+        "any. 0: one for each core, at most 8. 1: the server alone.",
+    )
     shared_calls: bool = Field(
         True,
         description="Whether searches that wait at the same time share calls of the text encoder and of the "

@@ -38,6 +38,7 @@ from service.api.routes import (
     uploads,
     videos,
 )
+from service.api.search_processes.crew import Crew
 from service.api.uploads import PICTURES_HELD, UploadBudget
 from service.api.video_uploads import Arrivals
 from service.jobs.queue import Jobs
@@ -100,7 +101,10 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         opened = await run_in_threadpool(open_served_bundle, settings) if bundle is None else bundle
         live = LiveLibrary(settings, opened, shown)
-        pool = SearchPool(settings.search_threads, settings.max_waiting_searches, live.cores)
+        crew = Crew(settings, shown)
+        pool = SearchPool(
+            settings.search_threads, settings.max_waiting_searches, live.cores, lambda: crew.num_processes
+        )
         shown.watch_searches(lambda: pool.waiting, lambda: pool.running)
         pages = Pages()
         maker = MediaMaker(settings, shown.show_encoders)
@@ -109,6 +113,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
             live=live,
             metrics=shown,
             pool=pool,
+            crew=crew,
             readiness=ReadinessProbe(live),
             media_folders=media_folders,
             pages=pages,
@@ -122,7 +127,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         await run_in_threadpool(live.poll)
         if queue is not None:
             queue.start(live.poll)
-        watcher = asyncio.create_task(_watch(live, pages, settings.reload_seconds))
+        watcher = asyncio.create_task(_watch(live, pages, crew, settings.reload_seconds))
         try:
             yield
         finally:
@@ -132,6 +137,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
             if queue is not None:
                 await run_in_threadpool(queue.close)
             maker.close()
+            await crew.close()
             await run_in_threadpool(live.close)
             authentication.close()
 
@@ -185,11 +191,12 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
     return app
 
 
-async def _watch(live: LiveLibrary, pages: Pages, seconds: float) -> None:
-    """Let go of former pages, and look for a new snapshot every `seconds`; 0: never."""
+async def _watch(live: LiveLibrary, pages: Pages, crew: Crew, seconds: float) -> None:
+    """Let go of former pages and idle processes, and look for a new snapshot every `seconds`; 0: never."""
     while True:
         await asyncio.sleep(seconds or _EXPIRE_SECONDS)
         try:
+            crew.release_idle()
             await run_in_threadpool(pages.expire)
             if seconds:
                 await run_in_threadpool(live.poll, in_turn=True)

@@ -9,6 +9,7 @@ from service.api.authentication import Authentication
 from service.api.batch_turns import BatchTurns
 from service.api.media import MediaFolders
 from service.api.pool import SearchPool
+from service.api.search_processes.crew import Crew
 from service.api.uploads import UploadBudget
 from service.api.video_uploads import Arrivals
 from service.jobs.queue import Jobs
@@ -28,6 +29,7 @@ class Context:
     live: LiveLibrary
     metrics: Metrics
     pool: SearchPool
+    crew: Crew
     readiness: ReadinessProbe
     media_folders: MediaFolders
     pages: Pages

@@ -6,7 +6,7 @@ All methods are called in the event loop's thread.
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -52,11 +52,19 @@ class SearchPool:
     """Runs functions in threads so that the event loop never waits for a model.
 
     One client runs at most `threads` at once; one thread more is kept for clients that run none. They
-    take turns on `cores`: the others wait for those, or for what they have asked for.
+    take turns on `cores`: the others wait for those, or for what they have asked for. Where there are several
+    `processes`, each has as many threads.
     """
 
-    def __init__(self, threads: int, max_waiting: int, cores: Cores | None = None) -> None:
+    def __init__(
+        self,
+        threads: int,
+        max_waiting: int,
+        cores: Cores | None = None,
+        processes: Callable[[], int] = lambda: 1,
+    ) -> None:
         self._cores = cores or Cores()
+        self._processes = processes
         self._threads = threads
         self._max_waiting = max_waiting
         self._limiter = CapacityLimiter(threads + 1)
@@ -79,8 +87,13 @@ class SearchPool:
         """Number of calls that have a thread."""
         return self._num_running
 
-    async def run(self, function: Callable[[float], Result], claim: Claim | None = None) -> Result:
-        """Call the function in a thread and return its result.
+    async def run(
+        self,
+        function: Callable[[float], Result],
+        claim: Claim | None = None,
+        elsewhere: Callable[[float], Awaitable[Result | None]] | None = None,
+    ) -> Result:
+        """Call the function in a thread and return its result; or first what may have it from elsewhere.
 
         It gets its share of the machine, from 0 to 1: that of its client among all that run or wait here,
         divided among the client's own calls.
@@ -102,12 +115,14 @@ class SearchPool:
                 return function(share)
 
         try:
+            if elsewhere is not None and (result := await elsewhere(share)) is not None:
+                return result
             return await to_thread.run_sync(compute, limiter=self._limiter)
         finally:
             self._end(claim)
 
     def _may_start(self, client: str) -> bool:
-        return self._num_running < self._threads + (self._running[client] == 0)
+        return self._num_running < self._threads * self._processes() + (self._running[client] == 0)
 
     def _start(self, claim: Claim) -> None:
         self._turns.charge(claim.client, claim.cost)

@@ -9,22 +9,21 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from model.runtime.tracing import span
-from service.api.answers import as_told, search_body
 from service.api.connections import client_of, presence_of
 from service.api.context import Context
 from service.api.filters import to_filter
 from service.api.pool import Claim
 from service.api.principal import Principal
 from service.api.schemas import MomentsRequest, SearchRequest
+from service.api.search_processes.call import SearchCall
 from service.api.time_budget import time_budget_seconds
 from service.errors import NotUnderstoodError
-from service.search.asking import open_query
 from service.search.encoded_query import EncodedTexts
 from service.search.page_tokens import question_mark
 from service.search.queries import PictureQuery, SearchQuery, examples_of, texts_of
 from service.search.query import check_top_k
 from service.search.results import ALL_PARTS, SearchResult
-from service.search.searcher import OpenSearch, Searcher, SearchOptions
+from service.search.searcher import Searcher, SearchOptions
 from service.search.sorting import parse_sort
 from service.search.texts import Modalities
 from service.settings import Settings
@@ -188,25 +187,39 @@ async def answer_search(
         ReelfindError: see `service.search.asking.ask`.
     """
 
-    def ask(asked: Searcher, allowed: SearchOptions) -> OpenSearch:
-        options = asked.check(allowed, search.query)
-        return open_query(asked, search.query, search.top_k, options, known=known, video_id=search.video_id)
+    def call(share: float) -> SearchCall:
+        seconds = _MATCHING_PART * share * search.deadline_seconds
+        options = replace(search.options, match_seconds=seconds)
+        return SearchCall(
+            search.query,
+            search.top_k,
+            options,
+            search.question,
+            search.page_token,
+            search.principal,
+            search.video_id,
+            keep,
+        )
 
     def run(share: float) -> tuple[SearchResult, bytes]:
-        allowed = replace(search.options, match_seconds=_MATCHING_PART * share * search.deadline_seconds)
-        pages, question, token = context.pages, search.question, search.page_token
-        view = search.principal.view
-        if token is None:
-            result = context.live.search(
-                search.searcher, lambda asked: pages.first(asked, question, allowed, ask, view, keep=keep)
-            )
-        else:
-            result = pages.following(search.searcher, question, token, "/page_token", allowed, ask, view)
-        return result, search_body(as_told(result, search.principal), allowed.parts)
+        return call(share).answer(search.searcher, context.live, context.pages, known)
+
+    async def elsewhere(share: float) -> tuple[SearchResult, bytes] | None:
+        own = context.pool.running - context.crew.running - 1
+        answer = await context.crew.answer(call(share), search.searcher, own)
+        if answer is None or answer.result is None:
+            return None
+        context.metrics.observe_search_elsewhere()
+        if answer.result.next_page_token is not None:
+            # That its further pages may be asked for.
+            context.pages.hold(search.searcher)
+        return answer.result, answer.body
 
     with span("search") as found:
         try:
-            result, body = await context.pool.run(run, search.claim)
+            # What is known is known in this process.
+            others = elsewhere if known is None else None
+            result, body = await context.pool.run(run, search.claim, others)
         except NotUnderstoodError:
             context.metrics.observe_not_understood()
             raise

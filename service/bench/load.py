@@ -6,21 +6,26 @@ there. A search costs them about 0.2 ms of processor time.
 """
 
 import json
+import re
 import selectors
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from model.runtime.errors import ReelfindError
+from service.api.search_processes.crew import BUSY_CALLS, most_processes
 from service.server_process import ServerProcess
+from service.settings import Settings
 
 # Long enough for many clients on a slow machine.
 _TIMEOUT_SECONDS = 600.0
 _READ_BYTES = 1 << 18
 _HEAD_ENDS = b"\r\n\r\n"
 _UNAVAILABLE = 503
+_START_SECONDS = 60.0
+_PROCESSES = re.compile(r"^reelfind_search_processes (\S+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,30 @@ def drive(server: ServerProcess, bodies: Sequence[dict[str, Any]], clients: int)
         for connection in connections:
             connection.stream.close()
     return _measured(seconds, [answer for connection in connections for answer in connection.answers])
+
+
+def warm_up(
+    server: ServerProcess, body: Callable[[], dict[str, Any]], clients: int, settings: Settings
+) -> None:
+    """Search until the server has as many processes as it starts for so many clients.
+
+    Args:
+        server: what is searched, with these settings.
+        body: makes the next request.
+        clients: how many will search.
+        settings: the server's.
+
+    Raises:
+        ReelfindError: the server does not answer a search.
+    """
+    wanted = max(1, min(most_processes(settings), (clients - 1) // BUSY_CALLS + 1))
+    ends = time.monotonic() + _START_SECONDS
+    while True:
+        drive(server, [body() for _ in range(4 * clients)], clients)
+        with server.client() as client:
+            found = _PROCESSES.search(client.metrics())
+        if found is None or float(found[1]) >= wanted or time.monotonic() > ends:
+            return
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from model.runtime.bundle.graphs import MATCHER
 from model.runtime.bundle.sessions import Session, open_session
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
-from service.bench.load import Load, drive
+from service.bench.load import Load, drive, warm_up
 from service.bench.serving import CLIENTS, clients_label, query_texts, take
 from service.live import open_searcher
 from service.search.encoded_query import EncodedQuery, QueryPart
@@ -25,7 +25,7 @@ from service.search.rerank import salient_frames
 from service.search.results import SearchResult
 from service.search.searcher import Searcher, SearchOptions
 from service.server_process import running_server
-from service.settings import load_settings, variable_of
+from service.settings import Settings, load_settings, variable_of
 
 SALIENT_FRAME_COUNTS = (1, 2, 4, 8, 16)
 CANDIDATES = 100
@@ -58,7 +58,7 @@ def measure_reranking(
         figures = measure_in_process(searcher, repeats=repeats, queries=queries)
     finally:
         searcher.queues.close()
-    return figures + _over_http(library, bundle, repeats, queries, clients, settings.deadline_ms)
+    return figures + _over_http(library, bundle, repeats, queries, clients, settings)
 
 
 def measure_in_process(searcher: Searcher, *, repeats: int, queries: int) -> list[Figure]:
@@ -211,19 +211,23 @@ def _over_http(
     repeats: int,
     queries: int,
     clients: Sequence[int],
-    deadline_ms: int,
+    settings: Settings,
 ) -> list[Figure]:
+    deadline_ms = settings.deadline_ms
     texts = query_texts()
 
-    def bodies(count: int, deadline: int) -> list[dict[str, object]]:
+    def body(text: str, deadline: int) -> dict[str, object]:
         fields = {"top_k": _TOP_K, "num_candidates": CANDIDATES, "deadline_ms": deadline}
-        return [{"query": {"text": text}, **fields} for text in take(texts, max(queries, count))]
+        return {"query": {"text": text}, **fields}
+
+    def bodies(count: int, deadline: int) -> list[dict[str, object]]:
+        return [body(text, deadline) for text in take(texts, max(queries, count))]
 
     without_deadline: dict[int, list[Load]] = {count: [] for count in clients}
     with_deadline: dict[int, list[Load]] = {count: [] for count in clients}
     environment = {variable_of("max_deadline_ms"): str(_NO_DEADLINE_MS)}
     with running_server(library, bundle=bundle, environment=environment) as server:
-        drive(server, bodies(1, _NO_DEADLINE_MS)[:_WARM_UP], 1)
+        warm_up(server, lambda: body(next(texts), _NO_DEADLINE_MS), max(clients), settings)
         for _ in range(repeats):
             for count in clients:
                 without_deadline[count].append(drive(server, bodies(count, _NO_DEADLINE_MS), count))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
-from service.bench.load import Load, drive
+from service.bench.load import Load, drive, warm_up
 from service.live import open_searcher
 from service.memory import limit_blas_threads
 from service.search.searcher import Searcher, SearchOptions
@@ -71,7 +71,7 @@ def measure_serving(
         pairs = [_compare(searcher, server, take(texts, queries)) for _ in range(repeats)]
         servers = {True: server, False: server_apart}
         for each in servers.values():
-            drive(each, [_body(text) for text in take(texts, _WARM_UP)], max(clients))
+            warm_up(each, lambda: _body(next(texts)), max(clients), settings)
         loads: dict[tuple[int, bool], list[Load]] = {
             (count, shared): [] for count in clients for shared in servers
         }

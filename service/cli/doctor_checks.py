@@ -28,6 +28,7 @@ from model.runtime.installing import install_command
 from model.runtime.messages import for_shell
 from model.runtime.onnx import ort
 from service.bundles import bundle_folder
+from service.memory import memory_limit
 from service.settings import Settings
 
 Level = Literal["ok", "note", "problem"]
@@ -101,7 +102,7 @@ def _versions() -> Iterator[Finding]:
 def _machine() -> Iterator[Finding]:
     yield Finding("machine", "cores", f"{available_cores()} of {os.cpu_count()} may be used")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _memory_limit()
+    limit = memory_limit()
     text = f"{memory / (1 << 30):.1f} GiB"
     if limit is not None and limit < memory:
         text += f", of which the container or service may use {limit / (1 << 30):.1f} GiB"
@@ -187,14 +188,3 @@ def _version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _memory_limit() -> int | None:
-    """Bytes of memory that the control group allows; None: no limit, or not known."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(path).read_text(encoding="ascii").strip()
-        except OSError:
-            continue
-        return int(text) if text.isdecimal() else None
-    return None

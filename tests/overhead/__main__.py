@@ -21,6 +21,7 @@ from tests.support.paths import ROOT
 BAR = 1.03
 _SMALL, _LARGE = 24, 2
 _SEARCHES = 64
+_MOST_CLIENTS = 32
 
 
 def alternately(
@@ -78,9 +79,10 @@ def compare_searching(sides: Sequence[Side], repeats: int, cache: Path, folder: 
         servers = {}
         for number, side in enumerate(sides):
             side.index(small_clips(cache, _SMALL).folder, folder / f"library{number}")
-            servers[side.name] = stack.enter_context(side.serving(folder / f"library{number}"))
+            server = servers[side.name] = stack.enter_context(side.serving(folder / f"library{number}"))
+            server.warm_up(texts, _MOST_CLIENTS)
         for rerank in (False, True):
-            for clients in (1, 8, 32):
+            for clients in (1, 8, _MOST_CLIENTS):
 
                 def measure(side: Side, rerank: bool = rerank, clients: int = clients) -> Sequence[float]:
                     server = servers[side.name]

@@ -17,9 +17,11 @@ from pathlib import Path
 
 from service.bench.serving import query_texts
 from tests.support.paths import ROOT
+from tests.support.processes import children
 from tests.support.server import clean_environment
 
 _START_SECONDS = 120.0
+_WARM_UP_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,20 @@ class Serving:
 
     @property
     def cpu_seconds(self) -> float:
-        """The CPU time that it has taken so far."""
-        fields = (
-            Path(f"/proc/{self.pid}/stat")
-            .read_text(encoding="ascii", errors="replace")
-            .rpartition(")")[2]
-            .split()
-        )
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """The CPU time that it, and the processes that it has started and that still run, have taken so far."""
+        return sum(map(_cpu_seconds, [self.pid, *children(self.pid)]))
+
+    def warm_up(self, texts: Sequence[str], clients: int) -> None:
+        """Search for so long that a server which starts processes under load has them."""
+        ends = time.monotonic() + _WARM_UP_SECONDS
+        while time.monotonic() < ends:
+            search_seconds(self.port, texts, clients, rerank=False)
+
+
+def _cpu_seconds(pid: int) -> float:
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,275 @@
+"""The search processes of a server: started when searches come faster than they are answered, and let go of.
+
+All methods are called in the event loop's thread.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from cachetools import TTLCache
+from starlette.concurrency import run_in_threadpool
+
+from model.runtime.cores import available_cores
+from model.runtime.tracing import trace_origin
+from service.api.search_processes.call import Answer, Order, SearchCall
+from service.api.search_processes.wire import HEAD, packed, unpacked
+from service.memory import has_room_for_another
+from service.metrics import Metrics
+from service.search.pages import KEPT_SECONDS, MOST_ANSWERS
+from service.search.queries import PictureQuery, examples_of
+from service.search.searcher import Searcher
+from service.settings import Settings
+
+logger = logging.getLogger("reelfind")
+
+#: More processes share too little: their calls of the models are no longer shared by many searches.
+_MOST_BY_DEFAULT = 8
+# A search that the server answers itself counts as so many: the server has all requests to read, too.
+_OWN_WEIGHT = 4
+#: When each process has had so many searches at once for so long, one more starts.
+BUSY_CALLS = 4
+_BUSY_SECONDS = 1.0
+# One that could not be started, or has ended by itself, is tried again after this time.
+_RETRY_SECONDS = 30.0
+_IDLE_SECONDS = 600.0
+_START_SECONDS = 120.0
+# A process that answers so long after a search's deadline hangs.
+_GRACE_SECONDS = 30.0
+_MAIN = "import sys; from service.api.search_processes.process import main; main(int(sys.argv[1]))"
+
+
+def most_processes(settings: Settings) -> int:
+    """How many processes answer searches at most, the server among them."""
+    return settings.search_processes or min(available_cores(), _MOST_BY_DEFAULT)
+
+
+class _Member:
+    """One process that is ready, and the calls that it has not answered."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._number = 0
+        self._open: dict[int, asyncio.Future[Answer]] = {}
+        self.used_at = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    @property
+    def running(self) -> int:
+        """How many calls it has not answered."""
+        return len(self._open)
+
+    async def ask(self, order: Order, seconds: float) -> Answer:
+        """Its answer to a call.
+
+        Raises:
+            EOFError: the process has ended.
+            TimeoutError: there is no answer after so many seconds.
+        """
+        self._number += 1
+        number = self._number
+        answer = self._open[number] = asyncio.get_running_loop().create_future()
+        try:
+            self._writer.write(packed(number, order))
+            return await asyncio.wait_for(answer, seconds)
+        finally:
+            self._open.pop(number, None)
+            self.used_at = time.monotonic()
+
+    async def read(self) -> None:
+        """Hand out answers until the process ends; what it has not answered by then ends with EOFError."""
+        try:
+            while True:
+                number, size = HEAD.unpack(await self._reader.readexactly(HEAD.size))
+                answer = unpacked(await self._reader.readexactly(size))
+                if (waiting := self._open.get(number)) is not None and not waiting.done():
+                    waiting.set_result(answer)
+        except (EOFError, ConnectionError):
+            pass  # asyncio's IncompleteReadError is an EOFError
+        finally:
+            for waiting in self._open.values():
+                if not waiting.done():
+                    waiting.set_exception(EOFError())
+
+    def end(self) -> None:
+        """End the process at once."""
+        self._writer.close()
+        self._process.kill()
+        self._process.wait()
+
+
+class Crew:
+    """Sends searches to other processes, and starts as many of these as are needed and allowed."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._most = most_processes(settings)
+        self._members: dict[_Member, asyncio.Task[None]] = {}
+        self._starting: asyncio.Task[None] | None = None
+        self._busy_since: float | None = None
+        self._next_start = 0.0
+        #: Which process keeps the ranking of a question, for its further pages.
+        self._keepers: TTLCache[bytes, _Member] = TTLCache(MOST_ANSWERS, KEPT_SECONDS)
+        metrics.show_search_processes(1)
+
+    @property
+    def num_processes(self) -> int:
+        """How many processes answer searches now, the server among them."""
+        return 1 + len(self._members)
+
+    @property
+    def running(self) -> int:
+        """How many searches other processes are answering."""
+        return sum(member.running for member in self._members)
+
+    async def answer(self, call: SearchCall, searcher: Searcher, own: int) -> Answer | None:
+        """Let another process answer a search. None: the server must.
+
+        Args:
+            call: the search.
+            searcher: what the server searches.
+            own: how many other searches the server itself is answering.
+        """
+        self._start_if_busy(own)
+        member = self._member_for(call, own)
+        if member is None:
+            return None
+        origin = trace_origin()
+        order = Order(call.to_send(), searcher.mark, None if origin is None else dict(origin.parent))
+        deadline = call.options.deadline
+        seconds = _GRACE_SECONDS if deadline is None else deadline - time.monotonic() + _GRACE_SECONDS
+        try:
+            answer = await member.ask(order, seconds)
+        except EOFError:
+            return None
+        except TimeoutError:
+            logger.error("search process %d hangs, and is ended", member.pid)
+            self._let_go(member)
+            return None
+        for method, values in answer.observed:
+            getattr(self._metrics, method)(*values)
+        if answer.result is None:
+            return None
+        if answer.result.next_page_token is not None and call.keep:
+            self._keepers[call.question] = member
+        return answer
+
+    def release_idle(self) -> None:
+        """End the processes that have had nothing to do for long: they take memory."""
+        now = time.monotonic()
+        for member in list(self._members):
+            if not member.running and now - member.used_at > _IDLE_SECONDS:
+                self._let_go(member)
+
+    async def close(self) -> None:
+        """End all processes."""
+        self._most = 1
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+        for member in list(self._members):
+            self._let_go(member)
+
+    def _member_for(self, call: SearchCall, own: int) -> _Member | None:
+        """Who answers a call; None: the server."""
+        # Pictures are large, and decoded one at a time.
+        if any(isinstance(example, PictureQuery) for example in examples_of(call.query)):
+            return None
+        if call.page_token is not None:
+            keeper = self._keepers.get(call.question)
+            return keeper if keeper in self._members else None
+        member = min(self._members, key=lambda each: each.running, default=None)
+        return member if member is not None and member.running < _OWN_WEIGHT * own else None
+
+    def _start_if_busy(self, own: int) -> None:
+        """Start a process when there has been work for one more for a while."""
+        now = time.monotonic()
+        if own + 1 + self.running < BUSY_CALLS * self.num_processes:
+            self._busy_since = None
+        elif self._busy_since is None:
+            self._busy_since = now
+        elif (
+            now - self._busy_since >= _BUSY_SECONDS
+            and now >= self._next_start
+            and self.num_processes < self._most
+            and self._starting is None
+        ):
+            self._busy_since = None
+            self._starting = asyncio.create_task(self._start())
+
+    async def _start(self) -> None:
+        try:
+            if not await run_in_threadpool(has_room_for_another):
+                self._next_start = time.monotonic() + _RETRY_SECONDS
+                return
+            await asyncio.wait_for(self._add(), _START_SECONDS)
+        except Exception as error:  # the server goes on, whatever it is
+            self._next_start = time.monotonic() + _RETRY_SECONDS
+            logger.warning("a search process could not be started: %r; the server searches on", error)
+        finally:
+            self._starting = None
+
+    async def _add(self) -> None:
+        """Start a process, and wait until it is ready."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await run_in_threadpool(_launch, theirs)
+        ours.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        member = _Member(process, reader, writer)
+        try:
+            writer.write(packed(0, self._settings))
+            _, size = HEAD.unpack(await reader.readexactly(HEAD.size))
+            await reader.readexactly(size)
+        except BaseException:
+            member.end()
+            raise
+        self._members[member] = asyncio.create_task(self._watch(member))
+        self._metrics.show_search_processes(self.num_processes)
+        logger.info("%d processes answer searches", self.num_processes)
+
+    async def _watch(self, member: _Member) -> None:
+        await member.read()
+        if member in self._members:
+            logger.warning("search process %d has ended; the server answers its searches", member.pid)
+            self._next_start = time.monotonic() + _RETRY_SECONDS
+            self._let_go(member)
+
+    def _let_go(self, member: _Member) -> None:
+        self._members.pop(member, None)
+        member.end()
+        self._metrics.show_search_processes(self.num_processes)
+
+
+def _launch(theirs: socket.socket) -> "subprocess.Popen[bytes]":
+    """Start a process that answers through a socket."""
+    # It must import this code, and nothing from the current folder.
+    root = str(Path(__file__).resolve().parents[3])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _MAIN, str(theirs.fileno())],
+        stdin=subprocess.DEVNULL,
+        # What the server prints is read by programs.
+        stdout=subprocess.DEVNULL,
+        pass_fds=(theirs.fileno(),),
+        # In a process group of its own: Ctrl-C reaches only the server, which ends it.
+        process_group=0,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )

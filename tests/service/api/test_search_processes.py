@@ -1,0 +1,181 @@
+"""A busy server starts another process, which answers some of its searches: nobody can tell."""
+
+import itertools
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.processes import children, running, wait_until
+from tests.support.server import Server, running_server, until
+from tests.support.toy_library import ToyLibrary, make_library
+
+pytestmark = pytest.mark.slow
+
+CLIENTS = 12
+COLOURS = ("red", "green", "blue", "yellow")
+OPTIONS = ("--reload-seconds", "0.1", "--writes")
+TWO = {"REELFIND_SEARCH_PROCESSES": "2"}
+
+
+class Load:
+    """Searches that many clients send, each one after the other."""
+
+    def __init__(self, server: Server) -> None:
+        self.failures: list[str] = []
+        #: What was asked, and the answer.
+        self.answers: list[tuple[str, dict[str, Any]]] = []
+        self._url = server.url
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=[number]) for number in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def more(self, count: int = 100) -> list[tuple[str, dict[str, Any]]]:
+        """The next answers, of searches that begin from now on; those on their way are passed over."""
+        first = len(self.answers) + CLIENTS
+        until(lambda: len(self.answers) >= first + count or bool(self.failures))
+        return self.answers[first : first + count]
+
+    def _ask(self, number: int) -> None:
+        with httpx.Client(base_url=self._url, trust_env=False, timeout=60.0) as client:
+            for colour in itertools.islice(itertools.cycle(COLOURS), number, None):
+                if self._stop.is_set():
+                    return
+                try:
+                    response = client.post("/v1/search", json={"query": {"text": colour}})
+                    response.raise_for_status()
+                except httpx.HTTPError as error:
+                    self.failures.append(repr(error))
+                    return
+                self.answers.append((colour, response.json()))
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> ToyLibrary:
+    return make_library(tmp_path, {f"{colour}.mp4": [(colour, 1.0)] for colour in COLOURS})
+
+
+@pytest.fixture
+def server(toy: ToyLibrary) -> Iterator[Server]:
+    with running_server(*toy.options, *OPTIONS, environment=TWO) as server:
+        yield server
+
+
+@contextmanager
+def busy(server: Server) -> Iterator[Load]:
+    """Keep a server busy; begins when another process answers, too."""
+    load = Load(server)
+    try:
+        until(lambda: metric(server, "reelfind_searches_elsewhere_total") > 0 or bool(load.failures))
+        yield load
+    finally:
+        load.stop()
+    assert load.failures == []
+
+
+def metric(server: Server, name: str) -> float:
+    lines = server.client.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
+def told(answer: dict[str, Any]) -> list[tuple[object, ...]]:
+    """What an answer says, but for the rounding of texts that are encoded together."""
+    return [
+        (hit["video_id"], hit["start_seconds"], hit["end_seconds"], round(hit["score"], 4), hit["level"])
+        for hit in answer["hits"]
+    ]
+
+
+def test_another_process_answers_as_the_server_does(server: Server) -> None:
+    alone = {colour: told(server.ask(colour)) for colour in COLOURS}
+    assert (metric(server, "reelfind_search_processes"), children(server.process.pid)) == (1.0, [])
+    with busy(server) as load:
+        load.more(200)
+        assert metric(server, "reelfind_search_processes") == 2.0
+        assert len(children(server.process.pid)) == 1
+    assert {colour: told(answer) for colour, answer in load.answers} == alone
+    assert all(told(answer) == alone[colour] for colour, answer in load.answers)
+    elsewhere = metric(server, "reelfind_searches_elsewhere_total")
+    assert elsewhere > len(load.answers) / 10
+    # They are counted as any other, and so are their calls of the model.
+    searches = len(load.answers) + len(COLOURS)
+    assert metric(server, 'reelfind_search_stage_seconds_count{stage="total"}') == searches
+    assert metric(server, "reelfind_text_call_texts_sum") == searches
+    # A server that is not busy answers itself.
+    server.ask("red")
+    assert metric(server, "reelfind_searches_elsewhere_total") == elsewhere
+
+
+def test_further_pages_come_from_the_process_that_keeps_the_ranking(server: Server) -> None:
+    whole = [hit["video_id"] for hit in server.search("red", top_k=len(COLOURS))]
+    with busy(server) as load:
+        before = len(load.answers)
+        for _ in range(20):
+            found: list[str] = []
+            token = None
+            while len(found) < len(whole):
+                answer = server.ask("red", top_k=1, **({} if token is None else {"page_token": token}))
+                found += [hit["video_id"] for hit in answer["hits"]]
+                token = answer["next_page_token"]
+            assert found == whole
+        assert len(load.answers) > before
+
+
+def test_what_is_removed_or_published_counts_at_once(server: Server, toy: ToyLibrary) -> None:
+    blue = server.video_id("blue.mp4")
+    with busy(server) as load:
+        server.client.delete(f"/v1/videos/{blue}").raise_for_status()
+        shown = {hit["video_id"] for _, answer in load.more() for hit in answer["hits"]}
+        assert len(shown) == len(COLOURS) - 1
+        assert blue not in shown
+        toy.film("white.mp4", [("white", 1.0)])
+        toy.index()
+        until(lambda: server.client.get("/readyz").json()["snapshot"] == 2)
+        before = metric(server, "reelfind_searches_elsewhere_total")
+        assert {answer["snapshot"] for _, answer in load.more()} == {2}
+        until(lambda: metric(server, "reelfind_searches_elsewhere_total") > before)
+        load.more()
+    served = [answer["snapshot"] for _, answer in load.answers]
+    assert set(served) == {1, 2}
+
+
+def test_no_search_is_lost_with_a_process(server: Server) -> None:
+    with busy(server) as load:
+        (other,) = children(server.process.pid)
+        os.kill(other, signal.SIGKILL)
+        load.more(200)
+        until(lambda: metric(server, "reelfind_search_processes") == 1.0)
+    assert f"search process {other} has ended" in server.log()
+
+
+def test_a_server_alone_stays_alone(toy: ToyLibrary) -> None:
+    alone = {"REELFIND_SEARCH_PROCESSES": "1"}
+    with running_server(*toy.options, environment=alone) as server:
+        load = Load(server)
+        load.more(400)
+        load.stop()
+        assert load.failures == []
+        assert (metric(server, "reelfind_search_processes"), children(server.process.pid)) == (1.0, [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_processes_end_with_the_server(toy: ToyLibrary, number: signal.Signals) -> None:
+    with running_server(*toy.options, environment=TWO) as server:
+        with busy(server):
+            (other,) = children(server.process.pid)
+        server.process.send_signal(number)
+        server.process.wait(60)
+        wait_until(lambda: not running(other))
+        assert "Traceback" not in server.log()
