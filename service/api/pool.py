@@ -19,6 +19,9 @@ from service.search.fair_turns import FairTurns
 
 Result = TypeVar("Result")
 
+#: Decides where a call is made. It gets the call's share of the machine, and what makes the call here.
+Route = Callable[[float, Callable[[], Awaitable[Result]]], Awaitable[Result]]
+
 # Weight of one start in the running estimate of the time between starts.
 _LEARNING = 0.2
 
@@ -91,9 +94,9 @@ class SearchPool:
         self,
         function: Callable[[float], Result],
         claim: Claim | None = None,
-        elsewhere: Callable[[float], Awaitable[Result | None]] | None = None,
+        route: Route[Result] | None = None,
     ) -> Result:
-        """Call the function in a thread and return its result; or first what may have it from elsewhere.
+        """Call the function in a thread and return its result; or what the `route` comes to, see there.
 
         It gets its share of the machine, from 0 to 1: that of its client among all that run or wait here,
         divided among the client's own calls.
@@ -114,10 +117,11 @@ class SearchPool:
             with self._cores.taken():
                 return function(share)
 
-        try:
-            if elsewhere is not None and (result := await elsewhere(share)) is not None:
-                return result
+        async def here() -> Result:
             return await to_thread.run_sync(compute, limiter=self._limiter)
+
+        try:
+            return await (here() if route is None else route(share, here))
         finally:
             self._end(claim)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ from service.search.sorting import parse_sort
 from service.search.texts import Modalities
 from service.settings import Settings
 
+#: What a search found, and its JSON.
+Answered = tuple[SearchResult, bytes]
 #: What the first stage of a search costs, in pairs that the matching head could match meanwhile.
 FIRST_STAGE_PAIRS = 50
 # Of a search's share of the time until its deadline, the part that the matching head may take: the rest is
@@ -201,14 +203,17 @@ async def answer_search(
             keep,
         )
 
-    def run(share: float) -> tuple[SearchResult, bytes]:
+    def run(share: float) -> Answered:
         return call(share).answer(search.searcher, context.live, context.pages, known)
 
-    async def elsewhere(share: float) -> tuple[SearchResult, bytes] | None:
-        own = context.pool.running - context.crew.running - 1
-        answer = await context.crew.answer(call(share), search.searcher, own)
-        if answer is None or answer.result is None:
-            return None
+    async def route(share: float, here: Callable[[], Awaitable[Answered]]) -> Answered:
+        asked = call(share)
+        async with context.crew.place(asked) as member:
+            if member is None:
+                return await here()
+            answer = await context.crew.answer(member, asked, search.searcher)
+            if answer is None or answer.result is None:
+                return await here()
         context.metrics.observe_search_elsewhere()
         if answer.result.next_page_token is not None:
             # That its further pages may be asked for.
@@ -218,8 +223,7 @@ async def answer_search(
     with span("search") as found:
         try:
             # What is known is known in this process.
-            others = elsewhere if known is None else None
-            result, body = await context.pool.run(run, search.claim, others)
+            result, body = await context.pool.run(run, search.claim, route if known is None else None)
         except NotUnderstoodError:
             context.metrics.observe_not_understood()
             raise

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from model.runtime.errors import ReelfindError
 from service.api.search_processes.crew import BUSY_CALLS, most_processes
@@ -48,7 +48,14 @@ class Load:
         return len(self.latencies) / self.seconds
 
 
-def drive(server: ServerProcess, bodies: Sequence[dict[str, Any]], clients: int) -> Load:
+class Address(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+
+def drive(server: ServerProcess | Address, bodies: Sequence[dict[str, Any]], clients: int) -> Load:
     """Share the searches among `clients`; each sends one after another, on its own connection.
 
     A search that the server refuses because it cannot be in time counts as one that was not re-ranked.
@@ -120,7 +127,7 @@ class _Answer:
 class _Connection:
     """One client: what it has to ask, and what it was answered."""
 
-    server: ServerProcess
+    server: ServerProcess | Address
     requests: list[bytes]
     stream: socket.socket = field(init=False)
     answers: list[_Answer] = field(default_factory=list)
@@ -131,7 +138,9 @@ class _Connection:
         try:
             self.stream = socket.create_connection((self.server.host, self.server.port), _TIMEOUT_SECONDS)
         except OSError as error:
-            raise ReelfindError(f"No connection to {self.server.url}: {error}.") from error
+            raise ReelfindError(
+                f"No connection to {self.server.host} port {self.server.port}: {error}."
+            ) from error
         self.stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send_next(self) -> bool:
@@ -164,7 +173,7 @@ class _Connection:
         return True
 
 
-def _request(server: ServerProcess, body: dict[str, Any]) -> bytes:
+def _request(server: ServerProcess | Address, body: dict[str, Any]) -> bytes:
     content = json.dumps(body).encode()
     head = (
         f"POST /v1/search HTTP/1.1\r\nhost: {server.host}:{server.port}\r\n"

@@ -1,8 +1,6 @@
 """What is compared: a tree of source code, and options for its commands; and how one side is measured."""
 
-import http.client
 import io
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.bench.load import Address, drive
 from service.bench.serving import query_texts
 from tests.support.paths import ROOT
 from tests.support.processes import children
@@ -111,7 +110,7 @@ class Serving:
 
     @property
     def cpu_seconds(self) -> float:
-        """The CPU time that it, and the processes that it has started and that still run, have taken so far."""
+        """The CPU time that it, and the processes that it has started, have taken so far."""
         return sum(map(_cpu_seconds, [self.pid, *children(self.pid)]))
 
     def warm_up(self, texts: Sequence[str], clients: int) -> None:
@@ -151,31 +150,10 @@ def search_seconds(port: int, texts: Sequence[str], clients: int, *, rerank: boo
     """How long some clients take together for these searches, in seconds.
 
     Raises:
-        RuntimeError: a search failed.
+        ReelfindError: a search failed.
     """
-    failures: list[str] = []
-
-    def work(mine: Sequence[str]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-        for text in mine:
-            body = json.dumps({"query": {"text": text}, "rerank": rerank})
-            connection.request("POST", "/v1/search", body, {"content-type": "application/json"})
-            response = connection.getresponse()
-            answer = response.read()
-            if response.status != 200:
-                failures.append(f"{response.status} {answer[:300].decode(errors='replace')}")
-        connection.close()
-
-    threads = [threading.Thread(target=work, args=(texts[i::clients],)) for i in range(clients)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    seconds = time.perf_counter() - started
-    if failures:
-        raise RuntimeError(f"{len(failures)} searches failed: {failures[0]}")
-    return seconds
+    bodies = [{"query": {"text": text}, "rerank": rerank} for text in texts]
+    return drive(Address("127.0.0.1", port), bodies, clients).seconds
 
 
 def texts_of(count: int) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from model.runtime.errors import ReelfindError
 from tests.overhead.__main__ import alternately, report
 from tests.overhead.sides import Side, search_seconds, texts_of, tree_of
 from tests.support.paths import ROOT
@@ -52,7 +53,7 @@ def test_searches_are_sent_and_a_failed_one_is_no_measurement(tmp_path: Path) ->
             r"^reelfind_http_requests_total\{.*search.*\} (\S+)$", metrics(server), re.MULTILINE
         )
         assert float(answered) == 3
-        with pytest.raises(RuntimeError, match="1 searches failed: 422"):
+        with pytest.raises(ReelfindError, match="answered a search with 422"):
             search_seconds(port, ["red", "x" * 2000], 1, rerank=False)
 
 

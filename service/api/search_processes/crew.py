@@ -10,6 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from cachetools import TTLCache
@@ -30,8 +33,10 @@ logger = logging.getLogger("reelfind")
 
 #: More processes share too little: their calls of the models are no longer shared by many searches.
 _MOST_BY_DEFAULT = 8
-# A search that the server answers itself counts as so many: the server has all requests to read, too.
-_OWN_WEIGHT = 4
+# How many searches a process has at once, while others wait for whichever process is done first: as many as
+# share its calls of a model well. The server has fewer, because it also reads all requests and sends all answers.
+_MOST_AT_ONCE = 8
+_MOST_OWN = 4
 #: When each process has had so many searches at once for so long, one more starts.
 BUSY_CALLS = 4
 _BUSY_SECONDS = 1.0
@@ -63,17 +68,14 @@ class _Member:
         self._writer = writer
         self._number = 0
         self._open: dict[int, asyncio.Future[Answer]] = {}
+        #: How many searches have a place here.
+        self.taken = 0
         self.used_at = time.monotonic()
 
     @property
     def pid(self) -> int:
         """The number of the process."""
         return self._process.pid
-
-    @property
-    def running(self) -> int:
-        """How many calls it has not answered."""
-        return len(self._open)
 
     async def ask(self, order: Order, seconds: float) -> Answer:
         """Its answer to a call.
@@ -123,6 +125,9 @@ class Crew:
         self._most = most_processes(settings)
         self._members: dict[_Member, asyncio.Task[None]] = {}
         self._starting: asyncio.Task[None] | None = None
+        #: How many searches have a place in the server itself.
+        self._own = 0
+        self._waiting: deque[asyncio.Future[_Member | None]] = deque()
         self._busy_since: float | None = None
         self._next_start = 0.0
         #: Which process keeps the ranking of a question, for its further pages.
@@ -134,23 +139,24 @@ class Crew:
         """How many processes answer searches now, the server among them."""
         return 1 + len(self._members)
 
-    @property
-    def running(self) -> int:
-        """How many searches other processes are answering."""
-        return sum(member.running for member in self._members)
+    @asynccontextmanager
+    async def place(self, call: SearchCall) -> AsyncIterator[_Member | None]:
+        """Wait until a process has a place for a search. → Another process; None: this one, the server."""
+        self._start_if_busy()
+        member = await self._place_for(call)
+        try:
+            yield member
+        finally:
+            self._leave(member)
 
-    async def answer(self, call: SearchCall, searcher: Searcher, own: int) -> Answer | None:
-        """Let another process answer a search. None: the server must.
+    async def answer(self, member: _Member, call: SearchCall, searcher: Searcher) -> Answer | None:
+        """Let another process, which has a place for it, answer a search. None: the server must.
 
         Args:
+            member: the process.
             call: the search.
             searcher: what the server searches.
-            own: how many other searches the server itself is answering.
         """
-        self._start_if_busy(own)
-        member = self._member_for(call, own)
-        if member is None:
-            return None
         origin = trace_origin()
         order = Order(call.to_send(), searcher.mark, None if origin is None else dict(origin.parent))
         deadline = call.options.deadline
@@ -175,7 +181,7 @@ class Crew:
         """End the processes that have had nothing to do for long: they take memory."""
         now = time.monotonic()
         for member in list(self._members):
-            if not member.running and now - member.used_at > _IDLE_SECONDS:
+            if not member.taken and now - member.used_at > _IDLE_SECONDS:
                 self._let_go(member)
 
     async def close(self) -> None:
@@ -187,21 +193,65 @@ class Crew:
         for member in list(self._members):
             self._let_go(member)
 
-    def _member_for(self, call: SearchCall, own: int) -> _Member | None:
-        """Who answers a call; None: the server."""
-        # Pictures are large, and decoded one at a time.
-        if any(isinstance(example, PictureQuery) for example in examples_of(call.query)):
-            return None
-        if call.page_token is not None:
-            keeper = self._keepers.get(call.question)
-            return keeper if keeper in self._members else None
-        member = min(self._members, key=lambda each: each.running, default=None)
-        return member if member is not None and member.running < _OWN_WEIGHT * own else None
+    async def _place_for(self, call: SearchCall) -> _Member | None:
+        keeper = self._keepers.get(call.question) if call.page_token is not None else None
+        if keeper in self._members:
+            return self._take(keeper)
+        # Pictures are large, and decoded one at a time. A ranking that nobody else keeps may be kept here.
+        is_for_server = call.page_token is not None or any(
+            isinstance(example, PictureQuery) for example in examples_of(call.query)
+        )
+        if is_for_server or not self._waiting:
+            free, member = (True, None) if is_for_server else self._free_place()
+            if free:
+                return self._take(member)
+        granted: asyncio.Future[_Member | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(granted)
+        try:
+            return await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled():
+                self._leave(granted.result())
+            raise
 
-    def _start_if_busy(self, own: int) -> None:
+    def _free_place(self) -> tuple[bool, _Member | None]:
+        """Whether a process has a place, and which: the server if it is idle, else another one if it can."""
+        if not self._members or not self._own:
+            return True, None
+        member = min(self._members, key=lambda each: each.taken)
+        if member.taken < _MOST_AT_ONCE:
+            return True, member
+        return self._own < _MOST_OWN, None
+
+    def _take(self, member: _Member | None) -> _Member | None:
+        if member is None:
+            self._own += 1
+        else:
+            member.taken += 1
+        return member
+
+    def _leave(self, member: _Member | None) -> None:
+        if member is None:
+            self._own -= 1
+        else:
+            member.taken -= 1
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give the places that are free to those who wait."""
+        while self._waiting:
+            free, member = self._free_place()
+            if not free:
+                return
+            granted = self._waiting.popleft()
+            if not granted.done():
+                granted.set_result(self._take(member))
+
+    def _start_if_busy(self) -> None:
         """Start a process when there has been work for one more for a while."""
         now = time.monotonic()
-        if own + 1 + self.running < BUSY_CALLS * self.num_processes:
+        searches = 1 + self._own + sum(member.taken for member in self._members) + len(self._waiting)
+        if searches < BUSY_CALLS * self.num_processes:
             self._busy_since = None
         elif self._busy_since is None:
             self._busy_since = now
@@ -243,6 +293,7 @@ class Crew:
             raise
         self._members[member] = asyncio.create_task(self._watch(member))
         self._metrics.show_search_processes(self.num_processes)
+        self._hand_out()
         logger.info("%d processes answer searches", self.num_processes)
 
     async def _watch(self, member: _Member) -> None:
@@ -256,6 +307,7 @@ class Crew:
         self._members.pop(member, None)
         member.end()
         self._metrics.show_search_processes(self.num_processes)
+        self._hand_out()
 
 
 def _launch(theirs: socket.socket) -> "subprocess.Popen[bytes]":
