@@ -17,7 +17,7 @@ from model.runtime.bundle.graphs import MATCHER
 from model.runtime.bundle.sessions import Session, open_session
 from model.runtime.errors import ReelfindError
 from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
-from service.bench.load import Load, drive, warm_up
+from service.bench.load import SEARCHES_EACH, Load, drive, warm_up
 from service.bench.serving import CLIENTS, clients_label, query_texts, take
 from service.live import open_searcher
 from service.search.encoded_query import EncodedQuery, QueryPart
@@ -221,7 +221,7 @@ def _over_http(
         return {"query": {"text": text}, **fields}
 
     def bodies(count: int, deadline: int) -> list[dict[str, object]]:
-        return [body(text, deadline) for text in take(texts, max(queries, count))]
+        return [body(text, deadline) for text in take(texts, max(queries, count * SEARCHES_EACH))]
 
     without_deadline: dict[int, list[Load]] = {count: [] for count in clients}
     with_deadline: dict[int, list[Load]] = {count: [] for count in clients}

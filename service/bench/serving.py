@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from service.bench.figures import Bar, Figure, Section, milliseconds, ratios
-from service.bench.load import Load, drive, warm_up
+from service.bench.load import SEARCHES_EACH, Load, drive, warm_up
 from service.live import open_searcher
 from service.memory import limit_blas_threads
 from service.search.searcher import Searcher, SearchOptions
@@ -78,7 +78,8 @@ def measure_serving(
         for turn in range(repeats):
             for count in clients:
                 for shared in (True, False) if turn % 2 else (False, True):
-                    bodies = [_body(text) for text in take(texts, queries)]
+                    number = max(queries, count * SEARCHES_EACH)
+                    bodies = [_body(text) for text in take(texts, number)]
                     loads[count, shared].append(drive(servers[shared], bodies, count))
     inside, outside = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     figures = [

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from service.bench.figures import ratios
 from service.bench.indexing import large_clips, small_clips
+from service.bench.load import SEARCHES_EACH
 from service.bench.parts import default_cache
 from tests.overhead.sides import Side, search_seconds, texts_of, tree_of
 from tests.support.paths import ROOT
@@ -22,8 +23,6 @@ BAR = 1.03
 _SMALL, _LARGE = 24, 2
 _SEARCHES = 64
 _MOST_CLIENTS = 32
-# Of a client, at least: where each sends few, those that are done leave the others alone.
-_SEARCHES_EACH = 8
 
 
 def alternately(
@@ -76,7 +75,7 @@ def compare_indexing(sides: Sequence[Side], repeats: int, cache: Path) -> bool:
 def compare_searching(sides: Sequence[Side], repeats: int, cache: Path, folder: Path) -> bool:
     """Search a library that each side has made, on a server of each side."""
     passed = True
-    texts = texts_of(_SEARCHES_EACH * _MOST_CLIENTS)
+    texts = texts_of(SEARCHES_EACH * _MOST_CLIENTS)
     with contextlib.ExitStack() as stack:
         servers = {}
         for number, side in enumerate(sides):
@@ -85,7 +84,7 @@ def compare_searching(sides: Sequence[Side], repeats: int, cache: Path, folder: 
             server.warm_up(texts, _MOST_CLIENTS)
         for rerank in (False, True):
             for clients in (1, 8, _MOST_CLIENTS):
-                count = max(_SEARCHES, clients * _SEARCHES_EACH)
+                count = max(_SEARCHES, clients * SEARCHES_EACH)
 
                 def measure(
                     side: Side, rerank: bool = rerank, clients: int = clients, count: int = count

@@ -12,7 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from cachetools import TTLCache
@@ -34,7 +34,7 @@ logger = logging.getLogger("reelfind")
 #: More processes share too little: their calls of the models are no longer shared by many searches.
 _MOST_BY_DEFAULT = 8
 # How many searches a process has at once, while others wait for whichever process is done first: as many as
-# share its calls of a model well. The server has fewer, because it also reads all requests and sends all answers.
+# share its calls of a model well. The server has fewer, because it has all requests to read, too.
 _MOST_AT_ONCE = 8
 _MOST_OWN = 4
 #: When each process has had so many searches at once for so long, one more starts.
@@ -44,6 +44,7 @@ _BUSY_SECONDS = 1.0
 _RETRY_SECONDS = 30.0
 _IDLE_SECONDS = 600.0
 _START_SECONDS = 120.0
+_STOP_SECONDS = 3.0
 # A process that answers so long after a search's deadline hangs.
 _GRACE_SECONDS = 30.0
 _MAIN = "import sys; from service.api.search_processes.process import main; main(int(sys.argv[1]))"
@@ -108,6 +109,13 @@ class _Member:
             for waiting in self._open.values():
                 if not waiting.done():
                     waiting.set_exception(EOFError())
+
+    async def stop(self) -> None:
+        """Let the process end, as it does when nobody listens any more: it sends its spans first."""
+        self._writer.close()
+        with suppress(subprocess.TimeoutExpired):
+            await run_in_threadpool(self._process.wait, _STOP_SECONDS)
+        self.end()
 
     def end(self) -> None:
         """End the process at once."""
@@ -190,8 +198,10 @@ class Crew:
         if self._starting is not None:
             self._starting.cancel()
             await asyncio.wait([self._starting])
-        for member in list(self._members):
-            self._let_go(member)
+        members = list(self._members)
+        self._members.clear()
+        self._hand_out()
+        await asyncio.gather(*(member.stop() for member in members))
 
     async def _place_for(self, call: SearchCall) -> _Member | None:
         keeper = self._keepers.get(call.question) if call.page_token is not None else None

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.otlp import collecting
 from tests.support.processes import children, running, wait_until
 from tests.support.server import Server, running_server, until
 from tests.support.toy_library import ToyLibrary, make_library
@@ -179,3 +180,18 @@ def test_the_processes_end_with_the_server(toy: ToyLibrary, number: signal.Signa
         server.process.wait(60)
         wait_until(lambda: not running(other))
         assert "Traceback" not in server.log()
+
+
+def test_what_another_process_does_is_in_the_trace_of_the_search(toy: ToyLibrary) -> None:
+    with collecting() as collector:
+        with (
+            running_server(*toy.options, environment=TWO | collector.environment) as server,
+            busy(server) as load,
+        ):
+            load.more()
+        searches = {span.span_id for span in collector.spans if span.name == "search"}
+        elsewhere = [span for span in collector.spans if span.name == "search_process"]
+    assert elsewhere
+    assert {span.parent_span_id for span in elsewhere} <= searches
+    stages = {span.name for span in collector.spans if span.parent_span_id == elsewhere[0].span_id}
+    assert {"encode_text", "retrieve"} <= stages
