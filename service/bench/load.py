@@ -25,7 +25,7 @@ _READ_BYTES = 1 << 18
 _HEAD_ENDS = b"\r\n\r\n"
 _UNAVAILABLE = 503
 _START_SECONDS = 60.0
-#: Searches of each client in one load, at least: where each sends few, those that are done leave others alone.
+#: Searches of each client in one load, at least: with few, most of the time fewer clients are left.
 SEARCHES_EACH = 8
 _PROCESSES = re.compile(r"^reelfind_search_processes (\S+)$", re.MULTILINE)
 

@@ -244,7 +244,7 @@ def _over_http(
     for count, loads in without_deadline.items():
         label = clients_label(count)
         rates = tuple(load.rate for load in loads)
-        note = f"{max(queries, count)} searches per repetition, no deadline"
+        note = f"{max(queries, count * SEARCHES_EACH)} searches per repetition, no deadline"
         figures.append(Figure(Section.RERANKING, f"queries a second, {label}", rates, "queries/s", note=note))
         figures += [_latency(f"p{p}, {label}", loads, p) for p in (50, 95)]
     for count, loads in with_deadline.items():
