@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from pickle import PicklingError
 
 from cachetools import TTLCache
 from starlette.concurrency import run_in_threadpool
@@ -172,6 +173,9 @@ class Crew:
         try:
             answer = await member.ask(order, seconds)
         except EOFError:
+            return None
+        except (PicklingError, TypeError, AttributeError):
+            logger.exception("a search cannot be sent to another process; the server answers it")
             return None
         except TimeoutError:
             logger.error("search process %d hangs, and is ended", member.pid)

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 CLIENTS = 12
 COLOURS = ("red", "green", "blue", "yellow")
 OPTIONS = ("--reload-seconds", "0.1", "--writes")
+SEARCH = "/v1/search"
 TWO = {"REELFIND_SEARCH_PROCESSES": "2"}
 
 
@@ -117,6 +118,38 @@ def test_another_process_answers_as_the_server_does(server: Server) -> None:
     # A server that is not busy answers itself.
     server.ask("red")
     assert metric(server, "reelfind_searches_elsewhere_total") == elsewhere
+
+
+def test_every_kind_of_search_may_be_answered_elsewhere(server: Server) -> None:
+    video = server.video_id("red.mp4")
+    frame = server.search("red")[0]["frames"][0]["frame_id"]
+    text = {"text": "red"}
+    requests: list[tuple[str, dict[str, Any]]] = [
+        (SEARCH, {"query": text, "group_by": "video", "explain": True, "sort": "-duration_seconds"}),
+        (SEARCH, {"query": text, "filter": {"op": "range", "field": "duration_seconds", "gte": 0.5}}),
+        (SEARCH, {"query": text, "threshold": {"score": 0.1}, "fields": ["frames"]}),
+        (SEARCH, {"query": text, "rerank": False, "modalities": {"visual": 1, "name": 0}}),
+        (SEARCH, {"query": {"text": "red", "not_text": "green"}}),
+        (SEARCH, {"query": {"frame_id": frame}}),
+        (SEARCH, {"query": {"video_id": video}}),
+        (SEARCH, {"query": {"sequence": [text, {"text": "green"}]}}),
+        (SEARCH, {"query": {"original": text, "like": [{"frame_id": frame}]}}),
+        (f"/v1/videos/{video}/moments", {"query": text}),
+    ]
+
+    def ask(path: str, body: dict[str, Any]) -> list[tuple[object, ...]]:
+        response = server.client.post(path, json=body)
+        assert response.status_code == 200, response.text
+        return told(response.json())
+
+    alone = [ask(*request) for request in requests]
+    with busy(server):
+        for _ in range(4):
+            assert [ask(*request) for request in requests] == alone
+    # What another process cannot answer at all is what the server answers, and logs.
+    assert "Traceback" not in server.log()
+    missing = server.client.post("/v1/videos/0123456789abcdef/moments", json={"query": text})
+    assert missing.status_code == 404
 
 
 def test_further_pages_come_from_the_process_that_keeps_the_ranking(server: Server) -> None:
