@@ -103,7 +103,7 @@ def create_app(settings: Settings, bundle: Bundle | None = None, metrics: Metric
         live = LiveLibrary(settings, opened, shown)
         crew = Crew(settings, shown)
         pool = SearchPool(
-            settings.search_threads, settings.max_waiting_searches, live.cores, lambda: crew.num_processes
+            settings.search_threads, settings.max_waiting_searches, live.cores, lambda: crew.capacity
         )
         shown.watch_searches(lambda: pool.waiting, lambda: pool.running)
         pages = Pages()

@@ -55,8 +55,8 @@ class SearchPool:
     """Runs functions in threads so that the event loop never waits for a model.
 
     One client runs at most `threads` at once; one thread more is kept for clients that run none. They
-    take turns on `cores`: the others wait for those, or for what they have asked for. Where there are several
-    `processes`, each has as many threads.
+    take turns on `cores`: the others wait for those, or for what they have asked for. Where calls may also be
+    made elsewhere (see `Route`), `capacity` says how many of one client run at once, here and there.
     """
 
     def __init__(
@@ -64,11 +64,10 @@ class SearchPool:
         threads: int,
         max_waiting: int,
         cores: Cores | None = None,
-        processes: Callable[[], int] = lambda: 1,
+        capacity: Callable[[], int] | None = None,
     ) -> None:
         self._cores = cores or Cores()
-        self._processes = processes
-        self._threads = threads
+        self._capacity = capacity or (lambda: threads)
         self._max_waiting = max_waiting
         self._limiter = CapacityLimiter(threads + 1)
         self._running: Counter[str] = Counter()
@@ -126,7 +125,7 @@ class SearchPool:
             self._end(claim)
 
     def _may_start(self, client: str) -> bool:
-        return self._num_running < self._threads * self._processes() + (self._running[client] == 0)
+        return self._num_running < self._capacity() + (self._running[client] == 0)
 
     def _start(self, claim: Claim) -> None:
         self._turns.charge(claim.client, claim.cost)

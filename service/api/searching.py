@@ -208,7 +208,7 @@ async def answer_search(
 
     async def route(share: float, here: Callable[[], Awaitable[Answered]]) -> Answered:
         asked = call(share)
-        async with context.crew.place(asked) as member:
+        with context.crew.place(asked) as member:
             if member is None:
                 return await here()
             answer = await context.crew.answer(member, asked, search.searcher)

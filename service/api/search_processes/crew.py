@@ -10,9 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import PicklingError
 
@@ -34,8 +33,8 @@ logger = logging.getLogger("reelfind")
 
 #: More processes share too little: their calls of the models are no longer shared by many searches.
 _MOST_BY_DEFAULT = 8
-# How many searches a process has at once, while others wait for whichever process is done first: as many as
-# share its calls of a model well. The server has fewer, because it has all requests to read, too.
+# How many searches a process has at once, while others wait in the pool for whichever is done first: as
+# many as share its calls of a model well. The server has fewer, because it has all requests to read, too.
 _MOST_AT_ONCE = 8
 _MOST_OWN = 4
 #: When each process has had so many searches at once for so long, one more starts.
@@ -136,7 +135,6 @@ class Crew:
         self._starting: asyncio.Task[None] | None = None
         #: How many searches have a place in the server itself.
         self._own = 0
-        self._waiting: deque[asyncio.Future[_Member | None]] = deque()
         self._busy_since: float | None = None
         self._next_start = 0.0
         #: Which process keeps the ranking of a question, for its further pages.
@@ -148,15 +146,30 @@ class Crew:
         """How many processes answer searches now, the server among them."""
         return 1 + len(self._members)
 
-    @asynccontextmanager
-    async def place(self, call: SearchCall) -> AsyncIterator[_Member | None]:
-        """Wait until a process has a place for a search. → Another process; None: this one, the server."""
+    @property
+    def capacity(self) -> int:
+        """How many searches may run at once: as many as have places. Others wait before, and take turns."""
+        threads = self._settings.search_threads
+        if not self._members:
+            return threads
+        return min(threads * self.num_processes, _MOST_OWN + _MOST_AT_ONCE * len(self._members))
+
+    @contextmanager
+    def place(self, call: SearchCall) -> Iterator[_Member | None]:
+        """Take a place in a process for a search. → Another process; None: this one, the server."""
         self._start_if_busy()
-        member = await self._place_for(call)
+        member = self._member_for(call)
+        if member is None:
+            self._own += 1
+        else:
+            member.taken += 1
         try:
             yield member
         finally:
-            self._leave(member)
+            if member is None:
+                self._own -= 1
+            else:
+                member.taken -= 1
 
     async def answer(self, member: _Member, call: SearchCall, searcher: Searcher) -> Answer | None:
         """Let another process, which has a place for it, answer a search. None: the server must.
@@ -204,67 +217,23 @@ class Crew:
             await asyncio.wait([self._starting])
         members = list(self._members)
         self._members.clear()
-        self._hand_out()
         await asyncio.gather(*(member.stop() for member in members))
 
-    async def _place_for(self, call: SearchCall) -> _Member | None:
-        keeper = self._keepers.get(call.question) if call.page_token is not None else None
-        if keeper in self._members:
-            return self._take(keeper)
-        # Pictures are large, and decoded one at a time. A ranking that nobody else keeps may be kept here.
-        is_for_server = call.page_token is not None or any(
-            isinstance(example, PictureQuery) for example in examples_of(call.query)
-        )
-        if is_for_server or not self._waiting:
-            free, member = (True, None) if is_for_server else self._free_place()
-            if free:
-                return self._take(member)
-        granted: asyncio.Future[_Member | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(granted)
-        try:
-            return await granted
-        except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled():
-                self._leave(granted.result())
-            raise
-
-    def _free_place(self) -> tuple[bool, _Member | None]:
-        """Whether a process has a place, and which: the server if it is idle, else another one if it can."""
-        if not self._members or not self._own:
-            return True, None
-        member = min(self._members, key=lambda each: each.taken)
-        if member.taken < _MOST_AT_ONCE:
-            return True, member
-        return self._own < _MOST_OWN, None
-
-    def _take(self, member: _Member | None) -> _Member | None:
-        if member is None:
-            self._own += 1
-        else:
-            member.taken += 1
-        return member
-
-    def _leave(self, member: _Member | None) -> None:
-        if member is None:
-            self._own -= 1
-        else:
-            member.taken -= 1
-        self._hand_out()
-
-    def _hand_out(self) -> None:
-        """Give the places that are free to those who wait."""
-        while self._waiting:
-            free, member = self._free_place()
-            if not free:
-                return
-            granted = self._waiting.popleft()
-            if not granted.done():
-                granted.set_result(self._take(member))
+    def _member_for(self, call: SearchCall) -> _Member | None:
+        """Who answers a call; None: the server, if it is idle, or all others are full."""
+        if call.page_token is not None:
+            keeper = self._keepers.get(call.question)
+            return keeper if keeper in self._members else None
+        # Pictures are large, and decoded one at a time.
+        if any(isinstance(example, PictureQuery) for example in examples_of(call.query)):
+            return None
+        member = min(self._members, key=lambda each: each.taken, default=None)
+        return member if member is not None and self._own and member.taken < _MOST_AT_ONCE else None
 
     def _start_if_busy(self) -> None:
         """Start a process when there has been work for one more for a while."""
         now = time.monotonic()
-        searches = 1 + self._own + sum(member.taken for member in self._members) + len(self._waiting)
+        searches = 1 + self._own + sum(member.taken for member in self._members)
         if searches < BUSY_CALLS * self.num_processes:
             self._busy_since = None
         elif self._busy_since is None:
@@ -307,7 +276,6 @@ class Crew:
             raise
         self._members[member] = asyncio.create_task(self._watch(member))
         self._metrics.show_search_processes(self.num_processes)
-        self._hand_out()
         logger.info("%d processes answer searches", self.num_processes)
 
     async def _watch(self, member: _Member) -> None:
@@ -321,7 +289,6 @@ class Crew:
         self._members.pop(member, None)
         member.end()
         self._metrics.show_search_processes(self.num_processes)
-        self._hand_out()
 
 
 def _launch(theirs: socket.socket) -> "subprocess.Popen[bytes]":
