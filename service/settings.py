@@ -225,7 +225,7 @@ class Settings(BaseSettings):
     search_threads: int = Field(
         default_factory=_default_search_threads,
         ge=1,
-        description="Most searches at the same time in one process; one more may run, for a client that has none.",
+        description="Most searches at once in one process; one more may run, for a client that has none.",
     )
     search_processes: int = Field(
         0,
