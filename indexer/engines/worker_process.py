@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Generic, Protocol, TypeVar, cast
 
 from indexer.decode import DecodeJob, DecodeMessage
@@ -19,6 +18,7 @@ from indexer.engines.worker import END, ENDED, JOB, WAIT, FileJob, WorkerOptions
 from indexer.media import MediaJob, MediaMessage
 from indexer.texts import SourceMessage, TextJob
 from model.runtime.errors import ReelfindError
+from model.runtime.own_code import import_path
 from model.runtime.remote.channel import open_channel
 from model.runtime.remote.path import RemotePath, media_path
 from model.runtime.sandbox.confinement import Confinement
@@ -271,9 +271,6 @@ class FileProcess(Generic[M, R]):
 def _launch(options: WorkerOptions) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
     """Start a process, and the socket that leads to it."""
     ours, theirs = socket.socketpair()
-    # The worker must import this code, and nothing from the current folder.
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     tunables = [_MALLOC, *filter(None, [os.environ.get("GLIBC_TUNABLES")])]
     arguments = [str(theirs.fileno()), str(os.getpid()), pack(options).hex()]
     with theirs:
@@ -288,7 +285,7 @@ def _launch(options: WorkerOptions) -> tuple[socket.socket, "subprocess.Popen[by
             process_group=0,
             env={
                 **os.environ,
-                "PYTHONPATH": os.pathsep.join(paths),
+                "PYTHONPATH": import_path(),
                 # One thread: a process that forks, or leaves the network, must not have others.
                 "OPENBLAS_NUM_THREADS": "1",
                 "GLIBC_TUNABLES": ":".join(tunables),

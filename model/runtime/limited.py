@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.runtime.own_code import import_path
 from model.runtime.resource_limits import lower_limits
 
-_ROOT = Path(__file__).resolve().parents[2]
 #: One thread each: the stacks and arenas of many threads would count as memory.
 _ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "MALLOC_ARENA_MAX"),
@@ -52,8 +52,7 @@ def ask_child(module: str, arguments: Sequence[str], limits: Limits) -> list[str
     Raises:
         ChildEndedError: it was ended by a limit, by a signal or by an error.
     """
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": import_path()}
     numbers = [str(limits.memory_bytes), str(limits.cpu_seconds)]
     try:
         run = subprocess.run(

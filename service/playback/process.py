@@ -18,15 +18,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import suppress
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from model.runtime.messages import printable
+from model.runtime.own_code import import_path
 from service.errors import MediaUnreadableError, NoEncodersError
 from service.playback.jobs import Bounds, Job, Order, StreamJob
 from service.playback.playable import MediaDescription
 
-_ROOT = Path(__file__).resolve().parents[2]
 _MODULE = "service.playback.worker"
 _CHUNK_BYTES = 64 << 10
 _MESSAGE_BYTES = 16 << 10
@@ -34,7 +33,7 @@ _SHOWN_CHARACTERS = 300
 _MEDIA_TYPE = re.compile(r'video/mp4; codecs="avc1\.[0-9a-f]{6}(, mp4a\.40\.2)?"')
 _NONSENSE = "Its decoder sent nonsense."
 #: What a process gets of the environment. Code for a fault of a decoder must find no secrets there.
-_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "PYTHONPATH")
+_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 #: How long a process may take to end by itself after its last message.
 _END_SECONDS = 5.0
 
@@ -197,8 +196,6 @@ class MediaProcess:
 
 def _launch(order: Order) -> subprocess.Popen[bytes]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    # The process must import this code, and nothing from the current folder.
-    paths = [str(_ROOT), *filter(None, [kept.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-P", "-m", _MODULE, order.pack()],
         stdin=subprocess.DEVNULL,
@@ -208,7 +205,7 @@ def _launch(order: Order) -> subprocess.Popen[bytes]:
         # In a process group of its own: Ctrl-C reaches only the service.
         process_group=0,
         # One thread: a process that leaves the network must not have others.
-        env={**kept, "PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"},
+        env={**kept, "PYTHONPATH": import_path(), "OPENBLAS_NUM_THREADS": "1"},
     )
 
 
