@@ -1,19 +1,17 @@
 """A busy server starts another process, which answers some of its searches: nobody can tell."""
 
-import itertools
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.support.otlp import collecting
 from tests.support.processes import children, running, wait_until
+from tests.support.search_load import SearchLoad
 from tests.support.server import Server, running_server, until
 from tests.support.toy_library import ToyLibrary, make_library
 
@@ -24,44 +22,6 @@ COLOURS = ("red", "green", "blue", "yellow")
 OPTIONS = ("--reload-seconds", "0.1", "--writes")
 SEARCH = "/v1/search"
 TWO = {"REELFIND_SEARCH_PROCESSES": "2"}
-
-
-class Load:
-    """Searches that many clients send, each one after the other."""
-
-    def __init__(self, server: Server) -> None:
-        self.failures: list[str] = []
-        #: What was asked, and the answer.
-        self.answers: list[tuple[str, dict[str, Any]]] = []
-        self._url = server.url
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=[number]) for number in range(CLIENTS)]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def more(self, count: int = 100) -> list[tuple[str, dict[str, Any]]]:
-        """The next answers, of searches that begin from now on; those on their way are passed over."""
-        first = len(self.answers) + CLIENTS
-        until(lambda: len(self.answers) >= first + count or bool(self.failures))
-        return self.answers[first : first + count]
-
-    def _ask(self, number: int) -> None:
-        with httpx.Client(base_url=self._url, trust_env=False, timeout=60.0) as client:
-            for colour in itertools.islice(itertools.cycle(COLOURS), number, None):
-                if self._stop.is_set():
-                    return
-                try:
-                    response = client.post("/v1/search", json={"query": {"text": colour}})
-                    response.raise_for_status()
-                except httpx.HTTPError as error:
-                    self.failures.append(repr(error))
-                    return
-                self.answers.append((colour, response.json()))
 
 
 @pytest.fixture
@@ -76,9 +36,9 @@ def server(toy: ToyLibrary) -> Iterator[Server]:
 
 
 @contextmanager
-def busy(server: Server) -> Iterator[Load]:
+def busy(server: Server) -> Iterator[SearchLoad]:
     """Keep a server busy; begins when another process answers, too."""
-    load = Load(server)
+    load = SearchLoad(server.url, CLIENTS, COLOURS)
     try:
         until(lambda: metric(server, "reelfind_searches_elsewhere_total") > 0 or bool(load.failures))
         yield load
@@ -197,7 +157,7 @@ def test_no_search_is_lost_with_a_process(server: Server) -> None:
 def test_a_server_alone_stays_alone(toy: ToyLibrary) -> None:
     alone = {"REELFIND_SEARCH_PROCESSES": "1"}
     with running_server(*toy.options, environment=alone) as server:
-        load = Load(server)
+        load = SearchLoad(server.url, CLIENTS, COLOURS)
         load.more(400)
         load.stop()
         assert load.failures == []
