@@ -78,27 +78,15 @@ class CheckedSearch:
 
     Attributes:
         searcher: what to search: what is served now, or what the page token is of.
-        query: what to find.
-        top_k: number of hits.
-        options: how to search.
+        call: the search itself.
         deadline_seconds: how long it may take.
         claim: what it asks of the pool.
-        question: identifies what is asked: pages that follow are of the same question.
-        page_token: which page is wanted; None: the first.
-        principal: who asks.
-        video_id: the video to search; None: all.
     """
 
     searcher: Searcher
-    query: SearchQuery
-    top_k: int
-    options: SearchOptions
+    call: SearchCall
     deadline_seconds: float
     claim: Claim
-    question: bytes
-    page_token: str | None
-    principal: Principal
-    video_id: str | None = None
 
 
 def checked_search(
@@ -162,9 +150,8 @@ def checked_search(
     # A further page is of the same ranking, whatever of it is wanted, and in which time.
     same = request.model_dump(exclude={"page_token", "fields", "explain", "deadline_ms"})
     question = question_mark(video_id, same, _pictures(query), options.where, principal.view)
-    return CheckedSearch(
-        searcher, query, top_k, options, deadline_seconds, claim, question, page_token, principal, video_id
-    )
+    call = SearchCall(query, top_k, options, question, page_token, principal, video_id)
+    return CheckedSearch(searcher, call, deadline_seconds, claim)
 
 
 def _pictures(query: SearchQuery) -> list[bytes]:
@@ -173,16 +160,13 @@ def _pictures(query: SearchQuery) -> list[bytes]:
     return [hashlib.sha256(picture.data).digest() for picture in sent]
 
 
-async def answer_search(
-    search: CheckedSearch, context: Context, known: EncodedTexts | None = None, *, keep: bool = True
-) -> bytes:
+async def answer_search(search: CheckedSearch, context: Context, known: EncodedTexts | None = None) -> bytes:
     """Wait for a turn, search, and return the answer's JSON, which `SearchResponse` describes.
 
     Args:
         search: what to search for.
         context: the app's.
         known: texts that were encoded before.
-        keep: whether the ranking is kept for further pages; if not, one of them costs a new search.
 
     Raises:
         OverloadedError: the search cannot be in time.
@@ -191,17 +175,7 @@ async def answer_search(
 
     def call(share: float) -> SearchCall:
         seconds = _MATCHING_PART * share * search.deadline_seconds
-        options = replace(search.options, match_seconds=seconds)
-        return SearchCall(
-            search.query,
-            search.top_k,
-            options,
-            search.question,
-            search.page_token,
-            search.principal,
-            search.video_id,
-            keep,
-        )
+        return replace(search.call, options=replace(search.call.options, match_seconds=seconds))
 
     def run(share: float) -> Answered:
         return call(share).answer(search.searcher, context.live, context.pages, known)

@@ -108,8 +108,8 @@ class _Batch:
 
     async def encoded(self, searches: list[CheckedSearch]) -> EncodedTexts:
         """All texts of the batch, encoded in one call."""
-        texts = [text for search in searches for text in texts_of(search.query)]
-        tokens = any(self._searcher.reads_tokens(search.options) for search in searches)
+        texts = [text for search in searches for text in texts_of(search.call.query)]
+        tokens = any(self._searcher.reads_tokens(search.call.options) for search in searches)
         claim = Claim(self._asker.client, FIRST_STAGE_PAIRS, self._deadline, self._asker.is_wanted)
         searcher = self._searcher
         encoder = searcher.queues.texts.on_terms(CallTerms(claim.client, claim.deadline, claim.is_wanted))
@@ -121,8 +121,7 @@ class _Batch:
         """The JSON of one result, which `BatchResult` describes."""
         if isinstance(search, CheckedSearch):
             try:
-                # The rankings of a batch would take the place of those that others read on.
-                body = await answer_search(self._begun(search), self._context, known, keep=False)
+                body = await answer_search(self._begun(search), self._context, known)
                 return b'{"answer":' + body + b',"problem":null}'
             except ReelfindError as error:
                 search = problem_of(error, self._scope)
@@ -145,9 +144,10 @@ class _Batch:
                 "once, or raise the batch's deadline_ms."
             )
         deadline = min(now + search.deadline_seconds, self._deadline)
+        # The rankings of a batch would take the place of those that others read on: none is kept.
         return replace(
             search,
-            options=replace(search.options, deadline=deadline),
+            call=replace(search.call, options=replace(search.call.options, deadline=deadline), keep=False),
             claim=replace(search.claim, deadline=deadline),
             deadline_seconds=max(0.0, deadline - now),
         )

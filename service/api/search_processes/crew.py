@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from pickle import PicklingError
 
 from cachetools import TTLCache
 from starlette.concurrency import run_in_threadpool
 
 from model.runtime.cores import available_cores
+from model.runtime.own_code import import_path
 from model.runtime.tracing import trace_origin
 from service.api.search_processes.call import Answer, Order, SearchCall
 from service.api.search_processes.wire import HEAD, packed, unpacked
@@ -293,9 +293,6 @@ class Crew:
 
 def _launch(theirs: socket.socket) -> "subprocess.Popen[bytes]":
     """Start a process that answers through a socket."""
-    # It must import this code, and nothing from the current folder.
-    root = str(Path(__file__).resolve().parents[3])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-P", "-c", _MAIN, str(theirs.fileno())],
         stdin=subprocess.DEVNULL,
@@ -304,5 +301,5 @@ def _launch(theirs: socket.socket) -> "subprocess.Popen[bytes]":
         pass_fds=(theirs.fileno(),),
         # In a process group of its own: Ctrl-C reaches only the server, which ends it.
         process_group=0,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={**os.environ, "PYTHONPATH": import_path()},
     )

@@ -9,8 +9,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from typing import BinaryIO
 
-from indexer.library.errors import AwayError
 from model.runtime.errors import ReelfindError
 from model.runtime.tracing import span, tracing
 from service.api.search_processes.call import Answer, Observed, Order
@@ -65,8 +65,9 @@ class _SentMetrics(Metrics):
 class _Searches:
     """Answers what the server sends."""
 
-    def __init__(self, connection: socket.socket, settings: Settings) -> None:
+    def __init__(self, connection: socket.socket, orders: BinaryIO, settings: Settings) -> None:
         self._connection = connection
+        self._orders = orders
         self._sending = threading.Lock()
         self._reloading = threading.Lock()
         self._metrics = _SentMetrics()
@@ -86,7 +87,7 @@ class _Searches:
         threading.Thread(target=self._expire, daemon=True).start()
         self._send(0, None)
         while True:
-            number, order = receive(self._connection)
+            number, order = receive(self._orders)
             self._threads.submit(self._answer, number, order)
 
     def _answer(self, number: int, order: Order) -> None:
@@ -94,7 +95,7 @@ class _Searches:
         try:
             with self._live.cores.taken(), span("search_process", parent=order.parent):
                 answer = self._search(order)
-        except (ReelfindError, AwayError):
+        except ReelfindError:
             pass  # the server comes to the same, and says so
         except Exception:
             logger.exception("a search failed in a process of its own; the server answers it")
@@ -147,9 +148,10 @@ def main(descriptor: int) -> None:
     logger.setLevel(logging.ERROR)
     logging.basicConfig()
     with socket.socket(fileno=descriptor) as connection, suppress(EOFError, ConnectionError):
-        _, settings = receive(connection)
+        orders = connection.makefile("rb")
+        _, settings = receive(orders)
         with tracing():
-            _Searches(connection, settings).run()
+            _Searches(connection, orders, settings).run()
     # Not one thread more is waited for: nobody reads its answer.
     sys.stderr.flush()
     os._exit(0)

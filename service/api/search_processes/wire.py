@@ -4,9 +4,8 @@ Only processes that the server has started are at the other end, and no file or 
 """
 
 import pickle
-import socket
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 #: The number of a message, which its answer has too, and the bytes of its pickle.
 HEAD = struct.Struct("<QQ")
@@ -23,22 +22,18 @@ def unpacked(content: bytes) -> Any:
     return pickle.loads(content)  # noqa: S301  from a process of ours
 
 
-def receive(connection: socket.socket) -> tuple[int, Any]:
-    """Wait for a message. → Its number, and the message.
+def receive(stream: BinaryIO) -> tuple[int, Any]:
+    """Wait for a message of a stream that waits, such as a file of a socket. → Its number, and the message.
 
     Raises:
         EOFError: the other end is closed.
     """
-    number, size = HEAD.unpack(_exactly(connection, HEAD.size))
-    return number, unpacked(_exactly(connection, size))
+    number, size = HEAD.unpack(_exactly(stream, HEAD.size))
+    return number, unpacked(_exactly(stream, size))
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    received = bytearray(size)
-    view = memoryview(received)
-    while view:
-        count = connection.recv_into(view)
-        if not count:
-            raise EOFError
-        view = view[count:]
-    return bytes(received)
+def _exactly(stream: BinaryIO, size: int) -> bytes:
+    received = stream.read(size)
+    if len(received) < size:
+        raise EOFError
+    return received
