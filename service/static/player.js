@@ -243,7 +243,7 @@ export class Player {
    */
   #goOn() {
     if (this.#target === null || this.#video.seeking) return;
-    if (this.#video.currentTime >= this.#target - 0.05) {
+    if (this.#video.currentTime >= this.#target - INTO_FRAME_SECONDS) {
       this.#target = null;
     } else if (this.#video.duration > this.#reach) {
       this.#reach = this.#video.duration;
