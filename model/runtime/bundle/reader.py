@@ -500,6 +500,8 @@ class Bundle:
                     self.provider,
                     threads=self.threads or (1 if graph in _SHORT else None),
                     cache_dir=self._cache_dir,
+                    # One text has few rows, so that reading the weights takes most of the time.
+                    integer_products=graph == TEXT_ENCODER,
                     pinned=self.pinned,
                 )
             return self._sessions[graph]

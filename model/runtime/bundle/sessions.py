@@ -64,6 +64,7 @@ def open_session(
     cache_dir: Path | None = None,
     *,
     planned_memory: bool = True,
+    integer_products: bool = False,
     bound: bool | None = None,
     pinned: bool = False,
 ) -> Session:
@@ -78,6 +79,8 @@ def open_session(
         cache_dir: where TensorRT caches the engines it builds; None: no cache.
         planned_memory: whether one block of memory is kept for all that a run of known sizes needs; without
             it, what a part of the graph has left serves the next one, and large graphs need half as much.
+        integer_products: whether the CPU multiplies weights that are stored as int8 as they are, see
+            `model.runtime.bundle.integer_products`.
         bound: whether `run_into` binds its arrays, see `Session`; None: where the provider is not the CPU.
         pinned: whether bound arrays are copied to and from page-locked memory.
 
@@ -96,10 +99,14 @@ def open_session(
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.log_severity_level = 3  # errors only: warnings concern how the graph was made
     try:
+        changed = _with_integer_products(path) if integer_products and provider == "cpu" else None
         session = ort.InferenceSession(
-            str(path), options, providers=_provider_list(provider, cache_dir), enable_fallback=False
+            str(path) if changed is None else changed,
+            options,
+            providers=_provider_list(provider, cache_dir),
+            enable_fallback=False,
         )
-    # ONNX Runtime's exceptions have no common base but Exception.
+    # The exceptions of ONNX and ONNX Runtime have no common base but Exception.
     except Exception as error:
         if provider != "cpu":
             raise _no_libraries(provider, f"{path.name} cannot be opened: {_one_line(error)}") from error
@@ -118,6 +125,13 @@ def open_session(
     _check_tensors(path, "output", session.get_outputs(), spec.outputs, dims)
     is_bound = provider != "cpu" if bound is None else bound
     return Session(path, session, bound=is_bound, pinned=pinned)
+
+
+def _with_integer_products(path: Path) -> bytes | None:
+    # The package onnx takes a tenth of a second to import: commands that encode no text do without.
+    from model.runtime.bundle.integer_products import with_integer_products
+
+    return with_integer_products(path)
 
 
 class Session:
