@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from model.runtime.bundle.reader import Bundle
 
+# Calls hold texts of similar length (`text_calls`): there are two of each.
 _TEXTS = (
     "red",
+    "sea",
     "a dog runs along the beach",
+    "beach the along runs dog a",
     "two people in front of a house, a red car that passes by at night, and the sea far behind it",
+    "it behind far sea the and, night at by passes that car red a, house a of front in people two",
 )
 #: By how much of their length encodings may differ: half floats differ by less where a call is larger,
 #: activations of 8 bits by more.
