@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from model.runtime.bundle.encodings import (
     TextEncoding,
     check_pairs,
     checked_mask,
+    stack_texts,
     text_lengths,
 )
 from model.runtime.bundle.files import EXPORT_AGAIN, FileState, file_state, read_bundle_manifest, verify_file
@@ -326,51 +327,34 @@ class Bundle:
         Raises:
             BundleError: see `encode_text`.
         """
-        sizes = {"text_embedding": self.manifest.embedding_dim}
-        if self.manifest.salience_dim is not None:
-            sizes["text_salience"] = self.manifest.salience_dim
-        if tokens and (width := self.token_sizes().text_hidden_dim) is not None:
-            sizes[TEXT_TOKENS] = width
-        out = self._encode_by_length(batch, sizes) if self.provider == "cpu" else self._encode(batch, sizes)
+        calls = calls_by_length(text_lengths(batch.attention_mask), self.max_batch, CALL_TOKENS)
+        if self.provider != "cpu" or len(calls) == 1:
+            return self._encode(batch, tokens)
+        joined = stack_texts([self._encode(_texts_of(batch, rows), tokens) for rows in calls])
+        places = np.argsort(np.concatenate(calls))
         return TextEncoding(
-            out["text_embedding"],
-            out.get("text_salience", np.empty((len(batch), 0), np.float32)),
-            out.get(TEXT_TOKENS),
+            joined.embedding[places],
+            joined.salience[places],
+            None if joined.tokens is None else joined.tokens[places],
             batch.attention_mask,
             batch.input_ids,
         )
 
-    def _encode(self, batch: TokenBatch, sizes: Mapping[str, int]) -> dict[str, NDArray[np.float32]]:
-        """Run the text encoder. → Outputs of these sizes, [B, size], tokens [B, L, size]."""
-        length = batch.input_ids.shape[1]
-        shapes: dict[str, tuple[int, ...]] = {
-            name: (length, size) if name == TEXT_TOKENS else (size,) for name, size in sizes.items()
-        }
+    def _encode(self, batch: TokenBatch, tokens: bool) -> TextEncoding:
+        shapes: dict[str, tuple[int, ...]] = {"text_embedding": (self.manifest.embedding_dim,)}
+        if self.manifest.salience_dim is not None:
+            shapes["text_salience"] = (self.manifest.salience_dim,)
+        if tokens and (width := self.token_sizes().text_hidden_dim) is not None:
+            shapes[TEXT_TOKENS] = (batch.input_ids.shape[1], width)
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        return self._run(TEXT_ENCODER, inputs, shapes)
-
-    def _encode_by_length(
-        self, batch: TokenBatch, sizes: Mapping[str, int]
-    ) -> dict[str, NDArray[np.float32]]:
-        """As `_encode`, in calls of texts of similar length; tokens after a call's longest text are 0."""
-        lengths = text_lengths(batch.attention_mask)
-        calls = calls_by_length(lengths, self.max_batch, CALL_TOKENS)
-        if len(calls) == 1:
-            return self._encode(batch, sizes)
-        count, width = batch.input_ids.shape
-        out = {
-            name: np.zeros((count, width, size) if name == TEXT_TOKENS else (count, size), np.float32)
-            for name, size in sizes.items()
-        }
-        for rows in calls:
-            longest = int(lengths[rows].max())
-            part = TokenBatch(batch.input_ids[rows, :longest], batch.attention_mask[rows, :longest])
-            for name, values in self._encode(part, sizes).items():
-                if name == TEXT_TOKENS:
-                    out[name][rows, :longest] = values
-                else:
-                    out[name][rows] = values
-        return out
+        out = self._run(TEXT_ENCODER, inputs, shapes)
+        return TextEncoding(
+            out["text_embedding"],
+            out.get("text_salience", np.empty((len(batch.input_ids), 0), np.float32)),
+            out.get(TEXT_TOKENS),
+            batch.attention_mask,
+            batch.input_ids,
+        )
 
     @cached_property
     def encodes_texts_apart(self) -> bool:
@@ -543,6 +527,12 @@ class Bundle:
         self, graph: str, inputs: dict[str, NDArray[Any]], shapes: dict[str, tuple[int, ...]]
     ) -> dict[str, NDArray[np.float32]]:
         return run_parts(self._session(graph), inputs, shapes, self.max_batch)
+
+
+def _texts_of(batch: TokenBatch, rows: NDArray[np.int64]) -> TokenBatch:
+    """Some texts of a batch, cut to the longest of them."""
+    longest = int(text_lengths(batch.attention_mask[rows]).max())
+    return TokenBatch(batch.input_ids[rows, :longest], batch.attention_mask[rows, :longest])
 
 
 def _hubness_correction(folder: Path, manifest: BundleManifest) -> HubnessCorrection | None:
