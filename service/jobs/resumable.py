@@ -91,6 +91,19 @@ class ResumableUploads:
             )
         return upload
 
+    def arrived(self, upload: Upload) -> int:
+        """How many bytes of an upload have arrived. Asking never refuses a part that comes meanwhile.
+
+        Raises:
+            NotFoundError: it is gone.
+            UploadOffsetError: a part is on its way.
+        """
+        with self._lock:
+            self._check_unclaimed(upload)
+            part = self._reopen(upload)
+            part.keep()
+            return part.size
+
     @contextmanager
     def claim(self, upload: Upload) -> Iterator[PartialFile]:
         """What has arrived of an upload, for one client at a time.
@@ -100,16 +113,10 @@ class ResumableUploads:
             UploadOffsetError: another part is on its way.
         """
         with self._lock:
-            if upload.upload_id in self._claimed:
-                raise UploadOffsetError(
-                    f"Another part of upload {upload.upload_id} is on its way. Wait for it."
-                )
+            self._check_unclaimed(upload)
             self._claimed.add(upload.upload_id)
         try:
-            part = upload.reopen()
-            if part is None:
-                self.forget(upload)
-                raise NotFoundError(f"What has arrived of upload {upload.upload_id} is gone. Begin anew.")
+            part = self._reopen(upload)
             try:
                 yield part
             finally:
@@ -117,6 +124,17 @@ class ResumableUploads:
         finally:
             with self._lock:
                 self._claimed.discard(upload.upload_id)
+
+    def _check_unclaimed(self, upload: Upload) -> None:
+        if upload.upload_id in self._claimed:
+            raise UploadOffsetError(f"Another part of upload {upload.upload_id} is on its way. Wait for it.")
+
+    def _reopen(self, upload: Upload) -> PartialFile:
+        part = upload.reopen()
+        if part is None:
+            self.forget(upload)
+            raise NotFoundError(f"What has arrived of upload {upload.upload_id} is gone. Begin anew.")
+        return part
 
     def forget(self, upload: Upload) -> None:
         """Forget an upload, whose part has its name or was removed."""

@@ -147,8 +147,7 @@ def get_upload(
 ) -> Upload:
     """How much of an upload has arrived; the header `Upload-Offset` says so too, also with `HEAD`."""
     upload = jobs.uploads.find(upload_id, view_of(context, principal).folder)
-    with jobs.uploads.claim(upload) as part:
-        offset = part.size
+    offset = jobs.uploads.arrived(upload)
     response.headers["upload-offset"] = str(offset)
     response.headers["upload-length"] = str(upload.bytes)
     response.headers["cache-control"] = "no-store"

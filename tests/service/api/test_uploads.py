@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -172,6 +174,30 @@ def test_a_video_in_parts_goes_on_after_a_break(server: Server, uploads: Path, f
     assert (uploads / "parts.mp4").read_bytes() == film
     assert whole.json()["job"]["state"] in ("queued", "running")
     check_problem(client.get(url), 404, "no upload")
+
+
+def test_asking_how_much_has_arrived_refuses_no_part(server: Server, uploads: Path) -> None:
+    url = server.client.post("/v1/uploads", json={"name": "a.mp4", "bytes": 1000}).headers["location"]
+    done = threading.Event()
+
+    def ask() -> set[int]:
+        codes = set()
+        with httpx.Client(base_url=server.url, trust_env=False) as client:
+            while not done.is_set():
+                codes.add(client.head(url).status_code)
+        return codes
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask) for _ in range(4)]
+        try:
+            for offset in range(300):
+                part = server.client.patch(url, content=b"v", headers=PART | {"Upload-Offset": str(offset)})
+                assert part.status_code == 204, part.text
+        finally:
+            done.set()
+        assert set().union(*(each.result() for each in asked)) <= {200, 409}
+    assert server.client.head(url).headers["upload-offset"] == "300"
+    assert server.client.delete(url).status_code == 204
 
 
 def test_an_upload_in_parts_can_be_given_up(server: Server, uploads: Path) -> None:
