@@ -139,7 +139,7 @@ def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: what `to_mapping` gives.
     """
-    media = ("path", "second", "teacher", "annotations", "videos", "features", "subtitles")
+    media = ("path", "second", "uncaptioned", "teacher", "annotations", "videos", "features", "subtitles")
     data = {k: v for k, v in config["data"].items() if k not in (*media, "cache", "frame_cache", "workers")}
     skipped = ("threads", "log_every", "checkpoint_seconds", "evaluate", "device", "processes", "tensorboard")
     rates = {k: v for k, v in config["train"].items() if k not in (*skipped, "start_from")}

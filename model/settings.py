@@ -120,8 +120,14 @@ class DataConfig:
     #: photos: another image encoder's embeddings of the training images, as `reelfind-model teacher` writes
     #: them, for losses that learn from it; empty: none
     teacher: str = ""
+    #: photos: a folder of images without captions, which learn from `data.teacher` alone; empty: none
+    uncaptioned: str = ""
+    #: images without captions in a batch, which serve as unrelated frames of its films
+    uncaptioned_pool: int = 24
     #: photos: share of the captions that get an opening such as "the video shows"
     opening_share: float = 0.0
+    #: photos: share of the captions that lose their full stop at the end, or get one
+    stop_share: float = 0.0
     #: images of a batch that serve only as unrelated frames; all its films share them
     noise_pool: int = 32
     #: share of a film's unrelated frames that are cross-fades, fades to black or blank
@@ -175,8 +181,21 @@ class DataConfig:
             not (self.validation and self.has_stills),
             f"data.validation={self.validation} is for video data sets: captions.csv names the split val",
         )
-        for name in ("multi_view", "film_share", "transitions", "second_share", "opening_share"):
+        for name in (
+            "multi_view",
+            "film_share",
+            "transitions",
+            "second_share",
+            "opening_share",
+            "stop_share",
+        ):
             yield 0.0 <= getattr(self, name) <= 1.0, f"data.{name}={getattr(self, name)} must be in [0, 1]"
+        is_taught = bool(self.teacher and self.film_share > 0 and self.uncaptioned_pool > 0)
+        needs = f"films (data.film_share) and data.uncaptioned_pool, which is {self.uncaptioned_pool}"
+        yield (
+            is_taught or not self.uncaptioned,
+            f"data.uncaptioned={self.uncaptioned} needs data.teacher, {needs}",
+        )
         yield from self._feature_rules()
         if self.film_share > 0:
             yield self.noise_pool >= 2, f"data.noise_pool={self.noise_pool} must be 2 or more for films"

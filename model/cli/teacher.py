@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from model.cli.terminal import report
-from model.data.stills import read_stills
+from model.data.stills import CaptionedStills, list_images, read_stills
 from model.data.teacher import TEACHER_PACKAGE, write_teacher
 
 
@@ -25,10 +25,26 @@ def teacher_command(
             f"ViT-B/16 of the package {TEACHER_PACKAGE}."
         ),
     ] = None,
+    uncaptioned: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images without captions, for data.uncaptioned."),
+    ] = None,
+    views: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Embed so many views of each captioned image, cropped and coloured as training shows them. "
+            "The embedding of the image itself stands for its other views.",
+        ),
+    ] = 1,
 ) -> None:
     """Embed the training images of some folders with another image encoder.
 
     Train with data.teacher=OUTPUT, loss.teacher_mfcl and loss.distillation.
     """
-    write_teacher(output, [read_stills(folder, "train") for folder in data], graph, report)
+    sets = [read_stills(folder, "train") for folder in data]
+    if uncaptioned is not None:
+        sets.append(CaptionedStills("train", (), (), (), ()).with_uncaptioned(list_images(uncaptioned)))
+    write_teacher(output, sets, graph, report, views=views)
     report(f"embeddings written to {output}")

@@ -23,11 +23,12 @@ from model.arrays import Frames, Rows
 from model.data.augmentation import Augmentation, names_sides
 from model.data.examples import Examples
 from model.data.films import FilmPlan, compose, part, unrelated
+from model.data.full_stops import with_other_stop
 from model.data.openings import with_opening
 from model.data.sources import Source
 from model.data.stills import CaptionedStills
 from model.data.view_cache import FrozenStages, build_cache
-from model.data.views import PixelViews, Views, flips
+from model.data.views import VIEW_SEED, PixelViews, Views, flips
 from model.progress import Report
 from model.runtime.errors import InputError
 from model.settings import RunSettings
@@ -100,7 +101,9 @@ def _views(
     report: Report,
 ) -> Views:
     if stages is None:
-        return PixelViews(stills, config.model.image_size, config.train.seed)
+        # A teacher has seen certain views.
+        seed = config.train.seed if stills.taught is None else VIEW_SEED
+        return PixelViews(stills, config.model.image_size, seed)
     folder = Path(config.data.cache) if config.data.cache else cache_folder
     with processes.first_before_others():
         return build_cache(folder, stills, stages, config, report)
@@ -190,6 +193,8 @@ class StillLoader(Generic[BatchT]):
         if data.film_share:
             foreign = unrelated(rows, texts, captions, data.noise_pool, rng)
             pool = np.array([items[row][rng.integers(len(items[row]))] for row in foreign], np.int64)
+            if self.stills.uncaptioned:
+                pool = rng.permutation(np.concatenate([pool, self._uncaptioned(epoch * self.steps + number)]))
         views = [[v for v in range(data.views) if not (names_sides(text) and flips(v))] for text in texts]
         plan = compose([items[row] for row in rows], pool, data, self.config.model.frames, rng, views)
         plan = part(plan, self.rank, self.world)
@@ -197,6 +202,8 @@ class StillLoader(Generic[BatchT]):
         answers = _chosen(self.stills.answers, rows[own], chosen[own])
         if data.opening_share:
             texts = [with_opening(text, data.opening_share, rng) for text in texts]
+        if data.stop_share:
+            texts = [with_other_stop(text, data.stop_share, rng) for text in texts]
         return self.collate(
             Examples(
                 self.views.frames(plan),
@@ -215,8 +222,17 @@ class StillLoader(Generic[BatchT]):
         """The other encoder's embedding of each frame; zeros for mixed and plain ones. → [F, Ht]"""
         if self.stills.taught is None:
             return None
+        taught = self.stills.taught
         rows = np.where(plan.plain, plan.images[:, 0], 0)
-        return torch.from_numpy(self.stills.taught[rows] * plan.plain[:, None].astype(np.float32))
+        views = plan.views[:, 0] if taught.shape[1] > 1 else np.zeros_like(rows)
+        return torch.from_numpy(taught[rows, views] * plan.plain[:, None].astype(np.float32))
+
+    def _uncaptioned(self, number: int) -> Rows:
+        """The images without captions of a batch, by its number in the whole run."""
+        size = self.stills.uncaptioned
+        share = min(self.config.data.uncaptioned_pool, size)
+        first = len(self.stills.images) - size
+        return first + _endless(self.config.train.seed, size, number * share, share)
 
     @property
     def _sizes(self) -> list[int]:

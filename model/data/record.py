@@ -35,7 +35,8 @@ class DatasetRecord:
         split: the part that was trained on.
         items: number of photos or videos; None: not recorded.
         captions: number of captions; None: not recorded.
-        captions_sha256: sha256 of all captions in their order; None: not recorded.
+        captions_sha256: sha256 of all captions in their order, of images without captions of their names;
+            None: not recorded.
         texts: what was counted as captions, such as "line" of timed text; empty: captions, or questions.
     """
 
@@ -56,7 +57,7 @@ class DatasetRecord:
             counts = "counts not recorded by the checkpoint"
         else:
             unit = "photo" if self.kind.split()[0] in _PHOTOS else "video"
-            unit = "clip" if self.kind == "clips" else unit
+            unit = {"clips": "clip", "images": "image"}.get(self.kind, unit)
             text = self.texts or ("question" if self.kind.endswith(_ASKED) else "caption")
             counts = f"{_count(self.items, unit)}, {_count(self.captions, text)}"
         return f"{self.kind}{name}{media}, split {self.split}: {counts}"
@@ -104,6 +105,7 @@ def describe_data(
     start: Mapping[str, Any] | None = None,
     sets: Sequence[StillSet] = (),
     texts: str = "",
+    uncaptioned: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The record of a run as plain values, which its checkpoints hold under `DATA_KEY`.
 
@@ -113,6 +115,7 @@ def describe_data(
         start: the state of the checkpoint that `train.start_from` names; None: there is none.
         sets: the sets of still images that are trained on; empty: other data.
         texts: what `captions` are, such as "line" of timed text; empty: captions, or questions.
+        uncaptioned: the names of the images without captions that are trained on.
     """
     named = replace(_named(vars(config.data), _own_name), texts=texts)
     if sets:
@@ -132,6 +135,10 @@ def describe_data(
     datasets = tuple(
         _counted(name, captions[end - size : end]) for name, size, end in zip(names, sizes, ends, strict=True)
     )
+    if uncaptioned:
+        images = DatasetRecord("images", _own_name(config.data.uncaptioned))
+        names_sha256 = _digest([uncaptioned])
+        datasets += (replace(images, items=len(uncaptioned), captions=0, captions_sha256=names_sha256),)
     start_from = None
     if start is not None:
         recorded = DATA_KEY in start or "config" in start

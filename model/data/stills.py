@@ -3,12 +3,13 @@
 captions.csv (image, split, caption), images/                        each photo is an item
 frames.csv (image, video, split), captions.csv (video, split, caption), images/
                                                                      each video is an item of several images
+Images without captions are all that a folder holds; they belong to no item.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ from model.runtime.preprocessing import load_image, resize_frames
 
 _FRAMES = "frames.csv"
 _CAPTIONS = "captions.csv"
+_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp"))
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,15 @@ class CaptionedStills:
 
     Attributes:
         name: the name of the split.
-        images: the files of all images.
+        images: the files of all images: those of the items, then those without captions.
         items: for each item its images, by their places in `images`, in the order of the video.
         captions: the captions of each item.
         sets: the sets that the items come from, in the order of the items.
         answers: where the captions are questions, their answers, one for each; else empty.
-        taught: another encoder's embedding of each image, float32 [images, Ht]; None: there is none.
+        taught: another encoder's embedding of each view of each image, float32 [images, views, Ht]; one view
+            stands for all; None: there is none.
         taught_by: that encoder's name.
+        uncaptioned: how many of the images, the last ones, have no captions, and belong to no item.
     """
 
     name: str
@@ -56,6 +60,7 @@ class CaptionedStills:
     answers: tuple[tuple[str, ...], ...] = ()
     taught: Array | None = field(default=None, compare=False)
     taught_by: str = ""
+    uncaptioned: int = 0
 
     @property
     def unit(self) -> str:
@@ -65,8 +70,8 @@ class CaptionedStills:
 
     @cached_property
     def owners(self) -> Rows:
-        """The item of each image. → int64 [images]"""
-        owners = np.empty(len(self.images), np.int64)
+        """The item of each image; -1: none. → int64 [images]"""
+        owners = np.full(len(self.images), -1, np.int64)
         for index, item in enumerate(self.items):
             owners[list(item)] = index
         return owners
@@ -102,6 +107,10 @@ class CaptionedStills:
             self.answers + other.answers,
         )
 
+    def with_uncaptioned(self, images: Sequence[Path]) -> CaptionedStills:
+        """With images that have no captions, behind the others."""
+        return replace(self, images=(*self.images, *images), uncaptioned=self.uncaptioned + len(images))
+
     def load(self, image: int, size: int) -> Frames:
         """One image, resized as in serving. Shape [size, size, 3].
 
@@ -133,6 +142,18 @@ def read_stills(path: Path, split: str) -> CaptionedStills:
     return _stills(
         path, split, table, {name: Annotated(name, texts) for name, texts in table.captions.items()}
     )
+
+
+def list_images(folder: Path) -> tuple[Path, ...]:
+    """The JPEG, PNG and WebP files in a folder and its subfolders, in alphabetical order.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _EXTENSIONS)
+    if not found:
+        raise InputError(f"{folder} holds no JPEG, PNG or WebP files: name a folder with images")
+    return tuple(found)
 
 
 def read_asked_stills(path: Path, split: str, asked: Mapping[str, Annotated]) -> CaptionedStills:

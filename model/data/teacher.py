@@ -1,7 +1,8 @@
 """Another image encoder's embeddings of training images, which a smaller model learns from.
 
-A file `.npz` with `names` [n], the names of the images' files, `embedding` float16 [n, Ht], of length 1, and
-`encoder`, what made them.
+A file `.npz` with `names` [n], the names of the images' files, `encoder`, what made them, and `embedding`
+float16 [n, V, Ht], of length 1, of the first V views of each, or zeros where a view was not embedded: that of
+the image itself, its first view, then stands for it. [n, Ht] is read as one view.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from model.arrays import Array, Frames, unreadable
 from model.data.stills import CaptionedStills
+from model.data.views import VIEW_SEED, view_of
 from model.progress import Progress, Report
 from model.runtime.errors import InputError
 from model.runtime.files import replacing
@@ -40,15 +42,15 @@ class Teacher:
     Attributes:
         encoder: what made them.
         names: of the n images.
-        embedding: float32 [n, Ht], of length 1.
+        embedding: float32 [n, V, Ht], of length 1: of the first V views of each image.
     """
 
     encoder: str
     names: tuple[str, ...]
     embedding: Array
 
-    def of(self, images: Sequence[Path]) -> Array:
-        """The embedding of each image. → float32 [images, Ht]
+    def of(self, images: Sequence[Path], views: int) -> Array:
+        """The embeddings of each image's views; one may stand for all. → float32 [images, 1 or views, Ht]
 
         Raises:
             InputError: there is none of some image.
@@ -58,9 +60,14 @@ class Teacher:
         if missing:
             raise InputError(
                 f"data.teacher lacks {len(missing)} of {len(images)} images, such as {missing[0]}: {_REMEDY} "
-                "for the folders of data and data.second"
+                "for the folders of data, data.second and data.uncaptioned"
             )
-        rows: Array = self.embedding[[places[image.name] for image in images]]
+        known = self.embedding[[places[image.name] for image in images], :views]
+        if known.shape[1] == 1:
+            return known
+        rows = np.repeat(known[:, :1], views, axis=1)
+        is_known = known.any(axis=-1)
+        rows[:, : known.shape[1]][is_known] = known[is_known]
         return rows
 
 
@@ -81,12 +88,21 @@ def read_teacher(path: Path) -> Teacher:
         raise InputError(
             f"data.teacher={path} holds no embeddings ({unreadable(error)}): {_REMEDY}"
         ) from error
-    if embedding.ndim != 2 or len(names) != len(embedding) or not np.isfinite(embedding).all():
+    if embedding.ndim == 2:
+        embedding = embedding[:, None]
+    if (
+        embedding.ndim != 3
+        or not embedding.shape[1]
+        or len(names) != len(embedding)
+        or not np.isfinite(embedding).all()
+    ):
         raise InputError(f"data.teacher={path} holds embeddings that fit no names: {_REMEDY}")
     return Teacher(encoder, names, _unit(embedding))
 
 
-def write_teacher(path: Path, sets: Sequence[CaptionedStills], graph: Path | None, report: Report) -> None:
+def write_teacher(
+    path: Path, sets: Sequence[CaptionedStills], graph: Path | None, report: Report, *, views: int = 1
+) -> None:
     """Embed all images of some sets, and write the embeddings.
 
     Args:
@@ -95,6 +111,8 @@ def write_teacher(path: Path, sets: Sequence[CaptionedStills], graph: Path | Non
         graph: an ONNX graph of one input, float [B, 3, s, s] normalised as CLIP's, whose first output is
             [B, Ht]; None: that of `TEACHER_PACKAGE`.
         report: told how long it will take.
+        views: how many views of each captioned image are embedded, as training shows them; the first is the
+            image itself. One of those without captions.
 
     Raises:
         InputError: the package is not installed, the graph is another one, an image cannot be read, or two
@@ -106,19 +124,26 @@ def write_teacher(path: Path, sets: Sequence[CaptionedStills], graph: Path | Non
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"two images are named {twice}: rename one of them")
     encode = _Encoder(graph or _package_graph())
-    progress = Progress("images", len(images), report)
+    places = [
+        (stills, image, view)
+        for stills in sets
+        for image in range(len(stills.images))
+        for view in range(views if stills.owners[image] >= 0 else 1)
+    ]
+    progress = Progress("views of images", len(places), report)
     rows = []
 
-    def embed(stills: CaptionedStills, image: int) -> Array:
-        return encode(stills.load(image, encode.size))
+    def embed(place: tuple[CaptionedStills, int, int]) -> Array:
+        stills, image, view = place
+        return encode(view_of(stills, image, view, encode.size, VIEW_SEED))
 
-    owners = [stills for stills in sets for _ in stills.images]
-    places = [image for stills in sets for image in range(len(stills.images))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(embed, owners, places):
+        for row in pool.map(embed, places):
             rows.append(row)
             progress.step()
-    embedding = _unit(np.stack(rows))
+    embedding = np.zeros((len(images), views, rows[0].shape[-1]), np.float32)
+    view_numbers = np.array([view for *_, view in places])
+    embedding[np.cumsum(view_numbers == 0) - 1, view_numbers] = _unit(np.stack(rows))
     encoder = TEACHER_PACKAGE if graph is None else graph.name
     with replacing(path) as temporary, temporary.open("wb") as out:
         np.savez(
@@ -162,5 +187,5 @@ def _package_graph() -> Path:
 
 
 def _unit(rows: Array) -> Array:
-    unit: Array = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    unit: Array = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
     return unit

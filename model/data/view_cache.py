@@ -21,13 +21,12 @@ from model.arrays import Rows
 from model.backbones import ImageBackbone
 from model.data.films import PLAIN, FilmPlan
 from model.data.stills import CaptionedStills
-from model.data.views import view_of
+from model.data.views import VIEW_SEED, VIEWS_VERSION, view_of
 from model.progress import Report
 from model.runtime.files import replacing
 from model.settings import RunSettings
 
 TEACHER_CLASSES = 8
-_VIEW_SEED = 0
 # Images in one pass of the early stages: their large maps stay in a CPU's caches.
 _CHUNK = 8
 
@@ -111,8 +110,8 @@ def build_cache(
 
     Views are the same for every `train.seed`, so that runs of several seeds share a cache.
     """
-    size, seed = config.model.image_size, _VIEW_SEED
-    key = json.dumps([*stages.key, size, [image.name for image in stills.images], seed])
+    size, seed = config.model.image_size, VIEW_SEED
+    key = json.dumps([*stages.key, size, [image.name for image in stills.images], seed, VIEWS_VERSION])
     folder = folder / hashlib.sha256(key.encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     weight, bias = stages.classifier

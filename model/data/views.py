@@ -5,6 +5,7 @@ Shapes: F packed frames, s side in pixels.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,11 @@ from model.arrays import Array, Frames, Rows
 from model.data.augmentation import Augmentation
 from model.data.films import PLAIN, FilmPlan
 from model.data.stills import CaptionedStills
+
+#: The seed of views that are computed once, and then serve runs of every seed.
+VIEW_SEED = 0
+#: Part of the keys of stored views: raise it when `view_of` draws other ones.
+VIEWS_VERSION = 2
 
 
 class Views(Protocol):
@@ -40,12 +46,16 @@ def flips(view: int) -> bool:
 def view_of(stills: CaptionedStills, image: int, view: int, size: int, seed: int) -> Frames:
     """One view of an image: 0 is the image itself, the others are augmented. → uint8 [s, s, 3]
 
-    A view changes all images of an item in the same way, as if another camera had taken it.
+    A view changes all images of an item in the same way, as if another camera had taken it. The name of its
+    first image decides how: whatever else is trained on, the view is the same.
     """
     pixels = stills.load(image, size)
     if not view:
         return pixels
-    rng = np.random.default_rng((seed, view, int(stills.owners[image])))
+    owner = int(stills.owners[image])
+    first = image if owner < 0 else stills.items[owner][0]
+    name = zlib.crc32(stills.images[first].name.encode("utf-8", "surrogateescape"))
+    rng = np.random.default_rng((seed, view, name))
     return Augmentation.draw(rng, flip=flips(view)).apply(pixels)
 
 

@@ -71,8 +71,13 @@ class PictureStudy:
 
     def record(self, config: Config, start: Mapping[str, Any] | None) -> dict[str, Any]:
         """See `Study`."""
-        sets = self.training.sets if isinstance(self.training, CaptionedStills) else ()
-        return describe_data(config, self.training.captions, start, sets)
+        training = self.training
+        if not isinstance(training, CaptionedStills):
+            return describe_data(config, training.captions, start)
+        uncaptioned = training.images[len(training.images) - training.uncaptioned :]
+        return describe_data(
+            config, training.captions, start, training.sets, uncaptioned=[image.name for image in uncaptioned]
+        )
 
     def validate(self, run: Run) -> Validation | None:
         """Retrieval, or answers to questions; the first process measures."""

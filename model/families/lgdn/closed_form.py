@@ -109,7 +109,7 @@ def start_projections(
     by_image = torch.cat(images)
     features = _by_item(by_image, stills)
     if stills.taught is not None and model.teacher_projection is not None:
-        taught = torch.from_numpy(stills.taught)
+        taught = torch.from_numpy(stills.taught[:, 0])
         known, text = canonical_correlation(
             _by_item(taught, stills)[owners], torch.cat(texts), model.config.dim
         )

@@ -82,7 +82,7 @@ class LGDNFamily(PictureFamily[LGDN, ModelConfig, LossConfig]):
     def complete(self, config: ModelConfig, training: Source) -> ModelConfig:
         """Fill in the sizes of both encoders, and of the embeddings of `data.teacher`."""
         if isinstance(training, CaptionedStills) and training.taught is not None:
-            width = training.taught.shape[1]
+            width = training.taught.shape[-1]
             config = replace(config, teacher=training.taught_by, teacher_dim=width)
         return with_shapes(config)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from model.arrays import Array, Frames, Rows
 from model.data.stills import CaptionedStills
-from model.data.views import view_of
+from model.data.views import VIEWS_VERSION, view_of
 from model.progress import Progress, Report, silent
 from model.runtime.bundle import Bundle
 from model.runtime.bundle.graphs import FRAME_ENCODER, TEXT_ENCODER
@@ -135,6 +135,7 @@ def _key(bundle: Bundle, stills: CaptionedStills, texts: Sequence[str], views: i
         bundle.manifest.image.model_dump(),
         views,
         seed,
+        VIEWS_VERSION,
         [(str(path), path.stat().st_size if path.is_file() else -1) for path in stills.images],
         stills.items,
         texts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from model.arrays import Frames
 from model.data.augmentation import Augmentation, names_sides
 from model.data.loaders import VideoLoader
 from model.data.sources import open_source
-from model.data.stills import read_stills
+from model.data.stills import CaptionedStills, read_stills
 from model.data.views import view_of
 from model.families.lgdn.family import LGDNFamily
 from model.runtime.preprocessing import TextTokenizer
@@ -82,12 +83,18 @@ def test_a_view_changes_all_images_of_an_item_alike(tmp_path: Path) -> None:
     stills = read_stills(make_photos(tmp_path / "photos"), "train")
     joined = replace(stills, items=(tuple(range(12)), tuple(range(12, 24))), captions=stills.captions[:2])
     for view in (1, 2):
-        expected = Augmentation.draw(np.random.default_rng((5, view, 1)), flip=view == 1)
+        name = zlib.crc32(joined.images[12].name.encode())
+        expected = Augmentation.draw(np.random.default_rng((5, view, name)), flip=view == 1)
         for image in (12, 23):
             np.testing.assert_array_equal(
                 view_of(joined, image, view, 48, seed=5), expected.apply(joined.load(image, 48))
             )
     np.testing.assert_array_equal(view_of(joined, 3, 0, 48, seed=5), joined.load(3, 48))
+    # An image of no item is changed by its own name, whatever it is joined with.
+    alone = CaptionedStills("train", (), (), (), ()).with_uncaptioned(joined.images[13:14])
+    mixed = joined.with_uncaptioned(joined.images[13:14])
+    np.testing.assert_array_equal(view_of(alone, 0, 1, 48, seed=5), view_of(mixed, 24, 1, 48, seed=5))
+    assert (view_of(alone, 0, 1, 48, seed=5) != view_of(joined, 13, 1, 48, seed=5)).any()
 
 
 def test_clips_are_augmented_and_not_mirrored_against_their_text(tmp_path: Path) -> None:

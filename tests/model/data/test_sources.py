@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def test_pixels_of_a_plan_are_its_views_mixed(config: Config) -> None:
             return np.full((48, 48, 3), PLAIN[photo], float)
         pixels = source.load(photo, 48)
         if view:
-            rng = np.random.default_rng((3, view, photo))
+            rng = np.random.default_rng((3, view, zlib.crc32(source.images[photo].name.encode())))
             pixels = Augmentation.draw(rng, flip=view % 2 == 1).apply(pixels)
         return pixels.astype(float)
 
