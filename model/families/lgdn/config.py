@@ -57,6 +57,8 @@ class ModelConfig:
     dropout: float = 0.1
     #: on what the backbone gives of a frame, before its projection
     projection_dropout: float = 0.0
+    #: share of the segments of which training leaves the temporal layer out
+    temporal_drop: float = 0.0
     #: compute activations again in the backward pass: less memory, a third more time
     gradient_checkpointing: bool = False
     bank_size: int = 4096
@@ -105,7 +107,7 @@ class ModelConfig:
         yield 0.0 <= self.momentum < 1.0, f"model.momentum={self.momentum} must be in [0, 1)"
         yield self.temperature > 0, f"model.temperature={self.temperature} must be positive"
         yield 0 <= self.frozen_stages <= 7, f"model.frozen_stages={self.frozen_stages} must be 0 to 7"
-        for name in ("dropout", "projection_dropout"):
+        for name in ("dropout", "projection_dropout", "temporal_drop"):
             yield 0.0 <= getattr(self, name) < 1.0, f"model.{name}={getattr(self, name)} must be in [0, 1)"
         for name in ("dim", "frames", "image_size", "context_length", "fusion_layers", "fusion_dim"):
             yield getattr(self, name) >= 1, f"model.{name}={getattr(self, name)} must be positive"

@@ -42,6 +42,7 @@ class LGDNFamily(PictureFamily[LGDN, ModelConfig, LossConfig]):
         {
             "dropout",
             "projection_dropout",
+            "temporal_drop",
             "gradient_checkpointing",
             "converter_layers",
             "converter_target_masked",

@@ -92,7 +92,7 @@ class Towers(nn.Module):
         self.text = build_text(config, config.fusion_from_text)
         self.frame_projection = nn.Linear(self.image.width, config.dim)
         self.text_projection = nn.Linear(self.text.width, config.dim)
-        self.temporal = TemporalLayer(config.dim, config.frames)
+        self.temporal = TemporalLayer(config.dim, config.frames, drop=config.temporal_drop)
         self.classifier = nn.Linear(self.image.width, config.classes) if config.classes else None
         self.class_projection = nn.Linear(config.classes, config.dim, bias=False) if config.classes else None
         if self.class_projection is not None:

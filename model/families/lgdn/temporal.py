@@ -18,12 +18,14 @@ from model.backbones.pooling import masked_mean
 class TemporalLayer(nn.Module):
     """One pre-LN Transformer layer over frame embeddings with learned positions (the T of eq. 1).
 
-    Both residual branches start as zero, so an untrained layer computes the masked mean.
+    Both residual branches start as zero, so an untrained layer computes the masked mean. With stochastic
+    depth (Huang et al., 2016) training leaves the layer out of a share `drop` of the segments, so that these
+    are means.
     """
 
-    def __init__(self, dim: int, frames: int, heads: int = 4) -> None:
+    def __init__(self, dim: int, frames: int, heads: int = 4, drop: float = 0.0) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.drop = heads, drop
         self.positions = nn.Parameter(torch.zeros(frames, dim))
         nn.init.normal_(self.positions, std=0.02)
         self.attention_norm = nn.LayerNorm(dim)
@@ -43,6 +45,13 @@ class TemporalLayer(nn.Module):
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         bias = (1.0 - mask[:, None, None, :].to(q.dtype)) * -10000.0
         y = attention(q, k, v, bias)
-        x = frames + self.attention_out(y.transpose(1, 2).reshape(b, n, d))
-        x = x + self.down(F.gelu(self.up(self.feed_norm(x))))
+        kept = self._kept(b, frames)
+        x = frames + kept * self.attention_out(y.transpose(1, 2).reshape(b, n, d))
+        x = x + kept * self.down(F.gelu(self.up(self.feed_norm(x))))
         return masked_mean(x, mask)
+
+    def _kept(self, count: int, like: Tensor) -> Tensor | float:
+        """What the branches of each segment are multiplied by; on average 1. → [B, 1, 1]"""
+        if not (self.training and self.drop):
+            return 1.0
+        return F.dropout(like.new_ones(count, 1, 1), self.drop)

@@ -35,3 +35,18 @@ def test_padding_frames_never_reach_a_trained_temporal_layer() -> None:
         alone = layer(frames, torch.ones(1, 5))
         torch.testing.assert_close(layer(padded, mask), alone, rtol=1e-4, atol=1e-4)
         assert float((alone - frames.mean(1)).abs().max()) > 0.1
+
+
+def test_a_part_of_the_segments_is_their_mean_in_training_alone() -> None:
+    torch.manual_seed(0)
+    layer = TemporalLayer(16, 8, drop=0.25)
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    frames, mask = torch.randn(1, 5, 16).expand(400, 5, 16), torch.ones(400, 5)
+    with torch.no_grad():
+        segments = layer(frames, mask)
+        is_mean = (segments - frames.mean(1)).abs().amax(1) < 1e-5
+        assert 0.15 < float(is_mean.float().mean()) < 0.35
+        layer.eval()
+        torch.testing.assert_close(layer(frames, mask), layer(frames[:1], mask[:1]).expand(400, 16))
+        assert float((layer(frames[:1], mask[:1]) - frames[0].mean(0)).abs().max()) > 0.1
