@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +14,13 @@ pytest.importorskip("yaml")
 import torch
 
 from model.config import Config
-from model.data.augmentation import Augmentation
 from model.data.films import PLAIN, compose
 from model.data.sources import open_source
 from model.data.stills import CaptionedStills
 from model.data.views import PixelViews, Views
 from model.settings import DataConfig
 from tests.support.annotations import write_json
+from tests.support.naive_views import naive_view
 from tests.support.tiny_photos import make_photos, tiny_config
 
 
@@ -74,11 +73,7 @@ def test_pixels_of_a_plan_are_its_views_mixed(config: Config) -> None:
     def shot(photo: int, view: int) -> np.ndarray:
         if photo < 0:
             return np.full((48, 48, 3), PLAIN[photo], float)
-        pixels = source.load(photo, 48)
-        if view:
-            rng = np.random.default_rng((3, view, zlib.crc32(source.images[photo].name.encode())))
-            pixels = Augmentation.draw(rng, flip=view % 2 == 1).apply(pixels)
-        return pixels.astype(float)
+        return naive_view(source, photo, view, 48, 3).astype(float)
 
     mixed = 0
     for f, share in enumerate(plan.share.astype(float)):

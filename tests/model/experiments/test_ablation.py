@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from model.cli import app
 from model.config import config_from_mapping, load_config
-from model.data.augmentation import Augmentation
 from model.data.films import FilmPlan
 from model.data.stills import read_stills
 from model.evaluation.spliced import SplicedFilms
@@ -34,6 +33,7 @@ from model.families.lgdn.config import STRATEGIES
 from model.families.lgdn.network import LGDN
 from model.runtime.preprocessing import TextTokenizer
 from model.settings import to_mapping
+from tests.support.naive_views import naive_view
 from tests.support.paths import ROOT
 from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
@@ -60,11 +60,7 @@ def test_frames_are_views_cross_fades_and_blanks(photos_folder: Path) -> None:
     rows = slots = np.zeros(0, np.int64)
     plain, fade, white, dark = SplicedFilms(photos, plan, rows, slots, slots, seed=7).frames(SIZE)
     np.testing.assert_array_equal(plain, photos.load(3, SIZE))
-    view = (
-        Augmentation.draw(np.random.default_rng((7, 2, 4)), flip=False)
-        .apply(photos.load(4, SIZE))
-        .astype(float)
-    )
+    view = naive_view(photos, 4, 2, SIZE, 7).astype(float)
     np.testing.assert_array_equal(fade, np.rint(0.75 * view + 0.25 * photos.load(5, SIZE)))
     assert (white == 255).all()
     np.testing.assert_array_equal(dark, np.rint(photos.load(3, SIZE) * 0.5))
