@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from model.cli.terminal import report
-from model.data.stills import CaptionedStills, list_images, read_stills
+from model.data.stills import read_images, read_stills
 from model.data.teacher import TEACHER_PACKAGE, write_teacher
 
 
@@ -45,6 +45,6 @@ def teacher_command(
     """
     sets = [read_stills(folder, "train") for folder in data]
     if uncaptioned is not None:
-        sets.append(CaptionedStills("train", (), (), (), ()).with_uncaptioned(list_images(uncaptioned)))
+        sets.append(read_images(uncaptioned, "train"))
     write_teacher(output, sets, graph, report, views=views)
     report(f"embeddings written to {output}")

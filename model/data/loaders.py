@@ -193,7 +193,7 @@ class StillLoader(Generic[BatchT]):
         if data.film_share:
             foreign = unrelated(rows, texts, captions, data.noise_pool, rng)
             pool = np.array([items[row][rng.integers(len(items[row]))] for row in foreign], np.int64)
-            if self.stills.uncaptioned:
+            if len(self.stills.uncaptioned):
                 pool = rng.permutation(np.concatenate([pool, self._uncaptioned(epoch * self.steps + number)]))
         views = [[v for v in range(data.views) if not (names_sides(text) and flips(v))] for text in texts]
         plan = compose([items[row] for row in rows], pool, data, self.config.model.frames, rng, views)
@@ -224,15 +224,14 @@ class StillLoader(Generic[BatchT]):
             return None
         taught = self.stills.taught
         rows = np.where(plan.plain, plan.images[:, 0], 0)
-        views = plan.views[:, 0] if taught.shape[1] > 1 else np.zeros_like(rows)
+        views = np.minimum(plan.views[:, 0], taught.shape[1] - 1)
         return torch.from_numpy(taught[rows, views] * plan.plain[:, None].astype(np.float32))
 
     def _uncaptioned(self, number: int) -> Rows:
         """The images without captions of a batch, by its number in the whole run."""
-        size = self.stills.uncaptioned
-        share = min(self.config.data.uncaptioned_pool, size)
-        first = len(self.stills.images) - size
-        return first + _endless(self.config.train.seed, size, number * share, share)
+        places = self.stills.uncaptioned
+        share = min(self.config.data.uncaptioned_pool, len(places))
+        return places[_endless(self.config.train.seed, len(places), number * share, share)]
 
     @property
     def _sizes(self) -> list[int]:

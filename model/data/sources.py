@@ -11,7 +11,7 @@ import numpy as np
 
 from model.arrays import Frames
 from model.data.datasets import SplitName, annotations_of, open_dataset
-from model.data.stills import CaptionedStills, list_images, read_asked_stills, read_stills
+from model.data.stills import CaptionedStills, read_asked_stills, read_images, read_stills
 from model.data.teacher import read_teacher
 from model.progress import Report, silent
 from model.runtime.errors import InputError
@@ -88,7 +88,7 @@ def open_stills(data: DataConfig, split: SplitName) -> CaptionedStills:
         first = first.first(data.limit)
     stills = first.join(*others) if others else first
     if split == "train" and data.uncaptioned:
-        stills = stills.with_uncaptioned(list_images(Path(data.uncaptioned)))
+        stills = stills.join(read_images(Path(data.uncaptioned), split))
     if split == "train" and data.teacher:
         teacher = read_teacher(Path(data.teacher))
         return replace(stills, taught=teacher.of(stills.images, data.views), taught_by=teacher.encoder)

@@ -9,7 +9,7 @@ Images without captions are all that a folder holds; they belong to no item.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +18,13 @@ from typing import Literal
 import numpy as np
 
 from model.arrays import Array, Frames, Rows
+from model.data.datasets.files import IMAGE_EXTENSIONS
 from model.data.datasets.records import Annotated
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import load_image, resize_frames
 
 _FRAMES = "frames.csv"
 _CAPTIONS = "captions.csv"
-_EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp"))
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class CaptionedStills:
 
     Attributes:
         name: the name of the split.
-        images: the files of all images: those of the items, then those without captions.
+        images: the files of all images; those without captions belong to no item.
         items: for each item its images, by their places in `images`, in the order of the video.
         captions: the captions of each item.
         sets: the sets that the items come from, in the order of the items.
@@ -49,7 +49,6 @@ class CaptionedStills:
         taught: another encoder's embedding of each view of each image, float32 [images, views, Ht]; one view
             stands for all; None: there is none.
         taught_by: that encoder's name.
-        uncaptioned: how many of the images, the last ones, have no captions, and belong to no item.
     """
 
     name: str
@@ -60,7 +59,6 @@ class CaptionedStills:
     answers: tuple[tuple[str, ...], ...] = ()
     taught: Array | None = field(default=None, compare=False)
     taught_by: str = ""
-    uncaptioned: int = 0
 
     @property
     def unit(self) -> str:
@@ -75,6 +73,11 @@ class CaptionedStills:
         for index, item in enumerate(self.items):
             owners[list(item)] = index
         return owners
+
+    @cached_property
+    def uncaptioned(self) -> Rows:
+        """The images that belong to no item, by their places. → int64"""
+        return np.flatnonzero(self.owners < 0)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -106,10 +109,6 @@ class CaptionedStills:
             self.sets + other.sets,
             self.answers + other.answers,
         )
-
-    def with_uncaptioned(self, images: Sequence[Path]) -> CaptionedStills:
-        """With images that have no captions, behind the others."""
-        return replace(self, images=(*self.images, *images), uncaptioned=self.uncaptioned + len(images))
 
     def load(self, image: int, size: int) -> Frames:
         """One image, resized as in serving. Shape [size, size, 3].
@@ -144,16 +143,16 @@ def read_stills(path: Path, split: str) -> CaptionedStills:
     )
 
 
-def list_images(folder: Path) -> tuple[Path, ...]:
-    """The JPEG, PNG and WebP files in a folder and its subfolders, in alphabetical order.
+def read_images(folder: Path, split: str) -> CaptionedStills:
+    """The JPEG, PNG and WebP files in a folder and its subfolders, in alphabetical order, without captions.
 
     Raises:
         InputError: there is none.
     """
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _EXTENSIONS)
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_EXTENSIONS)
     if not found:
         raise InputError(f"{folder} holds no JPEG, PNG or WebP files: name a folder with images")
-    return tuple(found)
+    return CaptionedStills(split, tuple(found), items=(), captions=(), sets=())
 
 
 def read_asked_stills(path: Path, split: str, asked: Mapping[str, Annotated]) -> CaptionedStills:

@@ -118,32 +118,30 @@ def write_teacher(
         InputError: the package is not installed, the graph is another one, an image cannot be read, or two
             images have the same name.
     """
-    images = [image for stills in sets for image in stills.images]
-    names = [image.name for image in images]
+    images = [(stills, image) for stills in sets for image in range(len(stills.images))]
+    names = [stills.images[image].name for stills, image in images]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"two images are named {twice}: rename one of them")
     encode = _Encoder(graph or _package_graph())
     places = [
-        (stills, image, view)
-        for stills in sets
-        for image in range(len(stills.images))
+        (row, view)
+        for row, (stills, image) in enumerate(images)
         for view in range(views if stills.owners[image] >= 0 else 1)
     ]
     progress = Progress("views of images", len(places), report)
     rows = []
 
-    def embed(place: tuple[CaptionedStills, int, int]) -> Array:
-        stills, image, view = place
-        return encode(view_of(stills, image, view, encode.size, VIEW_SEED))
+    def embed(place: tuple[int, int]) -> Array:
+        row, view = place
+        return encode(view_of(*images[row], view, encode.size, VIEW_SEED))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(embed, places):
-            rows.append(row)
+        for embedded in pool.map(embed, places):
+            rows.append(embedded)
             progress.step()
     embedding = np.zeros((len(images), views, rows[0].shape[-1]), np.float32)
-    view_numbers = np.array([view for *_, view in places])
-    embedding[np.cumsum(view_numbers == 0) - 1, view_numbers] = _unit(np.stack(rows))
+    embedding[tuple(np.array(places).T)] = _unit(np.stack(rows))
     encoder = TEACHER_PACKAGE if graph is None else graph.name
     with replacing(path) as temporary, temporary.open("wb") as out:
         np.savez(

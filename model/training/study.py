@@ -74,10 +74,8 @@ class PictureStudy:
         training = self.training
         if not isinstance(training, CaptionedStills):
             return describe_data(config, training.captions, start)
-        uncaptioned = training.images[len(training.images) - training.uncaptioned :]
-        return describe_data(
-            config, training.captions, start, training.sets, uncaptioned=[image.name for image in uncaptioned]
-        )
+        names = [training.images[place].name for place in training.uncaptioned]
+        return describe_data(config, training.captions, start, training.sets, uncaptioned=names)
 
     def validate(self, run: Run) -> Validation | None:
         """Retrieval, or answers to questions; the first process measures."""

@@ -45,13 +45,8 @@ class TemporalLayer(nn.Module):
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         bias = (1.0 - mask[:, None, None, :].to(q.dtype)) * -10000.0
         y = attention(q, k, v, bias)
-        kept = self._kept(b, frames)
-        x = frames + kept * self.attention_out(y.transpose(1, 2).reshape(b, n, d))
-        x = x + kept * self.down(F.gelu(self.up(self.feed_norm(x))))
+        x = frames + self.attention_out(y.transpose(1, 2).reshape(b, n, d))
+        x = x + self.down(F.gelu(self.up(self.feed_norm(x))))
+        if self.training and self.drop:
+            x = frames + F.dropout(x.new_ones(b, 1, 1), self.drop) * (x - frames)
         return masked_mean(x, mask)
-
-    def _kept(self, count: int, like: Tensor) -> Tensor | float:
-        """What the branches of each segment are multiplied by; on average 1. → [B, 1, 1]"""
-        if not (self.training and self.drop):
-            return 1.0
-        return F.dropout(like.new_ones(count, 1, 1), self.drop)

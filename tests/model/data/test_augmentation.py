@@ -88,8 +88,8 @@ def test_a_view_changes_all_images_of_an_item_alike(tmp_path: Path) -> None:
             np.testing.assert_array_equal(view_of(joined, image, view, 48, seed=5), expected)
     np.testing.assert_array_equal(view_of(joined, 3, 0, 48, seed=5), joined.load(3, 48))
     # An image of no item is changed by its own name, whatever it is joined with.
-    alone = CaptionedStills("train", (), (), (), ()).with_uncaptioned(joined.images[13:14])
-    mixed = joined.with_uncaptioned(joined.images[13:14])
+    alone = CaptionedStills("train", joined.images[13:14], (), (), ())
+    mixed = joined.join(alone)
     np.testing.assert_array_equal(view_of(alone, 0, 1, 48, seed=5), view_of(mixed, 24, 1, 48, seed=5))
     assert (view_of(alone, 0, 1, 48, seed=5) != view_of(joined, 13, 1, 48, seed=5)).any()
 

@@ -34,6 +34,7 @@ from tests.support.tiny_lgdn import lgdn_of
 from tests.support.tiny_photos import make_photos, make_tokenizer, tiny_config
 
 SIDE = 8
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +72,10 @@ def test_each_image_gets_the_graphs_embedding_of_itself(photos: Path, embeddings
     images = read_stills(photos, "train").images
     rows = read_teacher(embeddings).of(images, 5)
     assert rows.shape == (len(images), 1, 12), "one embedding stands for all views"
-    mean, deviation = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     for image, row in list(zip(images, rows[:, 0], strict=True))[:5]:
         pixels = np.asarray(Image.open(image).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
         cells = [
-            ((pixels[y : y + 4, x : x + 4, c] / 255 - mean[c]) / deviation[c]).mean()
+            ((pixels[y : y + 4, x : x + 4, c] / 255 - MEAN[c]) / DEVIATION[c]).mean()
             for c in range(3)
             for y in (0, 4)
             for x in (0, 4)
@@ -157,10 +157,6 @@ def test_a_frame_learns_from_the_view_that_it_shows(
     assert isinstance(source, CaptionedStills)
     loader = StillLoader(PixelViews(source, SIDE, VIEW_SEED), source, lambda examples: examples, config)
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    mean, deviation = (
-        np.array([0.48145466, 0.4578275, 0.40821073]),
-        np.array([0.26862954, 0.26130258, 0.27577711]),
-    )
     seen = exact = 0
     without_views = {tuple(row.tolist()) for row in np.asarray(source.taught)[24:, 0]}
     for number in range(loader.steps):
@@ -169,7 +165,7 @@ def test_a_frame_learns_from_the_view_that_it_shows(
         for frame, row in zip(examples.frames.numpy(), examples.taught.numpy(), strict=True):
             if not row.any():
                 continue
-            pixels = ((frame / 255 - mean) / deviation).astype(np.float32).transpose(2, 0, 1)[None]
+            pixels = ((frame / 255 - MEAN) / DEVIATION).astype(np.float32).transpose(2, 0, 1)[None]
             (expected,) = session.run(None, {"pixel_values": pixels})[0]
             if np.allclose(row, expected / np.linalg.norm(expected), atol=4e-3):
                 exact += 1
@@ -186,7 +182,7 @@ def test_images_without_captions_are_shown_in_films_and_recorded(
     run = start(config, lambda _: None, make_tokenizer(tmp_path / "t.json"))
     loader = cast("StillLoader[LGDNBatch]", run.loader)
     stills = loader.stills
-    assert (stills.uncaptioned, len(stills.images), len(stills)) == (10, 34, 24)
+    assert (len(stills.uncaptioned), len(stills.images), len(stills)) == (10, 34, 24)
     assert stills.owners[24:].tolist() == [-1] * 10
     taught = np.asarray(stills.taught)
     assert taught.shape == (34, 3, 12)
