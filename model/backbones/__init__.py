@@ -10,6 +10,7 @@ from model.backbones.bert import TextEncoder, TextShape
 from model.backbones.clip import ClipTextEncoder, ClipTextShape, ClipVisionTransformer, ClipVitShape
 from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.huggingface import find_folder
+from model.backbones.packaged_clip import PackagedClip
 from model.backbones.shapes import format_shape, parse_shape
 from model.backbones.vit import VisionTransformer, VitShape
 from model.runtime.errors import InputError
@@ -127,6 +128,8 @@ def build_image(config: EncoderSettings) -> ImageBackbone:
     """
     config = with_shapes(config)
     options = (config.frozen_stages, config.gradient_checkpointing)
+    if config.backbone == "clip_b16":
+        return PackagedClip(config.image_size)
     if config.backbone == "clip":
         clip = parse_shape(ClipVitShape, config.backbone_shape, f"{_IMAGE}_shape")
         return ClipVisionTransformer(clip, config.image_size, *options)

@@ -10,6 +10,7 @@ import typer
 
 from model.cli.ablation import ablation_command
 from model.cli.calibrate import calibrate_command
+from model.cli.compress import compress_command
 from model.cli.evaluate import app as evaluate_app
 from model.cli.export import export_command
 from model.cli.export_shots import export_shots_command
@@ -60,6 +61,7 @@ app.command("export")(export_command)
 app.command("export-shots")(export_shots_command)
 app.command("frames")(frames_command)
 app.command("features")(features_command)
+app.command("compress")(compress_command)
 app.command("moment-head")(moment_head_command)
 app.command("calibrate")(calibrate_command)
 app.command("questions")(questions_command)

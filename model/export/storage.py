@@ -1,4 +1,4 @@
-"""Makes ONNX files smaller: duplicates are dropped, and weights are stored as float16 or int8.
+"""Makes ONNX files smaller: duplicates are dropped, and weights are stored with fewer bits.
 
 Nodes of the graph cast the weights back. onnxruntime folds these nodes into constants when it loads a graph,
 so they cost nothing at run time. Word embeddings are an exception: rows are gathered first, and cast then, so
@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from model.runtime.bundle.low_bits import LowBits, add_table, add_weight
 from model.runtime.errors import InputError
 
 Storage = Literal["float32", "float16", "int8"]
@@ -78,13 +79,19 @@ def share(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def store(model: onnx.ModelProto, weights: Storage, words: Storage | None = None) -> onnx.ModelProto:
+def store(
+    model: onnx.ModelProto,
+    weights: Storage,
+    words: Storage | None = None,
+    rounded: Mapping[str, LowBits] | None = None,
+) -> onnx.ModelProto:
     """Rewrite the large weights of a graph, in place.
 
     Args:
         model: a float32 graph.
         weights: how weights of Conv, MatMul and Gemm are stored.
         words: how tables read by Gather are stored; None: as `weights`.
+        rounded: weights and tables that are stored as rounded, by their names; tables are transposed.
 
     Raises:
         InputError: a storage is unknown.
@@ -105,6 +112,12 @@ def store(model: onnx.ModelProto, weights: Storage, words: Storage | None = None
             nodes.append(node)
             continue
         tensor = tensors[name]
+        if rounded and name in rounded:
+            if node.op_type == "Gather":
+                nodes += add_table(model, name, rounded[name], node.input[1], node.output[0])
+            else:
+                nodes += [add_weight(model, name, rounded[name]), node]
+            continue
         weight = numpy_helper.to_array(tensor)
         if weight.size < _SMALLEST or weight.ndim < 2 or name in done:
             nodes.append(node)
@@ -119,6 +132,38 @@ def store(model: onnx.ModelProto, weights: Storage, words: Storage | None = None
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(added + nodes)
+    onnx.checker.check_model(model)
+    return model
+
+
+def restore(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Make the weights that `store` made float16 or int8 float32 again, in place."""
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    float32: set[str] = set()
+    for name in list(stored):
+        own, _, kind = name.rpartition("_")
+        if own and kind in ("f16", "i8"):
+            values = numpy_helper.to_array(stored.pop(name)).astype(np.float32)
+            if kind == "i8":
+                values = values * numpy_helper.to_array(stored.pop(f"{own}_scale"))
+            stored[own] = numpy_helper.from_array(values, own)
+            float32.add(own)
+    # The names of what the nodes that `store` added compute.
+    added = {part for own in float32 for part in (own, f"{own}_float")}
+    nodes = []
+    for node in graph.node:
+        output = node.output[0]
+        own = node.input[0].rpartition("_")[0] if node.input else ""
+        if node.op_type == "Gather" and own in float32 and output not in added:
+            rows = output.rpartition("_")[0]
+            nodes.append(helper.make_node("Gather", [own, node.input[1]], [rows], axis=0))
+            added |= {rows, f"{rows}_float", f"{rows}_scale"}
+        elif output not in added:
+            nodes.append(node)
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(stored.values())
     onnx.checker.check_model(model)
     return model
 

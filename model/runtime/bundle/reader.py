@@ -47,7 +47,7 @@ from model.runtime.bundle.moments import MomentLogits, check_moments, run_moment
 from model.runtime.bundle.pinned import why_not_pinned
 from model.runtime.bundle.running import run_matcher, run_parts
 from model.runtime.bundle.self_check import check_graphs
-from model.runtime.bundle.sessions import Provider, Session, check_provider, open_session
+from model.runtime.bundle.sessions import Provider, Rows, Session, check_provider, open_session
 from model.runtime.bundle.text_calls import CALL_TOKENS, calls_by_length
 from model.runtime.bundle.text_independence import encodes_texts_apart
 from model.runtime.bundle.trial import try_bundle
@@ -58,6 +58,8 @@ from model.runtime.text_reading import TextReader
 # Graphs of many short operators: to hand parts of those to other threads takes longer than they do. They run
 # in the thread that calls them, and other searches have the other cores.
 _SHORT = frozenset({SEGMENT_ENCODER, MOMENT_HEAD})
+# How many rows the products of a graph have: a text's few tokens, or a frame's many patches.
+_PRODUCTS: dict[str, Rows] = {TEXT_ENCODER: "few rows", FRAME_ENCODER: "many rows"}
 
 
 class Bundle:
@@ -517,8 +519,7 @@ class Bundle:
                     self.provider,
                     threads=self.threads or (1 if graph in _SHORT else None),
                     cache_dir=self._cache_dir,
-                    # One text has few rows, so that reading the weights takes most of the time.
-                    integer_products=graph == TEXT_ENCODER,
+                    integer_products=_PRODUCTS.get(graph),
                     pinned=self.pinned,
                 )
             return self._sessions[graph]

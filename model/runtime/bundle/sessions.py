@@ -19,6 +19,8 @@ from model.runtime.errors import BundleError
 from model.runtime.installing import install_command, install_packages
 from model.runtime.onnx import ort
 
+#: how many rows the products of a graph have
+Rows = Literal["few rows", "many rows"]
 Provider = Literal["cpu", "cuda", "tensorrt"]
 
 _ORT_NAMES: dict[str, str] = {
@@ -64,7 +66,7 @@ def open_session(
     cache_dir: Path | None = None,
     *,
     planned_memory: bool = True,
-    integer_products: bool = False,
+    integer_products: Rows | None = None,
     bound: bool | None = None,
     pinned: bool = False,
 ) -> Session:
@@ -79,8 +81,8 @@ def open_session(
         cache_dir: where TensorRT caches the engines it builds; None: no cache.
         planned_memory: whether one block of memory is kept for all that a run of known sizes needs; without
             it, what a part of the graph has left serves the next one, and large graphs need half as much.
-        integer_products: whether the CPU multiplies weights that are stored as int8 as they are, see
-            `model.runtime.bundle.integer_products`.
+        integer_products: how many rows products have, where the CPU multiplies small weights as they are,
+            see `model.runtime.bundle.integer_products`; None: it makes them float32 first.
         bound: whether `run_into` binds its arrays, see `Session`; None: where the provider is not the CPU.
         pinned: whether bound arrays are copied to and from page-locked memory.
 
@@ -99,7 +101,7 @@ def open_session(
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.log_severity_level = 3  # errors only: warnings concern how the graph was made
     try:
-        changed = _with_integer_products(path) if integer_products and provider == "cpu" else None
+        changed = _with_integer_products(path, integer_products) if provider == "cpu" else None
         session = ort.InferenceSession(
             str(path) if changed is None else changed,
             options,
@@ -127,11 +129,13 @@ def open_session(
     return Session(path, session, bound=is_bound, pinned=pinned)
 
 
-def _with_integer_products(path: Path) -> bytes | None:
-    # The package onnx takes a tenth of a second to import: commands that encode no text do without.
+def _with_integer_products(path: Path, rows: Rows | None) -> bytes | None:
+    if rows is None:
+        return None
+    # The package onnx takes a tenth of a second to import: commands that encode nothing do without.
     from model.runtime.bundle.integer_products import with_integer_products
 
-    return with_integer_products(path)
+    return with_integer_products(path, many_rows=rows == "many rows")
 
 
 class Session:

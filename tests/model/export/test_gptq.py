@@ -1,0 +1,188 @@
+"""Rounding to a few bits: against a naive twin, and by what a graph then computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from model.export.gptq import round_graph, round_table, round_weight
+from model.export.partial_runs import PartialRuns
+from model.runtime.bundle.low_bits import GROUP
+from model.runtime.onnx import ort
+
+WIDTH, LAYERS = GROUP, 3
+Example = Mapping[str, NDArray[np.generic]]
+
+
+def correlated(rows: int, width: int, seed: int) -> NDArray[np.float32]:
+    """Inputs as networks have them: a few directions hold most of what differs."""
+    random = np.random.default_rng(seed)
+    mix = np.random.default_rng(7).normal(size=(width, width)) * np.geomspace(3, 0.05, width)
+    return np.asarray(random.normal(size=(rows, width)) @ mix.T, np.float32)
+
+
+def graph_of(seed: int = 0) -> onnx.ModelProto:
+    """Residual layers x + tanh(x · w) and a head, behind an addition that all examples need."""
+    random = np.random.default_rng(seed)
+    nodes, tensors, last = [], [], "x"
+    for layer in range(LAYERS):
+        weight = random.normal(size=(WIDTH, WIDTH)).astype(np.float32) / WIDTH**0.5
+        tensors.append(numpy_helper.from_array(weight, f"w{layer}"))
+        nodes += [
+            helper.make_node("MatMul", [last, f"w{layer}"], [f"p{layer}"]),
+            helper.make_node("Tanh", [f"p{layer}"], [f"t{layer}"]),
+            helper.make_node("Add", [last, f"t{layer}"], [f"h{layer}"]),
+        ]
+        last = f"h{layer}"
+    tensors.append(numpy_helper.from_array(random.normal(size=(100, 5)).astype(np.float32), "narrow"))
+    nodes += [
+        helper.make_node("Slice", [last, "from", "to", "axis"], ["part"]),
+        helper.make_node("MatMul", ["part", "narrow"], ["y"]),
+    ]
+    numbers = {"from": 0, "to": 100, "axis": 2}
+    tensors += [numpy_helper.from_array(np.array([value], np.int64), name) for name, value in numbers.items()]
+    graph = helper.make_graph(
+        nodes,
+        "layers",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", "L", WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", "L", 5])],
+        tensors,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def examples_of(seed: int, count: int = 40) -> list[Example]:
+    return [{"x": correlated(32, WIDTH, seed * 1000 + number)[None]} for number in range(count)]
+
+
+def weight_named(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    found: onnx.TensorProto = next(item for item in model.graph.initializer if item.name == name)
+    return found
+
+
+def outputs(model: onnx.ModelProto, examples: list[Example], name: str = "y") -> NDArray[np.float32]:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.output[:]
+    copy.graph.output.append(onnx.ValueInfoProto(name=name))
+    session = ort.InferenceSession(copy.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run([name], dict(example))[0] for example in examples])
+
+
+def naive_codes(
+    weight: NDArray[np.float32],
+    squares: NDArray[np.float64],
+    bits: int,
+    scales: NDArray[np.float32],
+    zeros: NDArray[np.uint8],
+) -> NDArray[np.uint8]:
+    """GPTQ by its definition: after each row, the inverse of what is left is computed anew."""
+    left, codes = weight.astype(np.float64), np.zeros(weight.shape, np.uint8)
+    remaining = list(np.argsort(-squares.diagonal(), kind="stable"))
+    while remaining:
+        row = remaining[0]
+        inverse = np.linalg.inv(squares[np.ix_(remaining, remaining)])
+        scale, zero = scales[row // GROUP], zeros[row // GROUP].astype(float)
+        codes[row] = np.clip(np.rint(left[row] / scale) + zero, 0, 2**bits - 1)
+        error = (left[row] - (codes[row] - zero) * scale) / inverse[0, 0]
+        left[remaining] -= inverse[:, :1] * error
+        remaining = remaining[1:]
+    return codes
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_codes_are_those_of_the_naive_twin(bits: int) -> None:
+    inputs = correlated(2000, 2 * GROUP, 1).astype(np.float64)
+    squares = inputs.T @ inputs + np.eye(2 * GROUP)
+    weight = np.random.default_rng(0).normal(size=(2 * GROUP, 6)).astype(np.float32)
+    rounded = round_weight(weight, squares.astype(np.float32), bits)
+    twin = naive_codes(weight, squares, bits, rounded.scales, rounded.zeros)
+    # A value halfway between two codes may fall to either.
+    assert (rounded.codes == twin).mean() > 0.98
+    assert rounded.codes.max() < 2**bits
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_products_change_less_than_with_the_nearest_codes(bits: int) -> None:
+    inputs = correlated(2000, 2 * GROUP, 1)
+    weight = np.random.default_rng(0).normal(size=(2 * GROUP, 20)).astype(np.float32)
+    squares = inputs.T @ inputs
+    fresh = correlated(500, 2 * GROUP, 2)
+    exact = fresh @ weight
+    error = np.linalg.norm(fresh @ round_weight(weight, squares, bits).expanded() - exact)
+    nearest = np.linalg.norm(fresh @ round_table(weight.T, bits).expanded() - exact)
+    assert error < 0.75 * nearest
+
+
+def test_a_table_gets_the_nearest_codes_of_its_scales() -> None:
+    table = np.random.default_rng(3).normal(size=(50, 2 * GROUP)).astype(np.float32)
+    rounded = round_table(table, 4)
+    scale = np.repeat(rounded.scales, GROUP, axis=0)
+    zero = np.repeat(rounded.zeros, GROUP, axis=0).astype(np.float32)
+    all_codes = (np.arange(16)[:, None, None] - zero) * scale
+    np.testing.assert_array_equal(rounded.codes, np.abs(all_codes - table.T).argmin(axis=0))
+    error = np.linalg.norm(rounded.expanded() - table.T) / np.linalg.norm(table)
+    assert error < 0.12
+
+
+def test_a_graph_keeps_what_it_computes() -> None:
+    model, examples, fresh = graph_of(), examples_of(1), examples_of(2, 8)
+    original = onnx.ModelProto()
+    original.CopyFrom(model)
+    exact = outputs(original, fresh)
+    lines: list[str] = []
+    rounded = round_graph(model, examples, 3, lines.append)
+    assert set(rounded) == {"w0", "w1", "w2"}, "a weight of 100 rows fits no group"
+    assert lines[-1].endswith(f"{LAYERS + 1}/{LAYERS + 1} inputs of products")
+    for tensor in model.graph.initializer:
+        if tensor.name in rounded:
+            np.testing.assert_array_equal(numpy_helper.to_array(tensor), rounded[tensor.name].expanded())
+    nearest = onnx.ModelProto()
+    nearest.CopyFrom(original)
+    for tensor in nearest.graph.initializer:
+        if tensor.name in rounded:
+            plain = round_table(numpy_helper.to_array(tensor).T, 3).expanded()
+            tensor.CopyFrom(numpy_helper.from_array(plain, tensor.name))
+    assert np.linalg.norm(outputs(model, fresh) - exact) < 0.7 * np.linalg.norm(
+        outputs(nearest, fresh) - exact
+    )
+
+
+def test_weights_with_few_examples_are_not_rounded() -> None:
+    model, fresh = graph_of(), examples_of(2, 8)
+    exact = outputs(model, fresh)
+    assert not round_graph(model, examples_of(1, 8), 3)
+    np.testing.assert_allclose(outputs(model, fresh), exact, rtol=1e-3, atol=1e-3)
+
+
+def test_what_is_not_rounded_makes_up_for_what_is() -> None:
+    """The last weight, of 100 rows, is fitted to what the rounded layers give."""
+    model, examples, fresh = graph_of(), examples_of(1), examples_of(2, 8)
+    exact, last = outputs(model, fresh), numpy_helper.to_array(weight_named(model, "narrow"))
+    round_graph(model, examples, 2)
+    fitted = np.linalg.norm(outputs(model, fresh) - exact)
+    weight_named(model, "narrow").CopyFrom(numpy_helper.from_array(last, "narrow"))
+    assert fitted < 0.95 * np.linalg.norm(outputs(model, fresh) - exact)
+
+
+def test_values_in_parts_are_those_of_whole_runs() -> None:
+    model, examples = graph_of(), examples_of(3, 4)
+    runs = PartialRuns(model, examples)
+    for name in ("x", "p0", "t0", "h0", "p1", "h1", "t2", "part", "y"):
+        whole = np.concatenate([e["x"] for e in examples]) if name == "x" else outputs(model, examples, name)
+        np.testing.assert_allclose(runs.rows(name), whole.reshape(-1, whole.shape[-1]), rtol=1e-5, atol=1e-5)
+
+
+def test_weights_that_change_behind_what_was_read_count() -> None:
+    model, examples = graph_of(), examples_of(3, 4)
+    runs = PartialRuns(model, examples)
+    runs.rows("h0")
+    weight_named(model, "w1").CopyFrom(numpy_helper.from_array(np.zeros((WIDTH, WIDTH), np.float32), "w1"))
+    np.testing.assert_allclose(runs.rows("h1"), runs.rows("h1"))
+    changed = outputs(model, examples, "h1")
+    np.testing.assert_allclose(runs.rows("h1"), changed.reshape(-1, WIDTH), rtol=1e-5, atol=1e-5)
