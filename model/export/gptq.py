@@ -1,9 +1,8 @@
 """Rounds the weights of a graph to a few bits each, with little change of what it computes.
 
 GPTQ (Frantar et al., 2023): a product's weights are rounded row by row, and the rows that are not yet rounded
-make up for the error on examples of the product's inputs. Before, the weights are fitted to what the product
-gave when nothing was rounded, as earlier rounded products have changed its inputs (as in GPTAQ, Li et al.,
-2025). Weights that are too few to be worth rounding, such as the last projection, are fitted alone.
+make up for the error on examples of the product's inputs. Products with few rows of inputs, such as the last
+projection, are not rounded: their weights are fitted to what the product gave when nothing was rounded.
 
 Shapes: K rows of a weight, the product's inputs; N columns, its outputs; G groups of rows that share a scale;
 R rows of examples.
@@ -27,9 +26,9 @@ from model.runtime.bundle.low_bits import GROUP, LowBits
 # Weights with fewer examples for each of their rows than this are not rounded: they would fit nothing but
 # the examples.
 _EXAMPLES_FOR_ROW = 4
-# Share of the mean square of the inputs that is added to all, so that rare inputs count too; where examples
-# are few, the weights stay near what they were.
-_DAMPING, _FEW_DAMPING = 0.01, 0.4
+# Share of the mean square of the inputs that is added to all: when weights are rounded, rare inputs count
+# too; when weights are fitted, they stay near what they were.
+_DAMPING, _FIT_DAMPING = 0.01, 0.4
 # What of a group's range the scale spans: the outermost weights are cut off if the others gain by it.
 _SPANS = np.linspace(1.0, 0.5, 11)
 
@@ -68,17 +67,20 @@ def round_graph(
     before, now = PartialRuns(original, examples), PartialRuns(model, examples)
     rounded: dict[str, LowBits] = {}
     for number, product in enumerate(products, 1):
-        exact, inputs = before.rows(product.source), now.rows(product.source)
+        inputs = now.rows(product.source)
         rows, width = inputs.shape
-        few = product.transposed or width % GROUP > 0 or rows < _EXAMPLES_FOR_ROW * width
-        moments = _Moments(inputs, exact, _FEW_DAMPING if few else _DAMPING)
-        for name in product.weights:
-            weight = numpy_helper.to_array(tensors[name])
-            weight = moments.fitted(weight.T).T if product.transposed else moments.fitted(weight)
-            if not few:
-                rounded[name] = round_weight(weight, moments.squares, bits)
-                weight = rounded[name].expanded()
-            tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(weight), name))
+        if product.transposed or width % GROUP or rows < _EXAMPLES_FOR_ROW * width:
+            drift = _drift(inputs, before.rows(product.source))
+            for name in product.weights:
+                weight = numpy_helper.to_array(tensors[name])
+                own = weight.T if product.transposed else weight
+                fitted = own + drift @ own
+                _set(tensors[name], fitted.T if product.transposed else fitted)
+        else:
+            squares = _damped(inputs.T @ inputs, _DAMPING)
+            for name in product.weights:
+                rounded[name] = round_weight(numpy_helper.to_array(tensors[name]), squares, bits)
+                _set(tensors[name], rounded[name].expanded())
         report(f"rounded to {bits} bits: {number}/{len(products)} inputs of products")
     return rounded
 
@@ -98,19 +100,24 @@ def _products(model: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto]) -
     return [_Product(source, tuple(weights), transposed) for (source, transposed), weights in found.items()]
 
 
-class _Moments:
-    """Second moments of a product's inputs [R, K], and of those with what they were before."""
+def _damped(squares: Array, share: float) -> Array:
+    """Second moments [K, K] with a share of their mean added to the diagonal, in place."""
+    squares[np.diag_indices(len(squares))] += share * squares.diagonal().mean()
+    return squares
 
-    def __init__(self, inputs: Array, exact: Array, damping: float) -> None:
-        self.squares = inputs.T @ inputs
-        damping *= float(self.squares.diagonal().mean())
-        self.squares[np.diag_indices(len(self.squares))] += damping
-        self._drift: Array = np.linalg.solve(self.squares, inputs.T @ (exact - inputs))
 
-    def fitted(self, weight: Array) -> Array:
-        """The weight [K, N] with which the inputs give most nearly what the exact inputs gave."""
-        fitted: Array = weight + (self._drift @ weight).astype(np.float32)
-        return fitted
+def _drift(inputs: Array, exact: Array) -> Array:
+    """The matrix that makes of a product's inputs [R, K] most nearly what is missing to the exact ones.
+
+    → float32 [K, K]
+    """
+    squares = _damped(inputs.T @ inputs, _FIT_DAMPING)
+    drift: Array = np.linalg.solve(squares, inputs.T @ (exact - inputs)).astype(np.float32)
+    return drift
+
+
+def _set(tensor: onnx.TensorProto, weight: Array) -> None:
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(weight, np.float32), tensor.name))
 
 
 def round_weight(weight: Array, squares: Array, bits: int) -> LowBits:
