@@ -29,7 +29,10 @@ def compress_command(
     text_bits: Annotated[
         int, typer.Option(min=2, max=7, help="Bits of a weight of the text encoder.")
     ] = Bits.texts,
-    images: Annotated[int, typer.Option(min=16, help="Training images that the rounding looks at.")] = 256,
+    word_bits: Annotated[
+        int, typer.Option(min=2, max=7, help="Bits of a number of a word embedding.")
+    ] = Bits.words,
+    images: Annotated[int, typer.Option(min=16, help="Training images that the rounding looks at.")] = 512,
     texts: Annotated[int, typer.Option(min=16, help="Training captions that the rounding looks at.")] = 1024,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
@@ -55,7 +58,7 @@ def compress_command(
         output,
         [sets[place].load(image, size) for place, image in chosen],
         captions,
-        Bits(frame_bits, text_bits),
+        Bits(frame_bits, text_bits, word_bits),
         [_line(folder, stills) for folder, stills in zip(data, sets, strict=True)],
         report,
     )

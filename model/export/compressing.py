@@ -19,7 +19,7 @@ from model.export.storage import restore, store
 from model.export.tracing import ExportError
 from model.progress import Report, silent
 from model.runtime.bundle import Bundle, BundleManifest
-from model.runtime.bundle.graphs import FRAME_ENCODER, TEXT_ENCODER, VIDEO_ENCODER
+from model.runtime.bundle.graphs import FRAME_ENCODER, SEGMENT_ENCODER, TEXT_ENCODER, VIDEO_ENCODER
 from model.runtime.bundle.low_bits import GROUP, LowBits, holds_low_bits
 from model.runtime.errors import InputError
 from model.runtime.onnx import ort
@@ -37,7 +37,7 @@ _STORED = 8e-2
 
 @dataclass(frozen=True)
 class Bits:
-    """Bits of a weight of each encoder.
+    """Bits of a weight of each encoder, and of a number of a word embedding.
 
     Raises:
         InputError: a number is not 2 to 7.
@@ -45,6 +45,7 @@ class Bits:
 
     frames: int = 3
     texts: int = 4
+    words: int = 3
 
     def __post_init__(self) -> None:
         for name, bits in asdict(self).items():
@@ -91,7 +92,9 @@ def compress_bundle(
     for name, examples, kept in ((FRAME_ENCODER, frames, bits.frames), (TEXT_ENCODER, asked, bits.texts)):
         if len(examples) < 2 * _APART:
             raise InputError(f"{len(examples)} examples for {name}: give at least {2 * _APART}")
-        graphs[name] = _compress(bundle.folder / name, examples, kept, report)
+        graphs[name] = _compress(bundle.folder / name, examples, kept, bits.words, report)
+    segments = restore(onnx.load(bundle.folder / SEGMENT_ENCODER))
+    graphs[SEGMENT_ENCODER] = store(segments, "float16").SerializeToString()
     recipe = {"bits": asdict(bits), "images": len(images), "texts": len(texts)}
     return copy_bundle(
         bundle,
@@ -101,7 +104,7 @@ def compress_bundle(
     )
 
 
-def _compress(path: Path, examples: Sequence[Example], bits: int, report: Report) -> bytes:
+def _compress(path: Path, examples: Sequence[Example], bits: int, word_bits: int, report: Report) -> bytes:
     """A smaller graph than that in a file."""
     if path.stat().st_size > _MOST_BYTES:
         raise InputError(f"{path} is larger than 2 GB: choose a smaller bundle")
@@ -118,7 +121,7 @@ def _compress(path: Path, examples: Sequence[Example], bits: int, report: Report
     learned = [example for place, example in enumerate(examples) if place % _APART]
     apart = examples[::_APART]
     rounded = round_graph(model, learned, bits, lambda line: report(f"{path.name}: {line}"))
-    rounded |= _round_tables(model, bits)
+    rounded |= _round_tables(model, word_bits)
     exact = model.SerializeToString()
     content: bytes = store(model, "int8", "int8", rounded).SerializeToString()
     outputs = _outputs(content, apart)

@@ -70,6 +70,16 @@ def test_both_encoders_are_smaller_and_give_nearly_what_they_gave(place: Path) -
         assert sizes[1] < 1.3 * bits / 32 * sizes[0] + 40_000
 
 
+def test_segments_are_those_of_before_in_half_precision(place: Path) -> None:
+    before, after = Bundle.open(place / "imported"), Bundle.open(place / "small")
+    random = np.random.default_rng(1)
+    embedded = unit(random.normal(size=(3, 8, before.manifest.embedding_dim)).astype(np.float32))
+    mask = np.ones((3, 8), np.float32)
+    np.testing.assert_allclose(
+        after.encode_segments(embedded, mask), before.encode_segments(embedded, mask), atol=5e-3
+    )
+
+
 def test_a_frame_does_not_depend_on_the_others(place: Path) -> None:
     bundle = Bundle.open(place / "small")
     size = bundle.manifest.image.size
@@ -82,7 +92,7 @@ def test_the_provenance_says_what_was_done(place: Path) -> None:
     provenance = Bundle.open(place / "small").manifest.provenance
     recipe = json.loads(provenance.recipe)["compression"]
     del recipe["commit"]
-    assert recipe == {"bits": {"frames": 4, "texts": 6}, "images": 24, "texts": 48}
+    assert recipe == {"bits": {"frames": 4, "texts": 6, "words": 3}, "images": 24, "texts": 48}
     assert provenance.data[-1].name == 'photos "photos", split train, for the compression'
 
 
