@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +17,10 @@ from model.data.sources import Source
 from model.data.stills import CaptionedStills, read_stills
 from model.evaluation.choosing import choose, tuned_table
 from model.evaluation.spliced import NOISY, SplicedFilms, splice_films, splice_items
+from model.export.copying import copy_bundle
+from model.export.provenance import extended
+from model.runtime.bundle import Bundle
+from model.runtime.bundle.manifest import SalienceMatch
 from model.runtime.errors import InputError
 
 
@@ -52,14 +58,24 @@ def tune_command(
     threads: options.Threads = 2,
     device: options.Device = "cpu",
     output: options.Output = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a new bundle: that which is tuned, with what was chosen."),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Choose λ and the number of salient frames on validation data, for `export --tuned`.
+    """Choose λ and the number of salient frames on validation data, for `export --tuned` or a new bundle.
 
     They have the highest mean R@1 over intact items, noisy films and films of several items of each folder;
     the first caption of an item is its query. With `--match salience`, how relevance becomes a match is
     fitted first, and whether the similarity takes its place in videos whose frames are alike.
     """
+    if bundle is not None and not (len(models) == 1 and models[0].is_dir()):
+        raise InputError(
+            f"--bundle {bundle}: {models[0]} is no bundle; pass --output FILE, and then export the "
+            "checkpoint with --tuned FILE",
+            "bundle",
+        )
     names = [folder.resolve().name for folder in data]
     if len(set(names)) < len(names):
         name = next(name for name in names if names.count(name) > 1)
@@ -85,7 +101,20 @@ def tune_command(
     result = choose(encoder, galleries, measure_options, report)
     if frame_hubness_weight:
         result["settings"]["frame_hubness_weight"] = frame_hubness_weight
+    if bundle is not None:
+        _write_tuned(models[0], bundle, result["settings"])
     show_result(result, tuned_table(result), output, as_json)
+
+
+def _write_tuned(source: Path, output: Path, settings: Mapping[str, Any]) -> None:
+    """Write a copy of a bundle with the chosen settings."""
+    opened = Bundle.open(source)
+    changes: dict[str, Any] = {name: settings[name] for name in ("num_salient_frames", "ensemble_lambda")}
+    if settings.get("salience_match") is not None:
+        changes["salience_match"] = SalienceMatch.model_validate_json(json.dumps(settings["salience_match"]))
+    provenance = extended(opened.manifest.provenance, "tuned", settings, ())
+    copy_bundle(opened, output, provenance=provenance, **changes)
+    report(f"tuned bundle written to {output}")
 
 
 def _first_captions(stills: CaptionedStills) -> CaptionedStills:

@@ -222,6 +222,31 @@ def test_a_bundle_re_ranks_as_tuned(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*score the same as others")
+def test_a_bundle_is_tuned(tmp_path: Path) -> None:
+    data = make_photos(tmp_path / "holiday")
+    toy, output, tuned = make_toy_bundle(tmp_path / "toy"), tmp_path / "new", tmp_path / "tuned.json"
+    tune = ["tune", str(toy), "--data", str(data), "--films", "8", "--film-noise", "8", "--threads", "1"]
+    done = runner.invoke(app, [*tune, "--output", str(tuned), "--bundle", str(output)])
+    assert done.exit_code == 0, done.output
+    assert f"tuned bundle written to {output}" in done.output
+    settings = json.loads(tuned.read_text())["settings"]
+    before, after = Bundle.open(toy, threads=1), Bundle.open(output, threads=1)
+    assert after.manifest.ensemble_lambda == settings["ensemble_lambda"]
+    assert after.manifest.num_salient_frames == settings["num_salient_frames"]
+    assert (
+        json.loads(after.manifest.provenance.recipe)["tuned"]["ensemble_lambda"]
+        == settings["ensemble_lambda"]
+    )
+    graphs = [name for name in before.manifest.files if name.endswith(".onnx")]
+    for name in graphs:
+        assert after.manifest.files[name].sha256 == before.manifest.files[name].sha256
+    refused = runner.invoke(app, ["tune", str(tuned), "--data", str(data), "--bundle", str(tmp_path / "no")])
+    assert refused.exit_code == 2
+    assert f"{tuned} is no bundle; pass --output FILE" in " ".join(refused.stderr.split())
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*score the same as others")
 def test_videos_are_measured_and_drawn(tmp_path: Path) -> None:
     bundle = make_toy_bundle(tmp_path / "bundle")
     for name in ("red", "blue", "green"):
