@@ -15,7 +15,7 @@ from model.arrays import Array, Frames
 from model.export.copying import copy_bundle
 from model.export.gptq import round_graph, round_table
 from model.export.provenance import extended
-from model.export.storage import restore, store
+from model.export.storage import halve_rest, restore, store
 from model.export.tracing import ExportError
 from model.progress import Report, silent
 from model.runtime.bundle import Bundle, BundleManifest
@@ -123,7 +123,7 @@ def _compress(path: Path, examples: Sequence[Example], bits: int, word_bits: int
     rounded = round_graph(model, learned, bits, lambda line: report(f"{path.name}: {line}"))
     rounded |= _round_tables(model, word_bits)
     exact = model.SerializeToString()
-    content: bytes = store(model, "int8", "int8", rounded).SerializeToString()
+    content: bytes = halve_rest(store(model, "int8", "int8", rounded)).SerializeToString()
     outputs = _outputs(content, apart)
     difference = float(np.abs(outputs - _outputs(exact, apart)).max())
     if not difference <= _STORED:

@@ -136,6 +136,23 @@ def store(
     return model
 
 
+def halve_rest(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store what `store` left as large float32 tensors, such as positions, as float16, in place."""
+    graph = model.graph
+    casts: list[onnx.NodeProto] = []
+    for tensor in list(graph.initializer):
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
+            values = numpy_helper.to_array(tensor)
+            if values.size >= _SMALLEST:
+                casts += _cast_back(graph, tensor.name, values, "float16", 0)
+                graph.initializer.remove(tensor)
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return model
+
+
 def restore(model: onnx.ModelProto) -> onnx.ModelProto:
     """Make the weights that `store` made float16 or int8 float32 again, in place."""
     graph = model.graph

@@ -6,6 +6,7 @@ import copy
 from typing import cast
 
 import numpy as np
+import onnx
 import pytest
 
 pytest.importorskip("torch")
@@ -15,11 +16,13 @@ pytest.importorskip("onnxscript")
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from model.export.storage import Storage, quantise_weight, share, store
+from model.export.gptq import round_table
+from model.export.storage import Storage, halve_rest, quantise_weight, restore, share, store
 from model.export.tracing import to_onnx
 from model.families.lgdn.graphs import graphs_of
 from model.families.lgdn.inference import InferenceModel
 from model.runtime.bundle.graphs import FRAME_ENCODER
+from model.runtime.bundle.low_bits import GROUP
 from tests.support.exported_lgdn import exportable_model, run_onnx
 
 
@@ -119,3 +122,70 @@ def test_stored_weights_are_small_and_read_back() -> None:
     assert kinds["table_i8"] == TensorProto.INT8
     with pytest.raises(ValueError, match="unknown storage 'int4': use one of float32, float16, int8"):
         store(model, cast(Storage, "int4"))
+
+
+def layered() -> onnx.ModelProto:
+    """ids → rows of a table, plus a large constant, times a matrix, through a convolution of one row."""
+    rng = np.random.default_rng(0)
+    tensors = {
+        "table": rng.normal(size=(1100, GROUP)),
+        "positions": rng.normal(size=(1, 40, GROUP)),
+        "matrix": rng.normal(size=(GROUP, 80)),
+        "kernel": rng.normal(size=(64, 1, 80, 1)),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "ids"], ["rows"]),
+            helper.make_node("Add", ["rows", "positions"], ["placed"]),
+            helper.make_node("MatMul", ["placed", "matrix"], ["product"]),
+            helper.make_node("Reshape", ["product", "shape"], ["image"]),
+            helper.make_node("Conv", ["image", "kernel"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["B", 40])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["C", 64, 1, 1])],
+        [numpy_helper.from_array(values.astype(np.float32), name) for name, values in tensors.items()]
+        + [numpy_helper.from_array(np.array([-1, 1, 80, 1]), "shape")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+IDS = np.random.default_rng(1).integers(0, 1100, (2, 40))
+
+
+@pytest.mark.parametrize("kind", ["float16", "int8"])
+def test_restored_weights_are_those_that_were_stored(kind: Storage) -> None:
+    model = layered()
+    names = {tensor.name for tensor in model.graph.initializer}
+    operations = [node.op_type for node in model.graph.node]
+    stored = store(copy.deepcopy(model), kind)
+    (expected,) = run_onnx(stored.SerializeToString(), {"ids": IDS})
+    restored = restore(stored)
+    assert {tensor.name for tensor in restored.graph.initializer} == names
+    assert [node.op_type for node in restored.graph.node] == operations
+    np.testing.assert_allclose(run_onnx(restored.SerializeToString(), {"ids": IDS})[0], expected, atol=1e-4)
+
+
+def test_float32_weights_are_restored_as_they_are() -> None:
+    model = layered()
+    before = model.SerializeToString(deterministic=True)
+    assert restore(model).SerializeToString(deterministic=True) == before
+
+
+def test_rounded_weights_are_stored_as_rounded_and_the_rest_is_small() -> None:
+    model = layered()
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    rounded = {"table": round_table(tensors["table"], 4), "matrix": round_table(tensors["matrix"].T, 3)}
+    small = halve_rest(store(copy.deepcopy(model), "int8", "int8", rounded))
+    for tensor in model.graph.initializer:
+        if tensor.name in rounded:
+            full = rounded[tensor.name].expanded()
+            full = np.ascontiguousarray(full.T) if tensor.name == "table" else full
+            tensor.CopyFrom(numpy_helper.from_array(full, tensor.name))
+    (expected,) = run_onnx(model.SerializeToString(), {"ids": IDS})
+    (found,) = run_onnx(small.SerializeToString(), {"ids": IDS})
+    assert np.linalg.norm(found - expected) < 0.01 * np.linalg.norm(expected)
+    kinds = {tensor.name: tensor.data_type for tensor in small.graph.initializer}
+    assert kinds["positions_f16"] == TensorProto.FLOAT16
+    assert kinds["kernel_i8"] == TensorProto.INT8
+    assert not kinds.keys() & {"table", "matrix", "positions", "kernel"}
