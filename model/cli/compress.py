@@ -39,8 +39,8 @@ def compress_command(
 ) -> None:
     """Round the weights of a bundle's frame and text encoders to a few bits each.
 
-    GPTQ (Frantar et al., 2023) looks at training images and captions, so that embeddings change little. A
-    bundle whose embeddings changed needs its moment head and its calibration anew.
+    GPTQ (Frantar et al., 2023) looks at training images and captions, so that embeddings change little. The
+    new bundle has no calibration; give it one, and its moment head anew, as both depend on its embeddings.
     """
     torch.set_num_threads(threads)
     opened = Bundle.open(bundle, threads=threads)

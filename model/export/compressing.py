@@ -62,7 +62,7 @@ def compress_bundle(
     data: Sequence[str] = (),
     report: Report = silent,
 ) -> BundleManifest:
-    """Write a copy of a bundle whose frame and text encoders take less space.
+    """Write a copy of a bundle whose frame and text encoders take less space, without its calibration.
 
     Args:
         bundle: the bundle.
@@ -95,11 +95,14 @@ def compress_bundle(
         graphs[name] = _compress(bundle.folder / name, examples, kept, bits.words, report)
     segments = restore(onnx.load(bundle.folder / SEGMENT_ENCODER))
     graphs[SEGMENT_ENCODER] = store(segments, "float16").SerializeToString()
+    if bundle.manifest.calibration is not None:
+        report("no calibration: scores changed; fit one with `reelfind-model calibrate`")
     recipe = {"bits": asdict(bits), "images": len(images), "texts": len(texts)}
     return copy_bundle(
         bundle,
         output,
         graphs,
+        calibration=None,
         provenance=extended(bundle.manifest.provenance, "compression", recipe, data),
     )
 

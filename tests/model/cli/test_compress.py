@@ -17,10 +17,12 @@ from typer.testing import CliRunner
 
 from model.cli import app
 from model.data.stills import read_stills
+from model.export.copying import copy_bundle
 from model.runtime.bundle import Bundle
 from tests.support.published import save_clip
 from tests.support.tiny_photos import make_photos
 from tests.support.toy_bundle import make_toy_bundle
+from tests.support.toy_calibration import toy_calibration
 
 WIDTH = 128
 
@@ -32,7 +34,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_photos(folder / "photos")
     save_clip(folder / "clip", patch=4, hidden_size=WIDTH, intermediate_size=2 * WIDTH)
     run("import", folder / "clip", "--output", folder / "imported", "--precision", "fp32")
+    copy_bundle(Bundle.open(folder / "imported"), folder / "imported", calibration=toy_calibration())
     output = compress(folder, "small", "--frame-bits", 4, "--text-bits", 6)
+    assert "no calibration: scores changed" in output
     for graph in ("frame_encoder", "text_encoder"):
         assert f"{graph}.onnx: rounded to" in output
     assert output.count("mean cosine of embeddings to what they were: 0.9") == 2
@@ -68,6 +72,11 @@ def test_both_encoders_are_smaller_and_give_nearly_what_they_gave(place: Path) -
     for graph, bits in (("frame_encoder.onnx", 4), ("text_encoder.onnx", 6)):
         sizes = [(place / bundle / graph).stat().st_size for bundle in ("imported", "small")]
         assert sizes[1] < 1.3 * bits / 32 * sizes[0] + 40_000
+
+
+def test_probabilities_of_other_scores_are_left_out(place: Path) -> None:
+    assert Bundle.open(place / "imported").manifest.calibration is not None
+    assert Bundle.open(place / "small").manifest.calibration is None
 
 
 def test_segments_are_those_of_before_in_half_precision(place: Path) -> None:
