@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 import typer
 
 from model.cli.terminal import report
@@ -42,7 +41,6 @@ def compress_command(
     GPTQ (Frantar et al., 2023) looks at training images and captions, so that embeddings change little. The
     new bundle has no calibration; give it one, and its moment head anew, as both depend on its embeddings.
     """
-    torch.set_num_threads(threads)
     opened = Bundle.open(bundle, threads=threads)
     sets = [read_stills(folder, "train") for folder in data]
     rng = np.random.default_rng(seed)

@@ -16,7 +16,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from model.arrays import Array, Frames, unreadable
+from model.arrays import Array, Frames, unit_rows, unreadable
+from model.backbones.clip import CLIP_PIXELS
 from model.backbones.packaged_clip import CLIP_PACKAGE, package_graph
 from model.data.stills import CaptionedStills
 from model.data.views import VIEW_SEED, view_of
@@ -26,9 +27,8 @@ from model.runtime.files import replacing
 from model.runtime.onnx import ort
 
 _REMEDY = "make it with `reelfind-model teacher`"
-# CLIP's mean and deviation of pixels, as shares of 255.
-_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
-_DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+# Mean and deviation of pixels, as shares of 255.
+_MEAN, _DEVIATION = (np.array(values, np.float32) for values in CLIP_PIXELS)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def read_teacher(path: Path) -> Teacher:
         or not np.isfinite(embedding).all()
     ):
         raise InputError(f"data.teacher={path} holds embeddings that fit no names: {_REMEDY}")
-    return Teacher(encoder, names, _unit(embedding))
+    return Teacher(encoder, names, unit_rows(embedding))
 
 
 def write_teacher(
@@ -137,7 +137,7 @@ def write_teacher(
             rows.append(embedded)
             progress.step()
     embedding = np.zeros((len(images), views, rows[0].shape[-1]), np.float32)
-    embedding[tuple(np.array(places).T)] = _unit(np.stack(rows))
+    embedding[tuple(np.array(places).T)] = unit_rows(np.stack(rows))
     encoder = CLIP_PACKAGE if graph is None else graph.name
     with replacing(path) as temporary, temporary.open("wb") as out:
         np.savez(
@@ -169,8 +169,3 @@ class _Encoder:
         feed = {self._input: np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])}
         (embedding,) = self._session.run([self._output], feed)
         return np.asarray(embedding[0], np.float32)
-
-
-def _unit(rows: Array) -> Array:
-    unit: Array = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
-    return unit

@@ -11,9 +11,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from model.arrays import Array, Frames
+from model.arrays import Array, Frames, unit_rows
 from model.export.copying import copy_bundle
 from model.export.gptq import round_graph, round_table
+from model.export.partial_runs import cpu_session
 from model.export.provenance import extended
 from model.export.storage import halve_rest, restore, store
 from model.export.tracing import ExportError
@@ -22,7 +23,6 @@ from model.runtime.bundle import Bundle, BundleManifest
 from model.runtime.bundle.graphs import FRAME_ENCODER, SEGMENT_ENCODER, TEXT_ENCODER, VIDEO_ENCODER
 from model.runtime.bundle.low_bits import GROUP, LowBits, holds_low_bits
 from model.runtime.errors import InputError
-from model.runtime.onnx import ort
 
 Example = Mapping[str, NDArray[np.generic]]
 # Every eighth example is kept apart, to measure on.
@@ -92,7 +92,7 @@ def compress_bundle(
     for name, examples, kept in ((FRAME_ENCODER, frames, bits.frames), (TEXT_ENCODER, asked, bits.texts)):
         if len(examples) < 2 * _APART:
             raise InputError(f"{len(examples)} examples for {name}: give at least {2 * _APART}")
-        graphs[name] = _compress(bundle.folder / name, examples, kept, bits.words, report)
+        graphs[name] = _compress(bundle.folder / name, examples, kept, bits.words, bundle.threads, report)
     segments = restore(onnx.load(bundle.folder / SEGMENT_ENCODER))
     graphs[SEGMENT_ENCODER] = store(segments, "float16").SerializeToString()
     if bundle.manifest.calibration is not None:
@@ -107,7 +107,9 @@ def compress_bundle(
     )
 
 
-def _compress(path: Path, examples: Sequence[Example], bits: int, word_bits: int, report: Report) -> bytes:
+def _compress(
+    path: Path, examples: Sequence[Example], bits: int, word_bits: int, threads: int | None, report: Report
+) -> bytes:
     """A smaller graph than that in a file."""
     if path.stat().st_size > _MOST_BYTES:
         raise InputError(f"{path} is larger than 2 GB: choose a smaller bundle")
@@ -123,15 +125,15 @@ def _compress(path: Path, examples: Sequence[Example], bits: int, word_bits: int
     examples = [{name: value for name, value in example.items() if name in fed} for example in examples]
     learned = [example for place, example in enumerate(examples) if place % _APART]
     apart = examples[::_APART]
-    rounded = round_graph(model, learned, bits, lambda line: report(f"{path.name}: {line}"))
+    rounded = round_graph(model, learned, bits, threads, lambda line: report(f"{path.name}: {line}"))
     rounded |= _round_tables(model, word_bits)
     exact = model.SerializeToString()
     content: bytes = halve_rest(store(model, "int8", "int8", rounded)).SerializeToString()
-    outputs = _outputs(content, apart)
-    difference = float(np.abs(outputs - _outputs(exact, apart)).max())
+    outputs = _outputs(content, apart, threads)
+    difference = float(np.abs(outputs - _outputs(exact, apart, threads)).max())
     if not difference <= _STORED:
         raise ExportError(f"{path.name}: the rounded weights are not stored as rounded ({difference:.2g})")
-    cosine = float((_unit(outputs) * _unit(_outputs(before, apart))).sum(-1).mean())
+    cosine = float((unit_rows(outputs) * unit_rows(_outputs(before, apart, threads))).sum(-1).mean())
     if not cosine >= _LEAST_COSINE:
         raise ExportError(
             f"{path.name}: with {bits} bits, the mean cosine of embeddings to what they were is "
@@ -164,13 +166,8 @@ def _round_tables(model: onnx.ModelProto, bits: int) -> dict[str, LowBits]:
     return rounded
 
 
-def _outputs(content: bytes, examples: Sequence[Example]) -> Array:
+def _outputs(content: bytes, examples: Sequence[Example], threads: int | None) -> Array:
     """The graph's first output, the embedding, of all examples. → [R, D]"""
-    session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = cpu_session(content, threads)
     first = session.get_outputs()[0].name
     return np.concatenate([session.run([first], dict(example))[0] for example in examples])
-
-
-def _unit(rows: Array) -> Array:
-    unit: Array = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
-    return unit

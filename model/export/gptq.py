@@ -46,6 +46,7 @@ def round_graph(
     model: onnx.ModelProto,
     examples: Sequence[Mapping[str, NDArray[np.generic]]],
     bits: int,
+    threads: int | None = None,
     report: Report = silent,
 ) -> dict[str, LowBits]:
     """Round the large weights of a graph's products.
@@ -54,6 +55,7 @@ def round_graph(
         model: a float32 graph, whose weights become the rounded ones, in place.
         examples: inputs of the graph.
         bits: of each weight, 2 to 7.
+        threads: that run the graph; None: one for each core.
         report: told how far it is.
 
     Returns:
@@ -64,7 +66,7 @@ def round_graph(
     original.CopyFrom(model)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     products = _products(model, tensors)
-    before, now = PartialRuns(original, examples), PartialRuns(model, examples)
+    before, now = PartialRuns(original, examples, threads), PartialRuns(model, examples, threads)
     rounded: dict[str, LowBits] = {}
     for number, product in enumerate(products, 1):
         inputs = now.rows(product.source)

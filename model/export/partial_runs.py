@@ -25,10 +25,16 @@ class PartialRuns:
     Args:
         model: the graph, whose nodes are in the order of their computation.
         examples: its inputs, each a run of its own.
+        threads: that run the graph; None: one for each core.
     """
 
-    def __init__(self, model: onnx.ModelProto, examples: Sequence[Mapping[str, NDArray[np.generic]]]) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        examples: Sequence[Mapping[str, NDArray[np.generic]]],
+        threads: int | None = None,
+    ) -> None:
+        self._model, self._threads = model, threads
         self._values: list[Values] = [dict(example) for example in examples]
         self._starts = _starts(model)
         self._begun = 0
@@ -70,13 +76,20 @@ class PartialRuns:
             opset_imports=self._model.opset_import,
             ir_version=self._model.ir_version,
         )
-        session = ort.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = cpu_session(part.SerializeToString(), self._threads)
         fed = [item.name for item in session.get_inputs()]
         return [
             {name: values[name] for name in names if name in given}
             | dict(zip(wanted, session.run(wanted, {name: values[name] for name in fed}), strict=True))
             for values in self._values
         ]
+
+
+def cpu_session(content: bytes, threads: int | None) -> ort.InferenceSession:
+    """Open a graph on the CPU, with so many threads; None: one for each core."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _reads(nodes: Sequence[onnx.NodeProto], name: str) -> bool:

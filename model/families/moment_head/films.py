@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays import Array, Rows
+from model.arrays import Array, Rows, unit_rows
 from model.data.features.making import interval_middles
 from model.families.moment_head.encodings import EncodedStills
 from model.runtime.errors import InputError
@@ -139,7 +139,7 @@ class Splicer:
             )
         self.stills, self.config = stills, config
         means = np.stack([stills.views[list(item), 0].mean(0) for item in stills.items])
-        self._means = _unit(means)
+        self._means = unit_rows(means)
         first = np.searchsorted(stills.owners, np.arange(len(stills)))
         last = np.searchsorted(stills.owners, np.arange(len(stills)), side="right")
         self._captions = np.stack([first, last], axis=1)
@@ -171,7 +171,7 @@ class Splicer:
         if not self.config.text_noise:
             return text
         noise = rng.standard_normal(len(text)).astype(np.float32) / np.float32(np.sqrt(len(text)))
-        return _unit(text + np.float32(self.config.text_noise) * noise)
+        return unit_rows(text + np.float32(self.config.text_noise) * noise)
 
     def film(self, items: Sequence[int], rng: np.random.Generator) -> EmbeddedFilm:
         """A film that shows some items in this order."""
@@ -200,7 +200,7 @@ class Splicer:
             Part(int(item), float(borders[place]), float(borders[place + 1]))
             for place, item in enumerate(items)
         )
-        return EmbeddedFilm(_unit(frames), parts)
+        return EmbeddedFilm(unit_rows(frames), parts)
 
     def neighbours(self, item: int) -> Rows:
         """The items whose images are nearest to an item's, nearest first. → int64 [K]"""
@@ -267,7 +267,7 @@ class Splicer:
         walk = begin + steps * (finish - begin) + rng.normal(0, 0.1, (count, len(directions)))
         weights = amplitude[0] * constant + amplitude[1] * walk
         weights *= np.where(np.arange(len(directions)) < len(own) - 1, 1.0, 0.5)
-        return _unit(base + weights.astype(np.float32) @ directions)
+        return unit_rows(base + weights.astype(np.float32) @ directions)
 
 
 def frame_span(part: Part, times: NDArray[np.float64]) -> tuple[int, int]:
@@ -275,10 +275,3 @@ def frame_span(part: Part, times: NDArray[np.float64]) -> tuple[int, int]:
     first, after = np.searchsorted(times, [part.start_seconds, part.end_seconds]).tolist()
     first = min(first, len(times) - 1)
     return first, max(first, after - 1)
-
-
-def _unit(vectors: NDArray[np.floating]) -> Array:
-    """Vectors of unit length. [..., D] → float32 [..., D]"""
-    lengths = np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
-    scaled: Array = (vectors / lengths).astype(np.float32)
-    return scaled

@@ -11,7 +11,7 @@ Shapes: K rows, N columns, G groups of rows, b bits, P bytes. A table [V, K] is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,35 +183,14 @@ def _expand(opset: int) -> onnx.FunctionProto:
     """
     node = helper.make_node
     body = [
-        _constant("shifts", np.arange(8, dtype=np.uint8)),
-        _constant("lowest", np.array(1, np.uint8)),
-        _constant("last", _numbers(-1)),
-        _constant("first", _numbers(0)),
-        _constant("second", _numbers(1)),
-        _constant("beyond", _numbers(np.iinfo(np.int64).max)),
-        _constant("flat", _numbers(0, -1)),
-        node("Unsqueeze", ["planes", "last"], ["bytes"]),
-        node("BitShift", ["bytes", "shifts"], ["shifted"], direction="RIGHT"),
-        node("BitwiseAnd", ["shifted", "lowest"], ["single"]),
-        node("Reshape", ["single", "flat"], ["digits"]),
-        node("Cast", ["digits"], ["numbers"], to=TensorProto.FLOAT),
-        node("Mul", ["numbers", "values"], ["valued"]),
-        node("ReduceSum", ["valued", "first"], ["padded"], keepdims=0),
-        node("ReduceProd", ["grouped"], ["count"], keepdims=1),
-        node("Slice", ["padded", "first", "count"], ["codes"]),
-        node("Reshape", ["codes", "grouped"], ["table"]),
-        node("Slice", ["table", "first", "second", "second"], ["zeros"]),
-        node("Slice", ["table", "second", "beyond", "second"], ["own"]),
-        node("Sub", ["own", "zeros"], ["centred"]),
+        *_centred(0),
         node("Cast", ["scales"], ["factors"], to=TensorProto.FLOAT),
         node("Mul", ["centred", "factors"], ["scaled"]),
         node("Slice", ["grouped", "last", "beyond"], ["columns"]),
         node("Concat", ["last", "columns"], ["shape"], axis=0),
         node("Reshape", ["scaled", "shape"], ["weight"]),
     ]
-    inputs = ["planes", "values", "scales", "grouped"]
-    opsets = [helper.make_opsetid("", opset)]
-    return helper.make_function(DOMAIN, EXPAND, inputs, ["weight"], body, opsets)
+    return _function(EXPAND, "weight", body, opset)
 
 
 def _expand_rows(opset: int) -> onnx.FunctionProto:
@@ -221,35 +200,50 @@ def _expand_rows(opset: int) -> onnx.FunctionProto:
     """
     node = helper.make_node
     body = [
+        *_centred(2),
+        _constant("joined", _numbers(0, 0, -1)),
+        node("Cast", ["scales"], ["halves"], to=TensorProto.FLOAT),
+        node("Unsqueeze", ["halves", "last"], ["factors"]),
+        node("Mul", ["centred", "factors"], ["scaled"]),
+        node("Reshape", ["scaled", "joined"], ["rows"]),
+    ]
+    return _function(EXPAND_ROWS, "rows", body, opset)
+
+
+def _centred(leading: int) -> list[onnx.NodeProto]:
+    """Nodes that make `centred`, the codes less those of zero, of `planes`, `values` and `grouped`.
+
+    Args:
+        leading: axes before that of the planes, which `grouped` keeps.
+    """
+    node = helper.make_node
+    return [
         _constant("shifts", np.arange(8, dtype=np.uint8)),
         _constant("lowest", np.array(1, np.uint8)),
         _constant("last", _numbers(-1)),
-        _constant("first", _numbers(0)),
-        _constant("second", _numbers(1)),
-        _constant("third", _numbers(2)),
-        _constant("fourth", _numbers(3)),
+        _constant("from_0", _numbers(0)),
+        _constant("from_1", _numbers(1)),
         _constant("beyond", _numbers(np.iinfo(np.int64).max)),
-        _constant("flat", _numbers(0, 0, 0, -1)),
-        _constant("joined", _numbers(0, 0, -1)),
+        _constant("axis", _numbers(leading)),
+        _constant("axis_in_group", _numbers(leading + 1)),
+        _constant("flat", _numbers(*[0] * leading, 0, -1)),
         node("Unsqueeze", ["planes", "last"], ["bytes"]),
         node("BitShift", ["bytes", "shifts"], ["shifted"], direction="RIGHT"),
         node("BitwiseAnd", ["shifted", "lowest"], ["single"]),
         node("Reshape", ["single", "flat"], ["digits"]),
         node("Cast", ["digits"], ["numbers"], to=TensorProto.FLOAT),
         node("Mul", ["numbers", "values"], ["valued"]),
-        node("ReduceSum", ["valued", "third"], ["padded"], keepdims=0),
-        node("Slice", ["grouped", "third", "beyond"], ["sizes"]),
+        node("ReduceSum", ["valued", "axis"], ["padded"], keepdims=0),
+        node("Slice", ["grouped", "axis", "beyond"], ["sizes"]),
         node("ReduceProd", ["sizes"], ["count"], keepdims=1),
-        node("Slice", ["padded", "first", "count", "third"], ["codes"]),
+        node("Slice", ["padded", "from_0", "count", "axis"], ["codes"]),
         node("Reshape", ["codes", "grouped"], ["table"]),
-        node("Slice", ["table", "first", "second", "fourth"], ["zeros"]),
-        node("Slice", ["table", "second", "beyond", "fourth"], ["own"]),
+        node("Slice", ["table", "from_0", "from_1", "axis_in_group"], ["zeros"]),
+        node("Slice", ["table", "from_1", "beyond", "axis_in_group"], ["own"]),
         node("Sub", ["own", "zeros"], ["centred"]),
-        node("Cast", ["scales"], ["halves"], to=TensorProto.FLOAT),
-        node("Unsqueeze", ["halves", "last"], ["factors"]),
-        node("Mul", ["centred", "factors"], ["scaled"]),
-        node("Reshape", ["scaled", "joined"], ["rows"]),
     ]
+
+
+def _function(name: str, output: str, body: Sequence[onnx.NodeProto], opset: int) -> onnx.FunctionProto:
     inputs = ["planes", "values", "scales", "grouped"]
-    opsets = [helper.make_opsetid("", opset)]
-    return helper.make_function(DOMAIN, EXPAND_ROWS, inputs, ["rows"], body, opsets)
+    return helper.make_function(DOMAIN, name, inputs, [output], body, [helper.make_opsetid("", opset)])

@@ -136,7 +136,7 @@ def test_a_graph_keeps_what_it_computes() -> None:
     original.CopyFrom(model)
     exact = outputs(original, fresh)
     lines: list[str] = []
-    rounded = round_graph(model, examples, 3, lines.append)
+    rounded = round_graph(model, examples, 3, report=lines.append)
     assert set(rounded) == {"w0", "w1", "w2"}, "a weight of 100 rows fits no group"
     assert lines[-1].endswith(f"{LAYERS + 1}/{LAYERS + 1} inputs of products")
     for tensor in model.graph.initializer:
