@@ -5,7 +5,7 @@ bits (`model.runtime.bundle.low_bits`). On a CPU, products of whole numbers take
 row that is multiplied is rounded by itself, so that it does not matter which texts or frames are encoded
 together.
 
-Few rows, as in a text: ONNX Runtime's `MatMulNBits` reads the weights as stored, and rounds 16 to 128 values
+Few rows, as in a text: ONNX Runtime's `MatMulNBits` reads the weights as stored, and rounds 16 to 64 values
 of a row with a scale of their own. The time is that of reading the weights.
 Many rows, as the patches of a frame: `MatMulInteger` multiplies rows of 8 bits with weights of 7 bits and a
 scale for each column. CPUs without instructions for 8 bits add pairs of products in 16 bits, and 7 bits never
@@ -26,7 +26,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from model.runtime.bundle.low_bits import DOMAIN, EXPAND, GROUP, holds_low_bits, read_weight
 
-# Values of a row that share a scale: larger blocks round more, smaller ones take longer.
+# Values of a row that share a scale: larger blocks round more, smaller ones take longer. With 128, ONNX
+# Runtime adds the products of the last row of an odd number in another order: the next product rounds that.
 _BLOCK_SIZES = (64, 32, 16)
 _MICROSOFT = "com.microsoft"
 # Multiply as int8, which is not the default.
@@ -123,7 +124,8 @@ def _low_weight(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) ->
     weight = read_weight(node, stored)
     groups, columns = weight.scales.shape
     codes = weight.codes.reshape(groups, -1, columns).astype(np.int16) - weight.zeros[:, None]
-    return _Weight(codes.astype(np.int8).reshape(-1, columns), weight.scales, GROUP)
+    scales = np.repeat(weight.scales, GROUP // _BLOCK_SIZES[0], axis=0)
+    return _Weight(codes.astype(np.int8).reshape(-1, columns), scales, _BLOCK_SIZES[0])
 
 
 def _int8_weight(

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from model.runtime.bundle.integer_products import replace_products
 from model.runtime.bundle.low_bits import GROUP, LowBits, add_table, add_weight, holds_low_bits, read_weight
 from model.runtime.onnx import ort
 
@@ -104,3 +105,24 @@ def test_a_file_says_whether_it_has_such_weights(tmp_path: Path) -> None:
     del model.graph.node[:]
     onnx.save(model, path)
     assert not holds_low_bits(path)
+
+
+@pytest.mark.parametrize("many_rows", [False, True])
+def test_a_product_of_whole_numbers_takes_each_row_by_itself(many_rows: bool) -> None:
+    """To the last bit: the next product rounds what differs by the least bit to another number."""
+    weight = weight_of(4)
+    rows = np.random.default_rng(1).standard_t(3, size=(13, ROWS)).astype(np.float32)
+    ids = np.zeros((1, 1), np.int64)
+    model = graph_of(weight)
+    assert replace_products(model, many_rows=many_rows) == 1
+
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    def products(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = session.run(["product"], {"x": x, "ids": ids})[0]
+        return found
+
+    exact = rows @ naive(weight)
+    assert np.linalg.norm(products(rows) - exact) < 0.03 * np.linalg.norm(exact)
+    for count in (1, 2, 3, 5):
+        np.testing.assert_array_equal(products(rows[:count]), products(rows)[:count])
