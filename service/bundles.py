@@ -35,8 +35,8 @@ def bundle_folder(settings: Settings, checksum: str, bundle_name: str) -> Path:
     raise BundleError(
         f"{settings.library} was made with the bundle {bundle_name!r} ({generation_name(checksum)}), which "
         f"lies in no known folder: name its folder, or the one above it, in {variable_of('bundles')}; or "
-        "change to another bundle: "
-        f"`reelfind index PATH --library {for_shell(settings.library)} --bundle NEW --publish`"
+        "change to another bundle, such as the one that comes with Reelfind: `reelfind index PATH "
+        f"--library {for_shell(settings.library)} --bundle {for_shell(default_bundle_path())} --publish`"
     )
 
 

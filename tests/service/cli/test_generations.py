@@ -128,7 +128,10 @@ def test_an_empty_generation_is_not_published(toy: ToyLibrary, tmp_path: Path) -
 
 def test_a_bundle_in_no_known_folder(toy: ToyLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REELFIND_BUNDLES")
-    said = r"was made with the bundle 'toy' \([0-9a-f]{12}\), which lies in no known folder: .*--bundle NEW"
+    said = (
+        r"was made with the bundle 'toy' \([0-9a-f]{12}\), which lies in no known folder: "
+        r".*--bundle \S+mini --publish"
+    )
     check_error(invoke("search", "red", "--library", toy.library), 3, said)
     check_error(invoke("index", toy.media, "--library", toy.library), 3, said)
     doctor = invoke("doctor", "--library", toy.library)
