@@ -185,7 +185,7 @@ def test_everything_with_the_keyboard(page: Browser) -> None:
     assert page.focused("#player *")
     page.press(Keys.ESCAPE)
     page.until("!$('#player').open")
-    assert page.focused("#grid li:nth-child(1) .shot")
+    page.until("document.activeElement.matches('#grid li:nth-child(1) .shot')")
     page.until("!$('#player-video').hasAttribute('src')")
 
     page.press(Keys.ARROW_UP)
