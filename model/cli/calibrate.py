@@ -24,6 +24,7 @@ from model.evaluation.encoders import bundle_encoder
 from model.evaluation.measure import Options
 from model.evaluation.spliced import NOISY, SplicedFilms, splice_items
 from model.export.calibration import add_calibration
+from model.export.reference_images import encode_reference_images
 from model.families.encoder import Encoder
 from model.runtime.bundle import Bundle
 from model.runtime.errors import InputError
@@ -44,6 +45,17 @@ def calibrate_command(
     ] = 3,
     draws: Annotated[int, typer.Option(min=1, help="Libraries that are drawn of each size.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Decides which items and texts are drawn.")] = 0,
+    train_split: Annotated[
+        str, typer.Option(help="Split of the images that --reference-images compares queries with.")
+    ] = "train",
+    reference_images: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Images of --train-split that the bundle keeps, of 64 bytes each: what a "
+            "query finds among them says how well it fits any picture. 0: none.",
+        ),
+    ] = 12_000,
     threads: options.Threads = 2,
     as_json: options.AsJson = False,
 ) -> None:
@@ -61,13 +73,22 @@ def calibrate_command(
         raise InputError(f"two folders are called {name}: rename one, so that results can name them", "data")
     stills = [read_stills(folder, split) for folder in data]
     opened = Bundle.open(bundle, threads=threads)
+    images = None
+    if reference_images and not opened.manifest.has_video_encoder:
+        images = encode_reference_images(
+            opened, [read_stills(folder, train_split) for folder in data], reference_images, seed, report
+        )
     encoder = bundle_encoder(opened)
     observed: dict[str, dict[str, Observed]] = {}
     for name, part in zip(names, stills, strict=True):
         report(f"{name}: {len(part):,} {part.unit}, split {split}")
         observed[name] = {
             title: observe(
-                *measurement_with_nonsense(encoder, source, Options(), seed, report), draws, seed, report
+                *measurement_with_nonsense(encoder, source, Options(), seed, report),
+                draws,
+                seed,
+                report,
+                reference_images=images,
             )
             for title, source in _galleries(name, part, together, encoder, seed).items()
         }
@@ -85,8 +106,16 @@ def calibrate_command(
             }
     result = {"figures": without_nan(figures), "calibration": calibration.model_dump()}
     lines = [_line(name, part, split) for name, part in zip(names, stills, strict=True)]
-    recipe = {"split": split, "together": together, "draws": draws, "seed": seed}
-    add_calibration(opened, calibration, output, recipe, lines, result["figures"])
+    kept = 0 if images is None else len(images)
+    recipe = {
+        "split": split,
+        "together": together,
+        "draws": draws,
+        "seed": seed,
+        "reference_images": kept,
+        "train_split": train_split if kept else "",
+    }
+    add_calibration(opened, calibration, output, recipe, lines, result["figures"], images)
     report(f"bundle with a calibration written to {output}")
     show_result(result, calibration_table({**result, "figures": figures}), None, as_json)
 

@@ -26,8 +26,8 @@ from model.export.storage import Storage
 from model.families import get_family
 from model.families.base import FeatureFamily, InferenceOptions
 from model.runtime.bundle import Bundle
-from model.runtime.bundle.hubness import NEIGHBOURS
 from model.runtime.bundle.manifest import SalienceMatch
+from model.runtime.bundle.references import NEIGHBOURS
 from model.runtime.errors import InputError
 from model.training.checkpoints import load_checkpoints, read_state, tokenizer_path
 

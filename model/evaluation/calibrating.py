@@ -27,6 +27,7 @@ from model.evaluation.spliced import SplicedFilms
 from model.families.encoder import Encoder
 from model.progress import Report, silent
 from model.runtime.bundle.manifest import Calibration, FeatureWeight, ScoreCalibration
+from model.runtime.bundle.references import ReferenceImages
 from model.runtime.calibration import (
     BACKGROUND_RANKS,
     SearchEvidence,
@@ -71,6 +72,7 @@ class Searches:
         right: whether each shows the text's own item, bool [S, H].
         background: float64 [S].
         familiarity: float64 [S].
+        usual: float64 [S].
     """
 
     kind: NDArray[np.str_]
@@ -78,6 +80,7 @@ class Searches:
     right: NDArray[np.bool_]
     background: NDArray[np.float64]
     familiarity: NDArray[np.float64]
+    usual: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -159,6 +162,7 @@ def observe(
     seed: int = 0,
     report: Report = silent,
     sizes: Sequence[int] | None = None,
+    reference_images: ReferenceImages | None = None,
 ) -> Observed:
     """Search libraries of several sizes, each drawn several times.
 
@@ -170,6 +174,7 @@ def observe(
         report: told about matching.
         sizes: of the libraries, in items; None: 75 and 200 where there are more items, half of the items, and
             nine tenths of them.
+        reference_images: that queries are compared with; None: with none.
     """
     items = int(measurement.corpus.owner.max()) + 1
     most = items * 9 // 10
@@ -186,6 +191,9 @@ def observe(
     familiarity = np.full(len(kind), np.nan)
     if correction is not None:
         familiarity = correction.of(measurement.texts.embedding).astype(np.float64)
+    usual = np.full(len(kind), np.nan)
+    if reference_images is not None:
+        usual = reference_images.usual(measurement.texts.embedding).astype(np.float64)
     first, final = [], []
     for library in libraries:
         for name, texts in library.texts.items():
@@ -193,13 +201,13 @@ def observe(
                 ranked = _best(measurement, text, library.columns)
                 score = measurement.similarity[text, ranked].astype(np.float64)
                 far = background_of(score)
-                known = (np.nan if far is None else far), familiarity[text]
-                first.append(_search(measurement, text, name, ranked, score, *known))
+                known = SearchEvidence(far, familiarity[text], usual[text])
+                first.append(_search(measurement, text, name, ranked, score, known))
                 if measurement.options.rerank:
                     near = ranked[:candidates]
                     rescored = _final(measurement, text, near)
                     order = np.argsort(-rescored, kind="stable")
-                    final.append(_search(measurement, text, name, near[order], rescored[order], *known))
+                    final.append(_search(measurement, text, name, near[order], rescored[order], known))
     return Observed(Searches.joined(first), Searches.joined(final) if final else None)
 
 
@@ -240,8 +248,7 @@ def _search(
     kind: str,
     ranked: Rows,
     score: NDArray[np.float64],
-    background: float,
-    familiarity: float,
+    known: SearchEvidence,
 ) -> Searches:
     """One search, as S = 1."""
     first = np.full((1, _FIRST_HITS), np.nan)
@@ -249,7 +256,11 @@ def _search(
     count = min(_FIRST_HITS, len(ranked))
     first[0, :count] = score[:count]
     right[0, :count] = measurement.corpus.owner[ranked[:count]] == measurement.target[text]
-    return Searches(np.array([kind]), first, right, np.array([background]), np.array([familiarity]))
+    features = (
+        np.array([np.nan if value is None else value])
+        for value in (known.background, known.familiarity, known.usual)
+    )
+    return Searches(np.array([kind]), first, right, *features)
 
 
 def fit(searches: Searches) -> ScoreCalibration:
@@ -288,8 +299,14 @@ def fit(searches: Searches) -> ScoreCalibration:
         name: FeatureWeight(weight=_rounded(w), offset=_rounded(o), scale=_rounded(s))
         for name, w, o, s in zip(features, weights, offset, scale, strict=True)
     }
+    usual = parts.pop("usual")
     unleveled = ScoreCalibration(
-        bias=_rounded(bias), **parts, strange_below=strange_below, medium=0.0, high=1.0
+        bias=_rounded(bias),
+        **parts,
+        usual=None if np.isnan(searches.usual).all() else usual,
+        strange_below=strange_below,
+        medium=0.0,
+        high=1.0,
     )
     medium, high = _levels(first_hits(unleveled, searches), searches.right[:, 0])
     return unleveled.model_copy(update={"medium": medium, "high": high})
@@ -324,6 +341,7 @@ def features_of(searches: Searches, strange_below: float) -> dict[str, NDArray[n
         "strangeness": spread(
             np.where(np.isnan(searches.familiarity), np.nan, np.array(strange, np.float64))
         ),
+        "usual": spread(searches.usual),
     }
 
 
@@ -333,14 +351,12 @@ def first_hits(calibration: ScoreCalibration, searches: Searches) -> NDArray[np.
     def known(value: float) -> float | None:
         return None if np.isnan(value) else value
 
-    rows = zip(
-        searches.score[:, :1], searches.background.tolist(), searches.familiarity.tolist(), strict=True
+    features = zip(
+        searches.background.tolist(), searches.familiarity.tolist(), searches.usual.tolist(), strict=True
     )
+    rows = zip(searches.score[:, :1], features, strict=True)
     return np.array(
-        [
-            probabilities(calibration, score, SearchEvidence(known(background), known(familiarity)))[0]
-            for score, background, familiarity in rows
-        ]
+        [probabilities(calibration, score, SearchEvidence(*map(known, own)))[0] for score, own in rows]
     )
 
 

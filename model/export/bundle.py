@@ -22,7 +22,6 @@ from model.families.base import FeatureFamily, Graph, InferenceOptions, ModelDes
 from model.progress import Report, silent
 from model.runtime.bundle import BundleDescription, BundleManifest, HubnessCorrection, write_bundle
 from model.runtime.bundle.graphs import ANSWER_HEAD, FRAME_ENCODER, MATCHER, MOMENT_HEAD, TEXT_ENCODER
-from model.runtime.bundle.hubness import NEIGHBOURS
 from model.runtime.bundle.manifest import (
     ImageSpec,
     Provenance,
@@ -30,6 +29,7 @@ from model.runtime.bundle.manifest import (
     SalienceStrategy,
     TokenSizes,
 )
+from model.runtime.bundle.references import NEIGHBOURS
 from model.runtime.errors import InputError
 from model.runtime.preprocessing import TextTokenizer
 from model.runtime.tokens import check_count

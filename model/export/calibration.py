@@ -10,6 +10,7 @@ from model.export.copying import copy_bundle
 from model.export.provenance import extended
 from model.runtime.bundle import Bundle, BundleManifest
 from model.runtime.bundle.manifest import Calibration
+from model.runtime.bundle.references import ReferenceImages
 
 
 def add_calibration(
@@ -19,6 +20,7 @@ def add_calibration(
     recipe: Mapping[str, Any],
     data: Sequence[str] = (),
     metrics: Mapping[str, Any] | None = None,
+    reference_images: ReferenceImages | None = None,
 ) -> BundleManifest:
     """Write a copy of a bundle with a calibration; one that it has is replaced.
 
@@ -29,6 +31,7 @@ def add_calibration(
         recipe: how it was fitted, for the provenance.
         data: what it was fitted on, a line for each data set.
         metrics: the measured figures, for the provenance.
+        reference_images: that the calibration compares queries with; None: with none.
 
     Raises:
         BundleError: the bundle cannot be written.
@@ -37,5 +40,6 @@ def add_calibration(
         bundle,
         output,
         calibration=calibration,
+        reference_images=reference_images,
         provenance=extended(bundle.manifest.provenance, "calibration", recipe, data, metrics),
     )

@@ -103,6 +103,7 @@ def compress_bundle(
         output,
         graphs,
         calibration=None,
+        reference_images=None,
         provenance=extended(bundle.manifest.provenance, "compression", recipe, data),
     )
 

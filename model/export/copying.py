@@ -38,6 +38,7 @@ def copy_bundle(
         tokens=manifest.tokens,
         context_length=manifest.text.context_length,
         answers=bundle.vocabulary,
+        reference_images=bundle.reference_images,
         unicode_form=manifest.text.unicode_form or "NFKC",
         languages=manifest.text.languages or (),
     )

@@ -11,7 +11,7 @@ import numpy as np
 from model.arrays import Array
 from model.families.encoder import Encoder
 from model.runtime.bundle import HubnessCorrection
-from model.runtime.bundle.hubness import NEIGHBOURS
+from model.runtime.bundle.references import NEIGHBOURS
 from model.runtime.errors import InputError
 from model.runtime.onnx import ort
 from model.runtime.preprocessing import TextTokenizer

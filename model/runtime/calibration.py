@@ -1,7 +1,7 @@
 """From scores to probabilities that what was found shows the query.
 
 A score alone does not say that: how high it must be depends on the query and on the library. So the log-odds
-are a weighted sum of five features, which are cheap in a library of any size:
+are a weighted sum of features, which are cheap in a library of any size:
 
     score         of the hit: the first stage's, or the final one after re-ranking
     best          the best score of this search: a hit far below it is rarely right
@@ -9,6 +9,8 @@ are a weighted sum of five features, which are cheap in a library of any size:
                   where nothing shows it
     familiarity   the query's mean cosine with the reference texts nearest to it
     strangeness   how far the familiarity is below that of almost all real queries; 0 for these
+    usual         the query's mean cosine with the reference images nearest to it: what it finds in pictures
+                  that nobody searches; only where the bundle has such images
 
 The score's weight is positive, so that within a search a better score never has a lower probability.
 `reelfind-model calibrate` fits the weights, separately for the two scores.
@@ -40,10 +42,12 @@ class SearchEvidence:
     Attributes:
         background: see `background_of`; None: the library is too small to have one.
         familiarity: `Bundle.hubness` of the query's embedding; None: the bundle has no reference texts.
+        usual: `ReferenceImages.usual` of the query's embedding; None: the bundle has none.
     """
 
     background: float | None
     familiarity: float | None
+    usual: float | None = None
 
 
 def background_of(first_stage_scores: NDArray[np.floating]) -> float | None:
@@ -85,13 +89,15 @@ def probabilities(
         return np.empty(0)
     values = scores.astype(np.float64)
     highest = float(values.max()) if best is None else best
-    known = [value for value in (evidence.background, evidence.familiarity) if value is not None]
+    features = (evidence.background, evidence.familiarity, evidence.usual)
+    known = [value for value in features if value is not None]
     if not np.isfinite([*values, highest, *known]).all():
         raise ValueError("a score or a feature of the search is not finite: leave damaged segments out")
     c, familiarity = calibration, evidence.familiarity
     log_odds = c.bias + _term(c.best, highest) + _term(c.background, evidence.background)
     log_odds += _term(c.familiarity, familiarity)
     log_odds += _term(c.strangeness, strangeness_of(familiarity, c.strange_below))
+    log_odds += 0.0 if c.usual is None else _term(c.usual, evidence.usual)
     of_score = c.score.weight * (values - c.score.offset) / c.score.scale
     # Beyond these limits the exponential has no value in double precision.
     result: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(log_odds + of_score, -700.0, 700.0)))

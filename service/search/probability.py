@@ -51,7 +51,10 @@ def evidence_of(
     familiarity = None
     if bundle.hubness_correction is not None:
         familiarity = float(bundle.hubness(query.embedding[None])[0])
-    return SearchEvidence(background_of(np.sort(first_stage_scores)[::-1]), familiarity)
+    usual = None
+    if bundle.reference_images is not None:
+        usual = float(bundle.reference_images.usual(query.embedding[None])[0])
+    return SearchEvidence(background_of(np.sort(first_stage_scores)[::-1]), familiarity, usual)
 
 
 @dataclass(frozen=True)

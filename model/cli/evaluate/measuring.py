@@ -28,7 +28,7 @@ from model.families import get_family
 from model.families.base import FeatureFamily, InferenceOptions, PictureFamily
 from model.families.encoder import Encoder, FeatureEncoder
 from model.runtime.bundle import Bundle, HubnessCorrection
-from model.runtime.bundle.hubness import NEIGHBOURS
+from model.runtime.bundle.references import NEIGHBOURS
 from model.runtime.errors import InputError
 from model.runtime.files import replace_text
 from model.runtime.preprocessing import TextTokenizer

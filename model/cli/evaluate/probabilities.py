@@ -40,7 +40,7 @@ def probabilities_command(
     encoder = bundle_encoder(opened)
     measurement, kind = videos_with_nonsense(encoder, clips, queries, Options(), seed, report)
     half = (int(measurement.corpus.owner.max()) + 1) // 2
-    observed = observe(measurement, kind, draws, seed, report, sizes=(half,))
+    observed = observe(measurement, kind, draws, seed, report, (half,), opened.reference_images)
     figures = {clips.resolve().name: figures_of_both(calibration, observed)}
     result = {"figures": figures, "calibration": calibration.model_dump()}
     show_result(without_nan(result), calibration_table(result), output, as_json)

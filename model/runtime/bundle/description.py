@@ -14,6 +14,7 @@ from model.runtime.bundle.manifest import (
     SalienceStrategy,
     TokenSizes,
 )
+from model.runtime.bundle.references import ReferenceImages
 from model.runtime.preprocessing import UnicodeForm
 
 
@@ -46,6 +47,7 @@ class BundleDescription:
         unicode_form: the form of Unicode that texts have before the tokenizer reads them.
         embedding_dims: the smaller sizes to which a library may cut embeddings, rising; empty: none.
         languages: that the text encoder reads, as codes of ISO 639; empty: not known.
+        reference_images: images that the calibration compares queries with; None: none.
     """
 
     name: str
@@ -71,3 +73,4 @@ class BundleDescription:
     unicode_form: UnicodeForm = "NFKC"
     languages: tuple[str, ...] = ()
     embedding_dims: tuple[int, ...] = ()
+    reference_images: ReferenceImages | None = None

@@ -46,8 +46,10 @@ MOMENT_HEAD = "moment_head.onnx"
 ANSWERS = "answers.json"
 #: what a text encoder returns for the graphs that do not read ids, in bundles that have such tokens
 TEXT_TOKENS = "text_tokens"
-#: embeddings of reference texts, by which `hubness` is measured: a NumPy array, float16 [R, D]
+#: embeddings of reference texts, by which `hubness` is measured, see `model.runtime.bundle.references`
 REFERENCE_TEXTS = "reference_texts.npy"
+#: embeddings of reference images, which a calibration compares queries with, and the axes that they are along
+REFERENCE_IMAGES, REFERENCE_AXES = "reference_images.npy", "reference_axes.npy"
 
 _FLOAT, _INT, _BYTE = "tensor(float)", "tensor(int64)", "tensor(uint8)"
 

@@ -8,24 +8,13 @@ Shapes: B segments, R reference texts, D joint space.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.runtime.bundle.files import EXPORT_AGAIN
-from model.runtime.bundle.graphs import REFERENCE_TEXTS
-from model.runtime.errors import BundleError
+from model.runtime.bundle.references import nearest_mean
 from model.runtime.ranking import cut_embeddings
-
-#: The nearest reference texts whose mean counts, unless the author of a bundle chooses another number.
-NEIGHBOURS = 10
-#: Segments compared with the reference texts at once.
-_SEGMENTS_A_PASS = 256
-#: Lengths of stored embeddings differ from 1 by their rounding.
-_UNIT_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,48 +56,4 @@ class HubnessCorrection:
             )
         if segment_embeddings.shape[1] < references.shape[1]:
             references = cut_embeddings(references, segment_embeddings.shape[1])
-        first = len(self.references) - self.neighbours
-        out = np.empty(len(segment_embeddings), np.float32)
-        for start in range(0, len(out), _SEGMENTS_A_PASS):
-            part = slice(start, start + _SEGMENTS_A_PASS)
-            similarity = segment_embeddings[part] @ references.T
-            nearest = np.partition(similarity, first, axis=1)[:, first:]
-            out[part] = nearest.mean(axis=1, dtype=np.float64)
-        return out
-
-
-def references_file(references: NDArray[np.floating]) -> bytes:
-    """The content of `reference_texts.npy`: the embeddings in half precision."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(references, np.dtype("<f2")))
-    return buffer.getvalue()
-
-
-def read_references(folder: Path, dim: int) -> NDArray[np.float32]:
-    """The embeddings of a bundle's reference texts, float32 [R, D].
-
-    Raises:
-        BundleError: the file holds something else.
-    """
-    path = folder / REFERENCE_TEXTS
-    try:
-        with path.open("rb") as file:
-            if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError("another version")
-            shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-            content = file.read()
-    # The header is a Python literal: what its parsers raise for one of a stranger has no common base.
-    except Exception as error:
-        what = f"is not a NumPy array of version 1.0 ({type(error).__name__})"
-        raise BundleError(f"{path} {what}: {EXPORT_AGAIN}") from error
-    if dtype != np.dtype("<f2") or by_columns or len(shape) != 2 or shape[1] != dim:
-        raise BundleError(f"{path} holds {dtype} {list(shape)} instead of float16 [R, {dim}]: {EXPORT_AGAIN}")
-    # The header may tell any number: believe the file's size.
-    if len(content) != 2 * shape[0] * dim:
-        raise BundleError(f"{path} has {len(content)} bytes of values for {shape[0]} texts: {EXPORT_AGAIN}")
-    references = np.frombuffer(content, "<f2").reshape(shape).astype(np.float32)
-    with np.errstate(invalid="ignore", over="ignore"):
-        worst = np.abs(np.linalg.norm(references, axis=1) - 1).max(initial=0)
-    if not worst < _UNIT_TOLERANCE:
-        raise BundleError(f"{path} holds embeddings that are not of unit length: {EXPORT_AGAIN}")
-    return references
+        return nearest_mean(segment_embeddings, references, self.neighbours)

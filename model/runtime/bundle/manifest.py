@@ -34,6 +34,8 @@ from model.runtime.bundle.graphs import (
     MATCHER,
     MOMENT_HEAD,
     READ_TOKENS,
+    REFERENCE_AXES,
+    REFERENCE_IMAGES,
     REFERENCE_TEXTS,
     SALIENCE_MATCH,
     SALIENT_FRAMES,
@@ -184,7 +186,8 @@ class ScoreCalibration(_Frozen):
     """From one kind of score to the probability that a hit shows the query.
 
     The log-odds are `bias` and what the features add; `model.runtime.calibration` says what these are. A hit
-    is of the level "medium" from the probability `medium` on, and "high" from `high` on.
+    is of the level "medium" from the probability `medium` on, and "high" from `high` on. `usual` is left out
+    where the bundle has no reference images.
     """
 
     bias: Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
@@ -193,6 +196,7 @@ class ScoreCalibration(_Frozen):
     background: FeatureWeight
     familiarity: FeatureWeight
     strangeness: FeatureWeight
+    usual: FeatureWeight | None = None
     strange_below: FiniteFloat
     medium: Annotated[float, Field(ge=0, le=1)]
     high: Annotated[float, Field(ge=0, le=1)]
@@ -208,12 +212,21 @@ class ScoreCalibration(_Frozen):
             raise ValueError(f"high {self.high:g} is below medium {self.medium:g}")
         return self
 
+    @model_serializer(mode="wrap")
+    def _serialize(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), ("usual",))
+
 
 class Calibration(_Frozen):
     """Probabilities for the first stage's scores, and for the final ones; null where nothing re-ranks."""
 
     first_stage: ScoreCalibration
     final: ScoreCalibration | None
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether a feature compares queries with the bundle's reference images."""
+        return any(part is not None and part.usual is not None for part in (self.first_stage, self.final))
 
 
 class SalienceMatch(_Frozen):
@@ -329,7 +342,7 @@ class BundleManifest(_Frozen):
                 "or leave it out"
             )
         self._check_tokens()
-        self._check_hubness()
+        self._check_references()
         if self.num_salient_frames > self.frames_per_segment:
             raise ValueError(
                 f"num_salient_frames {self.num_salient_frames} is more than "
@@ -374,17 +387,21 @@ class BundleManifest(_Frozen):
         except ValueError as error:
             raise ValueError(f"stored_tokens_per_frame: {error}") from error
 
-    def _check_hubness(self) -> None:
-        record = self.files.get(REFERENCE_TEXTS)
-        if (record is None) != (self.hubness is None):
-            raise ValueError(
-                f"hubness and the file {REFERENCE_TEXTS!r} need each other: give both or neither"
-            )
-        if record is not None and record.bytes > _MOST_REFERENCE_BYTES:
-            raise ValueError(
-                f"{REFERENCE_TEXTS} has {record.bytes} bytes, more than {_MOST_REFERENCE_BYTES}: "
-                "choose fewer reference texts"
-            )
+    def _check_references(self) -> None:
+        reads_images = self.calibration is not None and self.calibration.reads_images
+        for name, field, is_read in (
+            (REFERENCE_TEXTS, "hubness", self.hubness is not None),
+            (REFERENCE_IMAGES, "calibration.usual", reads_images),
+            (REFERENCE_AXES, "calibration.usual", reads_images),
+        ):
+            record = self.files.get(name)
+            if (record is not None) != is_read:
+                raise ValueError(f"{field} and the file {name!r} need each other: give both or neither")
+            if record is not None and record.bytes > _MOST_REFERENCE_BYTES:
+                raise ValueError(
+                    f"{name} has {record.bytes} bytes, more than {_MOST_REFERENCE_BYTES}: "
+                    "choose fewer references"
+                )
 
     @property
     def tokens(self) -> TokenSizes | None:

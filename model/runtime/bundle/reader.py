@@ -31,12 +31,14 @@ from model.runtime.bundle.graphs import (
     FRAME_ENCODER,
     MATCHER,
     MOMENT_HEAD,
+    REFERENCE_IMAGES,
+    REFERENCE_TEXTS,
     SEGMENT_ENCODER,
     TEXT_ENCODER,
     TEXT_TOKENS,
     VIDEO_ENCODER,
 )
-from model.runtime.bundle.hubness import HubnessCorrection, read_references
+from model.runtime.bundle.hubness import HubnessCorrection
 from model.runtime.bundle.manifest import (
     MANIFEST_NAME,
     BundleManifest,
@@ -45,6 +47,7 @@ from model.runtime.bundle.manifest import (
 )
 from model.runtime.bundle.moments import MomentLogits, check_moments, run_moment_head
 from model.runtime.bundle.pinned import why_not_pinned
+from model.runtime.bundle.references import ReferenceImages, read_references
 from model.runtime.bundle.running import run_matcher, run_parts
 from model.runtime.bundle.self_check import check_graphs
 from model.runtime.bundle.sessions import Provider, Rows, Session, check_provider, open_session
@@ -107,6 +110,12 @@ class Bundle:
         self.vocabulary = read_answers(folder) if "answers" in manifest.capabilities else ()
         #: what a search subtracts from similarities; None: nothing
         self.hubness_correction = _hubness_correction(folder, manifest)
+        #: images that the calibration compares queries with; None: it does not
+        self.reference_images = (
+            ReferenceImages.read(folder, manifest.embedding_dim)
+            if REFERENCE_IMAGES in manifest.files
+            else None
+        )
 
     @classmethod
     def open(
@@ -539,7 +548,7 @@ def _texts_of(batch: TokenBatch, rows: NDArray[np.int64]) -> TokenBatch:
 def _hubness_correction(folder: Path, manifest: BundleManifest) -> HubnessCorrection | None:
     if manifest.hubness is None:
         return None
-    references = read_references(folder, manifest.embedding_dim)
+    references = read_references(folder / REFERENCE_TEXTS, manifest.embedding_dim)
     try:
         return HubnessCorrection(manifest.hubness.weight, manifest.hubness.neighbours, references)
     except ValueError as error:

@@ -13,7 +13,6 @@ from typing import Any
 from model.runtime.bundle.description import BundleDescription
 from model.runtime.bundle.files import aside_path
 from model.runtime.bundle.graphs import ANSWERS, BUNDLE_FORMAT_VERSION, REFERENCE_TEXTS
-from model.runtime.bundle.hubness import references_file
 from model.runtime.bundle.manifest import (
     MANIFEST_NAME,
     BundleManifest,
@@ -22,6 +21,7 @@ from model.runtime.bundle.manifest import (
     parse_manifest,
 )
 from model.runtime.bundle.reader import Bundle
+from model.runtime.bundle.references import references_file
 from model.runtime.bundle.trial import remember_tried
 from model.runtime.errors import BundleError
 from model.runtime.files import flush, sha256_of
@@ -59,6 +59,8 @@ def write_bundle(
         contents[ANSWERS] = json.dumps(description.answers, ensure_ascii=False, indent=0).encode() + b"\n"
     if description.hubness is not None:
         contents[REFERENCE_TEXTS] = references_file(description.hubness.references)
+    if description.reference_images is not None:
+        contents |= description.reference_images.files()
     try:
         for file in contents:
             check_file_name(file)

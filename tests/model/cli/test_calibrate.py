@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,12 @@ from tests.support.toy_videos import make_video
 
 def calibrate(place: Path, *words: str | Path) -> Result:
     return CliRunner().invoke(app, ["calibrate", str(place / "toy"), "--threads", "1", *map(str, words)])
+
+
+def recipe_of(bundle: Bundle) -> dict[str, Any]:
+    """How its calibration was fitted."""
+    recipe: dict[str, Any] = json.loads(bundle.manifest.provenance.recipe)["calibration"]
+    return recipe
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +56,19 @@ def test_a_bundle_gets_a_calibration(place: Path) -> None:
     assert calibration.final is not None
     assert calibration.model_dump() == result["calibration"]
     assert calibration.first_stage != calibration.final
-    changed = {"calibration", "provenance"}
+    changed = {"calibration", "provenance", "files"}
     assert after.manifest.model_dump(exclude=changed) == before.manifest.model_dump(exclude=changed)
+    assert set(after.manifest.files) == {
+        *before.manifest.files,
+        "reference_images.npy",
+        "reference_axes.npy",
+    }
+    # The photos of split train of both folders, which have 24 each.
+    assert after.reference_images is not None
+    assert len(after.reference_images) == recipe_of(after)["reference_images"] == 48
+    assert calibration.first_stage.usual is not None
     assert after.checksum != before.checksum
-    recipe = json.loads(after.manifest.provenance.recipe)["calibration"]
+    recipe = recipe_of(after)
     assert (recipe["split"], recipe["together"], recipe["draws"], recipe["seed"]) == ("val", 3, 1, 0)
     assert [record.name for record in after.manifest.provenance.data] == [
         'photos "photos", split val: 24 photos, for the calibration',

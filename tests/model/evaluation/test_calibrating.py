@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from model.evaluation.measure import Measurement, Options
 from model.evaluation.nonsense import nonsense_texts
 from model.runtime.bundle import Bundle, HubnessCorrection
 from model.runtime.bundle.manifest import SalienceMatch
+from model.runtime.bundle.references import ReferenceImages
 from model.runtime.errors import InputError
 from tests.support import toy_bundle as toy
 from tests.support.tiny_photos import make_photos
@@ -176,6 +178,20 @@ def test_without_re_ranking_and_reference_texts(encoder: BundleEncoder) -> None:
     assert np.isfinite(first_hits(calibration.first_stage, found.first_stage)).all()
 
 
+def test_queries_are_compared_with_reference_images(world: World) -> None:
+    images = toy.unit(np.random.default_rng(3).normal(size=(25, world.references.shape[1])))
+    references = ReferenceImages.of(images, images.shape[1])
+    found = observe(world.measurement, world.kind, draws=1, seed=2, reference_images=references).first_stage
+    for row in range(0, len(found), 5):
+        text, _ = pair_of(world.measurement.similarity, found.score[row, 0])
+        nearest = sorted((float(image @ world.texts[text]) for image in images), reverse=True)[:10]
+        assert found.usual[row] == pytest.approx(sum(nearest) / 10, abs=1e-5)
+    assert fit(found).usual is not None
+    without = observe(world.measurement, world.kind, draws=1, seed=2).first_stage
+    assert np.isnan(without.usual).all()
+    assert fit(without).usual is None
+
+
 def test_the_same_seed_draws_the_same(world: World, observed: Observed) -> None:
     again, other = (observe(world.measurement, world.kind, draws=2, seed=seed) for seed in (5, 6))
     np.testing.assert_array_equal(again.first_stage.score, observed.first_stage.score)
@@ -186,7 +202,7 @@ def searches_by(weights: list[float], bias: float, count: int = 6000, seed: int 
     """Searches whose hits are right with the probabilities of these weights of the features."""
     rng = np.random.default_rng(seed)
     score = -np.sort(-rng.normal(0.3, 0.1, (count, 5)), axis=1)
-    background, familiarity = rng.normal(0, 0.1, count), rng.normal(0.6, 0.1, count)
+    background, familiarity, usual = (rng.normal(mean, 0.1, count) for mean in (0.0, 0.6, 0.3))
     strange_below = float(np.quantile(familiarity, 0.05))
     features = [
         score,
@@ -194,19 +210,21 @@ def searches_by(weights: list[float], bias: float, count: int = 6000, seed: int 
         np.repeat(background[:, None], 5, axis=1),
         np.repeat(familiarity[:, None], 5, axis=1),
         np.repeat(np.maximum(0, strange_below - familiarity)[:, None], 5, axis=1),
+        np.repeat(usual[:, None], 5, axis=1),
     ]
-    log_odds = bias + sum(w * values for w, values in zip(weights, features, strict=True))
+    log_odds = bias + sum(w * values for w, values in zip(weights, features, strict=False))
     right = rng.random((count, 5)) < 1 / (1 + np.exp(-log_odds))
-    return Searches(np.array(["present", "absent"] * (count // 2)), score, right, background, familiarity)
+    kind = np.array(["present", "absent"] * (count // 2))
+    return Searches(kind, score, right, background, familiarity, usual)
 
 
 def test_the_fit_recovers_known_weights() -> None:
-    weights, bias = [12.0, -4.0, -5.0, -3.0, -8.0], -1.0
+    weights, bias = [12.0, -4.0, -5.0, -3.0, -8.0, -6.0], 0.8
     searches = searches_by(weights, bias, 20_000)
     found = fit(searches)
-    names = ["score", "best", "background", "familiarity", "strangeness"]
+    names = ["score", "best", "background", "familiarity", "strangeness", "usual"]
     per_unit = [getattr(found, name).weight / getattr(found, name).scale for name in names]
-    np.testing.assert_allclose(per_unit[:4], weights[:4], rtol=0.12)
+    np.testing.assert_allclose([*per_unit[:4], per_unit[5]], [*weights[:4], weights[5]], rtol=0.12)
     assert per_unit[4] == pytest.approx(weights[4], abs=6)
     offsets = [getattr(found, name).offset for name in names]
     assert found.bias - np.dot(per_unit, offsets) == pytest.approx(bias, abs=0.35)
@@ -231,9 +249,7 @@ def test_scores_that_say_nothing_are_refused() -> None:
     searches = searches_by([-12.0, 0.0, 0.0, 0.0, 0.0], 2.0)
     with pytest.raises(InputError, match="hits with better scores are less often right: train the model"):
         fit(searches)
-    never = Searches(
-        searches.kind, searches.score, searches.right & False, searches.background, searches.background
-    )
+    never = replace(searches, right=searches.right & False)
     with pytest.raises(InputError, match="no caption's own item is among the first hits"):
         fit(never)
 
@@ -260,7 +276,7 @@ def test_figures_of_searches() -> None:
     kind = np.array(["present", "present", "present", "absent", "absent", "letters", "scripts"])
     score = np.array([0.4, 0.3, 0.1, 0.3, 0.0, -0.2, -0.3])[:, None]
     right = np.array([True, True, False, False, False, False, False])[:, None]
-    searches = Searches(kind, score, right, np.full(7, np.nan), np.full(7, np.nan))
+    searches = Searches(kind, score, right, *(np.full(7, np.nan) for _ in range(3)))
     figures = calibration_figures(calibration, searches)
     assert figures["n"] == {
         "present": 3,

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from model.runtime.bundle.manifest import ScoreCalibration
+from model.runtime.bundle.manifest import FeatureWeight, ScoreCalibration
 from model.runtime.calibration import (
     SearchEvidence,
     background_of,
@@ -20,10 +20,18 @@ from tests.support.toy_calibration import toy_score_calibration
 EVIDENCE = SearchEvidence(background=-0.05, familiarity=0.45)
 
 
+USUAL = FeatureWeight(weight=-0.7, offset=0.25, scale=0.05)
+
+
 def naive_probability(
-    calibration: ScoreCalibration, score: float, best: float, background: float, familiarity: float
+    calibration: ScoreCalibration,
+    score: float,
+    best: float,
+    background: float,
+    familiarity: float,
+    usual: float | None = None,
 ) -> float:
-    """The sum of the five features, one by one."""
+    """The sum of the features, one by one."""
     features = {
         "score": score,
         "best": best,
@@ -33,6 +41,8 @@ def naive_probability(
         if familiarity < calibration.strange_below
         else 0.0,
     }
+    if usual is not None:
+        features["usual"] = usual
     total = calibration.bias
     for name, value in features.items():
         feature = getattr(calibration, name)
@@ -42,13 +52,17 @@ def naive_probability(
 
 @pytest.mark.parametrize("familiarity", [0.3, 0.5, 0.7])
 @pytest.mark.parametrize("best", [None, 0.6])
-def test_a_probability_is_the_logistic_of_the_features(familiarity: float, best: float | None) -> None:
-    calibration = toy_score_calibration()
+@pytest.mark.parametrize("usual", [None, 0.2, 0.33])
+def test_a_probability_is_the_logistic_of_the_features(
+    familiarity: float, best: float | None, usual: float | None
+) -> None:
+    calibration = toy_score_calibration().model_copy(update={"usual": USUAL})
     scores = np.array([0.5, 0.31, 0.12, -0.4], np.float32)
-    found = probabilities(calibration, scores, SearchEvidence(-0.05, familiarity), best)
+    found = probabilities(calibration, scores, SearchEvidence(-0.05, familiarity, usual), best)
     assert found.dtype == np.float64
     for score, probability in zip(scores.tolist(), found, strict=True):
-        expected = naive_probability(calibration, score, 0.5 if best is None else best, -0.05, familiarity)
+        highest = 0.5 if best is None else best
+        expected = naive_probability(calibration, score, highest, -0.05, familiarity, usual)
         assert probability == pytest.approx(expected, rel=1e-9)
 
 
@@ -112,6 +126,7 @@ def test_no_hits() -> None:
         ([0.1, math.nan], EVIDENCE, None),
         ([0.1, 0.2], SearchEvidence(math.inf, 0.5), None),
         ([0.1, 0.2], SearchEvidence(0.1, math.nan), None),
+        ([0.1, 0.2], SearchEvidence(0.1, 0.5, math.nan), None),
         ([0.1, 0.2], EVIDENCE, math.inf),
     ],
 )

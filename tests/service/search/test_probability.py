@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from model.runtime.bundle.manifest import Calibration, FeatureWeight, ScoreCalibration
+from model.runtime.bundle.references import ReferenceImages
 from service.errors import QueryError
 from service.search.results import Hit, SearchResult
 from service.search.searcher import Searcher, SearchOptions
 from service.search.texts import Modalities
+from tests.service.search.test_hubness import searcher_of
 from tests.service.search.test_texts import spoken_library
 from tests.support.command_line import invoke
 from tests.support.server import Server
+from tests.support.toy_bundle import text_embedding
 from tests.support.toy_library import ToyLibrary, make_library
 
 ABSENT = FeatureWeight(weight=0.0, offset=0.0, scale=1.0)
@@ -77,6 +80,22 @@ def test_probabilities_are_those_of_the_formula(searcher: Searcher, rerank: bool
             assert hit.probability is not None
             level = "high" if hit.probability >= 0.8 else "medium" if hit.probability >= 0.4 else "low"
             assert hit.level == level
+
+
+def test_what_a_query_finds_in_reference_images_counts(tmp_path: Path) -> None:
+    """A bundle's images are red: a query is less likely to be right as far as it is near to red."""
+    usual = FeatureWeight(weight=-2.0, offset=0.1, scale=0.3)
+    images = ReferenceImages.of(text_embedding("red")[None].repeat(12, axis=0), 1)
+    both = Calibration(first_stage=FIRST.model_copy(update={"usual": usual}), final=FINAL)
+    searcher = searcher_of(spoken_library(tmp_path, calibration=both, reference_images=images))
+    pictures = Modalities(speech=0, name=0)
+    for text in ("red", "black", "green and blue"):
+        near = float(text_embedding(text) @ text_embedding("red"))
+        shift = FIRST.bias - 2.0 * (near - 0.1) / 0.3
+        hits = ask(searcher, text, rerank=False, modalities=pictures).hits
+        found = [hit.probability for hit in hits]
+        shifted = FIRST.model_copy(update={"bias": shift})
+        assert found == pytest.approx(expected(hits, shifted), abs=2e-3)
 
 
 def test_a_line_makes_a_moment_likely(searcher: Searcher) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 
 from model.runtime.bundle import Bundle
+from model.runtime.bundle.manifest import Calibration, FeatureWeight
+from model.runtime.bundle.references import ReferenceImages
 from model.runtime.calibration import SearchEvidence, probabilities
 from model.runtime.errors import BundleError
 from tests.model.runtime.bundle.test_damage import change_manifest
 from tests.support.command_line import invoke
-from tests.support.toy_bundle import make_toy_bundle
-from tests.support.toy_calibration import toy_calibration
+from tests.support.toy_bundle import DIM, make_toy_bundle
+from tests.support.toy_calibration import toy_calibration, toy_score_calibration
 
 
 @pytest.fixture
@@ -64,4 +67,48 @@ def test_a_calibration_of_no_use_is_refused(
 ) -> None:
     change_manifest(folder, lambda content: change(content["calibration"]))
     with pytest.raises(BundleError, match=rf"bundle\.json is not valid: .*{message}"):
+        Bundle.open(folder)
+
+
+IMAGES = ReferenceImages.of(np.random.default_rng(0).normal(size=(30, DIM)).astype(np.float32), 5)
+USUAL = FeatureWeight(weight=-0.5, offset=0.3, scale=0.1)
+
+
+def with_images() -> Calibration:
+    return Calibration(first_stage=toy_score_calibration(usual=USUAL), final=toy_score_calibration())
+
+
+def test_reference_images_are_read_as_written(tmp_path: Path) -> None:
+    folder = make_toy_bundle(tmp_path / "toy", calibration=with_images(), reference_images=IMAGES)
+    bundle = Bundle.open(folder)
+    assert bundle.manifest.calibration == with_images()
+    assert bundle.reference_images is not None
+    np.testing.assert_allclose(bundle.reference_images.axes, IMAGES.axes, atol=5e-3)
+    np.testing.assert_allclose(bundle.reference_images.images, IMAGES.images, atol=5e-3)
+    content = json.loads((folder / "bundle.json").read_text())["calibration"]
+    assert content["first_stage"]["usual"] == {"weight": -0.5, "offset": 0.3, "scale": 0.1}
+    # Earlier versions do not know the field.
+    assert "usual" not in content["final"]
+    assert Bundle.open(make_toy_bundle(tmp_path / "plain")).reference_images is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"calibration": with_images()},
+        {"calibration": toy_calibration(), "reference_images": IMAGES},
+        {"reference_images": IMAGES},
+    ],
+)
+def test_reference_images_and_their_feature_need_each_other(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match=r"calibration.usual and the file 'reference_images.npy' need"):
+        make_toy_bundle(tmp_path / "toy", **changes)
+    assert not (tmp_path / "toy").exists()
+
+
+@pytest.mark.parametrize("name", ["reference_images.npy", "reference_axes.npy"])
+def test_damaged_reference_images_are_named(tmp_path: Path, name: str) -> None:
+    folder = make_toy_bundle(tmp_path / "toy", calibration=with_images(), reference_images=IMAGES)
+    (folder / name).write_bytes(b"damaged")
+    with pytest.raises(BundleError, match=re.escape(name)):
         Bundle.open(folder)

@@ -55,9 +55,10 @@ def test_hubness_is_the_mean_of_the_nearest(folder: Path) -> None:
     found = bundle.hubness(segments)
     assert found.dtype == np.float32
     stored = np.load(folder / "reference_texts.npy")
-    assert (stored.dtype, stored.shape) == (np.float16, (TEXTS, toy.DIM))
-    np.testing.assert_allclose(found, naive_hubness(segments, stored, 10), atol=1e-6)
-    np.testing.assert_allclose(stored, unit_vectors(TEXTS), atol=5e-4)
+    assert (stored.dtype, stored.shape) == (np.int8, (TEXTS, toy.DIM))
+    rows = stored / np.linalg.norm(stored.astype(np.float32), axis=1, keepdims=True)
+    np.testing.assert_allclose(found, naive_hubness(segments, rows, 10), atol=1e-6)
+    np.testing.assert_allclose(rows, unit_vectors(TEXTS), atol=5e-3)
     single = [float(bundle.hubness(segments[row : row + 1])[0]) for row in range(5)]
     np.testing.assert_allclose(found[:5], single, atol=1e-6)
 
@@ -120,9 +121,9 @@ GOOD = unit_vectors(TEXTS).astype(np.float16)
         (b"PK\x03\x04 an archive", "is not a NumPy array"),
         (saved(GOOD)[:40], "is not a NumPy array"),
         (saved(GOOD, version=(2, 0)), "is not a NumPy array of version 1"),
-        (saved(GOOD)[:-2], r"bytes of values for 40 texts"),
-        (saved(GOOD) + b"\0\0", r"bytes of values for 40 texts"),
-        (saved(GOOD.astype(np.float32)), r"holds float32 \[40, 8\] instead of float16 \[R, 8\]"),
+        (saved(GOOD)[:-2], r"bytes of values for 40 rows"),
+        (saved(GOOD) + b"\0\0", r"bytes of values for 40 rows"),
+        (saved(GOOD.astype(np.float32)), r"holds float32 \[40, 8\] instead of int8 or float16 \[R, 8\]"),
         (saved(GOOD.astype(">f2")), r"holds >f2"),
         (saved(np.array([{"an": "object"}] * 8)), "holds object"),
         (saved(np.asfortranarray(GOOD)), "holds float16"),
@@ -133,13 +134,16 @@ GOOD = unit_vectors(TEXTS).astype(np.float16)
         (saved(GOOD * np.float16(2)), "not of unit length"),
         (saved(np.where(np.arange(8) == 3, np.float16(np.nan), GOOD)), "not of unit length"),
         (saved(np.where(np.arange(8) == 3, np.float16(np.inf), GOOD)), "not of unit length"),
+        (saved(np.zeros((TEXTS, 8), np.int8)), "not of unit length"),
+        (saved(np.ones((TEXTS, 8), np.uint8)), r"holds uint8 \[40, 8\]"),
+        (saved(np.ones((TEXTS, 8), np.int8))[:-1], r"bytes of values for 40 rows"),
         (
             header("{'descr': '<f2', 'fortran_order': False, 'shape': (10**15, 8), }\n"),
             "is not a NumPy array",
         ),
         (
             header("{'descr': '<f2', 'fortran_order': False, 'shape': (1000000000000000, 8), }\n"),
-            "has 0 bytes of values for 1000000000000000 texts",
+            "has 0 bytes of values for 1000000000000000 rows",
         ),
         (header("(" * 9000 + "\n"), "is not a NumPy array"),
         (header("-" * 9000 + "1\n"), "is not a NumPy array"),
@@ -150,6 +154,13 @@ def test_a_strangers_reference_texts(copy: Path, data: bytes, message: str) -> N
     replace_file(copy, "reference_texts.npy", data)
     with pytest.raises(BundleError, match=rf"{message}.*again"):
         Bundle.open(copy, trial=False)
+
+
+def test_reference_texts_of_bundles_of_before_are_read(copy: Path) -> None:
+    replace_file(copy, "reference_texts.npy", saved(GOOD))
+    correction = Bundle.open(copy, trial=False).hubness_correction
+    assert correction is not None
+    np.testing.assert_array_equal(correction.references, GOOD.astype(np.float32))
 
 
 def test_damaged_reference_texts_are_named(copy: Path) -> None:
