@@ -4,6 +4,7 @@ DEMO_ENV := .venv/demo
 TEST_ENV := .venv/test
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := model indexer service tests
+STILLS = --data $(PHOTOS) --data $(FRAMES)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test cluster milvus check mini bench fuzz soak lock browser clean
@@ -39,10 +40,10 @@ mini: $(TEST_ENV)/.installed  ## Train, compress and tune the bundle that ships,
 	$(TEST_ENV)/bin/reelfind-model train model/recipes/mini.yaml data=$(PHOTOS) data.second=$(FRAMES)
 	$(TEST_ENV)/bin/reelfind-model export runs/mini/last.pt --output runs/mini/whole --salience simdot --match salience \
 		--hubness-weight 0.5 --frame-hubness-weight 0.5 $(ARGS)
-	$(TEST_ENV)/bin/reelfind-model compress runs/mini/whole --data $(PHOTOS) --data $(FRAMES) --output runs/mini/small
-	$(TEST_ENV)/bin/reelfind-model tune runs/mini/small --data $(PHOTOS) --data $(FRAMES) --match salience --bundle runs/mini/tuned
-	$(TEST_ENV)/bin/reelfind-model moment-head runs/mini/tuned --data $(PHOTOS) --data $(FRAMES) --cache runs/mini/embeddings --output runs/mini/moments
-	$(TEST_ENV)/bin/reelfind-model calibrate runs/mini/moments --data $(PHOTOS) --data $(FRAMES) --output runs/mini/bundle
+	$(TEST_ENV)/bin/reelfind-model compress runs/mini/whole $(STILLS) --output runs/mini/small
+	$(TEST_ENV)/bin/reelfind-model tune runs/mini/small $(STILLS) --match salience --bundle runs/mini/tuned
+	$(TEST_ENV)/bin/reelfind-model moment-head runs/mini/tuned $(STILLS) --cache runs/mini/embeddings --output runs/mini/moments
+	$(TEST_ENV)/bin/reelfind-model calibrate runs/mini/moments $(STILLS) --output runs/mini/bundle
 
 bench: $(TEST_ENV)/.installed  ## Run the benchmark and print its figures (ARGS=--quick for a short run).
 	$(TEST_ENV)/bin/reelfind bench $(ARGS)

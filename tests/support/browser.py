@@ -129,6 +129,10 @@ class Browser:
         """Whether the element that has the focus matches a selector."""
         return bool(self.run("return document.activeElement.matches(arguments[0]);", selector))
 
+    def until_focused(self, selector: str) -> None:
+        """Wait until the element that has the focus matches a selector."""
+        self.until("document.activeElement.matches(arguments[0])", selector)
+
     def emulate(
         self, *, width: int = 1280, height: int = 900, dark: bool = False, still: bool = False
     ) -> None:

@@ -161,7 +161,7 @@ def test_a_folded_moment_that_is_linked_plays(page: Browser, calibrated: str) ->
     assert page.run("return $('#player-strip .cell').dataset.frameId.split('-')[0];") == hit.partition("-")[0]
     page.press(Keys.ESCAPE)
     page.until("!$('#player').open")
-    page.until("document.activeElement.matches('#fold-button')")
+    page.until_focused("#fold-button")
 
 
 def test_more_results_may_all_be_folded(page: Browser) -> None:

@@ -43,7 +43,7 @@ def page(browser: Browser, server: Server) -> Iterator[Browser]:
 
 
 def enter(page: Browser, key: str) -> None:
-    page.until("document.activeElement.id === 'log-in-key'")
+    page.until_focused("#log-in-key")
     page.press(key, Keys.ENTER)
 
 

@@ -89,7 +89,7 @@ def test_a_codec_that_the_browser_lacks_and_no_stream(page: Browser) -> None:
     assert str(download.get_attribute("href")).endswith("/media")
     page.press(Keys.ESCAPE)
     page.until("!$('#player').open")
-    page.until("document.activeElement.matches('#grid li:nth-child(1) .shot')")
+    page.until_focused("#grid li:nth-child(1) .shot")
     page.errors()
 
 

@@ -229,7 +229,7 @@ def test_a_salient_frame_of_the_explanation_plays(page: Browser, server: Server)
     assert sought(page) == start
     assert page.run("return $('#player').open && !$('#why').open;")
     page.press(Keys.ESCAPE)
-    page.until("document.activeElement.matches('#grid li:first-child .shot')")
+    page.until_focused("#grid li:first-child .shot")
 
 
 def test_titles_stay_text_in_the_explanation(page: Browser) -> None:

@@ -146,7 +146,7 @@ def test_a_frame_starts_the_player_there(page: Browser, server: Server) -> None:
     bars = "return $$('{} .cell').map((cell) => cell.style.getPropertyValue('--relevance'));"
     assert page.run(bars.format("#player-strip")) == page.run(bars.format("#likely-grid > li:first-child"))
     page.press(Keys.ESCAPE)
-    page.until("document.activeElement.matches('#grid li:first-child .shot')")
+    page.until_focused("#grid li:first-child .shot")
 
 
 def test_the_picture_clicked_stands_there_until_the_video_has_loaded(page: Browser, server: Server) -> None:
@@ -185,7 +185,7 @@ def test_everything_with_the_keyboard(page: Browser) -> None:
     assert page.focused("#player *")
     page.press(Keys.ESCAPE)
     page.until("!$('#player').open")
-    page.until("document.activeElement.matches('#grid li:nth-child(1) .shot')")
+    page.until_focused("#grid li:nth-child(1) .shot")
     page.until("!$('#player-video').hasAttribute('src')")
 
     page.press(Keys.ARROW_UP)
@@ -203,7 +203,7 @@ def test_skip_link_leads_past_the_header_without_searching_again(page: Browser) 
     find(page, "red")
     page.run("$('#grid .card').dataset.same = 'yes'; $('.skip').focus();")
     page.press(Keys.ENTER)
-    page.until("document.activeElement.id === 'main'")
+    page.until_focused("#main")
     assert page.run("return $('#grid .card').dataset.same;") == "yes"
 
 

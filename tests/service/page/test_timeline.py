@@ -131,7 +131,7 @@ def test_a_mark_plays_its_moment_from_its_best_frame(page: Browser, moments: lis
     assert page.run("return $('#why-span').textContent;") == "0:35–0:42"
     page.press(Keys.ESCAPE)
     page.press(Keys.ESCAPE)
-    page.until("document.activeElement.matches('#grid li:first-child .shot')")
+    page.until_focused("#grid li:first-child .shot")
 
 
 def test_the_strip_follows_what_is_played(page: Browser, moments: list[dict[str, Any]]) -> None:

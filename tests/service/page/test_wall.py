@@ -59,7 +59,7 @@ def wall(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator
         tell_secrets(server, toy)
         browser.open(f"{server.url}/")
         browser.until("$('#log-in').open")
-        browser.until("document.activeElement.id === 'log-in-key'")
+        browser.until_focused("#log-in-key")
         browser.press(make_key(toy, "media", folder=toy.media / "kids"), Keys.ENTER)
         browser.until("!$('#log-in').open && $('#library').textContent")
         browser.errors()
