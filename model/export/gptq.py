@@ -1,8 +1,10 @@
 """Rounds the weights of a graph to a few bits each, with little change of what it computes.
 
 GPTQ (Frantar et al., 2023): a product's weights are rounded row by row, and the rows that are not yet rounded
-make up for the error on examples of the product's inputs. Products with few rows of inputs, such as the last
-projection, are not rounded: their weights are fitted to what the product gave when nothing was rounded.
+make up for the error on examples of the product's inputs. Before that they are fitted to what the product
+gave when nothing was rounded, so that each product makes up for the rounding of those before it (an idea of
+GPTAQ, Li et al., 2025); one whose output is added to a value makes up for that value's error too. Products
+with few rows of inputs, such as the last projection, are fitted and not rounded.
 
 Shapes: K rows of a weight, the product's inputs; N columns, its outputs; G groups of rows that share a scale;
 R rows of examples.
@@ -10,7 +12,7 @@ R rows of examples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,19 +28,28 @@ from model.runtime.bundle.low_bits import GROUP, LowBits
 # Weights with fewer examples for each of their rows than this are not rounded: they would fit nothing but
 # the examples.
 _EXAMPLES_FOR_ROW = 4
-# Share of the mean square of the inputs that is added to all: when weights are rounded, rare inputs count
-# too; when weights are fitted, they stay near what they were.
-_DAMPING, _FIT_DAMPING = 0.01, 0.4
+# Share of the inputs' mean square that is added to all: when weights are rounded, rare inputs count too.
+_DAMPING = 0.01
+# When weights are fitted, they stay near what they were: the more, the fewer rows there are, or the less the
+# inputs say of what is missing.
+_FIT_DAMPING, _FEW_ROWS_DAMPING, _SUM_DAMPING = 0.1, 0.4, 0.4
 # What of a group's range the scale spans: the outermost weights are cut off if the others gain by it.
 _SPANS = np.linspace(1.0, 0.5, 11)
 
 
 @dataclass(frozen=True)
 class _Product:
-    """Products of one input: its name, and the names of the weights [K, N]; those of a Gemm are [N, K]."""
+    """Products of one input.
+
+    Attributes:
+        source: the name of the input.
+        weights: the names of the weights [K, N], those of a Gemm [N, K], each with the name of the value that
+            its product is added to; None: to none.
+        transposed: whether they are those of a Gemm.
+    """
 
     source: str
-    weights: tuple[str, ...]
+    weights: tuple[tuple[str, str | None], ...]
     transposed: bool
 
 
@@ -71,17 +82,22 @@ def round_graph(
     for number, product in enumerate(products, 1):
         inputs = now.rows(product.source)
         rows, width = inputs.shape
-        if product.transposed or width % GROUP or rows < _EXAMPLES_FOR_ROW * width:
-            drift = _drift(inputs, before.rows(product.source))
-            for name in product.weights:
-                weight = numpy_helper.to_array(tensors[name])
-                own = weight.T if product.transposed else weight
-                fitted = own + drift @ own
-                _set(tensors[name], fitted.T if product.transposed else fitted)
-        else:
-            squares = _damped(inputs.T @ inputs, _DAMPING)
-            for name in product.weights:
-                rounded[name] = round_weight(numpy_helper.to_array(tensors[name]), squares, bits)
+        squares = inputs.T @ inputs
+        few = product.transposed or width % GROUP != 0 or rows < _EXAMPLES_FOR_ROW * width
+        lost = before.rows(product.source) - inputs
+        drift = _fitted(squares, inputs.T @ lost, _FEW_ROWS_DAMPING if few else _FIT_DAMPING)
+        for name, added_to in product.weights:
+            stored = numpy_helper.to_array(tensors[name])
+            own = stored.T if product.transposed else stored
+            weight = own + drift @ own
+            if added_to is not None and not few:
+                lost = before.rows(added_to) - now.rows(added_to)
+                if len(lost) == rows:
+                    weight += _fitted(squares, inputs.T @ lost, _SUM_DAMPING)
+            if few:
+                _set(tensors[name], weight.T if product.transposed else weight)
+            else:
+                rounded[name] = round_weight(weight, _damped(squares, _DAMPING), bits)
                 _set(tensors[name], rounded[name].expanded())
         report(f"rounded to {bits} bits: {number}/{len(products)} inputs of products")
     return rounded
@@ -89,7 +105,11 @@ def round_graph(
 
 def _products(model: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto]) -> list[_Product]:
     """The products with weights, in the order of the graph."""
-    found: dict[tuple[str, bool], list[str]] = {}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found: dict[tuple[str, bool], list[tuple[str, str | None]]] = {}
     taken: set[str] = set()
     for node in model.graph.node:
         transposed = any(part.name == "transB" and part.i for part in node.attribute)
@@ -98,24 +118,37 @@ def _products(model: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto]) -
         source, name = node.input[:2]
         if name in tensors and name not in taken and len(tensors[name].dims) == 2:
             taken.add(name)
-            found.setdefault((source, transposed), []).append(name)
+            added_to = _added_to(node.output[0], readers, tensors)
+            found.setdefault((source, transposed), []).append((name, added_to))
     return [_Product(source, tuple(weights), transposed) for (source, transposed), weights in found.items()]
 
 
+def _added_to(
+    output: str, readers: Mapping[str, Sequence[onnx.NodeProto]], stored: Collection[str]
+) -> str | None:
+    """The computed value that an output is added to, perhaps behind a bias; None: it is used otherwise."""
+    reading = readers.get(output, [])
+    if len(reading) != 1 or reading[0].op_type != "Add":
+        return None
+    (added,) = reading
+    other = next((name for name in added.input if name != output), None)
+    return _added_to(added.output[0], readers, stored) if other in stored else other
+
+
 def _damped(squares: Array, share: float) -> Array:
-    """Second moments [K, K] with a share of their mean added to the diagonal, in place."""
-    squares[np.diag_indices(len(squares))] += share * squares.diagonal().mean()
-    return squares
+    """Second moments [K, K] with a share of their mean added to the diagonal."""
+    damped = squares.copy()
+    damped[np.diag_indices(len(damped))] += share * squares.diagonal().mean()
+    return damped
 
 
-def _drift(inputs: Array, exact: Array) -> Array:
-    """The matrix that makes of a product's inputs [R, K] most nearly what is missing to the exact ones.
+def _fitted(squares: Array, products: Array, damping: float) -> Array:
+    """The weight that makes of inputs most nearly what is missing, by their products with it [K, N].
 
-    → float32 [K, K]
+    → float32 [K, N]
     """
-    squares = _damped(inputs.T @ inputs, _FIT_DAMPING)
-    drift: Array = np.linalg.solve(squares, inputs.T @ (exact - inputs)).astype(np.float32)
-    return drift
+    weight: Array = np.linalg.solve(_damped(squares, damping), products).astype(np.float32)
+    return weight
 
 
 def _set(tensor: onnx.TensorProto, weight: Array) -> None:
