@@ -44,7 +44,7 @@ class _Product:
     Attributes:
         source: the name of the input.
         weights: the names of the weights [K, N], those of a Gemm [N, K], each with the name of the value that
-            its product is added to; None: to none.
+            its product is added to; None: to none, or to one that is computed later.
         transposed: whether they are those of a Gemm.
     """
 
@@ -106,7 +106,9 @@ def round_graph(
 def _products(model: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto]) -> list[_Product]:
     """The products with weights, in the order of the graph."""
     readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
+    places = {item.name: -1 for item in model.graph.input}
+    for place, node in enumerate(model.graph.node):
+        places.update((name, place) for name in node.output)
         for name in node.input:
             readers.setdefault(name, []).append(node)
     found: dict[tuple[str, bool], list[tuple[str, str | None]]] = {}
@@ -119,7 +121,9 @@ def _products(model: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto]) -
         if name in tensors and name not in taken and len(tensors[name].dims) == 2:
             taken.add(name)
             added_to = _added_to(node.output[0], readers, tensors)
-            found.setdefault((source, transposed), []).append((name, added_to))
+            # What is computed later may depend on weights that are not rounded yet.
+            is_known = added_to is not None and places[added_to] <= places[source]
+            found.setdefault((source, transposed), []).append((name, added_to if is_known else None))
     return [_Product(source, tuple(weights), transposed) for (source, transposed), weights in found.items()]
 
 

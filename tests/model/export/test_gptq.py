@@ -199,6 +199,33 @@ def test_products_make_up_for_the_rounding_of_those_before() -> None:
     assert error < 0.9 * error_alone
 
 
+def test_branches_that_are_added_to_each_other_are_rounded() -> None:
+    """x · a + tanh(tanh(x) · b) · c: the first branch does not wait for the other one's weights."""
+    random = np.random.default_rng(0)
+    weights = [random.normal(size=(WIDTH, WIDTH)).astype(np.float32) / WIDTH**0.5 for _ in range(4)]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["p"]),
+        helper.make_node("Tanh", ["x"], ["t"]),
+        helper.make_node("MatMul", ["t", "w1"], ["q"]),
+        helper.make_node("Tanh", ["q"], ["u"]),
+        helper.make_node("MatMul", ["u", "w2"], ["v"]),
+        helper.make_node("Add", ["p", "v"], ["s"]),
+        helper.make_node("MatMul", ["s", "w3"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "branches",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", "L", WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", "L", WIDTH])],
+        [numpy_helper.from_array(weight, f"w{number}") for number, weight in enumerate(weights)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    fresh = examples_of(2, 8)
+    exact = outputs(model, fresh)
+    assert set(round_graph(model, examples_of(1), 4)) == {"w0", "w1", "w2", "w3"}
+    assert np.linalg.norm(outputs(model, fresh) - exact) < 0.1 * np.linalg.norm(exact)
+
+
 def test_weights_with_few_examples_are_not_rounded() -> None:
     model, fresh = graph_of(), examples_of(2, 8)
     exact = outputs(model, fresh)
