@@ -148,8 +148,9 @@ def join(first: bytes, second: bytes, output: str, into: str) -> bytes:
     last = onnx.load_from_string(second)
     before = _of_opset(onnx.load_from_string(first), _opset(last))
     before.ir_version = last.ir_version = max(before.ir_version, last.ir_version)
-    # Names in both graphs would clash. The inputs of the first and the outputs of the second keep theirs.
-    before = compose.add_prefix(before, _SOURCE, rename_inputs=False)
+    # Names in both graphs would clash. The inputs of the first and the outputs of the second keep theirs, and
+    # so do functions: by their names a CPU knows weights of a few bits.
+    before = compose.add_prefix(before, _SOURCE, rename_inputs=False, rename_functions=False)
     last = compose.add_prefix(last, _AFTER, rename_outputs=False)
     joined = compose.merge_models(
         before,
