@@ -94,7 +94,8 @@ def test_a_bundle_holds_the_reference_texts_as_it_encodes_them(
     correction = bundle.hubness_correction
     assert correction is not None
     expected = bundle.encode_text(sorted(texts, key=len)).embedding
-    np.testing.assert_allclose(correction.references, expected, atol=1e-3)
+    # A row's largest number is stored as 127.
+    np.testing.assert_allclose(correction.references, expected, atol=0.6 / 127)
     photos = read_stills(make_photos(tmp_path / "data"), "val")
     encoder = BundleEncoder(bundle)
     without = Options(rerank=False, hubness=replace(correction, weight=0.0))
