@@ -83,6 +83,7 @@ def round_graph(
         inputs = now.rows(product.source)
         rows, width = inputs.shape
         squares = inputs.T @ inputs
+        damped = _damped(squares, _DAMPING)
         few = product.transposed or width % GROUP != 0 or rows < _EXAMPLES_FOR_ROW * width
         lost = before.rows(product.source) - inputs
         drift = _fitted(squares, inputs.T @ lost, _FEW_ROWS_DAMPING if few else _FIT_DAMPING)
@@ -91,13 +92,13 @@ def round_graph(
             own = stored.T if product.transposed else stored
             weight = own + drift @ own
             if added_to is not None and not few:
-                lost = before.rows(added_to) - now.rows(added_to)
-                if len(lost) == rows:
-                    weight += _fitted(squares, inputs.T @ lost, _SUM_DAMPING)
+                lost_there = before.rows(added_to) - now.rows(added_to)
+                if len(lost_there) == rows:
+                    weight += _fitted(squares, inputs.T @ lost_there, _SUM_DAMPING)
             if few:
                 _set(tensors[name], weight.T if product.transposed else weight)
             else:
-                rounded[name] = round_weight(weight, _damped(squares, _DAMPING), bits)
+                rounded[name] = round_weight(weight, damped, bits)
                 _set(tensors[name], rounded[name].expanded())
         report(f"rounded to {bits} bits: {number}/{len(products)} inputs of products")
     return rounded

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from model.runtime.bundle.files import EXPORT_AGAIN
 from model.runtime.bundle.graphs import REFERENCE_AXES, REFERENCE_IMAGES
 from model.runtime.errors import BundleError
+from model.runtime.ranking import cut_embeddings
 
 #: The nearest references whose mean counts, unless the author of a bundle chooses another number.
 NEIGHBOURS = 10
@@ -112,7 +113,7 @@ class ReferenceImages:
     def of(cls, embeddings: NDArray[np.float32], most_axes: int) -> ReferenceImages:
         """Embeddings [R, D] along the axes that keep most of their squares, `most_axes` at most."""
         axes = np.linalg.svd(embeddings, full_matrices=False)[2][:most_axes].astype(np.float32)
-        return cls(axes, _unit(embeddings @ axes.T))
+        return cls(axes, cut_embeddings(embeddings @ axes.T, len(axes)))
 
     def usual(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mean cosine of embeddings of unit length with the images nearest to them. [B, D] → [B]"""
@@ -131,8 +132,3 @@ class ReferenceImages:
         """
         axes = read_references(folder / REFERENCE_AXES, dim)
         return cls(axes, read_references(folder / REFERENCE_IMAGES, len(axes)))
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return unit

@@ -26,6 +26,20 @@ def correlated(rows: int, width: int, seed: int) -> NDArray[np.float32]:
     return np.asarray(random.normal(size=(rows, width)) @ mix.T, np.float32)
 
 
+def model_of(
+    nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto], width: int = WIDTH
+) -> onnx.ModelProto:
+    """A graph that makes y [B, L, width] of x."""
+    graph = helper.make_graph(
+        nodes,
+        "model",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", "L", WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", "L", width])],
+        tensors,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
 def graph_of(seed: int = 0) -> onnx.ModelProto:
     """Residual layers x + tanh(x · w) and a head, behind an addition that all examples need."""
     random = np.random.default_rng(seed)
@@ -46,14 +60,7 @@ def graph_of(seed: int = 0) -> onnx.ModelProto:
     ]
     numbers = {"from": 0, "to": 100, "axis": 2}
     tensors += [numpy_helper.from_array(np.array([value], np.int64), name) for name, value in numbers.items()]
-    graph = helper.make_graph(
-        nodes,
-        "layers",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", "L", WIDTH])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", "L", 5])],
-        tensors,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return model_of(nodes, tensors, 5)
 
 
 def residual_graph() -> onnx.ModelProto:
@@ -74,14 +81,7 @@ def residual_graph() -> onnx.ModelProto:
         ]
         last = f"h{layer}"
     nodes.append(helper.make_node("Identity", [last], ["y"]))
-    graph = helper.make_graph(
-        nodes,
-        "residual",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", "L", WIDTH])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", "L", WIDTH])],
-        tensors,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return model_of(nodes, tensors)
 
 
 def examples_of(seed: int, count: int = 40) -> list[Example]:
@@ -212,14 +212,8 @@ def test_branches_that_are_added_to_each_other_are_rounded() -> None:
         helper.make_node("Add", ["p", "v"], ["s"]),
         helper.make_node("MatMul", ["s", "w3"], ["y"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "branches",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", "L", WIDTH])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", "L", WIDTH])],
-        [numpy_helper.from_array(weight, f"w{number}") for number, weight in enumerate(weights)],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    tensors = [numpy_helper.from_array(weight, f"w{number}") for number, weight in enumerate(weights)]
+    model = model_of(nodes, tensors)
     fresh = examples_of(2, 8)
     exact = outputs(model, fresh)
     assert set(round_graph(model, examples_of(1), 4)) == {"w0", "w1", "w2", "w3"}
