@@ -73,11 +73,15 @@ def calibrate_command(
         raise InputError(f"two folders are called {name}: rename one, so that results can name them", "data")
     stills = [read_stills(folder, split) for folder in data]
     opened = Bundle.open(bundle, threads=threads)
+    lines = [part.use(name, "calibration") for name, part in zip(names, stills, strict=True)]
     images = None
     if reference_images and not opened.manifest.has_video_encoder:
-        images = encode_reference_images(
-            opened, [read_stills(folder, train_split) for folder in data], reference_images, seed, report
-        )
+        compared = [read_stills(folder, train_split) for folder in data]
+        images = encode_reference_images(opened, compared, reference_images, seed, report)
+        lines += [
+            part.use(name, "reference images", whole=False)
+            for name, part in zip(names, compared, strict=True)
+        ]
     encoder = bundle_encoder(opened)
     observed: dict[str, dict[str, Observed]] = {}
     for name, part in zip(names, stills, strict=True):
@@ -105,7 +109,6 @@ def calibrate_command(
                 for title, each in own.items()
             }
     result = {"figures": without_nan(figures), "calibration": calibration.model_dump()}
-    lines = [_line(name, part, split) for name, part in zip(names, stills, strict=True)]
     kept = 0 if images is None else len(images)
     recipe = {
         "split": split,
@@ -134,10 +137,3 @@ def _galleries(
     slots = encoder.profile.frames_per_segment
     films = splice_items(stills, together, NOISY.views, slots, seed)
     return {name: stills, f"{name} by {together}": films}
-
-
-def _line(name: str, stills: CaptionedStills, split: str) -> str:
-    """What was fitted on, as the provenance says it."""
-    return (
-        f'{stills.sets[0].kind} "{name}", split {split}: {len(stills):,} {stills.unit}, for the calibration'
-    )

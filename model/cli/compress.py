@@ -57,7 +57,10 @@ def compress_command(
         [sets[place].load(image, size) for place, image in chosen],
         captions,
         Bits(frame_bits, text_bits, word_bits),
-        [_line(folder, stills) for folder, stills in zip(data, sets, strict=True)],
+        [
+            stills.use(folder.resolve().name, "compression", whole=False)
+            for folder, stills in zip(data, sets, strict=True)
+        ],
         report,
     )
     report(f"compressed bundle written to {output}")
@@ -67,9 +70,3 @@ def _some(stills: CaptionedStills, count: int, rng: np.random.Generator) -> list
     """Images of some items, one of each."""
     items = rng.permutation(len(stills))[:count]
     return [int(rng.choice(stills.items[item])) for item in items]
-
-
-def _line(folder: Path, stills: CaptionedStills) -> str:
-    """What was looked at, as the provenance says it."""
-    kind = stills.sets[0].kind
-    return f'{kind} "{folder.resolve().name}", split train, for the compression'

@@ -76,7 +76,7 @@ def moment_head_command(
         output,
         every,
         {"model": asdict(config), "films": asdict(splice), "train": asdict(how), "items": items},
-        [_line(folder, part) for folder, part in zip(data, stills, strict=True)],
+        [part.use(folder.resolve().name, "moment head") for folder, part in zip(data, stills, strict=True)],
         report,
     )
     report(f"bundle with a moment head written to {output}")
@@ -85,10 +85,3 @@ def moment_head_command(
         validation = Splicer(encoded("val")[0], replace(splice, text_noise=0.0))
         measured = films_of_stills(validation, films, _ITEMS_A_FILM, seed)
         typer.echo(films_table(measure_films(measured, written.moments, written.encode_segments)))
-
-
-def _line(folder: Path, stills: CaptionedStills) -> str:
-    """What was trained on, as the provenance says it."""
-    kind = stills.sets[0].kind
-    unit = "photos" if kind == "photos" else "videos"
-    return f'{kind} "{folder.resolve().name}", split train: {len(stills):,} {unit}, for the moment head'

@@ -66,6 +66,17 @@ class CaptionedStills:
         kinds = {part.kind for part in self.sets}
         return "items" if len(kinds) > 1 else "photos" if "photos" in kinds else "videos"
 
+    def use(self, dataset: str, purpose: str, whole: bool = True) -> str:
+        """What a bundle was made of, as its provenance says it.
+
+        Args:
+            dataset: the name of the data set.
+            purpose: what the items were for, such as "calibration".
+            whole: all of these items were used; False: some, so that their number is not said.
+        """
+        count = f": {len(self):,} {self.unit}" if whole else ""
+        return f'{self.sets[0].kind} "{dataset}", split {self.name}{count}, for the {purpose}'
+
     @cached_property
     def owners(self) -> Rows:
         """The item of each image; -1: none. → int64 [images]"""

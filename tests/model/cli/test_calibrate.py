@@ -73,6 +73,8 @@ def test_a_bundle_gets_a_calibration(place: Path) -> None:
     assert [record.name for record in after.manifest.provenance.data] == [
         'photos "photos", split val: 24 photos, for the calibration',
         'photos "holiday", split val: 24 photos, for the calibration',
+        'photos "photos", split train, for the reference images',
+        'photos "holiday", split train, for the reference images',
     ]
     assert after.manifest.provenance.metrics["calibration"] == result["figures"]
 
@@ -104,7 +106,7 @@ def test_a_table_and_another_calibration(place: Path, tmp_path: Path) -> None:
     assert "photos by 3" not in done.stdout
     assert json.loads(manifest.provenance.recipe)["calibration"]["seed"] == 3
     # What was known of the data is not said twice.
-    assert len(manifest.provenance.data) == 2
+    assert len(manifest.provenance.data) == 4
 
 
 def test_a_moment_head_keeps_the_calibration(place: Path) -> None:
