@@ -85,6 +85,9 @@ class _Member:
             EOFError: the process has ended.
             TimeoutError: there is no answer after so many seconds.
         """
+        # The event loop may know that the connection has ended before `read` does.
+        if self._writer.is_closing():
+            raise EOFError
         self._number += 1
         number = self._number
         answer = self._open[number] = asyncio.get_running_loop().create_future()
@@ -96,7 +99,10 @@ class _Member:
             self.used_at = time.monotonic()
 
     async def read(self) -> None:
-        """Hand out answers until the process ends; what it has not answered by then ends with EOFError."""
+        """Hand out answers until the process ends.
+
+        What it has not answered by then, and what it is asked afterwards, ends with EOFError.
+        """
         try:
             while True:
                 number, size = HEAD.unpack(await self._reader.readexactly(HEAD.size))
@@ -106,6 +112,7 @@ class _Member:
         except (EOFError, ConnectionError):
             pass  # asyncio's IncompleteReadError is an EOFError
         finally:
+            self._writer.close()
             for waiting in self._open.values():
                 if not waiting.done():
                     waiting.set_exception(EOFError())

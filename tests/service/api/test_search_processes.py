@@ -1,14 +1,19 @@
 """A busy server starts another process, which answers some of its searches: nobody can tell."""
 
+import asyncio
 import os
 import signal
-from collections.abc import Iterator
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
+from service.api.search_processes.crew import _Member
 from tests.support.otlp import collecting
 from tests.support.processes import children, running, wait_until
 from tests.support.search_load import SearchLoad
@@ -152,6 +157,30 @@ def test_no_search_is_lost_with_a_process(server: Server) -> None:
         load.more(200)
         until(lambda: metric(server, "reelfind_search_processes") == 1.0)
     assert f"search process {other} has ended" in server.log()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_what_a_process_that_has_ended_is_asked_is_the_servers_to_answer(run: Callable[[Any], None]) -> None:
+    """Whether it ended before the question, while it is sent, or after it."""
+
+    async def ask(member: _Member, turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        with pytest.raises(EOFError):
+            await member.ask(None, 60.0)  # type: ignore[arg-type]
+
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        process = subprocess.Popen(["sleep", "60"])
+        member = _Member(process, *await asyncio.open_unix_connection(sock=ours))
+        questions = [asyncio.create_task(ask(member, turns)) for turns in range(8)]
+        reading = asyncio.create_task(member.read())
+        theirs.close()
+        await asyncio.gather(reading, *questions)
+        member.end()
+        await ask(member, 0)
+
+    run(scenario())
 
 
 def test_a_server_alone_stays_alone(toy: ToyLibrary) -> None:
